@@ -1,0 +1,1 @@
+"""A foreign cluster as a node of the home cluster."""
