@@ -1,0 +1,142 @@
+"""What the pure rooms may know about this process and its two clusters.
+
+Built by `app.py` from the settings and from what was found at start, handed to `forge`,
+`access` and `plan` as an argument. Frozen: a change (another CA, a new endpoint) is a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address
+
+from farlet.errors import UsageError
+
+
+class Allowance(StrEnum):
+    """Kinds of pod that are refused unless `--allow` names them."""
+
+    HOST_NETWORK = "host-network"
+    HOST_PID = "host-pid"
+    HOST_IPC = "host-ipc"
+    HOST_PATH = "host-path"
+    CLUSTER_TRUST_BUNDLE = "cluster-trust-bundle"
+    POD_CERTIFICATE = "pod-certificate"
+    RESOURCE_CLAIMS = "resource-claims"
+    LEGACY_TOKEN_SECRETS = "legacy-token-secrets"  # noqa: S105
+
+
+class RemoteServiceAccounts(StrEnum):
+    """Which foreign accounts a home pod in mode `remote` may take."""
+
+    ALL = "all"
+    SAME_NAME = "same-name"
+    LABELLED = "labelled"
+
+
+class PodNetwork(StrEnum):
+    """Whether home can route to the IPs of mirrors."""
+
+    ISOLATED = "isolated"
+    CONNECTED = "connected"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The home API server as pods abroad dial it. IPv6 stands bare in `host`."""
+
+    host: str
+    port: int
+
+    @property
+    def is_ip(self) -> bool:
+        """Host aliases and SAN checks differ between addresses and names."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def netloc(self) -> str:
+        """`host:port` as it stands in a URL; an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceMap:
+    """One to one between home and foreign namespaces.
+
+    `pairs` are explicit (home -> foreign) and win; `template` makes the rest, where
+    `{namespace}` and `{home}` stand for the home namespace and the home's name. `None` as
+    template: only the pairs are offloaded. `own` is farlet's own foreign namespace, which
+    never receives pods.
+    """
+
+    home: str
+    own: str
+    template: str | None = "{namespace}-{home}"
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.template is not None and "{namespace}" not in self.template:
+            raise UsageError(
+                f"--foreign-namespace-template {self.template!r} lacks {{namespace}}: "
+                "pods of different home namespaces would meet in one"
+            )
+        foreign = [f for _, f in self.pairs]
+        if len(set(foreign)) != len(foreign) or len({h for h, _ in self.pairs}) != len(foreign):
+            raise UsageError(
+                "--namespace-map: every home and every foreign namespace may stand in one pair only"
+            )
+
+    def foreign(self, namespace: str) -> str | None:
+        """The foreign namespace of a home one; `None` where it is not offloaded."""
+        for home, foreign in self.pairs:
+            if home == namespace:
+                return foreign
+        if self.template is None:
+            return None
+        name = self.template.format(namespace=namespace, home=self.home)
+        if len(name) > 63:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+            name = f"{name[:52].rstrip('-')}-{digest}"
+        if name == self.own or name in {f for _, f in self.pairs}:
+            return None
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that shapes a mirror apart from its home pod."""
+
+    node: str
+    home_id: str
+    namespaces: NamespaceMap
+    endpoint: Endpoint | None = None
+    endpoint_refusal: str | None = None
+    """Why the endpoint may not be used (preflight), as a message for the pod; else `None`."""
+    endpoint_verified: bool = True
+    home_ca: str = ""
+    """PEM bundle that verifies the endpoint; pods read it as `ca.crt`."""
+    cluster_domain: str = "cluster.local"
+    access_default: str = "home"
+    token_lifetime: int | None = None
+    """Seconds for home tokens instead of what volumes ask; `None`: as asked, 3607 becoming 3600."""
+    token_as_requested: bool = False
+    """Keep 3607, and with it tokens of one year."""
+    remote_service_accounts: RemoteServiceAccounts = RemoteServiceAccounts.ALL
+    allow: frozenset[Allowance] = frozenset()
+    pod_network: PodNetwork = PodNetwork.ISOLATED
+    node_ip: str = ""
+    """hostIP shown at home; empty: none is shown."""
+    node_labels: frozenset[str] = field(default_factory=frozenset)
+    """Label keys that farlet put on the virtual node; selectors on them do not travel."""
+    taints: frozenset[str] = field(default_factory=frozenset)
+    """Taint keys of the virtual node; tolerations of them do not travel."""
+
+    @property
+    def owner(self) -> str:
+        """Value of the owner label: hash of (home id, node name)."""
+        return hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()[:32]
