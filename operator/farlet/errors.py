@@ -39,7 +39,7 @@ class StartError(FarletError):
 class Refused(FarletError):
     """A pod that farlet will not send abroad as it is, or not yet.
 
-    `reason` becomes `status.reason`, `message` becomes `status.message`: what is wrong, and what to do.
+    `reason` and `message` become those of the home status: what is wrong, and what to do.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:

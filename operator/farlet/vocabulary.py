@@ -76,7 +76,8 @@ KUBE_ROOT_CA = "kube-root-ca.crt"
 
 DEFAULT_AUDIENCE_EXTENDED_SECONDS = 3607
 """An API server turns a token request of just this life into a token of one year
-(`--service-account-extend-token-expiration`, `pkg/serviceaccount/util.go` WarnOnlyBoundTokenExpirationPeriod)."""
+(`--service-account-extend-token-expiration`; `WarnOnlyBoundTokenExpirationPeriod` in
+`pkg/serviceaccount`)."""
 
 
 class PodCondition(StrEnum):

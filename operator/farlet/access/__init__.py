@@ -56,7 +56,7 @@ class ServiceAccountRequirement:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field of the mirror that differs from the home pod's, for `render --explain` and Events."""
+    """One field in which mirror and home pod differ, for `render --explain` and Events."""
 
     path: str
     what: str
@@ -74,7 +74,7 @@ class Mutation:
 
 @runtime_checkable
 class AccessStrategy(Protocol):
-    """What a mode of API access must answer. All methods are pure and raise only `errors.Refused`."""
+    """What a mode of API access must answer. All methods are pure and raise only `Refused`."""
 
     @property
     def name(self) -> str:

@@ -1,1 +1,1 @@
-"""Desired objects, computed and never fetched: one pure file per kind, each with its field table."""
+"""Desired objects, computed and never fetched: one pure file per kind."""
