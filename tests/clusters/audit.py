@@ -1,0 +1,111 @@
+"""What an API server was really asked, and by whom: its audit log, typed.
+
+The server writes an entry before it ends its answer (blocking mode), so whoever has the answer also
+finds the entry. Entries hold metadata only, never bodies: tokens do not get into this log.
+"""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]  # leaves ResponseComplete, and ResponseStarted for watches
+rules:
+- level: Metadata
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A place in the log: everything after it happened later."""
+
+    offset: int
+
+
+START = Mark(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One request as the API server saw it."""
+
+    stage: str
+    time: datetime.datetime
+    verb: str
+    user: str
+    user_agent: str
+    uri: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    code: int
+    raw: dict[str, Any] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """The audit log of one API server."""
+
+    path: Path
+
+    def mark(self) -> Mark:
+        return Mark(self.path.stat().st_size if self.path.exists() else 0)
+
+    def entries(
+        self,
+        *,
+        since: Mark = START,
+        stage: str = "ResponseComplete",
+        user_agent: str | None = None,
+        user: str | None = None,
+        verb: str | None = None,
+        resource: str | None = None,
+        namespace: str | None = None,
+        name: str | None = None,
+    ) -> Iterator[Entry]:
+        """Entries after `since` of one stage; `user_agent` is a prefix, the others are exact.
+
+        A watch is in stage ResponseComplete only once it has ended: ask for ResponseStarted.
+        """
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(since.offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # still being written
+                entry = _entry(json.loads(line))
+                if (
+                    entry.stage == stage
+                    and entry.user_agent.startswith(user_agent or "")
+                    and user in {None, entry.user}
+                    and verb in {None, entry.verb}
+                    and resource in {None, entry.resource}
+                    and namespace in {None, entry.namespace}
+                    and name in {None, entry.name}
+                ):
+                    yield entry
+
+
+def _entry(raw: dict[str, Any]) -> Entry:
+    target = raw.get("objectRef", {})
+    return Entry(
+        stage=raw["stage"],
+        time=datetime.datetime.fromisoformat(raw["stageTimestamp"]),
+        verb=raw["verb"],
+        user=raw["user"].get("username", ""),
+        user_agent=raw.get("userAgent", ""),
+        uri=raw["requestURI"],
+        resource=target.get("resource", ""),
+        subresource=target.get("subresource", ""),
+        namespace=target.get("namespace", ""),
+        name=target.get("name", ""),
+        code=raw.get("responseStatus", {}).get("code", 0),
+        raw=raw,
+    )

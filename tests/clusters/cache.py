@@ -1,0 +1,58 @@
+"""Where built things are kept between runs, and how they get there whole.
+
+Everything in the cache is named by a hash of its inputs and moved into place in one step, so that
+an interrupted build never leaves a broken thing behind and a changed pin never meets an old binary.
+A file lock keeps two callers from building the same thing twice.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from clusters import progress as progresses
+
+
+def folder() -> Path:
+    """The project's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "farlet"
+
+
+def key(*, texts: Iterable[str], files: Iterable[Path]) -> str:
+    """A short name for these inputs."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    for file in sorted(files):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def lock(name: str, *, progress: progresses.Progress) -> Iterator[None]:
+    """Hold the named lock; says so when another process holds it."""
+    path = folder() / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step(f"waiting for another process that holds {path}"):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """A fresh folder beside `target` to build in; removed at the end, whatever happened."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch)

@@ -1,0 +1,180 @@
+"""The images of the real nodes, and a containerd folder that already holds them.
+
+Importing and unpacking half a gigabyte at each start would cost many seconds per cluster. It is
+done once into a *prepared* containerd folder in the cache; a node's own folder gets a copy of its
+small databases and links to its blobs and unpacked layers, which nobody ever writes.
+
+`CLIENTS` has `kubectl`, `curl`, `bash`, Python, Node, and one command per client, each of which
+sets itself up with its library's own in-cluster loader and prints one JSON line
+`{client, host, namespace, username, extra, pods, error}`:
+`client-kubectl`, `client-python`, `client-python-asyncio`, `client-javascript`, `client-go`,
+`client-all` (all five) and `client-watch [SECONDS]` (one Python client that goes on, with the
+hashes of the token file and of the token it used). Give it 512 MiB of memory.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clusters import cache, processes, rootfs
+from clusters import progress as progresses
+from clusters.instance import Instance
+
+CLIENTS = "farlet.test/clients:1"
+PAUSE = "farlet.test/pause:1"
+CONTAINERD_COMMON = """\
+disabled_plugins = [
+  "io.containerd.nri.v1.nri",
+  "io.containerd.snapshotter.v1.erofs",
+  "io.containerd.snapshotter.v1.blockfile",
+  "io.containerd.snapshotter.v1.native",
+]
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = "overlayfs"
+"""
+_BLOBS = Path("io.containerd.content.v1.content/blobs")
+_LAYERS = Path("io.containerd.snapshotter.v1.overlayfs/snapshots")
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = [_PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A containerd folder that holds the images, unpacked."""
+
+    root: Path
+
+
+def prepare(
+    owner: Instance, programs: Mapping[str, Path], *, progress: progresses.Progress
+) -> Prepared:
+    """The prepared folder, built when its inputs have changed."""
+    base = rootfs.base(progress=progress)
+    inputs = [str(base), CONTAINERD_COMMON, json.dumps(_ENVIRONMENT)]
+    inputs += [str(programs[name]) for name in ("kubectl", "client-go", "containerd")]
+    digest = cache.key(texts=inputs, files=rootfs.program_inputs())
+    target = cache.folder() / "images" / f"prepared-{digest}"
+    if target.exists():
+        return Prepared(target)
+    with cache.lock("prepared", progress=progress), cache.building(target) as scratch:
+        if target.exists():
+            return Prepared(target)
+        with progress.step("test image: unpacking into a prepared containerd folder"):
+            layers = [base, rootfs.programs(scratch, programs)]
+            clients = {"Env": _ENVIRONMENT, "Cmd": ["client-all"], "WorkingDir": "/"}
+            pause = {"Env": [_PATH], "Entrypoint": ["/pause"], "User": "65535:65535"}
+            archives = [
+                _archive(scratch / "clients.image.tar", CLIENTS, layers, clients),
+                _archive(
+                    scratch / "pause.image.tar",
+                    PAUSE,
+                    [rootfs.pause(scratch, progress=progress)],
+                    pause,
+                ),
+            ]
+            root = scratch / "root"
+            _import(owner, programs, archives, root=root, scratch=scratch)
+        root.replace(target)
+    return Prepared(target)
+
+
+def lay_out(prepared: Prepared, *, root: Path) -> None:
+    """Make `root` a containerd folder of its own that holds the prepared images."""
+
+    def links(folder: str, names: list[str]) -> set[str]:
+        """Do not copy what is large and never written: link it instead."""
+        below = Path(folder).relative_to(prepared.root)
+        large = set(names) & {"blobs"} if below == _BLOBS.parent else set()
+        if below.parent == _LAYERS:
+            large = set(names) & {"fs"}
+        for name in large:
+            (root / below).mkdir(parents=True, exist_ok=True)
+            (root / below / name).symlink_to(Path(folder) / name)
+        return large
+
+    shutil.copytree(prepared.root, root, ignore=links, symlinks=True, dirs_exist_ok=True)
+
+
+def _import(
+    owner: Instance,
+    programs: Mapping[str, Path],
+    archives: list[Path],
+    *,
+    root: Path,
+    scratch: Path,
+) -> None:
+    settings = scratch / "containerd.toml"
+    folder = owner.folder / "import"  # a socket's path must be short
+    folder.mkdir()
+    socket = folder / "containerd.sock"
+    settings.write_text(
+        f'version = 3\nroot = "{root}"\nstate = "{folder}/state"\n{CONTAINERD_COMMON}'
+        f'[grpc]\n  address = "{socket}"\n[ttrpc]\n  address = "{socket}.ttrpc"\n'
+        f"[plugins.'io.containerd.internal.v1.opt']\n  path = \"{folder}/opt\"\n"
+    )
+    containerd = processes.Process(
+        "containerd for the import",
+        # its mounts stay its own and go with it
+        ["unshare", "--mount", programs["containerd"], f"--config={settings}"],
+        log=folder / "containerd.log",
+        environment=owner.environment,
+    )
+    containerd.start()
+    try:
+        processes.wait_for(
+            "containerd's socket", socket.exists, seconds=30, process=containerd
+        )
+        control = [programs["ctr"], "--address", socket, "--namespace", "k8s.io", "images"]
+        for archive in archives:
+            processes.run([*control, "import", "--local", archive], what=f"import {archive.name}")
+        for name in (CLIENTS, PAUSE):
+            label = ["label", name, "io.cri-containerd.image=managed"]
+            processes.run([*control, *label], what=f"label {name}")
+    finally:
+        containerd.stop()
+        shutil.rmtree(folder)
+
+
+def _archive(target: Path, name: str, layers: list[Path], config: Mapping[str, Any]) -> Path:
+    """A docker archive of one image; its layers are tar files."""
+    digests = [_digest(layer) for layer in layers]
+    description = json.dumps(
+        {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
+            "os": "linux",
+            "created": "2026-01-01T00:00:00Z",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{one}" for one in digests]},
+            "history": [{"created": "2026-01-01T00:00:00Z"} for _ in layers],
+        }
+    ).encode()
+    config_name = f"{hashlib.sha256(description).hexdigest()}.json"
+    manifest = [
+        {
+            "Config": config_name,
+            "RepoTags": [name],
+            "Layers": [f"{one}/layer.tar" for one in digests],
+        }
+    ]
+    with tarfile.open(target, "w") as archive:
+        for file, content in (
+            (config_name, description),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            path = target.with_suffix(".part")
+            path.write_bytes(content)
+            archive.add(path, file)
+        for one, layer in zip(digests, layers, strict=True):
+            archive.add(layer, f"{one}/layer.tar")
+    return target
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,104 @@
+"""Kubeconfig files: written for our clusters, read from any."""
+
+import base64
+import binascii
+import dataclasses
+import json
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clusters import errors
+from clusters.pki import Pair
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """How to reach an API server as somebody."""
+
+    server: str
+    authority: bytes
+    certificate: bytes | None
+    key: bytes | None
+    token: str | None
+
+    def ssl_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=self.authority.decode())
+        if self.certificate is not None and self.key is not None:
+            with tempfile.NamedTemporaryFile() as file:  # the ssl module takes only paths
+                file.write(self.certificate + b"\n" + self.key)
+                file.flush()
+                context.load_cert_chain(file.name)
+        return context
+
+
+def write(path: Path, *, server: str, authority: bytes, user: Pair, cluster: str) -> Path:
+    """A kubeconfig that holds all it needs in one file."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": cluster,
+                "cluster": {"server": server, "certificate-authority-data": _encode(authority)},
+            }
+        ],
+        "users": [
+            {
+                "name": path.stem,
+                "user": {
+                    "client-certificate-data": _encode(user.certificate.read_bytes()),
+                    "client-key-data": _encode(user.key.read_bytes()),
+                },
+            }
+        ],
+        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": path.stem}}],
+        "current-context": cluster,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content, indent=1))
+    return path
+
+
+def read(path: Path) -> Access:
+    """The access that the file's current context gives."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        context = _named(content, "contexts", content["current-context"])["context"]
+        cluster = _named(content, "clusters", context["cluster"])["cluster"]
+        user = _named(content, "users", context["user"])["user"]
+        authority = _data(cluster, "certificate-authority", path)
+        if authority is None:
+            raise KeyError("certificate-authority")
+        return Access(
+            server=cluster["server"],
+            authority=authority,
+            certificate=_data(user, "client-certificate", path),
+            key=_data(user, "client-key", path),
+            token=user.get("token"),
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration, binascii.Error) as error:
+        raise errors.HarnessError(
+            f"kubeconfig {path} cannot be used: {type(error).__name__}: {error}; it needs a "
+            f"current context, a server with its certificate authority, and a user with a client "
+            f"certificate or a token"
+        ) from error
+
+
+def _named(content: dict[str, Any], section: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(item for item in content[section] if item["name"] == name)
+    return found
+
+
+def _data(section: dict[str, Any], name: str, path: Path) -> bytes | None:
+    if f"{name}-data" in section:
+        return base64.b64decode(section[f"{name}-data"], validate=True)
+    return (path.parent / section[name]).read_bytes() if name in section else None
+
+
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()

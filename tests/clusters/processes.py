@@ -1,0 +1,249 @@
+"""Long-running child processes, each in a process group of its own and ended by its pid.
+
+A pid alone is not a name: it may have been given to another process since. Whatever is signalled
+here is either our own unreaped child, or was matched by pid *and* start time.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from clusters import errors
+
+MARK = "CLUSTERS_INSTANCE"  # in the environment of every child: whose it is
+_TAIL = 25
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """What a process and its living and reaped children have used."""
+
+    rss_bytes: int
+    cpu_seconds: float
+
+
+class Process:
+    """One program that can be started, stopped, killed, paused and started again.
+
+    Its output is appended to one log file over all its lives.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.command = [str(word) for word in command]
+        self.log = log
+        self._environment = dict(environment)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the living process."""
+        if self._child is None:
+            raise errors.HarnessError(f"{self.name} is not running; call start() first")
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the last life ended; None while it lasts or before the first."""
+        return None if self._child is None else self._child.poll()
+
+    def start(self) -> None:
+        if self.alive:
+            raise errors.HarnessError(f"{self.name} already runs as pid {self.pid}; stop it first")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._child = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def stop(self, *, grace: float = 10.0) -> None:
+        """SIGTERM, and SIGKILL once `grace` seconds have passed."""
+        if self._child is None:
+            return
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        if not _ends(self._child, grace):
+            self.signal(signal.SIGKILL)
+        self._reap()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._child is None:
+            return
+        self.signal(signal.SIGKILL)
+        self._reap()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process and its group."""
+        if self.alive:
+            os.killpg(self.pid, number)
+
+    def wait(self, *, seconds: float) -> int:
+        """The exit code, once it has ended by itself."""
+        if self._child is None or not _ends(self._child, seconds):
+            raise errors.HarnessError(f"{self.name} did not end within {seconds:.0f} s{self.tail()}")
+        return self._child.returncode
+
+    def usage(self) -> Usage:
+        """Resident memory and CPU time, threads and all descendants included."""
+        return usage(self.pid)
+
+    def output(self) -> str:
+        """All it has printed so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def tail(self) -> str:
+        """The end of its log, as a paragraph for an error message."""
+        last = "\n".join(self.output().splitlines()[-_TAIL:])
+        return f"\n--- end of {self.log} ---\n{last}\n---"
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.wait()
+            with contextlib.suppress(ProcessLookupError):  # the group is empty: as it should be
+                os.killpg(self._child.pid, signal.SIGKILL)
+
+
+def wait_for(
+    what: str,
+    ready: Callable[[], bool],
+    *,
+    seconds: float,
+    process: Process | None = None,
+    interval: float = 0.05,
+) -> None:
+    """Return once `ready()` holds; an error when time is up or `process` ends before."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process is not None and not process.alive:
+            raise errors.HarnessError(
+                f"{process.name} ended with {process.exit_code} while waiting for {what}"
+                f"{process.tail()}"
+            )
+        if time.monotonic() > deadline:
+            tail = process.tail() if process is not None else ""
+            raise errors.HarnessError(f"waited {seconds:.0f} s in vain for {what}{tail}")
+        time.sleep(interval)
+
+
+def run(command: Sequence[str | Path], *, what: str, content: str | None = None) -> str:
+    """The output of a short command; an error that tells `what` failed and how."""
+    answer = subprocess.run(
+        [str(word) for word in command], input=content, capture_output=True, text=True, check=False
+    )
+    if answer.returncode != 0:
+        raise errors.HarnessError(
+            f"cannot {what}: `{' '.join(map(str, command))}` ended with {answer.returncode}: "
+            f"{(answer.stderr or answer.stdout).strip()[-2000:]}"
+        )
+    return answer.stdout
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in ticks since boot; None when it is gone or a zombie."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] == "Z" else int(fields[19])
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields is not None and int(fields[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def marked(instance: str) -> list[int]:
+    """All living processes started by the harness instance of that name."""
+    wanted = f"{MARK}={instance}".encode()
+    return [
+        pid
+        for pid, environment in _environments()
+        if wanted in environment.split(b"\0") and start_time(pid) is not None
+    ]
+
+
+def marks() -> set[str]:
+    """The names of all harness instances that have living processes."""
+    prefix = f"{MARK}=".encode()
+    return {
+        word[len(prefix) :].decode()
+        for _, environment in _environments()
+        for word in environment.split(b"\0")
+        if word.startswith(prefix)
+    }
+
+
+def usage(pid: int) -> Usage:
+    """What the process tree under `pid` uses."""
+    fields = _stat(pid)
+    if fields is None:
+        raise errors.HarnessError(f"process {pid} is gone: its use cannot be read any more")
+    below = [usage(child) for child in children(pid) if start_time(child) is not None]
+    # utime, stime and those of reaped children; threads are part of their process
+    ticks = sum(int(value) for value in fields[11:15])
+    return Usage(
+        rss_bytes=int(fields[21]) * _PAGE + sum(one.rss_bytes for one in below),
+        cpu_seconds=ticks / _TICKS + sum(one.cpu_seconds for one in below),
+    )
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the third (state) on."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return content.rpartition(")")[2].split()
+
+
+def _environments() -> list[tuple[int, bytes]]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            # gone meanwhile, or of another user: not ours
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                found.append((int(entry.name), (entry / "environ").read_bytes()))
+    return found
+
+
+def _ends(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

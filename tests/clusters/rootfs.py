@@ -1,0 +1,154 @@
+"""File systems for images, built without a registry: Debian packages, pip, npm, and our programs.
+
+Two layers, so that a changed client program costs seconds and not minutes: `base` (Debian, Python
+and Node with the clients' libraries, from pinned and hashed lists) and `programs`. `pause` is
+compiled from the source that the kubernetes module carries.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from clusters import binaries, cache, errors, packages
+from clusters import progress as progresses
+from clusters.processes import run
+
+HERE = Path(__file__).parent / "image"
+_SUITE = "trixie"
+_PYTHON = "3.13"  # the suite's
+_PACKAGES = "python3,nodejs,ca-certificates,curl,bash,procps"
+_OMITTED = ("man", "doc", "locale", "info", "lintian")
+_LIBRARIES = "/usr/local/lib/python3.13/dist-packages"
+_WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+_RECIPE = 1  # raise when the steps below change
+
+
+def base(*, progress: progresses.Progress) -> Path:
+    """The tar file of the base layer."""
+    lists = [HERE / name for name in ("requirements.txt", "package.json", "package-lock.json")]
+    digest = cache.key(
+        texts=[str(_RECIPE), _SUITE, _PACKAGES, os.uname().machine, *_OMITTED], files=lists
+    )
+    target = cache.folder() / "images" / f"base-{digest}.tar"
+    if target.exists():
+        return target
+    packages.ensure(packages.IMAGE, progress=progress)
+    with cache.lock("images", progress=progress), cache.building(target) as scratch:
+        if target.exists():
+            return target
+        root = scratch / "root"
+        with progress.step("test image: Debian with Python and Node"):
+            _debian(root)
+        with progress.step("test image: Python clients"):
+            _python(root)
+        with progress.step("test image: JavaScript client"):
+            _javascript(root)
+        with progress.step("test image: packing"):
+            _pack(root, scratch / target.name)
+        (scratch / target.name).replace(target)
+    return target
+
+
+def programs(scratch: Path, found: Mapping[str, Path]) -> Path:
+    """The tar file of the layer with the client programs."""
+    folder = scratch / "programs" / "usr" / "local" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("kubectl", "client-go"):
+        shutil.copy2(found[name], folder / name)
+    for path in sorted((HERE / "bin").iterdir()):
+        if path.is_file():
+            shutil.copy2(path, folder / path.name)
+    javascript = folder / "client-javascript"
+    javascript.symlink_to("client-javascript.mjs")
+    return _pack(scratch / "programs", scratch / "programs.tar")
+
+
+def pause(scratch: Path, *, progress: progresses.Progress) -> Path:
+    """The tar file of the pause image's only layer."""
+    packages.ensure(packages.IMAGE, progress=progress)
+    source = binaries.go_module("k8s.io/kubernetes", of="kubelet") / "build/pause/linux/pause.c"
+    root = scratch / "pause"
+    root.mkdir()
+    run(
+        ["gcc", "-Os", "-static", "-s", "-DVERSION=test", "-o", root / "pause", source],
+        what=f"compile {source}",
+    )
+    return _pack(root, scratch / "pause.tar")
+
+
+def program_inputs() -> list[Path]:
+    """The files that decide what the programs' layer holds."""
+    return [path for path in (HERE / "bin").iterdir() if path.is_file()]
+
+
+def _debian(root: Path) -> None:
+    run(
+        [
+            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={_PACKAGES}"),
+            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _OMITTED),
+            # The system's npm libraries and headers; node itself is in /usr/bin.
+            "--dpkgopt=path-exclude=/usr/include/*",
+            '--aptopt=Acquire::Languages "none"',
+            *(_SUITE, root),
+        ],
+        what="make a Debian root file system",
+    )
+    for folder in ("var/lib/apt/lists", "var/cache", "var/log", "usr/share/i18n"):
+        if (root / folder).exists():
+            shutil.rmtree(root / folder)
+            (root / folder).mkdir()
+
+
+def _python(root: Path) -> None:
+    machine = os.uname().machine
+    target = root / _LIBRARIES.lstrip("/")
+    run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"),
+            *("--require-hashes", "--requirement", HERE / "requirements.txt"),
+            *("--target", target, "--python-version", _PYTHON, "--implementation", "cp"),
+            "--only-binary=:all:",
+            *(f"--platform={wheel}_{machine}" for wheel in _WHEELS),
+        ],
+        what="install the Python clients into the test image",
+    )
+    # Compiled beforehand: a container would compile anew at each start.
+    run(
+        ["chroot", root, "python3", "-m", "compileall", "-q", "-j", "2", _LIBRARIES],
+        what="compile the Python clients in the test image",
+    )
+
+
+def _javascript(root: Path) -> None:
+    target = root / "opt" / "clients"
+    target.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name, target / name)
+    npm = packages.path("npm")
+    if npm is None:
+        raise errors.HarnessError(
+            f"npm is needed to build the test image; install it. {errors.OTHER_WAY}"
+        )
+    answer = subprocess.run(
+        [npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=target,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise errors.HarnessError(
+            f"cannot install the JavaScript client into the test image: {answer.stderr[-2000:]}"
+        )
+
+
+def _pack(root: Path, target: Path) -> Path:
+    run(
+        ["tar", "--numeric-owner", "--owner=0", "--group=0", "--sort=name", "--mtime=@0",
+         "-C", root, "-cf", target, "."],
+        what=f"pack {root}",
+    )  # fmt: skip
+    return target
