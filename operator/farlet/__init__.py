@@ -1,1 +1,3 @@
 """A foreign cluster as a node of the home cluster."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,289 @@
+"""One API server: configuration, authentication, single requests and single watches.
+
+kubernetes-asyncio loads configurations (kubeconfig, exec plugins, in-cluster) and makes the
+TLS session; requests carry raw JSON, since typed models cost more than all the rest of the
+hot path. Nothing here retries, decides or remembers objects: a caller that gets
+`Unreachable` does not know whether its write was applied and must look again.
+
+Bodies and answers never reach an error text or a log: some of them hold tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+import orjson
+import yarl
+from kubernetes_asyncio import client, config
+
+from farlet import __version__, errors
+from farlet.vocabulary import JSON
+
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+JSON_BODY = "application/json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+USER_AGENT = f"farlet/{__version__}"
+
+REQUEST_SECONDS = 30.0
+WATCH_SILENCE_SECONDS = 80.0
+"""API servers send a bookmark every minute; a longer silence is a dead connection."""
+WATCH_SECONDS = 300
+RELOAD_SECONDS = 5.0
+"""Shortest time between two loads of credentials that an API server keeps refusing."""
+
+Name = Literal["home", "foreign"]
+Observer = Callable[[str, str, int, float], None]
+"""Called after each request with cluster, method, status code (0: no answer) and seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a configuration comes from. Without a kubeconfig: in-cluster."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event of a watch; `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    kind: str
+    object: JSON
+
+
+class Cluster:
+    """A connection to one API server. Use as an async context manager."""
+
+    def __init__(
+        self, name: Name, access: Access, *, observe: Observer, connections: int = 100
+    ) -> None:
+        self.name = name
+        self._access = access
+        self._observe = observe
+        self._connections = connections
+        self._configuration: client.Configuration | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+        self._loaded = 0.0
+        self._loading = asyncio.Lock()
+
+    async def __aenter__(self) -> Cluster:
+        await self.load()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def server(self) -> str:
+        """Base URL of the API server."""
+        return str(self.configuration.host).rstrip("/")
+
+    @property
+    def ca_file(self) -> str | None:
+        """The CA bundle that verifies this server; `None` where the system's CAs do."""
+        return self.configuration.ssl_ca_cert
+
+    @property
+    def configuration(self) -> client.Configuration:
+        """As loaded by kubernetes-asyncio; Kopf logs in with it."""
+        if self._configuration is None:
+            raise RuntimeError("the configuration is read before it was loaded")
+        return self._configuration
+
+    async def load(self) -> None:
+        """(Re)load configuration and credentials. Raises `StartError` naming the file."""
+        configuration = client.Configuration()
+        where = str(self._access.kubeconfig or "the in-cluster configuration")
+        try:
+            if self._access.kubeconfig is None:
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await config.load_kube_config(
+                    config_file=os.fspath(self._access.kubeconfig),
+                    context=self._access.context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+            # The library's session: TLS, client certificates and proxies as its clients have them.
+            session = client.rest.RESTClientObject(
+                configuration, maxsize=self._connections
+            ).pool_manager
+        except (config.ConfigException, OSError, ssl.SSLError, ValueError, TypeError) as err:
+            raise errors.StartError(
+                f"the configuration of the {self.name} cluster cannot be loaded from {where}: {err}"
+                f". Give a readable kubeconfig with --{self.name}-kubeconfig"
+            ) from err
+        old, self._session = self._session, session
+        self._configuration, self._proxy = configuration, configuration.proxy
+        self._loaded = time.monotonic()
+        if old is not None:
+            await old.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = JSON_BODY,
+        accept: str | None = None,
+    ) -> JSON:
+        """One request; `path` holds the query. Returns the JSON of the answer.
+
+        Raises a kind of `ApiError` for an answer other than 2xx, `Unreachable` for none.
+        """
+        data = None if body is None else orjson.dumps(body)
+        request = f"{method} {path.partition('?')[0]}"
+        for attempt in (1, 2):
+            started = time.monotonic()
+            code = 0
+            try:
+                async with self._http.request(
+                    method,
+                    self._url(path),
+                    data=data,
+                    headers=await self._headers(None if data is None else content_type, accept),
+                    proxy=self._proxy,
+                    server_hostname=self.configuration.tls_server_name or None,
+                    timeout=_TIMEOUT,
+                ) as response:
+                    raw = await response.read()
+                    code = response.status
+                    retry_after = response.headers.get("Retry-After")
+            except (aiohttp.ClientError, TimeoutError, OSError) as err:
+                raise self._unreachable(request, err) from err
+            finally:
+                self._observe(self.name, method, code, time.monotonic() - started)
+            if code == 401 and attempt == 1 and await self._reload():
+                continue
+            return self._answer(request, code, raw, retry_after)
+        raise AssertionError("the loop returns or raises")
+
+    async def watch(
+        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+    ) -> AsyncIterator[WatchEvent]:
+        """Events of one watch request until the server ends it; `path` holds the query.
+
+        `opened` is called once the server has accepted the watch. Raises `Gone` when the
+        resourceVersion is too old, other `ApiError`s, and `Unreachable`.
+        """
+        path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
+        request = f"WATCH {path.partition('?')[0]}"
+        timeout = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SILENCE_SECONDS)
+        started, code = time.monotonic(), 0
+        try:
+            async with self._http.get(
+                self._url(path),
+                headers=await self._headers(None, accept),
+                proxy=self._proxy,
+                server_hostname=self.configuration.tls_server_name or None,
+                timeout=timeout,
+            ) as response:
+                code = response.status
+                if code != 200:
+                    if code == 401:
+                        await self._reload()
+                    self._answer(request, code, await response.read(), None)
+                opened()
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (
+                        (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+                    )
+                    for line in lines:
+                        event = orjson.loads(line)
+                        if event["type"] == "ERROR":
+                            self._answer(request, int(event["object"].get("code", 500)), line, None)
+                        yield WatchEvent(event["type"], event["object"])
+        except (aiohttp.ClientError, TimeoutError, OSError) as err:
+            raise self._unreachable(request, err) from err
+        finally:
+            self._observe(self.name, "WATCH", code, time.monotonic() - started)
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the cluster is used before it was loaded")
+        return self._session
+
+    def _url(self, path: str) -> yarl.URL:
+        return yarl.URL(self.server + path, encoded=True)
+
+    async def _headers(self, content_type: str | None, accept: str | None) -> dict[str, str]:
+        headers = {"User-Agent": USER_AGENT, "Accept": accept or JSON_BODY}
+        token = await self.configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = str(token)
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        return headers
+
+    async def _reload(self) -> bool:
+        """Load credentials again after a 401: tokens expire, exec plugins issue new ones."""
+        async with self._loading:
+            if time.monotonic() - self._loaded < RELOAD_SECONDS:
+                return False
+            await self.load()
+            return True
+
+    def _unreachable(self, request: str, err: BaseException) -> errors.Unreachable:
+        cause = "timed out" if isinstance(err, TimeoutError) else str(err) or type(err).__name__
+        return errors.Unreachable(cluster=self.name, request=request, cause=cause)
+
+    def _answer(self, request: str, code: int, raw: bytes, retry_after: str | None) -> JSON:
+        try:
+            answer: JSON = orjson.loads(raw) if raw else {}
+        except orjson.JSONDecodeError:
+            answer = {}
+        if 200 <= code < 300:
+            return answer
+        status = answer.get("object", answer)
+        kind = _KINDS.get(code, errors.ApiError)
+        if code == 503 and retry_after is not None:
+            kind = errors.Throttled
+        if kind is errors.ApiError and code >= 500:
+            # A server on its way down or up answers 500 to 504; the write may have run.
+            return _raise(
+                errors.Unreachable(cluster=self.name, request=request, cause=f"HTTP {code}")
+            )
+        error = kind(
+            cluster=self.name,
+            request=request,
+            code=code,
+            status_reason=str(status.get("reason", "")),
+            message=str(status.get("message", "no message")),
+        )
+        if isinstance(error, errors.Throttled) and retry_after is not None:
+            error.retry_after = float(retry_after) if retry_after.isdigit() else 1.0
+        return _raise(error)
+
+
+_TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)
+
+_KINDS: dict[int, type[errors.ApiError]] = {
+    400: errors.Invalid,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    410: errors.Gone,
+    422: errors.Invalid,
+    429: errors.Throttled,
+}
+
+
+def _raise(error: errors.FarletError) -> JSON:
+    raise error

@@ -1,0 +1,139 @@
+"""What is known of both clusters, in memory, by key.
+
+Filled by watches and by the answers to our own writes, whichever is newer; read by
+`reconcile` to make snapshots. Holds trimmed objects: what nothing reads is dropped on the way
+in, since ten thousand pods must fit. Knows no API server and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from farlet.access import Token
+from farlet.vocabulary import ObjectKey, ObjectMeta, PartialObject, Pod
+
+T = TypeVar("T", Pod, PartialObject)
+
+TOMBSTONES = 20_000
+"""Deletions remembered per table: enough for every answer and event still in flight."""
+
+
+def key_of(obj: Pod | PartialObject) -> ObjectKey:
+    """Namespace and name of an object."""
+    metadata = obj["metadata"]
+    return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+
+def version(metadata: ObjectMeta) -> int:
+    """The resourceVersion as a number; comparable within one kind (KEP-5504)."""
+    return int(metadata.get("resourceVersion") or 0)
+
+
+class Table(Generic[T]):
+    """Objects of one kind. An older version never replaces a newer one, nor a deletion."""
+
+    def __init__(self, trim: Callable[[T], T]) -> None:
+        self._trim = trim
+        self._objects: dict[ObjectKey, T] = {}
+        self._deleted: OrderedDict[str, int] = OrderedDict()
+        """uid -> resourceVersion of its deletion."""
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[ObjectKey]:
+        return iter(self._objects)
+
+    def get(self, key: ObjectKey) -> T | None:
+        """The newest known version."""
+        return self._objects.get(key)
+
+    def keys(self, namespace: str) -> list[ObjectKey]:
+        """The keys in one namespace."""
+        return [key for key in self._objects if key.namespace == namespace]
+
+    def put(self, obj: T) -> bool:
+        """Keep `obj` unless something newer is known; returns whether it was kept."""
+        metadata = obj["metadata"]
+        if metadata.get("uid", "") in self._deleted:
+            return False
+        key = key_of(obj)
+        known = self._objects.get(key)
+        if known is not None and version(known["metadata"]) >= version(metadata):
+            return False
+        self._objects[key] = self._trim(obj)
+        return True
+
+    def remove(self, key: ObjectKey, uid: str, *, seen: bool) -> T | None:
+        """Drop the object if it still is that uid; returns what was dropped.
+
+        `seen`: its deletion was seen, not inferred from a list. A uid never comes back.
+        """
+        if seen:
+            self._deleted[uid] = 1
+            while len(self._deleted) > TOMBSTONES:
+                self._deleted.popitem(last=False)
+        known = self._objects.get(key)
+        if known is None or known["metadata"].get("uid") != uid:
+            return None
+        return self._objects.pop(key)
+
+    def deleted(self, uid: str) -> bool:
+        """The deletion of this uid was seen."""
+        return uid in self._deleted
+
+    def missing_from(self, listed: Iterable[T], namespace: str | None, as_of: int) -> list[T]:
+        """Known objects, not newer than `as_of`, that a complete list lacks."""
+        uids = {obj["metadata"].get("uid") for obj in listed}
+        return [
+            obj
+            for key, obj in self._objects.items()
+            if (namespace is None or key.namespace == namespace)
+            and obj["metadata"].get("uid") not in uids
+            and version(obj["metadata"]) <= as_of
+        ]
+
+
+def _trimmed_home(pod: Pod) -> Pod:
+    pod["metadata"].pop("managedFields", None)
+    return pod
+
+
+def _trimmed_mirror(pod: Pod) -> Pod:
+    """Of a mirror's spec only what `plan` asks for; the rest stands in the home pod."""
+    pod["metadata"].pop("managedFields", None)
+    node = pod.get("spec", {}).get("nodeName")
+    pod["spec"] = {"nodeName": node} if node else {}
+    return pod
+
+
+def _trimmed_partial(obj: PartialObject) -> PartialObject:
+    metadata = obj["metadata"]
+    metadata.pop("managedFields", None)
+    annotations = metadata.get("annotations", {})
+    annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    # Never more than metadata: the answer to a written Secret holds its tokens.
+    return {"metadata": metadata}
+
+
+@dataclass(slots=True)
+class Store:
+    """Home pods by their key; mirrors, Secrets and ServiceAccounts by their foreign key."""
+
+    home: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_home))
+    mirrors: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_mirror))
+    secrets: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
+    accounts: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
+    departed: dict[ObjectKey, Pod] = field(default_factory=dict)
+    """By foreign key: mirrors as last seen, kept while their home pod is there."""
+    tokens: dict[str, dict[str, Token]] = field(default_factory=dict)
+    """By home uid and `Claim.key`: granted, not yet delivered."""
+
+    def forget(self, key: ObjectKey, foreign: ObjectKey | None, uid: str) -> None:
+        """Home pod `uid` is gone: what was kept only for it goes as well."""
+        self.tokens.pop(uid, None)
+        if foreign is not None and self.home.get(key) is None:
+            self.departed.pop(foreign, None)

@@ -1,0 +1,159 @@
+"""Keys to reconcile: each at most once at a time, as many in parallel as there are workers.
+
+The semantics of client-go's workqueue, which controllers rely on: a key added while it waits
+is one key; a key added while it is worked on is worked on again afterwards; a key may be
+added for later, and the earliest time wins; failures of a key back off exponentially. The
+queue is also farlet's only timer: "look again at T" is an `add_after`.
+
+Lives in one event loop and is not thread safe. `docs/decisions/0002-workqueue.md` says why
+it is written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+K = TypeVar("K")
+
+BACKOFF_FIRST_SECONDS = 0.25
+BACKOFF_LAST_SECONDS = 15.0
+"""A cure that no watch shows (a namespace, a Role) is found within this time."""
+
+
+class Observer(Protocol):
+    """What the queue tells about itself."""
+
+    def added(self, depth: int) -> None:
+        """A key was added, and this many wait now."""
+        ...
+
+    def worked(self, waited: float, took: float, depth: int) -> None:
+        """A key was worked on: seconds in the queue and at work, and how many wait now."""
+        ...
+
+    def retried(self) -> None:
+        """A key failed and will come again."""
+        ...
+
+
+class WorkQueue(Generic[K]):
+    """Waiting, delayed and running keys."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._ready: deque[K] = deque()
+        self._since: dict[K, float] = {}
+        """When each waiting key was added; being in here means being in `_ready`."""
+        self._running: set[K] = set()
+        self._again: set[K] = set()
+        self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._count = 0
+        self._failures: dict[K, int] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing runs (delayed keys do not count)."""
+        return not self._ready and not self._running
+
+    def add(self, key: K) -> None:
+        """Work on `key` as soon as a worker is free."""
+        self._due.pop(key, None)
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._since:
+            self._since[key] = self._loop.time()
+            self._ready.append(key)
+            self._observer.added(len(self._ready))
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    break
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Work on `key` in that many seconds, unless an earlier time stands already."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        when = self._loop.time() + seconds
+        if key in self._since or self._due.get(key, when + 1) <= when:
+            return
+        self._due[key] = when
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, key))
+        self._arm()
+
+    def retry(self, key: K, *, at_least: float = 0.0) -> float:
+        """Add `key` again after its backoff; returns the seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, 16), BACKOFF_LAST_SECONDS)
+        seconds = max(seconds, at_least)
+        self._observer.retried()
+        self.add_after(key, seconds)
+        return seconds
+
+    def forget(self, key: K) -> None:
+        """`key` succeeded: its next failure starts a new backoff."""
+        self._failures.pop(key, None)
+
+    def close(self) -> None:
+        """Let workers end after what they are at; waiting keys stay undone."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def work(self, perform: Callable[[K], Awaitable[None]]) -> None:
+        """One worker: takes keys until `close`. What `perform` raises ends the worker."""
+        while not self._closed:
+            if not self._ready:
+                waiter = self._loop.create_future()
+                self._waiters.append(waiter)
+                await waiter
+                continue
+            key = self._ready.popleft()
+            added = self._since.pop(key)
+            started = self._loop.time()
+            self._running.add(key)
+            try:
+                await perform(key)
+            finally:
+                self._running.discard(key)
+                now = self._loop.time()
+                self._observer.worked(started - added, now - started, len(self._ready))
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        if self._heap and not self._closed:
+            self._timer = self._loop.call_at(self._heap[0][0], self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            when, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == when:
+                self.add(key)
+        self._arm()
