@@ -7,6 +7,7 @@ Built by `app.py` from the settings and from what was found at start, handed to 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
@@ -129,6 +130,9 @@ class Context:
     remote_service_accounts: RemoteServiceAccounts = RemoteServiceAccounts.ALL
     allow: frozenset[Allowance] = frozenset()
     pod_network: PodNetwork = PodNetwork.ISOLATED
+    to_home_ip: Callable[[str], str] = str
+    """Pure translation of a mirror's IP into the one that home routes to, for a connected pod
+    network; the same address unless a connectivity plugin says otherwise. Empty: not shown."""
     node_ip: str = ""
     """hostIP shown at home; empty: none is shown."""
     node_labels: frozenset[str] = field(default_factory=frozenset)

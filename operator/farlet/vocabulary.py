@@ -74,6 +74,9 @@ VIRTUAL_NODE_LABEL_VALUE = "virtual-kubelet"
 KUBE_ROOT_CA = "kube-root-ca.crt"
 """ConfigMap that every namespace has and that pods mount as `ca.crt`."""
 
+API_ACCESS_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Directory in which client libraries look for `token`, `ca.crt` and `namespace`."""
+
 DEFAULT_AUDIENCE_EXTENDED_SECONDS = 3607
 """An API server turns a token request of just this life into a token of one year
 (`--service-account-extend-token-expiration`; `WarnOnlyBoundTokenExpirationPeriod` in
@@ -91,6 +94,9 @@ class PodCondition(StrEnum):
     CONTAINERS_READY = "ContainersReady"
     READY = "Ready"
     DISRUPTION_TARGET = "DisruptionTarget"
+    RESIZE_PENDING = "PodResizePending"
+    RESIZE_IN_PROGRESS = "PodResizeInProgress"
+    ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
 
 
 class Reason(StrEnum):
@@ -188,7 +194,9 @@ class Container(TypedDict, total=False):
     envFrom: list[JSON]
     ports: list[JSON]
     resources: JSON
+    lifecycle: JSON
     restartPolicy: str
+    restartPolicyRules: list[JSON]
     securityContext: JSON
     volumeMounts: list[VolumeMount]
 
@@ -257,6 +265,7 @@ class PodSpec(TypedDict, total=False):
     topologySpreadConstraints: list[JSON]
     readinessGates: list[JSON]
     hostNetwork: bool
+    resources: JSON
     terminationGracePeriodSeconds: int
 
 
@@ -275,8 +284,8 @@ class ContainerStateTerminated(TypedDict, total=False):
     signal: int
     reason: str
     message: str
-    startedAt: str
-    finishedAt: str
+    startedAt: str | None
+    finishedAt: str | None
     containerID: str
 
 
@@ -296,6 +305,12 @@ class ContainerStatus(TypedDict, total=False):
     restartCount: int
     state: ContainerState
     lastState: ContainerState
+    allocatedResources: dict[str, str]
+    resources: JSON
+    volumeMounts: list[JSON]
+    user: JSON
+    allocatedResourcesStatus: list[JSON]
+    stopSignal: str
 
 
 class PodStatus(TypedDict, total=False):
@@ -312,6 +327,9 @@ class PodStatus(TypedDict, total=False):
     initContainerStatuses: list[ContainerStatus]
     ephemeralContainerStatuses: list[ContainerStatus]
     qosClass: str
+    observedGeneration: int
+    allocatedResources: dict[str, str]
+    resources: JSON
 
 
 class Pod(TypedDict):
