@@ -1,0 +1,118 @@
+"""The small HTTP server that a kubelet probes and Prometheus scrapes.
+
+It answers from memory: a probe that itself waited for an API server would turn one slow cluster
+into a restart of farlet. `/livez` fails only where a restart would help; `/readyz` tells whether
+pods are served now. Both answer 500 when a check fails, as the health endpoints of Kubernetes
+do, and list every check with `?verbose`. No authentication: nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from farlet import loading
+from farlet.errors import StartError
+from farlet.telemetry.metrics import Metrics
+from farlet.values import Address
+
+Check = Callable[[], str | None]
+"""`None`: all is well; else, in a few words, why not. Must not block."""
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Named checks. `ready` holds those of `/readyz` beside those of `live`."""
+
+    live: Mapping[str, Check] = field(default_factory=dict)
+    ready: Mapping[str, Check] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the servers listen; differs from what was asked where port 0 was."""
+
+    metrics: Address | None
+    health: Address | None
+
+
+@asynccontextmanager
+async def serve(
+    *, metrics: Metrics, probes: Probes, metrics_at: Address | None, health_at: Address | None
+) -> AsyncIterator[Served]:
+    """Serve `/metrics`, `/livez` and `/readyz` while the context lasts.
+
+    An address `None` is not served; two equal ones are one server. Raises `StartError` when an
+    address cannot be had.
+    """
+    metrics_routes = [web.get("/metrics", _metrics(metrics))]
+    health_routes = [
+        web.get("/livez", _health("livez", probes.live)),
+        web.get("/readyz", _health("readyz", {**probes.live, **probes.ready})),
+    ]
+    async with AsyncExitStack() as stack:
+        if metrics_at == health_at:
+            both = await _listen(
+                stack, metrics_at, [*metrics_routes, *health_routes], "metrics_bind_address"
+            )
+            yield Served(metrics=both, health=both)
+        else:
+            yield Served(
+                metrics=await _listen(stack, metrics_at, metrics_routes, "metrics_bind_address"),
+                health=await _listen(stack, health_at, health_routes, "health_probe_bind_address"),
+            )
+
+
+async def _listen(
+    stack: AsyncExitStack, at: Address | None, routes: list[web.RouteDef], field_name: str
+) -> Address | None:
+    if at is None:
+        return None
+    app = web.Application()
+    app.add_routes(routes)
+    # A scrape or probe that hangs must not hold up the end of the process.
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, at.host or None, at.port).start()
+    except OSError as err:
+        cause = (
+            "another process listens there"
+            if err.errno == errno.EADDRINUSE
+            else (err.strerror or str(err))
+        )
+        raise StartError(
+            f"{loading.flag_name(field_name)} ({loading.env_name(field_name)}) {at}: {cause}. Choose another address, or 0 to turn it off"
+        ) from err
+    return Address(at.host, runner.addresses[0][1])
+
+
+def _metrics(metrics: Metrics) -> Handler:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=metrics.exposition(), headers={"Content-Type": METRICS_TYPE})
+
+    return answer
+
+
+def _health(name: str, checks: Mapping[str, Check]) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        found = {check: why_not() for check, why_not in checks.items()}
+        failed = any(why is not None for why in found.values())
+        lines = [
+            f"[+]{check} ok" if why is None else f"[-]{check} failed: {why}"
+            for check, why in found.items()
+            if why is not None or "verbose" in request.query
+        ]
+        # The endpoints of Kubernetes say only "ok" where nothing failed and nobody asked.
+        lines.append(f"{name} check {'failed' if failed else 'passed'}" if lines else "ok")
+        return web.Response(text="\n".join(lines) + "\n", status=500 if failed else 200)
+
+    return answer
