@@ -159,6 +159,9 @@ class Metrics:
         self._retries = self._make_counter(_RETRIES)
         self._requests = self._make_counter(_REQUESTS)
         self._request_seconds = self._make_histogram(_REQUEST_SECONDS)
+        # Label sets of requests, bound when first seen.
+        self._by_answer: dict[tuple[str, str, int], Counter] = {}
+        self._by_verb: dict[tuple[str, str], Histogram] = {}
         self._unknown_fields = self._make_counter(_UNKNOWN_FIELDS)
         self._pods = _Pods()
         self.registry.register(self._pods)
@@ -173,19 +176,34 @@ class Metrics:
         self.events_dropped = self._make_counter(_EVENTS_DROPPED)
         self.kopf_restarts = self._make_counter(_KOPF_RESTARTS)
 
-    def queue(self, name: str, *, depth: Callable[[], int]) -> QueueMetrics:
-        """Metrics of the work queue `name`; `depth` is asked when someone scrapes."""
-        self._depth.labels(name).set_function(depth)
+    def queue(self, name: str) -> QueueMetrics:
+        """What the work queue `name` tells of itself; a `workqueue.Observer`."""
         return QueueMetrics(
+            depth=self._depth.labels(name),
             adds=self._adds.labels(name),
             queued=self._queued.labels(name),
-            worked=self._worked.labels(name),
+            working=self._worked.labels(name),
             retries=self._retries.labels(name),
         )
 
-    def client(self, cluster: str) -> ClientMetrics:
-        """Metrics of the requests to `cluster`, which is `home` or `foreign`."""
-        return ClientMetrics(cluster, requests=self._requests, seconds=self._request_seconds)
+    def request(self, cluster: str, method: str, code: int, seconds: float) -> None:
+        """Count a request to `cluster` (`home` or `foreign`); a `clusters.Observer`.
+
+        `code` is the HTTP status, 0 where no answer came. Watches (method `WATCH`) count, but
+        last as long as they like, so their time is not observed.
+        """
+        requests = self._by_answer.get((cluster, method, code))
+        if requests is None:
+            requests = self._requests.labels(cluster, method, str(code) if code else NO_ANSWER)
+            self._by_answer[cluster, method, code] = requests
+        requests.inc()
+        if method == "WATCH":
+            return
+        durations = self._by_verb.get((cluster, method))
+        if durations is None:
+            durations = self._request_seconds.labels(cluster, method)
+            self._by_verb[cluster, method] = durations
+        durations.observe(seconds)
 
     def count_pods(self, count: Callable[[], PodCounts]) -> None:
         """Let `farlet_pods` be what `count` returns when someone scrapes."""
@@ -213,39 +231,28 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """What a work queue counts, bound to its name: `adds.inc()`, `worked.observe(seconds)`."""
+    """What one work queue tells of itself, bound to its name."""
 
+    depth: Gauge
     adds: Counter
     queued: Histogram
-    worked: Histogram
+    working: Histogram
     retries: Counter
 
+    def added(self, depth: int) -> None:
+        """A key was added, and this many wait now."""
+        self.adds.inc()
+        self.depth.set(depth)
 
-class ClientMetrics:
-    """What the client of one cluster counts; label sets are bound when first seen."""
+    def worked(self, waited: float, took: float, depth: int) -> None:
+        """A key was worked on: seconds in the queue and at work, and how many wait now."""
+        self.queued.observe(waited)
+        self.working.observe(took)
+        self.depth.set(depth)
 
-    def __init__(self, cluster: str, *, requests: Counter, seconds: Histogram) -> None:
-        self._cluster = cluster
-        self._requests = requests
-        self._seconds = seconds
-        self._by_answer: dict[tuple[str, int | None], Counter] = {}
-        self._by_verb: dict[str, Histogram] = {}
-
-    def answered(self, method: str, code: int | None) -> None:
-        """Count a request; `code` None: no answer came."""
-        bound = self._by_answer.get((method, code))
-        if bound is None:
-            text = NO_ANSWER if code is None else str(code)
-            bound = self._requests.labels(self._cluster, method, text)
-            self._by_answer[method, code] = bound
-        bound.inc()
-
-    def took(self, verb: str, seconds: float) -> None:
-        """Observe how long a request took. `verb` is the HTTP method, as in client-go."""
-        bound = self._by_verb.get(verb)
-        if bound is None:
-            bound = self._by_verb[verb] = self._seconds.labels(self._cluster, verb)
-        bound.observe(seconds)
+    def retried(self) -> None:
+        """A key failed and will come again."""
+        self.retries.inc()
 
 
 class _Pods(Collector):

@@ -71,7 +71,7 @@ async def serve(
 
 
 async def _listen(
-    stack: AsyncExitStack, at: Address | None, routes: list[web.RouteDef], field_name: str
+    stack: AsyncExitStack, at: Address | None, routes: list[web.RouteDef], setting: str
 ) -> Address | None:
     if at is None:
         return None
@@ -84,13 +84,11 @@ async def _listen(
     try:
         await web.TCPSite(runner, at.host or None, at.port).start()
     except OSError as err:
-        cause = (
-            "another process listens there"
-            if err.errno == errno.EADDRINUSE
-            else (err.strerror or str(err))
-        )
+        taken = err.errno == errno.EADDRINUSE
+        cause = "another process listens there" if taken else (err.strerror or str(err))
         raise StartError(
-            f"{loading.flag_name(field_name)} ({loading.env_name(field_name)}) {at}: {cause}. Choose another address, or 0 to turn it off"
+            f"{loading.flag_name(setting)} ({loading.env_name(setting)}) {at}: {cause}. "
+            "Choose another address, or 0 to turn it off"
         ) from err
     return Address(at.host, runner.addresses[0][1])
 
