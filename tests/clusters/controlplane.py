@@ -9,9 +9,9 @@ import http.client
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clusters import audit, kubeconfig, pki, ports, processes
+from clusters import auditlog, kubeconfig, pki, ports, processes
 from clusters.instance import Instance
-from clusters.network import Forwarder, Network, forward
+from clusters.netns import Forwarder, Network, forward
 
 SERVICES = "10.96.0.0/16"
 FIRST_SERVICE = "10.96.0.1"
@@ -94,7 +94,7 @@ class ControlPlane:
     apiserver: ApiServer
     others: Sequence[processes.Process]
     forwarder: Forwarder | None
-    audit_log: audit.Log | None
+    audit_log: auditlog.Log | None
 
     def stop(self) -> None:
         """The state is thrown away, so nobody needs to say goodbye."""
@@ -183,7 +183,7 @@ def start(
         apiserver=apiserver,
         others=others,
         forwarder=forwarder,
-        audit_log=audit.Log(folder / "audit.log") if options.audit else None,
+        audit_log=auditlog.Log(folder / "audit.log") if options.audit else None,
     )
 
 
@@ -238,7 +238,7 @@ def _apiserver_flags(
         flags.append(f"--feature-gates={gates}")
     if options.audit:
         policy = folder / "audit-policy.yaml"
-        policy.write_text(audit.POLICY)
+        policy.write_text(auditlog.POLICY)
         flags += [f"--audit-policy-file={policy}", f"--audit-log-path={folder / 'audit.log'}"]
         flags.append("--audit-log-maxsize=100000")  # megabytes: never rotated under a reader
     return [*flags, *options.apiserver_flags]

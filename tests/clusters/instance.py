@@ -4,7 +4,7 @@ The name is `PID-STARTTIME-SUFFIX` of the owning process. It stands in the folde
 environment of every child process and in the names of control groups, so that a later run can tell
 what a dead owner left and remove it, and never touches what belongs to a live one.
 
-Network namespaces and mounts need no such care: they are held by processes alone (`network.py`)
+Network namespaces and mounts need no such care: they are held by processes alone (`netns.py`)
 and vanish with them.
 """
 

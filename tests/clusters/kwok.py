@@ -11,7 +11,7 @@ from typing import Any
 from clusters import ports, processes
 from clusters.controlplane import ControlPlane
 from clusters.instance import Instance
-from clusters.network import Network
+from clusters.netns import Network
 
 LABEL = "farlet.test/node"
 STAGES = Path(__file__).parent / "stages.yaml"

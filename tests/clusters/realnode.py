@@ -20,7 +20,7 @@ import yaml
 from clusters import errors, images, kubeconfig, kwok, packages, processes
 from clusters.controlplane import ControlPlane
 from clusters.instance import CGROUPS, Instance
-from clusters.network import BRIDGE, Network
+from clusters.netns import BRIDGE, Network
 
 SYNC = "10s"
 SOFT_TAINT = "farlet.test/real"

@@ -1,0 +1,54 @@
+"""Two real Kubernetes clusters on this machine, for tests, the demo and benchmarks.
+
+Nothing here is a mock, and nothing here imports farlet. In a test, take the fixtures of
+`tests/conftest.py` (all marked `clusters` by using them)::
+
+    clusters    pair.Clusters     both clusters with real nodes, once per session
+    home        rest.Api          home's administrator, for this test
+    foreign     rest.Api          foreign's administrator, for this test
+    workspace   Workspace         .home and .foreign: namespaces for this test, farlet's Role there
+    node        str               a virtual Node of home, for this test (farlet's --nodename)
+    start_farlet                  `await start_farlet(node, way=..., settings={...})`: a ready
+                                  farlet, stopped at the end; `ready=False` does not wait
+
+Elsewhere::
+
+    from clusters import pair, rest, workspace, farlet
+    from clusters.controlplane import Options
+    from clusters.cluster import Spec
+
+    with pair.real() as clusters: ...          # a real node and two fake ones each
+    with pair.plain() as clusters: ...         # fake nodes, API servers straight on loopback
+    with pair.start(home=Spec("home", options=Options(audit=False)), foreign=Spec("foreign"),
+                    progress=None) as clusters: ...
+
+Clusters       .home .foreign .instance .home_api_in_foreign (host, port) .stop()
+Cluster        .name .kubeconfig .server .address .ca_file .real_node (its name)
+               .api(login=, user_agent=) -> rest.Api     .kubectl(*args, content=) -> str
+               .login(user, groups=()) -> kubeconfig path .create_virtual_node(name) .apply(*objects)
+               .audit_mark() -> Mark                      .audit(since=, user_agent=prefix, user=,
+               verb=, resource=, namespace=, name=, stage=) -> Iterator[auditlog.Entry]
+               .apiserver.kill() .stop() .pause() .resume() .start() .wait_ready()
+rest.Api       get list find create replace patch delete logs watch request
+               until(resource, condition, name=, namespace=, seconds=) -> object
+               conditions: rest.phase("Running", ...) rest.reason("X") rest.ready rest.gone
+               rest.exists, or any function of `object | None`; rest.ApiError has code and reason
+farlet.create(clusters, node=, way=farlet.Way.RUN|KOPF, settings=, arguments=, environment=,
+               home_login=, foreign_login=) -> Farlet: .start() await .ready() await .stop()
+               .kill() await .restart() .usage() .log await .metrics()
+workspace      create(home_api, foreign_api) delete(...) create_farlet_namespace(foreign_api)
+               grant(foreign_api, namespace=, user=, rules=)
+               allow_listing_pods(api, namespace=, account="default")
+images.CLIENTS the image with all clients (see images.py); give it 512Mi
+
+Which node a pod gets: label `farlet.test/node` is `real` or `fake`, to be used by nodeSelector; the
+real node has a soft taint, so that a pod that asks for nothing gets a fake one. What pods on fake
+nodes do (`farlet.test/finish`, `farlet.test/hold`): stages.yaml. Home's virtual Node needs no
+heartbeat: controllers wait 24 h for one (`Options.node_grace`).
+
+Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
+instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
+controlplane, kwok, realnode, cluster, pair (clusters); rest, auditlog, workspace, farlet (use).
+
+State is in $TMPDIR/clusters-*, removed at the end; a start removes what a dead owner left.
+"""

@@ -1,0 +1,321 @@
+"""One cluster: its control plane, its nodes, and all that a test may ask of it.
+
+Two kinds. A *plain* cluster (`real_node=False`) has its API server directly on the host's loopback
+and fake nodes only: for scale and speed. The other has a real node as well and lives in namespaces
+of its own. A cluster that exists already (`existing`) offers what a kubeconfig can give; asking it
+for an audit log or for a kill fails and says so.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clusters import (
+    auditlog,
+    controlplane,
+    errors,
+    images,
+    kubeconfig,
+    kwok,
+    netns,
+    packages,
+    pki,
+    processes,
+    realnode,
+    rest,
+)
+from clusters.instance import Instance
+
+VIRTUAL_TAINT = "farlet.io/virtual-node"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a cluster is to be like."""
+
+    name: str
+    number: int = 1  # its pods live in 10.99.NUMBER.0/24; no two of a pair share one
+    real_node: bool = False
+    fake_nodes: int = 2
+    options: controlplane.Options = controlplane.Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The running parts of a cluster that the harness started."""
+
+    plane: controlplane.ControlPlane
+    kwok: processes.Process
+    network: netns.Network | None
+    node: realnode.RealNode | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A cluster in use; `kubeconfig` is its administrator's, as seen from the host."""
+
+    name: str
+    folder: Path
+    kubeconfig: Path
+    kubectl_program: Path
+    parts: Parts | None
+
+    @property
+    def server(self) -> str:
+        """The API server's URL, as seen from the host."""
+        return kubeconfig.read(self.kubeconfig).server
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The API server's host and port, as seen from the host."""
+        host, _, port = self.server.removeprefix("https://").rpartition(":")
+        return host, int(port)
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate authority of the API server."""
+        path = self.folder / "server-ca.crt"
+        path.write_bytes(kubeconfig.read(self.kubeconfig).authority)
+        return path
+
+    @property
+    def apiserver(self) -> controlplane.ApiServer:
+        """The API server, to be killed, paused and started again."""
+        return self._own("killing or pausing its API server").plane.apiserver
+
+    @property
+    def network(self) -> netns.Network:
+        """The cluster's namespaces."""
+        found = self._own("its network namespace").network
+        if found is None:
+            raise errors.HarnessError(f"cluster {self.name} is plain: it has no network of its own")
+        return found
+
+    @property
+    def real_node(self) -> str:
+        """The name of the real node."""
+        if self.parts is None:
+            return self._labelled("real")
+        if self.parts.node is None:
+            raise errors.HarnessError(f"cluster {self.name} is plain: it has no real node")
+        return self.parts.node.name
+
+    def api(self, *, login: Path | None = None, user_agent: str = rest.USER_AGENT) -> rest.Api:
+        """A client, the administrator's unless another login is given; use `async with`."""
+        return rest.Api(login or self.kubeconfig, user_agent=user_agent)
+
+    def kubectl(self, *arguments: str, content: str | None = None) -> str:
+        """What kubectl prints, as the administrator."""
+        return processes.run(
+            [self.kubectl_program, f"--kubeconfig={self.kubeconfig}", *arguments],
+            what=f"run kubectl {' '.join(arguments[:2])} on cluster {self.name}",
+            content=content,
+        )
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Create the objects, in one go."""
+        content = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("create", "-f", "-", content=json.dumps(content))
+
+    def login(self, user: str, *, groups: Iterable[str] = ()) -> Path:
+        """The kubeconfig of a user with a client certificate, as seen from the host."""
+        file = "".join(char if char.isalnum() or char in "-." else "-" for char in user)
+        path = self.folder / "logins" / f"{file}.kubeconfig"
+        if path.exists():
+            return path
+        path.parent.mkdir(exist_ok=True)
+        access = kubeconfig.read(self.kubeconfig)
+        if self.parts is not None:
+            pair = self.parts.plane.authority.client(f"login-{file}", user=user, groups=groups)
+        else:
+            pair = self._requested(path.with_suffix(""), user=user, groups=list(groups))
+        return kubeconfig.write(
+            path, server=access.server, authority=access.authority, user=pair, cluster=self.name
+        )
+
+    def audit_mark(self) -> auditlog.Mark:
+        """Now, as a place in the audit log."""
+        return self._audit_log().mark()
+
+    def audit(self, *, since: auditlog.Mark = auditlog.START, **wanted: str) -> Iterator[auditlog.Entry]:
+        """Audit entries; `wanted` as in `auditlog.Log.entries`."""
+        return self._audit_log().entries(since=since, **wanted)
+
+    def create_virtual_node(self, name: str) -> None:
+        """The Node object that farlet will one day make itself."""
+        self.apply(virtual_node(name))
+
+    def stop(self) -> None:
+        """Stop it, if the harness started it."""
+        if self.parts is None:
+            return
+        self.parts.kwok.kill()
+        if self.parts.node is not None:
+            self.parts.node.stop()
+        self.parts.plane.stop()
+        if self.parts.network is not None:
+            self.parts.network.stop()
+
+    def _audit_log(self) -> auditlog.Log:
+        log = self._own("its audit log").plane.audit_log
+        if log is None:
+            raise errors.HarnessError(f"cluster {self.name} was started with Options(audit=False)")
+        return log
+
+    def _own(self, what: str) -> Parts:
+        if self.parts is None:
+            raise errors.HarnessError(
+                f"cluster {self.name} was given by {self.kubeconfig}; {what} is possible only for "
+                f"clusters that the harness starts: unset FARLET_HOME_KUBECONFIG and "
+                f"FARLET_FOREIGN_KUBECONFIG for this test"
+            )
+        return self.parts
+
+    def _labelled(self, kind: str) -> str:
+        found = self.kubectl("get", "nodes", "-l", f"{kwok.LABEL}={kind}", "-o", "name").split()
+        if not found:
+            raise errors.HarnessError(
+                f"no node of cluster {self.name} ({self.kubeconfig}) has label "
+                f"{kwok.LABEL}={kind}; put it on one: kubectl label node NAME {kwok.LABEL}={kind}"
+            )
+        return found[0].removeprefix("node/")
+
+    def _requested(self, stem: Path, *, user: str, groups: list[str]) -> pki.Pair:
+        """A certificate that the cluster itself signs, for we have not its authority's key."""
+        import base64
+        import secrets
+
+        pair = pki.Pair(stem.with_suffix(".crt"), stem.with_suffix(".key"))
+        request = pki.request(pki.private_key(pair.key), user=user, groups=groups)
+        name = f"farlet-test-{secrets.token_hex(4)}"
+        kubelet = "-kubelet" if "system:nodes" in groups else ""
+        self.apply(
+            {
+                "apiVersion": "certificates.k8s.io/v1",
+                "kind": "CertificateSigningRequest",
+                "metadata": {"name": name},
+                "spec": {
+                    "request": base64.b64encode(request).decode(),
+                    "signerName": f"kubernetes.io/kube-apiserver-client{kubelet}",
+                    "usages": ["digital signature", "client auth"],
+                },
+            }
+        )
+        self.kubectl("certificate", "approve", name)
+        self.kubectl("wait", f"csr/{name}", "--for=jsonpath={.status.certificate}", "--timeout=30s")
+        answer = self.kubectl("get", "csr", name, "-o", "jsonpath={.status.certificate}")
+        pair.certificate.write_bytes(base64.b64decode(answer))
+        return pair
+
+
+def existing(name: str, *, config: Path, folder: Path, kubectl: Path) -> Cluster:
+    """A cluster that somebody else runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Cluster(name, folder, config, kubectl, parts=None)
+    found.kubectl("get", "--raw", "/readyz")
+    return found
+
+
+def start(
+    spec: Spec,
+    owner: Instance,
+    *,
+    programs: Mapping[str, Path],
+    prepared: images.Prepared | None,
+) -> Cluster:
+    """A cluster whose nodes are ready."""
+    folder = owner.folder / spec.name
+    folder.mkdir()
+    net = netns.create(owner, folder=folder, number=spec.number) if spec.real_node else None
+    plane = controlplane.start(
+        owner, name=spec.name, folder=folder, programs=programs, network=net, options=spec.options
+    )
+    inner = kubeconfig.write(
+        folder / "kwok.kubeconfig",
+        server=plane.internal,
+        authority=plane.authority.files.certificate.read_bytes(),
+        user=plane.authority.client("kwok", user="kwok", groups=["system:masters"]),
+        cluster=spec.name,
+    )
+    node = None
+    if net is not None and prepared is not None:
+        node = realnode.start(
+            owner,
+            name=f"{spec.name}-real",
+            folder=folder,
+            programs=programs,
+            plane=plane,
+            network=net,
+            prepared=prepared,
+        )
+    fakes = kwok.start(
+        owner, folder=folder, programs=programs, plane=plane, network=net, login=inner
+    )
+    parts = Parts(plane, fakes, net, node)
+    made = Cluster(spec.name, folder, plane.admin, programs["kubectl"], parts)
+    names = [f"{spec.name}-fake-{count}" for count in range(1, spec.fake_nodes + 1)]
+    if names:
+        made.apply(*(kwok.node(name) for name in names))
+    _wait_ready(made, [*names, *([node.name] if node else [])])
+    return made
+
+
+def virtual_node(name: str) -> dict[str, Any]:
+    """A Node as the home cluster sees a foreign cluster."""
+    room = {"cpu": "100k", "memory": "100Ti", "pods": "100k", "ephemeral-storage": "100Ti"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "type": "virtual-kubelet",
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": {"aarch64": "arm64"}.get(platform.machine(), "amd64"),
+            },
+        },
+        "spec": {"taints": [{"key": VIRTUAL_TAINT, "effect": "NoSchedule"}]},
+        "status": {
+            "capacity": room,
+            "allocatable": room,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "TestHarness"}],
+            "nodeInfo": dict.fromkeys(
+                (
+                    *("machineID", "systemUUID", "bootID", "kernelVersion", "osImage"),
+                    *("containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion"),
+                ),
+                "",
+            )
+            | {"operatingSystem": "linux", "architecture": "amd64"},
+        },
+    }
+
+
+def require_real_node() -> None:
+    """Fail where a real node is impossible, and say what is possible instead."""
+    if platform.system() != "Linux" or os.geteuid() != 0:
+        raise errors.HarnessError(
+            f"a real node needs Linux and root; this is {platform.system()} as user "
+            f"{os.geteuid()}. {errors.OTHER_WAY}"
+        )
+    missing = [name for name in ("unshare", "nsenter") if packages.path(name) is None]
+    if missing:
+        raise errors.HarnessError(f"{missing} of util-linux are missing. {errors.OTHER_WAY}")
+
+
+def _wait_ready(made: Cluster, nodes: list[str]) -> None:
+    """Nodes are Ready, not tainted any more, and controllers have made the first accounts."""
+    access = kubeconfig.read(made.kubeconfig)
+    account = "/api/v1/namespaces/default/serviceaccounts/default"
+    processes.wait_for(
+        f"controllers of {made.name} (see {made.folder}/logs)",
+        lambda: controlplane.answers(access, account),
+        seconds=60,
+    )
+    for name in nodes:
+        made.kubectl("wait", f"node/{name}", "--for=condition=Ready", "--timeout=60s")

@@ -1,0 +1,151 @@
+"""farlet as a process, started the way a user would start it.
+
+Nothing of farlet is imported: what a test sees is what a user gets, crashes included. `Way.RUN` is
+`farlet run` with flags, `Way.KOPF` is `kopf run operator/main.py` with the same settings in the
+environment.
+"""
+
+import asyncio
+import dataclasses
+import enum
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import aiohttp
+
+from clusters import errors, ports, processes, workspace
+from clusters.pair import Clusters
+
+ROOT = Path(__file__).parents[2]
+
+
+class Way(enum.Enum):
+    """How farlet is started."""
+
+    RUN = "farlet run"
+    KOPF = "kopf run operator/main.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Farlet:
+    """One farlet process; it can be started again after it was stopped or killed."""
+
+    node: str
+    process: processes.Process
+    metrics_address: str
+    health_address: str
+
+    async def ready(self, *, seconds: float = 30.0) -> None:
+        """Return once /readyz answers 200; an error with the log's end when it does not."""
+        deadline = time.monotonic() + seconds
+        async with aiohttp.ClientSession() as session:
+            while not await _answers(session, f"http://{self.health_address}/readyz"):
+                if not self.process.alive or time.monotonic() > deadline:
+                    state = (
+                        f"ended with {self.process.exit_code}"
+                        if not self.process.alive
+                        else f"is not ready after {seconds:.0f} s"
+                    )
+                    raise errors.HarnessError(f"farlet {state}{self.process.tail()}")
+                await asyncio.sleep(0.05)
+
+    async def metrics(self) -> str:
+        """The text of its metrics."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.metrics_address}/metrics") as answer,
+        ):
+            answer.raise_for_status()
+            return await answer.text()
+
+    def start(self) -> None:
+        """Start it, again too; follow by `ready`."""
+        self.process.start()
+
+    async def stop(self, *, grace: float = 30.0) -> int:
+        """SIGTERM; the exit code."""
+        await asyncio.to_thread(self.process.stop, grace=grace)
+        return self.process.exit_code or 0
+
+    def kill(self) -> None:
+        """SIGKILL, at this very moment."""
+        self.process.kill()
+
+    async def restart(self) -> None:
+        """SIGTERM, start, ready."""
+        await self.stop()
+        self.start()
+        await self.ready()
+
+    def usage(self) -> processes.Usage:
+        """Its memory and CPU time, children included."""
+        return self.process.usage()
+
+    @property
+    def log(self) -> str:
+        """All it has logged, over all its lives."""
+        return self.process.output()
+
+
+def create(
+    clusters: Clusters,
+    *,
+    node: str,
+    way: Way = Way.RUN,
+    home_login: Path | None = None,
+    foreign_login: Path | None = None,
+    settings: Mapping[str, str | None] | None = None,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> Farlet:
+    """A farlet for the virtual node, not started yet.
+
+    Without `home_login` it is `system:node:NODE` at home; without `foreign_login` the user
+    `farlet` of `workspace.py`. `settings` adds flags by name without dashes ("home-name"), or takes
+    a default away by None. The default ones lead home-mode pods to home's API server.
+    """
+    host, port = clusters.home_api_in_foreign
+    metrics, health = (f"127.0.0.1:{port}" for port in ports.free(2))
+    home_login = home_login or clusters.home.login(f"system:node:{node}", groups=["system:nodes"])
+    flags: dict[str, str | None] = {
+        "nodename": node,
+        "home-kubeconfig": str(home_login),
+        "foreign-kubeconfig": str(foreign_login or clusters.foreign.login(workspace.USER)),
+        "home-name": workspace.HOME_NAME,
+        "foreign-namespace": workspace.FARLET_NAMESPACE,
+        "home-api-server-host": host,
+        "home-api-server-port": str(port),
+        "metrics-bind-address": metrics,
+        "health-probe-bind-address": health,
+        "log-level": "debug",
+        **(settings or {}),
+    }
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    base = {key: value for key, value in os.environ.items() if not key.startswith("FARLET_")}
+    marked = {**base, processes.MARK: clusters.instance.name, "PYTHONUNBUFFERED": "1"}
+    scripts = Path(sys.executable).parent
+    if way is Way.RUN:
+        words = [word for flag, value in given.items() for word in (f"--{flag}", value)]
+        command = [scripts / "farlet", "run", *words, *arguments]
+    else:
+        command = [scripts / "kopf", "run", *arguments, ROOT / "operator" / "main.py"]
+        marked |= {
+            f"FARLET_{flag.upper().replace('-', '_')}": value for flag, value in given.items()
+        }
+    log = clusters.instance.folder / "farlet" / f"{name or node}-{health.rpartition(':')[2]}.log"
+    process = processes.Process(
+        f"farlet {node}", command, log=log, environment={**marked, **(environment or {})}
+    )
+    return Farlet(node, process, metrics, health)
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):  # not listening yet
+        return False

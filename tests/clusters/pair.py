@@ -1,0 +1,157 @@
+"""The two clusters of every test: home, where pods are asked for, and foreign, where they run.
+
+Either both are started here, or both are given by FARLET_HOME_KUBECONFIG and
+FARLET_FOREIGN_KUBECONFIG: then nothing is built, started or stopped.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from clusters import (
+    binaries,
+    cluster,
+    errors,
+    images,
+    instance,
+    netns,
+    packages,
+)
+from clusters import progress as progresses
+from clusters.cluster import Cluster, Spec
+
+HOME_VARIABLE = "FARLET_HOME_KUBECONFIG"
+FOREIGN_VARIABLE = "FARLET_FOREIGN_KUBECONFIG"
+HOME_PORT_IN_FOREIGN = 26443
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """Both clusters, and the folder of this run."""
+
+    home: Cluster
+    foreign: Cluster
+    instance: instance.Instance
+    home_api_in_foreign: tuple[str, int]  # where the foreign cluster's pods reach home's API
+
+    def stop(self) -> None:
+        """Stop what was started here; nothing is left behind."""
+        _together(self.home.stop, self.foreign.stop)
+        self.instance.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def real(*, progress: progresses.Progress | None = None) -> Clusters:
+    """Both clusters with a real node and two fake ones each."""
+    return start(
+        home=Spec("home", number=1, real_node=True),
+        foreign=Spec("foreign", number=2, real_node=True),
+        progress=progress,
+    )
+
+
+def plain(*, progress: progresses.Progress | None = None) -> Clusters:
+    """Both clusters with fake nodes only, API servers directly on loopback."""
+    return start(home=Spec("home"), foreign=Spec("foreign"), progress=progress)
+
+
+def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = None) -> Clusters:
+    """Both clusters as specified, or the ones that the environment names."""
+    progress = progress or progresses.Progress()
+    given = _given()
+    if given is not None:
+        return _existing(*given)
+    with_nodes = home.real_node or foreign.real_node
+    if with_nodes:
+        cluster.require_real_node()
+        packages.ensure(packages.NODE, progress=progress)
+    programs = binaries.find(binaries.REAL if with_nodes else binaries.PLAIN, progress=progress)
+    owner = instance.create()
+    try:
+        prepared = images.prepare(owner, programs, progress=progress) if with_nodes else None
+        # Where foreign pods reach home must be a name in home's serving certificate.
+        gateway = [f"10.99.{foreign.number}.1"] if foreign.real_node else []
+        options = dataclasses.replace(home.options, hosts=[*home.options.hosts, *gateway])
+        home = dataclasses.replace(home, options=options)
+        with progress.step("starting clusters home and foreign"):
+            made_home, made_foreign = _together(
+                lambda: cluster.start(home, owner, programs=programs, prepared=prepared),
+                lambda: cluster.start(foreign, owner, programs=programs, prepared=prepared),
+            )
+            address = made_home.address
+            if foreign.real_node:
+                address = _open_home(owner, programs["forwarder"], made_home, made_foreign)
+    except BaseException:
+        owner.remove()
+        raise
+    return Clusters(made_home, made_foreign, owner, address)
+
+
+def _open_home(
+    owner: instance.Instance, program: Path, home: Cluster, foreign: Cluster
+) -> tuple[str, int]:
+    """Make home's API server reachable for foreign pods, at the gateway of their bridge."""
+    inside = home.parts.network if home.parts is not None else None
+    host, port = ("127.0.0.1", 6443) if inside is not None else home.address
+    gateway = foreign.network.gateway
+    netns.forward(
+        owner,
+        program=program,
+        log=foreign.folder / "logs" / "forwarder-to-home.log",
+        listen=f"{gateway}:{HOME_PORT_IN_FOREIGN}",
+        target=f"{host}:{port}",
+        listen_in=foreign.network,
+        target_in=inside,
+    )
+    return gateway, HOME_PORT_IN_FOREIGN
+
+
+def _given() -> tuple[Path, Path] | None:
+    values = [os.environ.get(name, "") for name in (HOME_VARIABLE, FOREIGN_VARIABLE)]
+    if not any(values):
+        return None
+    if not all(values):
+        raise errors.HarnessError(
+            f"only one of {HOME_VARIABLE} and {FOREIGN_VARIABLE} is set; set both to existing "
+            f"clusters, or none to have them started here"
+        )
+    return Path(values[0]), Path(values[1])
+
+
+def _existing(home: Path, foreign: Path) -> Clusters:
+    found = shutil.which("kubectl")
+    if found is None:
+        raise errors.HarnessError(
+            f"{HOME_VARIABLE} and {FOREIGN_VARIABLE} are set, but there is no kubectl on PATH"
+        )
+    owner = instance.create()
+    both = [
+        cluster.existing(name, config=config, folder=owner.folder / name, kubectl=Path(found))
+        for name, config in (("home", home), ("foreign", foreign))
+    ]
+    host, port = both[0].address
+    return Clusters(both[0], both[1], owner, (socket.gethostbyname(host), port))
+
+
+def _together(*calls: Callable[[], _Result]) -> list[_Result]:
+    """The results of all calls, made at the same time; the first error once all have ended."""
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+    return [future.result() for future in futures]

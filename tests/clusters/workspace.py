@@ -1,0 +1,135 @@
+"""What one test gets for itself: a namespace at home, its foreign counterpart, and farlet's rights.
+
+Tests share clusters and are kept apart by namespaces. The rights given in the foreign namespace are
+all that farlet may need there: one Role, nothing for the whole cluster.
+"""
+
+import dataclasses
+import secrets
+from typing import Any
+
+from clusters import rest
+
+HOME_NAME = "home"  # --home-name
+FARLET_NAMESPACE = "farlet"  # --foreign-namespace
+USER = "farlet"  # farlet's user in the foreign cluster
+ROLE = "farlet"
+
+_RULES: list[dict[str, Any]] = [
+    {
+        "apiGroups": [""],
+        "resources": ["pods"],
+        "verbs": ["get", "list", "watch", "create", "delete", "patch", "update"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["pods/ephemeralcontainers"],
+        "verbs": ["update", "patch"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "verbs": ["get", "create", "list", "watch", "patch", "update"],
+    },
+    {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """The names of a test's two namespaces."""
+
+    home: str
+    foreign: str
+
+
+async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) -> Workspace:
+    """Both namespaces with their default accounts, and farlet's Role in the foreign one."""
+    made = Workspace(home=name or f"t-{secrets.token_hex(4)}", foreign="")
+    made = dataclasses.replace(made, foreign=f"{made.home}-{HOME_NAME}")
+    await home.create("namespaces", _namespace(made.home))
+    await foreign.create("namespaces", _namespace(made.foreign))
+    await grant(foreign, namespace=made.foreign)
+    await home.until("serviceaccounts", rest.exists, name="default", namespace=made.home)
+    await foreign.until("serviceaccounts", rest.exists, name="default", namespace=made.foreign)
+    return made
+
+
+async def delete(home: rest.Api, foreign: rest.Api, made: Workspace) -> None:
+    """Ask for the deletion of both namespaces, and let pods go at once."""
+    for api, namespace in ((home, made.home), (foreign, made.foreign)):
+        for pod in await api.list("pods", namespace=namespace):
+            name = pod["metadata"]["name"]
+            if pod["metadata"].get("finalizers"):
+                body = {"metadata": {"finalizers": None}}
+                await api.patch("pods", body, name=name, namespace=namespace)
+            await api.delete("pods", name=name, namespace=namespace, gracePeriodSeconds="0")
+        await api.delete("namespaces", name=namespace)
+
+
+async def create_farlet_namespace(foreign: rest.Api) -> None:
+    """The foreign namespace that farlet keeps its own things in; fine when it exists."""
+    if await foreign.find("namespaces", name=FARLET_NAMESPACE) is None:
+        await foreign.create("namespaces", _namespace(FARLET_NAMESPACE))
+        await grant(foreign, namespace=FARLET_NAMESPACE)
+
+
+async def grant(
+    foreign: rest.Api,
+    *,
+    namespace: str,
+    user: str = USER,
+    rules: list[dict[str, Any]] | None = None,
+) -> None:
+    """A Role and RoleBinding that allow `user` what farlet needs in one foreign namespace."""
+    await foreign.create(
+        "roles",
+        {"metadata": {"name": ROLE}, "rules": _RULES if rules is None else rules},
+        namespace=namespace,
+    )
+    await foreign.create(
+        "rolebindings",
+        {
+            "metadata": {"name": ROLE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ROLE},
+            "subjects": [
+                {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"},
+            ],
+        },
+        namespace=namespace,
+    )
+
+
+async def allow_listing_pods(api: rest.Api, *, namespace: str, account: str = "default") -> None:
+    """Let a ServiceAccount list the pods of its namespace, as the test image's clients do."""
+    await api.create(
+        "roles",
+        {
+            "metadata": {"name": f"{account}-lists-pods"},
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}],
+        },
+        namespace=namespace,
+    )
+    await api.create(
+        "rolebindings",
+        {
+            "metadata": {"name": f"{account}-lists-pods"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": f"{account}-lists-pods",
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        },
+        namespace=namespace,
+    )
+
+
+def _namespace(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}}

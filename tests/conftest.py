@@ -1,0 +1,116 @@
+"""Fixtures that every kind of test shares: the two clusters, and a test's own part of them."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from clusters import errors, pair, rest
+from clusters import farlet as farlets
+from clusters import workspace as workspaces
+
+
+class StartFarlet(Protocol):
+    """Starts a farlet that is stopped at the end of the test."""
+
+    async def __call__(
+        self,
+        node: str,
+        *,
+        way: farlets.Way = farlets.Way.RUN,
+        home_login: Path | None = None,
+        foreign_login: Path | None = None,
+        settings: Mapping[str, str | None] | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        ready: bool = True,
+    ) -> farlets.Farlet: ...
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[pair.Clusters]:
+    """Both clusters with real nodes, or those that the environment names. Never skipped."""
+    try:
+        both = pair.real()
+    except errors.HarnessError as error:
+        pytest.fail(f"no clusters to test on: {error}", pytrace=False)
+    with both:
+        yield both
+
+
+@pytest.fixture
+async def home(clusters: pair.Clusters) -> AsyncIterator[rest.Api]:
+    """The home cluster's administrator."""
+    async with clusters.home.api() as api:
+        yield api
+
+
+@pytest.fixture
+async def foreign(clusters: pair.Clusters) -> AsyncIterator[rest.Api]:
+    """The foreign cluster's administrator."""
+    async with clusters.foreign.api() as api:
+        yield api
+
+
+@pytest.fixture
+async def workspace(home: rest.Api, foreign: rest.Api) -> AsyncIterator[workspaces.Workspace]:
+    """A namespace on each side for this test, with farlet's rights in the foreign one."""
+    made = await workspaces.create(home, foreign)
+    yield made
+    await workspaces.delete(home, foreign, made)
+
+
+@pytest.fixture
+async def node(clusters: pair.Clusters, home: rest.Api) -> AsyncIterator[str]:
+    """A virtual node of home for this test, ready to have pods scheduled to it."""
+    name = f"virtual-{secrets.token_hex(3)}"
+    clusters.home.create_virtual_node(name)
+    await home.until("nodes", _schedulable, name=name)
+    yield name
+    await home.delete("nodes", name=name)
+
+
+@pytest.fixture
+async def start_farlet(
+    clusters: pair.Clusters, foreign: rest.Api
+) -> AsyncIterator[StartFarlet]:
+    """Start a farlet for a virtual node; every one started is stopped at the end."""
+    await workspaces.create_farlet_namespace(foreign)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(
+            node: str,
+            *,
+            way: farlets.Way = farlets.Way.RUN,
+            home_login: Path | None = None,
+            foreign_login: Path | None = None,
+            settings: Mapping[str, str | None] | None = None,
+            arguments: Sequence[str] = (),
+            environment: Mapping[str, str] | None = None,
+            ready: bool = True,
+        ) -> farlets.Farlet:
+            made = farlets.create(
+                clusters,
+                node=node,
+                way=way,
+                home_login=home_login,
+                foreign_login=foreign_login,
+                settings=settings,
+                arguments=arguments,
+                environment=environment,
+            )
+            made.start()
+            stack.push_async_callback(made.stop)
+            if ready:
+                await made.ready()
+            return made
+
+        yield start
+
+
+def _schedulable(seen: rest.Object | None) -> bool:
+    """The node's controller has taken the taint away that every new node gets."""
+    taints = seen["spec"].get("taints", []) if seen is not None else []
+    return seen is not None and not any("not-ready" in taint["key"] for taint in taints)
