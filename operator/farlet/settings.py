@@ -80,6 +80,7 @@ class MirrorSettings(BaseSettings):
         frozen=True,
         extra="forbid",
         enable_decoding=False,
+        validate_default=False,
     )
 
     config: Annotated[Path | None, Flag(Group.PROCESS, "FILE"), BeforeValidator(values.file)] = (

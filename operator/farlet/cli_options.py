@@ -1,0 +1,86 @@
+"""Flags made from the fields of the settings, so that a setting exists once.
+
+click only splits the command line: every value reaches the settings as the string it was, and
+is judged there, whether it came from a flag, a variable or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+
+import click
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+from farlet import loading
+from farlet.loading import Group
+
+
+class SettingOption(click.Option):
+    """An option that shows under the heading of its group."""
+
+    def __init__(self, field: str, info: FieldInfo) -> None:
+        flag = loading.flag_of(info)
+        super().__init__(
+            [loading.flag_name(field), *flag.aliases, field],
+            metavar=flag.metavar,
+            multiple=flag.many,
+            help=f"{info.description} {remarks(field, info)}",
+        )
+        self.group = flag.group
+
+
+class SettingsCommand(click.Command):
+    """A command whose `--help` shows its options group by group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, ours in the order of `Group`, click's own last."""
+        sections: dict[str, list[tuple[str, str]]] = {group.value: [] for group in Group}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            heading = param.group.value if isinstance(param, SettingOption) else "Other"
+            if record is not None:
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def settings_options(
+    kind: type[BaseSettings],
+) -> Callable[[click.Command], click.Command]:
+    """Decorate a command with one option per field of `kind`."""
+
+    def decorate(command: click.Command) -> click.Command:
+        own = [SettingOption(field, info) for field, info in kind.model_fields.items()]
+        command.params = [*own, *command.params]
+        return command
+
+    return decorate
+
+
+def given(values: Mapping[str, object]) -> dict[str, object]:
+    """Of what click passes, the flags that stood on the command line."""
+    return {field: value for field, value in values.items() if value not in (None, ())}
+
+
+def default_text(info: FieldInfo) -> str:
+    """The default as a user would write it, or what takes its place; empty for none."""
+    flag = loading.flag_of(info)
+    value: object = info.default
+    if flag.default or info.is_required() or value is None:
+        return flag.default
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def remarks(field: str, info: FieldInfo) -> str:
+    """`[env: ...; default: ...]` as `--help` shows it."""
+    default = default_text(info)
+    needed = "; needed" if info.is_required() else ""
+    return f"[env: {loading.env_name(field)}{needed}{f'; default: {default}' if default else ''}]"
