@@ -62,6 +62,8 @@ class Change:
     what: str
     """`dropped`, `rewritten`, `forced`, `added` or `noticed`."""
     why: str
+    routine: bool = False
+    """Happens to every pod, whatever its owner wrote: `--explain` tells it, an Event does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,121 @@
+"""The variables by which a container finds its API server.
+
+A kubelet injects `KUBERNETES_*` for the `kubernetes` Service of *its own* cluster into every
+container, `enableServiceLinks` or not, but lets the container's own variables win
+(`makeEnvironmentVariables` in `pkg/kubelet/kubelet_pods.go`). So a mirror without ours would
+dial the foreign API. Ours stand first, since the kubelet expands `$(VAR)` in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from farlet.access import Change
+from farlet.context import Endpoint
+from farlet.vocabulary import EnvVar
+
+SERVICE_PORT = 443
+"""Port of the `kubernetes` Service in every cluster (`controlplane` `KubernetesService`)."""
+
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_NO_PROXY = ("NO_PROXY", "no_proxy")
+
+
+def dialling(endpoint: Endpoint) -> list[EnvVar]:
+    """What a kubelet would inject for a `kubernetes` Service at `endpoint` (`envvars.go`).
+
+    For a port other than 443 the names with 443 are set too: the foreign kubelet would inject
+    them for the foreign API.
+    """
+    port, url = str(endpoint.port), f"tcp://{endpoint.netloc}"
+    env: list[EnvVar] = [
+        {"name": "KUBERNETES_SERVICE_HOST", "value": endpoint.host},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+        {"name": "KUBERNETES_SERVICE_PORT_HTTPS", "value": port},
+        {"name": "KUBERNETES_PORT", "value": url},
+    ]
+    for number in dict.fromkeys((endpoint.port, SERVICE_PORT)):
+        env += [
+            {"name": f"KUBERNETES_PORT_{number}_TCP", "value": url},
+            {"name": f"KUBERNETES_PORT_{number}_TCP_PROTO", "value": "tcp"},
+            {"name": f"KUBERNETES_PORT_{number}_TCP_PORT", "value": port},
+            {"name": f"KUBERNETES_PORT_{number}_TCP_ADDR", "value": endpoint.host},
+        ]
+    return env
+
+
+def nowhere() -> list[EnvVar]:
+    """The same names, empty: client libraries then say that they are in no cluster."""
+    names = dialling(Endpoint(host="", port=SERVICE_PORT))
+    return [{"name": variable["name"], "value": ""} for variable in names]
+
+
+def first(
+    ours: Sequence[EnvVar], env: list[EnvVar], path: str, changes: list[Change]
+) -> list[EnvVar]:
+    """`env` with ours before it; a variable that the pod sets itself keeps the pod's value.
+
+    Where the pod refers to such a variable as `$(NAME)` before it sets it, or while it does,
+    ours is kept as well: the kubelet takes a doubled name in order, so the reference sees ours
+    and the process sees the pod's, as at home.
+    """
+    kept: list[EnvVar] = []
+    positions = {variable["name"]: index for index, variable in enumerate(env)}
+    for variable in ours:
+        position = positions.get(variable["name"])
+        if position is not None:
+            changes.append(
+                Change(
+                    f"{path}.env[{variable['name']}]",
+                    "noticed",
+                    "the pod sets it itself; its value is kept, whatever API server that means",
+                )
+            )
+            reference = f"$({variable['name']})"
+            if not any(reference in (e.get("value") or "") for e in env[: position + 1]):
+                continue
+        kept.append(variable)
+    return [*kept, *env]
+
+
+def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change]) -> list[EnvVar]:
+    """`env` in which `host` is not reached through a proxy that the pod sets.
+
+    At home the pod's own `NO_PROXY` names the Service range; it cannot know our address.
+    """
+    if not any(e["name"].lower() in _PROXIES and _is_set(e) for e in env):
+        return env
+    result: list[EnvVar] = []
+    present = False
+    for entry in env:
+        if entry["name"] not in _NO_PROXY:
+            result.append(entry)
+            continue
+        present = True
+        at = f"{path}.env[{entry['name']}]"
+        if entry.get("valueFrom"):
+            changes.append(
+                Change(at, "noticed", f"farlet cannot add to it; its source must name {host}")
+            )
+            result.append(entry)
+            continue
+        value = entry.get("value") or ""
+        named = {part.strip() for part in value.split(",")}
+        if host in named or "*" in named:
+            result.append(entry)
+            continue
+        changes.append(Change(at, "rewritten", "the home API server is not behind the pod's proxy"))
+        result.append({"name": entry["name"], "value": f"{value},{host}" if value else host})
+    if present:
+        return result
+    changes.append(
+        Change(
+            f"{path}.env[NO_PROXY]", "added", "the home API server is not behind the pod's proxy"
+        )
+    )
+    added: list[EnvVar] = [{"name": name, "value": host} for name in _NO_PROXY]
+    return [*added, *env]
+
+
+def _is_set(entry: EnvVar) -> bool:
+    return bool(entry.get("value") or entry.get("valueFrom"))

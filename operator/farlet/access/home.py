@@ -1,0 +1,224 @@
+"""Mode `home`, the default: the pod must not be able to tell that it is away.
+
+Its variables, host names, files and identity name the home cluster; its tokens are requested at
+home, bound to the home pod, and brought in one Secret beside the mirror.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import cast
+
+from farlet.access import (
+    Change,
+    Claim,
+    Mutation,
+    ServiceAccountRequirement,
+    Token,
+    away,
+    environment,
+    identity,
+    secretfiles,
+    volumes,
+)
+from farlet.context import Context, Endpoint
+from farlet.errors import Refused
+from farlet.forge import names
+from farlet.vocabulary import (
+    DEFAULT_AUDIENCE_EXTENDED_SECONDS,
+    HOME_NAME,
+    HOME_NAMESPACE,
+    HOME_UID,
+    OWNER,
+    Container,
+    HostAlias,
+    OwnerReference,
+    Pod,
+    PodSpec,
+    Reason,
+    Secret,
+)
+
+DEFAULT_TOKEN_SECONDS = 3600
+"""Life of a projected token that asks for none (`SetDefaults_ServiceAccountTokenProjection`)."""
+
+_ACCESS_ADDRESS = "KUBERNETES_* name the home API server"
+
+
+class HomeAccess:
+    """The pod stays a client of the home cluster."""
+
+    name = "home"
+    summary = "the home API, as if the pod still ran at home"
+
+    def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
+        """Nothing has to exist abroad. Raises `Refused` while pods could not reach home.
+
+        That goes for a pod without any token as well: natively it may dial the API without
+        one, and without our variables it would dial the foreign API.
+        """
+        _endpoint(ctx)
+        return ()
+
+    def claims(self, pod: Pod, ctx: Context) -> tuple[Claim, ...]:
+        """One token per audience; where volumes ask different lives, the shortest."""
+        claims: dict[str | None, Claim] = {}
+        for source in volumes.token_sources(pod.get("spec", {})):
+            audience = volumes.audience(source)
+            seconds = _lifetime(source.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS, ctx)
+            known = claims.get(audience)
+            if known is None or seconds < known.expiration_seconds:
+                claims[audience] = Claim(
+                    key=volumes.token_key(audience), audience=audience, expiration_seconds=seconds
+                )
+        return tuple(claims.values())
+
+    def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
+        """A spec that reaches home. Raises what `requirements` raises."""
+        endpoint = _endpoint(ctx)
+        changes: list[Change] = []
+        shaped = away.without_account(spec, changes)
+        files = secretfiles.SecretFiles(
+            secret=names.secret_name(pod["metadata"]["uid"]), mode=volumes.token_mode(spec)
+        )
+        if "volumes" in spec:
+            shaped["volumes"] = [
+                identity.in_volume(files.volume(volume, changes), changes)
+                for volume in spec["volumes"]
+            ]
+        dialling = environment.dialling(endpoint)
+        known = identity.values(pod, ctx)
+
+        def shape(container: Container, path: str) -> Container:
+            result = files.environment(container, path, changes)
+            env = identity.in_env(result.get("env") or [], known, path, changes)
+            env = environment.past_proxies(env, endpoint.host, path, changes)
+            env = environment.first(dialling, env, path, changes)
+            changes.append(Change(f"{path}.env", "added", _ACCESS_ADDRESS, routine=True))
+            return {**result, "env": env}
+
+        away.each_container(shaped, shape)
+        if endpoint.is_ip:
+            aliases = spec.get("hostAliases") or []
+            shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)
+        changes += _limits(endpoint)
+        changes += volumes.stale_mounts(spec)
+        return Mutation(spec=cast("PodSpec", shaped), changes=tuple(changes))
+
+    def objects(
+        self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
+    ) -> tuple[Secret, ...]:
+        """The Secret of tokens, CA and namespace; none where the pod reads no such file."""
+        spec = pod.get("spec", {})
+        if next(volumes.token_sources(spec), None) is None and not volumes.reads_root_ca(spec):
+            return ()
+        home = pod["metadata"]
+        namespace = ctx.namespaces.foreign(home["namespace"])
+        if namespace is None:
+            raise Refused(
+                Reason.NAMESPACE_NOT_ALLOWED,
+                f"namespace {home['namespace']} is no longer offloaded to the foreign cluster",
+            )
+        data = {key: _base64(token.value) for key, token in tokens.items()}
+        data[volumes.CA_KEY] = _base64(ctx.home_ca)
+        data[volumes.NAMESPACE_KEY] = _base64(home["namespace"])
+        return (
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {
+                    "name": names.secret_name(home["uid"]),
+                    "namespace": namespace,
+                    "labels": {OWNER: ctx.owner},
+                    "annotations": {
+                        HOME_NAMESPACE: home["namespace"],
+                        HOME_NAME: home["name"],
+                        HOME_UID: home["uid"],
+                    },
+                    "ownerReferences": [owner],
+                },
+                "type": "Opaque",
+                "data": data,
+            },
+        )
+
+
+def _endpoint(ctx: Context) -> Endpoint:
+    if ctx.endpoint is None:
+        raise Refused(
+            Reason.HOME_API_NOT_CONFIGURED,
+            "farlet knows no address at which pods in the foreign cluster reach the home API "
+            "server. Have it started with --home-api-server-host and --home-api-server-port, or "
+            "set the annotation liqo.io/api-server-support to remote or disabled on a new pod",
+        )
+    if ctx.endpoint_refusal is not None:
+        raise Refused(Reason.HOME_API_CERTIFICATE, ctx.endpoint_refusal)
+    if not ctx.home_ca:
+        raise Refused(
+            Reason.HOME_API_NOT_CONFIGURED,
+            "farlet has no CA certificate by which pods could verify the home API server. Have it "
+            "started with --home-api-server-ca-file",
+        )
+    return ctx.endpoint
+
+
+def _lifetime(asked: int, ctx: Context) -> int:
+    seconds = asked if ctx.token_lifetime is None else ctx.token_lifetime
+    if seconds == DEFAULT_AUDIENCE_EXTENDED_SECONDS and not ctx.token_as_requested:
+        return DEFAULT_TOKEN_SECONDS
+    return seconds
+
+
+def _aliases(
+    aliases: list[HostAlias], endpoint: Endpoint, ctx: Context, changes: list[Change]
+) -> list[HostAlias]:
+    """Host aliases with the names of the home API; a name that the pod sets itself stays.
+
+    They work with hostNetwork too: the kubelet appends them to the node's own hosts file
+    (`nodeHostsFileContent` in `pkg/kubelet/kubelet_pods.go`).
+    """
+    service = "kubernetes.default.svc"
+    taken = {name for alias in aliases for name in alias.get("hostnames") or ()}
+    wanted = ("kubernetes", "kubernetes.default", service, f"{service}.{ctx.cluster_domain}")
+    ours = [name for name in wanted if name not in taken]
+    changes.extend(
+        Change(f"spec.hostAliases[{name}]", "noticed", "the pod sets this name itself; it is kept")
+        for name in wanted
+        if name in taken
+    )
+    if not ours:
+        return aliases
+    changes.append(
+        Change("spec.hostAliases", "added", "names of the home API server", routine=True)
+    )
+    for index, alias in enumerate(aliases):
+        if alias["ip"] == endpoint.host:  # the server's list is keyed by IP
+            merged: HostAlias = {
+                "ip": alias["ip"],
+                "hostnames": [*(alias.get("hostnames") or ()), *ours],
+            }
+            return [*aliases[:index], merged, *aliases[index + 1 :]]
+    return [*aliases, {"ip": endpoint.host, "hostnames": ours}]
+
+
+def _limits(endpoint: Endpoint) -> list[Change]:
+    """Clients that dial the Service's DNS name on 443 whatever their environment says."""
+    obstacles = []
+    if not endpoint.is_ip:
+        obstacles.append("is a DNS name, which host aliases cannot stand for")
+    if endpoint.port != environment.SERVICE_PORT:
+        obstacles.append(f"listens on port {endpoint.port}")
+    if not obstacles:
+        return []
+    why = (
+        f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that dial "
+        "https://kubernetes.default.svc whatever the environment says (Kopf's own login, kube-rs "
+        "incluster_dns, many shell scripts) will not reach it. Use the pass-through Service, "
+        "which listens on 443 of an IP in the foreign cluster"
+    )
+    return [Change("spec.hostAliases", "noticed", why)]
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,81 @@
+"""Mode `remote`: the pod reaches the foreign API, as a native pod of the foreign cluster.
+
+Nothing but the account's name is touched. The token volume that home admission injected works
+unchanged abroad: the foreign kubelet resolves its token, CA and namespace to foreign ones, and
+foreign admission adds no second one where a mount stands at that path
+(`mountServiceAccountToken` in `plugin/pkg/admission/serviceaccount`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from farlet.access import Change, Claim, Mutation, ServiceAccountRequirement, Token, identity
+from farlet.context import Context, RemoteServiceAccounts
+from farlet.errors import Refused
+from farlet.vocabulary import (
+    OFFLOADABLE_ACCOUNT,
+    REMOTE_SERVICE_ACCOUNT_NAME,
+    OwnerReference,
+    Pod,
+    PodSpec,
+    Reason,
+    Secret,
+)
+
+
+class RemoteAccess:
+    """The pod is a client of the foreign cluster."""
+
+    name = "remote"
+    summary = "the foreign API, as a ServiceAccount of the foreign cluster"
+
+    def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
+        """The foreign account; `Refused` where the administrator does not give it."""
+        wanted = _account(pod)
+        home = identity.service_account(pod)
+        match ctx.remote_service_accounts:
+            case RemoteServiceAccounts.SAME_NAME if wanted != home:
+                raise Refused(
+                    Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
+                    f"the pod asks for the foreign ServiceAccount {wanted}, but runs at home as "
+                    f"{home}, and --remote-service-accounts=same-name allows only that name. "
+                    f"Remove the annotation {REMOTE_SERVICE_ACCOUNT_NAME} or set "
+                    f"spec.serviceAccountName to {wanted}",
+                )
+            case RemoteServiceAccounts.LABELLED:
+                return (ServiceAccountRequirement(name=wanted, label=OFFLOADABLE_ACCOUNT),)
+            case _:
+                return (ServiceAccountRequirement(name=wanted),)
+
+    def claims(self, pod: Pod, ctx: Context) -> tuple[Claim, ...]:
+        """No home token leaves home."""
+        return ()
+
+    def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
+        """The spec with the foreign account's name. Raises what `requirements` raises."""
+        self.requirements(pod, ctx)
+        wanted = _account(pod)
+        if spec.get("serviceAccountName") == wanted:
+            return Mutation(spec=spec)
+        return Mutation(
+            spec={**spec, "serviceAccountName": wanted},
+            changes=(
+                Change(
+                    "spec.serviceAccountName",
+                    "rewritten",
+                    f"foreign account, by annotation {REMOTE_SERVICE_ACCOUNT_NAME}",
+                ),
+            ),
+        )
+
+    def objects(
+        self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
+    ) -> tuple[Secret, ...]:
+        """No object goes with the mirror."""
+        return ()
+
+
+def _account(pod: Pod) -> str:
+    annotations = pod["metadata"].get("annotations") or {}
+    return annotations.get(REMOTE_SERVICE_ACCOUNT_NAME) or identity.service_account(pod)

@@ -1,0 +1,173 @@
+"""Tokens, CA and namespace as files of the one Secret that farlet keeps beside a mirror.
+
+A volume keeps its name, its mounts and the paths inside; only where the bytes come from
+changes. Other items of the same volume stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from farlet.access import Change, volumes
+from farlet.vocabulary import (
+    JSON,
+    Container,
+    EnvVar,
+    KeyToPath,
+    Volume,
+    VolumeProjection,
+)
+
+_WHY_CA = "the CA that verifies the home API server"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFiles:
+    """Rewrites what reads tokens, CA and namespace to read one Secret."""
+
+    secret: str
+    mode: int | None
+
+    def volume(self, volume: Volume, changes: list[Change]) -> Volume:
+        """A volume fed from the Secret where it held anything of the API access."""
+        path = f"spec.volumes[{volume['name']}]"
+        if "projected" in volume:
+            sources = volume["projected"].get("sources") or []
+            rewritten = self._sources(sources, f"{path}.projected", changes)
+            if rewritten is None:
+                return volume
+            return {**volume, "projected": {**volume["projected"], "sources": rewritten}}
+        source = volume.get("configMap")
+        if source is None or not volumes.is_root_ca(source):
+            return volume
+        changes.append(Change(f"{path}.configMap", "rewritten", _WHY_CA))
+        secret: JSON = {"secretName": self.secret, "items": _ca_items(source)}
+        secret |= {k: source[k] for k in ("defaultMode", "optional") if k in source}
+        rest = {key: value for key, value in volume.items() if key != "configMap"}
+        return cast("Volume", {**rest, "secret": secret})
+
+    def _sources(
+        self, sources: Sequence[VolumeProjection], path: str, changes: list[Change]
+    ) -> list[VolumeProjection] | None:
+        """Projected sources, or `None` where none concerns the API access."""
+        has_token = any("serviceAccountToken" in source for source in sources)
+        if not has_token and not any(volumes.is_root_ca(s.get("configMap")) for s in sources):
+            return None
+        rewritten: list[VolumeProjection] = []
+        for index, source in enumerate(sources):
+            at = f"{path}.sources[{index}]"
+            if "serviceAccountToken" in source:
+                token = source["serviceAccountToken"]
+                if _overwritten(token["path"], sources[index + 1 :]):
+                    continue
+                item: KeyToPath = {
+                    "key": volumes.token_key(volumes.audience(token)),
+                    "path": token["path"],
+                }
+                if self.mode is not None:
+                    item["mode"] = self.mode
+                rewritten.append(self._from_secret([item]))
+                why = f"token of the pod's home account, from Secret {self.secret}"
+                changes.append(Change(f"{at}.serviceAccountToken", "rewritten", why))
+            elif volumes.is_root_ca(source.get("configMap")):
+                config_map = source["configMap"]
+                projection = self._from_secret(_ca_items(config_map))
+                if "optional" in config_map:
+                    projection["secret"]["optional"] = config_map["optional"]
+                rewritten.append(projection)
+                changes.append(Change(f"{at}.configMap", "rewritten", _WHY_CA))
+            elif has_token and "downwardAPI" in source:
+                rewritten += self._namespace_items(source, f"{at}.downwardAPI", changes)
+            else:
+                rewritten.append(source)
+        return rewritten
+
+    def _namespace_items(
+        self, source: VolumeProjection, path: str, changes: list[Change]
+    ) -> list[VolumeProjection]:
+        """Namespace items beside a token come from the Secret; other items stay."""
+        mine: list[KeyToPath] = []
+        rest = []
+        for item in source["downwardAPI"].get("items") or ():
+            if (item.get("fieldRef") or {}).get("fieldPath") != volumes.NAMESPACE_FIELD:
+                rest.append(item)
+                continue
+            entry: KeyToPath = {"key": volumes.NAMESPACE_KEY, "path": item["path"]}
+            if "mode" in item:
+                entry["mode"] = item["mode"]
+            mine.append(entry)
+            changes.append(
+                Change(f"{path}.items[{item['path']}]", "rewritten", "the pod's home namespace")
+            )
+        if not mine:
+            return [source]
+        kept: list[VolumeProjection] = [self._from_secret(mine)]
+        if rest:
+            kept.append({"downwardAPI": {**source["downwardAPI"], "items": rest}})
+        return kept
+
+    def _from_secret(self, items: list[KeyToPath]) -> VolumeProjection:
+        return {"secret": {"name": self.secret, "items": items}}
+
+    def environment(self, container: Container, path: str, changes: list[Change]) -> Container:
+        """A container whose variables take the CA from the Secret.
+
+        `envFrom` cannot point to our Secret, it would turn the token into a variable too: the
+        one key of `kube-root-ca.crt` becomes a variable of its own.
+        """
+        env: list[EnvVar] = list(container.get("env") or ())
+        changed = False
+        for index, entry in enumerate(env):
+            reference = (entry.get("valueFrom") or {}).get("configMapKeyRef")
+            if (
+                reference is not None
+                and volumes.is_root_ca(reference)
+                and reference["key"] == volumes.CA_KEY
+            ):
+                env[index] = {
+                    "name": entry["name"],
+                    "valueFrom": {"secretKeyRef": {**reference, "name": self.secret}},
+                }
+                changes.append(Change(f"{path}.env[{entry['name']}]", "rewritten", _WHY_CA))
+                changed = True
+        env_from = container.get("envFrom") or []
+        kept = [source for source in env_from if not volumes.is_root_ca(source.get("configMapRef"))]
+        if len(kept) != len(env_from):
+            named = {entry["name"] for entry in env}
+            prefixes = [
+                s.get("prefix", "") for s in env_from if volumes.is_root_ca(s.get("configMapRef"))
+            ]
+            reference = {"name": self.secret, "key": volumes.CA_KEY}
+            env[:0] = [
+                {"name": f"{prefix}{volumes.CA_KEY}", "valueFrom": {"secretKeyRef": reference}}
+                for prefix in dict.fromkeys(prefixes)
+                if f"{prefix}{volumes.CA_KEY}" not in named
+            ]
+            changes.append(Change(f"{path}.envFrom", "rewritten", _WHY_CA))
+            changed = True
+        if not changed:
+            return container
+        rest = {k: v for k, v in container.items() if k != "envFrom"}
+        return cast("Container", {**rest, "env": env, **({"envFrom": kept} if kept else {})})
+
+
+def _ca_items(reference: JSON) -> list[KeyToPath]:
+    return list(reference.get("items") or [{"key": volumes.CA_KEY, "path": volumes.CA_KEY}])
+
+
+def _overwritten(path: str, later: Sequence[VolumeProjection]) -> bool:
+    """Whether a later source writes the same file.
+
+    Natively the last one wins, since a token's path is not compared with others on create;
+    the paths of Secret items are, so the loser must go.
+    """
+    for source in later:
+        if source.get("serviceAccountToken", {}).get("path") == path:
+            return True
+        for kind in ("configMap", "secret", "downwardAPI"):
+            items = cast("JSON", source).get(kind, {}).get("items") or ()
+            if any(item["path"] == path for item in items):
+                return True
+    return False

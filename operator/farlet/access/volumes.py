@@ -1,0 +1,128 @@
+"""What in a pod's volumes and variables concerns its API access: tokens, CA, namespace.
+
+Recognizes and reads; it changes nothing. `secretfiles` feeds such files from a Secret of ours
+(home), `removal` takes them away (disabled).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import cast
+
+from farlet.access import Change
+from farlet.vocabulary import (
+    JSON,
+    KUBE_ROOT_CA,
+    PodSpec,
+    ServiceAccountTokenProjection,
+)
+
+CA_KEY = "ca.crt"
+NAMESPACE_KEY = "namespace"
+_TOKEN = "token"  # noqa: S105
+
+NAMESPACE_FIELD = "metadata.namespace"
+
+
+def token_key(audience: str | None) -> str:
+    """Key in the Secret: `token` for the API server's own audience, else one by its hash."""
+    if audience is None:
+        return _TOKEN
+    return f"{_TOKEN}-{hashlib.sha256(audience.encode()).hexdigest()[:16]}"
+
+
+def audience(source: ServiceAccountTokenProjection) -> str | None:
+    """The audience as the volume names it; an empty one is the same as none."""
+    return source.get("audience") or None
+
+
+def token_sources(spec: PodSpec) -> Iterator[ServiceAccountTokenProjection]:
+    """All projected tokens of a pod, in the order of its volumes."""
+    for volume in spec.get("volumes") or ():
+        for source in volume.get("projected", {}).get("sources") or ():
+            if "serviceAccountToken" in source:
+                yield source["serviceAccountToken"]
+
+
+def reads_root_ca(spec: PodSpec) -> bool:
+    """Whether anything in the pod reads `kube-root-ca.crt`, as a file or from the environment."""
+    for volume in spec.get("volumes") or ():
+        if is_root_ca(volume.get("configMap")):
+            return True
+        if any(
+            is_root_ca(s.get("configMap")) for s in volume.get("projected", {}).get("sources") or ()
+        ):
+            return True
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        if any(
+            is_root_ca((e.get("valueFrom") or {}).get("configMapKeyRef"))
+            for e in container.get("env") or ()
+        ):
+            return True
+        if any(is_root_ca(e.get("configMapRef")) for e in container.get("envFrom") or ()):
+            return True
+    return False
+
+
+def token_mode(spec: PodSpec) -> int | None:
+    """Mode of a token's Secret item, such that who could read the native file can read this.
+
+    A native token file is 0600 and owned by the `runAsUser` that all containers share, or 0600
+    with `fsGroup` (the volume then adds group read), else it has the volume's default mode and
+    belongs to root (`pkg/volume/projected/projected.go`, `FsUserFrom` in
+    `pkg/volume/util/util.go`). A Secret's file always belongs to root: `fsGroup` is applied to
+    it alike, but for a user other than root only reading by all will do. `None`: the volume's
+    default mode, as natively.
+    """
+    if (spec.get("securityContext") or {}).get("fsGroup") is not None:
+        return 0o600
+    user = _shared_user(spec)
+    if user is None:
+        return None
+    return 0o600 if user == 0 else 0o444
+
+
+def _shared_user(spec: PodSpec) -> int | None:
+    """`runAsUser` when all containers have the same, else `None` (`FsUserFrom`)."""
+    default = (spec.get("securityContext") or {}).get("runAsUser")
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", default)
+        for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    }
+    return users.pop() if len(users) == 1 else None
+
+
+def stale_mounts(spec: PodSpec) -> list[Change]:
+    """Mounts of a token by `subPath`: the kubelet never refreshes those, at home neither."""
+    paths = {
+        volume["name"]: {
+            source["serviceAccountToken"]["path"]
+            for source in volume.get("projected", {}).get("sources") or ()
+            if "serviceAccountToken" in source
+        }
+        for volume in spec.get("volumes") or ()
+    }
+    found = []
+    for field in ("initContainers", "containers"):
+        for container in cast("JSON", spec).get(field) or ():
+            for mount in container.get("volumeMounts") or ():
+                if paths.get(mount["name"]) and (mount.get("subPath") or mount.get("subPathExpr")):
+                    at = f"spec.{field}[{container['name']}].volumeMounts[{mount['mountPath']}]"
+                    why = (
+                        "a token mounted by subPath is never refreshed and expires; mount the "
+                        "whole volume"
+                    )
+                    found.append(Change(at, "noticed", why))
+    return found
+
+
+def is_root_ca(reference: JSON | None) -> bool:
+    """Whether a reference to a ConfigMap (volume, variable, `envFrom`) means the CA bundle.
+
+    The bundle has one key; a reference that asks for others is not ours to serve.
+    """
+    if reference is None or reference.get("name") != KUBE_ROOT_CA:
+        return False
+    keys = {item.get("key") for item in reference.get("items") or ()}
+    return (keys | {reference.get("key", CA_KEY)}) == {CA_KEY}

@@ -1,0 +1,226 @@
+"""What of a pod's scheduling wishes makes sense on the foreign side.
+
+The home scheduler has used these fields to choose the virtual node; the foreign scheduler
+reads them again to choose a real one. What speaks of the virtual node itself would leave the
+mirror unschedulable, and what the home API server wrote into selectors would make the foreign
+one refuse the mirror. Everything else is the user's wish and travels.
+
+Each function returns its argument when nothing changes, a changed copy otherwise, and `None`
+when nothing is left of it; none changes its argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from farlet.access import Change
+from farlet.context import Context
+from farlet.vocabulary import JSON
+
+Labels: TypeAlias = Mapping[str, str]
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+# All of these are routine: a pod had to say such things to come to the virtual node at all.
+_OWN_LABEL = "the label is one that farlet puts on the virtual node; foreign nodes lack it"
+_OWN_TAINT = "the taint is the virtual node's; foreign nodes lack it"
+_NODE_NAME = "it names a home node; foreign names differ"
+_MERGED = "the home server merged in (mis)matchLabelKeys; the foreign one does it again"
+
+
+def node_selector(
+    selector: dict[str, str], ctx: Context, changes: list[Change]
+) -> dict[str, str] | None:
+    """A node selector without the virtual node's own labels."""
+    ours = selector.keys() & ctx.node_labels
+    if not ours:
+        return selector
+    changes.extend(
+        Change(f"spec.nodeSelector[{key}]", "dropped", _OWN_LABEL, routine=True)
+        for key in sorted(ours)
+    )
+    return {key: value for key, value in selector.items() if key not in ours} or None
+
+
+def tolerations(wanted: list[JSON], ctx: Context, changes: list[Change]) -> list[JSON] | None:
+    """Tolerations without those of the virtual node's taints.
+
+    Those for `not-ready` and `unreachable` stay: where the home API server added them
+    (DefaultTolerationSeconds), the foreign one would add the same, and where the user or a
+    DaemonSet wrote them, they say how long the pod may sit on a lost foreign node.
+    """
+    kept = [t for t in wanted if t.get("key", "") not in ctx.taints]
+    if len(kept) == len(wanted):
+        return wanted
+    changes.extend(
+        Change(f"spec.tolerations[{t['key']}]", "dropped", _OWN_TAINT, routine=True)
+        for t in wanted
+        if t.get("key", "") in ctx.taints
+    )
+    return kept or None
+
+
+def spread(constraints: list[JSON], changes: list[Change]) -> list[JSON]:
+    """Topology spread constraints as their author wrote them."""
+    cleaned = []
+    for index, constraint in enumerate(constraints):
+        selector = _unmerged(
+            constraint, {}, f"spec.topologySpreadConstraints[{index}].labelSelector", changes
+        )
+        cleaned.append(
+            constraint if selector is None else {**constraint, "labelSelector": selector}
+        )
+    return cleaned
+
+
+def affinity(wanted: JSON, labels: Labels, ctx: Context, changes: list[Change]) -> JSON | None:
+    """Node, pod and anti-affinity fit for foreign nodes and namespaces."""
+    cleaned = dict(wanted)
+    if "nodeAffinity" in wanted:
+        _replace(cleaned, "nodeAffinity", _node_affinity(wanted["nodeAffinity"], ctx, changes))
+    for kind in ("podAffinity", "podAntiAffinity"):
+        if kind in wanted:
+            _replace(cleaned, kind, _pod_affinity(wanted[kind], kind, labels, ctx, changes))
+    return cleaned or None
+
+
+def _replace(target: JSON, key: str, value: object) -> None:
+    if value:
+        target[key] = value
+    else:
+        del target[key]
+
+
+def _node_affinity(wanted: JSON, ctx: Context, changes: list[Change]) -> JSON:
+    cleaned = dict(wanted)
+    path = "spec.affinity.nodeAffinity"
+    if REQUIRED in wanted:
+        required = wanted[REQUIRED]
+        terms = _required_terms(
+            required.get("nodeSelectorTerms") or [], f"{path}.required", ctx, changes
+        )
+        _replace(cleaned, REQUIRED, {**required, "nodeSelectorTerms": terms} if terms else None)
+    if PREFERRED in wanted:
+        preferences = []
+        for index, entry in enumerate(wanted[PREFERRED]):
+            term = _without_own(
+                entry.get("preference") or {}, f"{path}.preferred[{index}]", ctx, changes
+            )
+            if term:  # an empty preference prefers nothing
+                preferences.append({**entry, "preference": term})
+        _replace(cleaned, PREFERRED, preferences)
+    return cleaned
+
+
+def _required_terms(
+    terms: Sequence[JSON], path: str, ctx: Context, changes: list[Change]
+) -> list[JSON]:
+    """The terms, of which one must match; empty when the virtual node alone satisfied one.
+
+    Kubernetes lets an empty term match nothing, while a term that said no more than "the
+    virtual node" is satisfied by having come here: then nothing is required any longer.
+    A term that demands one of our labels to be missing cannot be what brought the pod here.
+    """
+    kept = []
+    for index, term in enumerate(terms):
+        if _excludes_virtual_node(term, ctx):
+            changes.append(Change(f"{path}[{index}]", "dropped", _OWN_LABEL, routine=True))
+            continue
+        cleaned = _without_own(term, f"{path}[{index}]", ctx, changes)
+        if not cleaned and term:
+            return []
+        kept.append(cleaned)
+    return kept
+
+
+def _excludes_virtual_node(term: JSON, ctx: Context) -> bool:
+    return any(
+        e.get("operator") == "DoesNotExist" and e.get("key") in ctx.node_labels
+        for e in term.get("matchExpressions") or ()
+    )
+
+
+def _without_own(term: JSON, path: str, ctx: Context, changes: list[Change]) -> JSON:
+    """A node selector term less our labels, and less node names (`matchFields` knows no other)."""
+    cleaned = dict(term)
+    if "matchFields" in cleaned:
+        del cleaned["matchFields"]
+        changes.append(Change(f"{path}.matchFields", "dropped", _NODE_NAME, routine=True))
+    expressions = term.get("matchExpressions") or []
+    kept = [e for e in expressions if e.get("key") not in ctx.node_labels]
+    if len(kept) != len(expressions):
+        changes.extend(
+            Change(f"{path}.matchExpressions[{e['key']}]", "dropped", _OWN_LABEL, routine=True)
+            for e in expressions
+            if e.get("key") in ctx.node_labels
+        )
+        _replace(cleaned, "matchExpressions", kept)
+    return cleaned
+
+
+def _pod_affinity(
+    wanted: JSON, kind: str, labels: Labels, ctx: Context, changes: list[Change]
+) -> JSON:
+    path = f"spec.affinity.{kind}"
+
+    def shape(term: JSON, at: str) -> JSON:
+        shaped = term
+        selector = _unmerged(term, labels, f"{at}.labelSelector", changes)
+        if selector is not None:
+            shaped = {**shaped, "labelSelector": selector}
+        if term.get("namespaces"):
+            shaped = {
+                **shaped,
+                "namespaces": _namespaces(term["namespaces"], f"{at}.namespaces", ctx, changes),
+            }
+        return shaped
+
+    cleaned = dict(wanted)
+    if REQUIRED in wanted:
+        cleaned[REQUIRED] = [
+            shape(term, f"{path}.required[{i}]") for i, term in enumerate(wanted[REQUIRED])
+        ]
+    if PREFERRED in wanted:
+        cleaned[PREFERRED] = [
+            {**e, "podAffinityTerm": shape(e["podAffinityTerm"], f"{path}.preferred[{i}]")}
+            for i, e in enumerate(wanted[PREFERRED])
+        ]
+    return cleaned
+
+
+def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: list[Change]) -> list[str]:
+    """Home namespaces by their foreign names; one that is not offloaded keeps its name."""
+    mapped = [ctx.namespaces.foreign(name) or name for name in names]
+    changes.append(Change(path, "rewritten", "home namespaces have other names abroad"))
+    return mapped
+
+
+def _unmerged(term: JSON, labels: Labels, path: str, changes: list[Change]) -> JSON | None:
+    """The label selector without what `matchLabelKeys` and `mismatchLabelKeys` put into it.
+
+    `applyLabelKeysToLabelSelector` (`pkg/registry/core/pod/strategy.go`) appends `key In
+    [value]` on create and validation then refuses a second expression on a key of
+    `matchLabelKeys`, so every `In` on such a key is the server's. For `mismatchLabelKeys` the
+    author may have expressions on the same key; the server's is the last that fits. `None`
+    where nothing changes.
+    """
+    selector: JSON | None = term.get("labelSelector")
+    expressions = (selector or {}).get("matchExpressions")
+    if selector is None or not expressions:
+        return None
+    match = set(term.get("matchLabelKeys") or ())
+    kept = [e for e in expressions if not (e["key"] in match and e["operator"] == "In")]
+    for key in term.get("mismatchLabelKeys") or ():
+        for index in range(len(kept) - 1, -1, -1):
+            e = kept[index]
+            if (e["key"], e["operator"], e.get("values")) == (key, "NotIn", [labels.get(key)]):
+                del kept[index]
+                break
+    if len(kept) == len(expressions):
+        return None
+    changes.append(Change(path, "rewritten", _MERGED, routine=True))
+    cleaned = dict(selector)
+    _replace(cleaned, "matchExpressions", kept)
+    return cleaned
