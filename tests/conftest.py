@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+
 from clusters import errors, pair, rest
 from clusters import farlet as farlets
 from clusters import workspace as workspaces
@@ -73,9 +74,7 @@ async def node(clusters: pair.Clusters, home: rest.Api) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def start_farlet(
-    clusters: pair.Clusters, foreign: rest.Api
-) -> AsyncIterator[StartFarlet]:
+async def start_farlet(clusters: pair.Clusters, foreign: rest.Api) -> AsyncIterator[StartFarlet]:
     """Start a farlet for a virtual node; every one started is stopped at the end."""
     await workspaces.create_farlet_namespace(foreign)
     async with contextlib.AsyncExitStack() as stack:

@@ -25,7 +25,8 @@ Elsewhere::
 Clusters       .home .foreign .instance .home_api_in_foreign (host, port) .stop()
 Cluster        .name .kubeconfig .server .address .ca_file .real_node (its name)
                .api(login=, user_agent=) -> rest.Api     .kubectl(*args, content=) -> str
-               .login(user, groups=()) -> kubeconfig path .create_virtual_node(name) .apply(*objects)
+               .login(user, groups=()) -> kubeconfig path
+               .create_virtual_node(name)                 .apply(*objects)
                .audit_mark() -> Mark                      .audit(since=, user_agent=prefix, user=,
                verb=, resource=, namespace=, name=, stage=) -> Iterator[auditlog.Entry]
                .apiserver.kill() .stop() .pause() .resume() .start() .wait_ready()

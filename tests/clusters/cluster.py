@@ -41,7 +41,7 @@ class Spec:
     number: int = 1  # its pods live in 10.99.NUMBER.0/24; no two of a pair share one
     real_node: bool = False
     fake_nodes: int = 2
-    options: controlplane.Options = controlplane.Options()
+    options: controlplane.Options = dataclasses.field(default_factory=controlplane.Options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,9 @@ class Cluster:
         """Now, as a place in the audit log."""
         return self._audit_log().mark()
 
-    def audit(self, *, since: auditlog.Mark = auditlog.START, **wanted: str) -> Iterator[auditlog.Entry]:
+    def audit(
+        self, *, since: auditlog.Mark = auditlog.START, **wanted: str
+    ) -> Iterator[auditlog.Entry]:
         """Audit entries; `wanted` as in `auditlog.Log.entries`."""
         return self._audit_log().entries(since=since, **wanted)
 

@@ -130,7 +130,7 @@ def create(
     scripts = Path(sys.executable).parent
     if way is Way.RUN:
         words = [word for flag, value in given.items() for word in (f"--{flag}", value)]
-        command = [scripts / "farlet", "run", *words, *arguments]
+        command: list[str | Path] = [scripts / "farlet", "run", *words, *arguments]
     else:
         command = [scripts / "kopf", "run", *arguments, ROOT / "operator" / "main.py"]
         marked |= {

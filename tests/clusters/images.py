@@ -127,10 +127,15 @@ def _import(
     )
     containerd.start()
     try:
-        processes.wait_for(
-            "containerd's socket", socket.exists, seconds=30, process=containerd
-        )
-        control = [programs["ctr"], "--address", socket, "--namespace", "k8s.io", "images"]
+        processes.wait_for("containerd's socket", socket.exists, seconds=30, process=containerd)
+        control: list[str | Path] = [
+            programs["ctr"],
+            "--address",
+            socket,
+            "--namespace",
+            "k8s.io",
+            "images",
+        ]
         for archive in archives:
             processes.run([*control, "import", "--local", archive], what=f"import {archive.name}")
         for name in (CLIENTS, PAUSE):

@@ -112,7 +112,9 @@ class Process:
     def wait(self, *, seconds: float) -> int:
         """The exit code, once it has ended by itself."""
         if self._child is None or not _ends(self._child, seconds):
-            raise errors.HarnessError(f"{self.name} did not end within {seconds:.0f} s{self.tail()}")
+            raise errors.HarnessError(
+                f"{self.name} did not end within {seconds:.0f} s{self.tail()}"
+            )
         return self._child.returncode
 
     def usage(self) -> Usage:

@@ -73,7 +73,7 @@ def path(
     name: str | None = None,
     subresource: str | None = None,
 ) -> str:
-    """The URL path of a resource named by its plural; a slash in it makes it `GROUP/VERSION/...`."""
+    """The URL path of a resource, named by its plural or by `GROUP/VERSION/PLURAL`."""
     group, _, plural = resource.rpartition("/")
     words = [f"/apis/{group}" if group else _GROUPS.get(plural, _CORE)]
     words += ["namespaces", namespace] if namespace is not None else []

@@ -1,0 +1,267 @@
+"""The ground that other tests stand on: real clusters, real clients, faults, and no remains."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import images, instance, kwok, pair, rest
+from clusters import workspace as workspaces
+from clusters.workspace import Workspace
+
+pytestmark = pytest.mark.clusters
+
+SIDES = ["home", "foreign"]
+CLIENTS = {"kubectl", "python", "python-asyncio", "javascript", "go"}
+
+
+def pod(name: str, *command: str, on: str = "real", **annotations: str) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "annotations": {f"farlet.test/{key}": value for key, value in annotations.items()},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "nodeSelector": {kwok.LABEL: on},
+            "containers": [
+                {
+                    "name": "main",
+                    "image": images.CLIENTS,
+                    "command": list(command or ["sleep", "inf"]),
+                    "resources": {"limits": {"memory": "512Mi"}},
+                }
+            ],
+        },
+    }
+
+
+def namespace_of(workspace: Workspace, side: str) -> str:
+    return workspace.home if side == "home" else workspace.foreign
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_each_cluster_has_a_real_node_and_fake_ones(
+    clusters: pair.Clusters, side: str
+) -> None:
+    cluster = getattr(clusters, side)
+    async with cluster.api() as api:
+        nodes = await api.list("nodes")
+        kinds = sorted(
+            node["metadata"]["labels"][kwok.LABEL]
+            for node in nodes
+            if kwok.LABEL in node["metadata"]["labels"]
+        )
+        assert kinds == ["fake", "fake", "real"]
+        await api.until("nodes", rest.ready, name=cluster.real_node, seconds=5)
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_every_client_in_a_real_container_sees_its_own_cluster(
+    clusters: pair.Clusters, workspace: Workspace, side: str
+) -> None:
+    namespace = namespace_of(workspace, side)
+    cluster = getattr(clusters, side)
+    async with cluster.api() as api:
+        await workspaces.allow_listing_pods(api, namespace=namespace)
+        made = await api.create("pods", pod("who", "client-all"), namespace=namespace)
+        ended = await api.until(
+            "pods",
+            rest.phase("Succeeded", "Failed"),
+            name="who",
+            namespace=namespace,
+            seconds=60,
+        )
+        lines = [
+            json.loads(line)
+            for line in (await api.logs("who", namespace=namespace)).split("\n")
+            if line
+        ]
+        assert {line["client"] for line in lines} == CLIENTS
+        for line in lines:
+            assert line["error"] is None, line
+            assert line["host"] == "https://10.96.0.1:443", line
+            assert line["namespace"] == namespace
+            assert line["username"] == f"system:serviceaccount:{namespace}:default"
+            extra = line["extra"]
+            assert extra["authentication.kubernetes.io/pod-name"] == ["who"], line
+            assert extra["authentication.kubernetes.io/pod-uid"] == [made["metadata"]["uid"]]
+            assert line["pods"] == ["who"]
+        assert ended["status"]["phase"] == "Succeeded"
+        assert ended["spec"]["nodeName"] == cluster.real_node
+    asked = {
+        entry.user_agent.split("/")[0]
+        for entry in cluster.audit(
+            user=f"system:serviceaccount:{namespace}:default", verb="list", resource="pods"
+        )
+    }
+    assert len(asked) == len(CLIENTS), asked
+
+
+async def test_a_pod_that_asks_for_no_node_runs_on_a_fake_one_finishes_and_disappears(
+    foreign: rest.Api, workspace: Workspace
+) -> None:
+    wanted = pod("quick", finish="Failed", **{"finish-after": "300ms"})
+    del wanted["spec"]["nodeSelector"]
+    namespace = workspace.foreign
+    await foreign.create("pods", wanted, namespace=namespace)
+    await foreign.until("pods", rest.phase("Running"), name="quick", namespace=namespace)
+    ended = await foreign.until("pods", rest.phase("Failed"), name="quick", namespace=namespace)
+    assert "fake" in ended["spec"]["nodeName"]
+    (container,) = ended["status"]["containerStatuses"]
+    assert container["state"]["terminated"]["exitCode"] == 1
+    await foreign.delete("pods", name="quick", namespace=namespace)
+    await foreign.until("pods", rest.gone, name="quick", namespace=namespace)
+
+
+async def test_commands_in_a_real_container_end_with_their_exit_code(
+    clusters: pair.Clusters, foreign: rest.Api, workspace: Workspace
+) -> None:
+    namespace = workspace.foreign
+    await foreign.create("pods", pod("shell"), namespace=namespace)
+    await foreign.until("pods", rest.ready, name="shell", namespace=namespace)
+    base = [str(clusters.foreign.kubectl_program), f"--kubeconfig={clusters.foreign.kubeconfig}",
+            "-n", namespace, "exec", "shell", "--"]  # fmt: skip
+    answer = await asyncio.to_thread(subprocess.run, [*base, "bash", "-c", "echo hi; exit 7"], capture_output=True, text=True, check=False)  # fmt: skip
+    assert (answer.returncode, answer.stdout) == (7, "hi\n")
+
+
+async def test_a_foreign_container_reaches_home_at_the_gateway_with_a_name_in_its_certificate(
+    clusters: pair.Clusters, foreign: rest.Api, workspace: Workspace
+) -> None:
+    host, port = clusters.home_api_in_foreign
+    namespace = workspace.foreign
+    await foreign.create(
+        "configmaps",
+        {"metadata": {"name": "ca"}, "data": {"ca.crt": clusters.home.ca_file.read_text()}},
+        namespace=namespace,
+    )
+    wanted = pod("far", "curl", "-sS", "--cacert", "/ca/ca.crt", f"https://{host}:{port}/version")
+    wanted["spec"]["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca"}]
+    wanted["spec"]["volumes"] = [{"name": "ca", "configMap": {"name": "ca"}}]
+    await foreign.create("pods", wanted, namespace=namespace)
+    await foreign.until("pods", rest.phase("Succeeded", "Failed"), name="far", namespace=namespace)
+    assert '"gitVersion"' in await foreign.logs("far", namespace=namespace)
+
+
+@pytest.mark.parametrize("way", ["scheduler", "node name"])
+async def test_a_home_pod_is_bound_to_the_virtual_node(
+    home: rest.Api, workspace: Workspace, node: str, way: str
+) -> None:
+    wanted = pod("bound")
+    if way == "scheduler":
+        wanted["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+        wanted["spec"]["tolerations"] = [{"key": "farlet.io/virtual-node", "operator": "Exists"}]
+    else:
+        del wanted["spec"]["nodeSelector"]
+        wanted["spec"]["nodeName"] = node
+    await home.create("pods", wanted, namespace=workspace.home)
+    await home.until(
+        "pods",
+        lambda seen: seen is not None and seen["spec"].get("nodeName") == node,
+        name="bound",
+        namespace=workspace.home,
+    )
+
+
+async def test_farlets_foreign_user_may_work_in_its_namespace_and_nowhere_else(
+    clusters: pair.Clusters, workspace: Workspace
+) -> None:
+    login = clusters.foreign.login(workspaces.USER)
+    async with clusters.foreign.api(login=login) as api:
+        await api.create("pods", pod("mine", on="fake"), namespace=workspace.foreign)
+        with pytest.raises(rest.ApiError) as refused:
+            await api.create("pods", pod("stray"), namespace="default")
+        assert refused.value.code == 403
+
+
+async def test_the_audit_log_tells_who_asked_what_by_user_agent(
+    clusters: pair.Clusters, workspace: Workspace
+) -> None:
+    mark = clusters.home.audit_mark()
+    async with clusters.home.api(user_agent="counted/1") as api:
+        for _ in range(3):
+            await api.list("secrets", namespace=workspace.home)
+    async with clusters.home.api(user_agent="other/1") as api:
+        await api.list("secrets", namespace=workspace.home)
+    seen = list(clusters.home.audit(since=mark, user_agent="counted/"))
+    assert [(entry.verb, entry.resource, entry.code) for entry in seen] == [
+        ("list", "secrets", 200)
+    ] * 3
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_killed_api_server_comes_back_on_the_same_address_with_its_objects(
+    clusters: pair.Clusters, workspace: Workspace, side: str
+) -> None:
+    namespace = namespace_of(workspace, side)
+    cluster = getattr(clusters, side)
+    async with cluster.api() as api:
+        await api.create("configmaps", {"metadata": {"name": "kept"}}, namespace=namespace)
+        cluster.apiserver.kill()
+        with pytest.raises(OSError, match=r".*"):
+            await api.get("configmaps", name="kept", namespace=namespace)
+        waiting = asyncio.create_task(
+            api.until("configmaps", rest.exists, name="kept", namespace=namespace, seconds=60)
+        )
+        cluster.apiserver.start()
+        await asyncio.to_thread(cluster.apiserver.wait_ready)
+        await waiting
+
+
+async def test_a_paused_api_server_answers_once_it_is_resumed(clusters: pair.Clusters) -> None:
+    async with clusters.foreign.api() as api:
+        clusters.foreign.apiserver.pause()
+        try:
+            asking = asyncio.create_task(api.list("namespaces"))
+            done, _ = await asyncio.wait([asking], timeout=1)
+            assert not done
+        finally:
+            clusters.foreign.apiserver.resume()
+        assert await asyncio.wait_for(asking, 20)
+
+
+def test_nothing_is_left_behind_after_a_stop() -> None:
+    before = network_names()
+    with pair.real() as both:
+        name = both.instance.name
+        assert instance.remains(name)
+    assert instance.remains(name) == []
+    assert network_names() == before
+
+
+CRASH = """
+import os, signal, sys
+from clusters import pair
+both = pair.real()
+print(both.instance.name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_owner_left_is_removed_by_the_next_start_and_nothing_else(
+    clusters: pair.Clusters,
+) -> None:
+    crashed = subprocess.run(
+        [sys.executable, "-c", CRASH],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(pair.__file__).parents[1])},
+    )
+    name = crashed.stdout.strip()
+    assert instance.remains(name)
+    assert instance.clean_leftovers() == [name]
+    assert instance.remains(name) == []
+    clusters.home.kubectl("get", "--raw", "/readyz")
+
+
+def network_names() -> str:
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
+    spaces = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True)
+    return links.stdout + spaces.stdout
