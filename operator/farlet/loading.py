@@ -168,7 +168,7 @@ def _complaint(
     info = kind.model_fields[field]
     where = f"{flag_name(field)} ({env_name(field)})"
     if type_ == "missing":
-        return f"{where} is needed: {info.description}"
+        return f"{where} is needed: {(info.description or '').split('. ')[0].rstrip('.')}"
     if type_ == "enum":
         allowed = flag_of(info).metavar.replace("|", ", ")
         return f"{where}: {given!r} is not allowed; give one of {allowed}"

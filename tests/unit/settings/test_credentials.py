@@ -1,0 +1,93 @@
+"""Where the credentials of the two clusters come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farlet import endpoint, errors, loading, settings
+from farlet.endpoint import ClusterSource
+
+IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+def load(tmp_path: Path, **flags: str) -> settings.Settings:
+    for name in ("home", "foreign"):
+        (tmp_path / name).write_text("{}")
+    found: dict[str, object] = {"nodename": "far", "foreign_kubeconfig": str(tmp_path / "foreign")}
+    for field, value in flags.items():
+        found[field] = str(tmp_path / value) if value in {"home", "foreign"} else value
+    return loading.load(settings.Settings, found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "kubeconfig", "context"),
+    [
+        pytest.param({}, IN_POD, None, None, id="in a pod: the pod's own"),
+        pytest.param({}, {"KUBECONFIG": "/k"}, "/k", None, id="outside: KUBECONFIG"),
+        pytest.param(
+            {},
+            {},
+            str(Path("~/.kube/config").expanduser()),
+            None,
+            id="else the file in the home folder",
+        ),
+        pytest.param(
+            {"home_kubeconfig": "in-cluster"},
+            {"KUBECONFIG": "/k"},
+            None,
+            None,
+            id="in-cluster by name wins over KUBECONFIG",
+        ),
+        pytest.param({"home_context": "c"}, {"KUBECONFIG": "/k"}, "/k", "c", id="with a context"),
+    ],
+)
+def test_home_credentials(
+    tmp_path: Path,
+    flags: dict[str, str],
+    environ: dict[str, str],
+    kubeconfig: str | None,
+    context: str | None,
+) -> None:
+    found = endpoint.home_source(load(tmp_path, **flags), environ)
+    assert found == ClusterSource(kubeconfig=kubeconfig, context=context)
+
+
+def test_a_kubeconfig_wins_over_the_pod_s_own(tmp_path: Path) -> None:
+    found = endpoint.home_source(load(tmp_path, home_kubeconfig="home"), IN_POD)
+    assert found == ClusterSource(str(tmp_path / "home"), None)
+
+
+def test_farlet_may_run_in_the_foreign_cluster(tmp_path: Path) -> None:
+    wanted = load(tmp_path, home_kubeconfig="home", foreign_kubeconfig="in-cluster")
+    assert endpoint.foreign_source(wanted, IN_POD) == ClusterSource(None, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "says"),
+    [
+        pytest.param(
+            {"foreign_kubeconfig": "in-cluster"}, IN_POD, "same credentials", id="both in-cluster"
+        ),
+        pytest.param(
+            {"home_kubeconfig": "foreign"}, {}, "same credentials", id="one kubeconfig for both"
+        ),
+        pytest.param(
+            {"home_kubeconfig": "home", "foreign_kubeconfig": "in-cluster", "foreign_context": "c"},
+            {},
+            "--foreign-context 'c' needs a kubeconfig",
+            id="a context in-cluster",
+        ),
+    ],
+)
+def test_credentials_that_make_no_sense_are_refused(
+    tmp_path: Path, flags: dict[str, str], environ: dict[str, str], says: str
+) -> None:
+    with pytest.raises(errors.UsageError, match=says):
+        endpoint.foreign_source(load(tmp_path, **flags), environ)
+
+
+def test_two_contexts_of_one_kubeconfig_are_two_clusters(tmp_path: Path) -> None:
+    wanted = load(tmp_path, home_kubeconfig="foreign", home_context="a", foreign_context="b")
+    assert endpoint.foreign_source(wanted, {}).context == "b"

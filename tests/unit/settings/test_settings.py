@@ -1,0 +1,337 @@
+"""Where settings come from, what they may be, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farlet import context, errors, loading, settings, values
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in settings.Settings.model_fields:
+        monkeypatch.delenv(loading.env_name(field), raising=False)
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Path:
+    path = tmp_path / "foreign.kubeconfig"
+    path.write_text("{}")
+    return path
+
+
+def load(kubeconfig: Path, **flags: object) -> settings.Settings:
+    needed: dict[str, object] = {"nodename": "far", "foreign_kubeconfig": str(kubeconfig)}
+    return loading.load(settings.Settings, needed | flags)
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "in_file", "wins"),
+    [
+        pytest.param("flag", "variable", "file", "flag", id="a flag wins over all"),
+        pytest.param(None, "variable", "file", "variable", id="a variable wins over the file"),
+        pytest.param(None, None, "file", "file", id="the file wins over the default"),
+        pytest.param(None, None, None, "home", id="else it is the default"),
+        pytest.param("flag", None, "file", "flag", id="a flag wins over the file alone"),
+    ],
+)
+def test_the_nearer_source_wins(
+    kubeconfig: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flag: str | None,
+    variable: str | None,
+    in_file: str | None,
+    wins: str,
+) -> None:
+    flags: dict[str, object] = {}
+    if flag:
+        flags["home_name"] = flag
+    if variable:
+        monkeypatch.setenv("FARLET_HOME_NAME", variable)
+    if in_file:
+        (tmp_path / "farlet.yaml").write_text(f"home-name: {in_file}\n")
+        flags["config"] = str(tmp_path / "farlet.yaml")
+    assert load(kubeconfig, **flags).home_name == wins
+
+
+def test_all_settings_may_come_from_variables(
+    kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "farlet.yaml").write_text("workers: 3\nnode-ip: null\nnamespace-map: {a: b}\n")
+    monkeypatch.setenv("FARLET_CONFIG", str(tmp_path / "farlet.yaml"))
+    monkeypatch.setenv("FARLET_NODENAME", "far")
+    monkeypatch.setenv("FARLET_FOREIGN_KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("FARLET_ALLOW", "host-path, pod-certificate")
+    found = loading.load(settings.Settings, {})
+    assert found.nodename == "far"
+    assert found.workers == 3
+    assert found.node_ip is None
+    assert found.namespace_map == (("a", "b"),)
+    assert found.allow == {context.Allowance.HOST_PATH, context.Allowance.POD_CERTIFICATE}
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "kept"),
+    [
+        pytest.param("home_api_server_host", "10.0.0.1", "10.0.0.1", id="an IPv4 host"),
+        pytest.param("home_api_server_host", "fd00::1", "fd00::1", id="a bare IPv6 host"),
+        pytest.param("home_api_server_host", "[FD00:0::1]", "fd00::1", id="a bracketed one"),
+        pytest.param("home_api_server_host", "Api.Example.org", "api.example.org", id="a name"),
+        pytest.param("home_api_server_host", "api", "api", id="a short name"),
+        pytest.param("home_api_server_port", "1", 1, id="the lowest port"),
+        pytest.param("home_api_server_port", "65535", 65535, id="the highest port"),
+        pytest.param("home_token_lifetime", "600", 600, id="the shortest life"),
+        pytest.param("home_token_lifetime", "as-requested", "as-requested", id="as requested"),
+        pytest.param("metrics_bind_address", "0", None, id="no metrics"),
+        pytest.param("metrics_bind_address", ":9", values.Address("", 9), id="all interfaces"),
+        pytest.param(
+            "metrics_bind_address", "[::1]:9", values.Address("::1", 9), id="an IPv6 interface"
+        ),
+        pytest.param("foreign_namespace_template", "none", "none", id="no template"),
+        pytest.param(
+            "namespace_map", ("a=b,c=d", "e=f"), (("a", "b"), ("c", "d"), ("e", "f")), id="pairs"
+        ),
+        pytest.param("home_kubeconfig", "in-cluster", "in-cluster", id="in-cluster by name"),
+        pytest.param("node_ip", "FD00::0", "fd00::", id="an IP in canonical spelling"),
+        pytest.param("workers", "1000", 1000, id="many workers"),
+    ],
+)
+def test_good_values_are_kept(kubeconfig: Path, field: str, given: object, kept: object) -> None:
+    assert getattr(load(kubeconfig, **{field: given}), field) == kept
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "says"),
+    [
+        *(
+            pytest.param("home_api_server_host", given, says, id=f"host {given!r}")
+            for given, says in [
+                ("https://10.0.0.1", "is a URL"),
+                ("10.0.0.1/x", "is a URL"),
+                ("10.0.0.1:6443", "has a port"),
+                ("api.example.org:6443", "has a port"),
+                ("[fd00::1]:6443", "has a port"),
+                ("fe80::1%eth0", "zone id"),
+                ("[fe80::1%eth0]", "zone id"),
+                ("[10.0.0.1]", "IPv4 address into brackets"),
+                ("[api]", "no IPv6 address"),
+                ("fd00:::1", "no IPv6 address"),
+                ("10.0.0.256", "no IPv4 address"),
+                ("10.0.1", "no IPv4 address"),
+                ("", "is empty"),
+                (" ", "is empty"),
+                (" 10.0.0.1", "white space"),
+                ("a b", "no host"),
+                ("api.", "no host"),
+                ("-api", "no host"),
+                ("a" * 64, "no host"),
+            ]
+        ),
+        *(
+            pytest.param("home_api_server_port", given, says, id=f"port {given!r}")
+            for given, says in [
+                ("0", "from 1 to 65535"),
+                ("65536", "from 1 to 65535"),
+                ("-1", "from 1 to 65535"),
+                ("https", "no whole number"),
+                ("443.0", "no whole number"),
+                ("", "no whole number"),
+                (True, "no whole number"),
+            ]
+        ),
+        pytest.param("home_token_lifetime", "599", "600 to", id="a short life"),
+        pytest.param("home_token_lifetime", "3607", "a year", id="the life of a year"),
+        pytest.param("home_token_lifetime", "long", "or as-requested", id="a life in words"),
+        pytest.param("home_api_preflight", "Warn", "one of warn, require", id="another case"),
+        pytest.param("allow", ("host-path,x",), "one of host-network", id="an unknown allowance"),
+        pytest.param("allow", "", "is empty", id="an empty list"),
+        pytest.param("remote_service_accounts", "some", "one of all", id="an unknown limit"),
+        pytest.param("api_access_default", "x", "disabled, home, remote", id="an unknown mode"),
+        pytest.param("nodename", "Far", "DNS name", id="a node name in capitals"),
+        pytest.param("home_name", "a.b", "DNS label", id="a home name with a dot"),
+        pytest.param("foreign_namespace", "x" * 64, "DNS label", id="a long namespace"),
+        pytest.param(
+            "foreign_namespace_template", "x", "lacks {namespace}", id="a constant template"
+        ),
+        pytest.param(
+            "foreign_namespace_template",
+            "{namespace}-{node}",
+            "does not make a namespace name",
+            id="an unknown placeholder",
+        ),
+        pytest.param("namespace_map", "a", "HOME=FOREIGN", id="half a pair"),
+        pytest.param("namespace_map", "a=B", "DNS label", id="a bad namespace in a pair"),
+        pytest.param("node_ip", "far", "not an IP", id="a node IP that is a name"),
+        pytest.param("node_ip", "fe80::1%1", "zone id", id="a node IP with a zone"),
+        pytest.param("metrics_bind_address", "8080", "HOST:PORT", id="a port without colon"),
+        pytest.param("metrics_bind_address", ":65536", "HOST:PORT", id="a port out of range"),
+        pytest.param("workers", "0", "from 1", id="no workers"),
+        pytest.param("home_kubeconfig", "/none", "cannot be read: No such", id="a missing file"),
+        pytest.param("home_kubeconfig", "/", "cannot be read: Is a dir", id="a folder"),
+        pytest.param("home_context", "", "is empty", id="an empty context"),
+        pytest.param("config", "/none", "cannot be read", id="a missing settings file"),
+        pytest.param("log_level", "trace", "one of debug, info", id="an unknown level"),
+    ],
+)
+def test_wrong_values_are_told_by_flag_and_variable(
+    kubeconfig: Path, field: str, given: object, says: str
+) -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        load(kubeconfig, **{field: given})
+    message = str(caught.value)
+    assert message.startswith(f"{loading.flag_name(field)} ({loading.env_name(field)}): ")
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        pytest.param(
+            {"namespace_map": "a=b,c=b"}, "in one pair only", id="two homes of one foreign"
+        ),
+        pytest.param({"namespace_map": "a=b,a=c"}, "in one pair only", id="one home twice"),
+        pytest.param({"namespace_map": "a=farlet"}, "farlet's own", id="farlet's own namespace"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(
+    kubeconfig: Path, flags: dict[str, object], says: str
+) -> None:
+    with pytest.raises(errors.UsageError, match=f"--namespace-map.*{says}"):
+        load(kubeconfig, **flags)
+
+
+def test_all_wrong_settings_are_told_at_once() -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        loading.load(settings.Settings, {"workers": "x"})
+    message = str(caught.value)
+    for name in ("--nodename", "--foreign-kubeconfig", "--workers"):
+        assert name in message
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param("home_name: x", "did you mean home-name", id="an underscore"),
+        pytest.param("nodenam: x", "did you mean nodename", id="a misspelt key"),
+        pytest.param("zzz: x", "known are ", id="a key like no other"),
+        pytest.param("config: x", "no setting", id="a file that names a file"),
+        pytest.param("- a", "one YAML mapping", id="a list"),
+        pytest.param("a: [", "is no YAML", id="no YAML"),
+    ],
+)
+def test_a_wrong_file_is_told_by_its_path(
+    kubeconfig: Path, tmp_path: Path, content: str, says: str
+) -> None:
+    path = tmp_path / "farlet.yaml"
+    path.write_text(content)
+    with pytest.raises(errors.UsageError) as caught:
+        load(kubeconfig, config=str(path))
+    assert str(caught.value).startswith(str(path))
+    assert says in str(caught.value)
+
+
+def test_an_empty_file_sets_nothing(kubeconfig: Path, tmp_path: Path) -> None:
+    path = tmp_path / "farlet.yaml"
+    path.write_text("# nothing\n")
+    assert load(kubeconfig, config=path).home_name == "home"
+
+
+def test_render_reads_a_file_made_for_run(tmp_path: Path) -> None:
+    path = tmp_path / "farlet.yaml"
+    path.write_text("nodename: far\nworkers: 3\nforeign-kubeconfig: /none\n")
+    found = loading.load(settings.MirrorSettings, {"config": str(path)})
+    assert found.nodename == "far"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param("", "no PEM certificate", id="an empty file"),
+        pytest.param(
+            "-----BEGIN CERTIFICATE-----\n-----BEGIN RSA PRIVATE KEY-----",
+            "private key",
+            id="a key beside the certificate",
+        ),
+    ],
+)
+def test_a_ca_file_that_must_not_travel_is_refused(
+    kubeconfig: Path, tmp_path: Path, content: str, says: str
+) -> None:
+    path = tmp_path / "ca.crt"
+    path.write_text(content)
+    with pytest.raises(errors.UsageError, match=f"--home-api-server-ca-file.*{says}"):
+        load(kubeconfig, home_api_server_ca_file=str(path))
+
+
+def test_misspelt_variables_are_found_and_those_of_services_are_not() -> None:
+    names = [
+        *("FARLET_NODENAME", "FARLET_WORKER", "HOME"),
+        *("FARLET_SERVICE_HOST", "FARLET_SERVICE_PORT", "FARLET_SERVICE_PORT_METRICS"),
+        *("FARLET_PORT", "FARLET_PORT_8080_TCP", "FARLET_PORT_8080_TCP_ADDR"),
+    ]
+    assert loading.strangers(settings.Settings, names) == ("FARLET_WORKER",)
+
+
+def test_settings_cannot_be_changed(kubeconfig: Path) -> None:
+    found = load(kubeconfig)
+    with pytest.raises(ValueError, match="frozen"):
+        found.workers = 3
+
+
+def test_every_setting_has_a_help_text_and_a_look() -> None:
+    for field, info in settings.Settings.model_fields.items():
+        assert info.description, field
+        assert info.description.endswith("."), field
+        assert loading.flag_of(info).metavar, field
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "seconds", "as_requested"),
+    [
+        pytest.param(None, None, False, id="unset: as the pod asks"),
+        pytest.param("900", 900, False, id="a number replaces what the pod asks"),
+        pytest.param("as-requested", None, True, id="as-requested keeps 3607"),
+    ],
+)
+def test_the_context_carries_the_token_lifetime(
+    kubeconfig: Path, lifetime: str | None, seconds: int | None, as_requested: bool
+) -> None:
+    found = load(kubeconfig, **({"home_token_lifetime": lifetime} if lifetime else {}))
+    ctx = found.context(node="far", home_id="id", endpoint=None, home_ca="pem")
+    assert ctx.token_lifetime == seconds
+    assert ctx.token_as_requested is as_requested
+
+
+def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
+    found = load(
+        kubeconfig,
+        home_name="h",
+        foreign_namespace_template="none",
+        namespace_map="a=b",
+        cluster_domain="k8s.test",
+        api_access_default="disabled",
+        remote_service_accounts="labelled",
+        allow="host-path",
+        pod_network="connected",
+        node_ip="10.0.0.9",
+    )
+    endpoint = context.Endpoint("10.0.0.1", 443)
+    assert found.context(
+        node="far", home_id="id", endpoint=endpoint, home_ca="pem"
+    ) == context.Context(
+        node="far",
+        home_id="id",
+        namespaces=context.NamespaceMap(home="h", own="farlet", template=None, pairs=(("a", "b"),)),
+        endpoint=endpoint,
+        home_ca="pem",
+        cluster_domain="k8s.test",
+        access_default="disabled",
+        remote_service_accounts=context.RemoteServiceAccounts.LABELLED,
+        allow=frozenset({context.Allowance.HOST_PATH}),
+        pod_network=context.PodNetwork.CONNECTED,
+        node_ip="10.0.0.9",
+    )
