@@ -159,9 +159,6 @@ class Metrics:
         self._retries = self._make_counter(_RETRIES)
         self._requests = self._make_counter(_REQUESTS)
         self._request_seconds = self._make_histogram(_REQUEST_SECONDS)
-        # Label sets of requests, bound when first seen.
-        self._by_answer: dict[tuple[str, str, int], Counter] = {}
-        self._by_verb: dict[tuple[str, str], Histogram] = {}
         self._unknown_fields = self._make_counter(_UNKNOWN_FIELDS)
         self._pods = _Pods()
         self.registry.register(self._pods)
@@ -186,24 +183,9 @@ class Metrics:
             retries=self._retries.labels(name),
         )
 
-    def request(self, cluster: str, method: str, code: int, seconds: float) -> None:
-        """Count a request to `cluster` (`home` or `foreign`); a `clusters.Observer`.
-
-        `code` is the HTTP status, 0 where no answer came. Watches (method `WATCH`) count, but
-        last as long as they like, so their time is not observed.
-        """
-        requests = self._by_answer.get((cluster, method, code))
-        if requests is None:
-            requests = self._requests.labels(cluster, method, str(code) if code else NO_ANSWER)
-            self._by_answer[cluster, method, code] = requests
-        requests.inc()
-        if method == "WATCH":
-            return
-        durations = self._by_verb.get((cluster, method))
-        if durations is None:
-            durations = self._request_seconds.labels(cluster, method)
-            self._by_verb[cluster, method] = durations
-        durations.observe(seconds)
+    def client(self, cluster: str) -> ClientMetrics:
+        """What the client of `cluster`, which is `home` or `foreign`, counts."""
+        return ClientMetrics(cluster, requests=self._requests, seconds=self._request_seconds)
 
     def count_pods(self, count: Callable[[], PodCounts]) -> None:
         """Let `farlet_pods` be what `count` returns when someone scrapes."""
@@ -253,6 +235,33 @@ class QueueMetrics:
     def retried(self) -> None:
         """A key failed and will come again."""
         self.retries.inc()
+
+
+class ClientMetrics:
+    """What the client of one cluster counts; label sets are bound when first seen."""
+
+    def __init__(self, cluster: str, *, requests: Counter, seconds: Histogram) -> None:
+        self._cluster = cluster
+        self._requests = requests
+        self._seconds = seconds
+        self._by_answer: dict[tuple[str, int | None], Counter] = {}
+        self._by_verb: dict[str, Histogram] = {}
+
+    def answered(self, method: str, code: int | None) -> None:
+        """Count a request by its HTTP status; `code` None: no answer came."""
+        bound = self._by_answer.get((method, code))
+        if bound is None:
+            text = NO_ANSWER if code is None else str(code)
+            bound = self._requests.labels(self._cluster, method, text)
+            self._by_answer[method, code] = bound
+        bound.inc()
+
+    def took(self, method: str, seconds: float) -> None:
+        """Observe how long a request took; not for watches, which last as they like."""
+        bound = self._by_verb.get(method)
+        if bound is None:
+            bound = self._by_verb[method] = self._seconds.labels(self._cluster, method)
+        bound.observe(seconds)
 
 
 class _Pods(Collector):
