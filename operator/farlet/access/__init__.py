@@ -63,7 +63,7 @@ class Change:
     """`dropped`, `rewritten`, `forced`, `added` or `noticed`."""
     why: str
     routine: bool = False
-    """Happens to every pod, whatever its owner wrote: `--explain` tells it, an Event does not."""
+    """Every pod meets it, or it is what the mode is there for: `--explain` tells it, no Event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,6 @@ ANNOTATIONS: Mapping[str, str] = MappingProxyType(
 )
 """Field path -> annotation of the mirror that holds the home value."""
 
-_WHY = "the pod sees its home identity"
-
 
 def service_account(pod: Pod) -> str:
     """The pod's account; ServiceAccount admission writes `default` where none is given."""
@@ -77,7 +75,7 @@ def _literal(entry: EnvVar, known: Mapping[str, str], path: str, changes: list[C
     field = _field_path(entry["valueFrom"] or {})
     if field not in known:
         return entry
-    changes.append(Change(f"{path}.env[{entry['name']}]", "rewritten", f"{field}: {_WHY}"))
+    changes.append(_rewritten(f"{path}.env[{entry['name']}]", field))
     return {"name": entry["name"], "value": known[field]}
 
 
@@ -116,7 +114,7 @@ def _items(
     for item in items:
         field = _field_path(item)
         if field in ANNOTATIONS:
-            changes.append(Change(f"{path}.items[{item['path']}]", "rewritten", f"{field}: {_WHY}"))
+            changes.append(_rewritten(f"{path}.items[{item['path']}]", field))
             selector = {
                 "apiVersion": "v1",
                 "fieldPath": f"metadata.annotations['{ANNOTATIONS[field]}']",
@@ -129,3 +127,7 @@ def _items(
 def _field_path(source: Mapping[str, object]) -> str:
     reference = cast("JSON", source.get("fieldRef") or {})
     return str(reference.get("fieldPath", ""))
+
+
+def _rewritten(path: str, field: str) -> Change:
+    return Change(path, "rewritten", f"{field}: the pod sees its home identity", routine=True)

@@ -65,6 +65,7 @@ class RemoteAccess:
                     "spec.serviceAccountName",
                     "rewritten",
                     f"foreign account, by annotation {REMOTE_SERVICE_ACCOUNT_NAME}",
+                    routine=True,
                 ),
             ),
         )

@@ -33,6 +33,7 @@ class Removal:
                         f"{path}.volumeMounts[{mount['mountPath']}]",
                         "dropped",
                         "the pod asked for no API access; nothing is left to mount",
+                        routine=True,
                     )
                 )
             else:
@@ -69,10 +70,10 @@ def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
         why = "the pod asked for no API access"
         if all(_only_namespace(source) for source in rest):
             gone.add(volume["name"])
-            changes.append(Change(path, "dropped", why))
+            changes.append(Change(path, "dropped", why, routine=True))
             continue
         files[volume["name"]] = frozenset(token["path"] for token in tokens)
-        changes.append(Change(f"{path}.projected.sources", "dropped", why))
+        changes.append(Change(f"{path}.projected.sources", "dropped", why, routine=True))
         kept.append({**volume, "projected": {**volume["projected"], "sources": rest}})
     return Removal(volumes=kept, gone=frozenset(gone), files=files)
 

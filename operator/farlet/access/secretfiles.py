@@ -42,7 +42,7 @@ class SecretFiles:
         source = volume.get("configMap")
         if source is None or not volumes.is_root_ca(source):
             return volume
-        changes.append(Change(f"{path}.configMap", "rewritten", _WHY_CA))
+        changes.append(_rewritten(f"{path}.configMap", _WHY_CA))
         secret: JSON = {"secretName": self.secret, "items": _ca_items(source)}
         secret |= {k: source[k] for k in ("defaultMode", "optional") if k in source}
         rest = {key: value for key, value in volume.items() if key != "configMap"}
@@ -70,14 +70,14 @@ class SecretFiles:
                     item["mode"] = self.mode
                 rewritten.append(self._from_secret([item]))
                 why = f"token of the pod's home account, from Secret {self.secret}"
-                changes.append(Change(f"{at}.serviceAccountToken", "rewritten", why))
+                changes.append(_rewritten(f"{at}.serviceAccountToken", why))
             elif volumes.is_root_ca(source.get("configMap")):
                 config_map = source["configMap"]
                 projection = self._from_secret(_ca_items(config_map))
                 if "optional" in config_map:
                     projection["secret"]["optional"] = config_map["optional"]
                 rewritten.append(projection)
-                changes.append(Change(f"{at}.configMap", "rewritten", _WHY_CA))
+                changes.append(_rewritten(f"{at}.configMap", _WHY_CA))
             elif has_token and "downwardAPI" in source:
                 rewritten += self._namespace_items(source, f"{at}.downwardAPI", changes)
             else:
@@ -98,9 +98,7 @@ class SecretFiles:
             if "mode" in item:
                 entry["mode"] = item["mode"]
             mine.append(entry)
-            changes.append(
-                Change(f"{path}.items[{item['path']}]", "rewritten", "the pod's home namespace")
-            )
+            changes.append(_rewritten(f"{path}.items[{item['path']}]", "the pod's home namespace"))
         if not mine:
             return [source]
         kept: list[VolumeProjection] = [self._from_secret(mine)]
@@ -130,7 +128,7 @@ class SecretFiles:
                     "name": entry["name"],
                     "valueFrom": {"secretKeyRef": {**reference, "name": self.secret}},
                 }
-                changes.append(Change(f"{path}.env[{entry['name']}]", "rewritten", _WHY_CA))
+                changes.append(_rewritten(f"{path}.env[{entry['name']}]", _WHY_CA))
                 changed = True
         env_from = container.get("envFrom") or []
         kept = [source for source in env_from if not volumes.is_root_ca(source.get("configMapRef"))]
@@ -145,7 +143,7 @@ class SecretFiles:
                 for prefix in dict.fromkeys(prefixes)
                 if f"{prefix}{volumes.CA_KEY}" not in named
             ]
-            changes.append(Change(f"{path}.envFrom", "rewritten", _WHY_CA))
+            changes.append(_rewritten(f"{path}.envFrom", _WHY_CA))
             changed = True
         if not changed:
             return container
@@ -171,3 +169,7 @@ def _overwritten(path: str, later: Sequence[VolumeProjection]) -> bool:
             if any(item["path"] == path for item in items):
                 return True
     return False
+
+
+def _rewritten(path: str, why: str) -> Change:
+    return Change(path, "rewritten", why, routine=True)

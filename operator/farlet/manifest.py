@@ -1,0 +1,168 @@
+"""Reading a home Pod that somebody hands in as a file, and completing it as home would.
+
+Two kinds come: the Pod as an API server returned it (it has a uid), and a bare manifest. What a
+home API server adds to every bare one and what matters for the mirror is added here: the
+namespace, the account, and the token volume of ServiceAccount admission. What only that server
+can know stays `RESOLVED`, which is no valid value of anything, so that nobody takes it for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import yaml
+
+from farlet.access import Change
+from farlet.errors import UsageError
+from farlet.vocabulary import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA, Pod, Volume
+
+RESOLVED = "<resolved at run time>"
+
+_TOKEN_VOLUME = "kube-api-access-"  # noqa: S105
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes tools read it: a time is a string."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [entry for entry in resolvers if entry[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read(text: str, *, source: str) -> Pod:
+    """The one Pod in `text` (YAML or JSON). Raises `UsageError` naming `source` and the fault."""
+    try:
+        documents = [d for d in yaml.load_all(text, Loader=_Loader) if d is not None]
+    except yaml.YAMLError as err:
+        raise UsageError(f"{source} is not valid YAML or JSON: {err}") from err
+    if not documents:
+        raise UsageError(f"{source} is empty; give one Pod as YAML or JSON")
+    if len(documents) > 1:
+        raise UsageError(f"{source} holds {len(documents)} documents; give one Pod at a time")
+    document = documents[0]
+    if not isinstance(document, dict):
+        raise UsageError(f"{source} holds no object but {type(document).__name__}; give one Pod")
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if (version, kind) != ("v1", "Pod"):
+        raise UsageError(
+            f"{source} holds {kind or 'an object without kind'} ({version or 'no apiVersion'}), "
+            "not a Pod (v1). Of a Deployment, Job or List give a single Pod, for example from "
+            "`kubectl get pod NAME -o yaml`"
+        )
+    for fault in _faults(document):
+        raise UsageError(f"{source}: {fault}")
+    return cast("Pod", document)
+
+
+def is_bare(pod: Pod) -> bool:
+    """Whether no API server has seen it yet."""
+    return "uid" not in pod["metadata"]
+
+
+def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, list[Change]]:
+    """A copy of `pod` with all that forging needs, and what was added to a bare one.
+
+    `namespace` and `node` are used where the Pod names none.
+    """
+    metadata, spec = pod["metadata"].copy(), pod.get("spec", {}).copy()
+    if "name" not in metadata:
+        metadata["name"] = f"{metadata.get('generateName', '')}{RESOLVED}"
+    metadata.setdefault("namespace", namespace)
+    metadata.setdefault("uid", RESOLVED)
+    spec.setdefault("nodeName", node or RESOLVED)
+    completed: Pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    if not is_bare(pod):
+        return completed, []
+    spec["serviceAccountName"] = spec.get("serviceAccountName") or "default"
+    if spec.get("automountServiceAccountToken") is False:
+        return completed, []
+    return completed, list(_mount_token(cast("JSON", spec)))
+
+
+def _mount_token(spec: JSON) -> Iterator[Change]:
+    """What `mountServiceAccountToken` of ServiceAccount admission does to a new pod."""
+    volumes: list[Volume] = spec.get("volumes") or []
+    name = next((v["name"] for v in volumes if v["name"].startswith(_TOKEN_VOLUME)), None)
+    mount = {
+        "name": name or f"{_TOKEN_VOLUME}{RESOLVED}",
+        "mountPath": API_ACCESS_MOUNT,
+        "readOnly": True,
+    }
+    why = (
+        "the home API server adds it, unless the ServiceAccount "
+        f"{spec['serviceAccountName']} says automountServiceAccountToken: false"
+    )
+    mounted = False
+    for field in ("initContainers", "containers"):
+        containers = []
+        for container in spec.get(field) or ():
+            mounts = container.get("volumeMounts") or []
+            if any(m["mountPath"] == API_ACCESS_MOUNT for m in mounts):
+                containers.append(container)
+                continue
+            mounted = True
+            containers.append({**container, "volumeMounts": [*mounts, mount]})
+        if containers:
+            spec[field] = containers
+    if mounted and name is None:
+        spec["volumes"] = [*volumes, {"name": mount["name"], "projected": _token_volume()}]
+    if mounted:
+        yield Change(f"spec.volumes[{mount['name']}]", "added", why)
+
+
+def _token_volume() -> JSON:
+    """`TokenVolumeSource` in `plugin/pkg/admission/serviceaccount/admission.go`."""
+    namespace = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
+    return {
+        "defaultMode": 0o644,
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": KUBE_ROOT_CA, "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}},
+        ],
+    }
+
+
+def _faults(document: JSON) -> Iterator[str]:
+    """What would make forging fail; the rest is for the API servers to judge."""
+    metadata, spec = document.get("metadata"), document.get("spec")
+    if not isinstance(metadata, dict):
+        yield "metadata is missing or no mapping"
+        return
+    if not any(isinstance(metadata.get(key), str) for key in ("name", "generateName")):
+        yield "metadata has neither name nor generateName"
+    for field in ("labels", "annotations"):
+        for key, value in (metadata.get(field) or {}).items():
+            if not isinstance(value, str):
+                yield f"metadata.{field}[{key}] is {value!r}, not a string; quote it"
+    if not isinstance(spec, dict):
+        yield "spec is missing or no mapping"
+        return
+    if not spec.get("containers"):
+        yield "spec.containers is missing or empty"
+    yield from _list_faults(spec, "spec", "volumes", ("name",))
+    for field in ("containers", "initContainers"):
+        yield from _list_faults(spec, "spec", field, ("name",))
+        for index, container in enumerate(spec.get(field) or ()):
+            path = f"spec.{field}[{index}]"
+            yield from _list_faults(container, path, "volumeMounts", ("name", "mountPath"))
+            yield from _list_faults(container, path, "env", ("name",))
+            for entry in container.get("env") or ():
+                if not isinstance(entry.get("value", ""), str):
+                    value = entry["value"]
+                    yield f"{path}.env[{entry['name']}] is {value!r}, not a string; quote it"
+
+
+def _list_faults(parent: Any, path: str, field: str, required: tuple[str, ...]) -> Iterator[str]:
+    rows = parent.get(field) or []
+    if not isinstance(rows, list):
+        yield f"{path}.{field} is no list"
+        return
+    for index, row in enumerate(rows):
+        for key in required:
+            if not isinstance(row, dict) or not isinstance(row.get(key), str):
+                yield f"{path}.{field}[{index}] has no {key}"
+                return

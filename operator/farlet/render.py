@@ -1,0 +1,231 @@
+"""What farlet would make of one home Pod, computed without any cluster.
+
+The same pure rooms as in a running farlet do the work, so what is printed is what would be
+sent, with three exceptions that are always visible: what only a running farlet can know prints
+as `RESOLVED`, token values print as `REDACTED`, and the additions of the home API server to a
+bare manifest are told as such. Nothing is invented, and nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+import yaml
+
+from farlet import manifest
+from farlet.access import (
+    AccessStrategy,
+    Change,
+    Claim,
+    ServiceAccountRequirement,
+    Token,
+    choice,
+)
+from farlet.context import Context, Endpoint
+from farlet.forge import pod as forge
+from farlet.manifest import RESOLVED
+from farlet.vocabulary import (
+    JSON,
+    OWNER,
+    TOKENS,
+    EnvVar,
+    OwnerReference,
+    Pod,
+    PodSpec,
+    Secret,
+)
+
+REDACTED = "<redacted>"
+
+UNKNOWN_PORT = 0
+"""Stands for a port of the home API server that is not known here; no server listens on it."""
+
+ANCHOR: OwnerReference = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "name": RESOLVED,
+    "uid": RESOLVED,
+    "controller": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One home Pod, as it was understood, and what would be made of it."""
+
+    home: Pod
+    mirror: Pod
+    secrets: tuple[Secret, ...]
+    access: str
+    changes: tuple[Change, ...]
+    unknown_fields: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    requirements: tuple[ServiceAccountRequirement, ...]
+
+
+def endpoint(host: str | None, port: int | None) -> Endpoint:
+    """The home API server as far as flags name it; the rest prints as `RESOLVED`."""
+    return Endpoint(host=host or RESOLVED, port=port or UNKNOWN_PORT)
+
+
+def render(
+    pod: Pod, *, namespace: str, strategies: Mapping[str, AccessStrategy], ctx: Context
+) -> Rendered:
+    """Forge `pod` (as `manifest.read` returns it) with what is known offline.
+
+    `ctx` holds `RESOLVED` as `node`, `home_id` or `home_ca` where no flag names them, and
+    `endpoint(...)`. `namespace` is that of a Pod that names none. Raises `Refused` with the
+    message that a running farlet would put on the pod.
+    """
+    node = None if ctx.node == RESOLVED else ctx.node
+    home, added = manifest.complete(pod, namespace=namespace, node=node)
+    strategy = choice.choose(home, strategies, ctx)
+    requirements = strategy.requirements(home, ctx)
+    claims = strategy.claims(home, ctx)
+    forged = forge.forge_mirror(
+        home, strategy=strategy, ctx=ctx, anchor=ANCHOR, token_times={}, restarts={}
+    )
+    mirror = _without_port(forged.pod, ctx)
+    if claims:
+        mirror["metadata"]["annotations"][TOKENS] = RESOLVED
+    tokens = {claim.key: Token(value=REDACTED, issued=0, expires=0) for claim in claims}
+    owner: OwnerReference = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": mirror["metadata"]["name"],
+        "uid": RESOLVED,
+    }
+    secrets = strategy.objects(home, tokens, ctx, owner)
+    if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
+        for shown in (mirror, *secrets):
+            shown["metadata"]["labels"][OWNER] = RESOLVED
+    return Rendered(
+        home=home,
+        mirror=mirror,
+        secrets=tuple(_readable(secret) for secret in secrets),
+        access=strategy.name,
+        changes=(*added, *_known(forged.changes, ctx)),
+        unknown_fields=forged.unknown_fields,
+        claims=claims,
+        requirements=requirements,
+    )
+
+
+def to_yaml(rendered: Rendered) -> str:
+    """The foreign objects as YAML documents."""
+    return "---\n".join(_dump(item) for item in (rendered.mirror, *rendered.secrets))
+
+
+def to_json(rendered: Rendered) -> str:
+    """The foreign objects as JSON: the mirror, or a List where it has company, as kubectl does."""
+    items = [rendered.mirror, *rendered.secrets]
+    shown = items[0] if len(items) == 1 else {"apiVersion": "v1", "kind": "List", "items": items}
+    return orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def explain(rendered: Rendered) -> str:
+    """One line per difference between home pod and mirror, and per thing it needs."""
+    foreign = rendered.mirror["metadata"]["namespace"]
+    lines = [f"{c.path} {c.what}: {c.why}" for c in rendered.changes]
+    lines += [
+        f"spec.{name} copied: newer than this version of farlet" for name in rendered.unknown_fields
+    ]
+    lines += [
+        f"token {claim.key} requested at home: audience "
+        f"{claim.audience or 'of the API server'}, {claim.expiration_seconds} s"
+        for claim in rendered.claims
+    ]
+    lines += [
+        f"ServiceAccount {account.name} needed in foreign namespace {foreign}"
+        + (f", labelled {account.label}=true" if account.label else "")
+        for account in rendered.requirements
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def diff(rendered: Rendered) -> str:
+    """Unified diff of the YAML of home pod and mirror."""
+    home, mirror = rendered.home["metadata"], rendered.mirror["metadata"]
+    lines = difflib.unified_diff(
+        _dump(rendered.home, ordered=True).splitlines(keepends=True),
+        _dump(rendered.mirror, ordered=True).splitlines(keepends=True),
+        f"home/{home['namespace']}/{home['name']}",
+        f"foreign/{mirror['namespace']}/{mirror['name']}",
+    )
+    return "".join(lines)
+
+
+def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
+    """The changes, less what was concluded from an address that is not known."""
+    address = ctx.endpoint
+    if address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT):
+        return list(changes)
+    why = (
+        "farlet's settings --home-api-server-host and --home-api-server-port were not both given: "
+        "names of the home API server become host aliases where its address is an IP"
+    )
+    about_address = "spec.hostAliases", "noticed"
+    return [
+        dataclasses.replace(change, why=why)
+        if (change.path, change.what) == about_address
+        else change
+        for change in changes
+    ]
+
+
+def _without_port(mirror: Pod, ctx: Context) -> Pod:
+    """The mirror without the stand-in for an unknown port."""
+    if ctx.endpoint is None or ctx.endpoint.port != UNKNOWN_PORT:
+        return mirror
+    stand_in, netloc = str(UNKNOWN_PORT), ctx.endpoint.netloc
+    values = {
+        stand_in: RESOLVED,
+        f"tcp://{netloc}": f"tcp://{netloc.removesuffix(stand_in)}{RESOLVED}",
+    }
+    spec: JSON = {**mirror.get("spec", {})}
+
+    def shown(env: list[EnvVar]) -> Iterator[EnvVar]:
+        for entry in env:
+            value = entry.get("value", "")
+            if entry["name"].startswith(f"KUBERNETES_PORT_{stand_in}_"):
+                continue
+            if entry["name"].startswith("KUBERNETES_") and value in values:
+                yield {"name": entry["name"], "value": values[value]}
+            else:
+                yield entry
+
+    for field in ("initContainers", "containers"):
+        if field in spec:
+            spec[field] = [
+                {**container, "env": list(shown(container["env"]))}
+                if "env" in container
+                else container
+                for container in spec[field]
+            ]
+    return {**mirror, "spec": cast("PodSpec", spec)}
+
+
+def _readable(secret: Secret) -> Secret:
+    """A Secret with the words for what is not shown in plain sight; the rest stays base64."""
+    words = {base64.b64encode(word.encode()).decode(): word for word in (RESOLVED, REDACTED)}
+    data = {key: words.get(value, value) for key, value in secret.get("data", {}).items()}
+    return {**secret, "data": data}
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML without anchors: objects that share parts are still printed in full."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        """Never."""
+        return True
+
+
+def _dump(item: Mapping[str, object], *, ordered: bool = False) -> str:
+    shown = {key: value for key, value in item.items() if key != "status"}
+    return yaml.dump(shown, Dumper=_Dumper, sort_keys=ordered, width=1000, allow_unicode=True)
