@@ -1,0 +1,193 @@
+"""What log records look like, and what never stands in them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from farlet.settings import LogFormat, LogLevel
+from farlet.telemetry import logs
+
+TOKEN = "eyJhbGciOiJSUzI1NiIs.eyJhdWQiOlsiaHR0cHM6Ly9r.c2lnbmF0dXJl-_x"
+IN_SECRET = base64.b64encode(TOKEN.encode()).decode()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in (*logs.CAPPED, logs.KOPF_OBJECTS):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+def configure(
+    level: LogLevel = LogLevel.DEBUG, style: LogFormat = LogFormat.AUTO, *, terminal: bool = False
+) -> io.StringIO:
+    stream = Terminal() if terminal else io.StringIO()
+    logs.configure(level, style, stream=stream)
+    return stream
+
+
+def test_a_record_is_one_line_of_json_that_begins_with_when_and_what() -> None:
+    out = configure()
+    structlog.get_logger().info("Mirror created", pod="shop/web", uid="u", tries=2)
+    line = json.loads(out.getvalue())
+    assert list(line)[:3] == ["timestamp", "level", "message"]
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "level": "info",
+        "message": "Mirror created",
+        "pod": "shop/web",
+        "uid": "u",
+        "tries": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("style", "terminal", "is_json"),
+    [
+        pytest.param(LogFormat.AUTO, False, True, id="auto, no terminal: JSON"),
+        pytest.param(LogFormat.AUTO, True, False, id="auto on a terminal: text"),
+        pytest.param(LogFormat.JSON, True, True, id="JSON where asked"),
+        pytest.param(LogFormat.TEXT, False, False, id="text where asked"),
+    ],
+)
+def test_the_format_follows_the_setting(style: LogFormat, terminal: bool, is_json: bool) -> None:
+    out = configure(style=style, terminal=terminal)
+    structlog.get_logger().info("Mirror created")
+    assert "Mirror created" in out.getvalue()
+    assert out.getvalue().startswith("{") is is_json
+
+
+@pytest.mark.parametrize("style", [LogFormat.JSON, LogFormat.TEXT])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(TOKEN, id="a token"),
+        pytest.param(f"Authorization: Bearer {TOKEN}", id="a header"),
+        pytest.param({"data": {"token": IN_SECRET}}, id="data of a Secret"),
+        pytest.param(["a", [TOKEN]], id="deep in a list"),
+        pytest.param(ValueError(TOKEN), id="an exception"),
+        pytest.param(TOKEN.encode(), id="bytes"),
+    ],
+)
+def test_tokens_are_struck_out_wherever_they_stand(value: object, style: LogFormat) -> None:
+    out = configure(style=style)
+    structlog.get_logger().info("Request failed", err=value)
+    logging.getLogger("kopf").info("Request failed: %s", value)
+    assert out.getvalue().count(logs.REDACTED) == 2
+    assert "eyJ" not in out.getvalue()
+    assert "ZXlK" not in out.getvalue()
+
+
+@pytest.mark.parametrize("style", [LogFormat.JSON, LogFormat.TEXT])
+def test_tracebacks_show_neither_tokens_nor_local_variables(style: LogFormat) -> None:
+    out = configure(style=style)
+    secret_local = "only in a local variable"
+    try:
+        raise ValueError(TOKEN)
+    except ValueError:
+        structlog.get_logger().exception("Reconcile failed")
+        logging.getLogger("kopf").exception("Reconcile failed")
+    assert out.getvalue().count("Traceback") == 2
+    assert "eyJ" not in out.getvalue()
+    assert out.getvalue().count(secret_local) == 0
+
+
+def test_words_that_only_resemble_tokens_stay() -> None:
+    out = configure()
+    structlog.get_logger().info("x", a="eyJ", b="eyJabc.def.ghi", c="keyJoin.eyJa.b")
+    assert logs.REDACTED not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "written"),
+    [
+        pytest.param("kubernetes_asyncio.client.rest", logging.DEBUG, False, id="client bodies"),
+        pytest.param("kubernetes_asyncio.client.rest", logging.INFO, True, id="client notes"),
+        pytest.param("aiohttp.client", logging.DEBUG, False, id="aiohttp details"),
+        pytest.param("kopf.objects", logging.DEBUG, False, id="whole pods from Kopf"),
+        pytest.param("kopf.objects", logging.INFO, True, id="Kopf on one object"),
+        pytest.param("kopf.activities", logging.DEBUG, True, id="other details of Kopf"),
+    ],
+)
+def test_with_debug_libraries_still_keep_bodies_to_themselves(
+    name: str, level: int, written: bool
+) -> None:
+    out = configure(LogLevel.DEBUG)
+    logging.getLogger(name).log(level, "said")
+    assert ("said" in out.getvalue()) is written
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "severity", "written"),
+    [
+        pytest.param(LogLevel.INFO, "kopf", logging.DEBUG, False, id="info hides debug"),
+        pytest.param(LogLevel.INFO, "kopf", logging.INFO, True, id="info shows info"),
+        pytest.param(LogLevel.INFO, "kopf.objects", logging.INFO, False, id="each event of Kopf"),
+        pytest.param(LogLevel.INFO, "kopf.objects", logging.WARNING, True, id="its warnings"),
+        pytest.param(LogLevel.ERROR, "aiohttp", logging.WARNING, False, id="caps only raise"),
+        pytest.param(LogLevel.ERROR, "kopf.objects", logging.WARNING, False, id="also for Kopf"),
+    ],
+)
+def test_the_level_holds_for_libraries(
+    level: LogLevel, name: str, severity: int, written: bool
+) -> None:
+    out = configure(level)
+    logging.getLogger(name).log(severity, "said")
+    assert ("said" in out.getvalue()) is written
+
+
+def test_the_level_holds_for_ours() -> None:
+    out = configure(LogLevel.WARNING)
+    log = structlog.get_logger()
+    log.info("Mirror created")
+    log.warning("Token not refreshed")
+    assert "Mirror created" not in out.getvalue()
+    assert "Token not refreshed" in out.getvalue()
+
+
+def test_of_what_kopf_attaches_only_the_name_of_the_object_is_kept() -> None:
+    out = configure()
+    ref = {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web", "uid": "u"}
+    extra = {"k8s_ref": ref, "settings": object(), "k8s_skip": True}
+    logging.getLogger("kopf.objects").warning("Handler %s failed", "on_pod", extra=extra)
+    line = json.loads(out.getvalue())
+    del line["timestamp"]
+    assert line == {
+        "level": "warning",
+        "message": "Handler on_pod failed",
+        "logger": "kopf.objects",
+        "pod": "shop/web",
+        "uid": "u",
+    }
+
+
+def test_values_that_json_lacks_become_text() -> None:
+    out = configure()
+    structlog.get_logger().info("x", level_set=LogLevel.DEBUG, number=1 << 70, odd="\ud800")
+    assert json.loads(out.getvalue())["level_set"] == "debug"
+
+
+def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
+    first = configure()
+    second = configure()
+    structlog.get_logger().info("Mirror created")
+    assert first.getvalue() == ""
+    assert second.getvalue().count("Mirror created") == 1
+    assert capsys.readouterr().err == ""

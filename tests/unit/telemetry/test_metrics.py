@@ -1,0 +1,88 @@
+"""What is counted, under which names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from farlet.telemetry import metrics
+
+
+def value(found: metrics.Metrics, name: str, /, **labels: str) -> float | None:
+    return found.registry.get_sample_value(name, labels)
+
+
+def test_queues_are_counted_by_name() -> None:
+    found = metrics.Metrics()
+    pods = found.queue("pods")
+    pods.added(1)
+    pods.added(2)
+    pods.worked(0.2, 0.5, 1)
+    pods.retried()
+    assert value(found, "workqueue_depth", name="pods") == 1
+    assert value(found, "workqueue_adds_total", name="pods") == 2
+    assert value(found, "workqueue_queue_duration_seconds_sum", name="pods") == 0.2
+    assert value(found, "workqueue_work_duration_seconds_sum", name="pods") == 0.5
+    assert value(found, "workqueue_retries_total", name="pods") == 1
+
+
+def test_requests_are_counted_by_cluster_method_and_code() -> None:
+    found = metrics.Metrics()
+    home, foreign = found.client("home"), found.client("foreign")
+    home.answered("GET", 200)
+    home.answered("GET", 200)
+    home.took("GET", 0.25)
+    foreign.answered("POST", None)
+
+    def requests(cluster: str, method: str, code: str) -> float | None:
+        labels = {"cluster": cluster, "method": method, "code": code}
+        return value(found, "rest_client_requests_total", **labels)
+
+    assert requests("home", "GET", "200") == 2
+    assert requests("foreign", "POST", "<error>") == 1
+    assert requests("foreign", "GET", "200") is None
+    name = "rest_client_request_duration_seconds_sum"
+    assert value(found, name, cluster="home", verb="GET") == 0.25
+
+
+def test_pods_are_counted_when_someone_looks() -> None:
+    found = metrics.Metrics()
+    pods = {("Running", "home"): 2}
+    assert value(found, "farlet_pods", phase="Running", access="home") is None
+    found.count_pods(lambda: pods)
+    assert value(found, "farlet_pods", phase="Running", access="home") == 2
+    pods["Running", "home"] = 1
+    assert value(found, "farlet_pods", phase="Running", access="home") == 1
+
+
+def test_two_never_meet() -> None:
+    first, second = metrics.Metrics(), metrics.Metrics()
+    first.status_rejected.inc()
+    assert value(second, "farlet_status_rejected_total") == 0
+
+
+def test_unknown_fields_are_counted_by_path() -> None:
+    found = metrics.Metrics()
+    found.unknown_field("spec.newThing")
+    assert value(found, "farlet_unknown_fields_total", field="spec.newThing") == 1
+
+
+def test_the_exposition_can_be_parsed_and_holds_the_whole_catalogue() -> None:
+    found = metrics.Metrics()
+    families = {f.name for f in text_string_to_metric_families(found.exposition().decode())}
+    listed = {row.name.removesuffix("_total") for row in metrics.CATALOGUE}
+    ours = {name for name in families if not name.startswith("process_")}
+    assert ours == listed
+    assert "process_resident_memory_bytes" in families
+
+
+@pytest.mark.parametrize("row", metrics.CATALOGUE, ids=lambda row: row.name)
+def test_names_follow_the_conventions(row: metrics.Description) -> None:
+    assert re.fullmatch(r"(farlet|workqueue|rest_client)_[a-z_]+", row.name)
+    assert row.name.endswith("_total") is (row.kind is metrics.Kind.COUNTER)
+    assert not row.name.endswith("_counter")
+    assert row.name.endswith("_seconds") or row.kind is not metrics.Kind.HISTOGRAM
+    assert not {"pod", "namespace", "uid", "user"} & set(row.labels)
+    assert row.text.endswith(".")
