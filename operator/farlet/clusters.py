@@ -11,12 +11,9 @@ Bodies and answers never reach an error text or a log: some of them hold tokens.
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import aiohttp
@@ -25,6 +22,8 @@ import yarl
 from kubernetes_asyncio import client, config
 
 from farlet import __version__, errors
+from farlet.endpoint import ClusterSource
+from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -43,16 +42,6 @@ RELOAD_SECONDS = 5.0
 """Shortest time between two loads of credentials that an API server keeps refusing."""
 
 Name = Literal["home", "foreign"]
-Observer = Callable[[str, str, int, float], None]
-"""Called after each request with cluster, method, status code (0: no answer) and seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where a configuration comes from. Without a kubeconfig: in-cluster."""
-
-    kubeconfig: Path | None = None
-    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +56,11 @@ class Cluster:
     """A connection to one API server. Use as an async context manager."""
 
     def __init__(
-        self, name: Name, access: Access, *, observe: Observer, connections: int = 100
+        self, name: Name, source: ClusterSource, *, metrics: ClientMetrics, connections: int = 100
     ) -> None:
         self.name = name
-        self._access = access
-        self._observe = observe
+        self._source = source
+        self._metrics = metrics
         self._connections = connections
         self._configuration: client.Configuration | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -106,27 +95,11 @@ class Cluster:
 
     async def load(self) -> None:
         """(Re)load configuration and credentials. Raises `StartError` naming the file."""
-        configuration = client.Configuration()
-        where = str(self._access.kubeconfig or "the in-cluster configuration")
-        try:
-            if self._access.kubeconfig is None:
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            else:
-                await config.load_kube_config(
-                    config_file=os.fspath(self._access.kubeconfig),
-                    context=self._access.context,
-                    client_configuration=configuration,
-                    persist_config=False,
-                )
-            # The library's session: TLS, client certificates and proxies as its clients have them.
-            session = client.rest.RESTClientObject(
-                configuration, maxsize=self._connections
-            ).pool_manager
-        except (config.ConfigException, OSError, ssl.SSLError, ValueError, TypeError) as err:
-            raise errors.StartError(
-                f"the configuration of the {self.name} cluster cannot be loaded from {where}: {err}"
-                f". Give a readable kubeconfig with --{self.name}-kubeconfig"
-            ) from err
+        configuration = await load(self.name, self._source)
+        # The library's session: TLS, client certificates and proxies as its clients have them.
+        session = client.rest.RESTClientObject(
+            configuration, maxsize=self._connections
+        ).pool_manager
         old, self._session = self._session, session
         self._configuration, self._proxy = configuration, configuration.proxy
         self._loaded = time.monotonic()
@@ -150,7 +123,7 @@ class Cluster:
         request = f"{method} {path.partition('?')[0]}"
         for attempt in (1, 2):
             started = time.monotonic()
-            code = 0
+            code: int | None = None
             try:
                 async with self._http.request(
                     method,
@@ -167,7 +140,8 @@ class Cluster:
             except (aiohttp.ClientError, TimeoutError, OSError) as err:
                 raise self._unreachable(request, err) from err
             finally:
-                self._observe(self.name, method, code, time.monotonic() - started)
+                self._metrics.answered(method, code)
+                self._metrics.took(method, time.monotonic() - started)
             if code == 401 and attempt == 1 and await self._reload():
                 continue
             return self._answer(request, code, raw, retry_after)
@@ -184,7 +158,7 @@ class Cluster:
         path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
         request = f"WATCH {path.partition('?')[0]}"
         timeout = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SILENCE_SECONDS)
-        started, code = time.monotonic(), 0
+        code: int | None = None
         try:
             async with self._http.get(
                 self._url(path),
@@ -212,7 +186,7 @@ class Cluster:
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
             raise self._unreachable(request, err) from err
         finally:
-            self._observe(self.name, "WATCH", code, time.monotonic() - started)
+            self._metrics.answered("WATCH", code)
 
     @property
     def _http(self) -> aiohttp.ClientSession:
@@ -270,6 +244,28 @@ class Cluster:
         if isinstance(error, errors.Throttled) and retry_after is not None:
             error.retry_after = float(retry_after) if retry_after.isdigit() else 1.0
         return _raise(error)
+
+
+async def load(name: Name, source: ClusterSource) -> client.Configuration:
+    """The configuration of one cluster. Raises `StartError` naming where it should come from."""
+    configuration = client.Configuration()
+    try:
+        if source.kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(
+                config_file=source.kubeconfig,
+                context=source.context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except (config.ConfigException, OSError, ValueError, TypeError) as err:
+        where = source.kubeconfig or "the in-cluster configuration"
+        raise errors.StartError(
+            f"the configuration of the {name} cluster cannot be loaded from {where}: {err}. "
+            f"Give a readable kubeconfig with --{name}-kubeconfig"
+        ) from err
+    return configuration
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)

@@ -13,150 +13,30 @@ No I/O and no clock in here: `Snapshot.now` is the time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 
-from farlet import vocabulary
-from farlet.access import AccessStrategy, Claim, Token, choice
+from farlet import rotation, vocabulary
+from farlet.access import AccessStrategy, Token, choice
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import pod as pods
 from farlet.forge import status
-from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, OwnerReference, Pod, Reason, Secret
-
-REFRESH_AT = 0.5
-REFRESH_JITTER = 0.05
-WARN_AT = 0.8
-"""Fractions of a token's life: when it is refreshed, give or take, and when its age is alarming."""
-
-
-class Missing(Enum):
-    """Why an object is not in a snapshot."""
-
-    ABSENT = "absent"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that is known about one key at one moment."""
-
-    key: ObjectKey
-    now: float
-    home: Pod | Missing
-    mirror: Pod | Missing
-    home_gone: bool = False
-    """A live GET answered 404 or another uid, or the deletion of the very uid was seen."""
-    mirror_gone: bool = False
-    """A live GET answered 404, or nothing of ours was ever made in that namespace."""
-    last: Pod | None = None
-    """The mirror as it was last seen before it vanished in this process's lifetime."""
-    secret: ObjectMeta | Missing = Missing.UNKNOWN
-    accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
-    """ServiceAccounts of the foreign namespace by name."""
-    tokens: Mapping[str, Token] | None = None
-    """Tokens granted and not yet delivered, by `Claim.key`."""
-    anchor: OwnerReference | None = None
-    problem: Refused | None = None
-    """Why the foreign namespace cannot be used or seen now."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmHomeGone:
-    """GET the home pod by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmMirrorGone:
-    """GET the mirror by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class CreateMirror:
-    """Request the tokens, then POST the mirror (with their times in an annotation)."""
-
-    pod: Pod
-    strategy: AccessStrategy
-    claims: tuple[Claim, ...]
-    notices: tuple[str, ...] = ()
-    """What was changed in the spec, for one Event."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProvideSecret:
-    """Request the tokens that are not held, write the Secret, record the times on the mirror."""
-
-    strategy: AccessStrategy
-    claims: tuple[Claim, ...]
-    exists: bool
-    overdue: bool = False
-    """The old token is past `WARN_AT` of its life."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReclaimMirror:
-    """Put our label and annotations back on a mirror that H names by uid."""
-
-    uid: str
-    metadata: ObjectMeta
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteMirror:
-    """DELETE the mirror of this uid; `grace` None leaves it its own."""
-
-    uid: str
-    grace: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseMirror:
-    """Remove our finalizer."""
-
-    mirror: Pod
-
-
-@dataclass(frozen=True, slots=True)
-class PatchStatus:
-    """PATCH the home pod's status; `event` is told once the patch has been accepted."""
-
-    body: JSON
-    event: tuple[Reason, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteHome:
-    """DELETE the home pod of this uid with grace 0: its containers are gone."""
-
-    uid: str
-
-
-Action = (
-    ConfirmHomeGone
-    | ConfirmMirrorGone
-    | CreateMirror
-    | ProvideSecret
-    | ReclaimMirror
-    | DeleteMirror
-    | ReleaseMirror
-    | PatchStatus
-    | DeleteHome
+from farlet.snapshot import (
+    NOTHING,
+    ConfirmHomeGone,
+    ConfirmMirrorGone,
+    CreateMirror,
+    Decision,
+    DeleteHome,
+    DeleteMirror,
+    Missing,
+    PatchStatus,
+    ProvideSecret,
+    ReclaimMirror,
+    ReleaseMirror,
+    Snapshot,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """At most one action; when to look again at the latest; whether to try again by itself."""
-
-    action: Action | None = None
-    again_at: float | None = None
-    retry: bool = False
-    """What is waited for shows in no watch: come again after a backoff."""
-
-
-NOTHING = Decision()
+from farlet.vocabulary import ObjectMeta, OwnerReference, Pod, Reason, Secret
 
 
 def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy]) -> Decision:
@@ -196,24 +76,6 @@ def is_mirror_of(home: Pod, mirror: Pod, *, owner: str) -> bool:
     )
 
 
-def refresh_at(uid: str, issued: float, expires: float) -> float:
-    """When a token is due: half of its life, spread so that a thousand pods do not come at once."""
-    spread = (int(uid.replace("-", "")[-4:] or "0", 16) / 0xFFFF - 0.5) * 2 if _hex(uid) else 0.0
-    return issued + (expires - issued) * (REFRESH_AT + REFRESH_JITTER * spread)
-
-
-def token_times(mirror: Pod) -> dict[str, tuple[float, float]]:
-    """Issue and expiry of each token as the mirror's annotation tells; what is malformed is left out.
-
-    Anybody abroad may write the annotation: a wrong value costs one refresh, no more.
-    """
-    try:
-        raw = json.loads(mirror["metadata"].get("annotations", {}).get(vocabulary.TOKENS, "{}"))
-        return {str(k): (float(v[0]), float(v[1])) for k, v in raw.items()}
-    except (ValueError, TypeError, AttributeError, LookupError):
-        return {}
-
-
 # --- rows ------------------------------------------------------------------------------------
 
 
@@ -236,8 +98,8 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
     refused = Refused(
         Reason.NAME_CONFLICT,
-        f"a pod of the name {mirror['metadata']['name']} that is not farlet's stands in the foreign "
-        f"namespace {mirror['metadata'].get('namespace')}. Rename or delete one of the two",
+        f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod of the name "
+        f"{mirror['metadata']['name']} that is not farlet's. Rename or delete one of the two",
     )
     return _wait(s, home, refused, ctx=ctx, retry=True)
 
@@ -326,8 +188,8 @@ def _create(
         claims = strategy.claims(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx)
-    notices = tuple(f"{c.path} {c.what}: {c.why}" for c in forged.changes)
-    return Decision(CreateMirror(forged.pod, strategy, claims, notices))
+    notices = tuple(f"{c.path} {c.what}: {c.why}" for c in forged.changes if not c.routine)
+    return Decision(CreateMirror(forged.pod, strategy, claims, notices, forged.unknown_fields))
 
 
 def _with_mirror(
@@ -340,7 +202,12 @@ def _with_mirror(
 ) -> Decision:
     """M is H's own."""
     if not is_ours(mirror, owner=ctx.owner):
-        return Decision(ReclaimMirror(_uid(mirror), pods.identity(home, ctx=ctx)))
+        whose = {
+            vocabulary.HOME_NAMESPACE: s.key.namespace,
+            vocabulary.HOME_NAME: s.key.name,
+            vocabulary.HOME_UID: _uid(home),
+        }
+        return Decision(ReclaimMirror(_uid(mirror), {vocabulary.OWNER: ctx.owner}, whose))
     if _deleting(home) and _grace_shorter(home, mirror):
         return Decision(
             DeleteMirror(_uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
@@ -394,23 +261,10 @@ def _secret(
     except Refused:
         # It was allowed when M was made; what runs keeps what it has, and gets no new token.
         return NOTHING
-    times = token_times(mirror)
-    due: list[Claim] = []
-    overdue = False
-    again_at: float | None = None
-    for claim in claims:
-        issued, expires = times.get(claim.key, (0.0, 0.0))
-        if expires - issued > 2 * max(claim.expiration_seconds, 3600) or issued > s.now + 300:
-            issued, expires = 0.0, 0.0  # nobody was granted that
-        at = refresh_at(_uid(home), issued, expires)
-        if at <= s.now:
-            due.append(claim)
-            overdue |= s.now >= issued + (expires - issued) * WARN_AT
-        elif again_at is None or at < again_at:
-            again_at = at
-    if due:
-        return Decision(ProvideSecret(strategy, tuple(due), exists=True, overdue=overdue))
-    return Decision(again_at=again_at)
+    due = rotation.due(claims, mirror, uid=_uid(home), now=s.now)
+    if due.claims:
+        return Decision(ProvideSecret(strategy, due.claims, exists=True, overdue=due.overdue))
+    return Decision(again_at=due.again_at)
 
 
 # --- parts of rows ----------------------------------------------------------------------------
@@ -584,8 +438,3 @@ def _terminal(pod: Pod) -> bool:
 
 def _policy(pod: Pod) -> str:
     return pod.get("spec", {}).get("restartPolicy", "Always")
-
-
-def _hex(uid: str) -> bool:
-    tail = uid.replace("-", "")[-4:]
-    return bool(tail) and all(c in "0123456789abcdef" for c in tail)

@@ -36,7 +36,7 @@ class Table(Generic[T]):
     """Objects of one kind. An older version never replaces a newer one, nor a deletion."""
 
     def __init__(self, trim: Callable[[T], T]) -> None:
-        self._trim = trim
+        self._trim: Callable[[T], T] = trim
         self._objects: dict[ObjectKey, T] = {}
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """uid -> resourceVersion of its deletion."""
@@ -131,6 +131,11 @@ class Store:
     """By foreign key: mirrors as last seen, kept while their home pod is there."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)
     """By home uid and `Claim.key`: granted, not yet delivered."""
+
+    def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod) -> None:
+        """Keep a mirror's last state for as long as its home pod is there to be told of it."""
+        if self.home.get(home) is not None:
+            self.departed[foreign] = _trimmed_mirror(mirror)
 
     def forget(self, key: ObjectKey, foreign: ObjectKey | None, uid: str) -> None:
         """Home pod `uid` is gone: what was kept only for it goes as well."""

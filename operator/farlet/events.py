@@ -1,0 +1,107 @@
+"""Events on home pods: one per change of a reason, posted aside, never in anybody's way.
+
+A bounded buffer stands between the reconciler and the API server; what does not fit is
+dropped and counted, since an Event is advice and the status says the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from prometheus_client import Counter
+
+from farlet import clusters, errors
+from farlet.vocabulary import JSON, Pod, Reason
+
+BUFFER = 1000
+REMEMBERED = 10_000
+"""Pods whose last Event is known; the same one is not posted twice in a row."""
+MESSAGE_LIMIT = 1024
+"""Characters; API servers refuse longer ones (`ValidateEventCreate`)."""
+
+_NORMAL = frozenset({Reason.SPEC_CHANGED, Reason.CLIENTS_LIMITED})
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    pod: JSON
+    reason: Reason
+    message: str
+    at: datetime
+
+
+class Recorder:
+    """Takes notes; `run` posts them."""
+
+    def __init__(self, home: clusters.Cluster, *, node: str, dropped: Counter) -> None:
+        self._home = home
+        self._node = node
+        self._dropped = dropped
+        self._notes: asyncio.Queue[_Note] = asyncio.Queue(BUFFER)
+        self._last: OrderedDict[tuple[str, Reason], str] = OrderedDict()
+
+    def note(self, pod: Pod, reason: Reason, message: str) -> None:
+        """Tell `reason` on a home pod, unless this very thing was told of it last."""
+        metadata = pod["metadata"]
+        about = (metadata.get("uid", ""), reason)
+        if self._last.get(about) == message:
+            return
+        self._last[about] = message
+        self._last.move_to_end(about)
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        reference = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata.get("uid", ""),
+        }
+        try:
+            self._notes.put_nowait(_Note(reference, reason, message, datetime.now(UTC)))
+        except asyncio.QueueFull:
+            self._dropped.inc()
+
+    async def run(self) -> None:
+        """Post for ever, one at a time: Events must not compete with the work they tell of."""
+        while True:
+            await self._post(await self._notes.get())
+
+    async def drain(self) -> None:
+        """Post what waits."""
+        while not self._notes.empty():
+            await self._post(self._notes.get_nowait())
+
+    async def _post(self, note: _Note) -> None:
+        namespace = note.pod["namespace"]
+        at = note.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{note.pod['name'][:230]}.{secrets.token_hex(8)}",
+                "namespace": namespace,
+            },
+            "involvedObject": note.pod,
+            "reason": note.reason.value,
+            "message": note.message[:MESSAGE_LIMIT],
+            "type": "Normal" if note.reason in _NORMAL else "Warning",
+            "source": {"component": "farlet", "host": self._node},
+            "reportingComponent": "farlet",
+            "reportingInstance": self._node,
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+        }
+        try:
+            await self._home.call("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
+        except errors.FarletError as err:
+            self._dropped.inc()
+            log.info("event was dropped", reason=note.reason.value, err=str(err))

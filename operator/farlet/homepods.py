@@ -1,0 +1,109 @@
+"""Home pods of this node as Kopf tells of them, and what Kopf cannot tell.
+
+Kopf never reports an object that vanished while its watch was down. So the list of names is
+compared with what is known: at start, after each new listing by Kopf, and every few minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+
+from farlet import clusters, errors
+from farlet.store import Store, key_of
+from farlet.vocabulary import JSON, ObjectKey
+
+SWEEP_SECONDS = 300.0
+SETTLE_SECONDS = 1.0
+"""From an event of a new listing to the sweep that follows it; Kopf is still telling the rest."""
+PAGE = 500
+
+log = structlog.get_logger()
+
+
+class HomePods:
+    """Feeds the store with home pods. All methods run in the engine's loop."""
+
+    def __init__(
+        self,
+        home: clusters.Cluster,
+        store: Store,
+        *,
+        node: str,
+        wake: Callable[[ObjectKey], None],
+        dropped: Callable[[ObjectKey, str], None],
+        on_listed: Callable[[], None],
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._path = f"/api/v1/pods?fieldSelector={quote(f'spec.nodeName={node}')}&limit={PAGE}"
+        self._wake = wake
+        self._dropped = dropped
+        self._on_listed = on_listed
+        self._sweep_wanted = asyncio.Event()
+        self.listed = False
+        """Every pod that was bound to this node when we started is in the store."""
+        self.error: str | None = "not listed yet"
+
+    def event(self, kind: str | None, pod: Any) -> None:
+        """One event of Kopf's watch; `kind` None: part of a listing."""
+        key = key_of(pod)
+        if kind == "DELETED":
+            self._dropped(key, pod["metadata"]["uid"])
+            self._wake(key)
+            return
+        if self._store.home.put(pod):
+            self._wake(key)
+        if kind is None and self.listed:
+            self._sweep_wanted.set()
+
+    def relisted(self) -> None:
+        """Kopf was started again: what vanished meanwhile it will not tell."""
+        self._sweep_wanted.set()
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                await self._sweep()
+                self.error = None
+                pause = SWEEP_SECONDS if self.listed else SETTLE_SECONDS
+            except errors.FarletError as err:
+                self.error = str(err)
+                log.warning("home pods were not listed", err=str(err))
+                pause = SETTLE_SECONDS * 5
+            try:
+                async with asyncio.timeout(pause):
+                    await self._sweep_wanted.wait()
+                    await asyncio.sleep(SETTLE_SECONDS)
+            except TimeoutError:
+                continue
+            finally:
+                self._sweep_wanted.clear()
+
+    async def _sweep(self) -> None:
+        listed: list[Any] = []
+        token = ""
+        page: JSON = {}
+        while True:
+            page = await self._home.call(
+                "GET", self._path + (token and f"&continue={token}"), accept=clusters.METADATA_LIST
+            )
+            listed.extend(page.get("items") or ())
+            token = quote(page["metadata"].get("continue", ""))
+            if not token:
+                break
+        as_of = int(page["metadata"]["resourceVersion"])
+        for pod in self._store.home.missing_from(listed, None, as_of):
+            key = key_of(pod)
+            log.info("home pod vanished unseen", pod=str(key), uid=pod["metadata"]["uid"])
+            self._dropped(key, pod["metadata"]["uid"])
+            self._wake(key)
+        if not self.listed and all(self._store.home.get(key_of(pod)) for pod in listed):
+            self.listed = True
+            log.info("home pods were listed", count=len(listed))
+            self._on_listed()

@@ -1,0 +1,73 @@
+"""`kopf run operator/main.py`: Kopf in the main thread, the engine in one of its own.
+
+Settings come from `FARLET_*`, since `kopf run` refuses flags that it does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import kopf
+
+from farlet import app, errors, handlers, loading
+from farlet.settings import Settings
+from farlet.telemetry import logs
+
+
+class _Hosted:
+    """The engine in a thread, started and ended by Kopf's own startup and cleanup."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine = app.Engine(settings)
+        self.started = threading.Event()
+        self.failed: errors.FarletError | None = None
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self.started.wait()
+
+    def stop(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(self.settings.shutdown_grace + 10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self.engine.run(self._stop, started=self.started.set))
+        except errors.FarletError as err:
+            self.failed = err
+        finally:
+            self.started.set()
+            self._loop.close()
+
+
+_settings = loading.load(Settings, {})
+_hosted = _Hosted(_settings)
+handlers.register(
+    kopf.get_default_registry(),
+    node=_settings.nodename,
+    login=_hosted.engine.login,
+    feed=lambda: _hosted.engine.feed,
+)
+
+
+@kopf.on.startup()
+async def start(**_: Any) -> None:
+    """Start the engine before the first pod is watched."""
+    logs.configure(_settings.log_level, _settings.log_format)
+    await asyncio.to_thread(_hosted.start)
+    if _hosted.failed is not None:
+        raise kopf.PermanentError(str(_hosted.failed))
+
+
+@kopf.on.cleanup()
+async def drain(**_: Any) -> None:
+    """End the engine when Kopf ends."""
+    await asyncio.to_thread(_hosted.stop)
