@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from farlet.context import Context
 from farlet.vocabulary import Condition, Pod, PodCondition, Reason
 
 OWNED = frozenset(PodCondition)
@@ -43,8 +44,9 @@ def rfc3339(now: float) -> str:
 
 
 def by_type(pod: Pod) -> dict[str, Condition]:
-    """All conditions that the pod shows."""
-    return {c["type"]: c for c in pod.get("status", {}).get("conditions") or ()}
+    """All conditions that the pod shows; of two of a type the first, which a patch would meet."""
+    found = pod.get("status", {}).get("conditions") or ()
+    return {c["type"]: c for c in reversed(found)}
 
 
 def owned(pod: Pod) -> list[Condition]:
@@ -154,4 +156,29 @@ def mirrored(mirror: Pod) -> Fact:
         "True",
         Reason.MIRROR_CREATED.value,
         mirror["metadata"].get("uid", ""),
+    )
+
+
+def disruption(home: Pod, mirror: Pod, *, over: bool) -> Fact | Condition | None:
+    """`DisruptionTarget`: the mirror's where it ended the pod (`over`), else what stands at home.
+
+    Not earlier, as with a kubelet (`mergePodStatus`): home's disruption controller takes it off
+    running pods after two minutes.
+    """
+    abroad = by_type(mirror).get(PodCondition.DISRUPTION_TARGET)
+    if over and abroad is not None and abroad.get("status") == "True":
+        return fact(abroad)
+    return by_type(home).get(PodCondition.DISRUPTION_TARGET)
+
+
+def unverified(ctx: Context) -> Fact:
+    """`farlet.io/HomeAPIVerified`: the address that the pod got was never answered to farlet."""
+    where = ctx.endpoint.netloc if ctx.endpoint else "the home API server"
+    return Fact(
+        PodCondition.HOME_API_VERIFIED,
+        "False",
+        Reason.HOME_API_UNVERIFIED.value,
+        f"farlet could not reach {where} from where it runs, so nobody has checked that it is "
+        "the home API server. If the pod cannot reach it either, correct "
+        "--home-api-server-host and --home-api-server-port",
     )

@@ -1,13 +1,12 @@
-"""Statuses of containers: brought home, made up where there are none, and brought to an end.
+"""Statuses of containers: those of the mirror brought home, and those of containers without any.
 
-Three questions that a kubelet answers from its runtime are answered here from two objects. What
-a container's mirror says comes home by the table in `statusfields.py`; a container that the
-mirror does not report is waiting; a container that will never be reported again has ended with
-exit code 137 and the reason `ContainerStatusUnknown`, as `TerminatePod` in
-pkg/kubelet/status/status_manager.go has it.
+What a container's mirror says comes home by the table in `statusfields.py`; a container that
+the mirror does not report is waiting, and if it ran until now, that run has ended in a way that
+nobody saw (exit code 137, reason `ContainerStatusUnknown`, as `convertToAPIContainerStatuses` in
+pkg/kubelet/kubelet_pods.go has it). What statuses amount to is judged in `outcomes.py`.
 
-Nothing here looks at phases, and nothing raises: what a foreign server returned
-has the shape of a Pod, and annotations, which anybody may write, are checked.
+Nothing raises: what a foreign server returned has the shape of a Pod, and annotations, which
+anybody may write, are checked.
 """
 
 from __future__ import annotations
@@ -20,14 +19,12 @@ import orjson
 
 from farlet import vocabulary
 from farlet.forge import statusfields
-from farlet.forge.conditions import Fact
 from farlet.vocabulary import (
     JSON,
     Container,
     ContainerState,
     ContainerStatus,
     Pod,
-    PodCondition,
     PodSpec,
 )
 
@@ -39,7 +36,7 @@ _COPIED = tuple(
     for name, field in statusfields.CONTAINER_STATUS.items()
     if field.rule is statusfields.Rule.COPIED
 )
-_UNKNOWN_END: ContainerState = {
+UNKNOWN_END: ContainerState = {
     "terminated": {
         "exitCode": 137,
         "reason": "ContainerStatusUnknown",
@@ -145,58 +142,6 @@ def reported(home: Pod) -> Statuses:
     return result
 
 
-def ended(home: Pod, known: Statuses) -> Statuses:
-    """All that ran, or may have run, has ended: the last state of a pod without a mirror.
-
-    As a kubelet does it (`TerminatePod`): where initialization never came to its end, regular
-    containers go on waiting and the init containers up to the last that was tried have failed.
-    """
-    init, regular = known[INIT], known[REGULAR]
-    tried = max((i for i, s in enumerate(init) if not _untouched(s)), default=0)
-    initialized = (
-        not init
-        or any(not _untouched(s) for s in regular)
-        or _completed(of(home, INIT)[-1], init[-1])
-    )
-    return {
-        INIT: [_ended(s) if i <= tried else s for i, s in enumerate(init)],
-        REGULAR: [_ended(s) for s in regular] if initialized else regular,
-        EPHEMERAL: [s if _untouched(s) else _ended(s) for s in known[EPHEMERAL]],
-    }
-
-
-def initialized(home: Pod, known: Statuses) -> Fact:
-    """`Initialized` where nobody tells it: `GeneratePodInitializedCondition` of the kubelet."""
-    open_ = [
-        c["name"] for c, s in zip(of(home, INIT), known[INIT], strict=True) if not _completed(c, s)
-    ]
-    if not open_ or not all(map(_untouched, known[REGULAR])):
-        return Fact(PodCondition.INITIALIZED, "True")
-    message = f"init containers that have not done their part: {', '.join(open_)}"
-    return Fact(PodCondition.INITIALIZED, "False", "ContainersNotInitialized", message)
-
-
-def ready(home: Pod, known: Statuses) -> Fact:
-    """`ContainersReady` where nobody tells it: `GenerateContainersReadyCondition`."""
-    unready = [
-        s["name"]
-        for c, s in zip(of(home, INIT), known[INIT], strict=True)
-        if c.get("restartPolicy") == "Always" and not s.get("ready")
-    ]
-    unready += [s["name"] for s in known[REGULAR] if not s.get("ready")]
-    if not unready:
-        return Fact(PodCondition.CONTAINERS_READY, "True")
-    message = f"containers that are not ready: {', '.join(unready)}"
-    return Fact(PodCondition.CONTAINERS_READY, "False", "ContainersNotReady", message)
-
-
-def succeeded(known: Statuses) -> bool:
-    """Every regular container ended with exit code 0 (`getPhase` of a pod that is terminal)."""
-    return bool(known[REGULAR]) and all(
-        s["state"].get("terminated", {}).get("exitCode") == 0 for s in known[REGULAR]
-    )
-
-
 def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
     """Whether a container that ended so may run again.
 
@@ -280,7 +225,7 @@ def _former(old: ContainerStatus, new: ContainerStatus) -> ContainerState:
         if state.get("terminated"):
             return {"terminated": state["terminated"]}
         if "running" in state:
-            return _UNKNOWN_END
+            return UNKNOWN_END
     return old.get("lastState") or {}
 
 
@@ -310,7 +255,7 @@ def _unreported(
     count = old.get("restartCount", 0) if old else 0
     last: ContainerState = (old or {}).get("lastState") or {}
     if "running" in state:
-        count, last = count + 1, _UNKNOWN_END
+        count, last = count + 1, UNKNOWN_END
     return {
         "name": container["name"],
         "image": container.get("image", ""),
@@ -321,33 +266,6 @@ def _unreported(
         "state": {"waiting": {"reason": reason}},
         "lastState": last,
     }
-
-
-def _ended(status: ContainerStatus) -> ContainerStatus:
-    """A status that is final. A container that waits to be restarted ended as its last run did."""
-    state = status.get("state") or {}
-    if state.get("terminated"):
-        return status
-    last = status.get("lastState") or {}
-    if "running" not in state and last.get("terminated"):
-        return {**status, "ready": False, "started": False, "state": last, "lastState": {}}
-    return {**status, "ready": False, "started": False, "state": _UNKNOWN_END}
-
-
-def _untouched(status: ContainerStatus) -> bool:
-    """No sign that this container was ever started."""
-    state, last = status.get("state") or {}, status.get("lastState") or {}
-    return "running" not in state and not state.get("terminated") and not last.get("terminated")
-
-
-def _completed(container: Container, status: ContainerStatus) -> bool:
-    """An init container has done its part: ended well, or, for a sidecar, has started."""
-    if container.get("restartPolicy") == "Always":
-        return "running" in (status.get("state") or {}) and bool(status.get("started"))
-    return any(
-        (status.get(key) or {}).get("terminated", {}).get("exitCode") == 0  # type: ignore[attr-defined]
-        for key in ("state", "lastState")
-    )
 
 
 def _name(container: Container) -> str:

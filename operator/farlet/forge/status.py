@@ -16,7 +16,7 @@ from typing import cast
 
 from farlet import vocabulary
 from farlet.context import Context, PodNetwork
-from farlet.forge import conditions, containers, phases
+from farlet.forge import conditions, containers, outcomes, phases
 from farlet.forge import wanted as wanteds
 from farlet.forge.conditions import Fact
 from farlet.forge.phases import is_terminal, ran_to_success
@@ -56,24 +56,22 @@ def mirrored_uid(home: Pod) -> str | None:
 def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
     """The mirror's status brought home."""
     live, abroad = home.get("status", {}), mirror.get("status", {})
-    finished = is_terminal(home)
     phase = phases.of(home, mirror)
     unschedulable = _unschedulable(mirror)
 
     status = _common(home, now=now, ctx=ctx, started=abroad.get("startTime"))
     status["phase"] = phase
-    if finished:
+    pending = containers.creating(home)
+    if is_terminal(home):
         reason, message = live.get("reason"), live.get("message")
     elif unschedulable is not None:
         reason = unschedulable.get("reason") or "Unschedulable"
         message = unschedulable.get("message")
+        pending = reason
     else:
         reason, message = abroad.get("reason"), abroad.get("message")
     _tell(status, reason, message)
 
-    pending = containers.creating(home)
-    if unschedulable is not None and reason:
-        pending = reason
     statuses = containers.reflected(home, mirror, pending=pending)
     _put(status, statuses)
     if home.get("spec", {}).get("resources"):
@@ -90,9 +88,9 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
     kept, facts = conditions.scheduled(home)
     facts.append(conditions.mirrored(mirror))
     if not ctx.endpoint_verified and _access(mirror) == "home":
-        facts.append(_unverified(ctx))
+        facts.append(conditions.unverified(ctx))
     facts += _progress(home, mirror, statuses, phase=phase)
-    target = _disruption(home, mirror, phase=phase)
+    target = conditions.disruption(home, mirror, over=phase in phases.TERMINAL)
     if isinstance(target, Fact):
         facts.append(target)
     elif target is not None:
@@ -160,7 +158,7 @@ def lost(home: Pod, *, ctx: Context, now: float) -> Wanted:
         f"restartPolicy {policy} it may have done its work: it is not run again. Find out who "
         "deletes pods there; create a new pod if the work is to be done once more"
     )
-    statuses = containers.ended(home, containers.reported(home))
+    statuses = outcomes.ended(home, containers.reported(home))
     wanted = _over(home, wanteds.unchanged(home), statuses, phase="Failed", now=now)
     _tell(wanted.status, Reason.MIRROR_LOST.value, message)
     return wanted
@@ -177,10 +175,10 @@ def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Wanted:
     else:
         base = reflect(home, mirror, ctx=ctx, now=now)
         known = containers.reflected(home, mirror, pending=containers.creating(home))
-    statuses = containers.ended(home, known)
+    statuses = outcomes.ended(home, known)
     phase = base.status.get("phase")
     if phase not in phases.TERMINAL:
-        phase = "Succeeded" if containers.succeeded(statuses) else "Failed"
+        phase = "Succeeded" if outcomes.succeeded(statuses) else "Failed"
     return _over(home, base, statuses, phase=phase, now=now)
 
 
@@ -208,10 +206,10 @@ def _progress(home: Pod, mirror: Pod, statuses: containers.Statuses, *, phase: s
     )
     initialized = told.get(PodCondition.INITIALIZED)
     facts.append(
-        conditions.fact(initialized) if initialized else containers.initialized(home, statuses)
+        conditions.fact(initialized) if initialized else outcomes.initialized(home, statuses)
     )
     ready = told.get(PodCondition.CONTAINERS_READY)
-    serving = conditions.fact(ready) if ready else containers.ready(home, statuses)
+    serving = conditions.fact(ready) if ready else outcomes.ready(home, statuses)
     if phase in phases.TERMINAL and serving.status == "True":
         # A terminal pod is never ready: mergePodStatus in status_manager.go.
         return [*facts, *_finished(phase)]
@@ -220,30 +218,6 @@ def _progress(home: Pod, mirror: Pod, statuses: containers.Statuses, *, phase: s
 
 def _finished(phase: str) -> list[Fact]:
     return conditions.not_ready("PodCompleted" if phase == "Succeeded" else "PodFailed")
-
-
-def _disruption(home: Pod, mirror: Pod, *, phase: str) -> Fact | Condition | None:
-    """`DisruptionTarget`: the mirror's where it ended the pod, else what stands at home.
-
-    Not earlier, as with a kubelet (`mergePodStatus`): home's disruption controller takes it off
-    running pods after two minutes.
-    """
-    abroad = conditions.by_type(mirror).get(PodCondition.DISRUPTION_TARGET)
-    if abroad is not None and abroad.get("status") == "True" and phase in phases.TERMINAL:
-        return conditions.fact(abroad)
-    return conditions.by_type(home).get(PodCondition.DISRUPTION_TARGET)
-
-
-def _unverified(ctx: Context) -> Fact:
-    where = ctx.endpoint.netloc if ctx.endpoint else "the home API server"
-    return Fact(
-        PodCondition.HOME_API_VERIFIED,
-        "False",
-        Reason.HOME_API_UNVERIFIED.value,
-        f"farlet could not reach {where} from where it runs, so nobody has checked that it is "
-        "the home API server. If the pod cannot reach it either, correct "
-        "--home-api-server-host and --home-api-server-port",
-    )
 
 
 def _common(home: Pod, *, now: float, ctx: Context, started: str | None) -> PodStatus:
