@@ -75,9 +75,9 @@ def plain(*, progress: progresses.Progress | None = None) -> Clusters:
 def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = None) -> Clusters:
     """Both clusters as specified, or the ones that the environment names."""
     progress = progress or progresses.Progress()
-    given = _given()
-    if given is not None:
-        return _existing(*given)
+    named = given()
+    if named is not None:
+        return _existing(*named, progress=progress)
     with_nodes = home.real_node or foreign.real_node
     if with_nodes:
         cluster.require_real_node()
@@ -123,7 +123,8 @@ def _open_home(
     return gateway, HOME_PORT_IN_FOREIGN
 
 
-def _given() -> tuple[Path, Path] | None:
+def given() -> tuple[Path, Path] | None:
+    """The two kubeconfigs that the environment names, if it does."""
     values = [os.environ.get(name, "") for name in (HOME_VARIABLE, FOREIGN_VARIABLE)]
     if not any(values):
         return None
@@ -135,15 +136,12 @@ def _given() -> tuple[Path, Path] | None:
     return Path(values[0]), Path(values[1])
 
 
-def _existing(home: Path, foreign: Path) -> Clusters:
+def _existing(home: Path, foreign: Path, *, progress: progresses.Progress) -> Clusters:
     found = shutil.which("kubectl")
-    if found is None:
-        raise errors.HarnessError(
-            f"{HOME_VARIABLE} and {FOREIGN_VARIABLE} are set, but there is no kubectl on PATH"
-        )
+    kubectl = Path(found) if found else binaries.find(["kubectl"], progress=progress)["kubectl"]
     owner = instance.create()
     both = [
-        cluster.existing(name, config=config, folder=owner.folder / name, kubectl=Path(found))
+        cluster.existing(name, config=config, folder=owner.folder / name, kubectl=kubectl)
         for name, config in (("home", home), ("foreign", foreign))
     ]
     host, port = both[0].address

@@ -56,6 +56,11 @@ class Authority:
             _builder(subject, issuer=self.certificate.subject, key=key)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(_usage(signs_certificates=False), critical=True)
+            # OpenSSL's strict mode, which Python 3.13 turns on, wants the issuer's key named.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
         )
         names = [_general_name(host) for host in hosts]
         if names:
@@ -72,6 +77,7 @@ def authority(folder: Path, *, name: str) -> Authority:
         _builder(subject, issuer=subject, key=key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     _write(folder, "ca", certificate, key)

@@ -48,6 +48,7 @@ class Process:
         self.log = log
         self._environment = dict(environment)
         self._child: subprocess.Popen[bytes] | None = None
+        self._over = True  # the last life and its whole group have been ended by us
 
     @property
     def pid(self) -> int:
@@ -78,6 +79,7 @@ class Process:
                 env=self._environment,
                 start_new_session=True,
             )
+        self._over = False
 
     def stop(self, *, grace: float = 10.0) -> None:
         """SIGTERM, and SIGKILL once `grace` seconds have passed."""
@@ -131,7 +133,8 @@ class Process:
         return f"\n--- end of {self.log} ---\n{last}\n---"
 
     def _reap(self) -> None:
-        if self._child is not None:
+        if self._child is not None and not self._over:
+            self._over = True  # never signal this number again: it may become another's
             self._child.wait()
             with contextlib.suppress(ProcessLookupError):  # the group is empty: as it should be
                 os.killpg(self._child.pid, signal.SIGKILL)

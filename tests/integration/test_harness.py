@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import images, instance, kwok, pair, rest
+
+from clusters import errors, images, instance, kwok, pair, rest
 from clusters import workspace as workspaces
 from clusters.workspace import Workspace
 
@@ -95,7 +96,7 @@ async def test_every_client_in_a_real_container_sees_its_own_cluster(
         assert ended["status"]["phase"] == "Succeeded"
         assert ended["spec"]["nodeName"] == cluster.real_node
     asked = {
-        entry.user_agent.split("/")[0]
+        entry.user_agent
         for entry in cluster.audit(
             user=f"system:serviceaccount:{namespace}:default", verb="list", resource="pods"
         )
@@ -127,8 +128,11 @@ async def test_commands_in_a_real_container_end_with_their_exit_code(
     await foreign.until("pods", rest.ready, name="shell", namespace=namespace)
     base = [str(clusters.foreign.kubectl_program), f"--kubeconfig={clusters.foreign.kubeconfig}",
             "-n", namespace, "exec", "shell", "--"]  # fmt: skip
-    answer = await asyncio.to_thread(subprocess.run, [*base, "bash", "-c", "echo hi; exit 7"], capture_output=True, text=True, check=False)  # fmt: skip
-    assert (answer.returncode, answer.stdout) == (7, "hi\n")
+    process = await asyncio.create_subprocess_exec(
+        *base, "bash", "-c", "echo hi; exit 7", stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (7, b"hi\n")
 
 
 async def test_a_foreign_container_reaches_home_at_the_gateway_with_a_name_in_its_certificate(
@@ -224,6 +228,37 @@ async def test_a_paused_api_server_answers_once_it_is_resumed(clusters: pair.Clu
         finally:
             clusters.foreign.apiserver.resume()
         assert await asyncio.wait_for(asking, 20)
+
+
+async def test_given_clusters_are_used_as_they_are(
+    clusters: pair.Clusters, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(pair.HOME_VARIABLE, str(clusters.home.kubeconfig))
+    monkeypatch.setenv(pair.FOREIGN_VARIABLE, str(clusters.foreign.kubeconfig))
+    with pair.real() as given:
+        assert given.foreign.server == clusters.foreign.server
+        assert given.foreign.real_node == clusters.foreign.real_node
+        login = given.foreign.login(workspaces.USER)  # signed by the cluster itself
+        async with given.foreign.api(login=login) as api:
+            await api.list("pods", namespace=workspace.foreign)
+        with pytest.raises(errors.HarnessError, match=pair.HOME_VARIABLE):
+            list(given.home.audit())
+        with pytest.raises(errors.HarnessError, match=pair.HOME_VARIABLE):
+            given.home.apiserver.kill()
+    clusters.foreign.kubectl("get", "--raw", "/readyz")
+
+
+def test_one_given_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(pair.HOME_VARIABLE, "/nowhere")
+    monkeypatch.delenv(pair.FOREIGN_VARIABLE, raising=False)
+    with pytest.raises(errors.HarnessError, match="set both"):
+        pair.real()
+
+
+def test_without_root_the_error_names_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(errors.HarnessError, match=pair.FOREIGN_VARIABLE):
+        pair.real()
 
 
 def test_nothing_is_left_behind_after_a_stop() -> None:

@@ -1,0 +1,75 @@
+# Every target works from a bare checkout: it makes the virtual environment, builds the clusters'
+# programs and images once (a few minutes, with a line of progress each) and keeps them in a cache.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+IN := PYTHONPATH=tests:operator
+N ?= 1000
+ARGS ?=
+TESTS ?= $(wildcard tests/unit tests/golden tests/integration tests/faults)
+
+.PHONY: help demo run test check bench soak clusters prepare format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@echo
+	@echo '  Variables: TESTS="tests/unit ..." and ARGS="-k name" for test, N=1000 for bench, ARGS for run.'
+	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
+
+demo: prepare ## Two clusters, one pod per way of API access, told as it happens
+	@$(IN) $(BIN)/python -m demo
+
+run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
+	@$(BIN)/farlet run $(ARGS)
+
+test: prepare ## All tests that take minutes: unit, golden, integration, faults
+	@$(BIN)/pytest $(TESTS) -m 'not soak' $(ARGS)
+
+check: $(STAMP) ## Format, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
+	@$(IN) $(BIN)/python -m bench N=$(N) $(ARGS)
+
+soak: prepare ## What takes hours: long idles, 10,000 pods
+	@$(BIN)/pytest tests -m soak $(ARGS)
+
+clusters: prepare ## Start both clusters and leave them up until Ctrl-C
+	@$(IN) $(BIN)/python -m clusters up
+
+prepare: $(STAMP) ## Only build what the clusters need, once
+	@$(IN) $(BIN)/python -m clusters prepare
+
+format: $(STAMP) ## Format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment, caches of tools, and what dead cluster runs left
+	@if [ -x $(BIN)/python ]; then $(IN) $(BIN)/python -m clusters clean; fi
+	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo 'Programs and images stay in $${XDG_CACHE_HOME:-~/.cache}/farlet; remove that folder to build anew.'
+
+$(STAMP): requirements.lock pyproject.toml
+	@python=; for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if command -v $$name >/dev/null && $$name -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; \
+	  then python=$$name; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo 'error: no Python from 3.11 to 3.14 on PATH; install one (Debian: apt-get install python3 python3-venv)' >&2; exit 1; fi; \
+	if [ ! -x $(BIN)/pip ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! $$python -c 'import ensurepip' 2>/dev/null; then \
+	    echo 'installing python3-venv'; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; fi; \
+	  echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV); fi; \
+	echo 'installing locked dependencies'; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@
