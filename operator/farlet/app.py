@@ -208,7 +208,7 @@ class Engine:
                 tasks.create_task(self._check_endpoint(), name="preflight"),
             ]
             workers = [
-                tasks.create_task(queue.work(reconciler.reconcile), name=f"worker {n}")
+                tasks.create_task(queue.work(reconciler.work), name=f"worker {n}")
                 for n in range(self.settings.workers)
             ]
             self._starting = None

@@ -352,6 +352,9 @@ def _finished(mirror: Pod) -> bool:
         return True
     if not _deleting(mirror):
         return False
+    if mirror["metadata"].get("deletionGracePeriodSeconds") == 0:
+        # Its kubelet says so when its containers are gone; so does whoever forces a deletion.
+        return True
     if not mirror.get("spec", {}).get("nodeName"):
         return True
     current = mirror.get("status", {})

@@ -86,6 +86,19 @@ class Reconciler:
         """A mirror of `key` changed just now."""
         self._changed.setdefault(key, time.monotonic())
 
+    async def work(self, key: ObjectKey) -> None:
+        """`reconcile`, and a bug met by one pod stays with that pod. Raises only cancellation."""
+        try:
+            await self.reconcile(key)
+        except Exception as err:
+            # As controller-runtime recovers from panics: every other pod goes on.
+            log.exception("reconciling met a bug", pod=str(key))
+            home = self._store.home.get(key)
+            if home is not None:
+                text = f"farlet met a bug and will try again: {type(err).__name__}. See its log"
+                self._recorder.note(home, Reason.INTERNAL_ERROR, text)
+            self._queue.retry(key, at_least=5.0)
+
     async def reconcile(self, key: ObjectKey) -> None:
         """Bring both sides of one key together. Raises nothing but cancellation and bugs."""
         known = _Pass()
