@@ -1,0 +1,175 @@
+"""Golden cases of mirrors: what is read, how it is forged, and what is compared.
+
+A case is a folder of `pods/`: `home.yaml` (the home Pod as an API server returns it) and
+`options.yaml` (how this farlet differs from the usual one below) are written by people; the
+rest is what farlet makes of them: `mirror.yaml`, `secret.yaml` where there is one, and
+`changes.txt`; or `refused.txt` alone. `FARLET_UPDATE_GOLDEN=1` rewrites the latter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from farlet import access
+from farlet.access import Claim, Token, choice
+from farlet.context import (
+    Allowance,
+    Context,
+    Endpoint,
+    NamespaceMap,
+    RemoteServiceAccounts,
+)
+from farlet.errors import Refused
+from farlet.forge import pod as forge
+from farlet.vocabulary import OwnerReference, Pod, Secret
+
+FOLDER = Path(__file__).parent / "pods"
+MADE = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")
+ISSUED = 1_767_323_045.0
+MIRROR_UID = "6f0a3f0c-2f6b-4c53-9d57-3f5b8f1d6a10"
+ANCHOR: OwnerReference = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "name": "farlet-anchor",
+    "uid": "1d6a1f0c-8a57-4d8e-b1a3-5c7f2e9b4d22",
+    "controller": True,
+}
+HOME_CA = "-----BEGIN CERTIFICATE-----\nhome\n-----END CERTIFICATE-----\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def home(self) -> Pod:
+        return cast("Pod", yaml.safe_load((self.folder / "home.yaml").read_text()))
+
+    def options(self) -> dict[str, Any]:
+        return dict(yaml.safe_load((self.folder / "options.yaml").read_text()))
+
+    def recorded(self) -> dict[str, str]:
+        """The files that farlet is expected to make, by name."""
+        paths = [self.folder / name for name in MADE]
+        return {path.name: path.read_text() for path in paths if path.exists()}
+
+    def record(self, files: dict[str, str]) -> None:
+        """Replace the expectation."""
+        for name in MADE:
+            (self.folder / name).unlink(missing_ok=True)
+        for name, text in files.items():
+            (self.folder / name).write_text(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What farlet makes of a case that it does not refuse."""
+
+    forged: forge.Forged
+    secrets: tuple[Secret, ...]
+    claims: tuple[Claim, ...]
+    requirements: tuple[access.ServiceAccountRequirement, ...]
+
+
+def every() -> list[Case]:
+    return [Case(path.parent) for path in sorted(FOLDER.glob("*/home.yaml"))]
+
+
+def make(case: Case, home: Pod | None = None) -> Made:
+    """Forge a case, from `home` if it is read already. Raises `Refused`."""
+    options = case.options()
+    restarts = options.pop("restarts", {})
+    ctx = context(options)
+    home = home or case.home()
+    strategy = choice.choose(home, access.load_strategies(), ctx)
+    requirements = strategy.requirements(home, ctx)
+    claims = strategy.claims(home, ctx)
+    forged = forge.forge_mirror(
+        home,
+        strategy=strategy,
+        ctx=ctx,
+        anchor=ANCHOR,
+        token_times={c.key: (ISSUED, ISSUED + c.expiration_seconds) for c in claims},
+        restarts=restarts,
+    )
+    tokens = {c.key: Token(f"{c.key} of {c.audience}", ISSUED, ISSUED) for c in claims}
+    owner: OwnerReference = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": forged.pod["metadata"]["name"],
+        "uid": MIRROR_UID,
+    }
+    return Made(forged, strategy.objects(home, tokens, ctx, owner), claims, requirements)
+
+
+def files(case: Case) -> dict[str, str]:
+    """What farlet makes of a case, as the files of its folder."""
+    try:
+        made = make(case)
+    except Refused as refused:
+        return {"refused.txt": f"{refused.reason}: {refused.message}\n"}
+    result = {"mirror.yaml": dump(made.forged.pod), "changes.txt": _told(made)}
+    for secret in made.secrets:
+        result["secret.yaml"] = dump(secret)
+    return result
+
+
+def context(options: dict[str, Any]) -> Context:
+    """The usual farlet, changed by options: fields of `Context`, and those of its parts."""
+    namespaces = NamespaceMap(
+        home=options.pop("home_name", "home"),
+        own=options.pop("own_namespace", "farlet"),
+        template=options.pop("template", "{namespace}-{home}"),
+        pairs=tuple(options.pop("namespace_map", {}).items()),
+    )
+    if options.get("endpoint"):
+        options["endpoint"] = Endpoint(**options["endpoint"])
+    if "allow" in options:
+        options["allow"] = frozenset(Allowance(name) for name in options["allow"])
+    if "remote_service_accounts" in options:
+        options["remote_service_accounts"] = RemoteServiceAccounts(
+            options["remote_service_accounts"]
+        )
+    usual = Context(
+        node="far",
+        home_id="c3a4e0a6-5d0c-4a55-8a5d-2f1f3f1e7b90",
+        namespaces=namespaces,
+        endpoint=Endpoint("192.0.2.10", 443),
+        home_ca=HOME_CA,
+        node_labels=frozenset({"type"}),
+        taints=frozenset({"farlet.io/virtual-node"}),
+    )
+    return dataclasses.replace(usual, **options)
+
+
+def _told(made: Made) -> str:
+    lines = [
+        f"{'  ' if change.routine else '* '}{change.path} {change.what}: {change.why}"
+        for change in made.forged.changes
+    ]
+    lines += [f"unknown field {name}" for name in made.forged.unknown_fields]
+    lines += [
+        f"claim {claim.key} audience={claim.audience} {claim.expiration_seconds} s"
+        for claim in made.claims
+    ]
+    lines += [f"requires ServiceAccount {r.name} label={r.label}" for r in made.requirements]
+    return "".join(f"{line}\n" for line in lines)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def dump(item: Pod | Secret) -> str:
+    return yaml.dump(dict(item), Dumper=_Dumper, sort_keys=False, width=100)

@@ -1,0 +1,57 @@
+"""Every recorded home pod gives the recorded mirror, Secret and explanation, or refusal."""
+
+import copy
+import difflib
+import os
+
+import pytest
+import yaml
+
+from golden import podcases
+
+UPDATE = "FARLET_UPDATE_GOLDEN"
+CASES = podcases.every()
+SENT = [case for case in CASES if (case.folder / "mirror.yaml").exists()]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_home_pod_gives_what_is_recorded(case: podcases.Case) -> None:
+    made = podcases.files(case)
+    if os.environ.get(UPDATE):
+        case.record(made)
+    recorded = case.recorded()
+    assert made == recorded, f"{_difference(recorded, made)}\n{UPDATE}=1 records the new state"
+
+
+@pytest.mark.parametrize("case", SENT, ids=lambda case: case.name)
+def test_the_home_pod_is_left_as_it_was(case: podcases.Case) -> None:
+    home = case.home()
+    before = copy.deepcopy(home)
+    made = podcases.make(case, home)
+    assert home == before
+    assert made.forged.pod["metadata"] is not home["metadata"]
+
+
+@pytest.mark.parametrize("case", SENT, ids=lambda case: case.name)
+def test_no_mirror_mentions_a_home_object_that_it_cannot_have(case: podcases.Case) -> None:
+    mirror = yaml.safe_load((case.folder / "mirror.yaml").read_text())
+    assert "nodeName" not in mirror["spec"]
+    assert "serviceAccount" not in mirror["spec"]
+    assert mirror["metadata"].keys() <= {
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+    }
+
+
+def _difference(recorded: dict[str, str], made: dict[str, str]) -> str:
+    lines: list[str] = []
+    for name in sorted(recorded.keys() | made.keys()):
+        before, after = recorded.get(name, ""), made.get(name, "")
+        lines += difflib.unified_diff(
+            before.splitlines(), after.splitlines(), f"recorded {name}", f"made {name}", lineterm=""
+        )
+    return "\n".join(lines)
