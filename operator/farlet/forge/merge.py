@@ -31,7 +31,7 @@ def same(one: object, other: object) -> bool:
 def difference(old: JSON, new: JSON) -> JSON:
     """What must be merged into `old` so that it becomes `new`."""
     result: JSON = {}
-    for key in old.keys() | new.keys():
+    for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
         if same(before, after):
             continue

@@ -14,29 +14,28 @@ from farlet.vocabulary import Container, ContainerStatus, Pod, PodCondition
 
 
 def initialized(home: Pod, known: Statuses) -> Fact:
-    """`Initialized` where nobody tells it: `GeneratePodInitializedCondition` of the kubelet."""
-    open_ = [
-        c["name"]
-        for c, s in zip(containers.of(home, containers.INIT), known[containers.INIT], strict=True)
-        if not _completed(c, s)
-    ]
-    if not open_ or not all(map(_untouched, known[containers.REGULAR])):
+    """`Initialized` where nobody tells it: `GeneratePodInitializedCondition` of the kubelet.
+
+    In its words too, so that home need not be written again when it tells the same.
+    """
+    rows = zip(containers.of(home, containers.INIT), known[containers.INIT], strict=True)
+    incomplete = [c["name"] for c, s in rows if not _completed(c, s)]
+    if not incomplete or not all(map(_untouched, known[containers.REGULAR])):
         return Fact(PodCondition.INITIALIZED, "True")
-    message = f"init containers that have not done their part: {', '.join(open_)}"
+    message = f"containers with incomplete status: [{' '.join(incomplete)}]"
     return Fact(PodCondition.INITIALIZED, "False", "ContainersNotInitialized", message)
 
 
 def ready(home: Pod, known: Statuses) -> Fact:
     """`ContainersReady` where nobody tells it: `GenerateContainersReadyCondition`."""
-    unready = [
-        s["name"]
-        for c, s in zip(containers.of(home, containers.INIT), known[containers.INIT], strict=True)
-        if c.get("restartPolicy") == "Always" and not s.get("ready")
-    ]
-    unready += [s["name"] for s in known[containers.REGULAR] if not s.get("ready")]
+    serving = {s["name"] for rows in known.values() for s in rows if s.get("ready")}
+    spec = home.get("spec", {})
+    asked = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    asked += spec.get("containers") or ()
+    unready = [c["name"] for c in asked if c["name"] not in serving]
     if not unready:
         return Fact(PodCondition.CONTAINERS_READY, "True")
-    message = f"containers that are not ready: {', '.join(unready)}"
+    message = f"containers with unready status: [{' '.join(unready)}]"
     return Fact(PodCondition.CONTAINERS_READY, "False", "ContainersNotReady", message)
 
 
@@ -65,7 +64,8 @@ def ended(home: Pod, known: Statuses) -> Statuses:
 def succeeded(known: Statuses) -> bool:
     """Every regular container ended with exit code 0 (`getPhase` of a pod that is terminal)."""
     return bool(known[containers.REGULAR]) and all(
-        s["state"].get("terminated", {}).get("exitCode") == 0 for s in known[containers.REGULAR]
+        (s.get("state") or {}).get("terminated", {}).get("exitCode") == 0
+        for s in known[containers.REGULAR]
     )
 
 

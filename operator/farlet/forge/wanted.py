@@ -87,6 +87,6 @@ def _changed_conditions(home: Pod, wanted: Wanted) -> list[JSON]:
         if old is None:
             changed.append(condition)
         elif not merge.same(old, condition):
-            changed.append({**merge.difference(old, condition), **condition})
+            changed.append({**condition, **merge.difference(old, condition)})
     changed += [{"$patch": "delete", "type": gone} for gone in live if gone in conditions.OWNED]
     return changed

@@ -1,0 +1,106 @@
+"""Golden cases of statuses: folders of YAML under `statuses/`, read and computed.
+
+home.yaml      the home pod as it stands
+mirror.yaml    its mirror, where there is one
+options.yaml   `call` (reflect, waiting, stranded, lost, ended; reflect unless told), `reason` and
+               `message` for the calls that take them, and `context`: fields that differ from CONTEXT
+wanted.yaml    the result: status, and annotations
+patch.yaml     the PATCH that follows, null where home shows everything already
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from farlet.context import Context, Endpoint, NamespaceMap, PodNetwork
+from farlet.forge import status
+from farlet.vocabulary import JSON, Pod, Reason
+
+FOLDER = Path(__file__).parent / "statuses"
+NOW = 1772366400.0
+"""2026-03-01T12:00:00Z"""
+CONTEXT = Context(
+    node="virtual",
+    home_id="home",
+    namespaces=NamespaceMap(home="home", own="farlet"),
+    node_ip="10.0.0.9",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One folder."""
+
+    path: Path
+    home: Pod
+    mirror: Pod | None
+    options: Mapping[str, Any]
+
+    def wanted(self) -> status.Wanted:
+        """The result of the call that the case asks for."""
+        ctx = context(self.options.get("context", {}))
+        match self.options.get("call", "reflect"):
+            case "reflect":
+                assert self.mirror is not None, f"{self.path.name} needs a mirror.yaml"
+                return status.reflect(self.home, self.mirror, ctx=ctx, now=NOW)
+            case "ended":
+                return status.ended(self.home, self.mirror, ctx=ctx, now=NOW)
+            case "lost":
+                return status.lost(self.home, ctx=ctx, now=NOW)
+            case "waiting" | "stranded" as name:
+                return getattr(status, name)(  # type: ignore[no-any-return]
+                    self.home,
+                    reason=Reason(self.options["reason"]),
+                    message=self.options["message"],
+                    ctx=ctx,
+                    now=NOW,
+                )
+            case other:
+                raise AssertionError(f"{self.path.name}/options.yaml: no call {other!r}")
+
+    def stored(self, name: str) -> Any:
+        """What stands in a file of the case."""
+        return yaml.safe_load((self.path / name).read_text())
+
+
+def load(name: str) -> Case:
+    """The case in the folder of this name."""
+    path = FOLDER / name
+    mirror, options = path / "mirror.yaml", path / "options.yaml"
+    return Case(
+        path,
+        home=yaml.safe_load((path / "home.yaml").read_text()),
+        mirror=yaml.safe_load(mirror.read_text()) if mirror.exists() else None,
+        options=yaml.safe_load(options.read_text()) if options.exists() else {},
+    )
+
+
+def names() -> list[str]:
+    """All cases."""
+    return sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+
+
+def context(changes: Mapping[str, Any]) -> Context:
+    """CONTEXT with fields as YAML can tell them."""
+    values = dict(changes)
+    if "pod_network" in values:
+        values["pod_network"] = PodNetwork(values["pod_network"])
+    if "endpoint" in values:
+        values["endpoint"] = Endpoint(**values["endpoint"])
+    return dataclasses.replace(CONTEXT, **values)
+
+
+def dump(value: JSON | None) -> str:
+    """YAML as the golden files have it."""
+    text: str = yaml.dump(value, Dumper=_Plain, sort_keys=False, width=100)
+    return text
+
+
+class _Plain(yaml.SafeDumper):
+    """Parts that are shared in memory are written out each time."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
