@@ -101,7 +101,7 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
         f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod of the name "
         f"{mirror['metadata']['name']} that is not farlet's. Rename or delete one of the two",
     )
-    return _wait(s, home, refused, ctx=ctx, retry=True)
+    return _wait(s, home, refused, ctx=ctx, gone=True, retry=True)
 
 
 def _without_mirror(
@@ -117,9 +117,9 @@ def _without_mirror(
         return _blind(s, home, ctx=ctx, strategies=strategies, mirrored=mirrored)
     if not mirrored:
         return _create(s, home, ctx=ctx, strategies=strategies, restarts={})
-    if s.last is not None and not _discarded(home, s.last):
+    if s.last is not None:
         seen = _write(home, status.reflect(home, s.last, ctx=ctx, now=s.now))
-        if _terminal(s.last) and seen.action is not None:
+        if seen.action is not None:
             return seen
     if not s.mirror_gone:
         return Decision(ConfirmMirrorGone())
@@ -187,7 +187,7 @@ def _create(
         )
         claims = strategy.claims(home, ctx)
     except Refused as refused:
-        return _wait(s, home, refused, ctx=ctx)
+        return _wait(s, home, refused, ctx=ctx, gone=True)
     notices = tuple(f"{c.path} {c.what}: {c.why}" for c in forged.changes if not c.routine)
     return Decision(CreateMirror(forged.pod, strategy, claims, notices, forged.unknown_fields))
 
@@ -221,12 +221,11 @@ def _with_mirror(
         if provided.action is not None:
             return provided
         again_at = provided.again_at
-    if not _discarded(home, mirror):
-        reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
-        if reflected.action is not None:
-            return reflected
+    reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
+    if reflected.action is not None:
+        return reflected
     if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()) and _finished(mirror):
-        # What the mirror ended with stands at home by now, or home must not know (`_discarded`).
+        # Home tells by now how it ended.
         return Decision(ReleaseMirror(mirror))
     return Decision(again_at=again_at)
 
@@ -271,11 +270,17 @@ def _secret(
 
 
 def _wait(
-    s: Snapshot, home: Pod, refused: Refused, *, ctx: Context, retry: bool = False
+    s: Snapshot,
+    home: Pod,
+    refused: Refused,
+    *,
+    ctx: Context,
+    gone: bool = False,
+    retry: bool = False,
 ) -> Decision:
-    wanted = status.waiting(
-        home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now
-    )
+    """Say why H waits; `gone`: nothing of it runs for certain."""
+    say = status.stranded if gone else status.waiting
+    wanted = say(home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now)
     body = status.patch(home, wanted)
     event = (refused.reason, refused.message)
     return Decision(None if body is None else PatchStatus(body, event), retry=retry)
@@ -333,17 +338,6 @@ def _runs_again(home: Pod, last: Pod | None) -> bool:
             last is not None and status.ran_to_success(last)
         )
     return policy != "Never"
-
-
-def _discarded(home: Pod, mirror: Pod) -> bool:
-    """Somebody abroad deleted M and H may have another: M's end is not H's end."""
-    if _deleting(home) or not _deleting(mirror) or not _terminal(mirror):
-        return False
-    if _policy(home) == "OnFailure":
-        return mirror.get("status", {}).get("phase") == "Failed" and not status.ran_to_success(
-            mirror
-        )
-    return _policy(home) != "Never"
 
 
 def _finished(mirror: Pod) -> bool:
