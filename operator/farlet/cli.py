@@ -14,8 +14,9 @@ from importlib import metadata
 
 import click
 
-from farlet import access, cli_options, errors, loading, settings
+from farlet import access, cli_options, errors, loading, manifest, render, settings, values
 from farlet.cli_options import SettingsCommand, settings_options
+from farlet.context import Context
 
 SHOWN_VERSIONS = ("kopf", "kubernetes-asyncio", "aiohttp", "pydantic")
 
@@ -28,13 +29,23 @@ class Farlet(click.Group):
         try:
             return super().invoke(ctx)
         except errors.UsageError as err:
-            click.echo(f"farlet: {err}", err=True)
+            _complain(err)
             ctx.exit(2)
-        except (errors.StartError, errors.Refused) as err:
-            click.echo(f"farlet: {err}", err=True)
+        except errors.StartError as err:
+            _complain(err)
+            ctx.exit(1)
+        except errors.Refused as err:
+            _complain(f"{err.reason}: {err.message}")
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(0)
+
+
+def _namespace(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        return values.dns_label(value)
+    except ValueError as err:
+        raise errors.UsageError(f"--namespace (-n): {err}") from err
 
 
 @click.group(
@@ -65,6 +76,65 @@ def run(**flags: object) -> None:
     sys.exit(app.run(wanted))
 
 
+@settings_options(settings.MirrorSettings)
+@cli.command("render", cls=SettingsCommand)
+@click.option(
+    "--filename",
+    "-f",
+    "source",
+    metavar="FILE|-",
+    required=True,
+    help="The home Pod, YAML or JSON, as a bare manifest or as the API server returns it.",
+)
+@click.option(
+    "--namespace",
+    "-n",
+    default="default",
+    show_default=True,
+    callback=_namespace,
+    help="Home namespace of a Pod that names none.",
+)
+@click.option("--output", "-o", type=click.Choice(["yaml", "json"]), help="[default: yaml]")
+@click.option("--diff", is_flag=True, help="Print what differs from the home Pod instead.")
+@click.option("--explain", is_flag=True, help="Print a line per change, with its reason, instead.")
+def render_(
+    *,
+    source: str,
+    namespace: str,
+    output: str | None,
+    diff: bool,
+    explain: bool,
+    **flags: object,
+) -> None:
+    """Print the foreign objects that a home Pod would give, without asking any cluster.
+
+    What only a running farlet can know prints as <resolved at run time>, tokens as <redacted>.
+    Give this command the settings of the farlet in question: it reads the same variables and
+    the same file. A Pod that farlet would refuse gives exit code 1 and the message that its
+    status would hold.
+    """
+    if output is not None and (diff or explain):
+        raise errors.UsageError(
+            "--output is for the objects; leave it out with --diff or --explain"
+        )
+    wanted = loading.load(settings.MirrorSettings, cli_options.given(flags))
+    pod = manifest.read(_text_of(source), source="standard input" if source == "-" else source)
+    rendered = render.render(
+        pod,
+        namespace=namespace,
+        strategies=access.load_strategies(),
+        ctx=_offline_context(wanted),
+    )
+    if explain:
+        click.echo(render.explain(rendered), nl=False)
+    if diff:
+        click.echo(render.diff(rendered), nl=False)
+    if not (explain or diff):
+        click.echo(
+            render.to_json(rendered) if output == "json" else render.to_yaml(rendered), nl=False
+        )
+
+
 @cli.command()
 def strategies() -> None:
     """List the ways in which a pod may reach an API, and the package each comes from."""
@@ -87,6 +157,34 @@ def version() -> None:
     click.echo(f"Python {platform.python_version()}")
     for name in SHOWN_VERSIONS:
         click.echo(f"{name} {metadata.version(name)}")
+
+
+def _text_of(source: str) -> str:
+    try:
+        with click.open_file(source, encoding="utf-8") as file:
+            text: str = file.read()
+    except OSError as err:
+        raise errors.UsageError(
+            f"--filename (-f): {source} cannot be read: {err.strerror}"
+        ) from err
+    except UnicodeDecodeError as err:
+        raise errors.UsageError(f"--filename (-f): {source} is no UTF-8 text: {err}") from err
+    return text
+
+
+def _offline_context(wanted: settings.MirrorSettings) -> Context:
+    ca_file = wanted.home_api_server_ca_file
+    return wanted.context(
+        node=wanted.nodename or manifest.RESOLVED,
+        home_id=wanted.home_id or manifest.RESOLVED,
+        endpoint=render.endpoint(wanted.home_api_server_host, wanted.home_api_server_port),
+        home_ca=ca_file.read_text(encoding="utf-8") if ca_file else manifest.RESOLVED,
+    )
+
+
+def _complain(err: Exception | str) -> None:
+    """One line on stderr, whatever the parser or library behind it wrote."""
+    click.echo(f"farlet: {' '.join(str(err).split())}", err=True)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ certificate: names count only as SANs, any certificate of the bundle may be the 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -172,6 +173,6 @@ def _cause(err: Exception) -> str:
         return "its name does not resolve here"
     if isinstance(err, ssl.SSLError):
         return (err.reason or str(err)).replace("_", " ").lower()
-    if isinstance(err, OSError) and err.strerror:
-        return err.strerror
+    if isinstance(err, OSError) and err.errno:
+        return os.strerror(err.errno)  # asyncio's own words say less
     return str(err)

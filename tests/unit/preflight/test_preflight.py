@@ -1,0 +1,290 @@
+"""What farlet finds at an address before pods are sent there; real TLS over local sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from farlet import preflight
+from farlet.context import Endpoint
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Authority:
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _names(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def authority(name: str = "home-ca") -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_names(name))
+        .issuer_name(_names(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + 10 * DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Authority(name, key, certificate)
+
+
+def server_context(
+    folder: Path,
+    ca: Authority,
+    *,
+    sans: Sequence[str],
+    common_name: str = "kube-apiserver",
+    begin: datetime = NOW - DAY,
+    end: datetime = NOW + DAY,
+) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_names(common_name))
+        .issuer_name(ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(end)
+    )
+    if sans:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName(
+                [
+                    x509.IPAddress(ipaddress.ip_address(san))
+                    if san[0].isdigit() or ":" in san
+                    else x509.DNSName(san)
+                    for san in sans
+                ]
+            ),
+            critical=False,
+        )
+    certificate = builder.sign(ca.key, hashes.SHA256())
+    path = folder / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@dataclass
+class Heard:
+    """What clients sent after the handshake."""
+
+    sent: bytes = b""
+
+
+@asynccontextmanager
+async def serving(
+    context: ssl.SSLContext | None, *, host: str = "127.0.0.1", says: bytes = b""
+) -> AsyncIterator[tuple[int, Heard]]:
+    heard = Heard()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says)
+        try:
+            while received := await reader.read(65536):
+                heard.sent += received
+        except OSError:  # the client hung up without a goodbye
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(serve, host, 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1], heard
+
+
+@pytest.fixture(scope="module")
+def home_ca() -> Authority:
+    return authority()
+
+
+@pytest.mark.parametrize(
+    ("host", "sans"),
+    [
+        pytest.param("127.0.0.1", ["127.0.0.1"], id="an IPv4 address"),
+        pytest.param("::1", ["::1"], id="an IPv6 address"),
+        pytest.param("localhost", ["api.test", "localhost"], id="a name among others"),
+    ],
+)
+async def test_the_right_certificate_is_verified_and_nothing_is_sent(
+    tmp_path: Path, home_ca: Authority, host: str, sans: list[str]
+) -> None:
+    listen = "::1" if host == "::1" else "127.0.0.1"
+    context = server_context(tmp_path, home_ca, sans=sans)
+    async with serving(context, host=listen) as (port, heard):
+        verdict = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
+    assert verdict == preflight.Verified()
+    assert heard.sent == b""
+
+
+@pytest.mark.parametrize(
+    ("host", "sans", "common_name"),
+    [
+        pytest.param("127.0.0.1", ["10.0.0.1", "kubernetes"], "x", id="another address"),
+        pytest.param("localhost", ["127.0.0.1", "kubernetes"], "x", id="the address, not the name"),
+        pytest.param("localhost", ["kubernetes"], "localhost", id="only the common name"),
+    ],
+)
+async def test_a_name_that_is_missing_blocks_and_the_others_are_listed(
+    tmp_path: Path, home_ca: Authority, host: str, sans: list[str], common_name: str
+) -> None:
+    context = server_context(tmp_path, home_ca, sans=sans, common_name=common_name)
+    async with serving(context) as (port, heard):
+        verdict = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
+    assert isinstance(verdict, preflight.Mismatch)
+    assert f"not valid for {host}" in verdict.message
+    for san in sans:
+        assert san in verdict.message
+    assert "--home-api-server-host" in verdict.message
+    assert heard.sent == b""
+
+
+async def test_a_certificate_without_sans_says_so(tmp_path: Path, home_ca: Authority) -> None:
+    context = server_context(tmp_path, home_ca, sans=[], common_name="localhost")
+    async with serving(context) as (port, _):
+        verdict = await preflight.verify(Endpoint("localhost", port), home_ca.pem, within=5)
+    assert isinstance(verdict, preflight.Mismatch)
+    assert "its names (SANs) are: none" in verdict.message
+
+
+async def test_another_ca_blocks_and_is_named(tmp_path: Path, home_ca: Authority) -> None:
+    other = authority("other-ca")
+    context = server_context(tmp_path, other, sans=["127.0.0.1", "api.test"])
+    async with serving(context) as (port, heard):
+        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(verdict, preflight.Mismatch)
+    assert "not signed by the home CA" in verdict.message
+    assert "CN=other-ca" in verdict.message
+    assert "api.test, 127.0.0.1" in verdict.message
+    assert "--home-api-server-ca-file" in verdict.message
+    assert heard.sent == b""
+
+
+async def test_a_bundle_may_hold_other_cas_too(tmp_path: Path, home_ca: Authority) -> None:
+    bundle = authority("other-ca").pem + home_ca.pem
+    context = server_context(tmp_path, home_ca, sans=["127.0.0.1"])
+    async with serving(context) as (port, _):
+        verdict = await preflight.verify(Endpoint("127.0.0.1", port), bundle, within=5)
+    assert verdict == preflight.Verified()
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "says"),
+    [
+        pytest.param(NOW - 3 * DAY, NOW - 2 * DAY, "has expired (valid until", id="expired"),
+        pytest.param(NOW + DAY, NOW + 2 * DAY, "is not valid yet (from", id="not valid yet"),
+    ],
+)
+async def test_a_certificate_out_of_its_time_blocks(
+    tmp_path: Path, home_ca: Authority, begin: datetime, end: datetime, says: str
+) -> None:
+    context = server_context(tmp_path, home_ca, sans=["127.0.0.1"], begin=begin, end=end)
+    async with serving(context) as (port, _):
+        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(verdict, preflight.Mismatch)
+    assert says in verdict.message
+    assert f"{(end if end < NOW else begin):%Y-%m-%d}" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("<html>", id="something else"),
+        pytest.param("-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n", id="broken"),
+    ],
+)
+async def test_a_ca_bundle_that_is_none_blocks_rather_than_trusts_the_system(pem: str) -> None:
+    verdict = await preflight.verify(Endpoint("127.0.0.1", 1), pem, within=5)
+    assert isinstance(verdict, preflight.Mismatch)
+    assert "--home-api-server-ca-file" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="plain HTTP"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="another protocol"),
+    ],
+)
+async def test_what_speaks_no_tls_is_no_api_server(home_ca: Authority, says: bytes) -> None:
+    async with serving(None, says=says) as (port, _):
+        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(verdict, preflight.Mismatch)
+    assert "answers, but not as an API server does" in verdict.message
+    assert "--home-api-server-port" in verdict.message
+
+
+async def test_a_closed_port_is_unreachable(home_ca: Authority) -> None:
+    async with serving(None) as (port, _):
+        pass
+    verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert verdict == preflight.Unreachable(
+        f"127.0.0.1:{port} cannot be reached from farlet: Connection refused"
+    )
+
+
+async def test_a_server_that_hangs_is_unreachable(home_ca: Authority) -> None:
+    async with serving(None) as (port, _):
+        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=0.2)
+    assert verdict == preflight.Unreachable(
+        f"127.0.0.1:{port} cannot be reached from farlet: no answer within 0.2 s"
+    )
+
+
+@pytest.mark.parametrize("abort", [True, False], ids=["reset", "closed"])
+async def test_a_connection_that_ends_early_is_unreachable(home_ca: Authority, abort: bool) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if abort:
+            writer.transport.abort()
+        else:
+            await reader.read(65536)
+            writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(verdict, preflight.Unreachable)
+    assert verdict.message.startswith(f"127.0.0.1:{port} cannot be reached from farlet: ")
+
+
+async def test_a_name_that_does_not_resolve_is_unreachable(home_ca: Authority) -> None:
+    verdict = await preflight.verify(Endpoint("api.invalid", 443), home_ca.pem, within=5)
+    assert verdict == preflight.Unreachable(
+        "api.invalid:443 cannot be reached from farlet: its name does not resolve here"
+    )
