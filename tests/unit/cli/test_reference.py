@@ -1,0 +1,38 @@
+"""The reference pages are what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from farlet import reasons, reference
+from farlet.vocabulary import Reason
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_a_text(reason: Reason) -> None:
+    guide = reasons.GUIDES[reason]
+    assert guide.meaning.endswith(".")
+    assert guide.cure.endswith(".")
+
+
+@pytest.mark.parametrize("name", reference.pages())
+def test_pages_in_the_repository_are_current(name: str) -> None:
+    root = Path(__file__).parents[3]
+    found = (root / reference.FOLDER / name).read_text(encoding="utf-8")
+    assert found == reference.pages()[name], "run python -m farlet.reference"
+
+
+def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
+    runner = CliRunner()
+    assert runner.invoke(reference.main, [str(tmp_path)]).exit_code == 0
+    assert runner.invoke(reference.main, [str(tmp_path), "--check"]).exit_code == 0
+    page = tmp_path / "reasons.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("MirrorLost", "MirrorGone"))
+    checked = runner.invoke(reference.main, [str(tmp_path), "--check"])
+    assert checked.exit_code == 1
+    assert "-| `MirrorGone`" in checked.stdout
+    assert "+| `MirrorLost`" in checked.stdout
+    assert "MirrorGone" in page.read_text(encoding="utf-8")
