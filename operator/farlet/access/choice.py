@@ -47,7 +47,7 @@ def choose(pod: Pod, strategies: Mapping[str, AccessStrategy], ctx: Context) -> 
     elif wanted not in strategies:
         raise Refused(
             Reason.INVALID_API_SERVER_SUPPORT,
-            f"annotation {API_SERVER_SUPPORT} is {wanted!r}; allowed values, literally, are: "
+            f"annotation {API_SERVER_SUPPORT} is {_shown(wanted)}; allowed values, literally, are: "
             f"{allowed}. Create the pod again with one of them, or without the annotation for "
             f"{ctx.access_default}",
         )
@@ -61,14 +61,19 @@ def _check_account(name: str, mode: str) -> None:
     if mode != _REMOTE:
         raise Refused(
             Reason.INVALID_REMOTE_SERVICE_ACCOUNT,
-            f"annotation {REMOTE_SERVICE_ACCOUNT_NAME} is {name!r}, but it counts only with "
+            f"annotation {REMOTE_SERVICE_ACCOUNT_NAME} is {_shown(name)}, but it counts only with "
             f"{API_SERVER_SUPPORT}: {_REMOTE}, and this pod's API access is {mode}. Remove it, or "
             f"set {API_SERVER_SUPPORT} to {_REMOTE}",
         )
     if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         raise Refused(
             Reason.INVALID_REMOTE_SERVICE_ACCOUNT,
-            f"annotation {REMOTE_SERVICE_ACCOUNT_NAME} is {name!r}, which cannot be the name of a "
-            "ServiceAccount: lower-case letters, digits, '-' and '.', starting and ending with a "
-            "letter or digit, at most 253 characters",
+            f"annotation {REMOTE_SERVICE_ACCOUNT_NAME} is {_shown(name)}, which cannot be the "
+            "name of a ServiceAccount: lower-case letters, digits, '-' and '.', starting and "
+            "ending with a letter or digit, at most 253 characters",
         )
+
+
+def _shown(value: str) -> str:
+    """A value as a message quotes it; annotations may be of any length."""
+    return repr(value) if len(value) <= 80 else f"{value[:60]!r}... ({len(value)} characters)"

@@ -58,8 +58,9 @@ class DisabledAccess:
                 Change(f"{path}.env", "added", "KUBERNETES_* are empty: no API", routine=True)
             )
             result: Container = {**container, "env": env}
-            if mounts := container.get("volumeMounts"):
-                result["volumeMounts"] = removed.mounts(mounts, path, changes)
+            mounts = removed.mounts(result.pop("volumeMounts", []), path, changes)
+            if mounts:
+                result["volumeMounts"] = mounts
             return result
 
         away.each_container(shaped, shape)

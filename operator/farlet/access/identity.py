@@ -94,8 +94,8 @@ def in_volume(volume: Volume, changes: list[Change]) -> Volume:
         for index, projection in enumerate(sources):
             if "downwardAPI" not in projection:
                 continue
-            at = f"{path}.projected.sources[{index}].downwardAPI"
-            items = _items(projection["downwardAPI"].get("items") or [], at, changes)
+            wanted = projection["downwardAPI"].get("items") or []
+            items = _items(wanted, f"{path}.projected.downwardAPI", changes)
             if items is not None:
                 sources[index] = {"downwardAPI": {**projection["downwardAPI"], "items": items}}
                 changed = True

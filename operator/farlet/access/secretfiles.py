@@ -79,7 +79,7 @@ class SecretFiles:
                 rewritten.append(projection)
                 changes.append(_rewritten(f"{at}.configMap", _WHY_CA))
             elif has_token and "downwardAPI" in source:
-                rewritten += self._namespace_items(source, f"{at}.downwardAPI", changes)
+                rewritten += self._namespace_items(source, f"{path}.downwardAPI", changes)
             else:
                 rewritten.append(source)
         return rewritten

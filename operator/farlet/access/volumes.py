@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import cast
 
 from farlet.access import Change
 from farlet.vocabulary import (
     JSON,
     KUBE_ROOT_CA,
+    Container,
     PodSpec,
     ServiceAccountTokenProjection,
+    VolumeMount,
 )
 
 CA_KEY = "ca.crt"
@@ -54,7 +55,7 @@ def reads_root_ca(spec: PodSpec) -> bool:
             is_root_ca(s.get("configMap")) for s in volume.get("projected", {}).get("sources") or ()
         ):
             return True
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+    for _, container in containers(spec):
         if any(
             is_root_ca((e.get("valueFrom") or {}).get("configMapKeyRef"))
             for e in container.get("env") or ()
@@ -88,33 +89,42 @@ def _shared_user(spec: PodSpec) -> int | None:
     default = (spec.get("securityContext") or {}).get("runAsUser")
     users = {
         (container.get("securityContext") or {}).get("runAsUser", default)
-        for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+        for _, container in containers(spec)
     }
     return users.pop() if len(users) == 1 else None
 
 
 def stale_mounts(spec: PodSpec) -> list[Change]:
     """Mounts of a token by `subPath`: the kubelet never refreshes those, at home neither."""
-    paths = {
-        volume["name"]: {
+    tokens = {
+        volume["name"]: [
             source["serviceAccountToken"]["path"]
             for source in volume.get("projected", {}).get("sources") or ()
             if "serviceAccountToken" in source
-        }
+        ]
         for volume in spec.get("volumes") or ()
     }
-    found = []
-    for field in ("initContainers", "containers"):
-        for container in cast("JSON", spec).get(field) or ():
-            for mount in container.get("volumeMounts") or ():
-                if paths.get(mount["name"]) and (mount.get("subPath") or mount.get("subPathExpr")):
-                    at = f"spec.{field}[{container['name']}].volumeMounts[{mount['mountPath']}]"
-                    why = (
-                        "a token mounted by subPath is never refreshed and expires; mount the "
-                        "whole volume"
-                    )
-                    found.append(Change(at, "noticed", why))
-    return found
+    why = "a token mounted by subPath is never refreshed and expires; mount the whole volume"
+    return [
+        Change(f"{path}.volumeMounts[{mount['mountPath']}]", "noticed", why)
+        for path, container in containers(spec)
+        for mount in container.get("volumeMounts") or ()
+        if any(_reaches(mount, token) for token in tokens.get(mount["name"], ()))
+    ]
+
+
+def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:
+    """Init containers, sidecars and containers with their paths, in the order of their start."""
+    for container in spec.get("initContainers") or ():
+        yield f"spec.initContainers[{container['name']}]", container
+    for container in spec.get("containers") or ():
+        yield f"spec.containers[{container['name']}]", container
+
+
+def _reaches(mount: VolumeMount, file: str) -> bool:
+    """Whether a mount shows a part of its volume in which `file` is, or may be."""
+    part = mount.get("subPath", "").strip("/")
+    return bool(mount.get("subPathExpr")) or (part != "" and f"{file}/".startswith(f"{part}/"))
 
 
 def is_root_ca(reference: JSON | None) -> bool:

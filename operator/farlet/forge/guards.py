@@ -96,9 +96,11 @@ def _volume_findings(volume: Volume) -> Iterator[Finding]:
 def _secret_names(volume: Volume) -> Iterator[str]:
     if "secret" in volume:
         yield volume["secret"].get("secretName", "")
-    for source in volume.get("projected", {}).get("sources") or ():
-        if "secret" in source:
-            yield source["secret"].get("name", "")
+    sources = volume.get("projected", {}).get("sources") or ()
+    if not any("serviceAccountToken" in source for source in sources):
+        for source in sources:
+            if "secret" in source:
+                yield source["secret"].get("name", "")
 
 
 def _legacy_tokens(spec: PodSpec, suspects: dict[str, str]) -> Iterator[Finding]:
@@ -107,6 +109,7 @@ def _legacy_tokens(spec: PodSpec, suspects: dict[str, str]) -> Iterator[Finding]
     The type of a Secret is not in the pod. What can be known from the pod alone: a Secret that
     is mounted where client libraries look for their token holds one, whatever its name; and a
     name that the token controller made (account, `-token-`, five letters) gives itself away.
+    A Secret beside a projected token of its own does neither.
     """
     account = spec.get("serviceAccountName") or "default"
     what = "is a token Secret: its token never expires and belongs to the home cluster"

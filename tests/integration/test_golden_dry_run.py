@@ -1,0 +1,121 @@
+"""Every golden mirror and its Secret are what a real foreign API server accepts.
+
+Created with `dryRun=All`, so validation and admission run as they would for farlet, and the
+answer shows what admission would have added: for a mirror it must not be an account, a token or
+a second volume.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from clusters import pair, rest
+from golden import podcases
+
+CASES = [case for case in podcases.every() if (case.folder / "mirror.yaml").exists()]
+WITH_SECRET = [case for case in CASES if (case.folder / "secret.yaml").exists()]
+ACCESS = "farlet.io/api-access"
+
+
+def _read(case: podcases.Case, name: str) -> Any:
+    return yaml.safe_load((case.folder / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def namespaces(clusters: pair.Clusters) -> Iterator[None]:
+    """The foreign namespaces of all cases, with the accounts that they name."""
+    mirrors = [_read(case, "mirror.yaml") for case in CASES]
+    wanted = {
+        (m["metadata"]["namespace"], m["spec"].get("serviceAccountName", "default"))
+        for m in mirrors
+    }
+    names = sorted({namespace for namespace, _ in wanted})
+
+    async def create() -> None:
+        async with clusters.foreign.api() as api:
+            for name in names:
+                await api.create("namespaces", _object("Namespace", name))
+            for name in names:
+                await api.until(
+                    "serviceaccounts", rest.exists, name="default", namespace=name, seconds=30
+                )
+            for namespace, account in sorted(wanted):
+                if account != "default":
+                    await api.create(
+                        "serviceaccounts", _object("ServiceAccount", account), namespace=namespace
+                    )
+
+    async def delete() -> None:
+        async with clusters.foreign.api() as api:
+            for name in names:
+                await api.delete("namespaces", name=name)
+
+    asyncio.run(create())
+    yield
+    asyncio.run(delete())
+
+
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_golden_mirror_is_accepted_and_given_nothing(
+    case: podcases.Case, foreign: rest.Api
+) -> None:
+    mirror = _read(case, "mirror.yaml")
+    namespace = mirror["metadata"]["namespace"]
+    answer = await foreign.create("pods", mirror, namespace=namespace, dryRun="All")
+    spec = answer["spec"]
+    assert "nodeName" not in spec
+    assert _names(spec.get("volumes")) == _names(mirror["spec"].get("volumes"))
+    if mirror["metadata"]["annotations"][ACCESS] == "remote":
+        account = mirror["spec"]["serviceAccountName"]
+        assert spec["serviceAccountName"] == account
+    else:
+        assert "serviceAccountToken" not in str(spec.get("volumes"))
+        assert spec["automountServiceAccountToken"] is False
+    for sent, kept in zip(
+        mirror["spec"]["containers"] + mirror["spec"].get("initContainers", []),
+        spec["containers"] + spec.get("initContainers", []),
+        strict=True,
+    ):
+        assert _names(kept.get("env")) == _names(sent.get("env"))
+        assert kept.get("volumeMounts") == sent.get("volumeMounts")
+
+
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize("case", WITH_SECRET, ids=lambda case: case.name)
+async def test_a_golden_secret_is_accepted_as_it_is(case: podcases.Case, foreign: rest.Api) -> None:
+    secret = _read(case, "secret.yaml")
+    namespace = secret["metadata"]["namespace"]
+    answer = await foreign.create("secrets", secret, namespace=namespace, dryRun="All")
+    assert answer["data"] == secret["data"]
+
+
+@pytest.mark.usefixtures("namespaces")
+async def test_the_foreign_server_merges_label_keys_as_the_home_server_did(
+    foreign: rest.Api,
+) -> None:
+    case = podcases.Case(podcases.FOLDER / "scheduling")
+    mirror, home = _read(case, "mirror.yaml"), _read(case, "home.yaml")
+    answer = await foreign.create(
+        "pods", mirror, namespace=mirror["metadata"]["namespace"], dryRun="All"
+    )
+    assert _selectors(answer["spec"]) == _selectors(home["spec"])
+
+
+def _selectors(spec: dict[str, Any]) -> list[Any]:
+    affinity = spec["affinity"]
+    required = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    preferred = affinity["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    terms = [*required, *(entry["podAffinityTerm"] for entry in preferred)]
+    return [term["labelSelector"] for term in (*terms, *spec["topologySpreadConstraints"])]
+
+
+def _names(rows: list[dict[str, Any]] | None) -> list[str]:
+    return [row["name"] for row in rows or []]
+
+
+def _object(kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
