@@ -31,11 +31,12 @@ run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 test: prepare ## All tests that take minutes: unit, golden, integration, faults
 	@$(BIN)/pytest $(TESTS) -m 'not soak' $(ARGS)
 
-check: $(STAMP) ## Format, lint, types, layers
+check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m farlet.reference --check
 
 bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) $(BIN)/python -m bench N=$(N) $(ARGS)

@@ -6,10 +6,12 @@ Settings come from `FARLET_*`, since `kopf run` refuses flags that it does not k
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Any
 
 import kopf
+import structlog
 
 from farlet import app, errors, handlers, loading
 from farlet.settings import Settings
@@ -62,6 +64,8 @@ handlers.register(
 async def start(**_: Any) -> None:
     """Start the engine before the first pod is watched."""
     logs.configure(_settings.log_level, _settings.log_format)
+    for name in loading.strangers(Settings, os.environ):
+        structlog.get_logger().warning("setting is not known", variable=name)
     await asyncio.to_thread(_hosted.start)
     if _hosted.failed is not None:
         raise kopf.PermanentError(str(_hosted.failed))

@@ -197,6 +197,7 @@ class Engine:
                 wake=queue.add,
                 dropped=reconciler.dropped,
                 on_listed=self._scopes.wake_all,
+                prune=self._scopes.prune,
             )
             self.metrics.count_pods(self._count_pods)
             self.metrics.home_up.set_function(lambda: float(self._home_problem() is None))

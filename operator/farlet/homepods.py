@@ -7,7 +7,7 @@ compared with what is known: at start, after each new listing by Kopf, and every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +37,7 @@ class HomePods:
         wake: Callable[[ObjectKey], None],
         dropped: Callable[[ObjectKey, str], None],
         on_listed: Callable[[], None],
+        prune: Callable[[], Awaitable[None]],
     ) -> None:
         self._home = home
         self._store = store
@@ -44,6 +45,7 @@ class HomePods:
         self._wake = wake
         self._dropped = dropped
         self._on_listed = on_listed
+        self._prune = prune
         self._sweep_wanted = asyncio.Event()
         self.listed = False
         """Every pod that was bound to this node when we started is in the store."""
@@ -71,6 +73,8 @@ class HomePods:
             try:
                 await self._sweep()
                 self.error = None
+                if self.listed:
+                    await self._prune()
                 pause = SWEEP_SECONDS if self.listed else SETTLE_SECONDS
             except errors.FarletError as err:
                 self.error = str(err)

@@ -48,7 +48,8 @@ class _Pass:
     mirror_gone: bool = False
     stranger: Pod | None = None
     created: bool = False
-    step: str = "mirror"
+    step: str = ""
+    """What a failure would be about: `token`, `mirror`, `secret`; else nothing of the pod's."""
 
 
 class Reconciler:
@@ -103,6 +104,7 @@ class Reconciler:
         """Bring both sides of one key together. Raises nothing but cancellation and bugs."""
         known = _Pass()
         for _ in range(STEPS):
+            known.step = ""
             snapshot = self._snapshot(key, known)
             decision = plan.decide(snapshot, ctx=self._ctx(), strategies=self._strategies)
             if decision.action is None:
@@ -151,9 +153,16 @@ class Reconciler:
             elif scope.secrets_known:
                 secret = Missing.ABSENT
             held = store.tokens.get(uid)
+            if isinstance(mirror, Missing):
+                self._first_seen.setdefault(uid, time.monotonic())
         elif not isinstance(mirror, Missing):
             whose = mirror["metadata"].get("annotations", {}).get(vocabulary.HOME_UID, "")
             home_gone = home_gone or store.home.deleted(whose)
+        last = store.departed.get(foreign)
+        if last is not None and (
+            isinstance(home, Missing) or not plan.is_mirror_of(home, last, owner=self._ctx().owner)
+        ):
+            last = None  # it ran an earlier pod of this name
         return Snapshot(
             key=key,
             now=time.time(),
@@ -161,7 +170,7 @@ class Reconciler:
             mirror=mirror,
             home_gone=home_gone,
             mirror_gone=known.mirror_gone or not self._scopes.known(scope.foreign),
-            last=store.departed.get(foreign),
+            last=last,
             secret=secret,
             accounts=self._accounts(home, mirror, scope),
             tokens=held,
@@ -212,7 +221,7 @@ class Reconciler:
             case do.ConfirmHomeGone():
                 await self._confirm_home_gone(s, known)
             case do.ReclaimMirror():
-                await self._reclaim(s, action)
+                await self._reclaim(s, action, known)
 
     async def _patch_status(self, s: Snapshot, action: do.PatchStatus) -> None:
         changed = self._changed.pop(s.key, None)
@@ -299,28 +308,27 @@ class Reconciler:
         self._store.tokens.pop(s.home["metadata"]["uid"], None)
 
     async def _write_secret(self, path: str, secret: Any, *, exists: bool) -> None:
-        name = secret["metadata"]["name"]
-        answer: Any
-        if not exists:
+        """PATCH it if it exists, else POST it; and the other way where that was out of date."""
+        for there in (exists, not exists):
             try:
-                answer = await self._foreign.call("POST", path, body=secret)
-                self._store.secrets.put(answer)
-                return
-            except errors.Conflict as err:
-                if not err.already_exists:
-                    raise
-        try:
-            answer = await self._foreign.call(
-                "PATCH", f"{path}/{name}", body=secret, content_type=clusters.MERGE_PATCH
-            )
-        except errors.NotFound:
-            # It went since we last heard of it; the next pass makes it whole again.
-            key = ObjectKey(secret["metadata"]["namespace"], name)
-            known = self._store.secrets.get(key)
-            if known is not None:
-                self._store.secrets.remove(key, known["metadata"]["uid"], seen=False)
-            raise
-        self._store.secrets.put(answer)
+                answer: Any
+                if there:
+                    answer = await self._foreign.call(
+                        "PATCH",
+                        f"{path}/{secret['metadata']['name']}",
+                        body=secret,
+                        content_type=clusters.MERGE_PATCH,
+                    )
+                else:
+                    answer = await self._foreign.call("POST", path, body=secret)
+            except (errors.NotFound, errors.Conflict) as err:
+                taken = isinstance(err, errors.Conflict) and err.already_exists
+                outdated = isinstance(err, errors.NotFound) if there else taken
+                if there is exists and outdated:
+                    continue
+                raise
+            self._store.secrets.put(answer)
+            return
 
     async def _tokens(
         self, s: Snapshot, claims: tuple[Claim, ...], known: _Pass
@@ -416,7 +424,7 @@ class Reconciler:
                 return
         self.dropped(s.key, action.uid)
 
-    async def _reclaim(self, s: Snapshot, action: do.ReclaimMirror) -> None:
+    async def _reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: _Pass) -> None:
         assert not isinstance(s.mirror, Missing)
         answer: Any = await self._foreign.call(
             "PATCH",
@@ -431,6 +439,7 @@ class Reconciler:
             content_type=clusters.MERGE_PATCH,
         )
         self._store.mirrors.put(answer)
+        known.stranger = None
         log.warning("label of a mirror was restored", pod=str(s.key), uid=action.uid)
 
     async def _confirm_mirror_gone(self, s: Snapshot, known: _Pass) -> None:
@@ -480,8 +489,9 @@ class Reconciler:
             self._queue.retry(s.key, at_least=err.retry_after)
             return
         seconds = self._queue.retry(s.key)
-        expected = isinstance(err, errors.Conflict)
-        (log.info if expected else log.warning)(
+        # A lost race: the watch will tell, or has told already.
+        raced = isinstance(err, errors.Conflict | errors.NotFound) and err.cluster == "home"
+        (log.info if raced else log.warning)(
             "reconciling failed", pod=str(s.key), step=step, err=str(err), retry_in=seconds
         )
         refused = refusals.of(err, what=step)

@@ -28,7 +28,7 @@ def lags(err: errors.FarletError, *, name: str) -> bool:
 
 
 def of(err: errors.FarletError, *, what: str) -> Refused | None:
-    """The refusal that a failed step `what` (`token`, `mirror`, `secret`, `scope`) means.
+    """The refusal that a failed step `what` means: `token`, `mirror`, `secret`, `scope`, or ''.
 
     `None`: it says nothing about this pod (a lost answer of the home API, a lost race).
     """
@@ -46,6 +46,8 @@ def of(err: errors.FarletError, *, what: str) -> Refused | None:
         return None
     if err.cluster == "home":
         return _home(err) if what == "token" else None
+    if not what:
+        return None
     return _foreign(err, what=what)
 
 

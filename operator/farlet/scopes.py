@@ -84,6 +84,7 @@ class Scope:
         )
         self._accounts_wanted = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.was_empty = False
 
     @property
     def mirrors_known(self) -> bool:
@@ -94,6 +95,18 @@ class Scope:
     def secrets_known(self) -> bool:
         """A Secret that the store lacks does not exist."""
         return self.anchor is not None and self._secrets.complete
+
+    @property
+    def empty(self) -> bool:
+        """Nothing at home needs this namespace, and nothing of ours is left in it."""
+        store = self._scopes.store
+        return (
+            self.mirrors_known
+            and self.secrets_known
+            and not store.home.keys(self.home)
+            and not store.mirrors.keys(self.foreign)
+            and not store.secrets.keys(self.foreign)
+        )
 
     def accounts(self) -> Mapping[str, ObjectMeta] | None:
         """ServiceAccounts by name; `None` while they are not known. Asking starts the watch."""
@@ -217,6 +230,7 @@ class Scopes:
         self.wake = wake
         self._tasks = tasks
         self._open: dict[str, Scope] = {}
+        self._writing = asyncio.Lock()
         self._registered: dict[str, str] = {}
         """Foreign namespace -> home namespace."""
         self.name = f"farlet-{ctx().owner[:16]}"
@@ -306,33 +320,54 @@ class Scopes:
             scope.task = self._tasks.create_task(scope.run(), name=f"scope {foreign}")
         return scope
 
+    async def prune(self) -> None:
+        """Close scopes that have been empty since the last call, so that watches do not pile up."""
+        if not self.loaded.is_set():
+            return
+        for foreign, scope in list(self._open.items()):
+            if not scope.empty:
+                scope.was_empty = False
+            elif not scope.was_empty:
+                scope.was_empty = True
+            else:
+                del self._open[foreign]
+                if scope.task is not None:
+                    scope.task.cancel()
+                await self._unregister(scope)
+
+    async def _unregister(self, scope: Scope) -> None:
+        try:
+            async with self._writing:
+                await self._write_registry({scope.foreign: None})
+                self._registered.pop(scope.foreign, None)
+        except errors.FarletError as err:
+            # It stays in the registry: opened again, and found empty, by the next process.
+            log.info("foreign namespace stays registered", namespace=scope.foreign, err=str(err))
+            return
+        log.info("foreign namespace was closed", namespace=scope.foreign, home=scope.home)
+
     def known(self, foreign: str) -> bool:
         """Something of ours may be, or have been, in this foreign namespace."""
         return not self.loaded.is_set() or foreign in self._registered
 
     async def register(self, scope: Scope) -> None:
         """Remember the namespace beyond this process, before anything is made in it."""
-        if self._registered.get(scope.foreign) == scope.home:
-            return
+        async with self._writing:
+            if self._registered.get(scope.foreign) != scope.home:
+                await self._write_registry({scope.foreign: scope.home})
+                self._registered[scope.foreign] = scope.home
+
+    async def _write_registry(self, data: Mapping[str, str | None]) -> None:
         await self.cluster.call(
             "PATCH",
             f"{self._registry}/{self.name}",
-            body={"data": {scope.foreign: scope.home}},
+            body={"data": dict(data)},
             content_type=clusters.MERGE_PATCH,
         )
-        self._registered[scope.foreign] = scope.home
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """The tasks that keep the scopes open, to be cancelled at the end."""
         return [scope.task for scope in self._open.values() if scope.task is not None]
-
-    def problems(self) -> dict[str, str]:
-        """What is wrong, by foreign namespace."""
-        return {
-            name: scope.problem.message
-            for name, scope in self._open.items()
-            if scope.problem is not None
-        }
 
 
 class _Accounts(Mapping[str, ObjectMeta]):
