@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import kopf
 import pytest
 import structlog
 
@@ -165,7 +166,7 @@ def test_the_level_holds_for_ours() -> None:
 def test_of_what_kopf_attaches_only_the_name_of_the_object_is_kept() -> None:
     out = configure()
     ref = {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web", "uid": "u"}
-    extra = {"k8s_ref": ref, "settings": object(), "k8s_skip": True}
+    extra = {"k8s_ref": ref, "settings": kopf.OperatorSettings(), "k8s_skip": True}
     logging.getLogger("kopf.objects").warning("Handler %s failed", "on_pod", extra=extra)
     line = json.loads(out.getvalue())
     del line["timestamp"]
