@@ -1,0 +1,292 @@
+"""What one pod costs both API servers, counted in their audit logs by farlet's user agent.
+
+Counted per pod are the requests that name it, its ServiceAccount (each pod here has one of its
+own name) or its Secret. Watches, lists and Events are no part of a pod's budget: they are counted
+apart, and printed.
+"""
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from clusters import auditlog, cluster, pair, rest
+from clusters import farlet as farlets
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from faults import manifests
+
+pytestmark = pytest.mark.clusters
+
+AGENT = "farlet/"
+PODS = 12
+QUIET_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """Requests as `verb resource/subresource code`, in their order."""
+
+    home: list[str]
+    foreign: list[str]
+
+
+async def spent(
+    clusters: pair.Clusters,
+    marks: Mapping[str, auditlog.Mark],
+    pods: Iterable[Mapping[str, Any]],
+) -> dict[str, Spent]:
+    """What each pod has cost since `marks`, once nothing has been asked for a while."""
+    before = -1
+    while True:
+        entries = {side.name: _own(side, marks[side.name]) for side in _sides(clusters)}
+        count = sum(map(len, entries.values()))
+        if count == before:
+            break
+        before = count
+        await asyncio.sleep(QUIET_SECONDS)
+    return {
+        pod["metadata"]["name"]: Spent(
+            *(
+                [_word(entry) for entry in entries[side.name] if _of(pod, entry)]
+                for side in _sides(clusters)
+            )
+        )
+        for pod in pods
+    }
+
+
+def mark(clusters: pair.Clusters) -> dict[str, auditlog.Mark]:
+    return {side.name: side.audit_mark() for side in _sides(clusters)}
+
+
+def _sides(clusters: pair.Clusters) -> tuple[cluster.Cluster, cluster.Cluster]:
+    return clusters.home, clusters.foreign
+
+
+def _own(side: cluster.Cluster, since: auditlog.Mark) -> list[auditlog.Entry]:
+    return [
+        entry
+        for entry in side.audit(since=since, user_agent=AGENT)
+        if entry.verb not in {"list", "watch"} and entry.resource != "events"
+    ]
+
+
+def _of(pod: Mapping[str, Any], entry: auditlog.Entry) -> bool:
+    name, uid = pod["metadata"]["name"], manifests.uid(pod)
+    return entry.name == name or uid in entry.name
+
+
+def _word(entry: auditlog.Entry) -> str:
+    resource = "/".join(word for word in (entry.resource, entry.subresource) if word)
+    return f"{entry.verb} {resource} {entry.code}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A running farlet and where it works."""
+
+    clusters: pair.Clusters
+    home: rest.Api
+    foreign: rest.Api
+    workspace: Workspace
+    node: str
+    farlet: farlets.Farlet
+
+    async def running(self, manifest: Callable[[str], dict[str, Any]]) -> list[rest.Object]:
+        """Pods made at once, each with an account of its own, once all run."""
+        pods = [manifest(f"pod-{number}") for number in range(PODS)]
+        for api, namespace in (
+            (self.home, self.workspace.home),
+            (self.foreign, self.workspace.foreign),
+        ):
+            for pod in pods:
+                account = {"metadata": {"name": pod["metadata"]["name"]}}
+                await api.create("serviceaccounts", account, namespace=namespace)
+        await self.settle()
+        marks = mark(self.clusters)
+        await asyncio.gather(
+            *(self.home.create("pods", pod, namespace=self.workspace.home) for pod in pods)
+        )
+        made = await asyncio.gather(*(self.seen(pod, rest.phase("Running")) for pod in pods))
+        self.report(marks)
+        return list(made)
+
+    async def settle(self) -> None:
+        """The namespace is open and its watches stand: what that costs is no pod's."""
+        first = manifests.pod("first", node=self.node, annotations=manifests.access("disabled"))
+        await self.home.create("pods", first, namespace=self.workspace.home)
+        await self.seen(first, rest.phase("Running"))
+
+    async def seen(self, pod: Mapping[str, Any], condition: rest.Condition) -> rest.Object:
+        name = pod["metadata"]["name"]
+        return await self.home.until(
+            "pods", condition, name=name, namespace=self.workspace.home, seconds=90
+        )
+
+    def report(self, marks: Mapping[str, auditlog.Mark]) -> None:
+        """Print what belongs to no pod."""
+        for side in _sides(self.clusters):
+            apart = collections.Counter(
+                _word(entry)
+                for stage in ("ResponseComplete", "ResponseStarted")
+                for entry in side.audit(since=marks[side.name], user_agent=AGENT, stage=stage)
+                if entry.verb in {"list", "watch"} or entry.resource == "events"
+            )
+            print(f"{side.name}, apart: {dict(apart)}")
+
+
+@pytest.fixture
+async def stage(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> Stage:
+    return Stage(clusters, home, foreign, workspace, node, await start_farlet(node))
+
+
+def _account(name: str) -> dict[str, Any]:
+    return {"serviceAccountName": name}
+
+
+def _tokens(*audiences: str) -> dict[str, Any]:
+    sources = [
+        {"serviceAccountToken": {"path": audience, "audience": audience}} for audience in audiences
+    ]
+    return {"volumes": [{"name": "more", "projected": {"sources": sources}}]}
+
+
+@pytest.mark.parametrize(
+    ("mode", "audiences", "most_home", "most_foreign"),
+    [
+        pytest.param("home", (), 3, 2, id="home"),
+        pytest.param("home", ("one",), 4, 2, id="home with a further audience"),
+        pytest.param("home", ("one", "two"), 5, 2, id="home with two further audiences"),
+        pytest.param("remote", (), 2, 1, id="remote"),
+        pytest.param("disabled", (), 2, 1, id="disabled"),
+    ],
+)
+async def test_a_pod_comes_to_run_and_goes_again_within_its_budget(
+    stage: Stage, mode: str, audiences: tuple[str, ...], most_home: int, most_foreign: int
+) -> None:
+    def manifest(name: str) -> dict[str, Any]:
+        return manifests.pod(
+            name,
+            node=stage.node,
+            annotations=manifests.access(mode),
+            spec=_account(name) | (_tokens(*audiences) if audiences else {}),
+        )
+
+    began = mark(stage.clusters)
+    pods = await stage.running(manifest)
+    for name, cost in (await spent(stage.clusters, began, pods)).items():
+        assert len(cost.home) <= most_home, (name, cost)
+        assert len(cost.foreign) <= most_foreign, (name, cost)
+        assert cost.foreign[0] == "create pods 201", (name, cost)
+        assert cost.home.count("create serviceaccounts/token 201") == (
+            1 + len(audiences) if mode == "home" else 0
+        ), (name, cost)
+
+    deleting = mark(stage.clusters)
+    await _delete(stage, pods)
+    for name, cost in (await spent(stage.clusters, deleting, pods)).items():
+        assert len(cost.home) <= 2, (name, cost)
+        assert len(cost.foreign) <= 2, (name, cost)
+        assert "delete pods 200" in cost.home, (name, cost)
+
+
+async def test_a_pod_that_ends_costs_one_status_and_one_finalizer(stage: Stage) -> None:
+    def manifest(name: str) -> dict[str, Any]:
+        return manifests.pod(
+            name,
+            node=stage.node,
+            restart="Never",
+            annotations=manifests.finishing("Succeeded", after="6s"),
+            spec=_account(name),
+        )
+
+    pods = await stage.running(manifest)
+    ending = mark(stage.clusters)
+    await asyncio.gather(*(stage.seen(pod, rest.phase("Succeeded")) for pod in pods))
+    for name, cost in (await spent(stage.clusters, ending, pods)).items():
+        assert cost.home == ["patch pods/status 200"], (name, cost)
+        assert cost.foreign == ["patch pods 200"], (name, cost)
+
+    deleting = mark(stage.clusters)
+    await _delete(stage, pods)
+    for name, cost in (await spent(stage.clusters, deleting, pods)).items():
+        assert len(cost.home) <= 2, (name, cost)
+        assert len(cost.foreign) <= 2, (name, cost)
+
+
+async def test_the_deletion_of_a_pod_whose_mirror_has_a_finalizer_costs_one_more_abroad(
+    stage: Stage,
+) -> None:
+    pods = await stage.running(
+        lambda name: manifests.pod(name, node=stage.node, restart="Never", spec=_account(name))
+    )
+    deleting = mark(stage.clusters)
+    await _delete(stage, pods)
+    for name, cost in (await spent(stage.clusters, deleting, pods)).items():
+        assert len(cost.home) <= 2, (name, cost)
+        assert len(cost.foreign) <= 3, (name, cost)
+
+
+async def test_a_burst_of_visible_changes_costs_one_status_each_at_most(stage: Stage) -> None:
+    pods = await stage.running(
+        lambda name: manifests.pod(name, node=stage.node, spec=_account(name))
+    )
+    changing = mark(stage.clusters)
+    for count in (1, 2):
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            found = await stage.foreign.get("pods", name=name, namespace=stage.workspace.foreign)
+            (container,) = found["status"]["containerStatuses"]
+            container["restartCount"] = count
+            await stage.foreign.patch(
+                "pods",
+                {"status": {"containerStatuses": [container]}},
+                name=name,
+                namespace=stage.workspace.foreign,
+                subresource="status",
+            )
+    await asyncio.gather(*(stage.seen(pod, _restarted(2)) for pod in pods))
+    for name, cost in (await spent(stage.clusters, changing, pods)).items():
+        assert 1 <= len(cost.home) <= 2, (name, cost)
+        assert set(cost.home) == {"patch pods/status 200"}, (name, cost)
+        assert cost.foreign == [], (name, cost)
+
+
+async def test_a_refused_pod_costs_one_status_however_long_it_waits(stage: Stage) -> None:
+    await stage.settle()
+    refusing = mark(stage.clusters)
+    bad = manifests.pod("bad", node=stage.node, annotations={manifests.SUPPORT: "yes"})
+    await stage.home.create("pods", bad, namespace=stage.workspace.home)
+    made = await stage.seen(bad, rest.reason("InvalidAPIServerSupport"))
+    await asyncio.sleep(5)
+    cost = (await spent(stage.clusters, refusing, [made]))["bad"]
+    assert cost == Spent(home=["patch pods/status 200"], foreign=[])
+
+
+def _restarted(count: int) -> rest.Condition:
+    return lambda seen: (
+        seen is not None
+        and any(one["restartCount"] == count for one in seen["status"].get("containerStatuses", ()))
+    )
+
+
+async def _delete(stage: Stage, pods: Iterable[Mapping[str, Any]]) -> None:
+    namespace = stage.workspace.home
+    await asyncio.gather(
+        *(
+            stage.home.delete("pods", name=pod["metadata"]["name"], namespace=namespace)
+            for pod in pods
+        )
+    )
+    await asyncio.gather(*(stage.seen(pod, rest.gone) for pod in pods))
