@@ -1,0 +1,121 @@
+"""What the three modes promise, whatever the pod looks like."""
+
+from typing import Any
+
+import pytest
+
+import pods
+from farlet import access
+from farlet.access import ServiceAccountRequirement
+from farlet.context import RemoteServiceAccounts
+from farlet.errors import Refused
+from farlet.vocabulary import OwnerReference, Reason
+
+STRATEGIES = access.load_strategies()
+OWNER: OwnerReference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "m"}
+ACCOUNT = "liqo.io/remote-service-account-name"
+DOWNWARD: dict[str, Any] = {
+    "downwardAPI": {"items": [{"path": "ns", "fieldRef": {"fieldPath": "metadata.namespace"}}]}
+}
+
+
+def _busy_pod() -> Any:
+    env = [{"name": "NS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}]
+    volumes = [pods.projected(pods.token(), pods.token("v", audience="vault"), DOWNWARD)]
+    return pods.pod(
+        containers=[pods.container(env=env)],
+        initContainers=[
+            pods.container("init", env=env),
+            pods.container("sidecar", restartPolicy="Always"),
+        ],
+        volumes=volumes,
+        serviceAccountName="builder",
+    )
+
+
+def test_each_entry_point_is_a_strategy_of_its_name_with_a_summary() -> None:
+    assert sorted(STRATEGIES) == ["disabled", "home", "remote"]
+    assert all(strategy.summary for strategy in STRATEGIES.values())
+
+
+@pytest.mark.parametrize("mode", ["disabled", "remote"])
+def test_only_home_pods_get_home_tokens(mode: str) -> None:
+    pod, ctx = _busy_pod(), pods.context()
+    assert STRATEGIES[mode].claims(pod, ctx) == ()
+    assert STRATEGIES[mode].objects(pod, {}, ctx, OWNER) == ()
+    assert "farlet-" not in str(STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec)
+
+
+@pytest.mark.parametrize("mode", ["disabled", "home"])
+def test_no_foreign_account_comes_with_a_pod_that_did_not_ask_for_one(mode: str) -> None:
+    pod, ctx = _busy_pod(), pods.context()
+    spec = STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec
+    assert spec.keys().isdisjoint({"serviceAccountName", "serviceAccount"})
+    assert spec["automountServiceAccountToken"] is False
+    assert "serviceAccountToken" not in str(spec.get("volumes"))
+
+
+@pytest.mark.parametrize("mode", ["disabled", "home"])
+def test_every_container_gets_the_variables_and_its_home_identity(mode: str) -> None:
+    pod, ctx = _busy_pod(), pods.context()
+    spec = STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec
+    expected = "192.0.2.10" if mode == "home" else ""
+    containers = [*spec["initContainers"], *spec["containers"]]
+    assert [c["name"] for c in containers] == ["init", "sidecar", "app"]
+    for container in containers:
+        env = container["env"]
+        assert env[0] == {"name": "KUBERNETES_SERVICE_HOST", "value": expected}
+    for container in (containers[0], containers[2]):
+        assert container["env"][-1] == {"name": "NS", "value": "shop"}
+
+
+@pytest.mark.parametrize("mode", sorted(STRATEGIES))
+def test_a_strategy_leaves_its_argument_alone(mode: str) -> None:
+    pod = _busy_pod()
+    STRATEGIES[mode].mutate(pod["spec"], pod, pods.context())
+    assert pod == _busy_pod()
+
+
+def test_remote_changes_nothing_but_the_account() -> None:
+    pod = _busy_pod()
+    pod["metadata"]["annotations"] = {ACCOUNT: "runner"}
+    spec = STRATEGIES["remote"].mutate(pod["spec"], pod, pods.context()).spec
+    assert spec == {**pod["spec"], "serviceAccountName": "runner"}
+
+
+LABELLED = ServiceAccountRequirement("runner", label="farlet.io/offloadable")
+
+
+@pytest.mark.parametrize(
+    ("policy", "annotation", "expected"),
+    [
+        pytest.param("all", None, ServiceAccountRequirement("builder"), id="the same name"),
+        pytest.param("all", "runner", ServiceAccountRequirement("runner"), id="another"),
+        pytest.param("same-name", None, ServiceAccountRequirement("builder"), id="only the same"),
+        pytest.param("same-name", "builder", ServiceAccountRequirement("builder"), id="spelt out"),
+        pytest.param("labelled", "runner", LABELLED, id="only labelled"),
+    ],
+)
+def test_the_foreign_account_that_must_exist(
+    policy: str, annotation: str | None, expected: ServiceAccountRequirement
+) -> None:
+    pod = _busy_pod()
+    pod["metadata"]["annotations"] = {} if annotation is None else {ACCOUNT: annotation}
+    ctx = pods.context(remote_service_accounts=RemoteServiceAccounts(policy))
+    assert STRATEGIES["remote"].requirements(pod, ctx) == (expected,)
+
+
+def test_another_account_is_refused_where_only_the_same_name_is_given() -> None:
+    pod = _busy_pod()
+    pod["metadata"]["annotations"] = {ACCOUNT: "runner"}
+    ctx = pods.context(remote_service_accounts=RemoteServiceAccounts.SAME_NAME)
+    with pytest.raises(Refused, match=r"runner.*builder.*same-name") as caught:
+        STRATEGIES["remote"].requirements(pod, ctx)
+    assert caught.value.reason is Reason.SERVICE_ACCOUNT_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("mode", ["disabled", "remote"])
+def test_only_home_mode_needs_the_home_api(mode: str) -> None:
+    pod, ctx = _busy_pod(), pods.context(endpoint=None, home_ca="")
+    STRATEGIES[mode].requirements(pod, ctx)
+    assert STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec["containers"]
