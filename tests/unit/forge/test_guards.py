@@ -1,0 +1,115 @@
+"""Pods that are refused unless an allowance names what they ask."""
+
+from typing import Any
+
+import pytest
+
+import pods
+from farlet.context import Allowance
+from farlet.errors import Refused
+from farlet.forge import guards
+from farlet.vocabulary import Reason
+
+P = pods.TOKEN_MOUNT
+
+
+def _mounts(volume: dict[str, Any], path: str) -> dict[str, Any]:
+    mount = {"name": volume["name"], "mountPath": path}
+    return {"containers": [pods.container(volumeMounts=[mount])], "volumes": [volume]}
+
+
+def _env(name: str) -> dict[str, Any]:
+    source = {"secretKeyRef": {"name": name, "key": "token"}}
+    return {"containers": [pods.container(env=[{"name": "T", "valueFrom": source}])]}
+
+
+def _secret(name: str) -> dict[str, Any]:
+    return {"name": "s", "secret": {"secretName": name}}
+
+
+OLD = "default-token-x7k2p"
+HOST = Reason.HOST_ACCESS_REFUSED
+UNSUPPORTED = Reason.UNSUPPORTED_POD
+GUARDED = [
+    pytest.param({"hostNetwork": True}, "host-network", HOST, id="host network"),
+    pytest.param({"hostPID": True}, "host-pid", HOST, id="host processes"),
+    pytest.param({"hostIPC": True}, "host-ipc", HOST, id="host memory"),
+    pytest.param(
+        {"volumes": [{"name": "h", "hostPath": {"path": "/"}}]}, "host-path", HOST, id="host path"
+    ),
+    pytest.param({"resourceClaims": [{"name": "g"}]}, "resource-claims", UNSUPPORTED, id="claims"),
+    pytest.param(
+        {"volumes": [pods.projected({"podCertificate": {}})]},
+        "pod-certificate",
+        UNSUPPORTED,
+        id="pod certificate",
+    ),
+    pytest.param(
+        {"volumes": [pods.projected({"clusterTrustBundle": {}})]},
+        "cluster-trust-bundle",
+        UNSUPPORTED,
+        id="trust bundle",
+    ),
+    *(
+        pytest.param(spec, "legacy-token-secrets", UNSUPPORTED, id=f"legacy token, {how}")
+        for how, spec in {
+            "mounted where libraries look": _mounts(_secret("any"), P),
+            "with a slash at the end": _mounts(_secret("any"), f"{P}/"),
+            "one file of it": _mounts(_secret("any"), f"{P}/token"),
+            "in a projected volume": _mounts(pods.projected({"secret": {"name": "any"}}), P),
+            "by its generated name": {"volumes": [_secret(OLD)]},
+            "as a variable": _env(OLD),
+            "as all variables": {
+                "containers": [pods.container(envFrom=[{"secretRef": {"name": OLD}}])]
+            },
+            "of the pod's own account": {"serviceAccountName": "b", **_env("b-token-x7k2p")},
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "allowance", "reason"), GUARDED)
+def test_a_guarded_pod_is_refused_and_told_how_to_be_allowed(
+    spec: dict[str, Any], allowance: str, reason: Reason
+) -> None:
+    with pytest.raises(Refused) as caught:
+        guards.check(pods.pod(**spec), pods.context())
+    assert caught.value.reason is reason
+    assert f"--allow={allowance}" in caught.value.message
+    others = frozenset(Allowance) - {Allowance(allowance)}
+    with pytest.raises(Refused):
+        guards.check(pods.pod(**spec), pods.context(allow=others))
+
+
+@pytest.mark.parametrize(("spec", "allowance", "reason"), GUARDED)
+def test_an_allowed_pod_passes(spec: dict[str, Any], allowance: str, reason: Reason) -> None:
+    allowed = pods.context(allow=frozenset({Allowance(allowance)}))
+    assert guards.check(pods.pod(**spec), allowed) is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"hostNetwork": False, "resourceClaims": []}, id="fields that say no"),
+        pytest.param(_mounts(_secret("credentials"), "/credentials"), id="an ordinary Secret"),
+        pytest.param(_mounts(_secret("any"), f"{P}-extra"), id="a path that begins alike"),
+        pytest.param({"volumes": [_secret("other-token-x7k2p")]}, id="of another account's name"),
+        pytest.param({"volumes": [_secret("default-token-aaaaa")]}, id="no letters of a generator"),
+        pytest.param(_env("default-token-x7k2pp"), id="one letter too many"),
+        pytest.param(
+            _mounts(pods.projected(pods.token(), {"secret": {"name": "more"}}), P),
+            id="a Secret beside a projected token",
+        ),
+    ],
+)
+def test_pods_that_only_look_alike_pass(spec: dict[str, Any]) -> None:
+    assert guards.check(pods.pod(**spec), pods.context()) is None  # type: ignore[func-returns-value]
+
+
+def test_all_findings_stand_in_one_message() -> None:
+    spec = {"hostPID": True, "resourceClaims": [{"name": "g"}], **_mounts(_secret("any"), P)}
+    with pytest.raises(Refused) as caught:
+        guards.check(pods.pod(**spec), pods.context())
+    assert caught.value.reason is Reason.HOST_ACCESS_REFUSED
+    for word in ("spec.hostPID", "spec.resourceClaims", "Secret any", "--allow=host-pid"):
+        assert word in caught.value.message

@@ -1,0 +1,188 @@
+"""The mirror's metadata, the field table, and what it costs."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+import pods
+from farlet import access
+from farlet.access import Change
+from farlet.context import Context, NamespaceMap
+from farlet.errors import Refused
+from farlet.forge import fields
+from farlet.forge import pod as forge
+from farlet.vocabulary import OwnerReference, Pod, Reason
+
+HOME = access.load_strategies()["home"]
+ANCHOR: OwnerReference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}
+
+
+def _forge(pod: Pod, ctx: Context | None = None, **given: Any) -> forge.Forged:
+    usual: dict[str, Any] = {"anchor": ANCHOR, "token_times": {}, "restarts": {}}
+    return forge.forge_mirror(pod, strategy=HOME, ctx=ctx or pods.context(), **{**usual, **given})
+
+
+def _change(forged: forge.Forged, path: str) -> Change | None:
+    return next((change for change in forged.changes if change.path == path), None)
+
+
+def test_a_mirror_is_named_as_its_pod_and_says_where_it_comes_from() -> None:
+    metadata = _forge(pods.pod(annotations={"team": "a"})).pod["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("web", "shop-home")
+    assert metadata["labels"] == {"app": "web", "farlet.io/owner": pods.context().owner}
+    assert metadata["annotations"] == {
+        "team": "a",
+        "farlet.io/home-namespace": "shop",
+        "farlet.io/home-name": "web",
+        "farlet.io/home-uid": pods.UID,
+        "farlet.io/home-node": "far",
+        "farlet.io/home-service-account": "default",
+        "farlet.io/api-access": "home",
+    }
+    assert metadata["ownerReferences"] == [ANCHOR]
+
+
+def test_token_times_and_restarts_stand_in_annotations_as_json() -> None:
+    forged = _forge(pods.pod(), token_times={"token": (1.5, 2.0)}, restarts={"app": 3})
+    annotations = forged.pod["metadata"]["annotations"]
+    assert json.loads(annotations["farlet.io/tokens"]) == {"token": [1.5, 2.0]}
+    assert json.loads(annotations["farlet.io/restarts"]) == {"app": 3}
+
+
+@pytest.mark.parametrize(
+    ("policy", "finalizers"),
+    [
+        ({}, None),
+        ({"restartPolicy": "Always"}, None),
+        ({"restartPolicy": "Never"}, ["farlet.io/observed"]),
+        ({"restartPolicy": "OnFailure"}, ["farlet.io/observed"]),
+    ],
+)
+def test_only_what_may_end_waits_to_be_observed(
+    policy: dict[str, Any], finalizers: list[str] | None
+) -> None:
+    assert _forge(pods.pod(**policy)).pod["metadata"].get("finalizers") == finalizers
+
+
+def test_a_mirror_without_anchor_has_no_owner() -> None:
+    assert "ownerReferences" not in _forge(pods.pod(), anchor=None).pod["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        pytest.param("farlet.io/home-uid", True, id="ours cannot be given by users"),
+        pytest.param("farlet.io/anything", True, id="nor any other of ours"),
+        pytest.param("farlet.io/foreign-pod-ip", False, id="what we wrote at home is no news"),
+        pytest.param("kubernetes.io/config.mirror", True, id="marks of static pods"),
+        pytest.param("kubectl.kubernetes.io/last-applied-configuration", False, id="last applied"),
+    ],
+)
+def test_annotations_that_stay_at_home(key: str, told: bool) -> None:
+    forged = _forge(pods.pod(annotations={key: "x"}))
+    assert forged.pod["metadata"]["annotations"].get(key) != "x"
+    change = _change(forged, f"metadata.annotations[{key}]")
+    assert (change is not None and not change.routine) is told
+
+
+@pytest.mark.parametrize(
+    "key", ["liqo.io/api-server-support", "kubectl.kubernetes.io/restartedAt", "x.farlet.io/y"]
+)
+def test_annotations_that_travel(key: str) -> None:
+    assert _forge(pods.pod(annotations={key: "home"})).pod["metadata"]["annotations"][key] == "home"
+
+
+def test_labels_of_ours_cannot_be_smuggled() -> None:
+    pod = pods.pod()
+    pod["metadata"]["labels"] = {"farlet.io/owner": "stolen", "farlet.io/x": "y"}
+    forged = _forge(pod)
+    assert forged.pod["metadata"]["labels"] == {"farlet.io/owner": pods.context().owner}
+    assert _change(forged, "metadata.labels[farlet.io/x]") is not None
+
+
+@pytest.mark.parametrize(
+    "namespaces",
+    [
+        pytest.param(NamespaceMap(home="home", own="farlet", template=None), id="only pairs"),
+        pytest.param(NamespaceMap(home="home", own="shop-home"), id="farlet's own namespace"),
+    ],
+)
+def test_a_namespace_that_is_not_offloaded_is_refused(namespaces: NamespaceMap) -> None:
+    with pytest.raises(Refused, match="--namespace-map=shop=") as caught:
+        _forge(pods.pod(), pods.context(namespaces=namespaces))
+    assert caught.value.reason is Reason.NAMESPACE_NOT_ALLOWED
+
+
+FILLED_BY_SERVER = {
+    "nodeName": "far",
+    "priority": 1000,
+    "preemptionPolicy": "PreemptLowerPriority",
+    "overhead": {"cpu": "1"},
+    "serviceAccount": "default",
+    "ephemeralContainers": [{"name": "debug"}],
+    "schedulerName": "default-scheduler",
+}
+WANTED_BY_USER = {
+    "schedulerName": "batch",
+    "schedulingGates": [{"name": "wait"}],
+    "schedulingGroup": {"podGroupName": "g"},
+    "readinessGates": [{"conditionType": "example.com/x"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "routine"),
+    [
+        *(pytest.param(f, v, True, id=f"{f}, filled in") for f, v in FILLED_BY_SERVER.items()),
+        *(pytest.param(f, v, False, id=f"{f}, wanted") for f, v in WANTED_BY_USER.items()),
+    ],
+)
+def test_a_field_that_is_dropped_is_reported(field: str, value: object, routine: bool) -> None:
+    spec: dict[str, Any] = {field: value}
+    forged = _forge(pods.pod(**spec))
+    change = _change(forged, f"spec.{field}")
+    assert field not in forged.pod["spec"]
+    assert change is not None
+    assert (change.what, change.routine) == ("dropped", routine)
+
+
+COPIED = [name for name, field in fields.FIELDS.items() if field.rule is fields.Rule.COPIED]
+
+
+@pytest.mark.parametrize("field", COPIED)
+def test_a_field_that_is_copied_is_the_same_object(field: str) -> None:
+    value: Any = {"any": "thing"}
+    forged = _forge(pods.pod(**{field: value}))
+    spec: Any = forged.pod["spec"]
+    assert spec[field] is value
+    assert _change(forged, f"spec.{field}") is None
+
+
+def test_a_newer_field_is_copied_and_reported() -> None:
+    forged = _forge(pods.pod(starboard={"port": "left"}))
+    spec: Any = forged.pod["spec"]
+    assert spec["starboard"] == {"port": "left"}
+    assert forged.unknown_fields == ("starboard",)
+
+
+def test_every_row_says_why() -> None:
+    assert all(field.why for field in fields.FIELDS.values())
+    assert all(
+        (field.rewrite is not None) is (field.rule is fields.Rule.REWRITTEN)
+        for field in fields.FIELDS.values()
+    )
+
+
+def test_forging_an_ordinary_pod_takes_less_than_half_a_millisecond() -> None:
+    volumes = [pods.projected(pods.token())]
+    env = [{"name": f"V{i}", "value": str(i)} for i in range(30)]
+    pod = pods.pod(containers=[pods.container(env=env)] * 3, volumes=volumes)
+    rounds = []
+    for _ in range(5):
+        start = time.process_time()
+        for _ in range(100):
+            _forge(pod)
+        rounds.append((time.process_time() - start) / 100)
+    assert min(rounds) < 0.0005

@@ -1,0 +1,177 @@
+"""What of the scheduling wishes travels."""
+
+from typing import Any
+
+import pytest
+
+import pods
+from farlet.access import Change
+from farlet.forge import scheduling
+
+CTX = pods.context(node_labels=frozenset({"type", "kubernetes.io/hostname"}))
+REQUIRED = scheduling.REQUIRED
+PREFERRED = scheduling.PREFERRED
+
+
+def _e(key: str, operator: str = "In", *values: str) -> dict[str, Any]:
+    return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+
+
+OURS = _e("type", "In", "virtual-kubelet")
+GPU = _e("gpu", "Exists")
+BY_NAME = {"matchFields": [_e("metadata.name", "In", "far")]}
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        pytest.param({"disk": "ssd"}, {"disk": "ssd"}, id="what users mean travels"),
+        pytest.param({"type": "x", "disk": "ssd"}, {"disk": "ssd"}, id="our label does not"),
+        pytest.param({"kubernetes.io/hostname": "far"}, None, id="nothing is left"),
+    ],
+)
+def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None) -> None:
+    assert scheduling.node_selector(selector, CTX, []) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        pytest.param([{"key": "farlet.io/virtual-node"}], None, id="ours alone"),
+        pytest.param([{"operator": "Exists"}], [{"operator": "Exists"}], id="of everything"),
+        pytest.param(
+            [{"key": "farlet.io/virtual-node"}, {"key": "gpu"}], [{"key": "gpu"}], id="others stay"
+        ),
+        pytest.param(
+            [{"key": "node.kubernetes.io/not-ready", "tolerationSeconds": 10}],
+            [{"key": "node.kubernetes.io/not-ready", "tolerationSeconds": 10}],
+            id="how long a lost node is tolerated",
+        ),
+    ],
+)
+def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
+    assert scheduling.tolerations(wanted, CTX, []) == expected
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        pytest.param(
+            [{"matchExpressions": [GPU]}], [{"matchExpressions": [GPU]}], id="others stay"
+        ),
+        pytest.param(
+            [{"matchExpressions": [OURS, GPU]}],
+            [{"matchExpressions": [GPU]}],
+            id="ours goes out of a term",
+        ),
+        pytest.param([{"matchExpressions": [OURS]}], None, id="ours alone requires nothing"),
+        pytest.param([BY_NAME], None, id="a node name requires nothing"),
+        pytest.param(
+            [{**BY_NAME, "matchExpressions": [GPU]}],
+            [{"matchExpressions": [GPU]}],
+            id="a node name goes out of a term",
+        ),
+        pytest.param(
+            [{"matchExpressions": [OURS]}, {"matchExpressions": [GPU]}],
+            None,
+            id="terms are alternatives: one that is met requires nothing",
+        ),
+        pytest.param(
+            [{"matchExpressions": [_e("type", "DoesNotExist")]}, {"matchExpressions": [OURS, GPU]}],
+            [{"matchExpressions": [GPU]}],
+            id="a term that excludes us brought nobody here",
+        ),
+        pytest.param(
+            [{"matchExpressions": [_e("type", "DoesNotExist"), GPU]}], None, id="bound by hand"
+        ),
+    ],
+)
+def test_required_node_affinity(terms: list[Any], expected: list[Any] | None) -> None:
+    wanted = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
+    result = scheduling.affinity(wanted, {}, CTX, [])
+    if expected is None:
+        assert result is None
+    else:
+        assert result == {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": expected}}}
+
+
+def test_preferred_node_affinity_loses_what_prefers_nothing_else() -> None:
+    def entry(*expressions: Any) -> dict[str, Any]:
+        return {"weight": 1, "preference": {"matchExpressions": list(expressions)}}
+
+    wanted = {"nodeAffinity": {PREFERRED: [entry(OURS), entry(OURS, GPU), entry(GPU)]}}
+    assert scheduling.affinity(wanted, {}, CTX, []) == {
+        "nodeAffinity": {PREFERRED: [entry(GPU), entry(GPU)]}
+    }
+
+
+LABELS = {"hash": "1", "tenant": "acme"}
+
+
+def _term(*expressions: Any, **fields: Any) -> dict[str, Any]:
+    selector: dict[str, Any] = {"matchLabels": {"app": "web"}}
+    if expressions:
+        selector["matchExpressions"] = list(expressions)
+    return {"topologyKey": "zone", "labelSelector": selector, **fields}
+
+
+@pytest.mark.parametrize("wrap", ["required", "preferred"])
+@pytest.mark.parametrize("kind", ["podAffinity", "podAntiAffinity"])
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        pytest.param(
+            _term(_e("hash", "In", "1"), matchLabelKeys=["hash"]),
+            _term(matchLabelKeys=["hash"]),
+            id="merged by matchLabelKeys",
+        ),
+        pytest.param(
+            _term(_e("hash", "In", "0"), matchLabelKeys=["hash"]),
+            _term(matchLabelKeys=["hash"]),
+            id="merged before the label changed",
+        ),
+        pytest.param(
+            _term(
+                _e("tenant", "NotIn", "acme"),
+                _e("tenant", "NotIn", "acme"),
+                mismatchLabelKeys=["tenant"],
+            ),
+            _term(_e("tenant", "NotIn", "acme"), mismatchLabelKeys=["tenant"]),
+            id="of mismatchLabelKeys only the last",
+        ),
+        pytest.param(
+            _term(_e("tenant", "NotIn", "guest"), mismatchLabelKeys=["tenant"]),
+            _term(_e("tenant", "NotIn", "guest"), mismatchLabelKeys=["tenant"]),
+            id="the author's own stays",
+        ),
+        pytest.param(_term(_e("hash", "In", "1")), _term(_e("hash", "In", "1")), id="no keys"),
+        pytest.param({"topologyKey": "zone"}, {"topologyKey": "zone"}, id="no selector"),
+        pytest.param(
+            _term(namespaces=["shop", "bank"]),
+            _term(namespaces=["shop-home", "bank-home"]),
+            id="namespaces by their foreign names",
+        ),
+    ],
+)
+def test_pod_affinity_terms(
+    term: dict[str, Any], expected: dict[str, Any], kind: str, wrap: str
+) -> None:
+    def wrapped(inner: dict[str, Any]) -> dict[str, Any]:
+        if wrap == "required":
+            return {kind: {REQUIRED: [inner]}}
+        return {kind: {PREFERRED: [{"weight": 3, "podAffinityTerm": inner}]}}
+
+    wanted = wrapped(term)
+    before = repr(wanted)
+    assert scheduling.affinity(wanted, LABELS, CTX, []) == wrapped(expected)
+    assert repr(wanted) == before
+
+
+def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
+    changes: list[Change] = []
+    merged = _term(_e("hash", "In", "1"), _e("tier", "Exists"), matchLabelKeys=["hash"])
+    plain = _term(_e("tier", "Exists"), matchLabelKeys=["hash"])
+    assert scheduling.spread([merged, plain], changes) == [plain, plain]
+    assert [change.path for change in changes] == [
+        "spec.topologySpreadConstraints[0].labelSelector"
+    ]

@@ -1,0 +1,129 @@
+"""What `render` accepts as a Pod, and how it completes one."""
+
+import json
+from typing import Any
+
+import pytest
+
+import pods
+from farlet import manifest
+from farlet.errors import UsageError
+from farlet.manifest import RESOLVED
+
+BARE = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, creationTimestamp: 2026-01-02T03:04:05Z}
+spec:
+  containers: [{name: app, image: x}]
+"""
+
+
+def _with(line: str) -> str:
+    return f"{BARE}{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("", ["is empty"], id="nothing"),
+        pytest.param("---\n# only a comment\n---\n", ["is empty"], id="only comments"),
+        pytest.param(f"{BARE}---\n{BARE}", ["2 documents", "one Pod"], id="two documents"),
+        pytest.param("a: [", ["not valid YAML or JSON", "line"], id="no YAML"),
+        pytest.param("text", ["no object", "str"], id="a string"),
+        pytest.param("apiVersion: apps/v1\nkind: Deployment", ["Deployment", "single"], id="kind"),
+        pytest.param("apiVersion: v1\nkind: List\nitems: []", ["List (v1)"], id="a list"),
+        pytest.param("kind: Pod", ["no apiVersion"], id="no version"),
+        pytest.param("metadata: {}", ["without kind"], id="no kind"),
+        pytest.param("apiVersion: v1\nkind: Pod", ["metadata is missing"], id="no metadata"),
+        pytest.param("apiVersion: v1\nkind: Pod\nmetadata: {}", ["neither name"], id="no name"),
+        pytest.param(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}", ["spec is missing"], id="no spec"
+        ),
+        pytest.param(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}",
+            ["spec.containers is missing"],
+            id="no containers",
+        ),
+        pytest.param(_with("  volumes: [{emptyDir: {}}]"), ["spec.volumes[0] has no name"], id="v"),
+        pytest.param(_with("  volumes: {a: b}"), ["spec.volumes is no list"], id="mapping"),
+        pytest.param(
+            BARE.replace("image: x", "env: [{name: A, value: 1}]"), ["is 1", "quote"], id="number"
+        ),
+        pytest.param(
+            BARE.replace("name: web", "name: web, labels: {a: true}"), ["True", "quote"], id="label"
+        ),
+        pytest.param(
+            BARE.replace("image: x", "volumeMounts: [{name: a}]"), ["no mountPath"], id="mount"
+        ),
+    ],
+)
+def test_what_is_no_pod_is_told_with_the_name_of_the_file(text: str, words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        manifest.read(text, source="pod.yaml")
+    assert str(caught.value).startswith("pod.yaml")
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_yaml_and_json_are_read_alike_and_times_stay_strings() -> None:
+    pod = manifest.read(BARE, source="-")
+    assert pod["metadata"]["creationTimestamp"] == "2026-01-02T03:04:05Z"
+    assert manifest.read(json.dumps(pod), source="-") == pod
+
+
+def test_a_pod_from_a_server_is_completed_by_nothing() -> None:
+    pod = pods.pod()
+    completed, added = manifest.complete(pod, namespace="other", node="other")
+    assert completed == pod
+    assert added == []
+
+
+def test_a_bare_pod_gets_what_home_admission_adds_and_nothing_invented() -> None:
+    pod = manifest.read(BARE, source="-")
+    completed, added = manifest.complete(pod, namespace="default", node=None)
+    assert completed["metadata"]["namespace"] == "default"
+    assert completed["metadata"]["uid"] == RESOLVED
+    spec = completed["spec"]
+    assert (spec["nodeName"], spec["serviceAccountName"]) == (RESOLVED, "default")
+    (volume,) = spec["volumes"]
+    (mount,) = spec["containers"][0]["volumeMounts"]
+    assert volume["name"] == mount["name"] == f"kube-api-access-{RESOLVED}"
+    assert [next(iter(source)) for source in volume["projected"]["sources"]] == [
+        "serviceAccountToken",
+        "configMap",
+        "downwardAPI",
+    ]
+    assert [change.what for change in added] == ["added"]
+    assert pod == manifest.read(BARE, source="-")
+
+
+MOUNT = {"name": "own", "mountPath": pods.TOKEN_MOUNT}
+
+
+@pytest.mark.parametrize(
+    ("spec", "volumes"),
+    [
+        pytest.param({"automountServiceAccountToken": False}, 0, id="switched off"),
+        pytest.param(
+            {"containers": [pods.container(volumeMounts=[MOUNT])]}, 0, id="mounted by the user"
+        ),
+        pytest.param(
+            {"containers": [pods.container(volumeMounts=[MOUNT]), pods.container("b")]},
+            1,
+            id="by one container only",
+        ),
+    ],
+)
+def test_a_bare_pod_gets_no_token_where_admission_would_give_none(
+    spec: dict[str, Any], volumes: int
+) -> None:
+    pod = pods.pod(**spec)
+    del pod["metadata"]["uid"]
+    completed, added = manifest.complete(pod, namespace="default", node="far")
+    assert len(completed["spec"].get("volumes", [])) == len(added) == volumes
+
+
+def test_a_generated_name_is_not_invented() -> None:
+    pod = manifest.read(BARE.replace("name: web", "generateName: web-"), source="-")
+    completed, _ = manifest.complete(pod, namespace="default", node=None)
+    assert completed["metadata"]["name"] == f"web-{RESOLVED}"

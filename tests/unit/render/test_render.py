@@ -1,0 +1,162 @@
+"""What `render` prints, from the Pod to the text."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+import pods
+from farlet import access, render
+from farlet.errors import Refused
+from farlet.manifest import RESOLVED
+from farlet.vocabulary import Pod
+
+STRATEGIES = access.load_strategies()
+
+
+def _render(pod: Pod, **fields: Any) -> render.Rendered:
+    return render.render(
+        pod, namespace="default", strategies=STRATEGIES, ctx=pods.context(**fields)
+    )
+
+
+def _bare(**spec: Any) -> Pod:
+    pod = pods.pod(**spec)
+    del pod["metadata"]["uid"]
+    del pod["spec"]["nodeName"]
+    return pod
+
+
+def _env(rendered: render.Rendered) -> dict[str, str]:
+    return {e["name"]: e["value"] for e in rendered.mirror["spec"]["containers"][0]["env"]}
+
+
+def test_a_known_pod_is_printed_as_it_would_be_sent() -> None:
+    text = render.to_yaml(_render(pods.pod(volumes=[pods.projected(pods.token())])))
+    mirror, secret = yaml.safe_load_all(text)
+    assert (mirror["kind"], secret["kind"]) == ("Pod", "Secret")
+    assert mirror["metadata"]["labels"]["farlet.io/owner"] == pods.context().owner
+    assert secret["metadata"]["name"] == f"farlet-{pods.UID}"
+    assert "&" not in text
+
+
+def test_token_values_and_what_only_a_running_farlet_knows_are_never_printed() -> None:
+    rendered = _render(_bare(), home_ca=RESOLVED, node=RESOLVED, home_id=RESOLVED)
+    mirror, secret = json.loads(render.to_json(rendered))["items"]
+    assert secret["data"] == {
+        "token": render.REDACTED,
+        "ca.crt": RESOLVED,
+        "namespace": "c2hvcA==",
+    }
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == RESOLVED
+    assert mirror["metadata"]["annotations"]["farlet.io/tokens"] == RESOLVED
+    assert mirror["metadata"]["annotations"]["farlet.io/home-uid"] == RESOLVED
+    for item in (mirror, secret):
+        assert item["metadata"]["labels"]["farlet.io/owner"] == RESOLVED
+
+
+def test_a_mirror_without_company_is_json_of_its_own() -> None:
+    pod = pods.pod(annotations={"liqo.io/api-server-support": "disabled"})
+    assert json.loads(render.to_json(_render(pod)))["kind"] == "Pod"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected", "aliases"),
+    [
+        pytest.param(
+            None,
+            None,
+            {
+                "KUBERNETES_SERVICE_HOST": RESOLVED,
+                "KUBERNETES_SERVICE_PORT": RESOLVED,
+                "KUBERNETES_PORT": f"tcp://{RESOLVED}:{RESOLVED}",
+            },
+            False,
+            id="nothing known",
+        ),
+        pytest.param(
+            "192.0.2.1",
+            None,
+            {
+                "KUBERNETES_SERVICE_HOST": "192.0.2.1",
+                "KUBERNETES_SERVICE_PORT": RESOLVED,
+                "KUBERNETES_PORT": f"tcp://192.0.2.1:{RESOLVED}",
+            },
+            True,
+            id="the host",
+        ),
+        pytest.param(
+            None,
+            6443,
+            {
+                "KUBERNETES_SERVICE_HOST": RESOLVED,
+                "KUBERNETES_SERVICE_PORT": "6443",
+                "KUBERNETES_PORT": f"tcp://{RESOLVED}:6443",
+            },
+            False,
+            id="the port",
+        ),
+        pytest.param(
+            "192.0.2.1",
+            443,
+            {
+                "KUBERNETES_SERVICE_HOST": "192.0.2.1",
+                "KUBERNETES_SERVICE_PORT": "443",
+                "KUBERNETES_PORT": "tcp://192.0.2.1:443",
+            },
+            True,
+            id="both",
+        ),
+    ],
+)
+def test_an_address_that_flags_leave_open_is_not_invented(
+    host: str | None, port: int | None, expected: dict[str, str], aliases: bool
+) -> None:
+    rendered = _render(pods.pod(), endpoint=render.endpoint(host, port))
+    env = _env(rendered)
+    assert expected.items() <= env.items()
+    assert not any("_0_" in name for name in env)
+    assert bool(rendered.mirror["spec"].get("hostAliases")) is aliases
+    told = [c for c in rendered.changes if "--home-api-server-host" in c.why]
+    assert bool(told) is (None in (host, port))
+
+
+def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
+    pod = pods.pod(annotations={"liqo.io/api-server-support": "remote"})
+    rendered = _render(pod, endpoint=render.endpoint(None, None))
+    assert rendered.mirror["spec"]["containers"] == pod["spec"]["containers"]
+    assert "ServiceAccount default needed in foreign namespace shop-home" in render.explain(
+        rendered
+    )
+
+
+def test_each_difference_is_explained_in_one_line() -> None:
+    rendered = _render(_bare(readinessGates=[{"conditionType": "x"}], starboard={}))
+    lines = render.explain(rendered).splitlines()
+    assert len(lines) == len(rendered.changes) + 1 + len(rendered.claims)
+    for words in (
+        f"spec.volumes[kube-api-access-{RESOLVED}] added: the home API server adds it",
+        "spec.readinessGates dropped: ",
+        "spec.starboard copied: newer",
+        "token token requested at home: audience of the API server, 3600 s",
+    ):
+        assert any(line.startswith(words) for line in lines)
+
+
+def test_the_diff_leads_from_the_home_pod_to_the_mirror() -> None:
+    lines = render.diff(_render(pods.pod(nodeName="far"))).splitlines()
+    assert lines[:2] == ["--- home/shop/web", "+++ foreign/shop-home/web"]
+    assert "-  nodeName: far" in lines
+    assert "+  automountServiceAccountToken: false" in lines
+
+
+def test_a_refused_pod_is_refused_with_the_message_of_the_operator() -> None:
+    with pytest.raises(Refused, match="--allow=host-network"):
+        _render(pods.pod(hostNetwork=True))
+
+
+def test_the_pod_that_was_read_is_left_alone() -> None:
+    pod = _bare()
+    _render(pod)
+    assert pod == _bare()
