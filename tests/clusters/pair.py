@@ -22,6 +22,7 @@ from clusters import (
     instance,
     netns,
     packages,
+    processes,
 )
 from clusters import progress as progresses
 from clusters.cluster import Cluster, Spec
@@ -87,8 +88,8 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
     try:
         prepared = images.prepare(owner, programs, progress=progress) if with_nodes else None
         # Where foreign pods reach home must be a name in home's serving certificate.
-        gateway = [f"10.99.{foreign.number}.1"] if foreign.real_node else []
-        options = dataclasses.replace(home.options, hosts=[*home.options.hosts, *gateway])
+        outside = [_own_address()] if foreign.real_node else []
+        options = dataclasses.replace(home.options, hosts=[*home.options.hosts, *outside])
         home = dataclasses.replace(home, options=options)
         with progress.step("starting clusters home and foreign"):
             made_home, made_foreign = _together(
@@ -97,7 +98,9 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
             )
             address = made_home.address
             if foreign.real_node:
-                address = _open_home(owner, programs["forwarder"], made_home, made_foreign)
+                address = _open_home(
+                    owner, programs["forwarder"], made_home, made_foreign, host=outside[0]
+                )
     except BaseException:
         owner.remove()
         raise
@@ -105,22 +108,40 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
 
 
 def _open_home(
-    owner: instance.Instance, program: Path, home: Cluster, foreign: Cluster
+    owner: instance.Instance, program: Path, home: Cluster, foreign: Cluster, *, host: str
 ) -> tuple[str, int]:
-    """Make home's API server reachable for foreign pods, at the gateway of their bridge."""
+    """Make home's API server reachable for foreign pods, at an address outside their network."""
     inside = home.parts.network if home.parts is not None else None
-    host, port = ("127.0.0.1", 6443) if inside is not None else home.address
-    gateway = foreign.network.gateway
+    target, port = ("127.0.0.1", 6443) if inside is not None else home.address
+    processes.run(
+        foreign.network.inside(["ip", "addr", "add", f"{host}/32", "dev", "lo"]),
+        what=f"give the foreign network the address {host}",
+    )
     netns.forward(
         owner,
         program=program,
         log=foreign.folder / "logs" / "forwarder-to-home.log",
-        listen=f"{gateway}:{HOME_PORT_IN_FOREIGN}",
-        target=f"{host}:{port}",
+        listen=f"{host}:{HOME_PORT_IN_FOREIGN}",
+        target=f"{target}:{port}",
         listen_in=foreign.network,
         target_in=inside,
     )
-    return gateway, HOME_PORT_IN_FOREIGN
+    return host, HOME_PORT_IN_FOREIGN
+
+
+def _own_address() -> str:
+    """An address of this machine, which the foreign network then holds a second time.
+
+    farlet itself dials it from the machine, and is refused at once: an address only abroad. Any
+    other address might be answered by a stranger, as where a proxy takes all connections.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))  # sends nothing: it only asks for the route
+        except OSError:  # a machine without any network
+            return "198.51.100.1"
+        host: str = probe.getsockname()[0]
+        return host
 
 
 def given() -> tuple[Path, Path] | None:

@@ -135,7 +135,7 @@ async def test_commands_in_a_real_container_end_with_their_exit_code(
     assert (process.returncode, output) == (7, b"hi\n")
 
 
-async def test_a_foreign_container_reaches_home_at_the_gateway_with_a_name_in_its_certificate(
+async def test_a_foreign_container_reaches_home_at_an_address_in_its_certificate(
     clusters: pair.Clusters, foreign: rest.Api, workspace: Workspace
 ) -> None:
     host, port = clusters.home_api_in_foreign
