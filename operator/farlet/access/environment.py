@@ -57,7 +57,8 @@ def first(
 
     Where the pod refers to such a variable as `$(NAME)` before it sets it, or while it does,
     ours is kept as well: the kubelet takes a doubled name in order, so the reference sees ours
-    and the process sees the pod's, as at home.
+    and the process sees the pod's, as at home. What `envFrom` brings cannot be known here; ours
+    win over it.
     """
     kept: list[EnvVar] = []
     positions = {variable["name"]: index for index, variable in enumerate(env)}

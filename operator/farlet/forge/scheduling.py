@@ -191,9 +191,21 @@ def _pod_affinity(
 
 
 def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: list[Change]) -> list[str]:
-    """Home namespaces by their foreign names; one that is not offloaded keeps its name."""
-    mapped = [ctx.namespaces.foreign(name) or name for name in names]
-    changes.append(Change(path, "rewritten", "home namespaces have other names abroad"))
+    """Home namespaces by their foreign names.
+
+    One that is not offloaded keeps its name: without it the term would get another meaning, an
+    empty list being the pod's own namespace.
+    """
+    changes.append(
+        Change(path, "rewritten", "home namespaces have other names abroad", routine=True)
+    )
+    mapped = []
+    for name in names:
+        foreign = ctx.namespaces.foreign(name)
+        if foreign is None:
+            why = "the namespace is not offloaded; none of its pods is abroad"
+            changes.append(Change(f"{path}[{name}]", "noticed", why))
+        mapped.append(foreign or name)
     return mapped
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import pods
 from farlet.access import Change
+from farlet.context import NamespaceMap
 from farlet.forge import scheduling
 
 CTX = pods.context(node_labels=frozenset({"type", "kubernetes.io/hostname"}))
@@ -174,4 +175,18 @@ def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
     assert scheduling.spread([merged, plain], changes) == [plain, plain]
     assert [change.path for change in changes] == [
         "spec.topologySpreadConstraints[0].labelSelector"
+    ]
+
+
+def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_told() -> None:
+    ctx = pods.context(
+        namespaces=NamespaceMap(home="home", own="farlet", template=None, pairs=(("shop", "s"),))
+    )
+    changes: list[Change] = []
+    wanted = {"podAffinity": {REQUIRED: [_term(namespaces=["shop", "bank"])]}}
+    assert scheduling.affinity(wanted, LABELS, ctx, changes) == {
+        "podAffinity": {REQUIRED: [_term(namespaces=["s", "bank"])]}
+    }
+    assert [c.path for c in changes if c.what == "noticed"] == [
+        "spec.affinity.podAffinity.required[0].namespaces[bank]"
     ]
