@@ -2,8 +2,8 @@
 
 home.yaml      the home pod as it stands
 mirror.yaml    its mirror, where there is one
-options.yaml   `call` (reflect unless told; waiting, stranded, lost, ended), `reason` and `message` for
-               the calls that take them, and `context`: fields that differ from CONTEXT
+options.yaml   `call` (reflect unless told; waiting, stranded, lost, ended), `reason` and `message`
+               for the calls that take them, and `context`: fields that differ from CONTEXT
 wanted.yaml    the result: status, and annotations
 patch.yaml     the PATCH that follows, null where home shows everything already
 """

@@ -18,7 +18,7 @@ from typing import cast
 import orjson
 
 from farlet import vocabulary
-from farlet.forge import statusfields
+from farlet.forge import phases, statusfields
 from farlet.vocabulary import (
     JSON,
     Container,
@@ -162,14 +162,14 @@ def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
 def _stays_terminated(
     home: Pod, container: Container, group: Group, old: ContainerStatus, new: ContainerStatus
 ) -> bool:
-    """The home server would refuse the new state.
+    """The home server would refuse the new state, or home has finished.
 
     `ValidateContainerStateTransition` and its two sisters in pkg/apis/core/validation.
     """
     terminated = (old.get("state") or {}).get("terminated")
     if not terminated or (new.get("state") or {}).get("terminated"):
         return False
-    if group is EPHEMERAL:
+    if group is EPHEMERAL or phases.is_terminal(home):
         return True
     spec = home.get("spec", {})
     return not (

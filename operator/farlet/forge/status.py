@@ -12,6 +12,7 @@ return shares parts with them, so results must not be changed either. None of th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from farlet import vocabulary
@@ -170,16 +171,19 @@ def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Wanted:
     `mirror` is the mirror as it was last seen, if it was. `SyncTerminatedPod` in
     pkg/kubelet/kubelet.go, then `TerminatePod` in pkg/kubelet/status/status_manager.go.
     """
+    facts: list[Fact] = []
     if mirror is None:
         base, known = wanteds.unchanged(home), containers.reported(home)
     else:
         base = reflect(home, mirror, ctx=ctx, now=now)
         known = containers.reflected(home, mirror, pending=containers.creating(home))
+        target = conditions.disruption(home, mirror, over=True)
+        facts += [target] if isinstance(target, Fact) else []
     statuses = outcomes.ended(home, known)
     phase = base.status.get("phase")
     if phase not in phases.TERMINAL:
         phase = "Succeeded" if outcomes.succeeded(statuses) else "Failed"
-    return _over(home, base, statuses, phase=phase, now=now)
+    return _over(home, base, statuses, phase=phase, now=now, facts=facts)
 
 
 # --- parts ------------------------------------------------------------------------------------
@@ -261,14 +265,20 @@ def _put(status: PodStatus, statuses: containers.Statuses) -> None:
 
 
 def _over(
-    home: Pod, base: Wanted, statuses: containers.Statuses, *, phase: str, now: float
+    home: Pod,
+    base: Wanted,
+    statuses: containers.Statuses,
+    *,
+    phase: str,
+    now: float,
+    facts: Iterable[Fact] = (),
 ) -> Wanted:
-    """`base` with all containers ended, in a terminal phase."""
+    """`base` with all containers ended, in a terminal phase; `facts` say what else there is."""
     status = cast("PodStatus", dict(base.status))
     status["phase"] = phase
     status.setdefault("startTime", conditions.rfc3339(now))
     _put(status, statuses)
-    facts = [Fact(PodCondition.READY_TO_START_CONTAINERS, "False"), *_finished(phase)]
+    facts = [Fact(PodCondition.READY_TO_START_CONTAINERS, "False"), *_finished(phase), *facts]
     rewritten = {fact.type.value for fact in facts}
     kept = [c for c in status.get("conditions", []) if c["type"] not in rewritten]
     if not any(c["type"] == PodCondition.POD_SCHEDULED for c in kept):

@@ -1,0 +1,260 @@
+"""Conditions at home: what they say, since when, and whose they are."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from farlet import vocabulary
+from farlet.context import Endpoint
+from farlet.forge import status
+from farlet.vocabulary import PodCondition, Reason
+from unit.forge_status import builders
+from unit.forge_status.builders import MIRROR_UID, NOW_TEXT, THEN, condition, condition_of
+
+LATER = "2026-03-01T11:30:00Z"
+
+
+def reflected(home: Any, mirror: Any, ctx: Any = builders.CONTEXT) -> Any:
+    return status.reflect(home, mirror, ctx=ctx, now=builders.NOW).status
+
+
+def with_conditions(*found: Any, **fields: Any) -> Any:
+    return builders.home(status={"phase": "Running", "conditions": list(found), **fields})
+
+
+@pytest.mark.parametrize(
+    ("before", "abroad", "since"),
+    [
+        pytest.param(condition("Initialized"), {}, THEN, id="unchanged-keeps-homes-time"),
+        pytest.param(condition("Initialized", "False"), {}, LATER, id="changed-takes-the-mirrors"),
+        pytest.param(None, {}, LATER, id="new-takes-the-mirrors"),
+        pytest.param(None, {"lastTransitionTime": None}, NOW_TEXT, id="unknown-is-now"),
+    ],
+)
+def test_a_condition_keeps_its_time_while_its_status_stays(
+    before: Any, abroad: Any, since: str
+) -> None:
+    home = with_conditions(*([before] if before else []))
+    told = condition("Initialized", **{"lastTransitionTime": LATER, **abroad})
+    found = condition_of(reflected(home, builders.mirror(conditions=[told])), "Initialized")
+    assert found["lastTransitionTime"] == since
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        pytest.param(
+            condition("PodScheduled", message="by a scheduler", observedGeneration=7),
+            condition("PodScheduled", message="by a scheduler", observedGeneration=7),
+            id="the-schedulers-own-stays",
+        ),
+        pytest.param(
+            condition("PodScheduled", "False", reason="Unschedulable"),
+            {
+                "type": "PodScheduled",
+                "status": "True",
+                "lastTransitionTime": NOW_TEXT,
+                "observedGeneration": 1,
+            },
+            id="bound-by-somebody-else-since",
+        ),
+        pytest.param(
+            None,
+            {
+                "type": "PodScheduled",
+                "status": "True",
+                "lastTransitionTime": NOW_TEXT,
+                "observedGeneration": 1,
+            },
+            id="created-bound",
+        ),
+    ],
+)
+def test_a_pod_of_this_node_is_scheduled(before: Any, expected: Any) -> None:
+    home = with_conditions(*([before] if before else []))
+    mirror = builders.mirror(
+        conditions=[condition("PodScheduled", "False", reason="Unschedulable")]
+    )
+    assert condition_of(reflected(home, mirror), "PodScheduled") == expected
+
+
+GATE = {"readinessGates": [{"conditionType": "example.com/lb"}]}
+
+
+@pytest.mark.parametrize(
+    ("containers", "ready_abroad", "gate", "expected"),
+    [
+        pytest.param("True", "True", None, ("False", "ReadinessGatesNotReady"), id="no-condition"),
+        pytest.param("True", "True", "False", ("False", "ReadinessGatesNotReady"), id="closed"),
+        pytest.param("True", "True", "True", ("True", None), id="open"),
+        pytest.param("False", "False", "True", ("False", "Broken"), id="containers-not-ready"),
+        pytest.param("True", "False", "True", ("False", "MirrorNotReady"), id="node-lost-abroad"),
+        pytest.param("True", None, "True", ("True", None), id="mirror-without-ready"),
+    ],
+)
+def test_ready_is_the_containers_and_homes_own_gates(
+    containers: str, ready_abroad: str | None, gate: str | None, expected: Any
+) -> None:
+    home = with_conditions(*([condition("example.com/lb", gate)] if gate else []))
+    home["spec"].update(GATE)
+    told = [condition("ContainersReady", containers)]
+    if containers == "False":
+        told[0]["reason"] = "Broken"
+    if ready_abroad:
+        told.append(condition("Ready", ready_abroad))
+    found = condition_of(reflected(home, builders.mirror(conditions=told)), "Ready")
+    assert (found["status"], found.get("reason")) == expected
+
+
+def test_gates_that_were_injected_abroad_do_not_count() -> None:
+    mirror = builders.mirror(
+        spec={"nodeName": "worker-1", "readinessGates": [{"conditionType": "foreign/lb"}]},
+        conditions=[condition("ContainersReady"), condition("Ready", "False")],
+    )
+    assert condition_of(reflected(with_conditions(), mirror), "Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        pytest.param(builders.reported(), ("True", None), id="ready"),
+        pytest.param(
+            builders.reported(ready=False),
+            ("False", "containers with unready status: [app]"),
+            id="not-ready",
+        ),
+    ],
+)
+def test_readiness_follows_the_containers_where_the_mirror_has_no_condition(
+    row: Any, expected: Any
+) -> None:
+    wanted = reflected(with_conditions(), builders.mirror(conditions=[], containerStatuses=[row]))
+    for name in ("ContainersReady", "Ready"):
+        found = condition_of(wanted, name)
+        assert (found["status"], found.get("message")) == expected
+
+
+@pytest.mark.parametrize(
+    ("states", "started", "expected"),
+    [
+        pytest.param([builders.ended(0), builders.RUNNING], True, "True", id="all-done"),
+        pytest.param([builders.ended(0), builders.RUNNING], False, "False", id="sidecar-starting"),
+        pytest.param([builders.ended(1), builders.RUNNING], True, "False", id="failed"),
+        pytest.param([builders.RUNNING, builders.waits()], False, "False", id="in-progress"),
+    ],
+)
+def test_initialized_follows_the_init_containers_where_the_mirror_has_no_condition(
+    states: Any, started: bool, expected: str
+) -> None:
+    home = builders.home(
+        initContainers=[
+            builders.container("fetch"),
+            builders.container("proxy", restartPolicy="Always"),
+        ]
+    )
+    rows = [
+        builders.reported("fetch", states[0]),
+        builders.reported("proxy", states[1], started=started),
+    ]
+    waiting = [builders.reported(state=builders.waits("PodInitializing"))]
+    mirror = builders.mirror(conditions=[], initContainerStatuses=rows, containerStatuses=waiting)
+    assert condition_of(reflected(home, mirror), "Initialized")["status"] == expected
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_finished_pod_is_not_ready(phase: str) -> None:
+    wanted = reflected(with_conditions(), builders.mirror(phase=phase))
+    for name in ("ContainersReady", "Ready"):
+        assert condition_of(wanted, name)["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("phase", "home", "abroad", "expected"),
+    [
+        pytest.param("Failed", None, "True", "True", id="ended-the-pod"),
+        pytest.param("Running", None, "True", None, id="has-not-ended-it-yet"),
+        pytest.param("Failed", None, "False", None, id="taken-back-abroad"),
+        pytest.param("Running", "True", None, "True", id="homes-own-stays"),
+        pytest.param("Failed", "False", "True", "True", id="mirrors-wins-at-the-end"),
+    ],
+)
+def test_a_disruption_abroad_shows_once_it_has_ended_the_pod(
+    phase: str, home: str | None, abroad: str | None, expected: str | None
+) -> None:
+    found = [condition("DisruptionTarget", home)] if home else []
+    told = [condition("DisruptionTarget", abroad, reason="EvictionByEvictionAPI")] if abroad else []
+    wanted = reflected(with_conditions(*found), builders.mirror(phase=phase, conditions=told))
+    target = condition_of(wanted, "DisruptionTarget")
+    assert (target and target["status"]) == expected
+
+
+@pytest.mark.parametrize("name", [PodCondition.RESIZE_PENDING, PodCondition.RESIZE_IN_PROGRESS])
+def test_a_resize_shows_as_long_as_the_mirror_tells_it(name: PodCondition) -> None:
+    told = condition(name.value, reason="Deferred")
+    assert condition_of(reflected(with_conditions(), builders.mirror(conditions=[told])), name)
+    assert (
+        condition_of(reflected(with_conditions(told), builders.mirror(conditions=[])), name) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("verified", "mode", "shown"),
+    [
+        pytest.param(False, "home", True, id="home-unverified"),
+        pytest.param(True, "home", False, id="home-verified"),
+        pytest.param(False, "remote", False, id="remote"),
+        pytest.param(False, "disabled", False, id="disabled"),
+    ],
+)
+def test_an_unverified_address_is_told_to_pods_that_use_it(
+    verified: bool, mode: str, shown: bool
+) -> None:
+    ctx = dataclasses.replace(
+        builders.CONTEXT, endpoint_verified=verified, endpoint=Endpoint("api.example", 6443)
+    )
+    mirror = builders.mirror(annotations={vocabulary.ACCESS: mode})
+    found = condition_of(reflected(with_conditions(), mirror, ctx), "farlet.io/HomeAPIVerified")
+    assert (found is not None) is shown
+    if found:
+        assert (found["status"], found["reason"]) == ("False", Reason.HOME_API_UNVERIFIED)
+        assert "api.example:6443" in found["message"]
+        assert "--home-api-server-host" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("found", "uid"),
+    [
+        pytest.param([condition("farlet.io/Mirrored", message="m-1")], "m-1", id="true"),
+        pytest.param([condition("farlet.io/Mirrored", "False", message="m-1")], None, id="false"),
+        pytest.param([condition("Ready", message="m-1")], None, id="none"),
+        pytest.param([], None, id="no-conditions"),
+    ],
+)
+def test_the_uid_of_the_mirror_is_what_mirrored_says(found: Any, uid: str | None) -> None:
+    assert status.mirrored_uid(with_conditions(*found)) == uid
+
+
+def test_the_first_status_says_that_there_is_a_mirror() -> None:
+    wanted = reflected(builders.home(), builders.mirror(phase="Pending", conditions=[]))
+    found = condition_of(wanted, "farlet.io/Mirrored")
+    assert (found["status"], found["message"]) == ("True", MIRROR_UID)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "seen", "expected"),
+    [
+        pytest.param({"generation": 4}, 2, 4, id="counted"),
+        pytest.param({"generation": 4, "deletionTimestamp": NOW_TEXT}, 2, 2, id="deleted-since"),
+        pytest.param({"generation": 0}, None, None, id="not-counted-at-home"),
+    ],
+)
+def test_the_generation_is_homes_and_a_deletion_is_none(
+    metadata: Any, seen: int | None, expected: int | None
+) -> None:
+    home = builders.home(metadata=metadata)
+    if seen:
+        home["status"]["observedGeneration"] = seen
+    wanted = reflected(home, builders.mirror(observedGeneration=99))
+    assert wanted.get("observedGeneration") == expected
+    assert condition_of(wanted, "Ready").get("observedGeneration") == expected

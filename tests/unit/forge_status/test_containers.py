@@ -1,0 +1,247 @@
+"""Container statuses at home, one rule of the field table at a time."""
+
+from typing import Any
+
+import pytest
+
+from farlet import vocabulary
+from farlet.forge import containers, status
+from unit.forge_status import builders
+from unit.forge_status.builders import RUNNING, ended, reported, waits
+
+
+def reflected(home: Any, mirror: Any, kind: str = "containerStatuses") -> Any:
+    wanted = status.reflect(home, mirror, ctx=builders.CONTEXT, now=builders.NOW).status
+    return {row["name"]: row for row in wanted.get(kind, [])}  # type: ignore[attr-defined]
+
+
+def live(*rows: Any, phase: str = "Running", kind: str = "containerStatuses") -> Any:
+    return {"phase": phase, kind: list(rows)}
+
+
+RULES = {
+    "restartPolicy": "Never",
+    "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields", "exit_code", "leaves"),
+    [
+        pytest.param("Always", {}, 0, True, id="always"),
+        pytest.param("OnFailure", {}, 1, True, id="on-failure-failed"),
+        pytest.param("OnFailure", {}, 0, False, id="on-failure-succeeded"),
+        pytest.param("Never", {}, 1, False, id="never"),
+        pytest.param("Never", {"restartPolicy": "Always"}, 0, True, id="own-policy-wins"),
+        pytest.param("Always", {"restartPolicy": "Never"}, 1, False, id="own-never-wins"),
+        pytest.param("Never", RULES, 42, True, id="rule-matches"),
+        pytest.param("Never", RULES, 43, False, id="rule-does-not-match"),
+        pytest.param(
+            "Never",
+            {
+                **RULES,
+                "restartPolicyRules": [
+                    {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [42]}}
+                ],
+            },
+            43,
+            True,
+            id="rule-by-exclusion",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        pytest.param("containers", "containerStatuses", id="regular"),
+        pytest.param("initContainers", "initContainerStatuses", id="init"),
+    ],
+)
+def test_a_container_leaves_terminated_where_the_server_allows_it(
+    policy: str, fields: Any, exit_code: int, leaves: bool, spec: str, kind: str
+) -> None:
+    old = reported(state=ended(exit_code))
+    home = builders.home(policy=policy, status=live(old, kind=kind))
+    home["spec"][spec] = [builders.container(**fields)]  # type: ignore[literal-required]
+    row = reflected(home, builders.mirror(**{kind: [reported(state=RUNNING)]}), kind)["app"]
+    assert ("running" in row["state"]) is leaves
+    assert leaves or row == old
+
+
+def test_any_container_may_leave_terminated_where_one_may_restart_them_all() -> None:
+    rule = {
+        "action": "RestartAllContainers",
+        "exitCodes": {"operator": "In", "values": [88]},
+    }
+    home = builders.home(
+        policy="Never",
+        containers=[
+            builders.container(),
+            builders.container("side", restartPolicy="Never", restartPolicyRules=[rule]),
+        ],
+        status=live(reported(state=ended(0))),
+    )
+    assert "running" in reflected(home, builders.mirror())["app"]["state"]
+
+
+def test_an_ephemeral_container_never_leaves_terminated() -> None:
+    home = builders.home(
+        ephemeralContainers=[builders.container("debug")],
+        status=live(reported("debug", ended(1)), kind="ephemeralContainerStatuses"),
+    )
+    mirror = builders.mirror(ephemeralContainerStatuses=[reported("debug")])
+    row = reflected(home, mirror, "ephemeralContainerStatuses")["debug"]
+    assert "terminated" in row["state"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "before", "abroad", "after"),
+    [
+        pytest.param(None, 0, 2, 2, id="first-mirror"),
+        pytest.param('{"app": 3}', 3, 0, 3, id="made-again"),
+        pytest.param('{"app": 3}', 3, 2, 5, id="made-again-and-restarted"),
+        pytest.param('{"app": 3}', 7, 0, 7, id="never-down"),
+        pytest.param('{"other": 3}', 1, 1, 1, id="of-another-container"),
+        pytest.param('{"app": "3"}', 1, 1, 1, id="text-for-a-number"),
+        pytest.param('{"app": true}', 1, 1, 1, id="truth-for-a-number"),
+        pytest.param('{"app": 1.5}', 1, 1, 1, id="fraction"),
+        pytest.param('{"app": -4}', 1, 1, 1, id="negative"),
+        pytest.param('{"app": 99999999999}', 1, 1, 1, id="more-than-an-int32"),
+        pytest.param('{"app": 2147483647}', 1, 5, 2147483647, id="sum-more-than-an-int32"),
+        pytest.param("[1]", 1, 1, 1, id="list"),
+        pytest.param("{", 1, 1, 1, id="no-json"),
+        pytest.param("[" * 100_000, 1, 1, 1, id="deeply-nested"),
+        pytest.param("", 1, 1, 1, id="empty"),
+    ],
+)
+def test_restarts_before_this_mirror_count_and_nonsense_does_not(
+    annotation: str | None, before: int, abroad: int, after: int
+) -> None:
+    home = builders.home(status=live(reported(restartCount=before)))
+    annotations = {} if annotation is None else {vocabulary.RESTARTS: annotation}
+    mirror = builders.mirror(
+        annotations=annotations, containerStatuses=[reported(restartCount=abroad)]
+    )
+    assert reflected(home, mirror)["app"]["restartCount"] == after
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        pytest.param(reported(containerID="c://1"), 137, id="ran-until-now"),
+        pytest.param(reported(state=ended(9), containerID="c://1"), 9, id="had-ended"),
+        pytest.param(
+            reported(state=waits(), lastState=ended(7), containerID="c://1"), 7, id="waited"
+        ),
+        pytest.param(reported(containerID="c://2", lastState=ended(5)), 5, id="known-already"),
+        pytest.param(None, None, id="never-reported"),
+    ],
+)
+def test_the_first_run_of_a_mirror_made_again_tells_how_the_one_before_ended(
+    old: Any, expected: int | None
+) -> None:
+    home = builders.home(status=live(*([old] if old else [])))
+    mirror = builders.mirror(
+        annotations={vocabulary.RESTARTS: '{"app": 1}'},
+        containerStatuses=[reported(containerID="c://2")],
+    )
+    last = reflected(home, mirror)["app"]["lastState"]
+    assert last.get("terminated", {}).get("exitCode") == expected
+
+
+def test_the_last_state_of_a_first_mirror_is_its_own() -> None:
+    home = builders.home(status=live(reported(containerID="c://1")))
+    mirror = builders.mirror(containerStatuses=[reported(containerID="c://2")])
+    assert reflected(home, mirror)["app"]["lastState"] == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "init", "state", "count"),
+    [
+        pytest.param(None, False, waits("ContainerCreating"), 0, id="new"),
+        pytest.param(None, True, waits("PodInitializing"), 0, id="new-behind-init-containers"),
+        pytest.param(
+            reported(state=waits("ImagePullBackOff"), restartCount=2),
+            False,
+            waits("ContainerCreating"),
+            2,
+            id="waited",
+        ),
+        pytest.param(reported(restartCount=2), False, waits("ContainerCreating"), 3, id="ran"),
+        pytest.param(reported(state=ended(1), restartCount=2), False, ended(1), 2, id="had-ended"),
+    ],
+)
+def test_a_container_that_the_mirror_does_not_report_waits_as_with_a_kubelet(
+    old: Any, init: bool, state: Any, count: int
+) -> None:
+    spec = {"initContainers": [builders.container("fetch")]} if init else {}
+    home = builders.home(status=live(*([old] if old else [])), **spec)
+    row = reflected(home, builders.mirror(containerStatuses=[]))["app"]
+    assert (row["state"], row["restartCount"]) == (state, count)
+
+
+def test_statuses_stand_in_the_order_of_a_kubelet() -> None:
+    names = ["zeta", "alpha"]
+    listed = [builders.container(n) for n in names]
+    home = builders.home(
+        containers=listed, initContainers=[{**c, "name": f"i-{c['name']}"} for c in listed]
+    )
+    mirror = builders.mirror(
+        containerStatuses=[reported(n) for n in names],
+        initContainerStatuses=[reported(f"i-{n}") for n in reversed(names)],
+    )
+    assert list(reflected(home, mirror)) == ["alpha", "zeta"]
+    assert list(reflected(home, mirror, "initContainerStatuses")) == ["i-zeta", "i-alpha"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "container", "expected"),
+    [
+        pytest.param({"stopSignal": "SIGTERM"}, {}, {}, id="stop-signal-that-home-did-not-set"),
+        pytest.param(
+            {"stopSignal": "SIGUSR1"},
+            {"lifecycle": {"stopSignal": "SIGUSR1"}},
+            {"stopSignal": "SIGUSR1"},
+            id="stop-signal-that-home-set",
+        ),
+        pytest.param({"newInKubernetes2": 1}, {}, {}, id="field-of-a-newer-kubernetes"),
+        pytest.param(
+            {
+                "volumeMounts": [
+                    {"name": "data", "mountPath": "/data", "volumeStatus": {"image": {}}},
+                    {"name": "data", "mountPath": "/elsewhere"},
+                    {"name": "mesh", "mountPath": "/mesh"},
+                ]
+            },
+            {"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+            {"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+            id="mounts-that-home-has",
+        ),
+        pytest.param(
+            {"allocatedResourcesStatus": [{"name": "claim:gpu"}, {"name": "cpu"}]},
+            {"resources": {"requests": {"cpu": "1"}}},
+            {"allocatedResourcesStatus": [{"name": "cpu"}]},
+            id="health-of-what-home-requests",
+        ),
+    ],
+)
+def test_fields_of_a_container_status_come_home_by_the_table(
+    fields: Any, container: Any, expected: Any
+) -> None:
+    home = builders.home(containers=[builders.container(**container)])
+    row = reflected(home, builders.mirror(containerStatuses=[reported(**fields)]))["app"]
+    plain = {"containerID", "image", "imageID", "lastState", "name", "ready", "restartCount"}
+    assert {k: v for k, v in row.items() if k not in plain | {"started", "state"}} == expected
+
+
+def test_health_of_devices_of_an_ephemeral_container_stays_abroad() -> None:
+    home = builders.home(ephemeralContainers=[builders.container("debug")])
+    rows = [reported("debug", allocatedResourcesStatus=[{"name": "cpu"}])]
+    mirror = builders.mirror(ephemeralContainerStatuses=rows)
+    row = reflected(home, mirror, "ephemeralContainerStatuses")["debug"]
+    assert "allocatedResourcesStatus" not in row
+
+
+def test_counts_of_restarts_are_read_by_name() -> None:
+    mirror = builders.mirror(annotations={vocabulary.RESTARTS: '{"app": 2, "side": null}'})
+    assert containers.offsets(mirror) == {"app": 2}

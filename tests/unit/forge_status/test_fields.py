@@ -1,0 +1,51 @@
+"""The two tables name every field that Kubernetes has, and the code obeys them."""
+
+import pytest
+from kubernetes_asyncio import client
+
+from farlet.forge import statusfields, wanted
+from farlet.forge.statusfields import Rule
+
+POD_STATUS_1_36 = {
+    "allocatedResources", "conditions", "containerStatuses", "ephemeralContainerStatuses",
+    "extendedResourceClaimStatus", "hostIP", "hostIPs", "initContainerStatuses", "message",
+    "nodeAllocatableResourceClaimStatuses", "nominatedNodeName", "observedGeneration", "phase",
+    "podIP", "podIPs", "qosClass", "reason", "resize", "resourceClaimStatuses", "resources",
+    "startTime",
+}  # fmt: skip
+CONTAINER_STATUS_1_36 = {
+    "allocatedResources", "allocatedResourcesStatus", "containerID", "image", "imageID",
+    "lastState", "name", "ready", "resources", "restartCount", "started", "state", "stopSignal",
+    "user", "volumeMounts",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "fields", "model"),
+    [
+        pytest.param(statusfields.POD_STATUS, POD_STATUS_1_36, client.V1PodStatus, id="pod"),
+        pytest.param(
+            statusfields.CONTAINER_STATUS,
+            CONTAINER_STATUS_1_36,
+            client.V1ContainerStatus,
+            id="container",
+        ),
+    ],
+)
+def test_every_field_has_a_row_and_a_why(
+    table: dict[str, statusfields.Field], fields: set[str], model: type
+) -> None:
+    assert set(table) == fields
+    assert set(model.attribute_map.values()) <= fields  # type: ignore[attr-defined]
+    assert all(row.why for row in table.values())
+
+
+def test_what_is_dropped_is_never_written() -> None:
+    dropped = {k for k, v in statusfields.POD_STATUS.items() if v.rule is Rule.DROPPED}
+    assert {
+        "qosClass",
+        "resourceClaimStatuses",
+        "nominatedNodeName",
+    } <= dropped
+    assert dropped.isdisjoint(wanted.WRITTEN)
+    assert dropped | set(wanted.WRITTEN) == POD_STATUS_1_36

@@ -1,0 +1,95 @@
+"""The phase at home for each pair of phases, and what keeps it from moving."""
+
+from typing import Any
+
+import pytest
+
+from farlet.forge import status
+from unit.forge_status import builders
+
+DELETED = {"deletionTimestamp": builders.NOW_TEXT}
+
+
+def phase(home: Any, mirror: Any) -> str:
+    return status.reflect(home, mirror, ctx=builders.CONTEXT, now=builders.NOW).status["phase"]
+
+
+@pytest.mark.parametrize(
+    ("before", "abroad", "after"),
+    [
+        pytest.param(before, abroad, after, id=f"{before}-and-{abroad}-abroad")
+        for before, abroad, after in [
+            ("Pending", "Pending", "Pending"),
+            ("Pending", "Running", "Running"),
+            ("Pending", "Succeeded", "Succeeded"),
+            ("Pending", "Failed", "Failed"),
+            ("Pending", "Unknown", "Unknown"),
+            ("Pending", "Dreaming", "Pending"),
+            ("Running", "Pending", "Running"),
+            ("Running", "Succeeded", "Succeeded"),
+            ("Running", "Failed", "Failed"),
+            ("Running", "Unknown", "Unknown"),
+            ("Unknown", "Pending", "Unknown"),
+            ("Unknown", "Running", "Running"),
+            ("Succeeded", "Running", "Succeeded"),
+            ("Succeeded", "Failed", "Succeeded"),
+            ("Failed", "Running", "Failed"),
+            ("Failed", "Succeeded", "Failed"),
+        ]
+    ],
+)
+def test_phases_only_go_forward(before: str, abroad: str, after: str) -> None:
+    home = builders.home(status={"phase": before})
+    assert phase(home, builders.mirror(phase=abroad)) == after
+
+
+@pytest.mark.parametrize(
+    ("policy", "abroad", "exit_code", "after"),
+    [
+        pytest.param("Always", "Failed", 143, "Running", id="always-failed"),
+        pytest.param("Always", "Succeeded", 0, "Running", id="always-succeeded"),
+        pytest.param("OnFailure", "Failed", 143, "Running", id="on-failure-failed"),
+        pytest.param("OnFailure", "Failed", 0, "Failed", id="on-failure-after-a-success"),
+        pytest.param("OnFailure", "Succeeded", 0, "Succeeded", id="on-failure-succeeded"),
+        pytest.param("Never", "Failed", 143, "Failed", id="never-failed"),
+        pytest.param("Never", "Succeeded", 0, "Succeeded", id="never-succeeded"),
+    ],
+)
+def test_a_mirror_that_is_deleted_abroad_ends_only_what_does_not_run_again(
+    policy: str, abroad: str, exit_code: int, after: str
+) -> None:
+    home = builders.home(policy=policy, status={"phase": "Running"})
+    rows = [builders.reported(state=builders.ended(exit_code))]
+    mirror = builders.mirror(metadata=DELETED, phase=abroad, containerStatuses=rows)
+    assert phase(home, mirror) == after
+
+
+def test_a_mirror_that_is_deleted_with_its_home_pod_ends_it() -> None:
+    home = builders.home(metadata=DELETED, status={"phase": "Running"})
+    assert phase(home, builders.mirror(metadata=DELETED, phase="Failed")) == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([builders.reported(state=builders.ended(0))], True, id="ended-well"),
+        pytest.param([builders.reported(lastState=builders.ended(0))], True, id="before-that"),
+        pytest.param([builders.reported(state=builders.ended(1))], False, id="ended-badly"),
+        pytest.param([builders.reported()], False, id="runs"),
+        pytest.param([], False, id="reports-nothing"),
+        pytest.param(
+            [builders.reported(), builders.reported("side", builders.ended(0))],
+            True,
+            id="one-of-two",
+        ),
+    ],
+)
+def test_a_success_is_seen_in_the_state_or_the_state_before(rows: Any, expected: bool) -> None:
+    pod = builders.home(status={"phase": "Running", "containerStatuses": rows})
+    assert status.ran_to_success(pod) is expected
+
+
+def test_a_success_of_an_init_container_is_none_of_the_pod() -> None:
+    rows = [builders.reported("fetch", builders.ended(0))]
+    pod = builders.home(status={"phase": "Running", "initContainerStatuses": rows})
+    assert not status.ran_to_success(pod)

@@ -1,0 +1,303 @@
+"""Reason, addresses, times; waiting, loss and end: what the golden cases do not enumerate."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from farlet import vocabulary
+from farlet.context import NamespaceMap, PodNetwork
+from farlet.forge import status
+from farlet.vocabulary import PodCondition, Reason
+from unit.forge_status import builders, strategicmerge
+from unit.forge_status.builders import CONTEXT, NOW, condition, condition_of, ended, reported, waits
+
+CONNECTED = dataclasses.replace(CONTEXT, pod_network=PodNetwork.CONNECTED)
+MIRRORED = condition("farlet.io/Mirrored", message="m-1")
+
+
+def reflected(home: Any, mirror: Any, ctx: Any = CONTEXT) -> status.Wanted:
+    return status.reflect(home, mirror, ctx=ctx, now=NOW)
+
+
+def ran(**fields: Any) -> Any:
+    return {
+        "phase": "Running",
+        "conditions": [MIRRORED],
+        "containerStatuses": [reported()],
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "abroad", "expected"),
+    [
+        pytest.param({}, {"reason": "Evicted", "message": "m"}, ("Evicted", "m"), id="mirrors"),
+        pytest.param({"reason": "NameConflict", "message": "m"}, {}, (None, None), id="cured"),
+        pytest.param(
+            {},
+            {
+                "phase": "Pending",
+                "conditions": [condition("PodScheduled", "False", message="0/3 nodes")],
+            },
+            ("Unschedulable", "0/3 nodes"),
+            id="unschedulable",
+        ),
+        pytest.param(
+            {},
+            {
+                "phase": "Pending",
+                "conditions": [condition("PodScheduled", "False", reason="SchedulerError")],
+            },
+            ("SchedulerError", None),
+            id="scheduler-error",
+        ),
+        pytest.param(
+            {"phase": "Failed", "reason": "NodeShutdown", "message": "m"},
+            {"reason": "Evicted"},
+            ("NodeShutdown", "m"),
+            id="finished-pods-stay",
+        ),
+    ],
+)
+def test_reason_and_message(before: Any, abroad: Any, expected: Any) -> None:
+    home = builders.home(status={"phase": "Pending", **before})
+    found = reflected(home, builders.mirror(**abroad)).status
+    assert (found.get("reason"), found.get("message")) == expected
+
+
+@pytest.mark.parametrize(
+    ("ctx", "abroad", "podip", "podips", "annotation"),
+    [
+        pytest.param(CONTEXT, {"podIP": "10.1.1.1"}, None, None, "10.1.1.1", id="isolated"),
+        pytest.param(
+            CONTEXT,
+            {"podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}, {"ip": "fd00::1"}]},
+            None,
+            None,
+            "10.1.1.1,fd00::1",
+            id="isolated-dual-stack",
+        ),
+        pytest.param(CONTEXT, {}, None, None, None, id="isolated-without-address"),
+        pytest.param(
+            CONNECTED,
+            {"podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}, {"ip": "fd00::1"}]},
+            "10.1.1.1",
+            [{"ip": "10.1.1.1"}, {"ip": "fd00::1"}],
+            None,
+            id="connected",
+        ),
+        pytest.param(
+            dataclasses.replace(CONNECTED, to_home_ip=lambda ip: ip.replace("10.1", "172.16")),
+            {"podIP": "10.1.1.1"},
+            "172.16.1.1",
+            [{"ip": "172.16.1.1"}],
+            None,
+            id="connected-and-translated",
+        ),
+        pytest.param(
+            dataclasses.replace(CONNECTED, to_home_ip=lambda ip: "" if ":" in ip else ip),
+            {"podIP": "fd00::1", "podIPs": [{"ip": "fd00::1"}, {"ip": "10.1.1.1"}]},
+            "10.1.1.1",
+            [{"ip": "10.1.1.1"}],
+            None,
+            id="connected-for-one-family",
+        ),
+    ],
+)
+def test_addresses_show_where_home_can_route_to_them(
+    ctx: Any, abroad: Any, podip: Any, podips: Any, annotation: Any
+) -> None:
+    wanted = reflected(builders.home(), builders.mirror(**abroad), ctx)
+    assert (wanted.status.get("podIP"), wanted.status.get("podIPs")) == (podip, podips)
+    assert wanted.annotations == {vocabulary.FOREIGN_POD_IP: annotation}
+
+
+@pytest.mark.parametrize(
+    ("live", "abroad", "expected"),
+    [
+        pytest.param("2026-01-01T00:00:00Z", builders.THEN, "2026-01-01T00:00:00Z", id="kept"),
+        pytest.param(None, builders.THEN, builders.THEN, id="the-mirrors"),
+        pytest.param(None, None, builders.NOW_TEXT, id="now"),
+    ],
+)
+def test_the_start_is_told_once(live: str | None, abroad: str | None, expected: str) -> None:
+    home = builders.home(status={"phase": "Pending", **({"startTime": live} if live else {})})
+    mirror = builders.mirror(startTime=abroad)
+    assert reflected(home, mirror).status["startTime"] == expected
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_waiting_pod_shows_its_reason_where_kubectl_looks(reason: Reason) -> None:
+    home = builders.home(initContainers=[builders.container("fetch")])
+    wanted = status.waiting(home, reason=reason, message="cure it so", ctx=CONTEXT, now=NOW).status
+    assert (wanted["phase"], wanted["reason"], wanted["message"]) == (
+        "Pending",
+        reason,
+        "cure it so",
+    )
+    rows = wanted["containerStatuses"] + wanted["initContainerStatuses"]
+    assert [row["state"] for row in rows] == [waits(reason.value)] * 2
+    for name in ("Initialized", "ContainersReady", "Ready"):
+        found = condition_of(wanted, name)
+        assert (found["status"], found["reason"]) == ("False", reason)
+    assert condition_of(wanted, "PodScheduled")["status"] == "True"
+    assert condition_of(wanted, "farlet.io/Mirrored") is None
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param(ran(), id="running"),
+        pytest.param(ran(phase="Pending"), id="mirrored-and-pending"),
+        pytest.param({"phase": "Running", "conditions": []}, id="running-without-the-condition"),
+        pytest.param({"phase": "Unknown", "conditions": []}, id="unknown"),
+    ],
+)
+def test_a_pod_that_had_a_mirror_only_tells_why_it_waits(live: Any) -> None:
+    home = builders.home(status=live)
+    wanted = status.waiting(home, reason=Reason.TOKEN_REFUSED, message="m", ctx=CONTEXT, now=NOW)
+    patch = status.patch(home, wanted)
+    assert patch is not None
+    assert patch["status"] == {"reason": "TokenRefused", "message": "m"}
+
+
+def test_a_stranded_pod_keeps_its_phase_and_serves_nobody() -> None:
+    home = builders.home(status=ran(podIP="10.1.1.1", podIPs=[{"ip": "10.1.1.1"}]))
+    home["metadata"]["annotations"] = {vocabulary.FOREIGN_POD_IP: "10.1.1.1"}
+    wanted = status.stranded(
+        home, reason=Reason.FOREIGN_REJECTED, message="m", ctx=CONTEXT, now=NOW
+    )
+    patch = status.patch(home, wanted)
+    assert patch is not None
+    after = strategicmerge.apply(home, patch)
+    assert after["status"]["phase"] == "Running"
+    assert "podIP" not in after["status"]
+    assert "annotations" not in after["metadata"]
+    assert condition_of(after["status"], "Ready")["status"] == "False"
+    assert status.mirrored_uid(after) == "m-1"
+    row = after["status"]["containerStatuses"][0]
+    assert row["state"] == waits("ForeignRejected")
+    assert row["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert row["restartCount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "place"),
+    [
+        pytest.param(CONTEXT.namespaces, "foreign namespace shop-home", id="known-namespace"),
+        pytest.param(
+            NamespaceMap(home="home", own="farlet", template=None), "foreign cluster", id="unknown"
+        ),
+    ],
+)
+def test_a_lost_pod_says_what_was_lost_where_and_what_to_do(
+    namespaces: NamespaceMap, place: str
+) -> None:
+    ctx = dataclasses.replace(CONTEXT, namespaces=namespaces)
+    home = builders.home(policy="Never", status=ran())
+    wanted = status.lost(home, ctx=ctx, now=NOW).status
+    assert (wanted["phase"], wanted["reason"]) == ("Failed", Reason.MIRROR_LOST)
+    assert place in str(wanted["message"])
+    assert "restartPolicy Never" in str(wanted["message"])
+    assert "create a new pod" in str(wanted["message"])
+
+
+@pytest.mark.parametrize(
+    ("init", "rows", "expected"),
+    [
+        pytest.param([], [reported()], ([], [137]), id="runs"),
+        pytest.param([], [reported(state=ended(0))], ([], [0]), id="ended-well"),
+        pytest.param([], [reported(state=waits())], ([], [137]), id="never-started"),
+        pytest.param(
+            [],
+            [reported(state=waits("CrashLoopBackOff"), lastState=ended(3))],
+            ([], [3]),
+            id="backs-off",
+        ),
+        pytest.param(
+            [reported("fetch"), reported("unpack", waits())],
+            [reported(state=waits("PodInitializing"))],
+            ([137, None], [None]),
+            id="initializing",
+        ),
+        pytest.param(
+            [reported("fetch", waits()), reported("unpack", waits())],
+            [reported(state=waits("PodInitializing"))],
+            ([137, None], [None]),
+            id="not-even-initializing",
+        ),
+        pytest.param(
+            [reported("fetch", ended(0)), reported("unpack", ended(0))],
+            [reported(state=waits("PodInitializing"))],
+            ([0, 0], [137]),
+            id="initialized",
+        ),
+    ],
+)
+def test_containers_end_as_far_as_they_came(init: Any, rows: Any, expected: Any) -> None:
+    home = builders.home(
+        policy="Never",
+        initContainers=[builders.container(s["name"]) for s in init],
+        status=ran(containerStatuses=rows, initContainerStatuses=init),
+    )
+    for wanted in (
+        status.lost(home, ctx=CONTEXT, now=NOW).status,
+        status.ended(home, None, ctx=CONTEXT, now=NOW).status,
+    ):
+        codes = tuple(
+            [s["state"].get("terminated", {}).get("exitCode") for s in found]
+            for found in (wanted.get("initContainerStatuses", []), wanted["containerStatuses"])
+        )
+        assert codes == expected
+
+
+@pytest.mark.parametrize(
+    ("live", "rows", "expected"),
+    [
+        pytest.param("Running", [reported(state=ended(0))], "Succeeded", id="all-ended-well"),
+        pytest.param("Running", [reported(state=ended(1))], "Failed", id="one-ended-badly"),
+        pytest.param("Running", [reported()], "Failed", id="nobody-saw-the-end"),
+        pytest.param("Pending", [], "Failed", id="nothing-ran"),
+        pytest.param("Succeeded", [reported()], "Succeeded", id="finished-before"),
+    ],
+)
+def test_the_last_phase_follows_from_how_containers_ended(
+    live: str, rows: Any, expected: str
+) -> None:
+    home = builders.home(status={"phase": live, "containerStatuses": rows})
+    assert status.ended(home, None, ctx=CONTEXT, now=NOW).status["phase"] == expected
+    plain = builders.home(status={"phase": live})
+    mirror = builders.mirror(phase="Running", containerStatuses=rows)
+    assert status.ended(plain, mirror, ctx=CONTEXT, now=NOW).status["phase"] == expected
+
+
+def test_an_evicted_mirror_ends_its_pod_as_disrupted() -> None:
+    told = condition("DisruptionTarget", reason="PreemptionByScheduler")
+    mirror = builders.mirror(conditions=[told])
+    wanted = status.ended(builders.home(status=ran()), mirror, ctx=CONTEXT, now=NOW).status
+    assert condition_of(wanted, "DisruptionTarget")["reason"] == "PreemptionByScheduler"
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_nothing_is_said_of_a_finished_pod_but_by_its_mirror(phase: str) -> None:
+    home = builders.home(status=ran(phase=phase))
+    assert status.is_terminal(home)
+    for wanted in (
+        status.waiting(home, reason=Reason.NAME_CONFLICT, message="m", ctx=CONTEXT, now=NOW),
+        status.stranded(home, reason=Reason.NAME_CONFLICT, message="m", ctx=CONTEXT, now=NOW),
+        status.lost(home, ctx=CONTEXT, now=NOW),
+    ):
+        assert status.patch(home, wanted) is None
+
+
+def test_a_patch_carries_the_uid_and_nothing_that_is_not_ours() -> None:
+    home = builders.home()
+    patch = status.patch(
+        home, reflected(home, builders.mirror(qosClass="Burstable", resize="Proposed"))
+    )
+    assert patch is not None
+    assert patch["metadata"]["uid"] == home["metadata"]["uid"]
+    assert set(patch) == {"metadata", "status"}
+    assert {"qosClass", "resize"}.isdisjoint(patch["status"])
+    assert {c["type"] for c in patch["status"]["conditions"]} <= {t.value for t in PodCondition}
