@@ -27,6 +27,7 @@ from farlet import (
     handlers,
     homepods,
     kopfthread,
+    perform,
     preflight,
     reconcile,
     scopes,
@@ -177,25 +178,31 @@ class Engine:
             self._scopes = scopes.Scopes(
                 self._foreign, self._store, ctx=self.ctx, wake=queue.add_after, tasks=tasks
             )
-            reconciler = reconcile.Reconciler(
+            performer = perform.Performer(
                 home=self._home,
                 foreign=self._foreign,
                 store=self._store,
-                scopes=self._scopes,
-                queue=queue,
                 recorder=recorder,
                 metrics=self.metrics,
+                ctx=self.ctx,
+            )
+            reconciler = reconcile.Reconciler(
+                store=self._store,
+                scopes=self._scopes,
+                queue=queue,
+                performer=performer,
+                recorder=recorder,
                 strategies=self._strategies,
                 ctx=self.ctx,
                 home_listed=lambda: self._pods is not None and self._pods.listed,
             )
-            self._scopes.noticed = reconciler.noticed
+            self._scopes.noticed = performer.noticed
             self._pods = homepods.HomePods(
                 self._home,
                 self._store,
                 node=self.settings.nodename,
                 wake=queue.add,
-                dropped=reconciler.dropped,
+                dropped=performer.dropped,
                 on_listed=self._scopes.wake_all,
                 prune=self._scopes.prune,
             )

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet import rotation, vocabulary
-from farlet.access import AccessStrategy, Token, choice
+from farlet import mirrors, rotation, vocabulary
+from farlet.access import AccessStrategy, choice
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import pod as pods
 from farlet.forge import status
+from farlet.mirrors import is_deleting, is_finished, is_mirror_of, is_ours, is_terminal, uid
 from farlet.snapshot import (
     NOTHING,
     ConfirmHomeGone,
@@ -36,7 +37,7 @@ from farlet.snapshot import (
     ReleaseMirror,
     Snapshot,
 )
-from farlet.vocabulary import ObjectMeta, OwnerReference, Pod, Reason, Secret
+from farlet.vocabulary import ObjectMeta, Pod, Reason
 
 
 def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy]) -> Decision:
@@ -52,28 +53,6 @@ def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy
     if not is_mirror_of(home, mirror, owner=ctx.owner):
         return _name_taken(s, home, mirror, ctx=ctx)
     return _with_mirror(s, home, mirror, ctx=ctx, strategies=strategies)
-
-
-def is_ours(mirror: Pod, *, owner: str) -> bool:
-    """It carries our label and names a home pod: made by this node, for some uid."""
-    metadata = mirror["metadata"]
-    return metadata.get("labels", {}).get(
-        vocabulary.OWNER
-    ) == owner and vocabulary.HOME_UID in metadata.get("annotations", {})
-
-
-def is_mirror_of(home: Pod, mirror: Pod, *, owner: str) -> bool:
-    """This mirror runs this very home pod.
-
-    What home says (condition `Mirrored`) wins over what anybody may write abroad.
-    """
-    confirmed = status.mirrored_uid(home)
-    if confirmed is not None and confirmed == mirror["metadata"].get("uid"):
-        return True
-    annotations = mirror["metadata"].get("annotations", {})
-    return is_ours(mirror, owner=owner) and (
-        annotations[vocabulary.HOME_UID] == home["metadata"].get("uid")
-    )
 
 
 # --- rows ------------------------------------------------------------------------------------
@@ -92,9 +71,9 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
     """M's name belongs to an earlier uid of ours, or to a stranger."""
     if is_ours(mirror, owner=ctx.owner):
         return _remove(mirror, grace=None)
-    if _deleting(home) or _terminal(home):
+    if is_deleting(home) or is_terminal(home):
         return _without_mirror(_gone(s), home, ctx=ctx, strategies={})
-    if (status.mirrored_uid(home) or s.last) and not _runs_again(home, s.last):
+    if (status.mirrored_uid(home) or s.last) and not mirrors.runs_again(home, s.last):
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
     refused = Refused(
         Reason.NAME_CONFLICT,
@@ -109,9 +88,9 @@ def _without_mirror(
 ) -> Decision:
     """M is absent or unknown."""
     mirrored = status.mirrored_uid(home) is not None or s.last is not None
-    if _deleting(home):
+    if is_deleting(home):
         return _deleted(s, home, ctx=ctx, mirrored=mirrored)
-    if _terminal(home):
+    if is_terminal(home):
         return NOTHING
     if s.mirror is Missing.UNKNOWN:
         return _blind(s, home, ctx=ctx, strategies=strategies, mirrored=mirrored)
@@ -123,9 +102,9 @@ def _without_mirror(
             return seen
     if not s.mirror_gone:
         return Decision(ConfirmMirrorGone())
-    if not _runs_again(home, s.last):
+    if not mirrors.runs_again(home, s.last):
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
-    return _create(s, home, ctx=ctx, strategies=strategies, restarts=_restarts(home))
+    return _create(s, home, ctx=ctx, strategies=strategies, restarts=mirrors.restarts(home))
 
 
 def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool) -> Decision:
@@ -139,7 +118,7 @@ def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool) -> Decisio
         written = _write(home, status.ended(home, s.last, ctx=ctx, now=s.now))
         if written.action is not None:
             return written
-    return Decision(DeleteHome(_uid(home)))
+    return Decision(DeleteHome(uid(home)))
 
 
 def _blind(
@@ -205,18 +184,23 @@ def _with_mirror(
         whose = {
             vocabulary.HOME_NAMESPACE: s.key.namespace,
             vocabulary.HOME_NAME: s.key.name,
-            vocabulary.HOME_UID: _uid(home),
+            vocabulary.HOME_UID: uid(home),
         }
-        return Decision(ReclaimMirror(_uid(mirror), {vocabulary.OWNER: ctx.owner}, whose))
-    if _deleting(home) and _grace_shorter(home, mirror):
+        return Decision(ReclaimMirror(uid(mirror), {vocabulary.OWNER: ctx.owner}, whose))
+    if is_deleting(home) and mirrors.grace_shorter(home, mirror):
         return Decision(
-            DeleteMirror(_uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
+            DeleteMirror(uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
         )
-    if not _deleting(home) and _terminal(home) and not _terminal(mirror) and not _deleting(mirror):
-        return Decision(DeleteMirror(_uid(mirror), None))
+    if (
+        not is_deleting(home)
+        and is_terminal(home)
+        and not is_terminal(mirror)
+        and not is_deleting(mirror)
+    ):
+        return Decision(DeleteMirror(uid(mirror), None))
 
     again_at = None
-    if not any(_terminal(p) or _deleting(p) for p in (home, mirror)):
+    if not any(is_terminal(p) or is_deleting(p) for p in (home, mirror)):
         provided = _secret(s, home, mirror, ctx=ctx, strategies=strategies)
         if provided.action is not None:
             return provided
@@ -224,7 +208,7 @@ def _with_mirror(
     reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
     if reflected.action is not None:
         return reflected
-    if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()) and _finished(mirror):
+    if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
         # Home tells by now how it ended.
         return Decision(ReleaseMirror(mirror))
     return Decision(again_at=again_at)
@@ -250,8 +234,8 @@ def _secret(
         secret = s.secret
         if secret is Missing.UNKNOWN:
             return NOTHING
-        owner = mirror_reference(mirror)
-        if isinstance(secret, Missing) or not _owned_by(secret, _uid(mirror)):
+        owner = mirrors.reference(mirror)
+        if isinstance(secret, Missing) or not mirrors.owned_by(secret, uid(mirror)):
             if strategy.objects(home, {}, ctx, owner):
                 return Decision(
                     ProvideSecret(strategy, claims, exists=secret is not Missing.ABSENT)
@@ -260,7 +244,7 @@ def _secret(
     except Refused:
         # It was allowed when M was made; what runs keeps what it has, and gets no new token.
         return NOTHING
-    due = rotation.due(claims, mirror, uid=_uid(home), now=s.now)
+    due = rotation.due(claims, mirror, uid=uid(home), now=s.now)
     if due.claims:
         return Decision(ProvideSecret(strategy, due.claims, exists=True, overdue=due.overdue))
     return Decision(again_at=due.again_at)
@@ -288,7 +272,7 @@ def _wait(
 
 def waiting(s: Snapshot, refused: Refused, *, ctx: Context) -> PatchStatus | None:
     """The status of a pod that an API server has just refused; `None` where it shows already."""
-    if isinstance(s.home, Missing) or _terminal(s.home) or _deleting(s.home):
+    if isinstance(s.home, Missing) or is_terminal(s.home) or is_deleting(s.home):
         return None
     action = _wait(s, s.home, refused, ctx=ctx).action
     return action if isinstance(action, PatchStatus) else None
@@ -304,8 +288,8 @@ def _write(home: Pod, wanted: status.Wanted, reason: Reason | None = None) -> De
 
 def _remove(mirror: Pod, *, grace: int | None) -> Decision:
     """M has no home pod any more: end it, and let it go."""
-    if not _deleting(mirror):
-        return Decision(DeleteMirror(_uid(mirror), grace))
+    if not is_deleting(mirror):
+        return Decision(DeleteMirror(uid(mirror), grace))
     if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()):
         return Decision(ReleaseMirror(mirror))
     return NOTHING
@@ -330,63 +314,6 @@ def _require(
         )
 
 
-def _runs_again(home: Pod, last: Pod | None) -> bool:
-    """Whether a pod whose mirror is lost may get another: at most one run for Never."""
-    policy = _policy(home)
-    if policy == "OnFailure":
-        return not status.ran_to_success(home) and not (
-            last is not None and status.ran_to_success(last)
-        )
-    return policy != "Never"
-
-
-def _finished(mirror: Pod) -> bool:
-    """No container of M runs, and none will."""
-    if _terminal(mirror):
-        return True
-    if not _deleting(mirror):
-        return False
-    if mirror["metadata"].get("deletionGracePeriodSeconds") == 0:
-        # Its kubelet says so when its containers are gone; so does whoever forces a deletion.
-        return True
-    if not mirror.get("spec", {}).get("nodeName"):
-        return True
-    current = mirror.get("status", {})
-    states = [
-        s.get("state", {})
-        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-        for s in current.get(kind, ())  # type: ignore[attr-defined]
-    ]
-    return (
-        bool(current.get("containerStatuses"))
-        and not any("running" in s for s in states)
-        and any("terminated" in s for s in states)
-    )
-
-
-def _restarts(home: Pod) -> dict[str, int]:
-    """Restart counts that a new mirror starts from: each container that ran starts once more."""
-    current = home.get("status", {})
-    return {
-        c["name"]: c.get("restartCount", 0) + (1 if "waiting" not in c.get("state", {}) else 0)
-        for kind in ("containerStatuses", "initContainerStatuses")
-        for c in current.get(kind, ())  # type: ignore[attr-defined]
-    }
-
-
-def _grace_shorter(home: Pod, mirror: Pod) -> bool:
-    """M is not being deleted yet, or is given more time than H has left."""
-    if not _deleting(mirror):
-        return True
-    left = home["metadata"].get("deletionGracePeriodSeconds")
-    given = mirror["metadata"].get("deletionGracePeriodSeconds")
-    return left is not None and given is not None and left < given
-
-
-def _owned_by(secret: ObjectMeta, uid: str) -> bool:
-    return any(o.get("uid") == uid for o in secret.get("ownerReferences", ()))
-
-
 def _gone(s: Snapshot) -> Snapshot:
     """The same moment with the stranger taken for what it is: no mirror."""
     return Snapshot(
@@ -397,41 +324,3 @@ def _gone(s: Snapshot) -> Snapshot:
         mirror_gone=True,
         last=s.last,
     )
-
-
-def mirror_reference(mirror: Pod) -> OwnerReference:
-    """Owner of what stands beside M, so that the foreign garbage collector takes it with M."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "name": mirror["metadata"]["name"],
-        "uid": _uid(mirror),
-    }
-
-
-def secret_of(
-    action: CreateMirror | ProvideSecret,
-    home: Pod,
-    mirror: Pod,
-    tokens: Mapping[str, Token],
-    *,
-    ctx: Context,
-) -> tuple[Secret, ...]:
-    """The objects beside M that an action writes."""
-    return action.strategy.objects(home, tokens, ctx, mirror_reference(mirror))
-
-
-def _uid(pod: Pod) -> str:
-    return pod["metadata"].get("uid", "")
-
-
-def _deleting(pod: Pod) -> bool:
-    return "deletionTimestamp" in pod["metadata"]
-
-
-def _terminal(pod: Pod) -> bool:
-    return status.is_terminal(pod)
-
-
-def _policy(pod: Pod) -> str:
-    return pod.get("spec", {}).get("restartPolicy", "Always")

@@ -3,32 +3,26 @@
 A scope opens when a home pod needs its namespace, or at start when the registry says that an
 earlier process used it. Opening proves that the namespace exists and that farlet may work
 there. Losing one scope touches only its own pods.
-
-The registry is a ConfigMap in farlet's own foreign namespace: with namespaced rights nobody
-can list where mirrors of a dead process might be left. A namespace is written there before
-the first mirror is made in it, so one that does not stand there holds nothing of ours.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import clusters, errors, refusals, watches
+from farlet import clusters, errors, refusals, sinks, watches
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.store import Store, Table, key_of
+from farlet.registry import Registry, name_for
+from farlet.store import Store
 from farlet.vocabulary import (
-    JSON,
     OWNER,
     ObjectKey,
     ObjectMeta,
     OwnerReference,
     PartialObject,
-    Pod,
     Reason,
 )
 
@@ -63,14 +57,14 @@ class Scope:
         self._pods = watches.Reflector(
             scopes.cluster,
             f"{base}/pods",
-            _Mirrors(self, store),
+            sinks.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
             on_state=self.wake_all,
             label_selector=owner,
         )
         self._secrets = watches.Reflector(
             scopes.cluster,
             f"{base}/secrets",
-            _Partials(self, store.secrets, self._wake_secret),
+            sinks.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
             on_state=self.wake_all,
             label_selector=owner,
             metadata_only=True,
@@ -78,7 +72,7 @@ class Scope:
         self._accounts = watches.Reflector(
             scopes.cluster,
             f"{base}/serviceaccounts",
-            _Partials(self, store.accounts, self._wake_waiting),
+            sinks.Partials(store.accounts, foreign=foreign, wake=self._wake_waiting),
             on_state=self.wake_all,
             metadata_only=True,
         )
@@ -113,7 +107,7 @@ class Scope:
         self._accounts_wanted.set()
         if not self._accounts.complete:
             return None
-        return _Accounts(self.foreign, self._scopes.store.accounts)
+        return sinks.Accounts(self.foreign, self._scopes.store.accounts)
 
     @property
     def problem(self) -> Refused | None:
@@ -134,7 +128,7 @@ class Scope:
         while self.anchor is None:
             try:
                 anchor = await self._ensure_anchor()
-                await self._scopes.register(self)
+                await self._scopes.registry.add(self.foreign, self.home)
                 self.anchor, self._refused = anchor, None
             except errors.FarletError as err:
                 self._refused = refusals.of(err, what="scope") or self._refused
@@ -159,7 +153,7 @@ class Scope:
 
         As their controller it keeps foreign ReplicaSets and Jobs from adopting them.
         """
-        name = self._scopes.name
+        name = name_for(self._scopes.ctx())
         path = f"/api/v1/namespaces/{self.foreign}/configmaps"
         body = {
             "apiVersion": "v1",
@@ -230,16 +224,12 @@ class Scopes:
         self.wake = wake
         self._tasks = tasks
         self._open: dict[str, Scope] = {}
-        self._writing = asyncio.Lock()
-        self._registered: dict[str, str] = {}
-        """Foreign namespace -> home namespace."""
-        self.name = f"farlet-{ctx().owner[:16]}"
+        self.registry = Registry(cluster, ctx())
         self.noticed: Callable[[ObjectKey], None] = lambda _: None
         """Told of home keys whose mirror has just changed, for the latency that is measured."""
         self.loaded = asyncio.Event()
         """The registry was read; before, nothing is known of what earlier processes left."""
         self.refused: Refused | None = None
-        self._registry = f"/api/v1/namespaces/{ctx().namespaces.own}/configmaps"
 
     def __len__(self) -> int:
         return len(self._open)
@@ -247,19 +237,22 @@ class Scopes:
     async def load(self) -> None:
         """Read the registry and open what earlier processes used; tries until there is an answer.
 
-        Raises `StartError` when the mapping of namespaces has changed since, or the registry
-        can be neither read nor made.
+        Raises `StartError` as `Registry.read` does.
         """
         seconds = RETRY_FIRST_SECONDS
         while not self.loaded.is_set():
             try:
-                await self._load()
+                entries = await self.registry.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
                 self.refused = refusals.of(err, what="scope") or self.refused
                 log.warning("registry was not read", err=str(err), retry_in=seconds)
                 self.wake_all()
                 await asyncio.sleep(seconds)
                 seconds = min(seconds * 2, RETRY_LAST_SECONDS)
+                continue
+            self.loaded.set()
+            for home in entries.values():
+                self.of(home)
         self.refused = None
         self.wake_all()
 
@@ -267,47 +260,6 @@ class Scopes:
         """Look at every pod of every scope again."""
         for scope in self._open.values():
             scope.wake_all()
-
-    async def _load(self) -> None:
-        ctx = self.ctx()
-        try:
-            found = await self.cluster.call("GET", f"{self._registry}/{self.name}")
-        except errors.NotFound:
-            found = await self._make_registry()
-        except errors.Forbidden as err:
-            raise self._cannot_start(err) from err
-        self._registered = dict(found.get("data") or {})
-        for foreign, home in self._registered.items():
-            if (now := ctx.namespaces.foreign(home)) != foreign:
-                raise errors.StartError(
-                    f"pods of the home namespace {home} ran in the foreign namespace {foreign} "
-                    f"and would now run in {now}. Keep it with --namespace-map {home}={foreign}; "
-                    f"or delete those mirrors and then the key {foreign} of the ConfigMap "
-                    f"{ctx.namespaces.own}/{self.name}"
-                )
-        self.loaded.set()
-        for home in self._registered.values():
-            self.of(home)
-
-    async def _make_registry(self) -> JSON:
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": self.name, "labels": {OWNER: self.ctx().owner}},
-            "data": {},
-        }
-        try:
-            return await self.cluster.call("POST", self._registry, body=body)
-        except errors.ApiError as err:
-            raise self._cannot_start(err) from err
-
-    def _cannot_start(self, err: errors.ApiError) -> errors.StartError:
-        own = self.ctx().namespaces.own
-        return errors.StartError(
-            f"farlet's own namespace {own!r} in the foreign cluster cannot be used: {err.message}. "
-            f"Create it (kubectl create namespace {own}) and allow farlet to get, create and patch "
-            "ConfigMaps there, or name another with --foreign-namespace"
-        )
 
     def of(self, home: str) -> Scope | None:
         """The scope of a home namespace, opened on first use; `None` where none is allowed."""
@@ -337,9 +289,7 @@ class Scopes:
 
     async def _unregister(self, scope: Scope) -> None:
         try:
-            async with self._writing:
-                await self._write_registry({scope.foreign: None})
-                self._registered.pop(scope.foreign, None)
+            await self.registry.remove(scope.foreign)
         except errors.FarletError as err:
             # It stays in the registry: opened again, and found empty, by the next process.
             log.info("foreign namespace stays registered", namespace=scope.foreign, err=str(err))
@@ -348,98 +298,8 @@ class Scopes:
 
     def known(self, foreign: str) -> bool:
         """Something of ours may be, or have been, in this foreign namespace."""
-        return not self.loaded.is_set() or foreign in self._registered
-
-    async def register(self, scope: Scope) -> None:
-        """Remember the namespace beyond this process, before anything is made in it."""
-        async with self._writing:
-            if self._registered.get(scope.foreign) != scope.home:
-                await self._write_registry({scope.foreign: scope.home})
-                self._registered[scope.foreign] = scope.home
-
-    async def _write_registry(self, data: Mapping[str, str | None]) -> None:
-        await self.cluster.call(
-            "PATCH",
-            f"{self._registry}/{self.name}",
-            body={"data": dict(data)},
-            content_type=clusters.MERGE_PATCH,
-        )
+        return not self.loaded.is_set() or foreign in self.registry
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """The tasks that keep the scopes open, to be cancelled at the end."""
         return [scope.task for scope in self._open.values() if scope.task is not None]
-
-
-class _Accounts(Mapping[str, ObjectMeta]):
-    """The ServiceAccounts of one namespace, by name."""
-
-    def __init__(self, namespace: str, table: Table[PartialObject]) -> None:
-        self._namespace = namespace
-        self._table = table
-
-    def __getitem__(self, name: str) -> ObjectMeta:
-        account = self._table.get(ObjectKey(self._namespace, name))
-        if account is None:
-            raise KeyError(name)
-        return account["metadata"]
-
-    def __iter__(self) -> Iterator[str]:
-        return (key.name for key in self._table.keys(self._namespace))
-
-    def __len__(self) -> int:
-        return len(self._table.keys(self._namespace))
-
-
-class _Mirrors:
-    """Sink of one scope's pods."""
-
-    def __init__(self, scope: Scope, store: Store) -> None:
-        self._scope = scope
-        self._store = store
-
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
-        pods: list[Any] = list(objects)
-        for gone in self._store.mirrors.missing_from(pods, self._scope.foreign, version):
-            self._vanished(gone)
-        for pod in pods:
-            if self._store.mirrors.put(pod):
-                self._scope.wake(key_of(pod))
-
-    def changed(self, kind: str, obj: JSON) -> None:
-        pod: Any = obj
-        if kind == "DELETED":
-            self._vanished(pod)
-        elif self._store.mirrors.put(pod):
-            self._scope.wake(key_of(pod))
-
-    def _vanished(self, pod: Pod) -> None:
-        key = key_of(pod)
-        self._store.mirrors.remove(key, pod["metadata"].get("uid", ""), seen=True)
-        self._store.depart(key, self._scope.home_key(key), pod)
-        self._scope.wake(key)
-
-
-class _Partials:
-    """Sink of metadata-only objects."""
-
-    def __init__(
-        self, scope: Scope, table: Table[PartialObject], wake: Callable[[PartialObject], None]
-    ) -> None:
-        self._scope = scope
-        self._table = table
-        self._wake = wake
-
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
-        listed: list[Any] = list(objects)
-        for gone in self._table.missing_from(listed, self._scope.foreign, version):
-            self.changed("DELETED", dict(gone))
-        for obj in listed:
-            self.changed("ADDED", obj)
-
-    def changed(self, kind: str, obj: JSON) -> None:
-        partial: Any = obj
-        if kind == "DELETED":
-            self._table.remove(key_of(partial), partial["metadata"].get("uid", ""), seen=True)
-            self._wake(partial)
-        elif self._table.put(partial):
-            self._wake(partial)

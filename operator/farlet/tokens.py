@@ -6,15 +6,63 @@ mirror's Secret and nowhere else.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import time
+from collections.abc import Awaitable
 from datetime import datetime
 
 import orjson
+from prometheus_client import Counter
 
-from farlet import clusters
+from farlet import clusters, errors
 from farlet.access import Claim, Token
+from farlet.store import Store
 from farlet.vocabulary import JSON, Pod
+
+HELD_SECONDS = 300.0
+"""A token that could not be delivered for so long is asked for again."""
+
+
+class Tokens:
+    """Grants tokens, and holds those whose delivery failed so that a retry mints no others."""
+
+    def __init__(self, home: clusters.Cluster, store: Store, *, granted: Counter) -> None:
+        self._home = home
+        self._store = store
+        self._granted = granted
+
+    async def grant(self, pod: Pod, claims: tuple[Claim, ...]) -> dict[str, Token]:
+        """Tokens by `Claim.key`, requested at the same time. Raises what `Cluster.call` raises."""
+        if not claims:
+            return {}
+        held = self._store.tokens.setdefault(pod["metadata"]["uid"], {})
+        now = time.time()
+        wanted = [c for c in claims if c.key not in held or now - held[c.key].issued > HELD_SECONDS]
+        answers = await asyncio.gather(
+            *(_caught(request(self._home, pod, claim, now=now)) for claim in wanted)
+        )
+        for claim, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, Token):
+                held[claim.key] = answer
+                self._granted.inc()
+        for answer in answers:
+            if not isinstance(answer, Token):
+                raise answer
+        return {claim.key: held[claim.key] for claim in claims}
+
+    def delivered(self, pod: Pod) -> None:
+        """They stand in the mirror's Secret: hold them no longer."""
+        self._store.tokens.pop(pod["metadata"]["uid"], None)
+
+
+async def _caught(asked: Awaitable[Token]) -> Token | errors.FarletError:
+    """So that one refused audience does not cancel the request of another half way."""
+    try:
+        return await asked
+    except errors.FarletError as err:
+        return err
 
 
 async def request(home: clusters.Cluster, pod: Pod, claim: Claim, *, now: float) -> Token:

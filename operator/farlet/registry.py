@@ -1,0 +1,101 @@
+"""Which foreign namespaces this node uses: a ConfigMap in farlet's own foreign namespace.
+
+With namespaced rights nobody can list where mirrors of a dead process might be left. A
+namespace is written here before the first mirror is made in it, so one that does not stand
+here holds nothing of ours. `docs/decisions/0004-registry.md` says what else was considered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from farlet import clusters, errors
+from farlet.context import Context
+from farlet.vocabulary import JSON, OWNER
+
+
+class Registry:
+    """Foreign namespace -> home namespace, beyond the life of a process."""
+
+    def __init__(self, cluster: clusters.Cluster, ctx: Context) -> None:
+        self._cluster = cluster
+        self._own = ctx.namespaces.own
+        self._owner = ctx.owner
+        self._name = name_for(ctx)
+        self._path = f"/api/v1/namespaces/{self._own}/configmaps"
+        self._entries: dict[str, str] = {}
+        self._writing = asyncio.Lock()
+
+    def __contains__(self, foreign: str) -> bool:
+        return foreign in self._entries
+
+    async def read(self, ctx: Context) -> Mapping[str, str]:
+        """All entries. Raises `Unreachable`, `Throttled`, and `StartError`.
+
+        `StartError`: it can be neither read nor made, or the mapping of namespaces has changed
+        since; what runs under the old one would be taken for lost.
+        """
+        try:
+            found = await self._cluster.call("GET", f"{self._path}/{self._name}")
+        except errors.NotFound:
+            found = await self._make()
+        except errors.Forbidden as err:
+            raise self._unusable(err) from err
+        self._entries = dict(found.get("data") or {})
+        for foreign, home in self._entries.items():
+            if (now := ctx.namespaces.foreign(home)) != foreign:
+                raise errors.StartError(
+                    f"pods of the home namespace {home} ran in the foreign namespace {foreign} "
+                    f"and would now run in {now}. Keep it with --namespace-map {home}={foreign}; "
+                    f"or delete those mirrors and then the key {foreign} of the ConfigMap "
+                    f"{self._own}/{self._name}"
+                )
+        return self._entries
+
+    async def add(self, foreign: str, home: str) -> None:
+        """Remember a namespace, before anything is made in it."""
+        async with self._writing:
+            if self._entries.get(foreign) != home:
+                await self._write({foreign: home})
+                self._entries[foreign] = home
+
+    async def remove(self, foreign: str) -> None:
+        """Forget a namespace that holds nothing of ours any more."""
+        async with self._writing:
+            await self._write({foreign: None})
+            self._entries.pop(foreign, None)
+
+    async def _make(self) -> JSON:
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self._name, "labels": {OWNER: self._owner}},
+            "data": {},
+        }
+        try:
+            return await self._cluster.call("POST", self._path, body=body)
+        except errors.Throttled:
+            raise
+        except errors.ApiError as err:
+            raise self._unusable(err) from err
+
+    async def _write(self, data: Mapping[str, str | None]) -> None:
+        await self._cluster.call(
+            "PATCH",
+            f"{self._path}/{self._name}",
+            body={"data": dict(data)},
+            content_type=clusters.MERGE_PATCH,
+        )
+
+    def _unusable(self, err: errors.ApiError) -> errors.StartError:
+        return errors.StartError(
+            f"farlet's own namespace {self._own!r} in the foreign cluster cannot be used: "
+            f"{err.message}. Create it (kubectl create namespace {self._own}) and allow farlet to "
+            "get, create and patch ConfigMaps there, or name another with --foreign-namespace"
+        )
+
+
+def name_for(ctx: Context) -> str:
+    """Name of this node's ConfigMaps abroad: the registry, and the anchor in each namespace."""
+    return f"farlet-{ctx.owner[:16]}"

@@ -1,0 +1,96 @@
+"""Where the events of one scope's watches go: into the store, and on to who waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from farlet.store import Store, Table, key_of
+from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, PartialObject, Pod
+
+
+class Accounts(Mapping[str, ObjectMeta]):
+    """The ServiceAccounts of one namespace, by name."""
+
+    def __init__(self, namespace: str, table: Table[PartialObject]) -> None:
+        self._namespace = namespace
+        self._table = table
+
+    def __getitem__(self, name: str) -> ObjectMeta:
+        account = self._table.get(ObjectKey(self._namespace, name))
+        if account is None:
+            raise KeyError(name)
+        return account["metadata"]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.name for key in self._table.keys(self._namespace))
+
+    def __len__(self) -> int:
+        return len(self._table.keys(self._namespace))
+
+
+class Mirrors:
+    """Sink of one scope's pods."""
+
+    def __init__(
+        self, store: Store, *, home: str, foreign: str, wake: Callable[[ObjectKey], None]
+    ) -> None:
+        self._store = store
+        self._home = home
+        self._foreign = foreign
+        self._wake = wake
+
+    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+        """A complete list: what it lacks has vanished in a gap of the watch."""
+        pods: list[Any] = list(objects)
+        for gone in self._store.mirrors.missing_from(pods, self._foreign, version):
+            self._vanished(gone)
+        for pod in pods:
+            if self._store.mirrors.put(pod):
+                self._wake(key_of(pod))
+
+    def changed(self, kind: str, obj: JSON) -> None:
+        """One event; an older one than what is known changes nothing."""
+        pod: Any = obj
+        if kind == "DELETED":
+            self._vanished(pod)
+        elif self._store.mirrors.put(pod):
+            self._wake(key_of(pod))
+
+    def _vanished(self, pod: Pod) -> None:
+        key = key_of(pod)
+        self._store.mirrors.remove(key, pod["metadata"].get("uid", ""), seen=True)
+        self._store.depart(key, ObjectKey(self._home, key.name), pod)
+        self._wake(key)
+
+
+class Partials:
+    """Sink of metadata-only objects."""
+
+    def __init__(
+        self,
+        table: Table[PartialObject],
+        *,
+        foreign: str,
+        wake: Callable[[PartialObject], None],
+    ) -> None:
+        self._table = table
+        self._foreign = foreign
+        self._wake = wake
+
+    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+        """A complete list: what it lacks has vanished in a gap of the watch."""
+        listed: list[Any] = list(objects)
+        for gone in self._table.missing_from(listed, self._foreign, version):
+            self.changed("DELETED", dict(gone))
+        for obj in listed:
+            self.changed("ADDED", obj)
+
+    def changed(self, kind: str, obj: JSON) -> None:
+        """One event; an older one than what is known changes nothing."""
+        partial: Any = obj
+        if kind == "DELETED":
+            self._table.remove(key_of(partial), partial["metadata"].get("uid", ""), seen=True)
+            self._wake(partial)
+        elif self._table.put(partial):
+            self._wake(partial)
