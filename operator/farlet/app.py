@@ -43,7 +43,6 @@ from farlet.vocabulary import JSON, ObjectKey
 
 RETRY_SECONDS = 3.0
 PREFLIGHT_SECONDS = 60.0
-PREFLIGHT_WITHIN_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -158,7 +157,7 @@ class Engine:
             taints=frozenset({vocabulary.VIRTUAL_NODE_TAINT}),
             node_labels=frozenset({vocabulary.VIRTUAL_NODE_LABEL, "kubernetes.io/hostname"}),
         )
-        await self._preflight()
+        await self._check_endpoint()
         log.info(
             "farlet was started",
             node=self.settings.nodename,
@@ -213,7 +212,7 @@ class Engine:
                 tasks.create_task(self._scopes.load(), name="registry"),
                 tasks.create_task(self._pods.run(), name="sweep"),
                 tasks.create_task(recorder.run(), name="events"),
-                tasks.create_task(self._check_endpoint(), name="preflight"),
+                tasks.create_task(self._check_endpoint_for_ever(), name="preflight"),
             ]
             workers = [
                 tasks.create_task(queue.work(reconciler.work), name=f"worker {n}")
@@ -231,46 +230,18 @@ class Engine:
             await _drain(recorder)
             log.info("farlet was stopped", unfinished=len(unfinished))
 
-    # --- the address of the home API ----------------------------------------------------------
-
-    async def _check_endpoint(self) -> None:
+    async def _check_endpoint_for_ever(self) -> None:
         """Look at the address again and again: certificates and routes change."""
         while True:
             await asyncio.sleep(PREFLIGHT_SECONDS)
-            await self._preflight()
+            await self._check_endpoint()
 
-    async def _preflight(self) -> None:
+    async def _check_endpoint(self) -> None:
+        """Look at the home API's address; what is found changes the context."""
         before = self.ctx()
-        if before.endpoint is None:
-            return
-        verdict = await preflight.verify(
-            before.endpoint, before.home_ca, within=PREFLIGHT_WITHIN_SECONDS
-        )
-        refusal: str | None = None
-        match verdict:
-            case preflight.Mismatch(message):
-                refusal = message
-            case preflight.Unreachable(message):
-                if self.settings.home_api_preflight is Preflight.REQUIRE:
-                    refusal = message
-            case preflight.Verified():
-                pass
-        verified = isinstance(verdict, preflight.Verified)
-        after = dataclasses.replace(before, endpoint_refusal=refusal, endpoint_verified=verified)
-        if after == before:
-            return
-        self._ctx = after
-        if refusal is not None:
-            log.error("home API address was refused", endpoint=before.endpoint.netloc, err=refusal)
-        elif isinstance(verdict, preflight.Unreachable):
-            log.warning(
-                "home API address was not verified",
-                endpoint=before.endpoint.netloc,
-                err=verdict.message,
-            )
-        else:
-            log.info("home API address was verified", endpoint=before.endpoint.netloc)
-        if self._scopes is not None:
+        required = self.settings.home_api_preflight is Preflight.REQUIRE
+        self._ctx = await preflight.checked(before, required=required)
+        if self._ctx != before and self._scopes is not None:
             self._scopes.wake_all()
 
     # --- what we tell of ourselves ------------------------------------------------------------

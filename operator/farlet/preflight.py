@@ -12,6 +12,7 @@ certificate: names count only as SANs, any certificate of the bundle may be the 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 import ssl
@@ -19,9 +20,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+import structlog
 from cryptography import x509
 
-from farlet.context import Endpoint
+from farlet.context import Context, Endpoint
+
+WITHIN_SECONDS = 5.0
+
+log = structlog.get_logger()
 
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _NAME, _ADDRESS = 62, 64
@@ -176,3 +182,28 @@ def _cause(err: Exception) -> str:
     if isinstance(err, OSError) and err.errno:
         return os.strerror(err.errno)  # asyncio's own words say less
     return str(err)
+
+
+async def checked(ctx: Context, *, required: bool) -> Context:
+    """The context with what a look at its endpoint gave; logs what has changed.
+
+    `required`: an address that farlet cannot reach is refused too.
+    """
+    if ctx.endpoint is None:
+        return ctx
+    verdict = await verify(ctx.endpoint, ctx.home_ca, within=WITHIN_SECONDS)
+    refusal: str | None = None
+    if isinstance(verdict, Mismatch) or (isinstance(verdict, Unreachable) and required):
+        refusal = verdict.message
+    after = dataclasses.replace(
+        ctx, endpoint_refusal=refusal, endpoint_verified=isinstance(verdict, Verified)
+    )
+    if after != ctx:
+        where = ctx.endpoint.netloc
+        if refusal is not None:
+            log.error("home API address was refused", endpoint=where, err=refusal)
+        elif isinstance(verdict, Unreachable):
+            log.warning("home API address was not verified", endpoint=where, err=verdict.message)
+        else:
+            log.info("home API address was verified", endpoint=where)
+    return after
