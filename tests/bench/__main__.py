@@ -1,0 +1,119 @@
+"""`python -m bench N=1000`: floor and farlet in turn, requests counted apart, one table.
+
+Exit codes: 0, 1 when a pod never ran, 2 for wrong usage, 130 after Ctrl-C. However it ends, no
+process is left.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from bench import counting, floor, recording, report, serving, stage
+from bench.workload import NeverRan
+from clusters import errors, pair
+from clusters import progress as progresses
+from farlet.errors import FarletError
+
+COUNTED = 200
+"""Pods in the run that counts requests: per pod they are the same for any number."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    progress = progresses.Progress()
+    where = report.machine()
+    _interruptible()
+    try:
+        with stage.clusters(audit=False, progress=progress) as both:
+            pairs = asyncio.run(
+                _pairs(both, count=arguments.n, pairs=arguments.pairs, progress=progress)
+            )
+        requests = None
+        if arguments.count_requests:
+            with stage.clusters(audit=True, progress=progress) as both:
+                requests = asyncio.run(_count(both, min(arguments.n, COUNTED)))
+    except (NeverRan, errors.HarnessError, FarletError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    found = report.result(arguments.n, pairs, requests, where=where)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(report.table(found))
+    print(f"\nAll figures: {arguments.json}")
+    return 0
+
+
+async def _pairs(
+    both: pair.Clusters, *, count: int, pairs: int, progress: progresses.Progress
+) -> list[report.Pair]:
+    found = []
+    async with stage.opened(both) as on:
+        script = await recording.record(on)
+        # Caches of the API servers fill with the first pods; neither side is to pay for that.
+        await floor.run(on, script, count=min(count, 100), prefix="warm")
+        for number in range(1, pairs + 1):
+            with progress.step(f"pair {number} of {pairs}: floor, {count} pods"):
+                least = await floor.run(on, script, count=count, prefix=f"floor-{number}")
+            with progress.step(f"pair {number} of {pairs}: farlet, {count} pods"):
+                run = await serving.run(on, count=count, prefix=f"pod-{number}")
+            found.append(report.Pair(least, run))
+            progress.line(
+                f"floor {least.seconds:.1f} s, farlet {run.seconds:.1f} s "
+                f"({run.seconds / least.seconds:.2f} times)"
+            )
+    return found
+
+
+async def _count(both: pair.Clusters, count: int) -> counting.Requests:
+    async with stage.opened(both) as on:
+        return await counting.run(on, count=count)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("n", metavar="N=COUNT", nargs="?", type=_count_of, default=1000)
+    parser.add_argument(
+        "--pairs", type=int, default=3, help="how often floor and farlet take turns"
+    )
+    parser.add_argument(
+        "--no-requests",
+        dest="count_requests",
+        action="store_false",
+        help="leave out the run that counts requests",
+    )
+    parser.add_argument("--json", type=Path, default=Path(".build/bench.json"), metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.pairs < 1:
+        parser.error("--pairs must be at least 1")
+    return arguments
+
+
+def _count_of(text: str) -> int:
+    number = text.removeprefix("N=")
+    if not number.isdigit() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pods; give N=1000")
+    return int(number)
+
+
+def _interruptible() -> None:
+    """End in order on Ctrl-C, SIGTERM and a closed terminal; a second signal changes nothing."""
+    over = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal over
+        if not over:
+            over = True
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

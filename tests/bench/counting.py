@@ -1,0 +1,93 @@
+"""Requests per pod, as the API servers saw them: from audit logs, by user agent.
+
+API servers' own metrics do not tell clients apart. The log slows both servers down, so nothing is
+timed here.
+"""
+
+import asyncio
+import dataclasses
+from collections import Counter
+
+from bench import serving, stage, workload
+from bench.stage import Stage
+from clusters import auditlog
+from clusters.cluster import Cluster
+
+AGENTS = ("farlet/", "kopf/")
+_ONCE = {"list", "watch"}
+_BESIDE = {"events", "leases"}
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Kind:
+    """What is counted as one."""
+
+    cluster: str
+    verb: str
+    resource: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """Per pod, from its binding to Running and from its deletion to gone; and per minute, of the
+    process: lists, watches, Events, leases, which do not go with pods one by one."""
+
+    count: int
+    start: dict[Kind, float]
+    end: dict[Kind, float]
+    per_minute: dict[Kind, float]
+    refused: dict[Kind, float]
+    """Those of `start` and `end` that were answered with 4xx or 5xx, per pod."""
+
+
+async def run(on: Stage, *, count: int) -> Requests:
+    """Serve so many pods on clusters with audit logs."""
+    names = workload.names(count, prefix="counted")
+    sides = (on.clusters.home, on.clusters.foreign)
+    async with serving.process(on, name="counted"), workload.clock(on) as clock:
+        await asyncio.sleep(1.0)
+        loop = asyncio.get_running_loop()
+        begun, begins = loop.time(), [side.audit_mark() for side in sides]
+        await workload.at_once(lambda name: workload.create(on, name), names)
+        await clock.all_in(clock.home_running, names, what="never ran")
+        await asyncio.sleep(2.0)
+        middles = [side.audit_mark() for side in sides]
+        await workload.at_once(lambda name: workload.delete(on, name), names)
+        await clock.all_in(clock.home_gone, names, what="were never removed")
+        await stage.empty(on)
+        minutes = (loop.time() - begun) / 60
+    whole = _seen(sides, begins)
+    end = _seen(sides, middles)
+    start = whole[0] - end[0]
+    return Requests(
+        count=count,
+        start={kind: n / count for kind, n in sorted(start.items()) if _of_pods(kind)},
+        end={kind: n / count for kind, n in sorted(end[0].items()) if _of_pods(kind)},
+        per_minute={k: n / minutes for k, n in sorted(whole[0].items()) if not _of_pods(k)},
+        refused={kind: n / count for kind, n in sorted(whole[1].items())},
+    )
+
+
+def _of_pods(kind: Kind) -> bool:
+    return kind.verb not in _ONCE and kind.resource not in _BESIDE
+
+
+def _seen(
+    sides: tuple[Cluster, Cluster], marks: list[auditlog.Mark]
+) -> tuple[Counter[Kind], Counter[Kind]]:
+    """All requests of farlet since the marks, and those that were refused."""
+    found: Counter[Kind] = Counter()
+    refused: Counter[Kind] = Counter()
+    for side, mark in zip(sides, marks, strict=True):
+        for stage_name, watches in (("ResponseComplete", False), ("ResponseStarted", True)):
+            for entry in side.audit(since=mark, stage=stage_name):
+                if (entry.verb == "watch") is not watches:
+                    continue  # a watch is complete only when it ends
+                if not entry.user_agent.startswith(AGENTS):
+                    continue
+                resource = "/".join(part for part in (entry.resource, entry.subresource) if part)
+                kind = Kind(side.name, entry.verb, resource)
+                found[kind] += 1
+                if entry.code >= 400:
+                    refused[kind] += 1
+    return found, refused

@@ -1,0 +1,117 @@
+"""The floor: what the requests of N pods cost when nobody has to think about them.
+
+For each pod one coroutine creates it and sends what farlet would send, in farlet's order and with
+farlet's client; as many at a time as pods are created at a time.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+import orjson
+
+from bench import stage, workload
+from bench.recording import Identity, Request, Script
+from bench.stage import NODE, Stage
+from clusters import workspace
+from farlet import clusters, errors
+from farlet.endpoint import ClusterSource
+from farlet.telemetry.metrics import Metrics
+from farlet.vocabulary import JSON
+
+LAG = 32
+"""So many pods are created before the first is served: an API server answers a request for the
+token of a pod that it has only just stored with 404, and the floor has neither watch nor sleep."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """Seconds and, of the sender and creator together, CPU seconds."""
+
+    seconds: float
+    delete_seconds: float
+    cpu_seconds: float
+
+
+async def run(on: Stage, script: Script, *, count: int, prefix: str) -> Floor:
+    """Send for so many pods, wait until all is quiet, send their ends."""
+    pods: dict[str, Identity] = {}
+    bound: deque[Identity] = deque()
+    async with _clients(on) as clients:
+
+        async def serve(identity: Identity) -> None:
+            for request in script.start:
+                answer = await _send(clients, script, request, identity)
+                if request.path.endswith("/token"):
+                    identity = dataclasses.replace(identity, token=answer["status"]["token"])
+                elif request.method == "POST" and request.path.endswith("/pods"):
+                    identity = dataclasses.replace(identity, mirror_uid=answer["metadata"]["uid"])
+            pods[identity.name] = identity
+
+        async def start(name: str) -> None:
+            pod = await workload.create(on, name)
+            bound.append(Identity(name, pod["metadata"]["uid"], "", ""))
+            if len(bound) > LAG:
+                await serve(bound.popleft())
+
+        async def end(name: str) -> None:
+            await workload.delete(on, name)
+            for request in script.end:
+                await _send(clients, script, request, pods[name])
+
+        names = workload.names(count, prefix=prefix)
+        cpu, begun = time.process_time(), time.monotonic()
+        await workload.at_once(start, names)
+        await workload.at_once(serve, list(bound))
+        seconds, used = time.monotonic() - begun, time.process_time() - cpu
+        await stage.settled(on)
+        cpu, begun = time.process_time(), time.monotonic()
+        await workload.at_once(end, names)
+        ended, used = time.monotonic() - begun, used + time.process_time() - cpu
+        await stage.empty(on)
+    return Floor(seconds, ended, used)
+
+
+async def _send(
+    clients: dict[str, clusters.Cluster], script: Script, request: Request, identity: Identity
+) -> JSON:
+    path, body = request.path.encode(), request.body
+    olds, news = script.identity.values(), identity.values()
+    path = _replaced(path, olds, news)
+    body = None if body is None else _replaced(body, olds, news)
+    try:
+        return await clients[request.cluster].call(
+            request.method,
+            path.decode(),
+            body=None if body is None else orjson.Fragment(body),
+            content_type=request.content_type,
+            accept=request.accept,
+        )
+    except errors.NotFound:
+        if request.method != "GET":
+            raise
+        return {}  # farlet asks whether the mirror is gone, and so do we
+
+
+def _replaced(text: bytes, olds: Sequence[bytes], news: Sequence[bytes]) -> bytes:
+    for old, new in zip(olds, news, strict=True):
+        text = text.replace(old, new)
+    return text
+
+
+@contextlib.asynccontextmanager
+async def _clients(on: Stage) -> AsyncIterator[dict[str, clusters.Cluster]]:
+    both, metrics = on.clusters, Metrics()
+    home = both.home.login(f"system:node:{NODE}", groups=["system:nodes"])
+    foreign = both.foreign.login(workspace.USER)
+    async with (
+        clusters.Cluster("home", _source(home), metrics=metrics.client("home")) as one,
+        clusters.Cluster("foreign", _source(foreign), metrics=metrics.client("foreign")) as two,
+    ):
+        yield {"home": one, "foreign": two}
+
+
+def _source(login: object) -> ClusterSource:
+    return ClusterSource(kubeconfig=str(login), context=None)

@@ -1,0 +1,77 @@
+"""What all runs of a bench share: clusters, one namespace on each side, one virtual node."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
+
+from clusters import controlplane, pair, rest, workspace
+from clusters import progress as progresses
+from clusters.cluster import Spec
+
+NODE = "bench"
+NAMESPACE = "bench"
+_FAKE_NODES = 4
+HOME_API = {"home-api-server-host": "192.0.2.1", "home-api-server-port": "443"}
+"""Where pods are told to find home's API server: nobody here will ask it. On another port each pod
+would cost an Event that tells of clients which dial 443; farlet cannot reach this one (TEST-NET-1,
+RFC 5737), goes on with a warning, and so needs no port 443 of this machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Open clients of both administrators, and where the pods live."""
+
+    clusters: pair.Clusters
+    home: rest.Api
+    foreign: rest.Api
+    names: workspace.Workspace
+
+
+@contextlib.contextmanager
+def clusters(*, audit: bool, progress: progresses.Progress) -> Iterator[pair.Clusters]:
+    """Two plain clusters with the virtual node, gone at the end."""
+    home, foreign = (
+        Spec(name, fake_nodes=_FAKE_NODES, options=controlplane.Options(audit=audit))
+        for name in ("home", "foreign")
+    )
+    with pair.start(home=home, foreign=foreign, progress=progress) as both:
+        both.home.create_virtual_node(NODE)
+        yield both
+
+
+@contextlib.asynccontextmanager
+async def opened(both: pair.Clusters) -> AsyncIterator[Stage]:
+    """The namespaces, made; both clients, open."""
+    async with both.home.api() as home, both.foreign.api() as foreign:
+        await workspace.create_farlet_namespace(foreign)
+        names = await workspace.create(home, foreign, name=NAMESPACE)
+        yield Stage(both, home, foreign, names)
+
+
+async def settled(stage: Stage, *, seconds: float = 120.0) -> None:
+    """Return once fake nodes have run, or removed, all mirrors there are."""
+    async with asyncio.timeout(seconds):
+        while True:
+            pods = await stage.foreign.list("pods", namespace=stage.names.foreign)
+            if all(
+                pod["status"].get("phase") == "Running"
+                and "deletionTimestamp" not in pod["metadata"]
+                for pod in pods
+            ):
+                return
+            await asyncio.sleep(0.5)
+
+
+async def empty(stage: Stage, *, seconds: float = 120.0) -> None:
+    """Return once neither side has a pod, nor the foreign one a Secret, left."""
+    async with asyncio.timeout(seconds):
+        while True:
+            left = [
+                *await stage.home.list("pods", namespace=stage.names.home),
+                *await stage.foreign.list("pods", namespace=stage.names.foreign),
+                *await stage.foreign.list("secrets", namespace=stage.names.foreign),
+            ]
+            if not left:
+                return
+            await asyncio.sleep(0.5)

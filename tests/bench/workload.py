@@ -1,0 +1,157 @@
+"""N pods, and a clock that sees each of them on its way through both clusters.
+
+Times are those at which this process learned of something from a watch: both ends of a latency
+are late by about the same, and no clock of an API server is asked.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import aiohttp
+
+from bench.stage import NODE, Stage
+from clusters import errors, rest
+
+T = TypeVar("T")
+
+CONCURRENCY = 32
+STALL_SECONDS = 60.0
+"""A pod has come nowhere when for so long no pod has come any further."""
+
+
+class NeverRan(Exception):
+    """Pods that did not get where all pods should; the message names some of them."""
+
+
+def names(count: int, *, prefix: str) -> list[str]:
+    """Names of so many pods."""
+    return [f"{prefix}-{number:05d}" for number in range(count)]
+
+
+def manifest(name: str) -> rest.Object:
+    """A pod bound to the virtual node, with the default account's token and nothing special."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "bench"}},
+        "spec": {
+            "nodeName": NODE,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "bench.example/none:1",
+                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                }
+            ],
+        },
+    }
+
+
+async def at_once(each: Callable[[T], Awaitable[object]], items: Iterable[T]) -> None:
+    """Call `each` for every item, CONCURRENCY at a time. Raises the first error, ungrouped."""
+    rest_of = iter(items)
+
+    async def work() -> None:
+        for item in rest_of:
+            await each(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CONCURRENCY):
+                tasks.create_task(work())
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def create(stage: Stage, name: str) -> rest.Object:
+    """Create one pod at home."""
+    return await stage.home.create("pods", manifest(name), namespace=stage.names.home)
+
+
+async def delete(stage: Stage, name: str) -> None:
+    """Ask for the deletion of one home pod, with its own grace."""
+    await stage.home.delete("pods", name=name, namespace=stage.names.home)
+
+
+@dataclasses.dataclass
+class Clock:
+    """By pod name, in seconds of `time.monotonic`, each time the first such."""
+
+    bound: dict[str, float] = dataclasses.field(default_factory=dict)
+    mirrored: dict[str, float] = dataclasses.field(default_factory=dict)
+    mirror_running: dict[str, float] = dataclasses.field(default_factory=dict)
+    home_running: dict[str, float] = dataclasses.field(default_factory=dict)
+    home_gone: dict[str, float] = dataclasses.field(default_factory=dict)
+    mirror_gone: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    async def all_in(self, reached: dict[str, float], wanted: list[str], *, what: str) -> None:
+        """Return once all `wanted` have `reached` it. Raises `NeverRan` when nothing moves."""
+        last, since = -1, time.monotonic()
+        while len(reached) < len(wanted):
+            now = time.monotonic()
+            if len(reached) > last:
+                last, since = len(reached), now
+            if now - since > STALL_SECONDS:
+                late = [name for name in wanted if name not in reached]
+                raise NeverRan(
+                    f"{len(late)} of {len(wanted)} pods {what}, and no other did for "
+                    f"{STALL_SECONDS:.0f} s: {', '.join(late[:5])}"
+                )
+            await asyncio.sleep(0.02)
+
+    def between(self, earlier: dict[str, float], later: dict[str, float]) -> list[float]:
+        """Seconds from one to the other, of each pod that has both."""
+        return [when - earlier[name] for name, when in later.items() if name in earlier]
+
+
+@contextlib.asynccontextmanager
+async def clock(stage: Stage) -> AsyncIterator[Clock]:
+    """A clock that runs while the context lasts."""
+    seen = Clock()
+    sides = (
+        (stage.home, stage.names.home, seen.bound, seen.home_running, seen.home_gone),
+        (stage.foreign, stage.names.foreign, seen.mirrored, seen.mirror_running, seen.mirror_gone),
+    )
+    watches = [
+        asyncio.create_task(_follow(api, namespace, seen, added=added, running=running, gone=gone))
+        for api, namespace, added, running, gone in sides
+    ]
+    try:
+        yield seen
+    finally:
+        for watch in watches:
+            watch.cancel()
+        ended = await asyncio.gather(*watches, return_exceptions=True)
+    broken = [one for one in ended if not isinstance(one, asyncio.CancelledError)]
+    if broken:
+        raise errors.HarnessError(f"the bench lost sight of its pods: {broken[0]!r}")
+
+
+async def _follow(
+    api: rest.Api,
+    namespace: str,
+    seen: Clock,
+    *,
+    added: dict[str, float],
+    running: dict[str, float],
+    gone: dict[str, float],
+) -> None:
+    """Note what happens to pods. The namespace must be empty at first."""
+    version = (await api.get("namespaces", name=namespace))["metadata"]["resourceVersion"]
+    while True:
+        with contextlib.suppress(aiohttp.ClientPayloadError):  # a watch that was ended abruptly
+            async for kind, pod in api.watch("pods", namespace=namespace, resourceVersion=version):
+                if kind == "ERROR":
+                    raise errors.HarnessError(f"a watch of the bench ended: {pod}")
+                now = time.monotonic()
+                name = pod["metadata"]["name"]
+                version = pod["metadata"]["resourceVersion"]
+                added.setdefault(name, now)
+                if pod.get("status", {}).get("phase") == "Running":
+                    running.setdefault(name, now)
+                if kind == "DELETED":
+                    gone[name] = now
