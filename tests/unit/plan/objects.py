@@ -1,0 +1,204 @@
+"""Pods of both sides and snapshots of them, as short as a row of a table can say them.
+
+H is the home pod `default/web` of uid `HOME`, M the foreign pod of that name. What a row does
+not name is as it usually is: bound, restartPolicy Always, no access to any API.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import orjson
+
+from farlet import access, vocabulary
+from farlet.access import AccessStrategy
+from farlet.context import Context, Endpoint, NamespaceMap
+from farlet.forge import status
+from farlet.snapshot import Missing, Snapshot
+from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, OwnerReference, Pod
+
+HOME = "home-1"
+MIRROR = "mirror-1"
+NOW = 1_767_323_045.0
+STAMP = "2026-01-02T03:04:05Z"
+KEY = ObjectKey("default", "web")
+CONTEXT = Context(
+    node="far",
+    home_id="there",
+    namespaces=NamespaceMap(home="h", own="farlet"),
+    endpoint=Endpoint("192.0.2.1", 443),
+    home_ca="-----BEGIN CERTIFICATE-----\n",
+)
+STRATEGIES: Mapping[str, AccessStrategy] = access.load_strategies()
+ANCHOR: OwnerReference = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "name": "farlet-anchor",
+    "uid": "anchor-1",
+    "controller": True,
+}
+
+WAITING: JSON = {"waiting": {"reason": "ContainerCreating"}}
+RUNNING: JSON = {"running": {"startedAt": STAMP}}
+
+
+def exited(code: int) -> JSON:
+    """State of a container that has ended."""
+    return {"terminated": {"exitCode": code, "startedAt": STAMP, "finishedAt": STAMP}}
+
+
+def home(
+    *,
+    uid: str = HOME,
+    policy: str = "Always",
+    phase: str = "Pending",
+    state: JSON | None = None,
+    last_state: JSON | None = None,
+    restarts: int = 0,
+    mirrored: str | None = None,
+    grace: int | None = None,
+    annotations: Mapping[str, str] | None = None,
+    finalizers: Sequence[str] = (),
+    reads_token: bool = False,
+    spec: Mapping[str, Any] | None = None,
+) -> Pod:
+    """H. `grace`: it is being deleted and has so many seconds; `mirrored`: uid of its mirror."""
+    pod = _pod(KEY.namespace, uid, grace=grace, finalizers=finalizers)
+    chosen = {vocabulary.API_SERVER_SUPPORT: "home" if reads_token else "disabled"}
+    pod["metadata"]["annotations"] = chosen if annotations is None else dict(annotations)
+    pod["spec"] = cast("Any", {"nodeName": "far", "restartPolicy": policy, **_containers()})
+    if reads_token:
+        source = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
+        cast("Any", pod["spec"])["volumes"] = [
+            {"name": "kube-api-access", "projected": {"sources": [source]}}
+        ]
+    cast("Any", pod["spec"]).update(spec or {})
+    pod["status"] = {"phase": phase}
+    if state is not None:
+        pod["status"]["containerStatuses"] = [_status(state, last_state, restarts)]
+    if mirrored is not None:
+        pod["status"]["conditions"] = [
+            {"type": vocabulary.PodCondition.MIRRORED.value, "status": "True", "message": mirrored}
+        ]
+    return pod
+
+
+def mirror(
+    *,
+    uid: str = MIRROR,
+    of: str = HOME,
+    owner: str | None = CONTEXT.owner,
+    phase: str = "Running",
+    state: JSON | None = None,
+    last_state: JSON | None = None,
+    restarts: int = 0,
+    grace: int | None = None,
+    observed: bool = False,
+    access_mode: str = "disabled",
+    tokens: str | None = None,
+    node: str | None = "worker",
+) -> Pod:
+    """M. `observed`: it carries our finalizer; `owner` None: it has no label of ours."""
+    finalizers = (vocabulary.OBSERVED,) if observed else ()
+    pod = _pod("default-h", uid, grace=grace, finalizers=finalizers)
+    pod["metadata"]["annotations"] = {
+        vocabulary.HOME_NAMESPACE: KEY.namespace,
+        vocabulary.HOME_NAME: KEY.name,
+        vocabulary.HOME_UID: of,
+        vocabulary.ACCESS: access_mode,
+    }
+    if tokens is not None:
+        pod["metadata"]["annotations"][vocabulary.TOKENS] = tokens
+    if owner is not None:
+        pod["metadata"]["labels"] = {vocabulary.OWNER: owner}
+    pod["spec"] = {"nodeName": node} if node else {}
+    usual = {"Pending": WAITING, "Running": RUNNING, "Succeeded": exited(0), "Failed": exited(1)}
+    pod["status"] = {
+        "phase": phase,
+        "startTime": STAMP,
+        "containerStatuses": [_status(state or usual[phase], last_state, restarts)],
+    }
+    return pod
+
+
+def stranger(**changes: Any) -> Pod:
+    """A foreign pod that took M's name and has nothing to do with farlet."""
+    pod = mirror(uid="stranger-1", owner=None, **changes)
+    del pod["metadata"]["annotations"]
+    return pod
+
+
+def shown(pod: Pod, abroad: Pod) -> Pod:
+    """H once it shows all that M says."""
+    wanted = status.reflect(pod, abroad, ctx=CONTEXT, now=NOW)
+    result = copy.deepcopy(pod)
+    result["status"] = copy.deepcopy(wanted.status)
+    for key, value in wanted.annotations.items():
+        if value is not None:
+            result["metadata"].setdefault("annotations", {})[key] = value
+    return result
+
+
+def ended(pod: Pod, last: Pod | None = None) -> Pod:
+    """H once the last word of a deleted pod stands there."""
+    result = copy.deepcopy(pod)
+    result["status"] = status.ended(pod, last, ctx=CONTEXT, now=NOW).status
+    return result
+
+
+def waiting(pod: Pod, reason: vocabulary.Reason, message: str) -> Pod:
+    """H once it says why it waits."""
+    result = copy.deepcopy(pod)
+    wanted = status.waiting(pod, reason=reason, message=message, ctx=CONTEXT, now=NOW)
+    result["status"] = wanted.status
+    return result
+
+
+def snapshot(pod: Pod | Missing, abroad: Pod | Missing, **known: Any) -> Snapshot:
+    """What is known; the foreign namespace is open unless said otherwise."""
+    return Snapshot(key=KEY, now=NOW, home=pod, mirror=abroad, **{"anchor": ANCHOR, **known})
+
+
+def times(issued: float, expires: float) -> str:
+    """The annotation that records when the one token of such a pod was issued and ends."""
+    claim = STRATEGIES["home"].claims(home(reads_token=True), CONTEXT)[0]
+    return orjson.dumps({claim.key: [issued, expires]}).decode()
+
+
+def secret(*, of: str = MIRROR) -> ObjectMeta:
+    """Metadata of the Secret beside the mirror of uid `of`."""
+    return {"name": f"farlet-{HOME}", "namespace": "default-h", "ownerReferences": [{"uid": of}]}
+
+
+def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[str]) -> Pod:
+    metadata: ObjectMeta = {
+        "namespace": namespace,
+        "name": KEY.name,
+        "uid": uid,
+        "resourceVersion": "7",
+        "creationTimestamp": STAMP,
+    }
+    if finalizers:
+        metadata["finalizers"] = list(finalizers)
+    if grace is not None:
+        metadata["deletionTimestamp"] = STAMP
+        metadata["deletionGracePeriodSeconds"] = grace
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+
+def _containers() -> JSON:
+    return {"containers": [{"name": "main", "image": "example.org/app"}]}
+
+
+def _status(state: JSON, last_state: JSON | None, restarts: int) -> Any:
+    return {
+        "name": "main",
+        "image": "example.org/app",
+        "imageID": "",
+        "ready": "running" in state,
+        "restartCount": restarts,
+        "state": state,
+        "lastState": last_state or {},
+    }

@@ -1,0 +1,15 @@
+"""The rows of the table, by chapter: what is known, and what must follow."""
+
+from unit.plan.rows import creating, deleting, gone, lost, present, tokens
+from unit.plan.rows.row import Decide, Row
+
+__all__ = ["EVERY", "Decide", "Row"]
+
+EVERY: tuple[Row, ...] = (
+    *gone.ROWS,
+    *deleting.ROWS,
+    *creating.ROWS,
+    *lost.ROWS,
+    *present.ROWS,
+    *tokens.ROWS,
+)

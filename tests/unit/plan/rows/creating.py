@@ -1,0 +1,177 @@
+"""Rows: H never had a mirror."""
+
+from __future__ import annotations
+
+from farlet.context import RemoteServiceAccounts
+from farlet.errors import Refused
+from farlet.snapshot import NOTHING, Missing
+from farlet.vocabulary import (
+    API_SERVER_SUPPORT,
+    OFFLOADABLE_ACCOUNT,
+    REMOTE_SERVICE_ACCOUNT_NAME,
+    Pod,
+    Reason,
+)
+from unit.plan.objects import home, snapshot, waiting
+from unit.plan.rows.row import Row, creates, shows, within
+
+_REMOTE = {API_SERVER_SUPPORT: "remote", REMOTE_SERVICE_ACCOUNT_NAME: "robot"}
+_UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "nobody answers")
+_LABELLED = within(remote_service_accounts=RemoteServiceAccounts.LABELLED)
+_HOST_NETWORK = home(spec={"hostNetwork": True})
+
+
+def _wrong(value: str, **more: str) -> Pod:
+    return home(annotations={API_SERVER_SUPPORT: value, **more})
+
+
+CREATED = (
+    Row("a new pod gets a mirror", snapshot(home(), Missing.ABSENT), creates()),
+    *(
+        Row(
+            f"a mirror of restartPolicy {policy} is held until its end is seen",
+            snapshot(home(policy=policy), Missing.ABSENT),
+            creates(observed=True),
+        )
+        for policy in ("Never", "OnFailure")
+    ),
+    Row(
+        "a pod that reads the home API gets its token with the mirror",
+        snapshot(home(reads_token=True), Missing.ABSENT),
+        creates(claims=1),
+    ),
+    Row(
+        "a pod of the foreign API starts where its account exists",
+        snapshot(home(annotations=_REMOTE), Missing.ABSENT, accounts={"robot": {}}),
+        creates(),
+    ),
+    Row(
+        "a pod of the foreign API starts where its account has the label asked for",
+        snapshot(
+            home(annotations=_REMOTE),
+            Missing.ABSENT,
+            accounts={"robot": {"labels": {OFFLOADABLE_ACCOUNT: "true"}}},
+        ),
+        creates(),
+        ctx=_LABELLED,
+    ),
+    Row(
+        "a pod that waited for its account goes on when it appears",
+        snapshot(
+            waiting(home(annotations=_REMOTE), Reason.SERVICE_ACCOUNT_NOT_FOUND, "missing"),
+            Missing.ABSENT,
+            accounts={"robot": {}},
+        ),
+        creates(),
+    ),
+)
+
+UNSEEN = (
+    Row("nothing is made on an unseen foreign side", snapshot(home(), Missing.UNKNOWN), NOTHING),
+    Row(
+        "a pod waits with the reason why the foreign side is unseen",
+        snapshot(home(), Missing.UNKNOWN, problem=_UNREACHABLE),
+        shows("Pending", Reason.FOREIGN_UNREACHABLE),
+    ),
+    Row(
+        "the same reason is not told twice",
+        snapshot(
+            waiting(home(), _UNREACHABLE.reason, _UNREACHABLE.message),
+            Missing.UNKNOWN,
+            problem=_UNREACHABLE,
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a refused pod is told so although the foreign side is unseen",
+        snapshot(_wrong("nearby"), Missing.UNKNOWN, problem=_UNREACHABLE),
+        shows("Pending", Reason.INVALID_API_SERVER_SUPPORT),
+    ),
+    Row(
+        "unknown accounts make a pod wait without a word",
+        snapshot(home(annotations=_REMOTE), Missing.ABSENT),
+        NOTHING,
+    ),
+    Row(
+        "accounts that cannot be seen are told",
+        snapshot(home(annotations=_REMOTE), Missing.ABSENT, problem=_UNREACHABLE),
+        shows("Pending", Reason.FOREIGN_UNREACHABLE),
+    ),
+)
+
+REFUSED = (
+    *(
+        Row(
+            f"API access {value!r} is refused",
+            snapshot(_wrong(value), Missing.ABSENT),
+            shows("Pending", Reason.INVALID_API_SERVER_SUPPORT),
+        )
+        for value in ("nearby", "Home", " home", "", "true")
+    ),
+    *(
+        Row(
+            f"a foreign account is refused with API access {value}",
+            snapshot(_wrong(value, **{REMOTE_SERVICE_ACCOUNT_NAME: "robot"}), Missing.ABSENT),
+            shows("Pending", Reason.INVALID_REMOTE_SERVICE_ACCOUNT),
+        )
+        for value in ("home", "disabled")
+    ),
+    Row(
+        "a foreign account of an impossible name is refused",
+        snapshot(_wrong("remote", **{REMOTE_SERVICE_ACCOUNT_NAME: "No_Name"}), Missing.ABSENT),
+        shows("Pending", Reason.INVALID_REMOTE_SERVICE_ACCOUNT),
+    ),
+    Row(
+        "a missing account is waited for",
+        snapshot(home(annotations=_REMOTE), Missing.ABSENT, accounts={"default": {}}),
+        shows("Pending", Reason.SERVICE_ACCOUNT_NOT_FOUND),
+    ),
+    Row(
+        "an account without the label asked for is waited for",
+        snapshot(
+            home(annotations=_REMOTE),
+            Missing.ABSENT,
+            accounts={"robot": {"labels": {OFFLOADABLE_ACCOUNT: "false"}}},
+        ),
+        shows("Pending", Reason.SERVICE_ACCOUNT_NOT_ALLOWED),
+        ctx=_LABELLED,
+    ),
+    Row(
+        "an account of another name is refused where only the same is allowed",
+        snapshot(home(annotations=_REMOTE), Missing.ABSENT, accounts={"robot": {}}),
+        shows("Pending", Reason.SERVICE_ACCOUNT_NOT_ALLOWED),
+        ctx=within(remote_service_accounts=RemoteServiceAccounts.SAME_NAME),
+    ),
+    Row(
+        "a pod of a namespace that is not offloaded waits",
+        snapshot(home(), Missing.ABSENT, mirror_gone=True),
+        shows("Pending", Reason.NAMESPACE_NOT_ALLOWED),
+        ctx=within(
+            namespaces=type(within().namespaces)(home="h", own="farlet", template=None),
+        ),
+    ),
+    Row(
+        "a pod without an address of the home API waits",
+        snapshot(home(reads_token=True), Missing.ABSENT),
+        shows("Pending", Reason.HOME_API_NOT_CONFIGURED),
+        ctx=within(endpoint=None),
+    ),
+    Row(
+        "a pod is not sent to an address with a wrong certificate",
+        snapshot(home(reads_token=True), Missing.ABSENT),
+        shows("Pending", Reason.HOME_API_CERTIFICATE),
+        ctx=within(endpoint_refusal="another CA"),
+    ),
+    Row(
+        "a pod that wants the host's network waits",
+        snapshot(_HOST_NETWORK, Missing.ABSENT),
+        shows("Pending", Reason.HOST_ACCESS_REFUSED),
+    ),
+    Row(
+        "a new reason replaces the old one",
+        snapshot(waiting(_wrong("nearby"), Reason.FOREIGN_UNREACHABLE, "before"), Missing.ABSENT),
+        shows("Pending", Reason.INVALID_API_SERVER_SUPPORT),
+    ),
+)
+
+ROWS = (*CREATED, *UNSEEN, *REFUSED)

@@ -1,0 +1,156 @@
+"""Rows: H is being deleted."""
+
+from __future__ import annotations
+
+from farlet.snapshot import (
+    NOTHING,
+    ConfirmMirrorGone,
+    DeleteHome,
+    DeleteMirror,
+    Missing,
+    ReleaseMirror,
+)
+from unit.plan.objects import (
+    HOME,
+    MIRROR,
+    RUNNING,
+    ended,
+    exited,
+    home,
+    mirror,
+    shown,
+    snapshot,
+    stranger,
+)
+from unit.plan.rows.row import Row, does, ends, shows
+
+_LEAVING = home(grace=30, phase="Running", state=RUNNING, mirrored=MIRROR)
+_UNSTARTED = home(grace=30)
+_DYING = mirror(grace=30)
+_LAST = mirror(grace=30, phase="Failed", state=exited(143), observed=True)
+
+WITH_MIRROR = (
+    Row(
+        "the mirror of a leaving pod gets the grace of its home pod",
+        snapshot(shown(_LEAVING, mirror()), mirror()),
+        does(DeleteMirror(MIRROR, 30)),
+    ),
+    Row(
+        "a leaving pod's mirror is deleted before its status is reflected",
+        snapshot(_LEAVING, mirror()),
+        does(DeleteMirror(MIRROR, 30)),
+    ),
+    Row(
+        "a shorter grace is passed on",
+        snapshot(shown(home(grace=5), _DYING), _DYING),
+        does(DeleteMirror(MIRROR, 5)),
+    ),
+    Row(
+        "the grace of a forced deletion is passed on while others hold the home pod",
+        snapshot(shown(home(grace=0, finalizers=["example.org/held"]), _DYING), _DYING),
+        does(DeleteMirror(MIRROR, 0)),
+    ),
+    Row(
+        "an equal grace is not asked for twice",
+        snapshot(shown(_LEAVING, _DYING), _DYING),
+        NOTHING,
+    ),
+    Row(
+        "a mirror that has less time than its home pod keeps it",
+        snapshot(shown(home(grace=60), _DYING), _DYING),
+        NOTHING,
+    ),
+    Row(
+        "the last states of a leaving pod are reflected",
+        snapshot(_LEAVING, _LAST),
+        ends(143, "Failed"),
+    ),
+    Row(
+        "a leaving pod's mirror is released once its last states stand at home",
+        snapshot(shown(_LEAVING, _LAST), _LAST),
+        does(ReleaseMirror(_LAST)),
+    ),
+    Row(
+        "a leaving pod whose mirror still runs is not removed",
+        snapshot(shown(_LEAVING, _DYING), _DYING, mirror_gone=True),
+        NOTHING,
+    ),
+)
+
+WITHOUT = (
+    *(
+        Row(
+            f"a leaving pod asks live before it is removed, its mirror being {text}",
+            snapshot(_LEAVING, side),
+            does(ConfirmMirrorGone()),
+        )
+        for side, text in ((Missing.ABSENT, "absent"), (Missing.UNKNOWN, "unseen"))
+    ),
+    Row(
+        "a leaving pod that never had a mirror asks live as well",
+        snapshot(_UNSTARTED, Missing.ABSENT),
+        does(ConfirmMirrorGone()),
+    ),
+    Row(
+        "a leaving pod that never had a mirror is removed without another word",
+        snapshot(_UNSTARTED, Missing.ABSENT, mirror_gone=True),
+        does(DeleteHome(HOME)),
+    ),
+    Row(
+        "a leaving pod writes that its containers ended before it is removed",
+        snapshot(_LEAVING, Missing.ABSENT, mirror_gone=True),
+        ends(137, "Failed"),
+    ),
+    Row(
+        "a leaving pod tells the end that its mirror was last seen with",
+        snapshot(
+            _LEAVING,
+            Missing.ABSENT,
+            mirror_gone=True,
+            last=mirror(phase="Succeeded", grace=30),
+        ),
+        ends(0, "Succeeded"),
+    ),
+    Row(
+        "a leaving pod that told its end is removed",
+        snapshot(ended(_LEAVING), Missing.ABSENT, mirror_gone=True),
+        does(DeleteHome(HOME)),
+    ),
+    Row(
+        "a leaving pod that has finished is removed",
+        snapshot(
+            ended(home(grace=30, policy="Never", mirrored=MIRROR, state=exited(0))),
+            Missing.ABSENT,
+            mirror_gone=True,
+        ),
+        does(DeleteHome(HOME)),
+    ),
+    *(
+        Row(
+            f"a pod that only others' finalizers hold is left alone, its mirror being {text}",
+            snapshot(
+                home(grace=0, finalizers=["example.org/held"], mirrored=MIRROR),
+                side,
+                mirror_gone=gone,
+            ),
+            NOTHING,
+        )
+        for side, gone, text in (
+            (Missing.ABSENT, True, "gone"),
+            (Missing.ABSENT, False, "absent"),
+            (Missing.UNKNOWN, False, "unseen"),
+        )
+    ),
+    Row(
+        "a leaving pod whose name a stranger has abroad leaves without touching it",
+        snapshot(_UNSTARTED, stranger()),
+        does(DeleteHome(HOME)),
+    ),
+    Row(
+        "a leaving pod whose lost mirror's name a stranger took tells its end first",
+        snapshot(_LEAVING, stranger()),
+        shows("Failed"),
+    ),
+)
+
+ROWS = (*WITH_MIRROR, *WITHOUT)

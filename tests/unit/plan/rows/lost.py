@@ -1,0 +1,224 @@
+"""Rows: H had a mirror and has none now."""
+
+from __future__ import annotations
+
+from farlet.snapshot import NOTHING, ConfirmMirrorGone, Missing
+from farlet.vocabulary import API_SERVER_SUPPORT, JSON, Pod, Reason
+from unit.plan.objects import (
+    MIRROR,
+    RUNNING,
+    WAITING,
+    exited,
+    home,
+    mirror,
+    shown,
+    snapshot,
+    stranger,
+)
+from unit.plan.rows.row import Row, creates, does, ends, shows
+
+POLICIES = ("Always", "OnFailure", "Never")
+
+
+def _ran(policy: str, state: JSON = RUNNING, last_state: JSON | None = None) -> Pod:
+    return home(
+        policy=policy,
+        phase="Running",
+        state=state,
+        last_state=last_state,
+        restarts=2,
+        mirrored=MIRROR,
+    )
+
+
+def _observed(policy: str, phase: str, *, grace: int | None = None) -> Pod:
+    """The mirror as it was last seen, in this process."""
+    state = exited(143) if grace is not None and phase == "Failed" else None
+    return mirror(phase=phase, state=state, observed=policy != "Always", grace=grace)
+
+
+EVIDENCE = (
+    *(
+        Row(
+            f"an unseen mirror of restartPolicy {policy} is not lost",
+            snapshot(_ran(policy), Missing.UNKNOWN),
+            NOTHING,
+        )
+        for policy in POLICIES
+    ),
+    *(
+        Row(
+            f"an absent mirror of restartPolicy {policy} is looked for live",
+            snapshot(_ran(policy), Missing.ABSENT),
+            does(ConfirmMirrorGone()),
+        )
+        for policy in POLICIES
+    ),
+    *(
+        Row(
+            f"a mirror of restartPolicy {policy} that this process saw is looked for live",
+            snapshot(
+                shown(home(policy=policy), mirror(phase="Pending")),
+                Missing.ABSENT,
+                last=mirror(phase="Pending"),
+            ),
+            does(ConfirmMirrorGone()),
+        )
+        for policy in POLICIES
+    ),
+    *(
+        Row(
+            f"what this process saw last of restartPolicy {policy} is told before anything else",
+            snapshot(home(policy=policy), Missing.ABSENT, mirror_gone=True, last=mirror()),
+            shows("Running"),
+        )
+        for policy in POLICIES
+    ),
+)
+
+AGAIN = (
+    Row(
+        "a lost mirror of restartPolicy Always is made again and restarts grow",
+        snapshot(_ran("Always"), Missing.ABSENT, mirror_gone=True),
+        creates(restarts={"main": 3}),
+    ),
+    Row(
+        "a container that waited when its mirror was lost has not restarted",
+        snapshot(_ran("Always", WAITING), Missing.ABSENT, mirror_gone=True),
+        creates(restarts={"main": 2}),
+    ),
+    Row(
+        "a lost mirror of restartPolicy Always is made again after a success too",
+        snapshot(_ran("Always", exited(0)), Missing.ABSENT, mirror_gone=True),
+        creates(restarts={"main": 3}),
+    ),
+    Row(
+        "a lost mirror of restartPolicy OnFailure is made again while it never succeeded",
+        snapshot(_ran("OnFailure"), Missing.ABSENT, mirror_gone=True),
+        creates(restarts={"main": 3}, observed=True),
+    ),
+    Row(
+        "a lost mirror of restartPolicy OnFailure is made again after a failure",
+        snapshot(_ran("OnFailure", RUNNING, exited(1)), Missing.ABSENT, mirror_gone=True),
+        creates(restarts={"main": 3}, observed=True),
+    ),
+    *(
+        Row(
+            f"a mirror of restartPolicy {policy} that was deleted abroad is made again",
+            snapshot(
+                shown(_ran(policy), _observed(policy, "Failed", grace=0)),
+                Missing.ABSENT,
+                mirror_gone=True,
+                last=_observed(policy, "Failed", grace=0),
+            ),
+            creates(restarts={"main": 3}, observed=policy != "Always"),
+        )
+        for policy in ("Always", "OnFailure")
+    ),
+    Row(
+        "a lost mirror that would be refused by now is not made again",
+        snapshot(
+            home(
+                phase="Running",
+                state=RUNNING,
+                mirrored=MIRROR,
+                annotations={API_SERVER_SUPPORT: "nearby"},
+            ),
+            Missing.ABSENT,
+            mirror_gone=True,
+        ),
+        shows("Running", Reason.INVALID_API_SERVER_SUPPORT),
+    ),
+)
+
+NEVER_AGAIN = (
+    Row(
+        "a lost mirror of restartPolicy Never fails its home pod",
+        snapshot(_ran("Never"), Missing.ABSENT, mirror_gone=True),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    Row(
+        "a lost mirror of restartPolicy Never that was never seen running fails its home pod",
+        snapshot(
+            home(policy="Never", mirrored=MIRROR, state=WAITING), Missing.ABSENT, mirror_gone=True
+        ),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    *(
+        Row(
+            f"a lost mirror of restartPolicy OnFailure is not made again after a success {text}",
+            snapshot(pod, Missing.ABSENT, mirror_gone=True),
+            shows("Failed", Reason.MIRROR_LOST),
+        )
+        for pod, text in (
+            (_ran("OnFailure", exited(0)), "of its last run"),
+            (_ran("OnFailure", RUNNING, exited(0)), "of the run before"),
+        )
+    ),
+    Row(
+        "a success that this process saw before the mirror vanished is told, not lost",
+        snapshot(
+            _ran("OnFailure"),
+            Missing.ABSENT,
+            mirror_gone=True,
+            last=_observed("OnFailure", "Succeeded"),
+        ),
+        ends(0, "Succeeded"),
+    ),
+    Row(
+        "a half success that this process saw keeps restartPolicy OnFailure from running again",
+        snapshot(
+            shown(_ran("OnFailure"), mirror(state=exited(0))),
+            Missing.ABSENT,
+            mirror_gone=True,
+            last=mirror(state=exited(0)),
+        ),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    *(
+        Row(
+            f"an end of restartPolicy Never that this process saw is told: {phase}",
+            snapshot(
+                _ran("Never"),
+                Missing.ABSENT,
+                mirror_gone=True,
+                last=_observed("Never", phase),
+            ),
+            ends(code, phase),
+        )
+        for phase, code in (("Succeeded", 0), ("Failed", 1))
+    ),
+    Row(
+        "an end that was told leaves nothing to do",
+        snapshot(
+            shown(_ran("Never"), _observed("Never", "Failed")),
+            Missing.ABSENT,
+            mirror_gone=True,
+            last=_observed("Never", "Failed"),
+        ),
+        NOTHING,
+    ),
+)
+
+BY_STRANGERS = (
+    Row(
+        "a lost mirror of restartPolicy Never whose name a stranger took fails its home pod",
+        snapshot(_ran("Never"), stranger()),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    Row(
+        "a lost mirror of restartPolicy OnFailure is not waited for after a success",
+        snapshot(_ran("OnFailure", exited(0)), stranger()),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    *(
+        Row(
+            f"a lost mirror of restartPolicy {policy} waits for the stranger to go",
+            snapshot(_ran(policy), stranger()),
+            shows("Running", Reason.NAME_CONFLICT, retry=True),
+        )
+        for policy in ("Always", "OnFailure")
+    ),
+)
+
+ROWS = (*EVIDENCE, *AGAIN, *NEVER_AGAIN, *BY_STRANGERS)

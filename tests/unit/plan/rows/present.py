@@ -1,0 +1,206 @@
+"""Rows: something stands under M's name."""
+
+from __future__ import annotations
+
+from farlet import vocabulary
+from farlet.errors import Refused
+from farlet.snapshot import (
+    NOTHING,
+    Decision,
+    DeleteMirror,
+    ReclaimMirror,
+    ReleaseMirror,
+)
+from farlet.vocabulary import Reason
+from unit.plan.objects import (
+    CONTEXT,
+    HOME,
+    KEY,
+    MIRROR,
+    RUNNING,
+    exited,
+    home,
+    mirror,
+    shown,
+    snapshot,
+    stranger,
+    waiting,
+)
+from unit.plan.rows.row import Row, does, ends, shows
+
+_OTHER = mirror(uid="mirror-0", of="home-0")
+_OTHER_HELD = mirror(uid="mirror-0", of="home-0", grace=0, observed=True)
+
+OTHERS = (
+    Row(
+        "the mirror of an earlier pod of the name ends first",
+        snapshot(home(), _OTHER),
+        does(DeleteMirror("mirror-0", None)),
+    ),
+    Row(
+        "the dying mirror of an earlier pod is waited for",
+        snapshot(home(), mirror(uid="mirror-0", of="home-0", grace=30)),
+        NOTHING,
+    ),
+    Row(
+        "the dying mirror of an earlier pod is released",
+        snapshot(home(), _OTHER_HELD),
+        does(ReleaseMirror(_OTHER_HELD)),
+    ),
+    Row(
+        "a leaving pod ends the mirror of an earlier pod of the name",
+        snapshot(home(grace=30), _OTHER),
+        does(DeleteMirror("mirror-0", None)),
+    ),
+    Row(
+        "a stranger of the name is told and never touched",
+        snapshot(home(), stranger()),
+        shows("Pending", Reason.NAME_CONFLICT, retry=True),
+    ),
+    Row(
+        "another virtual node's mirror of the name is told and never touched",
+        snapshot(home(), mirror(owner="another-node")),
+        shows("Pending", Reason.NAME_CONFLICT, retry=True),
+    ),
+    Row(
+        "a stranger that was told is looked at again",
+        snapshot(
+            waiting(
+                home(),
+                Reason.NAME_CONFLICT,
+                "the foreign namespace default-h has a pod of the name web that is not farlet's. "
+                "Rename or delete one of the two",
+            ),
+            stranger(),
+        ),
+        Decision(retry=True),
+    ),
+    Row(
+        "a mirror that home names by uid is ours whatever its annotations say",
+        snapshot(shown(home(mirrored=MIRROR), mirror(of="forged")), mirror(of="forged")),
+        NOTHING,
+    ),
+    Row(
+        "the label of a mirror that home names by uid is put back",
+        snapshot(home(mirrored=MIRROR, phase="Running"), mirror(owner=None)),
+        does(
+            ReclaimMirror(
+                MIRROR,
+                {vocabulary.OWNER: CONTEXT.owner},
+                {
+                    vocabulary.HOME_NAMESPACE: KEY.namespace,
+                    vocabulary.HOME_NAME: KEY.name,
+                    vocabulary.HOME_UID: HOME,
+                },
+            )
+        ),
+    ),
+)
+
+_DISCARDED = mirror(phase="Failed", state=exited(143), grace=30, observed=True)
+_DISCARDED_DONE = mirror(phase="Succeeded", state=exited(0), grace=30, observed=True)
+_RAN = home(phase="Running", state=RUNNING, policy="OnFailure", mirrored=MIRROR)
+_ONCE = home(phase="Running", state=RUNNING, policy="Never", mirrored=MIRROR)
+
+DYING_ABROAD = (
+    *(
+        Row(
+            f"a mirror of restartPolicy {policy} that is deleted abroad is reflected meanwhile",
+            snapshot(home(policy=policy), mirror(grace=30, observed=policy != "Always")),
+            shows("Running"),
+        )
+        for policy in ("Always", "OnFailure", "Never")
+    ),
+    *(
+        Row(
+            f"a dying mirror of restartPolicy {policy} keeps its finalizer while it runs",
+            snapshot(
+                shown(home(policy=policy), mirror(grace=30, observed=True)),
+                mirror(grace=30, observed=True),
+            ),
+            NOTHING,
+        )
+        for policy in ("OnFailure", "Never")
+    ),
+    Row(
+        "the end of a mirror of restartPolicy Always that was deleted abroad ends nothing",
+        snapshot(
+            home(phase="Running", state=RUNNING, mirrored=MIRROR),
+            mirror(phase="Failed", state=exited(143), grace=30),
+        ),
+        shows("Running"),
+    ),
+    Row(
+        "a failed mirror of restartPolicy OnFailure that was deleted abroad ends nothing",
+        snapshot(_RAN, _DISCARDED),
+        shows("Running"),
+    ),
+    Row(
+        "a failed mirror of restartPolicy OnFailure is released once its containers are told",
+        snapshot(shown(_RAN, _DISCARDED), _DISCARDED),
+        does(ReleaseMirror(_DISCARDED)),
+    ),
+    Row(
+        "a successful mirror of restartPolicy OnFailure that was deleted abroad is told",
+        snapshot(_RAN, _DISCARDED_DONE),
+        ends(0, "Succeeded"),
+    ),
+    Row(
+        "a successful mirror of restartPolicy OnFailure is released once told",
+        snapshot(shown(_RAN, _DISCARDED_DONE), _DISCARDED_DONE),
+        does(ReleaseMirror(_DISCARDED_DONE)),
+    ),
+    Row(
+        "a mirror of restartPolicy Never that was deleted abroad is told as it ended",
+        snapshot(_ONCE, _DISCARDED),
+        ends(143, "Failed"),
+    ),
+    Row(
+        "a mirror of restartPolicy Never is released once told",
+        snapshot(shown(_ONCE, _DISCARDED), _DISCARDED),
+        does(ReleaseMirror(_DISCARDED)),
+    ),
+    *(
+        Row(
+            f"a mirror of restartPolicy Never that {text} is released with nothing more to see",
+            snapshot(shown(_ONCE, pod), pod),
+            does(ReleaseMirror(pod)),
+        )
+        for pod, text in (
+            (mirror(grace=0, observed=True), "was forced to go"),
+            (
+                mirror(grace=30, observed=True, phase="Pending", node=None),
+                "never got a node",
+            ),
+        )
+    ),
+)
+
+RUNS = (
+    Row("a mirror that runs is shown", snapshot(home(), mirror()), shows("Running")),
+    Row("what is shown is not written again", snapshot(shown(home(), mirror()), mirror()), NOTHING),
+    *(
+        Row(
+            f"the end of restartPolicy {policy} is told: {phase}",
+            snapshot(
+                home(policy=policy, phase="Running", state=RUNNING),
+                mirror(phase=phase, observed=True),
+            ),
+            ends(code, phase),
+        )
+        for policy, phase, code in (
+            ("OnFailure", "Succeeded", 0),
+            ("Never", "Succeeded", 0),
+            ("Never", "Failed", 1),
+        )
+    ),
+    Row(
+        "a problem of the foreign side does not reach a pod whose mirror is seen",
+        snapshot(
+            shown(home(), mirror()), mirror(), problem=Refused(Reason.FOREIGN_UNREACHABLE, "down")
+        ),
+        NOTHING,
+    ),
+)
+
+ROWS = (*OTHERS, *DYING_ABROAD, *RUNS)

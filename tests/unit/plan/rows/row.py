@@ -1,0 +1,139 @@
+"""One row of the table: what is known, and what must follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from farlet import vocabulary
+from farlet.access import AccessStrategy
+from farlet.context import Context
+from farlet.snapshot import (
+    CreateMirror,
+    Decision,
+    Missing,
+    PatchStatus,
+    ProvideSecret,
+    Snapshot,
+)
+from farlet.vocabulary import Reason
+from unit.plan import objects
+
+Decide = Callable[..., Decision]
+"""`plan.decide`, or a mutation of it."""
+
+Expected = Decision | Callable[[Snapshot, Decision], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`says` is the sentence that the test is called by."""
+
+    says: str
+    given: Snapshot
+    expected: Expected
+    ctx: Context = objects.CONTEXT
+    strategies: Mapping[str, AccessStrategy] = field(default_factory=lambda: objects.STRATEGIES)
+
+    def holds(self, decide: Decide) -> tuple[bool, Decision]:
+        """Whether `decide` answers as the row says, and its answer."""
+        got = decide(self.given, ctx=self.ctx, strategies=self.strategies)
+        if isinstance(self.expected, Decision):
+            return got == self.expected, got
+        return self.expected(self.given, got), got
+
+
+def does(action: Any, **more: Any) -> Decision:
+    """Exactly this action."""
+    return Decision(action, **more)
+
+
+def within(**changes: Any) -> Context:
+    """The usual context with these changes."""
+    return replace(objects.CONTEXT, **changes)
+
+
+def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> Expected:
+    """A status patch of the uid that was decided on, after which H is in this phase.
+
+    `reason` is told in an Event as well.
+    """
+
+    def check(given: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, PatchStatus) or got.retry is not retry:
+            return False
+        assert not isinstance(given.home, Missing)
+        body = got.action.body
+        status = {"phase": given.home["status"]["phase"], **body.get("status", {})}
+        told = None if got.action.event is None else got.action.event[0]
+        return (
+            body["metadata"]["uid"] == objects.HOME
+            and status["phase"] == phase
+            and told is reason
+            and (reason is None or status.get("reason") == reason)
+        )
+
+    return check
+
+
+def ends(code: int, phase: str) -> Expected:
+    """A last status: this phase, the container ended with this code, nothing ready."""
+
+    def check(given: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, PatchStatus):
+            return False
+        status = got.action.body["status"]
+        states = [s["state"].get("terminated", {}) for s in status["containerStatuses"]]
+        return status.get("phase") == phase and [s.get("exitCode") for s in states] == [code]
+
+    return check
+
+
+def creates(
+    *, restarts: Mapping[str, int] | None = None, observed: bool = False, claims: int = 0
+) -> Expected:
+    """The mirror of H, with so many restarts before it, our finalizer or not, so many tokens."""
+
+    def check(given: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, CreateMirror):
+            return False
+        metadata = got.action.pod["metadata"]
+        before = orjson.loads(metadata["annotations"].get(vocabulary.RESTARTS, "{}"))
+        return (
+            metadata["annotations"][vocabulary.HOME_UID] == objects.HOME
+            and metadata.get("ownerReferences") == [objects.ANCHOR]
+            and before == (restarts or {})
+            and (metadata.get("finalizers") == [vocabulary.OBSERVED]) is observed
+            and len(got.action.claims) == claims
+        )
+
+    return check
+
+
+def provides(*, exists: bool, overdue: bool = False) -> Expected:
+    """The Secret with its one token."""
+
+    def check(given: Snapshot, got: Decision) -> bool:
+        action = got.action
+        return (
+            isinstance(action, ProvideSecret)
+            and action.exists is exists
+            and action.overdue is overdue
+            and len(action.claims) == 1
+        )
+
+    return check
+
+
+def looks_again(*, after: float, before: float) -> Expected:
+    """Nothing now; again in between so many seconds."""
+
+    def check(given: Snapshot, got: Decision) -> bool:
+        if got.action is not None or got.again_at is None:
+            return False
+        return after <= got.again_at - objects.NOW <= before
+
+    return check

@@ -1,0 +1,108 @@
+"""Rows: M runs, and its Secret and tokens are looked after."""
+
+from __future__ import annotations
+
+from farlet.snapshot import NOTHING, Missing, ProvideSecret
+from farlet.vocabulary import API_SERVER_SUPPORT
+from unit.plan.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
+from unit.plan.rows.row import Row, looks_again, provides, within
+
+_READER = shown(
+    home(reads_token=True, phase="Running"),
+    mirror(access_mode="home", tokens=times(NOW, NOW + 3600)),
+)
+_FRESH = mirror(access_mode="home", tokens=times(NOW, NOW + 3600))
+
+ROWS = (
+    Row(
+        "a mirror without its Secret gets one",
+        snapshot(_READER, _FRESH, secret=Missing.ABSENT),
+        provides(exists=False),
+    ),
+    Row(
+        "a Secret that belongs to another mirror is written anew",
+        snapshot(_READER, _FRESH, secret=secret(of="mirror-0")),
+        provides(exists=True),
+    ),
+    Row(
+        "a Secret comes before the status",
+        snapshot(home(reads_token=True), _FRESH, secret=Missing.ABSENT),
+        provides(exists=False),
+    ),
+    Row(
+        "an unseen Secret is not written",
+        snapshot(_READER, _FRESH, secret=Missing.UNKNOWN),
+        NOTHING,
+    ),
+    Row(
+        "a fresh token is looked at again at half of its life",
+        snapshot(_READER, _FRESH, secret=secret()),
+        looks_again(after=3600 * 0.44, before=3600 * 0.56),
+    ),
+    *(
+        Row(
+            f"a token is refreshed when {text}",
+            snapshot(_READER, mirror(access_mode="home", tokens=noted), secret=secret()),
+            provides(exists=True, overdue=overdue),
+        )
+        for noted, overdue, text in (
+            (times(NOW - 2000, NOW + 1600), False, "it is due"),
+            (times(NOW - 2900, NOW + 700), True, "it is overdue"),
+            (times(NOW - 9000, NOW - 5400), True, "it has expired"),
+            (None, False, "nobody noted its times"),
+            ("{", False, "its times are no JSON"),
+            ('{"token": "soon"}', False, "its times are no times"),
+            (times(NOW, NOW + 10**9), False, "its times say that it lives for decades"),
+            (times(NOW + 10**6, NOW + 10**6 + 3600), False, "it was issued in the future"),
+            (times(NOW, NOW - 1), False, "it ended before it was issued"),
+        )
+    ),
+    Row(
+        "a pod without access to home gets no Secret",
+        snapshot(shown(home(), mirror()), mirror(), secret=Missing.ABSENT),
+        NOTHING,
+    ),
+    Row(
+        "an access mode that somebody wrote on the mirror fetches no home token",
+        snapshot(
+            shown(home(), mirror(access_mode="home")),
+            mirror(access_mode="home"),
+            secret=Missing.ABSENT,
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a running pod keeps what it has when its annotation changes",
+        snapshot(
+            shown(
+                home(reads_token=True, annotations={API_SERVER_SUPPORT: "remote"}),
+                mirror(access_mode="home"),
+            ),
+            mirror(access_mode="home"),
+            secret=Missing.ABSENT,
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a running pod gets no new token while it would be refused",
+        snapshot(_READER, _FRESH, secret=Missing.ABSENT),
+        NOTHING,
+        ctx=within(namespaces=type(CONTEXT.namespaces)(home="h", own="farlet", template=None)),
+    ),
+    *(
+        Row(
+            f"no Secret is made for {text}",
+            snapshot(shown(pod, abroad), abroad, secret=Missing.ABSENT),
+            lambda _, got: not isinstance(got.action, ProvideSecret),
+        )
+        for pod, abroad, text in (
+            (home(reads_token=True, grace=30), mirror(access_mode="home", grace=30), "a leaver"),
+            (home(reads_token=True), mirror(access_mode="home", grace=30), "a dying mirror"),
+            (
+                home(reads_token=True, policy="Never"),
+                mirror(access_mode="home", phase="Succeeded"),
+                "a finished mirror",
+            ),
+        )
+    ),
+)
