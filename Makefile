@@ -39,7 +39,7 @@ check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/python -m farlet.reference --check
 
 bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
-	@$(IN) $(BIN)/python -m bench N=$(N) $(ARGS)
+	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)
 
 soak: prepare ## What takes hours: long idles, 10,000 pods
 	@$(BIN)/pytest tests -m soak $(ARGS)

@@ -30,6 +30,13 @@ class StartFarlet(Protocol):
     ) -> farlets.Farlet: ...
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the clusters is marked so: `-m "not clusters"` leaves the quick tests."""
+    for item in items:
+        if "clusters" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.clusters)
+
+
 @pytest.fixture(scope="session")
 def clusters() -> Iterator[pair.Clusters]:
     """Both clusters with real nodes, or those that the environment names. Never skipped."""

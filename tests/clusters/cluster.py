@@ -23,14 +23,15 @@ from clusters import (
     kwok,
     netns,
     packages,
-    pki,
     processes,
     realnode,
     rest,
+    signing,
+    virtualnode,
 )
 from clusters.instance import Instance
 
-VIRTUAL_TAINT = "farlet.io/virtual-node"
+_PATIENCE = 120.0  # a start takes 8 s on an idle machine; tests may share it with much else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Cluster:
         if self.parts is not None:
             pair = self.parts.plane.authority.client(f"login-{file}", user=user, groups=groups)
         else:
-            pair = self._requested(path.with_suffix(""), user=user, groups=list(groups))
+            pair = signing.requested(self, path.with_suffix(""), user=user, groups=list(groups))
         return kubeconfig.write(
             path, server=access.server, authority=access.authority, user=pair, cluster=self.name
         )
@@ -149,7 +150,7 @@ class Cluster:
 
     def create_virtual_node(self, name: str) -> None:
         """The Node object that farlet will one day make itself."""
-        self.apply(virtual_node(name))
+        self.apply(virtualnode.manifest(name))
 
     def stop(self) -> None:
         """Stop it, if the harness started it."""
@@ -185,33 +186,6 @@ class Cluster:
                 f"{kwok.LABEL}={kind}; put it on one: kubectl label node NAME {kwok.LABEL}={kind}"
             )
         return found[0].removeprefix("node/")
-
-    def _requested(self, stem: Path, *, user: str, groups: list[str]) -> pki.Pair:
-        """A certificate that the cluster itself signs, for we have not its authority's key."""
-        import base64
-        import secrets
-
-        pair = pki.Pair(stem.with_suffix(".crt"), stem.with_suffix(".key"))
-        request = pki.request(pki.private_key(pair.key), user=user, groups=groups)
-        name = f"farlet-test-{secrets.token_hex(4)}"
-        kubelet = "-kubelet" if "system:nodes" in groups else ""
-        self.apply(
-            {
-                "apiVersion": "certificates.k8s.io/v1",
-                "kind": "CertificateSigningRequest",
-                "metadata": {"name": name},
-                "spec": {
-                    "request": base64.b64encode(request).decode(),
-                    "signerName": f"kubernetes.io/kube-apiserver-client{kubelet}",
-                    "usages": ["digital signature", "client auth"],
-                },
-            }
-        )
-        self.kubectl("certificate", "approve", name)
-        self.kubectl("wait", f"csr/{name}", "--for=jsonpath={.status.certificate}", "--timeout=30s")
-        answer = self.kubectl("get", "csr", name, "-o", "jsonpath={.status.certificate}")
-        pair.certificate.write_bytes(base64.b64decode(answer))
-        return pair
 
 
 def existing(name: str, *, config: Path, folder: Path, kubectl: Path) -> Cluster:
@@ -262,40 +236,8 @@ def start(
     names = [f"{spec.name}-fake-{count}" for count in range(1, spec.fake_nodes + 1)]
     if names:
         made.apply(*(kwok.node(name) for name in names))
-    _wait_ready(made, [*names, *([node.name] if node else [])])
+    _wait_ready(made, names)
     return made
-
-
-def virtual_node(name: str) -> dict[str, Any]:
-    """A Node as the home cluster sees a foreign cluster."""
-    room = {"cpu": "100k", "memory": "100Ti", "pods": "100k", "ephemeral-storage": "100Ti"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {
-                "type": "virtual-kubelet",
-                "kubernetes.io/hostname": name,
-                "kubernetes.io/os": "linux",
-                "kubernetes.io/arch": {"aarch64": "arm64"}.get(platform.machine(), "amd64"),
-            },
-        },
-        "spec": {"taints": [{"key": VIRTUAL_TAINT, "effect": "NoSchedule"}]},
-        "status": {
-            "capacity": room,
-            "allocatable": room,
-            "conditions": [{"type": "Ready", "status": "True", "reason": "TestHarness"}],
-            "nodeInfo": dict.fromkeys(
-                (
-                    *("machineID", "systemUUID", "bootID", "kernelVersion", "osImage"),
-                    *("containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion"),
-                ),
-                "",
-            )
-            | {"operatingSystem": "linux", "architecture": "amd64"},
-        },
-    }
 
 
 def require_real_node() -> None:
@@ -310,14 +252,23 @@ def require_real_node() -> None:
         raise errors.HarnessError(f"{missing} of util-linux are missing. {errors.OTHER_WAY}")
 
 
-def _wait_ready(made: Cluster, nodes: list[str]) -> None:
-    """Nodes are Ready, not tainted any more, and controllers have made the first accounts."""
+def _wait_ready(made: Cluster, fakes: list[str]) -> None:
+    """Nodes are Ready and controllers have made the first accounts."""
     access = kubeconfig.read(made.kubeconfig)
     account = "/api/v1/namespaces/default/serviceaccounts/default"
     processes.wait_for(
         f"controllers of {made.name} (see {made.folder}/logs)",
         lambda: controlplane.answers(access, account),
-        seconds=60,
+        seconds=_PATIENCE,
     )
-    for name in nodes:
-        made.kubectl("wait", f"node/{name}", "--for=condition=Ready", "--timeout=60s")
+    node = made.parts.node if made.parts is not None else None
+    if node is not None:
+        processes.wait_for(
+            f"the kubelet to register node {node.name}",
+            lambda: controlplane.answers(access, f"/api/v1/nodes/{node.name}"),
+            seconds=_PATIENCE,
+            process=node.kubelet,
+        )
+    nodes = [f"node/{name}" for name in (*fakes, *([node.name] if node is not None else []))]
+    if nodes:
+        made.kubectl("wait", *nodes, "--for=condition=Ready", f"--timeout={_PATIENCE:.0f}s")

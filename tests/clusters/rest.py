@@ -19,35 +19,10 @@ from typing import Any, Self
 import aiohttp
 
 from clusters import errors, kubeconfig
+from clusters.resources import path
 
 Object = dict[str, Any]
 Condition = Callable[[Object | None], bool]
-_CORE = "/api/v1"
-_GROUPS = {
-    **dict.fromkeys(("leases",), "/apis/coordination.k8s.io/v1"),
-    **dict.fromkeys(
-        ("roles", "rolebindings", "clusterroles", "clusterrolebindings"),
-        "/apis/rbac.authorization.k8s.io/v1",
-    ),
-    **dict.fromkeys(("deployments", "replicasets", "daemonsets", "statefulsets"), "/apis/apps/v1"),
-    **dict.fromkeys(("jobs", "cronjobs"), "/apis/batch/v1"),
-    "certificatesigningrequests": "/apis/certificates.k8s.io/v1",
-    "selfsubjectreviews": "/apis/authentication.k8s.io/v1",
-    "subjectaccessreviews": "/apis/authorization.k8s.io/v1",
-    "tokenreviews": "/apis/authentication.k8s.io/v1",
-    "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
-    "endpointslices": "/apis/discovery.k8s.io/v1",
-    **dict.fromkeys(
-        (
-            "mutatingadmissionpolicies",
-            "mutatingadmissionpolicybindings",
-            "validatingadmissionpolicies",
-            "validatingadmissionpolicybindings",
-        ),
-        "/apis/admissionregistration.k8s.io/v1",
-    ),
-    "priorityclasses": "/apis/scheduling.k8s.io/v1",
-}
 _PATCHES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
@@ -64,22 +39,6 @@ class ApiError(Exception):
         super().__init__(f"{request}: {code} {reason}: {message}")
         self.code = code
         self.reason = reason
-
-
-def path(
-    resource: str,
-    *,
-    namespace: str | None = None,
-    name: str | None = None,
-    subresource: str | None = None,
-) -> str:
-    """The URL path of a resource, named by its plural or by `GROUP/VERSION/PLURAL`."""
-    group, _, plural = resource.rpartition("/")
-    words = [f"/apis/{group}" if group else _GROUPS.get(plural, _CORE)]
-    words += ["namespaces", namespace] if namespace is not None else []
-    words.append(plural)
-    words += [word for word in (name, subresource) if word is not None]
-    return "/".join(words)
 
 
 class Api:
