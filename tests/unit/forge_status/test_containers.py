@@ -68,6 +68,12 @@ def test_a_container_leaves_terminated_where_the_server_allows_it(
     assert leaves or row == old
 
 
+def test_nothing_starts_again_in_a_pod_that_has_finished() -> None:
+    old = reported(state=ended(143))
+    home = builders.home(status=live(old, phase="Failed"))
+    assert reflected(home, builders.mirror())["app"] == old
+
+
 def test_any_container_may_leave_terminated_where_one_may_restart_them_all() -> None:
     rule = {
         "action": "RestartAllContainers",
@@ -174,8 +180,10 @@ def test_the_last_state_of_a_first_mirror_is_its_own() -> None:
 def test_a_container_that_the_mirror_does_not_report_waits_as_with_a_kubelet(
     old: Any, init: bool, state: Any, count: int
 ) -> None:
-    spec = {"initContainers": [builders.container("fetch")]} if init else {}
-    home = builders.home(status=live(*([old] if old else [])), **spec)
+    home = builders.home(
+        status=live(*([old] if old else [])),
+        initContainers=[builders.container("fetch")] if init else [],
+    )
     row = reflected(home, builders.mirror(containerStatuses=[]))["app"]
     assert (row["state"], row["restartCount"]) == (state, count)
 
