@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
 from farlet.errors import UsageError
+from farlet.vocabulary import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_TAINT
 
 
 class Allowance(StrEnum):
@@ -135,9 +136,9 @@ class Context:
     network; the same address unless a connectivity plugin says otherwise. Empty: not shown."""
     node_ip: str = ""
     """hostIP shown at home; empty: none is shown."""
-    node_labels: frozenset[str] = field(default_factory=frozenset)
+    node_labels: frozenset[str] = frozenset({VIRTUAL_NODE_LABEL, "kubernetes.io/hostname"})
     """Label keys that farlet put on the virtual node; selectors on them do not travel."""
-    taints: frozenset[str] = field(default_factory=frozenset)
+    taints: frozenset[str] = frozenset({VIRTUAL_NODE_TAINT})
     """Taint keys of the virtual node; tolerations of them do not travel."""
 
     @property

@@ -146,8 +146,6 @@ def context(options: dict[str, Any]) -> Context:
         namespaces=namespaces,
         endpoint=Endpoint("192.0.2.10", 443),
         home_ca=HOME_CA,
-        node_labels=frozenset({"type"}),
-        taints=frozenset({"farlet.io/virtual-node"}),
     )
     return dataclasses.replace(usual, **options)
 

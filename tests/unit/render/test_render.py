@@ -8,6 +8,7 @@ import yaml
 
 import pods
 from farlet import access, render
+from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
 from farlet.manifest import RESOLVED
 from farlet.vocabulary import Pod
@@ -160,3 +161,19 @@ def test_the_pod_that_was_read_is_left_alone() -> None:
     pod = _bare()
     _render(pod)
     assert pod == _bare()
+
+
+def test_what_names_the_virtual_node_is_left_out_without_any_flag() -> None:
+    ctx = Context(
+        node=RESOLVED,
+        home_id=RESOLVED,
+        namespaces=NamespaceMap(home="home", own="farlet"),
+        endpoint=render.endpoint(None, None),
+        home_ca=RESOLVED,
+    )
+    pod = _bare(
+        tolerations=[{"key": "farlet.io/virtual-node", "operator": "Exists"}],
+        nodeSelector={"type": "virtual-kubelet"},
+    )
+    rendered = render.render(pod, namespace="default", strategies=STRATEGIES, ctx=ctx)
+    assert rendered.mirror["spec"].keys().isdisjoint({"tolerations", "nodeSelector"})
