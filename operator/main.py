@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from typing import Any
 
@@ -25,7 +26,7 @@ class _Hosted:
         self.settings = settings
         self.engine = app.Engine(settings)
         self.started = threading.Event()
-        self.failed: errors.FarletError | None = None
+        self.failed: str | None = None
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -44,8 +45,14 @@ class _Hosted:
         try:
             self._loop.run_until_complete(self.engine.run(self._stop, started=self.started.set))
         except errors.FarletError as err:
-            self.failed = err
+            self.failed = str(err)
+        except BaseException as err:
+            self.failed = f"farlet met a bug: {type(err).__name__}"
+            raise
         finally:
+            if self.started.is_set() and self.failed is not None:
+                # Kopf alone would watch pods that nobody mirrors any more.
+                os.kill(os.getpid(), signal.SIGTERM)
             self.started.set()
             self._loop.close()
 
@@ -68,10 +75,12 @@ async def start(**_: Any) -> None:
         structlog.get_logger().warning("setting is not known", variable=name)
     await asyncio.to_thread(_hosted.start)
     if _hosted.failed is not None:
-        raise kopf.PermanentError(str(_hosted.failed))
+        raise kopf.PermanentError(_hosted.failed)
 
 
 @kopf.on.cleanup()
 async def drain(**_: Any) -> None:
-    """End the engine when Kopf ends."""
+    """End the engine when Kopf ends; Kopf ends with an error when the engine did."""
     await asyncio.to_thread(_hosted.stop)
+    if _hosted.failed is not None:
+        raise kopf.PermanentError(_hosted.failed)

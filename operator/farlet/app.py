@@ -43,6 +43,7 @@ from farlet.vocabulary import JSON, ObjectKey
 
 RETRY_SECONDS = 3.0
 PREFLIGHT_SECONDS = 60.0
+REGISTRY_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -208,8 +209,11 @@ class Engine:
             self.metrics.count_pods(self._count_pods)
             self.metrics.home_up.set_function(lambda: float(self._home_problem() is None))
             self.metrics.foreign_up.set_function(lambda: float(self._foreign_problem() is None))
+            registry = tasks.create_task(self._scopes.load(), name="registry")
+            # What refuses the start should do so before anything else has begun.
+            await asyncio.wait([registry], timeout=REGISTRY_SECONDS)
             forever = [
-                tasks.create_task(self._scopes.load(), name="registry"),
+                registry,
                 tasks.create_task(self._pods.run(), name="sweep"),
                 tasks.create_task(recorder.run(), name="events"),
                 tasks.create_task(self._check_endpoint_for_ever(), name="preflight"),
