@@ -79,7 +79,7 @@ def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
             return Refused(
                 Reason.FOREIGN_FORBIDDEN,
                 f"farlet lacks a right in the foreign cluster: {text}. "
-                "Apply the Role of manifests/foreign there",
+                "Apply manifests/foreign/offloaded-namespace.yaml there",
             )
     if isinstance(err, errors.NotFound):
         return Refused(

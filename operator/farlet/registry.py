@@ -91,8 +91,8 @@ class Registry:
     def _unusable(self, err: errors.ApiError) -> errors.StartError:
         return errors.StartError(
             f"farlet's own namespace {self._own!r} in the foreign cluster cannot be used: "
-            f"{err.message}. Create it (kubectl create namespace {self._own}) and allow farlet to "
-            "get, create and patch ConfigMaps there, or name another with --foreign-namespace"
+            f"{err.message}. Apply manifests/foreign/farlet-namespace.yaml there, or name another "
+            "namespace with --foreign-namespace"
         )
 
 

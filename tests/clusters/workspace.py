@@ -6,7 +6,10 @@ all that farlet may need there: one Role, nothing for the whole cluster.
 
 import dataclasses
 import secrets
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from clusters import rest
 
@@ -15,30 +18,15 @@ FARLET_NAMESPACE = "farlet"  # --foreign-namespace
 USER = "farlet"  # farlet's user in the foreign cluster
 ROLE = "farlet"
 
-_RULES: list[dict[str, Any]] = [
-    {
-        "apiGroups": [""],
-        "resources": ["pods"],
-        "verbs": ["get", "list", "watch", "create", "delete", "patch", "update"],
-    },
-    {
-        "apiGroups": [""],
-        "resources": ["pods/ephemeralcontainers"],
-        "verbs": ["update", "patch"],
-    },
-    {
-        "apiGroups": [""],
-        "resources": ["secrets"],
-        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
-    },
-    {
-        "apiGroups": [""],
-        "resources": ["configmaps"],
-        "verbs": ["get", "create", "list", "watch", "patch", "update"],
-    },
-    {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-]
+MANIFESTS = Path(__file__).parents[2] / "manifests" / "foreign"
+
+
+def shipped_rules(file: str) -> list[dict[str, Any]]:
+    """The rules of the Role in a shipped manifest: farlet has no other rights in tests."""
+    documents = yaml.safe_load_all((MANIFESTS / file).read_text())
+    (role,) = (d for d in documents if d["kind"] == "Role")
+    rules: list[dict[str, Any]] = role["rules"]
+    return rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +65,8 @@ async def create_farlet_namespace(foreign: rest.Api) -> None:
     """The foreign namespace that farlet keeps its own things in; fine when it exists."""
     if await foreign.find("namespaces", name=FARLET_NAMESPACE) is None:
         await foreign.create("namespaces", _namespace(FARLET_NAMESPACE))
-        await grant(foreign, namespace=FARLET_NAMESPACE)
+        rules = shipped_rules("farlet-namespace.yaml")
+        await grant(foreign, namespace=FARLET_NAMESPACE, rules=rules)
 
 
 async def grant(
@@ -87,10 +76,12 @@ async def grant(
     user: str = USER,
     rules: list[dict[str, Any]] | None = None,
 ) -> None:
-    """A Role and RoleBinding that allow `user` what farlet needs in one foreign namespace."""
+    """A Role and RoleBinding for `user` in one foreign namespace: the shipped rules, or `rules`."""
+    if rules is None:
+        rules = shipped_rules("offloaded-namespace.yaml")
     await foreign.create(
         "roles",
-        {"metadata": {"name": ROLE}, "rules": _RULES if rules is None else rules},
+        {"metadata": {"name": ROLE}, "rules": rules},
         namespace=namespace,
     )
     await foreign.create(
