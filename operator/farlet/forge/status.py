@@ -209,14 +209,16 @@ def _progress(home: Pod, mirror: Pod, statuses: containers.Statuses, *, phase: s
         else Fact(PodCondition.READY_TO_START_CONTAINERS, "False")
     )
     initialized = told.get(PodCondition.INITIALIZED)
+    if initialized is None and is_terminal(home):
+        initialized = conditions.by_type(home).get(PodCondition.INITIALIZED)
     facts.append(
         conditions.fact(initialized) if initialized else outcomes.initialized(home, statuses)
     )
     ready = told.get(PodCondition.CONTAINERS_READY)
-    serving = conditions.fact(ready) if ready else outcomes.ready(home, statuses)
-    if phase in phases.TERMINAL and serving.status == "True":
+    if phase in phases.TERMINAL and (ready is None or ready.get("status") == "True"):
         # A terminal pod is never ready: mergePodStatus in status_manager.go.
         return [*facts, *_finished(phase)]
+    serving = conditions.fact(ready) if ready else outcomes.ready(home, statuses)
     return [*facts, serving, conditions.ready(home, mirror, containers=serving)]
 
 
