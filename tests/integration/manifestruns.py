@@ -1,0 +1,193 @@
+"""Every manifest of the client-truth tests, run natively and then through farlet.
+
+Only what happened is gathered here; what must be equal stands in `test_client_truth.py`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+from clusters import auditlog, farlet, pair, rest, workspace
+from clusters.cluster import Cluster
+from integration import realpods
+
+POD = "who"
+BYSTANDER = "bystander"
+CARRIER, GUEST = "carrier", "guest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    mode: str
+    account: str
+    guest: str | None = None  # the foreign account that an annotation names
+
+    @property
+    def name(self) -> str:
+        return f"{self.mode}-{self.guest or self.account}"
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        return realpods.CLIENTS if self.guest is None else ("go",)
+
+    def manifest(self) -> str:
+        annotations = {realpods.ACCESS: self.mode} if self.mode != "unset" else {}
+        if self.guest is not None:
+            annotations[realpods.ACCOUNT] = self.guest
+        account = {} if self.account == "default" else {"serviceAccountName": self.account}
+        command = ["client-all"] if self.guest is None else ["client-go"]
+        return json.dumps(realpods.pod(POD, *command, annotations=annotations, **account))
+
+
+HOME = [Case("unset", "default"), Case("home", CARRIER)]  # unset means home
+REMOTE = [Case("remote", "default"), Case("remote", CARRIER)]
+NAMED = Case("remote", "default", GUEST)
+DISABLED = [Case("disabled", "default"), Case("disabled", CARRIER)]
+CASES = [*HOME, *REMOTE, NAMED, *DISABLED]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a manifest; `mirror` is the pod whose containers ran."""
+
+    pod: rest.Object
+    mirror: rest.Object
+    node_uids: dict[str, str]
+    lines: dict[str, realpods.Line]
+
+    def told(self, client: str) -> realpods.Line:
+        """What the client printed, its own uids, node and address replaced by what they are."""
+        line = json.loads(json.dumps(self.lines[client]))
+        line["host"] = "ADDRESS" if str(line["host"]).startswith("https://") else line["host"]
+        extra = line["extra"]
+        node = self.pod["spec"]["nodeName"]
+        for key, known in {
+            "pod-uid": self.pod["metadata"]["uid"],
+            "node-name": node,
+            "node-uid": self.node_uids[node],
+        }.items():
+            assert extra[f"authentication.kubernetes.io/{key}"] == [known], line
+            extra[f"authentication.kubernetes.io/{key}"] = key
+        assert extra["authentication.kubernetes.io/credential-id"][0].startswith("JTI="), line
+        extra["authentication.kubernetes.io/credential-id"] = "credential"
+        return dict(line)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """All runs, and the audit logs from the moment on at which farlet's pods were created."""
+
+    clusters: pair.Clusters
+    spaces: dict[Case, workspace.Workspace]
+    at_home: dict[Case, Run]
+    abroad: dict[Case, Run]  # native in the foreign cluster
+    through_farlet: dict[Case, Run]
+    home_mark: auditlog.Mark
+    foreign_mark: auditlog.Mark
+
+    def asked_home(self, **wanted: str) -> Iterator[auditlog.Entry]:
+        return self.clusters.home.audit(since=self.home_mark, **wanted)
+
+    def asked_foreign(self, **wanted: str) -> Iterator[auditlog.Entry]:
+        return self.clusters.foreign.audit(since=self.foreign_mark, **wanted)
+
+
+@contextlib.asynccontextmanager
+async def observe(clusters: pair.Clusters) -> AsyncIterator[Seen]:
+    """Run everything; both clusters are as they were afterwards."""
+    node = f"virtual-{secrets.token_hex(3)}"
+    real = clusters.home.real_node
+    async with clusters.home.api() as home, clusters.foreign.api() as foreign:
+        clusters.home.create_virtual_node(node)
+        await realpods.make_real(home, node)
+        await realpods.cordon(home, node, closed=True)
+        await workspace.create_farlet_namespace(foreign)
+        spaces = dict(
+            zip(CASES, await asyncio.gather(*(_space(home, foreign) for _ in CASES)), strict=True)
+        )
+        process = farlet.create(clusters, node=node)
+        process.start()
+        try:
+            at_home, abroad = await asyncio.gather(
+                _run(clusters.home, {case: spaces[case].home for case in CASES}),
+                _run(clusters.foreign, {case: spaces[case].foreign for case in REMOTE}),
+            )
+            await process.ready()
+            await realpods.cordon(home, real, closed=True)
+            await realpods.cordon(home, node, closed=False)
+            marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
+            through = await _run_through_farlet(clusters, spaces)
+            yield Seen(clusters, spaces, at_home, abroad, through, *marks)
+        finally:
+            await process.stop()
+            await realpods.cordon(home, real, closed=False)
+            await home.delete("nodes", name=node)
+            await asyncio.gather(
+                *(workspace.delete(home, foreign, space) for space in spaces.values())
+            )
+
+
+async def _space(home: rest.Api, foreign: rest.Api) -> workspace.Workspace:
+    """Namespaces with accounts that may list, and on each side a pod that tells it by its name."""
+    space = await workspace.create(home, foreign)
+    for api, namespace, side in ((home, space.home, "home"), (foreign, space.foreign, "foreign")):
+        for account in ("default", CARRIER, GUEST):
+            if account != "default":
+                await api.create(
+                    "serviceaccounts", {"metadata": {"name": account}}, namespace=namespace
+                )
+            await workspace.allow_listing_pods(api, namespace=namespace, account=account)
+        still = realpods.pod(f"{BYSTANDER}-{side}", nodeSelector={"farlet.test/node": "fake"})
+        await api.create("pods", still, namespace=namespace)
+    return space
+
+
+async def _run(cluster: Cluster, namespaces: dict[Case, str]) -> dict[Case, Run]:
+    """Run each manifest natively, and remove the pod again."""
+    async with cluster.api() as api:
+        for case, namespace in namespaces.items():
+            await realpods.create(cluster, case.manifest(), namespace=namespace)
+        ended = await realpods.outputs(api, [(one, POD) for one in namespaces.values()])
+        for namespace in namespaces.values():
+            await api.delete("pods", name=POD, namespace=namespace)
+            await api.until("pods", rest.gone, name=POD, namespace=namespace)
+        uids = await _node_uids(api)
+    return {
+        case: Run(pod, pod, uids, _by_client(case, output))
+        for case, (pod, output) in zip(namespaces, ended, strict=True)
+    }
+
+
+async def _run_through_farlet(
+    clusters: pair.Clusters, spaces: dict[Case, workspace.Workspace]
+) -> dict[Case, Run]:
+    """Run each manifest at home, where the virtual node is the only one that is open."""
+    for case, space in spaces.items():
+        await realpods.create(clusters.home, case.manifest(), namespace=space.home)
+    async with clusters.home.api() as home, clusters.foreign.api() as foreign:
+        mirrors = await realpods.outputs(
+            foreign, [(space.foreign, POD) for space in spaces.values()]
+        )
+        pods = [
+            await home.until("pods", realpods.ENDED, name=POD, namespace=space.home)
+            for space in spaces.values()
+        ]
+        uids = await _node_uids(home) | await _node_uids(foreign)
+    return {
+        case: Run(pod, mirror, uids, _by_client(case, output))
+        for case, pod, (mirror, output) in zip(spaces, pods, mirrors, strict=True)
+    }
+
+
+async def _node_uids(api: rest.Api) -> dict[str, str]:
+    nodes = await api.list("nodes")
+    return {node["metadata"]["name"]: node["metadata"]["uid"] for node in nodes}
+
+
+def _by_client(case: Case, output: str) -> dict[str, realpods.Line]:
+    found = {line["client"]: line for line in realpods.lines(output)}
+    assert sorted(found) == sorted(case.clients), output
+    return found
