@@ -131,7 +131,7 @@ NEVER: Any = {
         ),
         pytest.param(
             {"metadata": {"uid": "44444444-4444-4444-8444-444444444444"}, "status": {}},
-            409,
+            422,
             id="another-uid",
         ),
         pytest.param({"metadata": {"labels": {"a": "b"}}}, 403, id="a-label"),

@@ -44,10 +44,10 @@ def unchanged(home: Pod) -> Wanted:
 def patch(home: Pod, wanted: Wanted) -> JSON | None:
     """Body of a strategic merge PATCH of pods/status; None where home shows it already.
 
-    It carries the uid, so that a pod of another uid answers 409, and what differs, as the
-    kubelet's does (`PatchPodStatus` in pkg/util/pod). By the patch strategies of k8s.io/api
-    core/v1 conditions merge by type, addresses by ip, objects by key; lists of container
-    statuses are replaced as wholes. A null removes.
+    It carries the uid, so that a pod of another uid refuses it (422, `metadata.uid` being
+    immutable), and what differs, as the kubelet's does (`PatchPodStatus` in pkg/util/pod). By
+    the patch strategies of k8s.io/api core/v1 conditions merge by type, addresses by ip,
+    objects by key; lists of container statuses are replaced as wholes. A null removes.
     """
     live, target = cast("JSON", home.get("status", {})), cast("JSON", wanted.status)
     status: JSON = {}
