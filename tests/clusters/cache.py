@@ -49,8 +49,13 @@ def lock(name: str, *, progress: progresses.Progress) -> Iterator[None]:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` to build in; removed at the end, whatever happened."""
+    """A fresh folder beside `target` to build in; removed at the end, whatever happened.
+
+    The caller holds the lock: what another one left behind here was left by a crash.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(stale)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield scratch

@@ -20,7 +20,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from clusters import errors, processes
+from clusters import cache, errors, processes
+from clusters import progress as progresses
 
 CGROUPS = Path("/sys/fs/cgroup")
 _PREFIX = "clusters-"
@@ -61,6 +62,11 @@ def create() -> Instance:
 
 def clean_leftovers() -> list[str]:
     """Remove the remains of instances whose owner is dead; their names."""
+    with cache.lock("leftovers", progress=progresses.Progress()):
+        return _clean_leftovers()
+
+
+def _clean_leftovers() -> list[str]:
     names = {path.name.removeprefix(_PREFIX) for path in _base().glob(f"{_PREFIX}*")}
     names |= processes.marks()
     if os.geteuid() == 0:
