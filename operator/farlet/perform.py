@@ -105,6 +105,8 @@ class Performer:
                 content_type=clusters.STRATEGIC_PATCH,
             )
         except errors.Invalid as err:
+            if "metadata.uid" in err.message:
+                raise  # the pod was replaced by another of its name: no bug of ours
             self._metrics.status_rejected.inc()
             log.error("home status was rejected", pod=str(s.key), err=err.message)
             if not isinstance(s.home, Missing):

@@ -90,6 +90,8 @@ class Reconciler:
             except errors.FarletError as err:
                 await self._failed(snapshot, known.step, err)
                 return
+            if isinstance(decision.action, do.ConfirmMirrorGone) and known.mirror_gone:
+                self._look_for_cause(snapshot)
             if decision.retry:
                 self._queue.retry(key)
                 return
@@ -171,6 +173,14 @@ class Reconciler:
             return Missing.UNKNOWN
         accounts = scope.accounts() if wanted else None
         return Missing.UNKNOWN if accounts is None else accounts
+
+    def _look_for_cause(self, s: Snapshot) -> None:
+        """A mirror is lost that home still wants: perhaps its namespace or its anchor is."""
+        if isinstance(s.home, Missing) or "deletionTimestamp" in s.home["metadata"]:
+            return
+        scope = self._scopes.of(s.key.namespace)
+        if scope is not None:
+            scope.doubt()
 
     # --- afterwards ---------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ log = structlog.get_logger()
 Wake = Callable[[ObjectKey, float], None]
 """Reconcile this home key in that many seconds."""
 
+DOUBT_SECONDS = 5.0
+
 COALESCE_SECONDS = 0.05
 """Changes of a mirror within this time become one status at home."""
 
@@ -58,7 +60,7 @@ class Scope:
             scopes.cluster,
             f"{base}/pods",
             sinks.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
-            on_state=self.wake_all,
+            on_state=self._followed,
             label_selector=owner,
         )
         self._secrets = watches.Reflector(
@@ -77,6 +79,10 @@ class Scope:
             metadata_only=True,
         )
         self._accounts_wanted = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._doubted = asyncio.Event()
+        self._anchored_at = 0.0
+        self._pods_lost = False
         self.task: asyncio.Task[None] | None = None
         self.was_empty = False
 
@@ -124,29 +130,57 @@ class Scope:
     async def run(self) -> None:
         """Open the namespace, retrying for ever, then follow it."""
         await self._scopes.loaded.wait()
-        seconds = RETRY_FIRST_SECONDS
-        while self.anchor is None:
-            try:
-                anchor = await self._ensure_anchor()
-                await self._scopes.registry.add(self.foreign, self.home)
-                self.anchor, self._refused = anchor, None
-            except errors.FarletError as err:
-                self._refused = refusals.of(err, what="scope") or self._refused
-                log.warning(
-                    "foreign namespace was not opened",
-                    namespace=self.foreign,
-                    err=str(err),
-                    retry_in=seconds,
-                )
-                self.wake_all()
-                await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
-        log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_anchored())
+            await self._opened.wait()
             tasks.create_task(self._pods.run())
             tasks.create_task(self._secrets.run())
             await self._accounts_wanted.wait()
             tasks.create_task(self._accounts.run())
+
+    def doubt(self) -> None:
+        """The namespace, and our anchor with it, may have been deleted: look before going on.
+
+        A mirror made with an owner that is gone would be collected as garbage. Who was looked
+        at a moment ago is not doubted again.
+        """
+        recent = asyncio.get_running_loop().time() - self._anchored_at < DOUBT_SECONDS
+        if self.anchor is not None and not recent:
+            self.anchor = None
+            self._doubted.set()
+
+    async def _keep_anchored(self) -> None:
+        while True:
+            seconds = RETRY_FIRST_SECONDS
+            while self.anchor is None:
+                self._doubted.clear()
+                try:
+                    anchor = await self._ensure_anchor()
+                    await self._scopes.registry.add(self.foreign, self.home)
+                    self.anchor, self._refused = anchor, None
+                    self._anchored_at = asyncio.get_running_loop().time()
+                except errors.FarletError as err:
+                    self._refused = refusals.of(err, what="scope") or self._refused
+                    log.warning(
+                        "foreign namespace was not opened",
+                        namespace=self.foreign,
+                        err=str(err),
+                        retry_in=seconds,
+                    )
+                    self.wake_all()
+                    await asyncio.sleep(seconds)
+                    seconds = min(seconds * 2, RETRY_LAST_SECONDS)
+            log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
+            self._opened.set()
+            self.wake_all()
+            await self._doubted.wait()
+
+    def _followed(self) -> None:
+        """The watch of mirrors was lost, or stands again: what happened meanwhile is not known."""
+        if self._pods.live and self._opened.is_set() and self._pods_lost:
+            self.doubt()
+        self._pods_lost = not self._pods.live
+        self.wake_all()
 
     async def _ensure_anchor(self) -> OwnerReference:
         """The ConfigMap that owns all mirrors of this node in this namespace.

@@ -22,6 +22,7 @@ from farlet.vocabulary import JSON
 PAGE = 500
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_LAST_SECONDS = 15.0
+SHORTEST_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -71,12 +72,16 @@ class Reflector:
         """Follow for ever. Raises nothing but cancellation."""
         version: str | None = None
         failures = 0
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 if version is None:
                     version = await self._list()
+                started = loop.time()
                 version = await self._watch(version)
                 failures = 0
+                # A server that ends watches at once must not be asked without a pause.
+                await asyncio.sleep(max(0.0, SHORTEST_SECONDS - (loop.time() - started)))
             except errors.Gone:
                 log.info("watch was too old, listing again", path=self._path)
                 version = None
