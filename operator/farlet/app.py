@@ -102,7 +102,6 @@ class Engine:
             scheme="Bearer" if token else None,
             token=token.removeprefix("Bearer ") if token else None,
             proxy_url=configuration.proxy,
-            trust_env=True,
         )
 
     # --- life ---------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -35,6 +37,9 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 USER_AGENT = f"farlet/{__version__}"
 
 REQUEST_SECONDS = 30.0
+REQUESTS_AT_ONCE = 32
+"""To one API server. Each connection keeps 256 KiB of TLS buffer (`asyncio.sslproto`), and no
+server answers faster because more are asked of it. Watches are not counted."""
 WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
@@ -55,13 +60,11 @@ class WatchEvent:
 class Cluster:
     """A connection to one API server. Use as an async context manager."""
 
-    def __init__(
-        self, name: Name, source: ClusterSource, *, metrics: ClientMetrics, connections: int = 100
-    ) -> None:
+    def __init__(self, name: Name, source: ClusterSource, *, metrics: ClientMetrics) -> None:
         self.name = name
         self._source = source
         self._metrics = metrics
-        self._connections = connections
+        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._configuration: client.Configuration | None = None
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
@@ -96,10 +99,11 @@ class Cluster:
     async def load(self) -> None:
         """(Re)load configuration and credentials. Raises `StartError` naming the file."""
         configuration = await load(self.name, self._source)
-        # The library's session: TLS, client certificates and proxies as its clients have them.
-        session = client.rest.RESTClientObject(
-            configuration, maxsize=self._connections
-        ).pool_manager
+        # The library's connections: TLS and client certificates as its clients have them. Not its
+        # session, which reads ~/.netrc and looks for proxies in two threads before each request.
+        library = client.rest.RESTClientObject(configuration, maxsize=0).pool_manager
+        session = aiohttp.ClientSession(connector=library.connector)
+        library.detach()
         old, self._session = self._session, session
         self._configuration, self._proxy = configuration, configuration.proxy
         self._loaded = time.monotonic()
@@ -122,30 +126,40 @@ class Cluster:
         data = None if body is None else orjson.dumps(body)
         request = f"{method} {path.partition('?')[0]}"
         for attempt in (1, 2):
-            started = time.monotonic()
-            code: int | None = None
-            try:
-                async with self._http.request(
-                    method,
-                    self._url(path),
-                    data=data,
-                    headers=await self._headers(None if data is None else content_type, accept),
-                    proxy=self._proxy,
-                    server_hostname=self.configuration.tls_server_name or None,
-                    timeout=_TIMEOUT,
-                ) as response:
-                    raw = await response.read()
-                    code = response.status
-                    retry_after = response.headers.get("Retry-After")
-            except (aiohttp.ClientError, TimeoutError, OSError) as err:
-                raise self._unreachable(request, err) from err
-            finally:
-                self._metrics.answered(method, code)
-                self._metrics.took(method, time.monotonic() - started)
+            headers = await self._headers(None if data is None else content_type, accept)
+            async with self._slots:
+                code, raw, retry_after = await self._ask(
+                    method, path, data=data, headers=headers, request=request
+                )
             if code == 401 and attempt == 1 and await self._reload():
                 continue
             return self._answer(request, code, raw, retry_after)
         raise AssertionError("the loop returns or raises")
+
+    async def _ask(
+        self, method: str, path: str, *, data: bytes | None, headers: dict[str, str], request: str
+    ) -> tuple[int, bytes, str | None]:
+        """Status, body and Retry-After of the answer to one request. Raises `Unreachable`."""
+        started = time.monotonic()
+        code: int | None = None
+        try:
+            async with self._http.request(
+                method,
+                self._url(path),
+                data=data,
+                headers=headers,
+                proxy=self._proxy,
+                server_hostname=self.configuration.tls_server_name or None,
+                timeout=_TIMEOUT,
+            ) as response:
+                raw = await response.read()
+                code = response.status
+                return code, raw, response.headers.get("Retry-After")
+        except (aiohttp.ClientError, TimeoutError, OSError) as err:
+            raise self._unreachable(request, err) from err
+        finally:
+            self._metrics.answered(method, code)
+            self._metrics.took(method, time.monotonic() - started)
 
     async def watch(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
@@ -265,7 +279,16 @@ async def load(name: Name, source: ClusterSource) -> client.Configuration:
             f"the configuration of the {name} cluster cannot be loaded from {where}: {err}. "
             f"Give a readable kubeconfig with --{name}-kubeconfig"
         ) from err
+    configuration.proxy = configuration.proxy or _environment_proxy(str(configuration.host))
     return configuration
+
+
+def _environment_proxy(server: str) -> str | None:
+    """What `HTTPS_PROXY` and `NO_PROXY` say of a server; `None`: it is asked directly."""
+    url = urlsplit(server)
+    if not url.hostname or urllib.request.proxy_bypass(url.hostname):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)

@@ -11,7 +11,7 @@ farlet itself costs. Requests are counted in a third run, with audit logs, which
 
 Claims about time live here and not in tests: a test that asks for a speed fails on a busy machine.
 
-Rooms: stage (what all runs share), workload (pods, and a clock on their way), recording (what farlet
-sends for one pod), floor and serving (the two runs), counting (requests), report (the words), and
-`test_ten_thousand_pods`, a part of `make soak`.
+Rooms: stage (what all runs share), workload (pods, and a clock on their way), recording (what
+farlet sends for one pod), floor and serving (the two runs), counting (requests), report (the
+words), and `test_ten_thousand_pods`, a part of `make soak`.
 """

@@ -14,7 +14,7 @@ from typing import TypeVar
 import aiohttp
 
 from bench.stage import NODE, Stage
-from clusters import errors, rest
+from clusters import errors, resources, rest
 
 T = TypeVar("T")
 
@@ -141,7 +141,8 @@ async def _follow(
     gone: dict[str, float],
 ) -> None:
     """Note what happens to pods. The namespace must be empty at first."""
-    version = (await api.get("namespaces", name=namespace))["metadata"]["resourceVersion"]
+    listed = await api.request("GET", resources.path("pods", namespace=namespace))
+    version = listed["metadata"]["resourceVersion"]
     while True:
         with contextlib.suppress(aiohttp.ClientPayloadError):  # a watch that was ended abruptly
             async for kind, pod in api.watch("pods", namespace=namespace, resourceVersion=version):
