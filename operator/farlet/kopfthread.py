@@ -32,6 +32,9 @@ class KopfThread:
         self._on_restart = on_restart
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._lock = threading.Lock()
+        self._end: Callable[[], object] | None = None
+        """Tells the Kopf of the moment to end; callable from any thread while it is held."""
 
     def start(self) -> None:
         """Begin to watch."""
@@ -44,7 +47,10 @@ class KopfThread:
 
     async def stop(self) -> None:
         """Ask Kopf to end and wait for it, for some seconds."""
-        self._stop.set()
+        with self._lock:
+            self._stop.set()
+            if self._end is not None:
+                self._end()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, END_SECONDS)
 
@@ -54,12 +60,7 @@ class KopfThread:
             started = time.monotonic()
             ended: str
             try:
-                kopf.run(
-                    registry=self._registry,
-                    clusterwide=True,
-                    standalone=True,
-                    stop_flag=self._stop,
-                )
+                asyncio.run(self._operate())
                 ended = "it ended by itself"
             except Exception as err:  # noqa: BLE001  Kopf raises its own and aiohttp's, all fatal to it
                 ended = f"{type(err).__name__}: {err}"
@@ -68,6 +69,25 @@ class KopfThread:
             if time.monotonic() - started > STEADY_SECONDS:
                 seconds = BACKOFF_FIRST_SECONDS
             log.warning("watch of home pods ended", err=ended, retry_in=seconds)
-            self._stop.wait(seconds)
+            if self._stop.wait(seconds):
+                return
             seconds = min(seconds * 2, BACKOFF_LAST_SECONDS)
             self._on_restart()
+
+    async def _operate(self) -> None:
+        """One life of Kopf.
+
+        Its flag belongs to its loop: a `threading.Event` Kopf would await in a thread that no end
+        of Kopf ends, and `asyncio.run` waits for that thread.
+        """
+        loop, flag = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            self._end = lambda: loop.call_soon_threadsafe(flag.set)
+        try:
+            if not self._stop.is_set():
+                await kopf.operator(
+                    registry=self._registry, clusterwide=True, standalone=True, stop_flag=flag
+                )
+        finally:
+            with self._lock:
+                self._end = None
