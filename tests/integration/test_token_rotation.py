@@ -1,0 +1,152 @@
+"""A client that never restarts keeps working while its home tokens are replaced.
+
+API servers grant no token below ten minutes, so waiting for the half of its life takes too long for
+a test. farlet reads from an annotation of the mirror when a token was issued and when it expires:
+writing older times there makes the token due now, and all that follows is real. That nothing but
+time is needed is shown by the soak test.
+"""
+
+import asyncio
+import base64
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from clusters import auditlog, pair, rest
+from clusters import workspace as workspaces
+from clusters.cluster import Cluster
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from integration import realpods
+
+pytestmark = pytest.mark.clusters
+
+POD = "watch"
+LIFETIME = 600  # the shortest that an API server grants
+REACHES_CONTAINER = 20.0
+CLIENT_READS_AGAIN = 60.0  # of the Python client
+SLACK = 60.0
+
+
+async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_to_use_it(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings={"home-token-lifetime": str(LIFETIME)})
+    await home.create(
+        "pods",
+        realpods.bound(realpods.pod(POD, "client-watch", "0.5"), node),
+        namespace=workspace.home,
+    )
+    await home.until("pods", rest.ready, name=POD, namespace=workspace.home, seconds=90)
+    (first, *_) = await _told(foreign, workspace, lambda told: len(told) > 0, seconds=SLACK)
+    tokens = [first["token_file"]]
+    assert first["token_used"] == tokens[0]
+
+    for _ in range(3):
+        marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
+        await _make_due(foreign, workspace)
+        told = await _told(
+            foreign, workspace, lambda told: told[-1]["token_file"] not in tokens, seconds=SLACK
+        )
+        tokens.append(told[-1]["token_file"])
+        assert tokens[-1] == await _token_in_secret(foreign, workspace)
+
+        await asyncio.sleep(1)  # for a request too many
+        at_home = _requests(clusters.home, since=marks[0], user=f"system:node:{node}")
+        abroad = _requests(clusters.foreign, since=marks[1], user=workspaces.USER)
+        assert [_what(one) for one in at_home] == ["create serviceaccounts/token"]
+        assert [_what(one) for one in abroad] == ["patch secrets", "patch pods"]
+        seen = next(one for one in told if one["token_file"] == tokens[-1])
+        took = datetime.datetime.fromisoformat(seen["time"]) - abroad[0].time
+        print(f"the container saw the new token {took.total_seconds():.1f} s after the Secret")
+        assert took.total_seconds() < REACHES_CONTAINER
+
+    assert len(set(tokens)) == 4
+    told = await _told(
+        foreign,
+        workspace,
+        lambda told: told[-1]["token_used"] == tokens[-1],
+        seconds=CLIENT_READS_AGAIN + SLACK,
+    )
+    account = f"system:serviceaccount:{workspace.home}:default"
+    assert {(one["error"], one["username"]) for one in told} == {(None, account)}
+    running = await home.get("pods", name=POD, namespace=workspace.home)
+    (container,) = running["status"]["containerStatuses"]
+    assert container["restartCount"] == 0
+
+
+@pytest.mark.soak
+async def test_a_running_client_outlives_its_first_token_four_times_over(
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings={"home-token-lifetime": str(LIFETIME)})
+    await home.create(
+        "pods",
+        realpods.bound(realpods.pod(POD, "client-watch", "5"), node),
+        namespace=workspace.home,
+    )
+    await home.until("pods", rest.ready, name=POD, namespace=workspace.home, seconds=90)
+    await asyncio.sleep(4 * LIFETIME + 60)
+    told = await _told(foreign, workspace, lambda told: len(told) > 0, seconds=SLACK)
+    assert {one["error"] for one in told} == {None}
+    assert len({one["token_file"] for one in told}) >= 8  # refreshed at half of their life
+    assert told[-1]["token_used"] != told[0]["token_used"]
+
+
+async def _make_due(foreign: rest.Api, workspace: Workspace) -> None:
+    """Write into the mirror that two thirds of its token's life are over."""
+    now = int(time.time())
+    times = {"token": [now - 2 * LIFETIME // 3, now + LIFETIME // 3]}
+    body = {"metadata": {"annotations": {realpods.TOKENS: json.dumps(times)}}}
+    await foreign.patch("pods", body, name=POD, namespace=workspace.foreign)
+
+
+async def _told(
+    foreign: rest.Api,
+    workspace: Workspace,
+    condition: Callable[[list[realpods.Line]], bool],
+    *,
+    seconds: float,
+) -> list[realpods.Line]:
+    """All that the client has printed, once `condition` holds for it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        output = await foreign.logs(POD, namespace=workspace.foreign)
+        told = realpods.lines(output[: output.rfind("\n") + 1])
+        if told and condition(told):
+            return told
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {told[-3:]}"
+        await asyncio.sleep(0.25)
+
+
+async def _token_in_secret(foreign: rest.Api, workspace: Workspace) -> str:
+    """The hash of what farlet delivered last, as the client prints it."""
+    (secret,) = await foreign.list("secrets", namespace=workspace.foreign)
+    token = base64.b64decode(secret["data"]["token"])
+    payload = token.split(b".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    assert claims["exp"] - claims["iat"] == LIFETIME
+    return hashlib.sha256(token).hexdigest()[:16]
+
+
+def _requests(cluster: Cluster, *, since: auditlog.Mark, user: str) -> list[auditlog.Entry]:
+    """What farlet asked of one server; watches that happen to end are no requests of this time."""
+    return [one for one in cluster.audit(since=since, user=user) if one.verb != "watch"]
+
+
+def _what(entry: auditlog.Entry) -> str:
+    resource = f"{entry.resource}/{entry.subresource}" if entry.subresource else entry.resource
+    return f"{entry.verb} {resource}"
