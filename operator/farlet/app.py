@@ -8,7 +8,6 @@ scopes, the sweep, the probes. It runs in one event loop. Kopf feeds it from ano
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import signal
 from collections import Counter
@@ -134,28 +133,21 @@ class Engine:
                     "GET", "/api/v1/namespaces/default/services/kubernetes"
                 )
                 home_id = service["metadata"]["uid"]
+            except (errors.Unreachable, errors.Throttled) as err:
+                self._starting = str(err)
+                log.warning("home API server was not reached", err=str(err), retry_in=RETRY_SECONDS)
+                if await _within(stop, RETRY_SECONDS):
+                    return False
             except errors.ApiError as err:
                 raise errors.StartError(
                     f"the home cluster cannot be identified: {err}. Allow farlet to get the "
                     "Service default/kubernetes, or give --home-id"
                 ) from err
-            except errors.Unreachable as err:
-                self._starting = str(err)
-                log.warning("home API server was not reached", err=str(err), retry_in=RETRY_SECONDS)
-                if await _within(stop, RETRY_SECONDS):
-                    return False
         where = endpoint.resolve_endpoint(self.settings, self._home.server)
         ca_file = self.settings.home_api_server_ca_file or self._home.ca_file
         home_ca = await asyncio.to_thread(Path(ca_file).read_text) if ca_file else ""
-        self._ctx = dataclasses.replace(
-            self.settings.context(
-                node=self.settings.nodename,
-                home_id=home_id,
-                endpoint=where,
-                home_ca=home_ca,
-            ),
-            taints=frozenset({vocabulary.VIRTUAL_NODE_TAINT}),
-            node_labels=frozenset({vocabulary.VIRTUAL_NODE_LABEL, "kubernetes.io/hostname"}),
+        self._ctx = self.settings.context(
+            node=self.settings.nodename, home_id=home_id, endpoint=where, home_ca=home_ca
         )
         await self._check_endpoint()
         log.info(
