@@ -1,0 +1,65 @@
+"""`kopf run operator/main.py` serves a virtual node as `farlet run` does.
+
+One pod per mode, in real containers; settings come from FARLET_* alone.
+"""
+
+import asyncio
+
+import pytest
+
+from clusters import farlet, pair, rest
+from clusters import workspace as workspaces
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from integration import realpods
+
+pytestmark = pytest.mark.clusters
+
+MODES = ("home", "remote", "disabled")
+
+
+async def test_a_pod_of_each_mode_runs_and_goes_under_kopf_run(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    for api, namespace in ((home, workspace.home), (foreign, workspace.foreign)):
+        await workspaces.allow_listing_pods(api, namespace=namespace)
+    process = await start_farlet(node, way=farlet.Way.KOPF)
+    for mode in MODES:
+        wanted = realpods.pod(mode, "client-go", annotations={realpods.ACCESS: mode})
+        await home.create("pods", realpods.bound(wanted, node), namespace=workspace.home)
+
+    ended = await realpods.outputs(foreign, [(workspace.foreign, mode) for mode in MODES])
+    seen = {mode: realpods.lines(out)[0] for mode, (_, out) in zip(MODES, ended, strict=True)}
+    account = "system:serviceaccount:{}:default"
+    assert seen["home"]["username"] == account.format(workspace.home)
+    assert seen["remote"]["username"] == account.format(workspace.foreign)
+    assert "unable to load in-cluster configuration" in seen["disabled"]["error"]
+    for mode, phase in zip(MODES, ("Succeeded", "Succeeded", "Failed"), strict=True):
+        pod = await home.until("pods", realpods.ENDED, name=mode, namespace=workspace.home)
+        assert pod["status"]["phase"] == phase
+
+    await asyncio.gather(
+        *(home.delete("pods", name=mode, namespace=workspace.home) for mode in MODES)
+    )
+    for mode in MODES:
+        await home.until("pods", rest.gone, name=mode, namespace=workspace.home)
+        await foreign.until("pods", rest.gone, name=mode, namespace=workspace.foreign)
+    assert await process.stop() == 0
+
+
+async def test_a_setting_that_is_wrong_ends_kopf_run_with_a_line_that_names_it(
+    node: str, start_farlet: StartFarlet
+) -> None:
+    process = await start_farlet(
+        node,
+        way=farlet.Way.KOPF,
+        settings={"home-api-server-port": "lots"},
+        ready=False,
+    )
+    assert await asyncio.to_thread(process.process.wait, seconds=60) != 0
+    assert "FARLET_HOME_API_SERVER_PORT" in process.log
