@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -57,11 +58,19 @@ class _Hosted:
             self._loop.close()
 
 
-_settings = loading.load(Settings, {})
-_hosted = _Hosted(_settings)
+def _configured() -> _Hosted:
+    """What the environment asks for; ends the process with one line where that is impossible."""
+    try:
+        return _Hosted(loading.load(Settings, {}))
+    except (errors.UsageError, errors.StartError) as err:
+        sys.stderr.write(f"farlet: {' '.join(str(err).split())}\n")
+        sys.exit(2 if isinstance(err, errors.UsageError) else 1)
+
+
+_hosted = _configured()
 handlers.register(
     kopf.get_default_registry(),
-    node=_settings.nodename,
+    node=_hosted.settings.nodename,
     login=_hosted.engine.login,
     feed=lambda: _hosted.engine.feed,
 )
@@ -70,7 +79,7 @@ handlers.register(
 @kopf.on.startup()
 async def start(**_: Any) -> None:
     """Start the engine before the first pod is watched."""
-    logs.configure(_settings.log_level, _settings.log_format)
+    logs.configure(_hosted.settings.log_level, _hosted.settings.log_format)
     for name in loading.strangers(Settings, os.environ):
         structlog.get_logger().warning("setting is not known", variable=name)
     await asyncio.to_thread(_hosted.start)
