@@ -1,0 +1,404 @@
+"""A door in front of an API server that can fail in every way a network or a server can.
+
+It ends the client's TLS with a certificate of the cluster's own authority, reads who the client is
+from its certificate, and asks the API server as that user (the administrator may impersonate). So
+farlet needs nothing but another URL in its kubeconfig, and keeps its name, rights and user agent.
+
+A `Fault` sees a request and a way to forward it, and returns an answer or raises `Cut`: what it
+does before forwarding the API server never hears of; what it does afterwards has happened.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import aiohttp
+import yaml
+import yarl
+from aiohttp import web
+
+from clusters import errors, kubeconfig, ports
+from clusters.cluster import Cluster
+
+_HOP = {
+    *("host", "connection", "content-length", "transfer-encoding", "keep-alive", "upgrade"),
+    "authorization",
+}
+
+
+class Cut(Exception):
+    """The connection breaks without an answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A request as it came, before anything is known of its fate."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    url: str  # path and query, as they came
+
+    @property
+    def watch(self) -> bool:
+        return self.query.get("watch", "").lower() in {"1", "true"}
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The decoded body; empty when there is none."""
+        found: dict[str, Any] = json.loads(self.body) if self.body else {}
+        return found
+
+    def __str__(self) -> str:
+        return f"{'WATCH' if self.watch else self.method} {self.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An answer that is sent whole."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Forward: TypeAlias = Callable[[Request], Awaitable[Answer]]
+Fault: TypeAlias = Callable[[Request, Forward], Awaitable[Answer]]
+Match: TypeAlias = Callable[[Request], bool]
+
+
+class Rule:
+    """A fault for the requests that match, from the `skip`ped on, at most `times` of them."""
+
+    def __init__(self, match: Match, fault: Fault, *, skip: int, times: int | None) -> None:
+        self._match = match
+        self.fault = fault
+        self._skip = skip
+        self._left = times
+        self.hits: list[Request] = []
+        self._changed = asyncio.Event()
+
+    def takes(self, request: Request) -> bool:
+        """Whether this request is to fail; it counts."""
+        if self._left == 0 or not self._match(request):
+            return False
+        if self._skip > 0:
+            self._skip -= 1
+            return False
+        if self._left is not None:
+            self._left -= 1
+        self.hits.append(request)
+        self._changed.set()
+        return True
+
+    def end(self) -> None:
+        """From now on nothing fails any more."""
+        self._left = 0
+
+    async def hit(self, count: int = 1, *, seconds: float = 30.0) -> None:
+        """Return once that many requests have met the fault."""
+        async with asyncio.timeout(seconds):
+            while len(self.hits) < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Proxy:
+    """The door; open it with `async with`."""
+
+    def __init__(self, cluster: Cluster, *, port: int | None = None) -> None:
+        if cluster.parts is None:
+            raise errors.HarnessError(
+                f"a proxy needs the authority of cluster {cluster.name}, which was given by "
+                f"{cluster.kubeconfig}: unset FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG"
+            )
+        self._cluster = cluster
+        self._authority = cluster.parts.plane.authority
+        self._access = kubeconfig.read(cluster.kubeconfig)
+        self.port = port or ports.free(1)[0]
+        self._rules: list[Rule] = []
+        self._streams: list[_Stream] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._access.ssl_context(), limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            auto_decompress=False,
+            skip_auto_headers=["Accept-Encoding", "User-Agent", "Content-Type"],
+        )
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls()).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cut_watches()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+
+    def login(self, original: Path) -> Path:
+        """The same user's kubeconfig, leading through this door."""
+        content = yaml.safe_load(original.read_text())
+        for entry in content["clusters"]:
+            entry["cluster"]["server"] = f"https://127.0.0.1:{self.port}"
+        path = original.with_name(f"{original.stem}-by-{self.port}.kubeconfig")
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(content))
+        return path
+
+    def on(self, match: Match, fault: Fault, *, skip: int = 0, times: int | None = None) -> Rule:
+        """From now on requests that match meet the fault; the first rule that takes one wins."""
+        rule = Rule(match, fault, skip=skip, times=times)
+        self._rules.append(rule)
+        return rule
+
+    def heal(self) -> None:
+        """Forget all rules."""
+        for rule in self._rules:
+            rule.end()
+        self._rules.clear()
+
+    def cut_watches(self, match: Match = lambda _: True) -> int:
+        """Break the open watches that match; how many."""
+        found = [stream for stream in self._streams if match(stream.request)]
+        for stream in found:
+            stream.cut.set()
+        return len(found)
+
+    async def tell_watches(self, event: Mapping[str, Any], match: Match = lambda _: True) -> int:
+        """Put an event into the open watches that match; how many."""
+        found = [stream for stream in self._streams if match(stream.request)]
+        for stream in found:
+            await stream.response.write(json.dumps(event).encode() + b"\n")
+        return len(found)
+
+    def _tls(self) -> ssl.SSLContext:
+        pair = self._authority.server(
+            f"proxy-{self.port}", user="kube-apiserver", hosts=["127.0.0.1", "localhost"]
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certificate, pair.key)
+        context.load_verify_locations(self._authority.files.certificate)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    async def _serve(self, incoming: web.Request) -> web.StreamResponse:
+        request = Request(
+            method=incoming.method,
+            path=incoming.path,
+            query=dict(incoming.query),
+            headers=_identity(incoming)
+            | {k: v for k, v in incoming.headers.items() if k.lower() not in _HOP},
+            body=await incoming.read(),
+            url=incoming.raw_path,
+        )
+        rule = next((rule for rule in self._rules if rule.takes(request)), None)
+        try:
+            if request.watch and rule is None:
+                return await self._watch(request, incoming)
+            answer = await (
+                self._forward(request) if rule is None else rule.fault(request, self._forward)
+            )
+        except (Cut, aiohttp.ClientError, OSError):
+            _abort(incoming)
+            return web.Response()
+        return web.Response(status=answer.code, headers=dict(answer.headers), body=answer.body)
+
+    async def _forward(self, request: Request) -> Answer:
+        async with self._ask(request) as answer:
+            return Answer(answer.status, _passed(answer), await answer.read())
+
+    async def _watch(self, request: Request, incoming: web.Request) -> web.StreamResponse:
+        async with self._ask(request) as answer:
+            if answer.status != 200:
+                body = await answer.read()
+                return web.Response(status=answer.status, headers=_passed(answer), body=body)
+            response = web.StreamResponse(headers=_passed(answer))
+            await response.prepare(incoming)
+            stream = _Stream(request, response, asyncio.Event())
+            self._streams.append(stream)
+            try:
+                await _until_cut(stream, answer)
+            finally:
+                self._streams.remove(stream)
+                if stream.cut.is_set():
+                    _abort(incoming)
+            return response
+
+    @contextlib.asynccontextmanager
+    async def _ask(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            raise errors.HarnessError("this Proxy is not open; use `async with Proxy(...)`")
+        async with self._session.request(
+            request.method,
+            # As it came: the API server is to decode it, not we.
+            yarl.URL(self._access.server + request.url, encoded=True),
+            data=request.body or None,
+            headers=request.headers,
+            allow_redirects=False,
+        ) as answer:
+            yield answer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Stream:
+    """An open watch."""
+
+    request: Request
+    response: web.StreamResponse
+    cut: asyncio.Event
+
+
+async def _until_cut(stream: _Stream, answer: aiohttp.ClientResponse) -> None:
+    cut = asyncio.create_task(stream.cut.wait())
+    copied = asyncio.create_task(_copy(stream.response, answer))
+    _, pending = await asyncio.wait({cut, copied}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(cut, copied, return_exceptions=True)
+
+
+async def _copy(response: web.StreamResponse, answer: aiohttp.ClientResponse) -> None:
+    """Whole lines only, so that told events do not fall into the middle of another."""
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        head, newline, tail = (rest + chunk).rpartition(b"\n")
+        rest = tail
+        if newline:
+            await response.write(head + newline)
+    if rest:
+        await response.write(rest)
+
+
+def _identity(incoming: web.Request) -> dict[str, str]:
+    """Who the client's certificate says it is, as the administrator asks for it."""
+    certificate = incoming.get_extra_info("peercert") or {}
+    words = [pair for part in certificate.get("subject", ()) for pair in part]
+    (user,) = [value for kind, value in words if kind == "commonName"]
+    groups = [value for kind, value in words if kind == "organizationName"]
+    if len(groups) > 1:
+        raise errors.HarnessError(f"the proxy passes on one group, and {user} has {groups}")
+    return {"Impersonate-User": user} | ({"Impersonate-Group": groups[0]} if groups else {})
+
+
+def _passed(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
+
+
+def _abort(incoming: web.Request) -> None:
+    if incoming.transport is not None:
+        incoming.transport.abort()
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+class Moment(enum.Enum):
+    """When a fault strikes, seen from the API server."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+def cut(moment: Moment = Moment.BEFORE) -> Fault:
+    """The connection breaks before the request arrives, or before its answer does."""
+
+    async def fault(request: Request, forward: Forward) -> Answer:
+        if moment is Moment.AFTER:
+            await forward(request)
+        raise Cut
+
+    return fault
+
+
+def late(seconds: float) -> Fault:
+    """The answer takes longer."""
+
+    async def fault(request: Request, forward: Forward) -> Answer:
+        await asyncio.sleep(seconds)
+        return await forward(request)
+
+    return fault
+
+
+def refused(
+    code: int,
+    *,
+    reason: str,
+    message: str = "made up by a test",
+    moment: Moment = Moment.BEFORE,
+    headers: Mapping[str, str] | None = None,
+) -> Fault:
+    """A Status of failure in place of the answer."""
+
+    async def fault(request: Request, forward: Forward) -> Answer:
+        if moment is Moment.AFTER:
+            await forward(request)
+        body = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "code": code,
+            "reason": reason,
+            "message": message,
+        }
+        return Answer(
+            code,
+            {"Content-Type": "application/json", **(headers or {})},
+            json.dumps(body).encode(),
+        )
+
+    return fault
+
+
+def changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
+    """Another object in the answer; answers that are no success pass as they are."""
+
+    async def fault(request: Request, forward: Forward) -> Answer:
+        answer = await forward(request)
+        if answer.code >= 300:
+            return answer
+        body = json.dumps(change(json.loads(answer.body))).encode()
+        return dataclasses.replace(answer, body=body)
+
+    return fault
+
+
+class Hold:
+    """Stops at a request until the test has done what it wanted to at this very moment."""
+
+    def __init__(self, moment: Moment) -> None:
+        self._moment = moment
+        self._reached = asyncio.Event()
+        self._let_go = asyncio.Event()
+
+    async def __call__(self, request: Request, forward: Forward) -> Answer:
+        if self._moment is Moment.AFTER:
+            answer = await forward(request)
+            if answer.code >= 300:
+                return answer
+        self._reached.set()
+        await self._let_go.wait()
+        raise Cut
+
+    async def reached(self, *, seconds: float = 30.0) -> None:
+        async with asyncio.timeout(seconds):
+            await self._reached.wait()
+
+    def cut(self) -> None:
+        """The request that waits breaks."""
+        self._let_go.set()

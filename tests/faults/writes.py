@@ -1,0 +1,71 @@
+"""Every kind of write that farlet makes, told apart by what stands in the request."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from clusters import workspace
+from faults import manifests
+from faults.proxy import Match, Request
+
+HOME, FOREIGN = "home", "foreign"
+_OWN = f"/namespaces/{workspace.FARLET_NAMESPACE}/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of write: on which side, and how it is known."""
+
+    side: str
+    match: Match
+
+
+def _ends(method: str, *ends: str) -> Match:
+    return lambda request: request.method == method and request.path.endswith(ends)
+
+
+def _on(method: str, resource: str) -> Match:
+    return lambda request: request.method == method and f"/{resource}/" in request.path
+
+
+def _sets(key: str) -> Match:
+    def match(request: Request) -> bool:
+        metadata = request.json.get("metadata", {}) if _on("PATCH", "pods")(request) else {}
+        return key in metadata or key in metadata.get("annotations", {})
+
+    return match
+
+
+def _own(match: Match, *, own: bool) -> Match:
+    return lambda request: match(request) and (_OWN in request.path) is own
+
+
+KINDS: Mapping[str, Kind] = {
+    "registry": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=True)),
+    "registry entry": Kind(FOREIGN, _on("PATCH", "configmaps")),
+    "anchor": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=False)),
+    "token": Kind(HOME, _ends("POST", "/token")),
+    "mirror": Kind(FOREIGN, _ends("POST", "/pods")),
+    "secret": Kind(FOREIGN, _ends("POST", "/secrets")),
+    "refreshed secret": Kind(FOREIGN, _on("PATCH", "secrets")),
+    "token times": Kind(FOREIGN, _sets(manifests.TOKENS)),
+    "status": Kind(HOME, _ends("PATCH", "/status")),
+    "mirror deletion": Kind(FOREIGN, _on("DELETE", "pods")),
+    "finalizer": Kind(FOREIGN, _sets("finalizers")),
+    "home deletion": Kind(HOME, _on("DELETE", "pods")),
+}
+
+
+def everything(_: Request) -> bool:
+    return True
+
+
+def watches(resource: str) -> Match:
+    """Watches of a kind of object."""
+    return lambda request: request.watch and request.path.endswith(f"/{resource}")
+
+
+def lists(resource: str) -> Match:
+    """Lists of a kind of object."""
+    return lambda request: (
+        request.method == "GET" and not request.watch and request.path.endswith(f"/{resource}")
+    )
