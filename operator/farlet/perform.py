@@ -204,7 +204,7 @@ class Performer:
             if not exists or known is None:
                 raise
             uid = known["metadata"].get("uid", "")
-            self._store.secrets.remove(ObjectKey(namespace, name), uid, seen=True)
+            self._store.secrets.remove(ObjectKey(namespace, name), uid)
             return False
         except errors.Conflict as err:
             if exists or not err.already_exists:
@@ -270,6 +270,8 @@ class Performer:
         except errors.NotFound:
             pass
         except errors.Conflict as err:
+            if await self._home_uid(s.key) == action.uid:
+                raise  # not its uid was the conflict
             log.info("home pod was replaced", pod=str(s.key), err=err.message)
         else:
             log.debug("home pod was removed", pod=str(s.key), uid=action.uid)
@@ -280,6 +282,15 @@ class Performer:
                 self._put_home(held)
                 return
         self.dropped(s.key, action.uid)
+
+    async def _home_uid(self, key: ObjectKey) -> str | None:
+        """Which pod has this name at home now."""
+        try:
+            found: Any = await self._home.call("GET", _home_path(key))
+        except errors.NotFound:
+            return None
+        uid: str = found["metadata"]["uid"]
+        return uid
 
     async def _reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: Pass) -> None:
         assert not isinstance(s.mirror, Missing)
@@ -329,13 +340,13 @@ class Performer:
 
     def dropped(self, key: ObjectKey, uid: str) -> None:
         """Home pod `uid` is gone for good: keep nothing of it."""
-        self._store.home.remove(key, uid, seen=True)
+        self._store.home.remove(key, uid)
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
         self._first_seen.pop(uid, None)
 
     def _forget_mirror(self, mirror: Pod) -> None:
-        self._store.mirrors.remove(_foreign_key(mirror), mirror["metadata"]["uid"], seen=True)
+        self._store.mirrors.remove(_foreign_key(mirror), mirror["metadata"]["uid"])
 
 
 def _still_there(answer: Any) -> bool:
