@@ -77,6 +77,9 @@ class Registry:
             return await self._cluster.call("POST", self._path, body=body)
         except errors.Throttled:
             raise
+        except errors.Conflict:
+            # Another start was quicker, or it is our own from a request whose answer was lost.
+            return await self._cluster.call("GET", f"{self._path}/{self._name}")
         except errors.ApiError as err:
             raise self._unusable(err) from err
 
