@@ -14,7 +14,17 @@ from importlib import metadata
 
 import click
 
-from farlet import access, cli_options, errors, loading, manifest, render, settings, values
+from farlet import (
+    access,
+    cli_options,
+    errors,
+    lightclient,
+    loading,
+    manifest,
+    render,
+    settings,
+    values,
+)
 from farlet.cli_options import SettingsCommand, settings_options
 from farlet.context import Context
 
@@ -71,6 +81,7 @@ def run(**flags: object) -> None:
     wanted = loading.load(settings.Settings, cli_options.given(flags))
     for name in loading.strangers(settings.Settings, os.environ):
         click.echo(f"farlet: warning: no setting is called {name}; it is ignored", err=True)
+    lightclient.install()
     from farlet import app
 
     sys.exit(app.run(wanted))

@@ -18,12 +18,14 @@ import socket
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
-from cryptography import x509
 
 from farlet.context import Context, Endpoint
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 WITHIN_SECONDS = 5.0
 
@@ -119,6 +121,8 @@ async def _presented(endpoint: Endpoint, *, within: float) -> x509.Certificate |
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    from cryptography import x509  # 8 MiB, for those who have a wrong certificate
+
     try:
         der = await _handshake(endpoint, context, within=within)
         return x509.load_der_x509_certificate(der) if der else None
@@ -156,6 +160,8 @@ def _mismatch(
 
 def sans(certificate: x509.Certificate) -> list[str]:
     """DNS names, then IP addresses, that a certificate is valid for."""
+    from cryptography import x509
+
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):

@@ -1,0 +1,49 @@
+"""kubernetes-asyncio without its model classes, which cost 33 MiB and half of the start.
+
+farlet takes from it how configurations are loaded and how connections are made; objects stay raw
+JSON. But importing anything of the package imports all, and Kopf does so when it finds it. So the
+package objects are made here without running their `__init__`, with only what `config` asks of
+them; modules below them are imported as ever. `docs/decisions/0003-memory.md` has the figures.
+
+Under `kopf run` Kopf is imported first, and all of the package with it: then nothing is done here.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+PACKAGE = "kubernetes_asyncio"
+
+
+def install() -> None:
+    """To be called before Kopf or `farlet.clusters` is imported."""
+    if PACKAGE in sys.modules:
+        return
+    parent = _unexecuted(PACKAGE, None)
+    package = _unexecuted(f"{PACKAGE}.client", parent.__path__)
+    parent.__dict__["client"] = package
+    from kubernetes_asyncio.client import configuration, rest
+
+    package.__dict__.update(
+        ApiClient=_NoApiClient, Configuration=configuration.Configuration, rest=rest
+    )
+
+
+class _NoApiClient:
+    """Stands where `config` imports the client that its shortcuts would make."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise NotImplementedError("farlet runs without the model classes of kubernetes-asyncio")
+
+
+def _unexecuted(name: str, path: Sequence[str] | None) -> ModuleType:
+    spec = importlib.machinery.PathFinder.find_spec(name, path)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    return module

@@ -1,0 +1,76 @@
+"""kubernetes-asyncio loads what farlet asks of it while its model classes stay out.
+
+In processes of their own: what is imported cannot be taken back.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+_LIGHT = "from farlet import lightclient; lightclient.install(); import sys"
+
+
+def test_the_process_of_farlet_run_holds_no_model_class() -> None:
+    assert _python(f"{_LIGHT}; import farlet.app; {_MODELS}") == "0"
+
+
+def test_without_it_there_are_hundreds() -> None:
+    assert int(_python(f"import sys; import farlet.app; {_MODELS}")) > 500
+
+
+def test_what_kopf_has_imported_already_is_left_alone() -> None:
+    script = f"import kopf, kubernetes_asyncio as before; {_LIGHT}; import farlet.app"
+    assert _python(f"{script}; print(sys.modules['kubernetes_asyncio'] is before)") == "True"
+
+
+def test_a_kubeconfig_with_certificates_and_an_exec_plugin_is_loaded(tmp_path: Path) -> None:
+    answer = (
+        '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
+        '"status": {"token": "given-by-plugin"}}'
+    )
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "echo",
+        "args": [answer],
+        "interactiveMode": "Never",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "one", "cluster": {"server": "https://127.0.0.1:1"}}],
+                "users": [{"name": "one", "user": {"exec": plugin}}],
+                "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
+                "current-context": "one",
+            }
+        )
+    )
+    script = f"""
+{_LIGHT}
+import asyncio
+from farlet import clusters, endpoint
+from farlet.telemetry.metrics import Metrics
+
+async def main():
+    source = endpoint.ClusterSource(kubeconfig={str(path)!r}, context=None)
+    async with clusters.Cluster("home", source, metrics=Metrics().client("home")) as cluster:
+        print(cluster.server, await cluster.configuration.get_api_key_with_prefix("BearerToken"))
+
+asyncio.run(main())
+"""
+    assert _python(script) == "https://127.0.0.1:1 Bearer given-by-plugin"
+
+
+_MODELS = "print(sum(name.startswith('kubernetes_asyncio.client.models') for name in sys.modules))"
+
+
+def _python(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
