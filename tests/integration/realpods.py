@@ -96,3 +96,16 @@ async def outputs(
         return ended, await api.logs(name, namespace=namespace)
 
     return list(await asyncio.gather(*(one(*each) for each in pods)))
+
+
+async def event(
+    api: rest.Api, name: str, *, namespace: str, reason: str, seconds: float = 30
+) -> rest.Object:
+    """The first Event of that reason on a pod."""
+    chosen = f"involvedObject.name={name},reason={reason}"
+    async with asyncio.timeout(seconds):
+        async for _, found in api.watch(
+            "events", namespace=namespace, fieldSelector=chosen, resourceVersion="0"
+        ):
+            return found
+    raise AssertionError(f"the watch of Events {chosen} ended before there was one")
