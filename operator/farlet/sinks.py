@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from farlet import store
 from farlet.store import Store, Table, key_of
 from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, PartialObject, Pod
 
@@ -44,7 +45,7 @@ class Mirrors:
         """A complete list: what it lacks has vanished in a gap of the watch."""
         pods: list[Any] = list(objects)
         for gone in self._store.mirrors.missing_from(pods, self._foreign, version):
-            self._vanished(gone)
+            self._vanished(gone, as_of=version)
         for pod in pods:
             if self._store.mirrors.put(pod):
                 self._wake(key_of(pod))
@@ -53,14 +54,16 @@ class Mirrors:
         """One event; an older one than what is known changes nothing."""
         pod: Any = obj
         if kind == "DELETED":
-            self._vanished(pod)
+            self._vanished(pod, as_of=store.version(pod["metadata"]))
         elif self._store.mirrors.put(pod):
             self._wake(key_of(pod))
 
-    def _vanished(self, pod: Pod) -> None:
-        key = key_of(pod)
-        self._store.mirrors.remove(key, pod["metadata"].get("uid", ""), seen=True)
-        self._store.depart(key, ObjectKey(self._home, key.name), pod)
+    def _vanished(self, pod: Pod, *, as_of: int) -> None:
+        key, uid = key_of(pod), pod["metadata"].get("uid", "")
+        self._store.mirrors.remove(key, uid, as_of=as_of)
+        known = self._store.mirrors.get(key)
+        if known is None or known["metadata"].get("uid") != uid:
+            self._store.depart(key, ObjectKey(self._home, key.name), pod)
         self._wake(key)
 
 
@@ -82,7 +85,7 @@ class Partials:
         """A complete list: what it lacks has vanished in a gap of the watch."""
         listed: list[Any] = list(objects)
         for gone in self._table.missing_from(listed, self._foreign, version):
-            self.changed("DELETED", dict(gone))
+            self._vanished(gone, as_of=version)
         for obj in listed:
             self.changed("ADDED", obj)
 
@@ -90,7 +93,10 @@ class Partials:
         """One event; an older one than what is known changes nothing."""
         partial: Any = obj
         if kind == "DELETED":
-            self._table.remove(key_of(partial), partial["metadata"].get("uid", ""), seen=True)
-            self._wake(partial)
+            self._vanished(partial, as_of=store.version(partial["metadata"]))
         elif self._table.put(partial):
             self._wake(partial)
+
+    def _vanished(self, gone: PartialObject, *, as_of: int) -> None:
+        self._table.remove(key_of(gone), gone["metadata"].get("uid", ""), as_of=as_of)
+        self._wake(gone)

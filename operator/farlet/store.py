@@ -7,6 +7,7 @@ in, since ten thousand pods must fit. Knows no API server and decides nothing.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ T = TypeVar("T", Pod, PartialObject)
 
 TOMBSTONES = 20_000
 """Deletions remembered per table: enough for every answer and event still in flight."""
+
+FOR_GOOD = sys.maxsize
+"""Later than every version: what was deleted for certain never comes back."""
 
 
 def key_of(obj: Pod | PartialObject) -> ObjectKey:
@@ -39,7 +43,7 @@ class Table(Generic[T]):
         self._trim: Callable[[T], T] = trim
         self._objects: dict[ObjectKey, T] = {}
         self._deleted: OrderedDict[str, int] = OrderedDict()
-        """uid -> resourceVersion of its deletion."""
+        """uid -> the version as of which it was gone."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -58,7 +62,7 @@ class Table(Generic[T]):
     def put(self, obj: T) -> bool:
         """Keep `obj` unless something newer is known; returns whether it was kept."""
         metadata = obj["metadata"]
-        if metadata.get("uid", "") in self._deleted:
+        if version(metadata) <= self._deleted.get(metadata.get("uid", ""), -1):
             return False
         key = key_of(obj)
         known = self._objects.get(key)
@@ -67,17 +71,21 @@ class Table(Generic[T]):
         self._objects[key] = self._trim(obj)
         return True
 
-    def remove(self, key: ObjectKey, uid: str, *, seen: bool) -> T | None:
-        """Drop the object if it still is that uid; returns what was dropped.
+    def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> T | None:
+        """Drop the object if it still is that uid, and not newer; returns what was dropped.
 
-        `seen`: its deletion was seen, not inferred from a list. A uid never comes back.
+        `as_of`: the version at which a watch or list did not show it any more. That may also
+        mean that it has lost the label it is selected by, so that a later version may come back.
         """
-        if seen:
-            self._deleted[uid] = 1
-            while len(self._deleted) > TOMBSTONES:
-                self._deleted.popitem(last=False)
+        self._deleted[uid] = max(as_of, self._deleted.get(uid, -1))
+        while len(self._deleted) > TOMBSTONES:
+            self._deleted.popitem(last=False)
         known = self._objects.get(key)
-        if known is None or known["metadata"].get("uid") != uid:
+        if (
+            known is None
+            or known["metadata"].get("uid") != uid
+            or version(known["metadata"]) > as_of
+        ):
             return None
         return self._objects.pop(key)
 
