@@ -114,7 +114,7 @@ class Stage:
             for entry in self.clusters.foreign.audit(
                 since=since, verb="create", resource="pods", namespace=self.workspace.foreign
             )
-            if entry.code == 201 and not entry.subresource
+            if entry.code == 201 and not entry.subresource and "dryRun" not in entry.uri
         )
 
 
