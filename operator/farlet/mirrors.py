@@ -7,7 +7,7 @@ ended, as run before). Pure.
 from __future__ import annotations
 
 from farlet import vocabulary
-from farlet.forge import status
+from farlet.forge import merge, status
 from farlet.vocabulary import ObjectMeta, OwnerReference, Pod
 
 
@@ -65,6 +65,24 @@ def is_finished(mirror: Pod) -> bool:
         and not any("running" in s for s in states)
         and any("terminated" in s for s in states)
     )
+
+
+def tells_more(home: Pod, seen: status.Wanted) -> bool:
+    """Whether what M was last seen with tells of a phase or of an end that H does not show yet.
+
+    Only that: the rest of a vanished mirror's status is out of date, and why H waits now stands
+    in its place.
+    """
+    live = home.get("status", {})
+    if seen.status.get("phase") != live.get("phase"):
+        return True
+    for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        shown = {s["name"]: s.get("state") for s in live.get(kind, ())}  # type: ignore[attr-defined]
+        for row in seen.status.get(kind, ()):  # type: ignore[attr-defined]
+            ended = "terminated" in row["state"]
+            if ended and not merge.same(shown.get(row["name"]), row["state"]):
+                return True
+    return False
 
 
 def restarts(home: Pod) -> dict[str, int]:

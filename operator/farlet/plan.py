@@ -97,9 +97,9 @@ def _without_mirror(
     if not mirrored:
         return _create(s, home, ctx=ctx, strategies=strategies, restarts={})
     if s.last is not None:
-        seen = _write(home, status.reflect(home, s.last, ctx=ctx, now=s.now))
-        if seen.action is not None:
-            return seen
+        seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
+        if mirrors.tells_more(home, seen):
+            return _write(home, seen)
     if not s.mirror_gone:
         return Decision(ConfirmMirrorGone())
     if not mirrors.runs_again(home, s.last):

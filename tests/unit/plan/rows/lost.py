@@ -14,6 +14,7 @@ from unit.plan.objects import (
     shown,
     snapshot,
     stranger,
+    waiting,
 )
 from unit.plan.rows.row import Row, creates, does, ends, shows
 
@@ -68,11 +69,24 @@ EVIDENCE = (
     ),
     *(
         Row(
-            f"what this process saw last of restartPolicy {policy} is told before anything else",
-            snapshot(home(policy=policy), Missing.ABSENT, mirror_gone=True, last=mirror()),
-            shows("Running"),
+            f"an end of restartPolicy {policy} that this process saw is told before anything else",
+            snapshot(
+                home(policy=policy, phase="Running", state=RUNNING, mirrored=MIRROR),
+                Missing.ABSENT,
+                last=mirror(state=exited(1)),
+            ),
+            ends(1, "Running"),
         )
         for policy in POLICIES
+    ),
+    Row(
+        "a vanished mirror that was last seen running does not take back why its pod waits",
+        snapshot(
+            waiting(shown(_ran("Always"), mirror()), Reason.NAME_CONFLICT, "taken"),
+            Missing.ABSENT,
+            last=mirror(),
+        ),
+        does(ConfirmMirrorGone()),
     ),
 )
 

@@ -80,14 +80,15 @@ def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> E
 
 
 def ends(code: int, phase: str) -> Expected:
-    """A last status: this phase, the container ended with this code, nothing ready."""
+    """A status patch, after which H is in this phase and its container ended with this code."""
 
     def check(given: Snapshot, got: Decision) -> bool:
         if not isinstance(got.action, PatchStatus):
             return False
-        status = got.action.body["status"]
+        assert not isinstance(given.home, Missing)
+        status = {**given.home["status"], **got.action.body["status"]}
         states = [s["state"].get("terminated", {}) for s in status["containerStatuses"]]
-        return status.get("phase") == phase and [s.get("exitCode") for s in states] == [code]
+        return status["phase"] == phase and [s.get("exitCode") for s in states] == [code]
 
     return check
 
