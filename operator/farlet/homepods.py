@@ -107,7 +107,7 @@ class HomePods:
             log.info("home pod vanished unseen", pod=str(key), uid=pod["metadata"]["uid"])
             self._dropped(key, pod["metadata"]["uid"])
             self._wake(key)
-        if not self.listed and all(self._store.home.get(key_of(pod)) for pod in listed):
+        if not self.listed and all(key_of(pod) in self._store.home for pod in listed):
             self.listed = True
             log.info("home pods were listed", count=len(listed))
             self._on_listed()

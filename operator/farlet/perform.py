@@ -321,7 +321,7 @@ class Performer:
             return
         if mirrors.is_ours(answer, owner=self._ctx().owner):
             self._store.mirrors.put(answer)
-        if self._store.mirrors.get(_foreign_key(answer)) is None:
+        if _foreign_key(answer) not in self._store.mirrors:
             known.stranger = answer
 
     async def _confirm_home_gone(self, s: Snapshot, known: Pass) -> None:

@@ -1,8 +1,11 @@
 """What is known of both clusters, in memory, by key.
 
 Filled by watches and by the answers to our own writes, whichever is newer; read by
-`reconcile` to make snapshots. Holds trimmed objects: what nothing reads is dropped on the way
-in, since ten thousand pods must fit. Knows no API server and decides nothing.
+`reconcile` to make snapshots. Knows no API server and decides nothing.
+
+Ten thousand pods must fit: what nothing reads is dropped on the way in, and the rest is kept as
+JSON, which takes a fifth of the memory of dicts and microseconds to read. So nobody can change
+what is kept: each `get` is a copy.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+import orjson
 
 from farlet.access import Token
 from farlet.vocabulary import ObjectKey, ObjectMeta, PartialObject, Pod
@@ -36,12 +41,19 @@ def version(metadata: ObjectMeta) -> int:
     return int(metadata.get("resourceVersion") or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    uid: str
+    version: int
+    json: bytes
+
+
 class Table(Generic[T]):
     """Objects of one kind. An older version never replaces a newer one, nor a deletion."""
 
     def __init__(self, trim: Callable[[T], T]) -> None:
         self._trim: Callable[[T], T] = trim
-        self._objects: dict[ObjectKey, T] = {}
+        self._objects: dict[ObjectKey, _Kept] = {}
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """uid -> the version as of which it was gone."""
 
@@ -51,9 +63,13 @@ class Table(Generic[T]):
     def __iter__(self) -> Iterator[ObjectKey]:
         return iter(self._objects)
 
+    def __contains__(self, key: ObjectKey) -> bool:
+        return key in self._objects
+
     def get(self, key: ObjectKey) -> T | None:
-        """The newest known version."""
-        return self._objects.get(key)
+        """A copy of the newest known version."""
+        known = self._objects.get(key)
+        return None if known is None else self._read(known)
 
     def keys(self, namespace: str) -> list[ObjectKey]:
         """The keys in one namespace."""
@@ -62,17 +78,18 @@ class Table(Generic[T]):
     def put(self, obj: T) -> bool:
         """Keep `obj` unless something newer is known; returns whether it was kept."""
         metadata = obj["metadata"]
-        if version(metadata) <= self._deleted.get(metadata.get("uid", ""), -1):
+        uid, now = metadata.get("uid", ""), version(metadata)
+        if now <= self._deleted.get(uid, -1):
             return False
         key = key_of(obj)
         known = self._objects.get(key)
-        if known is not None and version(known["metadata"]) >= version(metadata):
+        if known is not None and known.version >= now:
             return False
-        self._objects[key] = self._trim(obj)
+        self._objects[key] = _Kept(uid, now, orjson.dumps(self._trim(obj)))
         return True
 
-    def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> T | None:
-        """Drop the object if it still is that uid, and not newer; returns what was dropped.
+    def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> None:
+        """Drop the object if it still is that uid, and not newer.
 
         `as_of`: the version at which a watch or list did not show it any more. That may also
         mean that it has lost the label it is selected by, so that a later version may come back.
@@ -81,13 +98,8 @@ class Table(Generic[T]):
         while len(self._deleted) > TOMBSTONES:
             self._deleted.popitem(last=False)
         known = self._objects.get(key)
-        if (
-            known is None
-            or known["metadata"].get("uid") != uid
-            or version(known["metadata"]) > as_of
-        ):
-            return None
-        return self._objects.pop(key)
+        if known is not None and known.uid == uid and known.version <= as_of:
+            del self._objects[key]
 
     def deleted(self, uid: str) -> bool:
         """The deletion of this uid was seen."""
@@ -97,12 +109,17 @@ class Table(Generic[T]):
         """Known objects, not newer than `as_of`, that a complete list lacks."""
         uids = {obj["metadata"].get("uid") for obj in listed}
         return [
-            obj
-            for key, obj in self._objects.items()
+            self._read(known)
+            for key, known in self._objects.items()
             if (namespace is None or key.namespace == namespace)
-            and obj["metadata"].get("uid") not in uids
-            and version(obj["metadata"]) <= as_of
+            and known.uid not in uids
+            and known.version <= as_of
         ]
+
+    @staticmethod
+    def _read(known: _Kept) -> T:
+        obj: T = orjson.loads(known.json)
+        return obj
 
 
 def _trimmed_home(pod: Pod) -> Pod:
@@ -142,11 +159,11 @@ class Store:
 
     def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod) -> None:
         """Keep a mirror's last state for as long as its home pod is there to be told of it."""
-        if self.home.get(home) is not None:
+        if home in self.home:
             self.departed[foreign] = _trimmed_mirror(mirror)
 
     def forget(self, key: ObjectKey, foreign: ObjectKey | None, uid: str) -> None:
         """Home pod `uid` is gone: what was kept only for it goes as well."""
         self.tokens.pop(uid, None)
-        if foreign is not None and self.home.get(key) is None:
+        if foreign is not None and key not in self.home:
             self.departed.pop(foreign, None)

@@ -1,0 +1,99 @@
+"""What the store keeps, and that nobody can change it from outside."""
+
+from typing import Any
+
+import pytest
+
+from farlet.store import Store, key_of
+
+
+def _pod(version: int, **status: object) -> Any:
+    return {
+        "metadata": {
+            "namespace": "a",
+            "name": "p",
+            "uid": "u",
+            "resourceVersion": str(version),
+            "managedFields": [{"manager": "somebody"}],
+        },
+        "spec": {"nodeName": "n", "containers": [{"name": "main"}]},
+        "status": {**status},
+    }
+
+
+KEY = key_of(_pod(1))
+
+
+def test_what_is_read_can_be_changed_without_changing_what_is_kept() -> None:
+    store = Store()
+    store.home.put(_pod(1, phase="Pending"))
+    read: Any = store.home.get(KEY)
+    read["status"]["phase"] = "Running"
+    assert store.home.get(KEY) == {
+        "metadata": {"namespace": "a", "name": "p", "uid": "u", "resourceVersion": "1"},
+        "spec": {"nodeName": "n", "containers": [{"name": "main"}]},
+        "status": {"phase": "Pending"},
+    }
+
+
+def test_of_a_mirror_s_spec_only_its_node_is_kept() -> None:
+    store = Store()
+    store.mirrors.put(_pod(1))
+    kept: Any = store.mirrors.get(KEY)
+    assert kept["spec"] == {"nodeName": "n"}
+
+
+def test_of_a_secret_no_data_is_kept() -> None:
+    store = Store()
+    secret: Any = {"metadata": _pod(1)["metadata"], "data": {"token": "c2VjcmV0"}}
+    store.secrets.put(secret)
+    kept: Any = store.secrets.get(KEY)
+    assert set(kept) == {"metadata"}
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "kept"),
+    [
+        pytest.param(5, 6, 6, id="a newer version replaces"),
+        pytest.param(6, 5, 6, id="an older version changes nothing"),
+        pytest.param(9, 10, 10, id="versions are compared as numbers"),
+    ],
+)
+def test_the_newest_version_is_kept(known: int, told: int, kept: int) -> None:
+    store = Store()
+    store.home.put(_pod(known))
+    assert store.home.put(_pod(told)) is (kept == told)
+    found: Any = store.home.get(KEY)
+    assert found["metadata"]["resourceVersion"] == str(kept)
+
+
+def test_a_late_event_does_not_bring_back_what_was_deleted() -> None:
+    store = Store()
+    store.home.put(_pod(1))
+    store.home.remove(KEY, "u")
+    assert not store.home.put(_pod(7))
+    assert KEY not in store.home
+
+
+def test_a_mirror_that_was_only_out_of_sight_comes_back_with_a_later_version() -> None:
+    store = Store()
+    store.mirrors.put(_pod(1))
+    store.mirrors.remove(KEY, "u", as_of=4)
+    assert not store.mirrors.put(_pod(3))
+    assert store.mirrors.put(_pod(5))
+
+
+def test_the_removal_of_an_earlier_pod_of_the_name_leaves_the_later_one() -> None:
+    store = Store()
+    store.home.put(_pod(1))
+    store.home.remove(KEY, "another uid")
+    assert KEY in store.home
+
+
+def test_a_list_tells_what_is_missing_unless_it_is_newer_than_the_list() -> None:
+    store = Store()
+    store.home.put(_pod(5))
+    assert store.home.missing_from([], None, 4) == []
+    assert store.home.missing_from([], "other namespace", 5) == []
+    assert [key_of(pod) for pod in store.home.missing_from([], "a", 5)] == [KEY]
+    assert store.home.missing_from([_pod(5)], None, 5) == []
