@@ -93,7 +93,8 @@ async def request(home: clusters.Cluster, pod: Pod, claim: Claim, *, now: float)
     value: str = status["token"]
     expires = datetime.fromisoformat(status["expirationTimestamp"]).timestamp()
     life = expires - (_issued(value) or now)
-    if life <= 0:
+    if not 0 < life < claim.expiration_seconds:
+        # Never longer than asked: a clock that is off, or a generous server, makes us early.
         life = float(claim.expiration_seconds)
     # Both times by our clock: a server whose clock is off does not make us late.
     return Token(value=value, issued=float(int(now)), expires=float(int(now + life)))
