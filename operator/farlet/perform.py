@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 
@@ -270,7 +271,8 @@ class Performer:
         except errors.NotFound:
             pass
         except errors.Conflict as err:
-            if await self._home_uid(s.key) == action.uid:
+            now = await self._find_home(s.key)
+            if now is not None and now["metadata"].get("uid") == action.uid:
                 raise  # not its uid was the conflict
             log.info("home pod was replaced", pod=str(s.key), err=err.message)
         else:
@@ -283,14 +285,18 @@ class Performer:
                 return
         self.dropped(s.key, action.uid)
 
-    async def _home_uid(self, key: ObjectKey) -> str | None:
-        """Which pod has this name at home now."""
-        try:
-            found: Any = await self._home.call("GET", _home_path(key))
-        except errors.NotFound:
-            return None
-        uid: str = found["metadata"]["uid"]
-        return uid
+    async def _find_home(self, key: ObjectKey) -> Pod | None:
+        """The pod of this name that is bound to our node, as home has it now.
+
+        A list, because the Node authorizer answers 403 to a node that asks by name for a pod that
+        is gone, or another's (`authorizePod` in `plugin/pkg/auth/authorizer/node`).
+        """
+        selector = quote(f"metadata.name={key.name},spec.nodeName={self._ctx().node}")
+        answer = await self._home.call(
+            "GET", f"/api/v1/namespaces/{key.namespace}/pods?fieldSelector={selector}"
+        )
+        found: list[Pod] = answer.get("items") or []
+        return found[0] if found else None
 
     async def _reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: Pass) -> None:
         assert not isinstance(s.mirror, Missing)
@@ -325,15 +331,11 @@ class Performer:
             known.stranger = answer
 
     async def _confirm_home_gone(self, s: Snapshot, known: Pass) -> None:
-        try:
-            answer: Any = await self._home.call("GET", _home_path(s.key))
-        except errors.NotFound:
+        found = await self._find_home(s.key)
+        if found is None:
             known.home_gone = True
-            return
-        if answer.get("spec", {}).get("nodeName") == self._ctx().node:
-            self._put_home(answer)
         else:
-            known.home_gone = True
+            self._put_home(found)
 
     def _put_home(self, pod: Any) -> None:
         self._store.home.put(pod)

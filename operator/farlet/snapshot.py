@@ -48,7 +48,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmHomeGone:
-    """GET the home pod by name."""
+    """Look whether a home pod of this name is bound to our node."""
 
 
 @dataclass(frozen=True, slots=True)
