@@ -39,6 +39,12 @@ def _own(match: Match, *, own: bool) -> Match:
     return lambda request: match(request) and (_OWN in request.path) is own
 
 
+def _last_status(request: Request) -> bool:
+    """A status that says how the pod ended."""
+    phase = request.json.get("status", {}).get("phase") if request.method == "PATCH" else None
+    return request.path.endswith("/status") and phase in {"Succeeded", "Failed"}
+
+
 KINDS: Mapping[str, Kind] = {
     "registry": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=True)),
     "registry entry": Kind(FOREIGN, _on("PATCH", "configmaps")),
@@ -49,6 +55,7 @@ KINDS: Mapping[str, Kind] = {
     "refreshed secret": Kind(FOREIGN, _on("PATCH", "secrets")),
     "token times": Kind(FOREIGN, _sets(manifests.TOKENS)),
     "status": Kind(HOME, _ends("PATCH", "/status")),
+    "last status": Kind(HOME, _last_status),
     "mirror deletion": Kind(FOREIGN, _on("DELETE", "pods")),
     "finalizer": Kind(FOREIGN, _sets("finalizers")),
     "home deletion": Kind(HOME, _on("DELETE", "pods")),
