@@ -1,0 +1,239 @@
+"""What must never happen, watched at every write, and what must stand once all is quiet.
+
+Knows a mirror by who made it and for whom, as the request that made it said, so that nothing
+that is written on objects afterwards can mislead it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from farlet import vocabulary
+from unit.plan.kubelet import Kubelet
+from unit.plan.model import JSON, Server, Write
+from unit.plan.wire import FARLET
+
+TERMINAL = ("Succeeded", "Failed")
+GIVEN_UP = vocabulary.Reason.MIRROR_LOST.value
+
+
+class Judge:
+    """Collects what went wrong."""
+
+    def __init__(self, home: Server, foreign: Server) -> None:
+        self._home = home
+        self._foreign = foreign
+        self.kubelet = Kubelet(foreign, self._started)
+        self.wrongs: list[str] = []
+        self.writes = 0
+        """Of farlet, on both sides, for pods."""
+        self.made: dict[str, str] = {}
+        """Uid of a mirror -> uid of the home pod that it was made for."""
+        self.blinded: set[str] = set()
+        """Home uids whose mirror lost its finalizer to somebody else: its end may be unseen."""
+        self._policies: dict[str, str] = {}
+        self._finished: set[str] = set()
+        """Home uids that farlet has made terminal."""
+        home.observers.append(self._at_home)
+        foreign.observers.append(self._abroad)
+
+    # --- at every write -----------------------------------------------------------------------
+
+    def _at_home(self, write: Write) -> None:
+        if write.where[0] != "pods":
+            return
+        before, after = write.before, write.after
+        if before is None or after is None:
+            if write.by == FARLET and before is not None and after is None:
+                self._removed(before)
+            elif after is not None:
+                policy = after["spec"].get("restartPolicy", "Always")
+                self._policies[after["metadata"]["uid"]] = policy
+            return
+        if write.by != FARLET:
+            return
+        self.writes += 1
+        uid = after["metadata"]["uid"]
+        was, now = before["status"].get("phase"), after["status"].get("phase")
+        if uid in self._finished and now != was:
+            self._wrong(f"{uid} went back from {was} to {now}")
+        for status in after["status"].get("containerStatuses", ()):
+            mirror = self.kubelet.ran(status.get("containerID", ""))
+            if mirror is not None and self.made.get(mirror) != uid:
+                self._wrong(f"{uid} shows a container that was never its own")
+        if was not in TERMINAL and now in TERMINAL:
+            self._finished.add(uid)
+            if after["status"].get("reason") == GIVEN_UP and self._mirrors(uid):
+                self._wrong(f"the mirror of {uid} was called lost and is there")
+
+    def _removed(self, pod: JSON) -> None:
+        self.writes += 1
+        uid = pod["metadata"]["uid"]
+        if self._mirrors(uid):
+            self._wrong(f"home pod {uid} was removed before its mirror")
+
+    def _abroad(self, write: Write) -> None:
+        if write.by != FARLET or write.where[0] == "configmaps":
+            return  # what farlet keeps for itself
+        self.writes += 1
+        if write.where[0] != "pods":
+            return
+        if write.before is None:
+            assert write.after is not None
+            self._created(write.after)
+            return
+        uid = write.before["metadata"]["uid"]
+        if uid not in self.made:
+            self._wrong(f"{write.verb} of {uid}, which is not farlet's")
+            return
+        home = self._home.find("pods", self.made[uid])
+        if home is None:
+            return
+        if write.verb == "delete" and _wanted(home):
+            self._wrong(f"the mirror of {self.made[uid]}, which lives, was deleted")
+        if write.verb == "patch" and _let_go(write) and not _told(home, write.before):
+            self._wrong(f"the mirror of {self.made[uid]} was released before its end was told")
+
+    def _created(self, mirror: JSON) -> None:
+        uid = mirror["metadata"]["annotations"][vocabulary.HOME_UID]
+        if uid in self._finished:
+            self._wrong(f"{uid} has finished and was sent abroad again")
+        self._again(uid)
+        self.made[mirror["metadata"]["uid"]] = uid
+
+    def _started(self, uid: str) -> None:
+        if uid in self.made:
+            self._again(self.made[uid], but=uid)
+
+    def _again(self, uid: str, but: str = "") -> None:
+        """Home pod `uid` gets another mirror, or one of its mirrors starts a container."""
+        ran = [
+            run
+            for mirror, run in self.kubelet.ledger.items()
+            if self.made.get(mirror) == uid and mirror != but and run.starts
+        ]
+        policy = self._policies[uid]
+        if policy == "Never" and ran:
+            self._wrong(f"{uid} of restartPolicy Never runs twice")
+        if policy == "OnFailure" and uid not in self.blinded and any(0 in r.codes for r in ran):
+            self._wrong(f"{uid} of restartPolicy OnFailure runs again after a success")
+
+    def _mirrors(self, uid: str) -> list[str]:
+        there = (pod["metadata"]["uid"] for pod in self._foreign.all("pods"))
+        return [mirror for mirror in there if self.made.get(mirror) == uid]
+
+    def _wrong(self, text: str) -> None:
+        self.wrongs.append(text)
+
+    # --- once all is quiet --------------------------------------------------------------------
+
+    def unsettled(self) -> list[str]:
+        """Why the two sides do not fit yet; empty: they do."""
+        return [*self._home_unsettled(), *self._abroad_unsettled()]
+
+    def _home_unsettled(self) -> Iterator[str]:
+        for pod in self._home.all("pods"):
+            metadata, status = pod["metadata"], pod["status"]
+            uid = metadata["uid"]
+            found = (self._foreign.find("pods", mirror) for mirror in self._mirrors(uid))
+            mirrors = [m for m in found if m is not None and (_labelled(m) or _wanted(pod))]
+            running = [m for m in mirrors if m["status"].get("phase") not in TERMINAL]
+            if "deletionTimestamp" in metadata:
+                if metadata["deletionGracePeriodSeconds"] or not metadata.get("finalizers"):
+                    yield f"{uid} is still being deleted"
+                elif mirrors:
+                    yield f"{uid} is held at home and its mirror is there"
+            elif status["phase"] in TERMINAL:
+                if running:
+                    yield f"{uid} has finished and its mirror runs"
+            elif _refused(pod):
+                if mirrors or status.get("reason") != "InvalidAPIServerSupport":
+                    yield f"{uid} is not refused: {status}"
+            elif self._taken(pod):
+                if status.get("reason") != vocabulary.Reason.NAME_CONFLICT.value:
+                    yield f"{uid} does not tell that its name is taken: {status}"
+            elif not running:
+                yield f"{uid} has no mirror: {status}"
+            else:
+                yield from self._differs(pod, running[0])
+
+    def _differs(self, pod: JSON, mirror: JSON) -> Iterator[str]:
+        uid, here, there = pod["metadata"]["uid"], pod["status"], mirror["status"]
+        if "deletionTimestamp" in mirror["metadata"]:
+            yield f"the mirror of {uid} is being deleted"
+        elif here["phase"] != there["phase"] and there["phase"] != "Pending":
+            yield f"{uid} is {here['phase']} and its mirror {there['phase']}"
+        elif _state(pod) != _state(mirror):
+            yield f"{uid} shows {_state(pod)} and its mirror {_state(mirror)}"
+        elif pod["spec"].get("volumes"):
+            owners = [
+                owner["uid"]
+                for secret in self._foreign.all("secrets")
+                for owner in secret["metadata"].get("ownerReferences", ())
+            ]
+            if mirror["metadata"]["uid"] not in owners:
+                yield f"the mirror of {uid} has no Secret"
+
+    def _abroad_unsettled(self) -> Iterator[str]:
+        for mirror in self._foreign.all("pods"):
+            metadata = mirror["metadata"]
+            uid = self.made.get(metadata["uid"])
+            if uid is None:
+                if "deletionTimestamp" in metadata:
+                    yield f"the stranger {metadata['name']} is still going"
+                continue
+            home = self._home.find("pods", uid)
+            if not _labelled(mirror) and (home is None or not _wanted(home)):
+                continue  # whoever takes the label off what has finished keeps it
+            if home is None:
+                yield f"a mirror outlives {uid}"
+            elif mirror["status"].get("phase") in TERMINAL and metadata.get("finalizers"):
+                yield f"the mirror of {uid} has ended and is not released"
+            elif not _labelled(mirror):
+                yield f"the mirror of {uid} has lost its label"
+        alive = {pod["metadata"]["uid"] for pod in self._foreign.all("pods")}
+        for secret in self._foreign.all("secrets"):
+            owners = secret["metadata"].get("ownerReferences", ())
+            if not alive & {owner["uid"] for owner in owners}:
+                yield f"Secret {secret['metadata']['name']} has no mirror"
+
+    def _taken(self, pod: JSON) -> bool:
+        """A stranger has the name, or a mirror of an earlier pod that nobody could know for one."""
+        metadata = pod["metadata"]
+        for other in self._foreign.all("pods"):
+            whose = self.made.get(other["metadata"]["uid"])
+            ours = whose == metadata["uid"] or (whose is not None and _labelled(other))
+            if other["metadata"]["name"] == metadata["name"] and not ours:
+                return True
+        return False
+
+
+def _wanted(home: JSON) -> bool:
+    return "deletionTimestamp" not in home["metadata"] and home["status"]["phase"] not in TERMINAL
+
+
+def _labelled(mirror: JSON) -> bool:
+    return vocabulary.OWNER in mirror["metadata"].get("labels", {})
+
+
+def _refused(home: JSON) -> bool:
+    mode = home["metadata"]["annotations"][vocabulary.API_SERVER_SUPPORT]
+    return mode not in ("home", "disabled")
+
+
+def _let_go(write: Write) -> bool:
+    """Our finalizer was taken away."""
+    left = () if write.after is None else write.after["metadata"].get("finalizers", ())
+    assert write.before is not None
+    return vocabulary.OBSERVED not in left
+
+
+def _told(home: JSON, mirror: JSON) -> bool:
+    """Home shows how the mirror's container ended, if it has."""
+    ended = _state(mirror).get("terminated")
+    return not ended or _state(home).get("terminated", {}).get("exitCode") == ended["exitCode"]
+
+
+def _state(pod: JSON) -> JSON:
+    statuses = pod["status"].get("containerStatuses")
+    return dict(statuses[0]["state"]) if statuses else {}

@@ -1,0 +1,107 @@
+"""One farlet process over two wires: every part but Kopf and the network is the real one.
+
+Put together as `app.Engine` does, with Kopf's watch played by `_kopf`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, Counter
+
+from farlet import clusters, errors, events, homepods, perform, reconcile, scopes, workqueue
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
+from farlet.vocabulary import ObjectKey
+from unit.plan import objects
+from unit.plan.wire import Wire
+
+WORKERS = 3
+KOPF_RESTART_SECONDS = 1.0
+
+
+class _Silent:
+    """The queue has nobody to tell."""
+
+    def added(self, depth: int) -> None:
+        """Not counted."""
+
+    def worked(self, waited: float, took: float, depth: int) -> None:
+        """Not counted."""
+
+    def retried(self) -> None:
+        """Not counted."""
+
+
+async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
+    """Until cancelled, which is its kill -9."""
+    home, foreign = cast("clusters.Cluster", home_wire), cast("clusters.Cluster", foreign_wire)
+    store = Store()
+    queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(_Silent())
+    dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
+    recorder = events.Recorder(home, node=objects.CONTEXT.node, dropped=dropped)
+    async with asyncio.TaskGroup() as tasks:
+        opened = scopes.Scopes(
+            foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
+        )
+        performer = perform.Performer(
+            home=home,
+            foreign=foreign,
+            store=store,
+            recorder=recorder,
+            metrics=metrics,
+            ctx=lambda: objects.CONTEXT,
+        )
+        reconciler = reconcile.Reconciler(
+            store=store,
+            scopes=opened,
+            queue=queue,
+            performer=performer,
+            recorder=recorder,
+            strategies=objects.STRATEGIES,
+            ctx=lambda: objects.CONTEXT,
+            home_listed=lambda: pods.listed,
+        )
+        opened.noticed = performer.noticed
+        pods = homepods.HomePods(
+            home,
+            store,
+            node=objects.CONTEXT.node,
+            wake=queue.add,
+            dropped=performer.dropped,
+            on_listed=opened.wake_all,
+            prune=opened.prune,
+        )
+        tasks.create_task(opened.load())
+        tasks.create_task(pods.run())
+        tasks.create_task(_kopf(home_wire, pods))
+        for _ in range(WORKERS):
+            tasks.create_task(queue.work(reconciler.work))
+
+
+async def _kopf(wire: Wire, pods: homepods.HomePods) -> None:
+    """Lists (events of type None), watches, goes on after a broken watch, lists after 410.
+
+    What vanished between two lists it never tells. Where it fails it is started again.
+    """
+    query = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{objects.CONTEXT.node}"
+    version = ""
+    while True:
+        try:
+            if not version:
+                listed = await wire.call("GET", query)
+                for pod in listed["items"]:
+                    pods.event(None, pod)
+                version = listed["metadata"]["resourceVersion"]
+            path = f"{query}&resourceVersion={version}"
+            async for event in wire.watch(path, opened=lambda: None):
+                version = event.object["metadata"]["resourceVersion"]
+                if event.kind != "BOOKMARK":
+                    pods.event(event.kind, cast("Any", event.object))
+        except errors.Gone:
+            version = ""
+        except errors.Unreachable:
+            await asyncio.sleep(KOPF_RESTART_SECONDS)
+            if not version:
+                pods.relisted()

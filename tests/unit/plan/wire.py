@@ -1,0 +1,239 @@
+"""What stands between farlet and a model server: paths, delays, and everything that goes wrong.
+
+Answers as `farlet.clusters.Cluster` does. Faults are scripted: each write takes the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from enum import Enum
+from urllib.parse import parse_qs, unquote
+
+from farlet import errors
+from farlet.clusters import WatchEvent
+from unit.plan import model
+from unit.plan.model import JSON, Selects, Server, Status
+
+_PATH = re.compile(
+    r"/api/v1(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<resource>[^/?]+)(?:/(?P<name>[^/?]+))?(?:/(?P<sub>[^/?]+))?(?:\?(?P<query>.*))?"
+)
+HALF_WAY_SECONDS = 0.002
+LATE_SECONDS = 0.1
+FARLET = "farlet"
+
+
+class Fault(Enum):
+    """What becomes of one write."""
+
+    FINE = "fine"
+    LOST = "never arrives, and no answer comes"
+    DONE = "is applied, but no answer comes"
+    LATE = "is applied a moment after its sender gave up"
+    CONFLICT = "meets a change that came between"
+    REFUSED = "is refused for now"
+    THROTTLED = "is asked to come again"
+
+
+_CODES = {
+    Fault.CONFLICT: (errors.Conflict, 409, "Conflict", "the object has been modified"),
+    Fault.REFUSED: (errors.Forbidden, 403, "Forbidden", "exceeded quota: pods"),
+    Fault.THROTTLED: (errors.Throttled, 429, "TooManyRequests", "slow down"),
+}
+_KINDS: dict[int, type[errors.ApiError]] = {
+    404: errors.NotFound,
+    409: errors.Conflict,
+    410: errors.Gone,
+    422: errors.Invalid,
+}
+
+
+class Wire:
+    """A connection to one server."""
+
+    def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
+        self.name = name
+        self._server = server
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._broken = 0
+        self.faults: deque[Fault] = deque()
+        self.down = False
+        self.lag = 0.0
+        """Seconds that watch events take."""
+        self.twice = False
+        """Every watch event comes twice."""
+        self.invalid: list[str] = []
+        """Writes that the server would never take."""
+        server.observers.append(lambda _: self._stir())
+
+    def break_watches(self) -> None:
+        """Every open watch ends without a word."""
+        self._broken += 1
+        self._stir()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
+        """One request. Cancelled on its way there it is lost, on its way back it was applied."""
+        sent: JSON = {} if body is None else model.clone(body)
+        request = f"{method} {path}"
+        writes = method != "GET" and not path.endswith("/token")
+        await asyncio.sleep(HALF_WAY_SECONDS)
+        if self.down:
+            raise self._silence(request)
+        fault = self.faults.popleft() if writes and self.faults else Fault.FINE
+        if fault is Fault.CONFLICT and method != "PATCH":
+            fault = Fault.FINE  # servers say it to updates only
+        if fault is Fault.LOST:
+            raise self._silence(request)
+        if fault is Fault.LATE:
+            asyncio.get_running_loop().call_later(
+                LATE_SECONDS, self._too_late, method, path, sent, content_type
+            )
+            raise self._silence(request)
+        if fault in _CODES:
+            kind, code, reason, text = _CODES[fault]
+            raise kind(
+                cluster=self.name, request=request, code=code, status_reason=reason, message=text
+            )
+        try:
+            answer = self._serve(method, path, sent, content_type)
+        except Status as status:
+            if status.code == 422:
+                self.invalid.append(f"{request}: {status.message} {sent}")
+            raise self._refusal(request, status) from None
+        if accept is not None and "PartialObjectMetadata;" in accept:
+            answer = {"metadata": answer["metadata"]}
+        copy: JSON = model.clone(answer)
+        await asyncio.sleep(HALF_WAY_SECONDS)
+        if fault is Fault.DONE or self.down:
+            raise self._silence(request)
+        return copy
+
+    async def watch(
+        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+    ) -> AsyncIterator[WatchEvent]:
+        """Events from the resourceVersion in the query on, until the watch breaks."""
+        match = _PATH.fullmatch(path)
+        assert match is not None
+        query = parse_qs(match["query"])
+        selects = _selection(match["namespace"], query)
+        version = int(query["resourceVersion"][0])
+        await asyncio.sleep(HALF_WAY_SECONDS)
+        if self.down:
+            raise self._silence(path)
+        broken, told = self._broken, self._clock()
+        opened()
+        while True:
+            self._news.clear()
+            try:
+                writes = list(self._server.since(version, match["resource"], selects))
+            except Status as status:
+                raise self._refusal(path, status) from None
+            wait = 60.0
+            for write in writes:
+                wait = write.at + self.lag - self._clock()
+                if wait > 1e-6:
+                    break
+                version, told, wait = write.version, self._clock(), 60.0
+                kind, obj = model.event(write, selects)
+                for _ in range(2 if self.twice else 1):
+                    shown = {"metadata": obj["metadata"]} if accept else obj
+                    yield WatchEvent(kind, model.clone(shown))
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                if not writes and self._clock() - told >= 60:
+                    version, told = self._server.version, self._clock()
+                    yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
+            if self.down or broken != self._broken:
+                raise self._silence(path)
+
+    def _serve(self, method: str, path: str, body: JSON, content_type: str) -> JSON:
+        match = _PATH.fullmatch(path)
+        assert match is not None, path
+        namespace, resource, name = match["namespace"], match["resource"], match["name"]
+        where = (resource, namespace, name)
+        if method == "GET" and name is None:
+            selects = _selection(namespace, parse_qs(match["query"] or ""))
+            items = [obj for obj in self._server.all(resource) if selects(obj)]
+            return {"metadata": {"resourceVersion": str(self._server.version)}, "items": items}
+        if method == "GET":
+            return self._server.get(where)
+        if match["sub"] == "token":
+            return self._token(namespace, body)
+        if method == "POST":
+            return self._server.create(resource, namespace, body, by=FARLET)
+        if method == "PATCH":
+            strategic = "strategic" in content_type
+            status = match["sub"] == "status"
+            return self._server.patch(where, body, by=FARLET, status=status, strategic=strategic)
+        asked = body.get("preconditions", {}).get("uid")
+        return self._server.delete(
+            where, by=FARLET, grace=body.get("gracePeriodSeconds"), uid=asked
+        )
+
+    def _token(self, namespace: str, body: JSON) -> JSON:
+        bound = body["spec"]["boundObjectRef"]
+        pod = self._server.get(("pods", namespace, bound["name"]))
+        if pod["metadata"]["uid"] != bound["uid"]:
+            raise Status(409, "Conflict", "the UID in the bound object reference does not match")
+        ends = datetime.fromtimestamp(self._clock() + body["spec"]["expirationSeconds"], UTC)
+        return {
+            "status": {
+                "token": f"token-of-{bound['uid']}",
+                "expirationTimestamp": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        }
+
+    def _too_late(self, method: str, path: str, body: JSON, content_type: str) -> None:
+        try:
+            self._serve(method, path, body, content_type)
+        except Status:
+            return  # nobody is there to be told
+
+    def _stir(self) -> None:
+        self._news.set()
+
+    def _silence(self, request: str) -> errors.Unreachable:
+        return errors.Unreachable(cluster=self.name, request=request, cause="connection reset")
+
+    def _refusal(self, request: str, status: Status) -> errors.ApiError:
+        return _KINDS[status.code](
+            cluster=self.name,
+            request=request,
+            code=status.code,
+            status_reason=status.reason,
+            message=status.message,
+        )
+
+
+def _selection(namespace: str | None, query: dict[str, list[str]]) -> Selects:
+    """The selectors that farlet uses: one label; the node's name, and the pod's beside it."""
+    label, _, value = unquote(query.get("labelSelector", [""])[0]).partition("=")
+    given = unquote(query.get("fieldSelector", [""])[0])
+    fields = dict(term.split("=") for term in given.split(",") if term)
+    node, name = fields.get("spec.nodeName"), fields.get("metadata.name")
+
+    def selects(obj: JSON) -> bool:
+        metadata = obj["metadata"]
+        return (
+            (namespace is None or metadata["namespace"] == namespace)
+            and (not label or metadata.get("labels", {}).get(label) == value)
+            and (not node or obj["spec"].get("nodeName") == node)
+            and (not name or metadata["name"] == name)
+        )
+
+    return selects

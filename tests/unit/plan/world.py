@@ -1,0 +1,326 @@
+"""Two model clusters, a kubelet, a farlet process, and whatever may befall them.
+
+A `Step` is one thing that happens and the time that passes after it. Whatever cannot happen
+now does not: so any list of steps is a story, and a shorter one still is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from farlet import errors, reconcile, vocabulary
+from farlet.telemetry.metrics import Metrics
+from unit import faketime
+from unit.plan import model, objects, process
+from unit.plan.judge import Judge
+from unit.plan.model import JSON, Server
+from unit.plan.wire import Fault, Wire
+
+MOST_WRITES = 400
+"""No story is so long that it needs more of them."""
+BACKOFF_SECONDS = 20.0
+QUIET_SECONDS = 40.0
+SETTLED_WITHIN_SECONDS = 420.0
+"""What vanished at home while nobody looked is found by a sweep, every 300 s."""
+
+HOME, FOREIGN = "default", "default-h"
+USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`what` names a method of `World`; `then`: seconds that pass afterwards."""
+
+    what: str
+    args: tuple[Any, ...] = ()
+    then: float = 0.0
+
+
+class Clock:
+    """Stands where farlet's modules have `time`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        return objects.NOW + self._loop.time()
+
+    monotonic = time
+
+
+class World:
+    """One story. `tell` it, then see `wrongs`."""
+
+    def __init__(
+        self,
+        loop: faketime.Loop,
+        clock: Clock,
+        metrics: Metrics,
+        logs: Sequence[MutableMapping[str, Any]],
+    ) -> None:
+        self._loop = loop
+        self._logs = logs
+        self._metrics = metrics
+        self.home = Server(clock.time, (HOME,))
+        self.foreign = Server(clock.time, (FOREIGN, objects.CONTEXT.namespaces.own))
+        self._wires = {
+            "home": Wire("home", self.home, clock.time),
+            "foreign": Wire("foreign", self.foreign, clock.time),
+        }
+        self.judge = Judge(self.home, self.foreign)
+        self._process: asyncio.Task[None] | None = None
+        self._node = loop.create_task(self._live())
+        self.start()
+
+    async def _live(self) -> None:
+        while True:
+            self.judge.kubelet.step()
+            await asyncio.sleep(0.5)
+
+    # --- the story ----------------------------------------------------------------------------
+
+    def tell(self, story: Sequence[Step]) -> list[str]:
+        """All that went wrong in a story and in the quiet after it."""
+        for step in story:
+            with contextlib.suppress(model.Status):
+                getattr(self, step.what)(*step.args)
+            self.wait(step.then)
+            if self.wrongs():
+                return self.wrongs()
+        return self._end()
+
+    def wrongs(self) -> list[str]:
+        invalid = [text for wire in self._wires.values() for text in wire.invalid]
+        endless = ["it writes without end"] if self.judge.writes > MOST_WRITES else []
+        bugs = [str(entry) for entry in self._logs if entry["log_level"] in ("error", "critical")]
+        return [*self.judge.wrongs, *invalid, *endless, *bugs]
+
+    def _end(self) -> list[str]:
+        """Everything works again, nothing happens any more: see that both sides come to rest."""
+        for wire in self._wires.values():
+            wire.faults.clear()
+            wire.down, wire.lag, wire.twice = False, 0.0, False
+        self.judge.kubelet.frozen = False
+        self.start()
+        waited = 0.0
+        while self.judge.unsettled() and waited < SETTLED_WITHIN_SECONDS and not self.wrongs():
+            self.wait(5.0)
+            waited += 5.0
+        if self.wrongs() or self.judge.unsettled():
+            return [*self.wrongs(), *self.judge.unsettled()]
+        self.wait(BACKOFF_SECONDS)
+        before = self.judge.writes
+        self.wait(QUIET_SECONDS)
+        restless = self.judge.writes - before
+        return [
+            *self.wrongs(),
+            *self.judge.unsettled(),
+            *([f"{restless} writes while nothing changed"] if restless else []),
+        ]
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, until something has gone wrong."""
+        until = self._loop.time() + seconds
+        while not self.wrongs():
+            left = until - self._loop.time()
+            self._loop.run_until_complete(asyncio.sleep(max(0.0, min(left, 0.5))))
+            if left <= 0.5:
+                break
+        if self._process is not None and self._process.done():
+            try:
+                self._process.result()
+            except* errors.StartError:
+                # It ends with a message, and whoever supervises it starts it again.
+                self._process = None
+                self.start()
+
+    # --- the operator -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Farlet starts, unless it runs."""
+        if self._process is None:
+            self._process = self._loop.create_task(
+                process.run(self._wires["home"], self._wires["foreign"], self._metrics)
+            )
+
+    def kill(self) -> None:
+        """Farlet dies at once, whatever it is at, and forgets everything."""
+        if self._process is not None:
+            self._process.cancel()
+            self._loop.run_until_complete(asyncio.wait([self._process]))
+            self._process = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    # --- faults -------------------------------------------------------------------------------
+
+    def fault(self, side: str, *faults: Fault) -> None:
+        """The next writes of farlet on this side go so."""
+        self._wires[side].faults.extend(faults)
+
+    def outage(self, side: str) -> None:
+        """The server answers nobody, and watches break."""
+        self._wires[side].down = True
+        self._wires[side].break_watches()
+
+    def back(self, side: str) -> None:
+        self._wires[side].down = False
+
+    def cut(self, side: str) -> None:
+        """Watches break; the server goes on."""
+        self._wires[side].break_watches()
+
+    def gap(self, side: str) -> None:
+        """Watches break and what happened until now was compacted away."""
+        server = self.home if side == "home" else self.foreign
+        server.compact()
+        self._wires[side].break_watches()
+
+    def lag(self, side: str, seconds: float) -> None:
+        self._wires[side].lag = seconds
+
+    def repeat(self, side: str, twice: bool) -> None:
+        self._wires[side].twice = twice
+
+    # --- home ---------------------------------------------------------------------------------
+
+    def create(self, name: str, policy: str, mode: str, *, held: bool = False) -> None:
+        """Somebody creates a pod that is bound to the virtual node."""
+        pod: JSON = model.clone(
+            objects.home(
+                policy=policy,
+                reads_token=mode == "home",
+                annotations={vocabulary.API_SERVER_SUPPORT: mode},
+                finalizers=["example.org/held"] if held else [],
+            )
+        )
+        pod["metadata"]["name"] = name
+        self.home.create("pods", HOME, pod, by=USER)
+
+    def create_held(self, name: str, policy: str) -> None:
+        """As `create`, with a finalizer of somebody else's."""
+        self.create(name, policy, "disabled", held=True)
+
+    def delete(self, name: str, grace: int | None = None) -> None:
+        """`kubectl delete`; grace 0 is a forced one."""
+        self.home.delete(("pods", HOME, name), by=USER, grace=grace)
+
+    def replace(self, name: str, policy: str) -> None:
+        """A pod is forced away and one of the same name is there at once."""
+        self.delete(name, 0)
+        self.create(name, policy, "disabled")
+
+    def let_go(self, name: str) -> None:
+        """Others' finalizers are taken off the home pod."""
+        body = {"metadata": {"finalizers": None}}
+        self.home.patch(("pods", HOME, name), body, by=USER, status=False, strategic=False)
+
+    def evict(self, name: str) -> None:
+        """A controller at home ends the pod (`Failed`)."""
+        pod = self.home.get(("pods", HOME, name))
+        if pod["status"]["phase"] not in ("Succeeded", "Failed"):
+            body = {"status": {"phase": "Failed", "reason": "Evicted"}}
+            self.home.patch(("pods", HOME, name), body, by=USER, status=True, strategic=False)
+
+    # --- abroad -------------------------------------------------------------------------------
+
+    def exit(self, name: str, code: int) -> None:
+        self.judge.kubelet.exit(name, code)
+
+    def stops_with(self, name: str, code: int) -> None:
+        self.judge.kubelet.stop_codes[name] = code
+
+    def freeze(self, frozen: bool) -> None:
+        """The foreign node does nothing, or goes on."""
+        self.judge.kubelet.frozen = frozen
+
+    def discard(self, name: str, grace: int | None = None) -> None:
+        """Somebody deletes the mirror abroad."""
+        self.foreign.delete(("pods", FOREIGN, name), by=USER, grace=grace)
+
+    def strip(self, name: str) -> None:
+        """Somebody takes the finalizer off a mirror that home knows, and forces it away."""
+        mirror = self._known(name)
+        if mirror is not None:
+            self.judge.blinded.add(self.judge.made[mirror["metadata"]["uid"]])
+            where = ("pods", FOREIGN, name)
+            body = {"metadata": {"finalizers": None}}
+            self.foreign.patch(where, body, by=USER, status=False, strategic=False)
+            self.foreign.delete(where, by=USER, grace=0)
+
+    def forge_label(self, name: str) -> None:
+        """Somebody takes our label off a mirror that home knows."""
+        self._forge(name, {"labels": {vocabulary.OWNER: None}})
+
+    def forge_owner(self, name: str) -> None:
+        """Somebody makes a mirror that home knows say that it is another pod's."""
+        self._forge(name, {"annotations": {vocabulary.HOME_UID: "somebody-else"}})
+
+    def _forge(self, name: str, metadata: JSON) -> None:
+        if self._known(name) is not None:
+            where = ("pods", FOREIGN, name)
+            body = {"metadata": metadata}
+            self.foreign.patch(where, body, by=USER, status=False, strategic=False)
+
+    def intrude(self, name: str) -> None:
+        """A stranger takes the name."""
+        pod = model.clone(objects.stranger())
+        pod["metadata"] = {"name": name, "labels": {"app": "stranger"}}
+        pod["spec"] = {"containers": [{"name": "main"}]}
+        self.foreign.create("pods", FOREIGN, pod, by=USER)
+
+    def retreat(self, name: str) -> None:
+        """The stranger goes."""
+        pod = self.foreign.get(("pods", FOREIGN, name))
+        if pod["metadata"]["uid"] not in self.judge.made:
+            self.discard(name, 0)
+
+    def burn(self, name: str) -> None:
+        """Somebody deletes the Secrets of pods of that name."""
+        for secret in self.foreign.all("secrets", FOREIGN):
+            metadata = secret["metadata"]
+            if any(owner["name"] == name for owner in metadata.get("ownerReferences", ())):
+                self.foreign.delete(("secrets", FOREIGN, metadata["name"]), by=USER)
+
+    def _known(self, name: str) -> JSON | None:
+        """The mirror, if the condition `Mirrored` at home names it."""
+        home = self.home.get(("pods", HOME, name))
+        mirror = self.foreign.get(("pods", FOREIGN, name))
+        named = [
+            c.get("message")
+            for c in home["status"].get("conditions", ())
+            if c["type"] == vocabulary.PodCondition.MIRRORED.value
+        ]
+        return mirror if named == [mirror["metadata"]["uid"]] else None
+
+
+@contextlib.contextmanager
+def world(*, plan: ModuleType | None = None) -> Iterator[World]:
+    """A world of its own. `plan`: what farlet decides by, if not its own plan."""
+    with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
+        clock = Clock(loop)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("farlet.") and getattr(module, "time", None) is time:
+                patch.setattr(module, "time", clock)
+        if plan is not None:
+            patch.setattr(reconcile, "plan", plan)
+        with structlog.testing.capture_logs() as logs:
+            yield World(loop, clock, Metrics(), logs)
+
+
+def tell(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
+    """What goes wrong in a story."""
+    with world(plan=plan) as made:
+        return made.tell(story)
