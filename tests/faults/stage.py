@@ -93,7 +93,9 @@ class Stage:
         secrets = await self.foreign.list("secrets", namespace=self.workspace.foreign)
         return Sight(pods, manifests.of_node(mirrors), manifests.of_node(secrets))
 
-    async def settled(self, *, seconds: float = CONVERGED_SECONDS) -> Sight:
+    async def settled(
+        self, *, seconds: float = CONVERGED_SECONDS, steady: float = STEADY_SECONDS
+    ) -> Sight:
         """Both sides, once they agree and have agreed for a while; else what differs is told."""
         deadline = time.monotonic() + seconds
         agreed_since: float | None = None
@@ -102,7 +104,7 @@ class Stage:
             found = differences(sight)
             now = time.monotonic()
             agreed_since = None if found else agreed_since or now
-            if agreed_since is not None and now - agreed_since >= STEADY_SECONDS:
+            if agreed_since is not None and now - agreed_since >= steady:
                 return sight
             assert now < deadline, f"both sides differ after {seconds:.0f} s: {found[:20]}"
             await asyncio.sleep(0.25)
