@@ -82,7 +82,12 @@ async def start(**_: Any) -> None:
     logs.configure(_hosted.settings.log_level, _hosted.settings.log_format)
     for name in loading.strangers(Settings, os.environ):
         structlog.get_logger().warning("setting is not known", variable=name)
-    await asyncio.to_thread(_hosted.start)
+    try:
+        await asyncio.to_thread(_hosted.start)
+    except asyncio.CancelledError:
+        # Told to end while the engine waits for an API server: Kopf runs no cleanup then.
+        _hosted.stop()
+        raise
     if _hosted.failed is not None:
         raise kopf.PermanentError(_hosted.failed)
 

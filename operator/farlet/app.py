@@ -30,7 +30,6 @@ from farlet import (
     preflight,
     reconcile,
     scopes,
-    vocabulary,
     workqueue,
 )
 from farlet.context import Context
@@ -251,24 +250,26 @@ class Engine:
     def _home_problem(self) -> str | None:
         if self._pods is None:
             return "not started"
-        return self._pods.error or (None if self._pods.listed else "home pods are being listed")
+        return (
+            self._home.problem
+            or self._pods.error
+            or (None if self._pods.listed else "home pods are being listed")
+        )
 
     def _foreign_problem(self) -> str | None:
         if self._scopes is None:
             return "not started"
         if self._scopes.refused is not None:
             return self._scopes.refused.message
+        if self._foreign.problem is not None:
+            return self._foreign.problem
         return None if self._scopes.loaded.is_set() else "the registry is being read"
 
     def _count_pods(self) -> Mapping[tuple[str, str], int]:
         counts: Counter[tuple[str, str]] = Counter()
-        for key in self._store.home:
-            pod = self._store.home.get(key)
-            if pod is not None:
-                annotations = pod["metadata"].get("annotations") or {}
-                mode = annotations.get(vocabulary.API_SERVER_SUPPORT, self.ctx().access_default)
-                known = mode if mode in self._strategies else "invalid"
-                counts[pod.get("status", {}).get("phase", "Unknown"), known] += 1
+        for phase, wanted in self._store.home.notes():
+            mode = wanted or self.ctx().access_default
+            counts[phase, mode if mode in self._strategies else "invalid"] += 1
         return counts
 
 

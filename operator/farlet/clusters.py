@@ -37,12 +37,14 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 USER_AGENT = f"farlet/{__version__}"
 
 REQUEST_SECONDS = 30.0
-REQUESTS_AT_ONCE = 32
+REQUESTS_AT_ONCE = 16
 """To one API server. Each connection keeps 256 KiB of TLS buffer (`asyncio.sslproto`), and no
 server answers faster because more are asked of it. Watches are not counted."""
 WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
+RETRY_AFTER_SECONDS = 30.0
+"""The longest that a server, or what stands before it, can make us wait."""
 RELOAD_SECONDS = 5.0
 """Shortest time between two loads of credentials that an API server keeps refusing."""
 
@@ -68,7 +70,10 @@ class Cluster:
         self._configuration: client.Configuration | None = None
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
+        self._retired: list[aiohttp.ClientSession] = []
         self._loaded = 0.0
+        self.problem: str | None = None
+        """Why the last request got no answer; `None` when it got one, whatever it said."""
         self._loading = asyncio.Lock()
 
     async def __aenter__(self) -> Cluster:
@@ -76,8 +81,9 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (*self._retired, self._session):
+            if session is not None:
+                await session.close()
 
     @property
     def server(self) -> str:
@@ -99,16 +105,22 @@ class Cluster:
     async def load(self) -> None:
         """(Re)load configuration and credentials. Raises `StartError` naming the file."""
         configuration = await load(self.name, self._source)
-        # The library's connections: TLS and client certificates as its clients have them. Not its
-        # session, which reads ~/.netrc and looks for proxies in two threads before each request.
-        library = client.rest.RESTClientObject(configuration, maxsize=0).pool_manager
-        session = aiohttp.ClientSession(connector=library.connector)
-        library.detach()
-        old, self._session = self._session, session
+        if self._session is None or _connecting(configuration) != _connecting(self.configuration):
+            # The library's connections: TLS and client certificates as its clients have them. Not
+            # its session, which reads ~/.netrc and looks for proxies in two threads each time.
+            try:
+                library = client.rest.RESTClientObject(configuration, maxsize=0).pool_manager
+            except (OSError, ValueError) as err:
+                raise _unloadable(self.name, self._source, err) from err
+            session = aiohttp.ClientSession(connector=library.connector)
+            library.detach()
+            # What runs on the old one may end on it; it is closed at the next change.
+            retired, self._retired = self._retired, [self._session] if self._session else []
+            self._session = session
+            for old in retired:
+                await old.close()
         self._configuration, self._proxy = configuration, configuration.proxy
         self._loaded = time.monotonic()
-        if old is not None:
-            await old.close()
 
     async def call(
         self,
@@ -126,12 +138,13 @@ class Cluster:
         data = None if body is None else orjson.dumps(body)
         request = f"{method} {path.partition('?')[0]}"
         for attempt in (1, 2):
+            started = time.monotonic()
             headers = await self._headers(None if data is None else content_type, accept)
             async with self._slots:
                 code, raw, retry_after = await self._ask(
                     method, path, data=data, headers=headers, request=request
                 )
-            if code == 401 and attempt == 1 and await self._reload():
+            if code == 401 and attempt == 1 and await self._reload(asked=started):
                 continue
             return self._answer(request, code, raw, retry_after)
         raise AssertionError("the loop returns or raises")
@@ -184,8 +197,9 @@ class Cluster:
                 code = response.status
                 if code != 200:
                     if code == 401:
-                        await self._reload()
+                        await self._reload(asked=time.monotonic())
                     self._answer(request, code, await response.read(), None)
+                self.problem = None
                 opened()
                 rest = b""
                 async for chunk in response.content.iter_any():
@@ -220,34 +234,43 @@ class Cluster:
             headers["Content-Type"] = content_type
         return headers
 
-    async def _reload(self) -> bool:
-        """Load credentials again after a 401: tokens expire, exec plugins issue new ones."""
+    async def _reload(self, *, asked: float) -> bool:
+        """Load credentials again after a 401: tokens expire, exec plugins issue new ones.
+
+        Whether the request that was `asked` at that time is worth asking again.
+        """
         async with self._loading:
+            if self._loaded > asked:
+                return True
             if time.monotonic() - self._loaded < RELOAD_SECONDS:
                 return False
             await self.load()
             return True
 
-    def _unreachable(self, request: str, err: BaseException) -> errors.Unreachable:
-        cause = "timed out" if isinstance(err, TimeoutError) else str(err) or type(err).__name__
+    def _unreachable(self, request: str, why: BaseException | str) -> errors.Unreachable:
+        cause = "timed out" if isinstance(why, TimeoutError) else str(why) or type(why).__name__
+        self.problem = cause
         return errors.Unreachable(cluster=self.name, request=request, cause=cause)
 
     def _answer(self, request: str, code: int, raw: bytes, retry_after: str | None) -> JSON:
+        self.problem = None
         try:
-            answer: JSON = orjson.loads(raw) if raw else {}
+            answer: JSON = orjson.loads(raw)
         except orjson.JSONDecodeError:
             answer = {}
-        if 200 <= code < 300:
+        status = answer.get("object", answer) if isinstance(answer, dict) else {}
+        if 200 <= code < 300 and "kind" in status:
             return answer
-        status = answer.get("object", answer)
+        if status.get("kind") != "Status":
+            # Something stands in between: what it says of an object is not known to be true.
+            cause = f"HTTP {code} that is no answer of an API server"
+            return _raise(self._unreachable(request, cause))
         kind = _KINDS.get(code, errors.ApiError)
         if code == 503 and retry_after is not None:
             kind = errors.Throttled
         if kind is errors.ApiError and code >= 500:
             # A server on its way down or up answers 500 to 504; the write may have run.
-            return _raise(
-                errors.Unreachable(cluster=self.name, request=request, cause=f"HTTP {code}")
-            )
+            return _raise(self._unreachable(request, f"HTTP {code}: {status.get('message')}"))
         error = kind(
             cluster=self.name,
             request=request,
@@ -256,7 +279,8 @@ class Cluster:
             message=str(status.get("message", "no message")),
         )
         if isinstance(error, errors.Throttled) and retry_after is not None:
-            error.retry_after = float(retry_after) if retry_after.isdigit() else 1.0
+            seconds = float(retry_after) if retry_after.isdigit() else 1.0
+            error.retry_after = min(seconds, RETRY_AFTER_SECONDS)
         return _raise(error)
 
 
@@ -274,13 +298,29 @@ async def load(name: Name, source: ClusterSource) -> client.Configuration:
                 persist_config=False,
             )
     except (config.ConfigException, OSError, ValueError, TypeError) as err:
-        where = source.kubeconfig or "the in-cluster configuration"
-        raise errors.StartError(
-            f"the configuration of the {name} cluster cannot be loaded from {where}: {err}. "
-            f"Give a readable kubeconfig with --{name}-kubeconfig"
-        ) from err
+        raise _unloadable(name, source, err) from err
     configuration.proxy = configuration.proxy or _environment_proxy(str(configuration.host))
     return configuration
+
+
+def _unloadable(name: Name, source: ClusterSource, err: Exception) -> errors.StartError:
+    where = source.kubeconfig or "the in-cluster configuration"
+    return errors.StartError(
+        f"the configuration of the {name} cluster cannot be loaded from {where}: {err}. "
+        f"Give a readable kubeconfig with --{name}-kubeconfig"
+    )
+
+
+def _connecting(configuration: client.Configuration) -> tuple[object, ...]:
+    """What connections depend on; a new token alone needs no new ones."""
+    return (
+        configuration.host,
+        configuration.ssl_ca_cert,
+        configuration.cert_file,
+        configuration.key_file,
+        configuration.verify_ssl,
+        configuration.tls_server_name,
+    )
 
 
 def _environment_proxy(server: str) -> str | None:

@@ -20,7 +20,7 @@ from farlet.vocabulary import JSON, Pod, Reason
 
 BUFFER = 1000
 REMEMBERED = 10_000
-"""Pods whose last Event is known; the same one is not posted twice in a row."""
+"""Pods whose last reason is known; the same one is not posted twice in a row."""
 MESSAGE_LIMIT = 1024
 """Characters; API servers refuse longer ones (`ValidateEventCreate`)."""
 
@@ -45,15 +45,20 @@ class Recorder:
         self._node = node
         self._dropped = dropped
         self._notes: asyncio.Queue[_Note] = asyncio.Queue(BUFFER)
-        self._last: OrderedDict[tuple[str, Reason], str] = OrderedDict()
+        self._last: OrderedDict[tuple[str, bool], Reason] = OrderedDict()
 
     def note(self, pod: Pod, reason: Reason, message: str) -> None:
-        """Tell `reason` on a home pod, unless this very thing was told of it last."""
+        """Tell `reason` on a home pod, unless it was the last that was told of it.
+
+        Messages of servers differ from try to try (how much of a quota is used, how a connection
+        broke); that alone is no news.
+        """
         metadata = pod["metadata"]
-        about = (metadata.get("uid", ""), reason)
-        if self._last.get(about) == message:
+        # What was changed in the spec is told beside why a pod waits, not in its place.
+        about = (metadata.get("uid", ""), reason in _NORMAL)
+        if self._last.get(about) is reason:
             return
-        self._last[about] = message
+        self._last[about] = reason
         self._last.move_to_end(about)
         if len(self._last) > REMEMBERED:
             self._last.popitem(last=False)

@@ -47,6 +47,9 @@ class HomePods:
         self._on_listed = on_listed
         self._prune = prune
         self._sweep_wanted = asyncio.Event()
+        self._asked = False
+        self._awaited: set[str] = set()
+        """Uids of a list that Kopf has not told of yet."""
         self.listed = False
         """Every pod that was bound to this node when we started is in the store."""
         self.error: str | None = "not listed yet"
@@ -58,8 +61,12 @@ class HomePods:
             self._dropped(key, pod["metadata"]["uid"])
             self._wake(key)
             return
+        before = self._store.home.uid(key)
         if self._store.home.put(pod):
+            if before is not None and before != pod["metadata"]["uid"]:
+                self._dropped(key, before)
             self._wake(key)
+        self._awaited.discard(pod["metadata"]["uid"])
         if kind is None and self.listed:
             self._sweep_wanted.set()
 
@@ -107,7 +114,12 @@ class HomePods:
             log.info("home pod vanished unseen", pod=str(key), uid=pod["metadata"]["uid"])
             self._dropped(key, pod["metadata"]["uid"])
             self._wake(key)
-        if not self.listed and all(key_of(pod) in self._store.home for pod in listed):
-            self.listed = True
-            log.info("home pods were listed", count=len(listed))
-            self._on_listed()
+        if not self.listed:
+            missing = {p["metadata"]["uid"] for p in listed if key_of(p) not in self._store.home}
+            # New ones come and go meanwhile: only what was there at first is waited for.
+            self._awaited = missing & self._awaited if self._asked else missing
+            self._asked = True
+            if not self._awaited:
+                self.listed = True
+                log.info("home pods were listed", count=len(listed))
+                self._on_listed()

@@ -6,6 +6,7 @@ so that an object that was replaced meanwhile is never touched. Errors are the c
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Pass:
     mirror_gone: bool = False
     stranger: Pod | None = None
     created: bool = False
+    secret_failed: bool = False
     step: str = ""
     """What a failure would be about: `token`, `mirror`, `secret`; else nothing of the pod's."""
 
@@ -60,6 +62,8 @@ class Performer:
         self._first_seen: dict[str, float] = {}
         """By home uid, until its mirror stands; monotonic."""
         self._changed: dict[ObjectKey, float] = {}
+        self._told: dict[str, float] = {}
+        """By home uid: when a reason was last written; monotonic."""
 
     def noticed(self, key: ObjectKey) -> None:
         """A mirror of `key` changed just now."""
@@ -72,6 +76,14 @@ class Performer:
     def first_seen(self, uid: str) -> float:
         """When home pod `uid`, which has no mirror yet, was first asked about; monotonic."""
         return self._first_seen.setdefault(uid, time.monotonic())
+
+    def waited(self, uid: str) -> float:
+        """Seconds since `first_seen`; infinite for a pod that has its mirror."""
+        return time.monotonic() - self._first_seen.get(uid, -math.inf)
+
+    def told_within(self, uid: str, seconds: float) -> bool:
+        """Whether a reason was written on this home pod so short a time ago."""
+        return time.monotonic() - self._told.get(uid, -seconds) < seconds
 
     async def perform(self, s: Snapshot, action: do.Action, known: Pass) -> None:
         """One action. Raises `ApiError` and `Unreachable`; `known.step` says what they concern."""
@@ -118,6 +130,7 @@ class Performer:
             self._metrics.status_latency.observe(time.monotonic() - changed)
         if action.event is not None and not isinstance(s.home, Missing):
             reason, message = action.event
+            self._told[mirrors.uid(s.home)] = time.monotonic()
             log.info("pod status was set", pod=str(s.key), reason=reason.value, detail=message)
             self._recorder.note(s.home, reason, message)
 
@@ -168,7 +181,7 @@ class Performer:
         known.step = "secret"
         owner = mirrors.reference(s.mirror)
         for secret in action.strategy.objects(s.home, granted, self._ctx(), owner):
-            if not await self._write_secret(secret, exists=action.exists):
+            if not await self._write_secret(s, secret, exists=action.exists):
                 return
         times = rotation.record(s.mirror, granted)
         if times is not None:
@@ -188,15 +201,17 @@ class Performer:
             log.debug("home tokens were refreshed", pod=str(s.key))
         self._tokens.delivered(s.home)
 
-    async def _write_secret(self, secret: Secret, *, exists: bool) -> bool:
+    async def _write_secret(self, s: Snapshot, secret: Secret, *, exists: bool) -> bool:
         """Whether it stands now; false: what was known of it is out of date, so decide again."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         path = f"/api/v1/namespaces/{namespace}/secrets"
         answer: Any
         try:
-            if exists:
+            if exists and not isinstance(s.secret, Missing):
+                metadata = {**secret["metadata"], "uid": s.secret["uid"]}
+                body = {**secret, "metadata": metadata}
                 answer = await self._foreign.call(
-                    "PATCH", f"{path}/{name}", body=secret, content_type=clusters.MERGE_PATCH
+                    "PATCH", f"{path}/{name}", body=body, content_type=clusters.MERGE_PATCH
                 )
             else:
                 answer = await self._foreign.call("POST", path, body=secret)
@@ -211,6 +226,12 @@ class Performer:
             if exists or not err.already_exists:
                 raise
             answer = await self._foreign.call("GET", f"{path}/{name}", accept=clusters.METADATA)
+            if answer["metadata"].get("labels", {}).get(vocabulary.OWNER) != self._ctx().owner:
+                raise errors.Refused(
+                    Reason.NAME_CONFLICT,
+                    f"the foreign namespace {namespace} has a Secret {name} that is not farlet's. "
+                    "Delete it",
+                ) from err
             self._store.secrets.put(answer)
             return False
         self._store.secrets.put(answer)
@@ -318,6 +339,7 @@ class Performer:
 
     async def _confirm_mirror_gone(self, s: Snapshot, known: Pass) -> None:
         foreign = self._ctx().namespaces.foreign(s.key.namespace)
+        known.step = "mirror"
         try:
             answer: Any = await self._foreign.call(
                 "GET", f"/api/v1/namespaces/{foreign}/pods/{s.key.name}"
@@ -346,6 +368,7 @@ class Performer:
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
         self._first_seen.pop(uid, None)
+        self._told.pop(uid, None)
 
     def _forget_mirror(self, mirror: Pod) -> None:
         self._store.mirrors.remove(_foreign_key(mirror), mirror["metadata"]["uid"])

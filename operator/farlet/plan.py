@@ -191,16 +191,12 @@ def _with_mirror(
         return Decision(
             DeleteMirror(uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
         )
-    if (
-        not is_deleting(home)
-        and is_terminal(home)
-        and not is_terminal(mirror)
-        and not is_deleting(mirror)
-    ):
+    over = is_terminal(mirror) or is_deleting(mirror)
+    if is_terminal(home) and not is_deleting(home) and not over:
         return Decision(DeleteMirror(uid(mirror), None))
 
     again_at = None
-    if not any(is_terminal(p) or is_deleting(p) for p in (home, mirror)):
+    if not (over or s.secret_failed or is_terminal(home) or is_deleting(home)):
         provided = _secret(s, home, mirror, ctx=ctx, strategies=strategies)
         if provided.action is not None:
             return provided
@@ -230,6 +226,7 @@ def _secret(
             # The owner has changed the annotation since: a running pod keeps what it has, and
             # what anybody writes abroad never fetches a home token.
             return NOTHING
+        strategy.requirements(home, ctx)
         claims = strategy.claims(home, ctx)
         secret = s.secret
         if secret is Missing.UNKNOWN:

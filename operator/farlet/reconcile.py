@@ -16,6 +16,7 @@ from farlet import errors, events, mirrors, plan, refusals, vocabulary
 from farlet import snapshot as do
 from farlet.access import AccessStrategy, Token, choice
 from farlet.context import Context
+from farlet.forge import status
 from farlet.forge.names import secret_name
 from farlet.perform import Pass, Performer
 from farlet.scopes import COALESCE_SECONDS, Scope, Scopes
@@ -30,6 +31,9 @@ STEPS = 30
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
 """For a pod bound less than so long ago, home's caches may not know it yet."""
+
+RETELL_SECONDS = 60.0
+"""While a reason stands, its message is not written more often."""
 
 log = structlog.get_logger()
 
@@ -78,8 +82,11 @@ class Reconciler:
             known.step = ""
             snapshot = self._snapshot(key, known)
             decision = plan.decide(snapshot, ctx=self._ctx(), strategies=self._strategies)
+            if decision.action is not None and self._repeats(snapshot, decision.action):
+                self._queue.add_after(key, RETELL_SECONDS)
+                decision = do.Decision(again_at=decision.again_at, retry=decision.retry)
             if decision.action is None:
-                self._settled(key, decision)
+                self._settled(key, decision, failed=known.secret_failed)
                 return
             if known.created and isinstance(decision.action, do.PatchStatus):
                 # The mirror was made a moment ago and is about to tell more: one status for both.
@@ -89,7 +96,10 @@ class Reconciler:
                 await self._performer.perform(snapshot, decision.action, known)
             except errors.FarletError as err:
                 await self._failed(snapshot, known.step, err)
-                return
+                if not isinstance(decision.action, do.ProvideSecret) or known.secret_failed:
+                    return
+                known.secret_failed = True  # what the mirror tells must not wait for its token
+                continue
             if isinstance(decision.action, do.ConfirmMirrorGone) and known.mirror_gone:
                 self._look_for_cause(snapshot)
             if decision.retry:
@@ -107,10 +117,7 @@ class Reconciler:
             home = Missing.ABSENT if self._home_listed() else Missing.UNKNOWN
         scope = self._scope(key, home)
         if scope is None:
-            # No namespace is allowed, or none of ours ever was there: no mirror can exist.
-            return Snapshot(
-                key=key, now=time.time(), home=home, mirror=Missing.ABSENT, mirror_gone=True
-            )
+            return self._unscoped(key, home)
         foreign = ObjectKey(scope.foreign, key.name)
         mirror: Pod | Missing | None = known.stranger or store.mirrors.get(foreign)
         if mirror is None:
@@ -128,6 +135,10 @@ class Reconciler:
             held = store.tokens.get(uid)
             if isinstance(mirror, Missing):
                 self._performer.first_seen(uid)
+            elif "deletionTimestamp" in mirror["metadata"] and not (
+                mirrors.is_terminal(home) or mirrors.is_deleting(home)
+            ):
+                scope.doubt()  # somebody abroad deletes what home wants: who, and what else?
         elif not isinstance(mirror, Missing):
             whose = mirror["metadata"].get("annotations", {}).get(vocabulary.HOME_UID, "")
             home_gone = home_gone or store.home.deleted(whose)
@@ -143,10 +154,12 @@ class Reconciler:
             home=home,
             mirror=mirror,
             home_gone=home_gone,
-            mirror_gone=known.mirror_gone or not self._scopes.known(scope.foreign),
+            mirror_gone=known.mirror_gone
+            or (not self._scopes.known(scope.foreign) and not _was_mirrored(home)),
             last=last,
             secret=secret,
-            accounts=self._accounts(home, mirror, scope),
+            secret_failed=known.secret_failed,
+            accounts=self._accounts(key, home, mirror, scope),
             tokens=held,
             anchor=scope.anchor,
             problem=scope.problem,
@@ -159,8 +172,23 @@ class Reconciler:
             return None
         return self._scopes.of(key.namespace)
 
+    def _unscoped(self, key: ObjectKey, home: Pod | Missing) -> Snapshot:
+        """No namespace is allowed, or none of ours ever was there: no mirror can exist.
+
+        Unless home itself says that there was one, or the registry has not been read yet.
+        """
+        certain = self._scopes.loaded.is_set() and not _was_mirrored(home)
+        return Snapshot(
+            key=key,
+            now=time.time(),
+            home=home,
+            mirror=Missing.ABSENT if certain else Missing.UNKNOWN,
+            mirror_gone=certain,
+            problem=self._scopes.refused,
+        )
+
     def _accounts(
-        self, home: Pod | Missing, mirror: Pod | Missing, scope: Scope
+        self, key: ObjectKey, home: Pod | Missing, mirror: Pod | Missing, scope: Scope
     ) -> Mapping[str, vocabulary.ObjectMeta] | Missing:
         """Only a pod that waits for an account makes us watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
@@ -171,7 +199,7 @@ class Reconciler:
             )
         except errors.Refused:
             return Missing.UNKNOWN
-        accounts = scope.accounts() if wanted else None
+        accounts = scope.accounts(key) if wanted else None
         return Missing.UNKNOWN if accounts is None else accounts
 
     def _look_for_cause(self, s: Snapshot) -> None:
@@ -184,8 +212,21 @@ class Reconciler:
 
     # --- afterwards ---------------------------------------------------------------------------
 
-    def _settled(self, key: ObjectKey, decision: do.Decision) -> None:
+    def _repeats(self, s: Snapshot, action: do.Action) -> bool:
+        """The reason shows already and only the words of its message differ: not every second."""
+        if (
+            not isinstance(action, do.PatchStatus)
+            or action.event is None
+            or isinstance(s.home, Missing)
+            or s.home.get("status", {}).get("reason") != action.event[0]
+        ):
+            return False
+        return self._performer.told_within(mirrors.uid(s.home), RETELL_SECONDS)
+
+    def _settled(self, key: ObjectKey, decision: do.Decision, *, failed: bool) -> None:
         self._performer.settled(key)
+        if failed:
+            return  # it comes again after its backoff
         if decision.retry:
             self._queue.retry(key)
             return
@@ -195,13 +236,12 @@ class Reconciler:
 
     async def _failed(self, s: Snapshot, step: str, err: errors.FarletError) -> None:
         uid = "" if isinstance(s.home, Missing) else s.home["metadata"]["uid"]
-        if uid and refusals.lags(err, name=s.key.name):
-            since = time.monotonic() - self._performer.first_seen(uid)
-            if since < LAG_SECONDS:
-                self._queue.add_after(s.key, LAG_RETRY_SECONDS)
-                return
+        if refusals.lags(err, name=s.key.name) and self._performer.waited(uid) < LAG_SECONDS:
+            self._queue.add_after(s.key, LAG_RETRY_SECONDS)
+            return
         if isinstance(err, errors.Throttled):
-            self._queue.retry(s.key, at_least=err.retry_after)
+            seconds = self._queue.retry(s.key, at_least=err.retry_after)
+            log.info("API server asked to wait", pod=str(s.key), err=str(err), retry_in=seconds)
             return
         seconds = self._queue.retry(s.key)
         # A lost race: the watch will tell, or has told already.
@@ -210,9 +250,19 @@ class Reconciler:
             "reconciling failed", pod=str(s.key), step=step, err=str(err), retry_in=seconds
         )
         refused = refusals.of(err, what=step)
-        told = None if refused is None else plan.waiting(s, refused, ctx=self._ctx())
-        if told is not None:
+        if refused is None or isinstance(s.home, Missing):
+            return
+        if not isinstance(s.mirror, Missing) or mirrors.is_deleting(s.home):
+            # Its status tells of the mirror, and of its end; this is told beside it.
+            self._recorder.note(s.home, refused.reason, refused.message)
+            return
+        told = plan.waiting(s, refused, ctx=self._ctx())
+        if told is not None and not self._repeats(s, told):
             try:
                 await self._performer.patch_status(s, told)
             except errors.FarletError as second:
                 log.info("reason was not told", pod=str(s.key), err=str(second))
+
+
+def _was_mirrored(home: Pod | Missing) -> bool:
+    return not isinstance(home, Missing) and status.mirrored_uid(home) is not None

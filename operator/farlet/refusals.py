@@ -82,6 +82,8 @@ def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
                 "Apply manifests/foreign/offloaded-namespace.yaml there",
             )
     if isinstance(err, errors.NotFound):
+        if "namespaces " not in text:
+            return None
         return Refused(
             Reason.NAMESPACE_NOT_FOUND,
             f"the foreign namespace does not exist: {text}. Create it and farlet's Role in it; "

@@ -40,7 +40,9 @@ class Registry:
             found = await self._cluster.call("GET", f"{self._path}/{self._name}")
         except errors.NotFound:
             found = await self._make()
-        except errors.Forbidden as err:
+        except (errors.Throttled, errors.Gone):
+            raise
+        except errors.ApiError as err:
             raise self._unusable(err) from err
         self._entries = dict(found.get("data") or {})
         for foreign, home in self._entries.items():
@@ -63,6 +65,8 @@ class Registry:
     async def remove(self, foreign: str) -> None:
         """Forget a namespace that holds nothing of ours any more."""
         async with self._writing:
+            # Should the answer be lost, nobody knows whether it stands: `add` writes it again.
+            self._entries[foreign] = ""
             await self._write({foreign: None})
             self._entries.pop(foreign, None)
 
@@ -84,6 +88,14 @@ class Registry:
             raise self._unusable(err) from err
 
     async def _write(self, data: Mapping[str, str | None]) -> None:
+        try:
+            await self._patch(data)
+        except errors.NotFound:
+            # Somebody deleted it: what is known of it is made again, with this change.
+            await self._make()
+            await self._patch({k: v for k, v in self._entries.items() if v} | dict(data))
+
+    async def _patch(self, data: Mapping[str, str | None]) -> None:
         await self._cluster.call(
             "PATCH",
             f"{self._path}/{self._name}",

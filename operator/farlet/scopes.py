@@ -23,7 +23,6 @@ from farlet.vocabulary import (
     ObjectMeta,
     OwnerReference,
     PartialObject,
-    Reason,
 )
 
 RETRY_FIRST_SECONDS = 1.0
@@ -36,12 +35,14 @@ Wake = Callable[[ObjectKey, float], None]
 """Reconcile this home key in that many seconds."""
 
 DOUBT_SECONDS = 5.0
+ANCHOR_SECONDS = 60.0
+"""An anchor that somebody deleted is noticed within this time, or when a mirror goes."""
+
+IDLE_SECONDS = 300.0
+"""Longer than any request that was on its way when the last pod went."""
 
 COALESCE_SECONDS = 0.05
 """Changes of a mirror within this time become one status at home."""
-
-
-_CURED_BY_ACCOUNTS = (Reason.SERVICE_ACCOUNT_NOT_FOUND, Reason.SERVICE_ACCOUNT_NOT_ALLOWED)
 
 
 class Scope:
@@ -74,17 +75,19 @@ class Scope:
         self._accounts = watches.Reflector(
             scopes.cluster,
             f"{base}/serviceaccounts",
-            sinks.Partials(store.accounts, foreign=foreign, wake=self._wake_waiting),
+            sinks.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
             on_state=self.wake_all,
             metadata_only=True,
         )
         self._accounts_wanted = asyncio.Event()
+        self._waiting: set[ObjectKey] = set()
+        """Home pods that asked for an account since accounts last changed."""
         self._opened = asyncio.Event()
         self._doubted = asyncio.Event()
         self._anchored_at = 0.0
         self._pods_lost = False
         self.task: asyncio.Task[None] | None = None
-        self.was_empty = False
+        self._idle_since: float | None = None
 
     @property
     def mirrors_known(self) -> bool:
@@ -96,21 +99,29 @@ class Scope:
         """A Secret that the store lacks does not exist."""
         return self.anchor is not None and self._secrets.complete
 
-    @property
-    def empty(self) -> bool:
-        """Nothing at home needs this namespace, and nothing of ours is left in it."""
-        store = self._scopes.store
-        return (
-            self.mirrors_known
-            and self.secrets_known
-            and not store.home.keys(self.home)
-            and not store.mirrors.keys(self.foreign)
-            and not store.secrets.keys(self.foreign)
-        )
+    def idle(self, now: float) -> bool:
+        """For some minutes nothing at home has needed this namespace and nothing of ours is in it.
 
-    def accounts(self) -> Mapping[str, ObjectMeta] | None:
-        """ServiceAccounts by name; `None` while they are not known. Asking starts the watch."""
+        One that was never opened holds nothing.
+        """
+        store = self._scopes.store
+        opened = self._opened.is_set()
+        seen = self.mirrors_known and self.secrets_known
+        left = store.mirrors.keys(self.foreign) or store.secrets.keys(self.foreign)
+        if store.home.keys(self.home) or (opened and (not seen or left)):
+            self._idle_since = None
+            return False
+        if self._idle_since is None:
+            self._idle_since = now
+        return now - self._idle_since >= IDLE_SECONDS
+
+    def accounts(self, asked_by: ObjectKey) -> Mapping[str, ObjectMeta] | None:
+        """ServiceAccounts by name; `None` while they are not known.
+
+        Asking starts the watch, and `asked_by` is looked at again when an account changes.
+        """
         self._accounts_wanted.set()
+        self._waiting.add(asked_by)
         if not self._accounts.complete:
             return None
         return sinks.Accounts(self.foreign, self._scopes.store.accounts)
@@ -150,30 +161,44 @@ class Scope:
             self._doubted.set()
 
     async def _keep_anchored(self) -> None:
+        """Open, then look again when in doubt and once in a while."""
+        seconds = RETRY_FIRST_SECONDS
         while True:
+            self._doubted.clear()
+            before = self.anchor
+            try:
+                anchor = await self._ensure_anchor()
+                await self._scopes.registry.add(self.foreign, self.home)
+            except errors.FarletError as err:
+                self._not_opened(err, retry_in=seconds)
+                await asyncio.sleep(seconds)
+                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
+                continue
             seconds = RETRY_FIRST_SECONDS
-            while self.anchor is None:
-                self._doubted.clear()
-                try:
-                    anchor = await self._ensure_anchor()
-                    await self._scopes.registry.add(self.foreign, self.home)
-                    self.anchor, self._refused = anchor, None
-                    self._anchored_at = asyncio.get_running_loop().time()
-                except errors.FarletError as err:
-                    self._refused = refusals.of(err, what="scope") or self._refused
-                    log.warning(
-                        "foreign namespace was not opened",
-                        namespace=self.foreign,
-                        err=str(err),
-                        retry_in=seconds,
-                    )
-                    self.wake_all()
-                    await asyncio.sleep(seconds)
-                    seconds = min(seconds * 2, RETRY_LAST_SECONDS)
-            log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
-            self._opened.set()
+            self.anchor, self._refused = anchor, None
+            self._anchored_at = asyncio.get_running_loop().time()
+            if anchor != before:
+                log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
+                self._opened.set()
+                self.wake_all()
+            try:
+                async with asyncio.timeout(ANCHOR_SECONDS):
+                    await self._doubted.wait()
+            except TimeoutError:
+                continue
+
+    def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
+        told = self._refused
+        self._refused = refusals.of(err, what="scope") or self._refused
+        news = told is None or self._refused is None or told.reason is not self._refused.reason
+        (log.warning if news else log.debug)(
+            "foreign namespace was not opened",
+            namespace=self.foreign,
+            err=str(err),
+            retry_in=retry_in,
+        )
+        if news:
             self.wake_all()
-            await self._doubted.wait()
 
     def _followed(self) -> None:
         """The watch of mirrors was lost, or stands again: what happened meanwhile is not known."""
@@ -224,12 +249,10 @@ class Scope:
             if owner.get("kind") == "Pod":
                 self.wake(ObjectKey(self.foreign, owner.get("name", "")))
 
-    def _wake_waiting(self, _account: PartialObject) -> None:
-        home = self._scopes.store.home
-        for key in home.keys(self.home):
-            pod = home.get(key)
-            if pod is not None and pod.get("status", {}).get("reason") in _CURED_BY_ACCOUNTS:
-                self._scopes.wake(key, 0)
+    def _account_changed(self, _account: PartialObject) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for key in waiting:
+            self._scopes.wake(key, 0)
 
     def wake_all(self) -> None:
         """What is known of this namespace has changed for all its pods."""
@@ -288,7 +311,8 @@ class Scopes:
             for home in entries.values():
                 self.of(home)
         self.refused = None
-        self.wake_all()
+        for key in self.store.home:
+            self.wake(key, 0)
 
     def wake_all(self) -> None:
         """Look at every pod of every scope again."""
@@ -307,19 +331,18 @@ class Scopes:
         return scope
 
     async def prune(self) -> None:
-        """Close scopes that have been empty since the last call, so that watches do not pile up."""
+        """Close scopes that have been idle for some minutes, so that watches do not pile up."""
         if not self.loaded.is_set():
             return
+        now = asyncio.get_running_loop().time()
         for foreign, scope in list(self._open.items()):
-            if not scope.empty:
-                scope.was_empty = False
-            elif not scope.was_empty:
-                scope.was_empty = True
-            else:
+            if scope.idle(now):
                 del self._open[foreign]
                 if scope.task is not None:
                     scope.task.cancel()
-                await self._unregister(scope)
+                self.store.accounts.clear(foreign)
+                if foreign in self.registry:
+                    await self._unregister(scope)
 
     async def _unregister(self, scope: Scope) -> None:
         try:

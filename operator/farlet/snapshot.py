@@ -37,6 +37,8 @@ class Snapshot:
     last: Pod | None = None
     """The mirror as it was last seen before it vanished in this process's lifetime."""
     secret: ObjectMeta | Missing = Missing.UNKNOWN
+    secret_failed: bool = False
+    """It could not be provided a moment ago; the rest of the pod must not wait for it."""
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
     tokens: Mapping[str, Token] | None = None

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from farlet.access import Token
-from farlet.vocabulary import ObjectKey, ObjectMeta, PartialObject, Pod
+from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey, ObjectMeta, PartialObject, Pod
 
 T = TypeVar("T", Pod, PartialObject)
 
@@ -46,13 +46,17 @@ class _Kept:
     uid: str
     version: int
     json: bytes
+    note: tuple[str, ...]
 
 
 class Table(Generic[T]):
     """Objects of one kind. An older version never replaces a newer one, nor a deletion."""
 
-    def __init__(self, trim: Callable[[T], T]) -> None:
+    def __init__(
+        self, trim: Callable[[T], T], note: Callable[[T], tuple[str, ...]] = lambda _: ()
+    ) -> None:
         self._trim: Callable[[T], T] = trim
+        self._note: Callable[[T], tuple[str, ...]] = note
         self._objects: dict[ObjectKey, _Kept] = {}
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """uid -> the version as of which it was gone."""
@@ -71,6 +75,20 @@ class Table(Generic[T]):
         known = self._objects.get(key)
         return None if known is None else self._read(known)
 
+    def uid(self, key: ObjectKey) -> str | None:
+        """The uid of what is known under this key."""
+        known = self._objects.get(key)
+        return None if known is None else known.uid
+
+    def notes(self) -> Iterator[tuple[str, ...]]:
+        """What was noted of each object when it was kept; reading them all costs too much."""
+        return (known.note for known in self._objects.values())
+
+    def clear(self, namespace: str) -> None:
+        """Forget what is known of a namespace that is followed no longer."""
+        for key in self.keys(namespace):
+            del self._objects[key]
+
     def keys(self, namespace: str) -> list[ObjectKey]:
         """The keys in one namespace."""
         return [key for key in self._objects if key.namespace == namespace]
@@ -85,7 +103,7 @@ class Table(Generic[T]):
         known = self._objects.get(key)
         if known is not None and known.version >= now:
             return False
-        self._objects[key] = _Kept(uid, now, orjson.dumps(self._trim(obj)))
+        self._objects[key] = _Kept(uid, now, orjson.dumps(self._trim(obj)), self._note(obj))
         return True
 
     def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> None:
@@ -127,11 +145,19 @@ def _trimmed_home(pod: Pod) -> Pod:
     return pod
 
 
+def _phase_and_access(pod: Pod) -> tuple[str, ...]:
+    """For the metric that counts pods: interned, since thousands share them."""
+    annotations = pod["metadata"].get("annotations") or {}
+    phase = pod.get("status", {}).get("phase", "Unknown")
+    return sys.intern(phase), sys.intern(annotations.get(API_SERVER_SUPPORT, ""))
+
+
 def _trimmed_mirror(pod: Pod) -> Pod:
     """Of a mirror's spec only what `plan` asks for; the rest stands in the home pod."""
     pod["metadata"].pop("managedFields", None)
-    node = pod.get("spec", {}).get("nodeName")
-    pod["spec"] = {"nodeName": node} if node else {}
+    spec = pod.get("spec", {})
+    kept: Any = {key: spec[key] for key in ("nodeName", "readinessGates") if key in spec}
+    pod["spec"] = kept
     return pod
 
 
@@ -148,7 +174,7 @@ def _trimmed_partial(obj: PartialObject) -> PartialObject:
 class Store:
     """Home pods by their key; mirrors, Secrets and ServiceAccounts by their foreign key."""
 
-    home: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_home))
+    home: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_home, _phase_and_access))
     mirrors: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_mirror))
     secrets: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
     accounts: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))

@@ -62,6 +62,7 @@ class Reflector:
         self.listed = False
         self.live = False
         self.error: errors.FarletError | None = None
+        self._failures = 0
 
     @property
     def complete(self) -> bool:
@@ -71,31 +72,40 @@ class Reflector:
     async def run(self) -> None:
         """Follow for ever. Raises nothing but cancellation."""
         version: str | None = None
-        failures = 0
         loop = asyncio.get_running_loop()
         while True:
+            started = loop.time()
             try:
                 if version is None:
                     version = await self._list()
-                started = loop.time()
                 version = await self._watch(version)
-                failures = 0
-                # A server that ends watches at once must not be asked without a pause.
-                await asyncio.sleep(max(0.0, SHORTEST_SECONDS - (loop.time() - started)))
             except errors.Gone:
                 log.info("watch was too old, listing again", path=self._path)
                 version = None
-                failures = 0
             except errors.FarletError as err:
                 if isinstance(err, errors.ApiError):
                     version = None  # rights may have changed what a watch would show
-                failures += 1
-                self._set(live=False, error=err)
-                seconds = min(BACKOFF_FIRST_SECONDS * 2.0**failures, BACKOFF_LAST_SECONDS)
-                if isinstance(err, errors.Throttled):
-                    seconds = max(seconds, err.retry_after)
-                log.warning("watch was lost", path=self._path, err=str(err), retry_in=seconds)
-                await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
+                await asyncio.sleep(self._lost(err))
+                continue
+            # A server that ends watches at once must not be asked without a pause.
+            await asyncio.sleep(max(0.0, SHORTEST_SECONDS - (loop.time() - started)))
+
+    def _lost(self, err: errors.FarletError) -> float:
+        """Tell of it, once per cause; seconds until the next try."""
+        repeated = self.error is not None and str(self.error) == str(err)
+        self._failures += 1
+        seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(self._failures, 8), BACKOFF_LAST_SECONDS)
+        if isinstance(err, errors.Throttled):
+            seconds = max(seconds, err.retry_after)
+        (log.debug if repeated else log.warning)(
+            "watch was lost", path=self._path, err=str(err), retry_in=seconds
+        )
+        self._set(live=False, error=err)
+        return seconds * random.uniform(0.7, 1.0)  # noqa: S311
+
+    def _opened(self) -> None:
+        self._failures = 0
+        self._set(live=True, error=None)
 
     async def _list(self) -> str:
         items: list[JSON] = []
@@ -123,7 +133,7 @@ class Reflector:
         async for event in self._cluster.watch(
             f"{self._path}?{query}",
             accept=self._watch_accept,
-            opened=lambda: self._set(live=True, error=None),
+            opened=self._opened,
         ):
             version = event.object["metadata"]["resourceVersion"]
             if event.kind != "BOOKMARK":

@@ -90,6 +90,8 @@ class WorkQueue(Generic[K]):
         when = self._loop.time() + seconds
         if key in self._since or self._due.get(key, when + 1) <= when:
             return
+        if len(self._heap) > 2 * len(self._due) + 1000:
+            self._compact()
         self._due[key] = when
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, key))
@@ -139,6 +141,11 @@ class WorkQueue(Generic[K]):
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
+
+    def _compact(self) -> None:
+        """Drop entries that an earlier time or the work itself has overtaken."""
+        self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+        heapq.heapify(self._heap)
 
     def _arm(self) -> None:
         if self._timer is not None:
