@@ -6,6 +6,7 @@ delivered. Pure: the clock is an argument.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def due(claims: tuple[Claim, ...], mirror: Pod, *, uid: str, now: float) -> Due:
 
 def refresh_at(uid: str, issued: float, expires: float) -> float:
     """When a token is due: half of its life, spread so that a thousand do not come at once."""
-    spread = int.from_bytes(uid.encode()[-2:], "big") % 256 / 255 * 2 - 1
+    spread = zlib.crc32(uid.encode()) / 0xFFFFFFFF * 2 - 1
     return issued + (expires - issued) * (REFRESH_AT + REFRESH_JITTER * spread)
 
 
