@@ -53,7 +53,8 @@ def loop() -> Iterator[Loop]:
         left = asyncio.all_tasks(made)
         for task in left:
             task.cancel()
-        made.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            made.run_until_complete(asyncio.wait(left))
         made.close()
 
 

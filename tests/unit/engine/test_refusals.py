@@ -1,0 +1,157 @@
+"""What an API server's answer means to the owner of a pod."""
+
+from __future__ import annotations
+
+import pytest
+
+from farlet import errors, refusals
+from farlet.errors import FarletError, Refused
+from farlet.vocabulary import Reason
+
+
+def _api(
+    kind: type[errors.ApiError], code: int, message: str, *, at: str = "foreign", reason: str = ""
+) -> errors.ApiError:
+    return kind(cluster=at, request="POST /x", code=code, status_reason=reason, message=message)
+
+
+def _silent(at: str) -> errors.Unreachable:
+    return errors.Unreachable(cluster=at, request="POST /x", cause="connection refused")
+
+
+_QUOTA = 'pods "web" is forbidden: exceeded quota: few, requested: pods=1, limited: pods=0'
+_RBAC = (
+    'pods is forbidden: User "farlet" cannot create resource "pods" in API group "" in the '
+    'namespace "default-h"'
+)
+_SECURITY = 'pods "web" is forbidden: violates PodSecurity "restricted:latest"'
+_ENDING = (
+    'pods "web" is forbidden: unable to create new content in namespace default-h because it is '
+    "being terminated"
+)
+
+MEANINGS: dict[str, tuple[FarletError, str, Reason | None]] = {
+    "a quota": (
+        _api(errors.Forbidden, 403, _QUOTA, reason="Forbidden"),
+        "mirror",
+        Reason.FOREIGN_QUOTA_EXCEEDED,
+    ),
+    "a missing right": (
+        _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
+        "mirror",
+        Reason.FOREIGN_FORBIDDEN,
+    ),
+    "a missing right on the namespace": (
+        _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
+        "scope",
+        Reason.FOREIGN_FORBIDDEN,
+    ),
+    "a security policy": (
+        _api(errors.Forbidden, 403, _SECURITY, reason="Forbidden"),
+        "mirror",
+        Reason.FOREIGN_REJECTED,
+    ),
+    "a namespace that ends": (
+        _api(errors.Forbidden, 403, _ENDING, reason="Forbidden"),
+        "mirror",
+        Reason.NAMESPACE_NOT_FOUND,
+    ),
+    "a namespace that is gone": (
+        _api(errors.NotFound, 404, 'namespaces "default-h" not found'),
+        "mirror",
+        Reason.NAMESPACE_NOT_FOUND,
+    ),
+    "an invalid mirror": (
+        _api(errors.Invalid, 422, "spec.containers: Required value"),
+        "mirror",
+        Reason.FOREIGN_REJECTED,
+    ),
+    "a foreign side that is silent": (_silent("foreign"), "mirror", Reason.FOREIGN_UNREACHABLE),
+    "a foreign side that is silent to the scope": (
+        _silent("foreign"),
+        "scope",
+        Reason.FOREIGN_UNREACHABLE,
+    ),
+    "no token": (
+        _api(errors.Forbidden, 403, "not allowed", at="home"),
+        "token",
+        Reason.TOKEN_REFUSED,
+    ),
+    "no account for the token": (
+        _api(errors.NotFound, 404, 'serviceaccounts "robot" not found', at="home"),
+        "token",
+        Reason.TOKEN_REFUSED,
+    ),
+    "a pod that is refused": (
+        Refused(Reason.UNSUPPORTED_POD, "cannot travel"),
+        "mirror",
+        Reason.UNSUPPORTED_POD,
+    ),
+    "nothing: a lost race abroad": (_api(errors.Conflict, 409, "modified"), "mirror", None),
+    "nothing: a lost race at home": (
+        _api(errors.Conflict, 409, "modified", at="home"),
+        "token",
+        None,
+    ),
+    "nothing: home is silent": (_silent("home"), "token", None),
+    "nothing: a full server": (_api(errors.Throttled, 429, "slow down"), "mirror", None),
+    "nothing: an old version": (_api(errors.Gone, 410, "too old"), "scope", None),
+    "nothing: a status that home refused": (
+        _api(errors.Invalid, 422, "phase", at="home"),
+        "mirror",
+        None,
+    ),
+    "nothing: an action that is not about the pod's wishes": (
+        _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
+        "",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("err", "what", "reason"), MEANINGS.values(), ids=MEANINGS)
+def test_an_answer_means(err: FarletError, what: str, reason: Reason | None) -> None:
+    refused = refusals.of(err, what=what)
+    assert (None if refused is None else refused.reason) is reason
+
+
+@pytest.mark.parametrize(
+    ("err", "what"),
+    [(err, what) for err, what, reason in MEANINGS.values() if reason is not None],
+    ids=[says for says, (_, _, reason) in MEANINGS.items() if reason is not None],
+)
+def test_the_servers_own_words_are_kept(err: FarletError, what: str) -> None:
+    refused = refusals.of(err, what=what)
+    assert refused is not None
+    said = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
+    assert said in refused.message
+
+
+_UNRELATED = "no relationship found between node 'far' and this object"
+
+LAGS: dict[str, tuple[FarletError, bool]] = {
+    "the authorizer's graph is behind": (
+        _api(errors.Forbidden, 403, _UNRELATED, at="home"),
+        True,
+    ),
+    "the admission's cache is behind": (
+        _api(errors.NotFound, 404, 'pods "web" not found', at="home"),
+        True,
+    ),
+    "another pod is not found": (
+        _api(errors.NotFound, 404, 'pods "db" not found', at="home"),
+        False,
+    ),
+    "an account is not found": (
+        _api(errors.NotFound, 404, 'serviceaccounts "robot" not found', at="home"),
+        False,
+    ),
+    "the foreign side says the same": (_api(errors.Forbidden, 403, _UNRELATED), False),
+    "a right is missing": (_api(errors.Forbidden, 403, _RBAC, at="home"), False),
+    "home is silent": (_silent("home"), False),
+}
+
+
+@pytest.mark.parametrize(("err", "lags"), LAGS.values(), ids=LAGS)
+def test_homes_caches_are_behind(err: FarletError, lags: bool) -> None:
+    assert refusals.lags(err, name="web") is lags

@@ -1,0 +1,151 @@
+"""What a table keeps when events, answers and lists come in any order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from farlet.store import Store, Table
+from farlet.vocabulary import ObjectKey, ObjectMeta, PartialObject
+
+KEY = ObjectKey("default", "web")
+
+
+def _object(version: int, *, uid: str = "u1", namespace: str = "default") -> PartialObject:
+    metadata: ObjectMeta = {
+        "namespace": namespace,
+        "name": KEY.name,
+        "uid": uid,
+        "resourceVersion": str(version),
+    }
+    return {"metadata": metadata}
+
+
+def _table() -> Table[PartialObject]:
+    return Table[Any](lambda obj: obj)
+
+
+def _known(table: Table[PartialObject]) -> tuple[str, str] | None:
+    found = table.get(KEY)
+    return found and (found["metadata"]["uid"], found["metadata"]["resourceVersion"])
+
+
+def _gone(uid: str, as_of: int | None = None) -> tuple[str, int | None]:
+    return (uid, as_of)
+
+
+STORIES: dict[str, tuple[list[PartialObject | tuple[str, int | None]], tuple[str, str] | None]] = {
+    "nothing is known of what was never told": ([], None),
+    "a newer version replaces an older one": ([_object(1), _object(2)], ("u1", "2")),
+    "an older version replaces nothing": ([_object(2), _object(1)], ("u1", "2")),
+    "versions are numbers, not words": ([_object(9), _object(10)], ("u1", "10")),
+    "another uid of the name replaces an older one": (
+        [_object(1), _object(2, uid="u2")],
+        ("u2", "2"),
+    ),
+    "an event of the uid before comes late": ([_object(3, uid="u2"), _object(2)], ("u2", "3")),
+    "what was deleted for good does not come back": ([_object(1), _gone("u1"), _object(9)], None),
+    "an answer that is older than the deletion is too late": (
+        [_object(1), _gone("u1", 5), _object(4)],
+        None,
+    ),
+    "what lost its label and got it back is there again": (
+        [_object(1), _gone("u1", 5), _object(6)],
+        ("u1", "6"),
+    ),
+    "a deletion that comes late does not take what is newer": (
+        [_object(6), _gone("u1", 5)],
+        ("u1", "6"),
+    ),
+    "a deletion of the uid before takes nothing": (
+        [_object(3, uid="u2"), _gone("u1")],
+        ("u2", "3"),
+    ),
+    "a uid is remembered as deleted before it was ever told of": ([_gone("u1"), _object(1)], None),
+    "a late deletion does not make one for good doubtful": (
+        [_object(1), _gone("u1"), _gone("u1", 5), _object(6)],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "known"), STORIES.values(), ids=STORIES)
+def test_a_table_knows_the_newest(
+    told: list[PartialObject | tuple[str, int | None]], known: tuple[str, str] | None
+) -> None:
+    table = _table()
+    for one in told:
+        if not isinstance(one, tuple):
+            table.put(one)
+        elif one[1] is None:
+            table.remove(KEY, one[0])
+        else:
+            table.remove(KEY, one[0], as_of=one[1])
+    assert _known(table) == known
+
+
+def test_put_says_whether_it_taught_anything() -> None:
+    table = _table()
+    assert [table.put(_object(v)) for v in (1, 1, 2, 1)] == [True, False, True, False]
+
+
+def test_a_list_tells_what_vanished_but_nothing_of_what_is_newer() -> None:
+    table = _table()
+    table.put(_object(1))
+    table.put(_object(2, uid="u2", namespace="other"))
+    gone = table.missing_from([], "default", 5)
+    assert [obj["metadata"]["uid"] for obj in gone] == ["u1"]
+    assert table.missing_from([_object(1)], "default", 5) == []
+    table.put(_object(7))
+    assert table.missing_from([], "default", 5) == []
+
+
+def test_a_list_of_all_namespaces_tells_of_all() -> None:
+    table = _table()
+    table.put(_object(1))
+    table.put(_object(2, uid="u2", namespace="other"))
+    gone = table.missing_from([], None, 5)
+    assert sorted(obj["metadata"]["uid"] for obj in gone) == ["u1", "u2"]
+
+
+def test_a_deletion_is_remembered_by_uid() -> None:
+    table = _table()
+    table.put(_object(1))
+    table.remove(KEY, "u1")
+    assert table.deleted("u1")
+    assert not table.deleted("u2")
+
+
+def _pod(**more: Any) -> Any:
+    return {**_object(1), **more}
+
+
+def test_a_mirror_is_kept_without_what_its_home_pod_tells() -> None:
+    store = Store()
+    spec = {"nodeName": "worker", "containers": [{"name": "main", "image": "app"}]}
+    store.mirrors.put(_pod(spec=spec, status={"phase": "Running"}))
+    kept = store.mirrors.get(KEY)
+    assert kept is not None
+    assert kept["spec"] == {"nodeName": "worker"}
+    assert kept["status"] == {"phase": "Running"}
+
+
+def test_no_token_stays_of_the_answer_to_a_secret() -> None:
+    store = Store()
+    store.secrets.put(_pod(data={"token": "c2VjcmV0"}, stringData={"token": "secret"}))
+    assert store.secrets.get(KEY) == _object(1)
+
+
+def test_a_departed_mirror_is_kept_for_a_home_pod_only() -> None:
+    store, foreign = Store(), ObjectKey("default-h", "web")
+    store.depart(foreign, KEY, _pod(spec={}))
+    assert store.departed == {}
+    store.home.put(_pod(spec={}))
+    store.depart(foreign, KEY, _pod(spec={}))
+    assert list(store.departed) == [foreign]
+    store.forget(KEY, foreign, "u1")
+    assert list(store.departed) == [foreign], "its home pod is still there"
+    store.home.remove(KEY, "u1")
+    store.forget(KEY, foreign, "u1")
+    assert store.departed == {}
