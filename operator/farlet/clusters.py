@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+import yaml
 import yarl
 from kubernetes_asyncio import client, config
 
@@ -297,7 +298,7 @@ async def load(name: Name, source: ClusterSource) -> client.Configuration:
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (config.ConfigException, OSError, ValueError, TypeError) as err:
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as err:
         raise _unloadable(name, source, err) from err
     configuration.proxy = configuration.proxy or _environment_proxy(str(configuration.host))
     return configuration

@@ -13,7 +13,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from farlet.errors import UsageError
-from farlet.vocabulary import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_TAINT
+from farlet.vocabulary import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_TAINT, Reason
 
 
 class Allowance(StrEnum):
@@ -119,6 +119,8 @@ class Context:
     endpoint: Endpoint | None = None
     endpoint_refusal: str | None = None
     """Why the endpoint may not be used (preflight), as a message for the pod; else `None`."""
+    endpoint_refusal_reason: Reason = Reason.HOME_API_CERTIFICATE
+    """That of `endpoint_refusal`."""
     endpoint_verified: bool = True
     home_ca: str = ""
     """PEM bundle that verifies the endpoint; pods read it as `ca.crt`."""

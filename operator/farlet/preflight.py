@@ -23,11 +23,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from farlet.context import Context, Endpoint
+from farlet.vocabulary import Reason
 
 if TYPE_CHECKING:
     from cryptography import x509
 
 WITHIN_SECONDS = 5.0
+_REQUIRED = (
+    "Pods wait, as --home-api-preflight=require asks. Let farlet reach that address, or start it "
+    "with --home-api-preflight=warn if only pods abroad can"
+)
 
 log = structlog.get_logger()
 
@@ -198,11 +203,16 @@ async def checked(ctx: Context, *, required: bool) -> Context:
     if ctx.endpoint is None:
         return ctx
     verdict = await verify(ctx.endpoint, ctx.home_ca, within=WITHIN_SECONDS)
-    refusal: str | None = None
-    if isinstance(verdict, Mismatch) or (isinstance(verdict, Unreachable) and required):
+    refusal, reason = None, Reason.HOME_API_CERTIFICATE
+    if isinstance(verdict, Mismatch):
         refusal = verdict.message
+    elif isinstance(verdict, Unreachable) and required:
+        refusal, reason = f"{verdict.message}. {_REQUIRED}", Reason.HOME_API_UNVERIFIED
     after = dataclasses.replace(
-        ctx, endpoint_refusal=refusal, endpoint_verified=isinstance(verdict, Verified)
+        ctx,
+        endpoint_refusal=refusal,
+        endpoint_refusal_reason=reason,
+        endpoint_verified=isinstance(verdict, Verified),
     )
     if after != ctx:
         where = ctx.endpoint.netloc

@@ -104,6 +104,11 @@ class Registry:
         )
 
     def _unusable(self, err: errors.ApiError) -> errors.StartError:
+        if err.code == 401:
+            return errors.StartError(
+                f"{err}: it does not accept farlet's credentials. Give a kubeconfig with valid "
+                "ones by --foreign-kubeconfig"
+            )
         return errors.StartError(
             f"farlet's own namespace {self._own!r} in the foreign cluster cannot be used: "
             f"{err.message}. Apply manifests/foreign/farlet-namespace.yaml there, or name another "

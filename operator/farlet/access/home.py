@@ -153,7 +153,7 @@ def _endpoint(ctx: Context) -> Endpoint:
             "set the annotation liqo.io/api-server-support to remote or disabled on a new pod",
         )
     if ctx.endpoint_refusal is not None:
-        raise Refused(Reason.HOME_API_CERTIFICATE, ctx.endpoint_refusal)
+        raise Refused(ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
     if not ctx.home_ca:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
