@@ -17,6 +17,7 @@ from integration import realpods
 POD = "who"
 BYSTANDER = "bystander"
 CARRIER, GUEST = "carrier", "guest"
+PATIENCE = 400.0  # some forty clients at once, on a busy machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,9 @@ async def _run(cluster: Cluster, namespaces: dict[Case, str]) -> dict[Case, Run]
     async with cluster.api() as api:
         for case, namespace in namespaces.items():
             await realpods.create(cluster, case.manifest(), namespace=namespace)
-        ended = await realpods.outputs(api, [(one, POD) for one in namespaces.values()])
+        ended = await realpods.outputs(
+            api, [(one, POD) for one in namespaces.values()], seconds=PATIENCE
+        )
         for namespace in namespaces.values():
             await api.delete("pods", name=POD, namespace=namespace)
             await api.until("pods", rest.gone, name=POD, namespace=namespace)
@@ -169,7 +172,7 @@ async def _run_through_farlet(
         await realpods.create(clusters.home, case.manifest(), namespace=space.home)
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         mirrors = await realpods.outputs(
-            foreign, [(space.foreign, POD) for space in spaces.values()]
+            foreign, [(space.foreign, POD) for space in spaces.values()], seconds=PATIENCE
         )
         pods = [
             await home.until("pods", realpods.ENDED, name=POD, namespace=space.home)

@@ -87,7 +87,7 @@ def lines(output: str) -> list[Line]:
 
 
 async def outputs(
-    api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 400
+    api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 120
 ) -> list[tuple[rest.Object, str]]:
     """Pods of (namespace, name) as they ended, each with what it printed."""
 
