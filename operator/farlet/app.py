@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class Engine:
             metrics=self.metrics.client("foreign"),
         )
         self._store = Store()
+        self._fed: deque[tuple[str | None, JSON]] = deque()
+        self._taking = False
         self._ctx: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pods: homepods.HomePods | None = None
@@ -78,8 +80,18 @@ class Engine:
 
     def feed(self, kind: str | None, pod: JSON) -> None:
         """Hand a watch event over to the engine's loop."""
-        if self._loop is not None and self._pods is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._pods.event, kind, pod)
+        self._fed.append((kind, pod))
+        if self._taking or self._loop is None or self._pods is None or self._loop.is_closed():
+            return
+        # To wake the other loop costs a system call and a change of thread: once for a burst.
+        self._taking = True
+        self._loop.call_soon_threadsafe(self._take, self._loop, self._pods)
+
+    def _take(self, loop: asyncio.AbstractEventLoop, pods: homepods.HomePods) -> None:
+        # First: an event that comes from now on wakes us again, whether it is still seen or not.
+        self._taking = False
+        while self._fed:
+            loop.call_soon(pods.event, *self._fed.popleft())
 
     def kopf_restarted(self) -> None:
         """Count, and look for what vanished meanwhile."""

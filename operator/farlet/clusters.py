@@ -113,7 +113,9 @@ class Cluster:
                 library = client.rest.RESTClientObject(configuration, maxsize=0).pool_manager
             except (OSError, ValueError) as err:
                 raise _unloadable(self.name, self._source, err) from err
-            session = aiohttp.ClientSession(connector=library.connector)
+            session = aiohttp.ClientSession(
+                connector=library.connector, cookie_jar=aiohttp.DummyCookieJar()
+            )
             library.detach()
             # What runs on the old one may end on it; it is closed at the next change.
             retired, self._retired = self._retired, [self._session] if self._session else []

@@ -24,7 +24,7 @@ REMEMBERED = 10_000
 MESSAGE_LIMIT = 1024
 """Characters; API servers refuse longer ones (`ValidateEventCreate`)."""
 
-_NORMAL = frozenset({Reason.SPEC_CHANGED, Reason.CLIENTS_LIMITED})
+_NORMAL = frozenset({Reason.SPEC_CHANGED})
 
 log = structlog.get_logger()
 
@@ -54,8 +54,10 @@ class Recorder:
         broke); that alone is no news.
         """
         metadata = pod["metadata"]
-        # What was changed in the spec is told beside why a pod waits, not in its place.
-        about = (metadata.get("uid", ""), reason in _NORMAL)
+        # What was changed in the spec is told beside why a pod waits, not in its place; and once
+        # for all pods of one controller, which have the same spec.
+        whose = _controller(pod) if reason in _NORMAL else None
+        about = (whose or metadata.get("uid", ""), reason in _NORMAL)
         if self._last.get(about) is reason:
             return
         self._last[about] = reason
@@ -110,3 +112,9 @@ class Recorder:
         except errors.FarletError as err:
             self._dropped.inc()
             log.info("event was dropped", reason=note.reason.value, err=str(err))
+
+
+def _controller(pod: Pod) -> str | None:
+    """Uid of the ReplicaSet, Job or the like that made this pod."""
+    owners = pod["metadata"].get("ownerReferences", ())
+    return next((owner.get("uid") for owner in owners if owner.get("controller")), None)

@@ -178,13 +178,6 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Look at whether farlet reaches the home API server and may create "
             "`serviceaccounts/token`. When the token ends, the pod gets 401 Unauthorized.",
         ),
-        Reason.CLIENTS_LIMITED: Guide(
-            Who.ADMIN,
-            "The home API address for pods is a DNS name or not on port 443: clients that dial "
-            "`https://kubernetes.default.svc` whatever their environment says will not work.",
-            "Offer the home API by an IP on port 443, as by a Service that passes TCP through. "
-            "Clients that follow `KUBERNETES_SERVICE_HOST` are fine.",
-        ),
         Reason.INTERNAL_ERROR: Guide(
             Who.DEVELOPERS,
             "farlet met an error that it did not foresee when it worked on this pod. It tries "

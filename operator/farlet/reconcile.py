@@ -35,6 +35,12 @@ LAG_RETRY_SECONDS = 0.1
 RETELL_SECONDS = 60.0
 """While a reason stands, its message is not written more often."""
 
+_NOWHERE = (
+    "the pod has run abroad and its namespace is offloaded no longer, so farlet cannot see whether "
+    "its mirror is gone. Offload the namespace again (--namespace-map), or remove the pod with "
+    "kubectl delete --force if you know that nothing of it runs"
+)
+
 log = structlog.get_logger()
 
 
@@ -178,6 +184,11 @@ class Reconciler:
         Unless home itself says that there was one, or the registry has not been read yet.
         """
         certain = self._scopes.loaded.is_set() and not _was_mirrored(home)
+        if not (certain or isinstance(home, Missing)) and mirrors.is_deleting(home):
+            # There is no namespace to look in, so nobody can say whether something of it runs.
+            if self._scopes.loaded.is_set():
+                self._recorder.note(home, Reason.NAMESPACE_NOT_ALLOWED, _NOWHERE)
+            home = Missing.UNKNOWN
         return Snapshot(
             key=key,
             now=time.time(),

@@ -127,7 +127,6 @@ class Reason(StrEnum):
     STATUS_REJECTED = "StatusRejected"
     SPEC_CHANGED = "SpecChanged"
     TOKEN_NOT_REFRESHED = "TokenNotRefreshed"  # noqa: S105
-    CLIENTS_LIMITED = "ClientsLimited"
     INTERNAL_ERROR = "InternalError"
 
 
