@@ -1,0 +1,331 @@
+"""farlet between two model clusters, without Kopf and without a foreign kubelet.
+
+Every room that reads, decides or writes is the real one; the test plays the users, the foreign
+kubelet and what goes wrong between them. Time jumps, so minutes of waiting take none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+import structlog.testing
+
+from farlet import clusters, errors, events, homepods, perform, reconcile, scopes, workqueue
+from farlet.context import Context
+from farlet.forge.names import secret_name
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
+from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
+from unit import faketime
+from unit.plan import model, objects
+from unit.plan.model import JSON, Server, Write
+from unit.plan.wire import Wire
+
+USER, KUBELET = "user", "kubelet"
+OWN, HOME, FOREIGN = "farlet", "default", "default-h"
+NAMESPACES = (HOME, "second")
+WORKERS = 3
+
+Refusal = Callable[[], errors.FarletError]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request that farlet sent."""
+
+    at: float
+    request: str
+    body: Any
+
+
+class Line(Wire):
+    """A wire that remembers what it was asked, and refuses what it is told to refuse."""
+
+    def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
+        super().__init__(name, server, clock)
+        self._now = clock
+        self.asked: list[Asked] = []
+        self.refusing: dict[str, Refusal] = {}
+        """Regular expression for `METHOD path` -> what is raised instead of an answer."""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
+        request = f"{method} {path}"
+        self.asked.append(Asked(self._now() - objects.NOW, request, body))
+        for pattern, refusal in self.refusing.items():
+            if re.search(pattern, request):
+                raise refusal()
+        return await super().call(method, path, body=body, content_type=content_type, accept=accept)
+
+    def requests(self, pattern: str) -> list[Asked]:
+        """What was asked that looks so."""
+        return [asked for asked in self.asked if re.search(pattern, asked.request)]
+
+    def refusal(
+        self, kind: type[errors.ApiError], code: int, message: str, *, reason: str = ""
+    ) -> Refusal:
+        """An answer of this server that is no success."""
+        return lambda: kind(
+            cluster=self.name, request="it", code=code, status_reason=reason, message=message
+        )
+
+    def silence(self) -> errors.FarletError:
+        """No answer of this server."""
+        return errors.Unreachable(cluster=self.name, request="it", cause="connection refused")
+
+
+class Scene:
+    """One farlet and what it stands between. Made by `playing`."""
+
+    store: Store
+    queue: workqueue.WorkQueue[ObjectKey]
+    recorder: events.Recorder
+    scopes: scopes.Scopes
+    performer: perform.Performer
+    pods: homepods.HomePods
+
+    def __init__(
+        self, loop: faketime.Loop, ctx: Context, logs: Sequence[MutableMapping[str, Any]]
+    ) -> None:
+        self._loop = loop
+        self.ctx = ctx
+        self.logs = logs
+        clock = self.clock
+        self.home_server = Server(clock, (*NAMESPACES, OWN))
+        self.foreign_server = Server(clock, (OWN, *(f"{name}-h" for name in NAMESPACES)))
+        self.home = Line("home", self.home_server, clock)
+        self.foreign = Line("foreign", self.foreign_server, clock)
+        self.woken: list[ObjectKey] = []
+        """Keys that scopes asked to have looked at."""
+        self.metrics = Metrics()
+        self.feeding = True
+        """Kopf tells of home pods."""
+        self.home_server.observers.append(self._feed)
+        self._process: asyncio.Task[None] | None = None
+
+    def clock(self) -> float:
+        return objects.NOW + self._loop.time()
+
+    def wait(self, seconds: float = 1.0) -> None:
+        """Time passes."""
+        self._loop.run_until_complete(asyncio.sleep(seconds))
+        if self._process is not None and self._process.done():
+            self._process.result()
+
+    def start(self) -> None:
+        """Farlet starts; what it knew before is forgotten."""
+        self._process = self._loop.create_task(self._run())
+        self.wait(0.001)
+
+    def prune(self) -> None:
+        """What a sweep does every few minutes."""
+        self._loop.run_until_complete(self.scopes.prune())
+
+    async def _run(self) -> None:
+        home, foreign = cast("clusters.Cluster", self.home), cast("clusters.Cluster", self.foreign)
+        self.store = store = Store()
+        self.queue = workqueue.WorkQueue(self.metrics.queue("pods"))
+        self.recorder = events.Recorder(
+            home, node=self.ctx.node, dropped=self.metrics.events_dropped
+        )
+
+        def wake(key: ObjectKey, seconds: float) -> None:
+            self.woken.append(key)
+            self.queue.add_after(key, seconds)
+
+        async with asyncio.TaskGroup() as tasks:
+            self.scopes = scopes.Scopes(
+                foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
+            )
+            self.performer = perform.Performer(
+                home=home,
+                foreign=foreign,
+                store=store,
+                recorder=self.recorder,
+                metrics=self.metrics,
+                ctx=lambda: self.ctx,
+            )
+            reconciler = reconcile.Reconciler(
+                store=store,
+                scopes=self.scopes,
+                queue=self.queue,
+                performer=self.performer,
+                recorder=self.recorder,
+                strategies=objects.STRATEGIES,
+                ctx=lambda: self.ctx,
+                home_listed=lambda: self.pods.listed,
+            )
+            self.scopes.noticed = self.performer.noticed
+            self.pods = homepods.HomePods(
+                home,
+                store,
+                node=self.ctx.node,
+                wake=self.queue.add,
+                dropped=self.performer.dropped,
+                on_listed=self.scopes.wake_all,
+                prune=_nothing,
+            )
+            for pod in self.home_server.all("pods"):
+                self.pods.event(None, model.clone(pod))
+            tasks.create_task(self.scopes.load())
+            tasks.create_task(self.pods.run())
+            tasks.create_task(self.recorder.run())
+            for _ in range(WORKERS):
+                tasks.create_task(self.queue.work(reconciler.work))
+
+    def _feed(self, write: Write) -> None:
+        if self._process is None or not self.feeding or write.where[0] != "pods":
+            return
+        if write.after is None:
+            self._loop.call_soon(self.pods.event, "DELETED", model.clone(write.before))
+        else:
+            self._loop.call_soon(self.pods.event, "MODIFIED", model.clone(write.after))
+
+    # --- people and controllers at home -------------------------------------------------------
+
+    def create(
+        self,
+        name: str = "web",
+        *,
+        namespace: str = HOME,
+        mode: str = "disabled",
+        policy: str = "Always",
+        mirrored: str | None = None,
+    ) -> JSON:
+        """Somebody creates a pod that is bound to the node. `mirrored`: it has run before."""
+        pod: JSON = model.clone(objects.home(policy=policy, reads_token=mode == "home"))
+        pod["metadata"] |= {
+            "name": name,
+            "annotations": {API_SERVER_SUPPORT: mode},
+        }
+        made = self.home_server.create("pods", namespace, pod, by=USER)
+        if mirrored is not None:
+            status = objects.home(phase="Running", mirrored=mirrored, state=objects.RUNNING)
+            body = {"status": status.get("status", {})}
+            where = ("pods", namespace, name)
+            self.home_server.patch(where, body, by=USER, status=True, strategic=False)
+        return made
+
+    def delete(self, name: str = "web", *, namespace: str = HOME, grace: int | None = None) -> None:
+        """`kubectl delete`."""
+        self.home_server.delete(("pods", namespace, name), by=USER, grace=grace)
+
+    def pod(self, name: str = "web", *, namespace: str = HOME) -> JSON | None:
+        """The home pod as it is."""
+        try:
+            return self.home_server.get(("pods", namespace, name))
+        except model.Status:
+            return None
+
+    def reason(self, name: str = "web", *, namespace: str = HOME) -> str | None:
+        """`status.reason` of a home pod that is there."""
+        pod = self.pod(name, namespace=namespace)
+        assert pod is not None
+        reason: str | None = pod["status"].get("reason")
+        return reason
+
+    def events(self, name: str = "web") -> list[str]:
+        """Reasons of the Events of a home pod, in their order."""
+        return [
+            e["reason"]
+            for e in self.home_server.all("events")
+            if e["involvedObject"]["name"] == name
+        ]
+
+    # --- abroad -------------------------------------------------------------------------------
+
+    def mirror(self, name: str = "web", *, namespace: str = FOREIGN) -> JSON | None:
+        """The mirror as it is."""
+        try:
+            return self.foreign_server.get(("pods", namespace, name))
+        except model.Status:
+            return None
+
+    def runs(self, name: str = "web", *, restarts: int = 0, ready: bool = True) -> None:
+        """The foreign kubelet says that the mirror runs, for how many times."""
+        state = objects.RUNNING if ready else objects.WAITING
+        told = objects.mirror(phase="Running", state=state, restarts=restarts)
+        body = {"status": told.get("status", {}), "metadata": {}}
+        where = ("pods", FOREIGN, name)
+        self.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
+
+    def remove(self, name: str = "web") -> None:
+        """The mirror is gone at once, whoever did it."""
+        where = ("pods", FOREIGN, name)
+        free = {"metadata": {"finalizers": None}}
+        self.foreign_server.patch(where, free, by=USER, status=False, strategic=False)
+        self.foreign_server.delete(where, by=USER, grace=0)
+
+    def anchors(self, namespace: str = FOREIGN) -> list[JSON]:
+        """What owns mirrors in a namespace; in farlet's own one: the registry."""
+        return self.foreign_server.all("configmaps", namespace)
+
+    def remove_anchor(self, namespace: str = FOREIGN) -> None:
+        """Somebody deletes it."""
+        for anchor in self.anchors(namespace):
+            where = ("configmaps", namespace, anchor["metadata"]["name"])
+            self.foreign_server.delete(where, by=USER)
+
+    def registered(self) -> dict[str, str]:
+        """What the registry says."""
+        (registry,) = self.anchors(OWN)
+        data: dict[str, str] = registry["data"]
+        return data
+
+    def secrets(self) -> list[JSON]:
+        """All Secrets abroad."""
+        return self.foreign_server.all("secrets", FOREIGN)
+
+    def secret(self, pod: JSON, *, labels: dict[str, str] | None = None) -> JSON:
+        """Somebody makes a Secret of the name that the one of this home pod would have."""
+        body = {
+            "metadata": {"name": secret_name(pod["metadata"]["uid"]), "labels": labels or {}},
+            "data": {"password": "dGhlaXJz"},
+        }
+        return self.foreign_server.create("secrets", FOREIGN, body, by=USER)
+
+
+async def _nothing() -> None:
+    """Scopes are closed when the test says so."""
+
+
+class _Clock:
+    """Stands where farlet's modules have `time`."""
+
+    def __init__(self, loop: faketime.Loop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        return objects.NOW + self._loop.time()
+
+    monotonic = time
+
+
+@contextlib.contextmanager
+def playing(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Scene]:
+    """A scene of its own. `starts` False: the test starts farlet itself."""
+    with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
+        clock = _Clock(loop)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("farlet.") and getattr(module, "time", None) is time:
+                patch.setattr(module, "time", clock)
+        with structlog.testing.capture_logs() as logs:
+            made = Scene(loop, ctx, logs)
+            if starts:
+                made.start()
+            yield made

@@ -1,0 +1,136 @@
+"""What may be taken for certain: whether there is, or was, a mirror of a home pod."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from farlet.context import Context, NamespaceMap
+from farlet.vocabulary import ObjectKey
+from unit.engine import scene
+from unit.engine.scene import HOME, Scene
+from unit.plan import objects
+from unit.plan.wire import Fault
+
+_PAIRS = NamespaceMap(home="h", own=scene.OWN, template=None, pairs=((HOME, scene.FOREIGN),))
+ONE_NAMESPACE: Context = dataclasses.replace(objects.CONTEXT, namespaces=_PAIRS)
+"""Only `default` is offloaded; pods of `second` have nowhere to go."""
+REGISTRY = f"/namespaces/{scene.OWN}/configmaps"
+
+
+WRITES = r"^(PATCH|DELETE) .*/pods/web"
+
+
+def _unread(made: Scene) -> None:
+    made.foreign.refusing[REGISTRY] = made.foreign.silence
+
+
+@pytest.mark.parametrize(
+    "deleted", [False, True], ids=["is not taken for lost", "is not let go while it is deleted"]
+)
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
+    policy: str, deleted: bool
+) -> None:
+    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+        s.create(namespace="second", policy=policy, mirrored="mirror-1")
+        if deleted:
+            s.delete(namespace="second")
+        _unread(s)
+        s.start()
+        s.wait(120.0)
+        assert not s.home.requests(WRITES)
+        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to look in"
+        assert not [entry for entry in s.logs if entry["log_level"] == "error"]
+
+
+def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_let_go() -> None:
+    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+        s.create(namespace="second")
+        s.delete(namespace="second")
+        _unread(s)
+        s.start()
+        s.wait(60.0)
+        assert s.pod(namespace="second") is not None
+        s.foreign.refusing.clear()
+        s.wait(15.0)
+        assert s.pod(namespace="second") is None, "it is looked at once the registry is read"
+
+
+def test_once_the_registry_is_read_a_pod_of_no_namespace_is_told_so() -> None:
+    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+        s.create(namespace="second")
+        _unread(s)
+        s.start()
+        s.wait(30.0)
+        s.foreign.refusing.clear()
+        s.wait(15.0)
+        assert ObjectKey("second", "web") in s.woken
+        assert s.reason(namespace="second") == "NamespaceNotAllowed"
+
+
+@pytest.mark.parametrize(
+    "deleted", [False, True], ids=["is not taken for lost", "is not let go while it is deleted"]
+)
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+def test_without_a_live_look_a_pod_that_says_it_was_mirrored(policy: str, deleted: bool) -> None:
+    with scene.playing(starts=False) as s:
+        s.create(policy=policy, mirrored="mirror-1")
+        if deleted:
+            s.delete()
+        s.foreign.refusing[scene.FOREIGN] = s.foreign.silence
+        s.start()
+        s.wait(60.0)
+        assert not s.scopes.known(scene.FOREIGN), "the registry says that nothing was ever there"
+        assert not s.home.requests(WRITES)
+        s.foreign.refusing.clear()
+        s.wait(40.0)
+        assert s.foreign.requests(r"GET .*/pods/web"), "a live look comes before the verdict"
+        assert (s.pod() is None) is deleted
+
+
+def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
+    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+        s.create(namespace="second", mirrored="mirror-1")
+        s.start()
+        s.wait(10.0)
+        s.delete(namespace="second")
+        s.wait(300.0)
+        assert s.pod(namespace="second") is not None, "what it ran may run still"
+        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to look in"
+        assert s.events() == ["NamespaceNotAllowed"]
+        assert not [entry for entry in s.logs if entry["log_level"] == "error"]
+
+
+def test_a_namespace_whose_removal_was_not_answered_is_registered_again() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        assert s.registered() == {scene.FOREIGN: HOME}
+        s.delete()
+        s.wait(60.0)
+        assert s.pod() is None
+        s.prune()
+        s.wait(301.0)
+        s.foreign.faults.append(Fault.DONE)
+        s.prune()
+        assert s.registered() == {}, "the removal was carried out; its answer was lost"
+        s.create()
+        s.wait(5.0)
+        assert s.mirror() is not None
+        assert s.registered() == {scene.FOREIGN: HOME}
+
+
+def test_a_namespace_whose_removal_never_arrived_stays_registered() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        s.delete()
+        s.wait(60.0)
+        s.prune()
+        s.wait(301.0)
+        s.foreign.faults.append(Fault.LOST)
+        s.prune()
+        assert s.registered() == {scene.FOREIGN: HOME}
+        assert s.scopes.known(scene.FOREIGN), "what may still stand there is not taken for gone"
