@@ -8,6 +8,7 @@ scopes, the sweep, the probes. It runs in one event loop. Kopf feeds it from ano
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections import Counter, deque
@@ -69,6 +70,8 @@ class Engine:
         self._pods: homepods.HomePods | None = None
         self._scopes: scopes.Scopes | None = None
         self._starting: str | None = "starting"
+        self.kopf_alive: Callable[[], bool] = lambda: True
+        """Whether home pods are watched; set by who runs Kopf beside the engine."""
 
     def ctx(self) -> Context:
         """The context of the moment."""
@@ -124,7 +127,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         served = probes.serve(
             metrics=self.metrics,
-            probes=probes.Probes(ready=self._checks()),
+            probes=probes.Probes(live={"kopf": self._kopf_problem}, ready=self._checks()),
             metrics_at=self.settings.metrics_bind_address,
             health_at=self.settings.health_probe_bind_address,
         )
@@ -259,6 +262,9 @@ class Engine:
             "foreign": self._foreign_problem,
         }
 
+    def _kopf_problem(self) -> str | None:
+        return None if self._starting or self.kopf_alive() else "its thread has ended"
+
     def _home_problem(self) -> str | None:
         if self._pods is None:
             return "not started"
@@ -297,6 +303,9 @@ def run(settings: Settings) -> int:
         registry, node=settings.nodename, login=engine.login, feed=lambda: engine.feed
     )
     thread = kopfthread.KopfThread(registry, on_restart=engine.kopf_restarted)
+    engine.kopf_alive = lambda: thread.alive
+    # Kopf warns that it handles no signals outside of the main thread; the engine does.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
     async def main() -> None:
         stop = asyncio.Event()
