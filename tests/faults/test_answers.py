@@ -8,7 +8,7 @@ import pytest
 
 from clusters import rest
 from faults import manifests, proxy, writes
-from faults.conftest import StartProxied
+from faults.fixtures import StartProxied
 from faults.proxy import Fault, Moment
 from faults.stage import Stage
 

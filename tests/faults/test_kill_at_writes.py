@@ -10,7 +10,7 @@ import pytest
 
 from clusters import rest
 from faults import manifests, proxy, writes
-from faults.conftest import StartProxied
+from faults.fixtures import StartProxied
 from faults.proxy import Hold, Moment
 from faults.stage import Stage
 

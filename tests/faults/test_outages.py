@@ -15,7 +15,7 @@ import pytest
 from clusters import rest
 from conftest import StartFarlet
 from faults import manifests, proxy, writes
-from faults.conftest import StartProxied
+from faults.fixtures import StartProxied
 from faults.stage import Stage
 
 pytestmark = pytest.mark.clusters

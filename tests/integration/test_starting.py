@@ -26,17 +26,6 @@ pytestmark = pytest.mark.clusters
 ENDS_SECONDS = 20.0
 
 
-@pytest.fixture
-def stage(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: workspaces.Workspace,
-    node: str,
-) -> Stage:
-    return Stage(clusters, home, foreign, workspace, node)
-
-
 @dataclasses.dataclass(frozen=True)
 class Wrong:
     """Flags that are wrong (a function of a folder and the clusters), and what is said of it."""

@@ -1,0 +1,264 @@
+"""A foreign namespace that farlet shares: with another node's farlet, another home's, with others.
+
+Each farlet here has a foreign user of its own, so that the foreign audit log tells who did what.
+"""
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+
+from clusters import auditlog, rest
+from clusters import farlet as farlets
+from clusters import workspace as workspaces
+from conftest import StartFarlet
+from faults import manifests
+from faults.stage import Stage
+
+pytestmark = pytest.mark.clusters
+
+
+@dataclasses.dataclass(frozen=True)
+class Party:
+    """One farlet, its home namespace, and its foreign user."""
+
+    stage: Stage
+    farlet: farlets.Farlet
+    user: str
+
+    async def running(self, *names: str) -> None:
+        await self.stage.create(*(self.stage.pod(name) for name in names))
+        await asyncio.gather(*(self.stage.seen(name, rest.phase("Running")) for name in names))
+
+
+@pytest.fixture(params=["two nodes", "two homes"])
+async def parties(
+    request: pytest.FixtureRequest, stage: Stage, start_farlet: StartFarlet
+) -> AsyncIterator[tuple[Party, Party]]:
+    """Two farlets whose home namespaces share one foreign namespace: the first's."""
+    two_homes = request.param == "two homes"
+    more = await workspaces.create(stage.home, stage.foreign)
+    shared = stage.workspace.foreign
+    # Two homes may well call their virtual nodes alike; one home may not.
+    node = f"virtual-{secrets.token_hex(3)}"
+    stage.clusters.home.create_virtual_node(node)
+    second = dataclasses.replace(
+        stage, node=node, workspace=dataclasses.replace(more, foreign=shared)
+    )
+    made = []
+    for number, one in enumerate((stage, second)):
+        user = f"farlet-{number}-{secrets.token_hex(2)}"
+        for namespace in (shared, workspaces.FARLET_NAMESPACE):
+            await _bind(one.foreign, namespace=namespace, user=user)
+        settings: dict[str, str | None] = {"namespace-map": f"{one.workspace.home}={shared}"}
+        if two_homes:
+            settings["home-id"] = f"home-{number}"
+        farlet = await start_farlet(
+            one.node, settings=settings, foreign_login=one.clusters.foreign.login(user)
+        )
+        made.append(Party(one, farlet, user))
+    yield made[0], made[1]
+    await stage.home.delete("nodes", name=node)
+    await workspaces.delete(stage.home, stage.foreign, more)
+
+
+async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
+    body = {
+        "metadata": {"name": user},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "Role",
+            "name": workspaces.ROLE,
+        },
+        "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
+    }
+    await foreign.create("rolebindings", body, namespace=namespace)
+
+
+async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Party]) -> None:
+    one, two = parties
+    began = one.stage.clusters.foreign.audit_mark()
+    await one.running("same", "mine")
+    await two.running("other")
+    await two.stage.create(two.stage.pod("same", restart="Never"))
+    await two.stage.seen("same", rest.reason("NameConflict"))
+    before = await _mirrors(one.stage)
+    assert sorted(before) == ["mine", "other", "same"]
+    owners = {
+        name: mirror["metadata"]["labels"][manifests.OWNER] for name, mirror in before.items()
+    }
+    assert owners["mine"] == owners["same"] != owners["other"]
+
+    for party in parties:
+        await party.farlet.restart()
+    await two.stage.delete("other")
+    await two.stage.seen("other", rest.gone)
+    two.farlet.kill()
+    await one.stage.delete("mine")
+    await one.stage.seen("mine", rest.gone)
+    two.farlet.start()
+    await two.farlet.ready()
+    await asyncio.sleep(2)
+    after = await _mirrors(one.stage)
+    assert {name: manifests.uid(mirror) for name, mirror in after.items()} == {
+        "same": manifests.uid(before["same"])
+    }
+
+    await one.stage.delete("same")
+    await one.stage.seen("same", rest.gone)
+    await two.stage.seen("same", rest.phase("Running"))
+    secrets_left = (await two.stage.sight()).secrets
+    assert len(secrets_left) == 1
+    _touched_only(one, began, {"same", "mine"})
+    _touched_only(two, began, {"same", "other"})
+    assert [entry.code for entry in _writes(two, began) if entry.name == "same"].count(201) == 1
+
+
+def _touched_only(party: Party, began: auditlog.Mark, names: set[str]) -> None:
+    pods = {entry.name for entry in _writes(party, began) if entry.resource == "pods"}
+    assert pods <= names, party.user
+    deleted = [
+        entry
+        for entry in _writes(party, began)
+        if entry.verb.startswith("delete") and entry.resource != "pods"
+    ]
+    assert deleted == [], party.user
+
+
+def _writes(party: Party, began: auditlog.Mark) -> list[auditlog.Entry]:
+    return [
+        entry
+        for entry in party.stage.clusters.foreign.audit(since=began, user=party.user)
+        if entry.verb not in {"get", "list", "watch"}
+    ]
+
+
+async def _mirrors(stage: Stage) -> dict[str, rest.Object]:
+    return {mirror["metadata"]["name"]: mirror for mirror in (await stage.sight()).mirrors}
+
+
+# --- others in the same namespace ----------------------------------------------------------------
+
+
+async def test_a_replica_set_and_a_service_that_select_a_mirror_change_nothing(
+    stage: Stage, start_farlet: StartFarlet
+) -> None:
+    labels = {"app": "shop"}
+    namespace = stage.workspace.foreign
+    await start_farlet(stage.node)
+    await stage.create(stage.pod("shop", labels=labels))
+    before = (await stage.settled()).mirrors[0]
+    theirs = manifests.pod("unused", node="", labels=labels)
+    del theirs["spec"]["nodeName"], theirs["metadata"]["name"]
+    await stage.foreign.create(
+        "replicasets",
+        {
+            "metadata": {"name": "shop"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": theirs},
+        },
+        namespace=namespace,
+    )
+    await stage.foreign.create(
+        "services",
+        {"metadata": {"name": "shop"}, "spec": {"selector": labels, "ports": [{"port": 80}]}},
+        namespace=namespace,
+    )
+    await stage.foreign.until(
+        "replicasets",
+        lambda seen: seen is not None and seen["status"].get("readyReplicas") == 1,
+        name="shop",
+        namespace=namespace,
+    )
+    pods = await stage.foreign.list("pods", namespace=namespace, labelSelector="app=shop")
+    assert len(pods) == 2  # it has made its own
+    await stage.foreign.patch(
+        "replicasets", {"spec": {"replicas": 0}}, name="shop", namespace=namespace
+    )
+    await stage.foreign.until(
+        "replicasets",
+        lambda seen: seen is not None and seen["status"].get("replicas", 0) == 0,
+        name="shop",
+        namespace=namespace,
+    )
+    await stage.foreign.delete("replicasets", name="shop", namespace=namespace)
+    after = (await stage.settled()).mirrors[0]
+    assert manifests.uid(after) == manifests.uid(before)
+    assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
+
+
+async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
+    stage: Stage, start_farlet: StartFarlet
+) -> None:
+    namespace = stage.workspace.foreign
+    await start_farlet(stage.node)
+    await stage.create(
+        stage.pod("victim"),
+        stage.pod("aside", restart="Never", annotations=manifests.access("disabled")),
+    )
+    # Bound to another node, and none of farlet's business.
+    elsewhere = stage.pod("elsewhere")
+    elsewhere["spec"]["nodeName"] = "somewhere-else"
+    stage.clusters.home.create_virtual_node("somewhere-else")
+    await stage.create(elsewhere)
+    before = await _home(stage)
+    real = await stage.foreign.get("pods", name="victim", namespace=namespace)
+    began = stage.clusters.home.audit_mark()
+
+    for name, about in (("forged", "victim"), ("elsewhere", "elsewhere"), ("third", "aside")):
+        forged = manifests.pod(
+            name,
+            node="",
+            restart="Never",
+            labels=real["metadata"]["labels"],
+            annotations={
+                **real["metadata"]["annotations"],
+                **manifests.finishing("Failed", after="0ms"),
+                "farlet.io/home-namespace": stage.workspace.home,
+                "farlet.io/home-name": about,
+                manifests.HOME_UID: manifests.uid(before[about]),
+            },
+        )
+        del forged["spec"]["nodeName"]
+        await stage.foreign.create("pods", forged, namespace=namespace)
+    for key, value in {
+        manifests.HOME_UID: manifests.uid(before["elsewhere"]),
+        "farlet.io/home-name": "elsewhere",
+        "farlet.io/home-namespace": "kube-system",
+        "farlet.io/api-access": "home",
+        manifests.TOKENS: "[1, 2",
+    }.items():
+        body = {"metadata": {"annotations": {key: value}}}
+        await stage.foreign.patch("pods", body, name="aside", namespace=namespace)
+    await asyncio.sleep(4)
+
+    after = await _home(stage)
+    assert {name: _visible(pod) for name, pod in after.items()} == {
+        name: _visible(pod) for name, pod in before.items()
+    }
+    tokens = [
+        entry
+        for entry in stage.clusters.home.audit(since=began, user=f"system:node:{stage.node}")
+        if entry.subresource == "token"
+    ]
+    assert tokens == []
+    await stage.home.delete("nodes", name="somewhere-else")
+
+
+async def _home(stage: Stage) -> dict[str, rest.Object]:
+    """The home pods, running where farlet has a say."""
+    for name in ("victim", "aside"):
+        await stage.seen(name, rest.phase("Running"))
+    pods = await stage.home.list("pods", namespace=stage.workspace.home)
+    return {pod["metadata"]["name"]: pod for pod in pods}
+
+
+def _visible(pod: rest.Object) -> tuple[object, ...]:
+    status = pod["status"]
+    return (
+        manifests.uid(pod),
+        manifests.state(pod),
+        [(one["restartCount"], one["state"]) for one in status.get("containerStatuses", ())],
+        "deletionTimestamp" in pod["metadata"],
+    )
