@@ -203,6 +203,7 @@ class Reconciler:
     ) -> Mapping[str, vocabulary.ObjectMeta] | Missing:
         """Only a pod that waits for an account makes us watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
+            scope.asks_no_more(key)
             return Missing.UNKNOWN
         try:
             wanted = choice.choose(home, self._strategies, self._ctx()).requirements(

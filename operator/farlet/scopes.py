@@ -81,7 +81,7 @@ class Scope:
         )
         self._accounts_wanted = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
-        """Home pods that asked for an account since accounts last changed."""
+        """Home pods without a mirror that asked for an account since accounts last changed."""
         self._opened = asyncio.Event()
         self._doubted = asyncio.Event()
         self._anchored_at = 0.0
@@ -125,6 +125,10 @@ class Scope:
         if not self._accounts.complete:
             return None
         return sinks.Accounts(self.foreign, self._scopes.store.accounts)
+
+    def asks_no_more(self, key: ObjectKey) -> None:
+        """It has its mirror, or is gone: no change of an account matters to it."""
+        self._waiting.discard(key)
 
     @property
     def problem(self) -> Refused | None:

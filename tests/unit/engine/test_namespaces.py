@@ -1,0 +1,342 @@
+"""Foreign namespaces while farlet runs: anchor, registry, accounts, and when one closes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from farlet import errors
+from farlet.vocabulary import ObjectKey
+from unit.engine import scene
+from unit.engine.scene import FOREIGN, HOME, OWN, USER, Scene
+from unit.plan import objects
+from unit.plan.wire import Fault
+
+LOOKS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
+
+
+def _owner(s: Scene) -> str:
+    mirror = s.mirror()
+    assert mirror is not None
+    uid: str = mirror["metadata"]["ownerReferences"][0]["uid"]
+    return uid
+
+
+def test_an_anchor_that_vanished_is_noticed_when_somebody_deletes_a_mirror() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(10.0)
+        s.runs()
+        s.wait(1.0)
+        s.remove_anchor()
+        s.foreign_server.delete(("pods", FOREIGN, "web"), by=USER)
+        s.wait(2.0)
+        (anchor,) = s.anchors()
+        s.remove()
+        s.wait(10.0)
+        assert _owner(s) == anchor["metadata"]["uid"], "else it would be collected as garbage"
+
+
+def test_the_deletion_of_a_mirror_whose_pod_goes_too_is_no_cause_for_doubt() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(10.0)
+        s.runs()
+        s.wait(1.0)
+        looks = len(s.foreign.requests(LOOKS))
+        s.delete()
+        s.wait(2.0)
+        assert len(s.foreign.requests(LOOKS)) == looks
+
+
+def test_the_anchor_is_looked_at_each_minute() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(1.0)
+        s.wait(600.0)
+        at = [asked.at for asked in s.foreign.requests(LOOKS)]
+        pauses = {round(b - a) for a, b in itertools.pairwise(at)}
+        assert pauses == {60}
+
+
+def test_an_anchor_that_is_made_anew_wakes_all_pods_of_its_namespace() -> None:
+    with scene.playing() as s:
+        names = ("web", "db", "cache")
+        for name in names:
+            s.create(name)
+        s.wait(5.0)
+        s.remove_anchor()
+        s.woken.clear()
+        s.wait(61.0)
+        assert s.anchors()
+        assert {ObjectKey(HOME, name) for name in names} <= set(s.woken)
+
+
+def test_an_anchor_that_is_still_there_wakes_nobody() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        s.woken.clear()
+        s.wait(200.0)
+        assert s.woken == []
+
+
+# --- closing ----------------------------------------------------------------------------------
+
+
+def _emptied(s: Scene) -> None:
+    s.create()
+    s.wait(5.0)
+    s.delete()
+    s.wait(60.0)
+    assert s.pod() is None
+    assert s.mirror() is None
+
+
+IDLE: dict[str, tuple[tuple[float, ...], int]] = {
+    "one look, however late": ((1000.0,), 1),
+    "two looks a moment apart": ((0.0, 1.0), 1),
+    "less than five minutes": ((0.0, 150.0, 149.0), 1),
+    "five minutes": ((0.0, 150.0, 150.0), 0),
+}
+
+
+@pytest.mark.parametrize(("pauses", "left"), IDLE.values(), ids=IDLE)
+def test_a_namespace_is_closed_after_five_idle_minutes(
+    pauses: tuple[float, ...], left: int
+) -> None:
+    with scene.playing() as s:
+        _emptied(s)
+        for pause in pauses:
+            s.wait(pause)
+            s.prune()
+        assert len(s.scopes) == left
+        assert s.registered() == ({FOREIGN: HOME} if left else {})
+
+
+def _pod(s: Scene) -> None:
+    s.create()
+
+
+def _secret(s: Scene) -> None:
+    s.secret({"metadata": {"uid": "late"}}, labels={"farlet.io/owner": objects.CONTEXT.owner})
+
+
+def _late_mirror(s: Scene) -> None:
+    body = {"metadata": {"name": "late", "labels": {"farlet.io/owner": objects.CONTEXT.owner}}}
+    s.foreign_server.create("pods", FOREIGN, {**body, "spec": {}}, by=USER)
+
+
+def _blind(s: Scene) -> None:
+    s.foreign.refusing[r"GET .*/pods\?"] = s.foreign.silence
+    s.foreign_server.compact()
+    s.foreign.break_watches()
+
+
+INTERRUPTIONS: dict[str, Callable[[Scene], None]] = {
+    "a home pod comes": _pod,
+    "a Secret of ours is found": _secret,
+    "a mirror of ours is found": _late_mirror,
+    "mirrors cannot be seen": _blind,
+}
+
+
+@pytest.mark.parametrize("happens", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
+def test_a_namespace_stays_open_when(happens: Callable[[Scene], None]) -> None:
+    with scene.playing() as s:
+        _emptied(s)
+        s.prune()
+        s.wait(290.0)
+        happens(s)
+        s.wait(11.0)
+        s.prune()
+        assert len(s.scopes) == 1
+
+
+def test_the_five_minutes_start_anew_after_an_interruption() -> None:
+    with scene.playing() as s:
+        _emptied(s)
+        s.prune()
+        s.wait(299.0)
+        s.create()
+        s.wait(5.0)
+        s.prune()
+        s.delete()
+        s.wait(60.0)
+        s.prune()
+        s.wait(200.0)
+        s.prune()
+        assert len(s.scopes) == 1
+        s.wait(100.0)
+        s.prune()
+        assert len(s.scopes) == 0
+
+
+def test_a_namespace_that_was_never_opened_is_closed_once_nobody_wants_it() -> None:
+    with scene.playing() as s:
+        s.foreign.refusing[rf"/namespaces/{FOREIGN}/configmaps"] = s.foreign.refusal(
+            errors.NotFound, 404, f'namespaces "{FOREIGN}" not found', reason="NotFound"
+        )
+        s.create()
+        s.wait(5.0)
+        s.prune()
+        assert len(s.scopes) == 1
+        s.home_server.delete(("pods", HOME, "web"), by=USER, grace=0)
+        s.wait(5.0)
+        s.prune()
+        s.wait(301.0)
+        before = len(s.foreign.requests("PATCH"))
+        s.prune()
+        assert len(s.scopes) == 0
+        assert len(s.foreign.requests("PATCH")) == before, "it was never registered"
+        tried = len(s.foreign.requests(FOREIGN))
+        s.wait(120.0)
+        assert len(s.foreign.requests(FOREIGN)) == tried, "nobody asks for it any more"
+
+
+def test_a_closed_namespace_is_watched_no_more_and_its_accounts_are_forgotten() -> None:
+    with scene.playing() as s:
+        _account(s, "default")
+        s.create(mode="remote")
+        s.wait(5.0)
+        assert s.mirror() is not None
+        assert s.store.accounts.keys(FOREIGN)
+        s.delete()
+        s.wait(60.0)
+        s.prune()
+        s.wait(301.0)
+        s.prune()
+        assert len(s.scopes) == 0
+        assert s.store.accounts.keys(FOREIGN) == []
+        _account(s, "late")
+        s.wait(5.0)
+        assert s.store.accounts.keys(FOREIGN) == []
+
+
+def test_a_closed_namespace_opens_again_for_the_next_pod() -> None:
+    with scene.playing() as s:
+        _emptied(s)
+        s.prune()
+        s.wait(301.0)
+        s.prune()
+        s.create()
+        s.wait(5.0)
+        assert s.mirror() is not None
+        assert s.registered() == {FOREIGN: HOME}
+
+
+# --- accounts ---------------------------------------------------------------------------------
+
+
+def _account(s: Scene, name: str) -> None:
+    s.foreign_server.create("serviceaccounts", FOREIGN, {"metadata": {"name": name}}, by=USER)
+
+
+def test_an_account_that_appears_wakes_only_pods_that_asked_for_one() -> None:
+    with scene.playing() as s:
+        for name in ("a", "b", "c"):
+            s.create(name, mode="disabled")
+        s.create("waits", mode="remote")
+        s.wait(5.0)
+        assert s.reason("waits") == "ServiceAccountNotFound"
+        s.woken.clear()
+        _account(s, "another")
+        s.wait(0.5)
+        assert set(s.woken) == {ObjectKey(HOME, "waits")}
+        s.woken.clear()
+        _account(s, "default")
+        s.wait(0.04)
+        assert set(s.woken) == {ObjectKey(HOME, "waits")}, "it asked again"
+        s.wait(1.0)
+        assert s.mirror("waits") is not None
+
+
+def test_an_account_that_changes_wakes_no_pod_that_has_its_mirror_or_is_gone() -> None:
+    with scene.playing() as s:
+        _account(s, "default")
+        for name in ("runs", "goes"):
+            s.create(name, mode="remote")
+        s.wait(5.0)
+        assert s.mirror("runs") is not None
+        s.delete("goes")
+        s.wait(60.0)
+        assert s.pod("goes") is None
+        s.woken.clear()
+        _account(s, "another")
+        s.wait(1.0)
+        assert s.woken == []
+
+
+# --- the registry -----------------------------------------------------------------------------
+
+
+def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        s.remove_anchor(OWN)
+        s.create("db", namespace="second")
+        s.wait(5.0)
+        assert s.registered() == {FOREIGN: HOME, "second-h": "second"}
+        assert s.mirror("db", namespace="second-h") is not None
+
+
+def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed() -> None:
+    with scene.playing() as s:
+        s.create("db", namespace="second")
+        _emptied(s)
+        s.prune()
+        s.wait(301.0)
+        s.remove_anchor(OWN)
+        s.prune()
+        assert s.registered() == {"second-h": "second"}
+
+
+def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None:
+    with scene.playing() as s:
+        s.create("db", namespace="second")
+        _emptied(s)
+        s.prune()
+        s.wait(301.0)
+        s.foreign.faults.append(Fault.DONE)
+        s.prune()
+        s.remove_anchor(OWN)
+        s.create("cache", namespace="second")
+        s.wait(70.0)
+        s.create()
+        s.wait(5.0)
+        assert s.registered() == {"second-h": "second", FOREIGN: HOME}
+
+
+UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
+    "credentials that are not accepted": (errors.ApiError, 401, "Unauthorized"),
+    "a right that is missing": (errors.Forbidden, 403, "configmaps is forbidden"),
+    "an answer that nobody foresaw": (errors.ApiError, 406, "not acceptable"),
+    "a request that is not understood": (errors.Invalid, 400, "bad request"),
+}
+
+
+@pytest.mark.parametrize(("kind", "code", "text"), UNREADABLE.values(), ids=UNREADABLE)
+def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: str) -> None:
+    with scene.playing(starts=False) as s:
+        s.foreign.refusing[f"/namespaces/{OWN}/configmaps"] = s.foreign.refusal(kind, code, text)
+        with pytest.raises(ExceptionGroup) as raised:
+            s.start()
+        (err,) = raised.value.exceptions
+        assert isinstance(err, errors.StartError)
+        assert text in str(err) or str(code) in str(err)
+
+
+def test_a_foreign_side_that_asks_to_wait_does_not_refuse_the_start() -> None:
+    with scene.playing(starts=False) as s:
+        pattern = f"/namespaces/{OWN}/configmaps"
+        s.foreign.refusing[pattern] = s.foreign.refusal(errors.Throttled, 429, "slow down")
+        s.create()
+        s.start()
+        s.wait(30.0)
+        assert s.mirror() is None
+        s.foreign.refusing.clear()
+        s.wait(15.0)
+        assert s.mirror() is not None
