@@ -171,6 +171,7 @@ class Performer:
         except errors.FarletError as err:
             self._metrics.token_refresh_failures.inc()
             if action.overdue:
+                known.step = ""  # told here; two reasons in turn would be an Event each, each time
                 self._recorder.note(
                     s.home,
                     Reason.TOKEN_NOT_REFRESHED,

@@ -132,6 +132,13 @@ class Scene:
         self._process = self._loop.create_task(self._run())
         self.wait(0.001)
 
+    def kill(self) -> None:
+        """Farlet dies at once, whatever it is at."""
+        assert self._process is not None
+        self._process.cancel()
+        self._loop.run_until_complete(asyncio.wait([self._process]))
+        self._process = None
+
     def prune(self) -> None:
         """What a sweep does every few minutes."""
         self._loop.run_until_complete(self.scopes.prune())

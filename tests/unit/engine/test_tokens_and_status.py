@@ -1,0 +1,227 @@
+"""Home tokens of a running mirror: when none is fetched, and what a refused one holds up."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+
+from farlet import errors
+from farlet.context import Context
+from unit.engine import scene
+from unit.engine.scene import FOREIGN, Scene
+from unit.plan import model, objects
+
+TOKEN = r"POST .*/serviceaccounts/default/token$"
+SECRETS = f"/api/v1/namespaces/{FOREIGN}/secrets"
+HALF_LIFE = 2000.0
+"""A token of one hour is due after this many seconds."""
+
+BLOCKED: Context = dataclasses.replace(
+    objects.CONTEXT, endpoint_refusal="the address answers with another CA"
+)
+
+
+def _refuse_tokens(s: Scene) -> None:
+    s.home.refusing[TOKEN] = s.home.refusal(
+        errors.Forbidden, 403, "serviceaccounts/token is forbidden", reason="Forbidden"
+    )
+
+
+def _running(s: Scene) -> None:
+    s.create(mode="home")
+    s.wait(2.0)
+    s.runs()
+    s.wait(2.0)
+    assert len(s.secrets()) == 1
+    assert len(s.home.requests(TOKEN)) == 1
+
+
+def _restarts_shown(s: Scene) -> int:
+    pod = s.pod()
+    assert pod is not None
+    count: int = pod["status"]["containerStatuses"][0]["restartCount"]
+    return count
+
+
+def test_no_token_is_refreshed_while_the_address_of_home_is_refused() -> None:
+    with scene.playing() as s:
+        _running(s)
+        s.ctx = BLOCKED
+        s.scopes.wake_all()
+        s.wait(HALF_LIFE)
+        assert len(s.home.requests(TOKEN)) == 1
+        assert _restarts_shown(s) == 0
+        assert s.reason() is None, "what runs is not disturbed"
+        s.ctx = objects.CONTEXT
+        s.scopes.wake_all()
+        s.wait(2.0)
+        assert len(s.home.requests(TOKEN)) == 2
+
+
+def test_no_first_secret_is_provided_while_the_address_of_home_is_refused() -> None:
+    with scene.playing() as s:
+        s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
+        s.create(mode="home")
+        s.wait(2.0)
+        assert s.mirror() is not None
+        s.kill()
+        s.foreign.refusing.clear()
+        s.ctx = BLOCKED
+        asked = len(s.home.requests(TOKEN))
+        s.start()
+        s.wait(60.0)
+        assert len(s.home.requests(TOKEN)) == asked
+        assert s.secrets() == []
+        s.ctx = objects.CONTEXT
+        s.scopes.wake_all()
+        s.wait(2.0)
+        assert len(s.secrets()) == 1
+
+
+def test_a_token_that_is_held_goes_nowhere_while_the_address_of_home_is_refused() -> None:
+    with scene.playing() as s:
+        s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
+        s.create(mode="home")
+        s.wait(2.0)
+        s.ctx = BLOCKED
+        s.foreign.refusing.clear()
+        s.wait(60.0)
+        assert s.secrets() == []
+
+
+def test_a_crash_shows_at_home_though_tokens_are_refused() -> None:
+    with scene.playing() as s:
+        _running(s)
+        _refuse_tokens(s)
+        s.wait(HALF_LIFE)
+        assert len(s.home.requests(TOKEN)) > 2, "the refresh is tried"
+        s.runs(restarts=1)
+        s.wait(1.0)
+        assert _restarts_shown(s) == 1
+
+
+def test_a_crash_shows_at_home_though_the_secret_is_refused() -> None:
+    with scene.playing() as s:
+        _running(s)
+        s.foreign.refusing[rf"PATCH {SECRETS}"] = s.foreign.refusal(
+            errors.Forbidden, 403, "secrets is forbidden", reason="Forbidden"
+        )
+        s.wait(HALF_LIFE)
+        s.runs(restarts=1)
+        s.wait(1.0)
+        assert _restarts_shown(s) == 1
+        assert s.events() == ["ForeignRejected"]
+
+
+def test_a_crash_shows_at_home_though_the_first_secret_is_refused() -> None:
+    with scene.playing() as s:
+        s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
+        s.create(mode="home")
+        s.wait(5.0)
+        s.runs(ready=False)
+        s.wait(1.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["phase"] == "Running"
+
+
+def test_a_refused_refresh_is_tried_again_with_longer_and_longer_pauses() -> None:
+    with scene.playing() as s:
+        _running(s)
+        _refuse_tokens(s)
+        s.wait(HALF_LIFE)
+        at = [asked.at for asked in s.home.requests(TOKEN)][1:]
+        pauses = [b - a for a, b in itertools.pairwise(at)]
+        assert pauses[0] < 1.0
+        assert pauses[-1] == pytest.approx(15.0, abs=0.1)
+        assert pauses == sorted(pauses) or max(pauses) < 15.1
+        s.home.refusing.clear()
+        s.wait(20.0)
+        tried = len(s.home.requests(TOKEN))
+        s.wait(600.0)
+        assert len(s.home.requests(TOKEN)) == tried, "one that was granted ends it"
+
+
+def test_a_refused_refresh_is_told_once_and_its_age_once() -> None:
+    with scene.playing() as s:
+        _running(s)
+        _refuse_tokens(s)
+        s.wait(HALF_LIFE)
+        assert s.events() == ["TokenRefused"]
+        s.wait(3600.0)
+        assert s.events() == ["TokenRefused", "TokenNotRefreshed"]
+
+
+def test_a_refused_refresh_writes_nothing_at_home() -> None:
+    with scene.playing() as s:
+        _running(s)
+        before = len(s.home.requests("PATCH"))
+        _refuse_tokens(s)
+        s.wait(HALF_LIFE)
+        assert len(s.home.requests("PATCH")) == before
+
+
+def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
+    with scene.playing() as s:
+        s.create(mode="home", policy="Never")
+        s.wait(2.0)
+        s.runs()
+        _refuse_tokens(s)
+        s.wait(HALF_LIFE)
+        body = {"status": objects.mirror(phase="Succeeded").get("status", {})}
+        where = ("pods", FOREIGN, "web")
+        s.foreign_server.patch(where, body, by=scene.KUBELET, status=True, strategic=False)
+        s.wait(1.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["phase"] == "Succeeded"
+
+
+# --- Secrets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{}, {"farlet.io/owner": "another-node"}],
+    ids=["of a stranger", "of another node"],
+)
+def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> None:
+    with scene.playing() as s:
+        s.feeding = False
+        pod = s.create(mode="home")
+        theirs = model.clone(s.secret(pod, labels=labels))
+        s.feeding = True
+        s.pods.event("ADDED", model.clone(pod))
+        s.wait(60.0)
+        assert s.secrets() == [theirs]
+        assert not s.foreign.requests(rf"(PATCH|DELETE) {SECRETS}")
+        assert s.events() == ["NameConflict"]
+        s.foreign_server.delete(("secrets", FOREIGN, theirs["metadata"]["name"]), by=scene.USER)
+        s.wait(20.0)
+        (ours,) = s.secrets()
+        assert ours["metadata"]["labels"] == {"farlet.io/owner": objects.CONTEXT.owner}
+
+
+def test_a_refresh_names_the_uid_of_the_secret_that_it_changes() -> None:
+    with scene.playing() as s:
+        _running(s)
+        (secret,) = s.secrets()
+        s.wait(HALF_LIFE)
+        (patch,) = s.foreign.requests(rf"PATCH {SECRETS}")
+        assert patch.body["metadata"]["uid"] == secret["metadata"]["uid"]
+
+
+def test_a_secret_that_was_replaced_unseen_by_a_stranger_s_is_not_overwritten() -> None:
+    with scene.playing() as s:
+        _running(s)
+        (secret,) = s.secrets()
+        s.foreign.lag = 10_000.0
+        s.foreign_server.delete(("secrets", FOREIGN, secret["metadata"]["name"]), by=scene.USER)
+        pod = s.pod()
+        assert pod is not None
+        theirs = model.clone(s.secret(pod))
+        s.wait(HALF_LIFE)
+        assert s.foreign.requests(rf"PATCH {SECRETS}"), "it was tried"
+        assert s.secrets() == [theirs]
