@@ -9,14 +9,20 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from bench import counting, floor, recording, report, serving, stage
 from bench.workload import NeverRan
 from clusters import errors, pair
 from clusters import progress as progresses
 from farlet.errors import FarletError
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 COUNTED = 200
 """Pods in the run that counts requests: per pod they are the same for any number."""
@@ -26,16 +32,16 @@ def main() -> int:
     arguments = _arguments()
     progress = progresses.Progress()
     where = report.machine()
-    _interruptible()
+    interrupts = _Interrupts()
     try:
         with stage.clusters(audit=False, progress=progress) as both:
-            pairs = asyncio.run(
+            pairs = interrupts.run(
                 _pairs(both, count=arguments.n, pairs=arguments.pairs, progress=progress)
             )
         requests = None
         if arguments.count_requests:
             with stage.clusters(audit=True, progress=progress) as both:
-                requests = asyncio.run(_count(both, min(arguments.n, COUNTED)))
+                requests = interrupts.run(_count(both, min(arguments.n, COUNTED)))
     except (NeverRan, errors.HarnessError, FarletError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -101,18 +107,41 @@ def _count_of(text: str) -> int:
     return int(number)
 
 
-def _interruptible() -> None:
-    """End in order on Ctrl-C, SIGTERM and a closed terminal; a second signal changes nothing."""
-    over = False
+class _Interrupts:
+    """Ctrl-C, SIGTERM and a closed terminal end the bench in order, once."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal over
-        if not over:
-            over = True
+    def __init__(self) -> None:
+        self._over = False
+        self._listen()
+
+    def run(self, work: Coroutine[None, None, T]) -> T:
+        """Run `work` to its end, or cancel it and raise KeyboardInterrupt."""
+        try:
+            return asyncio.run(self._cancelled_by_signals(work))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+        finally:
+            self._listen()  # a loop that is closed leaves the default handlers behind
+
+    async def _cancelled_by_signals(self, work: Coroutine[None, None, T]) -> T:
+        task = asyncio.ensure_future(work)
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._cancel, task)
+        return await task
+
+    def _cancel(self, task: asyncio.Future[T]) -> None:
+        if not self._over:
+            self._over = True
+            task.cancel()
+
+    def _listen(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if not self._over:
+            self._over = True
             raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
 
 
 if __name__ == "__main__":

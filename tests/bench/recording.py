@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Iterator
 from unittest import mock
 
@@ -17,7 +18,8 @@ from bench import workload
 from bench.stage import HOME_API, NODE, Stage
 from clusters import rest, workspace
 from farlet import app, clusters, loading
-from farlet.settings import Settings
+from farlet.settings import LogFormat, LogLevel, Settings
+from farlet.telemetry import logs
 from farlet.vocabulary import JSON
 
 
@@ -120,6 +122,7 @@ async def _engine(stage: Stage) -> AsyncIterator[app.Engine]:
             "health_probe_bind_address": "0",
         },
     )
+    logs.configure(LogLevel.ERROR, LogFormat.AUTO)
     engine = app.Engine(settings)
     stop, started = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(engine.run(stop, started=started.set))
@@ -151,19 +154,18 @@ async def _told(
 ) -> rest.Object:
     """Tell the engine of a home pod, as Kopf would, until it is as wished."""
     last: rest.Object = {}
-    async with asyncio.timeout(30):
-        while True:
-            pod = await stage.home.find("pods", name=name, namespace=stage.names.home)
-            if pod is None:
-                engine.feed("DELETED", last)
-            elif pod["metadata"]["resourceVersion"] != last.get("metadata", {}).get(
-                "resourceVersion"
-            ):
-                engine.feed("MODIFIED", orjson.loads(orjson.dumps(pod)))
-            if until(pod):
-                return pod or last
-            last = pod or last
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + workload.STALL_SECONDS
+    while time.monotonic() < deadline:
+        pod = await stage.home.find("pods", name=name, namespace=stage.names.home)
+        if pod is None:
+            engine.feed("DELETED", last)
+        elif pod["metadata"]["resourceVersion"] != last.get("metadata", {}).get("resourceVersion"):
+            engine.feed("MODIFIED", orjson.loads(orjson.dumps(pod)))
+        if until(pod):
+            return pod or last
+        last = pod or last
+        await asyncio.sleep(0.05)
+    raise workload.NeverRan(f"the pod to be recorded got no further than {last.get('status')}")
 
 
 def _answer(sent: list[tuple[Request, JSON]], ending: str) -> JSON:

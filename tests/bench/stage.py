@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-from clusters import controlplane, pair, rest, workspace
+from clusters import controlplane, errors, pair, rest, workspace
 from clusters import progress as progresses
 from clusters.cluster import Spec
 
 NODE = "bench"
 NAMESPACE = "bench"
 _FAKE_NODES = 4
+_PATIENCE = 300.0
 HOME_API = {"home-api-server-host": "192.0.2.1", "home-api-server-port": "443"}
 """Where pods are told to find home's API server: nobody here will ask it. On another port each pod
 would cost an Event that tells of clients which dial 443; farlet cannot reach this one (TEST-NET-1,
@@ -49,29 +51,32 @@ async def opened(both: pair.Clusters) -> AsyncIterator[Stage]:
         yield Stage(both, home, foreign, names)
 
 
-async def settled(stage: Stage, *, seconds: float = 120.0) -> None:
-    """Return once fake nodes have run, or removed, all mirrors there are."""
-    async with asyncio.timeout(seconds):
-        while True:
-            pods = await stage.foreign.list("pods", namespace=stage.names.foreign)
-            if all(
-                pod["status"].get("phase") == "Running"
-                and "deletionTimestamp" not in pod["metadata"]
-                for pod in pods
-            ):
-                return
-            await asyncio.sleep(0.5)
+async def settled(stage: Stage) -> None:
+    """Return once fake nodes run all mirrors there are."""
+
+    async def running() -> bool:
+        pods = await stage.foreign.list("pods", namespace=stage.names.foreign)
+        return all(pod["status"].get("phase") == "Running" for pod in pods)
+
+    await _until(running, what="all mirrors run")
 
 
-async def empty(stage: Stage, *, seconds: float = 120.0) -> None:
+async def empty(stage: Stage) -> None:
     """Return once neither side has a pod, nor the foreign one a Secret, left."""
-    async with asyncio.timeout(seconds):
-        while True:
-            left = [
-                *await stage.home.list("pods", namespace=stage.names.home),
-                *await stage.foreign.list("pods", namespace=stage.names.foreign),
-                *await stage.foreign.list("secrets", namespace=stage.names.foreign),
-            ]
-            if not left:
-                return
-            await asyncio.sleep(0.5)
+
+    async def nothing() -> bool:
+        return not (
+            await stage.home.list("pods", namespace=stage.names.home)
+            or await stage.foreign.list("pods", namespace=stage.names.foreign)
+            or await stage.foreign.list("secrets", namespace=stage.names.foreign)
+        )
+
+    await _until(nothing, what="all pods and Secrets are gone")
+
+
+async def _until(done: Callable[[], Awaitable[bool]], *, what: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not await done():
+        if time.monotonic() > deadline:
+            raise errors.HarnessError(f"waited {_PATIENCE:.0f} s in vain until {what}")
+        await asyncio.sleep(0.5)

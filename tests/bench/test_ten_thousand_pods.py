@@ -1,0 +1,87 @@
+"""Ten thousand pods on one node: all run, all go, and each costs no more memory than the others.
+
+The figures go into `docs/soak/`, dated, whoever runs this.
+"""
+
+import asyncio
+import dataclasses
+import datetime
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import report, serving, stage, workload
+from clusters import pair
+from clusters import progress as progresses
+
+POINTS = (1_000, 2_500, 5_000, 7_500, 10_000)
+GROWTH = 1.25
+"""The later half's memory per pod over the earlier half's: 1, but for what allocators round."""
+RESULTS = Path(__file__).parents[2] / "docs" / "soak"
+
+
+@pytest.mark.soak
+def test_ten_thousand_pods_run_and_each_takes_the_same_memory() -> None:
+    with stage.clusters(audit=False, progress=progresses.Progress()) as both:
+        figures = asyncio.run(_grow(both))
+    _write(figures)
+    first, middle, last = (figures[count].rss for count in (POINTS[0], POINTS[2], POINTS[-1]))
+    earlier = (middle - first) / (POINTS[2] - POINTS[0])
+    later = (last - middle) / (POINTS[-1] - POINTS[2])
+    assert later <= earlier * GROWTH, f"{later * 1024:.1f} after {earlier * 1024:.1f} KiB per pod"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """MiB, and the seconds since the first pod was created."""
+
+    rss: float
+    seconds: float
+
+
+async def _grow(both: pair.Clusters) -> dict[int, _Point]:
+    """Memory at each number of pods, all Running; at the end, as 0, once all are gone."""
+    figures: dict[int, _Point] = {}
+    names = workload.names(POINTS[-1], prefix="pod")
+    async with (
+        stage.opened(both) as on,
+        serving.process(on, name="soak") as made,
+        workload.clock(on) as clock,
+    ):
+        begun = time.monotonic()
+
+        def point() -> _Point:
+            return _Point(made.usage().rss_bytes / 2**20, time.monotonic() - begun)
+
+        done = 0
+        for count in POINTS:
+            await workload.at_once(lambda name: workload.create(on, name), names[done:count])
+            await clock.all_in(clock.home_running, names[:count], what="never ran")
+            await asyncio.sleep(5.0)
+            figures[count], done = point(), count
+        await workload.at_once(lambda name: workload.delete(on, name), names)
+        await clock.all_in(clock.home_gone, names, what="were never removed")
+        await asyncio.sleep(5.0)
+        figures[0] = point()
+    return figures
+
+
+def _write(figures: dict[int, _Point]) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    where = report.machine()
+    lines = [
+        f"# Ten thousand pods on one node, {today}",
+        "",
+        f"`make soak`, {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
+        f"Python {where['python']}; both control planes, fake nodes and farlet on this machine.",
+        "",
+        "| pods Running | RSS of farlet, MiB | seconds since the first create |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {count or 'all gone again'} | {point.rss:.0f} | {point.seconds:.0f} |"
+        for count, point in figures.items()
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{today}-ten-thousand-pods.md").write_text("\n".join(lines) + "\n")
