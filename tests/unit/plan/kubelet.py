@@ -54,7 +54,7 @@ class Kubelet:
                 self._look_after(pod)
             except Status:
                 continue  # it was changed meanwhile; the next step sees how
-        self._collect(alive)
+        self._collect()
 
     def exit(self, name: str, code: int) -> None:
         """The container of the pod of that name ends by itself."""
@@ -124,12 +124,16 @@ class Kubelet:
         body = {"status": {"phase": phase, "containerStatuses": [clone(status)]}}
         self._server.patch(_where(pod), body, by=BY, status=True, strategic=False)
 
-    def _collect(self, alive: set[str]) -> None:
-        """Secrets whose owners are all gone go as well."""
-        for secret in self._server.all("secrets"):
-            owners = secret["metadata"].get("ownerReferences", ())
-            if owners and not any(owner["uid"] in alive for owner in owners):
-                self._server.delete(_where(secret, "secrets"), by="garbage-collector")
+    def _collect(self) -> None:
+        """What has owners that are all gone goes as well."""
+        owned = ("secrets", "pods")
+        owners = {o["metadata"]["uid"] for k in ("configmaps", "pods") for o in self._server.all(k)}
+        for kind in owned:
+            for obj in self._server.all(kind):
+                metadata = obj["metadata"]
+                asked = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
+                if asked and not asked & owners and "deletionTimestamp" not in metadata:
+                    self._server.delete(_where(obj, kind), by="garbage-collector")
 
 
 def _where(obj: JSON, resource: str = "pods") -> Where:

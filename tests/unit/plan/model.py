@@ -147,7 +147,7 @@ class Server:
             left = metadata.get("deletionGracePeriodSeconds") or 0
             if left and (grace is None or grace >= left):
                 return before
-            period = grace or 0
+            period = (grace or 0) if left else 0
         else:
             period = _grace(before, grace)
             after["metadata"]["generation"] += 1

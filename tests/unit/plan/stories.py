@@ -12,13 +12,13 @@ from unit.plan.world import Step
 LONGEST = 25
 """Steps; shorter stories find the same, longer ones take longer."""
 
-NAMES = st.sampled_from(("a", "b"))
+NAMES = st.sampled_from(("a", "a", "b"))
 SIDES = st.sampled_from(("home", "foreign"))
 POLICIES = st.sampled_from(("Always", "OnFailure", "Never"))
 MODES = st.sampled_from(("disabled", "disabled", "home", "nearby"))
 CODES = st.sampled_from((0, 1))
 GRACES = st.sampled_from((None, None, 1, 0))
-PAUSES = st.sampled_from((0.0, 0.0, 0.003, 0.06, 0.4, 1.2, 3.0, 8.0))
+PAUSES = st.sampled_from((0.0, 0.003, 0.06, 0.4, 1.2, 3.0, 3.0, 8.0))
 """Shorter than a request, than a coalesced status, than a step of the kubelet, than a sweep."""
 YES_NO = st.booleans()
 
@@ -48,12 +48,13 @@ _RARE = (
     _step("stops_with", NAMES, CODES),
     _step("freeze", YES_NO),
     _step("strip", NAMES),
-    _step("strip", NAMES),
     _step("forge_label", NAMES),
     _step("forge_owner", NAMES),
     _step("intrude", NAMES),
     _step("retreat", NAMES),
     _step("burn", NAMES),
+    _step("unanchor"),
+    _step("rest"),
     _step("kill"),
     _step("start"),
     _step("outage", SIDES),
@@ -74,9 +75,10 @@ _FIRST = st.builds(
 STORIES: st.SearchStrategy[list[Step]] = st.builds(
     lambda first, rest: [first, *rest],
     _FIRST,
+    # Of equal strategies `one_of` would take each once only.
     st.lists(
-        st.one_of(st.one_of(*_USUAL), st.one_of(*_USUAL), st.one_of(*_RARE)),
-        min_size=4,
+        st.sampled_from((*_USUAL * 3, *_RARE)).flatmap(lambda step: step),
+        min_size=5,
         max_size=LONGEST,
     ),
 )

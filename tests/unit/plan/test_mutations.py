@@ -34,7 +34,7 @@ def test_random_stories_end_badly_with_a_plan_that(mutation: Mutation) -> None:
     mutant = mutants.plan(mutation)
 
     @settings(
-        max_examples=300,
+        max_examples=600,
         derandomize=True,
         database=None,
         deadline=None,

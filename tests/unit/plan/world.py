@@ -133,8 +133,8 @@ class World:
         until = self._loop.time() + seconds
         while not self.wrongs():
             left = until - self._loop.time()
-            self._loop.run_until_complete(asyncio.sleep(max(0.0, min(left, 0.5))))
-            if left <= 0.5:
+            self._loop.run_until_complete(asyncio.sleep(max(0.0, min(left, 2.0))))
+            if left <= 2.0:
                 break
         if self._process is not None and self._process.done():
             try:
@@ -159,6 +159,10 @@ class World:
             self._process.cancel()
             self._loop.run_until_complete(asyncio.wait([self._process]))
             self._process = None
+
+    def rest(self) -> None:
+        """Ten minutes in which nothing happens: sweeps, bookmarks, watches that end."""
+        self.wait(600.0)
 
     def restart(self) -> None:
         self.kill()
@@ -293,6 +297,12 @@ class World:
             metadata = secret["metadata"]
             if any(owner["name"] == name for owner in metadata.get("ownerReferences", ())):
                 self.foreign.delete(("secrets", FOREIGN, metadata["name"]), by=USER)
+
+    def unanchor(self) -> None:
+        """Somebody deletes what owns the mirrors, and the garbage collector deletes them."""
+        for anchor in self.foreign.all("configmaps", FOREIGN):
+            where = ("configmaps", FOREIGN, anchor["metadata"]["name"])
+            self.foreign.delete(where, by=USER)
 
     def _known(self, name: str) -> JSON | None:
         """The mirror, if the condition `Mirrored` at home names it."""

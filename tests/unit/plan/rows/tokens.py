@@ -5,7 +5,7 @@ from __future__ import annotations
 from farlet.snapshot import NOTHING, Missing, ProvideSecret
 from farlet.vocabulary import API_SERVER_SUPPORT
 from unit.plan.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
-from unit.plan.rows.row import Row, looks_again, provides, within
+from unit.plan.rows.row import Row, looks_again, provides, shows, within
 
 _READER = shown(
     home(reads_token=True, phase="Running"),
@@ -28,6 +28,17 @@ ROWS = (
         "a Secret comes before the status",
         snapshot(home(reads_token=True), _FRESH, secret=Missing.ABSENT),
         provides(exists=False),
+    ),
+    Row(
+        "a Secret that could not be provided does not hold up the status",
+        snapshot(home(reads_token=True), _FRESH, secret=Missing.ABSENT, secret_failed=True),
+        shows("Running"),
+    ),
+    Row(
+        "a running pod gets no token for an address that is refused by now",
+        snapshot(_READER, _FRESH, secret=Missing.ABSENT),
+        NOTHING,
+        ctx=within(endpoint_refusal="another CA"),
     ),
     Row(
         "an unseen Secret is not written",

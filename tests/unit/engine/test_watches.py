@@ -1,0 +1,257 @@
+"""A reflector against a scripted API server, in a loop whose clock jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
+
+import pytest
+
+from farlet import clusters, errors, watches
+from farlet.clusters import WatchEvent
+from farlet.vocabulary import JSON
+from unit import faketime
+
+PATH = "/api/v1/namespaces/default-h/pods"
+
+
+def _api(kind: type[errors.ApiError], code: int) -> errors.ApiError:
+    return kind(cluster="foreign", request="GET", code=code, status_reason="", message="no")
+
+
+def _silent() -> errors.Unreachable:
+    return errors.Unreachable(cluster="foreign", request="GET", cause="reset")
+
+
+def _throttled(seconds: float) -> errors.Throttled:
+    err = _api(errors.Throttled, 429)
+    assert isinstance(err, errors.Throttled)
+    err.retry_after = seconds
+    return err
+
+
+def _pod(name: str, version: int) -> JSON:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}}
+
+
+def _list(version: int, *names: str, more: str = "") -> JSON:
+    metadata = {"resourceVersion": str(version), "continue": more}
+    return {"metadata": metadata, "items": [_pod(name, version) for name in names]}
+
+
+class Watch:
+    """One watch request: its events, how it ends, and after how many seconds."""
+
+    def __init__(
+        self,
+        *events: tuple[str, str, int],
+        ends: errors.FarletError | None = None,
+        lasts: float = 100.0,
+        opens: bool = True,
+    ) -> None:
+        self.events = events
+        self.ends = ends
+        self.lasts = lasts
+        self.opens = opens
+
+
+class Server:
+    """Answers in the order of its script, then hangs; notes what it was asked, and when."""
+
+    def __init__(self, *script: JSON | errors.FarletError | Watch) -> None:
+        self._script = list(script)
+        self.asked: list[str] = []
+        self.at: list[float] = []
+        self.accepted: list[str | None] = []
+
+    async def call(self, method: str, path: str, *, accept: str | None = None) -> JSON:
+        answer = await self._next(f"{method} {path}", accept)
+        assert not isinstance(answer, Watch), "a list was asked for, not a watch"
+        return answer
+
+    async def watch(
+        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+    ) -> AsyncIterator[WatchEvent]:
+        answer = await self._next(f"WATCH {path}", accept)
+        assert isinstance(answer, Watch), "a watch was asked for, not a list"
+        if answer.opens:
+            opened()
+        for kind, name, version in answer.events:
+            yield WatchEvent(kind, _pod(name, version))
+        await asyncio.sleep(answer.lasts)
+        if answer.ends is not None:
+            raise answer.ends
+
+    async def _next(self, request: str, accept: str | None) -> JSON | Watch:
+        self.asked.append(request.replace(PATH, ""))
+        self.at.append(round(asyncio.get_running_loop().time(), 3))
+        self.accepted.append(accept)
+        if not self._script:
+            await asyncio.sleep(10**9)
+        answer = self._script.pop(0)
+        if isinstance(answer, errors.FarletError):
+            raise answer
+        return answer
+
+
+class Told:
+    """A sink that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.lists: list[tuple[list[str], int]] = []
+        self.events: list[tuple[str, str]] = []
+
+    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+        self.lists.append(([obj["metadata"]["name"] for obj in objects], version))
+
+    def changed(self, kind: str, obj: JSON) -> None:
+        self.events.append((kind, obj["metadata"]["name"]))
+
+
+class Scene:
+    """A reflector that has run for some time."""
+
+    def __init__(self, server: Server, *, selector: str = "", metadata_only: bool = False) -> None:
+        self.server = server
+        self.told = Told()
+        self.states: list[tuple[bool, bool]] = []
+        self.reflector = watches.Reflector(
+            cast("clusters.Cluster", server),
+            PATH,
+            self.told,
+            on_state=lambda: self.states.append((self.reflector.complete, self.healthy)),
+            label_selector=selector,
+            metadata_only=metadata_only,
+        )
+
+    @property
+    def healthy(self) -> bool:
+        return self.reflector.error is None
+
+    def after(self, seconds: float) -> Scene:
+        async def story() -> None:
+            task = asyncio.create_task(self.reflector.run())
+            await asyncio.sleep(seconds)
+            assert not task.done(), task
+            task.cancel()
+
+        faketime.run(story())
+        return self
+
+
+@pytest.fixture(autouse=True)
+def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+
+
+def test_it_lists_then_watches_from_that_version() -> None:
+    scene = Scene(Server(_list(7, "a", "b"), Watch(("ADDED", "c", 8)))).after(50)
+    assert scene.server.asked == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
+    assert scene.told.lists == [(["a", "b"], 7)]
+    assert scene.told.events == [("ADDED", "c")]
+    assert scene.reflector.complete
+    assert scene.states == [(True, True)]
+
+
+def test_pages_are_one_list() -> None:
+    pages = (_list(7, "a", more="next/page"), _list(7, "b", more="last"), _list(7, "c"))
+    scene = Scene(Server(*pages, Watch())).after(50)
+    assert scene.server.asked == [
+        "GET ?limit=500",
+        "GET ?limit=500&continue=next/page",
+        "GET ?limit=500&continue=last",
+        "WATCH ?resourceVersion=7",
+    ]
+    assert scene.told.lists == [(["a", "b", "c"], 7)]
+
+
+def test_the_selector_and_the_form_are_asked_for_in_both() -> None:
+    server = Server(_list(7), Watch())
+    Scene(server, selector="farlet.io/owner=me", metadata_only=True).after(50)
+    assert all("labelSelector=farlet.io/owner%3Dme" in request for request in server.asked)
+    assert server.accepted == [clusters.METADATA_LIST, clusters.METADATA]
+
+
+def test_a_watch_that_ends_goes_on_where_it_was() -> None:
+    first = Watch(("MODIFIED", "a", 8), ("BOOKMARK", "", 20))
+    scene = Scene(Server(_list(7, "a"), first, Watch())).after(150)
+    assert scene.server.asked[-1] == "WATCH ?resourceVersion=20"
+    assert scene.told.events == [("MODIFIED", "a")], "a bookmark is no event"
+    assert scene.states == [(True, True)], "an end is no loss"
+
+
+def test_watches_that_end_at_once_are_not_asked_for_without_a_pause() -> None:
+    server = Server(_list(7), *[Watch(lasts=0.0)] * 50)
+    Scene(server).after(20)
+    assert len(server.asked) < 25
+
+
+def test_too_old_a_version_is_listed_again() -> None:
+    gone = Watch(ends=_api(errors.Gone, 410), lasts=10.0)
+    scene = Scene(Server(_list(7, "a"), gone, _list(30), Watch())).after(60)
+    assert scene.server.asked[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
+    assert scene.told.lists == [(["a"], 7), ([], 30)]
+    assert scene.reflector.complete
+
+
+def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
+    script = (_list(7, "a", more="x"), _api(errors.Gone, 410), _list(9, "b"), Watch())
+    scene = Scene(Server(*script)).after(50)
+    assert scene.told.lists == [(["b"], 9)]
+
+
+@pytest.mark.parametrize(
+    ("ends", "then"),
+    [
+        (_silent(), "WATCH ?resourceVersion=8"),
+        (_api(errors.Forbidden, 403), "GET ?limit=500"),
+        (_api(errors.ApiError, 401), "GET ?limit=500"),
+    ],
+    ids=[
+        "after a broken connection it watches on",
+        "after a lost right it lists again",
+        "after lost credentials it lists again",
+    ],
+)
+def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
+    again: list[JSON | Watch] = [Watch()] if then.startswith("WATCH") else [_list(8), Watch()]
+    server = Server(_list(7), Watch(("BOOKMARK", "", 8)), Watch(ends=ends), *again)
+    scene = Scene(server).after(290)
+    assert then == scene.server.asked[3]
+    assert scene.states == [(True, True), (False, False), (True, True)]
+
+
+def test_while_it_cannot_watch_nothing_is_complete() -> None:
+    scene = Scene(Server(_list(7), *[Watch(ends=_silent(), lasts=0.0, opens=False)] * 99))
+    scene.after(30)
+    assert scene.reflector.listed
+    assert not scene.reflector.complete
+    assert isinstance(scene.reflector.error, errors.Unreachable)
+
+
+def test_a_list_alone_is_not_complete() -> None:
+    scene = Scene(Server(_list(7))).after(30)
+    assert scene.reflector.listed
+    assert not scene.reflector.complete
+
+
+def test_failures_back_off_to_a_limit() -> None:
+    server = Server(*[_silent()] * 9)
+    Scene(server).after(100)
+    waits = [b - a for a, b in zip(server.at, server.at[1:], strict=False)]
+    assert waits == [1, 2, 4, 8, 15, 15, 15, 15, 15]
+
+
+def test_a_watch_that_was_accepted_starts_the_backoff_anew() -> None:
+    lost = Watch(ends=_silent(), lasts=5.0)
+    server = Server(_silent(), _silent(), _list(7), lost, Watch())
+    Scene(server).after(60)
+    assert server.at == [0, 1, 3, 3, 9]
+
+
+def test_a_server_that_asks_to_wait_is_given_the_time() -> None:
+    server = Server(_throttled(40.0), _list(7), Watch())
+    Scene(server).after(60)
+    assert server.at[:2] == [0, 40]
