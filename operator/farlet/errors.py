@@ -21,6 +21,7 @@ Each class knows what the reconciler needs: `reason`, which the home pod shows, 
 
 from __future__ import annotations
 
+from farlet import redaction
 from farlet.vocabulary import Reason
 
 
@@ -54,6 +55,7 @@ class ApiError(FarletError):
     def __init__(
         self, *, cluster: str, request: str, code: int, status_reason: str, message: str
     ) -> None:
+        message = redaction.redact(message)
         super().__init__(f"{cluster} API server answered {code} to {request}: {message}")
         self.cluster = cluster
         self.request = request
@@ -97,6 +99,7 @@ class Unreachable(FarletError):
     """No answer came. A write may or may not have been applied."""
 
     def __init__(self, *, cluster: str, request: str, cause: str) -> None:
+        cause = redaction.redact(cause)
         super().__init__(f"{cluster} API server did not answer {request}: {cause}")
         self.cluster = cluster
         self.request = request
