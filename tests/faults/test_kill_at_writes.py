@@ -4,7 +4,6 @@ What is killed before a write must come to it again, what is killed after it mus
 """
 
 import asyncio
-import datetime
 
 import pytest
 
@@ -16,7 +15,6 @@ from faults.stage import Stage
 
 pytestmark = pytest.mark.clusters
 
-SHORT_SECONDS = 8  # a life of tokens of which half passes within a test
 _REFRESH = {"refreshed secret", "token times"}
 _DELETION = {"mirror deletion", "home deletion"}
 
@@ -35,7 +33,7 @@ async def test_farlet_is_killed_before_and_after_its_write_of(
     for hold in holds:
         door.on(writes.KINDS[kind].match, hold, times=1)
     if kind in _REFRESH:
-        home_door.on(writes.KINDS["token"].match, proxy.changed(_short))
+        home_door.on(writes.KINDS["token"].match, writes.short_tokens(8))
     farlet = await start_proxied(stage.node, ready=False)
 
     async def kills() -> None:
@@ -66,9 +64,3 @@ async def test_farlet_is_killed_before_and_after_its_write_of(
     sight = await stage.settled()
     assert (sight.pods, sight.mirrors, sight.secrets) == ([], [], [])
     assert stage.runs(began) == dict.fromkeys(names, 1)
-
-
-def _short(answer: rest.Object) -> rest.Object:
-    now = datetime.datetime.now(datetime.UTC)
-    expires = now + datetime.timedelta(seconds=SHORT_SECONDS)
-    return {**answer, "status": {**answer["status"], "expirationTimestamp": expires.isoformat()}}

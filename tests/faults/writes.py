@@ -1,11 +1,13 @@
 """Every kind of write that farlet makes, told apart by what stands in the request."""
 
 import dataclasses
+import datetime
 from collections.abc import Mapping
+from typing import Any
 
 from clusters import workspace
-from faults import manifests
-from faults.proxy import Match, Request
+from faults import manifests, proxy
+from faults.proxy import Fault, Match, Request
 
 HOME, FOREIGN = "home", "foreign"
 _OWN = f"/namespaces/{workspace.FARLET_NAMESPACE}/"
@@ -60,6 +62,17 @@ KINDS: Mapping[str, Kind] = {
     "finalizer": Kind(FOREIGN, _sets("finalizers")),
     "home deletion": Kind(HOME, _on("DELETE", "pods")),
 }
+
+
+def short_tokens(seconds: int) -> Fault:
+    """Tokens are said to live so long: a half of it passes within a test, as no real one does."""
+
+    def short(answer: dict[str, Any]) -> dict[str, Any]:
+        expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+        status = {**answer["status"], "expirationTimestamp": expires.isoformat()}
+        return {**answer, "status": status}
+
+    return proxy.changed(short)
 
 
 def everything(_: Request) -> bool:

@@ -17,13 +17,15 @@ from clusters import auditlog, cluster, pair, rest
 from clusters import farlet as farlets
 from clusters.workspace import Workspace
 from conftest import StartFarlet
-from faults import manifests
+from faults import manifests, proxy, writes
+from faults.fixtures import StartProxied
 
 pytestmark = pytest.mark.clusters
 
 AGENT = "farlet/"
 PODS = 12
 QUIET_SECONDS = 1.0
+REFRESH_SECONDS = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +238,32 @@ async def test_the_deletion_of_a_pod_whose_mirror_has_a_finalizer_costs_one_more
     for name, cost in (await spent(stage.clusters, deleting, pods)).items():
         assert len(cost.home) <= 2, (name, cost)
         assert len(cost.foreign) <= 3, (name, cost)
+
+
+async def test_a_refresh_of_a_token_costs_one_request_at_home_and_two_abroad(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_proxied: StartProxied,
+    home_door: proxy.Proxy,
+) -> None:
+    # Until the pods run tokens live long; from then on the first refresh is in reach.
+    shortened = home_door.on(writes.KINDS["token"].match, writes.short_tokens(REFRESH_SECONDS))
+    farlet = await start_proxied(node)
+    stage = Stage(clusters, home, foreign, workspace, node, farlet)
+    began = mark(clusters)
+    pods = await stage.running(
+        lambda name: manifests.pod(name, node=stage.node, spec=_account(name))
+    )
+    shortened.end()  # one refresh, and no further
+    await asyncio.sleep(REFRESH_SECONDS)
+    for name, cost in (await spent(clusters, began, pods)).items():
+        refresh = Spent(cost.home[-1:], cost.foreign[2:])
+        assert refresh.home == ["create serviceaccounts/token 201"], (name, cost)
+        assert refresh.foreign == ["patch secrets 200", "patch pods 200"], (name, cost)
+        assert len(cost.home) <= 3 + 1, (name, cost)
 
 
 async def test_a_burst_of_visible_changes_costs_one_status_each_at_most(stage: Stage) -> None:
