@@ -90,8 +90,9 @@ def preferring_fake_nodes() -> dict[str, Any]:
 
 def available(number: int) -> rest.Condition:
     def condition(seen: rest.Object | None) -> bool:
-        status = (seen or {}).get("status", {})
-        return status.get("availableReplicas") == number and status.get("replicas") == number
+        status: dict[str, Any] = (seen or {}).get("status", {})
+        counts = {status.get("availableReplicas"), status.get("replicas")}
+        return counts == {number}
 
     return condition
 
