@@ -70,11 +70,14 @@ async def _grow(both: pair.Clusters) -> dict[int, _Point]:
 def _write(figures: dict[int, _Point]) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
     where = report.machine()
+    machine = (
+        f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
+        f"Python {where['python']}"
+    )
     lines = [
         f"# Ten thousand pods on one node, {today}",
         "",
-        f"`make soak`, {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
-        f"Python {where['python']}; both control planes, fake nodes and farlet on this machine.",
+        f"`make soak` on {machine}; both control planes, fake nodes and farlet on this machine.",
         "",
         "| pods Running | RSS of farlet, MiB | seconds since the first create |",
         "|---|---|---|",
