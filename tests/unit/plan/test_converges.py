@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from unit.plan import kubelet, model, stories
+from unit.plan.telling import tell
 from unit.plan.wire import Fault
-from unit.plan.world import Step, tell
+from unit.plan.world import Step
 
 EXAMPLES = 600
 

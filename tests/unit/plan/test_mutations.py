@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from farlet import plan
 from unit.plan import mutants, rows, stories
 from unit.plan.mutations import MUTATIONS, Mutation
-from unit.plan.world import Step, tell
+from unit.plan.telling import tell
+from unit.plan.world import Step
 
 BY_SENTENCE = {row.says: row for row in rows.EVERY}
 TOLD = [mutation for mutation in MUTATIONS if mutation.story]

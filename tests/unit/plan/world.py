@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
-import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
-import pytest
-import structlog.testing
-
-from farlet import errors, reconcile, vocabulary
+from farlet import errors, vocabulary
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.plan import model, objects, process
@@ -46,36 +40,24 @@ class Step:
     then: float = 0.0
 
 
-class Clock:
-    """Stands where farlet's modules have `time`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def time(self) -> float:
-        return objects.NOW + self._loop.time()
-
-    monotonic = time
-
-
 class World:
     """One story. `tell` it, then see `wrongs`."""
 
     def __init__(
         self,
         loop: faketime.Loop,
-        clock: Clock,
+        clock: Callable[[], float],
         metrics: Metrics,
         logs: Sequence[MutableMapping[str, Any]],
     ) -> None:
         self._loop = loop
         self._logs = logs
         self._metrics = metrics
-        self.home = Server(clock.time, (HOME,))
-        self.foreign = Server(clock.time, (FOREIGN, objects.CONTEXT.namespaces.own))
+        self.home = Server(clock, (HOME,))
+        self.foreign = Server(clock, (FOREIGN, objects.CONTEXT.namespaces.own))
         self._wires = {
-            "home": Wire("home", self.home, clock.time),
-            "foreign": Wire("foreign", self.foreign, clock.time),
+            "home": Wire("home", self.home, clock),
+            "foreign": Wire("foreign", self.foreign, clock),
         }
         self.judge = Judge(self.home, self.foreign)
         self._process: asyncio.Task[None] | None = None
@@ -314,23 +296,3 @@ class World:
             if c["type"] == vocabulary.PodCondition.MIRRORED.value
         ]
         return mirror if named == [mirror["metadata"]["uid"]] else None
-
-
-@contextlib.contextmanager
-def world(*, plan: ModuleType | None = None) -> Iterator[World]:
-    """A world of its own. `plan`: what farlet decides by, if not its own plan."""
-    with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
-        clock = Clock(loop)
-        for name, module in list(sys.modules.items()):
-            if name.startswith("farlet.") and getattr(module, "time", None) is time:
-                patch.setattr(module, "time", clock)
-        if plan is not None:
-            patch.setattr(reconcile, "plan", plan)
-        with structlog.testing.capture_logs() as logs:
-            yield World(loop, clock, Metrics(), logs)
-
-
-def tell(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
-    """What goes wrong in a story."""
-    with world(plan=plan) as made:
-        return made.tell(story)

@@ -1,0 +1,51 @@
+"""A world for one story: a clock that jumps, farlet's own log, and the plan it decides by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+
+import pytest
+import structlog.testing
+
+from farlet import reconcile
+from farlet.telemetry.metrics import Metrics
+from unit import faketime
+from unit.plan import objects
+from unit.plan.world import Step, World
+
+
+class Clock:
+    """Stands where farlet's modules have `time`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        return objects.NOW + self._loop.time()
+
+    monotonic = time
+
+
+@contextlib.contextmanager
+def world(*, plan: ModuleType | None = None) -> Iterator[World]:
+    """A world of its own. `plan`: what farlet decides by, if not its own plan."""
+    with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
+        clock = Clock(loop)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("farlet.") and getattr(module, "time", None) is time:
+                patch.setattr(module, "time", clock)
+        if plan is not None:
+            patch.setattr(reconcile, "plan", plan)
+        with structlog.testing.capture_logs() as logs:
+            yield World(loop, clock.time, Metrics(), logs)
+
+
+def tell(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
+    """What goes wrong in a story."""
+    with world(plan=plan) as made:
+        return made.tell(story)
