@@ -264,7 +264,11 @@ class Scene:
             return None
 
     def runs(self, name: str = "web", *, restarts: int = 0, ready: bool = True) -> None:
-        """The foreign kubelet says that the mirror runs, for how many times."""
+        """The mirror is on a foreign node, whose kubelet says that it runs."""
+        bound = {"spec": {"nodeName": "worker"}}
+        self.foreign_server.patch(
+            ("pods", FOREIGN, name), bound, by=KUBELET, status=False, strategic=False
+        )
         state = objects.RUNNING if ready else objects.WAITING
         told = objects.mirror(phase="Running", state=state, restarts=restarts)
         body = {"status": told.get("status", {}), "metadata": {}}
