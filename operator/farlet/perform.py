@@ -33,10 +33,9 @@ class Pass:
     home_gone: bool = False
     mirror_gone: bool = False
     stranger: Pod | None = None
-    created: bool = False
     secret_failed: bool = False
     step: str = ""
-    """What a failure would be about: `token`, `mirror`, `secret`; else nothing of the pod's."""
+    """What a failure would be about, as `refusals.of` takes it; empty: nothing of the pod's."""
 
 
 class Performer:
@@ -61,6 +60,8 @@ class Performer:
         self._tokens = tokens.Tokens(home, store, granted=metrics.tokens_granted)
         self._first_seen: dict[str, float] = {}
         """By home uid, until its mirror stands; monotonic."""
+        self._made: dict[str, float] = {}
+        """By home uid: when its mirror was made by this process; monotonic."""
         self._changed: dict[ObjectKey, float] = {}
         self._told: dict[str, float] = {}
         """By home uid: when a reason was last written; monotonic."""
@@ -81,6 +82,10 @@ class Performer:
         """Seconds since `first_seen`; infinite for a pod that has its mirror."""
         return time.monotonic() - self._first_seen.get(uid, -math.inf)
 
+    def made(self, uid: str) -> float:
+        """Seconds since the mirror of home pod `uid` was made; infinite if not by this process."""
+        return time.monotonic() - self._made.get(uid, -math.inf)
+
     def told_within(self, uid: str, seconds: float) -> bool:
         """Whether a reason was written on this home pod so short a time ago."""
         return time.monotonic() - self._told.get(uid, -seconds) < seconds
@@ -95,8 +100,10 @@ class Performer:
             case do.ProvideSecret():
                 await self._provide_secret(s, action, known)
             case do.DeleteMirror():
+                known.step = "removal of the mirror"
                 await self._delete_mirror(s, action)
             case do.ReleaseMirror():
+                known.step = "removal of the mirror"
                 await self._release(action)
             case do.DeleteHome():
                 await self._delete_home(s, action)
@@ -153,7 +160,7 @@ class Performer:
             return
         self._store.mirrors.put(answer)
         self._store.departed.pop(_foreign_key(answer), None)
-        known.created = True
+        self._made[uid] = time.monotonic()
         known.mirror_gone = False
         self._first_seen.pop(uid, None)
         self._metrics.mirror_latency.observe(time.monotonic() - first_seen)
@@ -369,6 +376,7 @@ class Performer:
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
         self._first_seen.pop(uid, None)
+        self._made.pop(uid, None)
         self._told.pop(uid, None)
 
     def _forget_mirror(self, mirror: Pod) -> None:

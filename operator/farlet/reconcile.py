@@ -19,7 +19,7 @@ from farlet.context import Context
 from farlet.forge import status
 from farlet.forge.names import secret_name
 from farlet.perform import Pass, Performer
-from farlet.scopes import COALESCE_SECONDS, Scope, Scopes
+from farlet.scopes import Scope, Scopes
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey, Pod, Reason
@@ -31,6 +31,10 @@ STEPS = 30
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
 """For a pod bound less than so long ago, home's caches may not know it yet."""
+
+FIRST_STATUS_SECONDS = 0.5
+"""A new mirror is scheduled, then starts its containers: home is not told of each step in this
+time, since each would be a request here and a watch event for everybody at home."""
 
 RETELL_SECONDS = 60.0
 """While a reason stands, its message is not written more often."""
@@ -94,9 +98,8 @@ class Reconciler:
             if decision.action is None:
                 self._settled(key, decision, failed=known.secret_failed)
                 return
-            if known.created and isinstance(decision.action, do.PatchStatus):
-                # The mirror was made a moment ago and is about to tell more: one status for both.
-                self._queue.add_after(key, COALESCE_SECONDS)
+            if isinstance(decision.action, do.PatchStatus) and (more := self._more_in(snapshot)):
+                self._queue.add_after(key, more)
                 return
             try:
                 await self._performer.perform(snapshot, decision.action, known)
@@ -113,6 +116,15 @@ class Reconciler:
                 return
         log.error("reconciling went round in circles", pod=str(key))
         self._queue.retry(key, at_least=5.0)
+
+    def _more_in(self, s: Snapshot) -> float:
+        """Seconds in which a mirror just made is to tell more: one status for all of it."""
+        if isinstance(s.home, Missing) or isinstance(s.mirror, Missing):
+            return 0.0
+        shown = s.mirror.get("status", {})
+        if shown.get("phase", "Pending") != "Pending" or "containerStatuses" in shown:
+            return 0.0
+        return max(0.0, FIRST_STATUS_SECONDS - self._performer.made(mirrors.uid(s.home)))
 
     # --- what is known ------------------------------------------------------------------------
 

@@ -1,0 +1,55 @@
+"""When home is first told of a new mirror: its quick first steps are one status."""
+
+from __future__ import annotations
+
+from unit.engine import scene
+from unit.engine.scene import FOREIGN, KUBELET, Scene
+from unit.plan import objects
+
+STATUS = r"^PATCH .*/pods/web/status$"
+
+
+def _phase(s: Scene) -> str:
+    pod = s.pod()
+    assert pod is not None
+    return str(pod["status"]["phase"])
+
+
+def _scheduled(s: Scene) -> None:
+    where, bound = ("pods", FOREIGN, "web"), {"spec": {"nodeName": "worker"}}
+    s.foreign_server.patch(where, bound, by=KUBELET, status=False, strategic=False)
+
+
+def test_a_mirror_that_runs_at_once_is_one_status_and_a_prompt_one() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(0.1)
+        _scheduled(s)
+        s.wait(0.1)
+        assert not s.home.requests(STATUS)
+        s.runs()
+        s.wait(0.1)
+        assert _phase(s) == "Running"
+        s.wait(5.0)
+        assert len(s.home.requests(STATUS)) == 1
+
+
+def test_a_mirror_that_takes_its_time_is_told_of_within_a_second() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(1.0)
+        assert len(s.home.requests(STATUS)) == 1
+        pod = s.pod()
+        assert pod is not None
+        assert "farlet.io/Mirrored" in [c["type"] for c in pod["status"]["conditions"]]
+
+
+def test_what_a_kubelet_says_of_containers_does_not_wait() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(0.1)
+        told = objects.mirror(state=objects.WAITING)
+        where, body = ("pods", FOREIGN, "web"), {"status": told.get("status", {})}
+        s.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
+        s.wait(0.1)
+        assert len(s.home.requests(STATUS)) == 1
