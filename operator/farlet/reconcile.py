@@ -32,9 +32,9 @@ LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
 """For a pod bound less than so long ago, home's caches may not know it yet."""
 
-FIRST_STATUS_SECONDS = 0.5
-"""A new mirror is scheduled, then starts its containers: home is not told of each step in this
-time, since each would be a request here and a watch event for everybody at home."""
+FIRST_STATUS_SECONDS = 2.0
+"""A new mirror is scheduled before a kubelet says anything of its containers: home is not told of
+that step in this time, since it would be a request and a watch event for everybody at home."""
 
 RETELL_SECONDS = 60.0
 """While a reason stands, its message is not written more often."""
