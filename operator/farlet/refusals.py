@@ -28,7 +28,10 @@ def lags(err: errors.FarletError, *, name: str) -> bool:
 
 
 def of(err: errors.FarletError, *, what: str) -> Refused | None:
-    """The refusal that a failed step `what` means: `token`, `mirror`, `secret`, `scope`, or ''.
+    """The refusal that a failed step means; `what` is `token` at home, else what was done abroad.
+
+    In words that fit "the foreign cluster does not take the ...": `mirror`, `secret`, `scope`,
+    `removal of the mirror`; or empty.
 
     `None`: it says nothing about this pod (a lost answer of the home API, a lost race).
     """

@@ -1,0 +1,229 @@
+"""Home pods that come and go while farlet starts and runs, and that nothing is kept of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import cast
+
+import pytest
+
+from farlet import clusters, errors, homepods
+from farlet.store import Store
+from farlet.vocabulary import JSON, ObjectKey
+from unit import faketime
+from unit.engine import scene
+from unit.engine.scene import HOME, KUBELET
+from unit.plan import model, objects
+from unit.plan.model import Server
+
+HALF_LIFE = 2000.0
+
+
+class _Starting:
+    """The room of home pods alone; the test plays Kopf, which may be slow."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.server = Server(lambda: objects.NOW + loop.time(), (HOME,))
+        self.store = Store()
+        self.dropped: list[tuple[str, str]] = []
+        self.looked = False
+        home = scene.Line("home", self.server, lambda: objects.NOW + loop.time())
+        self.pods = homepods.HomePods(
+            cast("clusters.Cluster", home),
+            self.store,
+            node="far",
+            wake=lambda _: None,
+            dropped=self._drop,
+            on_listed=self._look,
+            prune=self._prune,
+        )
+
+    def _drop(self, key: ObjectKey, uid: str) -> None:
+        self.dropped.append((key.name, uid))
+        self.store.home.remove(key, uid)
+
+    def _look(self) -> None:
+        self.looked = True
+
+    async def _prune(self) -> None:
+        """No scopes here."""
+
+    def create(self, name: str) -> JSON:
+        pod: JSON = model.clone(objects.home())
+        pod["metadata"]["name"] = name
+        made: JSON = model.clone(self.server.create("pods", HOME, pod, by="user"))
+        return made
+
+    def listed(self) -> bool:
+        return self.pods.listed
+
+    def delete(self, name: str) -> None:
+        self.server.delete(("pods", HOME, name), by="user", grace=0)
+
+
+def test_pods_that_are_deleted_before_kopf_tells_of_them_do_not_hold_up_the_start() -> None:
+    async def story() -> None:
+        s = _Starting()
+        told, _ = s.create("told"), s.create("deleted")
+        sweep = asyncio.create_task(s.pods.run())
+        await asyncio.sleep(0.5)
+        assert not s.listed()
+        s.delete("deleted")
+        s.pods.event(None, told)
+        await asyncio.sleep(2.0)
+        assert s.listed()
+        assert s.looked
+        sweep.cancel()
+
+    faketime.run(story())
+
+
+def test_pods_that_are_created_later_do_not_hold_up_the_start() -> None:
+    async def story() -> None:
+        s = _Starting()
+        first = s.create("first")
+        sweep = asyncio.create_task(s.pods.run())
+        for n in range(20):
+            await asyncio.sleep(0.5)
+            s.create(f"later-{n}")  # Kopf is behind: it tells of none of them
+            if n == 4:
+                assert not s.listed(), "one of the first is not told of yet"
+                s.pods.event(None, first)
+        assert s.listed()
+        sweep.cancel()
+
+    faketime.run(story())
+
+
+def test_the_start_waits_for_each_pod_that_was_there_at_first() -> None:
+    async def story() -> None:
+        s = _Starting()
+        made = [s.create(f"pod-{n}") for n in range(3)]
+        sweep = asyncio.create_task(s.pods.run())
+        for pod in made:
+            await asyncio.sleep(30.0)
+            assert not s.listed()
+            s.pods.event(None, pod)
+        await asyncio.sleep(2.0)
+        assert s.listed()
+        sweep.cancel()
+
+    faketime.run(story())
+
+
+def test_an_empty_node_is_listed_at_once() -> None:
+    async def story() -> None:
+        s = _Starting()
+        sweep = asyncio.create_task(s.pods.run())
+        await asyncio.sleep(0.1)
+        assert s.listed()
+        sweep.cancel()
+
+    faketime.run(story())
+
+
+def test_a_pod_that_was_replaced_in_a_gap_of_the_watch_is_dropped() -> None:
+    async def story() -> None:
+        s = _Starting()
+        first = s.create("web")
+        s.pods.event("ADDED", first)
+        s.delete("web")
+        second = s.create("web")
+        s.pods.event("ADDED", second)
+        uid = first["metadata"]["uid"]
+        assert s.dropped == [("web", uid)]
+        assert s.store.home.uid(ObjectKey(HOME, "web")) == second["metadata"]["uid"]
+        assert s.store.home.deleted(uid)
+
+    faketime.run(story())
+
+
+def test_a_late_event_of_the_pod_before_drops_nothing() -> None:
+    async def story() -> None:
+        s = _Starting()
+        first = s.create("web")
+        s.delete("web")
+        second = s.create("web")
+        s.pods.event("ADDED", second)
+        s.pods.event("MODIFIED", first)
+        assert s.dropped == []
+        assert s.store.home.uid(ObjectKey(HOME, "web")) == second["metadata"]["uid"]
+
+    faketime.run(story())
+
+
+# --- what is kept of pods that are gone -------------------------------------------------------
+
+
+def _assert_forgotten(s: scene.Scene, uid: str) -> None:
+    assert s.store.tokens == {}
+    assert s.store.departed == {}
+    assert s.performer.waited(uid) == math.inf
+    assert not s.performer.told_within(uid, 1e9)
+    assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
+
+
+def test_nothing_is_kept_of_a_pod_that_ran() -> None:
+    with scene.playing() as s:
+        pod = s.create(mode="home")
+        s.wait(2.0)
+        s.runs()
+        s.wait(HALF_LIFE)
+        s.delete()
+        s.wait(2.0)
+        s.remove()
+        (secret,) = s.secrets()  # the foreign garbage collector's work
+        s.foreign_server.delete(("secrets", scene.FOREIGN, secret["metadata"]["name"]), by=KUBELET)
+        s.wait(2.0)
+        assert s.pod() is None
+        _assert_forgotten(s, pod["metadata"]["uid"])
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [r"POST .*/serviceaccounts/default/token", r"POST .*/pods$"],
+    ids=["its token was refused", "its mirror was refused"],
+)
+def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
+    with scene.playing() as s:
+        for line in (s.home, s.foreign):
+            line.refusing[refused] = line.refusal(errors.Forbidden, 403, "no", reason="Forbidden")
+        pod = s.create(mode="home")
+        s.wait(30.0)
+        assert s.mirror() is None
+        assert s.reason() in ("TokenRefused", "ForeignRejected")
+        s.delete()
+        s.wait(60.0)
+        assert s.pod() is None
+        _assert_forgotten(s, pod["metadata"]["uid"])
+
+
+def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_written() -> None:
+    with scene.playing() as s:
+        pod = s.create(mode="remote")
+        s.wait(0.001)
+        while not s.home.requests("PATCH .*/status"):
+            s.wait(0.001)
+        s.delete(grace=0)
+        s.wait(10.0)
+        assert s.pod() is None
+        _assert_forgotten(s, pod["metadata"]["uid"])
+
+
+def test_nothing_is_kept_of_a_pod_that_was_replaced_while_its_token_was_undelivered() -> None:
+    with scene.playing() as s:
+        s.foreign.refusing[r"POST .*/secrets"] = s.foreign.silence
+        first = s.create(mode="home")
+        s.wait(5.0)
+        uid = first["metadata"]["uid"]
+        assert list(s.store.tokens) == [uid]
+        s.feeding = False
+        s.delete(grace=0)
+        second = s.create(mode="disabled")
+        s.feeding = True
+        s.pods.event(None, model.clone(second))
+        assert s.store.tokens == {}
+        s.wait(30.0)
+        assert s.store.departed == {}

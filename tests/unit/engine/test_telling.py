@@ -1,0 +1,197 @@
+"""What is told at home of what goes wrong: how often, in which words, and when nothing is."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from farlet import errors, refusals
+from farlet.errors import FarletError
+from farlet.forge import status
+from farlet.store import Store, key_of
+from farlet.vocabulary import Reason
+from unit.engine import scene
+from unit.engine.scene import FOREIGN, Scene
+from unit.plan import objects
+
+STATUS = "PATCH .*/status"
+
+
+def _quota(s: Scene) -> None:
+    """Each refusal of the quota has other numbers in it."""
+    used = itertools.count(1)
+    s.foreign.refusing[r"POST .*/pods$"] = lambda: errors.Forbidden(
+        cluster="foreign",
+        request="POST pods",
+        code=403,
+        status_reason="Forbidden",
+        message=f"pods is forbidden: exceeded quota: few, used: pods={next(used)}",
+    )
+
+
+def test_other_words_for_the_same_reason_are_written_once_a_minute() -> None:
+    with scene.playing() as s:
+        _quota(s)
+        s.create()
+        s.wait(600.0)
+        at = [asked.at for asked in s.home.requests(STATUS)]
+        assert len(s.foreign.requests(r"POST .*/pods$")) > 30, "it is tried far more often"
+        assert 5 <= len(at) <= 11
+        assert all(b - a >= 60.0 for a, b in itertools.pairwise(at))
+
+
+def test_other_words_for_the_same_reason_are_one_event() -> None:
+    with scene.playing() as s:
+        _quota(s)
+        s.create()
+        s.wait(600.0)
+        assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
+
+
+def test_another_reason_is_written_and_told_at_once() -> None:
+    with scene.playing() as s:
+        _quota(s)
+        s.create()
+        s.wait(10.0)
+        s.foreign.refusing[r"POST .*/pods$"] = s.foreign.refusal(
+            errors.Invalid, 422, "spec is wrong", reason="Invalid"
+        )
+        s.wait(16.0)
+        assert s.reason() == "ForeignRejected"
+        assert s.events() == ["ForeignQuotaExceeded", "ForeignRejected"]
+
+
+def test_a_pod_that_goes_on_is_not_held_up_by_the_minute() -> None:
+    with scene.playing() as s:
+        _quota(s)
+        s.create()
+        s.wait(10.0)
+        s.foreign.refusing.clear()
+        s.wait(16.0)
+        s.runs()
+        s.wait(1.0)
+        assert s.reason() is None
+
+
+# --- a deletion that cannot be finished -------------------------------------------------------
+
+_RIGHT = 'pods "web" is forbidden: User "farlet" cannot get resource "pods"'
+
+OBSTACLES: dict[str, tuple[str, Any, str]] = {
+    "its mirror may not be looked for": (
+        r"GET .*/pods/web",
+        (errors.Forbidden, 403, _RIGHT),
+        "ForeignForbidden",
+    ),
+    "the foreign cluster does not answer": (r"GET .*/pods/web", None, "ForeignUnreachable"),
+}
+
+
+@pytest.mark.parametrize(("request_", "answer", "reason"), OBSTACLES.values(), ids=OBSTACLES)
+def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
+    request_: str, answer: Any, reason: str
+) -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        s.runs()
+        s.wait(1.0)
+        s.delete()
+        s.wait(1.0)
+        s.foreign.refusing[request_] = (
+            s.foreign.silence
+            if answer is None
+            else s.foreign.refusal(answer[0], answer[1], answer[2], reason="Forbidden")
+        )
+        s.remove()
+        s.wait(120.0)
+        assert s.pod() is not None
+        assert s.events() == [reason]
+        s.foreign.refusing.clear()
+        s.wait(20.0)
+        assert s.pod() is None
+
+
+def test_a_home_pod_whose_mirror_may_not_be_deleted_says_why() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        s.runs()
+        s.wait(1.0)
+        s.foreign.refusing[r"DELETE .*/pods/web"] = s.foreign.refusal(
+            errors.Forbidden, 403, 'User "farlet" cannot delete resource "pods"', reason="Forbidden"
+        )
+        s.delete()
+        s.wait(120.0)
+        assert s.pod() is not None
+        assert s.events() == ["ForeignForbidden"]
+
+
+# --- what a 404 does not mean -----------------------------------------------------------------
+
+
+def _not_found(text: str) -> FarletError:
+    return errors.NotFound(
+        cluster="foreign", request="PATCH", code=404, status_reason="NotFound", message=text
+    )
+
+
+@pytest.mark.parametrize("what", ["mirror", "secret", "scope", "token", ""])
+@pytest.mark.parametrize(
+    "text", ['pods "web" not found', 'secrets "farlet-uid-1" not found', "not found"]
+)
+def test_what_vanished_abroad_is_no_lack_of_a_namespace(what: str, text: str) -> None:
+    assert refusals.of(_not_found(text), what=what) is None
+
+
+@pytest.mark.parametrize("vanishes", ["the mirror", "the Secret"])
+def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) -> None:
+    with scene.playing() as s:
+        s.create(mode="home")
+        s.wait(2.0)
+        s.runs()
+        s.wait(1500.0)
+        s.foreign.lag = 1000.0  # no watch tells of it before the refresh meets it
+        if vanishes == "the mirror":
+            s.remove()
+        else:
+            (secret,) = s.secrets()
+            where = ("secrets", FOREIGN, secret["metadata"]["name"])
+            s.foreign_server.delete(where, by=scene.USER)
+        s.wait(600.0)
+        assert s.foreign.requests(r"PATCH .*/secrets/"), "it was tried"
+        assert s.events() == []
+        assert s.reason() is None
+        s.wait(600.0)
+        assert s.mirror() is not None
+        assert len(s.secrets()) >= 1
+
+
+# --- readiness gates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gated_abroad", "ready_at_home"),
+    [(True, "True"), (False, "False")],
+    ids=[
+        "a mirror that only its own gate holds back is ready at home",
+        "a mirror without a gate that is not ready is on a lost node",
+    ],
+)
+def test_what_the_store_keeps_of_a_mirror(gated_abroad: bool, ready_at_home: str) -> None:
+    told: Any = objects.mirror()
+    told["status"]["conditions"] = [
+        {"type": "ContainersReady", "status": "True"},
+        {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+    ]
+    if gated_abroad:
+        told["spec"]["readinessGates"] = [{"conditionType": "example.org/injected"}]
+    store = Store()
+    store.mirrors.put(told)
+    kept = store.mirrors.get(key_of(told))
+    assert kept is not None
+    wanted = status.reflect(objects.home(), kept, ctx=objects.CONTEXT, now=objects.NOW)
+    ready = {c["type"]: c["status"] for c in wanted.status["conditions"]}
+    assert ready["Ready"] == ready_at_home
