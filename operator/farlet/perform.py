@@ -137,7 +137,8 @@ class Performer:
             self._metrics.status_latency.observe(time.monotonic() - changed)
         if action.event is not None and not isinstance(s.home, Missing):
             reason, message = action.event
-            self._told[mirrors.uid(s.home)] = time.monotonic()
+            if self._store.home.uid(s.key) == mirrors.uid(s.home):  # not gone meanwhile
+                self._told[mirrors.uid(s.home)] = time.monotonic()
             log.info("pod status was set", pod=str(s.key), reason=reason.value, detail=message)
             self._recorder.note(s.home, reason, message)
 

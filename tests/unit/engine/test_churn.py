@@ -203,9 +203,8 @@ def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
 def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_written() -> None:
     with scene.playing() as s:
         pod = s.create(mode="remote")
-        s.wait(0.001)
-        while not s.home.requests("PATCH .*/status"):
-            s.wait(0.001)
+        while s.reason() is None:
+            s.wait(0.001)  # the answer is on its way
         s.delete(grace=0)
         s.wait(10.0)
         assert s.pod() is None
