@@ -33,9 +33,8 @@ FAULTS = {
     "is answered 500 after it was done": proxy.refused(
         500, reason="InternalError", moment=Moment.AFTER
     ),
-    "is answered 504 after it was done": proxy.refused(504, reason="Timeout", moment=Moment.AFTER),
     "is answered 409": conflict,
-    "takes long": proxy.late(1.5),
+    "takes long": proxy.late(0.8),
 }
 
 

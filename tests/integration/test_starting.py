@@ -253,9 +253,14 @@ async def test_no_token_leaves_for_an_address_that_answers_with_another_certific
 ) -> None:
     """Not asked for, and no Secret: not even for a moment."""
     stranger = pki.authority(tmp_path / "pki", name="somebody")
+    host, port = stage.clusters.home.address  # where farlet itself can look
     farlet = await start_farlet(
         stage.node,
-        settings={"home-api-server-ca-file": str(stranger.files.certificate)},
+        settings={
+            "home-api-server-host": host,
+            "home-api-server-port": str(port),
+            "home-api-server-ca-file": str(stranger.files.certificate),
+        },
     )
     mark = stage.clusters.home.audit_mark()
     await stage.create(
