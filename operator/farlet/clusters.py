@@ -202,6 +202,8 @@ class Cluster:
                     if code == 401:
                         await self._reload(asked=time.monotonic())
                     self._answer(request, code, await response.read(), None)
+                if response.content_type != JSON_BODY:
+                    raise self._unreachable(request, _STRANGER.format(code))
                 self.problem = None
                 opened()
                 rest = b""
@@ -210,10 +212,9 @@ class Cluster:
                         (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
                     )
                     for line in lines:
-                        event = orjson.loads(line)
-                        if event["type"] == "ERROR":
-                            self._answer(request, int(event["object"].get("code", 500)), line, None)
-                        yield WatchEvent(event["type"], event["object"])
+                        yield self._event(request, line)
+                if rest:
+                    raise self._unreachable(request, "the watch broke off within an event")
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
             raise self._unreachable(request, err) from err
         finally:
@@ -255,6 +256,18 @@ class Cluster:
         self.problem = cause
         return errors.Unreachable(cluster=self.name, request=request, cause=cause)
 
+    def _event(self, request: str, line: bytes) -> WatchEvent:
+        """One line of a watch. Raises what an ERROR event says, `Unreachable` for no event."""
+        try:
+            event = orjson.loads(line)
+            kind, obj = event["type"], event["object"]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as err:
+            raise self._unreachable(request, "a line that is no event of a watch") from err
+        if kind == "ERROR" or not isinstance(obj, dict):
+            code = obj.get("code") if isinstance(obj, dict) else None
+            self._answer(request, code if isinstance(code, int) else 500, line, None)
+        return WatchEvent(kind, obj)
+
     def _answer(self, request: str, code: int, raw: bytes, retry_after: str | None) -> JSON:
         self.problem = None
         try:
@@ -262,12 +275,13 @@ class Cluster:
         except orjson.JSONDecodeError:
             answer = {}
         status = answer.get("object", answer) if isinstance(answer, dict) else {}
+        if not isinstance(status, dict):
+            status = {}
         if 200 <= code < 300 and "kind" in status:
             return answer
         if status.get("kind") != "Status":
             # Something stands in between: what it says of an object is not known to be true.
-            cause = f"HTTP {code} that is no answer of an API server"
-            return _raise(self._unreachable(request, cause))
+            return _raise(self._unreachable(request, _STRANGER.format(code)))
         kind = _KINDS.get(code, errors.ApiError)
         if code == 503 and retry_after is not None:
             kind = errors.Throttled
@@ -333,6 +347,8 @@ def _environment_proxy(server: str) -> str | None:
         return None
     return urllib.request.getproxies().get(url.scheme)
 
+
+_STRANGER = "HTTP {} that is no answer of an API server"
 
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)
 
