@@ -1,0 +1,185 @@
+"""The whole engine over HTTP: what it tells of itself while API servers fail and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog.testing
+from aiohttp import web
+
+from farlet import app, errors, loading, store
+from farlet.settings import Settings
+from unit.engine import apiserver, scene
+from unit.engine.apiserver import HTML, Answer, Front, other
+from unit.plan import model, objects
+from unit.plan.model import JSON, Server
+from unit.plan.wire import Wire
+
+
+def _now() -> float:
+    return time.time()
+
+
+def modelled(server: Server, name: str) -> Answer:
+    """Answers of a model of a cluster."""
+    wire = Wire(name, server, _now)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return await _watched(wire, request)
+        raw = await request.read()
+        try:
+            found = await wire.call(
+                request.method,
+                request.raw_path,
+                body=orjson.loads(raw) if raw else None,
+                content_type=request.content_type,
+            )
+        except errors.ApiError as err:
+            return await apiserver.status(err.code, err.message)(request)
+        return web.json_response({"kind": "Thing", **found})
+
+    return answer
+
+
+async def _watched(wire: Wire, request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    async for event in wire.watch(request.raw_path, opened=lambda: None):
+        line: JSON = {"type": event.kind, "object": {"kind": "Thing", **event.object}}
+        await response.write(orjson.dumps(line) + b"\n")
+    return response
+
+
+class _Whole:
+    def __init__(self, engine: app.Engine, home: Front, foreign: Front) -> None:
+        self.engine = engine
+        self.home = home
+        self.foreign = foreign
+        self.home_server = Server(_now, (scene.HOME,))
+        self.foreign_server = Server(_now, (scene.OWN, scene.FOREIGN))
+        self.works = {
+            "home": modelled(self.home_server, "home"),
+            "foreign": modelled(self.foreign_server, "foreign"),
+        }
+        home.answer, foreign.answer = self.works["home"], self.works["foreign"]
+
+    def create(self, name: str, *, mode: str = "disabled") -> None:
+        """Somebody creates a pod, and Kopf tells of it."""
+        pod: JSON = model.clone(objects.home(annotations=_mode(mode)))
+        pod["metadata"]["name"] = name
+        made = self.home_server.create("pods", scene.HOME, pod, by=scene.USER)
+        self.engine.feed("ADDED", model.clone(made))
+
+    def metric(self, name: str) -> float | None:
+        """Its value, for a series without labels or as it is written with them."""
+        for line in self.engine.metrics.exposition().decode().splitlines():
+            series, _, value = line.rpartition(" ")
+            if series == name:
+                return float(value)
+        return None
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """It becomes true within some seconds, or the test fails."""
+        async with asyncio.timeout(20):
+            while not true():  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.01)
+
+
+def _mode(mode: str) -> dict[str, str]:
+    return {"liqo.io/api-server-support": mode}
+
+
+@asynccontextmanager
+async def whole(folder: Path) -> AsyncIterator[_Whole]:
+    """An engine that has started, between two servers that work."""
+    async with apiserver.listening() as home, apiserver.listening() as foreign:
+        flags: dict[str, object] = {
+            "nodename": "far",
+            "home_id": "there",
+            "home_name": "h",
+            "home_kubeconfig": str(apiserver.kubeconfig(folder / "home", home.url)),
+            "foreign_kubeconfig": str(apiserver.kubeconfig(folder / "foreign", foreign.url)),
+            "metrics_bind_address": "0",
+            "health_probe_bind_address": "0",
+        }
+        made = _Whole(app.Engine(loading.load(Settings, flags)), home, foreign)
+        stop, started = asyncio.Event(), asyncio.Event()
+        running = asyncio.create_task(made.engine.run(stop, started=started.set))
+        try:
+            async with asyncio.timeout(20):
+                await started.wait()
+            await made.until(lambda: made.metric("farlet_home_up") == 1)
+            yield made
+        finally:
+            stop.set()
+            await running
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+BREAKS: dict[str, tuple[str, str, str]] = {
+    "home": ("home", "farlet_home_up", "nonsense"),
+    "foreign": ("foreign", "farlet_foreign_up", "disabled"),
+}
+"""Which side fails, what tells of it, and a pod that makes farlet write there."""
+
+
+@pytest.mark.parametrize(("side", "metric", "mode"), BREAKS.values(), ids=BREAKS)
+async def test_a_side_that_answers_nothing_is_not_up_until_it_answers(
+    side: str, metric: str, mode: str, tmp_path: Path
+) -> None:
+    async with whole(tmp_path) as w:
+        assert w.metric(metric) == 1
+        front: Front = getattr(w, side)
+        front.answer = other(502, HTML)
+        w.create("web", mode=mode)
+        await w.until(lambda: w.metric(metric) == 0)
+        front.answer = w.works[side]
+        await w.until(lambda: w.metric(metric) == 1)
+
+
+async def test_a_side_that_refuses_is_up(tmp_path: Path) -> None:
+    async with whole(tmp_path) as w:
+        asked = len(w.home.asked)
+        w.home.answer = apiserver.status(403)
+        w.create("web", mode="nonsense")
+        await w.until(lambda: len(w.home.asked) > asked + 2)
+        assert w.metric("farlet_home_up") == 1
+
+
+async def test_pods_are_counted_by_phase_and_mode_without_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreadable:
+        """Stands where the room of the store has `orjson`."""
+
+        dumps = staticmethod(orjson.dumps)
+
+        @staticmethod
+        def loads(_: bytes) -> Any:
+            raise AssertionError("a pod was read to be counted")
+
+    async with whole(tmp_path) as w:
+        for name, mode in (("a", "disabled"), ("b", "disabled"), ("c", "nonsense")):
+            w.create(name, mode=mode)
+        await w.until(lambda: len(w.foreign_server.all("pods")) == 2)
+        await asyncio.sleep(0.2)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "orjson", Unreadable)
+            counts = {
+                mode: w.metric(f'farlet_pods{{access="{mode}",phase="Pending"}}')
+                for mode in ("disabled", "invalid", "home")
+            }
+        assert counts == {"disabled": 2.0, "invalid": 1.0, "home": None}
