@@ -42,7 +42,7 @@ async def _worked_on_before_its_time(queue: Queue, key: _Key) -> None:
 
 async def _behind_a_time_that_comes_first(queue: Queue, key: _Key) -> None:
     first = _Key()
-    queue.add_after(first, 10.0)
+    queue.add_after(first, 100.0)
     await _worked_on_before_its_time(queue, key)
     await asyncio.sleep(0)
 
