@@ -143,7 +143,9 @@ class Context:
     taints: frozenset[str] = frozenset({VIRTUAL_NODE_TAINT})
     """Taint keys of the virtual node; tolerations of them do not travel."""
 
-    @property
-    def owner(self) -> str:
-        """Value of the owner label: hash of (home id, node name)."""
-        return hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()[:32]
+    owner: str = field(init=False)
+    """Value of the owner label: hash of (home id, node name). Asked for twenty times per pod."""
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()
+        object.__setattr__(self, "owner", digest[:32])
