@@ -70,9 +70,13 @@ async def listening() -> AsyncIterator[Front]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", front.handle)
     server = test_utils.TestServer(app)
-    async with server:
+    # An answer that a failed test left hanging is not waited for.
+    await server.start_server(shutdown_timeout=0.5)
+    try:
         front.url = f"http://127.0.0.1:{server.port}"
         yield front
+    finally:
+        await server.close()
 
 
 def kubeconfig(path: Path, server: str, *, token: str = "first", **cluster: Any) -> Path:

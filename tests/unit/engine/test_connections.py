@@ -277,7 +277,8 @@ async def test_a_watch_lives_on_when_others_load_a_new_token(tmp_path: Path, clo
         clock.late += 60.0
         await cluster.call("GET", PATH)
         ends.set()
-        assert await watching == ["ADDED"]
+        async with asyncio.timeout(10):
+            assert await watching == ["ADDED"]
 
 
 BROKEN = {
