@@ -1,4 +1,4 @@
-"""Foreign namespaces while farlet runs: anchor, registry, accounts, and when one closes."""
+"""Foreign namespaces while farlet runs: their anchor, their accounts, and when one closes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from farlet import errors
 from farlet.vocabulary import ObjectKey
 from unit.engine import scene
-from unit.engine.scene import FOREIGN, HOME, OWN, USER, Scene
+from unit.engine.scene import FOREIGN, HOME, USER, Scene
 from unit.plan import objects
-from unit.plan.wire import Fault
 
 LOOKS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
 
@@ -267,76 +266,3 @@ def test_an_account_that_changes_wakes_no_pod_that_has_its_mirror_or_is_gone() -
         _account(s, "another")
         s.wait(1.0)
         assert s.woken == []
-
-
-# --- the registry -----------------------------------------------------------------------------
-
-
-def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> None:
-    with scene.playing() as s:
-        s.create()
-        s.wait(5.0)
-        s.remove_anchor(OWN)
-        s.create("db", namespace="second")
-        s.wait(5.0)
-        assert s.registered() == {FOREIGN: HOME, "second-h": "second"}
-        assert s.mirror("db", namespace="second-h") is not None
-
-
-def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed() -> None:
-    with scene.playing() as s:
-        s.create("db", namespace="second")
-        _emptied(s)
-        s.prune()
-        s.wait(301.0)
-        s.remove_anchor(OWN)
-        s.prune()
-        assert s.registered() == {"second-h": "second"}
-
-
-def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None:
-    with scene.playing() as s:
-        s.create("db", namespace="second")
-        _emptied(s)
-        s.prune()
-        s.wait(301.0)
-        s.foreign.faults.append(Fault.DONE)
-        s.prune()
-        s.remove_anchor(OWN)
-        s.create("cache", namespace="second")
-        s.wait(70.0)
-        s.create()
-        s.wait(5.0)
-        assert s.registered() == {"second-h": "second", FOREIGN: HOME}
-
-
-UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
-    "credentials that are not accepted": (errors.ApiError, 401, "Unauthorized"),
-    "a right that is missing": (errors.Forbidden, 403, "configmaps is forbidden"),
-    "an answer that nobody foresaw": (errors.ApiError, 406, "not acceptable"),
-    "a request that is not understood": (errors.Invalid, 400, "bad request"),
-}
-
-
-@pytest.mark.parametrize(("kind", "code", "text"), UNREADABLE.values(), ids=UNREADABLE)
-def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: str) -> None:
-    with scene.playing(starts=False) as s:
-        s.foreign.refusing[f"/namespaces/{OWN}/configmaps"] = s.foreign.refusal(kind, code, text)
-        with pytest.raises(ExceptionGroup) as raised:
-            s.start()
-        (err,) = raised.value.exceptions
-        assert isinstance(err, errors.StartError)
-        assert text in str(err) or str(code) in str(err)
-
-
-def test_a_foreign_side_that_asks_to_wait_does_not_refuse_the_start() -> None:
-    with scene.playing(starts=False) as s:
-        pattern = f"/namespaces/{OWN}/configmaps"
-        s.foreign.refusing[pattern] = s.foreign.refusal(errors.Throttled, 429, "slow down")
-        s.create()
-        s.start()
-        s.wait(30.0)
-        assert s.mirror() is None
-        s.foreign.refusing.clear()
-        s.wait(15.0)
-        assert s.mirror() is not None
