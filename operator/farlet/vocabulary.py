@@ -57,7 +57,9 @@ TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 
 RESTARTS = "farlet.io/restarts"
-"""Annotation on a mirror made again: JSON, container name -> restarts before this mirror."""
+"""Annotation on a mirror made again: JSON, container name -> restarts before this mirror.
+
+Read once: what home then writes into its condition `farlet.io/Mirrored` counts."""
 
 OBSERVED = "farlet.io/observed"
 """Finalizer on mirrors of restartPolicy Never and OnFailure; gone once home knows the end."""

@@ -149,13 +149,13 @@ def ready(home: Pod, mirror: Pod, *, containers: Fact) -> Fact:
     return Fact(PodCondition.READY, "True")
 
 
-def mirrored(mirror: Pod) -> Fact:
-    """`farlet.io/Mirrored`: this pod has had a mirror. The message is the uid of the last one."""
+def mirrored(record: str) -> Fact:
+    """`farlet.io/Mirrored`: this pod has had a mirror; which one, `containers.record` says."""
     return Fact(
         PodCondition.MIRRORED,
         "True",
         Reason.MIRROR_CREATED.value,
-        mirror["metadata"].get("uid", ""),
+        record,
     )
 
 

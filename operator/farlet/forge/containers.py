@@ -25,6 +25,7 @@ from farlet.vocabulary import (
     ContainerState,
     ContainerStatus,
     Pod,
+    PodCondition,
     PodSpec,
 )
 
@@ -76,12 +77,43 @@ def statuses(pod: Pod, group: Group) -> dict[str, ContainerStatus]:
     return {s["name"]: s for s in status.get(group.status) or ()}
 
 
-def offsets(mirror: Pod) -> dict[str, int]:
+def offsets(home: Pod, mirror: Pod) -> dict[str, int]:
     """Restarts before this mirror was made, by container name.
 
-    Anybody abroad may write the annotation: what is not a map of names to counts is ignored.
+    Once home has told of this mirror, what it wrote then beside the mirror's uid counts. Before,
+    the mirror's annotation does, as far as it can be true: anybody abroad may write it.
     """
-    text = mirror["metadata"].get("annotations", {}).get(vocabulary.RESTARTS)
+    uid, _, told = (recorded(home) or "").partition(" ")
+    if uid and uid == mirror["metadata"].get("uid"):
+        return _counts(told)
+    if not uid:
+        return {}
+    written = _counts(mirror["metadata"].get("annotations", {}).get(vocabulary.RESTARTS))
+    known = {
+        s["name"]: s.get("restartCount", 0) for g in GROUPS for s in statuses(home, g).values()
+    }
+    return {name: n for name, n in written.items() if n <= known.get(name, 0) + 1}
+
+
+def recorded(home: Pod) -> str | None:
+    """The message of `farlet.io/Mirrored`: a mirror's uid, then its `offsets` as JSON if any."""
+    for condition in home.get("status", {}).get("conditions") or ():
+        if condition["type"] == PodCondition.MIRRORED and condition.get("status") == "True":
+            return condition.get("message")
+    return None
+
+
+def record(home: Pod, mirror: Pod) -> str:
+    """The message of `farlet.io/Mirrored` for this mirror, as `recorded` reads it."""
+    uid = mirror["metadata"].get("uid", "")
+    before = offsets(home, mirror)
+    if not before:
+        return uid
+    return f"{uid} {orjson.dumps(before, option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def _counts(text: str | None) -> dict[str, int]:
+    """A map of names to counts; what is none is ignored."""
     if not text:
         return {}
     try:
@@ -100,7 +132,7 @@ def creating(home: Pod) -> str:
 
 def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
     """The mirror's statuses as home shows them; `pending`: why unreported containers wait."""
-    before = offsets(mirror)
+    before = offsets(home, mirror)
     result: Statuses = {}
     for group in GROUPS:
         live, abroad = statuses(home, group), statuses(mirror, group)

@@ -48,10 +48,8 @@ __all__ = [
 
 def mirrored_uid(home: Pod) -> str | None:
     """Uid of the last mirror that this pod had, None where it never had one."""
-    for condition in home.get("status", {}).get("conditions") or ():
-        if condition["type"] == PodCondition.MIRRORED and condition.get("status") == "True":
-            return condition.get("message")
-    return None
+    record = containers.recorded(home)
+    return None if record is None else record.partition(" ")[0]
 
 
 def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
@@ -87,7 +85,7 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
         status["podIPs"] = [{"ip": ip} for ip in shown]
 
     kept, facts = conditions.scheduled(home)
-    facts.append(conditions.mirrored(mirror))
+    facts.append(conditions.mirrored(containers.record(home, mirror)))
     if not ctx.endpoint_verified and _access(mirror) == "home":
         facts.append(conditions.unverified(ctx))
     facts += _progress(home, mirror, statuses, phase=phase)
