@@ -13,6 +13,8 @@ from demo.screen import Screen
 
 def main() -> int:
     """The exit code: 0, 1 for a failure that is told, 130 after Ctrl-C."""
+    # Who starts us in the background of a shell has made us deaf to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
     progress = progresses.Progress()
