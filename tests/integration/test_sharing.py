@@ -228,6 +228,7 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
         "farlet.io/home-namespace": "kube-system",
         "farlet.io/api-access": "home",
         manifests.TOKENS: "[1, 2",
+        "farlet.io/restarts": '{"main": 99}',
     }.items():
         body = {"metadata": {"annotations": {key: value}}}
         await stage.foreign.patch("pods", body, name="aside", namespace=namespace)
