@@ -25,6 +25,9 @@ pytestmark = pytest.mark.clusters
 AGENT = "farlet/"
 PODS = 12
 QUIET_SECONDS = 1.0
+LAGGED = "create serviceaccounts/token 403"
+"""The Node authorizer has not seen the binding yet: asked again at once, and bounded."""
+MOST_LAGGED = 5
 REFRESH_SECONDS = 24
 
 
@@ -188,7 +191,9 @@ async def test_a_pod_comes_to_run_and_goes_again_within_its_budget(
     began = mark(stage.clusters)
     pods = await stage.running(manifest)
     for name, cost in (await spent(stage.clusters, began, pods)).items():
-        assert len(cost.home) <= most_home, (name, cost)
+        lagged = cost.home.count(LAGGED)
+        assert lagged <= MOST_LAGGED * (1 + len(audiences)), (name, cost)
+        assert len(cost.home) - lagged <= most_home, (name, cost)
         assert len(cost.foreign) <= most_foreign, (name, cost)
         assert cost.foreign[0] == "create pods 201", (name, cost)
         assert cost.home.count("create serviceaccounts/token 201") == (
@@ -263,7 +268,7 @@ async def test_a_refresh_of_a_token_costs_one_request_at_home_and_two_abroad(
         refresh = Spent(cost.home[-1:], cost.foreign[2:])
         assert refresh.home == ["create serviceaccounts/token 201"], (name, cost)
         assert refresh.foreign == ["patch secrets 200", "patch pods 200"], (name, cost)
-        assert len(cost.home) <= 3 + 1, (name, cost)
+        assert len(cost.home) - cost.home.count(LAGGED) <= 3 + 1, (name, cost)
 
 
 async def test_a_burst_of_visible_changes_costs_one_status_each_at_most(stage: Stage) -> None:
