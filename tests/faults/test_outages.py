@@ -90,6 +90,7 @@ async def test_a_foreign_api_server_that_hangs_stops_nothing_but_itself(
     began = stage.clusters.foreign.audit_mark()
     await start_farlet(stage.node)
     await stage.create(stage.pod("before", restart="Never"))
+    await stage.seen("before", rest.phase("Running"))
     await stage.settled()
     stage.clusters.foreign.apiserver.pause()
     try:
@@ -114,6 +115,7 @@ async def test_pods_tell_of_a_foreign_api_server_that_is_gone_and_go_on_when_it_
     began = stage.clusters.foreign.audit_mark()
     await start_proxied(stage.node)
     await stage.create(stage.pod("before", restart="Never"))
+    await stage.seen("before", rest.phase("Running"))
     await stage.settled()
     gone = foreign_door.on(writes.everything, proxy.cut())
     foreign_door.cut_watches()
