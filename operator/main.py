@@ -15,8 +15,8 @@ from typing import Any
 import kopf
 import structlog
 
-from farlet import app, errors, handlers, loading
-from farlet.settings import Settings
+from farlet import app, errors, handlers
+from farlet.settings import Settings, loading
 from farlet.telemetry import logs
 
 

@@ -19,14 +19,13 @@ from farlet import (
     cli_options,
     errors,
     lightclient,
-    loading,
     manifest,
     render,
     settings,
-    values,
 )
 from farlet.cli_options import SettingsCommand, settings_options
 from farlet.context import Context
+from farlet.settings import loading, values
 
 SHOWN_VERSIONS = ("kopf", "kubernetes-asyncio", "aiohttp", "pydantic")
 

@@ -13,8 +13,8 @@ import click
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from farlet import loading
-from farlet.loading import Group
+from farlet.settings import loading
+from farlet.settings.loading import Group
 
 
 class SettingOption(click.Option):

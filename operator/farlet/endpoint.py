@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from farlet import values
 from farlet.context import Endpoint
 from farlet.errors import UsageError
-from farlet.settings import MirrorSettings, Settings
+from farlet.settings import MirrorSettings, Settings, values
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 
-from farlet import cli_options, loading, reasons, settings
-from farlet.loading import Group
+from farlet import cli_options, reasons, settings
+from farlet.settings import loading
+from farlet.settings.loading import Group
 from farlet.telemetry import metrics
 from farlet.vocabulary import Reason
 

@@ -17,8 +17,8 @@ import orjson
 from bench import workload
 from bench.stage import HOME_API, NODE, Stage
 from clusters import rest, workspace
-from farlet import app, clusters, loading
-from farlet.settings import LogFormat, LogLevel, Settings
+from farlet import app, clusters
+from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
 from farlet.vocabulary import JSON
 

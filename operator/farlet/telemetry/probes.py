@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from farlet import loading
 from farlet.errors import StartError
+from farlet.settings import loading
+from farlet.settings.values import Address
 from farlet.telemetry.metrics import Metrics
-from farlet.values import Address
 
 Check = Callable[[], str | None]
 """`None`: all is well; else, in a few words, why not. Must not block."""

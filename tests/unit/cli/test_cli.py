@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from farlet import app, cli, errors, loading, settings
+from farlet import app, cli, errors, settings
+from farlet.settings import loading
 
 POD = """
 apiVersion: v1

@@ -14,8 +14,8 @@ import pytest
 import structlog.testing
 from aiohttp import web
 
-from farlet import app, errors, loading, store
-from farlet.settings import Settings
+from farlet import app, errors, store
+from farlet.settings import Settings, loading
 from unit.engine import apiserver, scene
 from unit.engine.apiserver import HTML, Answer, Front, other
 from unit.plan import model, objects

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from farlet import endpoint, errors, loading, settings
+from farlet import endpoint, errors, settings
 from farlet.endpoint import ClusterSource
+from farlet.settings import loading
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 

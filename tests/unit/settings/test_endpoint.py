@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from farlet import endpoint, errors, loading, settings
+from farlet import endpoint, errors, settings
 from farlet.context import Endpoint
+from farlet.settings import loading
 
 URL = "https://10.0.0.1:6443"
 

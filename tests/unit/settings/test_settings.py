@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from farlet import context, errors, loading, settings, values
+from farlet import context, errors, settings
+from farlet.settings import loading, values
 
 
 @pytest.fixture(autouse=True)

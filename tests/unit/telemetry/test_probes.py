@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 
 from farlet import errors
+from farlet.settings.values import Address
 from farlet.telemetry import probes
 from farlet.telemetry.metrics import Metrics
-from farlet.values import Address
 
 ANY = Address("127.0.0.1", 0)
 

@@ -1,7 +1,7 @@
 """How settings are found: flag, environment, file, in this order, and how wrong ones are told.
 
 Knows fields only by what pydantic tells about them; which settings there are stands in
-`settings.py`.
+the other files of this package.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from farlet import values
 from farlet.errors import UsageError
+from farlet.settings import values
 
 ENV_PREFIX = "FARLET_"
 
@@ -35,6 +35,9 @@ class Group(StrEnum):
     NAMESPACES = "Namespaces"
     ACCESS = "API access of pods"
     PODS = "Pods"
+    NODE = "Virtual node"
+    KUBELET = "Kubelet API"
+    LEADER = "Leader election"
     PROCESS = "Process"
 
 
@@ -114,7 +117,7 @@ class FileSource(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
         """Not used: the file is read as a whole, since unknown keys must be found too."""
-        raise NotImplementedError(f"{field_name}: {field!r}")
+        raise RuntimeError(f"{field_name}: {field!r}")
 
     def __call__(self) -> dict[str, Any]:
         """Field name to raw value; empty without a file. Null means "not set"."""

@@ -1,22 +1,14 @@
-"""Every setting of farlet, once: name, type, default, help text, and what may be given.
-
-The flags of the command line and `docs/reference/flags.md` are made from these fields. A value
-is taken from the flag, else from `FARLET_<NAME>`, else from the file of `--config`, else it is
-the default. Nothing here connects to anything; files that a setting names are only looked at to
-tell early, by the name of the setting, that they cannot be used.
-"""
+"""The settings that shape a mirror: all that `farlet render` needs, and no connection."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from farlet import access, loading, values
+from farlet import access
 from farlet.context import (
     Allowance,
     Context,
@@ -26,31 +18,9 @@ from farlet.context import (
     RemoteServiceAccounts,
 )
 from farlet.errors import UsageError
-from farlet.loading import Flag, Group
-
-
-class Preflight(StrEnum):
-    """What an address that farlet itself cannot reach means for pods that would dial it."""
-
-    WARN = "warn"
-    REQUIRE = "require"
-
-
-class LogLevel(StrEnum):
-    """The least severe records that are written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """`auto`: text on a terminal, else JSON."""
-
-    AUTO = "auto"
-    JSON = "json"
-    TEXT = "text"
+from farlet.settings import values
+from farlet.settings.base import BaseFarletSettings, DNSLabel, Several, Text, whole
+from farlet.settings.loading import Flag, Group
 
 
 def _strategy_name(value: object) -> str:
@@ -60,42 +30,15 @@ def _strategy_name(value: object) -> str:
     return str(value)
 
 
-_Text = BeforeValidator(values.text)
-_DNSLabel = BeforeValidator(values.dns_label)
-_Several = BeforeValidator(values.several)
-
-
-def _whole(low: int, high: int) -> BeforeValidator:
-    def check(value: object) -> int:
-        return values.integer(value, low=low, high=high)
-
-    return BeforeValidator(check)
-
-
-class MirrorSettings(BaseSettings):
+class MirrorSettings(BaseFarletSettings):
     """The settings that shape a mirror: all that `farlet render` needs."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=loading.ENV_PREFIX,
-        frozen=True,
-        extra="forbid",
-        enable_decoding=False,
-        validate_default=False,
-    )
-
-    config: Annotated[Path | None, Flag(Group.PROCESS, "FILE"), BeforeValidator(values.file)] = (
-        Field(
-            None,
-            description="YAML file of settings, its keys spelled like the flags without the dashes "
-            "in front. Flags and environment win over it.",
-        )
-    )
     nodename: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)
     ] = Field(
         None, description="Name of the virtual node at home. Pods bound to it are sent abroad."
     )
-    home_name: Annotated[str, Flag(Group.NAMESPACES, "NAME"), _DNSLabel] = Field(
+    home_name: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
         "home",
         description="What the home cluster is called in names of foreign namespaces. Give each "
         "home that shares a foreign cluster its own.",
@@ -103,13 +46,13 @@ class MirrorSettings(BaseSettings):
     home_id: Annotated[
         str | None,
         Flag(Group.CLUSTERS, "ID", default="uid of the Service default/kubernetes at home"),
-        _Text,
+        Text,
     ] = Field(
         None,
         description="What tells this home cluster from others among the objects abroad. "
         "Changing it orphans the mirrors that exist.",
     )
-    foreign_namespace: Annotated[str, Flag(Group.NAMESPACES, "NAME"), _DNSLabel] = Field(
+    foreign_namespace: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
         "farlet",
         description="Foreign namespace for farlet's own objects; never receives pods.",
     )
@@ -124,7 +67,7 @@ class MirrorSettings(BaseSettings):
     namespace_map: Annotated[
         tuple[Annotated[tuple[str, str], BeforeValidator(values.namespace_pair)], ...],
         Flag(Group.NAMESPACES, "HOME=FOREIGN", many=True),
-        _Several,
+        Several,
     ] = Field(
         (),
         description="An explicit pair of namespaces, which wins over the template. May be given "
@@ -150,7 +93,7 @@ class MirrorSettings(BaseSettings):
             "PORT",
             default="that of the home API server's URL if only the host is given",
         ),
-        _whole(1, 65535),
+        whole(1, 65535),
     ] = Field(None, description="Port at which pods abroad reach the home API server.")
     home_api_server_ca_file: Annotated[
         Path | None,
@@ -192,7 +135,7 @@ class MirrorSettings(BaseSettings):
         "that of the same name, or only those labelled farlet.io/offloadable=true.",
     )
     allow: Annotated[
-        frozenset[Allowance], Flag(Group.PODS, "|".join(Allowance), many=True), _Several
+        frozenset[Allowance], Flag(Group.PODS, "|".join(Allowance), many=True), Several
     ] = Field(
         frozenset(),
         description="A kind of pod that is refused otherwise. May be given more than once, or as "
@@ -206,18 +149,6 @@ class MirrorSettings(BaseSettings):
     node_ip: Annotated[
         str | None, Flag(Group.PODS, "IP", default="none is shown"), BeforeValidator(values.ip)
     ] = Field(None, description="IP of the virtual node, shown as hostIP of its pods.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then file; neither `.env` files nor secret folders."""
-        return init_settings, env_settings, loading.FileSource(settings_cls, Settings)
 
     @model_validator(mode="after")
     def _namespaces_fit(self) -> MirrorSettings:
@@ -265,72 +196,3 @@ class MirrorSettings(BaseSettings):
             pod_network=self.pod_network,
             node_ip=self.node_ip or "",
         )
-
-
-class Settings(MirrorSettings):
-    """All settings of a running farlet."""
-
-    nodename: Annotated[str, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)] = (
-        Field(description="Name of the virtual node at home. Pods bound to it are sent abroad.")
-    )
-    home_kubeconfig: Annotated[
-        Path | Literal["in-cluster"] | None,
-        Flag(
-            Group.CLUSTERS,
-            "FILE|in-cluster",
-            aliases=("--kubeconfig",),
-            default="in-cluster inside a pod, else $KUBECONFIG, else ~/.kube/config",
-        ),
-        BeforeValidator(values.kubeconfig),
-    ] = Field(None, description="Credentials of the home cluster.")
-    home_context: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME", default="the current one"), _Text
-    ] = Field(None, description="Context of the home kubeconfig.")
-    foreign_kubeconfig: Annotated[
-        Path | Literal["in-cluster"],
-        Flag(Group.CLUSTERS, "FILE|in-cluster"),
-        BeforeValidator(values.kubeconfig),
-    ] = Field(
-        description="Credentials of the foreign cluster. Never guessed: two clusters that turn "
-        "out to be one would be costly.",
-    )
-    foreign_context: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME", default="the current one"), _Text
-    ] = Field(None, description="Context of the foreign kubeconfig.")
-    home_api_preflight: Annotated[Preflight, Flag(Group.ACCESS, "|".join(Preflight))] = Field(
-        Preflight.WARN,
-        description="When farlet itself cannot reach the home API server at the address for "
-        "pods: warn and go on, or require it and let pods wait. A wrong certificate always "
-        "makes them wait.",
-    )
-    workers: Annotated[int, Flag(Group.PROCESS, "N"), _whole(1, 1000)] = Field(
-        64, description="How many pods are worked on at the same time; never two for one pod."
-    )
-    metrics_bind_address: Annotated[
-        values.Address | None,
-        Flag(Group.PROCESS, "HOST:PORT|0", default=":8080"),
-        BeforeValidator(values.bind_address),
-    ] = Field(
-        values.Address("", 8080),
-        description="Where /metrics is served; 0 turns it off.",
-    )
-    health_probe_bind_address: Annotated[
-        values.Address | None,
-        Flag(Group.PROCESS, "HOST:PORT|0", default=":8081"),
-        BeforeValidator(values.bind_address),
-    ] = Field(
-        values.Address("", 8081),
-        description="Where /livez and /readyz are served; 0 turns them off. May equal "
-        "--metrics-bind-address.",
-    )
-    log_level: Annotated[LogLevel, Flag(Group.PROCESS, "|".join(LogLevel))] = Field(
-        LogLevel.INFO,
-        description="The least severe records to write. Client libraries stay at info even with "
-        "debug, since they would print tokens.",
-    )
-    log_format: Annotated[LogFormat, Flag(Group.PROCESS, "|".join(LogFormat))] = Field(
-        LogFormat.AUTO, description="auto is text on a terminal and JSON elsewhere."
-    )
-    shutdown_grace: Annotated[int, Flag(Group.PROCESS, "SECONDS"), _whole(0, 3600)] = Field(
-        20, description="How long work that has begun may take to end after SIGTERM."
-    )

@@ -1,0 +1,41 @@
+"""Every setting of farlet, once: name, type, default, help text, and what may be given.
+
+The flags of the command line and `docs/reference/flags.md` are made from these fields. A value
+is taken from the flag, else from `FARLET_<NAME>`, else from the file of `--config`, else it is
+the default. Nothing here connects to anything; files that a setting names are only looked at to
+tell early, by the name of the setting, that they cannot be used.
+
+One file per purpose; a new setting is a field in one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from farlet.settings import values
+from farlet.settings.connections import ConnectionSettings, Preflight
+from farlet.settings.kubelet import KubeletSettings
+from farlet.settings.leader import LeaderSettings
+from farlet.settings.loading import Flag, Group
+from farlet.settings.mirror import MirrorSettings
+from farlet.settings.node import NodeSettings
+from farlet.settings.process import LogFormat, LogLevel, ProcessSettings
+
+__all__ = ["LogFormat", "LogLevel", "MirrorSettings", "Preflight", "Settings"]
+
+
+class Settings(
+    ProcessSettings,
+    LeaderSettings,
+    KubeletSettings,
+    NodeSettings,
+    ConnectionSettings,
+    MirrorSettings,
+):
+    """All settings of a running farlet."""
+
+    nodename: Annotated[str, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)] = (
+        Field(description="Name of the virtual node at home. Pods bound to it are sent abroad.")
+    )

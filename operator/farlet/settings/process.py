@@ -1,0 +1,65 @@
+"""The settings of the process itself: workers, where it listens, what it logs, how it stops."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from farlet.settings import values
+from farlet.settings.base import BaseFarletSettings, whole
+from farlet.settings.loading import Flag, Group
+
+
+class LogLevel(StrEnum):
+    """The least severe records that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """`auto`: text on a terminal, else JSON."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+class ProcessSettings(BaseFarletSettings):
+    """What has nothing to do with pods."""
+
+    workers: Annotated[int, Flag(Group.PROCESS, "N"), whole(1, 1000)] = Field(
+        64, description="How many pods are worked on at the same time; never two for one pod."
+    )
+    metrics_bind_address: Annotated[
+        values.Address | None,
+        Flag(Group.PROCESS, "HOST:PORT|0", default=":8080"),
+        BeforeValidator(values.bind_address),
+    ] = Field(
+        values.Address("", 8080),
+        description="Where /metrics is served; 0 turns it off.",
+    )
+    health_probe_bind_address: Annotated[
+        values.Address | None,
+        Flag(Group.PROCESS, "HOST:PORT|0", default=":8081"),
+        BeforeValidator(values.bind_address),
+    ] = Field(
+        values.Address("", 8081),
+        description="Where /livez and /readyz are served; 0 turns them off. May equal "
+        "--metrics-bind-address.",
+    )
+    log_level: Annotated[LogLevel, Flag(Group.PROCESS, "|".join(LogLevel))] = Field(
+        LogLevel.INFO,
+        description="The least severe records to write. Client libraries stay at info even with "
+        "debug, since they would print tokens.",
+    )
+    log_format: Annotated[LogFormat, Flag(Group.PROCESS, "|".join(LogFormat))] = Field(
+        LogFormat.AUTO, description="auto is text on a terminal and JSON elsewhere."
+    )
+    shutdown_grace: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(0, 3600)] = Field(
+        20, description="How long work that has begun may take to end after SIGTERM."
+    )
