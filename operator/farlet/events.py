@@ -16,7 +16,8 @@ import structlog
 from prometheus_client import Counter
 
 from farlet import clusters, errors
-from farlet.vocabulary import JSON, Pod, Reason
+from farlet.vocabulary import JSON, Reason
+from farlet.wire import Pod
 
 BUFFER = 1000
 REMEMBERED = 10_000

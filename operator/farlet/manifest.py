@@ -15,7 +15,8 @@ import yaml
 
 from farlet.access import Change
 from farlet.errors import UsageError
-from farlet.vocabulary import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA, Pod, Volume
+from farlet.vocabulary import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
+from farlet.wire import Pod, Volume
 
 RESOLVED = "<resolved at run time>"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from farlet import vocabulary
 from farlet.forge import merge, status
-from farlet.vocabulary import ObjectMeta, OwnerReference, Pod
+from farlet.wire import ObjectMeta, OwnerReference, Pod
 
 
 def is_ours(mirror: Pod, *, owner: str) -> bool:

@@ -21,7 +21,8 @@ from farlet.context import Context
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import JSON, ObjectKey, Pod, Reason, Secret
+from farlet.vocabulary import JSON, ObjectKey, Reason
+from farlet.wire import Pod, Secret
 
 log = structlog.get_logger()
 

@@ -37,7 +37,8 @@ from farlet.snapshot import (
     ReleaseMirror,
     Snapshot,
 )
-from farlet.vocabulary import ObjectMeta, Pod, Reason
+from farlet.vocabulary import Reason
+from farlet.wire import ObjectMeta, Pod
 
 
 def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy]) -> Decision:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import errors, events, mirrors, plan, refusals, vocabulary
+from farlet import errors, events, mirrors, plan, refusals, vocabulary, wire
 from farlet import snapshot as do
 from farlet.access import AccessStrategy, Token, choice
 from farlet.context import Context
@@ -22,7 +22,8 @@ from farlet.perform import Pass, Performer
 from farlet.scopes import Scope, Scopes
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store
-from farlet.vocabulary import ObjectKey, Pod, Reason
+from farlet.vocabulary import ObjectKey, Reason
+from farlet.wire import Pod
 from farlet.workqueue import WorkQueue
 
 STEPS = 30
@@ -141,7 +142,7 @@ class Reconciler:
         if mirror is None:
             mirror = Missing.ABSENT if scope.mirrors_known else Missing.UNKNOWN
         home_gone = known.home_gone
-        secret: vocabulary.ObjectMeta | Missing = Missing.UNKNOWN
+        secret: wire.ObjectMeta | Missing = Missing.UNKNOWN
         held: Mapping[str, Token] | None = None
         if not isinstance(home, Missing):
             uid = home["metadata"]["uid"]
@@ -212,7 +213,7 @@ class Reconciler:
 
     def _accounts(
         self, key: ObjectKey, home: Pod | Missing, mirror: Pod | Missing, scope: Scope
-    ) -> Mapping[str, vocabulary.ObjectMeta] | Missing:
+    ) -> Mapping[str, wire.ObjectMeta] | Missing:
         """Only a pod that waits for an account makes us watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
             scope.asks_no_more(key)

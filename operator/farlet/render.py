@@ -30,16 +30,8 @@ from farlet.access import (
 from farlet.context import Context, Endpoint
 from farlet.forge import pod as forge
 from farlet.manifest import RESOLVED
-from farlet.vocabulary import (
-    JSON,
-    OWNER,
-    TOKENS,
-    EnvVar,
-    OwnerReference,
-    Pod,
-    PodSpec,
-    Secret,
-)
+from farlet.vocabulary import JSON, OWNER, TOKENS
+from farlet.wire import EnvVar, OwnerReference, Pod, PodSpec, Secret
 
 REDACTED = "<redacted>"
 

@@ -17,13 +17,8 @@ from farlet.context import Context
 from farlet.errors import Refused
 from farlet.registry import Registry, name_for
 from farlet.store import Store
-from farlet.vocabulary import (
-    OWNER,
-    ObjectKey,
-    ObjectMeta,
-    OwnerReference,
-    PartialObject,
-)
+from farlet.vocabulary import OWNER, ObjectKey
+from farlet.wire import ObjectMeta, OwnerReference, PartialObject
 
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 10.0

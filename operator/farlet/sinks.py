@@ -7,7 +7,8 @@ from typing import Any
 
 from farlet import store
 from farlet.store import Store, Table, key_of
-from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, PartialObject, Pod
+from farlet.vocabulary import JSON, ObjectKey
+from farlet.wire import ObjectMeta, PartialObject, Pod
 
 
 class Accounts(Mapping[str, ObjectMeta]):

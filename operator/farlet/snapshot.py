@@ -12,7 +12,8 @@ from enum import Enum
 
 from farlet.access import AccessStrategy, Claim, Token
 from farlet.errors import Refused
-from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, OwnerReference, Pod, Reason
+from farlet.vocabulary import JSON, ObjectKey, Reason
+from farlet.wire import ObjectMeta, OwnerReference, Pod
 
 
 class Missing(Enum):

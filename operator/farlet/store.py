@@ -19,7 +19,8 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from farlet.access import Token
-from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey, ObjectMeta, PartialObject, Pod
+from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
+from farlet.wire import ObjectMeta, PartialObject, Pod
 
 T = TypeVar("T", Pod, PartialObject)
 

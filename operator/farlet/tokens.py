@@ -19,7 +19,8 @@ from prometheus_client import Counter
 from farlet import clusters, errors
 from farlet.access import Claim, Token
 from farlet.store import Store
-from farlet.vocabulary import JSON, Pod
+from farlet.vocabulary import JSON
+from farlet.wire import Pod
 
 HELD_SECONDS = 300.0
 """A token that could not be delivered for so long is asked for again."""

@@ -26,7 +26,7 @@ from farlet.context import (
 )
 from farlet.errors import Refused
 from farlet.forge import pod as forge
-from farlet.vocabulary import OwnerReference, Pod, Secret
+from farlet.wire import OwnerReference, Pod, Secret
 
 FOLDER = Path(__file__).parent / "pods"
 MADE = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")

@@ -17,7 +17,8 @@ import yaml
 
 from farlet.context import Context, Endpoint, NamespaceMap, PodNetwork
 from farlet.forge import status
-from farlet.vocabulary import JSON, Pod, Reason
+from farlet.vocabulary import JSON, Reason
+from farlet.wire import Pod
 
 FOLDER = Path(__file__).parent / "statuses"
 NOW = 1772366400.0

@@ -14,7 +14,7 @@ from clusters.workspace import Workspace
 from farlet import access
 from farlet.access import Token
 from farlet.forge import pod as forge
-from farlet.vocabulary import Pod
+from farlet.wire import Pod
 from golden import podcases
 from integration import realpods
 

@@ -12,12 +12,8 @@ from collections.abc import Mapping
 from farlet.access import AccessStrategy
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.vocabulary import (
-    API_SERVER_SUPPORT,
-    REMOTE_SERVICE_ACCOUNT_NAME,
-    Pod,
-    Reason,
-)
+from farlet.vocabulary import API_SERVER_SUPPORT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
+from farlet.wire import Pod
 
 _REMOTE = "remote"
 

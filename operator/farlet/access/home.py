@@ -31,14 +31,9 @@ from farlet.vocabulary import (
     HOME_NAMESPACE,
     HOME_UID,
     OWNER,
-    Container,
-    HostAlias,
-    OwnerReference,
-    Pod,
-    PodSpec,
     Reason,
-    Secret,
 )
+from farlet.wire import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret
 
 DEFAULT_TOKEN_SECONDS = 3600
 """Life of a projected token that asks for none (`SetDefaults_ServiceAccountTokenProjection`)."""

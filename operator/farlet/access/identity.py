@@ -17,17 +17,8 @@ from typing import cast
 
 from farlet.access import Change
 from farlet.context import Context
-from farlet.vocabulary import (
-    HOME_NAMESPACE,
-    HOME_NODE,
-    HOME_SERVICE_ACCOUNT,
-    HOME_UID,
-    JSON,
-    DownwardAPIItem,
-    EnvVar,
-    Pod,
-    Volume,
-)
+from farlet.vocabulary import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
+from farlet.wire import DownwardAPIItem, EnvVar, Pod, Volume
 
 ANNOTATIONS: Mapping[str, str] = MappingProxyType(
     {

@@ -13,15 +13,8 @@ from collections.abc import Mapping
 from farlet.access import Change, Claim, Mutation, ServiceAccountRequirement, Token, identity
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
-from farlet.vocabulary import (
-    OFFLOADABLE_ACCOUNT,
-    REMOTE_SERVICE_ACCOUNT_NAME,
-    OwnerReference,
-    Pod,
-    PodSpec,
-    Reason,
-    Secret,
-)
+from farlet.vocabulary import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
+from farlet.wire import OwnerReference, Pod, PodSpec, Secret
 
 
 class RemoteAccess:

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from farlet.context import Context
-from farlet.vocabulary import Condition, Pod, PodCondition, Reason
+from farlet.vocabulary import PodCondition, Reason
+from farlet.wire import Condition, Pod
 
 OWNED = frozenset(PodCondition)
 

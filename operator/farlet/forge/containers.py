@@ -19,15 +19,8 @@ import orjson
 
 from farlet import vocabulary
 from farlet.forge import phases, statusfields
-from farlet.vocabulary import (
-    JSON,
-    Container,
-    ContainerState,
-    ContainerStatus,
-    Pod,
-    PodCondition,
-    PodSpec,
-)
+from farlet.vocabulary import JSON, PodCondition
+from farlet.wire import Container, ContainerState, ContainerStatus, Pod, PodSpec
 
 MAX_RESTARTS = 2**31 - 1
 """`restartCount` is an int32; a larger number would make the whole status undecodable."""

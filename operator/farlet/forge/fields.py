@@ -19,7 +19,8 @@ from typing import Any, TypeAlias, cast
 from farlet.access import Change
 from farlet.context import Context
 from farlet.forge import scheduling
-from farlet.vocabulary import JSON, Pod, PodSpec
+from farlet.vocabulary import JSON
+from farlet.wire import Pod, PodSpec
 
 Rewrite: TypeAlias = Callable[[Any, Pod, Context, list[Change]], object]
 """(value, home pod, context, changes to add to) -> new value; `None` leaves the field out."""

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from farlet.context import Allowance, Context
 from farlet.errors import Refused
-from farlet.vocabulary import API_ACCESS_MOUNT, JSON, Container, Pod, PodSpec, Reason, Volume
+from farlet.vocabulary import API_ACCESS_MOUNT, JSON, Reason
+from farlet.wire import Container, Pod, PodSpec, Volume
 
 
 class Finding(NamedTuple):

@@ -10,7 +10,8 @@ from __future__ import annotations
 from farlet.forge import containers
 from farlet.forge.conditions import Fact
 from farlet.forge.containers import Statuses
-from farlet.vocabulary import Container, ContainerStatus, Pod, PodCondition
+from farlet.vocabulary import PodCondition
+from farlet.wire import Container, ContainerStatus, Pod
 
 
 def initialized(home: Pod, known: Statuses) -> Fact:

@@ -32,11 +32,9 @@ from farlet.vocabulary import (
     OWNER,
     RESTARTS,
     TOKENS,
-    ObjectMeta,
-    OwnerReference,
-    Pod,
     Reason,
 )
+from farlet.wire import ObjectMeta, OwnerReference, Pod
 
 __all__ = ["Forged", "forge_mirror", "mirror_name", "secret_name"]
 

@@ -22,15 +22,8 @@ from farlet.forge import wanted as wanteds
 from farlet.forge.conditions import Fact
 from farlet.forge.phases import is_terminal, ran_to_success
 from farlet.forge.wanted import Wanted, patch
-from farlet.vocabulary import (
-    JSON,
-    Condition,
-    ContainerStatus,
-    Pod,
-    PodCondition,
-    PodStatus,
-    Reason,
-)
+from farlet.vocabulary import JSON, PodCondition, Reason
+from farlet.wire import Condition, ContainerStatus, Pod, PodStatus
 
 __all__ = [
     "Wanted",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from farlet.forge import conditions, merge, statusfields
-from farlet.vocabulary import JSON, Pod, PodStatus
+from farlet.vocabulary import JSON
+from farlet.wire import Pod, PodStatus
 
 WRITTEN = tuple(
     name

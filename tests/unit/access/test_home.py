@@ -11,7 +11,8 @@ from farlet.access import Token
 from farlet.access.home import HomeAccess
 from farlet.context import Endpoint
 from farlet.errors import Refused
-from farlet.vocabulary import OwnerReference, Reason
+from farlet.vocabulary import Reason
+from farlet.wire import OwnerReference
 
 HOME = HomeAccess()
 OWNER: OwnerReference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "m"}

@@ -9,7 +9,8 @@ from farlet import access
 from farlet.access import ServiceAccountRequirement
 from farlet.context import RemoteServiceAccounts
 from farlet.errors import Refused
-from farlet.vocabulary import OwnerReference, Reason
+from farlet.vocabulary import Reason
+from farlet.wire import OwnerReference
 
 STRATEGIES = access.load_strategies()
 OWNER: OwnerReference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "m"}

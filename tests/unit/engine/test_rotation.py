@@ -9,7 +9,7 @@ import pytest
 
 from farlet import rotation, vocabulary
 from farlet.access import Claim, Token
-from farlet.vocabulary import Pod
+from farlet.wire import Pod
 
 NOW = 1_767_323_045.0
 CLAIM = Claim("token", None, 3600)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from farlet.store import Store, Table
-from farlet.vocabulary import ObjectKey, ObjectMeta, PartialObject
+from farlet.vocabulary import ObjectKey
+from farlet.wire import ObjectMeta, PartialObject
 
 KEY = ObjectKey("default", "web")
 

@@ -13,7 +13,8 @@ from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
 from farlet.forge import fields
 from farlet.forge import pod as forge
-from farlet.vocabulary import OwnerReference, Pod, Reason
+from farlet.vocabulary import Reason
+from farlet.wire import OwnerReference, Pod
 
 HOME = access.load_strategies()["home"]
 ANCHOR: OwnerReference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}

@@ -4,7 +4,7 @@ from typing import Any
 
 from farlet import vocabulary
 from farlet.context import Context, NamespaceMap
-from farlet.vocabulary import Pod
+from farlet.wire import Pod
 
 NOW = 1772366400.0
 NOW_TEXT = "2026-03-01T12:00:00Z"

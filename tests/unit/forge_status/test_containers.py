@@ -6,7 +6,7 @@ import pytest
 
 from farlet import vocabulary
 from farlet.forge import containers, status
-from farlet.vocabulary import Pod
+from farlet.wire import Pod
 from unit.forge_status import builders
 from unit.forge_status.builders import RUNNING, ended, reported, waits
 

@@ -17,7 +17,8 @@ from farlet.access import AccessStrategy
 from farlet.context import Context, Endpoint, NamespaceMap
 from farlet.forge import status
 from farlet.snapshot import Missing, Snapshot
-from farlet.vocabulary import JSON, ObjectKey, ObjectMeta, OwnerReference, Pod
+from farlet.vocabulary import JSON, ObjectKey
+from farlet.wire import ObjectMeta, OwnerReference, Pod
 
 HOME = "home-1"
 MIRROR = "mirror-1"

@@ -11,7 +11,7 @@ from farlet import access, render
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
 from farlet.manifest import RESOLVED
-from farlet.vocabulary import Pod
+from farlet.wire import Pod
 
 STRATEGIES = access.load_strategies()
 

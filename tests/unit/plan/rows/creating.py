@@ -9,9 +9,9 @@ from farlet.vocabulary import (
     API_SERVER_SUPPORT,
     OFFLOADABLE_ACCOUNT,
     REMOTE_SERVICE_ACCOUNT_NAME,
-    Pod,
     Reason,
 )
+from farlet.wire import Pod
 from unit.plan.objects import home, snapshot, waiting
 from unit.plan.rows.row import Row, creates, shows, within
 

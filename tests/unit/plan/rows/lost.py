@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from farlet.snapshot import NOTHING, ConfirmMirrorGone, Missing
-from farlet.vocabulary import API_SERVER_SUPPORT, JSON, Pod, Reason
+from farlet.vocabulary import API_SERVER_SUPPORT, JSON, Reason
+from farlet.wire import Pod
 from unit.plan.objects import (
     MIRROR,
     RUNNING,

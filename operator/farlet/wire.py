@@ -1,0 +1,233 @@
+"""The parts of Kubernetes JSON that farlet reads or writes, as `TypedDict`s.
+
+They are the objects as they come over the wire (camelCase), never converted to classes on the
+hot path. A field that farlet does not look into stays `JSON`.
+
+Nothing in this module does anything.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from farlet.vocabulary import JSON
+
+
+class OwnerReference(TypedDict, total=False):
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool
+    blockOwnerDeletion: bool
+
+
+class ObjectMeta(TypedDict, total=False):
+    name: str
+    namespace: str
+    uid: str
+    resourceVersion: str
+    generation: int
+    generateName: str
+    creationTimestamp: str
+    deletionTimestamp: str
+    deletionGracePeriodSeconds: int
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    finalizers: list[str]
+    ownerReferences: list[OwnerReference]
+    managedFields: list[JSON]
+
+
+class KeyToPath(TypedDict, total=False):
+    key: str
+    path: str
+    mode: int
+
+
+class ObjectFieldSelector(TypedDict, total=False):
+    apiVersion: str
+    fieldPath: str
+
+
+class EnvVar(TypedDict, total=False):
+    name: str
+    value: str
+    valueFrom: JSON
+
+
+class VolumeMount(TypedDict, total=False):
+    name: str
+    mountPath: str
+    subPath: str
+    subPathExpr: str
+    readOnly: bool
+
+
+class Container(TypedDict, total=False):
+    name: str
+    image: str
+    command: list[str]
+    args: list[str]
+    env: list[EnvVar]
+    envFrom: list[JSON]
+    ports: list[JSON]
+    resources: JSON
+    lifecycle: JSON
+    restartPolicy: str
+    restartPolicyRules: list[JSON]
+    securityContext: JSON
+    volumeMounts: list[VolumeMount]
+
+
+class DownwardAPIItem(TypedDict, total=False):
+    path: str
+    fieldRef: ObjectFieldSelector
+    resourceFieldRef: JSON
+    mode: int
+
+
+class ServiceAccountTokenProjection(TypedDict, total=False):
+    audience: str
+    expirationSeconds: int
+    path: str
+
+
+class VolumeProjection(TypedDict, total=False):
+    """One source of a projected volume; exactly one key is set."""
+
+    serviceAccountToken: ServiceAccountTokenProjection
+    configMap: JSON
+    secret: JSON
+    downwardAPI: JSON
+    clusterTrustBundle: JSON
+    podCertificate: JSON
+
+
+class ProjectedVolume(TypedDict, total=False):
+    sources: list[VolumeProjection]
+    defaultMode: int
+
+
+class Volume(TypedDict, total=False):
+    name: str
+    projected: ProjectedVolume
+    downwardAPI: JSON
+    configMap: JSON
+    secret: JSON
+    hostPath: JSON
+    emptyDir: JSON
+
+
+class HostAlias(TypedDict, total=False):
+    ip: str
+    hostnames: list[str]
+
+
+class PodSpec(TypedDict, total=False):
+    """The fields that farlet reads; `forge/pod.py` has the table of all of them."""
+
+    nodeName: str
+    containers: list[Container]
+    initContainers: list[Container]
+    ephemeralContainers: list[JSON]
+    volumes: list[Volume]
+    hostAliases: list[HostAlias]
+    restartPolicy: str
+    serviceAccountName: str
+    serviceAccount: str
+    automountServiceAccountToken: bool
+    securityContext: JSON
+    tolerations: list[JSON]
+    nodeSelector: dict[str, str]
+    affinity: JSON
+    topologySpreadConstraints: list[JSON]
+    readinessGates: list[JSON]
+    hostNetwork: bool
+    resources: JSON
+    terminationGracePeriodSeconds: int
+
+
+class Condition(TypedDict, total=False):
+    type: str
+    status: str
+    reason: str
+    message: str
+    lastProbeTime: str | None
+    lastTransitionTime: str
+    observedGeneration: int
+
+
+class ContainerStateTerminated(TypedDict, total=False):
+    exitCode: int
+    signal: int
+    reason: str
+    message: str
+    startedAt: str | None
+    finishedAt: str | None
+    containerID: str
+
+
+class ContainerState(TypedDict, total=False):
+    waiting: JSON
+    running: JSON
+    terminated: ContainerStateTerminated
+
+
+class ContainerStatus(TypedDict, total=False):
+    name: str
+    image: str
+    imageID: str
+    containerID: str
+    ready: bool
+    started: bool
+    restartCount: int
+    state: ContainerState
+    lastState: ContainerState
+    allocatedResources: dict[str, str]
+    resources: JSON
+    volumeMounts: list[JSON]
+    user: JSON
+    allocatedResourcesStatus: list[JSON]
+    stopSignal: str
+
+
+class PodStatus(TypedDict, total=False):
+    phase: str
+    reason: str | None
+    message: str | None
+    conditions: list[Condition]
+    startTime: str
+    hostIP: str
+    hostIPs: list[dict[str, str]]
+    podIP: str
+    podIPs: list[dict[str, str]]
+    containerStatuses: list[ContainerStatus]
+    initContainerStatuses: list[ContainerStatus]
+    ephemeralContainerStatuses: list[ContainerStatus]
+    qosClass: str
+    observedGeneration: int
+    allocatedResources: dict[str, str]
+    resources: JSON
+
+
+class Pod(TypedDict):
+    metadata: ObjectMeta
+    spec: NotRequired[PodSpec]
+    status: NotRequired[PodStatus]
+    apiVersion: NotRequired[str]
+    kind: NotRequired[str]
+
+
+class Secret(TypedDict):
+    apiVersion: str
+    kind: str
+    metadata: ObjectMeta
+    type: NotRequired[str]
+    data: NotRequired[dict[str, str]]
+
+
+class PartialObject(TypedDict):
+    """What a metadata-only list or watch returns (`meta.k8s.io/v1` PartialObjectMetadata)."""
+
+    metadata: ObjectMeta
