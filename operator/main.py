@@ -15,7 +15,7 @@ from typing import Any
 import kopf
 import structlog
 
-from farlet import app, errors, handlers
+from farlet import engine, errors, handlers
 from farlet.settings import Settings, loading
 from farlet.telemetry import logs
 
@@ -25,7 +25,7 @@ class _Hosted:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.engine = app.Engine(settings)
+        self.engine = engine.Engine(settings)
         self.started = threading.Event()
         self.failed: str | None = None
         self._loop = asyncio.new_event_loop()
@@ -71,8 +71,8 @@ _hosted = _configured()
 handlers.register(
     kopf.get_default_registry(),
     node=_hosted.settings.nodename,
-    login=_hosted.engine.login,
-    feed=lambda: _hosted.engine.feed,
+    login=_hosted.engine.bridge.login,
+    feed=_hosted.engine.bridge.feed,
 )
 
 

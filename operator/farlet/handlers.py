@@ -20,9 +20,7 @@ Feed = Callable[[str | None, JSON], None]
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
 
-def register(
-    registry: kopf.OperatorRegistry, *, node: str, login: Login, feed: Callable[[], Feed]
-) -> None:
+def register(registry: kopf.OperatorRegistry, *, node: str, login: Login, feed: Feed) -> None:
     """Register login, settings and the watch of the pods bound to `node`."""
 
     @kopf.on.startup(registry=registry)
@@ -43,7 +41,7 @@ def register(
 
     @kopf.on.event("v1", "pods", registry=registry)
     async def pod(event: kopf.RawEvent, **_: Any) -> None:
-        feed()(event["type"], dict(event["object"]))
+        feed(event["type"], dict(event["object"]))
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):

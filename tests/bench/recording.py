@@ -17,7 +17,8 @@ import orjson
 from bench import workload
 from bench.stage import HOME_API, NODE, Stage
 from clusters import rest, workspace
-from farlet import app, clusters
+from farlet import clusters
+from farlet import engine as engines
 from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
 from farlet.vocabulary import JSON
@@ -107,7 +108,7 @@ def _recorder(sent: list[tuple[Request, JSON]]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _engine(stage: Stage) -> AsyncIterator[app.Engine]:
+async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
     both = stage.clusters
     settings = loading.load(
         Settings,
@@ -123,7 +124,7 @@ async def _engine(stage: Stage) -> AsyncIterator[app.Engine]:
         },
     )
     logs.configure(LogLevel.ERROR, LogFormat.AUTO)
-    engine = app.Engine(settings)
+    engine = engines.Engine(settings)
     stop, started = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(engine.run(stop, started=started.set))
     try:
@@ -134,23 +135,23 @@ async def _engine(stage: Stage) -> AsyncIterator[app.Engine]:
         await running
 
 
-async def _live(stage: Stage, engine: app.Engine, name: str) -> None:
+async def _live(stage: Stage, engine: engines.Engine, name: str) -> None:
     await _start(stage, engine, name)
     await _end(stage, engine, name)
 
 
-async def _start(stage: Stage, engine: app.Engine, name: str) -> rest.Object:
+async def _start(stage: Stage, engine: engines.Engine, name: str) -> rest.Object:
     await workload.create(stage, name)
     return await _told(stage, engine, name, until=rest.phase("Running"))
 
 
-async def _end(stage: Stage, engine: app.Engine, name: str) -> None:
+async def _end(stage: Stage, engine: engines.Engine, name: str) -> None:
     await workload.delete(stage, name)
     await _told(stage, engine, name, until=rest.gone)
 
 
 async def _told(
-    stage: Stage, engine: app.Engine, name: str, *, until: rest.Condition
+    stage: Stage, engine: engines.Engine, name: str, *, until: rest.Condition
 ) -> rest.Object:
     """Tell the engine of a home pod, as Kopf would, until it is as wished."""
     last: rest.Object = {}
@@ -158,9 +159,9 @@ async def _told(
     while time.monotonic() < deadline:
         pod = await stage.home.find("pods", name=name, namespace=stage.names.home)
         if pod is None:
-            engine.feed("DELETED", last)
+            engine.bridge.feed("DELETED", last)
         elif pod["metadata"]["resourceVersion"] != last.get("metadata", {}).get("resourceVersion"):
-            engine.feed("MODIFIED", orjson.loads(orjson.dumps(pod)))
+            engine.bridge.feed("MODIFIED", orjson.loads(orjson.dumps(pod)))
         if until(pod):
             return pod or last
         last = pod or last

@@ -14,7 +14,8 @@ import pytest
 import structlog.testing
 from aiohttp import web
 
-from farlet import app, errors, store
+from farlet import engine as engines
+from farlet import errors, store
 from farlet.settings import Settings, loading
 from unit.engine import apiserver, scene
 from unit.engine.apiserver import HTML, Answer, Front, other
@@ -59,7 +60,7 @@ async def _watched(wire: Wire, request: web.Request) -> web.StreamResponse:
 
 
 class _Whole:
-    def __init__(self, engine: app.Engine, home: Front, foreign: Front) -> None:
+    def __init__(self, engine: engines.Engine, home: Front, foreign: Front) -> None:
         self.engine = engine
         self.home = home
         self.foreign = foreign
@@ -76,7 +77,7 @@ class _Whole:
         pod: JSON = model.clone(objects.home(annotations=_mode(mode)))
         pod["metadata"]["name"] = name
         made = self.home_server.create("pods", scene.HOME, pod, by=scene.USER)
-        self.engine.feed("ADDED", model.clone(made))
+        self.engine.bridge.feed("ADDED", model.clone(made))
 
     def metric(self, name: str) -> float | None:
         """Its value, for a series without labels or as it is written with them."""
@@ -110,7 +111,7 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "metrics_bind_address": "0",
             "health_probe_bind_address": "0",
         }
-        made = _Whole(app.Engine(loading.load(Settings, flags)), home, foreign)
+        made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
         stop, started = asyncio.Event(), asyncio.Event()
         running = asyncio.create_task(made.engine.run(stop, started=started.set))
         try:

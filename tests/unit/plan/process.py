@@ -1,6 +1,6 @@
 """One farlet process over two wires: every part but Kopf and the network is the real one.
 
-Put together as `app.Engine` does, with Kopf's watch played by `_kopf`.
+Put together as `engine.Engine` does, with Kopf's watch played by `_kopf`.
 """
 
 from __future__ import annotations
