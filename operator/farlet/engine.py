@@ -116,13 +116,13 @@ class Engine:
                 ctx=ctx,
                 home_listed=lambda: self._pods is not None and self._pods.listed,
             )
-            self._scopes.noticed = performer.noticed
+            self._scopes.noticed = performer.moments.noticed
             self._pods = homepods.HomePods(
                 self._home,
                 self._store,
                 node=self.settings.nodename,
                 wake=queue.add,
-                dropped=performer.dropped,
+                dropped=performer.at_home.dropped,
                 on_listed=self._scopes.wake_all,
                 prune=self._scopes.prune,
             )

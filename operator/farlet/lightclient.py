@@ -37,7 +37,7 @@ class _NoApiClient:
     """Stands where `config` imports the client that its shortcuts would make."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        raise NotImplementedError("farlet runs without the model classes of kubernetes-asyncio")
+        raise RuntimeError("farlet runs without the model classes of kubernetes-asyncio")
 
 
 def _unexecuted(name: str, path: Sequence[str] | None) -> ModuleType:

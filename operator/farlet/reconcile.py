@@ -18,8 +18,10 @@ from farlet.access import AccessStrategy, Token, choice
 from farlet.context import Context
 from farlet.forge import status
 from farlet.forge.names import secret_name
-from farlet.perform import Pass, Performer
-from farlet.scopes import Scope, Scopes
+from farlet.passes import Pass
+from farlet.perform import Performer
+from farlet.scope import Scope
+from farlet.scopes import Scopes
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey, Reason
@@ -68,6 +70,7 @@ class Reconciler:
         self._scopes = scopes
         self._queue = queue
         self._performer = performer
+        self._moments = performer.moments
         self._recorder = recorder
         self._strategies = strategies
         self._ctx = ctx
@@ -125,7 +128,7 @@ class Reconciler:
         shown = s.mirror.get("status", {})
         if shown.get("phase", "Pending") != "Pending" or "containerStatuses" in shown:
             return 0.0
-        return max(0.0, FIRST_STATUS_SECONDS - self._performer.made(mirrors.uid(s.home)))
+        return max(0.0, FIRST_STATUS_SECONDS - self._moments.made(mirrors.uid(s.home)))
 
     # --- what is known ------------------------------------------------------------------------
 
@@ -153,7 +156,7 @@ class Reconciler:
                 secret = Missing.ABSENT
             held = store.tokens.get(uid)
             if isinstance(mirror, Missing):
-                self._performer.first_seen(uid)
+                self._moments.first_seen(uid)
             elif "deletionTimestamp" in mirror["metadata"] and not (
                 mirrors.is_terminal(home) or mirrors.is_deleting(home)
             ):
@@ -246,10 +249,10 @@ class Reconciler:
             or s.home.get("status", {}).get("reason") != action.event[0]
         ):
             return False
-        return self._performer.told_within(mirrors.uid(s.home), RETELL_SECONDS)
+        return self._moments.told_within(mirrors.uid(s.home), RETELL_SECONDS)
 
     def _settled(self, key: ObjectKey, decision: do.Decision, *, failed: bool) -> None:
-        self._performer.settled(key)
+        self._moments.settled(key)
         if failed:
             return  # it comes again after its backoff
         if decision.retry:
@@ -261,7 +264,7 @@ class Reconciler:
 
     async def _failed(self, s: Snapshot, step: str, err: errors.FarletError) -> None:
         uid = "" if isinstance(s.home, Missing) else s.home["metadata"]["uid"]
-        if refusals.lags(err, name=s.key.name) and self._performer.waited(uid) < LAG_SECONDS:
+        if refusals.lags(err, name=s.key.name) and self._moments.waited(uid) < LAG_SECONDS:
             self._queue.add_after(s.key, LAG_RETRY_SECONDS)
             return
         if isinstance(err, errors.Throttled):
@@ -284,7 +287,7 @@ class Reconciler:
         told = plan.waiting(s, refused, ctx=self._ctx())
         if told is not None and not self._repeats(s, told):
             try:
-                await self._performer.patch_status(s, told)
+                await self._performer.at_home.patch_status(s, told)
             except errors.FarletError as second:
                 log.info("reason was not told", pod=str(s.key), err=str(second))
 

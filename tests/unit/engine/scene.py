@@ -177,13 +177,13 @@ class Scene:
                 ctx=lambda: self.ctx,
                 home_listed=lambda: self.pods.listed,
             )
-            self.scopes.noticed = self.performer.noticed
+            self.scopes.noticed = self.performer.moments.noticed
             self.pods = homepods.HomePods(
                 home,
                 store,
                 node=self.ctx.node,
                 wake=self.queue.add,
-                dropped=self.performer.dropped,
+                dropped=self.performer.at_home.dropped,
                 on_listed=self.scopes.wake_all,
                 prune=_nothing,
             )

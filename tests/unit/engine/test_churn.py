@@ -160,8 +160,8 @@ def test_a_late_event_of_the_pod_before_drops_nothing() -> None:
 def _assert_forgotten(s: scene.Scene, uid: str) -> None:
     assert s.store.tokens == {}
     assert s.store.departed == {}
-    assert s.performer.waited(uid) == math.inf
-    assert not s.performer.told_within(uid, 1e9)
+    assert s.performer.moments.waited(uid) == math.inf
+    assert not s.performer.moments.told_within(uid, 1e9)
     assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
 
 

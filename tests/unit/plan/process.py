@@ -63,13 +63,13 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             ctx=lambda: objects.CONTEXT,
             home_listed=lambda: pods.listed,
         )
-        opened.noticed = performer.noticed
+        opened.noticed = performer.moments.noticed
         pods = homepods.HomePods(
             home,
             store,
             node=objects.CONTEXT.node,
             wake=queue.add,
-            dropped=performer.dropped,
+            dropped=performer.at_home.dropped,
             on_listed=opened.wake_all,
             prune=opened.prune,
         )
