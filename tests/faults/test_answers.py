@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from clusters import rest
-from faults import manifests, proxy, writes
+from faults import failures, manifests, proxy, writes
+from faults.failures import Moment
 from faults.fixtures import StartProxied
-from faults.proxy import Fault, Moment
+from faults.proxy import Fault
 from faults.stage import Stage
 
 pytestmark = pytest.mark.clusters
@@ -20,21 +21,21 @@ TOO_MANY = {"Retry-After": "1"}
 async def conflict(request: proxy.Request, forward: proxy.Forward) -> proxy.Answer:
     """As API servers mean it: a name is taken, or the object has moved on."""
     if request.method == "POST":
-        taken = proxy.refused(409, reason="AlreadyExists", moment=Moment.AFTER)
+        taken = failures.refused(409, reason="AlreadyExists", moment=Moment.AFTER)
         return await taken(request, forward)
-    return await proxy.refused(409, reason="Conflict")(request, forward)
+    return await failures.refused(409, reason="Conflict")(request, forward)
 
 
 FAULTS = {
-    "is lost before it arrives": proxy.cut(),
-    "is lost after it was done": proxy.cut(Moment.AFTER),
-    "is answered 429": proxy.refused(429, reason="TooManyRequests", headers=TOO_MANY),
-    "is answered 500": proxy.refused(500, reason="InternalError"),
-    "is answered 500 after it was done": proxy.refused(
+    "is lost before it arrives": failures.cut(),
+    "is lost after it was done": failures.cut(Moment.AFTER),
+    "is answered 429": failures.refused(429, reason="TooManyRequests", headers=TOO_MANY),
+    "is answered 500": failures.refused(500, reason="InternalError"),
+    "is answered 500 after it was done": failures.refused(
         500, reason="InternalError", moment=Moment.AFTER
     ),
     "is answered 409": conflict,
-    "takes long": proxy.late(0.8),
+    "takes long": failures.late(0.8),
 }
 
 
@@ -119,7 +120,9 @@ async def test_a_watch_ends_and_what_happened_meanwhile_is_found(
     await stage.settled()
     began = stage.clusters.foreign.audit_mark()
     # No new watch for a while: what happens now is seen by nobody.
-    closed = door.on(lambda request: request.watch, proxy.refused(503, reason="ServiceUnavailable"))
+    closed = door.on(
+        lambda request: request.watch, failures.refused(503, reason="ServiceUnavailable")
+    )
     if code is not None:
         error = {"kind": "Status", "code": code, "reason": "Expired", "message": "made up"}
         await door.tell_watches({"type": "ERROR", "object": error})
@@ -141,7 +144,9 @@ async def test_a_watch_ends_and_what_happened_meanwhile_is_found(
 async def test_a_list_that_has_expired_within_its_pages_is_made_again(
     stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
 ) -> None:
-    expired = foreign_door.on(writes.lists("pods"), proxy.refused(410, reason="Expired"), times=2)
+    expired = foreign_door.on(
+        writes.lists("pods"), failures.refused(410, reason="Expired"), times=2
+    )
     await start_proxied(stage.node)
     await stage.create(stage.pod("one"))
     await stage.settled()

@@ -9,8 +9,8 @@ import pytest
 
 from clusters import rest
 from faults import manifests, proxy, writes
+from faults.failures import Hold, Moment
 from faults.fixtures import StartProxied
-from faults.proxy import Hold, Moment
 from faults.stage import Stage
 
 pytestmark = pytest.mark.clusters

@@ -14,7 +14,7 @@ import pytest
 
 from clusters import rest
 from conftest import StartFarlet
-from faults import manifests, proxy, writes
+from faults import failures, manifests, proxy, writes
 from faults.fixtures import StartProxied
 from faults.stage import Stage
 
@@ -117,7 +117,7 @@ async def test_pods_tell_of_a_foreign_api_server_that_is_gone_and_go_on_when_it_
     await stage.create(stage.pod("before", restart="Never"))
     await stage.seen("before", rest.phase("Running"))
     await stage.settled()
-    gone = foreign_door.on(writes.everything, proxy.cut())
+    gone = foreign_door.on(writes.everything, failures.cut())
     foreign_door.cut_watches()
     await stage.create(stage.pod("late"))
     late = await stage.seen("late", rest.reason("ForeignUnreachable"))
@@ -157,7 +157,7 @@ async def test_home_says_try_later_to_everything_for_a_while(
 ) -> None:
     busy = home_door.on(
         lambda request: not request.watch,
-        proxy.refused(429, reason="TooManyRequests", headers={"Retry-After": "1"}),
+        failures.refused(429, reason="TooManyRequests", headers={"Retry-After": "1"}),
     )
     farlet = await start_proxied(stage.node, ready=False)
     await stage.create(stage.pod("one"))
@@ -182,7 +182,7 @@ async def test_retry_after_is_obeyed(
     kind = writes.KINDS["token" if door == writes.HOME else "mirror"]
     busy = (home_door if door == writes.HOME else foreign_door).on(
         kind.match,
-        proxy.refused(429, reason="TooManyRequests", headers={"Retry-After": "4"}),
+        failures.refused(429, reason="TooManyRequests", headers={"Retry-After": "4"}),
     )
     await stage.create(stage.pod("one"))
     await busy.hit()
@@ -212,7 +212,7 @@ async def test_tokens_of_a_home_whose_clock_is_off_live_as_long_as_they_were_giv
         value = "opaque" if opaque else _token_of(moved.timestamp() - 3600)
         return {**answer, "status": {"token": value, "expirationTimestamp": moved.isoformat()}}
 
-    asked = home_door.on(writes.KINDS["token"].match, proxy.changed(skewed))
+    asked = home_door.on(writes.KINDS["token"].match, failures.changed(skewed))
     await start_proxied(stage.node)
     await stage.create(stage.pod("one"))
     await stage.seen("one", rest.phase("Running"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clusters import workspace
-from faults import manifests, proxy
+from faults import failures, manifests
 from faults.proxy import Fault, Match, Request
 
 HOME, FOREIGN = "home", "foreign"
@@ -72,7 +72,7 @@ def short_tokens(seconds: int) -> Fault:
         status = {**answer["status"], "expirationTimestamp": expires.isoformat()}
         return {**answer, "status": status}
 
-    return proxy.changed(short)
+    return failures.changed(short)
 
 
 def everything(_: Request) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from clusters import farlet as farlets
 from clusters import rest
 from conftest import StartFarlet
-from faults import proxy, writes
+from faults import failures, proxy, writes
 from faults.fixtures import StartProxied
 from faults.stage import Stage
 
@@ -96,9 +96,9 @@ async def test_no_token_is_found_anywhere_and_a_planted_one_is(
     for kind in ("secret", "token", "mirror"):
         door = home_door if writes.KINDS[kind].side == writes.HOME else foreign_door
         match = writes.KINDS[kind].match
-        door.on(match, proxy.refused(500, reason="InternalError"), times=1)
-        door.on(match, proxy.cut(), times=1)
-        door.on(match, proxy.refused(422, reason="Invalid"), times=1)
+        door.on(match, failures.refused(500, reason="InternalError"), times=1)
+        door.on(match, failures.cut(), times=1)
+        door.on(match, failures.refused(422, reason="Invalid"), times=1)
     sources = [{"serviceAccountToken": {"path": one, "audience": one}} for one in AUDIENCES]
     more = {"volumes": [{"name": "more", "projected": {"sources": sources}}]}
     await stage.create(*(stage.pod(f"pod-{number}", spec=more) for number in range(PODS)))
