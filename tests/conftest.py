@@ -30,6 +30,14 @@ class StartFarlet(Protocol):
     ) -> farlets.Farlet: ...
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write what is computed into the golden files instead of comparing with them",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the clusters is marked so: `-m "not clusters"` leaves the quick tests."""
     for item in items:

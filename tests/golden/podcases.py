@@ -3,7 +3,7 @@
 A case is a folder of `pods/`: `home.yaml` (the home Pod as an API server returns it) and
 `options.yaml` (how this farlet differs from the usual one below) are written by people; the
 rest is what farlet makes of them: `mirror.yaml`, `secret.yaml` where there is one, and
-`changes.txt`; or `refused.txt` alone. `FARLET_UPDATE_GOLDEN=1` rewrites the latter.
+`changes.txt`; or `refused.txt` alone. `pytest tests/golden --update-golden` rewrites the latter.
 """
 
 from __future__ import annotations

@@ -2,25 +2,25 @@
 
 import copy
 import difflib
-import os
 
 import pytest
 import yaml
 
 from golden import podcases
 
-UPDATE = "FARLET_UPDATE_GOLDEN"
 CASES = podcases.every()
 SENT = [case for case in CASES if (case.folder / "mirror.yaml").exists()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_home_pod_gives_what_is_recorded(case: podcases.Case) -> None:
+def test_a_home_pod_gives_what_is_recorded(
+    case: podcases.Case, request: pytest.FixtureRequest
+) -> None:
     made = podcases.files(case)
-    if os.environ.get(UPDATE):
+    if request.config.getoption("--update-golden"):
         case.record(made)
     recorded = case.recorded()
-    assert made == recorded, f"{_difference(recorded, made)}\n{UPDATE}=1 records the new state"
+    assert made == recorded, f"{_difference(recorded, made)}\n--update-golden records the new state"
 
 
 @pytest.mark.parametrize("case", SENT, ids=lambda case: case.name)
