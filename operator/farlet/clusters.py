@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ import yaml
 import yarl
 from kubernetes_asyncio import client, config
 
-from farlet import __version__, errors
+from farlet import __version__, answers, errors
 from farlet.endpoint import ClusterSource
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
@@ -44,20 +44,10 @@ server answers faster because more are asked of it. Watches are not counted."""
 WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
-RETRY_AFTER_SECONDS = 30.0
-"""The longest that a server, or what stands before it, can make us wait."""
 RELOAD_SECONDS = 5.0
 """Shortest time between two loads of credentials that an API server keeps refusing."""
 
 Name = Literal["home", "foreign"]
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """One event of a watch; `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
-
-    kind: str
-    object: JSON
 
 
 class Cluster:
@@ -139,23 +129,27 @@ class Cluster:
         Raises a kind of `ApiError` for an answer other than 2xx, `Unreachable` for none.
         """
         data = None if body is None else orjson.dumps(body)
-        request = f"{method} {path.partition('?')[0]}"
+        asked = answers.Asked(self.name, f"{method} {path.partition('?')[0]}")
         for attempt in (1, 2):
             started = time.monotonic()
             headers = await self._headers(None if data is None else content_type, accept)
             async with self._slots:
-                code, raw, retry_after = await self._ask(
-                    method, path, data=data, headers=headers, request=request
-                )
-            if code == 401 and attempt == 1 and await self._reload(asked=started):
+                with self._asking(asked):
+                    code, raw, retry_after = await self._send(
+                        method, path, data=data, headers=headers
+                    )
+            if code == 401 and attempt == 1 and await self._reload(since=started):
                 continue
-            return self._answer(request, code, raw, retry_after)
+            with self._asking(asked):
+                answer = answers.read(asked, code, raw, retry_after)
+            self.problem = None
+            return answer
         raise AssertionError("the loop returns or raises")
 
-    async def _ask(
-        self, method: str, path: str, *, data: bytes | None, headers: dict[str, str], request: str
+    async def _send(
+        self, method: str, path: str, *, data: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes, str | None]:
-        """Status, body and Retry-After of the answer to one request. Raises `Unreachable`."""
+        """Status, body and Retry-After of the answer to one request."""
         started = time.monotonic()
         code: int | None = None
         try:
@@ -171,52 +165,48 @@ class Cluster:
                 raw = await response.read()
                 code = response.status
                 return code, raw, response.headers.get("Retry-After")
-        except (aiohttp.ClientError, TimeoutError, OSError) as err:
-            raise self._unreachable(request, err) from err
         finally:
             self._metrics.answered(method, code)
             self._metrics.took(method, time.monotonic() - started)
 
     async def watch(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncIterator[answers.WatchEvent]:
         """Events of one watch request until the server ends it; `path` holds the query.
 
         `opened` is called once the server has accepted the watch. Raises `Gone` when the
         resourceVersion is too old, other `ApiError`s, and `Unreachable`.
         """
         path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
-        request = f"WATCH {path.partition('?')[0]}"
-        timeout = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SILENCE_SECONDS)
+        asked = answers.Asked(self.name, f"WATCH {path.partition('?')[0]}")
         code: int | None = None
         try:
-            async with self._http.get(
-                self._url(path),
-                headers=await self._headers(None, accept),
-                proxy=self._proxy,
-                server_hostname=self.configuration.tls_server_name or None,
-                timeout=timeout,
-            ) as response:
-                code = response.status
-                if code != 200:
-                    if code == 401:
-                        await self._reload(asked=time.monotonic())
-                    self._answer(request, code, await response.read(), None)
-                if response.content_type != JSON_BODY:
-                    raise self._unreachable(request, _STRANGER.format(code))
-                self.problem = None
-                opened()
-                rest = b""
-                async for chunk in response.content.iter_any():
-                    *lines, rest = (
-                        (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
-                    )
-                    for line in lines:
-                        yield self._event(request, line)
-                if rest:
-                    raise self._unreachable(request, "the watch broke off within an event")
-        except (aiohttp.ClientError, TimeoutError, OSError) as err:
-            raise self._unreachable(request, err) from err
+            with self._asking(asked):
+                async with self._http.get(
+                    self._url(path),
+                    headers=await self._headers(None, accept),
+                    proxy=self._proxy,
+                    server_hostname=self.configuration.tls_server_name or None,
+                    timeout=_WATCH_TIMEOUT,
+                ) as response:
+                    code = response.status
+                    if code != 200:
+                        if code == 401:
+                            await self._reload(since=time.monotonic())
+                        answers.read(asked, code, await response.read())
+                    if response.content_type != JSON_BODY:
+                        raise asked.unreachable(answers.STRANGER.format(code))
+                    self.problem = None
+                    opened()
+                    rest = b""
+                    async for chunk in response.content.iter_any():
+                        *lines, rest = (
+                            (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+                        )
+                        for line in lines:
+                            yield answers.event(asked, line)
+                    if rest:
+                        raise asked.unreachable("the watch broke off within an event")
         finally:
             self._metrics.answered("WATCH", code)
 
@@ -238,67 +228,34 @@ class Cluster:
             headers["Content-Type"] = content_type
         return headers
 
-    async def _reload(self, *, asked: float) -> bool:
+    async def _reload(self, *, since: float) -> bool:
         """Load credentials again after a 401: tokens expire, exec plugins issue new ones.
 
-        Whether the request that was `asked` at that time is worth asking again.
+        Whether what was asked at the time `since` is worth asking again.
         """
         async with self._loading:
-            if self._loaded > asked:
+            if self._loaded > since:
                 return True
             if time.monotonic() - self._loaded < RELOAD_SECONDS:
                 return False
             await self.load()
             return True
 
-    def _unreachable(self, request: str, why: BaseException | str) -> errors.Unreachable:
-        cause = "timed out" if isinstance(why, TimeoutError) else str(why) or type(why).__name__
-        self.problem = cause
-        return errors.Unreachable(cluster=self.name, request=request, cause=cause)
-
-    def _event(self, request: str, line: bytes) -> WatchEvent:
-        """One line of a watch. Raises what an ERROR event says, `Unreachable` for no event."""
+    @contextmanager
+    def _asking(self, asked: answers.Asked) -> Iterator[None]:
+        """What goes wrong within is raised as one of ours; `problem` follows."""
         try:
-            event = orjson.loads(line)
-            kind, obj = event["type"], event["object"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as err:
-            raise self._unreachable(request, "a line that is no event of a watch") from err
-        if kind == "ERROR" or not isinstance(obj, dict):
-            code = obj.get("code") if isinstance(obj, dict) else None
-            self._answer(request, code if isinstance(code, int) else 500, line, None)
-        return WatchEvent(kind, obj)
-
-    def _answer(self, request: str, code: int, raw: bytes, retry_after: str | None) -> JSON:
-        self.problem = None
-        try:
-            answer: JSON = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            answer = {}
-        status = answer.get("object", answer) if isinstance(answer, dict) else {}
-        if not isinstance(status, dict):
-            status = {}
-        if 200 <= code < 300 and "kind" in status:
-            return answer
-        if status.get("kind") != "Status":
-            # Something stands in between: what it says of an object is not known to be true.
-            return _raise(self._unreachable(request, _STRANGER.format(code)))
-        kind = _KINDS.get(code, errors.ApiError)
-        if code == 503 and retry_after is not None:
-            kind = errors.Throttled
-        if kind is errors.ApiError and code >= 500:
-            # A server on its way down or up answers 500 to 504; the write may have run.
-            return _raise(self._unreachable(request, f"HTTP {code}: {status.get('message')}"))
-        error = kind(
-            cluster=self.name,
-            request=request,
-            code=code,
-            status_reason=str(status.get("reason", "")),
-            message=str(status.get("message", "no message")),
-        )
-        if isinstance(error, errors.Throttled) and retry_after is not None:
-            seconds = float(retry_after) if retry_after.isdigit() else 1.0
-            error.retry_after = min(seconds, RETRY_AFTER_SECONDS)
-        return _raise(error)
+            yield
+        except (aiohttp.ClientError, TimeoutError, OSError) as err:
+            error = asked.unreachable(err)
+            self.problem = error.cause
+            raise error from err
+        except errors.Unreachable as err:
+            self.problem = err.cause
+            raise
+        except errors.ApiError:
+            self.problem = None
+            raise
 
 
 async def load(name: Name, source: ClusterSource) -> client.Configuration:
@@ -348,20 +305,5 @@ def _environment_proxy(server: str) -> str | None:
     return urllib.request.getproxies().get(url.scheme)
 
 
-_STRANGER = "HTTP {} that is no answer of an API server"
-
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)
-
-_KINDS: dict[int, type[errors.ApiError]] = {
-    400: errors.Invalid,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    409: errors.Conflict,
-    410: errors.Gone,
-    422: errors.Invalid,
-    429: errors.Throttled,
-}
-
-
-def _raise(error: errors.FarletError) -> JSON:
-    raise error
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SILENCE_SECONDS)
