@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 
 import orjson
@@ -35,12 +35,22 @@ class Tokens:
         self._granted = granted
 
     async def grant(self, pod: Pod, claims: tuple[Claim, ...]) -> dict[str, Token]:
-        """Tokens by `Claim.key`, requested at the same time. Raises what `Cluster.call` raises."""
+        """Tokens by `Claim.key`. Raises what `Cluster.call` raises.
+
+        One is requested first and the others together after it: a server whose caches do not
+        know the pod yet refuses one request, not one per audience.
+        """
         if not claims:
             return {}
         held = self._store.tokens.setdefault(pod["metadata"]["uid"], {})
         now = time.time()
         wanted = [c for c in claims if c.key not in held or now - held[c.key].issued > HELD_SECONDS]
+        for together in (wanted[:1], wanted[1:]):
+            await self._request(pod, together, held)
+        return {claim.key: held[claim.key] for claim in claims}
+
+    async def _request(self, pod: Pod, wanted: Sequence[Claim], held: dict[str, Token]) -> None:
+        now = time.time()
         answers = await asyncio.gather(
             *(_caught(request(self._home, pod, claim, now=now)) for claim in wanted)
         )
@@ -51,7 +61,6 @@ class Tokens:
         for answer in answers:
             if not isinstance(answer, Token):
                 raise answer
-        return {claim.key: held[claim.key] for claim in claims}
 
     def delivered(self, pod: Pod) -> None:
         """They stand in the mirror's Secret: hold them no longer."""

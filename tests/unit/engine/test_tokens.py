@@ -1,0 +1,100 @@
+"""How many TokenRequests are sent for a pod of several audiences, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from farlet import clusters, errors
+from farlet.access import Claim
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
+from farlet.tokens import Tokens
+from farlet.wire import Pod
+from unit.plan.model import JSON
+
+POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}
+CLAIMS = tuple(Claim(key=name, audience=name, expiration_seconds=3600) for name in "abc")
+
+
+class Home:
+    """Answers TokenRequests when the test says so, and refuses those of the audiences it names."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.came = asyncio.Event()
+        self.open = asyncio.Event()
+        self.refused: set[str] = set()
+
+    async def call(self, method: str, path: str, *, body: JSON) -> JSON:
+        assert (method, path) == (
+            "POST",
+            "/api/v1/namespaces/default/serviceaccounts/default/token",
+        )
+        (audience,) = body["spec"]["audiences"]
+        self.asked.append(audience)
+        self.came.set()
+        await self.open.wait()
+        if audience in self.refused:
+            raise errors.Forbidden(
+                cluster="home",
+                request="it",
+                code=403,
+                status_reason="Forbidden",
+                message="no relationship found between node and this object",
+            )
+        return {"status": {"token": audience, "expirationTimestamp": "2030-01-01T00:00:00Z"}}
+
+    def tokens(self) -> Tokens:
+        home = cast("clusters.Cluster", self)
+        return Tokens(home, Store(), granted=Metrics().tokens_granted)
+
+
+async def test_the_first_token_is_requested_alone_and_the_others_together() -> None:
+    home = Home()
+    granting = asyncio.create_task(home.tokens().grant(POD, CLAIMS))
+    await home.came.wait()
+    await asyncio.sleep(0)  # whatever was to be sent beside it has been sent
+    assert home.asked == ["a"]
+    home.open.set()
+    granted = await granting
+    assert home.asked == ["a", "b", "c"]
+    assert {key: token.value for key, token in granted.items()} == {"a": "a", "b": "b", "c": "c"}
+
+
+async def test_no_other_token_is_requested_while_the_first_is_refused() -> None:
+    home = Home()
+    home.open.set()
+    home.refused = {"a", "b", "c"}
+    tokens = home.tokens()
+    with pytest.raises(errors.Forbidden):
+        await tokens.grant(POD, CLAIMS)
+    assert home.asked == ["a"]
+    home.refused.clear()
+    assert set(await tokens.grant(POD, CLAIMS)) == {"a", "b", "c"}
+    assert home.asked == ["a", "a", "b", "c"]
+
+
+async def test_a_refused_audience_lets_those_beside_it_be_granted_and_held() -> None:
+    home = Home()
+    home.open.set()
+    home.refused = {"b"}
+    tokens = home.tokens()
+    with pytest.raises(errors.Forbidden):
+        await tokens.grant(POD, CLAIMS)
+    home.asked.clear()
+    home.refused.clear()
+    await tokens.grant(POD, CLAIMS)
+    assert home.asked == ["b"], "what was granted is not asked for again"
+
+
+async def test_what_is_delivered_is_held_no_longer() -> None:
+    home = Home()
+    home.open.set()
+    tokens = home.tokens()
+    await tokens.grant(POD, CLAIMS)
+    tokens.delivered(POD)
+    await tokens.grant(POD, CLAIMS)
+    assert home.asked == ["a", "b", "c"] * 2
