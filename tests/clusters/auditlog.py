@@ -32,7 +32,10 @@ START = Mark(0)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One request as the API server saw it."""
+    """One request as the API server saw it; `user` is whom the rights were asked of.
+
+    `message` is the server's own, and empty when it did as asked.
+    """
 
     stage: str
     time: datetime.datetime
@@ -45,6 +48,7 @@ class Entry:
     namespace: str
     name: str
     code: int
+    message: str
     raw: dict[str, Any] = dataclasses.field(repr=False)
 
 
@@ -99,7 +103,7 @@ def _entry(raw: dict[str, Any]) -> Entry:
         stage=raw["stage"],
         time=datetime.datetime.fromisoformat(raw["stageTimestamp"]),
         verb=raw["verb"],
-        user=raw["user"].get("username", ""),
+        user=raw.get("impersonatedUser", raw["user"]).get("username", ""),
         user_agent=raw.get("userAgent", ""),
         uri=raw["requestURI"],
         resource=target.get("resource", ""),
@@ -107,5 +111,6 @@ def _entry(raw: dict[str, Any]) -> Entry:
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
         code=raw.get("responseStatus", {}).get("code", 0),
+        message=raw.get("responseStatus", {}).get("message", ""),
         raw=raw,
     )

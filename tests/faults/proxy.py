@@ -1,8 +1,9 @@
 """A door in front of an API server that can fail in every way a network or a server can.
 
 It ends the client's TLS with a certificate of the cluster's own authority, reads who the client is
-from its certificate, and asks the API server as that user (the administrator may impersonate). So
-farlet needs nothing but another URL in its kubeconfig, and keeps its name, rights and user agent.
+from its certificate, and asks the API server as that user (the administrator may impersonate); a
+bearer token it passes on. So farlet needs nothing but another URL in its kubeconfig, and keeps its
+name, rights and user agent.
 
 A `Fault` sees a request and a way to forward it, and returns an answer or raises `Cut`: what it
 does before forwarding the API server never hears of; what it does afterwards has happened.
@@ -25,10 +26,9 @@ from aiohttp import web
 from clusters import errors, kubeconfig, ports
 from clusters.cluster import Cluster
 
-_HOP = {
-    *("host", "connection", "content-length", "transfer-encoding", "keep-alive", "upgrade"),
-    "authorization",
-}
+_HOP = {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "upgrade"}
+_AS = "Impersonate-User"
+_SKIPPED = ("Accept-Encoding", "User-Agent", "Content-Type")
 
 
 class Cut(Exception):
@@ -125,16 +125,14 @@ class Proxy:
         self.port = port or ports.free(1)[0]
         self._rules: list[Rule] = []
         self._streams: list[_Stream] = []
-        self._session: aiohttp.ClientSession | None = None
+        self._administrator: aiohttp.ClientSession | None = None
+        self._nobody: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._access.ssl_context(), limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            auto_decompress=False,
-            skip_auto_headers=["Accept-Encoding", "User-Agent", "Content-Type"],
-        )
+        self._administrator = _session(self._access)
+        # A certificate would count more than the token that is passed on.
+        self._nobody = _session(dataclasses.replace(self._access, certificate=None, key=None))
         app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -146,8 +144,9 @@ class Proxy:
         self.cut_watches()
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._administrator, self._nobody):
+            if session is not None:
+                await session.close()
 
     def login(self, original: Path) -> Path:
         """The same user's kubeconfig, leading through this door."""
@@ -192,7 +191,7 @@ class Proxy:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.certificate, pair.key)
         context.load_verify_locations(self._authority.files.certificate)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
     async def _serve(self, incoming: web.Request) -> web.StreamResponse:
@@ -200,8 +199,8 @@ class Proxy:
             method=incoming.method,
             path=incoming.path,
             query=dict(incoming.query),
-            headers=_identity(incoming)
-            | {k: v for k, v in incoming.headers.items() if k.lower() not in _HOP},
+            headers={k: v for k, v in incoming.headers.items() if k.lower() not in _HOP}
+            | _identity(incoming),
             body=await incoming.read(),
             url=incoming.raw_path,
         )
@@ -240,9 +239,10 @@ class Proxy:
 
     @contextlib.asynccontextmanager
     async def _ask(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._session is None:
+        session = self._administrator if _AS in request.headers else self._nobody
+        if session is None:
             raise errors.HarnessError("this Proxy is not open; use `async with Proxy(...)`")
-        async with self._session.request(
+        async with session.request(
             request.method,
             # As it came: the API server is to decode it, not we.
             yarl.URL(self._access.server + request.url, encoded=True),
@@ -283,15 +283,29 @@ async def _copy(response: web.StreamResponse, answer: aiohttp.ClientResponse) ->
         await response.write(rest)
 
 
+def _session(access: kubeconfig.Access) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=access.ssl_context(), limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        auto_decompress=False,
+        skip_auto_headers=_SKIPPED,
+    )
+
+
 def _identity(incoming: web.Request) -> dict[str, str]:
-    """Who the client's certificate says it is, as the administrator asks for it."""
-    certificate = incoming.get_extra_info("peercert") or {}
+    """Who the client's certificate says it is, as the administrator asks for it.
+
+    Empty for a client that has a token instead.
+    """
+    certificate = incoming.get_extra_info("peercert")
+    if not certificate:
+        return {}
     words = [pair for part in certificate.get("subject", ()) for pair in part]
     (user,) = [value for kind, value in words if kind == "commonName"]
     groups = [value for kind, value in words if kind == "organizationName"]
     if len(groups) > 1:
         raise errors.HarnessError(f"the proxy passes on one group, and {user} has {groups}")
-    return {"Impersonate-User": user} | ({"Impersonate-Group": groups[0]} if groups else {})
+    return {_AS: user} | ({"Impersonate-Group": groups[0]} if groups else {})
 
 
 def _passed(answer: aiohttp.ClientResponse) -> dict[str, str]:
