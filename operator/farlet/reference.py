@@ -1,7 +1,7 @@
-"""Writes `docs/reference/`: flags, metrics and reasons, from the code that defines them.
+"""Writes `docs/reference/` and the roles in `manifests/`, from the code that defines them.
 
-`python -m farlet.reference [FOLDER]` writes the pages, with `--check` it only compares and
-prints what is stale. Pages say of themselves that they are made, so nobody edits them.
+`python -m farlet.reference [ROOT]` writes the files, with `--check` it only compares and
+prints what is stale. They say of themselves that they are made, so nobody edits them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from farlet import cli_options, reasons, settings
+from farlet import cli_options, reasons, rights, roles, settings
 from farlet.settings import loading
 from farlet.settings.loading import Group
 from farlet.telemetry import metrics
@@ -24,9 +24,15 @@ FOLDER = Path("docs/reference")
 _MADE = "<!-- Made by `python -m farlet.reference`; change the code, not this page. -->\n\n"
 
 
-def pages() -> dict[str, str]:
-    """File name to content. Raises `KeyError` for a reason that has no text."""
-    return {"flags.md": flags(), "metrics.md": catalogue(), "reasons.md": reason_guides()}
+def files() -> dict[str, str]:
+    """Path below the repository's root to content. Raises `KeyError` for a reason without text."""
+    pages = {
+        "flags.md": flags(),
+        "metrics.md": catalogue(),
+        "reasons.md": reason_guides(),
+        "rights.md": rights_on_each_side(),
+    }
+    return {str(FOLDER / name): text for name, text in pages.items()} | dict(roles.files())
 
 
 def flags() -> str:
@@ -91,6 +97,63 @@ def reason_guides() -> str:
     )
 
 
+def rights_on_each_side() -> str:
+    """Every right, and what comes with those of a ServiceAccount."""
+    lines = ["# Rights\n", _RIGHTS_INTRO]
+    for side, heading in ((rights.Side.HOME, "At home"), (rights.Side.FOREIGN, "Abroad")):
+        rows = []
+        for right in rights.TABLE:
+            if right.side is not side:
+                continue
+            group = f" ({right.group})" if right.group else ""
+            name = f" `{right.name}`" if right.name else ""
+            who = "" if right.who is rights.Who.ANYBODY else f"as a {right.who.value}"
+            rows.append(
+                (
+                    right.place.value,
+                    f"`{right.resource}`{name}{group}",
+                    ", ".join(right.verbs),
+                    right.why,
+                    " ".join(part for part in (right.needs, who) if part) or "always",
+                )
+            )
+        lines.append(f"## {heading}\n")
+        lines.append(_table(("Where", "What", "Verbs", "Why", "When"), rows))
+    return _MADE + "\n".join([*lines, _RIGHTS_OF_AN_ACCOUNT])
+
+
+_RIGHTS_INTRO = """\
+All that farlet asks of the two API servers; a test compares this page with their audit logs.
+`NODE` is the name of the virtual node. Paths without an object are open to every authenticated
+user.
+
+Abroad, farlet is whoever its kubeconfig says, and `manifests/foreign/` grants all of this to the
+ServiceAccount `farlet` there. At home it is a node or a ServiceAccount. To the user
+`system:node:NODE` in the group `system:nodes` the API server gives all of this by itself, and of
+pods, tokens, Nodes and Leases only those of this node. Prefer it. The one exception is the
+ConfigMap in `kube-system`, which `manifests/home/node-identity/` grants.
+"""
+
+_RIGHTS_OF_AN_ACCOUNT = """\
+## A ServiceAccount may more than a node
+
+`manifests/home/service-account/` grants the above, and no more can be taken away: RBAC knows a
+resource, a verb and a name, not the node that a pod is bound to. So whoever holds this
+ServiceAccount's token, unlike a node,
+
+* reads every pod of the home cluster, environment variables in its spec included;
+* in the namespaces where `farlet-pods` is bound: gets tokens of **every** ServiceAccount, bound
+  to no pod if it likes, and so has all that those accounts may; deletes and evicts every pod;
+  sets the status of every pod, and with it who receives the traffic of Services;
+* registers Nodes of any name, and heartbeats for them (it may change only its own);
+* asks for certificates of any kind; granting them is another right.
+
+Tokens are what weighs most. Bind `farlet-pods` with a RoleBinding in each namespace whose pods
+run abroad. A ClusterRoleBinding would reach the accounts in `kube-system`, some of which are
+administrators in most clusters.
+"""
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
@@ -98,16 +161,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=FOLDER)
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a page is stale.")
-def main(folder: Path, *, check: bool) -> None:
-    """Write the reference pages to FOLDER, docs/reference unless given."""
+@click.argument("root", type=click.Path(path_type=Path), default=Path())
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file is stale.")
+def main(root: Path, *, check: bool) -> None:
+    """Write the files that are made from code below ROOT, the current folder unless given."""
     stale = False
-    for name, wanted in pages().items():
-        path = folder / name
+    for name, wanted in files().items():
+        path = root / name
         found = path.read_text(encoding="utf-8") if path.exists() else ""
         if not check:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted, encoding="utf-8")
         elif found != wanted:
             stale = True

@@ -18,18 +18,18 @@ def test_every_reason_has_a_text(reason: Reason) -> None:
     assert guide.cure.endswith(".")
 
 
-@pytest.mark.parametrize("name", reference.pages())
-def test_pages_in_the_repository_are_current(name: str) -> None:
+@pytest.mark.parametrize("name", reference.files())
+def test_made_files_in_the_repository_are_current(name: str) -> None:
     root = Path(__file__).parents[3]
-    found = (root / reference.FOLDER / name).read_text(encoding="utf-8")
-    assert found == reference.pages()[name], "run python -m farlet.reference"
+    found = (root / name).read_text(encoding="utf-8")
+    assert found == reference.files()[name], "run python -m farlet.reference"
 
 
 def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(reference.main, [str(tmp_path)]).exit_code == 0
     assert runner.invoke(reference.main, [str(tmp_path), "--check"]).exit_code == 0
-    page = tmp_path / "reasons.md"
+    page = tmp_path / reference.FOLDER / "reasons.md"
     page.write_text(page.read_text(encoding="utf-8").replace("MirrorLost", "MirrorGone"))
     checked = runner.invoke(reference.main, [str(tmp_path), "--check"])
     assert checked.exit_code == 1

@@ -1,0 +1,226 @@
+"""Every kind of request that farlet makes, and so every right that it needs: one table.
+
+Roles in `manifests/` and `docs/reference/rights.md` are made from it, and a test compares it with
+the audit logs of both API servers: no request without a row, no row without a request. A new
+request is a new row first. Pure data: nothing here asks anybody.
+
+At home farlet is either a node or a ServiceAccount. To a node the Node authorizer and
+NodeRestriction give what is here, less what other nodes own (`plugin/pkg/auth/authorizer/node`,
+`plugin/pkg/admission/noderestriction`); to a ServiceAccount RBAC must give it, and RBAC knows
+neither field selectors nor which pod is on which node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+NODE = "NODE"
+"""Stands for the name of the virtual node, as the name of an object."""
+
+
+class Side(StrEnum):
+    """Which API server is asked."""
+
+    HOME = "home"
+    FOREIGN = "foreign"
+
+
+class Place(StrEnum):
+    """Where in a cluster the objects are."""
+
+    CLUSTER = "the whole cluster"
+    OFFLOADED = "each namespace whose pods run abroad"
+    OWN = "farlet's own namespace"
+    DEFAULT = "default"
+    KUBE_NODE_LEASE = "kube-node-lease"
+    KUBE_SYSTEM = "kube-system"
+    URL = "no object"
+    """Paths that every authenticated user may GET (ClusterRoles `system:discovery` and
+    `system:public-info-viewer`)."""
+
+
+class Who(StrEnum):
+    """As whom farlet makes the request at home."""
+
+    ANYBODY = "either"
+    NODE = "node"
+    ACCOUNT = "ServiceAccount"
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Verbs on one resource in one place.
+
+    `resource` has its subresource behind a slash, or is the beginning of a path for `Place.URL`.
+    `name`: only this object. `needs`: the setting or the use without which it is never asked, as
+    the end of a sentence; empty: always.
+    """
+
+    side: Side
+    place: Place
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    name: str = ""
+    needs: str = ""
+    who: Who = Who.ANYBODY
+
+
+_CORE = ""
+_AUTHENTICATION = "authentication.k8s.io"
+_AUTHORIZATION = "authorization.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
+_COORDINATION = "coordination.k8s.io"
+_METRICS = "metrics.k8s.io"
+
+_LOOK = ("list", "watch")
+
+_KUBELET_API = "unless --kubelet-bind-address is 0"
+
+TABLE = (
+    # --- home, the whole cluster ------------------------------------------------------------------
+    Right(
+        Side.HOME, Place.CLUSTER, _CORE, "pods", _LOOK,
+        "the pods bound to the virtual node, by the field selector spec.nodeName",
+    ),
+    Right(
+        Side.HOME, Place.CLUSTER, _CORE, "nodes", ("create",),
+        "the virtual node, when it does not exist at the start",
+    ),
+    Right(
+        Side.HOME, Place.CLUSTER, _CORE, "nodes", ("get", "patch"),
+        "the virtual node: its labels, annotations, taints and cordon",
+        name=NODE,
+    ),
+    Right(
+        Side.HOME, Place.CLUSTER, _CORE, "nodes/status", ("patch",),
+        "conditions, capacity and addresses of the virtual node",
+        name=NODE,
+    ),
+    Right(
+        Side.HOME, Place.CLUSTER, _AUTHENTICATION, "tokenreviews", ("create",),
+        "who calls the kubelet API with a bearer token",
+        needs=_KUBELET_API,
+    ),
+    Right(
+        Side.HOME, Place.CLUSTER, _AUTHORIZATION, "subjectaccessreviews", ("create",),
+        "whether who calls the kubelet API may",
+        needs=_KUBELET_API,
+    ),
+    Right(
+        Side.HOME, Place.CLUSTER, _CERTIFICATES, "certificatesigningrequests", ("create", "get"),
+        "the serving certificate of the kubelet API; the next client certificate of a node",
+        needs=_KUBELET_API,
+    ),
+    # --- home, each namespace ---------------------------------------------------------------------
+    Right(
+        Side.HOME, Place.OFFLOADED, _CORE, "pods", ("get", "delete"),
+        "a pod that home deletes is removed when its mirror has ended",
+    ),
+    Right(
+        Side.HOME, Place.OFFLOADED, _CORE, "pods/status", ("patch",),
+        "what the mirror does is shown at home",
+    ),
+    Right(
+        Side.HOME, Place.OFFLOADED, _CORE, "serviceaccounts/token", ("create",),
+        "home tokens of pods, each bound to its pod",
+        needs="for pods of mode home",
+    ),
+    Right(
+        Side.HOME, Place.OFFLOADED, _CORE, "events", ("create",),
+        "why a pod waits or what was changed in it",
+    ),
+    Right(
+        Side.HOME, Place.OFFLOADED, _CORE, "pods/eviction", ("create",),
+        "the node is drained before farlet ends",
+        needs="with --drain-on-exit",
+    ),
+    # --- home, single namespaces ------------------------------------------------------------------
+    Right(
+        Side.HOME, Place.DEFAULT, _CORE, "services", ("get",),
+        "its uid tells this home from others that share the foreign cluster",
+        name="kubernetes",
+        needs="unless --home-id is given",
+    ),
+    Right(
+        Side.HOME, Place.KUBE_NODE_LEASE, _COORDINATION, "leases", ("create",),
+        "the heartbeat of the virtual node",
+    ),
+    Right(
+        Side.HOME, Place.KUBE_NODE_LEASE, _COORDINATION, "leases", ("get", "update"),
+        "the heartbeat of the virtual node, and the lock of a node's leader election",
+        name=NODE,
+    ),
+    Right(
+        Side.HOME, Place.OWN, _COORDINATION, "leases", ("create", "get", "update"),
+        "the lock of leader election",
+        needs="with --leader-elect",
+        who=Who.ACCOUNT,
+    ),
+    Right(
+        Side.HOME, Place.KUBE_SYSTEM, _CORE, "configmaps", ("get",),
+        "the authority of client certificates that the kubelet API accepts",
+        name="extension-apiserver-authentication",
+        needs="unless a file holds it",
+    ),
+    # --- foreign ----------------------------------------------------------------------------------
+    Right(
+        Side.FOREIGN, Place.OWN, _CORE, "configmaps", ("get", "create", "patch"),
+        "the registry: which namespaces this node uses",
+    ),
+    Right(
+        Side.FOREIGN, Place.OFFLOADED, _CORE, "pods",
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "mirrors",
+    ),
+    Right(
+        Side.FOREIGN, Place.OFFLOADED, _CORE, "secrets",
+        ("get", "list", "watch", "create", "patch"),
+        "one per mirror with home API access: its tokens and CA",
+    ),
+    Right(
+        Side.FOREIGN, Place.OFFLOADED, _CORE, "configmaps", ("get", "create"),
+        "the anchor that owns the mirrors",
+    ),
+    Right(
+        Side.FOREIGN, Place.OFFLOADED, _CORE, "serviceaccounts", _LOOK,
+        "the accounts that pods may take",
+        needs="for pods of mode remote",
+    ),
+    Right(
+        Side.FOREIGN, Place.OFFLOADED, _CORE, "pods/log", ("get",),
+        "kubectl logs at home",
+        needs=_KUBELET_API,
+    ),
+    *(
+        Right(
+            Side.FOREIGN, Place.OFFLOADED, _CORE, f"pods/{verb}", ("create",),
+            f"kubectl {kubectl} at home",
+            needs=_KUBELET_API,
+        )
+        for verb, kubectl in (
+            ("exec", "exec and cp"), ("attach", "attach"), ("portforward", "port-forward")
+        )
+    ),
+    Right(
+        Side.FOREIGN, Place.OFFLOADED, _METRICS, "pods", ("get", "list"),
+        "kubectl top and autoscaling at home",
+        needs=_KUBELET_API,
+    ),
+    Right(
+        Side.FOREIGN, Place.CLUSTER, _CORE, "nodes", _LOOK,
+        "capacity of the virtual node: the sum over the foreign nodes",
+        needs="unless --capacity is given",
+    ),
+    # --- both -------------------------------------------------------------------------------------
+    Right(
+        Side.HOME, Place.URL, _CORE, "/api", ("get",),
+        "Kopf looks which resources there are",
+    ),
+    Right(
+        Side.FOREIGN, Place.URL, _CORE, "/version", ("get",),
+        "the virtual node shows the foreign version",
+    ),
+)  # fmt: skip
