@@ -16,7 +16,7 @@ import click
 from farlet import cli_options, reasons, rights, roles, settings
 from farlet.settings import loading
 from farlet.settings.loading import Group
-from farlet.telemetry import metrics
+from farlet.telemetry import catalogue
 from farlet.vocabulary import Reason
 
 FOLDER = Path("docs/reference")
@@ -28,7 +28,7 @@ def files() -> dict[str, str]:
     """Path below the repository's root to content. Raises `KeyError` for a reason without text."""
     pages = {
         "flags.md": flags(),
-        "metrics.md": catalogue(),
+        "metrics.md": metrics(),
         "reasons.md": reason_guides(),
         "rights.md": rights_on_each_side(),
     }
@@ -68,11 +68,11 @@ def flags() -> str:
     return _MADE + "\n".join(lines)
 
 
-def catalogue() -> str:
+def metrics() -> str:
     """Every metric."""
     rows = [
         (f"`{row.name}`", row.kind.value, ", ".join(f"`{name}`" for name in row.labels), row.text)
-        for row in sorted(metrics.CATALOGUE, key=lambda row: row.name)
+        for row in sorted(catalogue.CATALOGUE, key=lambda row: row.name)
     ]
     return (
         f"{_MADE}# Metrics\n\n"

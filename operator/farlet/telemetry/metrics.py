@@ -1,16 +1,17 @@
 """Every metric of farlet, in a registry of its own.
 
-`workqueue_*` and `rest_client_*` have the names and labels that client-go gives them, so that
-dashboards made for other controllers work; `farlet_*` are ours. Labels have few values: never
-the name of a pod, a namespace or a user. What is counted often is bound to its labels once, so
-that counting is one method call. `docs/reference/metrics.md` is made from `CATALOGUE`.
+What there is and what it means stands in `catalogue`; here it is made and counted. What is counted
+often is bound to its labels once, so that counting is one method call; what can be looked up is
+looked up when someone scrapes, since a count that is kept up can only drift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata
 
 from prometheus_client import (
@@ -25,122 +26,11 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-_FAST = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
-"""Bucket bounds in seconds for what a process does."""
-
-_FELT = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Bucket bounds in seconds for what a person waits for."""
-
-NO_ANSWER = "<error>"
-"""The `code` of a request that got no answer, as client-go names it."""
+from farlet.telemetry import catalogue
+from farlet.telemetry.catalogue import Description
 
 PodCounts = Mapping[tuple[str, str], int]
 """Number of pods by (phase, access mode)."""
-
-
-class Kind(StrEnum):
-    """Prometheus types in use."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """One metric as it is documented and made."""
-
-    kind: Kind
-    name: str
-    text: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-
-def _counter(name: str, text: str, *labels: str) -> Description:
-    return Description(Kind.COUNTER, name, text, labels)
-
-
-def _gauge(name: str, text: str, *labels: str) -> Description:
-    return Description(Kind.GAUGE, name, text, labels)
-
-
-def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Description:
-    return Description(Kind.HISTOGRAM, name, text, labels, buckets)
-
-
-_DEPTH = _gauge("workqueue_depth", "Keys that wait in the queue.", "name")
-_ADDS = _counter(
-    "workqueue_adds_total", "Keys added; one that waits already is not added again.", "name"
-)
-_QUEUED = _histogram(
-    "workqueue_queue_duration_seconds",
-    "How long keys waited until they were taken.",
-    "name",
-    buckets=_FAST,
-)
-_WORKED = _histogram(
-    "workqueue_work_duration_seconds", "How long the work on a key took.", "name", buckets=_FAST
-)
-_RETRIES = _counter(
-    "workqueue_retries_total", "Keys put back with backoff after a failure.", "name"
-)
-_REQUESTS = _counter(
-    "rest_client_requests_total",
-    f"Requests to an API server by HTTP status; code `{NO_ANSWER}` where no answer came.",
-    *("cluster", "method", "code"),
-)
-_REQUEST_SECONDS = _histogram(
-    "rest_client_request_duration_seconds",
-    "From sending a request to its answer; watches are not in it.",
-    *("cluster", "verb"),
-    buckets=_FAST,
-)
-_PODS = _gauge("farlet_pods", "Home pods bound to this virtual node.", "phase", "access")
-_MIRROR_LATENCY = _histogram(
-    "farlet_mirror_latency_seconds",
-    "From the binding of a pod to the creation of its mirror.",
-    buckets=_FELT,
-)
-_STATUS_LATENCY = _histogram(
-    "farlet_status_latency_seconds",
-    "From learning of a change of a mirror to the home status that tells it.",
-    buckets=_FELT,
-)
-_TOKENS_GRANTED = _counter(
-    "farlet_tokens_granted_total", "Home tokens granted for pods, refreshes included."
-)
-_TOKEN_REFRESH_FAILURES = _counter(
-    "farlet_token_refresh_failures_total",
-    "Refreshes of home tokens that failed; the pod keeps its old token meanwhile.",
-)
-_HOME_UP = _gauge("farlet_home_up", "1 while the home API server answers, else 0.")
-_FOREIGN_UP = _gauge("farlet_foreign_up", "1 while the foreign API server answers, else 0.")
-_UNKNOWN_FIELDS = _counter(
-    "farlet_unknown_fields_total",
-    "Fields of pod specs that this version of farlet does not know and copied as they were.",
-    "field",
-)
-_STATUS_REJECTED = _counter(
-    "farlet_status_rejected_total",
-    "Statuses that the home API server refused as invalid. Each is a bug of farlet.",
-)
-_EVENTS_DROPPED = _counter(
-    "farlet_events_dropped_total", "Kubernetes Events that were not written."
-)
-_KOPF_RESTARTS = _counter(
-    "farlet_kopf_restarts_total", "Restarts of the watch of home pods after a failure."
-)
-_BUILD = _gauge("farlet_build_info", "Always 1; the version is in the label.", "version")
-
-CATALOGUE = (
-    *(_DEPTH, _ADDS, _QUEUED, _WORKED, _RETRIES),
-    *(_REQUESTS, _REQUEST_SECONDS),
-    *(_PODS, _MIRROR_LATENCY, _STATUS_LATENCY, _TOKENS_GRANTED, _TOKEN_REFRESH_FAILURES),
-    *(_HOME_UP, _FOREIGN_UP, _UNKNOWN_FIELDS, _STATUS_REJECTED, _EVENTS_DROPPED),
-    *(_KOPF_RESTARTS, _BUILD),
-)
-"""All of them, `process_*` apart, which the client library describes."""
 
 
 class Metrics:
@@ -152,26 +42,43 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
-        self._depth = self._make_gauge(_DEPTH)
-        self._adds = self._make_counter(_ADDS)
-        self._queued = self._make_histogram(_QUEUED)
-        self._worked = self._make_histogram(_WORKED)
-        self._retries = self._make_counter(_RETRIES)
-        self._requests = self._make_counter(_REQUESTS)
-        self._request_seconds = self._make_histogram(_REQUEST_SECONDS)
-        self._unknown_fields = self._make_counter(_UNKNOWN_FIELDS)
+        self._depth = self._make_gauge(catalogue.DEPTH)
+        self._adds = self._make_counter(catalogue.ADDS)
+        self._queued = self._make_histogram(catalogue.QUEUED)
+        self._worked = self._make_histogram(catalogue.WORKED)
+        self._retries = self._make_counter(catalogue.RETRIES)
+        self._requests = self._make_counter(catalogue.REQUESTS)
+        self._request_seconds = self._make_histogram(catalogue.REQUEST_SECONDS)
+        self._unfinished = self._make_gauge(catalogue.UNFINISHED)
+        self._longest = self._make_gauge(catalogue.LONGEST)
+        self._leader = self._make_gauge(catalogue.LEADER)
+        self._node_name = self._make_gauge(catalogue.NODE_NAME)
+        self._unknown_fields = self._make_counter(catalogue.UNKNOWN_FIELDS)
         self._pods = _Pods()
         self.registry.register(self._pods)
-        self._make_gauge(_BUILD).labels(metadata.version("farlet")).set(1)
-        self.mirror_latency = self._make_histogram(_MIRROR_LATENCY)
-        self.status_latency = self._make_histogram(_STATUS_LATENCY)
-        self.tokens_granted = self._make_counter(_TOKENS_GRANTED)
-        self.token_refresh_failures = self._make_counter(_TOKEN_REFRESH_FAILURES)
-        self.home_up = self._make_gauge(_HOME_UP)
-        self.foreign_up = self._make_gauge(_FOREIGN_UP)
-        self.status_rejected = self._make_counter(_STATUS_REJECTED)
-        self.events_dropped = self._make_counter(_EVENTS_DROPPED)
-        self.kopf_restarts = self._make_counter(_KOPF_RESTARTS)
+        self._make_gauge(catalogue.BUILD).labels(metadata.version("farlet")).set(1)
+        self.mirror_latency = self._make_histogram(catalogue.MIRROR_LATENCY)
+        self.status_latency = self._make_histogram(catalogue.STATUS_LATENCY)
+        self.tokens_granted = self._make_counter(catalogue.TOKENS_GRANTED)
+        self.token_refresh_failures = self._make_counter(catalogue.TOKEN_REFRESH_FAILURES)
+        self.home_up = self._make_gauge(catalogue.HOME_UP)
+        self.foreign_up = self._make_gauge(catalogue.FOREIGN_UP)
+        self.status_rejected = self._make_counter(catalogue.STATUS_REJECTED)
+        self.events_dropped = self._make_counter(catalogue.EVENTS_DROPPED)
+        self.kopf_restarts = self._make_counter(catalogue.KOPF_RESTARTS)
+        self.loop_lag = self._make_histogram(catalogue.LOOP_LAG)
+        self.running_pods = self._make_gauge(catalogue.RUNNING_PODS)
+        self.token_age = self._make_gauge(catalogue.TOKEN_AGE)
+        self.token_remaining = self._make_gauge(catalogue.TOKEN_REMAINING)
+        self.token_remaining.set(math.inf)
+        self.serving_certificate_remaining = self._make_gauge(catalogue.SERVING_CERTIFICATE)
+        self.serving_certificate_remaining.set(math.inf)
+        self.foreign_metrics_up = self._make_gauge(catalogue.FOREIGN_METRICS_UP)
+        self.kubelet = KubeletMetrics(
+            requests=self._make_counter(catalogue.SERVED),
+            seconds=self._make_histogram(catalogue.SERVED_SECONDS),
+            inflight=self._make_gauge(catalogue.INFLIGHT),
+        )
 
     def queue(self, name: str) -> QueueMetrics:
         """What the work queue `name` tells of itself; a `workqueue.Observer`."""
@@ -181,11 +88,21 @@ class Metrics:
             queued=self._queued.labels(name),
             working=self._worked.labels(name),
             retries=self._retries.labels(name),
+            unfinished=self._unfinished.labels(name),
+            longest=self._longest.labels(name),
         )
 
     def client(self, cluster: str) -> ClientMetrics:
         """What the client of `cluster`, which is `home` or `foreign`, counts."""
         return ClientMetrics(cluster, requests=self._requests, seconds=self._request_seconds)
+
+    def leader(self, lease: str) -> Gauge:
+        """1 while this process holds the Lease of that name, else 0."""
+        return self._leader.labels(lease)
+
+    def serves(self, node: str) -> None:
+        """Tell the name of the virtual node."""
+        self._node_name.labels(node).set(1)
 
     def count_pods(self, count: Callable[[], PodCounts]) -> None:
         """Let `farlet_pods` be what `count` returns when someone scrapes."""
@@ -220,6 +137,13 @@ class QueueMetrics:
     queued: Histogram
     working: Histogram
     retries: Counter
+    unfinished: Gauge
+    longest: Gauge
+
+    def look_at(self, running: Callable[[], Sequence[float]]) -> None:
+        """Ask `running` at each scrape for how many seconds each key has been worked on."""
+        self.unfinished.set_function(lambda: sum(running()))
+        self.longest.set_function(lambda: max(running(), default=0.0))
 
     def added(self, depth: int) -> None:
         """A key was added, and this many wait now."""
@@ -251,7 +175,7 @@ class ClientMetrics:
         """Count a request by its HTTP status; `code` None: no answer came."""
         bound = self._by_answer.get((method, code))
         if bound is None:
-            text = NO_ANSWER if code is None else str(code)
+            text = catalogue.NO_ANSWER if code is None else str(code)
             bound = self._requests.labels(self._cluster, method, text)
             self._by_answer[method, code] = bound
         bound.inc()
@@ -264,19 +188,50 @@ class ClientMetrics:
         bound.observe(seconds)
 
 
+class KubeletMetrics:
+    """What the kubelet API counts of its requests, as a kubelet does (`Server.ServeHTTP`)."""
+
+    def __init__(self, *, requests: Counter, seconds: Histogram, inflight: Gauge) -> None:
+        self._requests = requests
+        self._seconds = seconds
+        self._inflight = inflight
+
+    @contextlib.contextmanager
+    def serving(self, method: str, path: str, *, long_running: bool) -> Iterator[None]:
+        """Count one request, and how long it lasts.
+
+        `method` and `path` come from the table of routes, or are `other`: what a client sends
+        must never become a label.
+        """
+        labels = (method, path, "readwrite", str(long_running).lower())
+        inflight = self._inflight.labels(*labels)
+        self._requests.labels(*labels).inc()
+        inflight.inc()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            inflight.dec()
+            self._seconds.labels(*labels).observe(time.monotonic() - began)
+
+
 class _Pods(Collector):
-    """`farlet_pods`, counted when scraped: a count that is kept up can only drift."""
+    """`farlet_pods`: its labels are known only when it is counted."""
 
     def __init__(self) -> None:
         self.count: Callable[[], PodCounts] = dict
 
     def describe(self) -> Iterator[Metric]:
         """Name and help, without counting."""
-        yield GaugeMetricFamily(_PODS.name, _PODS.text, labels=_PODS.labels)
+        yield GaugeMetricFamily(
+            catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
+        )
 
     def collect(self) -> Iterator[Metric]:
         """The pods there are now."""
-        family = GaugeMetricFamily(_PODS.name, _PODS.text, labels=_PODS.labels)
+        family = GaugeMetricFamily(
+            catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
+        )
         for labels, number in self.count().items():
             family.add_metric(labels, number)
         yield family

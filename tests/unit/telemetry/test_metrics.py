@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farlet.telemetry import metrics
+from farlet.telemetry import catalogue, metrics
 
 
 def value(found: metrics.Metrics, name: str, /, **labels: str) -> float | None:
@@ -26,6 +26,59 @@ def test_queues_are_counted_by_name() -> None:
     assert value(found, "workqueue_queue_duration_seconds_sum", name="pods") == 0.2
     assert value(found, "workqueue_work_duration_seconds_sum", name="pods") == 0.5
     assert value(found, "workqueue_retries_total", name="pods") == 1
+
+
+def test_what_workers_are_at_is_asked_when_someone_looks() -> None:
+    found = metrics.Metrics()
+    running = [2.0, 5.0]
+    found.queue("pods").look_at(lambda: running)
+    longest = "workqueue_longest_running_processor_seconds"
+    assert value(found, "workqueue_unfinished_work_seconds", name="pods") == 7.0
+    assert value(found, longest, name="pods") == 5.0
+    running.clear()
+    assert value(found, "workqueue_unfinished_work_seconds", name="pods") == 0.0
+    assert value(found, longest, name="pods") == 0.0
+
+
+def test_a_request_to_the_kubelet_api_counts_at_once_and_its_seconds_at_its_end() -> None:
+    found = metrics.Metrics()
+    labels = {
+        "method": "POST",
+        "path": "exec",
+        "server_type": "readwrite",
+        "long_running": "true",
+    }
+    with found.kubelet.serving("POST", "exec", long_running=True):
+        assert value(found, "kubelet_http_requests_total", **labels) == 1
+        assert value(found, "kubelet_http_inflight_requests", **labels) == 1
+    assert value(found, "kubelet_http_inflight_requests", **labels) == 0
+    assert value(found, "kubelet_http_requests_duration_seconds_count", **labels) == 1
+
+
+def test_a_request_that_breaks_off_is_over_too() -> None:
+    found = metrics.Metrics()
+    labels = {"method": "GET", "path": "pods", "server_type": "readwrite", "long_running": "false"}
+    with pytest.raises(ConnectionResetError):
+        _break_off(found)
+    assert value(found, "kubelet_http_inflight_requests", **labels) == 0
+    assert value(found, "kubelet_http_requests_duration_seconds_count", **labels) == 1
+
+
+def _break_off(found: metrics.Metrics) -> None:
+    with found.kubelet.serving("GET", "pods", long_running=False):
+        raise ConnectionResetError
+
+
+def test_who_leads_is_told_by_the_name_of_the_lease() -> None:
+    found = metrics.Metrics()
+    found.leader("farlet").set(1)
+    assert value(found, "leader_election_master_status", name="farlet") == 1
+
+
+def test_what_does_not_exist_expires_never() -> None:
+    found = metrics.Metrics()
+    assert value(found, "kubelet_certificate_manager_server_ttl_seconds") == float("inf")
+    assert value(found, "farlet_token_remaining_seconds") == float("inf")
 
 
 def test_requests_are_counted_by_cluster_method_and_code() -> None:
@@ -72,17 +125,18 @@ def test_unknown_fields_are_counted_by_path() -> None:
 def test_the_exposition_can_be_parsed_and_holds_the_whole_catalogue() -> None:
     found = metrics.Metrics()
     families = {f.name for f in text_string_to_metric_families(found.exposition().decode())}
-    listed = {row.name.removesuffix("_total") for row in metrics.CATALOGUE}
+    listed = {row.name.removesuffix("_total") for row in catalogue.CATALOGUE}
     ours = {name for name in families if not name.startswith("process_")}
     assert ours == listed
     assert "process_resident_memory_bytes" in families
 
 
-@pytest.mark.parametrize("row", metrics.CATALOGUE, ids=lambda row: row.name)
-def test_names_follow_the_conventions(row: metrics.Description) -> None:
-    assert re.fullmatch(r"(farlet|workqueue|rest_client)_[a-z_]+", row.name)
-    assert row.name.endswith("_total") is (row.kind is metrics.Kind.COUNTER)
+@pytest.mark.parametrize("row", catalogue.CATALOGUE, ids=lambda row: row.name)
+def test_names_follow_the_conventions(row: catalogue.Description) -> None:
+    families = "farlet|kubelet|leader_election|rest_client|workqueue"
+    assert re.fullmatch(rf"({families})_[a-z_]+", row.name)
+    assert row.name.endswith("_total") is (row.kind is catalogue.Kind.COUNTER)
     assert not row.name.endswith("_counter")
-    assert row.name.endswith("_seconds") or row.kind is not metrics.Kind.HISTOGRAM
+    assert row.name.endswith("_seconds") or row.kind is not catalogue.Kind.HISTOGRAM
     assert not {"pod", "namespace", "uid", "user"} & set(row.labels)
     assert row.text.endswith(".")
