@@ -44,6 +44,13 @@ class PodNetwork(StrEnum):
     CONNECTED = "connected"
 
 
+class DaemonSetPods(StrEnum):
+    """What becomes of pods that a DaemonSet has put on the virtual node."""
+
+    RUN = "run"
+    REFUSE = "refuse"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """The home API server as pods abroad dial it. IPv6 stands bare in `host`."""
@@ -132,6 +139,7 @@ class Context:
     """Keep 3607, and with it tokens of one year."""
     remote_service_accounts: RemoteServiceAccounts = RemoteServiceAccounts.ALL
     allow: frozenset[Allowance] = frozenset()
+    daemonset_pods: DaemonSetPods = DaemonSetPods.REFUSE
     pod_network: PodNetwork = PodNetwork.ISOLATED
     to_home_ip: Callable[[str], str] = str
     """Pure translation of a mirror's IP into the one that home routes to, for a connected pod

@@ -19,8 +19,8 @@ from farlet import mirrors, rotation, vocabulary
 from farlet.access import AccessStrategy, choice
 from farlet.context import Context
 from farlet.errors import Refused
+from farlet.forge import guards, status
 from farlet.forge import pod as pods
-from farlet.forge import status
 from farlet.mirrors import is_deleting, is_finished, is_mirror_of, is_ours, is_terminal, uid
 from farlet.snapshot import (
     NOTHING,
@@ -134,6 +134,7 @@ def _blind(
     if mirrored:
         return NOTHING
     try:
+        guards.check_controller(home, ctx)
         choice.choose(home, strategies, ctx).requirements(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx)
@@ -150,6 +151,7 @@ def _create(
 ) -> Decision:
     """Nothing of H runs, and something should."""
     try:
+        guards.check_controller(home, ctx)
         strategy = choice.choose(home, strategies, ctx)
         for account in strategy.requirements(home, ctx):
             if isinstance(s.accounts, Missing):

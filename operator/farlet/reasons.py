@@ -78,6 +78,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Take that out of the pod, keep the pod off this node, or start farlet with the "
             "`--allow` that the message names.",
         ),
+        Reason.DAEMONSET_REFUSED: Guide(
+            Who.ADMIN,
+            "A DaemonSet put the pod on the virtual node, which is no machine to run an agent on. "
+            "It stays Pending: were it Failed, the DaemonSet would make it again for ever.",
+            "Keep DaemonSets off virtual nodes: apply `manifests/home/daemonset-policy.yaml`, or "
+            "give this one the node affinity `type NotIn [virtual-kubelet]`. Or start farlet with "
+            "`--daemonset-pods=run`.",
+        ),
         Reason.NAMESPACE_NOT_ALLOWED: Guide(
             Who.ADMIN,
             "The pod's namespace is not offloaded: no `--namespace-map` names it, and the "

@@ -16,7 +16,7 @@ from farlet import errors, events, mirrors, plan, refusals, vocabulary, wire
 from farlet import snapshot as do
 from farlet.access import AccessStrategy, Token, choice
 from farlet.context import Context
-from farlet.forge import status
+from farlet.forge import guards, status
 from farlet.forge.names import secret_name
 from farlet.passes import Pass
 from farlet.perform import Performer
@@ -190,9 +190,13 @@ class Reconciler:
     def _scope(self, key: ObjectKey, home: Pod | Missing) -> Scope | None:
         """The foreign namespace of a key; a home pod opens it, its absence does not."""
         foreign = self._ctx().namespaces.foreign(key.namespace)
-        if foreign is None or (isinstance(home, Missing) and not self._scopes.known(foreign)):
+        if foreign is None:
             return None
-        return self._scopes.of(key.namespace)
+        if isinstance(home, Missing):
+            needed = self._scopes.known(foreign)
+        else:
+            needed = self._scopes.opened(foreign) or _may_run(home, self._ctx())
+        return self._scopes.of(key.namespace) if needed else None
 
     def _unscoped(self, key: ObjectKey, home: Pod | Missing) -> Snapshot:
         """No namespace is allowed, or none of ours ever was there: no mirror can exist.
@@ -290,6 +294,17 @@ class Reconciler:
                 await self._performer.at_home.patch_status(s, told)
             except errors.FarletError as second:
                 log.info("reason was not told", pod=str(s.key), err=str(second))
+
+
+def _may_run(home: Pod, ctx: Context) -> bool:
+    """It has a use for its foreign namespace: kube-system abroad is not asked for on behalf of
+    DaemonSet pods that never go there.
+    """
+    try:
+        guards.check_controller(home, ctx)
+    except errors.Refused:
+        return _was_mirrored(home)
+    return True
 
 
 def _was_mirrored(home: Pod | Missing) -> bool:

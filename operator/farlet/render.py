@@ -28,6 +28,7 @@ from farlet.access import (
     choice,
 )
 from farlet.context import Context, Endpoint
+from farlet.forge import guards
 from farlet.forge import pod as forge
 from farlet.manifest import RESOLVED
 from farlet.vocabulary import JSON, OWNER, TOKENS
@@ -77,6 +78,7 @@ def render(
     """
     node = None if ctx.node == RESOLVED else ctx.node
     home, added = manifest.complete(pod, namespace=namespace, node=node)
+    guards.check_controller(home, ctx)
     strategy = choice.choose(home, strategies, ctx)
     requirements = strategy.requirements(home, ctx)
     claims = strategy.claims(home, ctx)

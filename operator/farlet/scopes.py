@@ -112,6 +112,10 @@ class Scopes:
             return
         log.info("foreign namespace was closed", namespace=scope.foreign, home=scope.home)
 
+    def opened(self, foreign: str) -> bool:
+        """This foreign namespace has a scope."""
+        return foreign in self._open
+
     def known(self, foreign: str) -> bool:
         """Something of ours may be, or have been, in this foreign namespace."""
         return not self.loaded.is_set() or foreign in self.registry

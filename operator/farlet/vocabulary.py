@@ -109,6 +109,7 @@ class Reason(StrEnum):
     UNSUPPORTED_POD = "UnsupportedPod"
     HOST_ACCESS_REFUSED = "HostAccessRefused"
     # The administrator of farlet can cure these.
+    DAEMONSET_REFUSED = "DaemonSetRefused"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     NAMESPACE_NOT_FOUND = "ForeignNamespaceNotFound"
     FOREIGN_FORBIDDEN = "ForeignForbidden"

@@ -20,11 +20,13 @@ from farlet.access import Claim, Token, choice
 from farlet.context import (
     Allowance,
     Context,
+    DaemonSetPods,
     Endpoint,
     NamespaceMap,
     RemoteServiceAccounts,
 )
 from farlet.errors import Refused
+from farlet.forge import guards
 from farlet.forge import pod as forge
 from farlet.wire import OwnerReference, Pod, Secret
 
@@ -91,6 +93,7 @@ def make(case: Case, home: Pod | None = None) -> Made:
     restarts = options.pop("restarts", {})
     ctx = context(options)
     home = home or case.home()
+    guards.check_controller(home, ctx)
     strategy = choice.choose(home, access.load_strategies(), ctx)
     requirements = strategy.requirements(home, ctx)
     claims = strategy.claims(home, ctx)
@@ -136,6 +139,8 @@ def context(options: dict[str, Any]) -> Context:
         options["endpoint"] = Endpoint(**options["endpoint"])
     if "allow" in options:
         options["allow"] = frozenset(Allowance(name) for name in options["allow"])
+    if "daemonset_pods" in options:
+        options["daemonset_pods"] = DaemonSetPods(options["daemonset_pods"])
     if "remote_service_accounts" in options:
         options["remote_service_accounts"] = RemoteServiceAccounts(
             options["remote_service_accounts"]

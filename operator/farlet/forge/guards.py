@@ -1,10 +1,12 @@
-"""Pods that farlet does not send abroad as they are, unless `--allow` names what they ask.
+"""Pods that farlet does not send abroad as they are, unless a setting lets them pass.
 
-Two kinds: those that reach into the foreign node (its network, processes, memory, files), which
-is the foreign administrator's to give; and those whose credentials or devices exist only in the
-home cluster, which would start without them and fail in ways that nobody understands.
+Pods of DaemonSets are refused for what made them (`--daemonset-pods`). All others are refused for
+what they ask (`--allow`), and that is of two kinds: what reaches into the foreign node (its
+network, processes, memory, files), which is the foreign administrator's to give; and credentials
+or devices that exist only in the home cluster, without which a pod would start and fail in ways
+that nobody understands.
 
-All findings of a pod go into one message: its owner should not have to cure them one by one.
+All that a pod asks goes into one message: its owner should not have to cure it piece by piece.
 """
 
 from __future__ import annotations
@@ -13,9 +15,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from farlet.context import Allowance, Context
+from farlet.context import Allowance, Context, DaemonSetPods
 from farlet.errors import Refused
-from farlet.vocabulary import API_ACCESS_MOUNT, JSON, Reason
+from farlet.vocabulary import (
+    API_ACCESS_MOUNT,
+    JSON,
+    VIRTUAL_NODE_LABEL,
+    VIRTUAL_NODE_LABEL_VALUE,
+    Reason,
+)
 from farlet.wire import Container, Pod, PodSpec, Volume
 
 
@@ -33,6 +41,26 @@ _HOST_ACCESS = frozenset(
 
 _LEGACY_SUFFIX = re.compile(r"-token-[bcdfghjklmnpqrstvwxz2456789]{5}")
 """What the token controller appended to a ServiceAccount's name (`apiserver` `names.go`)."""
+
+
+def check_controller(pod: Pod, ctx: Context) -> None:
+    """Raise `Refused` when `pod` belongs to a DaemonSet and `ctx` lets none of those pass.
+
+    Before anything else is asked about the pod: whatever it lacks, nobody should mend it.
+    """
+    if ctx.daemonset_pods is DaemonSetPods.RUN:
+        return
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        group = owner.get("apiVersion", "").partition("/")[0]
+        if owner.get("controller") and (group, owner.get("kind")) == ("apps", "DaemonSet"):
+            raise Refused(
+                Reason.DAEMONSET_REFUSED,
+                f"the DaemonSet {owner.get('name')} put the pod on a virtual node, which is no "
+                "machine to run an agent on. Keep DaemonSets off with "
+                "manifests/home/daemonset-policy.yaml or with the node affinity "
+                f"{VIRTUAL_NODE_LABEL} NotIn [{VIRTUAL_NODE_LABEL_VALUE}] in this one, or have "
+                f"farlet started with --daemonset-pods={DaemonSetPods.RUN}",
+            )
 
 
 def check(pod: Pod, ctx: Context) -> None:

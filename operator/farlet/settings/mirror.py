@@ -12,6 +12,7 @@ from farlet import access
 from farlet.context import (
     Allowance,
     Context,
+    DaemonSetPods,
     Endpoint,
     NamespaceMap,
     PodNetwork,
@@ -141,6 +142,12 @@ class MirrorSettings(BaseFarletSettings):
         description="A kind of pod that is refused otherwise. May be given more than once, or as "
         "a list with commas.",
     )
+    daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(
+        DaemonSetPods.REFUSE,
+        description="What becomes of pods that a DaemonSet puts on the virtual node. 'refuse': "
+        "they stay Pending (DaemonSetRefused) and nothing of them runs abroad; those that run "
+        "already go on.",
+    )
     pod_network: Annotated[PodNetwork, Flag(Group.PODS, "|".join(PodNetwork))] = Field(
         PodNetwork.ISOLATED,
         description="Whether home can route to the IPs of mirrors. 'isolated' keeps them out of "
@@ -193,6 +200,7 @@ class MirrorSettings(BaseFarletSettings):
             token_as_requested=lifetime == "as-requested",
             remote_service_accounts=self.remote_service_accounts,
             allow=self.allow,
+            daemonset_pods=self.daemonset_pods,
             pod_network=self.pod_network,
             node_ip=self.node_ip or "",
         )

@@ -1,14 +1,15 @@
 """Pods that are refused unless an allowance names what they ask."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import pods
-from farlet.context import Allowance
+from farlet.context import Allowance, DaemonSetPods
 from farlet.errors import Refused
 from farlet.forge import guards
 from farlet.vocabulary import Reason
+from farlet.wire import OwnerReference, Pod
 
 P = pods.TOKEN_MOUNT
 
@@ -113,3 +114,39 @@ def test_all_findings_stand_in_one_message() -> None:
     assert caught.value.reason is Reason.HOST_ACCESS_REFUSED
     for word in ("spec.hostPID", "spec.resourceClaims", "Secret any", "--allow=host-pid"):
         assert word in caught.value.message
+
+
+def _owned(**changes: Any) -> Pod:
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "controller": True}
+    pod = pods.pod()
+    pod["metadata"]["ownerReferences"] = [cast("OwnerReference", owner | changes)]
+    return pod
+
+
+def test_a_pod_of_a_daemonset_is_refused_and_told_both_cures() -> None:
+    with pytest.raises(Refused) as caught:
+        guards.check_controller(_owned(), pods.context())
+    assert caught.value.reason is Reason.DAEMONSET_REFUSED
+    for word in ("DaemonSet agent", "type NotIn [virtual-kubelet]", "--daemonset-pods=run"):
+        assert word in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("pod", "wanted"),
+    [
+        pytest.param(_owned(), DaemonSetPods.RUN, id="where the setting lets it pass"),
+        pytest.param(_owned(kind="StatefulSet"), DaemonSetPods.REFUSE, id="of another controller"),
+        pytest.param(
+            _owned(apiVersion="apps.kruise.io/v1beta1"),
+            DaemonSetPods.REFUSE,
+            id="of a DaemonSet of another group",
+        ),
+        pytest.param(
+            _owned(controller=False), DaemonSetPods.REFUSE, id="that a DaemonSet owns beside others"
+        ),
+        pytest.param(pods.pod(), DaemonSetPods.REFUSE, id="of nobody"),
+    ],
+)
+def test_a_pod_passes(pod: Pod, wanted: DaemonSetPods) -> None:
+    ctx = pods.context(daemonset_pods=wanted)
+    assert guards.check_controller(pod, ctx) is None  # type: ignore[func-returns-value]

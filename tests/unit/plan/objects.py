@@ -124,6 +124,22 @@ def mirror(
     return pod
 
 
+def daemon(pod: Pod) -> Pod:
+    """H as a DaemonSet has made it."""
+    result = copy.deepcopy(pod)
+    result["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "name": "agent",
+            "uid": "daemonset-1",
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+    return result
+
+
 def stranger(**changes: Any) -> Pod:
     """A foreign pod that took M's name and has nothing to do with farlet."""
     pod = mirror(uid="stranger-1", owner=None, **changes)

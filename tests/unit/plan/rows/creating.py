@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farlet.context import RemoteServiceAccounts
+from farlet.context import DaemonSetPods, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.snapshot import NOTHING, Missing
 from farlet.vocabulary import (
@@ -12,7 +12,7 @@ from farlet.vocabulary import (
     Reason,
 )
 from farlet.wire import Pod
-from unit.plan.objects import home, snapshot, waiting
+from unit.plan.objects import daemon, home, snapshot, waiting
 from unit.plan.rows.row import Row, creates, shows, within
 
 _REMOTE = {API_SERVER_SUPPORT: "remote", REMOTE_SERVICE_ACCOUNT_NAME: "robot"}
@@ -54,6 +54,12 @@ CREATED = (
         ),
         creates(),
         ctx=_LABELLED,
+    ),
+    Row(
+        "a pod of a DaemonSet gets a mirror where the setting lets it pass",
+        snapshot(waiting(daemon(home()), Reason.DAEMONSET_REFUSED, "before"), Missing.ABSENT),
+        creates(),
+        ctx=within(daemonset_pods=DaemonSetPods.RUN),
     ),
     Row(
         "a pod that waited for its account goes on when it appears",
@@ -141,6 +147,24 @@ REFUSED = (
         snapshot(home(annotations=_REMOTE), Missing.ABSENT, accounts={"robot": {}}),
         shows("Pending", Reason.SERVICE_ACCOUNT_NOT_ALLOWED),
         ctx=within(remote_service_accounts=RemoteServiceAccounts.SAME_NAME),
+    ),
+    Row(
+        "a pod of a DaemonSet waits",
+        snapshot(daemon(home()), Missing.ABSENT),
+        shows("Pending", Reason.DAEMONSET_REFUSED),
+    ),
+    Row(
+        "a pod of a DaemonSet is told so although the foreign side is unseen",
+        snapshot(daemon(home()), Missing.UNKNOWN, problem=_UNREACHABLE),
+        shows("Pending", Reason.DAEMONSET_REFUSED),
+    ),
+    Row(
+        "a pod of a DaemonSet is not told what else would keep it from running",
+        snapshot(
+            daemon(home(annotations={API_SERVER_SUPPORT: "nearby"}, spec={"hostNetwork": True})),
+            Missing.ABSENT,
+        ),
+        shows("Pending", Reason.DAEMONSET_REFUSED),
     ),
     Row(
         "a pod of a namespace that is not offloaded waits",

@@ -9,6 +9,7 @@ from unit.plan.objects import (
     MIRROR,
     RUNNING,
     WAITING,
+    daemon,
     exited,
     home,
     mirror,
@@ -143,6 +144,11 @@ AGAIN = (
             mirror_gone=True,
         ),
         shows("Running", Reason.INVALID_API_SERVER_SUPPORT),
+    ),
+    Row(
+        "a lost mirror of a DaemonSet's pod is not made again where such are refused",
+        snapshot(daemon(_ran("Always")), Missing.ABSENT, mirror_gone=True),
+        shows("Running", Reason.DAEMONSET_REFUSED),
     ),
 )
 

@@ -18,6 +18,7 @@ from unit.plan.objects import (
     KEY,
     MIRROR,
     RUNNING,
+    daemon,
     exited,
     home,
     mirror,
@@ -74,6 +75,11 @@ OTHERS = (
             stranger(),
         ),
         Decision(retry=True),
+    ),
+    Row(
+        "the mirror of a DaemonSet's pod that runs already goes on though such are refused now",
+        snapshot(daemon(shown(home(mirrored=MIRROR), mirror())), mirror()),
+        NOTHING,
     ),
     Row(
         "a mirror that home names by uid is ours whatever its annotations say",

@@ -1,0 +1,78 @@
+"""Pods of DaemonSets on the virtual node: told once, never sent, and no trouble to anybody."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from farlet.context import Context, DaemonSetPods
+from unit.engine import scene
+from unit.engine.scene import FOREIGN, Scene
+from unit.plan import model, objects
+from unit.plan.model import JSON
+
+RUN: Context = dataclasses.replace(objects.CONTEXT, daemonset_pods=DaemonSetPods.RUN)
+
+
+def _daemon(s: Scene) -> JSON:
+    """A pod as the DaemonSet controller makes it."""
+    pod: JSON = model.clone(objects.daemon(objects.home()))
+    return s.home_server.create("pods", scene.HOME, pod, by=scene.USER)
+
+
+def test_a_pod_of_a_daemonset_stays_pending_and_costs_one_status_and_one_event() -> None:
+    with scene.playing() as s:
+        _daemon(s)
+        s.wait(3600.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["phase"] == "Pending"
+        assert s.reason() == "DaemonSetRefused"
+        assert s.events() == ["DaemonSetRefused"]
+        assert len(s.home.requests("PATCH .*/pods/web/status")) == 1
+        assert s.mirror() is None
+
+
+def test_no_foreign_namespace_is_opened_for_pods_that_never_go_there() -> None:
+    with scene.playing() as s:
+        _daemon(s)
+        s.wait(600.0)
+        assert not s.foreign.requests(rf"/namespaces/{FOREIGN}/")
+        assert s.registered() == {}
+
+
+def test_a_refused_pod_of_a_daemonset_goes_when_it_is_deleted() -> None:
+    with scene.playing() as s:
+        _daemon(s)
+        s.wait(10.0)
+        s.delete()
+        s.wait(10.0)
+        assert s.pod() is None
+
+
+def test_one_that_runs_goes_on_when_the_setting_changes_until_its_mirror_is_lost() -> None:
+    with scene.playing(ctx=RUN) as s:
+        _daemon(s)
+        s.wait(10.0)
+        s.runs()
+        s.wait(1.0)
+        s.kill()
+        s.ctx = objects.CONTEXT
+        s.start()
+        s.wait(60.0)
+        assert s.mirror() is not None
+        assert s.reason() is None
+        s.remove()
+        s.wait(60.0)
+        assert s.mirror() is None
+        assert s.reason() == "DaemonSetRefused"
+
+
+def test_those_that_wait_go_on_when_the_setting_lets_them_pass() -> None:
+    with scene.playing() as s:
+        _daemon(s)
+        s.wait(10.0)
+        s.kill()
+        s.ctx = RUN
+        s.start()
+        s.wait(10.0)
+        assert s.mirror() is not None
