@@ -11,6 +11,7 @@ import pytest
 from clusters import errors, pair, rest
 from clusters import farlet as farlets
 from clusters import workspace as workspaces
+from clusters.identity import Identity
 
 
 class StartFarlet(Protocol):
@@ -36,6 +37,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what is computed into the golden files instead of comparing with them",
     )
+    parser.addoption(
+        "--home-identity",
+        choices=[identity.value for identity in Identity],
+        default=Identity.NODE.value,
+        help="who farlet is at home: the node that it serves, or an account with the shipped "
+        "ClusterRole; tests marked `both_identities` run as each of them anyway",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_identities` run once as each."""
+    if metafunc.definition.get_closest_marker("both_identities") is not None:
+        each = [pytest.param(identity, id=identity.value) for identity in Identity]
+        metafunc.parametrize("identity", each)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,8 +103,22 @@ async def node(clusters: pair.Clusters, home: rest.Api) -> AsyncIterator[str]:
     await home.delete("nodes", name=name)
 
 
+@pytest.fixture(scope="session")
+def usual_identity(request: pytest.FixtureRequest) -> Identity:
+    """Who farlet is at home, as the run was asked for."""
+    return Identity(request.config.getoption("--home-identity"))
+
+
 @pytest.fixture
-async def start_farlet(clusters: pair.Clusters, foreign: rest.Api) -> AsyncIterator[StartFarlet]:
+def identity(usual_identity: Identity) -> Identity:
+    """Who farlet is at home in this test."""
+    return usual_identity
+
+
+@pytest.fixture
+async def start_farlet(
+    clusters: pair.Clusters, foreign: rest.Api, identity: Identity
+) -> AsyncIterator[StartFarlet]:
     """Start a farlet for a virtual node; every one started is stopped at the end."""
     await workspaces.create_farlet_namespace(foreign)
     async with contextlib.AsyncExitStack() as stack:
@@ -109,6 +138,7 @@ async def start_farlet(clusters: pair.Clusters, foreign: rest.Api) -> AsyncItera
                 clusters,
                 node=node,
                 way=way,
+                identity=identity,
                 home_login=home_login,
                 foreign_login=foreign_login,
                 settings=settings,

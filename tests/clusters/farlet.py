@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from clusters import errors, ports, processes, workspace
+from clusters.identity import Identity
 from clusters.pair import Clusters
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +96,7 @@ def create(
     *,
     node: str,
     way: Way = Way.RUN,
+    identity: Identity = Identity.NODE,
     home_login: Path | None = None,
     foreign_login: Path | None = None,
     settings: Mapping[str, str | None] | None = None,
@@ -104,13 +106,13 @@ def create(
 ) -> Farlet:
     """A farlet for the virtual node, not started yet.
 
-    Without `home_login` it is `system:node:NODE` at home; without `foreign_login` the user
+    Without `home_login` it is at home what `identity` says; without `foreign_login` the user
     `farlet` of `workspace.py`. `settings` adds flags by name without dashes ("home-name"), or takes
     a default away by None. The default ones lead home-mode pods to home's API server.
     """
     host, port = clusters.home_api_in_foreign
     metrics, health = (f"127.0.0.1:{port}" for port in ports.free(2))
-    home_login = home_login or clusters.home.login(f"system:node:{node}", groups=["system:nodes"])
+    home_login = home_login or identity.login(clusters.home, node)
     flags: dict[str, str | None] = {
         "nodename": node,
         "home-kubeconfig": str(home_login),

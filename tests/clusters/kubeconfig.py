@@ -35,8 +35,15 @@ class Access:
         return context
 
 
-def write(path: Path, *, server: str, authority: bytes, user: Pair, cluster: str) -> Path:
-    """A kubeconfig that holds all it needs in one file."""
+def write(path: Path, *, server: str, authority: bytes, user: Pair | str, cluster: str) -> Path:
+    """A kubeconfig that holds all it needs in one file; a `user` is a certificate or a token."""
+    if isinstance(user, Pair):
+        proof = {
+            "client-certificate-data": _encode(user.certificate.read_bytes()),
+            "client-key-data": _encode(user.key.read_bytes()),
+        }
+    else:
+        proof = {"token": user}
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -46,15 +53,7 @@ def write(path: Path, *, server: str, authority: bytes, user: Pair, cluster: str
                 "cluster": {"server": server, "certificate-authority-data": _encode(authority)},
             }
         ],
-        "users": [
-            {
-                "name": path.stem,
-                "user": {
-                    "client-certificate-data": _encode(user.certificate.read_bytes()),
-                    "client-key-data": _encode(user.key.read_bytes()),
-                },
-            }
-        ],
+        "users": [{"name": path.stem, "user": proof}],
         "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": path.stem}}],
         "current-context": cluster,
     }

@@ -11,6 +11,7 @@ import pytest
 from clusters import farlet as farlets
 from clusters import pair, rest
 from clusters import workspace as workspaces
+from clusters.identity import Identity
 from conftest import StartFarlet
 from faults import proxy
 from faults.stage import Stage
@@ -48,6 +49,7 @@ async def start_proxied(
     start_farlet: StartFarlet,
     home_door: proxy.Proxy,
     foreign_door: proxy.Proxy,
+    identity: Identity,
 ) -> StartProxied:
     """Start a farlet behind both doors; it is stopped at the end."""
 
@@ -57,7 +59,7 @@ async def start_proxied(
         settings: Mapping[str, str | None] | None = None,
         ready: bool = True,
     ) -> farlets.Farlet:
-        home = clusters.home.login(f"system:node:{node}", groups=["system:nodes"])
+        home = identity.login(clusters.home, node)
         foreign = clusters.foreign.login(workspaces.USER)
         return await start_farlet(
             node,
@@ -77,6 +79,7 @@ def stage(
     foreign: rest.Api,
     workspace: workspaces.Workspace,
     node: str,
+    identity: Identity,
 ) -> Stage:
     """Where a test of faults plays."""
-    return Stage(clusters, home, foreign, workspace, node)
+    return Stage(clusters, home, foreign, workspace, node, identity)

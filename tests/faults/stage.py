@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clusters import auditlog, pair, rest
+from clusters.identity import Identity
 from clusters.workspace import Workspace
 from faults import manifests
 
@@ -33,13 +34,19 @@ class Sight:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Both clusters, a namespace on each side, and a virtual node."""
+    """Both clusters, a namespace on each side, a virtual node, and who its farlet is at home."""
 
     clusters: pair.Clusters
     home: rest.Api
     foreign: rest.Api
     workspace: Workspace
     node: str
+    identity: Identity
+
+    @property
+    def user(self) -> str:
+        """What home calls the farlet of this node."""
+        return self.identity.user(self.node)
 
     def pod(self, name: str, **wanted: Any) -> dict[str, Any]:
         """A manifest for this stage's node; `wanted` as in `manifests.pod`."""

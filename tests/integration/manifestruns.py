@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from clusters import auditlog, farlet, pair, rest, workspace
 from clusters.cluster import Cluster
+from clusters.identity import Identity
 from integration import realpods
 
 POD = "who"
@@ -97,7 +98,7 @@ class Seen:
 
 
 @contextlib.asynccontextmanager
-async def observe(clusters: pair.Clusters) -> AsyncIterator[Seen]:
+async def observe(clusters: pair.Clusters, identity: Identity) -> AsyncIterator[Seen]:
     """Run everything; both clusters are as they were afterwards."""
     node = f"virtual-{secrets.token_hex(3)}"
     real = clusters.home.real_node
@@ -109,7 +110,7 @@ async def observe(clusters: pair.Clusters) -> AsyncIterator[Seen]:
         spaces = dict(
             zip(CASES, await asyncio.gather(*(_space(home, foreign) for _ in CASES)), strict=True)
         )
-        process = farlet.create(clusters, node=node)
+        process = farlet.create(clusters, node=node, identity=identity)
         process.start()
         try:
             at_home, abroad = await asyncio.gather(

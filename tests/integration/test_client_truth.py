@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from clusters import auditlog, pair
+from clusters.identity import Identity
 from integration import manifestruns, realpods
 from integration.manifestruns import (
     BYSTANDER,
@@ -50,8 +51,8 @@ def per_client(cases: list[Case]) -> pytest.MarkDecorator:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def seen(clusters: pair.Clusters) -> AsyncIterator[Seen]:
-    async with manifestruns.observe(clusters) as all_runs:
+async def seen(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterator[Seen]:
+    async with manifestruns.observe(clusters, usual_identity) as all_runs:
         yield all_runs
 
 

@@ -120,7 +120,7 @@ async def test_sixty_idle_seconds_see_no_write(stage: Stage, start_farlet: Start
         marks = [side.audit_mark() for side in (stage.clusters.home, stage.clusters.foreign)]
         await asyncio.sleep(IDLE_SECONDS)
         sides = (stage.clusters.home, stage.clusters.foreign)
-        users = (f"system:node:{stage.node}", workspaces.USER)
+        users = (stage.user, workspaces.USER)
         seen = collections.Counter(
             f"{side.name}: {entry.verb} {entry.resource}"
             for side, user, mark in zip(sides, users, marks, strict=True)

@@ -194,8 +194,11 @@ async def test_an_api_server_that_is_not_there_at_the_start_is_waited_for(
     stage: Stage, start_farlet: StartFarlet, side: str
 ) -> None:
     cluster = getattr(stage.clusters, side)
-    user = f"system:node:{stage.node}" if side == "home" else workspaces.USER
-    login = cluster.login(user, groups=["system:nodes"] if side == "home" else [])
+    login = (
+        stage.identity.login(cluster, stage.node)
+        if side == "home"
+        else cluster.login(workspaces.USER)
+    )
     (port,) = ports.free(1)
     door = proxy.Proxy(cluster, port=port)
     farlet = await start_farlet(
@@ -223,7 +226,7 @@ async def test_a_stop_while_farlet_waits_for_home_is_obeyed(
     stage: Stage, start_farlet: StartFarlet
 ) -> None:
     door = proxy.Proxy(stage.clusters.home)  # never opened
-    login = stage.clusters.home.login(f"system:node:{stage.node}", groups=["system:nodes"])
+    login = stage.identity.login(stage.clusters.home, stage.node)
     farlet = await start_farlet(stage.node, home_login=door.login(login), ready=False)
     assert (await _readyz(farlet))[0] == 500
     assert await farlet.stop() == 0
@@ -273,7 +276,7 @@ async def test_no_token_leaves_for_an_address_that_answers_with_another_certific
     await asyncio.sleep(3)
     asked = [
         entry
-        for entry in stage.clusters.home.audit(since=mark, user=f"system:node:{stage.node}")
+        for entry in stage.clusters.home.audit(since=mark, user=stage.user)
         if entry.subresource == "token"
     ]
     assert asked == []

@@ -19,6 +19,7 @@ import pytest
 from clusters import auditlog, pair, rest
 from clusters import workspace as workspaces
 from clusters.cluster import Cluster
+from clusters.identity import Identity
 from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
@@ -39,6 +40,7 @@ async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_t
     workspace: Workspace,
     node: str,
     start_farlet: StartFarlet,
+    identity: Identity,
 ) -> None:
     await start_farlet(node, settings={"home-token-lifetime": str(LIFETIME)})
     await home.create(
@@ -61,7 +63,7 @@ async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_t
         assert tokens[-1] == await _token_in_secret(foreign, workspace)
 
         await asyncio.sleep(1)  # for a request too many
-        at_home = _requests(clusters.home, since=marks[0], user=f"system:node:{node}")
+        at_home = _requests(clusters.home, since=marks[0], user=identity.user(node))
         abroad = _requests(clusters.foreign, since=marks[1], user=workspaces.USER)
         assert [_what(one) for one in at_home] == ["create serviceaccounts/token"]
         assert [_what(one) for one in abroad] == ["patch secrets", "patch pods"]
