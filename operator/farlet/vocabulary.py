@@ -69,6 +69,29 @@ FOREIGN_POD_IP = "farlet.io/foreign-pod-ip"
 VIRTUAL_NODE_TAINT = "farlet.io/virtual-node"
 VIRTUAL_NODE_LABEL = "type"
 VIRTUAL_NODE_LABEL_VALUE = "virtual-kubelet"
+"""Label of every virtual node, whoever runs it; farlet touches no Node without it."""
+
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+OS_LABEL = "kubernetes.io/os"
+ARCH_LABEL = "kubernetes.io/arch"
+NO_LOAD_BALANCER_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+"""Nothing listens at node ports of a virtual node."""
+
+CORDONED = "farlet.io/cordoned"
+"""Annotation on the Node: farlet made it unschedulable, and why. A cordon without it stays."""
+
+
+class NodeCondition(StrEnum):
+    """Condition types on the Node that farlet owns; all others are left alone."""
+
+    READY = "Ready"
+    MEMORY_PRESSURE = "MemoryPressure"
+    DISK_PRESSURE = "DiskPressure"
+    PID_PRESSURE = "PIDPressure"
+    NETWORK_UNAVAILABLE = "NetworkUnavailable"
+    FOREIGN_REACHABLE = "farlet.io/ForeignReachable"
+    HOME_API_REACHABLE = "farlet.io/HomeAPIReachable"
+
 
 KUBE_ROOT_CA = "kube-root-ca.crt"
 """ConfigMap that every namespace has and that pods mount as `ca.crt`."""

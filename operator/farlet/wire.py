@@ -231,3 +231,42 @@ class PartialObject(TypedDict):
     """What a metadata-only list or watch returns (`meta.k8s.io/v1` PartialObjectMetadata)."""
 
     metadata: ObjectMeta
+
+
+class Taint(TypedDict, total=False):
+    key: str
+    value: str
+    effect: str
+    timeAdded: str
+
+
+class NodeCondition(TypedDict, total=False):
+    type: str
+    status: str
+    reason: str
+    message: str
+    lastHeartbeatTime: str | None
+    lastTransitionTime: str | None
+
+
+class NodeSpec(TypedDict, total=False):
+    taints: list[Taint]
+    unschedulable: bool
+    providerID: str
+
+
+class NodeStatus(TypedDict, total=False):
+    capacity: dict[str, str]
+    allocatable: dict[str, str]
+    conditions: list[NodeCondition]
+    addresses: list[dict[str, str]]
+    daemonEndpoints: JSON
+    nodeInfo: dict[str, str]
+
+
+class Node(TypedDict):
+    metadata: ObjectMeta
+    spec: NotRequired[NodeSpec]
+    status: NotRequired[NodeStatus]
+    apiVersion: NotRequired[str]
+    kind: NotRequired[str]
