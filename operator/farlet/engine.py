@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+import time
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from farlet import (
     access,
     bridge,
+    census,
     clusters,
     discovery,
     endpoint,
@@ -30,7 +31,7 @@ from farlet import (
 )
 from farlet.settings import Settings
 from farlet.store import Store
-from farlet.telemetry import probes
+from farlet.telemetry import looplag, probes
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
 
@@ -90,7 +91,9 @@ class Engine:
             endpoint=None if (where := ctx().endpoint) is None else where.netloc,
             owner=ctx().owner,
         )
-        queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(self.metrics.queue("pods"))
+        observer = self.metrics.queue("pods")
+        queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(observer)
+        observer.look_at(queue.running)
         async with asyncio.TaskGroup() as tasks:
             recorder = events.Recorder(
                 self._home, node=self.settings.nodename, dropped=self.metrics.events_dropped
@@ -127,7 +130,7 @@ class Engine:
                 prune=self._scopes.prune,
             )
             self.bridge.open(self._pods)
-            self.metrics.count_pods(self._count_pods)
+            self._tell_of(census.Census(self._store, modes=self._strategies, ctx=ctx))
             self.metrics.home_up.set_function(lambda: float(self._home_problem() is None))
             self.metrics.foreign_up.set_function(lambda: float(self._foreign_problem() is None))
             registry = tasks.create_task(self._scopes.load(), name="registry")
@@ -138,6 +141,7 @@ class Engine:
                 tasks.create_task(self._pods.run(), name="sweep"),
                 tasks.create_task(recorder.run(), name="events"),
                 tasks.create_task(self._discovery.run(), name="preflight"),
+                tasks.create_task(looplag.watch(self.metrics.loop_lag.observe), name="loop lag"),
             ]
             workers = [
                 tasks.create_task(queue.work(reconciler.work), name=f"worker {n}")
@@ -160,6 +164,13 @@ class Engine:
             self._scopes.wake_all()
 
     # --- what we tell of ourselves ------------------------------------------------------------
+
+    def _tell_of(self, counted: census.Census) -> None:
+        self.metrics.serves(self.settings.nodename)
+        self.metrics.count_pods(counted.pods)
+        self.metrics.running_pods.set_function(counted.running)
+        self.metrics.token_age.set_function(lambda: counted.token_age(time.time()))
+        self.metrics.token_remaining.set_function(lambda: counted.token_remaining(time.time()))
 
     def _checks(self) -> Mapping[str, probes.Check]:
         return {
@@ -188,13 +199,6 @@ class Engine:
         if self._foreign.problem is not None:
             return self._foreign.problem
         return None if self._scopes.loaded.is_set() else "the registry is being read"
-
-    def _count_pods(self) -> Mapping[tuple[str, str], int]:
-        counts: Counter[tuple[str, str]] = Counter()
-        for phase, wanted in self._store.home.notes():
-            mode = wanted or self._discovery.ctx().access_default
-            counts[phase, mode if mode in self._strategies else "invalid"] += 1
-        return counts
 
 
 async def _drain(recorder: events.Recorder) -> None:

@@ -10,6 +10,7 @@ what is kept: each `get` is a copy.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from farlet import rotation
 from farlet.access import Token
 from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
 from farlet.wire import ObjectMeta, PartialObject, Pod
@@ -147,10 +149,26 @@ def _trimmed_home(pod: Pod) -> Pod:
 
 
 def _phase_and_access(pod: Pod) -> tuple[str, ...]:
-    """For the metric that counts pods: interned, since thousands share them."""
+    """The phase, and the access that was asked for if any was, be it by an empty word.
+
+    Interned, since thousands share them.
+    """
     annotations = pod["metadata"].get("annotations") or {}
-    phase = pod.get("status", {}).get("phase", "Unknown")
-    return sys.intern(phase), sys.intern(annotations.get(API_SERVER_SUPPORT, ""))
+    wanted = annotations.get(API_SERVER_SUPPORT)
+    return (_phase(pod),) if wanted is None else (_phase(pod), sys.intern(wanted))
+
+
+def _phase_and_tokens(mirror: Pod) -> tuple[str, ...]:
+    """The phase, and of an unfinished mirror with tokens: the first issued, the first to expire."""
+    phase = _phase(mirror)
+    times = [t for t in rotation.recorded(mirror).values() if 0 < t[0] < t[1] < math.inf]
+    if not times or phase in {"Succeeded", "Failed"}:
+        return (phase,)
+    return phase, str(min(issued for issued, _ in times)), str(min(ends for _, ends in times))
+
+
+def _phase(pod: Pod) -> str:
+    return sys.intern(pod.get("status", {}).get("phase", "Unknown"))
 
 
 def _trimmed_mirror(pod: Pod) -> Pod:
@@ -176,7 +194,9 @@ class Store:
     """Home pods by their key; mirrors, Secrets and ServiceAccounts by their foreign key."""
 
     home: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_home, _phase_and_access))
-    mirrors: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_mirror))
+    mirrors: Table[Pod] = field(
+        default_factory=lambda: Table[Pod](_trimmed_mirror, _phase_and_tokens)
+    )
     secrets: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
     accounts: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
     departed: dict[ObjectKey, Pod] = field(default_factory=dict)

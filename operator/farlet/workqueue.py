@@ -49,7 +49,8 @@ class WorkQueue(Generic[K]):
         self._ready: deque[K] = deque()
         self._since: dict[K, float] = {}
         """When each waiting key was added; being in here means being in `_ready`."""
-        self._running: set[K] = set()
+        self._running: dict[K, float] = {}
+        """Since when each key is worked on."""
         self._again: set[K] = set()
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
@@ -66,6 +67,11 @@ class WorkQueue(Generic[K]):
     def idle(self) -> bool:
         """Nothing waits and nothing runs (delayed keys do not count)."""
         return not self._ready and not self._running
+
+    def running(self) -> list[float]:
+        """For how many seconds each key that is worked on now has been so."""
+        now = self._loop.time()
+        return [now - since for since in self._running.values()]
 
     def add(self, key: K) -> None:
         """Work on `key` as soon as a worker is free."""
@@ -131,11 +137,11 @@ class WorkQueue(Generic[K]):
             key = self._ready.popleft()
             added = self._since.pop(key)
             started = self._loop.time()
-            self._running.add(key)
+            self._running[key] = started
             try:
                 await perform(key)
             finally:
-                self._running.discard(key)
+                del self._running[key]
                 now = self._loop.time()
                 self._observer.worked(started - added, now - started, len(self._ready))
                 if key in self._again:

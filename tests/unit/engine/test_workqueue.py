@@ -218,6 +218,17 @@ async def _tells() -> None:
         assert s.told.work == [(0.0, 1.0), (1.0, 1.0)]
 
 
+async def _runs() -> None:
+    async with scene(workers=2, takes=5.0) as at:
+        at.queue.add("a")
+        await asyncio.sleep(2.0)
+        at.queue.add("b")
+        await asyncio.sleep(1.0)
+        assert at.queue.running() == [3.0, 1.0]
+        await asyncio.sleep(6.0)
+        assert at.queue.running() == []
+
+
 PROMISES: dict[str, Callable[[], Awaitable[None]]] = {
     "a key that waits is one key": _same_key_twice,
     "keys are worked on in the order in which they came": _in_order,
@@ -237,6 +248,7 @@ PROMISES: dict[str, Callable[[], Awaitable[None]]] = {
     "closing lets work end and starts none": _close,
     "closing ends workers that wait": _close_idle,
     "the observer is told of depth, waiting and work": _tells,
+    "it knows for how long each key has been worked on": _runs,
 }
 
 

@@ -1,0 +1,116 @@
+"""What is counted of the pods that a store knows."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from farlet import census, context
+from farlet.store import Store
+from farlet.vocabulary import API_SERVER_SUPPORT, TOKENS
+
+CONTEXT = context.Context(
+    node="far",
+    home_id="home",
+    namespaces=context.NamespaceMap(home="home", own="farlet"),
+    access_default="disabled",
+)
+
+
+def _pod(name: str, phase: str, annotations: dict[str, str] | None) -> Any:
+    return {
+        "metadata": {
+            "namespace": "a",
+            "name": name,
+            "uid": name,
+            "resourceVersion": "1",
+            **({} if annotations is None else {"annotations": annotations}),
+        },
+        "status": {"phase": phase},
+    }
+
+
+def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> census.Census:
+    store = Store()
+    for pod in home:
+        store.home.put(pod)
+    for mirror in mirrors:
+        store.mirrors.put(mirror)
+    return census.Census(store, modes=("home", "remote", "disabled"), ctx=lambda: CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "mode"),
+    [
+        pytest.param(None, "disabled", id="no annotations: the default"),
+        pytest.param({"other": "x"}, "disabled", id="another annotation: the default"),
+        pytest.param({API_SERVER_SUPPORT: "remote"}, "remote", id="as asked"),
+        pytest.param({API_SERVER_SUPPORT: ""}, "invalid", id="an empty word is no mode"),
+        pytest.param({API_SERVER_SUPPORT: "Home"}, "invalid", id="an unknown word is no mode"),
+    ],
+)
+def test_a_pod_counts_in_the_mode_that_it_gets(
+    annotations: dict[str, str] | None, mode: str
+) -> None:
+    found = _census(home=(_pod("p", "Pending", annotations),))
+    assert found.pods() == {("Pending", mode): 1}
+
+
+def test_pods_are_counted_by_phase_and_mode() -> None:
+    remote = {API_SERVER_SUPPORT: "remote"}
+    found = _census(
+        home=(
+            _pod("a", "Running", None),
+            _pod("b", "Running", None),
+            _pod("c", "Running", remote),
+            _pod("d", "Failed", remote),
+        )
+    )
+    assert found.pods() == {
+        ("Running", "disabled"): 2,
+        ("Running", "remote"): 1,
+        ("Failed", "remote"): 1,
+    }
+
+
+def test_of_mirrors_only_those_that_run_are_counted() -> None:
+    found = _census(mirrors=tuple(_pod(p, p, None) for p in ("Pending", "Running", "Succeeded")))
+    assert found.running() == 1
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "age", "remaining"),
+    [
+        pytest.param([], 0.0, math.inf, id="no mirror"),
+        pytest.param([("Running", None)], 0.0, math.inf, id="no token"),
+        pytest.param([("Running", {"x": [400, 4000]})], 600.0, 3000.0, id="one token"),
+        pytest.param(
+            [("Running", {"x": [400, 4000], "y": [900, 1500]}), ("Pending", {"x": [700, 4300]})],
+            600.0,
+            500.0,
+            id="the oldest, and the first to expire",
+        ),
+        pytest.param([("Running", {"x": [100, 900]})], 900.0, -100.0, id="an expired one"),
+        pytest.param([("Running", {"x": [1200, 4800]})], 0.0, 3800.0, id="a clock that is behind"),
+        pytest.param([("Succeeded", {"x": [1, 2]})], 0.0, math.inf, id="nobody needs it any more"),
+        pytest.param(
+            [("Running", {"x": [5, 4]}), ("Running", {"x": ["nan", "nan"]})],
+            0.0,
+            math.inf,
+            id="times that nobody was granted",
+        ),
+    ],
+)
+def test_ages_are_those_of_the_tokens_that_mirrors_have(
+    mirrors: list[tuple[str, dict[str, list[int]] | None]], age: float, remaining: float
+) -> None:
+    found = _census(
+        mirrors=tuple(
+            _pod(f"m{n}", phase, None if times is None else {TOKENS: json.dumps(times)})
+            for n, (phase, times) in enumerate(mirrors)
+        )
+    )
+    assert (found.token_age(1000.0), found.token_remaining(1000.0)) == (age, remaining)
