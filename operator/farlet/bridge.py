@@ -1,7 +1,7 @@
 """What crosses between Kopf's thread and the engine's loop: pod events, and home credentials.
 
 Neither side calls the other's objects. Events are queued here and taken in the engine's loop;
-Kopf asks for credentials, which are loaded afresh in its own loop.
+Kopf asks for credentials, which are loaded in its own loop.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import kopf
 
-from farlet import clusters
+from farlet import credentials
 from farlet.endpoint import ClusterSource
 from farlet.vocabulary import JSON
+
+LOGIN_MINUTES = 2
+"""Kopf asks for credentials again when it opens a watch and those it has are so old."""
 
 
 class Pods(Protocol):
@@ -67,16 +71,27 @@ class Bridge:
             loop.call_soon_threadsafe(pods.relisted)
 
     async def login(self) -> kopf.ConnectionInfo:
-        """Home credentials as Kopf wants them, loaded afresh: Kopf asks again after a 401."""
-        configuration = await clusters.load("home", self._source)
-        token = await configuration.get_api_key_with_prefix("BearerToken")
+        """Home credentials as Kopf wants them. Raises `StartError` naming the file."""
+        login = await credentials.load("home", self._source)
+        scheme, _, token = (login.authorization or "").partition(" ")
         return kopf.ConnectionInfo(
-            server=str(configuration.host),
-            ca_path=configuration.ssl_ca_cert,
-            insecure=not configuration.verify_ssl,
-            certificate_path=configuration.cert_file,
-            private_key_path=configuration.key_file,
-            scheme="Bearer" if token else None,
-            token=token.removeprefix("Bearer ") if token else None,
-            proxy_url=configuration.proxy,
+            server=login.server,
+            ca_path=login.ca_file,
+            insecure=not login.verified,
+            certificate_path=login.certificate_file,
+            private_key_path=login.key_file,
+            scheme=scheme or None,
+            token=token or None,
+            proxy_url=login.proxy,
+            expiration=_expiration(datetime.now(UTC)),
         )
+
+
+def _expiration(now: datetime) -> datetime:
+    """When Kopf is to ask again, in whole minutes.
+
+    Files are replaced under one name, and Kopf never again takes credentials that look like ones
+    refused before; so they must differ in time, but not so much that refused ones are tried for
+    ever: equal ones within a minute end its watch, which is started again with a delay.
+    """
+    return now.replace(second=0, microsecond=0) + timedelta(minutes=LOGIN_MINUTES)

@@ -21,11 +21,13 @@ class ClusterSource:
     """Where the credentials of a cluster come from.
 
     `kubeconfig` None: those of the pod farlet runs in. A string may be a list of paths, as in
-    `$KUBECONFIG`. `context` None: the kubeconfig's current one.
+    `$KUBECONFIG`. `context` None: the kubeconfig's current one. `rotated`: where certificate and
+    key lie that this process was granted in place of the kubeconfig's, if it was.
     """
 
     kubeconfig: str | None
     context: str | None
+    rotated: Path | None = None
 
 
 def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint | None:

@@ -58,7 +58,7 @@ from farlet.telemetry.metrics import Metrics
 async def main():
     source = endpoint.ClusterSource(kubeconfig={str(path)!r}, context=None)
     async with clusters.Cluster("home", source, metrics=Metrics().client("home")) as cluster:
-        print(cluster.server, await cluster.configuration.get_api_key_with_prefix("BearerToken"))
+        print(cluster.server, (await cluster.login()).authorization)
 
 asyncio.run(main())
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from farlet import clusters
+from farlet import credentials
 from farlet.endpoint import ClusterSource
 
 SERVER = "https://api.example.org:6443"
@@ -59,5 +59,5 @@ async def test_proxy(
             }
         )
     )
-    loaded = await clusters.load("home", ClusterSource(kubeconfig=str(path), context=None))
+    loaded = await credentials.load("home", ClusterSource(kubeconfig=str(path), context=None))
     assert loaded.proxy == used

@@ -6,6 +6,7 @@ For what the connection makes of answers; `unit.plan.model` is for what a cluste
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from aiohttp import test_utils, web
 
-from farlet import clusters
+from farlet import clusters, credentials
 from farlet.endpoint import ClusterSource
 from farlet.telemetry.metrics import Metrics
 
@@ -29,6 +30,8 @@ class Front:
         self.asked: list[str] = []
         self.peers: set[tuple[str, int]] = set()
         """Where requests came from: one for each connection."""
+        self.logins: list[str] = []
+        """The common names of the client certificates that requests came with."""
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -36,6 +39,10 @@ class Front:
         self.asked.append(f"{request.method} {request.path}")
         assert request.transport is not None
         self.peers.add(request.transport.get_extra_info("peername"))
+        certificate = request.transport.get_extra_info("peercert") or {}
+        self.logins += [
+            v for names in certificate.get("subject", ()) for k, v in names if k == "commonName"
+        ]
         return await self.answer(request)
 
 
@@ -64,30 +71,37 @@ def other(code: int, body: str, **headers: str) -> Answer:
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Front]:
+async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Front]:
     """It listens while the context lasts."""
     front = Front()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", front.handle)
-    server = test_utils.TestServer(app)
+    server = test_utils.TestServer(app, scheme="https" if tls else "http")
     # An answer that a failed test left hanging is not waited for.
-    await server.start_server(shutdown_timeout=0.5)
+    await server.start_server(shutdown_timeout=0.5, ssl=tls)
     try:
-        front.url = f"http://127.0.0.1:{server.port}"
+        front.url = f"{server.scheme}://127.0.0.1:{server.port}"
         yield front
     finally:
         await server.close()
 
 
-def kubeconfig(path: Path, server: str, *, token: str = "first", **cluster: Any) -> Path:
-    """Written, or written again."""
+def kubeconfig(
+    path: Path,
+    server: str,
+    *,
+    token: str = "first",
+    user: dict[str, Any] | None = None,
+    **cluster: Any,
+) -> Path:
+    """Written, or written again; `user` instead of a token."""
     path.write_text(
         json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "clusters": [{"name": "one", "cluster": {"server": server, **cluster}}],
-                "users": [{"name": "one", "user": {"token": token}}],
+                "users": [{"name": "one", "user": user or {"token": token}}],
                 "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
                 "current-context": "one",
             }
@@ -96,7 +110,7 @@ def kubeconfig(path: Path, server: str, *, token: str = "first", **cluster: Any)
     return path
 
 
-def connection(path: Path, name: clusters.Name = "foreign") -> clusters.Cluster:
+def connection(path: Path, name: credentials.Name = "foreign") -> clusters.Cluster:
     """What farlet opens with that kubeconfig."""
     source = ClusterSource(kubeconfig=str(path), context=None)
     return clusters.Cluster(name, source, metrics=Metrics().client(name))

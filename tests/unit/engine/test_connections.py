@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from farlet import clusters, errors
-from farlet.endpoint import ClusterSource
 from unit.engine import apiserver
 from unit.engine.apiserver import HTML, Answer, other, status
 
@@ -173,128 +170,3 @@ async def test_retry_after(code: int, said: str, waited: float, tmp_path: Path) 
         with pytest.raises(errors.Throttled) as raised:
             await cluster.call("GET", PATH)
         assert raised.value.retry_after == waited
-
-
-# --- credentials ------------------------------------------------------------------------------
-
-
-class _Clock:
-    """Stands where the room has `time`."""
-
-    def __init__(self) -> None:
-        self.late = 0.0
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.late
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    made = _Clock()
-    monkeypatch.setattr(clusters, "time", made)
-    return made
-
-
-def _only(token: str, *, together: int = 1) -> Answer:
-    """Takes that token only; answers others once so many have come."""
-    waiting: list[int] = []
-    all_here = asyncio.Event()
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if request.headers["Authorization"] == f"Bearer {token}":
-            return await apiserver.ok(request)
-        waiting.append(1)
-        if len(waiting) >= together:
-            all_here.set()
-        await all_here.wait()
-        return await status(401, "Unauthorized")(request)
-
-    return answer
-
-
-async def test_requests_that_met_a_401_at_the_same_time_are_all_asked_again(
-    tmp_path: Path, clock: _Clock
-) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, token="second")
-        clock.late += 60.0
-        front.answer = _only("second", together=10)
-        answers = await asyncio.gather(*(cluster.call("GET", PATH) for _ in range(10)))
-        assert [answer["kind"] for answer in answers] == ["Pod"] * 10
-        assert len(front.asked) == 20
-
-
-async def test_credentials_that_stay_wrong_are_not_loaded_at_each_request(
-    tmp_path: Path, clock: _Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = status(401, "Unauthorized")
-        loads: list[float] = []
-        load = clusters.load
-
-        async def counted(name: clusters.Name, source: ClusterSource) -> object:
-            loads.append(clock.monotonic())
-            return await load(name, source)
-
-        monkeypatch.setattr(clusters, "load", counted)
-        clock.late += 60.0
-        for _ in range(10):
-            with pytest.raises(errors.ApiError, match="401"):
-                await cluster.call("GET", PATH)
-        assert len(loads) == 1
-
-
-async def test_a_new_token_alone_keeps_connections(tmp_path: Path, clock: _Clock) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        await cluster.call("GET", PATH)
-        apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, token="second")
-        clock.late += 60.0
-        front.answer = _only("second")
-        await cluster.call("GET", PATH)
-        assert len(front.asked) == 3
-        assert len(front.peers) == 1
-
-
-async def test_a_watch_lives_on_when_others_load_a_new_token(tmp_path: Path, clock: _Clock) -> None:
-    opened, ends = asyncio.Event(), asyncio.Event()
-    only = _only("second")
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if "watch" not in request.query:
-            return await only(request)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        await ends.wait()
-        await response.write(b'{"type":"ADDED","object":{"kind":"Pod"}}\n')
-        return response
-
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = answer
-
-        watching = asyncio.create_task(_follow(cluster, opened.set))
-        await opened.wait()
-        apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, token="second")
-        clock.late += 60.0
-        await cluster.call("GET", PATH)
-        ends.set()
-        async with asyncio.timeout(10):
-            assert await watching == ["ADDED"]
-
-
-BROKEN = {
-    "no base64": {"certificate-authority-data": "%%%"},
-    "no certificate": {"certificate-authority-data": "bm9uZQ=="},
-    "an empty certificate": {
-        "certificate-authority-data": (
-            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCi0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K"
-        )
-    },
-    "a file that is not there": {"certificate-authority": "/nowhere/ca.crt"},
-}
-
-
-@pytest.mark.parametrize("cluster", BROKEN.values(), ids=BROKEN)
-async def test_a_broken_ca_refuses_the_start(cluster: dict[str, str], tmp_path: Path) -> None:
-    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", **cluster)
-    with pytest.raises(errors.StartError, match=r"foreign.*kubeconfig"):
-        await apiserver.connection(path).load()

@@ -1,0 +1,261 @@
+"""Who farlet is towards an API server, read from where its credentials lie, and read again in time.
+
+kubernetes-asyncio understands kubeconfigs, exec plugins and the files of a pod. What it found
+becomes a `Login`: plain values and one TLS context, from which connections are made. The files
+behind it are looked at again while the process runs, since ServiceAccount tokens and client
+certificates are replaced under it; a login that cannot be read again is kept as it was.
+
+No request is sent from here, and no token or key reaches a log or an error text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import structlog
+import yaml
+from kubernetes_asyncio import client, config
+from kubernetes_asyncio.config import incluster_config
+
+from farlet import errors, filestamps
+from farlet.endpoint import ClusterSource
+
+LOOK_SECONDS = 10.0
+"""How often the files behind a login are looked at, at most."""
+EARLY_SECONDS = 30.0
+"""So long before its end a login is read again."""
+RELOAD_SECONDS = 5.0
+"""Shortest time between two readings for an API server that keeps refusing."""
+PLUGIN_SECONDS = 30.0
+"""How long reading may take; exec plugins ask others."""
+
+Name = Literal["home", "foreign"]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Login:
+    """What connections to one API server are made with. Two readings are never the same."""
+
+    server: str
+    """Base URL, without a slash at its end."""
+    authorization: str | None = field(repr=False)
+    """Value of the header of that name."""
+    context: ssl.SSLContext
+    server_hostname: str | None
+    """The name that the server's certificate is to have, where that is not the URL's."""
+    proxy: str | None
+    verified: bool
+    """Whether the server's certificate is looked at at all."""
+    ca_file: str | None
+    """The CA bundle that verifies the server; `None` where the system's CAs do."""
+    certificate_file: str | None
+    key_file: str | None
+    connecting: tuple[object, ...]
+    """What connections depend on; a new token alone needs no new ones."""
+    seen: filestamps.Stamps
+    expires: float | None
+    """End of the client certificate or of what an exec plugin gave, in epoch seconds."""
+
+    def holds(self, now: float) -> bool:
+        """Whether it is still what its files say, and for a while; `now` in epoch seconds."""
+        early = self.expires is not None and now >= self.expires - EARLY_SECONDS
+        return not early and filestamps.unchanged(self.seen)
+
+
+class Credentials:
+    """The login of the moment. To be used in one event loop."""
+
+    def __init__(self, name: Name, source: ClusterSource) -> None:
+        self._name = name
+        self._source = source
+        self._login: Login | None = None
+        self._loaded = 0.0
+        self._looked = 0.0
+        self._loading = asyncio.Lock()
+        self._complaint: str | None = None
+
+    async def load(self) -> Login:
+        """Read everything now. Raises `StartError` naming the file."""
+        self._looked = self._loaded = time.monotonic()
+        self._login = await load(self._name, self._source)
+        return self._login
+
+    async def current(self) -> Login:
+        """The login to use for a request now. Raises `StartError` only if there never was one."""
+        login = self._login
+        if login is None:
+            return await self.load()
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return login
+        self._looked = time.monotonic()
+        if not login.holds(time.time()):
+            async with self._loading:
+                await self._again()
+        return self._login or login
+
+    async def refused(self, login: Login) -> bool:
+        """After a 401 for `login`: whether there is another one to ask with."""
+        async with self._loading:
+            if self._login is not login:
+                return True
+            if time.monotonic() - self._loaded < RELOAD_SECONDS:
+                return False
+            return await self._again()
+
+    async def _again(self) -> bool:
+        try:
+            await self.load()
+        except errors.StartError as err:
+            # Half of a pair may have been replaced so far.
+            if str(err) != self._complaint:
+                log.warning("credentials were not read again", cluster=self._name, err=str(err))
+            self._complaint = str(err)
+            return False
+        if self._complaint is not None:
+            log.info("credentials were read again", cluster=self._name)
+        self._complaint = None
+        return True
+
+
+async def load(name: Name, source: ClusterSource) -> Login:
+    """The login of a cluster. Raises `StartError` naming where it should come from."""
+    configuration = client.Configuration()
+    try:
+        if source.kubeconfig is None:
+            files = [
+                incluster_config.SERVICE_TOKEN_FILENAME,
+                incluster_config.SERVICE_CERT_FILENAME,
+            ]
+            before = filestamps.stamps(files)
+            config.load_incluster_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration, try_refresh_token=False
+            )
+            plugin_expires = None
+        else:
+            files = source.kubeconfig.split(os.pathsep)
+            before = filestamps.stamps(files)
+            async with asyncio.timeout(PLUGIN_SECONDS):
+                loader = await config.load_kube_config(
+                    config_file=source.kubeconfig,
+                    context=source.context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+            before += filestamps.stamps(_token_file(loader))
+            plugin_expires = getattr(loader, "exec_plugin_expiry", None)
+        return _login(source, configuration, before=before, plugin_expires=plugin_expires)
+    except TimeoutError as err:
+        late = TimeoutError(f"its exec plugin did not answer within {PLUGIN_SECONDS:g} s")
+        raise _unloadable(name, source, late) from err
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as err:
+        raise _unloadable(name, source, err) from err
+
+
+def _login(
+    source: ClusterSource,
+    configuration: client.Configuration,
+    *,
+    before: filestamps.Stamps,
+    plugin_expires: datetime | None,
+) -> Login:
+    pair = (configuration.cert_file, configuration.key_file)
+    before += filestamps.stamps(p for p in (configuration.ssl_ca_cert, *pair, source.rotated) if p)
+    ends = [plugin_expires.timestamp()] if plugin_expires else []
+    if pair[0]:
+        pair, end = _newest(pair, source.rotated)
+        ends.append(end)
+    token = configuration.api_key.get("BearerToken")
+    server = str(configuration.host).rstrip("/")
+    return Login(
+        server=server,
+        # A file of a token may end in a newline, which no header may hold.
+        authorization=token.strip() if token else None,
+        context=_context(configuration, *pair),
+        server_hostname=configuration.tls_server_name or None,
+        proxy=configuration.proxy or _environment_proxy(server),
+        verified=configuration.verify_ssl,
+        ca_file=configuration.ssl_ca_cert,
+        certificate_file=pair[0],
+        key_file=pair[1],
+        connecting=(
+            server,
+            *(_digest(file) for file in (configuration.ssl_ca_cert, *pair)),
+            configuration.verify_ssl,
+            configuration.tls_server_name,
+        ),
+        seen=before,
+        expires=min(ends) if ends else None,
+    )
+
+
+def _newest(
+    pair: tuple[str | None, str | None], rotated: Path | None
+) -> tuple[tuple[str | None, str | None], float]:
+    """The given pair, or the rotated one if it is the same name's and was issued later.
+
+    Not the one that lasts longer: after a change of the CA the admin's new certificate is what
+    the API server believes, however long the old one would last.
+    """
+    from cryptography import x509  # 8 MiB, for those who log in with a certificate
+
+    given = x509.load_pem_x509_certificate(Path(str(pair[0])).read_bytes())
+    end = given.not_valid_after_utc.timestamp()
+    if rotated is None or not rotated.is_file():
+        return pair, end
+    ours = x509.load_pem_x509_certificate(rotated.read_bytes())
+    later = ours.not_valid_before_utc > given.not_valid_before_utc
+    if ours.subject != given.subject or not later or ours.not_valid_after_utc < datetime.now(UTC):
+        return pair, end
+    return (str(rotated), str(rotated)), ours.not_valid_after_utc.timestamp()
+
+
+def _context(
+    configuration: client.Configuration, certificate: str | None, key: str | None
+) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if certificate:
+        context.load_cert_chain(certificate, keyfile=key)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _token_file(loader: config.kube_config.KubeConfigLoader) -> list[Path]:
+    # The library tells nowhere else which file held the token.
+    user = loader._user
+    if user is None or "tokenFile" not in user or "token" in user:
+        return []
+    return [Path(user.path or "").parent / str(user["tokenFile"])]
+
+
+def _digest(file: str | None) -> bytes | None:
+    return hashlib.sha256(Path(file).read_bytes()).digest() if file else None
+
+
+def _unloadable(name: Name, source: ClusterSource, err: Exception) -> errors.StartError:
+    where = source.kubeconfig or "the in-cluster configuration"
+    return errors.StartError(
+        f"the configuration of the {name} cluster cannot be loaded from {where}: {err}. "
+        f"Give a readable kubeconfig with --{name}-kubeconfig"
+    )
+
+
+def _environment_proxy(server: str) -> str | None:
+    """What `HTTPS_PROXY` and `NO_PROXY` say of a server; `None`: it is asked directly."""
+    url = urlsplit(server)
+    if not url.hostname or urllib.request.proxy_bypass(url.hostname):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
