@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import click
 from pydantic.fields import FieldInfo
@@ -22,10 +23,14 @@ class SettingOption(click.Option):
 
     def __init__(self, field: str, info: FieldInfo) -> None:
         flag = loading.flag_of(info)
+        switch: dict[str, Any] = {}
+        if info.annotation is bool:  # stands alone, or as --flag=false
+            switch = {"is_flag": False, "flag_value": "true"}
         super().__init__(
             [loading.flag_name(field), *flag.aliases, field],
             metavar=flag.metavar,
             multiple=flag.many,
+            **switch,
             help=f"{info.description} {remarks(field, info)}",
         )
         self.group = flag.group
@@ -74,6 +79,8 @@ def default_text(info: FieldInfo) -> str:
         return flag.default
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(map(str, value))
     return str(value)

@@ -5,6 +5,7 @@ The tree; an indented class is a kind of the one above it::
     FarletError
       UsageError            the command line or a setting is wrong: exit code 2
       StartError            farlet cannot start as told: exit code 1
+      NotLeading            another process may write now, or may soon; this one may not any more
       Refused               this pod cannot run abroad as it is; waits for its owner or admin
       ApiError              an API server answered with a Status that is no success
         NotFound            404
@@ -35,6 +36,13 @@ class UsageError(FarletError):
 
 class StartError(FarletError):
     """The process cannot start; the message says what to do."""
+
+
+class NotLeading(FarletError):
+    """A write was not begun, since this process does not hold the Lease, or cannot be sure to.
+
+    Once it has held it, it never will again: the message says why, and the process ends.
+    """
 
 
 class Refused(FarletError):

@@ -121,6 +121,32 @@ def integer(value: object, *, low: int, high: int) -> int:
     return value
 
 
+def switch(value: object) -> bool:
+    """`true` or `false`."""
+    if isinstance(value, bool):
+        return value
+    given = text(value)
+    if given not in {"true", "false"}:
+        raise ValueError(f"{given!r} is neither true nor false")
+    return given == "true"
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+
+
+def duration(value: object) -> float:
+    """Seconds, from a number of them or from what Kubernetes' own flags take: `15s`, `1m30s`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    given = text(value)
+    if re.fullmatch(r"\d+(\.\d+)?", given):
+        return float(given)
+    if not re.fullmatch(rf"({_PART.pattern})+", given):
+        raise ValueError(f"{given!r} is no duration; give seconds, or units as in 15s or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given))
+
+
 def bind_address(value: object) -> Address | None:
     """`host:port`, `:port` for all interfaces, or `0` for "do not listen" (`None`).
 
