@@ -1,17 +1,22 @@
 """Fixtures that every kind of test shares: the two clusters, and a test's own part of them."""
 
 import contextlib
+import dataclasses
+import datetime
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from clusters import errors, pair, rest
+from clusters import errors, pair, refusals, rest
 from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.identity import Identity
+
+EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
+"""When tests wanted farlet to be refused."""
 
 
 class StartFarlet(Protocol):
@@ -60,15 +65,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.clusters)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember when a test marked `refused` ran; until its end it lasts for ever."""
+    begin = datetime.datetime.now(datetime.UTC)
+    forever = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+    found: list[refusals.Excuse] = item.config.stash.setdefault(EXCUSES, [])
+    sides = [side for marker in item.iter_markers("refused") for side in marker.args]
+    open_ones = [refusals.Excuse(side, begin, forever) for side in sides]
+    found.extend(open_ones)
+    try:
+        return (yield)
+    finally:
+        end = datetime.datetime.now(datetime.UTC)
+        found[len(found) - len(open_ones) :] = [
+            dataclasses.replace(one, end=end) for one in open_ones
+        ]
+
+
 @pytest.fixture(scope="session")
-def clusters() -> Iterator[pair.Clusters]:
+def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
     """Both clusters with real nodes, or those that the environment names. Never skipped."""
     try:
         both = pair.real()
     except errors.HarnessError as error:
         pytest.fail(f"no clusters to test on: {error}", pytrace=False)
-    with both:
+    with lent(both, request.config):
         yield both
+
+
+@contextlib.contextmanager
+def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[None]:
+    """Clusters for tests; stopped at the end, when no farlet may have been refused anything."""
+    with both:
+        yield
+        excuses = config.stash[EXCUSES]
+        refusals.check(both, excuses)
 
 
 @pytest.fixture

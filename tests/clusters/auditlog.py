@@ -77,6 +77,25 @@ class Log:
 
         A watch is in stage ResponseComplete only once it has ended: ask for ResponseStarted.
         """
+        for entry in self._read(since):
+            if (
+                entry.stage == stage
+                and entry.user_agent.startswith(user_agent or "")
+                and user in {None, entry.user}
+                and verb in {None, entry.verb}
+                and resource in {None, entry.resource}
+                and namespace in {None, entry.namespace}
+                and name in {None, entry.name}
+            ):
+                yield entry
+
+    def refused(self) -> Iterator[Entry]:
+        """What was answered with 403; quick in a long log."""
+        for entry in self._read(START, holding=b'"code":403'):
+            if entry.code == 403:
+                yield entry
+
+    def _read(self, since: Mark, *, holding: bytes = b"") -> Iterator[Entry]:
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -84,17 +103,8 @@ class Log:
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # still being written
-                entry = _entry(json.loads(line))
-                if (
-                    entry.stage == stage
-                    and entry.user_agent.startswith(user_agent or "")
-                    and user in {None, entry.user}
-                    and verb in {None, entry.verb}
-                    and resource in {None, entry.resource}
-                    and namespace in {None, entry.namespace}
-                    and name in {None, entry.name}
-                ):
-                    yield entry
+                if holding in line:
+                    yield _entry(json.loads(line))
 
 
 def _entry(raw: dict[str, Any]) -> Entry:

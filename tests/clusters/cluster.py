@@ -140,13 +140,13 @@ class Cluster:
 
     def audit_mark(self) -> auditlog.Mark:
         """Now, as a place in the audit log."""
-        return self._audit_log().mark()
+        return self.audit_log.mark()
 
     def audit(
         self, *, since: auditlog.Mark = auditlog.START, **wanted: str
     ) -> Iterator[auditlog.Entry]:
         """Audit entries; `wanted` as in `auditlog.Log.entries`."""
-        return self._audit_log().entries(since=since, **wanted)
+        return self.audit_log.entries(since=since, **wanted)
 
     def create_virtual_node(self, name: str) -> None:
         """The Node object that farlet will one day make itself."""
@@ -163,7 +163,9 @@ class Cluster:
         if self.parts.network is not None:
             self.parts.network.stop()
 
-    def _audit_log(self) -> auditlog.Log:
+    @property
+    def audit_log(self) -> auditlog.Log:
+        """All that its API server was asked."""
         log = self._own("its audit log").plane.audit_log
         if log is None:
             raise errors.HarnessError(f"cluster {self.name} was started with Options(audit=False)")

@@ -52,7 +52,7 @@ class Identity(enum.Enum):
         return path
 
 
-def farlets(user: str) -> bool:
+def is_farlet(user: str) -> bool:
     """Whether a user of home is the farlet of some virtual node, whichever way it logs in."""
     return user.startswith((_NODE, _ACCOUNT))
 

@@ -6,6 +6,7 @@ here is either our own unreaped child, or was matched by pid *and* start time.
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import signal
 import subprocess
@@ -49,6 +50,7 @@ class Process:
         self._environment = dict(environment)
         self._child: subprocess.Popen[bytes] | None = None
         self._over = True  # the last life and its whole group have been ended by us
+        self.starts: list[datetime.datetime] = []
 
     @property
     def pid(self) -> int:
@@ -80,6 +82,7 @@ class Process:
                 start_new_session=True,
             )
         self._over = False
+        self.starts.append(datetime.datetime.now(datetime.UTC))
 
     def stop(self, *, grace: float = 10.0) -> None:
         """SIGTERM, and SIGKILL once `grace` seconds have passed."""

@@ -15,7 +15,7 @@ from conftest import StartFarlet
 from faults import manifests
 from faults.stage import Stage
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.refused("foreign")]
 
 CURED_SECONDS = 15.0  # as promised
 LONG_SECONDS = 20.0  # until pauses between tries do not grow any more

@@ -1,0 +1,144 @@
+"""The judge of 403s is judged: what it excuses, and that it excuses nothing beside."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusters import auditlog, refusals
+
+NODE, REAL = "system:node:virtual-1", "system:node:home-real"
+NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+LAG = "User cannot create: no relationship found between node 'virtual-1' and this object"
+
+
+def log(folder: Path, *entries: dict[str, Any]) -> auditlog.Log:
+    path = folder / "audit.log"
+    path.write_text("".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries))
+    return auditlog.Log(path)
+
+
+def at(seconds: float) -> datetime.datetime:
+    return NOON + datetime.timedelta(seconds=seconds)
+
+
+def entry(
+    verb: str,
+    resource: str,
+    *,
+    code: int = 403,
+    user: str = NODE,
+    agent: str = "farlet/1",
+    seconds: float = 0,
+    message: str = "",
+    namespace: str = "shop",
+    **more: Any,
+) -> dict[str, Any]:
+    """An audit entry of `seconds` after noon; `resource` may have a subresource."""
+    what, _, part = resource.partition("/")
+    return {
+        "stage": "ResponseComplete",
+        "stageTimestamp": at(seconds).isoformat(),
+        "verb": verb,
+        "user": {"username": user},
+        "userAgent": agent,
+        "requestURI": "/",
+        "objectRef": {"resource": what, "subresource": part, "namespace": namespace},
+        "responseStatus": {"message": message, "code": code},
+        **more,
+    }
+
+
+TOKEN = "serviceaccounts/token"
+BOUND = entry("create", "pods", code=201, user="system:kube-scheduler", seconds=0)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([BOUND, entry("create", TOKEN, seconds=9, message=LAG)], id="just bound"),
+        pytest.param([BOUND, entry("get", "secrets", seconds=9, message=LAG)], id="a reference"),
+        pytest.param(
+            [
+                entry("delete", "pods", code=200, seconds=100),
+                entry("create", TOKEN, seconds=101, message=LAG),
+            ],
+            id="just gone",
+        ),
+        pytest.param(
+            [entry("create", TOKEN, seconds=-55, message=LAG)], id="a server just started"
+        ),
+        pytest.param([entry("create", TOKEN, code=201)], id="allowed"),
+        pytest.param([entry("list", "pods", user=REAL)], id="a real kubelet"),
+        pytest.param([entry("list", "pods", user="system:anonymous")], id="somebody else"),
+        pytest.param([entry("list", "pods", agent="farlet-tests")], id="a test's own request"),
+    ],
+)
+def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    assert refusals.at_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL) == []
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([entry("create", TOKEN, message=LAG)], id="no pod"),
+        pytest.param([BOUND, entry("create", TOKEN, seconds=11, message=LAG)], id="too late"),
+        pytest.param([BOUND, entry("create", TOKEN, seconds=-1, message=LAG)], id="too early"),
+        pytest.param(
+            [BOUND, entry("create", TOKEN, seconds=1, namespace="bank", message=LAG)],
+            id="a pod of another namespace",
+        ),
+        pytest.param([BOUND, entry("create", TOKEN, message="not yours")], id="another cause"),
+        pytest.param([BOUND, entry("list", "nodes", seconds=1, message=LAG)], id="no reference"),
+        pytest.param(
+            [{**BOUND, "responseStatus": {"code": 403}}, entry("create", TOKEN, message=LAG)],
+            id="a pod that was refused",
+        ),
+        pytest.param(
+            [entry("list", "pods", user="system:serviceaccount:farlet:virtual-1")],
+            id="an account",
+        ),
+        pytest.param(
+            [entry("list", "pods", user="admin", impersonatedUser={"username": NODE})],
+            id="through the door of a fault test",
+        ),
+    ],
+)
+def test_at_home_is_told(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    (told,) = refusals.at_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL)
+    assert told.code == 403
+
+
+@pytest.mark.parametrize(
+    ("user", "count"),
+    [
+        pytest.param("farlet", 1, id="farlet"),
+        pytest.param("farlet-0-ab", 1, id="a farlet of a test"),
+        pytest.param("farlets", 0, id="another name"),
+        pytest.param("nobody", 0, id="somebody else"),
+    ],
+)
+def test_abroad_nothing_is_excused(tmp_path: Path, user: str, count: int) -> None:
+    found = log(tmp_path, entry("create", "pods", user=user))
+    assert len(refusals.abroad(found)) == count
+
+
+@pytest.mark.parametrize(
+    ("side", "seconds", "told"),
+    [
+        pytest.param("foreign", 5, False, id="while a test wants it"),
+        pytest.param("foreign", 11, True, id="after the test"),
+        pytest.param("foreign", -1, True, id="before the test"),
+        pytest.param("home", 5, True, id="on the other side"),
+    ],
+)
+def test_a_test_that_wants_refusals_excuses_those_of_its_time(
+    tmp_path: Path, side: str, seconds: float, told: bool
+) -> None:
+    (refused,) = log(tmp_path, entry("create", "pods", seconds=seconds)).refused()
+    excuse = refusals.Excuse("foreign", at(0), at(10))
+    assert list(refusals.unexcused(side, [refused], [excuse])) == (
+        [f"{side}: {NODE}: create pods in shop: "] if told else []
+    )
