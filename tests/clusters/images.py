@@ -38,10 +38,10 @@ disabled_plugins = [
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "overlayfs"
 """
-_BLOBS = Path("io.containerd.content.v1.content/blobs")
+_BLOBS = Path("io.containerd.content.v1.content/blobs/sha256")
 _LAYERS = Path("io.containerd.snapshotter.v1.overlayfs/snapshots")
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ENVIRONMENT = [_PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = [PATH, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +68,16 @@ def prepare(
         with progress.step("test image: unpacking into a prepared containerd folder"):
             layers = [base, rootfs.programs(scratch, programs)]
             clients = {"Env": _ENVIRONMENT, "Cmd": ["client-all"], "WorkingDir": "/"}
-            pause = {"Env": [_PATH], "Entrypoint": ["/pause"], "User": "65535:65535"}
-            archives = [
-                _archive(scratch / "clients.image.tar", CLIENTS, layers, clients),
-                _archive(
+            pause = {"Env": [PATH], "Entrypoint": ["/pause"], "User": "65535:65535"}
+            archives = {
+                CLIENTS: archive(scratch / "clients.image.tar", CLIENTS, layers, clients),
+                PAUSE: archive(
                     scratch / "pause.image.tar",
                     PAUSE,
                     [rootfs.pause(scratch, progress=progress)],
                     pause,
                 ),
-            ]
+            }
             root = scratch / "root"
             _import(owner, programs, archives, root=root, scratch=scratch)
         root.replace(target)
@@ -85,12 +85,15 @@ def prepare(
 
 
 def lay_out(prepared: Prepared, *, root: Path) -> None:
-    """Make `root` a containerd folder of its own that holds the prepared images."""
+    """Make `root` a containerd folder of its own that holds the prepared images.
+
+    Further images may be imported into it: no folder that gets new entries is a link.
+    """
 
     def links(folder: str, names: list[str]) -> set[str]:
         """Do not copy what is large and never written: link it instead."""
         below = Path(folder).relative_to(prepared.root)
-        large = set(names) & {"blobs"} if below == _BLOBS.parent else set()
+        large = set(names) if below == _BLOBS else set()
         if below.parent == _LAYERS:
             large = set(names) & {"fs"}
         for name in large:
@@ -101,10 +104,18 @@ def lay_out(prepared: Prepared, *, root: Path) -> None:
     shutil.copytree(prepared.root, root, ignore=links, symlinks=True, dirs_exist_ok=True)
 
 
+def load(ctr: Path, socket: Path, name: str, file: Path) -> None:
+    """Import the archive of an image into the containerd at `socket`, for its kubelet's use."""
+    control: list[str | Path] = [ctr, f"--address={socket}", "--namespace=k8s.io", "images"]
+    processes.run([*control, "import", "--local", file], what=f"import {file.name}")
+    label = ["label", name, "io.cri-containerd.image=managed"]
+    processes.run([*control, *label], what=f"label {name}")
+
+
 def _import(
     owner: Instance,
     programs: Mapping[str, Path],
-    archives: list[Path],
+    archives: Mapping[str, Path],
     *,
     root: Path,
     scratch: Path,
@@ -128,25 +139,14 @@ def _import(
     containerd.start()
     try:
         processes.wait_for("containerd's socket", socket.exists, seconds=30, process=containerd)
-        control: list[str | Path] = [
-            programs["ctr"],
-            "--address",
-            socket,
-            "--namespace",
-            "k8s.io",
-            "images",
-        ]
-        for archive in archives:
-            processes.run([*control, "import", "--local", archive], what=f"import {archive.name}")
-        for name in (CLIENTS, PAUSE):
-            label = ["label", name, "io.cri-containerd.image=managed"]
-            processes.run([*control, *label], what=f"label {name}")
+        for name, path in archives.items():
+            load(programs["ctr"], socket, name, path)
     finally:
         containerd.stop()
         shutil.rmtree(folder)
 
 
-def _archive(target: Path, name: str, layers: list[Path], config: Mapping[str, Any]) -> Path:
+def archive(target: Path, name: str, layers: list[Path], config: Mapping[str, Any]) -> Path:
     """A docker archive of one image; its layers are tar files."""
     digests = [_digest(layer) for layer in layers]
     description = json.dumps(

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clusters import binaries, cache, errors, packages
@@ -17,20 +17,20 @@ from clusters import progress as progresses
 from clusters.processes import run
 
 HERE = Path(__file__).parent / "image"
-_SUITE = "trixie"
+SUITE = "trixie"
 _PYTHON = "3.13"  # the suite's
-_PACKAGES = "python3,nodejs,ca-certificates,curl,bash,procps"
+_PACKAGES = ("python3", "nodejs", "ca-certificates", "curl", "bash", "procps")
 _OMITTED = ("man", "doc", "locale", "info", "lintian")
-_LIBRARIES = "/usr/local/lib/python3.13/dist-packages"
+LIBRARIES = "/usr/local/lib/python3.13/dist-packages"
 _WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
-_RECIPE = 1  # raise when the steps below change
+RECIPE = 2  # raise when the steps below change
 
 
 def base(*, progress: progresses.Progress) -> Path:
     """The tar file of the base layer."""
     lists = [HERE / name for name in ("requirements.txt", "package.json", "package-lock.json")]
     digest = cache.key(
-        texts=[str(_RECIPE), _SUITE, _PACKAGES, os.uname().machine, *_OMITTED], files=lists
+        texts=[str(RECIPE), SUITE, ",".join(_PACKAGES), os.uname().machine, *_OMITTED], files=lists
     )
     target = cache.folder() / "images" / f"base-{digest}.tar"
     if target.exists():
@@ -41,13 +41,13 @@ def base(*, progress: progresses.Progress) -> Path:
             return target
         root = scratch / "root"
         with progress.step("test image: Debian with Python and Node"):
-            _debian(root)
+            debian(root, _PACKAGES)
         with progress.step("test image: Python clients"):
-            _python(root)
+            python(root, HERE / "requirements.txt")
         with progress.step("test image: JavaScript client"):
             _javascript(root)
         with progress.step("test image: packing"):
-            _pack(root, scratch / target.name)
+            pack(root, scratch / target.name)
         (scratch / target.name).replace(target)
     return target
 
@@ -63,7 +63,7 @@ def programs(scratch: Path, found: Mapping[str, Path]) -> Path:
             shutil.copy2(path, folder / path.name)
     javascript = folder / "client-javascript"
     javascript.symlink_to("client-javascript.mjs")
-    return _pack(scratch / "programs", scratch / "programs.tar")
+    return pack(scratch / "programs", scratch / "programs.tar")
 
 
 def pause(scratch: Path, *, progress: progresses.Progress) -> Path:
@@ -76,7 +76,7 @@ def pause(scratch: Path, *, progress: progresses.Progress) -> Path:
         ["gcc", "-Os", "-static", "-s", "-DVERSION=test", "-o", root / "pause", source],
         what=f"compile {source}",
     )
-    return _pack(root, scratch / "pause.tar")
+    return pack(root, scratch / "pause.tar")
 
 
 def program_inputs() -> list[Path]:
@@ -84,15 +84,16 @@ def program_inputs() -> list[Path]:
     return [path for path in (HERE / "bin").iterdir() if path.is_file()]
 
 
-def _debian(root: Path) -> None:
+def debian(root: Path, names: Sequence[str]) -> None:
+    """A Debian with these packages and little else, in the new folder `root`."""
     run(
         [
-            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={_PACKAGES}"),
+            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(names)}"),
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _OMITTED),
             # The system's npm libraries and headers; node itself is in /usr/bin.
             "--dpkgopt=path-exclude=/usr/include/*",
             '--aptopt=Acquire::Languages "none"',
-            *(_SUITE, root),
+            *(SUITE, root),
         ],
         what="make a Debian root file system",
     )
@@ -102,23 +103,24 @@ def _debian(root: Path) -> None:
             (root / folder).mkdir()
 
 
-def _python(root: Path) -> None:
+def python(root: Path, requirements: Path) -> None:
+    """The pinned and hashed libraries of the list `requirements`, in the Debian below `root`."""
     machine = os.uname().machine
-    target = root / _LIBRARIES.lstrip("/")
+    target = root / LIBRARIES.lstrip("/")
     run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"),
-            *("--require-hashes", "--requirement", HERE / "requirements.txt"),
+            *("--require-hashes", "--requirement", requirements),
             *("--target", target, "--python-version", _PYTHON, "--implementation", "cp"),
             "--only-binary=:all:",
             *(f"--platform={wheel}_{machine}" for wheel in _WHEELS),
         ],
-        what="install the Python clients into the test image",
+        what="install Python libraries into an image",
     )
     # Compiled beforehand: a container would compile anew at each start.
     run(
-        ["chroot", root, "python3", "-m", "compileall", "-q", "-j", "2", _LIBRARIES],
-        what="compile the Python clients in the test image",
+        ["chroot", root, "python3", "-m", "compileall", "-q", "-j", "2", LIBRARIES],
+        what="compile Python libraries in an image",
     )
 
 
@@ -145,9 +147,13 @@ def _javascript(root: Path) -> None:
         )
 
 
-def _pack(root: Path, target: Path) -> Path:
+def pack(root: Path, target: Path) -> Path:
+    """The tar file `target` of a layer: all below `root`, owned by root.
+
+    Times stay: compiled Python files remember that of their source.
+    """
     run(
-        ["tar", "--numeric-owner", "--owner=0", "--group=0", "--sort=name", "--mtime=@0",
+        ["tar", "--numeric-owner", "--owner=0", "--group=0", "--sort=name",
          "-C", root, "-cf", target, "."],
         what=f"pack {root}",
     )  # fmt: skip

@@ -1,0 +1,110 @@
+"""The image of farlet, built as the Dockerfile says, without a daemon and without a registry.
+
+Packages, environment, user and command are read from the Dockerfile's last stage; the steps in
+between are done here in the same order: Debian, the locked libraries, the wheel of this checkout,
+all compiled. Debian and libraries are cached by the hash of their inputs; the rest takes seconds.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clusters import cache, errors, images, packages, processes, rootfs
+from clusters import progress as progresses
+
+NAME = "farlet.test/farlet:1"
+ROOT = Path(__file__).parents[2]
+_DOCKERFILE = ROOT / "Dockerfile"
+_LIBRARIES = ROOT / "requirements-image.lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the Dockerfile says of the image that comes out."""
+
+    packages: tuple[str, ...]
+    config: Mapping[str, Any]
+
+
+def build(folder: Path, *, progress: progresses.Progress) -> Path:
+    """The archive of the image, in `folder`."""
+    made = recipe()
+    base = _base(made, progress=progress)
+    with progress.step("image of farlet: this checkout"):
+        top = folder / "top"
+        target = top / rootfs.LIBRARIES.lstrip("/")
+        pip: list[str | Path] = [sys.executable, "-m", "pip"]
+        processes.run(
+            [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT],
+            what="build the wheel of farlet",
+        )
+        (wheel,) = folder.glob("*.whl")
+        command = ["install", "--quiet", "--no-compile", "--no-deps", "--no-index"]
+        processes.run([*pip, *command, "--target", target, wheel], what="unpack the wheel")
+        shutil.rmtree(target / "bin")
+        _compile(base / "root", target)
+        layers = [base / "layer.tar", rootfs.pack(top, folder / "top.tar")]
+        return images.archive(folder / "farlet.image.tar", NAME, layers, made.config)
+
+
+def recipe() -> Recipe:
+    """The last stage of the Dockerfile."""
+    text = _DOCKERFILE.read_text().replace("\\\n", " ")
+    base = re.search(r"^ARG BASE=debian:(\w+)-slim$", text, re.MULTILINE)
+    if base is None or base[1] != rootfs.SUITE:
+        raise errors.HarnessError(f"{_DOCKERFILE} is not based on Debian {rootfs.SUITE}")
+    stage = text.rpartition("\nFROM ")[2]
+    words = dict(re.findall(r"^(ENV|USER|ENTRYPOINT|CMD|WORKDIR) +(.*)$", stage, re.MULTILINE))
+    installed = re.search(r"--no-install-recommends ([\w -]+) &&", stage)
+    if installed is None:
+        raise errors.HarnessError(f"{_DOCKERFILE} installs no packages in its last stage")
+    return Recipe(
+        packages=tuple(installed[1].split()),
+        config={
+            "Env": [images.PATH, *words["ENV"].split()],
+            "User": words["USER"],
+            "Entrypoint": json.loads(words["ENTRYPOINT"]),
+            "Cmd": json.loads(words["CMD"]),
+            "WorkingDir": words["WORKDIR"],
+        },
+    )
+
+
+def _base(made: Recipe, *, progress: progresses.Progress) -> Path:
+    """The folder with Debian and the libraries: `root`, and `layer.tar` of it."""
+    digest = cache.key(texts=[str(rootfs.RECIPE), rootfs.SUITE, *made.packages], files=[_LIBRARIES])
+    target = cache.folder() / "images" / f"farlet-{digest}"
+    if target.exists():
+        return target
+    packages.ensure(packages.IMAGE, progress=progress)
+    with cache.lock("images", progress=progress), cache.building(target) as scratch:
+        if target.exists():
+            return target
+        done = scratch / "done"
+        done.mkdir()
+        with progress.step("image of farlet: Debian with Python"):
+            rootfs.debian(done / "root", made.packages)
+        with progress.step("image of farlet: libraries"):
+            rootfs.python(done / "root", _LIBRARIES)
+            shutil.rmtree(done / "root" / rootfs.LIBRARIES.lstrip("/") / "bin")
+            rootfs.pack(done / "root", done / "layer.tar")
+        done.replace(target)
+    return target
+
+
+def _compile(root: Path, folder: Path) -> None:
+    """Compile the Python files in `folder` with the interpreter of the image below `root`."""
+    command = f"""
+      mount --bind "$2" "$1/mnt"
+      chroot "$1" python3 -m compileall -q -s /mnt -p {rootfs.LIBRARIES} /mnt
+    """
+    processes.run(
+        # the mount goes with the namespace
+        ["unshare", "--mount", "sh", "-euc", command, "sh", root, folder],
+        what="compile farlet for its image",
+    )
