@@ -67,6 +67,8 @@ def load(kind: type[AnySettings], flags: Mapping[str, object]) -> AnySettings:
         complaints = (
             _complaint(kind, e["loc"], type_=e["type"], message=e["msg"], given=e["input"])
             for e in err.errors(include_url=False)
+            # A default that follows from a wrong setting: that one is told already.
+            if e["type"] != "default_factory_not_called"
         )
         # A list that is wrong twice, or a union tried in turn, complains once per attempt.
         raise UsageError("; ".join(dict.fromkeys(complaints))) from err

@@ -98,10 +98,22 @@ def test_all_settings_may_come_from_variables(
         pytest.param("home_kubeconfig", "in-cluster", "in-cluster", id="in-cluster by name"),
         pytest.param("node_ip", "FD00::0", "fd00::", id="an IP in canonical spelling"),
         pytest.param("workers", "1000", 1000, id="many workers"),
+        pytest.param("kubelet_bind_address", "0", None, id="no kubelet API"),
     ],
 )
 def test_good_values_are_kept(kubeconfig: Path, field: str, given: object, kept: object) -> None:
     assert getattr(load(kubeconfig, **{field: given}), field) == kept
+
+
+def test_the_kubelet_api_listens_at_the_port_that_the_node_tells(kubeconfig: Path) -> None:
+    assert load(kubeconfig, kubelet_port="10251").kubelet_bind_address == values.Address("", 10251)
+
+
+def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubeconfig: Path) -> None:
+    with pytest.raises(errors.UsageError) as raised:
+        load(kubeconfig, kubelet_port="0")
+    assert "--kubelet-port" in str(raised.value)
+    assert "--kubelet-bind-address" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,258 @@
+"""Bytes to and from one peer, over TCP or TLS, with little memory and in both directions alone.
+
+The streams of asyncio keep 256 KiB of TLS buffer for each connection, which is too much for a
+door that hundreds of people may hold open, and cannot end one direction without the other, which
+is how a program at the far end is told that its input is over. So this room drives TLS itself,
+by the public parts of `ssl` (`MemoryBIO`, `SSLObject`): what has arrived is decrypted when it is
+asked for, nothing is read ahead beyond one chunk, and what waits to be sent is bounded.
+
+Nothing here knows HTTP. docs/decisions/0009-kubelet-streams.md says what was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+CHUNK = 16 * 1024
+"""Bytes of one read, and of one TLS record."""
+
+BACKLOG = 64 * 1024
+"""Bytes not taken by the peer yet, above which `write` waits."""
+
+CLOSE_SECONDS = 2.0
+"""How long a close waits for the peer to take the last bytes before it drops them."""
+
+_SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""A peer that has vanished is noticed after two minutes. A stream may be silent for longer."""
+
+
+class Channel(asyncio.BufferedProtocol):
+    """One connection. Begins in plain text; `secure` makes it TLS.
+
+    One task may read while another writes. Every method that sends or receives raises `OSError`
+    (`ssl.SSLError` is one) when the connection is broken or TLS is violated, as by an end of the
+    connection that TLS did not announce.
+    """
+
+    def __init__(
+        self, scratch: bytearray, *, opened: Callable[[Channel], None] = lambda _: None
+    ) -> None:
+        """`scratch`: at least `CHUNK` bytes that all channels of a loop may share."""
+        self._scratch = memoryview(scratch)[:CHUNK]
+        self._opened = opened
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._taken: list[bytes] = []
+        """Decrypted, but not asked for yet."""
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._paused = False
+        self._ended = False
+        self._closing = False
+        self._lost = asyncio.Event()
+        self._why: Exception | None = None
+
+    # --- what asyncio calls -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=BACKLOG, low=CHUNK)
+        _watch_for_silence(transport.get_extra_info("socket"))
+        self._opened(self)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where the next bytes go; `buffer_updated` follows before anything else runs."""
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have arrived."""
+        if self._closing:
+            return
+        self._incoming.write(self._scratch[:nbytes])
+        if self._incoming.pending >= CHUNK and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._arrived.set()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; we still may."""
+        self._ended = True
+        self._incoming.write_eof()
+        self._arrived.set()
+        return True
+
+    def pause_writing(self) -> None:
+        """The peer does not take what we send."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing goes either way any more."""
+        self._why = exc
+        self._incoming.write_eof()
+        self._ended = True
+        self._lost.set()
+        self._arrived.set()
+        self._writable.set()
+
+    # --- what we call -------------------------------------------------------------------------
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's certificate (DER) as TLS verified it; `None` where it showed none."""
+        return None if self._tls is None else self._tls.getpeercert(binary_form=True)
+
+    async def secure(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        """Make it TLS. `server_hostname`: whom the peer must prove to be."""
+        tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send_records()
+                await self._more()
+            except ssl.SSLError:
+                self._send_records()  # tells the peer why
+                raise
+            else:
+                self._tls = tls
+                self._send_records()
+                return
+
+    async def read(self) -> bytes:
+        """The next bytes, `CHUNK` at most; empty once the peer has ended its direction.
+
+        May be cancelled without losing any.
+        """
+        while True:
+            data = self._taken.pop(0) if self._taken else self._take()
+            if data is not None:
+                return data
+            await self._more()
+
+    async def write(self, data: bytes) -> None:
+        """Send; returns when no more than `BACKLOG` waits to be taken by the peer."""
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK):
+            self._check()
+            piece = view[start : start + CHUNK]
+            if self._tls is None:
+                self._transport.write(piece)
+            else:
+                self._tls.write(piece)
+                self._send_records()
+            await self._writable.wait()
+        self._check()
+
+    def end(self) -> None:
+        """Send no more. What the peer sends can still be read."""
+        if self._closing or self._lost.is_set():
+            return
+        if self._tls is None:
+            self._transport.write_eof()
+            return
+        # `unwrap` also looks for the peer's end, and would throw away data that it meets.
+        while data := self._take():
+            self._taken.append(data)
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass  # the peer has not ended yet (SSLWantReadError), or is gone
+        self._send_records()
+
+    async def close(self) -> None:
+        """End both directions, and give the peer a moment to take what was sent."""
+        self.end()
+        self._closing = True
+        if self._lost.is_set():
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                # Closing over bytes that were not read resets the connection, and the peer
+                # loses our last ones.
+                if self._transport.can_write_eof():
+                    self._transport.write_eof()
+                if self._paused:
+                    self._paused = False
+                    self._transport.resume_reading()
+                while not self._ended:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                self._transport.close()
+                await self._lost.wait()
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection, and what was not sent yet."""
+        self._closing = True
+        self._transport.abort()
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _take(self) -> bytes | None:
+        """What has arrived, decrypted; empty at the end; `None` if nothing is there yet."""
+        if self._tls is None:
+            if data := self._incoming.read(CHUNK):
+                return data
+            if self._why is not None:
+                raise self._why
+            return b"" if self._ended else None
+        try:
+            return self._tls.read(CHUNK)
+        except ssl.SSLZeroReturnError:  # where both sides have ended; else `read` is empty
+            return b""
+        except ssl.SSLWantReadError:
+            self._send_records()  # an answer of TLS itself, as to a change of keys
+            return None
+
+    async def _more(self) -> None:
+        """Wait until something has arrived."""
+        self._arrived.clear()
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        if self._ended:
+            raise self._why or ConnectionResetError("the connection was cut")
+        await self._arrived.wait()
+
+    def _send_records(self) -> None:
+        while records := self._outgoing.read():
+            self._transport.write(records)
+
+    def _check(self) -> None:
+        if self._closing or self._lost.is_set():
+            raise self._why or ConnectionResetError("the connection was cut")
+
+
+async def connect(host: str, port: int, scratch: bytearray) -> Channel:
+    """A connection to `host`. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    _, channel = await loop.create_connection(
+        lambda: Channel(scratch), host, port, happy_eyeballs_delay=0.25
+    )
+    return channel
+
+
+def _watch_for_silence(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _SILENCE:
+        if hasattr(socket, name):  # by these names on Linux
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,121 @@
+"""Which mirror, and which container of it, a caller means; or why there is none, in a kubelet's
+words. Pure.
+
+The way goes from the home pod, by our own mapping of names, to the mirror that home itself has
+recorded by uid: nothing that anybody writes abroad can lead a caller to another pod. Containers
+that only the mirror has, such as sidecars injected abroad, are not shown at home and cannot be
+reached from there.
+
+The texts are those of `pkg/kubelet/server/server.go`, `kubelet_pods.go` and `streaming/errors.go`
+of Kubernetes 1.36.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from farlet.context import Context
+from farlet.forge import containers, names, status
+from farlet.kubelet.responses import Refusal
+from farlet.kubelet.routes import Endpoint, Route
+from farlet.store import Store
+from farlet.vocabulary import ObjectKey
+from farlet.wire import ContainerStatus, Pod
+
+_PULLING = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A container of a mirror, or with an empty `container` the mirror as a whole."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+def find(route: Route, store: Store, ctx: Context, *, previous: bool = False) -> Target:
+    """Where the route leads abroad. `previous`: to the logs of the container's last run.
+
+    Raises `Refusal`.
+    """
+    home = store.home.get(ObjectKey(route.namespace, route.pod))
+    if route.endpoint is Endpoint.CONTAINER_LOGS:
+        return _for_logs(route, home, store, ctx, previous=previous)
+    if home is None:
+        raise Refusal(404, "pod does not exist")
+    if route.endpoint is Endpoint.PORT_FORWARD:
+        return _for_ports(route, home, store, ctx)
+    wanted = route.uid is None or route.uid == home["metadata"].get("uid")
+    mirror = _mirror(home, store, ctx) if wanted and has_container(home, route.container) else None
+    if mirror is None:
+        raise Refusal(500, f'container not found ("{route.container}")')
+    return Target(mirror.namespace, mirror.name, route.container)
+
+
+def has_container(home: Pod, container: str) -> bool:
+    """Whether the pod's spec names this container, of whatever kind."""
+    return any(
+        c["name"] == container for group in containers.GROUPS for c in containers.of(home, group)
+    )
+
+
+def _for_ports(route: Route, home: Pod, store: Store, ctx: Context) -> Target:
+    if route.uid is not None and route.uid != home["metadata"].get("uid"):
+        raise Refusal(404, "pod not found")
+    mirror = _mirror(home, store, ctx)
+    if mirror is None:
+        raise Refusal(500, f'pod not found ("{route.pod}_{route.namespace}")')
+    return Target(mirror.namespace, mirror.name, "")
+
+
+def _for_logs(
+    route: Route, home: Pod | None, store: Store, ctx: Context, *, previous: bool
+) -> Target:
+    if home is None:
+        raise Refusal(404, f'pod "{route.pod}" does not exist')
+    if not has_container(home, route.container):
+        raise Refusal(404, f'container "{route.container}" not found in pod "{route.pod}"')
+    mirror = _mirror(home, store, ctx)
+    if mirror is None:
+        raise Refusal(400, _no_logs(home, route.container, previous=previous))
+    return Target(mirror.namespace, mirror.name, route.container)
+
+
+def _mirror(home: Pod, store: Store, ctx: Context) -> ObjectKey | None:
+    """The mirror that home has recorded; `None` while there is none, or only another."""
+    metadata = home["metadata"]
+    namespace = ctx.namespaces.foreign(metadata.get("namespace", ""))
+    if namespace is None:
+        return None
+    key = ObjectKey(namespace, names.mirror_name(metadata["name"]))
+    uid = store.mirrors.uid(key)
+    return key if uid is not None and uid == status.mirrored_uid(home) else None
+
+
+def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
+    """Why a pod without a mirror has no logs (`validateContainerLogStatus`)."""
+    name = home["metadata"]["name"]
+    if previous:
+        return f'previous terminated container "{container}" in pod "{name}" not found'
+    known = _status(home, container)
+    state = known.get("state", {})
+    if "terminated" in state or "terminated" in known.get("lastState", {}):
+        return f'container "{container}" in pod "{name}" is terminated'
+    if "running" in state:
+        return f'container "{container}" in pod "{name}" is not available'
+    # Why the pod as a whole waits says more than that its containers do.
+    why = home.get("status", {}).get("reason") or state.get("waiting", {}).get("reason")
+    why = why or "ContainerCreating"
+    return f'container "{container}" in pod "{name}" is waiting to start: {_PULLING.get(why, why)}'
+
+
+def _status(home: Pod, container: str) -> ContainerStatus:
+    for group in containers.GROUPS:
+        known = containers.statuses(home, group)
+        if container in known:
+            return known[container]
+    return {}
