@@ -2,7 +2,8 @@
 
 The node is the usual case: a certificate of `system:node:NAME`, with what the Node authorizer and
 NodeRestriction leave to a kubelet. An account is a ServiceAccount of its own for each farlet, so
-that the audit log tells them apart, with the rules in `manifests/home` and a token, no certificate.
+that the audit log tells them apart, with the rules in `manifests/home/service-account` and a token,
+no certificate. What they grant on a named node only is granted on the node of that farlet.
 """
 
 import enum
@@ -15,9 +16,9 @@ from clusters import errors, kubeconfig
 from clusters.cluster import Cluster
 
 NAMESPACE = "farlet"
-MANIFESTS = Path(__file__).parents[2] / "manifests" / "home"
+RIGHTS = Path(__file__).parents[2] / "manifests" / "home" / "service-account" / "roles.yaml"
 _NODE, _ACCOUNT = "system:node:", f"system:serviceaccount:{NAMESPACE}:"
-_ACCOUNTS = f"system:serviceaccounts:{NAMESPACE}"
+_SHIPPED_NODE = "far"  # the virtual node's name in the manifests
 _TOKEN_LIFE = "24h"  # no test run takes longer
 
 
@@ -58,37 +59,37 @@ def is_farlet(user: str) -> bool:
 
 
 def _make_account(cluster: Cluster, name: str) -> None:
-    """A ServiceAccount, and the shipped rights for all of their namespace, should they lack."""
+    """A ServiceAccount with the shipped rights, those of all namespaces included."""
     if not cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    marker = cluster.folder / "logins" / "rights-of-accounts"
-    if not marker.exists():
-        cluster.apply(*_rights())
-        marker.parent.mkdir(exist_ok=True)
-        marker.touch()
     where = {"name": name, "namespace": NAMESPACE}
-    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where})
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where}
+    cluster.apply(account, *(one for role in _roles(name) for one in (role, _binding(role, name))))
 
 
-def _rights() -> list[dict[str, Any]]:
-    """The shipped ClusterRoles and Roles, each with a binding to every account of the namespace."""
+def _roles(node: str) -> list[dict[str, Any]]:
+    """The shipped ClusterRoles and Roles, as those of one virtual node."""
     documents = [
         document
-        for path in sorted(MANIFESTS.glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-        if document is not None and document["kind"] in {"ClusterRole", "Role"}
+        for document in yaml.safe_load_all(RIGHTS.read_text())
+        if document["kind"] in {"ClusterRole", "Role"}
     ]
     if not documents:
-        raise errors.HarnessError(f"{MANIFESTS} holds no ClusterRole that an account could have")
-    return [one for role in documents for one in (role, _binding(role))]
+        raise errors.HarnessError(f"{RIGHTS} holds no ClusterRole that an account could have")
+    for document in documents:
+        document["metadata"]["name"] += f"-{node}"
+        for rule in document["rules"]:
+            if rule.get("resourceNames") == [_SHIPPED_NODE]:
+                rule["resourceNames"] = [node]
+    return documents
 
 
-def _binding(role: dict[str, Any]) -> dict[str, Any]:
+def _binding(role: dict[str, Any], account: str) -> dict[str, Any]:
     api = "rbac.authorization.k8s.io"
     return {
         "apiVersion": f"{api}/v1",
         "kind": f"{role['kind']}Binding",
-        "metadata": {**role["metadata"], "name": f"{role['metadata']['name']}-of-tests"},
+        "metadata": role["metadata"],
         "roleRef": {"apiGroup": api, "kind": role["kind"], "name": role["metadata"]["name"]},
-        "subjects": [{"kind": "Group", "apiGroup": api, "name": _ACCOUNTS}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
     }
