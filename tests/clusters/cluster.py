@@ -23,6 +23,7 @@ from clusters import (
     kwok,
     netns,
     packages,
+    ports,
     processes,
     realnode,
     rest,
@@ -47,8 +48,10 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The running parts of a cluster that the harness started."""
+    """The running parts of a cluster that the harness started, and what they are made with."""
 
+    owner: Instance
+    programs: Mapping[str, Path]
     plane: controlplane.ControlPlane
     kwok: processes.Process
     network: netns.Network | None
@@ -95,6 +98,30 @@ class Cluster:
         if found is None:
             raise errors.HarnessError(f"cluster {self.name} is plain: it has no network of its own")
         return found
+
+    @property
+    def machine(self) -> str:
+        """The address at which its API server finds this machine: that of virtual nodes."""
+        if self.parts is None:
+            return ports.own_address()
+        return self.parts.network.gateway if self.parts.network is not None else "127.0.0.1"
+
+    def door(self, port: int) -> processes.Process | None:
+        """What leads `machine` and this port to 127.0.0.1 and the same port on the host.
+
+        To be started; None where no door is needed.
+        """
+        if self.parts is None or self.parts.network is None:
+            return None
+        return netns.forwarder(
+            self.parts.owner,
+            program=self.parts.programs["forwarder"],
+            log=self.folder / "logs" / f"door-{port}.log",
+            listen=f"{self.machine}:{port}",
+            target=f"127.0.0.1:{port}",
+            listen_in=self.parts.network,
+            target_in=None,
+        )
 
     @property
     def real_node(self) -> str:
@@ -233,7 +260,7 @@ def start(
     fakes = kwok.start(
         owner, folder=folder, programs=programs, plane=plane, network=net, login=inner
     )
-    parts = Parts(plane, fakes, net, node)
+    parts = Parts(owner, programs, plane, fakes, net, node)
     made = Cluster(spec.name, folder, plane.admin, programs["kubectl"], parts)
     names = [f"{spec.name}-fake-{count}" for count in range(1, spec.fake_nodes + 1)]
     if names:

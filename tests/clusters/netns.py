@@ -139,27 +139,49 @@ def forward(
     listen_in: Network | None,
     target_in: Network | None,
 ) -> Forwarder:
-    """A forwarder from `listen` in one network to `target` in another; None is the host's.
+    """A running forwarder from `listen` in one network to `target` in another; None is the host's.
 
     Port 0 takes a free one. When the target refuses, the client's connection is reset.
     """
-    namespace = listen_in.namespace if listen_in is not None else Path("/proc/self/ns/net")
-    if listen_in is None and target_in is not None:
-        namespace = _own_namespace()
-    command: list[str | Path] = [
-        *(program, "-listen-netns", namespace, "-listen", listen, "-target", target)
-    ]
-    process = processes.Process(
-        log.stem,
-        target_in.inside(command) if target_in is not None else command,
+    process = forwarder(
+        owner,
+        program=program,
         log=log,
-        environment=owner.environment,
+        listen=listen,
+        target=target,
+        listen_in=listen_in,
+        target_in=target_in,
     )
     process.start()
     processes.wait_for(
         f"a forwarder on {listen}", lambda: "\n" in process.output(), seconds=10, process=process
     )
     return Forwarder(process, process.output().splitlines()[0])
+
+
+def forwarder(
+    owner: Instance,
+    *,
+    program: Path,
+    log: Path,
+    listen: str,
+    target: str,
+    listen_in: Network | None,
+    target_in: Network | None,
+) -> processes.Process:
+    """As `forward`, to be started by the caller."""
+    namespace = listen_in.namespace if listen_in is not None else Path("/proc/self/ns/net")
+    if listen_in is None and target_in is not None:
+        namespace = _own_namespace()
+    command: list[str | Path] = [
+        *(program, "-listen-netns", namespace, "-listen", listen, "-target", target)
+    ]
+    return processes.Process(
+        log.stem,
+        target_in.inside(command) if target_in is not None else command,
+        log=log,
+        environment=owner.environment,
+    )
 
 
 def _own_namespace() -> Path:

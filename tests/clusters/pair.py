@@ -22,6 +22,7 @@ from clusters import (
     instance,
     netns,
     packages,
+    ports,
     processes,
 )
 from clusters import progress as progresses
@@ -88,7 +89,9 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
     try:
         prepared = images.prepare(owner, programs, progress=progress) if with_nodes else None
         # Where foreign pods reach home must be a name in home's serving certificate.
-        outside = [_own_address()] if foreign.real_node else []
+        # farlet itself dials that address from the machine, and is refused at once: it is one only
+        # abroad. Any other might be answered by a stranger, as where a proxy takes all connections.
+        outside = [ports.own_address()] if foreign.real_node else []
         options = dataclasses.replace(home.options, hosts=[*home.options.hosts, *outside])
         home = dataclasses.replace(home, options=options)
         with progress.step("starting clusters home and foreign"):
@@ -110,7 +113,10 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
 def _open_home(
     owner: instance.Instance, program: Path, home: Cluster, foreign: Cluster, *, host: str
 ) -> tuple[str, int]:
-    """Make home's API server reachable for foreign pods, at an address outside their network."""
+    """Make home's API server reachable for foreign pods, at an address outside their network.
+
+    It is this machine's own, which the foreign network then holds a second time.
+    """
     inside = home.parts.network if home.parts is not None else None
     target, port = ("127.0.0.1", 6443) if inside is not None else home.address
     processes.run(
@@ -127,21 +133,6 @@ def _open_home(
         target_in=inside,
     )
     return host, HOME_PORT_IN_FOREIGN
-
-
-def _own_address() -> str:
-    """An address of this machine, which the foreign network then holds a second time.
-
-    farlet itself dials it from the machine, and is refused at once: an address only abroad. Any
-    other address might be answered by a stranger, as where a proxy takes all connections.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("198.51.100.1", 9))  # sends nothing: it only asks for the route
-        except OSError:  # a machine without any network
-            return "198.51.100.1"
-        host: str = probe.getsockname()[0]
-        return host
 
 
 def given() -> tuple[Path, Path] | None:

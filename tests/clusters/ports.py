@@ -1,4 +1,4 @@
-"""Free TCP ports on loopback that stay free while their owner is down.
+"""Free TCP ports on loopback that stay free while their owner is down; this machine's address.
 
 The kernel gives outgoing connections ports of its ephemeral range. A server that is killed and
 started again on the same port must therefore not have one of those.
@@ -10,6 +10,17 @@ import socket
 from clusters import errors
 
 _RANGE = range(20000, 32000)  # below Linux' and macOS' ephemeral ranges
+
+
+def own_address() -> str:
+    """An address of this machine towards the rest of the world."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))  # sends nothing: it only asks for the route
+        except OSError:  # a machine without any network
+            return "198.51.100.1"
+        host: str = probe.getsockname()[0]
+        return host
 
 
 def free(count: int) -> list[int]:
