@@ -13,7 +13,13 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from farlet.errors import UsageError
-from farlet.vocabulary import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_TAINT, Reason
+from farlet.vocabulary import (
+    HOSTNAME_LABEL,
+    NO_LOAD_BALANCER_LABEL,
+    VIRTUAL_NODE_LABEL,
+    VIRTUAL_NODE_TAINT,
+    Reason,
+)
 
 
 class Allowance(StrEnum):
@@ -146,8 +152,10 @@ class Context:
     network; the same address unless a connectivity plugin says otherwise. Empty: not shown."""
     node_ip: str = ""
     """hostIP shown at home; empty: none is shown."""
-    node_labels: frozenset[str] = frozenset({VIRTUAL_NODE_LABEL, "kubernetes.io/hostname"})
-    """Label keys that farlet put on the virtual node; selectors on them do not travel."""
+    node_labels: frozenset[str] = frozenset(
+        {VIRTUAL_NODE_LABEL, HOSTNAME_LABEL, NO_LOAD_BALANCER_LABEL}
+    )
+    """Label keys of the virtual node that foreign nodes lack; selectors on them do not travel."""
     taints: frozenset[str] = frozenset({VIRTUAL_NODE_TAINT})
     """Taint keys of the virtual node; tolerations of them do not travel."""
 

@@ -90,7 +90,6 @@ class NodeCondition(StrEnum):
     PID_PRESSURE = "PIDPressure"
     NETWORK_UNAVAILABLE = "NetworkUnavailable"
     FOREIGN_REACHABLE = "farlet.io/ForeignReachable"
-    HOME_API_REACHABLE = "farlet.io/HomeAPIReachable"
 
 
 KUBE_ROOT_CA = "kube-root-ca.crt"

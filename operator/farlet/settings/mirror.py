@@ -20,8 +20,9 @@ from farlet.context import (
 )
 from farlet.errors import UsageError
 from farlet.settings import values
-from farlet.settings.base import BaseFarletSettings, DNSLabel, Several, Text, whole
+from farlet.settings.base import DNSLabel, Several, Text, whole
 from farlet.settings.loading import Flag, Group
+from farlet.settings.node import NodeLook
 
 
 def _strategy_name(value: object) -> str:
@@ -31,7 +32,7 @@ def _strategy_name(value: object) -> str:
     return str(value)
 
 
-class MirrorSettings(BaseFarletSettings):
+class MirrorSettings(NodeLook):
     """The settings that shape a mirror: all that `farlet render` needs."""
 
     nodename: Annotated[
@@ -153,9 +154,6 @@ class MirrorSettings(BaseFarletSettings):
         description="Whether home can route to the IPs of mirrors. 'isolated' keeps them out of "
         "status.podIP.",
     )
-    node_ip: Annotated[
-        str | None, Flag(Group.PODS, "IP", default="none is shown"), BeforeValidator(values.ip)
-    ] = Field(None, description="IP of the virtual node, shown as hostIP of its pods.")
 
     @model_validator(mode="after")
     def _namespaces_fit(self) -> MirrorSettings:
@@ -185,7 +183,7 @@ class MirrorSettings(BaseFarletSettings):
     ) -> Context:
         """The part of the context that settings decide; what is found at start is given.
 
-        Preflight results, labels and taints of the node are for the caller to replace.
+        Preflight results, and the IP of the node where none is set, are for the caller to replace.
         """
         lifetime = self.home_token_lifetime
         return Context(
@@ -203,4 +201,6 @@ class MirrorSettings(BaseFarletSettings):
             daemonset_pods=self.daemonset_pods,
             pod_network=self.pod_network,
             node_ip=self.node_ip or "",
+            node_labels=self.own_label_keys(),
+            taints=self.taint_keys(),
         )
