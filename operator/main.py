@@ -61,7 +61,13 @@ class _Hosted:
 def _configured() -> _Hosted:
     """What the environment asks for; ends the process with one line where that is impossible."""
     try:
-        return _Hosted(loading.load(Settings, {}))
+        settings = loading.load(Settings, {})
+        if settings.drain_on_exit:
+            raise errors.UsageError(
+                "FARLET_DRAIN_ON_EXIT has no effect under kopf run, which watches no pods any more "
+                "when it ends; use farlet run, or kubectl drain"
+            )
+        return _Hosted(settings)
     except (errors.UsageError, errors.StartError) as err:
         sys.stderr.write(f"farlet: {' '.join(str(err).split())}\n")
         sys.exit(2 if isinstance(err, errors.UsageError) else 1)

@@ -48,19 +48,25 @@ def check_controller(pod: Pod, ctx: Context) -> None:
 
     Before anything else is asked about the pod: whatever it lacks, nobody should mend it.
     """
-    if ctx.daemonset_pods is DaemonSetPods.RUN:
+    name = daemonset(pod)
+    if name is None or ctx.daemonset_pods is DaemonSetPods.RUN:
         return
+    raise Refused(
+        Reason.DAEMONSET_REFUSED,
+        f"the DaemonSet {name} put the pod on a virtual node, which is no machine to run an agent "
+        "on. Keep DaemonSets off with manifests/home/daemonset-policy.yaml or with the node "
+        f"affinity {VIRTUAL_NODE_LABEL} NotIn [{VIRTUAL_NODE_LABEL_VALUE}] in this one, or have "
+        f"farlet started with --daemonset-pods={DaemonSetPods.RUN}",
+    )
+
+
+def daemonset(pod: Pod) -> str | None:
+    """Name of the DaemonSet that controls `pod`."""
     for owner in pod["metadata"].get("ownerReferences") or ():
         group = owner.get("apiVersion", "").partition("/")[0]
         if owner.get("controller") and (group, owner.get("kind")) == ("apps", "DaemonSet"):
-            raise Refused(
-                Reason.DAEMONSET_REFUSED,
-                f"the DaemonSet {owner.get('name')} put the pod on a virtual node, which is no "
-                "machine to run an agent on. Keep DaemonSets off with "
-                "manifests/home/daemonset-policy.yaml or with the node affinity "
-                f"{VIRTUAL_NODE_LABEL} NotIn [{VIRTUAL_NODE_LABEL_VALUE}] in this one, or have "
-                f"farlet started with --daemonset-pods={DaemonSetPods.RUN}",
-            )
+            return owner.get("name", "")
+    return None
 
 
 def check(pod: Pod, ctx: Context) -> None:

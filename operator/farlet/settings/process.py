@@ -60,6 +60,19 @@ class ProcessSettings(BaseFarletSettings):
     log_format: Annotated[LogFormat, Flag(Group.PROCESS, "|".join(LogFormat))] = Field(
         LogFormat.AUTO, description="auto is text on a terminal and JSON elsewhere."
     )
+    drain_on_exit: Annotated[
+        bool, Flag(Group.PROCESS, "true|false"), BeforeValidator(values.switch)
+    ] = Field(
+        False,
+        description="Empty the node before farlet ends, as kubectl drain does: after SIGTERM or "
+        "Ctrl-C it is cordoned, its pods are evicted, and when they are gone it is NotReady. A "
+        "second signal ends at once. Not under kopf run.",
+    )
+    drain_timeout: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(1, 86400)] = Field(
+        120,
+        description="How long that may take. What is left then is left as it is, and found by the "
+        "next farlet. In a cluster, terminationGracePeriodSeconds must be longer.",
+    )
     shutdown_grace: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(0, 3600)] = Field(
         20, description="How long work that has begun may take to end after SIGTERM."
     )

@@ -11,14 +11,24 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 import structlog.testing
 
-from farlet import clusters, errors, events, homepods, perform, reconcile, scopes, workqueue
+from farlet import (
+    clusters,
+    draining,
+    errors,
+    events,
+    homepods,
+    perform,
+    reconcile,
+    scopes,
+    workqueue,
+)
 from farlet.context import Context
 from farlet.forge.names import secret_name
 from farlet.store import Store
@@ -202,6 +212,25 @@ class Scene:
             self._loop.call_soon(self.pods.event, "DELETED", model.clone(write.before))
         else:
             self._loop.call_soon(self.pods.event, "MODIFIED", model.clone(write.after))
+
+    def drain(
+        self,
+        *,
+        seconds: float = 120.0,
+        hurry: asyncio.Event | None = None,
+        cordon: Callable[[], Awaitable[None]] | None = None,
+    ) -> asyncio.Task[draining.Drained]:
+        """Farlet was asked to empty its node."""
+        home = cast("clusters.Cluster", self.home)
+        work = draining.drain(
+            home,
+            self.store,
+            ctx=lambda: self.ctx,
+            cordon=cordon or _nothing,
+            seconds=seconds,
+            hurry=hurry or asyncio.Event(),
+        )
+        return self._loop.create_task(work)
 
     # --- people and controllers at home -------------------------------------------------------
 

@@ -174,6 +174,9 @@ class Wire:
             return self._server.get(where)
         if match["sub"] == "token":
             return self._token(namespace, body)
+        if match["sub"] == "eviction":
+            uid = body["deleteOptions"]["preconditions"]["uid"]
+            return self._server.delete(where, by=FARLET, grace=None, uid=uid)
         if method == "POST":
             return self._server.create(resource, namespace, body, by=FARLET)
         if method == "PATCH":

@@ -1,0 +1,190 @@
+"""The node is emptied before farlet ends: who is evicted, who is left, and how long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from farlet import draining, errors
+from farlet.vocabulary import ObjectKey
+from unit.engine import scene
+from unit.engine.scene import HOME, USER, Scene
+from unit.plan import model, objects
+from unit.plan.model import JSON
+
+EVICTIONS = "POST .*/eviction$"
+WEB = ObjectKey(HOME, "web")
+
+
+def _running(s: Scene, *names: str) -> None:
+    for name in names:
+        s.create(name)
+    s.wait(2.0)
+    for name in names:
+        s.runs(name)
+    s.wait(2.0)
+
+
+def _evicted(s: Scene) -> list[str]:
+    return [asked.request.split("/")[-2] for asked in s.home.requests(EVICTIONS)]
+
+
+def test_every_pod_is_evicted_once_and_waited_for() -> None:
+    with scene.playing() as s:
+        _running(s, "one", "two")
+        drain = s.drain()
+        s.wait(4.0)
+        assert sorted(_evicted(s)) == ["one", "two"]
+        assert not drain.done(), "their mirrors still run"
+        s.remove("one")
+        s.wait(20.0)
+        assert s.pod("one") is None
+        assert not drain.done()
+        s.remove("two")
+        s.wait(2.0)
+        assert drain.result() == draining.Drained(evicted=2, left=())
+        assert sorted(_evicted(s)) == ["one", "two"]
+
+
+def test_an_empty_node_is_cordoned_and_drained_at_once() -> None:
+    with scene.playing() as s:
+        cordoned: list[float] = []
+
+        async def cordon() -> None:
+            cordoned.append(s.clock())
+
+        s.wait(2.0)
+        drain = s.drain(cordon=cordon)
+        s.wait(0.1)
+        assert drain.result() == draining.Drained(evicted=0, left=())
+        assert len(cordoned) == 1
+
+
+def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is() -> None:
+    with scene.playing() as s:
+        tries: list[int] = []
+
+        async def cordon() -> None:
+            tries.append(len(_evicted(s)))
+            if len(tries) < 3:
+                raise s.home.silence()
+
+        _running(s, "web")
+        s.drain(cordon=cordon)
+        s.wait(60.0)
+        assert tries[0] == 0
+        assert len(tries) == 3
+        assert [entry["event"] for entry in s.logs].count("node was not cordoned") == 1
+
+
+def test_a_pod_that_came_meanwhile_goes_too() -> None:
+    with scene.playing() as s:
+        _running(s, "one")
+        drain = s.drain()
+        s.wait(1.0)
+        s.create("late")
+        s.wait(2.0)
+        assert _evicted(s) == ["one", "late"]
+        assert s.pod("late") is None, "nothing of it had begun to run"
+        s.remove("one")
+        s.wait(2.0)
+        assert drain.result().left == ()
+
+
+def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> None:
+    with scene.playing() as s:
+        _running(s, "web")
+        s.home.refusing[EVICTIONS] = s.home.refusal(
+            errors.Throttled, 429, "would violate the disruption budget", reason="TooManyRequests"
+        )
+        drain = s.drain()
+        s.wait(21.0)
+        assert len(_evicted(s)) == 5
+        assert [entry["event"] for entry in s.logs].count("eviction was refused") == 1
+        s.home.refusing.clear()
+        s.wait(6.0)
+        s.remove()
+        s.wait(2.0)
+        assert drain.result() == draining.Drained(evicted=1, left=())
+
+
+def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
+    with scene.playing() as s:
+        _running(s, "web")
+        drain = s.drain(seconds=30.0)
+        s.wait(29.0)
+        assert not drain.done()
+        s.wait(2.0)
+        assert drain.result() == draining.Drained(evicted=1, left=(WEB,))
+        assert s.mirror() is not None
+
+
+def test_who_is_in_a_hurry_waits_for_nothing() -> None:
+    with scene.playing() as s:
+        _running(s, "web")
+        hurry = asyncio.Event()
+        drain = s.drain(hurry=hurry)
+        s.wait(2.0)
+        hurry.set()
+        s.wait(0.01)
+        assert drain.result().left == (WEB,)
+
+
+def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> None:
+    with scene.playing() as s:
+        _running(s, "web")
+        held = {"metadata": {"finalizers": ["example.org/held"]}}
+        where = ("pods", HOME, "web")
+        s.home_server.patch(where, held, by=USER, status=False, strategic=False)
+        drain = s.drain()
+        s.wait(20.0)
+        assert not drain.done()
+        s.remove()
+        s.wait(10.0)
+        assert drain.result().left == ()
+        assert s.pod() is not None
+
+
+def test_a_pod_that_was_replaced_is_looked_at_anew() -> None:
+    with scene.playing() as s:
+        _running(s, "web")
+        s.home.refusing[EVICTIONS] = s.home.refusal(
+            errors.Conflict, 409, "the UID in the precondition does not match", reason="Conflict"
+        )
+        drain = s.drain()
+        s.wait(2.0)
+        s.home.refusing.clear()
+        s.wait(6.0)
+        s.remove()
+        s.wait(2.0)
+        assert drain.result() == draining.Drained(evicted=1, left=())
+
+
+def _changed(pod: JSON, **metadata: object) -> JSON:
+    changed: JSON = model.clone(pod)
+    changed["metadata"] |= metadata
+    return changed
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(objects.daemon(objects.home()), id="of a DaemonSet"),
+        pytest.param(
+            _changed(
+                model.clone(objects.home()), annotations={"kubernetes.io/config.mirror": "5f2c"}
+            ),
+            id="that stands for a static pod",
+        ),
+    ],
+)
+def test_a_pod_is_left_alone(pod: JSON) -> None:
+    with scene.playing() as s:
+        s.home_server.create("pods", HOME, model.clone(pod), by=USER)
+        s.wait(2.0)
+        drain = s.drain()
+        s.wait(1.0)
+        assert drain.result() == draining.Drained(evicted=0, left=())
+        assert s.pod() is not None
+        assert _evicted(s) == []
