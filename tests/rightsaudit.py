@@ -1,0 +1,143 @@
+"""Whether what farlet asked of two API servers is what its table of rights says.
+
+A request that no row allows is a right that nobody told the administrator of; a row that no request
+used is a right that nobody needs. Requests are known by their user agents, Kopf's included, so it
+does not matter as whom farlet logged in; refused ones count as well, since they were made.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator
+
+from clusters import auditlog, workspace
+from clusters.pair import Clusters
+from farlet import rights
+from farlet.rights import Place, Right, Side, Who
+
+AGENTS = ("farlet/", "kopf/")
+_NAMED = {
+    (Side.HOME, Place.OWN): "farlet",
+    (Side.FOREIGN, Place.OWN): workspace.FARLET_NAMESPACE,
+    **{(Side.HOME, place): place.value for place in (Place.DEFAULT, Place.KUBE_NODE_LEASE)},
+    (Side.HOME, Place.KUBE_SYSTEM): Place.KUBE_SYSTEM.value,
+}
+_NODE = "system:node:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Used:
+    """One verb of one row; what must have been asked by the end of all tests."""
+
+    right: Right
+    verb: str
+
+    def __str__(self) -> str:
+        right = self.right
+        group = f" ({right.group})" if right.group else ""
+        name = f" {right.name}" if right.name else ""
+        where = f"{right.side.value}, {right.place.value}"
+        return f"{where}: {self.verb} {right.resource}{name}{group}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """`strangers`: what was asked without a row, and how often. `used`: the rows that were."""
+
+    strangers: collections.Counter[str]
+    used: frozenset[Used]
+
+    @property
+    def unused(self) -> list[str]:
+        """Rows, verb by verb, that nothing asked for."""
+        return [
+            str(one)
+            for right in rights.TABLE
+            for one in (Used(right, verb) for verb in right.verbs)
+            if one not in self.used
+        ]
+
+
+def read(
+    clusters: Clusters,
+    *,
+    home: auditlog.Mark = auditlog.START,
+    foreign: auditlog.Mark = auditlog.START,
+) -> Comparison:
+    """What all farlets asked of clusters that the harness started, since these marks."""
+    strangers: collections.Counter[str] = collections.Counter()
+    used: set[Used] = set()
+    for side, log, mark in (
+        (Side.HOME, clusters.home.audit_log, home),
+        (Side.FOREIGN, clusters.foreign.audit_log, foreign),
+    ):
+        found = compare(side, log.by_agents(*AGENTS, since=mark))
+        strangers += found.strangers
+        used |= found.used
+    return Comparison(strangers, frozenset(used))
+
+
+def check(clusters: Clusters) -> None:
+    """AssertionError naming every request without a row."""
+    strangers = read(clusters).strangers
+    assert not strangers, "no row of farlet.rights allows what farlet asked:\n" + "\n".join(
+        f"{count} times {what}" for what, count in strangers.most_common()
+    )
+
+
+def compare(side: Side, entries: Iterable[auditlog.Entry]) -> Comparison:
+    """Every request beside its rows."""
+    strangers: collections.Counter[str] = collections.Counter()
+    used: set[Used] = set()
+    for entry in entries:
+        if rows := _most_special(side, entry):
+            used.update(Used(right, entry.verb) for right in rows)
+        else:
+            strangers[_told(side, entry)] += 1
+    return Comparison(strangers, frozenset(used))
+
+
+def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Right]:
+    """The rows that allow it: where one names its namespace, those of any namespace count not."""
+    rows = [right for right in rights.TABLE if right.side is side and _allows(right, entry)]
+    named = [right for right in rows if (side, right.place) in _NAMED]
+    return named or rows
+
+
+def _allows(right: Right, entry: auditlog.Entry) -> bool:
+    if entry.verb not in right.verbs or not _is(right.who, entry):
+        return False
+    if right.place is Place.URL:
+        return not entry.resource and entry.uri.startswith(right.resource)
+    group = entry.raw.get("objectRef", {}).get("apiGroup", "")
+    resource = "/".join(word for word in (entry.resource, entry.subresource) if word)
+    if (right.group, right.resource) != (group, resource):
+        return False
+    if right.name and entry.name != (_node(entry) if right.name == rights.NODE else right.name):
+        return False
+    if right.place is Place.OFFLOADED:
+        return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Place.OWN))
+    return right.place is Place.CLUSTER or entry.namespace == _NAMED[right.side, right.place]
+
+
+def _is(who: Who, entry: auditlog.Entry) -> bool:
+    return who is Who.ANYBODY or (who is Who.NODE) is entry.user.startswith(_NODE)
+
+
+def _node(entry: auditlog.Entry) -> str:
+    """The virtual node of the farlet that asked; RBAC sees to it that an account names no other."""
+    user = entry.user
+    return user.removeprefix(_NODE) if user.startswith(_NODE) else entry.name
+
+
+def _told(side: Side, entry: auditlog.Entry) -> str:
+    what = "/".join(_words(entry)) or entry.uri
+    where = f" in {entry.namespace}" if entry.namespace else ""
+    return f"{side.value}: {entry.verb} {what}{where} by {entry.user} ({entry.user_agent})"
+
+
+def _words(entry: auditlog.Entry) -> Iterator[str]:
+    for word in (entry.raw.get("objectRef", {}).get("apiGroup", ""), entry.resource):
+        if word:
+            yield word
+    if entry.subresource:
+        yield entry.subresource

@@ -1,0 +1,110 @@
+"""The table of rights, and the roles that are made from it."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import yaml
+
+from farlet import rights, roles
+from farlet.rights import Place, Side, Who
+
+Rule = tuple[str, str, str, str]
+"""API group, resource, name or empty, verb."""
+
+
+def granted(path: str, kind: str, name: str, namespace: str | None = None) -> set[Rule]:
+    """What a role in a made file allows, rule by rule."""
+    (found,) = (
+        document
+        for document in yaml.safe_load_all(roles.files()[path])
+        if document["kind"] == kind
+        and document["metadata"]["name"] == name
+        and document["metadata"].get("namespace") == namespace
+    )
+    return {
+        (group, resource, object_name, verb)
+        for rule in found["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for object_name in rule.get("resourceNames", [""])
+        for verb in rule["verbs"]
+    }
+
+
+def in_table(side: Side, place: Place) -> set[Rule]:
+    return {
+        (row.group, row.resource, "far" if row.name == rights.NODE else row.name, verb)
+        for row in rights.TABLE
+        if (row.side, row.place) == (side, place) and row.who is not Who.NODE
+        for verb in row.verbs
+    }
+
+
+FOREIGN = "manifests/foreign"
+HOME = "manifests/home/service-account/roles.yaml"
+
+ROLES = [
+    pytest.param(
+        f"{FOREIGN}/farlet-namespace.yaml", "Role", "farlet-registry", "farlet",
+        Side.FOREIGN, Place.OWN, id="abroad-own",
+    ),
+    pytest.param(
+        f"{FOREIGN}/offloaded-namespace.yaml", "Role", "farlet", None,
+        Side.FOREIGN, Place.OFFLOADED, id="abroad-offloaded",
+    ),
+    pytest.param(
+        f"{FOREIGN}/capacity.yaml", "ClusterRole", "farlet-capacity", None,
+        Side.FOREIGN, Place.CLUSTER, id="abroad-cluster",
+    ),
+    pytest.param(HOME, "ClusterRole", "farlet-pods", None, Side.HOME, Place.OFFLOADED, id="pods"),
+    pytest.param(HOME, "Role", "farlet", "farlet", Side.HOME, Place.OWN, id="own"),
+    pytest.param(HOME, "Role", "farlet", "default", Side.HOME, Place.DEFAULT, id="default"),
+    pytest.param(
+        HOME, "Role", "farlet", "kube-node-lease", Side.HOME, Place.KUBE_NODE_LEASE, id="leases",
+    ),
+    pytest.param(
+        HOME, "Role", "farlet", "kube-system", Side.HOME, Place.KUBE_SYSTEM, id="kube-system",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "kind", "name", "namespace", "side", "place"), ROLES)
+def test_a_role_grants_what_the_table_says_and_no_more(
+    path: str, kind: str, name: str, namespace: str | None, side: Side, place: Place
+) -> None:
+    assert granted(path, kind, name, namespace) == in_table(side, place)
+
+
+def test_at_home_the_roles_for_the_whole_cluster_are_two_the_one_by_name() -> None:
+    anything = granted(HOME, "ClusterRole", "farlet")
+    own_node = granted(HOME, "ClusterRole", "farlet-node")
+    assert anything | own_node == in_table(Side.HOME, Place.CLUSTER)
+    assert {name for _, _, name, _ in anything} == {""}
+    assert {name for _, _, name, _ in own_node} == {"far"}
+
+
+def test_tokens_are_granted_namespace_by_namespace() -> None:
+    places = {row.place for row in rights.TABLE if row.resource == "serviceaccounts/token"}
+    assert places == {Place.OFFLOADED}
+    bound = [
+        document["roleRef"]["name"]
+        for document in yaml.safe_load_all(roles.files()[HOME])
+        if document["kind"] == "ClusterRoleBinding"
+    ]
+    assert "farlet-pods" not in bound
+
+
+def test_no_row_says_what_another_says() -> None:
+    rows = collections.Counter(
+        (row.side, row.place, row.group, row.resource, row.name, row.who, verb)
+        for row in rights.TABLE
+        for verb in row.verbs
+    )
+    assert [row for row, count in rows.items() if count > 1] == []
+
+
+def test_nothing_is_allowed_by_a_wildcard() -> None:
+    for row in rights.TABLE:
+        assert "*" not in {row.group, row.resource, row.name, *row.verbs}
