@@ -2,7 +2,8 @@
 
 Requests carry raw JSON, since typed models cost more than all the rest of the hot path.
 Nothing here retries, decides or remembers objects: a caller that gets `Unreachable` does not
-know whether its write was applied and must look again.
+know whether its write was applied and must look again. Who may write at all is asked of `guard`,
+at the last moment.
 
 Bodies and answers never reach an error text or a log: some of them hold tokens.
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 import aiohttp
 import orjson
 import yarl
 
-from farlet import __version__, answers, credentials, errors
+from farlet import __version__, answers, credentials, errors, writing
 from farlet.endpoint import ClusterSource
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
@@ -53,6 +54,8 @@ class Cluster:
         self._used: credentials.Login | None = None
         self._session: aiohttp.ClientSession | None = None
         self._retired: list[aiohttp.ClientSession] = []
+        self.guard: writing.Guard = writing.anybody
+        """Asked for every write of `call` when its connection stands and its bytes would go."""
         self.problem: str | None = None
         """Why the last request got no answer; `None` when it got one, whatever it said."""
 
@@ -114,24 +117,61 @@ class Cluster:
     ) -> JSON:
         """One request; `path` holds the query. Returns the JSON of the answer.
 
-        Raises a kind of `ApiError` for an answer other than 2xx, `Unreachable` for none.
+        Raises a kind of `ApiError` for an answer other than 2xx, `Unreachable` for none, and
+        `NotLeading` for a write that was not sent.
         """
-        data = None if body is None else orjson.dumps(body)
-        asked = answers.Asked(self.name, f"{method} {path.partition('?')[0]}")
+        write = None
+        if method != "GET":
+            data = b"" if body is None else orjson.dumps(body)
+            write = writing.Body(data, content_type, guard=self.guard)
+        asked = _asked(self.name, method, path)
+        answer = await self._ask(asked, method, path, body=write, accept=accept)
+        return self._read(asked, *answer)
+
+    async def ahead(self, method: str, path: str, *, body: object = None) -> JSON:
+        """As `call`, but it waits for no other request and asks no guard.
+
+        For Leases, since whether the others may go on depends on them. The caller bounds the time.
+        """
+        write = None
+        if body is not None:
+            write = writing.Body(orjson.dumps(body), JSON_BODY, guard=writing.anybody)
+        asked = _asked(self.name, method, path)
+        answer = await self._ask(asked, method, path, body=write, slots=nullcontext())
+        return self._read(asked, *answer)
+
+    async def get_extension(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET that the API server passes on to another server.
+
+        Unjudged: that an aggregated API is missing or broken says nothing of the API server, which
+        itself answers 404 and 503 as plain text then. Raises `Unreachable`.
+        """
+        asked = _asked(self.name, "GET", path)
+        code, raw, _ = await self._ask(asked, "GET", path)
+        self.problem = None
+        return code, raw
+
+    async def _ask(
+        self,
+        asked: answers.Asked,
+        method: str,
+        path: str,
+        *,
+        body: writing.Body | None = None,
+        accept: str | None = None,
+        slots: AbstractAsyncContextManager[None] | None = None,
+    ) -> tuple[int, bytes, str | None]:
+        """Status, body and Retry-After; asked again with new credentials if ours were refused."""
         for attempt in (1, 2):
-            async with self._slots:
+            async with slots or self._slots:
                 login = await self.login()
-                headers = _headers(login, None if data is None else content_type, accept)
                 with self._asking(asked):
                     code, raw, retry_after = await self._send(
-                        login, method, path, data=data, headers=headers
+                        login, method, path, body=body, headers=_headers(login, accept)
                     )
             if code == 401 and attempt == 1 and await self._credentials.refused(login):
                 continue
-            with self._asking(asked):
-                answer = answers.read(asked, code, raw, retry_after)
-            self.problem = None
-            return answer
+            return code, raw, retry_after
         raise AssertionError("the loop returns or raises")
 
     async def _send(
@@ -140,7 +180,7 @@ class Cluster:
         method: str,
         path: str,
         *,
-        data: bytes | None,
+        body: writing.Body | None,
         headers: dict[str, str],
     ) -> tuple[int, bytes, str | None]:
         """Status, body and Retry-After of the answer to one request."""
@@ -150,7 +190,7 @@ class Cluster:
             async with self._http.request(
                 method,
                 _url(login, path),
-                data=data,
+                data=body,
                 headers=headers,
                 proxy=login.proxy,
                 server_hostname=login.server_hostname,
@@ -172,14 +212,14 @@ class Cluster:
         resourceVersion is too old, other `ApiError`s, and `Unreachable`.
         """
         path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
-        asked = answers.Asked(self.name, f"WATCH {path.partition('?')[0]}")
+        asked = _asked(self.name, "WATCH", path)
         code: int | None = None
         login = await self.login()
         try:
             with self._asking(asked):
                 async with self._http.get(
                     _url(login, path),
-                    headers=_headers(login, None, accept),
+                    headers=_headers(login, accept),
                     proxy=login.proxy,
                     server_hostname=login.server_hostname,
                     timeout=_WATCH_TIMEOUT,
@@ -211,12 +251,20 @@ class Cluster:
             raise RuntimeError("the cluster is used before it was loaded")
         return self._session
 
+    def _read(self, asked: answers.Asked, code: int, raw: bytes, retry_after: str | None) -> JSON:
+        with self._asking(asked):
+            answer = answers.read(asked, code, raw, retry_after)
+        self.problem = None
+        return answer
+
     @contextmanager
     def _asking(self, asked: answers.Asked) -> Iterator[None]:
         """What goes wrong within is raised as one of ours; `problem` follows."""
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
+            if isinstance(err.__cause__, errors.NotLeading):
+                raise err.__cause__ from None
             error = asked.unreachable(err)
             self.problem = error.cause
             raise error from err
@@ -228,18 +276,18 @@ class Cluster:
             raise
 
 
+def _asked(cluster: str, method: str, path: str) -> answers.Asked:
+    return answers.Asked(cluster, f"{method} {path.partition('?')[0]}")
+
+
 def _url(login: credentials.Login, path: str) -> yarl.URL:
     return yarl.URL(login.server + path, encoded=True)
 
 
-def _headers(
-    login: credentials.Login, content_type: str | None, accept: str | None
-) -> dict[str, str]:
+def _headers(login: credentials.Login, accept: str | None) -> dict[str, str]:
     headers = {"User-Agent": USER_AGENT, "Accept": accept or JSON_BODY}
     if login.authorization:
         headers["Authorization"] = login.authorization
-    if content_type is not None:
-        headers["Content-Type"] = content_type
     return headers
 
 
