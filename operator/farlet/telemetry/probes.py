@@ -2,8 +2,9 @@
 
 It answers from memory: a probe that itself waited for an API server would turn one slow cluster
 into a restart of farlet. `/livez` fails only where a restart would help; `/readyz` tells whether
-pods are served now. Both answer 500 when a check fails, as the health endpoints of Kubernetes
-do, and list every check with `?verbose`. No authentication: nothing here is secret.
+pods are served now. Both speak as the health endpoints of Kubernetes do: 500 when a check fails,
+a list of all checks then and with `?verbose`, `?exclude=NAME` to leave one out. No authentication:
+nothing here is secret.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ async def serve(
     """
     metrics_routes = [web.get("/metrics", _metrics(metrics))]
     health_routes = [
-        web.get("/livez", _health("livez", probes.live)),
-        web.get("/readyz", _health("readyz", {**probes.live, **probes.ready})),
+        *_health("livez", probes.live),
+        *_health("readyz", {**probes.live, **probes.ready}),
     ]
     async with AsyncExitStack() as stack:
         if metrics_at == health_at:
@@ -100,17 +101,42 @@ def _metrics(metrics: Metrics) -> Handler:
     return answer
 
 
-def _health(name: str, checks: Mapping[str, Check]) -> Handler:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        found = {check: why_not() for check, why_not in checks.items()}
-        failed = any(why is not None for why in found.values())
-        lines = [
-            f"[+]{check} ok" if why is None else f"[-]{check} failed: {why}"
-            for check, why in found.items()
-            if why is not None or "verbose" in request.query
-        ]
-        # The endpoints of Kubernetes say only "ok" where nothing failed and nobody asked.
-        lines.append(f"{name} check {'failed' if failed else 'passed'}" if lines else "ok")
-        return web.Response(text="\n".join(lines) + "\n", status=500 if failed else 200)
+def _health(name: str, checks: Mapping[str, Check]) -> list[web.RouteDef]:
+    """`/name` for all checks, and `/name/CHECK` for one, as in `k8s.io/apiserver` (`healthz.go`).
 
-    return answer
+    But they say why a check failed: what kube-apiserver withholds is no secret of farlet's.
+    """
+
+    async def all_of_them(request: web.Request) -> web.StreamResponse:
+        excluded = set(request.query.getall("exclude", []))
+        found = {check: why_not() for check, why_not in checks.items() if check not in excluded}
+        failed = any(found.values())
+        lines = [
+            f"[+]{check} excluded: ok"
+            if check in excluded
+            else f"[+]{check} ok"
+            if found[check] is None
+            else f"[-]{check} failed: {found[check]}"
+            for check in checks
+        ]
+        if unknown := sorted(excluded - checks.keys()):
+            quoted = ",".join(f'"{check}"' for check in unknown)
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {quoted}")
+        lines.append(f"{name} check {'failed' if failed else 'passed'}\n")
+        # Always verbose on failure.
+        verbose = failed or "verbose" in request.query
+        return _told("\n".join(lines) if verbose else "ok", failed=failed)
+
+    async def one(request: web.Request) -> web.StreamResponse:
+        why_not = checks.get(request.match_info["check"])
+        if why_not is None:
+            raise web.HTTPNotFound
+        why = why_not()
+        return _told("ok" if why is None else f"internal server error: {why}\n", failed=bool(why))
+
+    return [web.get(f"/{name}", all_of_them), web.get(f"/{name}/{{check}}", one)]
+
+
+def _told(text: str, *, failed: bool) -> web.Response:
+    headers = {"X-Content-Type-Options": "nosniff"}
+    return web.Response(text=text, headers=headers, status=500 if failed else 200)

@@ -24,15 +24,15 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("path", "live", "ready", "status", "text"),
     [
-        pytest.param("/livez", None, None, 200, "ok\n", id="alive"),
-        pytest.param("/readyz", None, None, 200, "ok\n", id="ready"),
-        pytest.param("/livez", None, "no answer", 200, "ok\n", id="alive though not ready"),
+        pytest.param("/livez", None, None, 200, "ok", id="alive"),
+        pytest.param("/readyz", None, None, 200, "ok", id="ready"),
+        pytest.param("/livez", None, "no answer", 200, "ok", id="alive though not ready"),
         pytest.param(
             "/readyz",
             None,
             "no answer",
             500,
-            "[-]home failed: no answer\nreadyz check failed\n",
+            "[+]loop ok\n[-]home failed: no answer\nreadyz check failed\n",
             id="not ready says why",
         ),
         pytest.param(
@@ -48,7 +48,7 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             "stuck",
             None,
             500,
-            "[-]loop failed: stuck\nreadyz check failed\n",
+            "[-]loop failed: stuck\n[+]home ok\nreadyz check failed\n",
             id="what is not alive is not ready",
         ),
         pytest.param(
@@ -67,6 +67,35 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             "[+]loop ok\n[+]home ok\nreadyz check passed\n",
             id="verbose lists them when all is well",
         ),
+        pytest.param(
+            "/readyz?verbose&exclude=home",
+            None,
+            "no answer",
+            200,
+            "[+]loop ok\n[+]home excluded: ok\nreadyz check passed\n",
+            id="what is excluded does not count",
+        ),
+        pytest.param("/readyz?exclude=home&exclude=loop", "x", "y", 200, "ok", id="all excluded"),
+        pytest.param(
+            "/readyz?verbose&exclude=here&exclude=home&exclude=away",
+            None,
+            None,
+            200,
+            "[+]loop ok\n[+]home excluded: ok\n"
+            'warn: some health checks cannot be excluded: no matches for "away","here"\n'
+            "readyz check passed\n",
+            id="what cannot be excluded is told",
+        ),
+        pytest.param("/readyz/home", "stuck", None, 200, "ok", id="one check that is well"),
+        pytest.param(
+            "/readyz/home",
+            None,
+            "no answer",
+            500,
+            "internal server error: no answer\n",
+            id="one check that failed",
+        ),
+        pytest.param("/livez/home", None, None, 404, "404: Not Found", id="no such check"),
     ],
 )
 async def test_probes_answer(
