@@ -50,13 +50,15 @@ class Reflector:
         *,
         on_state: Callable[[], None],
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
     ) -> None:
         self._cluster = cluster
         self._path = path
         self._sink = sink
         self._on_state = on_state
-        self._query = f"labelSelector={quote(label_selector)}" if label_selector else ""
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._query = "&".join(f"{key}={quote(text)}" for key, text in selectors.items() if text)
         self._list_accept = clusters.METADATA_LIST if metadata_only else None
         self._watch_accept = clusters.METADATA if metadata_only else None
         self.listed = False
