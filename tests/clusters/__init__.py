@@ -22,7 +22,8 @@ Elsewhere::
     with pair.start(home=Spec("home", options=Options(audit=False)), foreign=Spec("foreign"),
                     progress=None) as clusters: ...
 
-Clusters       .home .foreign .instance .home_api_in_foreign (host, port) .stop()
+Clusters       .home .foreign .instance .home_api_in_foreign .foreign_api_in_home (host, port)
+               .stop()
 Cluster        .name .kubeconfig .server .address .ca_file .real_node (its name)
                .api(login=, user_agent=) -> rest.Api     .kubectl(*args, content=) -> str
                .login(user, groups=()) -> kubeconfig path

@@ -90,12 +90,12 @@ def create(owner: Instance, *, folder: Path, number: int) -> Network:
         path = folder / "sysctl" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{value}\n")
-    gateway = f"10.99.{number}.1"
+    address = gateway(number)
     holder = processes.Process(
         "namespaces",
         [
             *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *("bash", "-c", _SETUP, "bash", folder, BRIDGE, gateway, _READY),
+            *("bash", "-c", _SETUP, "bash", folder, BRIDGE, address, _READY),
         ],
         log=folder / "logs" / "namespaces.log",
         environment=owner.environment,
@@ -114,7 +114,12 @@ def create(owner: Instance, *, folder: Path, number: int) -> Network:
             f"{errors.OTHER_WAY}"
         ) from error
     (init,) = processes.children(holder.pid)
-    return Network(gateway, f"10.99.{number}.0/24", holder, init)
+    return Network(address, f"10.99.{number}.0/24", holder, init)
+
+
+def gateway(number: int) -> str:
+    """The address of the node, on the bridge of its pods."""
+    return f"10.99.{number}.1"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -31,6 +31,7 @@ from clusters.cluster import Cluster, Spec
 HOME_VARIABLE = "FARLET_HOME_KUBECONFIG"
 FOREIGN_VARIABLE = "FARLET_FOREIGN_KUBECONFIG"
 HOME_PORT_IN_FOREIGN = 26443
+FOREIGN_PORT_IN_HOME = 26444
 _Result = TypeVar("_Result")
 
 
@@ -42,6 +43,7 @@ class Clusters:
     foreign: Cluster
     instance: instance.Instance
     home_api_in_foreign: tuple[str, int]  # where the foreign cluster's pods reach home's API
+    foreign_api_in_home: tuple[str, int]  # where home's pods reach the foreign API
 
     def stop(self) -> None:
         """Stop what was started here; nothing is left behind."""
@@ -88,51 +90,63 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
     owner = instance.create()
     try:
         prepared = images.prepare(owner, programs, progress=progress) if with_nodes else None
-        # Where foreign pods reach home must be a name in home's serving certificate.
+        # Where pods of one reach the other must be a name in the other's serving certificate.
         # farlet itself dials that address from the machine, and is refused at once: it is one only
         # abroad. Any other might be answered by a stranger, as where a proxy takes all connections.
         outside = [ports.own_address()] if foreign.real_node else []
-        options = dataclasses.replace(home.options, hosts=[*home.options.hosts, *outside])
-        home = dataclasses.replace(home, options=options)
+        bridge = [netns.gateway(home.number)] if home.real_node else []
+        home, foreign = _with_hosts(home, outside), _with_hosts(foreign, bridge)
         with progress.step("starting clusters home and foreign"):
             made_home, made_foreign = _together(
                 lambda: cluster.start(home, owner, programs=programs, prepared=prepared),
                 lambda: cluster.start(foreign, owner, programs=programs, prepared=prepared),
             )
-            address = made_home.address
+            home_address, foreign_address = made_home.address, made_foreign.address
             if foreign.real_node:
-                address = _open_home(
-                    owner, programs["forwarder"], made_home, made_foreign, host=outside[0]
+                # This machine's address, which the foreign network then holds a second time.
+                processes.run(
+                    made_foreign.network.inside(
+                        ["ip", "addr", "add", f"{outside[0]}/32", "dev", "lo"]
+                    ),
+                    what=f"give the foreign network the address {outside[0]}",
                 )
+                home_address = (outside[0], HOME_PORT_IN_FOREIGN)
+                _open(owner, programs, made_home, inside=made_foreign, address=home_address)
+            if home.real_node:
+                foreign_address = (bridge[0], FOREIGN_PORT_IN_HOME)
+                _open(owner, programs, made_foreign, inside=made_home, address=foreign_address)
     except BaseException:
         owner.remove()
         raise
-    return Clusters(made_home, made_foreign, owner, address)
+    return Clusters(made_home, made_foreign, owner, home_address, foreign_address)
 
 
-def _open_home(
-    owner: instance.Instance, program: Path, home: Cluster, foreign: Cluster, *, host: str
-) -> tuple[str, int]:
-    """Make home's API server reachable for foreign pods, at an address outside their network.
+def _with_hosts(spec: Spec, hosts: list[str]) -> Spec:
+    """The same cluster, with more names in its API server's certificate."""
+    options = dataclasses.replace(spec.options, hosts=[*spec.options.hosts, *hosts])
+    return dataclasses.replace(spec, options=options)
 
-    It is this machine's own, which the foreign network then holds a second time.
-    """
-    inside = home.parts.network if home.parts is not None else None
-    target, port = ("127.0.0.1", 6443) if inside is not None else home.address
-    processes.run(
-        foreign.network.inside(["ip", "addr", "add", f"{host}/32", "dev", "lo"]),
-        what=f"give the foreign network the address {host}",
-    )
+
+def _open(
+    owner: instance.Instance,
+    programs: Mapping[str, Path],
+    target: Cluster,
+    *,
+    inside: Cluster,
+    address: tuple[str, int],
+) -> None:
+    """Make the API server of `target` reachable at an address in the network of another."""
+    own = target.parts.network if target.parts is not None else None
+    host, port = ("127.0.0.1", 6443) if own is not None else target.address
     netns.forward(
         owner,
-        program=program,
-        log=foreign.folder / "logs" / "forwarder-to-home.log",
-        listen=f"{host}:{HOME_PORT_IN_FOREIGN}",
-        target=f"{target}:{port}",
-        listen_in=foreign.network,
-        target_in=inside,
+        program=programs["forwarder"],
+        log=inside.folder / "logs" / f"forwarder-to-{target.name}.log",
+        listen=f"{address[0]}:{address[1]}",
+        target=f"{host}:{port}",
+        listen_in=inside.network,
+        target_in=own,
     )
-    return host, HOME_PORT_IN_FOREIGN
 
 
 def given() -> tuple[Path, Path] | None:
@@ -156,8 +170,10 @@ def _existing(home: Path, foreign: Path, *, progress: progresses.Progress) -> Cl
         cluster.existing(name, config=config, folder=owner.folder / name, kubectl=kubectl)
         for name, config in (("home", home), ("foreign", foreign))
     ]
-    host, port = both[0].address
-    return Clusters(both[0], both[1], owner, (socket.gethostbyname(host), port))
+    home_address, foreign_address = (
+        (socket.gethostbyname(host), port) for host, port in (one.address for one in both)
+    )
+    return Clusters(both[0], both[1], owner, home_address, foreign_address)
 
 
 def _together(*calls: Callable[[], _Result]) -> list[_Result]:
