@@ -179,6 +179,13 @@ class Cluster:
         """The Node object that farlet will one day make itself."""
         self.apply(virtualnode.manifest(name))
 
+    def load_image(self, image: str, archive: Path) -> None:
+        """Give the real node an image, from a docker archive."""
+        node = self._own(f"loading the image {image} into it").node
+        if node is None:
+            raise errors.HarnessError(f"cluster {self.name} is plain: it has no node for images")
+        node.load(image, archive)
+
     def stop(self) -> None:
         """Stop it, if the harness started it."""
         if self.parts is None:

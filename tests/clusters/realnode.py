@@ -36,6 +36,12 @@ class RealNode:
     containerd: processes.Process
     kubelet: processes.Process
     proxy: processes.Process
+    control: Path
+    socket: Path
+
+    def load(self, image: str, archive: Path) -> None:
+        """Give the node an image that its prepared folder lacks."""
+        images.load(self.control, self.socket, image, archive)
 
     def stop(self) -> None:
         """Containers die with the network's holder; nothing here is worth a goodbye."""
@@ -113,7 +119,7 @@ def start(
             "--conntrack-max-per-core=0",
         ],
     )
-    return RealNode(name, containerd, kubelet, proxy)
+    return RealNode(name, containerd, kubelet, proxy, control=programs["ctr"], socket=socket)
 
 
 def _path(owner: Instance) -> str:
