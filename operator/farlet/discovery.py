@@ -65,6 +65,8 @@ class Discovery:
                     "Service default/kubernetes, or give --home-id"
                 ) from err
         where = endpoint.resolve_endpoint(self._settings, self._home.server)
+        if where is not None and (doubt := endpoint.doubt(where)) is not None:
+            log.warning("home API address for pods is that of each machine itself", detail=doubt)
         ca_file = self._settings.home_api_server_ca_file or self._home.ca_file
         home_ca = await asyncio.to_thread(Path(ca_file).read_text) if ca_file else ""
         self._ctx = self._settings.context(

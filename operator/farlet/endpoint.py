@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -58,6 +59,21 @@ def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint
             f"would not do: pods can reach an API server only by https and without a path; {advice}"
         )
     return Endpoint(host or default_host, port or default_port)
+
+
+def doubt(where: Endpoint) -> str | None:
+    """What speaks against this address before anybody dials it, and what to do; else `None`."""
+    if where.is_ip:
+        wrong = ip_address(where.host).is_loopback or ip_address(where.host).is_unspecified
+    else:
+        wrong = where.host == "localhost" or where.host.endswith(".localhost")
+    if not wrong:
+        return None
+    return (
+        f"pods abroad are to reach the home API server at {where.netloc}, where each of them "
+        "meets itself: give an address that leads to it from abroad by --home-api-server-host "
+        "(FARLET_HOME_API_SERVER_HOST)"
+    )
 
 
 def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:

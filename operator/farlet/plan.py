@@ -92,7 +92,9 @@ def _without_mirror(
     if is_deleting(home):
         return _deleted(s, home, ctx=ctx, mirrored=mirrored)
     if is_terminal(home):
-        return NOTHING
+        # One that left our watch without being deleted may have lost no more than its label.
+        doubtful = s.last is not None and not is_deleting(s.last) and not s.mirror_gone
+        return Decision(ConfirmMirrorGone()) if doubtful else NOTHING
     if s.mirror is Missing.UNKNOWN:
         return _blind(s, home, ctx=ctx, strategies=strategies, mirrored=mirrored)
     if not mirrored:

@@ -10,9 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import structlog
+
 from farlet import clusters, errors
 from farlet.context import Context
 from farlet.vocabulary import JSON, OWNER
+
+log = structlog.get_logger()
 
 
 class Registry:
@@ -69,6 +73,22 @@ class Registry:
             self._entries[foreign] = ""
             await self._write({foreign: None})
             self._entries.pop(foreign, None)
+
+    async def keep(self) -> None:
+        """Write again what somebody has taken away.
+
+        Raises what `Cluster.call` raises, and `StartError` where it can no longer be made.
+        """
+        async with self._writing:
+            try:
+                found = await self._cluster.call("GET", f"{self._path}/{self._name}")
+            except errors.NotFound:
+                found = await self._make()
+            told = found.get("data") or {}
+            lacking = {f: h for f, h in self._entries.items() if h and h != told.get(f)}
+            if lacking:
+                await self._patch(lacking)
+                log.warning("registry of foreign namespaces was restored", lacking=len(lacking))
 
     async def _make(self) -> JSON:
         body = {

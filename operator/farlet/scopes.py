@@ -19,6 +19,9 @@ from farlet.scope import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey
 
+REGISTRY_SECONDS = 60.0
+"""A registry that somebody deleted is made again within this time."""
+
 log = structlog.get_logger()
 
 
@@ -46,6 +49,7 @@ class Scopes:
         self.loaded = asyncio.Event()
         """The registry was read; before, nothing is known of what earlier processes left."""
         self.refused: Refused | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -72,6 +76,16 @@ class Scopes:
         self.refused = None
         for key in self.store.home:
             self.wake(key, 0)
+        self._keeping = self._tasks.create_task(self._keep_registry(), name="registry kept")
+
+    async def _keep_registry(self) -> None:
+        """Nothing else would tell that somebody deleted it, until the next namespace is opened."""
+        while True:
+            await asyncio.sleep(REGISTRY_SECONDS)
+            try:
+                await self.registry.keep()
+            except errors.FarletError as err:
+                log.warning("registry was not looked at", err=str(err), retry_in=REGISTRY_SECONDS)
 
     def wake_all(self) -> None:
         """Look at every pod of every scope again."""
@@ -121,5 +135,6 @@ class Scopes:
         return not self.loaded.is_set() or foreign in self.registry
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """The tasks that keep the scopes open, to be cancelled at the end."""
-        return [scope.task for scope in self._open.values() if scope.task is not None]
+        """What keeps the scopes open, and the registry, to be cancelled at the end."""
+        own = (self._keeping, *(scope.task for scope in self._open.values()))
+        return [task for task in own if task is not None]

@@ -57,6 +57,45 @@ def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None
         assert s.registered() == {"second-h": "second", FOREIGN: HOME}
 
 
+@pytest.mark.parametrize("namespaces", [(HOME, "second"), ()], ids=["in use", "empty"])
+def test_a_registry_that_somebody_deleted_is_made_again_within_a_minute(
+    namespaces: tuple[str, ...],
+) -> None:
+    with scene.playing() as s:
+        for namespace in namespaces:
+            s.create(namespace=namespace)
+        s.wait(5.0)
+        before = s.registered()
+        s.remove_anchor(OWN)
+        s.wait(61.0)
+        assert s.registered() == before
+        assert len(before) == len(namespaces)
+
+
+def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        pattern = f"/namespaces/{OWN}/configmaps"
+        s.foreign.refusing[pattern] = s.foreign.refusal(errors.Forbidden, 403, "forbidden")
+        s.remove_anchor(OWN)
+        s.wait(130.0)
+        s.foreign.refusing.clear()
+        s.wait(61.0)
+        assert s.registered() == {FOREIGN: HOME}
+
+
+def test_a_registry_that_stands_costs_one_look_a_minute_and_no_write() -> None:
+    with scene.playing() as s:
+        s.create()
+        s.wait(5.0)
+        before = len(s.foreign.requests(f"/namespaces/{OWN}/configmaps"))
+        s.wait(600.0)
+        asked = s.foreign.requests(f"/namespaces/{OWN}/configmaps")[before:]
+        assert len(asked) == 10
+        assert all(one.request.startswith("GET") for one in asked)
+
+
 UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
     "credentials that are not accepted": (errors.ApiError, 401, "Unauthorized"),
     "a right that is missing": (errors.Forbidden, 403, "configmaps is forbidden"),

@@ -111,13 +111,18 @@ MUTATIONS = (
         (
             Edit(
                 PLAN,
-                "    if is_terminal(home):\n        return NOTHING\n    if s.mirror",
-                "    if s.mirror",
+                "    if is_terminal(home):\n        # One that left",
+                "    if not home:\n        # One that left",
             ),
         ),
         "a Failed pod of restartPolicy Always never runs again, its mirror gone",
         (_run("Always"), Step("evict", ("a",), 3.0)),
         at_random=True,
+    ),
+    Mutation(
+        "takes a finished mirror for deleted when only its label is gone",
+        (Edit(PLAN, "Decision(ConfirmMirrorGone()) if doubtful else NOTHING", "NOTHING"),),
+        "a finished pod's mirror that left the watch undeleted is looked for live",
     ),
     Mutation(
         "leaves the mirror of a finished pod running",

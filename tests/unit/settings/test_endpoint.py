@@ -69,3 +69,27 @@ def test_a_url_that_cannot_give_the_other_half_is_told(
 ) -> None:
     with pytest.raises(errors.UsageError, match=says):
         resolve(host, port, url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://127.0.0.1:6443", id="IPv4"),
+        pytest.param("https://[::1]:6443", id="IPv6"),
+        pytest.param("https://localhost:6443", id="a name"),
+        pytest.param("https://kind.localhost:6443", id="a name below it"),
+        pytest.param("https://0.0.0.0:6443", id="any address of this machine"),
+    ],
+)
+def test_a_port_alone_beside_a_loopback_url_is_doubted(url: str) -> None:
+    where = resolve(None, "443", url)
+    assert where is not None
+    doubt = endpoint.doubt(where)
+    assert doubt is not None
+    assert where.netloc in doubt
+    assert "--home-api-server-host" in doubt
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "home.test", "localhost.test"])
+def test_an_address_that_others_can_reach_is_not_doubted(host: str) -> None:
+    assert endpoint.doubt(Endpoint(host, 443)) is None

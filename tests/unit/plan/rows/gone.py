@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from farlet.snapshot import NOTHING, ConfirmHomeGone, DeleteMirror, Missing, ReleaseMirror
+from farlet.snapshot import (
+    NOTHING,
+    ConfirmHomeGone,
+    ConfirmMirrorGone,
+    DeleteMirror,
+    Missing,
+    ReleaseMirror,
+)
 from unit.plan.objects import MIRROR, exited, home, mirror, shown, snapshot, stranger
 from unit.plan.rows.row import Row, does, shows
 
@@ -120,6 +127,26 @@ TERMINAL = (
             ("Never", "Failed", 1),
         )
         for side, mirrored in ((Missing.ABSENT, "gone"), (Missing.UNKNOWN, "unseen"))
+    ),
+    Row(
+        "a finished pod's mirror that left the watch undeleted is looked for live",
+        snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded")),
+        does(ConfirmMirrorGone()),
+    ),
+    Row(
+        "a finished pod's mirror that left the watch undeleted and is gone changes nothing",
+        snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded"), mirror_gone=True),
+        NOTHING,
+    ),
+    Row(
+        "a finished pod's mirror that left the watch when it was deleted is not looked for",
+        snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded", grace=30)),
+        NOTHING,
+    ),
+    Row(
+        "a finished home pod leaves a stranger alone that took the name of a mirror",
+        snapshot(_DONE, stranger(), last=mirror(phase="Succeeded")),
+        NOTHING,
     ),
     Row(
         "a pod that finished before it ever had a mirror gets none",

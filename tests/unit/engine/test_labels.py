@@ -1,0 +1,82 @@
+"""Somebody abroad takes farlet's label off a mirror: it is put back, whatever the pod is at."""
+
+from __future__ import annotations
+
+import pytest
+
+from unit.engine import scene
+from unit.engine.scene import FOREIGN, KUBELET, USER, Scene
+from unit.plan import objects
+
+OWNER = "farlet.io/owner"
+MIRROR = ("pods", FOREIGN, "web")
+
+
+def _running(s: Scene, policy: str = "Always") -> None:
+    s.create(policy=policy)
+    s.wait(5.0)
+    s.runs()
+    s.wait(5.0)
+
+
+def _strip(s: Scene) -> None:
+    body = {"metadata": {"labels": {OWNER: None}}}
+    s.foreign_server.patch(MIRROR, body, by=USER, status=False, strategic=False)
+
+
+def _labelled(s: Scene) -> bool:
+    mirror = s.mirror()
+    assert mirror is not None
+    return bool(mirror["metadata"]["labels"].get(OWNER) == objects.CONTEXT.owner)
+
+
+def test_that_of_a_running_pod() -> None:
+    with scene.playing() as s:
+        _running(s)
+        _strip(s)
+        s.wait(2.0)
+        assert _labelled(s)
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_that_of_a_finished_pod_whose_mirror_then_ends_with_it(phase: str) -> None:
+    with scene.playing() as s:
+        _running(s, policy="Never")
+        body = {"status": objects.mirror(phase=phase).get("status", {})}
+        s.foreign_server.patch(MIRROR, body, by=KUBELET, status=True, strategic=False)
+        s.wait(5.0)
+        _strip(s)
+        s.wait(2.0)
+        assert _labelled(s)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["phase"] == phase
+        s.delete(grace=0)
+        s.wait(10.0)
+        assert s.mirror() is None
+
+
+def test_that_of_a_pod_that_is_being_deleted_which_waits_for_its_mirror() -> None:
+    with scene.playing() as s:
+        _running(s)
+        s.delete(grace=30)
+        s.wait(2.0)
+        _strip(s)
+        s.wait(5.0)
+        assert _labelled(s)
+        assert s.pod() is not None
+        s.remove()
+        s.wait(5.0)
+        assert s.pod() is None
+
+
+def test_a_finished_pod_whose_mirror_is_gone_costs_one_look() -> None:
+    with scene.playing() as s:
+        _running(s, policy="Never")
+        body = {"status": objects.mirror(phase="Succeeded").get("status", {})}
+        s.foreign_server.patch(MIRROR, body, by=KUBELET, status=True, strategic=False)
+        s.wait(5.0)
+        s.remove()
+        s.wait(600.0)
+        assert len(s.foreign.requests("GET .*/pods/web$")) <= 1
+        assert s.mirror() is None
