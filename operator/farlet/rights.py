@@ -90,7 +90,7 @@ TABLE = (
         "the virtual node, when it does not exist at the start",
     ),
     Right(
-        Side.HOME, Place.CLUSTER, _CORE, "nodes", ("get", "patch"),
+        Side.HOME, Place.CLUSTER, _CORE, "nodes", ("get", *_LOOK, "patch"),
         "the virtual node: its labels, annotations, taints and cordon",
         name=NODE,
     ),
