@@ -19,7 +19,7 @@ import aiohttp
 import orjson
 import yarl
 
-from farlet import __version__, answers, credentials, errors, writing
+from farlet import __version__, answers, channels, credentials, errors, exchanges, writing
 from farlet.endpoint import ClusterSource
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
@@ -54,6 +54,7 @@ class Cluster:
         self._used: credentials.Login | None = None
         self._session: aiohttp.ClientSession | None = None
         self._retired: list[aiohttp.ClientSession] = []
+        self._scratch = bytearray(channels.CHUNK)
         self.guard: writing.Guard = writing.anybody
         """Asked for every write of `call` when its connection stands and its bytes would go."""
         self.problem: str | None = None
@@ -128,16 +129,18 @@ class Cluster:
         answer = await self._ask(asked, method, path, body=write, accept=accept)
         return self._read(asked, *answer)
 
-    async def ahead(self, method: str, path: str, *, body: object = None) -> JSON:
-        """As `call`, but it waits for no other request and asks no guard.
+    async def ahead(self, method: str, path: str, *, body: object = None, seconds: float) -> JSON:
+        """As `call`, but it waits for no other request, asks no guard, and ends after `seconds`.
 
-        For Leases, since whether the others may go on depends on them. The caller bounds the time.
+        For Leases: whether the others may go on depends on them.
         """
         write = None
         if body is not None:
             write = writing.Body(orjson.dumps(body), JSON_BODY, guard=writing.anybody)
         asked = _asked(self.name, method, path)
-        answer = await self._ask(asked, method, path, body=write, slots=nullcontext())
+        with self._asking(asked):
+            async with asyncio.timeout(seconds):
+                answer = await self._ask(asked, method, path, body=write, slots=nullcontext())
         return self._read(asked, *answer)
 
     async def get_extension(self, path: str) -> tuple[int, bytes]:
@@ -195,6 +198,7 @@ class Cluster:
                 proxy=login.proxy,
                 server_hostname=login.server_hostname,
                 timeout=_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 raw = await response.read()
                 code = response.status
@@ -223,6 +227,7 @@ class Cluster:
                     proxy=login.proxy,
                     server_hostname=login.server_hostname,
                     timeout=_WATCH_TIMEOUT,
+                    allow_redirects=False,
                 ) as response:
                     code = response.status
                     if code != 200:
@@ -244,6 +249,34 @@ class Cluster:
                         raise asked.unreachable("the watch broke off within an event")
         finally:
             self._metrics.answered("WATCH", code)
+
+    async def open(self, method: str, path: str, headers: exchanges.Headers) -> exchanges.Exchange:
+        """One request on a connection of its own, for streams; whatever the status, it is given.
+
+        Asked as us: who we are is added to `headers`. Waits for the answer as long as it takes.
+        Raises `Unreachable`, and `NotLeading` for another method than GET.
+        """
+        if method != "GET":
+            self.guard()
+        asked = _asked(self.name, method, path)
+        for attempt in (1, 2):
+            login = await self.login()
+            code: int | None = None
+            ours = _headers(login, exchanges.ANYTHING)
+            try:
+                with self._asking(asked):
+                    exchange = await exchanges.open_exchange(
+                        login, method, path, [*ours.items(), *headers], scratch=self._scratch
+                    )
+                code = exchange.status
+            finally:
+                self._metrics.answered(method, code)
+            if code == 401 and attempt == 1 and await self._credentials.refused(login):
+                exchange.abort()
+                continue
+            self.problem = None
+            return exchange
+        raise AssertionError("the loop returns or raises")
 
     @property
     def _http(self) -> aiohttp.ClientSession:

@@ -51,11 +51,15 @@ class Meter:
         *,
         ctx: Callable[[], Context],
         up: Gauge,
+        fresh: float = FRESH_SECONDS,
+        patience: float = ASKING_SECONDS,
     ) -> None:
         self._foreign = foreign
         self._store = store
         self._ctx = ctx
         self._up = up
+        self._fresh = fresh
+        self._patience = patience
         self._agent = _Agent()
         self._total: Counter | None = None
         self._known: dict[str, stats.PodUsage] = {}
@@ -77,7 +81,7 @@ class Meter:
     async def usage(self) -> stats.Usage:
         """What everything uses now, or used a few seconds ago."""
         age = time.monotonic() - self._read_at
-        if self._reading is None or (self._reading.done() and age > FRESH_SECONDS):
+        if self._reading is None or (self._reading.done() and age > self._fresh):
             self._reading = asyncio.create_task(self._read(), name="usage")
         # One of those who wait may go away; the others still want their answer.
         return await asyncio.shield(self._reading)
@@ -144,7 +148,7 @@ class Meter:
     ) -> tuple[dict[ObjectKey, metricsapi.PodSamples], str | None]:
         """Samples of our mirrors, and why some are not there."""
         slots = asyncio.Semaphore(ASKED_AT_ONCE)
-        deadline = asyncio.get_running_loop().time() + ASKING_SECONDS
+        deadline = asyncio.get_running_loop().time() + self._patience
         found: dict[ObjectKey, metricsapi.PodSamples] = {}
         problems: list[str] = []
 
@@ -153,7 +157,7 @@ class Meter:
                 async with slots, asyncio.timeout_at(deadline):
                     answer = await self._ask(namespace)
             except TimeoutError:
-                problems.append(f"it did not answer within {ASKING_SECONDS:.0f} s")
+                problems.append(f"it did not answer within {self._patience:.0f} s")
             except (errors.FarletError, ValueError) as err:
                 problems.append(str(err))
             else:
@@ -171,7 +175,7 @@ class Meter:
             f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}"
         )
         if code == 200:
-            return metricsapi.read(body)
+            return metricsapi.read(body, now=time.time())
         raise ValueError(_WHY.get(code, "it answers HTTP {code}").format(code=code, ns=namespace))
 
     def _tell(self, problem: str | None) -> None:

@@ -27,6 +27,12 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 LONGEST_WINDOW_SECONDS = 3600.0
 
+AHEAD_SECONDS = 300.0
+"""How far the clock of the other cluster may be ahead."""
+
+_TOLD = 200
+"""Characters of what is wrong with an answer."""
+
 PodSamples = Mapping[str, Sample]
 """Samples of one pod by the name of the container."""
 
@@ -37,16 +43,23 @@ class _Taken:
     window: float
 
 
-def read(body: bytes) -> dict[str, PodSamples]:
+def read(body: bytes, *, now: float) -> dict[str, PodSamples]:
     """Samples by the name of the pod. Raises `ValueError` for anything but a PodMetricsList."""
     try:
-        return {item["metadata"]["name"]: _pod(item) for item in orjson.loads(body)["items"]}
-    except (LookupError, TypeError, AttributeError, OverflowError) as err:
-        raise ValueError(f"no PodMetricsList: {type(err).__name__} {err}") from err
+        items = orjson.loads(body)["items"]
+        return {item["metadata"]["name"]: _pod(item, now=now) for item in items}
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as err:
+        why = f"{type(err).__name__}: {err}"
+        raise ValueError(f"it answers with no PodMetricsList ({why[:_TOLD]})") from err
 
 
-def _pod(item: Mapping[str, object]) -> PodSamples:
+def _pod(item: Mapping[str, object], *, now: float) -> PodSamples:
     taken = _Taken(epoch(item["timestamp"]), _seconds(item["window"]))
+    if not 0 < taken.at <= now + AHEAD_SECONDS:
+        raise ValueError(
+            f"{item['timestamp']} is no time at which anything was measured; compare the clocks of "
+            "both clusters"
+        )
     containers = item["containers"]
     if not isinstance(containers, list):
         raise ValueError("containers are no list")

@@ -58,6 +58,26 @@ async def test_nothing_is_known_after(answer: Answer, tmp_path: Path) -> None:
         assert cluster.problem is not None
 
 
+@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+async def test_what_an_extension_answers_tells_nothing_of_the_api_server(
+    answer: Answer, tmp_path: Path
+) -> None:
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = answer
+        code, _ = await cluster.get_extension("/apis/metrics.k8s.io/v1beta1/pods?limit=1")
+        assert code >= 200
+        assert cluster.problem is None
+
+
+async def test_an_extension_of_an_api_server_that_is_gone_is_unreachable(tmp_path: Path) -> None:
+    async with apiserver.listening() as front:
+        apiserver.kubeconfig(tmp_path / "kubeconfig", front.url)
+    async with apiserver.connection(tmp_path / "kubeconfig") as cluster:
+        with pytest.raises(errors.Unreachable):
+            await cluster.get_extension("/apis/metrics.k8s.io/v1beta1/pods")
+        assert cluster.problem is not None
+
+
 KINDS: dict[str, tuple[int, type[errors.ApiError]]] = {
     "404 is an absence": (404, errors.NotFound),
     "403 is a lack of rights": (403, errors.Forbidden),
