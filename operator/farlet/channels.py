@@ -12,6 +12,7 @@ Nothing here knows HTTP. docs/decisions/0009-kubelet-streams.md says what was me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -168,13 +169,12 @@ class Channel(asyncio.BufferedProtocol):
         if self._tls is None:
             self._transport.write_eof()
             return
-        # `unwrap` also looks for the peer's end, and would throw away data that it meets.
-        while data := self._take():
-            self._taken.append(data)
-        try:
+        # The peer has not ended yet (SSLWantReadError), or has broken off.
+        with contextlib.suppress(ssl.SSLError):
+            # `unwrap` also looks for the peer's end, and would throw away data that it meets.
+            while data := self._take():
+                self._taken.append(data)
             self._tls.unwrap()
-        except ssl.SSLError:
-            pass  # the peer has not ended yet (SSLWantReadError), or is gone
         self._send_records()
 
     async def close(self) -> None:
@@ -199,6 +199,10 @@ class Channel(asyncio.BufferedProtocol):
                 await self._lost.wait()
         except TimeoutError:
             self.abort()
+
+    async def lost(self) -> None:
+        """Wait until the connection is gone for good, without reading."""
+        await self._lost.wait()
 
     def abort(self) -> None:
         """Drop the connection, and what was not sent yet."""

@@ -78,6 +78,10 @@ class Table(Generic[T]):
         known = self._objects.get(key)
         return None if known is None else self._read(known)
 
+    def documents(self) -> list[bytes]:
+        """The JSON of every object, as it is now."""
+        return [known.json for known in self._objects.values()]
+
     def uid(self, key: ObjectKey) -> str | None:
         """The uid of what is known under this key."""
         known = self._objects.get(key)

@@ -166,26 +166,26 @@ def find(method: str, path: str, table: Collection[str]) -> Route:
     try:
         endpoint = Endpoint(head)
     except ValueError:
-        raise _not_found() from None
+        raise not_found() from None
     if endpoint in _OF_PODS:
         methods, lengths = _OF_PODS[endpoint]
         if len(rest) not in lengths:
-            raise _not_found()
+            raise not_found()
         return _allowed(method, methods, _of_pod(endpoint, rest))
     if endpoint in {Endpoint.LOGS, Endpoint.DEBUG} or path in _HEALTHZ:
         return _allowed(method, _GET, Route(endpoint))
     if endpoint in {Endpoint.PODS, Endpoint.RUNNING_PODS, Endpoint.CONFIGZ} and not rest:
         return _allowed(method, _GET, Route(endpoint))
-    raise _not_found()
+    raise not_found()
 
 
-def buckets(request: Request) -> tuple[str, str, str]:
+def labels(request: Request) -> tuple[str, str, bool]:
     """`method`, `path` and `long_running` as the kubelet's metrics have them: few values."""
     method = request.method if request.method in _METHODS else "other"
     root, _, rest = request.path.strip("/").partition("/")
     path = f"{root}/{rest.partition('/')[0]}" if root == "metrics" and rest else root
     path = path if path in _BUCKETS else "other"
-    return method, path, "true" if path in LONG_RUNNING else "false"
+    return method, path, path in LONG_RUNNING
 
 
 def _of_pod(endpoint: Endpoint, rest: list[str]) -> Route:
@@ -200,7 +200,8 @@ def _allowed(method: str, methods: tuple[str, ...], route: Route) -> Route:
     return route
 
 
-def _not_found() -> Refusal:
+def not_found() -> Refusal:
+    """The answer to a path that a kubelet does not have."""
     return Refusal(404, "404: Page Not Found")
 
 

@@ -1,0 +1,183 @@
+"""One request to an API server on a connection of its own, whose bytes are the caller's.
+
+For what `clusters` cannot do with a pool of connections and whole answers: logs that are followed
+for hours, and upgrades after which the connection is no HTTP any more. The connection is made as
+the login says: its CA, its client certificate, its proxy. Nothing is retried or decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import h11
+
+from farlet import channels
+from farlet.credentials import Login
+
+CONNECT_SECONDS = 15.0
+"""To the end of the TLS handshake, the proxy's answer included."""
+
+HEAD_BYTES = 64 * 1024
+
+ANYTHING = "*/*"
+"""The `Accept` of a request whose answer nobody here reads."""
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Exchange:
+    """A request that was answered. Ends with `close` or `abort`, whatever happened."""
+
+    def __init__(
+        self,
+        channel: channels.Channel,
+        http: h11.Connection,
+        answer: h11.Response | h11.InformationalResponse,
+    ) -> None:
+        self.channel = channel
+        self._http = http
+        self.status = answer.status_code
+        self._headers = [(name.decode(), value.decode("latin-1")) for name, value in answer.headers]
+
+    @property
+    def switched(self) -> bool:
+        """The answer is 101: the channel carries another protocol from here on."""
+        return self.status == 101
+
+    @property
+    def early(self) -> bytes:
+        """What came behind the head of a 101 already."""
+        return self._http.trailing_data[0]
+
+    def headers(self, name: str) -> list[str]:
+        """All values of the header of that name (in lower case), in their order."""
+        return [value for key, value in self._headers if key == name]
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Pieces of the body as they come. Raises `OSError` if it breaks off."""
+        while True:
+            event = await _event(self.channel, self._http)
+            if isinstance(event, h11.Data):
+                yield bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return
+
+    async def text(self, limit: int) -> bytes:
+        """The body's beginning. Raises `OSError` if it breaks off before `limit`."""
+        read = b""
+        async for piece in self.body():
+            read += piece
+            if len(read) >= limit:
+                break
+        return read[:limit]
+
+    async def close(self) -> None:
+        """End the connection in order."""
+        await self.channel.close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.channel.abort()
+
+
+async def open_exchange(
+    login: Login, method: str, path: str, headers: Headers, *, scratch: bytearray
+) -> Exchange:
+    """Send a request without a body and read the head of its answer; `path` holds the query.
+
+    `headers` are all there are but `Host`. Waits for the answer as long as it takes: what is asked
+    for may be silent. Raises `OSError`, `TimeoutError` if no connection could be made in time.
+    """
+    server = urlsplit(login.server)
+    async with asyncio.timeout(CONNECT_SECONDS):
+        channel = await _connect(login, server, scratch)
+    try:
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+        sent = [("Host", server.netloc), *headers]
+        wire = [(name.encode(), value.encode("latin-1")) for name, value in sent]
+        request = h11.Request(method=method, target=server.path + path, headers=wire)
+        answer = await _ask(channel, http, request)
+    except BaseException:
+        channel.abort()
+        raise
+    return Exchange(channel, http, answer)
+
+
+async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> channels.Channel:
+    """A connection to the API server, through the proxy if there is one."""
+    if server.hostname is None:
+        raise OSError(f"{login.server!r} names no host")
+    port = server.port or (443 if server.scheme == "https" else 80)
+    if login.proxy is None:
+        channel = await channels.connect(server.hostname, port, scratch)
+    else:
+        channel = await _tunnel(urlsplit(login.proxy), server.hostname, port, scratch)
+    try:
+        if server.scheme == "https":
+            name = login.server_hostname or server.hostname
+            await channel.secure(login.context, server_side=False, server_hostname=name)
+    except BaseException:
+        channel.abort()
+        raise
+    return channel
+
+
+async def _tunnel(proxy: SplitResult, host: str, port: int, scratch: bytearray) -> channels.Channel:
+    """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6)."""
+    if proxy.scheme != "http" or proxy.hostname is None:
+        raise OSError(
+            f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: give one that is "
+            "spoken to by http"
+        )
+    channel = await channels.connect(proxy.hostname, proxy.port or 80, scratch)
+    try:
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        headers = [("Host", where)]
+        if proxy.username is not None:
+            user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            headers.append(
+                ("Proxy-Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
+            )
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+        request = h11.Request(method="CONNECT", target=where, headers=headers)
+        answer = await _ask(channel, http, request)
+        if not 200 <= answer.status_code < 300:
+            raise OSError(f"the proxy {proxy.hostname} answered {answer.status_code} to CONNECT")
+        if http.trailing_data[0]:
+            raise OSError(f"the proxy {proxy.hostname} sent bytes that nobody had asked for")
+    except BaseException:
+        channel.abort()
+        raise
+    return channel
+
+
+async def _ask(
+    channel: channels.Channel, http: h11.Connection, request: h11.Request
+) -> h11.Response | h11.InformationalResponse:
+    """The head of the answer; 101 is one, other 1xx are passed over."""
+    head, end = http.send(request), http.send(h11.EndOfMessage())
+    await channel.write((head or b"") + (end or b""))
+    while True:
+        event = await _event(channel, http)
+        if isinstance(event, h11.Response):
+            return event
+        if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
+            return event
+
+
+async def _event(channel: channels.Channel, http: h11.Connection) -> h11.Event:
+    """What the server sends next. Raises `OSError` for what is no HTTP."""
+    while True:
+        try:
+            event = http.next_event()
+        except h11.RemoteProtocolError as err:
+            raise ConnectionAbortedError(f"no proper HTTP: {err}") from err
+        if event is h11.NEED_DATA:
+            http.receive_data(await channel.read())
+        elif isinstance(event, h11.Event) and not isinstance(event, h11.ConnectionClosed):
+            return event
+        else:
+            raise ConnectionResetError("the server closed the connection")

@@ -1,0 +1,102 @@
+"""containerLogs: what a container of the mirror writes, brought to the caller as it comes.
+
+The options are checked as a kubelet checks them and then asked of the foreign API server, which
+finds, cuts and follows the lines. Not one byte is kept here: a caller who reads slowly slows the
+server abroad, and when he leaves, so do we.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from urllib.parse import urlencode
+
+from farlet.clusters import Cluster
+from farlet.kubelet import abroad
+from farlet.kubelet.callers import Caller
+from farlet.kubelet.responses import TEXT, Refusal
+from farlet.kubelet.routes import Request
+from farlet.kubelet.targets import Target
+
+_FLAGS = ("follow", "previous", "timestamps")
+_NUMBERS = {"sinceSeconds": 1, "tailLines": 0, "limitBytes": 1}
+"""Each with the least that is allowed."""
+_STREAMS = frozenset({"All", "Stdout", "Stderr"})
+_INT64 = re.compile(r"[+-]?[0-9]{1,19}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+async def serve(caller: Caller, target: Target, options: dict[str, str], foreign: Cluster) -> None:
+    """Send the logs until they or the caller end.
+
+    Raises `Refusal` where there are none, `OSError` when either side breaks off.
+    """
+    await caller.unless_gone(_serve(caller, target, options, foreign))
+
+
+def options(request: Request) -> dict[str, str]:
+    """The options for the API server; what has its default is left out.
+
+    Raises `Refusal`: 400 for what cannot be read, 422 for what makes no sense together
+    (`getContainerLogs` in `server.go`, `ValidatePodLogOptions`).
+    """
+    found = {name: "true" for name in _FLAGS if _flag(request.parameter(name))}
+    for name in _NUMBERS:
+        text = request.parameter(name)
+        if name == "tailLines" and (old := request.parameter("tail")):
+            text = None if old == "all" else old
+        if text is not None:
+            found[name] = _number(text)
+    if since := request.parameter("sinceTime"):
+        found["sinceTime"] = _time(since)
+    stream = request.parameter("stream")
+    if stream is not None and stream != "All":
+        found["stream"] = stream
+    if (
+        any(int(found[name]) < least for name, least in _NUMBERS.items() if name in found)
+        or ("sinceSeconds" in found and "sinceTime" in found)
+        or (stream is not None and stream not in _STREAMS)
+        or ("stream" in found and "tailLines" in found)
+    ):
+        raise Refusal(422, '{"message": "Invalid request."}')
+    return found
+
+
+async def _serve(caller: Caller, target: Target, options: dict[str, str], foreign: Cluster) -> None:
+    query = urlencode({"container": target.container, **options})
+    path = f"{abroad.pod_path(target)}/log?{query}"
+    exchange = await foreign.open("GET", path, [])
+    try:
+        if exchange.status != 200:
+            raise await abroad.refusal(exchange)
+        await caller.begin(200, [("Content-Type", TEXT)])
+        async for piece in exchange.body():
+            await caller.send(piece)
+        await caller.end()
+    finally:
+        exchange.abort()
+
+
+def _flag(text: str | None) -> bool:
+    """As `Convert_Slice_string_To_bool` of apimachinery: all but these two mean yes."""
+    return text is not None and text != "0" and text.lower() != "false"
+
+
+def _number(text: str) -> str:
+    if not _INT64.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+        raise _undecodable()
+    return str(int(text))
+
+
+def _time(text: str) -> str:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise _undecodable() from None
+    if not _RFC3339.fullmatch(text):
+        raise _undecodable()
+    return text
+
+
+def _undecodable() -> Refusal:
+    return Refusal(400, '{"message": "Unable to decode query."}')

@@ -1,0 +1,178 @@
+"""exec, attach and portForward: an upgrade asked for at home becomes one abroad, and then bytes.
+
+No byte behind the two heads is interpreted, so whatever the two API servers upgrade to (SPDY/3.1,
+WebSocket, or what comes after them) keeps its exit codes, resizes, ends of input and resets.
+
+Three things may never happen here. A credential or any other header of the caller's but those of
+the upgrade itself must not go abroad; farlet's own must not come back. And nothing that the caller
+sent behind his request's head may reach the foreign server unless it answered 101: it would be read
+as a further request, with farlet's rights. So nothing is sent there before, and after any other
+answer both connections end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from urllib.parse import quote, urlencode
+
+from farlet import channels, exchanges
+from farlet.clusters import Cluster
+from farlet.kubelet import abroad
+from farlet.kubelet.callers import Caller
+from farlet.kubelet.responses import Refusal
+from farlet.kubelet.routes import Endpoint, Request
+from farlet.kubelet.targets import Target
+
+ANSWER_SECONDS = 60.0
+"""For the foreign API server, which asks the kubelet there, to accept an upgrade."""
+
+SILENCE_SECONDS = 30.0
+"""When one side has ended its direction, the other goes on for as long as bytes come."""
+
+_SUBPROTOCOLS = "sec-websocket-protocol"
+_EXTENSIONS = "sec-websocket-extensions"
+_VERSION = "x-stream-protocol-version"
+_CARRIED = (_VERSION, "sec-websocket-key", "sec-websocket-version", _EXTENSIONS)
+_RETURNED = ("upgrade", _VERSION, "sec-websocket-accept", _SUBPROTOCOLS, _EXTENSIONS)
+
+_BEARER = "base64url.bearer.authorization.k8s.io."
+"""A subprotocol that is a token (`k8s.io/apiserver/pkg/authentication/request/websocket`)."""
+
+_TUNNEL = "SPDY/3.1+"
+"""Subprotocols that carry SPDY within a WebSocket (KEP-4006)."""
+
+_HTTP_AGAIN = frozenset({"h2c", "http", "tls"})
+"""Upgrades after which the connection would carry requests once more."""
+
+_STREAMS = (("input", "stdin"), ("output", "stdout"), ("error", "stderr"), ("tty", "tty"))
+"""Parameters of a kubelet, and those of an API server (`PodExecOptions`)."""
+
+_SUBRESOURCES = {
+    Endpoint.EXEC: "exec",
+    Endpoint.ATTACH: "attach",
+    Endpoint.PORT_FORWARD: "portforward",
+}
+
+
+async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Cluster) -> None:
+    """Carry one stream to its end.
+
+    Raises `Refusal` where it does not come about, `OSError` when either side breaks off.
+    """
+    request = caller.request
+    headers = upgrade(request)
+    path = f"{abroad.pod_path(target)}/{_SUBRESOURCES[endpoint]}?{query(endpoint, request, target)}"
+    # The API servers take WebSockets by GET only, and SPDY by both: POST needs fewer rights.
+    method = "GET" if _is_websocket(request) else "POST"
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            exchange = await caller.unless_gone(foreign.open(method, path, headers))
+    except TimeoutError:
+        raise Refusal(504, "the foreign API server did not accept the stream in time") from None
+    try:
+        if not exchange.switched:
+            raise await abroad.refusal(exchange)
+        early = await caller.switch(_answered(exchange, request))
+        await splice(caller.channel, exchange.channel, to_left=exchange.early, to_right=early)
+        await exchange.close()
+    finally:
+        exchange.abort()
+
+
+def upgrade(request: Request) -> exchanges.Headers:
+    """The headers that ask for the same upgrade. Raises `Refusal` where none is asked for."""
+    protocol = request.header("upgrade")
+    tokens = (request.header("connection") or "").lower().split(",")
+    if not protocol or "upgrade" not in (token.strip() for token in tokens):
+        raise Refusal(400, "Upgrade request required")
+    if protocol.lower().partition("/")[0] in _HTTP_AGAIN or "," in protocol:
+        raise Refusal(400, f"unable to upgrade: {protocol} carries further requests")
+    kept = [(name, value) for name, value in request.headers if name in _CARRIED]
+    offers = [offer for offer in _subprotocols(request) if not offer.startswith(_BEARER)]
+    if offers:
+        kept.append((_SUBPROTOCOLS, ", ".join(offers)))
+    return [("Connection", "Upgrade"), ("Upgrade", protocol), *kept]
+
+
+def query(endpoint: Endpoint, request: Request, target: Target) -> str:
+    """The API server's query for that of a kubelet. Raises `Refusal` for what a kubelet refuses."""
+    if endpoint is Endpoint.PORT_FORWARD:
+        return urlencode([("ports", str(port)) for port in _ports(request)])
+    wanted = {name: request.parameter(name) == "1" for name, _ in _STREAMS}
+    if wanted["tty"]:
+        wanted["error"] = False  # there is one stream of output, as `NewOptions` has it
+    if not (wanted["input"] or wanted["output"] or wanted["error"]):
+        raise Refusal(400, "you must specify at least 1 of stdin, stdout, stderr")
+    fields = [("container", target.container)]
+    fields += [(theirs, "true" if wanted[ours] else "false") for ours, theirs in _STREAMS]
+    if endpoint is Endpoint.EXEC:
+        fields += [("command", word) for word in request.parameters("command")]
+    return urlencode(fields, quote_via=quote, safe="", errors="surrogateescape")
+
+
+async def splice(
+    left: channels.Channel, right: channels.Channel, *, to_left: bytes, to_right: bytes
+) -> None:
+    """Carry bytes both ways until both sides have ended; those given come first.
+
+    A side that ends ends the same direction beyond. Raises `OSError` when either breaks off.
+    """
+    moved = asyncio.Event()
+
+    async def pump(source: channels.Channel, sink: channels.Channel, early: bytes) -> None:
+        if early:
+            await sink.write(early)
+        while data := await source.read():
+            moved.set()
+            await sink.write(data)
+        sink.end()
+
+    pumps = {
+        asyncio.ensure_future(pump(left, right, to_right)),
+        asyncio.ensure_future(pump(right, left, to_left)),
+    }
+    try:
+        done, others = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        while others and not any(task.exception() for task in done):
+            moved.clear()
+            done, others = await asyncio.wait(others, timeout=SILENCE_SECONDS)
+            if not done and not moved.is_set():
+                return
+        for task in pumps - others:
+            task.result()
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _answered(exchange: exchanges.Exchange, request: Request) -> list[tuple[str, str]]:
+    """The headers of the 101. Raises `Refusal` for one to a protocol that nobody asked for."""
+    upgraded = ",".join(exchange.headers("upgrade"))
+    if upgraded.lower() != (request.header("upgrade") or "").lower():
+        raise Refusal(502, f"the foreign API server upgraded to {upgraded!r}, unasked")
+    carried = [(name, value) for name in _RETURNED for value in exchange.headers(name)]
+    return [("Connection", "Upgrade"), *carried]
+
+
+def _is_websocket(request: Request) -> bool:
+    return (request.header("upgrade") or "").lower() == "websocket"
+
+
+def _subprotocols(request: Request) -> list[str]:
+    listed = [value for name, value in request.headers if name == _SUBPROTOCOLS]
+    return [offer.strip() for value in listed for offer in value.split(",")]
+
+
+def _ports(request: Request) -> Iterator[int]:
+    """Ports that a WebSocket names (`NewV4Options`); SPDY names them later, by stream."""
+    listed = request.parameters("port")
+    tunnels = any(offer.startswith(_TUNNEL) for offer in _subprotocols(request))
+    if not listed and _is_websocket(request) and not tunnels:
+        raise Refusal(400, 'query parameter "port" is required')
+    for value in listed:
+        for text in value.split(","):
+            if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+                raise Refusal(400, f'unable to parse "{value}" as a port')
+            yield int(text)
