@@ -110,7 +110,8 @@ TABLE = (
         needs=_KUBELET_API,
     ),
     Right(
-        Side.HOME, Place.CLUSTER, _CERTIFICATES, "certificatesigningrequests", ("create", "get"),
+        Side.HOME, Place.CLUSTER, _CERTIFICATES, "certificatesigningrequests",
+        ("create", "get", "watch"),
         "the serving certificate of the kubelet API; the next client certificate of a node",
         needs=_KUBELET_API,
     ),
@@ -155,15 +156,15 @@ TABLE = (
     ),
     Right(
         Side.HOME, Place.OWN, _COORDINATION, "leases", ("create", "get", "update"),
-        "the lock of leader election",
-        needs="with --leader-elect",
+        "the lock of leader election, where it is not the node's",
+        needs="with --leader-elect-lease farlet/NAME",
         who=Who.ACCOUNT,
     ),
     Right(
-        Side.HOME, Place.KUBE_SYSTEM, _CORE, "configmaps", ("get",),
+        Side.HOME, Place.KUBE_SYSTEM, _CORE, "configmaps", ("get", "watch"),
         "the authority of client certificates that the kubelet API accepts",
         name="extension-apiserver-authentication",
-        needs="unless a file holds it",
+        needs="unless --client-ca-file is given",
     ),
     # --- foreign ----------------------------------------------------------------------------------
     Right(
