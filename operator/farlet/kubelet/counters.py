@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 GAP_SECONDS = 300.0
-"""Between two samples further apart than this nothing is assumed."""
+"""Between two samples further apart than this, and than the later window, nothing is assumed."""
 
 LEAST_NANOSECONDS = 1_000
 """What a program has used at the very least, once it has been started."""
@@ -63,7 +63,7 @@ def counted(before: Counter | None, sample: Sample, *, born: float) -> Counter:
     seconds = sample.at - before.last.at
     if seconds <= 0:
         return before
-    if seconds > GAP_SECONDS:
+    if seconds > max(GAP_SECONDS, sample.window):
         return begun(sample, born=born)
     used = before.nanoseconds + _used(sample.nanocores, seconds)
     return replace(before, nanoseconds=used, last=sample)
