@@ -109,6 +109,11 @@ LEADER = _gauge(
     "1 while this process holds the Lease of that name, 0 while it stands by.",
     "name",
 )
+LEADER_SLOW_PATH = _counter(
+    "leader_election_slowpath_total",
+    "Renewals of the Lease of that name that first had to see what somebody else had written.",
+    "name",
+)
 
 # --- as a kubelet names them ------------------------------------------------------------------
 
@@ -196,7 +201,7 @@ BUILD = _gauge("farlet_build_info", "Always 1; the version is in the label.", "v
 
 CATALOGUE = (
     *(DEPTH, ADDS, QUEUED, WORKED, RETRIES, UNFINISHED, LONGEST),
-    *(REQUESTS, REQUEST_SECONDS, LEADER),
+    *(REQUESTS, REQUEST_SECONDS, LEADER, LEADER_SLOW_PATH),
     *(SERVED, SERVED_SECONDS, INFLIGHT, NODE_NAME, RUNNING_PODS, SERVING_CERTIFICATE),
     *(PODS, MIRROR_LATENCY, STATUS_LATENCY),
     *(TOKENS_GRANTED, TOKEN_REFRESH_FAILURES, TOKEN_AGE, TOKEN_REMAINING),

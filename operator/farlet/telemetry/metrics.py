@@ -51,7 +51,10 @@ class Metrics:
         self._request_seconds = self._make_histogram(catalogue.REQUEST_SECONDS)
         self._unfinished = self._make_gauge(catalogue.UNFINISHED)
         self._longest = self._make_gauge(catalogue.LONGEST)
-        self._leader = self._make_gauge(catalogue.LEADER)
+        self.leader = LeaderMetrics(
+            leading=self._make_gauge(catalogue.LEADER),
+            slow=self._make_counter(catalogue.LEADER_SLOW_PATH),
+        )
         self._node_name = self._make_gauge(catalogue.NODE_NAME)
         self._unknown_fields = self._make_counter(catalogue.UNKNOWN_FIELDS)
         self._pods = _Pods()
@@ -95,10 +98,6 @@ class Metrics:
     def client(self, cluster: str) -> ClientMetrics:
         """What the client of `cluster`, which is `home` or `foreign`, counts."""
         return ClientMetrics(cluster, requests=self._requests, seconds=self._request_seconds)
-
-    def leader(self, lease: str) -> Gauge:
-        """1 while this process holds the Lease of that name, else 0."""
-        return self._leader.labels(lease)
 
     def serves(self, node: str) -> None:
         """Tell the name of the virtual node."""
@@ -186,6 +185,22 @@ class ClientMetrics:
         if bound is None:
             bound = self._by_verb[method] = self._seconds.labels(self._cluster, method)
         bound.observe(seconds)
+
+
+class LeaderMetrics:
+    """What leader election tells of itself; a `leadership.Observer`."""
+
+    def __init__(self, *, leading: Gauge, slow: Counter) -> None:
+        self._leading = leading
+        self._slow = slow
+
+    def led(self, lease: str, *, leading: bool) -> None:
+        """Whether the Lease of that name is held by this process."""
+        self._leading.labels(lease).set(leading)
+
+    def slow_path(self, lease: str) -> None:
+        """A renewal found something else than was written last."""
+        self._slow.labels(lease).inc()
 
 
 class KubeletMetrics:

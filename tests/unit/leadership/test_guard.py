@@ -89,8 +89,8 @@ async def test_reads_and_the_lease_ask_no_guard(tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         cluster.guard = Gate()
         await cluster.call("GET", PODS)
-        await cluster.ahead("GET", LEASE)
-        await cluster.ahead("PUT", LEASE, body={"kind": "Lease"})
+        await cluster.ahead("GET", LEASE, seconds=5)
+        await cluster.ahead("PUT", LEASE, body={"kind": "Lease"}, seconds=5)
         assert front.asked == [f"GET {PODS}", f"GET {LEASE}", f"PUT {LEASE}"]
 
 
@@ -134,7 +134,7 @@ async def test_the_lease_does_not_wait_for_a_slot(tmp_path: Path) -> None:
         apiserver.connected(tmp_path) as (front, cluster),
         all_slots_taken(front, cluster),
     ):
-        await cluster.ahead("PUT", LEASE, body={"kind": "Lease"})
+        await cluster.ahead("PUT", LEASE, body={"kind": "Lease"}, seconds=5)
         assert front.asked == [f"PUT {LEASE}"]
 
 

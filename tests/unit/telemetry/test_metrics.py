@@ -71,7 +71,8 @@ def _break_off(found: metrics.Metrics) -> None:
 
 def test_who_leads_is_told_by_the_name_of_the_lease() -> None:
     found = metrics.Metrics()
-    found.leader("farlet").set(1)
+    found.leader.led("farlet", leading=True)
+    found.leader.slow_path("farlet")
     assert value(found, "leader_election_master_status", name="farlet") == 1
 
 
