@@ -17,9 +17,9 @@ import ssl
 import time
 import urllib.request
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,6 +30,9 @@ from kubernetes_asyncio.config import incluster_config
 from farlet import errors, filestamps
 from farlet.endpoint import ClusterSource
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 LOOK_SECONDS = 10.0
 """How often the files behind a login are looked at, at most."""
 EARLY_SECONDS = 30.0
@@ -38,6 +41,10 @@ RELOAD_SECONDS = 5.0
 """Shortest time between two readings for an API server that keeps refusing."""
 PLUGIN_SECONDS = 30.0
 """How long reading may take; exec plugins ask others."""
+
+BACKDATED = timedelta(minutes=10)
+"""So much earlier than it was issued a certificate may say it begins, for clocks that are behind:
+kube-controller-manager signs so for 5 minutes."""
 
 Name = Literal["home", "foreign"]
 
@@ -62,6 +69,8 @@ class Login:
     """The CA bundle that verifies the server; `None` where the system's CAs do."""
     certificate_file: str | None
     key_file: str | None
+    certificate: x509.Certificate | None
+    """The leaf in `certificate_file`."""
     connecting: tuple[object, ...]
     """What connections depend on; a new token alone needs no new ones."""
     seen: filestamps.Stamps
@@ -173,9 +182,10 @@ def _login(
     pair = (configuration.cert_file, configuration.key_file)
     before += filestamps.stamps(p for p in (configuration.ssl_ca_cert, *pair, source.rotated) if p)
     ends = [plugin_expires.timestamp()] if plugin_expires else []
+    certificate = None
     if pair[0]:
-        pair, end = _newest(pair, source.rotated)
-        ends.append(end)
+        pair, certificate = _newest(pair, source.rotated)
+        ends.append(certificate.not_valid_after_utc.timestamp())
     token = configuration.api_key.get("BearerToken")
     server = str(configuration.host).rstrip("/")
     return Login(
@@ -189,6 +199,7 @@ def _login(
         ca_file=configuration.ssl_ca_cert,
         certificate_file=pair[0],
         key_file=pair[1],
+        certificate=certificate,
         connecting=(
             server,
             *(_digest(file) for file in (configuration.ssl_ca_cert, *pair)),
@@ -202,8 +213,8 @@ def _login(
 
 def _newest(
     pair: tuple[str | None, str | None], rotated: Path | None
-) -> tuple[tuple[str | None, str | None], float]:
-    """The given pair, or the rotated one if it is the same name's and was issued later.
+) -> tuple[tuple[str | None, str | None], x509.Certificate]:
+    """The given pair, or the rotated one if it is the same name's and was not issued before it.
 
     Not the one that lasts longer: after a change of the CA the admin's new certificate is what
     the API server believes, however long the old one would last.
@@ -211,14 +222,13 @@ def _newest(
     from cryptography import x509  # 8 MiB, for those who log in with a certificate
 
     given = x509.load_pem_x509_certificate(Path(str(pair[0])).read_bytes())
-    end = given.not_valid_after_utc.timestamp()
     if rotated is None or not rotated.is_file():
-        return pair, end
+        return pair, given
     ours = x509.load_pem_x509_certificate(rotated.read_bytes())
-    later = ours.not_valid_before_utc > given.not_valid_before_utc
-    if ours.subject != given.subject or not later or ours.not_valid_after_utc < datetime.now(UTC):
-        return pair, end
-    return (str(rotated), str(rotated)), ours.not_valid_after_utc.timestamp()
+    older = ours.not_valid_before_utc + BACKDATED < given.not_valid_before_utc
+    if ours.subject != given.subject or older or ours.not_valid_after_utc < datetime.now(UTC):
+        return pair, given
+    return (str(rotated), str(rotated)), ours
 
 
 def _context(

@@ -196,6 +196,14 @@ def file(value: object) -> Path:
         raise ValueError(f"{path} cannot be read: {err.strerror}") from None
 
 
+def folder(value: object) -> Path:
+    """A folder, or one that can still be made; `~` is expanded."""
+    path = Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is no folder")
+    return path
+
+
 def certificates(value: object) -> Path:
     """A file with at least one PEM certificate and no private key.
 

@@ -345,6 +345,12 @@ ROTATED: dict[str, tuple[str, timedelta, timedelta, bool]] = {
         HOUR / 3,
         True,
     ),
+    "issued at the same time, and dated back by its signer: it is used": (
+        "system:node:far",
+        -HOUR - timedelta(minutes=5),
+        HOUR,
+        True,
+    ),
     "issued before the kubeconfig's: the admin gave a newer one": (
         "system:node:far",
         -2 * HOUR,
@@ -421,9 +427,12 @@ async def test_a_plugin_is_asked_before_its_token_ends(
 async def test_a_plugin_that_hangs_refuses_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def hang(**_: object) -> None:
+        await asyncio.Event().wait()
+
     monkeypatch.setattr(credentials, "PLUGIN_SECONDS", 0.2)
-    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["2"]}
-    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://a", user={"exec": plugin})
+    monkeypatch.setattr("kubernetes_asyncio.config.load_kube_config", hang)
+    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1")
     with pytest.raises(errors.StartError, match=r"exec plugin did not answer within 0\.2 s"):
         await apiserver.connection(path).login()
 

@@ -1,0 +1,90 @@
+"""Keeps the certificate good with which farlet is a node at home.
+
+As a kubelet does it: the new one lies beside the kubeconfig, never in it, and connections take it
+from there (`credentials.py`). Runs whether this process leads or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from farlet import clusters, errors
+from farlet.kubelet import pairs, signing
+
+LOOK_SECONDS = 10.0
+"""How often the clock and the login are looked at; not before connections look at the files."""
+CLIENT = "kubelet-client"
+"""How the files of the folder are called."""
+
+log = structlog.get_logger()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ClientCertificate:
+    """`folder.current` must be what the connection looks at (`ClusterSource.rotated`)."""
+
+    def __init__(
+        self,
+        home: clusters.Cluster,
+        *,
+        node: str,
+        folder: pairs.Folder,
+        now: Callable[[], datetime] = _now,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._home = home
+        self._node = node
+        self._folder = folder
+        self._now = now
+        self._jitter = jitter
+
+    async def run(self) -> None:
+        """Renew for ever. Raises `StartError` at once if farlet does not log in as this node."""
+        leaf = (await self._home.login()).certificate
+        if leaf is None or not pairs.is_node(leaf, self._node):
+            raise errors.StartError(
+                f"--rotate-certificates renews the certificate of {pairs.user(self._node)} in "
+                f"{pairs.NODES}, but farlet does not log in with one at home: give the kubeconfig "
+                "of the node by --home-kubeconfig, or leave --rotate-certificates out"
+            )
+        while leaf is not None and pairs.is_node(leaf, self._node):
+            due = pairs.due(leaf, self._jitter())
+            before = leaf
+            while leaf == before and self._now() < due:
+                await asyncio.sleep(LOOK_SECONDS)
+                leaf = (await self._home.login()).certificate
+            if leaf == before:
+                await self._renew()
+                await asyncio.sleep(LOOK_SECONDS)
+                leaf = (await self._home.login()).certificate
+                if leaf == before:
+                    file = str(self._folder.current)
+                    log.warning("renewed client certificate is not used", file=file)
+                    await asyncio.sleep(signing.DENIED_SECONDS)
+        log.warning("client certificate is renewed no more", reason="home was given another login")
+
+    async def _renew(self) -> None:
+        pair = await signing.obtained(
+            self._home,
+            # Who does not lead has to log in as well.
+            functools.partial(self._home.ahead, seconds=clusters.REQUEST_SECONDS),
+            signer=signing.Signer.CLIENT,
+            node=self._node,
+            addresses=(),
+            asked=lambda name: log.info("client certificate was asked for", request=name),
+            now=self._now,
+        )
+        log.info("client certificate was renewed", until=str(pair.leaf.not_valid_after_utc))
+        try:
+            self._folder.store(pair, now=self._now())
+        except OSError as err:
+            log.warning("certificate was not stored", err=str(err))
