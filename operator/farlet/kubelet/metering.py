@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -67,6 +67,10 @@ class Meter:
         self._reading: asyncio.Task[stats.Usage] | None = None
         self._read_at = 0.0
         self._told: str | None = None
+
+    def table(self) -> Mapping[str, Callable[[], Awaitable[responses.Response]]]:
+        """What it answers, by path, as `service.Service` takes it."""
+        return {"/stats/summary": self.summary, "/metrics/resource": self.resource}
 
     async def summary(self) -> responses.Response:
         """The answer to `/stats/summary`, with or without `only_cpu_and_memory`."""

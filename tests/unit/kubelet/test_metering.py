@@ -88,7 +88,7 @@ class Scene:
 
     async def told(self) -> list[tuple[str, str, int]]:
         """Namespace, name and core-milliseconds of each pod in the summary."""
-        document = orjson.loads(await body(await self.meter.summary()))
+        document = orjson.loads(await body(await self.meter.table()["/stats/summary"]()))
         return [
             (
                 pod["podRef"]["namespace"],
@@ -154,7 +154,7 @@ async def test_counters_go_on_from_one_time_to_the_next(tmp_path: Path) -> None:
 async def test_the_metrics_hold_the_same(tmp_path: Path) -> None:
     async with scene(tmp_path, pods("web")) as at:
         at.measured = {"shop-h": ["web"]}
-        response = await at.meter.resource()
+        response = await at.meter.table()["/metrics/resource"]()
         text = (await body(response)).decode()
     assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert 'pod_cpu_usage_seconds_total{namespace="shop",pod="web"} 7.5 1782900060000' in text
