@@ -67,6 +67,7 @@ class Found:
     """What only the clusters can tell of the Node; `None` where it is not known (yet)."""
 
     address: str
+    """Empty where it is not known."""
     version: str | None
     """Of the foreign API server; stands for the kubelet's."""
     room: Room | None
@@ -224,8 +225,6 @@ def _missing(present: Mapping[str, object], wanted: Mapping[str, object]) -> JSO
 def _status(look: Look, found: Found) -> JSON:
     """What is known of the status, but for the conditions."""
     status: JSON = {
-        # No Hostname: API servers would try that first, and it need not resolve.
-        "addresses": [{"type": "InternalIP", "address": found.address}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": look.port or 0}},
         "nodeInfo": {
             "machineID": look.machine_id,
@@ -242,6 +241,9 @@ def _status(look: Look, found: Found) -> JSON:
             ),
         },
     }
+    if found.address:
+        # No Hostname: API servers would try that first, and it need not resolve.
+        status["addresses"] = [{"type": "InternalIP", "address": found.address}]
     if found.room is not None:
         status["capacity"] = dict(found.room.capacity)
         status["allocatable"] = dict(found.room.allocatable)

@@ -1,0 +1,78 @@
+"""This process's own Node as the home API server has it, followed by a watch of that one object.
+
+A node identity may list and watch no other (`authorizeNode` in
+`plugin/pkg/auth/authorizer/node/node_authorizer.go`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from farlet import clusters, store, watches, wire
+from farlet.vocabulary import JSON
+
+
+class HomeNode:
+    """Tells `on_change` of every change. All methods run in the engine's loop."""
+
+    def __init__(self, home: clusters.Cluster, name: str, *, on_change: Callable[[], None]) -> None:
+        self._home = home
+        self._path = f"/api/v1/nodes/{name}"
+        self._on_change = on_change
+        self._version = 0
+        self._reflector = watches.Reflector(
+            home,
+            "/api/v1/nodes",
+            self,
+            on_state=on_change,
+            field_selector=f"metadata.name={name}",
+        )
+        self.node: wire.Node | None = None
+        """`None`: it is not there."""
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        await self._reflector.run()
+
+    async def read(self) -> None:
+        """GET it. Raises as `Cluster.call`."""
+        self.took(await self._home.call("GET", self._path))
+
+    async def create(self, node: JSON) -> None:
+        """POST it. Raises as `Cluster.call`."""
+        self.took(await self._home.call("POST", "/api/v1/nodes", body=node))
+
+    async def patch(self, body: JSON, *, subresource: str = "") -> None:
+        """PATCH it, strategically; what the server made of it is known at once.
+
+        Raises as `Cluster.call`.
+        """
+        path = f"{self._path}/{subresource}" if subresource else self._path
+        content_type = clusters.STRATEGIC_PATCH
+        self.took(await self._home.call("PATCH", path, body=body, content_type=content_type))
+
+    def took(self, node: JSON) -> None:
+        """An answer of the server; an older one than what is known changes nothing."""
+        version = store.version(node["metadata"])
+        if version > self._version:
+            self.node, self._version = cast("wire.Node", node), version
+            self._on_change()
+
+    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+        """A complete list, of at most one."""
+        for node in objects:
+            self.took(node)
+        if not objects and version > self._version:
+            self._went(version)
+
+    def changed(self, kind: str, obj: JSON) -> None:
+        """One event."""
+        if kind != "DELETED":
+            self.took(obj)
+        elif store.version(obj["metadata"]) > self._version:
+            self._went(store.version(obj["metadata"]))
+
+    def _went(self, version: int) -> None:
+        self.node, self._version = None, version
+        self._on_change()

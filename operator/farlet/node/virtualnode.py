@@ -1,0 +1,306 @@
+"""One virtual node at home, from its registration to the end of the process.
+
+What is known of both clusters comes together here and goes into the Node as `forge` says: status
+when something changed, else every five minutes; a cordon while pods are held. The end of the
+process writes nothing, as that of a kubelet: a restart is no news, and home notices a longer
+absence by the heartbeat.
+
+A Node that its administrator deletes is not made again while the process lives, nor is anything
+else written for it: `problem` says so, and the next start makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from farlet import __version__, clusters, errors, registry, wire
+from farlet.context import Context
+from farlet.forge import capacity, nodehealth
+from farlet.forge import node as forge
+from farlet.forge.nodehealth import Foreign, ForeignUnreachable, Say
+from farlet.node import heartbeat, registration
+from farlet.node.foreignnodes import ForeignNodes
+from farlet.node.homenode import HomeNode
+from farlet.node.reachability import Reachability
+from farlet.settings import Settings
+from farlet.vocabulary import ARCH_LABEL, JSON, OS_LABEL, NodeCondition
+
+FIRST_LOOK_SECONDS = 10.0
+"""How long a registration waits for the foreign side, so that a new Node is whole at once."""
+STATUS_SECONDS = 300.0
+"""Between two writes of a status that does not change (`nodeStatusReportFrequency`)."""
+RETRY_SECONDS = 5.0
+SETTLE_SECONDS = 1.0
+"""Between two writes of one that does."""
+
+HELD = "foreign-unreachable"
+DRAINED = "drain"
+
+log = structlog.get_logger()
+
+
+class VirtualNode:
+    """The Node of this process. All methods run in the engine's loop."""
+
+    def __init__(
+        self,
+        *,
+        home: clusters.Cluster,
+        foreign: clusters.Cluster,
+        settings: Settings,
+        ctx: Callable[[], Context],
+        foreign_problem: Callable[[], str | None],
+        lease: heartbeat.NodeLease,
+        beats: bool,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`foreign_problem` tells what keeps pods from being served abroad, beside a silent API
+        server. `lease` is the node's own; with `beats` it is renewed here, else by who holds it
+        as a lock."""
+        self._settings = settings
+        self._ctx = ctx
+        self._lease = lease
+        self._beats = beats
+        self._now = now
+        self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._said: dict[str, Say] = {}
+        self._reported: float | None = None
+        self._draining = False
+        self._absence_told = False
+        self._home_node = HomeNode(home, settings.nodename, on_change=self._home_changed)
+        own = f"/api/v1/namespaces/{ctx().namespaces.own}/configmaps"
+        self._reach = Reachability(
+            foreign,
+            f"{own}/{registry.name_for(ctx())}",
+            refused=foreign_problem,
+            after=settings.foreign_unreachable_after,
+            on_change=self._changed.set,
+        )
+        self._foreign_nodes = (
+            None if settings.capacity else ForeignNodes(foreign, on_change=self._changed.set)
+        )
+        self.registered = asyncio.Event()
+
+    # --- what others see and say of it --------------------------------------------------------
+
+    @property
+    def problem(self) -> str | None:
+        """Why home cannot use the node; `None` while it can, as far as farlet is concerned."""
+        if not self.registered.is_set():
+            return "the Node is not registered yet"
+        if self._home_node.node is None:
+            return (
+                f"the Node {self._settings.nodename} was deleted; it is not made again before "
+                "the next start"
+            )
+        return None
+
+    def set_condition(self, kind: str, status: str, *, reason: str, message: str) -> None:
+        """Show a condition from now on, in place of farlet's own if it is one of these."""
+        self._said[kind] = Say(kind, status, reason, message)
+        self._changed.set()
+
+    def look_again(self) -> None:
+        """What the context says has changed."""
+        self._changed.set()
+
+    async def cordon(self) -> None:
+        """Take the node out of scheduling for a drain; the next process takes that back.
+
+        Raises as `Cluster.call`.
+        """
+        self._draining = True
+        node = self._home_node.node
+        async with self._writing:
+            if node is not None:
+                await self._patch(forge.cordon_patch(node, DRAINED))
+
+    async def retire(self) -> None:
+        """Tell home that the node is gone for good, not for a restart. Raises as `Cluster.call`."""
+        self.set_condition(
+            NodeCondition.READY, "False", reason="KubeletNotReady", message="node is shutting down"
+        )
+        await self._sync()
+
+    # --- its life -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Register, then keep the Node for ever.
+
+        Raises `StartError` (in a group), with what to do, where it cannot be registered as told.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            if self._foreign_nodes is not None:
+                tasks.create_task(self._foreign_nodes.run(), name="foreign nodes")
+            tasks.create_task(self._reach.run(), name="foreign probe")
+            await self._look_abroad()
+            await self._register()
+            tasks.create_task(self._home_node.run(), name="home node")
+            if self._beats:
+                beating = heartbeat.beat(self._lease, alive=self._is_there)
+                tasks.create_task(beating, name="heartbeat")
+            await self._keep()
+
+    async def _look_abroad(self) -> None:
+        try:
+            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                if self._foreign_nodes is not None:
+                    await self._foreign_nodes.settled.wait()
+                    self._check_capacity()
+                while self._reach.state is Foreign.UNKNOWN:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            log.warning("foreign API server was not heard of yet", waited=FIRST_LOOK_SECONDS)
+
+    def _check_capacity(self) -> None:
+        if self._foreign_nodes is not None and self._foreign_nodes.forbidden is not None:
+            raise errors.StartError(
+                "how much fits on the node is not known: "
+                f"{self._foreign_nodes.forbidden}. Say it by --capacity, such as --capacity "
+                "cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of the "
+                "foreign cluster (manifests/foreign)"
+            )
+
+    async def _register(self) -> None:
+        while not self.registered.is_set():
+            try:
+                new = forge.new(self._look(), self._found(), self._says(None), self._now())
+                await registration.register(
+                    self._home_node, look=self._look(), kind=self._found().kind, new=new
+                )
+                if self._home_node.node is not None:
+                    self.registered.set()
+            except errors.Conflict as err:
+                log.info("node was changed meanwhile", err=str(err))
+                await asyncio.sleep(SETTLE_SECONDS)
+            except (errors.Unreachable, errors.Throttled) as err:
+                log.warning("node was not registered", err=str(err), retry_in=RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+            except errors.ApiError as err:
+                raise errors.StartError(
+                    f"the Node {self._settings.nodename} cannot be registered at home: {err}"
+                ) from err
+
+    async def _keep(self) -> None:
+        told = ""
+        while True:
+            self._changed.clear()
+            self._check_capacity()
+            pause = self._due_in()
+            try:
+                await self._sync()
+                told, pause = "", self._due_in()
+            except errors.NotFound:
+                pass  # the watch will tell
+            except errors.FarletError as err:
+                (log.debug if told == str(err) else log.warning)(
+                    "node was not updated", err=str(err), retry_in=RETRY_SECONDS
+                )
+                told, pause = str(err), RETRY_SECONDS
+            try:
+                async with asyncio.timeout(max(SETTLE_SECONDS, pause)):
+                    await asyncio.sleep(SETTLE_SECONDS)
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    # --- writing ------------------------------------------------------------------------------
+
+    async def _sync(self) -> None:
+        """Bring the Node up to date. Raises as `Cluster.call`."""
+        async with self._writing:
+            for part in (self._labels, self._cordon, self._status):
+                # Each on what the one before has made of it.
+                node = self._home_node.node
+                if node is not None and forge.is_virtual(node):
+                    await part(node)
+
+    async def _labels(self, node: wire.Node) -> None:
+        """Those that foreign nodes decide; the others are written at registration only."""
+        wanted = forge.labels(self._look(), self._found().kind)
+        machine = {key: wanted[key] for key in (OS_LABEL, ARCH_LABEL) if key in wanted}
+        await self._patch(forge.labels_patch(node, machine))
+
+    async def _cordon(self, node: wire.Node) -> None:
+        hold = self._settings.foreign_unreachable is ForeignUnreachable.HOLD
+        if self._reach.state is Foreign.REACHABLE and not self._draining:
+            await self._patch(forge.uncordon_patch(node))
+        elif self._reach.state is Foreign.UNREACHABLE and hold:
+            await self._patch(forge.cordon_patch(node, HELD))
+
+    async def _status(self, node: wire.Node) -> None:
+        body = forge.status_patch(
+            node,
+            self._look(),
+            self._found(),
+            self._says(node),
+            self._now(),
+            due=self._due_in() <= 0,
+        )
+        if body is not None:
+            await self._patch(body, subresource="status")
+            self._reported = asyncio.get_running_loop().time()
+
+    async def _patch(self, body: JSON | None, *, subresource: str = "") -> None:
+        if body is not None:
+            await self._home_node.patch(body, subresource=subresource)
+
+    # --- what it should be --------------------------------------------------------------------
+
+    def _look(self) -> forge.Look:
+        settings = self._settings
+        listens = settings.kubelet_bind_address is not None
+        return forge.Look(
+            name=settings.nodename,
+            labels=dict(settings.node_labels),
+            annotations=dict(settings.node_annotations),
+            taints=settings.node_taints,
+            provider_id=settings.provider_id,
+            machine_id=self._ctx().owner,
+            runtime=f"farlet://{__version__}",
+            port=settings.kubelet_port if listens else None,
+        )
+
+    def _found(self) -> forge.Found:
+        nodes = self._foreign_nodes
+        return forge.Found(
+            address=self._ctx().node_ip,
+            version=self._reach.version,
+            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.room,
+            kind=capacity.Kind(os="linux") if nodes is None else nodes.kind,
+        )
+
+    def _says(self, node: wire.Node | None) -> Sequence[Say]:
+        own = nodehealth.health(
+            self._reach.state,
+            problem=self._reach.problem,
+            policy=self._settings.foreign_unreachable,
+            node=node,
+        )
+        return tuple(({say.type: say for say in own} | self._said).values())
+
+    def _due_in(self) -> float:
+        if self._reported is None:
+            return 0.0
+        return self._reported + STATUS_SECONDS - asyncio.get_running_loop().time()
+
+    # --- what is heard of it ------------------------------------------------------------------
+
+    def _is_there(self) -> bool:
+        return self._home_node.node is not None
+
+    def _home_changed(self) -> None:
+        node = self._home_node.node
+        self._lease.owned_by(
+            self._settings.nodename, None if node is None else node["metadata"].get("uid")
+        )
+        if node is None and self.registered.is_set() and not self._absence_told:
+            log.warning("node was deleted; it is not made again before the next start")
+        self._absence_told = node is None and self.registered.is_set()
+        self._changed.set()
