@@ -11,6 +11,8 @@ from clusters import auditlog, refusals
 
 NODE, REAL = "system:node:virtual-1", "system:node:home-real"
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+ACCOUNT = "system:serviceaccount:farlet:virtual-1"
+CANNOT = 'User "x" cannot list resource "pods" in API group ""'
 LAG = "User cannot create: no relationship found between node 'virtual-1' and this object"
 
 
@@ -70,6 +72,10 @@ BOUND = entry("create", "pods", code=201, user="system:kube-scheduler", seconds=
         pytest.param(
             [entry("create", TOKEN, seconds=-55, message=LAG)], id="a server just started"
         ),
+        pytest.param(
+            [entry("list", "pods", user=ACCOUNT, seconds=-55, message=CANNOT)],
+            id="an account, by a server just started",
+        ),
         pytest.param([entry("create", TOKEN, code=201)], id="allowed"),
         pytest.param([entry("list", "pods", user=REAL)], id="a real kubelet"),
         pytest.param([entry("list", "pods", user="system:anonymous")], id="somebody else"),
@@ -96,9 +102,10 @@ def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> No
             [{**BOUND, "responseStatus": {"code": 403}}, entry("create", TOKEN, message=LAG)],
             id="a pod that was refused",
         ),
+        pytest.param([entry("list", "pods", user=ACCOUNT, message=CANNOT)], id="an account"),
         pytest.param(
-            [entry("list", "pods", user="system:serviceaccount:farlet:virtual-1")],
-            id="an account",
+            [entry("list", "pods", seconds=-55, message=CANNOT)],
+            id="a node, whose rights are no Roles, by a server just started",
         ),
         pytest.param(
             [entry("list", "pods", user="admin", impersonatedUser={"username": NODE})],
@@ -112,17 +119,20 @@ def test_at_home_is_told(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "count"),
+    ("user", "seconds", "count"),
     [
-        pytest.param("farlet", 1, id="farlet"),
-        pytest.param("farlet-0-ab", 1, id="a farlet of a test"),
-        pytest.param("farlets", 0, id="another name"),
-        pytest.param("nobody", 0, id="somebody else"),
+        pytest.param("farlet", 0, 1, id="farlet"),
+        pytest.param("farlet-0-ab", 0, 1, id="a farlet of a test"),
+        pytest.param("farlets", 0, 0, id="another name"),
+        pytest.param("nobody", 0, 0, id="somebody else"),
+        pytest.param("farlet", -55, 0, id="farlet, by a server just started"),
     ],
 )
-def test_abroad_nothing_is_excused(tmp_path: Path, user: str, count: int) -> None:
-    found = log(tmp_path, entry("create", "pods", user=user))
-    assert len(refusals.abroad(found)) == count
+def test_abroad_only_a_server_that_has_started_is_excused(
+    tmp_path: Path, user: str, seconds: float, count: int
+) -> None:
+    found = log(tmp_path, entry("create", "pods", user=user, seconds=seconds, message=CANNOT))
+    assert len(refusals.abroad(found, starts=[at(-60)])) == count
 
 
 @pytest.mark.parametrize(
