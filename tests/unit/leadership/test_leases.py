@@ -1,0 +1,313 @@
+"""One Lease: what is written into it, when it may be taken, and what becomes of lost answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from farlet import errors, leases
+from farlet.vocabulary import ObjectKey
+from unit import faketime
+from unit.leadership.leasemodel import FAR, Fate, Line, Server, moment
+
+PATH = f"{FAR}/far"
+NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+class Wall:
+    """A clock that people set."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def lease(
+    line: Line, holder: str = "far", *, duration: int = 40, wall: Wall | None = None
+) -> leases.Lease:
+    return leases.Lease(
+        line,
+        ObjectKey("kube-node-lease", "far"),
+        holder=holder,
+        duration=duration,
+        patience=5.0,
+        clock=asyncio.get_running_loop().time,
+        now=wall or Wall(),
+    )
+
+
+def test_a_lease_that_is_not_there_is_made() -> None:
+    async def story() -> None:
+        server = Server()
+        await lease(Line(server)).renew()
+        made = server.leases[PATH]
+        assert made["metadata"]["name"] == "far"
+        assert "ownerReferences" not in made["metadata"]
+        assert made["spec"] == {
+            "holderIdentity": "far",
+            "leaseDurationSeconds": 40,
+            "acquireTime": "2026-05-01T12:00:00.000000Z",
+            "renewTime": "2026-05-01T12:00:00.000000Z",
+            "leaseTransitions": 0,
+        }
+
+    faketime.run(story())
+
+
+def test_a_renewal_is_one_request_and_changes_nothing_but_the_time() -> None:
+    async def story() -> None:
+        server, wall = Server(), Wall()
+        ours = lease(Line(server), wall=wall)
+        await ours.renew()
+        server.leases[PATH]["metadata"]["labels"] = {"a": "b"}
+        await ours.look()
+        before = server.leases[PATH]
+        server.log.clear()
+        wall.now += timedelta(seconds=10)
+        await ours.renew()
+        assert server.log == [f"PUT {PATH}"]
+        after = server.leases[PATH]
+        assert after["spec"] == before["spec"] | {"renewTime": "2026-05-01T12:00:10.000000Z"}
+        assert after["metadata"]["labels"] == {"a": "b"}
+
+    faketime.run(story())
+
+
+@pytest.mark.parametrize(
+    ("uids", "owners"),
+    [
+        pytest.param([], None, id="nothing is known of the Node"),
+        pytest.param([None], [], id="the Node is not there yet"),
+        pytest.param(["1"], ["1"], id="the Node is there"),
+        pytest.param([None, "1"], ["1"], id="the Node appeared"),
+        pytest.param(["1", "2"], ["2"], id="the Node was made again"),
+        pytest.param(["1", None], [], id="the Node was deleted"),
+    ],
+)
+def test_the_node_and_nothing_else_owns_it(
+    uids: list[str | None], owners: list[str] | None
+) -> None:
+    async def story() -> None:
+        server = Server()
+        ours = lease(Line(server))
+        for uid in uids:
+            ours.owned_by("far", uid)
+            await ours.renew()
+        await ours.renew()
+        found = server.leases[PATH]["metadata"].get("ownerReferences")
+        if owners is None:
+            assert found is None
+            return
+        assert [(o["kind"], o["name"], o["uid"]) for o in found] == [
+            ("Node", "far", uid) for uid in owners
+        ]
+
+    faketime.run(story())
+
+
+def test_an_owner_that_is_there_stays_until_the_node_was_looked_at() -> None:
+    async def story() -> None:
+        server = Server()
+        first = lease(Line(server))
+        first.owned_by("far", "1")
+        await first.renew()
+        await lease(Line(server)).renew()
+        (owner,) = server.leases[PATH]["metadata"]["ownerReferences"]
+        assert owner["uid"] == "1"
+
+    faketime.run(story())
+
+
+def test_a_heartbeat_takes_the_lease_whoever_wrote_into_it() -> None:
+    async def story() -> None:
+        server = Server()
+        one, other = lease(Line(server)), lease(Line(server), "host_uuid", duration=15)
+        await one.renew()
+        await other.renew()
+        await one.renew()
+        spec = server.leases[PATH]["spec"]
+        assert spec["holderIdentity"] == "far"
+        assert spec["leaseDurationSeconds"] == 40
+        assert spec["leaseTransitions"] == 2
+
+    faketime.run(story())
+
+
+def test_who_holds_is_refused_when_another_wrote_meanwhile() -> None:
+    async def story() -> None:
+        server = Server()
+        ours = lease(Line(server))
+        await ours.hold()
+        server.edit(PATH, holderIdentity="other")
+        with pytest.raises(errors.Conflict):
+            await ours.hold()
+        assert server.leases[PATH]["spec"]["holderIdentity"] == "other"
+        await ours.look()
+        assert ours.held_by == "other"
+
+    faketime.run(story())
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "deleted and made again"])
+def test_a_lease_that_is_gone_is_not_made_by_its_renewal(again: bool) -> None:
+    async def story() -> None:
+        server = Server()
+        ours = lease(Line(server))
+        await ours.hold()
+        del server.leases[PATH]
+        if again:
+            await lease(Line(server), "other").renew()
+        with pytest.raises(errors.Conflict):
+            await ours.hold()
+        assert (PATH in server.leases) is again
+        await ours.renew()
+        assert server.leases[PATH]["spec"]["holderIdentity"] == "far"
+
+    faketime.run(story())
+
+
+def test_a_lost_answer_costs_one_more_look() -> None:
+    async def story() -> None:
+        server = Server()
+        line = Line(server)
+        ours = lease(line)
+        await ours.renew()
+        line.fate = lambda: Fate(answers=None)
+        with pytest.raises(errors.Unreachable, match="timed out"):
+            await ours.renew()
+        line.fate = Fate
+        server.log.clear()
+        await ours.renew()
+        assert server.log == [f"PUT {PATH}", f"GET {PATH}", f"PUT {PATH}"]
+
+    faketime.run(story())
+
+
+@pytest.mark.parametrize(
+    ("ahead", "wanted"),
+    [
+        pytest.param(timedelta(hours=-1), timedelta(0), id="a clock that was behind"),
+        pytest.param(timedelta(hours=1), timedelta(hours=1, microseconds=1), id="one ahead"),
+    ],
+)
+def test_a_renewal_is_later_than_the_one_before_whatever_the_clocks_say(
+    ahead: timedelta, wanted: timedelta
+) -> None:
+    async def story() -> None:
+        server, theirs = Server(), Wall()
+        theirs.now += ahead
+        await lease(Line(server), "other", wall=theirs).renew()
+        await lease(Line(server)).renew()
+        assert moment(server.leases[PATH]) == NOON + wanted
+
+    faketime.run(story())
+
+
+@pytest.mark.parametrize(
+    ("seen", "free_in"),
+    [
+        pytest.param(None, 40.0, id="none is there: as long as one of ours lasts"),
+        pytest.param({}, 0.0, id="nobody's"),
+        pytest.param({"holderIdentity": ""}, 0.0, id="released"),
+        pytest.param(
+            {"holderIdentity": "other", "leaseDurationSeconds": 15}, 15.0, id="held: as it says"
+        ),
+        pytest.param({"holderIdentity": "other"}, 40.0, id="held without a word on how long"),
+        pytest.param(
+            {
+                "holderIdentity": "other",
+                "leaseDurationSeconds": 15,
+                "renewTime": "2020-01-01T00:00:00.000000Z",
+            },
+            15.0,
+            id="renewed years ago, as its holder's clock says",
+        ),
+    ],
+)
+def test_it_is_free_when_nothing_was_seen_to_change_for_its_duration(
+    seen: dict[str, Any] | None, free_in: float
+) -> None:
+    async def story() -> None:
+        server = Server()
+        if seen is not None:
+            meta = {"uid": "1", "resourceVersion": "1"}
+            server.leases[PATH] = {"metadata": meta, "spec": seen}
+        ours = lease(Line(server))
+        await ours.look()
+        assert ours.free_in == pytest.approx(free_in)
+        await asyncio.sleep(10)
+        await ours.look()
+        assert ours.free_in == pytest.approx(max(0.0, free_in - 10 - 0.02))
+        await asyncio.sleep(30)
+        assert ours.free_in == 0.0
+
+    faketime.run(story())
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        pytest.param(lambda s: s.edit(PATH, renewTime="2026-05-01T12:00:09Z"), True, id="renewal"),
+        pytest.param(lambda s: s.edit(PATH, holderIdentity="third"), True, id="another holder"),
+        pytest.param(lambda s: s.leases.clear(), True, id="deletion"),
+        pytest.param(lambda s: s.edit(PATH), False, id="something beside its spec"),
+    ],
+)
+def test_what_counts_as_a_sign_of_its_holder(change: Any, counts: bool) -> None:
+    async def story() -> None:
+        server = Server()
+        await lease(Line(server), "other").renew()
+        ours = lease(Line(server))
+        await ours.look()
+        await asyncio.sleep(39)
+        change(server)
+        await ours.look()
+        assert (ours.free_in > 1) is counts
+
+    faketime.run(story())
+
+
+def test_who_releases_takes_only_its_own_name_out() -> None:
+    async def story() -> None:
+        server = Server()
+        ours, other = lease(Line(server)), lease(Line(server), "other")
+        await ours.release()
+        assert server.log == []
+        await ours.renew()
+        await other.renew()
+        await ours.release()
+        assert server.leases[PATH]["spec"]["holderIdentity"] == "other"
+        await other.release()
+        spec = server.leases[PATH]["spec"]
+        assert spec["holderIdentity"] == ""
+        assert spec["leaseDurationSeconds"] == 1
+        assert spec["renewTime"] > "2026-05-01T12:00:00.000000Z"
+
+    faketime.run(story())
+
+
+def test_what_may_have_been_written_is_released_too() -> None:
+    async def story() -> None:
+        server = Server()
+        line = Line(server)
+        ours = lease(line)
+        await ours.look()
+        line.fate = lambda: Fate(answers=None)
+        with pytest.raises(errors.Unreachable):
+            await ours.hold()
+        assert server.leases[PATH]["spec"]["holderIdentity"] == "far"
+        line.fate = Fate
+        await ours.release()
+        assert server.leases[PATH]["spec"]["holderIdentity"] == ""
+
+    faketime.run(story())
+
+
+def test_the_clock_goes_on_while_the_machine_sleeps() -> None:
+    assert leases.boottime() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1.0)
