@@ -1,8 +1,6 @@
 """Fixtures that every kind of test shares: the two clusters, and a test's own part of them."""
 
 import contextlib
-import dataclasses
-import datetime
 import secrets
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +8,11 @@ from typing import Protocol
 
 import pytest
 
-from clusters import errors, pair, refusals, rest
+import lending
+from clusters import errors, pair, rest
 from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.identity import Identity
-
-EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
-"""When tests wanted farlet to be refused."""
 
 
 class StartFarlet(Protocol):
@@ -67,20 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember when a test marked `refused` ran; until its end it lasts for ever."""
-    begin = datetime.datetime.now(datetime.UTC)
-    forever = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-    found: list[refusals.Excuse] = item.config.stash.setdefault(EXCUSES, [])
-    sides = [side for marker in item.iter_markers("refused") for side in marker.args]
-    open_ones = [refusals.Excuse(side, begin, forever) for side in sides]
-    found.extend(open_ones)
-    try:
+    """Tests may want farlet to be refused."""
+    with lending.excused(item):
         return (yield)
-    finally:
-        end = datetime.datetime.now(datetime.UTC)
-        found[len(found) - len(open_ones) :] = [
-            dataclasses.replace(one, end=end) for one in open_ones
-        ]
 
 
 @pytest.fixture(scope="session")
@@ -90,17 +75,8 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
         both = pair.real()
     except errors.HarnessError as error:
         pytest.fail(f"no clusters to test on: {error}", pytrace=False)
-    with lent(both, request.config):
+    with lending.lent(both, request.config):
         yield both
-
-
-@contextlib.contextmanager
-def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[None]:
-    """Clusters for tests; stopped at the end, when no farlet may have been refused anything."""
-    with both:
-        yield
-        excuses = config.stash[EXCUSES]
-        refusals.check(both, excuses)
 
 
 @pytest.fixture

@@ -1,0 +1,40 @@
+"""Clusters are lent to tests, and at the end no farlet may have been refused what it asked for.
+
+Apart from `conftest.py`, of which pytest makes a module of its own beside the one that is imported.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+from collections.abc import Iterator
+
+import pytest
+
+from clusters import pair, refusals
+
+_EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
+
+
+@contextlib.contextmanager
+def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
+    """Clusters for tests, stopped at the end. AssertionError for a 403 that no test wanted."""
+    with both:
+        yield both
+        excuses = config.stash.get(_EXCUSES, [])
+        refusals.check(both, excuses)
+
+
+@contextlib.contextmanager
+def excused(item: pytest.Item) -> Iterator[None]:
+    """While a test runs that is marked `refused`, farlet may be; until its end that is for ever."""
+    begin = datetime.datetime.now(datetime.UTC)
+    forever = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+    sides = [side for marker in item.iter_markers("refused") for side in marker.args]
+    ours = [refusals.Excuse(side, begin, forever) for side in sides]
+    known = item.config.stash.setdefault(_EXCUSES, [])
+    known.extend(ours)
+    try:
+        yield
+    finally:
+        end = datetime.datetime.now(datetime.UTC)
+        known[len(known) - len(ours) :] = [dataclasses.replace(one, end=end) for one in ours]
