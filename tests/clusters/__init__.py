@@ -41,6 +41,7 @@ farlet.create(clusters, node=, way=farlet.Way.RUN|KOPF, settings=, arguments=, e
 workspace      create(home_api, foreign_api) delete(...) create_farlet_namespace(foreign_api)
                grant(foreign_api, namespace=, user=, rules=)
                allow_listing_pods(api, namespace=, account="default")
+metricsserver.running(cluster) -> context in which the cluster serves metrics.k8s.io
 images.CLIENTS the image with all clients (see images.py); give it 512Mi
 
 Which node a pod gets: label `farlet.test/node` is `real` or `fake`, to be used by nodeSelector; the
@@ -50,7 +51,7 @@ heartbeat: controllers wait 24 h for one (`Options.node_grace`).
 
 Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
 instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
-controlplane, kwok, realnode, cluster, pair (clusters); rest, auditlog, workspace, farlet (use).
+controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, workspace, farlet (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

@@ -63,6 +63,7 @@ _RUNTIME = Module(
     tags="no_btrfs no_devmapper no_zfs",
     found_version=f" {CONTAINERD.rpartition('.')[0]}.",
 )
+_METRICS = Module(folder=HERE / "upstream" / "metrics-server")
 _FORWARDER = Module(folder=HERE / "programs" / "forwarder")
 _CLIENT = Module(folder=HERE / "programs" / "client-go")
 
@@ -78,13 +79,14 @@ TABLE: dict[str, Binary] = {
     "containerd": Binary(_RUNTIME, f"{_CONTAINERD}/cmd/containerd"),
     "ctr": Binary(_RUNTIME, f"{_CONTAINERD}/cmd/ctr"),
     "containerd-shim-runc-v2": Binary(_RUNTIME, f"{_CONTAINERD}/cmd/containerd-shim-runc-v2"),
+    "metrics-server": Binary(_METRICS, "sigs.k8s.io/metrics-server/cmd/metrics-server"),
     "forwarder": Binary(_FORWARDER, "clusters/forwarder"),
     "client-go": Binary(_CLIENT, "clusters/client-go"),
 }
 
 PLAIN = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 REAL = (*PLAIN, "kubelet", "kube-proxy", "containerd", "ctr", "containerd-shim-runc-v2",
-        "forwarder", "client-go")  # fmt: skip
+        "metrics-server", "forwarder", "client-go")  # fmt: skip
 
 
 def find(names: Iterable[str], *, progress: progresses.Progress) -> dict[str, Path]:

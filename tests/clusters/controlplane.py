@@ -14,6 +14,7 @@ from clusters.instance import Instance
 from clusters.netns import Forwarder, Network, forward
 
 SERVICES = "10.96.0.0/16"
+FRONT_PROXY = "front-proxy-client"
 FIRST_SERVICE = "10.96.0.1"
 _NAMES = (
     "localhost",
@@ -217,6 +218,10 @@ def _apiserver_flags(
     kubelets = authority.client(
         "kubelet-client", user="kube-apiserver-kubelet-client", groups=["system:masters"]
     )
+    # Who aggregated servers believe that it is the API server: an authority of its own, since they
+    # believe its certificates whatever user they name.
+    front = pki.authority(folder / "front-proxy", name="front-proxy-ca")
+    proxy = front.client("client", user=FRONT_PROXY)
     flags = [
         f"--etcd-servers=http://127.0.0.1:{etcd}",
         f"--secure-port={port}",
@@ -228,6 +233,13 @@ def _apiserver_flags(
         f"--kubelet-client-key={kubelets.key}",
         f"--kubelet-certificate-authority={authority.files.certificate}",
         "--kubelet-preferred-address-types=InternalIP",
+        f"--requestheader-client-ca-file={front.files.certificate}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={proxy.certificate}",
+        f"--proxy-client-key-file={proxy.key}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={tokens.certificate}",
         f"--service-account-signing-key-file={tokens.key}",
