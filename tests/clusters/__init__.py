@@ -51,7 +51,8 @@ heartbeat: controllers wait 24 h for one (`Options.node_grace`).
 
 Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
 instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
-controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, workspace, farlet (use).
+controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, workspace,
+farlet (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 
@@ -60,7 +61,7 @@ Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
     killed API server      ready again after 2 s
     pod on the real node   client-all: 5 s from creation to Succeeded (five clients, one after
                            another); a pod on a fake node runs after 0.1 s
-    build, once            programs 6 min (10 min beside other load), image 32 s, unpacking 6 s
+    build, once            programs 8 min (12 min beside other load), image 32 s, unpacking 6 s
     cache                  programs 650 MiB, image 480 MiB, prepared folder 1.2 GiB
 
 State is in $TMPDIR/clusters-*, removed at the end; a start removes what a dead owner left.
