@@ -12,14 +12,30 @@ from typing import NoReturn
 
 import structlog
 
-from farlet import errors, wire
+from farlet import __version__, errors, wire
+from farlet.context import Context
 from farlet.forge import node as forge
 from farlet.forge import noderestriction
 from farlet.forge.capacity import Kind
 from farlet.node.homenode import HomeNode
+from farlet.settings import Settings
 from farlet.vocabulary import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 
 log = structlog.get_logger()
+
+
+def look(settings: Settings, ctx: Context) -> forge.Look:
+    """What the settings say of the Node."""
+    return forge.Look(
+        name=settings.nodename,
+        labels=dict(settings.node_labels),
+        annotations=dict(settings.node_annotations),
+        taints=settings.node_taints,
+        provider_id=settings.provider_id,
+        machine_id=ctx.owner,
+        runtime=f"farlet://{__version__}",
+        port=None if settings.kubelet_bind_address is None else settings.kubelet_port,
+    )
 
 
 async def register(home_node: HomeNode, *, look: forge.Look, kind: Kind, new: JSON) -> None:

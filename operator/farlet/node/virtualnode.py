@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import __version__, clusters, errors, registry, wire
+from farlet import clusters, errors, registry, wire
 from farlet.context import Context
 from farlet.forge import capacity, nodehealth
 from farlet.forge import node as forge
@@ -27,7 +27,7 @@ from farlet.node.foreignnodes import ForeignNodes
 from farlet.node.homenode import HomeNode
 from farlet.node.reachability import Reachability
 from farlet.settings import Settings
-from farlet.vocabulary import ARCH_LABEL, JSON, OS_LABEL, NodeCondition
+from farlet.vocabulary import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
 
 FIRST_LOOK_SECONDS = 10.0
 """How long a registration waits for the foreign side, so that a new Node is whole at once."""
@@ -39,6 +39,8 @@ SETTLE_SECONDS = 1.0
 
 HELD = "foreign-unreachable"
 DRAINED = "drain"
+
+_KEPT_LABELS = frozenset({VIRTUAL_NODE_LABEL, OS_LABEL, ARCH_LABEL})
 
 log = structlog.get_logger()
 
@@ -72,6 +74,7 @@ class VirtualNode:
         self._reported: float | None = None
         self._draining = False
         self._absence_told = False
+        self._uid = ""
         self._home_node = HomeNode(home, settings.nodename, on_change=self._home_changed)
         own = f"/api/v1/namespaces/{ctx().namespaces.own}/configmaps"
         self._reach = Reachability(
@@ -93,7 +96,7 @@ class VirtualNode:
         """Why home cannot use the node; `None` while it can, as far as farlet is concerned."""
         if not self.registered.is_set():
             return "the Node is not registered yet"
-        if self._home_node.node is None:
+        if self._node is None:
             return (
                 f"the Node {self._settings.nodename} was deleted; it is not made again before "
                 "the next start"
@@ -115,10 +118,9 @@ class VirtualNode:
         Raises as `Cluster.call`.
         """
         self._draining = True
-        node = self._home_node.node
         async with self._writing:
-            if node is not None:
-                await self._patch(forge.cordon_patch(node, DRAINED))
+            if self._node is not None:
+                await self._patch(forge.cordon_patch(self._node, DRAINED))
 
     async def retire(self) -> None:
         """Tell home that the node is gone for good, not for a restart. Raises as `Cluster.call`."""
@@ -142,7 +144,7 @@ class VirtualNode:
             await self._register()
             tasks.create_task(self._home_node.run(), name="home node")
             if self._beats:
-                beating = heartbeat.beat(self._lease, alive=self._is_there)
+                beating = heartbeat.beat(self._lease, alive=lambda: self._node is not None)
                 tasks.create_task(beating, name="heartbeat")
             await self._keep()
 
@@ -175,6 +177,7 @@ class VirtualNode:
                     self._home_node, look=self._look(), kind=self._found().kind, new=new
                 )
                 if self._home_node.node is not None:
+                    self._uid = self._home_node.node["metadata"]["uid"]
                     self.registered.set()
             except errors.Conflict as err:
                 log.info("node was changed meanwhile", err=str(err))
@@ -217,15 +220,15 @@ class VirtualNode:
         async with self._writing:
             for part in (self._labels, self._cordon, self._status):
                 # Each on what the one before has made of it.
-                node = self._home_node.node
-                if node is not None and forge.is_virtual(node):
+                if (node := self._node) is not None:
                     await part(node)
 
     async def _labels(self, node: wire.Node) -> None:
-        """Those that foreign nodes decide; the others are written at registration only."""
+        """Those that foreign nodes decide, and the one without which the next start would refuse
+        the Node; the others are written at registration only."""
         wanted = forge.labels(self._look(), self._found().kind)
-        machine = {key: wanted[key] for key in (OS_LABEL, ARCH_LABEL) if key in wanted}
-        await self._patch(forge.labels_patch(node, machine))
+        kept = {key: value for key, value in wanted.items() if key in _KEPT_LABELS}
+        await self._patch(forge.labels_patch(node, kept))
 
     async def _cordon(self, node: wire.Node) -> None:
         hold = self._settings.foreign_unreachable is ForeignUnreachable.HOLD
@@ -254,18 +257,7 @@ class VirtualNode:
     # --- what it should be --------------------------------------------------------------------
 
     def _look(self) -> forge.Look:
-        settings = self._settings
-        listens = settings.kubelet_bind_address is not None
-        return forge.Look(
-            name=settings.nodename,
-            labels=dict(settings.node_labels),
-            annotations=dict(settings.node_annotations),
-            taints=settings.node_taints,
-            provider_id=settings.provider_id,
-            machine_id=self._ctx().owner,
-            runtime=f"farlet://{__version__}",
-            port=settings.kubelet_port if listens else None,
-        )
+        return registration.look(self._settings, self._ctx())
 
     def _found(self) -> forge.Found:
         nodes = self._foreign_nodes
@@ -292,15 +284,20 @@ class VirtualNode:
 
     # --- what is heard of it ------------------------------------------------------------------
 
-    def _is_there(self) -> bool:
-        return self._home_node.node is not None
+    @property
+    def _node(self) -> wire.Node | None:
+        """The Node, unless something that is no virtual node has taken its name since."""
+        node = self._home_node.node
+        if node is None or node["metadata"]["uid"] == self._uid or forge.is_virtual(node):
+            return node
+        return None
 
     def _home_changed(self) -> None:
-        node = self._home_node.node
-        self._lease.owned_by(
-            self._settings.nodename, None if node is None else node["metadata"].get("uid")
-        )
-        if node is None and self.registered.is_set() and not self._absence_told:
+        node = self._node
+        uid = None if node is None else node["metadata"]["uid"]
+        self._lease.owned_by(self._settings.nodename, uid)
+        gone = self.registered.is_set() and node is None
+        if gone and not self._absence_told:
             log.warning("node was deleted; it is not made again before the next start")
-        self._absence_told = node is None and self.registered.is_set()
+        self._absence_told = gone
         self._changed.set()

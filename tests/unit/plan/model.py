@@ -225,7 +225,7 @@ def _grace(pod: JSON, asked: int | None) -> int:
     return int(spec.get("terminationGracePeriodSeconds", 30) if asked is None else asked)
 
 
-_KEYS = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip"}
+_KEYS = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip", "addresses": "type"}
 """Lists that a strategic merge patch merges; all others are replaced."""
 
 

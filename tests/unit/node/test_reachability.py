@@ -1,0 +1,115 @@
+"""What counts as an answer of the foreign API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from farlet import clusters, errors
+from farlet.forge.nodehealth import Foreign
+from farlet.node.reachability import Reachability
+from farlet.vocabulary import JSON
+from unit import faketime
+
+
+def refusal(code: int, kind: type[errors.ApiError] = errors.ApiError) -> errors.ApiError:
+    return kind(cluster="foreign", request="GET", code=code, status_reason="", message="no")
+
+
+SILENCE = errors.Unreachable(cluster="foreign", request="GET", cause="connection refused")
+
+
+class Server:
+    """Answers, raises or hangs."""
+
+    def __init__(self, problem: Callable[[float], Exception | float | None]) -> None:
+        self._problem = problem
+        self.asked = 0
+
+    async def call(self, _method: str, path: str, **_: object) -> JSON:
+        self.asked += path == "/object"
+        problem = self._problem(asyncio.get_running_loop().time())
+        if isinstance(problem, Exception):
+            raise problem
+        await asyncio.sleep(problem or 0)
+        return {"gitVersion": "v1"}
+
+
+def seen(
+    problem: Callable[[float], Exception | float | None],
+    *,
+    seconds: float,
+    refused: str | None = None,
+) -> tuple[Reachability, list[tuple[int, Foreign]], Server]:
+    """The end, every change with its second, and the server."""
+    server = Server(problem)
+    changes: list[tuple[int, Foreign]] = []
+
+    async def main() -> Reachability:
+        def changed() -> None:
+            changes.append((round(asyncio.get_running_loop().time()), reach.state))
+
+        reach = Reachability(
+            cast("clusters.Cluster", server),
+            "/object",
+            refused=lambda: refused,
+            after=40,
+            on_change=changed,
+        )
+        task = asyncio.create_task(reach.run())
+        await asyncio.wait([task], timeout=seconds)
+        task.cancel()
+        return reach
+
+    return faketime.run(main()), changes, server
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        pytest.param(None, Foreign.REACHABLE, id="the object"),
+        pytest.param(refusal(404, errors.NotFound), Foreign.REACHABLE, id="that there is none"),
+        pytest.param(refusal(403, errors.Forbidden), Foreign.REACHABLE, id="that we may not"),
+        pytest.param(refusal(401), Foreign.UNREACHABLE, id="that it does not know us"),
+        pytest.param(refusal(429, errors.Throttled), Foreign.UNREACHABLE, id="later"),
+        pytest.param(SILENCE, Foreign.UNREACHABLE, id="nothing"),
+        pytest.param(
+            errors.StartError("no kubeconfig"), Foreign.UNREACHABLE, id="nobody was asked"
+        ),
+        pytest.param(60.0, Foreign.UNREACHABLE, id="too late"),
+    ],
+)
+def test_an_answer_is_what_shows_that_pods_can_be_served(
+    answer: Exception | float | None, state: Foreign
+) -> None:
+    reach, changes, _ = seen(lambda _: answer, seconds=90)
+    assert reach.state is state
+    assert len(changes) == 1
+
+
+def test_a_server_that_answers_while_pods_cannot_be_served_is_no_help() -> None:
+    reach, _, __ = seen(lambda _: None, seconds=90, refused="the registry is broken")
+    assert (reach.state, reach.problem) == (Foreign.UNREACHABLE, "the registry is broken")
+
+
+def test_a_silence_counts_after_its_time_and_an_answer_at_once() -> None:
+    reach, changes, _ = seen(lambda at: SILENCE if 100 < at < 200 else None, seconds=300)
+    (first, up), (second, down), (third, again) = changes
+    assert (up, down, again) == (Foreign.REACHABLE, Foreign.UNREACHABLE, Foreign.REACHABLE)
+    assert first == 0
+    assert 140 <= second <= 155
+    assert 200 <= third <= 203
+    assert reach.problem == ""
+
+
+def test_a_server_that_answers_now_and_then_stays_reachable() -> None:
+    _, changes, __ = seen(lambda at: SILENCE if at % 30 > 5 else None, seconds=600)
+    assert changes == [(0, Foreign.REACHABLE)]
+
+
+def test_a_healthy_server_is_asked_six_times_a_minute() -> None:
+    _, __, server = seen(lambda _: None, seconds=59)
+    assert server.asked == 6
