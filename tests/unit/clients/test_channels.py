@@ -1,0 +1,97 @@
+"""What holds of one connection: ends, cuts, what is lost when it closes, and what it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from farlet import channels
+from unit.kubelet import stage
+
+MIB = 1 << 20
+
+
+async def everything(channel: channels.Channel) -> bytes:
+    read = b""
+    while data := await channel.read():
+        read += data
+    return read
+
+
+async def test_a_direction_may_end_while_data_of_the_other_is_on_its_way(tmp_path: Path) -> None:
+    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+        await other.write(b"not read yet")
+        await asyncio.sleep(0.05)  # it lies there, unread, when `end` looks for the peer's end
+        one.end()
+        assert await other.read() == b""
+        await other.write(b", and more")
+        other.end()
+        assert await everything(one) == b"not read yet, and more"
+
+
+async def test_a_connection_that_is_cut_is_no_end(tmp_path: Path) -> None:
+    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+        await one.write(b"the beginning")
+        assert await other.read() == b"the beginning"
+        one.abort()
+        with pytest.raises(OSError, match=r"EOF|reset"):
+            await other.read()
+        with pytest.raises(OSError, match=r"EOF|reset|cut"):
+            await other.write(bytes(10 * MIB))
+
+
+async def test_a_read_that_is_given_up_loses_nothing(tmp_path: Path) -> None:
+    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+        for number in range(50):
+            reading = asyncio.create_task(other.read())
+            await asyncio.sleep(0)
+            await one.write(bytes([number]))
+            await asyncio.sleep(0.001 * (number % 3))
+            reading.cancel()
+            await asyncio.wait([reading])
+            got = await other.read() if reading.cancelled() else reading.result()
+            assert got == bytes([number])
+
+
+async def test_what_was_written_before_a_close_arrives_although_nobody_read_the_rest(
+    tmp_path: Path,
+) -> None:
+    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+        shouting = asyncio.create_task(one.write(bytes(100 * MIB)))
+        await other.write(b"go away")
+        closing = asyncio.create_task(other.close())
+        assert await one.read() == b"go away"
+        assert await one.read() == b""
+        one.abort()
+        await closing
+        with pytest.raises(OSError, match=r"reset|cut|Broken"):
+            await shouting
+
+
+async def test_a_peer_that_takes_nothing_does_not_hold_up_a_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "CLOSE_SECONDS", 0.1)
+    async with stage.channel_pairs(tmp_path, 1) as ((_, other),):
+        filling = asyncio.create_task(other.write(bytes(100 * MIB)))
+        await asyncio.sleep(0.2)
+        filling.cancel()
+        async with asyncio.timeout(5):
+            await other.close()
+
+
+async def test_both_directions_at_once_arrive_whole(tmp_path: Path) -> None:
+    blobs = os.urandom(8 * MIB), os.urandom(8 * MIB)
+    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+
+        async def send(channel: channels.Channel, blob: bytes) -> None:
+            await channel.write(blob)
+            channel.end()
+
+        from_other, from_one, *_ = await asyncio.gather(
+            everything(one), everything(other), send(one, blobs[0]), send(other, blobs[1])
+        )
+    assert (from_one, from_other) == blobs

@@ -1,0 +1,299 @@
+"""The kubelet API on a real port, a caller who speaks raw bytes, and a foreign server of a script.
+
+Nothing between them is replaced: TLS, HTTP and sockets are real. Only who may call is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clusters import pki
+from farlet import channels, clusters
+from farlet.context import Context, NamespaceMap
+from farlet.kubelet import auth, server, service
+from farlet.settings.values import Address
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
+from farlet.vocabulary import HOME_UID, OWNER
+from unit.engine import apiserver
+
+CONTEXT = Context(node="far", home_id="there", namespaces=NamespaceMap(home="h", own="farlet"))
+TOKEN = "farlets-own-token"
+POD = "/api/v1/namespaces/shop-h/pods/web"
+SPDY = ("Connection: Upgrade", "Upgrade: SPDY/3.1", "X-Stream-Protocol-Version: v4.channel.k8s.io")
+EXEC = "POST /exec/shop/web/main?command=sh&input=1&output=1"
+SWITCHED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+    b"X-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n"
+)
+
+Script = Callable[["Peer"], Awaitable[object]]
+
+
+@dataclass
+class Peer:
+    """One end of a connection, as a test holds it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> str:
+        """A request's or an answer's head."""
+        return (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+
+    async def ask(self, line: str, *headers: str, early: bytes = b"") -> None:
+        """Send a request; `early` goes in the same write."""
+        head = "\r\n".join([f"{line} HTTP/1.1", "Host: node", *headers, "", ""])
+        await self.send(head.encode("latin-1") + early)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (names in lower case) and body of an answer."""
+        first, *lines = (await self.head()).strip().split("\r\n")
+        headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
+        status = int(first.split(" ")[1])
+        if "content-length" in headers:
+            return status, headers, await self.reader.readexactly(int(headers["content-length"]))
+        body = b""
+        while headers.get("transfer-encoding") == "chunked":
+            size = int(await self.reader.readline(), 16)
+            body += (await self.reader.readexactly(size + 2))[:-2]
+            if size == 0:
+                break
+        return status, headers, body
+
+    async def rest(self) -> bytes:
+        """All that comes until the other side ends or cuts the connection."""
+        read = b""
+        try:
+            while data := await self.reader.read(65536):
+                read += data
+        except (ConnectionError, ssl.SSLError):
+            pass
+        return read
+
+    def cut(self) -> None:
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+@dataclass
+class Upstream:
+    """The foreign API server: every connection plays `script`."""
+
+    script: Script | None = None
+    peers: list[Peer] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        self.peers.append(peer)
+        assert self.script is not None
+        try:
+            await self.script(peer)
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass
+        except AssertionError as err:
+            self.failures.append(err)
+        finally:
+            writer.close()
+
+
+class Authenticator(auth.Authenticator):
+    """Knows who brings the word `known`, or any certificate."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def who(
+        self, peer_certificate_der: bytes | None, authorization: str | None
+    ) -> auth.User | None:
+        known = peer_certificate_der is not None or authorization == "Bearer known"
+        return auth.User("someone") if known else None
+
+
+class Authorizer(auth.Authorizer):
+    """Remembers what was asked, and allows what it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
+        self.allows = True
+
+    async def may(self, user: auth.User, verb: str, path: str, subresources: Sequence[str]) -> bool:
+        self.asked.append((verb, path, tuple(subresources)))
+        return self.allows
+
+
+@dataclass
+class Stage:
+    """All of it."""
+
+    port: int
+    upstream: Upstream
+    store: Store
+    server: server.KubeletServer
+    authorizer: Authorizer
+    cluster: clusters.Cluster
+    metrics: Metrics
+    context: ssl.SSLContext
+    foreign: asyncio.Server
+    stack: AsyncExitStack
+
+    async def call(self) -> Peer:
+        """A caller with a client certificate."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=self.context, server_hostname="node"
+        )
+        self.stack.callback(writer.close)
+        return Peer(reader, writer)
+
+    async def leave(self) -> None:
+        """Stop the server now, as the end of the process does."""
+        await self.server.__aexit__(None, None, None)
+
+
+def pods(name: str = "web", *, recorded: bool = True) -> tuple[Any, Any]:
+    """A home pod with a container `main`, and its mirror."""
+    record = [{"type": "farlet.io/Mirrored", "status": "True", "message": f"mirror-{name}"}]
+    home = {
+        "metadata": {
+            "namespace": "shop",
+            "name": name,
+            "uid": f"home-{name}",
+            "resourceVersion": "1",
+        },
+        "spec": {"nodeName": "far", "containers": [{"name": "main"}]},
+        "status": {"phase": "Running", "conditions": record if recorded else []},
+    }
+    mirror = {
+        "metadata": {
+            "namespace": "shop-h",
+            "name": name,
+            "uid": f"mirror-{name}",
+            "resourceVersion": "1",
+            "labels": {OWNER: CONTEXT.owner},
+            "annotations": {HOME_UID: f"home-{name}"},
+        },
+    }
+    return home, mirror
+
+
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
+    """TLS of a server `node`, that of a caller whom it knows, and the file of their CA."""
+    authority = pki.authority(folder, name="ca")
+    node = authority.server("node", user="node", hosts=["node", "127.0.0.1"])
+    caller = authority.client("caller", user="home-api-server")
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(node.certificate, node.key)
+    serving.load_verify_locations(authority.files.certificate)
+    serving.verify_mode = ssl.CERT_OPTIONAL
+    calling = ssl.create_default_context(cafile=str(authority.files.certificate))
+    calling.load_cert_chain(caller.certificate, caller.key)
+    return serving, calling, authority.files.certificate
+
+
+@asynccontextmanager
+async def channel_pairs(
+    folder: Path, number: int
+) -> AsyncIterator[list[tuple[channels.Channel, channels.Channel]]]:
+    """Connections over TLS, each as the one who made it holds it and as the other does."""
+    serving, calling, _ = contexts(folder)
+    scratch = bytearray(channels.CHUNK)
+    accepted: asyncio.Queue[channels.Channel] = asyncio.Queue()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: channels.Channel(scratch, opened=accepted.put_nowait), "127.0.0.1", 0
+    )
+    made = []
+    for _ in range(number):
+        one = await channels.connect("127.0.0.1", listener.sockets[0].getsockname()[1], scratch)
+        other = await accepted.get()
+        await asyncio.gather(
+            one.secure(calling, server_side=False, server_hostname="node"),
+            other.secure(serving, server_side=True),
+        )
+        made.append((one, other))
+    try:
+        yield made
+    finally:
+        listener.close()
+        for pair in made:
+            for channel in pair:
+                channel.abort()
+
+
+@asynccontextmanager
+async def playing(
+    folder: Path,
+    *,
+    script: Script | None = None,
+    grace: float = 0.0,
+    table: service.Table | None = None,
+) -> AsyncIterator[Stage]:
+    """Everything listens and the pod `shop/web` runs, while the context lasts."""
+    serving, calling, ca = contexts(folder / "pki")
+    upstream, store, metrics, authorizer = Upstream(script), Store(), Metrics(), Authorizer()
+    home, mirror = pods()
+    store.home.put(home)
+    store.mirrors.put(mirror)
+    async with AsyncExitStack() as stack:
+        foreign = await asyncio.start_server(upstream.connected, "127.0.0.1", 0, ssl=serving)
+        stack.callback(foreign.close)
+        ca_file: dict[str, Any] = {"certificate-authority": str(ca)}
+        kubeconfig = apiserver.kubeconfig(
+            folder / "kubeconfig",
+            f"https://127.0.0.1:{foreign.sockets[0].getsockname()[1]}",
+            token=TOKEN,
+            **ca_file,
+        )
+        cluster = await stack.enter_async_context(apiserver.connection(kubeconfig))
+        endpoints = service.Service(
+            store=store,
+            foreign=cluster,
+            ctx=lambda: CONTEXT,
+            authenticator=Authenticator(),
+            authorizer=authorizer,
+            metrics=metrics.kubelet,
+            table=table or {},
+            problem=lambda: None,
+        )
+        listener = await stack.enter_async_context(
+            server.KubeletServer(
+                endpoints.handle,
+                at=Address("127.0.0.1", 0),
+                contexts=lambda: serving,
+                grace=grace,
+            )
+        )
+        yield Stage(
+            port=listener.port,
+            upstream=upstream,
+            store=store,
+            server=listener,
+            authorizer=authorizer,
+            cluster=cluster,
+            metrics=metrics,
+            context=calling,
+            foreign=foreign,
+            stack=stack,
+        )
+        for peer in upstream.peers:
+            peer.cut()
+    for failure in upstream.failures:
+        raise failure
+
+
+async def accept(peer: Peer) -> str:
+    """Read an upgrade and accept it; returns its head."""
+    head = await peer.head()
+    await peer.send(SWITCHED)
+    return head
