@@ -52,12 +52,12 @@ async def serving(folder: Path, **cluster: Any) -> AsyncIterator[tuple[apiserver
     """An API server over TLS that looks at client certificates, and a kubeconfig for it."""
     tls, _, ca = stage.contexts(folder / "pki")
     async with apiserver.listening(tls) as front:
-        yield (
-            front,
-            apiserver.kubeconfig(
-                folder / "kubeconfig", front.url, **{"certificate-authority": str(ca)}, **cluster
-            ),
-        )
+        path = folder / "kubeconfig"
+        yield front, apiserver.kubeconfig(path, front.url, **trusting(ca), **cluster)
+
+
+def trusting(ca: Path) -> dict[str, Any]:
+    return {"certificate-authority": str(ca)}
 
 
 async def text(cluster: clusters.Cluster, path: str = "/logs") -> bytes:
