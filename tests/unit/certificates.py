@@ -69,7 +69,7 @@ def issue(
     key: ec.EllipticCurvePrivateKey | None = None,
 ) -> Pair:
     """A certificate for a client, or for what `uses` says; no use at all leaves it open."""
-    subject = subject or _name(user, *groups)
+    subject = _name(user, *groups) if subject is None else subject
     return _issue(ca, subject, begins=begins, ends=ends, uses=uses, hosts=hosts, key=key)
 
 

@@ -1,0 +1,152 @@
+"""A home API server as far as identity goes: reviews, the published CA, and signing requests.
+
+Answers as `farlet.clusters.Cluster` does; the test plays approvers and administrators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from farlet import answers, clusters, errors
+from unit import certificates
+
+JSON = dict[str, Any]
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+CA_MAP = "/api/v1/namespaces/kube-system/configmaps"
+TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+WATCH_SECONDS = 300.0
+
+
+def unreachable() -> errors.FarletError:
+    return errors.Unreachable(cluster="home", request="GET /", cause="refused")
+
+
+def refusal(code: int) -> errors.FarletError:
+    kind = {403: errors.Forbidden, 404: errors.NotFound, 410: errors.Gone}[code]
+    return kind(cluster="home", request="GET /", code=code, status_reason="", message="no")
+
+
+class Home:
+    """Objects by path, their watches, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+        self.failing: Callable[[], errors.FarletError] | None = None
+        """What every request ends with, if anything."""
+        self.review: Callable[[JSON], JSON] = lambda spec: {}
+        """Status of a review, from its spec."""
+        self.objects: dict[str, JSON] = {}
+        self.news: list[tuple[str, str, JSON]] = []
+        self._stirred = asyncio.Event()
+        self._versions = itertools.count(1)
+
+    @property
+    def cluster(self) -> clusters.Cluster:
+        """As those see it who ask."""
+        return cast("clusters.Cluster", self)
+
+    def count(self, method: str, path: str) -> int:
+        return sum(1 for m, p, _ in self.asked if (m, p) == (method, path))
+
+    # --- what farlet calls --------------------------------------------------------------------
+
+    async def call(self, method: str, path: str, *, body: Any = None, **_: object) -> JSON:
+        self.asked.append((method, path, body))
+        await asyncio.sleep(0.01)
+        if self.failing is not None:
+            raise self.failing()
+        if path in {TOKEN_REVIEWS, ACCESS_REVIEWS}:
+            return {**body, "status": self.review(body["spec"])}
+        if method == "POST" and path == CSRS:
+            name = f"csr-{len(self.objects)}"
+            return self.put(f"{CSRS}/{name}", {"metadata": {"name": name}, "spec": body["spec"]})
+        if path not in self.objects:
+            raise refusal(404)
+        return self.objects[path]
+
+    async def ahead(self, method: str, path: str, *, body: Any = None, seconds: float) -> JSON:
+        return await self.call(method, path, body=body)
+
+    async def watch(
+        self, path: str, *, opened: Callable[[], None], accept: str | None = None
+    ) -> AsyncIterator[answers.WatchEvent]:
+        self.asked.append(("WATCH", path, None))
+        if self.failing is not None:
+            raise self.failing()
+        opened()
+        collection, _, query = path.partition("?")
+        selector, _, version = query.partition("&resourceVersion=")
+        wanted = f"{collection}/{selector.removeprefix('fieldSelector=metadata.name%3D')}"
+        seen = 0
+        try:
+            async with asyncio.timeout(WATCH_SECONDS):
+                while True:
+                    for kind, where, obj in self.news[seen:]:
+                        if where == wanted and int(obj["metadata"]["resourceVersion"]) > int(
+                            version
+                        ):
+                            yield answers.WatchEvent(kind, obj)
+                    seen = len(self.news)
+                    self._stirred.clear()
+                    await self._stirred.wait()
+                    if self.failing is not None:
+                        raise self.failing()
+        except TimeoutError:
+            return
+
+    # --- what the test does -------------------------------------------------------------------
+
+    def put(self, path: str, obj: JSON) -> JSON:
+        kind = "MODIFIED" if path in self.objects else "ADDED"
+        version = next(self._versions)
+        metadata = {"uid": f"u{version}", **obj["metadata"], "resourceVersion": str(version)}
+        self.objects[path] = {**obj, "metadata": metadata}
+        self.tell(kind, path)
+        return self.objects[path]
+
+    def remove(self, path: str) -> None:
+        version = str(next(self._versions))
+        obj = self.objects.pop(path)
+        self.news.append(
+            ("DELETED", path, {**obj, "metadata": {**obj["metadata"], "resourceVersion": version}})
+        )
+        self._stirred.set()
+
+    def tell(self, kind: str, path: str) -> None:
+        self.news.append((kind, path, self.objects[path]))
+        self._stirred.set()
+
+    def fail(self, failing: Callable[[], errors.FarletError] | None) -> None:
+        """From now on, for open watches too."""
+        self.failing = failing
+        self._stirred.set()
+
+    @property
+    def requests(self) -> list[JSON]:
+        """The signing requests there are, in their order."""
+        return [obj for path, obj in self.objects.items() if path.startswith(CSRS)]
+
+    def decide(self, name: str, condition: str) -> None:
+        path = f"{CSRS}/{name}"
+        status = {"conditions": [{"type": condition, "reason": "Because", "message": "of it"}]}
+        self.put(path, {**self.objects[path], "status": status})
+
+    def sign(self, name: str, ca: certificates.Pair, *, now: datetime, life: timedelta) -> None:
+        path = f"{CSRS}/{name}"
+        csr = self.objects[path]
+        begins = now - timedelta(minutes=5)
+        request = base64.b64decode(csr["spec"]["request"])
+        pem = certificates.sign(ca, request, begins=begins, ends=begins + life)
+        status = {**csr["status"], "certificate": base64.b64encode(pem.encode()).decode()}
+        self.put(path, {**csr, "status": status})
+
+    def grant(self, name: str, ca: certificates.Pair, *, now: datetime, life: timedelta) -> None:
+        """Approved and signed."""
+        self.decide(name, "Approved")
+        self.sign(name, ca, now=now, life=life)
