@@ -27,6 +27,7 @@ def run(settings: Settings) -> int:
     )
     thread = kopfthread.KopfThread(registry, on_restart=engine.bridge.restarted)
     engine.kopf_alive = lambda: thread.alive
+    engine.watch_problem = lambda: thread.problem
     # Kopf warns that it handles no signals outside of the main thread; the engine does.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 

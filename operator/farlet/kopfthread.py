@@ -20,6 +20,11 @@ BACKOFF_LAST_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 """A run of so long was no failed start: the next backoff begins anew."""
 END_SECONDS = 10.0
+SETTLED_SECONDS = 3.0
+"""A Kopf that cannot list or watch pods ends sooner."""
+IDENTITY = "farlet"
+"""Of peering, which is off. Kopf would ask for the name of the user, and in a container the user
+has none."""
 
 log = structlog.get_logger()
 
@@ -35,6 +40,8 @@ class KopfThread:
         self._lock = threading.Lock()
         self._end: Callable[[], object] | None = None
         """Tells the Kopf of the moment to end; callable from any thread while it is held."""
+        self.problem: str | None = None
+        """Why Kopf ended; `None` once it has run again for some seconds."""
 
     def start(self) -> None:
         """Begin to watch."""
@@ -68,6 +75,7 @@ class KopfThread:
                 return
             if time.monotonic() - started > STEADY_SECONDS:
                 seconds = BACKOFF_FIRST_SECONDS
+            self.problem = ended
             log.warning("watch of home pods ended", err=ended, retry_in=seconds)
             if self._stop.wait(seconds):
                 return
@@ -85,9 +93,17 @@ class KopfThread:
             self._end = lambda: loop.call_soon_threadsafe(flag.set)
         try:
             if not self._stop.is_set():
+                loop.call_later(SETTLED_SECONDS, self._settled)
                 await kopf.operator(
-                    registry=self._registry, clusterwide=True, standalone=True, stop_flag=flag
+                    registry=self._registry,
+                    clusterwide=True,
+                    standalone=True,
+                    identity=IDENTITY,  # type: ignore[arg-type]  # a string by another name
+                    stop_flag=flag,
                 )
         finally:
             with self._lock:
                 self._end = None
+
+    def _settled(self) -> None:
+        self.problem = None

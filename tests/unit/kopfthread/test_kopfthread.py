@@ -1,12 +1,14 @@
 """The supervisor of Kopf: what ends Kopf does not end the watch, and a stop always ends it."""
 
 import asyncio
+import getpass
 import threading
 from typing import Any
 
 import kopf
 import pytest
 
+from clusters import processes
 from farlet import kopfthread
 
 
@@ -38,9 +40,47 @@ async def test_kopf_is_started_again_after_it_has_failed() -> None:
     try:
         assert await asyncio.to_thread(restarted.wait, 10)
         assert thread.alive
+        assert thread.problem is not None
+        assert "handlers failed" in thread.problem
     finally:
         await thread.stop()
     assert not thread.alive
+
+
+async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kopfthread, "SETTLED_SECONDS", 0.0)
+    thread = kopfthread.KopfThread(
+        registry(started=threading.Event(), failing=False), on_restart=lambda: None
+    )
+    thread.problem = "of the life before"
+    thread.start()
+    try:
+        await asyncio.to_thread(
+            processes.wait_for, "Kopf to settle", lambda: thread.problem is None, seconds=10
+        )
+    finally:
+        await thread.stop()
+
+
+async def test_kopf_starts_for_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as any number; `getpass.getuser` finds no name for it."""
+
+    def nameless() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    started = threading.Event()
+    thread = kopfthread.KopfThread(
+        registry(started=started, failing=False), on_restart=lambda: None
+    )
+    thread.start()
+    try:
+        assert await asyncio.to_thread(started.wait, 10)
+        assert thread.problem is None
+    finally:
+        await thread.stop()
 
 
 @pytest.mark.parametrize("wait", [pytest.param(True, id="runs"), pytest.param(False, id="starts")])
