@@ -1,4 +1,5 @@
-"""What only the clusters can tell of the context: who home is, and where pods abroad reach it.
+"""What only the clusters can tell of the context: who home is, where pods abroad reach it, and at
+which address it reaches us.
 
 Found at start, waiting for an API server that does not answer, and looked at again while farlet
 runs, since certificates and routes change.
@@ -7,12 +8,13 @@ runs, since certificates and routes change.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from farlet import clusters, endpoint, errors, preflight
+from farlet import clusters, endpoint, errors, ownaddress, preflight
 from farlet.context import Context
 from farlet.settings import Preflight, Settings
 
@@ -85,8 +87,12 @@ class Discovery:
                 self._on_change()
 
     async def _look(self) -> None:
+        ctx = self.ctx()
+        if self._settings.node_ip is None:
+            address = await ownaddress.towards(self._home.server)
+            ctx = dataclasses.replace(ctx, node_ip=address or ctx.node_ip)
         required = self._settings.home_api_preflight is Preflight.REQUIRE
-        self._ctx = await preflight.checked(self.ctx(), required=required)
+        self._ctx = await preflight.checked(ctx, required=required)
 
 
 async def _within(stop: asyncio.Event, seconds: float) -> bool:

@@ -56,7 +56,10 @@ class Reachability:
         now = asyncio.get_running_loop().time
         self._silent_since = now()
         while True:
-            problem = await self._ask() or self._refused()
+            problem = await self._ask()
+            if problem is None and self.state is not Foreign.UNKNOWN:
+                # Not at the start, when other parts have not begun.
+                problem = self._refused()
             if problem is None:
                 await self._answered(now())
             else:

@@ -29,7 +29,7 @@ from farlet.node.reachability import Reachability
 from farlet.settings import Settings
 from farlet.vocabulary import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
 
-FIRST_LOOK_SECONDS = 10.0
+FIRST_LOOK_SECONDS = 3.0
 """How long a registration waits for the foreign side, so that a new Node is whole at once."""
 STATUS_SECONDS = 300.0
 """Between two writes of a status that does not change (`nodeStatusReportFrequency`)."""
@@ -88,6 +88,7 @@ class VirtualNode:
             None if settings.capacity else ForeignNodes(foreign, on_change=self._changed.set)
         )
         self.registered = asyncio.Event()
+        """Home has the Node."""
 
     # --- what others see and say of it --------------------------------------------------------
 
@@ -128,8 +129,6 @@ class VirtualNode:
             NodeCondition.READY, "False", reason="KubeletNotReady", message="node is shutting down"
         )
         await self._sync()
-
-    # --- its life -----------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Register, then keep the Node for ever.
