@@ -10,15 +10,22 @@ from farlet import errors
 from farlet.errors import Refused
 from farlet.vocabulary import Reason
 
-_LAGS = ("no relationship found", "not yet synced")
-"""The Node authorizer's graph is behind for a pod that was bound a moment ago."""
+_LAGS = (
+    "no relationship found",
+    "not yet synced",
+    "pod scheduled on a different node",
+    "does not match the UID in record",
+)
+"""The Node authorizer's graph, or NodeRestriction's cache, is behind for a pod that was bound a
+moment ago: it knows none, one that no scheduler has seen, or another that had the same name."""
 
 
 def lags(err: errors.FarletError, *, name: str) -> bool:
     """Home's caches have not seen a fresh binding yet: come again at once, without a word.
 
-    NodeRestriction looks the pod up in its own cache (404 naming the pod), the Node authorizer
-    in its graph (403); `plugin/pkg/admission/noderestriction`, `plugin/pkg/auth/authorizer/node`.
+    NodeRestriction looks the pod up in its own cache (404 naming the pod, or 403), the Node
+    authorizer in its graph (403); `admitServiceAccount` in `plugin/pkg/admission/noderestriction`,
+    `plugin/pkg/auth/authorizer/node`.
     """
     if not isinstance(err, errors.ApiError) or err.cluster != "home":
         return False

@@ -3,8 +3,9 @@
 What is excused, and nothing else:
 
 * at home, what a cache has not seen yet. The Node authorizer learns by watching which objects a
-  node's pods refer to, so for `LAG_SECONDS` after a pod of a namespace was bound or went, or the
-  API server started, it may answer that there is no relationship, to requests of `LAGGING`;
+  node's pods refer to, and NodeRestriction which pods there are. So for `LAG_SECONDS` after a pod
+  of a namespace was bound or went, or the API server started, they may answer requests of
+  `LAGGING` in the words of `LAGS`;
 * on either side, what an API server that has only just started refuses to others than nodes: it
   answers before it has read all Roles;
 * on either side, whatever happens during a test that is marked to want it (`Excuse`).
@@ -30,7 +31,11 @@ LAGGING = frozenset(
     }
 )
 """Verb, resource and subresource of what the Node authorizer grants by a pod's references."""
-_NO_RELATIONSHIP = "no relationship found between node"
+LAGS = (
+    "no relationship found between node",
+    "pod scheduled on a different node",
+    "does not match the UID in record",
+)
 _MOST_TOLD = 20
 
 
@@ -125,7 +130,7 @@ def _changes(log: auditlog.Log) -> dict[str, list[datetime.datetime]]:
 
 def _lags(entry: auditlog.Entry, *, since: Iterable[datetime.datetime]) -> bool:
     return (
-        _NO_RELATIONSHIP in entry.message
+        any(words in entry.message for words in LAGS)
         and (entry.verb, entry.resource, entry.subresource) in LAGGING
         and _soon_after(entry, since)
     )

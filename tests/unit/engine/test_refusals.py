@@ -138,6 +138,25 @@ LAGS: dict[str, tuple[FarletError, bool]] = {
         _api(errors.NotFound, 404, 'pods "web" not found', at="home"),
         True,
     ),
+    "the admission's cache has the pod as it was before it was bound": (
+        _api(
+            errors.Forbidden,
+            403,
+            "node requested token bound to a pod scheduled on a different node",
+            at="home",
+        ),
+        True,
+    ),
+    "the admission's cache has an earlier pod of the name": (
+        _api(
+            errors.Forbidden,
+            403,
+            "the UID in the bound object reference (a) does not match the UID in record. The "
+            "object might have been deleted and then recreated",
+            at="home",
+        ),
+        True,
+    ),
     "another pod is not found": (
         _api(errors.NotFound, 404, 'pods "db" not found', at="home"),
         False,
