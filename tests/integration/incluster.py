@@ -1,0 +1,176 @@
+"""farlet installed as docs/installation.md says: the shipped manifests on two real clusters.
+
+The manifests are copied, and of the copy only the settings are edited, as a user does; an overlay
+names the image, the real node and the credentials. Abroad farlet is the shipped ServiceAccount, so
+its rights there are those of the manifests too.
+"""
+
+import asyncio
+import base64
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from clusters import farletimage, kubeconfig, kwok, pair, progress, rest
+from clusters.farlet import ROOT
+from clusters.identity import Identity
+from clusters.workspace import Workspace
+
+NAME = "farlet"  # of everything the manifests make, and of the namespace it is in
+KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+_FOLDERS = {Identity.NODE: "node-identity", Identity.ACCOUNT: "service-account"}
+_PATIENCE = "180s"
+
+
+@dataclasses.dataclass(frozen=True)
+class Installation:
+    """farlet in the home cluster, for one virtual node."""
+
+    clusters: pair.Clusters
+    overlay: Path
+    node: str
+    identity: Identity
+
+    @property
+    def user(self) -> str:
+        """Whom home's API server takes farlet for."""
+        account = f"system:serviceaccount:{NAME}:{NAME}"
+        return account if self.identity is Identity.ACCOUNT else self.identity.user(self.node)
+
+    def kubectl(self, *arguments: str, content: str | None = None) -> str:
+        """kubectl in farlet's own namespace at home."""
+        return self.clusters.home.kubectl(f"--namespace={NAME}", *arguments, content=content)
+
+    def rolled_out(self) -> None:
+        """Return once every replica of the newest generation is ready."""
+        self.kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_PATIENCE}")
+
+    def told(self) -> str:
+        """What its pods are and logged, for whoever reads of a failed test."""
+        pods = self.kubectl("get", "pods", "-o", "wide")
+        log = ("logs", f"--selector=app.kubernetes.io/name={NAME}", "--prefix", "--tail=40")
+        return f"{pods}\n{self.kubectl(*log)}"
+
+    def remove(self) -> None:
+        """Delete what the manifests made, but for the namespace, which others use too."""
+        documents = yaml.safe_load_all(self.clusters.home.kubectl("kustomize", str(self.overlay)))
+        ours = [one for one in documents if one["kind"] != "Namespace"]
+        content = yaml.safe_dump_all(ours)
+        self.clusters.home.kubectl("delete", "--ignore-not-found", "-f", "-", content=content)
+        self.clusters.home.kubectl("delete", "node", self.node, "--ignore-not-found")
+
+
+def load_image(clusters: pair.Clusters, folder: Path) -> None:
+    """Give home's real node the image of this checkout."""
+    archive = farletimage.build(folder, progress=progress.Progress())
+    clusters.home.load_image(farletimage.NAME, archive)
+
+
+def install(
+    clusters: pair.Clusters,
+    folder: Path,
+    *,
+    node: str,
+    identity: Identity,
+    workspace: Workspace,
+) -> Installation:
+    """Both sides, not ready yet; `folder` is empty."""
+    abroad = clusters.foreign
+    manifests = ROOT / "manifests"
+    abroad.kubectl("apply", "-k", str(manifests / "foreign"))
+    offloaded = manifests / "foreign" / "offloaded-namespace.yaml"
+    abroad.kubectl("apply", f"--namespace={workspace.foreign}", "-f", str(offloaded))
+    _foreign_kubeconfig(clusters, folder / "overlay" / "foreign.kubeconfig")
+    if identity is Identity.NODE:
+        _home_kubeconfig(clusters, node, folder / "overlay" / "home.kubeconfig")
+    _edit(clusters, folder / "home", node=node)
+    made = Installation(clusters, _overlay(folder, identity), node, identity)
+    clusters.home.kubectl("apply", "-k", str(made.overlay))
+    if identity is Identity.ACCOUNT:
+        binding = ("create", "rolebinding", NAME, "--clusterrole=farlet-pods")
+        account = f"--serviceaccount={NAME}:{NAME}"
+        clusters.home.kubectl(*binding, account, f"--namespace={workspace.home}")
+    return made
+
+
+async def approve_serving(clusters: pair.Clusters, home: rest.Api) -> None:
+    """Approve requests for serving certificates for ever, as an administrator would."""
+    async for kind, request in home.watch("certificatesigningrequests", resourceVersion="0"):
+        wanted = request["spec"]["signerName"] == KUBELET_SERVING
+        if kind == "ADDED" and wanted and not request["status"].get("conditions"):
+            name = request["metadata"]["name"]
+            await asyncio.to_thread(clusters.home.kubectl, "certificate", "approve", name)
+
+
+def _edit(clusters: pair.Clusters, folder: Path, *, node: str) -> None:
+    """A copy of the manifests for home with settings of our own."""
+    shutil.copytree(ROOT / "manifests" / "home", folder)
+    host, port = clusters.home_api_in_foreign
+    settings = folder / "base" / "settings.env"
+    text = settings.read_text()
+    for shipped, ours in (
+        ("FARLET_NODENAME=far", f"FARLET_NODENAME={node}"),
+        ("#FARLET_HOME_API_SERVER_HOST=203.0.113.7", f"FARLET_HOME_API_SERVER_HOST={host}"),
+        ("#FARLET_HOME_API_SERVER_PORT=6443", f"FARLET_HOME_API_SERVER_PORT={port}"),
+    ):
+        assert text.count(f"{shipped}\n") == 1, shipped
+        text = text.replace(f"{shipped}\n", f"{ours}\n")
+    settings.write_text(text)
+
+
+def _overlay(folder: Path, identity: Identity) -> Path:
+    """What is not the administrator's to decide: this image, this node, these credentials."""
+    logins = [f"{NAME}-foreign"] + ([f"{NAME}-home"] if identity is Identity.NODE else [])
+    image, _, tag = farletimage.NAME.rpartition(":")
+    selector = {"spec": {"template": {"spec": {"nodeSelector": {kwok.LABEL: "real"}}}}}
+    where = {"metadata": {"name": NAME, "namespace": NAME}}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", **where, **selector}
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"../home/{_FOLDERS[identity]}"],
+        "images": [{"name": NAME, "newName": image, "newTag": tag}],
+        "secretGenerator": [
+            {
+                "name": login,
+                "namespace": NAME,
+                "files": [f"kubeconfig={login.removeprefix(f'{NAME}-')}.kubeconfig"],
+            }
+            for login in logins
+        ],
+        "patches": [{"patch": yaml.safe_dump(deployment)}],
+    }
+    path = folder / "overlay"
+    (path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return path
+
+
+def _foreign_kubeconfig(clusters: pair.Clusters, path: Path) -> None:
+    """farlet's ServiceAccount abroad, at the address at which home's pods reach its API."""
+    secret = (f"--namespace={NAME}", f"secret/{NAME}-login")
+    clusters.foreign.kubectl("wait", *secret, "--for=jsonpath={.data.token}", "--timeout=30s")
+    token = clusters.foreign.kubectl("get", *secret, "-o", "jsonpath={.data.token}")
+    host, port = clusters.foreign_api_in_home
+    kubeconfig.write(
+        path,
+        server=f"https://{host}:{port}",
+        authority=clusters.foreign.ca_file.read_bytes(),
+        user=base64.b64decode(token).decode(),
+        cluster="foreign",
+    )
+
+
+def _home_kubeconfig(clusters: pair.Clusters, node: str, path: Path) -> None:
+    """The node's certificate, at the address at which home's pods reach home's API.
+
+    By address, since the clusters of tests have no DNS.
+    """
+    content = json.loads(Identity.NODE.login(clusters.home, node).read_text())
+    service = ("get", "service", "kubernetes", "--namespace=default")
+    address = clusters.home.kubectl(*service, "-o", "jsonpath={.spec.clusterIP}")
+    content["clusters"][0]["cluster"]["server"] = f"https://{address}:443"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))

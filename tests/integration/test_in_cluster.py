@@ -1,0 +1,199 @@
+"""farlet as a pod of the home cluster, by the shipped manifests, as each of its two identities.
+
+All that holds for a process on a machine holds for the Deployment too: pods run abroad and reach
+home, home's API server calls the kubelet API at the pod's address, a rollout disturbs nobody, and
+no request is made that the table of rights lacks.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+
+import pytest
+import pytest_asyncio
+
+import rightsaudit
+from clusters import auditlog, pair, rest
+from clusters import workspace as workspaces
+from clusters.identity import Identity
+from clusters.workspace import Workspace
+from integration import incluster, realpods
+from integration.incluster import Installation
+
+pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
+
+SERVER = "server"
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A farlet in the home cluster, and a pod of its node that runs on."""
+
+    installed: Installation
+    home: rest.Api
+    foreign: rest.Api
+    space: Workspace
+    home_mark: auditlog.Mark
+    foreign_mark: auditlog.Mark
+
+    async def kubectl(self, *arguments: str) -> str:
+        """kubectl of home's administrator in the namespace of the test's pods."""
+        home = self.installed.clusters.home
+        return await asyncio.to_thread(home.kubectl, f"--namespace={self.space.home}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def image(clusters: pair.Clusters, tmp_path_factory: pytest.TempPathFactory) -> None:
+    incluster.load_image(clusters, tmp_path_factory.mktemp("image"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=Identity, ids=lambda i: i.value)
+async def site(
+    request: pytest.FixtureRequest,
+    clusters: pair.Clusters,
+    image: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Site]:
+    identity: Identity = request.param
+    marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
+    node = f"virtual-{secrets.token_hex(3)}"
+    async with (
+        clusters.home.api() as home,
+        clusters.foreign.api() as foreign,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        space = await workspaces.create(home, foreign)
+        stack.push_async_callback(workspaces.delete, home, foreign, space)
+        await workspaces.allow_listing_pods(home, namespace=space.home)
+        await stack.enter_async_context(_beside(incluster.approve_serving(clusters, home)))
+        installed = await asyncio.to_thread(
+            incluster.install,
+            clusters,
+            tmp_path_factory.mktemp("manifests"),
+            node=node,
+            identity=identity,
+            workspace=space,
+        )
+        stack.push_async_callback(asyncio.to_thread, installed.remove)
+        stack.callback(lambda: print(installed.told()))
+        await asyncio.to_thread(installed.rolled_out)
+        pod = realpods.pod(SERVER, "client-watch", "3600")
+        await home.create("pods", realpods.bound(pod, node), namespace=space.home)
+        await home.until("pods", rest.phase("Running"), name=SERVER, namespace=space.home)
+        yield Site(installed, home, foreign, space, *marks)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run it until the block ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_two_replicas_are_ready_in_a_namespace_that_enforces_restricted(site: Site) -> None:
+    namespace = await site.home.get("namespaces", name=incluster.NAME)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    pods = await site.home.list(
+        "pods", namespace=incluster.NAME, labelSelector=f"app.kubernetes.io/name={incluster.NAME}"
+    )
+    assert [pod["status"]["containerStatuses"][0]["ready"] for pod in pods] == [True, True]
+    assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods} == {0}
+    assert {pod["spec"]["nodeName"] for pod in pods} == {site.installed.clusters.home.real_node}
+
+
+async def test_a_pod_less_strict_than_ours_is_not_admitted_beside_it(site: Site) -> None:
+    with pytest.raises(rest.ApiError, match='violates PodSecurity "restricted'):
+        await site.home.create(
+            "pods", realpods.pod("lax", "true"), namespace=incluster.NAME, dryRun="All"
+        )
+
+
+async def test_a_client_in_a_pod_of_the_node_finds_home(site: Site) -> None:
+    wanted = realpods.bound(realpods.pod("client", "client-go"), site.installed.node)
+    await site.home.create("pods", wanted, namespace=site.space.home)
+    ((ended, output),) = await realpods.outputs(site.foreign, [(site.space.foreign, "client")])
+    (line,) = realpods.lines(output)
+    assert ended["spec"]["nodeName"] == site.installed.clusters.foreign.real_node
+    assert line["username"] == f"system:serviceaccount:{site.space.home}:default"
+    assert line["error"] is None
+    shown = await site.home.until("pods", realpods.ENDED, name="client", namespace=site.space.home)
+    assert shown["status"]["phase"] == "Succeeded"
+
+
+async def test_the_node_has_the_address_of_one_of_the_pods(site: Site) -> None:
+    node = await site.home.get("nodes", name=site.installed.node)
+    assert (await _at_a_living_pod(site))(node)
+    assert node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+
+
+async def test_kubectl_logs_and_exec_come_through_the_port_at_the_pod_s_address(
+    site: Site,
+) -> None:
+    printed = await site.kubectl("logs", SERVER)
+    assert realpods.lines(printed)[0]["namespace"] == site.space.home
+    said = await site.kubectl("exec", SERVER, "--", "printenv", "KUBERNETES_SERVICE_HOST")
+    assert said.strip() == site.installed.clusters.home_api_in_foreign[0]
+
+
+async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(site: Site) -> None:
+    before = await site.foreign.get("pods", name=SERVER, namespace=site.space.foreign)
+    node = await site.home.get("nodes", name=site.installed.node)
+    seen: list[rest.Object] = []
+
+    async def follow() -> None:
+        async for _, found in site.home.watch(
+            "nodes",
+            fieldSelector=f"metadata.name={site.installed.node}",
+            resourceVersion=node["metadata"]["resourceVersion"],
+        ):
+            seen.append(found)
+
+    async with _beside(follow()):
+        await asyncio.to_thread(site.installed.kubectl, "rollout", "restart", "deployment/farlet")
+        await asyncio.to_thread(site.installed.rolled_out)
+        moved = await _at_a_living_pod(site)
+        await site.home.until("nodes", moved, name=site.installed.node, seconds=60)
+    assert [_ready(one) for one in seen] == ["True"] * len(seen)
+    assert [one["spec"].get("taints") for one in seen] == [node["spec"].get("taints")] * len(seen)
+    assert {one["metadata"]["uid"] for one in seen} <= {node["metadata"]["uid"]}
+    after = await site.foreign.get("pods", name=SERVER, namespace=site.space.foreign)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"].get("deletionTimestamp") is None
+    assert realpods.lines(await site.kubectl("logs", SERVER))
+
+
+async def test_farlet_asked_for_nothing_that_the_table_of_rights_lacks(site: Site) -> None:
+    clusters = site.installed.clusters
+    found = rightsaudit.read(clusters, home=site.home_mark, foreign=site.foreign_mark)
+    assert not found.strangers
+    refused = [
+        (one.verb, one.resource, one.subresource, one.message)
+        for one in clusters.home.audit_log.by_agents(*rightsaudit.AGENTS, since=site.home_mark)
+        if one.code == 403 and one.user == site.installed.user
+    ]
+    assert [one for one in refused if "no relationship found" not in one[3]] == []
+
+
+async def _at_a_living_pod(site: Site) -> rest.Condition:
+    """The node has the address of a pod of farlet's that is there and stays."""
+    pods = await site.home.list("pods", namespace=incluster.NAME)
+    living = {pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+
+    def holds(node: rest.Object | None) -> bool:
+        addresses = node["status"].get("addresses", ()) if node is not None else ()
+        return any(one["type"] == "InternalIP" and one["address"] in living for one in addresses)
+
+    return holds
+
+
+def _ready(node: rest.Object) -> str:
+    (found,) = (one for one in node["status"]["conditions"] if one["type"] == "Ready")
+    status: str = found["status"]
+    return status
