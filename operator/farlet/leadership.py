@@ -6,7 +6,8 @@ Active and passive, as client-go's leader election. A leader whose last renewal 
 guard is asked right before each one (`writing`), and looks at a clock that goes on while the
 process is frozen or the machine asleep. Whoever stands by takes the Lease when it has seen nothing
 change in it for its whole duration, which is longer. So two guards are never open at once, if the
-clocks of both machines run equally fast; no clock is compared with another's.
+clocks of both machines run equally fast; no clock is compared with another's. It is so even if
+somebody deletes the Lease: who makes it anew waits before it leads, unless it led already.
 
 What is lost stays lost: the process ends, and starts again as one that stands by.
 docs/decisions/0008-leases.md says what was weighed.
@@ -136,11 +137,12 @@ class Leadership:
         """Let another one lead at once. Closes the guard.
 
         Only when every write has been answered: one that is on its way would arrive among those of
-        the next leader. Otherwise leave the Lease to run out.
+        the next leader. Otherwise leave the Lease to run out, as is done with one that was held but
+        not yet long enough to lead.
         """
-        self._sent = -math.inf
+        led, self._sent = self._sent > -math.inf, -math.inf
         self._observer.led(self.lease.key.name, leading=False)
-        if self._lost is not None:
+        if not led:
             return
         try:
             await self.lease.release()
@@ -153,16 +155,18 @@ class Leadership:
         return self._sent + self._renew_deadline - self._clock()
 
     async def _take(self) -> bool:
-        await self.lease.look()
-        if self.lease.held_by != self.lease.holder and (wait := self.lease.free_in) > 0:
-            if held_by := self.lease.held_by:
-                self._tell("leadership is another's", held_by=held_by)
-            else:
-                self._tell("Lease was not found, and may have been held", free_in=math.ceil(wait))
+        """One try; whether this process leads now."""
+        lease = self.lease
+        await lease.look()
+        if lease.free_in > 0:
+            self._tell("leadership is another's", held_by=lease.held_by or None)
             return False
         # From when it was sent: by then the server cannot have seen it, and others cannot either.
-        sent = self._clock()
-        await self.lease.hold()
+        sent, settled_in = self._clock(), lease.settled_in
+        await lease.hold()
+        if settled_in > 0:
+            self._tell("Lease is new", waits=math.ceil(lease.settled_in))
+            return False
         self._sent = sent
         return self.leading
 

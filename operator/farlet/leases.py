@@ -11,6 +11,7 @@ Who may take it, and what follows, is for `leadership` to decide.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -88,9 +89,10 @@ class Lease:
         self._now = now
         self._all = f"/apis/coordination.k8s.io/v1/namespaces/{key.namespace}/leases"
         self._looked = False
-        self._wrote = False
         self._seen: LeaseObject | None = None
         self._changed = 0.0
+        self._vanished = False
+        self._settles = -math.inf
         self._owners: list[JSON] | None = None
 
     # --- what was seen of it ------------------------------------------------------------------
@@ -102,15 +104,23 @@ class Lease:
 
     @property
     def free_in(self) -> float:
-        """Seconds until it may be taken as far as was seen; 0 when it may.
+        """Seconds until `holder` may write its name into it, as far as was seen; 0 when it may.
 
-        A Lease that does not exist may have been deleted a moment ago, and whoever held it does
-        not know yet: it is waited for as if somebody had renewed it when it was found missing.
+        One that has vanished is left for its holder to make again, as long as one of ours lasts.
         """
-        if self._seen is not None and not self.held_by:
+        if self.held_by in {"", self.holder} and not self._vanished:
             return 0.0
         lasts = _spec(self._seen).get("leaseDurationSeconds", self._duration)
         return max(0.0, self._changed + lasts - self._clock())
+
+    @property
+    def settled_in(self) -> float:
+        """Seconds until a renewal says that nobody relies on a Lease that was there before.
+
+        Whoever held one that was deleted a moment ago does not know yet; so one that was made after
+        an absence counts from its first duration on. Infinite where there is none.
+        """
+        return max(0.0, self._settles - self._clock())
 
     async def look(self) -> None:
         """Read it."""
@@ -161,11 +171,7 @@ class Lease:
             await self.hold()
 
     async def release(self) -> None:
-        """Take our name out, if it may stand there, so that the next holder need not wait."""
-        if not self._wrote:
-            return
-        if self.held_by != self.holder:
-            await self.look()  # the answer to what we wrote may have been lost
+        """Take our name out, if it stands there, so that the next holder need not wait."""
         try:
             await self._leave()
         except errors.Conflict:
@@ -191,7 +197,6 @@ class Lease:
     # --- inside -------------------------------------------------------------------------------
 
     async def _write(self, spec: LeaseSpec) -> None:
-        self._wrote = True
         if self._seen is None:
             fresh: JSON = {"name": self.key.name, "namespace": self.key.namespace}
             answer: Any = await self._ask("POST", self._all, self._object(fresh, spec))
@@ -218,6 +223,11 @@ class Lease:
     def _note(self, found: LeaseObject | None) -> None:
         if not self._looked or _said(found) != _said(self._seen):
             self._changed = self._clock()
+        self._vanished = found is None and (self._vanished or self._seen is not None)
+        if found is None:
+            self._settles = math.inf
+        elif self._settles == math.inf:
+            self._settles = self._clock() + self._duration
         self._looked, self._seen = True, found
 
     def _moment(self, old: LeaseSpec) -> str:

@@ -68,17 +68,17 @@ def test_a_lease_of_nobody_is_taken_at_once() -> None:
     faketime.run(story())
 
 
-def test_a_lease_that_is_not_there_may_have_been_deleted_under_a_leader() -> None:
+def test_who_stands_by_leaves_a_deleted_lease_to_its_holder() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
-        await asyncio.sleep(1)
-        server.leases.clear()
         other = Process(server)
         waiting = asyncio.create_task(other.lead())
-        await asyncio.sleep(60)
+        for _ in range(10):
+            await asyncio.sleep(5)
+            server.leases.clear()
+        await asyncio.sleep(5)
         assert one.leadership.leading
-        assert not waiting.done()
         assert server.leases[PATH]["spec"]["holderIdentity"] == one.leadership.lease.holder
         waiting.cancel()
         keeping.cancel()
@@ -86,10 +86,50 @@ def test_a_lease_that_is_not_there_may_have_been_deleted_under_a_leader() -> Non
     faketime.run(story())
 
 
+def test_who_finds_no_lease_takes_it_but_does_not_lead_yet() -> None:
+    async def story() -> None:
+        server = Server()
+        one, keeping = await leader(server)
+        server.leases.clear()
+        other = Process(server)
+        waiting = asyncio.create_task(other.lead())
+        with pytest.raises(errors.NotLeading, match=f"is held by {other.leadership.lease.holder}"):
+            await keeping
+        lost = one.loop.time()
+        assert not other.leadership.leading
+        await waiting
+        assert one.loop.time() - lost > 10
+
+    faketime.run(story())
+
+
 def test_the_first_of_all_waits_as_long_as_a_leader_could_still_write() -> None:
     async def story() -> None:
-        took = await Process(Server()).lead()
-        assert 15 <= took < 17.1
+        server = Server()
+        one, other = Process(server), Process(server)
+        waiting = [asyncio.create_task(process.lead()) for process in (one, other)]
+        await asyncio.sleep(0.1)
+        assert server.leases[PATH]["spec"]["holderIdentity"]
+        assert not one.leadership.leading
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert 15 <= done.pop().result() < 17.1
+        assert one.leadership.leading is not other.leadership.leading
+        for task in waiting:
+            task.cancel()
+
+    faketime.run(story())
+
+
+def test_who_made_the_lease_and_stops_before_it_leads_lets_it_run_out() -> None:
+    async def story() -> None:
+        server = Server()
+        one = Process(server)
+        waiting = asyncio.create_task(one.leadership.acquire(one.stop))
+        await asyncio.sleep(5)
+        one.stop.set()
+        assert await waiting is False
+        await one.leadership.release()
+        assert server.leases[PATH]["spec"]["holderIdentity"] == one.leadership.lease.holder
 
     faketime.run(story())
 

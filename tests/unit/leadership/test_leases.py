@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -212,9 +213,10 @@ def test_a_renewal_is_later_than_the_one_before_whatever_the_clocks_say(
 @pytest.mark.parametrize(
     ("seen", "free_in"),
     [
-        pytest.param(None, 40.0, id="none is there: as long as one of ours lasts"),
+        pytest.param(None, 0.0, id="none is there"),
         pytest.param({}, 0.0, id="nobody's"),
         pytest.param({"holderIdentity": ""}, 0.0, id="released"),
+        pytest.param({"holderIdentity": "far", "leaseDurationSeconds": 15}, 0.0, id="ours"),
         pytest.param(
             {"holderIdentity": "other", "leaseDurationSeconds": 15}, 15.0, id="held: as it says"
         ),
@@ -255,7 +257,10 @@ def test_it_is_free_when_nothing_was_seen_to_change_for_its_duration(
     [
         pytest.param(lambda s: s.edit(PATH, renewTime="2026-05-01T12:00:09Z"), True, id="renewal"),
         pytest.param(lambda s: s.edit(PATH, holderIdentity="third"), True, id="another holder"),
-        pytest.param(lambda s: s.leases.clear(), True, id="deletion"),
+        pytest.param(lambda s: s.leases.clear(), True, id="deletion, until it is made again"),
+        pytest.param(
+            lambda s: s.leases[PATH]["metadata"].update(uid="2"), True, id="another Lease"
+        ),
         pytest.param(lambda s: s.edit(PATH), False, id="something beside its spec"),
     ],
 )
@@ -277,8 +282,6 @@ def test_who_releases_takes_only_its_own_name_out() -> None:
     async def story() -> None:
         server = Server()
         ours, other = lease(Line(server)), lease(Line(server), "other")
-        await ours.release()
-        assert server.log == []
         await ours.renew()
         await other.renew()
         await ours.release()
@@ -292,19 +295,39 @@ def test_who_releases_takes_only_its_own_name_out() -> None:
     faketime.run(story())
 
 
-def test_what_may_have_been_written_is_released_too() -> None:
+@pytest.mark.parametrize(
+    ("absent", "answered", "settled_in"),
+    [
+        pytest.param(False, True, 0.0, id="one that was there"),
+        pytest.param(True, True, 40.0, id="one that we made"),
+        pytest.param(True, False, 40.0, id="one that we made without hearing of it"),
+    ],
+)
+def test_a_new_lease_settles_after_its_duration(
+    absent: bool, answered: bool, settled_in: float
+) -> None:
     async def story() -> None:
         server = Server()
         line = Line(server)
+        if not absent:
+            await lease(line, "other").renew()
         ours = lease(line)
         await ours.look()
-        line.fate = lambda: Fate(answers=None)
-        with pytest.raises(errors.Unreachable):
+        assert ours.settled_in == (math.inf if absent else 0.0)
+        if answered:
             await ours.hold()
-        assert server.leases[PATH]["spec"]["holderIdentity"] == "far"
-        line.fate = Fate
-        await ours.release()
-        assert server.leases[PATH]["spec"]["holderIdentity"] == ""
+        else:
+            line.fate = lambda: Fate(answers=None)
+            with pytest.raises(errors.Unreachable):
+                await ours.hold()
+            assert ours.settled_in == (math.inf if absent else 0.0)
+            line.fate = Fate
+            await ours.look()
+        assert ours.held_by == "far"
+        assert ours.settled_in == settled_in
+        await asyncio.sleep(settled_in)
+        await ours.renew()
+        assert ours.settled_in == 0.0
 
     faketime.run(story())
 
