@@ -1,4 +1,4 @@
-"""Writes `docs/reference/` and the roles in `manifests/`, from the code that defines them.
+"""Writes `docs/reference/`, and the roles and the dashboard in `manifests/`, from code.
 
 `python -m farlet.reference [ROOT]` writes the files, with `--check` it only compares and
 prints what is stale. They say of themselves that they are made, so nobody edits them.
@@ -16,7 +16,7 @@ import click
 from farlet import cli_options, reasons, rights, roles, settings
 from farlet.settings import loading
 from farlet.settings.loading import Group
-from farlet.telemetry import catalogue
+from farlet.telemetry import catalogue, dashboard
 from farlet.vocabulary import Reason
 
 FOLDER = Path("docs/reference")
@@ -32,7 +32,8 @@ def files() -> dict[str, str]:
         "reasons.md": reason_guides(),
         "rights.md": rights_on_each_side(),
     }
-    return {str(FOLDER / name): text for name, text in pages.items()} | dict(roles.files())
+    made = {str(FOLDER / name): text for name, text in pages.items()}
+    return made | dict(roles.files()) | {dashboard.PATH: dashboard.text()}
 
 
 def flags() -> str:
