@@ -1,0 +1,125 @@
+"""What is shipped beside the code fits the code: manifests, image, locked libraries."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clusters import farletimage
+from farlet import registry, roles
+from farlet.settings import Settings, loading
+
+ROOT = Path(__file__).parents[3]
+HOME = ROOT / "manifests" / "home"
+_PINNED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+
+
+def documents(path: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "manifests" / path).read_text()))
+
+
+def deployment() -> dict[str, Any]:
+    (found,) = documents("home/base/deployment.yaml")
+    return found
+
+
+def container() -> dict[str, Any]:
+    (found,) = deployment()["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_every_variable_in_the_manifests_is_a_setting() -> None:
+    lines = (HOME / "base" / "settings.env").read_text().splitlines()
+    named = {line.lstrip("#").partition("=")[0] for line in lines if "=" in line}
+    named |= {one["name"] for one in container()["env"]}
+    for folder in ("node-identity", "service-account"):
+        text = (HOME / folder / "kustomization.yaml").read_text()
+        named |= set(re.findall(r"name: (FARLET_\w+)", text))
+    known = {loading.env_name(field) for field in Settings.model_fields}
+    assert {name for name in named if name.startswith("FARLET_")} <= known
+    assert len(named) > 5
+
+
+def test_settings_of_the_manifests_are_accepted(tmp_path: Path) -> None:
+    """With values for what the administrator must add, and files where the pod has them."""
+    lines = (HOME / "base" / "settings.env").read_text().splitlines()
+    pairs = [
+        line.lstrip("#").partition("=") for line in lines if line.lstrip("#").startswith("FAR")
+    ]
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text("")
+    flags = {name.removeprefix("FARLET_").lower(): value for name, _, value in pairs}
+    flags |= {"foreign_kubeconfig": str(kubeconfig), "home_kubeconfig": str(kubeconfig)}
+    loaded = loading.load(Settings, flags)
+    assert loaded.nodename == roles.NODENAME
+    assert loaded.leader_elect
+
+
+def test_ports_of_the_pod_are_those_of_the_settings() -> None:
+    fields = Settings.model_fields
+    ports = {one["name"]: one["containerPort"] for one in container()["ports"]}
+    assert ports == {
+        "kubelet": fields["kubelet_port"].default,
+        "metrics": fields["metrics_bind_address"].default.port,
+        "probes": fields["health_probe_bind_address"].default.port,
+    }
+
+
+def test_a_stop_may_take_as_long_as_farlet_itself_allows() -> None:
+    grace = deployment()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= Settings.model_fields["shutdown_grace"].default + 20
+
+
+def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() -> None:
+    (binding,) = documents("home/node-identity/client-authority.yaml")
+    assert binding["subjects"][0]["name"] == f"system:node:{roles.NODENAME}"
+    settings = (HOME / "base" / "settings.env").read_text()
+    assert f"FARLET_NODENAME={roles.NODENAME}\n" in settings
+
+
+def test_messages_name_manifests_that_exist() -> None:
+    source = Path(registry.__file__).parent.rglob("*.py")
+    named = {
+        path
+        for file in source
+        for path in re.findall(r"manifests/[\w/.-]+\.yaml", file.read_text())
+    }
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_image_gets_what_is_locked_and_no_more_than_farlet_needs() -> None:
+    everything = dict(_PINNED.findall((ROOT / "requirements.lock").read_text()))
+    image = dict(_PINNED.findall((ROOT / "requirements-image.lock").read_text()))
+    assert image.items() <= everything.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[^a-z0-9-]", one)[0] for one in project["dependencies"]}
+    tools = {
+        re.split(r"[^a-z0-9-]", one.lower())[0] for one in project["optional-dependencies"]["dev"]
+    }
+    assert needed <= image.keys()
+    assert not (tools - needed) & image.keys()
+
+
+def test_the_dockerfile_says_all_that_the_daemonless_build_asks_it() -> None:
+    made = farletimage.recipe()
+    assert set(made.packages) == {"ca-certificates", "python3"}
+    assert made.config["Entrypoint"][-2:] == ["-m", "farlet"]
+    assert made.config["Cmd"] == ["run"]
+    user = str(deployment()["spec"]["template"]["spec"]["securityContext"]["runAsUser"])
+    assert made.config["User"].split(":")[0] == user != "0"
+
+
+@pytest.mark.parametrize(
+    "folder", ["home/base", "home/node-identity", "home/service-account", "foreign"]
+)
+def test_a_kustomization_names_files_that_exist(folder: str) -> None:
+    (content,) = documents(f"{folder}/kustomization.yaml")
+    for name in content["resources"]:
+        assert (ROOT / "manifests" / folder / name).exists()
