@@ -29,7 +29,7 @@ class _Hosted:
         self.started = threading.Event()
         self.failed: str | None = None
         self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
+        self._ends = engine.Ends()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -38,13 +38,13 @@ class _Hosted:
 
     def stop(self) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self._ends.stop.set)
         self._thread.join(self.settings.shutdown_grace + 10)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self.engine.run(self._stop, started=self.started.set))
+            self._loop.run_until_complete(self.engine.run(self._ends, started=self.started.set))
         except errors.FarletError as err:
             self.failed = str(err)
         except BaseException as err:

@@ -9,7 +9,7 @@ import signal
 import kopf
 
 from farlet import handlers, kopfthread
-from farlet.engine import Engine
+from farlet.engine import Ends, Engine
 from farlet.settings import Settings
 from farlet.telemetry import logs
 
@@ -26,20 +26,25 @@ def run(settings: Settings) -> int:
         registry, node=settings.nodename, login=engine.bridge.login, feed=engine.bridge.feed
     )
     thread = kopfthread.KopfThread(registry, on_restart=engine.bridge.restarted)
-    engine.kopf_alive = lambda: thread.alive
-    engine.watch_problem = lambda: thread.problem
+    engine.health.kopf_alive = lambda: thread.alive
+    engine.health.watch_problem = lambda: thread.problem
     # Kopf warns that it handles no signals outside of the main thread; the engine does.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
     async def main() -> None:
-        stop = asyncio.Event()
+        ends = Ends()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sign, stop.set)
+            loop.add_signal_handler(sign, _told_to_end, ends)
         try:
-            await engine.run(stop, started=thread.start)
+            await engine.run(ends, started=thread.start)
         finally:
             await thread.stop()
 
     asyncio.run(main())
     return 0
+
+
+def _told_to_end(ends: Ends) -> None:
+    """Once: in order. Again: at once."""
+    (ends.hurry if ends.stop.is_set() else ends.stop).set()

@@ -40,7 +40,7 @@ class Farlet(click.Group):
         except errors.UsageError as err:
             _complain(err)
             ctx.exit(2)
-        except errors.StartError as err:
+        except (errors.StartError, errors.NotLeading) as err:
             _complain(err)
             ctx.exit(1)
         except errors.Refused as err:

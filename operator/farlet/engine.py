@@ -35,6 +35,7 @@ from farlet.mirroring import Mirroring
 from farlet.node import heartbeat
 from farlet.node.virtualnode import VirtualNode
 from farlet.settings import Settings
+from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry import looplag, probes
 from farlet.telemetry.metrics import Metrics
@@ -75,6 +76,8 @@ class Engine:
         self.health = health.Health(
             self._home, self._foreign, start_problem=lambda: self._discovery.problem
         )
+        self._mirroring: Mirroring | None = None
+        self._node: VirtualNode | None = None
 
     async def run(self, ends: Ends, *, started: Callable[[], None]) -> None:
         """Run until told to end, then drain. `started` is called when Kopf may begin.
@@ -114,7 +117,7 @@ class Engine:
     async def _lead(self, ends: Ends, started: Callable[[], None]) -> None:
         settings = self.settings
         if not settings.leader_elect:
-            await self._serve(ends, started, lease=self._own_lease(), beats=True, keep=None)
+            await self._serve(ends, started, None)
             return
         election = leadership.Leadership(
             self._home, settings, node=settings.nodename, observer=self.metrics.leader
@@ -124,33 +127,15 @@ class Engine:
         if not await election.acquire(ends.stop):
             return
         self.health.phase = "starting"
-        unfinished = await self._serve(
-            ends,
-            started,
-            lease=election.lease if election.is_heartbeat else self._own_lease(),
-            beats=not election.is_heartbeat,
-            keep=election,
-        )
-        if unfinished == 0:
+        # What was not seen to end might still arrive at a server: then the Lease runs out first.
+        if await self._serve(ends, started, election) == 0:
             await election.release()
-
-    def _own_lease(self) -> leases.Lease:
-        return leases.Lease(
-            self._home,
-            ObjectKey(leases.NODE_LEASES, self.settings.nodename),
-            holder=self.settings.nodename,
-            duration=heartbeat.LEASE_SECONDS,
-            patience=heartbeat.PATIENCE_SECONDS,
-        )
 
     async def _serve(
         self,
         ends: Ends,
         started: Callable[[], None],
-        *,
-        lease: leases.Lease,
-        beats: bool,
-        keep: leadership.Leadership | None,
+        election: leadership.Leadership | None,
     ) -> int:
         """Serve the node until told to end. How many pieces of work did not end in time."""
         ctx, settings = self._discovery.ctx, self.settings
@@ -163,46 +148,21 @@ class Engine:
             owner=ctx().owner,
         )
         async with contextlib.AsyncExitStack() as port, asyncio.TaskGroup() as tasks:
-            mirroring = Mirroring(
-                settings,
-                home=self._home,
-                foreign=self._foreign,
-                store=self._store,
-                strategies=self._strategies,
-                metrics=self.metrics,
-                ctx=ctx,
-                tasks=tasks,
-            )
-            self.health.scopes, self.health.pods = mirroring.scopes, mirroring.pods
-            node = self.health.node = VirtualNode(
-                home=self._home,
-                foreign=self._foreign,
-                settings=settings,
-                ctx=ctx,
-                foreign_problem=self.health.foreign_problem,
-                lease=lease,
-                beats=beats,
-            )
-            forever = [tasks.create_task(looplag.watch(self.metrics.loop_lag.observe))]
-            if keep is not None:
-                forever.append(tasks.create_task(keep.keep(), name="leadership"))
+            mirroring = self._mirroring = self._make_mirroring(tasks)
+            node = self._node = self._make_node(mirroring, election)
+            forever = [
+                tasks.create_task(looplag.watch(self.metrics.loop_lag.observe), name="loop lag"),
+                tasks.create_task(self._discovery.run(), name="preflight"),
+                tasks.create_task(node.run(), name="node"),
+            ]
+            if election is not None:
+                forever.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
                 kubelet = await port.enter_async_context(
-                    KubeletPort(
-                        settings.kubelet_bind_address,
-                        settings,
-                        home=self._home,
-                        foreign=self._foreign,
-                        store=self._store,
-                        ctx=ctx,
-                        metrics=self.metrics,
-                        problem=self.health.foreign_problem,
-                    )
+                    self._make_kubelet(settings.kubelet_bind_address)
                 )
                 forever.append(tasks.create_task(kubelet.run(), name="kubelet API"))
-            forever.append(tasks.create_task(node.run(), name="node"))
-            forever.append(tasks.create_task(self._discovery.run(), name="preflight"))
-            if await _first_of(node.registered, ends.stop):
+            if await _first_is(node.registered, before=ends.stop):
                 await mirroring.start()
                 self.bridge.open(mirroring.pods)
                 self.health.phase = None
@@ -212,9 +172,103 @@ class Engine:
             self.health.phase = "stopping"
             if settings.drain_on_exit and node.registered.is_set():
                 await self._empty(node, ends)
-            unfinished = await _unless(ends.hurry, mirroring.finish())
+            unfinished = await mirroring.finish(hurry=ends.hurry)
             for task in forever:
                 task.cancel()
             await port.aclose()
             log.info("farlet was stopped", unfinished=unfinished)
         return unfinished
+
+    async def _empty(self, node: VirtualNode, ends: Ends) -> None:
+        """Drain, and tell home that the node is gone for good."""
+        await draining.drain(
+            self._home,
+            self._store,
+            ctx=self._discovery.ctx,
+            cordon=node.cordon,
+            seconds=self.settings.drain_timeout,
+            hurry=ends.hurry,
+        )
+        try:
+            await node.retire()
+        except errors.FarletError as err:
+            log.warning("node was not made NotReady", err=str(err))
+
+    def _context_changed(self) -> None:
+        if self._mirroring is not None:
+            self._mirroring.scopes.wake_all()
+        if self._node is not None:
+            self._node.look_again()
+
+    # --- the parts ----------------------------------------------------------------------------
+
+    def _make_mirroring(self, tasks: asyncio.TaskGroup) -> Mirroring:
+        made = Mirroring(
+            self.settings,
+            home=self._home,
+            foreign=self._foreign,
+            store=self._store,
+            strategies=self._strategies,
+            metrics=self.metrics,
+            ctx=self._discovery.ctx,
+            tasks=tasks,
+        )
+        self.health.scopes, self.health.pods = made.scopes, made.pods
+        return made
+
+    def _make_node(
+        self, mirroring: Mirroring, election: leadership.Leadership | None
+    ) -> VirtualNode:
+        scopes = mirroring.scopes
+        lock = election.lease if election is not None and election.is_heartbeat else None
+        made = self.health.node = VirtualNode(
+            home=self._home,
+            foreign=self._foreign,
+            settings=self.settings,
+            ctx=self._discovery.ctx,
+            foreign_problem=lambda: None if (no := scopes.refused) is None else no.message,
+            lease=lock or self._own_lease(),
+            beats=lock is None,
+        )
+        return made
+
+    def _own_lease(self) -> leases.Lease:
+        return leases.Lease(
+            self._home,
+            ObjectKey(leases.NODE_LEASES, self.settings.nodename),
+            holder=self.settings.nodename,
+            duration=heartbeat.LEASE_SECONDS,
+            patience=heartbeat.PATIENCE_SECONDS,
+        )
+
+    def _make_kubelet(self, at: Address) -> KubeletPort:
+        return KubeletPort(
+            at,
+            self.settings,
+            home=self._home,
+            foreign=self._foreign,
+            store=self._store,
+            ctx=self._discovery.ctx,
+            metrics=self.metrics,
+            problem=self.health.foreign_problem,
+        )
+
+
+async def _first_is(event: asyncio.Event, *, before: asyncio.Event) -> bool:
+    """Wait until either is set; whether it was the first."""
+    waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(before.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return event.is_set() and not before.is_set()
+
+
+def _first(group: BaseExceptionGroup[errors.FarletError]) -> errors.FarletError:
+    """The innermost error that a person can act on."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, errors.FarletError)
+    return found

@@ -125,13 +125,13 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
     )
     logs.configure(LogLevel.ERROR, LogFormat.AUTO)
     engine = engines.Engine(settings)
-    stop, started = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(engine.run(stop, started=started.set))
+    ends, started = engines.Ends(), asyncio.Event()
+    running = asyncio.create_task(engine.run(ends, started=started.set))
     try:
         await started.wait()
         yield engine
     finally:
-        stop.set()
+        ends.stop.set()
         await running
 
 

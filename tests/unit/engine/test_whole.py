@@ -19,6 +19,7 @@ from farlet import errors, store
 from farlet.settings import Settings, loading
 from unit.engine import apiserver, scene
 from unit.engine.apiserver import HTML, Answer, Front, other
+from unit.node.scene import CAPACITY, NOWHERE, Line
 from unit.plan import model, objects
 from unit.plan.model import JSON, Server
 from unit.plan.wire import Wire
@@ -29,10 +30,12 @@ def _now() -> float:
 
 
 def modelled(server: Server, name: str) -> Answer:
-    """Answers of a model of a cluster."""
-    wire = Wire(name, server, _now)
+    """Answers of a model of a cluster. Its Leases are taken by whoever asks."""
+    wire = Line(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        if "/leases" in request.path:
+            return web.json_response({"kind": "Lease", "metadata": {"resourceVersion": "1"}})
         if "watch" in request.query:
             return await _watched(wire, request)
         raw = await request.read()
@@ -64,7 +67,7 @@ class _Whole:
         self.engine = engine
         self.home = home
         self.foreign = foreign
-        self.home_server = Server(_now, (scene.HOME,))
+        self.home_server = Server(_now, (*NOWHERE, scene.HOME))
         self.foreign_server = Server(_now, (scene.OWN, scene.FOREIGN))
         self.works = {
             "home": modelled(self.home_server, "home"),
@@ -110,17 +113,19 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "foreign_kubeconfig": str(apiserver.kubeconfig(folder / "foreign", foreign.url)),
             "metrics_bind_address": "0",
             "health_probe_bind_address": "0",
+            "kubelet_bind_address": "0",
+            "capacity": CAPACITY,
         }
         made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
-        stop, started = asyncio.Event(), asyncio.Event()
-        running = asyncio.create_task(made.engine.run(stop, started=started.set))
+        ends, started = engines.Ends(), asyncio.Event()
+        running = asyncio.create_task(made.engine.run(ends, started=started.set))
         try:
             async with asyncio.timeout(20):
                 await started.wait()
             await made.until(lambda: made.metric("farlet_home_up") == 1)
             yield made
         finally:
-            stop.set()
+            ends.stop.set()
             await running
 
 

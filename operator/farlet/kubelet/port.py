@@ -1,0 +1,83 @@
+"""The kubelet API of one virtual node, put together: who may call, what answers, and its port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from farlet import clusters
+from farlet.context import Context
+from farlet.kubelet import auth, certificates, clientca, metering, serving
+from farlet.kubelet.server import KubeletServer
+from farlet.kubelet.service import Service
+from farlet.settings import Settings
+from farlet.settings.values import Address
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
+
+
+class KubeletPort:
+    """Listens while its context lasts; `run` keeps certificates and the client CA good.
+
+    Entering raises `StartError` for files that cannot be used and an address that cannot be had.
+    """
+
+    def __init__(
+        self,
+        at: Address,
+        settings: Settings,
+        *,
+        home: clusters.Cluster,
+        foreign: clusters.Cluster,
+        store: Store,
+        ctx: Callable[[], Context],
+        metrics: Metrics,
+        problem: Callable[[], str | None],
+    ) -> None:
+        self._client_ca = clientca.ClientCA(home, file=settings.client_ca_file)
+        tls = serving.ServingTLS(self._client_ca)
+        self._keeper = certificates.keeper(
+            settings,
+            home,
+            tls,
+            node=settings.nodename,
+            # As the Node has them, no name beside: approvers compare the two.
+            addresses=lambda: [ip] if (ip := ctx().node_ip) else [],
+        )
+        metrics.serving_certificate_remaining.set_function(tls.remaining)
+        meter = metering.Meter(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
+        service = Service(
+            store=store,
+            foreign=foreign,
+            ctx=ctx,
+            authenticator=auth.Authenticator(home, self._client_ca),
+            authorizer=auth.Authorizer(home, node=settings.nodename),
+            metrics=metrics.kubelet,
+            table=meter.table(),
+            problem=problem,
+        )
+        self._server = KubeletServer(
+            service.handle, at=at, contexts=lambda: tls.context, grace=settings.shutdown_grace
+        )
+
+    async def __aenter__(self) -> Self:
+        self._client_ca.look()
+        self._keeper.prepare()
+        await self._server.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._server.__aexit__(kind, error, trace)
+
+    async def run(self) -> None:
+        """For ever. Raises `StartError` (in a group)."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._client_ca.run(), name="client CA")
+            tasks.create_task(self._keeper.run(), name="serving certificate")

@@ -1,0 +1,134 @@
+"""The part of farlet that mirrors pods, put together: what follows both sides, and who works."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from farlet import (
+    access,
+    census,
+    clusters,
+    events,
+    homepods,
+    perform,
+    reconcile,
+    scopes,
+    workqueue,
+)
+from farlet.context import Context
+from farlet.settings import Settings
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
+from farlet.vocabulary import ObjectKey
+
+REGISTRY_SECONDS = 2.0
+EVENTS_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+class Mirroring:
+    """`start`, feed `pods`, `finish`. Its tasks live in the group that is given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        home: clusters.Cluster,
+        foreign: clusters.Cluster,
+        store: Store,
+        strategies: Mapping[str, access.AccessStrategy],
+        metrics: Metrics,
+        ctx: Callable[[], Context],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._settings = settings
+        self._tasks = tasks
+        observer = metrics.queue("pods")
+        self._queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(observer)
+        observer.look_at(self._queue.running)
+        self._recorder = events.Recorder(
+            home, node=settings.nodename, dropped=metrics.events_dropped
+        )
+        self.scopes = scopes.Scopes(
+            foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
+        )
+        performer = perform.Performer(
+            home=home,
+            foreign=foreign,
+            store=store,
+            recorder=self._recorder,
+            metrics=metrics,
+            ctx=ctx,
+        )
+        self.pods = homepods.HomePods(
+            home,
+            store,
+            node=settings.nodename,
+            wake=self._queue.add,
+            dropped=performer.at_home.dropped,
+            on_listed=self.scopes.wake_all,
+            prune=self.scopes.prune,
+        )
+        self._reconciler = reconcile.Reconciler(
+            store=store,
+            scopes=self.scopes,
+            queue=self._queue,
+            performer=performer,
+            recorder=self._recorder,
+            strategies=strategies,
+            ctx=ctx,
+            home_listed=lambda: self.pods.listed,
+        )
+        self.scopes.noticed = performer.moments.noticed
+        self._forever: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
+        _count(census.Census(store, modes=strategies, ctx=ctx), metrics)
+
+    async def start(self) -> None:
+        """Begin. What refuses the start does so in the group, before anything else has begun."""
+        registry = self._tasks.create_task(self.scopes.load(), name="registry")
+        await asyncio.wait([registry], timeout=REGISTRY_SECONDS)
+        self._forever = [
+            registry,
+            self._tasks.create_task(self.pods.run(), name="sweep"),
+            self._tasks.create_task(self._recorder.run(), name="events"),
+        ]
+        self._workers = [
+            self._tasks.create_task(self._queue.work(self._reconciler.work), name=f"worker {n}")
+            for n in range(self._settings.workers)
+        ]
+
+    async def finish(self, *, hurry: asyncio.Event) -> int:
+        """Let work that has begun end, within the grace, unless in a hurry. How much did not."""
+        self._queue.close()
+        unfinished = set(self._workers)
+        if unfinished:
+            grace = self._settings.shutdown_grace
+            ways = {
+                asyncio.create_task(hurry.wait()),
+                asyncio.ensure_future(asyncio.wait(unfinished, timeout=grace)),
+            }
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            unfinished = {task for task in unfinished if not task.done()}
+        for task in (*unfinished, *self._forever, *self.scopes.tasks()):
+            task.cancel()
+        try:
+            async with asyncio.timeout(0 if hurry.is_set() else EVENTS_SECONDS):
+                await self._recorder.drain()
+        except TimeoutError:
+            log.info("events were not posted in time")
+        return len(unfinished)
+
+
+def _count(counted: census.Census, metrics: Metrics) -> None:
+    metrics.count_pods(counted.pods)
+    metrics.running_pods.set_function(counted.running)
+    metrics.token_age.set_function(lambda: counted.token_age(time.time()))
+    metrics.token_remaining.set_function(lambda: counted.token_remaining(time.time()))
