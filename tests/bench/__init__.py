@@ -9,6 +9,8 @@ farlet   the process as a user starts it, serving N pods
 API servers and everything else on the machine are the same for both, so their ratio says what
 farlet itself costs. Requests are counted in a third run, with audit logs, which slow servers down.
 
+`make streams` measures the other hot path: 200 `exec` sessions for a minute (streams, execsession).
+
 Claims about time live here and not in tests: a test that asks for a speed fails on a busy machine.
 
 Rooms: stage (what all runs share), workload (pods, and a clock on their way), recording (what

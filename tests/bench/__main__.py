@@ -5,24 +5,16 @@ process is left.
 """
 
 import argparse
-import asyncio
 import json
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from types import FrameType
-from typing import TypeVar
 
 from bench import counting, floor, recording, report, serving, stage
+from bench.interrupts import Interrupts
 from bench.workload import NeverRan
 from clusters import errors, pair
 from clusters import progress as progresses
 from farlet.errors import FarletError
-
-T = TypeVar("T")
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 COUNTED = 200
 """Pods in the run that counts requests: per pod they are the same for any number."""
@@ -32,7 +24,7 @@ def main() -> int:
     arguments = _arguments()
     progress = progresses.Progress()
     where = report.machine()
-    interrupts = _Interrupts()
+    interrupts = Interrupts()
     try:
         with stage.clusters(audit=False, progress=progress) as both:
             pairs = interrupts.run(
@@ -105,43 +97,6 @@ def _count_of(text: str) -> int:
     if not number.isdigit() or int(number) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of pods; give N=1000")
     return int(number)
-
-
-class _Interrupts:
-    """Ctrl-C, SIGTERM and a closed terminal end the bench in order, once."""
-
-    def __init__(self) -> None:
-        self._over = False
-        self._listen()
-
-    def run(self, work: Coroutine[None, None, T]) -> T:
-        """Run `work` to its end, or cancel it and raise KeyboardInterrupt."""
-        try:
-            return asyncio.run(self._cancelled_by_signals(work))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
-        finally:
-            self._listen()  # a loop that is closed leaves the default handlers behind
-
-    async def _cancelled_by_signals(self, work: Coroutine[None, None, T]) -> T:
-        task = asyncio.ensure_future(work)
-        for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._cancel, task)
-        return await task
-
-    def _cancel(self, task: asyncio.Future[T]) -> None:
-        if not self._over:
-            self._over = True
-            task.cancel()
-
-    def _listen(self) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, self._raise)
-
-    def _raise(self, number: int, frame: FrameType | None) -> None:
-        if not self._over:
-            self._over = True
-            raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""One `kubectl exec -i ... -- cat`, as a program would do it: over a WebSocket, line by line.
+
+The protocol is `v5.channel.k8s.io` (`k8s.io/apimachinery/pkg/util/remotecommand`): the first byte
+of each message names a channel. What was sent must come back byte for byte, and at the end of its
+input the command must end well.
+"""
+
+import asyncio
+import dataclasses
+import json
+import secrets
+import time
+from urllib.parse import quote
+
+import aiohttp
+
+PROTOCOL = "v5.channel.k8s.io"
+LINE_BYTES = 1024
+EVERY_SECONDS = 1.0
+OPENING_SECONDS = 180.0
+"""Two hundred commands start on two cores; a container runtime takes its time for each."""
+ANSWER_SECONDS = 60.0
+
+_STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
+
+
+class Broken(Exception):
+    """What a session met instead of what it should have."""
+
+
+@dataclasses.dataclass
+class Session:
+    """What became of one session; times in seconds."""
+
+    opened_after: float = 0.0
+    round_trips: list[float] = dataclasses.field(default_factory=list)
+    error: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Minute:
+    """When all have opened (or failed to), and when all are to end."""
+
+    opened: asyncio.Barrier
+    over: asyncio.Event
+
+
+async def run(
+    client: aiohttp.ClientSession, server: str, *, namespace: str, pod: str, minute: Minute
+) -> Session:
+    """Hold one session until the minute is over. Never raises but when cancelled."""
+    seen = Session()
+    url = (
+        f"{server}/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
+        "?command=cat&stdin=true&stdout=true&stderr=true&container=main"
+    )
+    waits = True
+    try:
+        begun = time.monotonic()
+        async with client.ws_connect(url, protocols=[PROTOCOL], max_msg_size=0) as stream:
+            async with asyncio.timeout(OPENING_SECONDS):
+                await _line(stream)
+            seen.opened_after = time.monotonic() - begun
+            waits = False
+            await minute.opened.wait()
+            while not minute.over.is_set():
+                sent = time.monotonic()
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await _line(stream)
+                seen.round_trips.append(time.monotonic() - sent)
+                await asyncio.sleep(EVERY_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await _end(stream)
+    except (aiohttp.ClientError, TimeoutError, OSError, Broken) as err:
+        seen.error = f"{type(err).__name__}: {err}"
+        if waits:
+            await minute.opened.wait()
+    return seen
+
+
+async def _line(stream: aiohttp.ClientWebSocketResponse) -> None:
+    """Send a line and wait until it has come back."""
+    line = secrets.token_hex(LINE_BYTES // 2).encode() + b"\n"
+    await stream.send_bytes(bytes([_STDIN]) + line)
+    back = b""
+    while len(back) < len(line):
+        channel, content = await _message(stream)
+        if channel != _STDOUT:
+            raise Broken(f"channel {channel} said {content[:200]!r}")
+        back += content
+    if back != line:
+        raise Broken("what came back is not what was sent")
+
+
+async def _end(stream: aiohttp.ClientWebSocketResponse) -> None:
+    """Close the input; the command must end with success."""
+    await stream.send_bytes(bytes([_CLOSE, _STDIN]))
+    while True:
+        channel, content = await _message(stream)
+        if channel == _ERROR:
+            status = json.loads(content)
+            if status.get("status") != "Success":
+                raise Broken(f"the command ended with {status}")
+            return
+        if content:
+            raise Broken(f"channel {channel} said {content[:200]!r} at the end")
+
+
+async def _message(stream: aiohttp.ClientWebSocketResponse) -> tuple[int, bytes]:
+    """Channel and content of the next message that says something, or closes a channel."""
+    while True:
+        message = await stream.receive()
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            raise Broken(f"the stream ended: {message.type.name} {message.data!r}")
+        channel, content = message.data[0], message.data[1:]
+        if content or channel == _ERROR:
+            return channel, content

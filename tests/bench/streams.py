@@ -1,0 +1,287 @@
+"""`python -m bench.streams`: 200 `exec` sessions at once for a minute, and pods meanwhile.
+
+Each goes from here to home's API server, on to farlet's kubelet port, to the foreign API server and
+to a container on a real node, and sends a line of 1 KiB every second that must come back. Beside
+them pods are created and deleted at a steady pace, which must run as ever. What counts: no session
+fails, the event loop of farlet is not late, its memory does not grow.
+
+Exit codes: 0, 1 when a session failed, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench import execsession, report, serving, stage, workload
+from bench.interrupts import Interrupts
+from bench.stage import NODE, Stage
+from bench.workload import NeverRan
+from clusters import controlplane, errors, farlet, images, kubeconfig, kwok, pair, rest
+from clusters import progress as progresses
+from clusters.cluster import Spec
+
+PODS = 4
+"""Among which the sessions are shared out."""
+
+PODS_PER_SECOND = 2.0
+MEMORY_EVERY_SECONDS = 1.0
+_MIB = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """All figures. Seconds, MiB."""
+
+    sessions: int
+    seconds: float
+    errors: list[str]
+    opening: list[float]
+    round_trips: list[float]
+    lag_p50: float
+    lag_p99: float
+    rss_before: float
+    rss_minute: list[float]
+    rss_after: float
+    cpu_share: float
+    """Cores that farlet used in the minute."""
+    pods: int
+    bound_to_running: list[float]
+
+
+def main() -> int:
+    """Run it and print the table."""
+    parser = argparse.ArgumentParser(prog="bench.streams", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", type=Path, default=Path(".build/streams.json"), metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.sessions < 1 or arguments.seconds < 1:
+        parser.error("--sessions and --seconds must be at least 1")
+    progress = progresses.Progress()
+    where = report.machine()
+    interrupts = Interrupts()
+    try:
+        with _clusters(progress) as both:
+            found = interrupts.run(
+                _run(both, arguments.sessions, seconds=arguments.seconds, progress=progress)
+            )
+    except (NeverRan, errors.HarnessError, rest.ApiError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    told = _told(found, where)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+    print(_table(told))
+    print(f"\nAll figures: {arguments.json}")
+    return 1 if found.errors else 0
+
+
+@contextlib.contextmanager
+def _clusters(progress: progresses.Progress) -> Any:
+    """Home plain, foreign with a real node; no audit logs."""
+    options = controlplane.Options(audit=False)
+    home = Spec("home", fake_nodes=0, options=options)
+    foreign = Spec("foreign", number=2, real_node=True, options=options)
+    with pair.start(home=home, foreign=foreign, progress=progress) as both:
+        both.home.create_virtual_node(NODE)
+        yield both
+
+
+async def _run(
+    both: pair.Clusters, sessions: int, *, seconds: float, progress: progresses.Progress
+) -> Result:
+    async with (
+        stage.opened(both) as on,
+        serving.process(on, name="streams") as made,
+        workload.clock(on) as clock,
+    ):
+        names = [f"exec-{number}" for number in range(PODS)]
+        for name in names:
+            await on.home.create("pods", _pod(name), namespace=on.names.home)
+        await clock.all_in(clock.home_running, names, what="never ran")
+        before = made.usage().rss_bytes / _MIB
+        minute = execsession.Minute(asyncio.Barrier(sessions + 1), asyncio.Event())
+        async with _client(both) as client, asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(
+                    execsession.run(
+                        client,
+                        both.home.server,
+                        namespace=on.names.home,
+                        pod=name,
+                        minute=minute,
+                    )
+                )
+                for _, name in zip(range(sessions), itertools.cycle(names), strict=False)
+            ]
+            with progress.step(f"opening {sessions} sessions"):
+                await minute.opened.wait()
+            with progress.step(f"{seconds:.0f} s with {sessions} sessions"):
+                lag, cpu = await _lag(made), made.usage().cpu_seconds
+                memory, pods = await _minute(on, made, seconds=seconds)
+                lag = {bound: n - lag[bound] for bound, n in (await _lag(made)).items()}
+                cpu = made.usage().cpu_seconds - cpu
+            minute.over.set()
+        await asyncio.sleep(5.0)
+        after = made.usage().rss_bytes / _MIB
+        await clock.all_in(clock.home_running, [*names, *pods], what="never ran")
+        reached = clock.between(clock.bound, clock.home_running)[len(names) :]
+    ended = [task.result() for task in running]
+    return Result(
+        sessions=sessions,
+        seconds=seconds,
+        errors=[one.error for one in ended if one.error is not None],
+        opening=[one.opened_after for one in ended if one.opened_after],
+        round_trips=[trip for one in ended for trip in one.round_trips],
+        lag_p50=_quantile(lag, 0.5),
+        lag_p99=_quantile(lag, 0.99),
+        rss_before=before,
+        rss_minute=memory,
+        rss_after=after,
+        cpu_share=cpu / seconds,
+        pods=len(pods),
+        bound_to_running=reached,
+    )
+
+
+async def _minute(
+    on: Stage, made: farlet.Farlet, *, seconds: float
+) -> tuple[list[float], list[str]]:
+    """Create and delete pods at a steady pace; memory in MiB, and the names of the pods."""
+    memory: list[float] = []
+    names: list[str] = []
+    begun = time.monotonic()
+
+    async def look() -> None:
+        while time.monotonic() < begun + seconds:
+            memory.append(made.usage().rss_bytes / _MIB)
+            await asyncio.sleep(MEMORY_EVERY_SECONDS)
+
+    async def create() -> None:
+        for number in itertools.count():
+            due = begun + number / PODS_PER_SECOND
+            if due >= begun + seconds:
+                return
+            await asyncio.sleep(max(due - time.monotonic(), 0.0))
+            names.append(f"beside-{number:05d}")
+            await workload.create(on, names[-1])
+            if number >= 20:  # ten seconds after it was created
+                await workload.delete(on, names[number - 20])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(look())
+        tasks.create_task(create())
+    return memory, names
+
+
+@contextlib.asynccontextmanager
+async def _client(both: pair.Clusters) -> AsyncIterator[aiohttp.ClientSession]:
+    access = kubeconfig.read(both.home.kubeconfig)
+    connector = aiohttp.TCPConnector(ssl=access.ssl_context(), limit=0)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
+        yield client
+
+
+def _pod(name: str) -> rest.Object:
+    """A pod of the real node in which many commands may run."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeName": NODE,
+            "nodeSelector": {kwok.LABEL: "real"},
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {"name": "main", "image": images.CLIENTS, "command": ["sleep", "86400"]}
+            ],
+        },
+    }
+
+
+async def _lag(made: farlet.Farlet) -> dict[float, float]:
+    """Cumulative counts of farlet's histogram by upper bound."""
+    families = text_string_to_metric_families(await made.metrics())
+    found = next(f for f in families if f.name == "farlet_event_loop_lag_seconds")
+    return {
+        float(one.labels["le"]): one.value for one in found.samples if one.name.endswith("_bucket")
+    }
+
+
+def _quantile(buckets: dict[float, float], point: float) -> float:
+    """As `histogram_quantile` of Prometheus: linear within a bucket."""
+    wanted, below, count = max(buckets.values()) * point, 0.0, 0.0
+    for bound, upto in sorted(buckets.items()):
+        if upto >= wanted and upto > count:
+            if math.isinf(bound):
+                return below
+            return below + (bound - below) * (wanted - count) / (upto - count)
+        below, count = bound, upto
+    raise ValueError("nothing was observed")
+
+
+def _told(found: Result, where: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "machine": where,
+        **dataclasses.asdict(found),
+        "opening": _points(found.opening),
+        "round_trips": _points(found.round_trips) | {"count": len(found.round_trips)},
+        "bound_to_running": _points(found.bound_to_running),
+    }
+
+
+def _points(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values) or [math.nan]
+    found = {f"p{p}": ordered[min(len(ordered) * p // 100, len(ordered) - 1)] for p in (50, 99)}
+    return {**found, "max": ordered[-1]}
+
+
+def _table(told: dict[str, Any]) -> str:
+    where, memory = told["machine"], told["rss_minute"]
+
+    def points(key: str) -> str:
+        found = told[key]
+        return f"{found['p50']:.3f}, {found['p99']:.3f}, {found['max']:.3f}"
+
+    lag = ", ".join(f"{told[key] * 1e3:.1f}" for key in ("lag_p50", "lag_p99"))
+    rss = ", ".join(f"{one:.0f}" for one in (memory[0], memory[-1], max(memory)))
+    rows = (
+        ("sessions that failed", f"{len(told['errors'])} of {told['sessions']}"),
+        ("opening, s: p50, p99, max", points("opening")),
+        ("lines there and back", told["round_trips"]["count"]),
+        ("there and back, s: p50, p99, max", points("round_trips")),
+        ("loop lag of farlet, ms: p50, p99", lag),
+        ("CPU of farlet, cores", f"{told['cpu_share']:.2f}"),
+        ("RSS before, MiB", f"{told['rss_before']:.0f}"),
+        ("RSS in the minute, MiB: first, last, most", rss),
+        ("RSS after, MiB", f"{told['rss_after']:.0f}"),
+        (f"pods run beside, {PODS_PER_SECOND:.0f} per second", told["pods"]),
+        ("bound to home Running, s: p50, p99, max", points("bound_to_running")),
+    )
+    head = (
+        f"{told['sessions']} exec sessions for {told['seconds']:.0f} s; {where['cores']} cores "
+        f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, load before "
+        f"{where['load_before']:.1f}"
+    )
+    lines = [head, "", *(f"{name:44}{value}" for name, value in rows)]
+    lines += [f"  {error}" for error in sorted(set(told["errors"]))[:10]]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
