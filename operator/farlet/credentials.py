@@ -19,19 +19,17 @@ import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import structlog
 import yaml
+from cryptography import x509
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors, filestamps
 from farlet.endpoint import ClusterSource
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 LOOK_SECONDS = 10.0
 """How often the files behind a login are looked at, at most."""
@@ -219,8 +217,6 @@ def _newest(
     Not the one that lasts longer: after a change of the CA the admin's new certificate is what
     the API server believes, however long the old one would last.
     """
-    from cryptography import x509  # 8 MiB, for those who log in with a certificate
-
     given = x509.load_pem_x509_certificate(Path(str(pair[0])).read_bytes())
     if rotated is None or not rotated.is_file():
         return pair, given

@@ -14,7 +14,6 @@ import asyncio
 import ssl
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from cryptography import x509
@@ -23,9 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from farlet import clusters, errors, filestamps
-
-if TYPE_CHECKING:
-    from farlet.vocabulary import JSON
+from farlet.vocabulary import JSON
 
 LOOK_SECONDS = 10.0
 """How often a file is looked at."""
