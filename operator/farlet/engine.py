@@ -159,7 +159,7 @@ class Engine:
                 forever.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
                 kubelet = await port.enter_async_context(
-                    self._make_kubelet(settings.kubelet_bind_address)
+                    self._make_kubelet(settings.kubelet_bind_address, mirroring)
                 )
                 forever.append(tasks.create_task(kubelet.run(), name="kubelet API"))
             if await _first_is(node.registered, before=ends.stop):
@@ -241,7 +241,7 @@ class Engine:
             patience=heartbeat.PATIENCE_SECONDS,
         )
 
-    def _make_kubelet(self, at: Address) -> KubeletPort:
+    def _make_kubelet(self, at: Address, mirroring: Mirroring) -> KubeletPort:
         return KubeletPort(
             at,
             self.settings,
@@ -251,6 +251,7 @@ class Engine:
             ctx=self._discovery.ctx,
             metrics=self.metrics,
             problem=self.health.foreign_problem,
+            unsettled=mirroring.unsettled,
         )
 
 

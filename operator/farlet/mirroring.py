@@ -20,6 +20,7 @@ from farlet import (
     workqueue,
 )
 from farlet.context import Context
+from farlet.forge.status import mirrored_uid
 from farlet.settings import Settings
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -47,6 +48,7 @@ class Mirroring:
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
+        self._store = store
         self._tasks = tasks
         observer = metrics.queue("pods")
         self._queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(observer)
@@ -88,6 +90,13 @@ class Mirroring:
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         _count(census.Census(store, modes=strategies, ctx=ctx), metrics)
+
+    def unsettled(self, key: ObjectKey) -> bool:
+        """Whether a pod, or the mirror that it had, may yet turn up: farlet was just started."""
+        home = self._store.home.get(key)
+        if home is None:
+            return not self.pods.listed
+        return mirrored_uid(home) is not None and not self.scopes.mirrors_known(key.namespace)
 
     async def start(self) -> None:
         """Begin. What refuses the start does so in the group, before anything else has begun."""

@@ -103,6 +103,12 @@ class Scopes:
             scope.task = self._tasks.create_task(scope.run(), name=f"scope {foreign}")
         return scope
 
+    def mirrors_known(self, home: str) -> bool:
+        """A mirror of this home namespace that the store lacks does not exist."""
+        foreign = self.ctx().namespaces.foreign(home)
+        scope = None if foreign is None else self._open.get(foreign)
+        return foreign is None or (scope is not None and scope.mirrors_known)
+
     async def prune(self) -> None:
         """Close scopes that have been idle for some minutes, so that watches do not pile up."""
         if not self.loaded.is_set():

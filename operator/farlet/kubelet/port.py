@@ -16,6 +16,7 @@ from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
+from farlet.vocabulary import ObjectKey
 
 
 class KubeletPort:
@@ -35,6 +36,7 @@ class KubeletPort:
         ctx: Callable[[], Context],
         metrics: Metrics,
         problem: Callable[[], str | None],
+        unsettled: Callable[[ObjectKey], bool],
     ) -> None:
         self._client_ca = clientca.ClientCA(home, file=settings.client_ca_file)
         tls = serving.ServingTLS(self._client_ca)
@@ -57,6 +59,7 @@ class KubeletPort:
             metrics=metrics.kubelet,
             table=meter.table(),
             problem=problem,
+            unsettled=unsettled,
         )
         self._server = KubeletServer(
             service.handle, at=at, contexts=lambda: tls.context, grace=settings.shutdown_grace

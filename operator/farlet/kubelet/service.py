@@ -52,8 +52,12 @@ class Service:
         metrics: KubeletMetrics,
         table: Table,
         problem: Callable[[], str | None],
+        unsettled: Callable[[ObjectKey], bool],
     ) -> None:
-        """`problem`: why `/healthz` fails, else `None`."""
+        """`problem`: why `/healthz` fails, else `None`.
+
+        `unsettled`: whether what is not known of a pod may yet turn up.
+        """
         self._store = store
         self._foreign = foreign
         self._ctx = ctx
@@ -62,6 +66,7 @@ class Service:
         self._metrics = metrics
         self._table = table
         self._problem = problem
+        self._unsettled = unsettled
         self._streams = 0
 
     async def handle(self, caller: Caller) -> None:
@@ -100,14 +105,23 @@ class Service:
 
     async def _carry(self, caller: Caller, route: Route) -> None:
         """Logs, and what needs an upgrade."""
-        store, ctx = self._store, self._ctx()
         if route.endpoint is Endpoint.CONTAINER_LOGS:
             options = logs.options(caller.request)
-            target = targets.find(route, store, ctx, previous="previous" in options)
+            target = self._target(route, previous="previous" in options)
             await logs.serve(caller, target, options, self._foreign)
         else:
-            target = targets.find(route, store, ctx)
+            target = self._target(route)
             await streams.serve(caller, route.endpoint, target, self._foreign)
+
+    def _target(self, route: Route, *, previous: bool = False) -> targets.Target:
+        try:
+            return targets.find(route, self._store, self._ctx(), previous=previous)
+        except Refusal:
+            if not self._unsettled(ObjectKey(route.namespace, route.pod)):
+                raise
+            # A client that is told of no pod or container gives up; this one it asks again.
+            text = "the virtual node has just started and does not know this pod yet\n"
+            raise Refusal(503, text, headers=(("Retry-After", "1"),)) from None
 
     async def _respond(self, caller: Caller, route: Route) -> Response:
         """What is answered at once."""

@@ -20,7 +20,7 @@ from farlet.kubelet import auth, server, service
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import HOME_UID, OWNER
+from farlet.vocabulary import HOME_UID, OWNER, ObjectKey
 from unit.engine import apiserver
 
 CONTEXT = Context(node="far", home_id="there", namespaces=NamespaceMap(home="h", own="farlet"))
@@ -238,6 +238,7 @@ async def playing(
     script: Script | None = None,
     grace: float = 0.0,
     table: service.Table | None = None,
+    unsettled: Callable[[ObjectKey], bool] = lambda _: False,
 ) -> AsyncIterator[Stage]:
     """Everything listens and the pod `shop/web` runs, while the context lasts."""
     serving, calling, ca = contexts(folder / "pki")
@@ -265,6 +266,7 @@ async def playing(
             metrics=metrics.kubelet,
             table=table or {},
             problem=lambda: None,
+            unsettled=unsettled,
         )
         listener = await stack.enter_async_context(
             server.KubeletServer(

@@ -192,6 +192,19 @@ async def test_the_foreign_server_s_reason_is_told_in_a_kubelet_s_words(tmp_path
         assert (await caller.answer())[0] == 200
 
 
+async def test_right_after_a_start_what_is_not_known_is_to_be_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    async with stage.playing(tmp_path, unsettled=lambda key: key.name == "other") as all_:
+        caller = await all_.call()
+        await caller.ask("GET /containerLogs/shop/other/main")
+        status, headers, body = await caller.answer()
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"does not know this pod yet" in body
+        await caller.ask("GET /containerLogs/shop/another/main")
+        assert (await caller.answer())[0] == 404
+
+
 async def test_a_pod_without_mirror_is_answered_here(tmp_path: Path) -> None:
     async with stage.playing(tmp_path) as all_:
         home, _ = stage.pods("new", recorded=False)
