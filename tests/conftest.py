@@ -102,11 +102,9 @@ async def workspace(home: rest.Api, foreign: rest.Api) -> AsyncIterator[workspac
 
 
 @pytest.fixture
-async def node(clusters: pair.Clusters, home: rest.Api) -> AsyncIterator[str]:
-    """A virtual node of home for this test, ready to have pods scheduled to it."""
+async def node(home: rest.Api) -> AsyncIterator[str]:
+    """The name of a virtual node of home for this test, whose Node farlet makes; it goes again."""
     name = f"virtual-{secrets.token_hex(3)}"
-    clusters.home.create_virtual_node(name)
-    await home.until("nodes", _schedulable, name=name)
     yield name
     await home.delete("nodes", name=name)
 
@@ -125,9 +123,12 @@ def identity(usual_identity: Identity) -> Identity:
 
 @pytest.fixture
 async def start_farlet(
-    clusters: pair.Clusters, foreign: rest.Api, identity: Identity
+    clusters: pair.Clusters, home: rest.Api, foreign: rest.Api, identity: Identity
 ) -> AsyncIterator[StartFarlet]:
-    """Start a farlet for a virtual node; every one started is stopped at the end."""
+    """Start a farlet for a virtual node; every one started is stopped at the end.
+
+    A ready one has a Node that takes pods.
+    """
     await workspaces.create_farlet_namespace(foreign)
     async with contextlib.AsyncExitStack() as stack:
 
@@ -157,12 +158,13 @@ async def start_farlet(
             stack.push_async_callback(made.stop)
             if ready:
                 await made.ready()
+                await home.until("nodes", _takes_pods, name=node)
             return made
 
         yield start
 
 
-def _schedulable(seen: rest.Object | None) -> bool:
-    """The node's controller has taken the taint away that every new node gets."""
+def _takes_pods(seen: rest.Object | None) -> bool:
+    """Home's controller has taken away the taint that every new node gets."""
     taints = seen["spec"].get("taints", []) if seen is not None else []
     return seen is not None and not any("not-ready" in taint["key"] for taint in taints)

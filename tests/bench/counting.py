@@ -15,7 +15,7 @@ from clusters.cluster import Cluster
 
 AGENTS = ("farlet/", "kopf/")
 _ONCE = {"list", "watch"}
-_BESIDE = {"events", "leases"}
+_BESIDE = {"events", "leases", "nodes", "nodes/status", "configmaps"}
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -38,7 +38,7 @@ def clusters(*, audit: bool, progress: progresses.Progress) -> Iterator[pair.Clu
         for name in ("home", "foreign")
     )
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
-        both.home.create_virtual_node(NODE)
+        both.home.create_virtual_node(NODE)  # the floor has no farlet that would
         yield both
 
 

@@ -176,7 +176,7 @@ class Cluster:
         return self.audit_log.entries(since=since, **wanted)
 
     def create_virtual_node(self, name: str) -> None:
-        """The Node object that farlet will one day make itself."""
+        """The Node that farlet makes of itself, where none is started."""
         self.apply(virtualnode.manifest(name))
 
     def load_image(self, image: str, archive: Path) -> None:

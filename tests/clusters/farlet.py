@@ -17,10 +17,13 @@ from pathlib import Path
 import aiohttp
 
 from clusters import errors, ports, processes, workspace
+from clusters.cluster import Cluster
 from clusters.identity import Identity
 from clusters.pair import Clusters
 
 ROOT = Path(__file__).parents[2]
+CAPACITY = "cpu=100k,memory=100Ti,pods=100k,ephemeral-storage=100Ti"
+"""Room for whatever a test wants to place."""
 
 
 class Way(enum.Enum):
@@ -32,12 +35,18 @@ class Way(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Farlet:
-    """One farlet process; it can be started again after it was stopped or killed."""
+    """One farlet process; it can be started again after it was stopped or killed.
+
+    `kubelet_port` is that of the kubelet API on 127.0.0.1, to which `door` leads home's API server
+    while farlet lives.
+    """
 
     node: str
     process: processes.Process
+    door: processes.Process | None
     metrics_address: str
     health_address: str
+    kubelet_port: int
 
     async def ready(self, *, seconds: float = 30.0) -> None:
         """Return once /readyz answers 200; an error with the log's end when it does not."""
@@ -64,16 +73,22 @@ class Farlet:
 
     def start(self) -> None:
         """Start it, again too; follow by `ready`."""
+        if self.door is not None and not self.door.alive:
+            self.door.start()
         self.process.start()
 
     async def stop(self, *, grace: float = 30.0) -> int:
         """SIGTERM; the exit code."""
         await asyncio.to_thread(self.process.stop, grace=grace)
+        if self.door is not None:
+            self.door.kill()
         return self.process.exit_code or 0
 
     def kill(self) -> None:
         """SIGKILL, at this very moment."""
         self.process.kill()
+        if self.door is not None:
+            self.door.kill()
 
     async def restart(self) -> None:
         """SIGTERM, start, ready."""
@@ -108,10 +123,12 @@ def create(
 
     Without `home_login` it is at home what `identity` says; without `foreign_login` the user
     `farlet` of `workspace.py`. `settings` adds flags by name without dashes ("home-name"), or takes
-    a default away by None. The default ones lead home-mode pods to home's API server.
+    a default away by None. The default ones lead home-mode pods to home's API server, and that
+    server to farlet's kubelet API.
     """
     host, port = clusters.home_api_in_foreign
-    metrics, health = (f"127.0.0.1:{port}" for port in ports.free(2))
+    kubelet, *others = ports.free(3)
+    metrics, health = (f"127.0.0.1:{port}" for port in others)
     home_login = home_login or identity.login(clusters.home, node)
     flags: dict[str, str | None] = {
         "nodename": node,
@@ -121,6 +138,8 @@ def create(
         "foreign-namespace": workspace.FARLET_NAMESPACE,
         "home-api-server-host": host,
         "home-api-server-port": str(port),
+        "capacity": CAPACITY,
+        **_kubelet(clusters.home, node, port=kubelet),
         "metrics-bind-address": metrics,
         "health-probe-bind-address": health,
         "log-level": "debug",
@@ -142,7 +161,27 @@ def create(
     process = processes.Process(
         f"farlet {node}", command, log=log, environment={**marked, **(environment or {})}
     )
-    return Farlet(node, process, metrics, health)
+    return Farlet(node, process, clusters.home.door(kubelet), metrics, health, kubelet)
+
+
+def _kubelet(home: Cluster, node: str, *, port: int) -> dict[str, str]:
+    """Flags with which a cluster's API server reaches the kubelet API, and believes it."""
+    flags = {"node-ip": home.machine, "kubelet-port": str(port)}
+    if home.parts is None:  # its API server dials this machine, and its signer knows no better
+        return flags
+    authority = home.parts.plane.authority
+    serving = authority.server(
+        f"kubelet-{node}",
+        user=f"system:node:{node}",
+        groups=["system:nodes"],
+        hosts=[home.machine, "127.0.0.1"],
+    )
+    return flags | {
+        "kubelet-bind-address": f"127.0.0.1:{port}",
+        "tls-cert-file": str(serving.certificate),
+        "tls-private-key-file": str(serving.key),
+        "client-ca-file": str(authority.files.certificate),
+    }
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> bool:

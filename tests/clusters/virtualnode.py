@@ -1,4 +1,4 @@
-"""The Node object that stands for the foreign cluster at home, until farlet makes it itself."""
+"""A virtual Node as farlet makes it, for those who need one and start no farlet."""
 
 import platform
 from typing import Any

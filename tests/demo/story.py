@@ -95,15 +95,14 @@ def manifest(cast: Cast) -> rest.Object:
 @contextlib.asynccontextmanager
 async def _stage(clusters: pair.Clusters, screen: Screen) -> AsyncIterator[Stage]:
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
-        clusters.home.create_virtual_node(NODE)
-        # Pods name the real node abroad by this label; home's scheduler must find it here too.
-        await home.patch("nodes", {"metadata": {"labels": {kwok.LABEL: "real"}}}, name=NODE)
         spaces = await workspace.create(home, foreign, name=NAMESPACE)
         await workspace.create_farlet_namespace(foreign)
         await workspace.allow_listing_pods(home, namespace=spaces.home)
         for account in ("default", GUEST):
             await workspace.allow_listing_pods(foreign, namespace=spaces.foreign, account=account)
-        process = farlet.create(clusters, node=NODE)
+        # Pods name the real node abroad by this label; home's scheduler must find it here too.
+        label = {"node-labels": f"{kwok.LABEL}=real", "foreign-node-labels": kwok.LABEL}
+        process = farlet.create(clusters, node=NODE, settings=label)
         process.start()
         try:
             await process.ready()

@@ -103,21 +103,19 @@ async def observe(clusters: pair.Clusters, identity: Identity) -> AsyncIterator[
     node = f"virtual-{secrets.token_hex(3)}"
     real = clusters.home.real_node
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
-        clusters.home.create_virtual_node(node)
-        await realpods.make_real(home, node)
-        await realpods.cordon(home, node, closed=True)
         await workspace.create_farlet_namespace(foreign)
         spaces = dict(
             zip(CASES, await asyncio.gather(*(_space(home, foreign) for _ in CASES)), strict=True)
         )
-        process = farlet.create(clusters, node=node, identity=identity)
+        process = farlet.create(clusters, node=node, identity=identity, settings=realpods.AS_REAL)
         process.start()
         try:
+            await process.ready()
+            await realpods.cordon(home, node, closed=True)
             at_home, abroad = await asyncio.gather(
                 _run(clusters.home, {case: spaces[case].home for case in CASES}),
                 _run(clusters.foreign, {case: spaces[case].foreign for case in REMOTE}),
             )
-            await process.ready()
             await realpods.cordon(home, real, closed=True)
             await realpods.cordon(home, node, closed=False)
             marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()

@@ -17,6 +17,12 @@ ACCESS = "liqo.io/api-server-support"
 ACCOUNT = "liqo.io/remote-service-account-name"
 TOKENS = "farlet.io/tokens"
 CLIENTS = ("kubectl", "python", "python-asyncio", "javascript", "go")
+AS_REAL = {
+    "node-labels": f"{kwok.LABEL}=real",
+    "foreign-node-labels": kwok.LABEL,
+    "node-taints": "none",
+}
+"""Settings of a farlet whose node the scheduler treats as any other with real containers."""
 ENDED = rest.phase("Succeeded", "Failed")
 
 Line = dict[str, Any]
@@ -70,15 +76,6 @@ async def create(cluster: Cluster, manifest: str, *, namespace: str) -> None:
 async def cordon(api: rest.Api, node: str, *, closed: bool) -> None:
     """Whether the scheduler may give new pods to a node."""
     await api.patch("nodes", {"spec": {"unschedulable": closed or None}}, name=node)
-
-
-async def make_real(api: rest.Api, node: str) -> None:
-    """Let the scheduler treat a virtual node as any other with real containers."""
-    await api.patch(
-        "nodes",
-        {"metadata": {"labels": {kwok.LABEL: "real"}}, "spec": {"taints": None}},
-        name=node,
-    )
 
 
 def lines(output: str) -> list[Line]:

@@ -19,7 +19,8 @@ from golden import statuscases
 
 @pytest.fixture
 async def kubelet(clusters: pair.Clusters, node: str) -> AsyncIterator[rest.Api]:
-    """The home API as the virtual node may use it."""
+    """The home API as the virtual node may use it; no farlet runs, so nobody else makes it."""
+    clusters.home.create_virtual_node(node)
     login = clusters.home.login(f"system:node:{node}", groups=("system:nodes",))
     async with rest.Api(login) as api:
         yield api

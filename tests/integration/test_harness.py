@@ -13,6 +13,7 @@ import pytest
 from clusters import errors, images, instance, kwok, pair, rest
 from clusters import workspace as workspaces
 from clusters.workspace import Workspace
+from conftest import StartFarlet
 
 pytestmark = pytest.mark.clusters
 
@@ -171,8 +172,9 @@ async def test_a_foreign_container_reaches_home_at_an_address_in_its_certificate
 
 @pytest.mark.parametrize("way", ["scheduler", "node name"])
 async def test_a_home_pod_is_bound_to_the_virtual_node(
-    home: rest.Api, workspace: Workspace, node: str, way: str
+    home: rest.Api, workspace: Workspace, node: str, start_farlet: StartFarlet, way: str
 ) -> None:
+    await start_farlet(node)
     wanted = pod("bound")
     if way == "scheduler":
         wanted["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}

@@ -1,4 +1,7 @@
-"""While nothing happens farlet writes nothing, whatever foreign admission made of its mirrors."""
+"""While nothing happens farlet writes nothing but the node's heartbeat.
+
+Whatever foreign admission made of its mirrors.
+"""
 
 import asyncio
 import collections
@@ -18,6 +21,8 @@ from faults.stage import Stage
 pytestmark = pytest.mark.clusters
 
 IDLE_SECONDS = 60
+BEAT_SECONDS = 10
+ALIVE = "foreign: get configmaps"
 READS = {"get", "list", "watch"}
 
 # What a service mesh does: a container, a label, an annotation, a volume, a toleration more.
@@ -87,7 +92,9 @@ async def _until_it_injects(stage: Stage) -> None:
     raise AssertionError("the policy never came into force")
 
 
-async def test_sixty_idle_seconds_see_no_write(stage: Stage, start_farlet: StartFarlet) -> None:
+async def test_sixty_idle_seconds_see_no_write_but_heartbeats(
+    stage: Stage, start_farlet: StartFarlet
+) -> None:
     async with injecting(stage):
         await start_farlet(stage.node)
         await stage.create(
@@ -127,6 +134,10 @@ async def test_sixty_idle_seconds_see_no_write(stage: Stage, start_farlet: Start
             for entry in side.audit(since=mark, user=user)
         )
         print(f"requests in {IDLE_SECONDS} idle seconds: {dict(seen)}")
+        beats = seen.pop("home: update leases", 0) + seen.pop("home: patch leases", 0)
+        assert abs(beats - IDLE_SECONDS / BEAT_SECONDS) <= 1
+        asked = seen.pop(ALIVE, 0)  # whether the foreign API server is there
+        assert asked <= IDLE_SECONDS / BEAT_SECONDS + 1
         writes = {what: count for what, count in seen.items() if what.split()[1] not in READS}
         assert writes == {}
         assert sum(seen.values()) <= 4  # a watch may end and begin again

@@ -43,7 +43,6 @@ async def parties(
     shared = stage.workspace.foreign
     # Two homes may well call their virtual nodes alike; one home may not.
     node = f"virtual-{secrets.token_hex(3)}"
-    stage.clusters.home.create_virtual_node(node)
     second = dataclasses.replace(
         stage, node=node, workspace=dataclasses.replace(more, foreign=shared)
     )
