@@ -1,0 +1,100 @@
+"""All that a Node has been, and what may be said of it: the witness of these tests."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+from clusters import rest
+
+READY, FOREIGN = "Ready", "farlet.io/ForeignReachable"
+CORDONED = "farlet.io/cordoned"
+_BY_HOME = "node.kubernetes.io/"
+
+
+class NodeLog:
+    """Each state of a Node since the log began, the first included; a deleted one is None."""
+
+    def __init__(self) -> None:
+        self.states: list[rest.Object | None] = []
+        self.begun = asyncio.Event()
+
+    def never_flapped(self) -> None:
+        """It was one and the same Node throughout, ready, and home had nothing against it."""
+        assert self.states
+        for seen in self.states:
+            assert seen is not None, "the Node was deleted"
+            assert condition(seen, READY)["status"] == "True", condition(seen, READY)
+            assert taints_of_home(seen) == [], seen["spec"]["taints"]
+        for what, values in {
+            "uid": {seen["metadata"]["uid"] for seen in self.states if seen},
+            "Ready since": {
+                condition(seen, READY)["lastTransitionTime"] for seen in self.states if seen
+            },
+        }.items():
+            assert len(values) == 1, f"{what} changed: {values}"
+
+
+@contextlib.asynccontextmanager
+async def kept(api: rest.Api, name: str) -> AsyncIterator[NodeLog]:
+    """The log of a Node, kept until the end; an API server that is killed only delays it."""
+    log = NodeLog()
+    writing = asyncio.create_task(_write(log, api, name))
+    try:
+        await log.begun.wait()
+        yield log
+    finally:
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writing
+
+
+async def _write(log: NodeLog, api: rest.Api, name: str) -> None:
+    while True:
+        with contextlib.suppress(aiohttp.ClientError, ConnectionError, rest.ApiError):
+            async for kind, seen in api.watch("nodes", fieldSelector=f"metadata.name={name}"):
+                log.states.append(None if kind == "DELETED" else seen)
+                log.begun.set()
+        await asyncio.sleep(0.1)
+
+
+def condition(seen: rest.Object, kind: str) -> dict[str, Any]:
+    """A condition of a Node; empty when it has none of that type."""
+    found = seen.get("status", {}).get("conditions", [])
+    return next((one for one in found if one["type"] == kind), {})
+
+
+def taints_of_home(seen: rest.Object) -> list[str]:
+    """Keys and effects of what home's controllers hold against a Node, a cordon apart."""
+    return [
+        f"{taint['key']}:{taint['effect']}"
+        for taint in seen["spec"].get("taints", [])
+        if taint["key"].startswith(_BY_HOME) and not taint["key"].endswith("/unschedulable")
+    ]
+
+
+def cordoned(seen: rest.Object) -> bool:
+    return bool(seen["spec"].get("unschedulable"))
+
+
+def says(kind: str, status: str) -> rest.Condition:
+    """A condition for `Api.until`: the Node's own condition of that type has that status."""
+    return lambda seen: seen is not None and condition(seen, kind).get("status") == status
+
+
+def well(seen: rest.Object | None) -> bool:
+    """A condition for `Api.until`: ready, in touch with the foreign side, open, untainted."""
+    return (
+        seen is not None
+        and condition(seen, READY).get("status") == "True"
+        and condition(seen, FOREIGN).get("status") == "True"
+        and taints_of_home(seen) == []
+        and not cordoned(seen)
+    )
+
+
+def tainted(key: str) -> rest.Condition:
+    """A condition for `Api.until`: home has put this taint on the Node."""
+    return lambda seen: seen is not None and any(key in taint for taint in taints_of_home(seen))
