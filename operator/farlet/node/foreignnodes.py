@@ -16,6 +16,12 @@ from farlet import clusters, errors, watches, wire
 from farlet.forge import capacity
 from farlet.vocabulary import JSON
 
+PATH = "/api/v1/nodes"
+REFUSALS = 3
+"""An API server that has only just started may refuse what it allows: it has not read all Roles."""
+REFUSED_SECONDS = 1.0
+LOOK_SECONDS = 0.25
+
 log = structlog.get_logger()
 
 
@@ -25,8 +31,9 @@ class ForeignNodes:
     def __init__(self, foreign: clusters.Cluster, *, on_change: Callable[[], None]) -> None:
         self._machines: dict[str, capacity.Machine] = {}
         self._listed = False
+        self._foreign = foreign
         self._on_change = on_change
-        self._reflector = watches.Reflector(foreign, "/api/v1/nodes", self, on_state=self._told)
+        self._reflector = watches.Reflector(foreign, PATH, self, on_state=self._told)
         self.settled = asyncio.Event()
         """They were listed, or it was told why that is not possible."""
 
@@ -34,11 +41,35 @@ class ForeignNodes:
         """Follow for ever."""
         await self._reflector.run()
 
+    async def insist(self) -> None:
+        """Return once they were listed. Raises `StartError` where that is not allowed."""
+        while not self._listed:
+            if self.forbidden:
+                await self._ask_whether_allowed()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _ask_whether_allowed(self) -> None:
+        """Return at the first answer other than 403."""
+        for _ in range(REFUSALS):
+            try:
+                await self._foreign.call("GET", f"{PATH}?limit=1")
+            except errors.Forbidden as err:
+                refusal = err
+                await asyncio.sleep(REFUSED_SECONDS)
+            except errors.FarletError:
+                return  # the watch will tell
+            else:
+                return
+        raise errors.StartError(
+            f"how much fits on the node is not known: {refusal}. Say it by --capacity, such as "
+            "--capacity cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of "
+            "the foreign cluster (manifests/foreign)"
+        )
+
     @property
-    def forbidden(self) -> errors.Forbidden | None:
-        """Why they were never listed, if that is for lack of a right."""
-        error = self._reflector.error
-        return error if isinstance(error, errors.Forbidden) and not self._listed else None
+    def forbidden(self) -> bool:
+        """They were never listed, for lack of a right."""
+        return isinstance(self._reflector.error, errors.Forbidden) and not self._listed
 
     @property
     def room(self) -> capacity.Room | None:

@@ -42,8 +42,9 @@ async def register(home_node: HomeNode, *, look: forge.Look, kind: Kind, new: JS
     """Make the Node, or bring labels, annotations, provider id and taints of the one that exists
     up to date; its status is left to the one who keeps it.
 
-    `new` is the whole of the one to make. Raises `StartError` with what to do, else as
-    `Cluster.call`; a `Conflict` is worth another try.
+    `new` is the whole of the one to make. Raises `StartError` with what to do; caused by
+    `Forbidden`, it may be what a server says that has only just started. Else as `Cluster.call`, of
+    which a `Conflict` is worth another try.
     """
     try:
         await home_node.read()
@@ -105,12 +106,14 @@ async def _taint(home_node: HomeNode, look: forge.Look) -> None:
     try:
         await home_node.patch(forge.taints_patch(node, missing))
     except errors.Forbidden as err:
+        if "taints" not in err.message:
+            _forbidden("patch", look, err)
         wanted = " ".join(map(str, missing))
         raise errors.StartError(
             f"the Node {look.name} lacks the taints {wanted}, and a node may not change its own "
             f"once it is registered. An administrator can: kubectl taint node {look.name} "
             f"{wanted} --overwrite. Or give --node-taints as the Node has them"
-        ) from err
+        ) from None
 
 
 def _check_provider(node: wire.Node, look: forge.Look) -> None:
@@ -134,7 +137,7 @@ def _labels_refused(look: forge.Look, refused: Sequence[str], *, made: bool) -> 
     )
     raise errors.StartError(
         f"a node may not give itself the labels {', '.join(refused)} of --node-labels. {cure}"
-    )
+    ) from None
 
 
 def _forbidden(verb: str, look: forge.Look, err: errors.Forbidden) -> NoReturn:

@@ -23,7 +23,7 @@ from farlet.forge import capacity, nodehealth
 from farlet.forge import node as forge
 from farlet.forge.nodehealth import Foreign, ForeignUnreachable, Say
 from farlet.node import heartbeat, registration
-from farlet.node.foreignnodes import ForeignNodes
+from farlet.node.foreignnodes import REFUSALS, ForeignNodes
 from farlet.node.homenode import HomeNode
 from farlet.node.reachability import Reachability
 from farlet.settings import Settings
@@ -138,6 +138,7 @@ class VirtualNode:
         async with asyncio.TaskGroup() as tasks:
             if self._foreign_nodes is not None:
                 tasks.create_task(self._foreign_nodes.run(), name="foreign nodes")
+                tasks.create_task(self._foreign_nodes.insist(), name="foreign nodes, at first")
             tasks.create_task(self._reach.run(), name="foreign probe")
             await self._look_abroad()
             await self._register()
@@ -148,27 +149,21 @@ class VirtualNode:
             await self._keep()
 
     async def _look_abroad(self) -> None:
+        nodes = self._foreign_nodes
         try:
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                if self._foreign_nodes is not None:
-                    await self._foreign_nodes.settled.wait()
-                    self._check_capacity()
+                if nodes is not None:
+                    await nodes.settled.wait()
                 while self._reach.state is Foreign.UNKNOWN:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             log.warning("foreign API server was not heard of yet", waited=FIRST_LOOK_SECONDS)
-
-    def _check_capacity(self) -> None:
-        if self._foreign_nodes is not None and self._foreign_nodes.forbidden is not None:
-            raise errors.StartError(
-                "how much fits on the node is not known: "
-                f"{self._foreign_nodes.forbidden}. Say it by --capacity, such as --capacity "
-                "cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of the "
-                "foreign cluster (manifests/foreign)"
-            )
+        if nodes is not None and nodes.forbidden:
+            await nodes.insist()
 
     async def _register(self) -> None:
+        refusals = 0
         while not self.registered.is_set():
             try:
                 new = forge.new(self._look(), self._found(), self._says(None), self._now())
@@ -184,6 +179,12 @@ class VirtualNode:
             except (errors.Unreachable, errors.Throttled) as err:
                 log.warning("node was not registered", err=str(err), retry_in=RETRY_SECONDS)
                 await asyncio.sleep(RETRY_SECONDS)
+            except errors.StartError as err:
+                refusals += 1
+                if refusals > REFUSALS or not isinstance(err.__cause__, errors.Forbidden):
+                    raise
+                log.info("node was not registered yet", err=str(err))
+                await asyncio.sleep(SETTLE_SECONDS)
             except errors.ApiError as err:
                 raise errors.StartError(
                     f"the Node {self._settings.nodename} cannot be registered at home: {err}"
@@ -193,7 +194,6 @@ class VirtualNode:
         told = ""
         while True:
             self._changed.clear()
-            self._check_capacity()
             pause = self._due_in()
             try:
                 await self._sync()

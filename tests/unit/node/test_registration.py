@@ -132,6 +132,13 @@ def test_a_right_that_is_missing_is_told_with_its_cure(play: Scene, method: str,
     assert "ClusterRole" in told
 
 
+def test_a_home_that_has_only_just_started_may_refuse_for_a_moment(play: Scene) -> None:
+    play.home.forbids = lambda *_: "not read all Roles" if play.clock() < scene.EPOCH + 2 else None
+    play.start()
+    play.wait(10)
+    assert play.condition("Ready") == "True"
+
+
 def test_another_provider_id_cannot_be_given(play: Scene) -> None:
     play.create(providerID="aws:///a/i-1")
     told = play.refusal(provider_id="farlet://far")
@@ -150,6 +157,27 @@ def test_without_capacity_and_without_the_right_to_see_nodes_farlet_does_not_sta
     assert "--capacity cpu=8,memory=32Gi,pods=110" in told
     assert "list and watch the nodes" in told
     assert play.seen is None
+
+
+def test_a_foreign_side_that_has_only_just_started_may_refuse_for_a_moment(play: Scene) -> None:
+    play.machine("a")
+    play.foreign.down = True
+    play.start(capacity=None)
+    play.wait(30)
+    play.foreign.down, up = False, play.clock()
+    play.foreign.forbids = lambda *_: "not read all Roles" if play.clock() < up + 3 else None
+    play.wait(60)
+    assert play.there["status"]["allocatable"]["pods"] == "110"
+
+
+def test_a_right_that_proves_to_be_missing_later_ends_farlet_then(play: Scene) -> None:
+    play.foreign.down = True
+    play.start(capacity=None)
+    play.wait(30)
+    play.foreign.down = False
+    play.foreign.forbids = lambda *_: "no"
+    with pytest.raises(BaseExceptionGroup):
+        play.wait(60)
 
 
 def test_with_capacity_the_foreign_nodes_are_not_asked_for(play: Scene) -> None:
