@@ -197,8 +197,8 @@ TABLE = (
     ),
     *(
         Right(
-            Side.FOREIGN, Place.OFFLOADED, _CORE, f"pods/{verb}", ("create",),
-            f"kubectl {kubectl} at home",
+            Side.FOREIGN, Place.OFFLOADED, _CORE, f"pods/{verb}", ("create", "get"),
+            f"kubectl {kubectl} at home; get: by clients that speak an older WebSocket protocol",
             needs=_KUBELET_API,
         )
         for verb, kubectl in (
@@ -206,7 +206,7 @@ TABLE = (
         )
     ),
     Right(
-        Side.FOREIGN, Place.OFFLOADED, _METRICS, "pods", ("get", "list"),
+        Side.FOREIGN, Place.OFFLOADED, _METRICS, "pods", ("list",),
         "kubectl top and autoscaling at home",
         needs=_KUBELET_API,
     ),

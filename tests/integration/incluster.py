@@ -56,6 +56,10 @@ class Installation:
 
     def remove(self) -> None:
         """Delete what the manifests made, but for the namespace, which others use too."""
+        # First farlet itself: without its roles it would be refused, if only for a moment.
+        pods = f"--selector=app.kubernetes.io/name={NAME}"
+        self.kubectl("delete", "deployment", NAME)
+        self.kubectl("wait", "pods", pods, "--for=delete", f"--timeout={_PATIENCE}")
         documents = yaml.safe_load_all(self.clusters.home.kubectl("kustomize", str(self.overlay)))
         ours = [one for one in documents if one["kind"] != "Namespace"]
         content = yaml.safe_dump_all(ours)
