@@ -51,6 +51,17 @@ class Entry:
     message: str
     raw: dict[str, Any] = dataclasses.field(repr=False)
 
+    @property
+    def began(self) -> datetime.datetime:
+        """When the API server had read the head of the request."""
+        return datetime.datetime.fromisoformat(self.raw["requestReceivedTimestamp"])
+
+    @property
+    def credential(self) -> str:
+        """Which certificate or token it came with, of those that the user has."""
+        extra = self.raw["user"].get("extra", {})
+        return str(extra.get("authentication.kubernetes.io/credential-id", [""])[0])
+
 
 @dataclasses.dataclass(frozen=True)
 class Log:

@@ -149,9 +149,13 @@ class Cluster:
         content = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("create", "-f", "-", content=json.dumps(content))
 
-    def login(self, user: str, *, groups: Iterable[str] = ()) -> Path:
-        """The kubeconfig of a user with a client certificate, as seen from the host."""
-        file = "".join(char if char.isalnum() or char in "-." else "-" for char in user)
+    def login(self, user: str, *, groups: Iterable[str] = (), device: str = "") -> Path:
+        """The kubeconfig of a user with a client certificate, as seen from the host.
+
+        One for each `device`, so that the audit log tells them apart (`auditlog.Entry.credential`).
+        """
+        words = f"{user}-{device}" if device else user
+        file = "".join(char if char.isalnum() or char in "-." else "-" for char in words)
         path = self.folder / "logins" / f"{file}.kubeconfig"
         if path.exists():
             return path
