@@ -151,7 +151,11 @@ def start(
     )
     flags = _apiserver_flags(folder, authority, serving, options, etcd=etcd_port, port=api_port)
     flags += (
-        [f"--advertise-address={network.gateway}", "--bind-address=0.0.0.0"]
+        [
+            f"--advertise-address={network.gateway}",
+            "--bind-address=0.0.0.0",
+            *_aggregator_flags(folder),
+        ]
         if network
         else ["--endpoint-reconciler-type=none", "--bind-address=127.0.0.1"]
     )
@@ -218,10 +222,6 @@ def _apiserver_flags(
     kubelets = authority.client(
         "kubelet-client", user="kube-apiserver-kubelet-client", groups=["system:masters"]
     )
-    # Who aggregated servers believe that it is the API server: an authority of its own, since they
-    # believe its certificates whatever user they name.
-    front = pki.authority(folder / "front-proxy", name="front-proxy-ca")
-    proxy = front.client("client", user=FRONT_PROXY)
     flags = [
         f"--etcd-servers=http://127.0.0.1:{etcd}",
         f"--secure-port={port}",
@@ -233,13 +233,6 @@ def _apiserver_flags(
         f"--kubelet-client-key={kubelets.key}",
         f"--kubelet-certificate-authority={authority.files.certificate}",
         "--kubelet-preferred-address-types=InternalIP",
-        f"--requestheader-client-ca-file={front.files.certificate}",
-        f"--requestheader-allowed-names={FRONT_PROXY}",
-        "--requestheader-username-headers=X-Remote-User",
-        "--requestheader-group-headers=X-Remote-Group",
-        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-        f"--proxy-client-cert-file={proxy.certificate}",
-        f"--proxy-client-key-file={proxy.key}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={tokens.certificate}",
         f"--service-account-signing-key-file={tokens.key}",
@@ -257,6 +250,24 @@ def _apiserver_flags(
         flags += [f"--audit-policy-file={policy}", f"--audit-log-path={folder / 'audit.log'}"]
         flags.append("--audit-log-maxsize=100000")  # megabytes: never rotated under a reader
     return [*flags, *options.apiserver_flags]
+
+
+def _aggregator_flags(folder: Path) -> list[str]:
+    """Flags for APIs that other servers serve (`metricsserver.py`).
+
+    The authority is one of its own: those servers believe what its certificates say of the user.
+    """
+    front = pki.authority(folder / "front-proxy", name="front-proxy-ca")
+    proxy = front.client("client", user=FRONT_PROXY)
+    return [
+        f"--requestheader-client-ca-file={front.files.certificate}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={proxy.certificate}",
+        f"--proxy-client-key-file={proxy.key}",
+    ]
 
 
 def _manager_flags(folder: Path, login: Path, options: Options) -> list[str]:
