@@ -137,11 +137,7 @@ def _lags(entry: auditlog.Entry, *, since: Iterable[datetime.datetime]) -> bool:
 
 
 def _has_not_read_roles(entry: auditlog.Entry, starts: Iterable[datetime.datetime]) -> bool:
-    return (
-        " cannot " in entry.message
-        and not entry.user.startswith("system:node:")
-        and _soon_after(entry, starts)
-    )
+    return not entry.user.startswith("system:node:") and _soon_after(entry, starts)
 
 
 def _soon_after(entry: auditlog.Entry, moments: Iterable[datetime.datetime]) -> bool:
