@@ -45,6 +45,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="who farlet is at home: the node that it serves, or an account with the shipped "
         "ClusterRole; tests marked `both_identities` run as each of them anyway",
     )
+    parser.addoption(
+        "--every-right",
+        action="store_true",
+        help="fail when tests leave a row of farlet.rights unused; for a run of all of them",
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A right that nothing uses is one too many."""
+    if session.config.getoption("--every-right") and lending.unused_rights(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name them."""
+    if config.getoption("--every-right"):
+        for right in lending.unused_rights(config):
+            terminalreporter.write_line(f"UNUSED RIGHT {right}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

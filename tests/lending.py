@@ -1,4 +1,7 @@
-"""Clusters are lent to tests, and at the end no farlet may have been refused what it asked for.
+"""Clusters are lent to tests, and at the end it is looked at what farlets have asked of them.
+
+No farlet may have been refused anything, nor have asked for what its table of rights lacks. With
+`--every-right`, for a run of all tests, each row of the table must have been used.
 
 Apart from `conftest.py`, of which pytest makes a module of its own beside the one that is imported.
 """
@@ -10,18 +13,31 @@ from collections.abc import Iterator
 
 import pytest
 
+import rightsaudit
 from clusters import pair, refusals
 
 _EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
+_USED = pytest.StashKey[set[rightsaudit.Used]]()
 
 
 @contextlib.contextmanager
 def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
-    """Clusters for tests, stopped at the end. AssertionError for a 403 that no test wanted."""
+    """Clusters for tests, stopped at the end.
+
+    AssertionError for a 403 that no test wanted, and for a request without a right.
+    """
     with both:
         yield both
         excuses = config.stash.get(_EXCUSES, [])
+        asked = rightsaudit.read(both)
+        config.stash.setdefault(_USED, set()).update(asked.used)
         refusals.check(both, excuses)
+        asked.check()
+
+
+def unused_rights(config: pytest.Config) -> list[str]:
+    """Rows of the table of rights that no test of this run used."""
+    return rightsaudit.unused(config.stash.setdefault(_USED, set()))
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def test_a_request_with_a_row_uses_it(side: Side, request_: auditlog.Entry) -> N
     found = rightsaudit.compare(side, [request_])
     assert not found.strangers
     assert {one.verb for one in found.used} == {request_.verb}
-    assert all(str(one) not in found.unused for one in found.used)
+    assert all(str(one) not in rightsaudit.unused(found.used) for one in found.used)
 
 
 @pytest.mark.parametrize(("side", "request_"), STRANGERS)
@@ -104,10 +104,13 @@ def test_a_request_without_a_row_is_told(side: Side, request_: auditlog.Entry) -
     assert request_.verb in told
     assert request_.user in told
     assert found.used == frozenset()
+    with pytest.raises(AssertionError, match="allows what farlet asked"):
+        found.check()
 
 
 def test_a_row_that_nothing_used_is_told_verb_by_verb() -> None:
     found = rightsaudit.compare(FOREIGN, [entry("get", "pods", namespace="shop-home")])
     where = "foreign, each namespace whose pods run abroad"
-    assert f"{where}: get pods" not in found.unused
-    assert {f"{where}: watch pods", f"{where}: create secrets"} <= set(found.unused)
+    unused = rightsaudit.unused(found.used)
+    assert f"{where}: get pods" not in unused
+    assert {f"{where}: watch pods", f"{where}: create secrets"} <= set(unused)
