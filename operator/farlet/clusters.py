@@ -1,4 +1,4 @@
-"""One API server: connections that follow the credentials, single requests and single watches.
+"""One API server: single requests, single watches, single streams.
 
 Requests carry raw JSON, since typed models cost more than all the rest of the hot path.
 Nothing here retries, decides or remembers objects: a caller that gets `Unreachable` does not
@@ -19,7 +19,7 @@ import aiohttp
 import orjson
 import yarl
 
-from farlet import __version__, answers, channels, credentials, errors, exchanges, writing
+from farlet import __version__, answers, channels, credentials, errors, exchanges, sessions, writing
 from farlet.endpoint import ClusterSource
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
@@ -48,12 +48,9 @@ class Cluster:
         self, name: credentials.Name, source: ClusterSource, *, metrics: ClientMetrics
     ) -> None:
         self.name = name
-        self._credentials = credentials.Credentials(name, source)
+        self._sessions = sessions.Sessions(name, source)
         self._metrics = metrics
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
-        self._used: credentials.Login | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._retired: list[aiohttp.ClientSession] = []
         self._scratch = bytearray(channels.CHUNK)
         self.guard: writing.Guard = writing.anybody
         """Asked for every write of `call` when its connection stands and its bytes would go."""
@@ -65,47 +62,24 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for session in (*self._retired, self._session):
-            if session is not None:
-                await session.close()
+        await self._sessions.close()
 
     @property
     def server(self) -> str:
         """Base URL of the API server."""
-        return self._last.server
+        return self._sessions.login.server
 
     @property
     def ca_file(self) -> str | None:
         """The CA bundle that verifies this server; `None` where the system's CAs do."""
-        return self._last.ca_file
-
-    @property
-    def _last(self) -> credentials.Login:
-        if self._used is None:
-            raise RuntimeError("the cluster is used before it was loaded")
-        return self._used
+        return self._sessions.login.ca_file
 
     async def login(self) -> credentials.Login:
         """Who we are to this server now; new connections are made with it.
 
         Raises `StartError` naming the file, the first time only.
         """
-        login, before = await self._credentials.current(), self._used
-        if login is before:
-            return login
-        self._used = login
-        if self._session is None or before is None or before.connecting != login.connecting:
-            # Not the library's session, which reads ~/.netrc and looks for proxies each time.
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=login.context),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-            # What runs on the old one may end on it; it is closed at the next change.
-            retired, self._retired = self._retired, [self._session] if self._session else []
-            self._session = session
-            for old in retired:
-                await old.close()
-        return login
+        return await self._sessions.current()
 
     async def call(
         self,
@@ -172,7 +146,7 @@ class Cluster:
                     code, raw, retry_after = await self._send(
                         login, method, path, body=body, headers=_headers(login, accept)
                     )
-            if code == 401 and attempt == 1 and await self._credentials.refused(login):
+            if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 continue
             return code, raw, retry_after
         raise AssertionError("the loop returns or raises")
@@ -190,7 +164,7 @@ class Cluster:
         started = time.monotonic()
         code: int | None = None
         try:
-            async with self._http.request(
+            async with self._sessions.session.request(
                 method,
                 _url(login, path),
                 data=body,
@@ -221,7 +195,7 @@ class Cluster:
         login = await self.login()
         try:
             with self._asking(asked):
-                async with self._http.get(
+                async with self._sessions.session.get(
                     _url(login, path),
                     headers=_headers(login, accept),
                     proxy=login.proxy,
@@ -232,7 +206,7 @@ class Cluster:
                     code = response.status
                     if code != 200:
                         if code == 401:
-                            await self._credentials.refused(login)
+                            await self._sessions.refused(login)
                         answers.read(asked, code, await response.read())
                     if response.content_type != JSON_BODY:
                         raise asked.unreachable(answers.STRANGER.format(code))
@@ -256,8 +230,6 @@ class Cluster:
         Asked as us: who we are is added to `headers`. Waits for the answer as long as it takes.
         Raises `Unreachable`, and `NotLeading` for another method than GET.
         """
-        if method != "GET":
-            self.guard()
         asked = _asked(self.name, method, path)
         for attempt in (1, 2):
             login = await self.login()
@@ -266,23 +238,22 @@ class Cluster:
             try:
                 with self._asking(asked):
                     exchange = await exchanges.open_exchange(
-                        login, method, path, [*ours.items(), *headers], scratch=self._scratch
+                        login,
+                        method,
+                        path,
+                        [*ours.items(), *headers],
+                        scratch=self._scratch,
+                        guard=writing.anybody if method == "GET" else self.guard,
                     )
                 code = exchange.status
             finally:
                 self._metrics.answered(method, code)
-            if code == 401 and attempt == 1 and await self._credentials.refused(login):
+            if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 exchange.abort()
                 continue
             self.problem = None
             return exchange
         raise AssertionError("the loop returns or raises")
-
-    @property
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("the cluster is used before it was loaded")
-        return self._session
 
     def _read(self, asked: answers.Asked, code: int, raw: bytes, retry_after: str | None) -> JSON:
         with self._asking(asked):

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
-from farlet import channels
+from farlet import channels, writing
 from farlet.credentials import Login
 
 CONNECT_SECONDS = 15.0
@@ -84,12 +84,19 @@ class Exchange:
 
 
 async def open_exchange(
-    login: Login, method: str, path: str, headers: Headers, *, scratch: bytearray
+    login: Login,
+    method: str,
+    path: str,
+    headers: Headers,
+    *,
+    scratch: bytearray,
+    guard: writing.Guard,
 ) -> Exchange:
     """Send a request without a body and read the head of its answer; `path` holds the query.
 
     `headers` are all there are but `Host`. Waits for the answer as long as it takes: what is asked
-    for may be silent. Raises `OSError`, `TimeoutError` if no connection could be made in time.
+    for may be silent. Raises `OSError`, `TimeoutError` if no connection could be made in time, and
+    what `guard` raises, which is asked when the connection stands.
     """
     server = urlsplit(login.server)
     async with asyncio.timeout(CONNECT_SECONDS):
@@ -99,6 +106,7 @@ async def open_exchange(
         sent = [("Host", server.netloc), *headers]
         wire = [(name.encode(), value.encode("latin-1")) for name, value in sent]
         request = h11.Request(method=method, target=server.path + path, headers=wire)
+        guard()
         answer = await _ask(channel, http, request)
     except BaseException:
         channel.abort()

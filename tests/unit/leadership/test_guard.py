@@ -171,3 +171,14 @@ async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
         found = transport.get_extra_info("socket")
         assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
         transport.abort()
+
+
+async def test_a_stream_that_the_guard_refuses_is_not_asked_for(tmp_path: Path) -> None:
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        cluster.guard = Gate()
+        with pytest.raises(errors.NotLeading):
+            await cluster.open("POST", f"{PODS}/web/exec", [])
+        assert front.asked == []
+        looked = await cluster.open("GET", f"{PODS}/web/log", [])
+        looked.abort()
+        assert front.asked == [f"GET {PODS}/web/log"]

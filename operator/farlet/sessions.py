@@ -1,0 +1,63 @@
+"""Connections to one API server, made anew when what they rest on among the credentials changes.
+
+A new token alone needs no new connections. What runs on old ones may end on them: watches last for
+minutes, and to break them would look like an outage. No request is sent from here.
+"""
+
+from __future__ import annotations
+
+import aiohttp
+
+from farlet import credentials
+from farlet.endpoint import ClusterSource
+
+
+class Sessions:
+    """Who we are to that server, and the session to ask it by. To be used in one event loop."""
+
+    def __init__(self, name: credentials.Name, source: ClusterSource) -> None:
+        self._credentials = credentials.Credentials(name, source)
+        self._login: credentials.Login | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._retired: aiohttp.ClientSession | None = None
+
+    @property
+    def login(self) -> credentials.Login:
+        """The login that was used last."""
+        if self._login is None:
+            raise RuntimeError("the cluster is used before it was loaded")
+        return self._login
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """That of `login`."""
+        if self._session is None:
+            raise RuntimeError("the cluster is used before it was loaded")
+        return self._session
+
+    async def current(self) -> credentials.Login:
+        """The login for a request now. Raises `StartError` naming the file, the first time only."""
+        login, before = await self._credentials.current(), self._login
+        if login is before:
+            return login
+        self._login = login
+        if self._session is None or before is None or before.connecting != login.connecting:
+            # Not the library's session, which reads ~/.netrc and looks for proxies each time.
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=login.context),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+            retired, self._retired, self._session = self._retired, self._session, session
+            if retired is not None:
+                await retired.close()
+        return login
+
+    async def refused(self, login: credentials.Login) -> bool:
+        """After a 401 for `login`: whether there is another one to ask with."""
+        return await self._credentials.refused(login)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in (self._retired, self._session):
+            if session is not None:
+                await session.close()
