@@ -37,7 +37,8 @@ def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
 
 def unused_rights(config: pytest.Config) -> list[str]:
     """Rows of the table of rights that no test of this run used."""
-    return rightsaudit.unused(config.stash.setdefault(_USED, set()))
+    used = config.stash.setdefault(_USED, set())
+    return rightsaudit.unused(used)
 
 
 @contextlib.contextmanager
