@@ -37,9 +37,11 @@ class MetricsServer:
 def running(cluster: Cluster) -> Iterator[MetricsServer]:
     """It serves while the context lasts: at first it knows nobody's usage."""
     process = _process(cluster)
-    process.start()
     cluster.apply(*_objects(cluster))
     try:
+        # It ends at once where its rights have not got around yet.
+        processes.wait_for(f"rights of {_NAME}", lambda: _may_start(cluster), seconds=_PATIENCE)
+        process.start()
         processes.wait_for(
             f"{_NAME} of {cluster.name}",
             lambda: '"items"' in _raw(cluster, "/apis/metrics.k8s.io/v1beta1/nodes"),
@@ -96,6 +98,14 @@ def _process(cluster: Cluster) -> processes.Process:
         log=cluster.folder / "logs" / f"{_NAME}.log",
         environment=parts.owner.environment,
     )
+
+
+def _may_start(cluster: Cluster) -> bool:
+    asked = ["get", "configmaps/extension-apiserver-authentication", f"--namespace={_NAMESPACE}"]
+    try:
+        return cluster.kubectl("auth", "can-i", *asked, f"--as={_NAME}").strip() == "yes"
+    except errors.HarnessError:  # kubectl ends with 1 for "no"
+        return False
 
 
 def _raw(cluster: Cluster, path: str) -> str:
