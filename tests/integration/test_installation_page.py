@@ -1,0 +1,144 @@
+"""The commands of docs/installation.md, run as they stand there, give what the page promises.
+
+On clusters of their own: the page speaks of fixed names. Nothing of farlet runs here.
+"""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clusters import pair
+from clusters.cluster import Cluster
+from clusters.farlet import ROOT
+
+pytestmark = pytest.mark.clusters
+
+PAGE = ROOT / "docs" / "installation.md"
+AUTHORITY = "configmaps/extension-apiserver-authentication"
+TOKENS = "serviceaccounts --subresource=token"
+ACCOUNT = "system:serviceaccount:farlet:farlet"
+
+
+class Reader:
+    """Somebody who has followed the page, in the folder where that happened."""
+
+    def __init__(self, folder: Path, clusters: pair.Clusters) -> None:
+        self.folder = folder
+        self.clusters = clusters
+
+    def allowed(self, cluster: Cluster, namespace: str, verb: str, what: str, *who: str) -> str:
+        """What `kubectl auth can-i` says: it ends with 1 where the answer is no."""
+        command: list[str | Path] = [
+            cluster.kubectl_program,
+            *who,
+            "auth",
+            "can-i",
+            verb,
+            *what.split(),
+        ]
+        command += ["-n", namespace]
+        answer = subprocess.run(
+            command, capture_output=True, text=True, cwd=self.folder, check=False, timeout=30
+        )
+        assert answer.returncode in {0, 1}, answer.stderr
+        return answer.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    folder = tmp_path_factory.mktemp("reader")
+    with pair.plain() as clusters:
+        clusters.home.kubectl("create", "namespace", "shop")
+        program = clusters.home.kubectl_program
+        (folder / "manifests").symlink_to(ROOT / "manifests")
+        script = _commands().replace("https://FOREIGN:6443", clusters.foreign.server)
+        answer = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", script],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PATH": f"{program.parent}:{os.environ['PATH']}",
+                "KUBECONFIG": str(_contexts(folder / "config", clusters)),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
+        yield Reader(folder, clusters)
+
+
+def test_abroad_farlet_may_make_pods_where_it_was_allowed_to(reader: Reader) -> None:
+    who = "--kubeconfig=foreign.kubeconfig"
+    abroad = reader.clusters.foreign
+    asked = [("shop-home", "pods"), ("farlet", "configmaps"), ("farlet", "pods")]
+    asked += [("default", "pods"), ("kube-system", "secrets")]
+    found = [reader.allowed(abroad, namespace, "create", what, who) for namespace, what in asked]
+    assert found == ["yes", "yes", "no", "no", "no"]
+
+
+def test_at_home_farlet_is_the_node(reader: Reader) -> None:
+    home = reader.clusters.home
+    # The page's address is that of home as its own pods know it.
+    who = ("--kubeconfig=home.kubeconfig", f"--server={home.server}")
+    command: list[str | Path] = [home.kubectl_program, *who, "auth", "whoami", "-o", "json"]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, cwd=reader.folder, check=True, timeout=30
+    )
+    user = json.loads(answer.stdout)["status"]["userInfo"]
+    assert user["username"] == "system:node:far"
+    assert "system:nodes" in user["groups"]
+    assert reader.allowed(home, "kube-system", "get", AUTHORITY, *who) == "yes"
+    assert reader.allowed(home, "shop", "create", TOKENS, *who).startswith("no")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "verb", "what", "says"),
+    [
+        pytest.param("shop", "create", TOKENS, "yes", id="tokens where bound"),
+        pytest.param("kube-system", "create", TOKENS, "no", id="tokens elsewhere"),
+        pytest.param("shop", "delete", "pods", "yes", id="pods where bound"),
+        pytest.param("default", "delete", "pods", "no", id="pods elsewhere"),
+        pytest.param("default", "list", "pods", "yes", id="all pods are read"),
+        pytest.param("kube-node-lease", "update", "leases/far", "yes", id="own heartbeat"),
+        pytest.param("kube-node-lease", "update", "leases/near", "no", id="another's heartbeat"),
+        pytest.param("default", "patch", "nodes/far", "yes", id="own node"),
+        pytest.param("default", "patch", "nodes/near", "no", id="another node"),
+        pytest.param("kube-system", "get", AUTHORITY, "yes", id="authority of clients"),
+        pytest.param("farlet", "get", "secrets", "no", id="secrets beside it"),
+    ],
+)
+def test_an_account_at_home_may_what_the_page_says(
+    reader: Reader, namespace: str, verb: str, what: str, says: str
+) -> None:
+    home = reader.clusters.home
+    who = (f"--kubeconfig={home.kubeconfig}", f"--as={ACCOUNT}")
+    assert reader.allowed(home, namespace, verb, what, *who) == says
+
+
+def _commands() -> str:
+    """All shell blocks of the page but the one that builds an image."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 4
+    return "\n".join(block for block in blocks if not block.startswith("docker "))
+
+
+def _contexts(path: Path, clusters: pair.Clusters) -> Path:
+    """One kubeconfig with the contexts `home` and `foreign`, as the page supposes."""
+    merged: dict[str, list[object]] = {"clusters": [], "users": [], "contexts": []}
+    for cluster in (clusters.home, clusters.foreign):
+        content = json.loads(cluster.kubeconfig.read_text())
+        (user,) = content["users"]
+        merged["clusters"] += content["clusters"]
+        merged["users"].append({**user, "name": cluster.name})
+        context = {"cluster": content["clusters"][0]["name"], "user": cluster.name}
+        merged["contexts"].append({"name": cluster.name, "context": context})
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **merged}))
+    path.chmod(0o600)
+    return path
