@@ -17,7 +17,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,12 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _clusters(progress: progresses.Progress) -> Any:
+def _clusters(progress: progresses.Progress) -> Iterator[pair.Clusters]:
     """Home plain, foreign with a real node; no audit logs."""
     options = controlplane.Options(audit=False)
     home = Spec("home", fake_nodes=0, options=options)
     foreign = Spec("foreign", number=2, real_node=True, options=options)
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
-        both.home.create_virtual_node(NODE)
         yield both
 
 
