@@ -7,9 +7,16 @@ Nothing here is a mock, and nothing here imports farlet. In a test, take the fix
     home        rest.Api          home's administrator, for this test
     foreign     rest.Api          foreign's administrator, for this test
     workspace   Workspace         .home and .foreign: namespaces for this test, farlet's Role there
-    node        str               a virtual Node of home, for this test (farlet's --nodename)
+    node        str               a name for this test's virtual node (farlet's --nodename), whose
+                                  Node farlet makes; it is deleted at the end
+    identity    Identity          who farlet is at home: `--home-identity=node|account`; tests
+                                  marked `both_identities` run as each
     start_farlet                  `await start_farlet(node, way=..., settings={...})`: a ready
-                                  farlet, stopped at the end; `ready=False` does not wait
+                                  farlet with a Node that takes pods, stopped at the end;
+                                  `ready=False` does not wait
+
+When clusters stop, no farlet may have been refused (403) but what `refusals.py` excuses; tests that
+want it are marked `refused("home")` or `refused("foreign")`.
 
 Elsewhere::
 
@@ -25,9 +32,10 @@ Elsewhere::
 Clusters       .home .foreign .instance .home_api_in_foreign .foreign_api_in_home (host, port)
                .stop()
 Cluster        .name .kubeconfig .server .address .ca_file .real_node (its name)
+               .machine (where its API server finds this machine) .door(port) -> what leads there
                .api(login=, user_agent=) -> rest.Api     .kubectl(*args, content=) -> str
                .login(user, groups=()) -> kubeconfig path
-               .create_virtual_node(name)                 .apply(*objects)
+               .apply(*objects)      .create_virtual_node(name), where no farlet makes one
                .audit_mark() -> Mark                      .audit(since=, user_agent=prefix, user=,
                verb=, resource=, namespace=, name=, stage=) -> Iterator[auditlog.Entry]
                .apiserver.kill() .stop() .pause() .resume() .start() .wait_ready()
@@ -35,9 +43,10 @@ rest.Api       get list find create replace patch delete logs watch request
                until(resource, condition, name=, namespace=, seconds=) -> object
                conditions: rest.phase("Running", ...) rest.reason("X") rest.ready rest.gone
                rest.exists, or any function of `object | None`; rest.ApiError has code and reason
-farlet.create(clusters, node=, way=farlet.Way.RUN|KOPF, settings=, arguments=, environment=,
-               home_login=, foreign_login=) -> Farlet: .start() await .ready() await .stop()
-               .kill() await .restart() .usage() .log await .metrics()
+farlet.create(clusters, node=, way=farlet.Way.RUN|KOPF, identity=Identity.NODE|ACCOUNT,
+               settings=, arguments=, environment=, home_login=, foreign_login=) -> Farlet:
+               .start() await .ready() await .stop() .kill() await .restart() .usage() .log
+               await .metrics() .kubelet_port (of 127.0.0.1)
 workspace      create(home_api, foreign_api) delete(...) create_farlet_namespace(foreign_api)
                grant(foreign_api, namespace=, user=, rules=)
                allow_listing_pods(api, namespace=, account="default")
@@ -46,13 +55,19 @@ images.CLIENTS the image with all clients (see images.py); give it 512Mi
 
 Which node a pod gets: label `farlet.test/node` is `real` or `fake`, to be used by nodeSelector; the
 real node has a soft taint, so that a pod that asks for nothing gets a fake one. What pods on fake
-nodes do (`farlet.test/finish`, `farlet.test/hold`): stages.yaml. Home's virtual Node needs no
-heartbeat: controllers wait 24 h for one (`Options.node_grace`).
+nodes do (`farlet.test/finish`, `farlet.test/hold`): stages.yaml.
+
+Controllers wait 24 h for a node's heartbeat (`Options.node_grace`), since this machine may be busy;
+where they are to watch, a test starts clusters of its own (`tests/integration/nodes/conftest.py`).
+
+Home's API server reaches farlet's kubelet API: `kubectl logs` and the like work by
+`clusters.home.kubectl`. In a plain pair only `nodes/NAME/proxy` does not, which API servers refuse
+for addresses of loopback.
 
 Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
 instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
-controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, workspace,
-farlet (use).
+controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, refusals,
+workspace, identity, farlet (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

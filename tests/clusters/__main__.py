@@ -4,12 +4,14 @@ Runs in the foreground. Ctrl-C, SIGTERM or a closed terminal stops everything an
 """
 
 import argparse
+import shlex
 import signal
 import sys
 import threading
 from types import FrameType
 
 from clusters import binaries, cluster, errors, images, instance, packages, pair
+from clusters import farlet as farlets
 from clusters import progress as progresses
 
 _LEFT = """
@@ -25,16 +27,12 @@ Try (kubectl of the same version: {kubectl}):
       --overrides='{{"spec":{{"nodeSelector":{{"{label}":"real"}}}}}}' -- client-all
     kubectl logs -f who
 
-A farlet for a virtual node that these clusters already have:
+A farlet for a virtual node, whose kubelet API home's API server finds:
 
-    .venv/bin/farlet run --nodename {node} \\
-      --home-kubeconfig {home} --foreign-kubeconfig {foreign} \\
-      --home-name home --foreign-namespace default \\
-      --home-api-server-host {host} --home-api-server-port {port}
+    {farlet}
 
 Logs: {folder}/*/logs    Ctrl-C stops everything.
 """
-_NODE = "virtual"
 
 
 def main() -> int:
@@ -94,8 +92,15 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
         signal.signal(number, end)
     start = pair.real if real_nodes else pair.plain
     with start(progress=progress) as both:
-        both.home.create_virtual_node(_NODE)
-        host, port = both.home_api_in_foreign
+        farlet = farlets.create(
+            both,
+            node="virtual",
+            home_login=both.home.kubeconfig,
+            foreign_login=both.foreign.kubeconfig,
+            settings={"foreign-namespace": "default", "log-level": None},
+        )
+        if farlet.door is not None:
+            farlet.door.start()
         print(
             _LEFT.format(
                 home=both.home.kubeconfig,
@@ -103,9 +108,7 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
                 kubectl=both.home.kubectl_program,
                 image=images.CLIENTS,
                 label="farlet.test/node",
-                node=_NODE,
-                host=host,
-                port=port,
+                farlet=shlex.join(farlet.process.command).replace(" --", " \\\n      --"),
                 folder=both.instance.folder,
             ),
             flush=True,

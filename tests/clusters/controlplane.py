@@ -41,8 +41,7 @@ class Options:
     admission: Sequence[str] = ()  # more admission plugins
     features: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     apiserver_flags: Sequence[str] = ()
-    # Nodes whose heartbeat nobody renews (the virtual one of a test) must not be tainted; a busy
-    # machine must not taint the others.
+    # A virtual Node without a farlet must not be tainted, nor any other by a busy machine.
     node_grace: str = "24h"
 
 
