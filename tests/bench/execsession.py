@@ -8,6 +8,7 @@ input the command must end well.
 import asyncio
 import dataclasses
 import json
+import random
 import secrets
 import time
 from urllib.parse import quote
@@ -63,6 +64,7 @@ async def run(
             seen.opened_after = time.monotonic() - begun
             waits = False
             await minute.opened.wait()
+            await asyncio.sleep(random.uniform(0, EVERY_SECONDS))  # not all in step
             while not minute.over.is_set():
                 sent = time.monotonic()
                 async with asyncio.timeout(ANSWER_SECONDS):
