@@ -23,6 +23,7 @@ from farlet.context import Context
 from farlet.kubelet import metricsapi, responses, stats
 from farlet.kubelet.counters import Counter, Sample
 from farlet.store import Store
+from farlet.telemetry.metrics import EXPOSITION
 from farlet.vocabulary import OWNER, ObjectKey
 
 FRESH_SECONDS = 5.0
@@ -32,8 +33,6 @@ ASKING_SECONDS = 5.0
 """For all namespaces. metrics-server waits 10 s for a kubelet (`--kubelet-request-timeout`)."""
 
 ASKED_AT_ONCE = 4
-
-EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 _AT_A_TIME = 50
 """So many pods are looked at before other tasks of the loop have their turn."""

@@ -10,12 +10,13 @@ from typing import Self
 from farlet import clusters
 from farlet.context import Context
 from farlet.kubelet import auth, certificates, clientca, metering, serving
+from farlet.kubelet.responses import Response
 from farlet.kubelet.server import KubeletServer
 from farlet.kubelet.service import Service
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
-from farlet.telemetry.metrics import Metrics
+from farlet.telemetry.metrics import EXPOSITION, Metrics
 from farlet.vocabulary import ObjectKey
 
 
@@ -50,6 +51,10 @@ class KubeletPort:
         )
         metrics.serving_certificate_remaining.set_function(tls.remaining)
         meter = metering.Meter(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
+
+        async def own_metrics() -> Response:
+            return Response(200, metrics.exposition(), EXPOSITION)
+
         service = Service(
             store=store,
             foreign=foreign,
@@ -57,7 +62,7 @@ class KubeletPort:
             authenticator=auth.Authenticator(home, self._client_ca),
             authorizer=auth.Authorizer(home, node=settings.nodename),
             metrics=metrics.kubelet,
-            table=meter.table(),
+            table={**meter.table(), "/metrics": own_metrics},
             problem=problem,
             unsettled=unsettled,
         )

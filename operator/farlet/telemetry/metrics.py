@@ -29,6 +29,9 @@ from prometheus_client.registry import Collector
 from farlet.telemetry import catalogue
 from farlet.telemetry.catalogue import Description
 
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+"""The media type of what Prometheus reads."""
+
 PodCounts = Mapping[tuple[str, str], int]
 """Number of pods by (phase, access mode)."""
 

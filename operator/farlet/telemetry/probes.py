@@ -20,12 +20,10 @@ from aiohttp.typedefs import Handler
 from farlet.errors import StartError
 from farlet.settings import loading
 from farlet.settings.values import Address
-from farlet.telemetry.metrics import Metrics
+from farlet.telemetry.metrics import EXPOSITION, Metrics
 
 Check = Callable[[], str | None]
 """`None`: all is well; else, in a few words, why not. Must not block."""
-
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +44,18 @@ class Served:
 
 @asynccontextmanager
 async def serve(
-    *, metrics: Metrics, probes: Probes, metrics_at: Address | None, health_at: Address | None
+    *,
+    metrics: Metrics | None,
+    probes: Probes,
+    metrics_at: Address | None,
+    health_at: Address | None,
 ) -> AsyncIterator[Served]:
-    """Serve `/metrics`, `/livez` and `/readyz` while the context lasts.
+    """Serve `/metrics`, if there are any, `/livez` and `/readyz` while the context lasts.
 
     An address `None` is not served; two equal ones are one server. Raises `StartError` when an
     address cannot be had.
     """
-    metrics_routes = [web.get("/metrics", _metrics(metrics))]
+    metrics_routes = [] if metrics is None else [web.get("/metrics", _metrics(metrics))]
     health_routes = [
         *_health("livez", probes.live),
         *_health("readyz", {**probes.live, **probes.ready}),
@@ -96,7 +98,7 @@ async def _listen(
 
 def _metrics(metrics: Metrics) -> Handler:
     async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": METRICS_TYPE})
+        return web.Response(body=metrics.exposition(), headers={"Content-Type": EXPOSITION})
 
     return answer
 
