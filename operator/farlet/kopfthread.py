@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import kopf
 import structlog
@@ -89,6 +90,7 @@ class KopfThread:
         of Kopf ends, and `asyncio.run` waits for that thread.
         """
         loop, flag = asyncio.get_running_loop(), asyncio.Event()
+        loop.set_exception_handler(_complained)
         with self._lock:
             self._end = lambda: loop.call_soon_threadsafe(flag.set)
         try:
@@ -107,3 +109,15 @@ class KopfThread:
 
     def _settled(self) -> None:
         self.problem = None
+
+
+def _complained(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited in Kopf's loop went wrong.
+
+    Kopf leaves its watches to the end of the loop, and the generators that they are cannot be
+    closed from outside: an error with a traceback at many an ordinary end.
+    """
+    if "asyncgen" in context:
+        log.debug("watch of home pods was closed", err=repr(context.get("exception")))
+    else:
+        loop.default_exception_handler(context)

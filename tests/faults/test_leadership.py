@@ -275,4 +275,4 @@ def says_why(one: Candidate, why: str, *, way: Way = Way.RUN) -> None:
     assert re.search(why, last)
     if way is Way.RUN:
         assert last.startswith("farlet: ")
-        assert "Traceback" not in log  # Kopf prints one of its own when it is told to end
+        assert "Traceback" not in log  # where Kopf is the host, it prints some of its own

@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import kopf
@@ -62,6 +63,33 @@ async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
         )
     finally:
         await thread.stop()
+
+
+async def test_a_watch_that_the_end_of_kopf_leaves_open_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = threading.Event()
+
+    async def watch() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise RuntimeError("generator didn't stop after athrow()")
+
+    async def operator(*, stop_flag: asyncio.Event, **_: Any) -> None:
+        watches.append(watch())
+        await anext(watches[0])
+        opened.set()
+        await stop_flag.wait()
+
+    watches: list[AsyncIterator[int]] = []
+    monkeypatch.setattr(kopf, "operator", operator)
+    thread = kopfthread.KopfThread(kopf.OperatorRegistry(), on_restart=lambda: None)
+    thread.start()
+    assert await asyncio.to_thread(opened.wait, 10)
+    await thread.stop()
+    assert not thread.alive
+    assert caplog.records == []
 
 
 async def test_kopf_starts_for_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
