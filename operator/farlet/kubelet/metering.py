@@ -73,13 +73,11 @@ class Meter:
 
     async def summary(self) -> responses.Response:
         """The answer to `/stats/summary`, with or without `only_cpu_and_memory`."""
-        document = stats.summary(await self.usage())
-        return await asyncio.to_thread(responses.json_response, document)
+        return await asyncio.to_thread(_summary, await self.usage())
 
     async def resource(self) -> responses.Response:
         """The answer to `/metrics/resource`."""
-        document = await asyncio.to_thread(stats.exposition, await self.usage())
-        return responses.Response(200, document.encode(), EXPOSITION)
+        return await asyncio.to_thread(_exposition, await self.usage())
 
     async def usage(self) -> stats.Usage:
         """What everything uses now, or used a few seconds ago."""
@@ -178,7 +176,7 @@ class Meter:
             f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}"
         )
         if code == 200:
-            return metricsapi.read(body, now=time.time())
+            return await asyncio.to_thread(metricsapi.read, body, now=time.time())
         raise ValueError(_WHY.get(code, "it answers HTTP {code}").format(code=code, ns=namespace))
 
     def _tell(self, problem: str | None) -> None:
@@ -202,6 +200,17 @@ _WHY = {
     503: "the server behind the foreign metrics API does not answer (HTTP 503); see APIService "
     "v1beta1.metrics.k8s.io there",
 }
+
+
+# These run in a thread, as does reading: the loop must not wait for thousands of pods.
+
+
+def _summary(usage: stats.Usage) -> responses.Response:
+    return responses.json_response(stats.summary(usage))
+
+
+def _exposition(usage: stats.Usage) -> responses.Response:
+    return responses.Response(200, stats.exposition(usage).encode(), EXPOSITION)
 
 
 class _Agent:
