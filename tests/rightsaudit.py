@@ -17,7 +17,11 @@ from farlet.rights import Place, Right, Side, Who
 AGENTS = ("farlet/", "kopf/")
 _NAMED = {
     (Side.HOME, Place.OWN): "farlet",
-    (Side.FOREIGN, Place.OWN): workspace.FARLET_NAMESPACE,
+    **{
+        (Side.FOREIGN, place): workspace.FARLET_NAMESPACE
+        for place in Place
+        if place.value.startswith(Place.OWN.value)
+    },
     **{(Side.HOME, place): place.value for place in (Place.DEFAULT, Place.KUBE_NODE_LEASE)},
     (Side.HOME, Place.KUBE_SYSTEM): Place.KUBE_SYSTEM.value,
 }
