@@ -62,6 +62,7 @@ async def load(stage: Stage, seed: int) -> AsyncIterator[list[str]]:
         await task
 
 
+@pytest.mark.both_identities
 @pytest.mark.parametrize("side", [writes.HOME, writes.FOREIGN])
 async def test_an_api_server_is_killed_under_load_and_comes_back(
     stage: Stage, start_farlet: StartFarlet, side: str
@@ -132,6 +133,7 @@ async def test_pods_tell_of_a_foreign_api_server_that_is_gone_and_go_on_when_it_
     assert stage.runs(began) == {"before": 1, "late": 1}
 
 
+@pytest.mark.both_identities
 async def test_a_refused_token_is_told_and_asked_for_again(
     stage: Stage, start_farlet: StartFarlet
 ) -> None:

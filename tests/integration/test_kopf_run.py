@@ -18,6 +18,7 @@ pytestmark = pytest.mark.clusters
 MODES = ("home", "remote", "disabled")
 
 
+@pytest.mark.both_identities
 async def test_a_pod_of_each_mode_runs_and_goes_under_kopf_run(
     clusters: pair.Clusters,
     home: rest.Api,

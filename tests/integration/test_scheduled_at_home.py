@@ -19,6 +19,7 @@ pytestmark = pytest.mark.clusters
 LABELS = {"app": "web"}
 
 
+@pytest.mark.both_identities
 async def test_a_deployment_runs_abroad_scales_and_replaces_what_is_deleted(
     home: rest.Api,
     foreign: rest.Api,

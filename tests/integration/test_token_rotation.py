@@ -33,6 +33,7 @@ CLIENT_READS_AGAIN = 60.0  # of the Python client
 SLACK = 60.0
 
 
+@pytest.mark.both_identities
 async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_to_use_it(
     clusters: pair.Clusters,
     home: rest.Api,
