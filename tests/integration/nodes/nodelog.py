@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from clusters import rest
 
 READY, FOREIGN = "Ready", "farlet.io/ForeignReachable"
 CORDONED = "farlet.io/cordoned"
+LEASES = "kube-node-lease"
 _BY_HOME = "node.kubernetes.io/"
 
 
@@ -58,6 +60,17 @@ async def _write(log: NodeLog, api: rest.Api, name: str) -> None:
                 log.states.append(None if kind == "DELETED" else seen)
                 log.begun.set()
         await asyncio.sleep(0.1)
+
+
+async def beat(api: rest.Api, name: str) -> None:
+    """Return after the next heartbeat of a node."""
+    began = datetime.datetime.now(datetime.UTC)
+
+    def renewed(seen: rest.Object | None) -> bool:
+        when = ((seen or {}).get("spec") or {}).get("renewTime")
+        return when is not None and datetime.datetime.fromisoformat(when) > began
+
+    await api.until("leases", renewed, name=name, namespace=LEASES)
 
 
 def condition(seen: rest.Object, kind: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ dead one it notices, and takes back when it is alive again.
 """
 
 import asyncio
-import datetime
 import time
 from collections.abc import Awaitable, Callable
 
@@ -26,7 +25,6 @@ pytestmark = pytest.mark.clusters
 
 HEARTBEAT = 10.0
 NOTICED = GRACE + 25.0  # home looks every five seconds, and this machine may be busy
-LEASES = "kube-node-lease"
 
 Disturbance = Callable[[Stage, farlets.Farlet], Awaitable[None]]
 
@@ -74,7 +72,7 @@ async def test_a_node_never_flaps_when(
     await stage.seen("one", rest.phase("Running"))
     async with nodelog.kept(stage.home, stage.node) as log:
         await disturb(stage, farlet)
-        await beats(stage)
+        await nodelog.beat(stage.home, stage.node)
         await stage.settled()
     log.never_flapped()
     assert stage.runs(began) == {"one": 1}
@@ -85,7 +83,7 @@ async def test_a_healthy_node_is_left_alone_and_costs_one_write_per_heartbeat(
 ) -> None:
     await start_farlet(stage.node)
     async with nodelog.kept(stage.home, stage.node) as log:
-        await beats(stage)
+        await nodelog.beat(stage.home, stage.node)
         mark = stage.clusters.home.audit_mark()
         await asyncio.sleep(3.5 * HEARTBEAT)  # home's patience, and a look or two
     log.never_flapped()
@@ -96,7 +94,7 @@ async def test_a_healthy_node_is_left_alone_and_costs_one_write_per_heartbeat(
     ]
     assert set(asked) == {("update", "leases", 200)}
     assert len(asked) in {3, 4}
-    lease = await stage.home.get("leases", name=stage.node, namespace=LEASES)
+    lease = await stage.home.get("leases", name=stage.node, namespace=nodelog.LEASES)
     node = await stage.home.get("nodes", name=stage.node)
     (owner,) = lease["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == (
@@ -155,7 +153,7 @@ async def test_a_node_that_its_admin_deletes_is_not_made_again_while_farlet_live
     before = await stage.home.get("nodes", name=stage.node)
     await stage.home.delete("nodes", name=stage.node)
     mark = stage.clusters.home.audit_mark()
-    await stage.home.until("leases", rest.gone, name=stage.node, namespace=LEASES)
+    await stage.home.until("leases", rest.gone, name=stage.node, namespace=nodelog.LEASES)
     await asyncio.sleep(1.5 * HEARTBEAT)
     written = [
         f"{entry.verb} {entry.resource} {entry.code}"
@@ -165,7 +163,7 @@ async def test_a_node_that_its_admin_deletes_is_not_made_again_while_farlet_live
     assert [word for word in written if word.endswith((" 200", " 201"))] == []
     assert len(written) <= 1  # a heartbeat may have been on its way
     assert await stage.home.find("nodes", name=stage.node) is None
-    assert await stage.home.find("leases", name=stage.node, namespace=LEASES) is None
+    assert await stage.home.find("leases", name=stage.node, namespace=nodelog.LEASES) is None
     assert farlet.process.alive
 
     await farlet.restart()
@@ -173,15 +171,18 @@ async def test_a_node_that_its_admin_deletes_is_not_made_again_while_farlet_live
     assert manifests.uid(after) != manifests.uid(before)
 
 
-async def beats(stage: Stage) -> None:
-    """Return after the next heartbeat."""
-    began = datetime.datetime.now(datetime.UTC)
-
-    def renewed(seen: rest.Object | None) -> bool:
-        when = ((seen or {}).get("spec") or {}).get("renewTime")
-        return when is not None and datetime.datetime.fromisoformat(when) > began
-
-    await stage.home.until("leases", renewed, name=stage.node, namespace=LEASES)
+@pytest.mark.soak
+async def test_pods_of_a_deleted_node_go_on_both_sides(
+    stage: Stage, start_farlet: StartFarlet
+) -> None:
+    """Home's garbage collector waits for the node for forty seconds, and looks every twenty."""
+    await start_farlet(stage.node)
+    await stage.create(stage.pod("always"), stage.pod("never", restart="Never"))
+    await stage.settled()
+    await stage.home.delete("nodes", name=stage.node)
+    for name in ("always", "never"):
+        await stage.seen(name, rest.gone, seconds=120)
+        await stage.mirror(name, rest.gone)
 
 
 async def until_given_up(stage: Stage) -> None:

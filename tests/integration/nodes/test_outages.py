@@ -67,6 +67,30 @@ async def test_held_pods_stay_and_the_node_gets_no_new_ones_until_the_outage_is_
     assert stage.runs(began) == {"always": 1, "never": 1}
 
 
+async def test_a_farlet_that_starts_in_an_outage_keeps_its_node_as_it_was(
+    stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
+) -> None:
+    began = stage.clusters.foreign.audit_mark()
+    farlet = await start_proxied(stage.node, settings=told("hold"))
+    await stage.create(stage.pod("one", spec=impatient()))
+    before = await stage.settled()
+    async with nodelog.kept(stage.home, stage.node) as log:
+        with outage(foreign_door, "refuses"):
+            await stage.home.until("nodes", held, name=stage.node, seconds=NOTICED)
+            await nodelog.beat(stage.home, stage.node)
+            farlet.kill()
+            farlet.start()
+            await nodelog.beat(stage.home, stage.node)
+            assert held(await stage.home.get("nodes", name=stage.node))
+            pods = await stage.home.list("pods", namespace=stage.workspace.home)
+            assert seen(pods) == seen(before.pods)
+        await stage.home.until("nodes", nodelog.well, name=stage.node, seconds=NOTICED)
+    log.never_flapped()
+    after = await stage.settled()
+    assert seen(after.mirrors) == seen(before.mirrors)
+    assert stage.runs(began) == {"one": 1}
+
+
 async def test_a_cordon_of_the_admin_outlives_an_outage_that_is_held(
     stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
 ) -> None:
