@@ -64,8 +64,15 @@ async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_t
         assert tokens[-1] == await _token_in_secret(foreign, workspace)
 
         await asyncio.sleep(1)  # for a request too many
-        at_home = _requests(clusters.home, since=marks[0], user=identity.user(node))
-        abroad = _requests(clusters.foreign, since=marks[1], user=workspaces.USER)
+        at_home = _writes(
+            clusters.home, since=marks[0], user=identity.user(node), namespace=workspace.home
+        )
+        abroad = _writes(
+            clusters.foreign,
+            since=marks[1],
+            user=workspaces.USER,
+            namespace=workspace.foreign,
+        )
         assert [_what(one) for one in at_home] == ["create serviceaccounts/token"]
         assert [_what(one) for one in abroad] == ["patch secrets", "patch pods"]
         seen = next(one for one in told if one["token_file"] == tokens[-1])
@@ -145,9 +152,12 @@ async def _token_in_secret(foreign: rest.Api, workspace: Workspace) -> str:
     return hashlib.sha256(token).hexdigest()[:16]
 
 
-def _requests(cluster: Cluster, *, since: auditlog.Mark, user: str) -> list[auditlog.Entry]:
-    """What farlet asked of one server; watches that happen to end are no requests of this time."""
-    return [one for one in cluster.audit(since=since, user=user) if one.verb != "watch"]
+def _writes(
+    cluster: Cluster, *, since: auditlog.Mark, user: str, namespace: str
+) -> list[auditlog.Entry]:
+    """What farlet wrote there. What it reads now and then, and heartbeats, are of no pod."""
+    found = cluster.audit(since=since, user=user, namespace=namespace)
+    return [one for one in found if one.verb not in {"get", "list", "watch"}]
 
 
 def _what(entry: auditlog.Entry) -> str:
