@@ -64,7 +64,7 @@ def unused(used: Collection[Used]) -> list[str]:
         str(one)
         for right in rights.TABLE
         for one in (Used(right, verb) for verb in right.verbs)
-        if one not in used
+        if right.asked and one not in used
     ]
 
 

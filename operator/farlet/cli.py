@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import click
 
@@ -84,6 +85,36 @@ def run(**flags: object) -> None:
     from farlet import app
 
     sys.exit(app.run(wanted))
+
+
+@settings_options(settings.GatewaySettings)
+@cli.command(cls=SettingsCommand)
+def gateway(**flags: object) -> None:
+    """Carry connections of pods in this cluster to the home API server.
+
+    Runs in the foreign cluster and has no right there. farlet connects to it from home, by the
+    port-forward of the foreign API server; what pods send is neither read nor changed.
+    """
+    wanted = loading.load(settings.GatewaySettings, cli_options.given(flags))
+    from farlet.gateway import process
+
+    sys.exit(process.run(wanted))
+
+
+@cli.command("gateway-keys")
+@click.argument("folder", type=click.Path(path_type=Path))
+def gateway_keys(folder: Path) -> None:
+    """Make keys by which farlet and a gateway know each other, in FOLDER/home and FOLDER/foreign.
+
+    Each side gets a private key of its own and the public key of the other.
+    """
+    from farlet.gateway import keys
+
+    for side, place in zip(("home", "foreign"), keys.write(folder), strict=True):
+        click.echo(
+            f"kubectl --context={side.upper()} create secret generic {keys.SECRET} "
+            f"--namespace=farlet --from-file={place}"
+        )
 
 
 @settings_options(settings.MirrorSettings)

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from farlet.vocabulary import HOME_API_SERVICE
+
 NODE = "NODE"
 """Stands for the name of the virtual node, as the name of an object."""
 
@@ -32,6 +34,7 @@ class Place(StrEnum):
     CLUSTER = "the whole cluster"
     OFFLOADED = "each namespace whose pods run abroad"
     OWN = "farlet's own namespace"
+    GATEWAY = "farlet's own namespace, where a gateway is"
     DEFAULT = "default"
     KUBE_NODE_LEASE = "kube-node-lease"
     KUBE_SYSTEM = "kube-system"
@@ -66,6 +69,8 @@ class Right:
     name: str = ""
     needs: str = ""
     who: Who = Who.ANYBODY
+    asked: bool = True
+    """False: an API server looks at it within another request, so no audit log shows it."""
 
 
 _CORE = ""
@@ -76,6 +81,8 @@ _COORDINATION = "coordination.k8s.io"
 _METRICS = "metrics.k8s.io"
 
 _LOOK = ("list", "watch")
+
+_GATEWAY = "with --gateway-keys"
 
 _KUBELET_API = "unless --kubelet-bind-address is 0"
 
@@ -170,6 +177,28 @@ TABLE = (
     Right(
         Side.FOREIGN, Place.OWN, _CORE, "configmaps", ("get", "create", "patch"),
         "the registry: which namespaces this node uses",
+    ),
+    Right(
+        Side.FOREIGN, Place.OWN, _CORE, "services", _LOOK,
+        "where pods reach the home API server",
+        name=HOME_API_SERVICE,
+        needs="unless --home-api-server-host or --home-api-server-port is given",
+    ),
+    Right(
+        Side.FOREIGN, Place.GATEWAY, _CORE, "pods", _LOOK,
+        "the gateways that farlet connects to",
+        needs=_GATEWAY,
+    ),
+    Right(
+        Side.FOREIGN, Place.GATEWAY, _CORE, "pods/portforward", ("get",),
+        "the connection to a gateway, which is a WebSocket",
+        needs=_GATEWAY,
+    ),
+    Right(
+        Side.FOREIGN, Place.GATEWAY, _CORE, "pods/portforward", ("create",),
+        "what API servers since 1.35 ask for besides",
+        needs=_GATEWAY,
+        asked=False,
     ),
     Right(
         Side.FOREIGN, Place.OFFLOADED, _CORE, "pods",

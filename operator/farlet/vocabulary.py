@@ -53,6 +53,12 @@ ACCESS = "farlet.io/api-access"
 TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 
+GATEWAY_SELECTOR = "app.kubernetes.io/name=farlet-gateway"
+"""Pods in farlet's own foreign namespace that carry connections to home."""
+
+HOME_API_SERVICE = "home-api"
+"""Service in farlet's own foreign namespace at which pods reach the home API server."""
+
 RESTARTS = "farlet.io/restarts"
 """Annotation on a mirror made again: JSON, container name -> restarts before this mirror.
 

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from farlet.settings import values
 from farlet.settings.connections import ConnectionSettings, Preflight
+from farlet.settings.gateway import GatewaySettings, TunnelSettings
 from farlet.settings.kubelet import KubeletSettings
 from farlet.settings.leader import LeaderSettings
 from farlet.settings.loading import Flag, Group
@@ -23,7 +24,7 @@ from farlet.settings.mirror import MirrorSettings
 from farlet.settings.node import NodeSettings
 from farlet.settings.process import LogFormat, LogLevel, ProcessSettings
 
-__all__ = ["LogFormat", "LogLevel", "MirrorSettings", "Preflight", "Settings"]
+__all__ = ["GatewaySettings", "LogFormat", "LogLevel", "MirrorSettings", "Preflight", "Settings"]
 
 
 class Settings(
@@ -31,6 +32,7 @@ class Settings(
     LeaderSettings,
     KubeletSettings,
     NodeSettings,
+    TunnelSettings,
     ConnectionSettings,
     MirrorSettings,
 ):

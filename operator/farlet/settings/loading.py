@@ -34,6 +34,7 @@ class Group(StrEnum):
     CLUSTERS = "Clusters"
     NAMESPACES = "Namespaces"
     ACCESS = "API access of pods"
+    GATEWAY = "Gateway"
     PODS = "Pods"
     NODE = "Virtual node"
     KUBELET = "Kubelet API"
@@ -138,7 +139,8 @@ class FileSource(PydanticBaseSettingsSource):
         return found
 
     def _field(self, key: str, path: Path) -> str:
-        known = {flag_name(f)[2:]: f for f in self._every.model_fields if f != "config"}
+        fields = {**self._every.model_fields, **self.settings_cls.model_fields}
+        known = {flag_name(f)[2:]: f for f in fields if f != "config"}
         if key in known:
             return known[key]
         near = difflib.get_close_matches(key.replace("_", "-"), known, n=1)

@@ -29,7 +29,29 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-class ProcessSettings(BaseFarletSettings):
+class ObservedSettings(BaseFarletSettings):
+    """How any process of farlet is looked at from outside."""
+
+    health_probe_bind_address: Annotated[
+        values.Address | None,
+        Flag(Group.PROCESS, "HOST:PORT|0", default=":8081"),
+        BeforeValidator(values.bind_address),
+    ] = Field(
+        values.Address("", 8081),
+        description="Where /livez and /readyz are served; 0 turns them off. May be where "
+        "/metrics is.",
+    )
+    log_level: Annotated[LogLevel, Flag(Group.PROCESS, "|".join(LogLevel))] = Field(
+        LogLevel.INFO,
+        description="The least severe records to write. Client libraries stay at info even with "
+        "debug, since they would print tokens.",
+    )
+    log_format: Annotated[LogFormat, Flag(Group.PROCESS, "|".join(LogFormat))] = Field(
+        LogFormat.AUTO, description="auto is text on a terminal and JSON elsewhere."
+    )
+
+
+class ProcessSettings(ObservedSettings):
     """What has nothing to do with pods."""
 
     workers: Annotated[int, Flag(Group.PROCESS, "N"), whole(1, 1000)] = Field(
@@ -42,23 +64,6 @@ class ProcessSettings(BaseFarletSettings):
     ] = Field(
         values.Address("", 8080),
         description="Where /metrics is served; 0 turns it off.",
-    )
-    health_probe_bind_address: Annotated[
-        values.Address | None,
-        Flag(Group.PROCESS, "HOST:PORT|0", default=":8081"),
-        BeforeValidator(values.bind_address),
-    ] = Field(
-        values.Address("", 8081),
-        description="Where /livez and /readyz are served; 0 turns them off. May equal "
-        "--metrics-bind-address.",
-    )
-    log_level: Annotated[LogLevel, Flag(Group.PROCESS, "|".join(LogLevel))] = Field(
-        LogLevel.INFO,
-        description="The least severe records to write. Client libraries stay at info even with "
-        "debug, since they would print tokens.",
-    )
-    log_format: Annotated[LogFormat, Flag(Group.PROCESS, "|".join(LogFormat))] = Field(
-        LogFormat.AUTO, description="auto is text on a terminal and JSON elsewhere."
     )
     drain_on_exit: Annotated[
         bool, Flag(Group.PROCESS, "true|false"), BeforeValidator(values.switch)

@@ -166,6 +166,14 @@ def bind_address(value: object) -> Address | None:
     return Address(host(name) if name else "", int(number))
 
 
+def listening_address(value: object) -> Address:
+    """`host:port`, or `:port` for all interfaces."""
+    address = bind_address(value)
+    if address is None:
+        raise ValueError("0 turns nothing off here; give HOST:PORT, or :PORT for all interfaces")
+    return address
+
+
 def token_lifetime(value: object) -> int | str:
     """Seconds, or `as-requested`.
 
@@ -201,6 +209,14 @@ def folder(value: object) -> Path:
     path = Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is no folder")
+    return path
+
+
+def present_folder(value: object) -> Path:
+    """A folder that exists; `~` is expanded."""
+    path = folder(value)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist")
     return path
 
 

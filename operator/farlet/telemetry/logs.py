@@ -26,6 +26,9 @@ from farlet.settings import LogFormat, LogLevel
 CAPPED = ("kubernetes_asyncio", "aiohttp", "urllib3", "asyncio")
 """Loggers that never write below INFO. Their children follow, none has a level of its own."""
 
+QUIET = ("asyncssh",)
+"""Loggers that tell at INFO of every connection of a pod, and write only warnings here."""
+
 KOPF_OBJECTS = "kopf.objects"
 """The logger of Kopf that speaks about single objects; one level quieter than the rest."""
 
@@ -81,6 +84,8 @@ def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None
         # Kopf's command line silences some of these with a handler of its own.
         capped.handlers.clear()
         capped.propagate = True
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(lowest, logging.WARNING))
     # It says "succeeded" at INFO for every event of every pod, and prints whole pods at DEBUG.
     logging.getLogger(KOPF_OBJECTS).setLevel(
         logging.INFO if lowest < logging.INFO else max(lowest, logging.WARNING)

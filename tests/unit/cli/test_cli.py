@@ -278,10 +278,11 @@ def test_version_names_what_matters_in_a_report() -> None:
     [
         pytest.param("run", settings.Settings, id="run"),
         pytest.param("render", settings.MirrorSettings, id="render"),
+        pytest.param("gateway", settings.GatewaySettings, id="gateway"),
     ],
 )
 def test_help_shows_every_setting_with_its_variable(
-    command: str, kind: type[settings.MirrorSettings]
+    command: str, kind: type[settings.MirrorSettings | settings.GatewaySettings]
 ) -> None:
     shown = farlet(command, "--help").stdout
     for field in kind.model_fields:
@@ -291,5 +292,12 @@ def test_help_shows_every_setting_with_its_variable(
 
 def test_the_group_lists_its_commands() -> None:
     assert isinstance(cli.cli, click.Group)
-    assert set(cli.cli.commands) == {"run", "render", "strategies", "version"}
+    assert set(cli.cli.commands) == {
+        "gateway",
+        "gateway-keys",
+        "render",
+        "run",
+        "strategies",
+        "version",
+    }
     assert farlet("--help").exit_code == 0

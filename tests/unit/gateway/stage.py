@@ -1,0 +1,184 @@
+"""A gateway, farlet's end and a home API server in one loop, with what a pod would see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncssh
+
+from clusters import ports
+from farlet.gateway import door, keys, link, tunnel
+from farlet.settings.values import Address
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+WITHIN = 10.0
+"""Seconds, for whatever should happen at once."""
+
+
+def pair() -> tuple[keys.Keys, keys.Keys]:
+    """Keys of farlet and of a gateway that believe each other."""
+    home, foreign = keys.generate()
+    return parsed(home), parsed(foreign)
+
+
+def parsed(items: dict[str, str]) -> keys.Keys:
+    return keys.Keys(
+        asyncssh.import_private_key(items[keys.PRIVATE]),
+        (asyncssh.import_public_key(items[keys.TRUSTED]),),
+    )
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A home API server that says everything twice, and `end` at the end."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.write(b"end")
+        await writer.drain()
+    except OSError:
+        pass
+    writer.close()
+
+
+class Home:
+    """What farlet dials."""
+
+    def __init__(self, serve: Serve) -> None:
+        self.serve = serve
+        self.port = 0
+        self.dialled = 0
+
+    async def dial(self, factory: Callable[[], asyncio.Protocol]) -> object:
+        self.dialled += 1
+        loop = asyncio.get_running_loop()
+        return await loop.create_connection(factory, "127.0.0.1", self.port)
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self.serve(reader, writer)
+
+        server = await asyncio.start_server(served, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+
+
+@dataclass
+class Scene:
+    """A gateway that stands, and the two ends' keys."""
+
+    door: door.Door
+    pods_port: int
+    farlet_port: int
+    farlet: keys.Keys
+    gateway: keys.Keys
+    home: Home
+
+    async def link(
+        self, own: keys.Keys | None = None, *, dial: tunnel.Dial | None = None, port: int = 0
+    ) -> link.Link:
+        """A link of farlet's, which the gateway knows of when this returns."""
+        sock = await self.connect_socket(port)
+        made = await tunnel.connect(sock, own or self.farlet, dial or self.home.dial)
+        await eventually(lambda: self.door.problem() is None)
+        return made
+
+    async def connect_socket(self, port: int = 0) -> socket.socket:
+        sock = socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port or self.farlet_port))
+        return sock
+
+    async def pod(self) -> Streams:
+        """A connection of a pod, once the gateway takes any."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    return await asyncio.open_connection("127.0.0.1", self.pods_port)
+                await asyncio.sleep(0.005)
+
+    async def refused(self) -> bool:
+        """Whether pods are refused at once."""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.pods_port)
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
+
+@contextlib.asynccontextmanager
+async def standing(serve: Serve = echo) -> AsyncIterator[Scene]:
+    """A gateway without links, and a home API server."""
+    farlet, gateway = pair()
+    pods_port, farlet_port = ports.free(2)
+    made = door.Door(
+        gateway,
+        pods_at=Address("127.0.0.1", pods_port),
+        farlet_at=Address("127.0.0.1", farlet_port),
+    )
+    home = Home(serve)
+    async with home.listening(), made.opened():
+        yield Scene(made, pods_port, farlet_port, farlet, gateway, home)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not holds():  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0.005)
+
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the peer ends. Raises `ConnectionResetError` where it breaks off."""
+    async with asyncio.timeout(WITHIN):
+        return await reader.read()
+
+
+class Wire:
+    """A TCP connection that can be held up or cut, as a network in between would."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self.port = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.carried = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Wire]:
+        server = await asyncio.start_server(self._served, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        beyond = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers += [writer, beyond[1]]
+        await asyncio.gather(self._copy(reader, beyond[1]), self._copy(beyond[0], writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self.open.wait()
+                self.carried += len(data)
+                writer.write(data)
+                await writer.drain()
+        writer.close()

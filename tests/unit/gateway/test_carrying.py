@@ -1,0 +1,384 @@
+"""Connections of pods through a gateway: what arrives, how they end, and what they keep waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from farlet.gateway import link
+from unit.gateway import stage
+
+MIB = 1 << 20
+
+
+async def test_bytes_arrive_whole_in_both_directions() -> None:
+    blob = os.urandom(8 * MIB)
+    async with stage.standing() as scene:
+        await scene.link()
+        reader, writer = await scene.pod()
+
+        async def send() -> None:
+            writer.write(blob)
+            await writer.drain()
+            writer.write_eof()
+
+        _, got = await asyncio.gather(send(), stage.all_of(reader))
+        assert got == blob + b"end"
+        writer.close()
+
+
+async def test_many_connections_at_once_do_not_mix() -> None:
+    async with stage.standing() as scene:
+        made = await scene.link()
+
+        async def one(number: int) -> bool:
+            reader, writer = await scene.pod()
+            word = f"pod {number} ".encode() * 1000
+            writer.write(word)
+            writer.write_eof()
+            got = await stage.all_of(reader)
+            writer.close()
+            return got == word + b"end"
+
+        assert all(await asyncio.gather(*map(one, range(200))))
+        await stage.eventually(lambda: made.load == 0)
+
+
+async def test_a_pod_that_has_sent_all_still_hears_the_answer() -> None:
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = await reader.read()
+        await asyncio.sleep(0.05)  # its end must not have ended the connection meanwhile
+        writer.write(str(len(sent)).encode())
+        writer.close()
+
+    async with stage.standing(count) as scene:
+        await scene.link()
+        reader, writer = await scene.pod()
+        writer.write(bytes(100_000))
+        writer.write_eof()
+        assert await stage.all_of(reader) == b"100000"
+        writer.close()
+
+
+async def test_a_pod_may_go_on_when_home_has_sent_all() -> None:
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def first_word(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"that is all")
+        writer.write_eof()
+        got.set_result(await reader.read())
+        writer.close()
+
+    async with stage.standing(first_word) as scene:
+        await scene.link()
+        reader, writer = await scene.pod()
+        assert await stage.all_of(reader) == b"that is all"
+        writer.write(b"not yet")
+        writer.close()
+        assert await asyncio.wait_for(got, stage.WITHIN) == b"not yet"
+
+
+async def test_a_reset_at_home_is_a_reset_for_the_pod() -> None:
+    async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        reset(writer)
+
+    async with stage.standing(slam) as scene:
+        await scene.link()
+        reader, writer = await scene.pod()
+        writer.write(b"x")
+        with pytest.raises(ConnectionResetError):
+            await stage.all_of(reader)
+
+
+async def test_a_reset_by_the_pod_is_one_at_home() -> None:
+    seen: asyncio.Future[type[BaseException] | None] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+            seen.set_result(None)
+        except OSError as err:
+            seen.set_result(type(err))
+        writer.close()
+
+    async with stage.standing(listen) as scene:
+        made = await scene.link()
+        _, writer = await scene.pod()
+        await stage.eventually(lambda: scene.home.dialled == 1)
+        reset(writer)
+        assert await asyncio.wait_for(seen, stage.WITHIN) is ConnectionResetError
+        await stage.eventually(lambda: made.load == 0)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def test_a_pod_is_refused_at_once_while_there_is_no_link() -> None:
+    async with stage.standing() as scene:
+        assert await scene.refused()
+        assert scene.door.problem() == "no farlet is connected"
+        made = await scene.link()
+        _, writer = await scene.pod()
+        writer.close()
+        made.abort()
+        await stage.eventually(lambda: scene.door.problem() is not None)
+        async with asyncio.timeout(stage.WITHIN):
+            while not await scene.refused():  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.005)
+        await scene.link()
+        reader, writer = await scene.pod()
+        writer.write_eof()
+        assert await stage.all_of(reader) == b"end"
+        writer.close()
+
+
+async def test_what_a_link_carries_breaks_with_it_at_both_ends() -> None:
+    broken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(65536):
+                pass
+            broken.set_result(False)
+        except ConnectionResetError:
+            broken.set_result(True)
+        writer.close()
+
+    async with stage.standing(listen) as scene, stage.Wire(scene.farlet_port).listening() as wire:
+        await scene.link(port=wire.port)
+        reader, writer = await scene.pod()
+        writer.write(b"x")
+        await stage.eventually(lambda: scene.home.dialled == 1)
+        wire.cut()
+        with pytest.raises(ConnectionResetError):
+            await stage.all_of(reader)
+        assert await asyncio.wait_for(broken, stage.WITHIN)
+
+
+async def test_a_peer_that_falls_silent_is_given_up_at_both_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(link.OPTIONS, "keepalive_interval", 0.05)
+    async with stage.standing() as scene, stage.Wire(scene.farlet_port).listening() as wire:
+        made = await scene.link(port=wire.port)
+        reader, writer = await scene.pod()
+        writer.write(b"x")
+        assert await reader.read(1) == b"x"
+        wire.open.clear()
+        with pytest.raises(ConnectionResetError):
+            await stage.all_of(reader)
+        await asyncio.wait_for(made.lost.wait(), stage.WITHIN)
+        assert "not responding" in made.reason
+        assert scene.door.problem() is not None
+
+
+async def test_a_link_with_nothing_to_carry_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(link.OPTIONS, "keepalive_interval", 0.02)
+    async with stage.standing() as scene:
+        made = await scene.link()
+        reader, writer = await scene.pod()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(made.lost.wait(), 0.6)  # 30 questions, each answered
+        writer.write_eof()
+        assert await stage.all_of(reader) == b"end"
+        writer.close()
+
+
+async def test_new_keys_within_a_link_disturb_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(link.OPTIONS, "rekey_bytes", 256 * 1024)
+    blob = os.urandom(4 * MIB)
+    async with stage.standing() as scene:
+        await scene.link()
+        reader, writer = await scene.pod()
+        writer.write(blob)
+        writer.write_eof()
+        assert await stage.all_of(reader) == blob + b"end"
+        writer.close()
+
+
+async def test_an_unreachable_home_is_a_reset_for_the_pod_and_no_end_of_the_link() -> None:
+    async with stage.standing() as scene:
+        made = await scene.link()
+        port, scene.home.port = scene.home.port, 1
+        reader, writer = await scene.pod()
+        with pytest.raises(ConnectionResetError):
+            await stage.all_of(reader)
+        writer.close()
+        assert not made.lost.is_set()
+        assert made.load == 0
+        scene.home.port = port
+        reader, writer = await scene.pod()
+        writer.write_eof()
+        assert await stage.all_of(reader) == b"end"
+        writer.close()
+
+
+async def test_a_home_that_does_not_answer_is_a_reset_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("farlet.gateway.tunnel.DIAL_SECONDS", 0.1)
+
+    async def never(_factory: Callable[[], asyncio.Protocol]) -> object:
+        return await asyncio.Event().wait()
+
+    async with stage.standing() as scene:
+        made = await scene.link(dial=never)
+        reader, _ = await scene.pod()
+        with pytest.raises(ConnectionResetError):
+            await stage.all_of(reader)
+        assert made.load == 0
+
+
+async def test_a_pod_that_leaves_before_it_is_connected_leaves_nothing() -> None:
+    going = asyncio.Event()
+
+    async with stage.standing() as scene:
+
+        async def slow(factory: Callable[[], asyncio.Protocol]) -> object:
+            await going.wait()
+            return await scene.home.dial(factory)
+
+        made = await scene.link(dial=slow)
+        _, writer = await scene.pod()
+        await stage.eventually(lambda: made.load == 1)
+        reset(writer)
+        going.set()
+        await stage.eventually(lambda: made.load == 0 and scene.home.dialled == 1)
+
+
+# --- several links --------------------------------------------------------------------------------
+
+
+async def test_the_link_with_the_fewest_connections_takes_the_next() -> None:
+    async with stage.standing() as scene:
+        first, second = await scene.link(), await scene.link()
+        pods = [await scene.pod() for _ in range(6)]
+        for reader, writer in pods:
+            writer.write(b"x")
+            assert await reader.read(1) == b"x"
+        assert (first.load, second.load) == (3, 3)
+        for _, writer in pods:
+            writer.close()
+
+
+async def test_another_farlet_takes_what_one_cannot_connect() -> None:
+    async def refuse(_factory: Callable[[], asyncio.Protocol]) -> object:
+        raise ConnectionRefusedError
+
+    async with stage.standing() as scene:
+        lame = await scene.link(dial=refuse)
+        sound = await scene.link()
+        pods = [await scene.pod() for _ in range(4)]
+        for reader, writer in pods:
+            writer.write(b"x")
+            assert await reader.read(1) == b"x"
+        assert (lame.load, sound.load) == (0, 4)
+        sound.abort()
+        for reader, writer in pods:
+            with pytest.raises(ConnectionResetError):
+                await stage.all_of(reader)
+            writer.close()
+
+
+async def test_a_farlet_that_answers_too_late_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("farlet.gateway.door.OPEN_SECONDS", 0.1)
+    going = asyncio.Event()
+    async with stage.standing() as scene:
+
+        async def slow(factory: Callable[[], asyncio.Protocol]) -> object:
+            await going.wait()
+            return await scene.home.dial(factory)
+
+        late = await scene.link(dial=slow)
+        reader, writer = await scene.pod()
+        with pytest.raises(ConnectionResetError):
+            await stage.all_of(reader)
+        writer.close()
+        going.set()
+        await stage.eventually(lambda: scene.home.dialled == 1 and late.load == 0)
+        reader, writer = await scene.pod()  # the link itself is as good as before
+        writer.write_eof()
+        assert await stage.all_of(reader) == b"end"
+        writer.close()
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+async def filled(writer: asyncio.StreamWriter) -> int:
+    """Send until nothing more is taken for a while; how many bytes were."""
+    sent = 0
+    while True:
+        writer.write(bytes(65536))
+        try:
+            async with asyncio.timeout(0.5):
+                await writer.drain()
+        except TimeoutError:
+            return sent
+        sent += 65536
+
+
+async def test_a_reader_that_does_not_read_holds_up_its_own_connection_only() -> None:
+    released = asyncio.Event()
+
+    async def lazy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readexactly(1) == b"l":
+            await released.wait()
+        await stage.echo(reader, writer)
+
+    async with stage.standing(lazy) as scene:
+        await scene.link()
+        _, stuck = await scene.pod()
+        stuck.write(b"l")
+        # The window and the buffers of two kernels and two processes, however long one waits.
+        assert await filled(stuck) < 24 * MIB
+        reader, writer = await scene.pod()
+        writer.write(b"q" + bytes(4 * MIB))
+        writer.write_eof()
+        assert len(await stage.all_of(reader)) == 4 * MIB + 3
+        released.set()
+        for one in (stuck, writer):
+            one.transport.abort()
+
+
+async def test_a_link_that_is_held_up_reads_none_of_what_it_carries() -> None:
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(bytes(65536))
+                await writer.drain()
+
+    async with stage.standing(pour) as scene, stage.Wire(scene.farlet_port).listening() as wire:
+        made = await scene.link(port=wire.port)
+        pods = [await scene.pod() for _ in range(32)]
+        for _, writer in pods:
+            writer.write(b"x")
+        reading = [asyncio.create_task(drink(reader)) for reader, _ in pods]
+        await stage.eventually(lambda: wire.carried > 32 * MIB)
+        wire.open.clear()
+        await asyncio.sleep(0.5)  # for whatever is read all the same
+        # The windows of 32 connections are 32 MiB.
+        assert link.BACKLOG < made.waiting < 2 * MIB
+        wire.open.set()
+        for task in reading:
+            task.cancel()
+        for _, writer in pods:
+            writer.transport.abort()
+
+
+async def drink(reader: asyncio.StreamReader) -> None:
+    while await reader.read(1 << 18):
+        pass

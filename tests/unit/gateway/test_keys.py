@@ -1,0 +1,88 @@
+"""Keys of a gateway: where each lies, and what a folder without proper ones is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from farlet import errors
+from farlet.gateway import keys
+
+
+def test_each_private_key_is_on_one_side_and_its_public_key_on_the_other(tmp_path: Path) -> None:
+    home, foreign = keys.write(tmp_path / "keys")
+    for own, other in ((home, foreign), (foreign, home)):
+        (trusted,) = keys.read(other).trusted
+        assert trusted == keys.read(own).private.convert_to_public()
+    texts = [(side / keys.PRIVATE).read_text() for side in (home, foreign)]
+    assert texts[0] != texts[1]
+    assert all("PRIVATE KEY" not in (side / keys.TRUSTED).read_text() for side in (home, foreign))
+
+
+def test_nobody_else_can_read_what_was_written(tmp_path: Path) -> None:
+    for side in keys.write(tmp_path / "keys"):
+        assert side.stat().st_mode & 0o777 == 0o700
+        assert {file.stat().st_mode & 0o777 for file in side.iterdir()} == {0o600}
+
+
+def test_keys_that_are_there_are_not_lost(tmp_path: Path) -> None:
+    home, _ = keys.write(tmp_path)
+    before = (home / keys.PRIVATE).read_text()
+    with pytest.raises(errors.UsageError, match=r"home cannot be made: File exists; name a new"):
+        keys.write(tmp_path)
+    assert (home / keys.PRIVATE).read_text() == before
+
+
+def test_a_key_is_trusted_beside_the_one_that_replaces_it(tmp_path: Path) -> None:
+    home, foreign = keys.write(tmp_path / "old")
+    _, next_foreign = keys.write(tmp_path / "new")
+    both = "# the old one\n" + (home / keys.TRUSTED).read_text() + "\n"
+    both += keys.read(next_foreign).private.export_public_key().decode()
+    (home / keys.TRUSTED).write_text(both)
+    found = keys.read(home)
+    for side in (foreign, next_foreign):
+        assert found.trust(keys.read(side).private.convert_to_public())
+
+
+def lacks(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def holds(name: str, text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return write
+
+
+def rsa(name: str) -> Callable[[Path], None]:
+    key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+    exported = key.export_private_key if name == keys.PRIVATE else key.export_public_key
+    return holds(name, exported().decode())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        pytest.param(lacks(keys.PRIVATE), "private-key cannot be read: No such", id="no private"),
+        pytest.param(lacks(keys.TRUSTED), "trusted-keys cannot be read: No such", id="no trusted"),
+        pytest.param(holds(keys.PRIVATE, "hello"), "no SSH key", id="no key in it"),
+        pytest.param(holds(keys.TRUSTED, "hello"), "no SSH key", id="no key to trust"),
+        pytest.param(holds(keys.TRUSTED, "\n# none\n"), "one at least each", id="nobody trusted"),
+        pytest.param(rsa(keys.PRIVATE), "kind ssh-ed25519", id="another kind of key"),
+        pytest.param(rsa(keys.TRUSTED), "kind ssh-ed25519", id="another kind to trust"),
+    ],
+)
+def test_a_folder_without_proper_keys_is_told(
+    tmp_path: Path, spoil: Callable[[Path], None], told: str
+) -> None:
+    home, _ = keys.write(tmp_path)
+    secret = (home / keys.PRIVATE).read_text().splitlines()[1]
+    spoil(home)
+    with pytest.raises(errors.StartError, match=told) as caught:
+        keys.read(home)
+    assert "farlet gateway-keys" in str(caught.value)
+    assert secret not in str(caught.value)
