@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Callable
 
 CHUNK = 16 * 1024
@@ -24,7 +27,7 @@ BACKLOG = 64 * 1024
 """Bytes not taken by the peer yet, above which `write` waits."""
 
 CLOSE_SECONDS = 2.0
-"""How long a close waits for the peer to take the last bytes before it drops them."""
+"""How long a peer who owes us nothing is waited for to take our last bytes."""
 
 _SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """A peer that has vanished is noticed after two minutes. A stream may be silent for longer."""
@@ -54,7 +57,12 @@ class Channel(asyncio.BufferedProtocol):
         self._writable.set()
         self._paused = False
         self._ended = False
+        """Nothing comes any more, not even the end of TLS."""
+        self._silent = False
+        """The peer has said that nothing comes any more."""
         self._closing = False
+        self._hungry = asyncio.Event()
+        """A reader waits, and has had all that came; or nothing comes any more."""
         self._lost = asyncio.Event()
         self._why: Exception | None = None
 
@@ -76,6 +84,7 @@ class Channel(asyncio.BufferedProtocol):
         """So many bytes have arrived."""
         if self._closing:
             return
+        self._hungry.clear()
         self._incoming.write(self._scratch[:nbytes])
         if self._incoming.pending >= CHUNK and not self._paused:
             self._paused = True
@@ -103,6 +112,7 @@ class Channel(asyncio.BufferedProtocol):
         self._incoming.write_eof()
         self._ended = True
         self._lost.set()
+        self._hungry.set()
         self._arrived.set()
         self._writable.set()
 
@@ -145,6 +155,9 @@ class Channel(asyncio.BufferedProtocol):
         while True:
             data = self._taken.pop(0) if self._taken else self._take()
             if data is not None:
+                if not data:
+                    self._silent = True
+                    self._hungry.set()
                 return data
             await self._more()
 
@@ -177,28 +190,47 @@ class Channel(asyncio.BufferedProtocol):
             self._tls.unwrap()
         self._send_records()
 
-    async def close(self) -> None:
-        """End both directions, and give the peer a moment to take what was sent."""
+    async def close(self, *, seconds: float = CLOSE_SECONDS) -> None:
+        """End our direction, then as `finish`."""
         self.end()
+        await self.finish(seconds=seconds)
+
+    async def finish(self, *, seconds: float) -> None:
+        """Close once the peer has taken what was sent and has ended as well, or after `seconds`.
+
+        What he still sends is dropped. TLS calls it a break where `end` was not called before.
+        """
         self._closing = True
         if self._lost.is_set():
             return
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                # Closing over bytes that were not read resets the connection, and the peer
-                # loses our last ones.
-                if self._transport.can_write_eof():
-                    self._transport.write_eof()
+            async with asyncio.timeout(seconds):
+                # To close over bytes that were not read, or before the peer has read ours, resets
+                # the connection, and he loses what the kernel has not delivered yet.
+                self._transport.write_eof()
                 if self._paused:
                     self._paused = False
                     self._transport.resume_reading()
-                while not self._ended:
+                while not (self._ended or self._silent):
                     self._arrived.clear()
                     await self._arrived.wait()
                 self._transport.close()
                 await self._lost.wait()
         except TimeoutError:
             self.abort()
+
+    @property
+    def drained(self) -> bool:
+        """All that has come so far has been read; or nothing comes any more."""
+        if self._ended or self._silent:
+            return True
+        return self._hungry.is_set() and not _unread(self._transport.get_extra_info("socket"))
+
+    async def until_drained(self) -> None:
+        """Wait until `drained`."""
+        while not self.drained:
+            await self._hungry.wait()
+            await asyncio.sleep(0)  # what has come since is taken now
 
     async def lost(self) -> None:
         """Wait until the connection is gone for good, without reading."""
@@ -207,7 +239,8 @@ class Channel(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Drop the connection, and what was not sent yet."""
         self._closing = True
-        self._transport.abort()
+        if not self._lost.is_set():
+            self._transport.abort()
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -235,6 +268,7 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         if self._ended:
             raise self._why or ConnectionResetError("the connection was cut")
+        self._hungry.set()
         await self._arrived.wait()
 
     def _send_records(self) -> None:
@@ -242,7 +276,7 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.write(records)
 
     def _check(self) -> None:
-        if self._closing or self._lost.is_set():
+        if self._closing or self._transport.is_closing():
             raise self._why or ConnectionResetError("the connection was cut")
 
 
@@ -253,6 +287,12 @@ async def connect(host: str, port: int, scratch: bytearray) -> Channel:
         lambda: Channel(scratch), host, port, happy_eyeballs_delay=0.25
     )
     return channel
+
+
+def _unread(sock: socket.socket) -> int:
+    """Bytes that the kernel has received and nobody has read."""
+    size = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(size, sys.byteorder)
 
 
 def _watch_for_silence(sock: socket.socket) -> None:

@@ -32,6 +32,9 @@ HEAD_SECONDS = 10.0
 IDLE_SECONDS = 90.0
 """Between two requests, as a kubelet's server."""
 
+TAKING_SECONDS = 60.0
+"""For the caller to take the end of what he asked for, where the connection ends with it."""
+
 HEAD_BYTES = 64 * 1024
 """A command of `kubectl exec` stands in it."""
 
@@ -145,29 +148,33 @@ class KubeletServer:
 
     async def _connection(self, channel: channels.Channel) -> None:
         try:
-            await self._serve(channel)
-            await channel.close()
+            await channel.close(seconds=await self._serve(channel))
         except OSError as err:  # TimeoutError is one
             log.debug("kubelet connection ended", err=str(err) or type(err).__name__)
         finally:
             self._unknown.pop(channel, None)
             channel.abort()
 
-    async def _serve(self, channel: channels.Channel) -> None:
-        """Requests of one connection, one after the other. Raises `OSError`."""
+    async def _serve(self, channel: channels.Channel) -> float:
+        """Requests of one connection, one after the other. Raises `OSError`.
+
+        Returns how many seconds the caller is given to take the end of the last answer.
+        """
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         async with asyncio.timeout(HEAD_SECONDS):
             await channel.secure(self._contexts(), server_side=True)
             request = await self._head(channel, http)
         while request is not None:
             self._unknown.pop(channel, None)
-            if not await self._request(request, channel, http):
-                return
+            status = await self._request(request, channel, http)
+            if http.our_state is not h11.DONE or http.their_state is not h11.DONE or self._stopping:
+                return TAKING_SECONDS if status < 400 else channels.CLOSE_SECONDS
             self._idle.add(channel)
             try:
                 request = await self._next(channel, http)
             finally:
                 self._idle.discard(channel)
+        return channels.CLOSE_SECONDS
 
     async def _next(self, channel: channels.Channel, http: h11.Connection) -> h11.Request | None:
         """The head of a further request; `None` where none comes."""
@@ -199,17 +206,17 @@ class KubeletServer:
 
     async def _request(
         self, head: h11.Request, channel: channels.Channel, http: h11.Connection
-    ) -> bool:
-        """Answer one request; whether another may follow on the connection."""
+    ) -> int:
+        """Answer one request; the answer's status."""
         try:
             caller = Caller(_request(head, http), channel, http)
         except Refusal as err:
             await Caller(_NOTHING, channel, http).refuse(err.response)
-        else:
-            await self._handler(caller)
-        if http.our_state is h11.SEND_BODY:
+            return err.response.status
+        await self._handler(caller)
+        if caller.status is None or http.our_state is h11.SEND_BODY:
             raise ConnectionAbortedError("the answer broke off")
-        return http.our_state is h11.DONE and http.their_state is h11.DONE and not self._stopping
+        return caller.status
 
 
 _NOTHING = routes.Request("", "")

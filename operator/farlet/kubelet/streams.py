@@ -30,6 +30,12 @@ ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 30.0
 """When one side has ended its direction, the other goes on for as long as bytes come."""
 
+TURN_SECONDS = 2.0
+"""The longest that what a caller sends waits for him to take output."""
+
+TAKING_SECONDS = 120.0
+"""For a slow reader to take the last bytes, which may be megabytes in the buffers of the kernel."""
+
 _SUBPROTOCOLS = "sec-websocket-protocol"
 _EXTENSIONS = "sec-websocket-extensions"
 _VERSION = "x-stream-protocol-version"
@@ -75,7 +81,6 @@ async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Clu
             raise await abroad.refusal(exchange)
         early = await caller.switch(_answered(exchange, request))
         await splice(caller.channel, exchange.channel, to_left=exchange.early, to_right=early)
-        await exchange.close()
     finally:
         exchange.abort()
 
@@ -116,35 +121,88 @@ async def splice(
 ) -> None:
     """Carry bytes both ways until both sides have ended; those given come first.
 
-    A side that ends ends the same direction beyond. Raises `OSError` when either breaks off.
+    A side that ends ends the same direction beyond. What a side sent before it broke off still
+    arrives: programs close connections while their last output is on its way, and a read that
+    lacks the end is no error to those who see the exit code.
     """
     moved = asyncio.Event()
+    broken: set[channels.Channel] = set()
+    turns = _Turns(right)
 
     async def pump(source: channels.Channel, sink: channels.Channel, early: bytes) -> None:
-        if early:
-            await sink.write(early)
-        while data := await source.read():
+        data = early or await _read(source, broken)
+        while data:
             moved.set()
-            await sink.write(data)
-        sink.end()
+            if source is left:
+                await turns.wait()
+            try:
+                await sink.write(data)
+            except OSError:
+                broken.add(sink)
+                return
+            data = await _read(source, broken)
+        if data is not None:
+            sink.end()
 
+    # By where they lead.
     pumps = {
-        asyncio.ensure_future(pump(left, right, to_right)),
-        asyncio.ensure_future(pump(right, left, to_left)),
+        right: asyncio.ensure_future(pump(left, right, to_right)),
+        left: asyncio.ensure_future(pump(right, left, to_left)),
     }
     try:
-        done, others = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        while others and not any(task.exception() for task in done):
+        going = set(pumps.values())
+        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+        while going := {task for task in going if not task.done()}:
+            for sink in broken:
+                pumps[sink].cancel()  # what it carries can arrive no more
             moved.clear()
-            done, others = await asyncio.wait(others, timeout=SILENCE_SECONDS)
+            done, _ = await asyncio.wait(going, timeout=SILENCE_SECONDS)
             if not done and not moved.is_set():
-                return
-        for task in pumps - others:
-            task.result()
+                break
     finally:
-        for task in pumps:
+        for task in pumps.values():
             task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await asyncio.gather(*pumps.values(), return_exceptions=True)
+    for task in pumps.values():
+        if not task.cancelled():
+            task.result()  # raises what is a bug
+    for side in broken:
+        side.abort()
+    await asyncio.gather(*(side.finish(seconds=TAKING_SECONDS) for side in pumps))
+
+
+class _Turns:
+    """What comes from the server goes to the caller before what he sends goes on.
+
+    A server closes its connection once it has written everything, and the kernel delivers the rest,
+    unless something comes in on that connection: then it drops the rest and resets. API servers
+    ping every five seconds, so a ping that overtakes megabytes of output costs the end of them.
+    """
+
+    def __init__(self, server: channels.Channel) -> None:
+        self._server = server
+        self._patient = True
+
+    async def wait(self) -> None:
+        """Return when all that has come so far has been passed on, or is waited for in vain."""
+        if self._server.drained:
+            self._patient = True
+        elif self._patient:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._server.until_drained()
+            except TimeoutError:
+                # The caller reads slowly, or not before he has written.
+                self._patient = False
+
+
+async def _read(source: channels.Channel, broken: set[channels.Channel]) -> bytes | None:
+    """What comes next; `None` if the side has broken off."""
+    try:
+        return await source.read()
+    except OSError:
+        broken.add(source)
+        return None
 
 
 def _answered(exchange: exchanges.Exchange, request: Request) -> list[tuple[str, str]]:

@@ -157,6 +157,16 @@ class Stage:
         self.stack.callback(writer.close)
         return Peer(reader, writer)
 
+    async def until_streams(self, number: int) -> None:
+        """Return once so many streams are carried."""
+        told = self.metrics.registry.get_sample_value
+        labels = {"method": "POST", "path": "exec", "server_type": "readwrite"}
+        labels["long_running"] = "true"
+        while True:
+            if told("kubelet_http_inflight_requests", labels) == number:
+                return
+            await asyncio.sleep(0.01)
+
     async def leave(self) -> None:
         """Stop the server now, as the end of the process does."""
         await self.server.__aexit__(None, None, None)

@@ -238,6 +238,9 @@ async def test_streams_have_a_limit_of_their_own(
         assert (status, headers["retry-after"]) == (429, "1")
         held.set()
         await first.rest()
+        first.cut()  # it has had all, and leaves
+        async with asyncio.timeout(5):
+            await all_.until_streams(0)
         third = await all_.call()
         await third.ask(EXEC, *SPDY)
         assert (await third.answer())[0] == 101

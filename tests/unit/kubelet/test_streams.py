@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import math
 import os
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -382,6 +384,7 @@ async def test_a_side_that_never_ends_is_not_waited_for_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "TAKING_SECONDS", 0.05)
     async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
         spliced = asyncio.create_task(streams.splice(left, right, to_left=b"", to_right=b""))
         caller.end()
@@ -393,11 +396,70 @@ async def test_a_side_that_never_ends_is_not_waited_for_in_silence(
             await spliced
 
 
-async def everything(channel: channels.Channel) -> bytes:
-    read = b""
-    while data := await channel.read():
+@pytest.mark.parametrize("how", ["in order", "cut", "as Go does"])
+async def test_what_was_sent_before_a_side_closed_arrives_although_the_other_still_talks(
+    tmp_path: Path, how: str
+) -> None:
+    """As when a program ends whose output is still on its way, and pings come meanwhile."""
+    blob = os.urandom(16 * MIB)
+    async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
+        spliced = asyncio.create_task(streams.splice(left, right, to_left=b"", to_right=b""))
+
+        async def talk() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    await caller.write(b"ping")
+                    await asyncio.sleep(0.01)
+
+        async def serve() -> None:
+            await server.write(blob)
+            if how != "cut":
+                server.end()
+            if how == "as Go does":  # nothing reads any more what comes in
+                server._transport.close()
+            else:
+                await server.finish(seconds=10)
+
+        talking, serving = asyncio.create_task(talk()), asyncio.create_task(serve())
+        got = bytearray()
+        with contextlib.suppress(OSError):
+            while data := await caller.read():
+                got += data
+                await asyncio.sleep(0.0005)
+        caller.abort()
+        await asyncio.gather(talking, serving, spliced)
+    assert bytes(got) == blob
+
+
+async def test_a_caller_who_writes_everything_before_he_reads_is_not_waited_for_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "TURN_SECONDS", 0.05)
+    flood, blob = bytes(32 * MIB), os.urandom(4 * MIB)
+    async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
+        spliced = asyncio.create_task(streams.splice(left, right, to_left=b"", to_right=b""))
+        flooding = asyncio.create_task(server.write(flood))
+        await asyncio.sleep(0.3)  # everything between is full now
+        writing = asyncio.create_task(caller.write(blob))
+        got = b""
+        async with asyncio.timeout(5):
+            while len(got) < len(blob):
+                got += await server.read()
+        assert got == blob
+        await writing
+        caller.end()
+        assert len(await everything(caller, len(flood))) == len(flood)
+        await flooding
+        server.end()
+        await spliced
+
+
+async def everything(channel: channels.Channel, size: float = math.inf) -> bytes:
+    """All until the end, or until so much has come."""
+    read = bytearray()
+    while len(read) < size and (data := await channel.read()):
         read += data
-    return read
+    return bytes(read)
 
 
 async def test_a_lot_goes_both_ways_at_once_and_arrives_whole(tmp_path: Path) -> None:
