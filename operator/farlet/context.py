@@ -62,7 +62,11 @@ class Endpoint:
     """The home API server as pods abroad dial it. IPv6 stands bare in `host`."""
 
     host: str
+    """What pods dial, and the name that the certificate must have."""
     port: int
+    addresses: tuple[str, ...] = ()
+    """IP addresses to which pods are to take the name `host`; empty where DNS knows it, or where
+    it is an address itself."""
 
     @property
     def is_ip(self) -> bool:
@@ -74,9 +78,18 @@ class Endpoint:
         return True
 
     @property
+    def aliased(self) -> tuple[str, ...]:
+        """Addresses that host aliases can give to names of the home API server."""
+        return self.addresses or ((self.host,) if self.is_ip else ())
+
+    @property
     def netloc(self) -> str:
         """`host:port` as it stands in a URL; an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """All of it, as a mirror remembers it."""
+        return " at ".join(part for part in (self.netloc, ",".join(self.addresses)) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +174,11 @@ class Context:
 
     owner: str = field(init=False)
     """Value of the owner label: hash of (home id, node name). Asked for twenty times per pod."""
+    home_ca_digest: str = field(init=False)
+    """Tells one `home_ca` from another, for Secrets whose content is not read."""
 
     def __post_init__(self) -> None:
+        ca = hashlib.sha256(self.home_ca.encode()).hexdigest()
+        object.__setattr__(self, "home_ca_digest", ca[:32])
         digest = hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()
         object.__setattr__(self, "owner", digest[:32])

@@ -27,6 +27,9 @@ MESSAGE_LIMIT = 1024
 
 _NORMAL = frozenset({Reason.SPEC_CHANGED})
 
+_BESIDE = frozenset({Reason.SPEC_CHANGED, Reason.HOME_API_MOVED})
+"""Told beside why a pod waits, not in its place."""
+
 log = structlog.get_logger()
 
 
@@ -46,7 +49,7 @@ class Recorder:
         self._node = node
         self._dropped = dropped
         self._notes: asyncio.Queue[_Note] = asyncio.Queue(BUFFER)
-        self._last: OrderedDict[tuple[str, bool], Reason] = OrderedDict()
+        self._last: OrderedDict[tuple[str, Reason | None], Reason] = OrderedDict()
 
     def note(self, pod: Pod, reason: Reason, message: str) -> None:
         """Tell `reason` on a home pod, unless it was the last that was told of it.
@@ -55,10 +58,10 @@ class Recorder:
         broke); that alone is no news.
         """
         metadata = pod["metadata"]
-        # What was changed in the spec is told beside why a pod waits, not in its place; and once
-        # for all pods of one controller, which have the same spec.
-        whose = _controller(pod) if reason in _NORMAL else None
-        about = (whose or metadata.get("uid", ""), reason in _NORMAL)
+        # What was changed in the spec is told once for all pods of one controller, which have the
+        # same spec.
+        whose = _controller(pod) if reason is Reason.SPEC_CHANGED else None
+        about = (whose or metadata.get("uid", ""), reason if reason in _BESIDE else None)
         if self._last.get(about) is reason:
             return
         self._last[about] = reason

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from farlet import vocabulary
 from farlet.forge import merge, status
-from farlet.wire import ObjectMeta, OwnerReference, Pod
+from farlet.wire import ObjectMeta, OwnerReference, Pod, Secret
 
 
 def is_ours(mirror: Pod, *, owner: str) -> bool:
@@ -107,6 +107,14 @@ def grace_shorter(home: Pod, mirror: Pod) -> bool:
 def owned_by(secret: ObjectMeta, uid: str) -> bool:
     """The Secret goes when the pod of that uid goes."""
     return any(o.get("uid") == uid for o in secret.get("ownerReferences", ()))
+
+
+def holds(secret: ObjectMeta, wanted: tuple[Secret, ...]) -> bool:
+    """It has the CA that it should have, by what its annotation says."""
+    ca = secret.get("annotations", {}).get(vocabulary.HOME_CA)
+    return all(
+        one["metadata"].get("annotations", {}).get(vocabulary.HOME_CA) == ca for one in wanted
+    )
 
 
 def reference(mirror: Pod) -> OwnerReference:

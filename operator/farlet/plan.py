@@ -200,19 +200,33 @@ def _with_mirror(
     if is_terminal(home) and not is_deleting(home) and not over:
         return Decision(DeleteMirror(uid(mirror), None))
 
-    again_at = None
+    again_at = note = None
     if not (over or s.secret_failed or is_terminal(home) or is_deleting(home)):
         provided = _secret(s, home, mirror, ctx=ctx, strategies=strategies)
         if provided.action is not None:
             return provided
         again_at = provided.again_at
+        note = _left_behind(mirror, ctx)
     reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
     if reflected.action is not None:
         return reflected
     if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
         # Home tells by now how it ended.
         return Decision(ReleaseMirror(mirror))
-    return Decision(again_at=again_at)
+    return Decision(again_at=again_at, note=note)
+
+
+def _left_behind(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
+    """M runs with an address of the home API server that is not the one for new pods."""
+    dialled = mirror["metadata"].get("annotations", {}).get(vocabulary.HOME_API)
+    if dialled is None or ctx.endpoint is None or dialled == str(ctx.endpoint):
+        return None
+    message = (
+        f"pods that start now reach the home API server at {ctx.endpoint}. This one keeps the "
+        "address that it was started with, as its environment and hosts file cannot be changed: "
+        "make it again if that address is to go"
+    )
+    return Reason.HOME_API_MOVED, message
 
 
 def _secret(
@@ -249,6 +263,8 @@ def _secret(
     due = rotation.due(claims, mirror, uid=uid(home), now=s.now)
     if due.claims:
         return Decision(ProvideSecret(strategy, due.claims, exists=True, overdue=due.overdue))
+    if not mirrors.holds(secret, strategy.objects(home, {}, ctx, owner)):
+        return Decision(ProvideSecret(strategy, (), exists=True))
     return Decision(again_at=due.again_at)
 
 

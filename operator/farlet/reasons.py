@@ -125,10 +125,11 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.HOME_API_NOT_CONFIGURED: Guide(
             Who.ADMIN,
-            "The pod is to reach the home API, and farlet was not told at which address pods "
-            "abroad reach it.",
-            "Set `--home-api-server-host` or `--home-api-server-port`, or both. The owner may "
-            "choose the mode `remote` or `disabled` instead.",
+            "The pod is to reach the home API, and no address is known at which pods abroad reach "
+            "it: neither a flag names one nor the Service `home-api` in farlet's own namespace.",
+            "Apply `manifests/foreign/gateway` or `manifests/api-proxy`, or set "
+            "`--home-api-server-host` or `--home-api-server-port`, or both. The owner may choose "
+            "the mode `remote` or `disabled` instead.",
         ),
         Reason.HOME_API_CERTIFICATE: Guide(
             Who.ADMIN,
@@ -143,6 +144,13 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "seen the certificate there. It may be reachable only from abroad.",
             "If pods reach it, nothing. With `--home-api-preflight=require` pods wait until "
             "farlet reaches it.",
+        ),
+        Reason.HOME_API_MOVED: Guide(
+            Who.OWNER,
+            "The home API server is reached at another address than when this pod was started. A "
+            "running pod gets new tokens and a new CA, but no new address.",
+            "None while the old address answers. Before it goes, make the pod again: `kubectl "
+            "rollout restart`, or delete it.",
         ),
         Reason.TOKEN_REFUSED: Guide(
             Who.OWNER,

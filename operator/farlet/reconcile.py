@@ -100,6 +100,8 @@ class Reconciler:
                 self._queue.add_after(key, RETELL_SECONDS)
                 decision = do.Decision(again_at=decision.again_at, retry=decision.retry)
             if decision.action is None:
+                if decision.note is not None and not isinstance(snapshot.home, Missing):
+                    self._recorder.note(snapshot.home, *decision.note)
                 self._settled(key, decision, failed=known.secret_failed)
                 return
             if isinstance(decision.action, do.PatchStatus) and (more := self._more_in(snapshot)):

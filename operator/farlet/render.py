@@ -18,7 +18,7 @@ from typing import cast
 import orjson
 import yaml
 
-from farlet import manifest
+from farlet import manifest, vocabulary
 from farlet.access import (
     AccessStrategy,
     Change,
@@ -96,6 +96,11 @@ def render(
         "uid": RESOLVED,
     }
     secrets = strategy.objects(home, tokens, ctx, owner)
+    annotations = mirror["metadata"]["annotations"]
+    if not _is_known(ctx.endpoint) and vocabulary.HOME_API in annotations:
+        annotations[vocabulary.HOME_API] = RESOLVED
+    for secret in secrets if ctx.home_ca == RESOLVED else ():
+        secret["metadata"]["annotations"][vocabulary.HOME_CA] = RESOLVED
     if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
         for shown in (mirror, *secrets):
             shown["metadata"]["labels"][OWNER] = RESOLVED
@@ -157,8 +162,7 @@ def diff(rendered: Rendered) -> str:
 
 def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
     """The changes, less what was concluded from an address that is not known."""
-    address = ctx.endpoint
-    if address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT):
+    if _is_known(ctx.endpoint):
         return list(changes)
     why = (
         "farlet's settings --home-api-server-host and --home-api-server-port were not both given: "
@@ -171,6 +175,10 @@ def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
         else change
         for change in changes
     ]
+
+
+def _is_known(address: Endpoint | None) -> bool:
+    return address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT)
 
 
 def _without_port(mirror: Pod, ctx: Context) -> Pod:

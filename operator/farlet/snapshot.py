@@ -142,6 +142,8 @@ class Decision:
     again_at: float | None = None
     retry: bool = False
     """What is waited for shows in no watch: come again after a backoff."""
+    note: tuple[Reason, str] | None = None
+    """An Event for the owner of H, beside what the status says."""
 
 
 NOTHING = Decision()

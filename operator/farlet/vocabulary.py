@@ -59,6 +59,12 @@ GATEWAY_SELECTOR = "app.kubernetes.io/name=farlet-gateway"
 HOME_API_SERVICE = "home-api"
 """Service in farlet's own foreign namespace at which pods reach the home API server."""
 
+HOME_API = "farlet.io/home-api"
+"""Annotation on a mirror: where it reaches the home API server, as long as it runs."""
+
+HOME_CA = "farlet.io/home-ca"
+"""Annotation on a mirror's Secret: which CA it holds, as a hash."""
+
 RESTARTS = "farlet.io/restarts"
 """Annotation on a mirror made again: JSON, container name -> restarts before this mirror.
 
@@ -96,6 +102,7 @@ class NodeCondition(StrEnum):
     PID_PRESSURE = "PIDPressure"
     NETWORK_UNAVAILABLE = "NetworkUnavailable"
     FOREIGN_REACHABLE = "farlet.io/ForeignReachable"
+    HOME_API_REACHABLE = "farlet.io/HomeAPIReachable"
 
 
 KUBE_ROOT_CA = "kube-root-ca.crt"
@@ -147,6 +154,7 @@ class Reason(StrEnum):
     HOME_API_NOT_CONFIGURED = "HomeAPINotConfigured"
     HOME_API_CERTIFICATE = "HomeAPICertificate"
     HOME_API_UNVERIFIED = "HomeAPIUnverified"
+    HOME_API_MOVED = "HomeAPIMoved"
     TOKEN_REFUSED = "TokenRefused"  # noqa: S105
     NAME_CONFLICT = "NameConflict"
     # farlet tells what it did or met.

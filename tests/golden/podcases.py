@@ -136,7 +136,8 @@ def context(options: dict[str, Any]) -> Context:
         pairs=tuple(options.pop("namespace_map", {}).items()),
     )
     if options.get("endpoint"):
-        options["endpoint"] = Endpoint(**options["endpoint"])
+        given = options["endpoint"]
+        options["endpoint"] = Endpoint(**{**given, "addresses": tuple(given.get("addresses", ()))})
     if "allow" in options:
         options["allow"] = frozenset(Allowance(name) for name in options["allow"])
     if "daemonset_pods" in options:

@@ -72,6 +72,8 @@ class Mutation:
 
     spec: PodSpec
     changes: tuple[Change, ...] = ()
+    home_api: str = ""
+    """Where the spec leads to home (`str` of the endpoint), if it does."""
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from farlet.errors import Refused
 from farlet.forge import names
 from farlet.vocabulary import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
+    HOME_CA,
     HOME_NAME,
     HOME_NAMESPACE,
     HOME_UID,
@@ -94,12 +95,12 @@ class HomeAccess:
             return {**result, "env": env}
 
         away.each_container(shaped, shape)
-        if endpoint.is_ip:
+        if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)
         changes += _limits(endpoint)
         changes += volumes.stale_mounts(spec)
-        return Mutation(spec=cast("PodSpec", shaped), changes=tuple(changes))
+        return Mutation(cast("PodSpec", shaped), tuple(changes), home_api=str(endpoint))
 
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
@@ -130,6 +131,7 @@ class HomeAccess:
                         HOME_NAMESPACE: home["namespace"],
                         HOME_NAME: home["name"],
                         HOME_UID: home["uid"],
+                        HOME_CA: ctx.home_ca_digest,
                     },
                     "ownerReferences": [owner],
                 },
@@ -140,6 +142,8 @@ class HomeAccess:
 
 
 def _endpoint(ctx: Context) -> Endpoint:
+    if ctx.endpoint_refusal is not None:
+        raise Refused(ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
     if ctx.endpoint is None:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
@@ -147,8 +151,6 @@ def _endpoint(ctx: Context) -> Endpoint:
             "server. Have it started with --home-api-server-host and --home-api-server-port, or "
             "set the annotation liqo.io/api-server-support to remote or disabled on a new pod",
         )
-    if ctx.endpoint_refusal is not None:
-        raise Refused(ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
     if not ctx.home_ca:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
@@ -165,6 +167,12 @@ def _lifetime(asked: int, ctx: Context) -> int:
     return seconds
 
 
+def service_names(domain: str) -> tuple[str, ...]:
+    """The names of the API server within its own cluster (`kubernetes.default` and longer)."""
+    service = "kubernetes.default.svc"
+    return ("kubernetes", "kubernetes.default", service, f"{service}.{domain}")
+
+
 def _aliases(
     aliases: list[HostAlias], endpoint: Endpoint, ctx: Context, changes: list[Change]
 ) -> list[HostAlias]:
@@ -173,9 +181,10 @@ def _aliases(
     They work with hostNetwork too: the kubelet appends them to the node's own hosts file
     (`nodeHostsFileContent` in `pkg/kubelet/kubelet_pods.go`).
     """
-    service = "kubernetes.default.svc"
     taken = {name for alias in aliases for name in alias.get("hostnames") or ()}
-    wanted = ("kubernetes", "kubernetes.default", service, f"{service}.{ctx.cluster_domain}")
+    wanted = service_names(ctx.cluster_domain)
+    if not (endpoint.is_ip or endpoint.host in wanted):
+        wanted = (*wanted, endpoint.host)
     ours = [name for name in wanted if name not in taken]
     changes.extend(
         Change(f"spec.hostAliases[{name}]", "noticed", "the pod sets this name itself; it is kept")
@@ -187,20 +196,24 @@ def _aliases(
     changes.append(
         Change("spec.hostAliases", "added", "names of the home API server", routine=True)
     )
-    for index, alias in enumerate(aliases):
-        if alias["ip"] == endpoint.host:  # the server's list is keyed by IP
-            merged: HostAlias = {
-                "ip": alias["ip"],
-                "hostnames": [*(alias.get("hostnames") or ()), *ours],
-            }
-            return [*aliases[:index], merged, *aliases[index + 1 :]]
-    return [*aliases, {"ip": endpoint.host, "hostnames": ours}]
+    ips = endpoint.aliased
+    merged: list[HostAlias] = [
+        {"ip": alias["ip"], "hostnames": [*(alias.get("hostnames") or ()), *ours]}
+        if alias["ip"] in ips  # the server's list is keyed by IP
+        else alias
+        for alias in aliases
+    ]
+    present = {alias["ip"] for alias in aliases}
+    added: list[HostAlias] = [
+        {"ip": ip, "hostnames": list(ours)} for ip in ips if ip not in present
+    ]
+    return [*merged, *added]
 
 
 def _limits(endpoint: Endpoint) -> list[Change]:
     """Clients that dial the Service's DNS name on 443 whatever their environment says."""
     obstacles = []
-    if not endpoint.is_ip:
+    if not endpoint.aliased:
         obstacles.append("is a DNS name, which host aliases cannot stand for")
     if endpoint.port != environment.SERVICE_PORT:
         obstacles.append(f"listens on port {endpoint.port}")

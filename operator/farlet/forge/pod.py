@@ -23,6 +23,7 @@ from farlet.forge.names import mirror_name, secret_name
 from farlet.vocabulary import (
     ACCESS,
     FOREIGN_POD_IP,
+    HOME_API,
     HOME_NAME,
     HOME_NAMESPACE,
     HOME_NODE,
@@ -91,6 +92,8 @@ def forge_mirror(
         "labels": _labels(home, ctx, changes),
         "annotations": _annotations(pod, strategy.name, ctx, changes),
     }
+    if mutation.home_api:
+        metadata["annotations"][HOME_API] = mutation.home_api
     if token_times:
         metadata["annotations"][TOKENS] = _compact({k: list(v) for k, v in token_times.items()})
     if restarts:

@@ -41,6 +41,7 @@ def test_a_mirror_is_named_as_its_pod_and_says_where_it_comes_from() -> None:
         "farlet.io/home-node": "far",
         "farlet.io/home-service-account": "default",
         "farlet.io/api-access": "home",
+        "farlet.io/home-api": "192.0.2.10:443",
     }
     assert metadata["ownerReferences"] == [ANCHOR]
 

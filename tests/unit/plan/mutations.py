@@ -220,6 +220,11 @@ MUTATIONS = (
         at_random=True,
     ),
     Mutation(
+        "leaves a running pod with an old CA",
+        (Edit(PLAN, "    if not mirrors.holds(secret,", "    if secret is None and not (secret,"),),
+        "a Secret is written anew, without a new token, when it holds another CA",
+    ),
+    Mutation(
         "does not hurry a mirror whose home pod got less time",
         (
             Edit(

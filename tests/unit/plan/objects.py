@@ -99,6 +99,7 @@ def mirror(
     observed: bool = False,
     access_mode: str = "disabled",
     tokens: str | None = None,
+    home_api: str | None = None,
     node: str | None = "worker",
 ) -> Pod:
     """M. `observed`: it carries our finalizer; `owner` None: it has no label of ours."""
@@ -112,6 +113,8 @@ def mirror(
     }
     if tokens is not None:
         pod["metadata"]["annotations"][vocabulary.TOKENS] = tokens
+    if home_api is not None:
+        pod["metadata"]["annotations"][vocabulary.HOME_API] = home_api
     if owner is not None:
         pod["metadata"]["labels"] = {vocabulary.OWNER: owner}
     pod["spec"] = {"nodeName": node} if node else {}
@@ -184,9 +187,14 @@ def times(issued: float, expires: float) -> str:
     return orjson.dumps({claim.key: [issued, expires]}).decode()
 
 
-def secret(*, of: str = MIRROR) -> ObjectMeta:
-    """Metadata of the Secret beside the mirror of uid `of`."""
-    return {"name": f"farlet-{HOME}", "namespace": "default-h", "ownerReferences": [{"uid": of}]}
+def secret(*, of: str = MIRROR, ca: str = CONTEXT.home_ca_digest) -> ObjectMeta:
+    """Metadata of the Secret beside the mirror of uid `of`; `ca` says which it holds."""
+    return {
+        "name": f"farlet-{HOME}",
+        "namespace": "default-h",
+        "ownerReferences": [{"uid": of}],
+        "annotations": {vocabulary.HOME_CA: ca} if ca else {},
+    }
 
 
 def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[str]) -> Pod:

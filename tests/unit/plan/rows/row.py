@@ -114,8 +114,8 @@ def creates(
     return check
 
 
-def provides(*, exists: bool, overdue: bool = False) -> Expected:
-    """The Secret with its one token."""
+def provides(*, exists: bool, overdue: bool = False, tokens: int = 1) -> Expected:
+    """The Secret, with so many new tokens."""
 
     def check(given: Snapshot, got: Decision) -> bool:
         action = got.action
@@ -123,8 +123,18 @@ def provides(*, exists: bool, overdue: bool = False) -> Expected:
             isinstance(action, ProvideSecret)
             and action.exists is exists
             and action.overdue is overdue
-            and len(action.claims) == 1
+            and len(action.claims) == tokens
         )
+
+    return check
+
+
+def notes(reason: Reason | None) -> Expected:
+    """Nothing to be done, and an Event of this reason, or none."""
+
+    def check(_: Snapshot, got: Decision) -> bool:
+        told = None if got.note is None else got.note[0]
+        return got.action is None and told is reason
 
     return check
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from farlet.snapshot import NOTHING, Missing, ProvideSecret
-from farlet.vocabulary import API_SERVER_SUPPORT
+from farlet.vocabulary import API_SERVER_SUPPORT, Reason
+from farlet.wire import Pod
 from unit.plan.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
-from unit.plan.rows.row import Row, looks_again, provides, shows, within
+from unit.plan.rows.row import Row, looks_again, notes, provides, shows, within
 
 _READER = shown(
     home(reads_token=True, phase="Running"),
     mirror(access_mode="home", tokens=times(NOW, NOW + 3600)),
 )
 _FRESH = mirror(access_mode="home", tokens=times(NOW, NOW + 3600))
+
+
+def _dialling(address: str) -> Pod:
+    return mirror(access_mode="home", tokens=times(NOW, NOW + 3600), home_api=address)
+
 
 ROWS = (
     Row(
@@ -67,6 +73,41 @@ ROWS = (
             (times(NOW + 10**6, NOW + 10**6 + 3600), False, "it was issued in the future"),
             (times(NOW, NOW - 1), False, "it ended before it was issued"),
         )
+    ),
+    *(
+        Row(
+            f"a Secret is written anew, without a new token, when {text}",
+            snapshot(_READER, _FRESH, secret=secret(ca=ca)),
+            provides(exists=True, tokens=0),
+        )
+        for ca, text in (("another", "it holds another CA"), ("", "nobody noted its CA"))
+    ),
+    Row(
+        "a token that is due brings the CA with it",
+        snapshot(
+            _READER,
+            mirror(access_mode="home", tokens=times(NOW - 2000, NOW + 1600)),
+            secret=secret(ca="another"),
+        ),
+        provides(exists=True),
+    ),
+    *(
+        Row(
+            f"a pod that dials {text}",
+            snapshot(_READER, dialling, secret=secret()),
+            notes(told),
+        )
+        for dialling, told, text in (
+            (_dialling("198.51.100.1:443"), Reason.HOME_API_MOVED, "an old address is told of it"),
+            (_dialling(str(CONTEXT.endpoint)), None, "the address for new ones is told nothing"),
+            (_FRESH, None, "an address that nobody noted is told nothing"),
+        )
+    ),
+    Row(
+        "a pod that keeps its address is told nothing while there is none for new ones",
+        snapshot(_READER, _dialling("198.51.100.1:443"), secret=secret()),
+        notes(None),
+        ctx=within(endpoint=None),
     ),
     Row(
         "a pod without access to home gets no Secret",
