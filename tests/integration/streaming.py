@@ -1,0 +1,57 @@
+"""A virtual node whose kubelet API home's API server reaches, and pods with real containers."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from clusters import farlet as farlets
+from clusters import pair, rest
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from integration import realpods
+from integration.kubectl import Kubectl
+
+STAYS = ("bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait")
+
+
+@dataclasses.dataclass(frozen=True)
+class Far:
+    """The node, and how it is reached."""
+
+    clusters: pair.Clusters
+    home: rest.Api
+    workspace: Workspace
+    node: str
+    farlet: farlets.Farlet
+
+    def kubectl(self, **environment: str) -> Kubectl:
+        """kubectl at home, in this test's namespace."""
+        return Kubectl.of(self.clusters.home, self.workspace.home, **environment)
+
+    async def create(self, name: str, *command: str, **spec: Any) -> None:
+        """A pod on this node."""
+        wanted = realpods.pod(name, *(command or STAYS), **spec)
+        wanted["metadata"]["annotations"] = {realpods.ACCESS: "disabled"}
+        await self.home.create(
+            "pods", realpods.bound(wanted, self.node), namespace=self.workspace.home
+        )
+
+    async def pod(self, name: str, *command: str, **spec: Any) -> rest.Object:
+        """A pod on this node that runs."""
+        await self.create(name, *command, **spec)
+        return await self.home.until(
+            "pods", rest.ready, name=name, namespace=self.workspace.home, seconds=60
+        )
+
+
+@pytest.fixture
+async def far(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> Far:
+    """Such a node, for this test."""
+    return Far(clusters, home, workspace, node, await start_farlet(node))

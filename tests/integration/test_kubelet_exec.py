@@ -1,0 +1,117 @@
+"""kubectl exec, attach and cp on a pod of the virtual node, all the way to a real container."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from clusters import rest
+from integration import realpods, streaming
+from integration.kubectl import SPDY
+from integration.streaming import Far
+
+pytestmark = pytest.mark.clusters
+
+MIB = 1 << 20
+SHELL = ("bash", "--norc", "--noediting")  # the terminal echoes, not the shell
+
+
+@pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
+async def test_exec_brings_output_errors_and_exit_codes_back(
+    far: Far, environment: dict[str, str]
+) -> None:
+    await far.pod("web")
+    kubectl = far.kubectl(**environment)
+    done = await kubectl.run("exec", "web", "--", "bash", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.code, done.out) == (3, b"out\n"), done.err
+    assert done.err.startswith("err\n")
+    said = await kubectl.run("exec", "web", "--", "printf", "%s|", "a b", "c&d;e", "ö", "", "$x")
+    assert (said.code, said.out.decode()) == (0, "a b|c&d;e|ö||$x|")
+    killed = await kubectl.run("exec", "web", "--", "bash", "-c", "kill -9 $$")
+    assert killed.code == 137
+    missing = await kubectl.run("exec", "web", "--", "no-such-program")
+    assert missing.code != 0
+    assert "no-such-program" in missing.err
+
+
+@pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
+async def test_64_mib_go_into_a_container_and_come_back_the_same(
+    far: Far, environment: dict[str, str]
+) -> None:
+    await far.pod("web")
+    blob = os.urandom(64 * MIB)
+    back = await far.kubectl(**environment).run("exec", "-i", "web", "--", "cat", stdin=blob)
+    assert back.code == 0, back.err
+    assert len(back.out) == len(blob)
+    assert hashlib.sha256(back.out).digest() == hashlib.sha256(blob).digest()
+
+
+async def test_a_terminal_has_the_size_of_the_window_and_follows_it(far: Far) -> None:
+    await far.pod("web")
+    async with far.kubectl().on_terminal("exec", "-it", "web", "--", *SHELL) as terminal:
+        terminal.type("stty size\n")
+        await terminal.shows("24 80")
+        terminal.resize(rows=50, columns=132)
+        terminal.type("sleep 0.5; stty size\n")
+        await terminal.shows("50 132")
+        terminal.type("cat; echo still here\n")
+        terminal.type("typed\n")
+        await terminal.shows(r"typed[\s\S]*typed")  # the echo, and what cat says
+        terminal.type("\x03")
+        await terminal.shows("\\^C")
+        terminal.type("exit 3\n")
+    assert terminal.code == 3
+
+
+async def test_attach_joins_the_program_that_runs(far: Far) -> None:
+    reader = ("bash", "-c", "while read line; do echo got $line; done; echo ended; sleep infinity")
+    await far.pod("web", *reader, containers=[_interactive(*reader)])
+    async with far.kubectl().running("attach", "-i", "web", stdin=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"one\n")
+        assert await process.stdout.readline() == b"got one\n"
+        process.stdin.write(b"two\n")
+        assert await process.stdout.readline() == b"got two\n"
+        process.stdin.close()  # stdinOnce: the end of our input is the end of the program's
+        assert await process.stdout.readline() == b"ended\n"
+
+
+async def test_files_are_copied_both_ways(far: Far, tmp_path: Path) -> None:
+    await far.pod("web")
+    (tmp_path / "there" / "below").mkdir(parents=True)
+    (tmp_path / "there" / "below" / "data").write_bytes(os.urandom(3 * MIB))
+    (tmp_path / "there" / "empty").write_bytes(b"")
+    kubectl = far.kubectl()
+    there = await kubectl.run("cp", str(tmp_path / "there"), "web:/tmp/copied")
+    assert there.code == 0, there.err
+    back = await kubectl.run("cp", "web:/tmp/copied", str(tmp_path / "back"))
+    assert back.code == 0, back.err
+    assert _tree(tmp_path / "back") == _tree(tmp_path / "there")
+
+
+async def test_what_does_not_run_is_told_in_a_kubelet_s_words(far: Far) -> None:
+    await far.pod("web", containers=[_named("main"), _named("other")])
+    kubectl = far.kubectl()
+    other = await kubectl.run("exec", "web", "-c", "other", "--", "hostname")
+    assert (other.code, other.out) == (0, b"web\n")
+    none = await kubectl.run("exec", "web", "-c", "none", "--", "hostname")
+    assert none.code != 0
+    assert "none" in none.err
+
+
+def _interactive(*command: str) -> rest.Object:
+    return realpods.container("main", *command, stdin=True, stdinOnce=True)
+
+
+def _named(name: str) -> rest.Object:
+    return realpods.container(name, *streaming.STAYS)
+
+
+def _tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,77 @@
+"""kubectl port-forward to a pod of the virtual node."""
+
+import asyncio
+import os
+
+import pytest
+
+from integration.kubectl import FORWARDING, SPDY
+from integration.streaming import Far
+
+pytestmark = pytest.mark.clusters
+
+MIB = 1 << 20
+ECHO = """
+import asyncio
+async def echo(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", 7777)
+    print("listening", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+async def echoed(port: int, blob: bytes) -> bytes:
+    """What comes back over one connection for this."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def send() -> None:
+        writer.write(blob)
+        await writer.drain()
+
+    sending = asyncio.create_task(send())
+    back = await reader.readexactly(len(blob))
+    await sending
+    writer.close()
+    return back
+
+
+async def listening(far: Far) -> None:
+    await far.pod("web", "python3", "-c", ECHO)
+    async with far.kubectl().running("logs", "-f", "web") as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"listening\n"
+
+
+@pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
+async def test_64_mib_go_through_a_port_both_ways(far: Far, environment: dict[str, str]) -> None:
+    await listening(far)
+    blob = os.urandom(64 * MIB)
+    async with far.kubectl(**environment).forwarding("web", ":7777") as port:
+        assert await echoed(port, blob) == blob
+
+
+@pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
+async def test_50_connections_at_once_do_not_meet(far: Far, environment: dict[str, str]) -> None:
+    await listening(far)
+    blobs = [os.urandom(MIB // 4) for _ in range(50)]
+    async with far.kubectl(**environment).forwarding("web", ":7777") as port:
+        assert await asyncio.gather(*(echoed(port, blob) for blob in blobs)) == blobs
+
+
+async def test_a_port_where_nobody_listens_is_told(far: Far) -> None:
+    await listening(far)
+    async with far.kubectl().running("port-forward", "web", ":7778") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        found = FORWARDING.search(await process.stdout.readline())
+        assert found is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(found[1]))
+        assert await reader.read() == b""
+        writer.close()
+        assert b"error forwarding port 7778 to pod" in await process.stderr.readline()
