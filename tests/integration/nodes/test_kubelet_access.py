@@ -200,7 +200,11 @@ async def test_the_serving_certificate_is_home_s_once_an_administrator_approves(
     stage: Stage, opened: Opener, tmp_path: Path
 ) -> None:
     home = stage.clusters.home
-    kept = {"cert-dir": str(tmp_path / "kept")}
+    kept = {
+        "cert-dir": str(tmp_path / "kept"),
+        "tls-cert-file": None,
+        "tls-private-key-file": None,
+    }
     port = await opened(settings=kept)
     trust = ssl.create_default_context(cafile=home.ca_file)
     # Home checks certificates of kubelets: a self-signed one does not do.
