@@ -160,7 +160,7 @@ class Engine:
                 forever.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
                 kubelet = await port.enter_async_context(
-                    self._make_kubelet(settings.kubelet_bind_address, mirroring)
+                    self._make_kubelet(settings.kubelet_bind_address, mirroring, ends)
                 )
                 forever.append(tasks.create_task(kubelet.run(), name="kubelet API"))
             if await _first_is(node.registered, before=ends.stop):
@@ -176,10 +176,11 @@ class Engine:
             self.health.phase = "stopping"
             if settings.drain_on_exit and node.registered.is_set():
                 await self._empty(node, ends)
+            closing = tasks.create_task(port.aclose(), name="end of the kubelet API")
             unfinished = await mirroring.finish(hurry=ends.hurry)
             for task in forever:
                 task.cancel()
-            await port.aclose()
+            await closing
             log.info("farlet was stopped", unfinished=unfinished)
         return unfinished
 
@@ -245,7 +246,7 @@ class Engine:
             patience=heartbeat.PATIENCE_SECONDS,
         )
 
-    def _make_kubelet(self, at: Address, mirroring: Mirroring) -> KubeletPort:
+    def _make_kubelet(self, at: Address, mirroring: Mirroring, ends: Ends) -> KubeletPort:
         return KubeletPort(
             at,
             self.settings,
@@ -256,6 +257,7 @@ class Engine:
             metrics=self.metrics,
             problem=self.health.foreign_problem,
             unsettled=mirroring.unsettled,
+            hurry=ends.hurry,
         )
 
 

@@ -38,6 +38,7 @@ class KubeletPort:
         metrics: Metrics,
         problem: Callable[[], str | None],
         unsettled: Callable[[ObjectKey], bool],
+        hurry: asyncio.Event,
     ) -> None:
         self._client_ca = clientca.ClientCA(home, file=settings.client_ca_file)
         tls = serving.ServingTLS(self._client_ca)
@@ -67,7 +68,11 @@ class KubeletPort:
             unsettled=unsettled,
         )
         self._server = KubeletServer(
-            service.handle, at=at, contexts=lambda: tls.context, grace=settings.shutdown_grace
+            service.handle,
+            at=at,
+            contexts=lambda: tls.context,
+            grace=settings.shutdown_grace,
+            hurry=hurry,
         )
 
     async def __aenter__(self) -> Self:

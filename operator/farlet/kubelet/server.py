@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 
 class KubeletServer:
-    """Listens while its context lasts; at its end streams get `grace` seconds to end.
+    """Listens while its context lasts; then streams get `grace` seconds to end, less in a `hurry`.
 
     `contexts` is asked for each new connection, so a new certificate is served from then on.
     Entering raises `StartError` when the address cannot be had.
@@ -60,11 +60,13 @@ class KubeletServer:
         at: Address,
         contexts: Callable[[], ssl.SSLContext],
         grace: float,
+        hurry: asyncio.Event,
     ) -> None:
         self._handler = handler
         self._at = at
         self._contexts = contexts
         self._grace = grace
+        self._hurry = hurry
         self._scratch = bytearray(channels.CHUNK)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,12 +113,21 @@ class KubeletServer:
         for channel in (*self._unknown, *self._idle):
             channel.abort()
         if self._tasks and error is None:
-            await asyncio.wait(self._tasks, timeout=self._grace)
+            await self._let_end()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             log.info("kubelet streams were cut off", count=len(self._tasks))
             await asyncio.wait(self._tasks)
+
+    async def _let_end(self) -> None:
+        hurried = asyncio.ensure_future(self._hurry.wait())
+        ended = asyncio.ensure_future(asyncio.wait(self._tasks, timeout=self._grace))
+        try:
+            await asyncio.wait((hurried, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
+            ended.cancel()
 
     # --- connections --------------------------------------------------------------------------
 

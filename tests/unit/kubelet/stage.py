@@ -147,6 +147,7 @@ class Stage:
     metrics: Metrics
     context: ssl.SSLContext
     foreign: asyncio.Server
+    hurry: asyncio.Event
     stack: AsyncExitStack
 
     async def call(self) -> Peer:
@@ -252,6 +253,7 @@ async def playing(
 ) -> AsyncIterator[Stage]:
     """Everything listens and the pod `shop/web` runs, while the context lasts."""
     serving, calling, ca = contexts(folder / "pki")
+    hurry = asyncio.Event()
     upstream, store, metrics, authorizer = Upstream(script), Store(), Metrics(), Authorizer()
     home, mirror = pods()
     store.home.put(home)
@@ -284,6 +286,7 @@ async def playing(
                 at=Address("127.0.0.1", 0),
                 contexts=lambda: serving,
                 grace=grace,
+                hurry=hurry,
             )
         )
         yield Stage(
@@ -296,6 +299,7 @@ async def playing(
             metrics=metrics,
             context=calling,
             foreign=foreign,
+            hurry=hurry,
             stack=stack,
         )
         for peer in upstream.peers:

@@ -287,6 +287,24 @@ async def test_a_stop_cuts_off_what_does_not_end_in_time(tmp_path: Path) -> None
             assert await streaming.rest() == b""
 
 
+async def test_a_stop_in_a_hurry_waits_for_no_stream(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await stage.accept(peer)
+        await peer.rest()
+
+    async with stage.playing(tmp_path, script=script, grace=60) as all_:
+        streaming = await all_.call()
+        await streaming.ask(EXEC, *SPDY)
+        assert (await streaming.answer())[0] == 101
+        leaving = asyncio.create_task(all_.leave())
+        done, _ = await asyncio.wait({leaving}, timeout=0.2)
+        assert not done
+        all_.hurry.set()
+        async with asyncio.timeout(5):
+            await leaving
+            assert await streaming.rest() == b""
+
+
 async def test_an_address_that_cannot_be_had_stops_the_start(tmp_path: Path) -> None:
     async with stage.playing(tmp_path) as all_:
         second = server.KubeletServer(
@@ -294,6 +312,7 @@ async def test_an_address_that_cannot_be_had_stops_the_start(tmp_path: Path) -> 
             at=Address("127.0.0.1", all_.port),
             contexts=lambda: all_.context,
             grace=0,
+            hurry=asyncio.Event(),
         )
         with pytest.raises(errors.StartError, match="--kubelet-bind-address"):
             await second.__aenter__()
@@ -308,7 +327,11 @@ async def test_a_new_certificate_is_shown_from_the_next_connection_on(tmp_path: 
         await caller.answer(text_response(200, "ok"))
 
     listener = server.KubeletServer(
-        answer, at=Address("127.0.0.1", 0), contexts=lambda: serving[0], grace=0
+        answer,
+        at=Address("127.0.0.1", 0),
+        contexts=lambda: serving[0],
+        grace=0,
+        hurry=asyncio.Event(),
     )
 
     async def connect(context: ssl.SSLContext) -> Peer:
