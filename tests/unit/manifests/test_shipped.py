@@ -117,7 +117,11 @@ def test_the_dockerfile_says_all_that_the_daemonless_build_asks_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["home/base", "home/node-identity", "home/service-account", "foreign"]
+    "folder",
+    [
+        *("home/base", "home/node-identity", "home/service-account", "foreign"),
+        *("api-proxy/base", "api-proxy/home", "api-proxy/foreign"),
+    ],
 )
 def test_a_kustomization_names_files_that_exist(folder: str) -> None:
     (content,) = documents(f"{folder}/kustomization.yaml")
