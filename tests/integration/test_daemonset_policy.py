@@ -176,9 +176,10 @@ async def _replaced(home: rest.Api, wanted: rest.Object) -> rest.Object:
 
 
 async def test_the_controller_puts_pods_on_machines_only(
-    home: rest.Api, workspace: Workspace, node: str
+    clusters: pair.Clusters, home: rest.Api, workspace: Workspace, node: str
 ) -> None:
     namespace = workspace.home
+    clusters.home.create_virtual_node(node)
     machines = {
         one["metadata"]["name"]
         for one in await home.list("nodes")
