@@ -17,6 +17,7 @@ HOME_NAME = "home"  # --home-name
 FARLET_NAMESPACE = "farlet"  # --foreign-namespace
 USER = "farlet"  # farlet's user in the foreign cluster
 ROLE = "farlet"
+_CONTROLLERS_SECONDS = 90.0  # those of an API server that was killed come back with a backoff
 
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "foreign"
 
@@ -44,8 +45,14 @@ async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) 
     await home.create("namespaces", _namespace(made.home))
     await foreign.create("namespaces", _namespace(made.foreign))
     await grant(foreign, namespace=made.foreign)
-    await home.until("serviceaccounts", rest.exists, name="default", namespace=made.home)
-    await foreign.until("serviceaccounts", rest.exists, name="default", namespace=made.foreign)
+    for api, namespace in ((home, made.home), (foreign, made.foreign)):
+        await api.until(
+            "serviceaccounts",
+            rest.exists,
+            name="default",
+            namespace=namespace,
+            seconds=_CONTROLLERS_SECONDS,
+        )
     return made
 
 
