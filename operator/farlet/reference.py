@@ -64,6 +64,8 @@ def flags() -> str:
                     info.description or "",
                 )
             )
+        if not rows:  # the settings of another command
+            continue
         lines.append(f"## {group.value}\n")
         lines.append(_table(("Setting", "Value", "Default", "Meaning"), rows))
     return _MADE + "\n".join(lines)

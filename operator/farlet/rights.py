@@ -82,7 +82,7 @@ _METRICS = "metrics.k8s.io"
 
 _LOOK = ("list", "watch")
 
-_GATEWAY = "with --gateway-keys"
+_GATEWAY = "with a gateway"
 
 _KUBELET_API = "unless --kubelet-bind-address is 0"
 
