@@ -242,6 +242,12 @@ class Channel(asyncio.BufferedProtocol):
         if not self._lost.is_set():
             self._transport.abort()
 
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Give the connection, in plain text and with nothing unread, to another protocol."""
+        self._closing = True
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+
     # --- inside -------------------------------------------------------------------------------
 
     def _take(self) -> bytes | None:

@@ -87,6 +87,26 @@ def run(**flags: object) -> None:
     sys.exit(app.run(wanted))
 
 
+@settings_options(settings.Settings)
+@cli.command(cls=SettingsCommand)
+@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table")
+def check(*, output: str, **flags: object) -> None:
+    """Look at what farlet depends on, and say what to do where something is wrong.
+
+    Both API servers, the address at which pods abroad reach home and the certificate there, the
+    gateways. Changes nothing. Give it the settings of the farlet in question. Exit code 1 if
+    anything has failed; warnings do not count.
+    """
+    wanted = loading.load(settings.Settings, cli_options.given(flags))
+    lightclient.install()
+    from farlet import checking
+
+    findings = checking.check(wanted)
+    shown = checking.to_json(findings) if output == "json" else checking.table(findings)
+    click.echo(shown, nl=False)
+    sys.exit(0 if checking.good(findings) else 1)
+
+
 @settings_options(settings.GatewaySettings)
 @cli.command(cls=SettingsCommand)
 def gateway(**flags: object) -> None:

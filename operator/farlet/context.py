@@ -148,6 +148,9 @@ class Context:
     endpoint_refusal_reason: Reason = Reason.HOME_API_CERTIFICATE
     """That of `endpoint_refusal`."""
     endpoint_verified: bool = True
+    """Whether the endpoint was seen to lead to home."""
+    endpoint_doubt: str | None = None
+    """Why it is not seen to at the moment."""
     home_ca: str = ""
     """PEM bundle that verifies the endpoint; pods read it as `ca.crt`."""
     cluster_domain: str = "cluster.local"

@@ -1,25 +1,42 @@
 """What only the clusters can tell of the context: who home is, where pods abroad reach it, and at
 which address it reaches us.
 
-Found at start, waiting for an API server that does not answer, and looked at again while farlet
-runs, since certificates and routes change.
+Found at start, waiting for a home API server that does not answer, and looked at again while
+farlet runs, since certificates, Services and routes change. An address that was seen to lead to
+home is kept while it is only out of reach: pods start then as they do at home while its API server
+is away. One that was never seen to is not given to pods, if farlet should be able to see it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import clusters, endpoint, errors, ownaddress, preflight
-from farlet.context import Context
+from farlet import clusters, endpoint, errors, homeservice, ownaddress, preflight
+from farlet.context import Context, Endpoint
+from farlet.endpoint import Passage
+from farlet.homeservice import HomeService
+from farlet.preflight import Mismatch, Unreachable, Verdict, Verified
 from farlet.settings import Preflight, Settings
+from farlet.vocabulary import HOME_API_SERVICE, Reason
 
 RETRY_SECONDS = 3.0
-PREFLIGHT_SECONDS = 60.0
+LOOK_SECONDS = 60.0
+SOON_SECONDS = 5.0
+"""Between two looks at the address: usually, and while pods wait for it."""
+
+_REQUIRED = (
+    "Pods wait, as --home-api-preflight=require asks. Let farlet reach that address, or start it "
+    "with --home-api-preflight=warn if only pods abroad can"
+)
+
+_WITHIN = preflight.WITHIN_SECONDS
 
 log = structlog.get_logger()
 
@@ -28,12 +45,30 @@ class Discovery:
     """Makes the context of the moment; `on_change` is called when it has become another."""
 
     def __init__(
-        self, settings: Settings, home: clusters.Cluster, *, on_change: Callable[[], None]
+        self,
+        settings: Settings,
+        home: clusters.Cluster,
+        foreign: clusters.Cluster,
+        *,
+        on_change: Callable[[], None],
+        gateway_problem: Callable[[], str | None],
     ) -> None:
+        """`gateway_problem` tells why no gateway is connected, if one should be."""
         self._settings = settings
         self._home = home
         self._on_change = on_change
+        self._gateway_problem = gateway_problem
         self._ctx: Context | None = None
+        self._again = asyncio.Event()
+        self._seen: Endpoint | None = None
+        """What was seen to lead to home by the Service."""
+        self._service: HomeService | None = None
+        if settings.home_api_server_host is None and settings.home_api_server_port is None:
+            self._service = homeservice.HomeService(
+                foreign, namespace=settings.foreign_namespace, on_change=self.look_again
+            )
+        self.looked = asyncio.Event()
+        """The address has been looked at once."""
         self.problem: str | None = None
         """Why there is no context yet."""
 
@@ -43,8 +78,12 @@ class Discovery:
             raise RuntimeError("the context is read before the start was over")
         return self._ctx
 
+    def look_again(self) -> None:
+        """Something has changed that the address depends on."""
+        self._again.set()
+
     async def find_out(self, stop: asyncio.Event) -> bool:
-        """Make the context; false once stopped.
+        """Make a context, in which the address is not looked at yet; false once stopped.
 
         Raises `StartError` where home cannot be identified, `UsageError` for settings that do
         not fit what was found.
@@ -69,37 +108,195 @@ class Discovery:
         where = endpoint.resolve_endpoint(self._settings, self._home.server)
         if where is not None and (doubt := endpoint.doubt(where)) is not None:
             log.warning("home API address for pods is that of each machine itself", detail=doubt)
-        ca_file = self._settings.home_api_server_ca_file or self._home.ca_file
-        home_ca = await asyncio.to_thread(Path(ca_file).read_text) if ca_file else ""
         self._ctx = self._settings.context(
-            node=self._settings.nodename, home_id=home_id, endpoint=where, home_ca=home_ca
+            node=self._settings.nodename,
+            home_id=home_id,
+            endpoint=where,
+            home_ca=await self._read_ca(""),
         )
-        await self._look()
         return True
 
-    async def run(self) -> None:
-        """Look at the address for ever."""
-        while True:
-            await asyncio.sleep(PREFLIGHT_SECONDS)
-            before = self.ctx()
-            await self._look()
-            if self.ctx() != before:
-                self._on_change()
+    async def run(self, *, ready: Callable[[], Awaitable[None]]) -> None:
+        """Look at the address for ever. `ready` is awaited before: what leads there may still be
+        in the making.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            if self._service is not None:
+                tasks.create_task(self._service.run(), name="home-api Service")
+                await self._service.first_heard()
+                await ready()
+            while True:
+                self._again.clear()
+                await self._look()
+                self.looked.set()
+                waits = self.ctx().endpoint_refusal is not None
+                await _within(self._again, SOON_SECONDS if waits else LOOK_SECONDS)
+
+    async def names(self) -> tuple[str, ...] | Mismatch | Unreachable:
+        """The names in the certificate at the address there is, by the way it is looked at."""
+        ctx, by = self.ctx(), preflight.DIRECT
+        assert ctx.endpoint is not None
+        if self._service is not None and self._service.service is not None:
+            by = self._service.approach(endpoint.passage(self._service.service))
+        return await preflight.names(ctx.endpoint, ctx.home_ca, within=_WITHIN, by=by)
 
     async def _look(self) -> None:
-        ctx = self.ctx()
+        before = self.ctx()
+        ctx = dataclasses.replace(before, home_ca=await self._read_ca(before.home_ca))
         if self._settings.node_ip is None:
             address = await ownaddress.towards(self._home.server)
             ctx = dataclasses.replace(ctx, node_ip=address or ctx.node_ip)
+        if self._service is not None:
+            ctx = await self._by_service(ctx, self._service)
+        elif ctx.endpoint is not None:
+            verdict = await preflight.verify(ctx.endpoint, ctx.home_ca, within=_WITHIN)
+            ctx = self._judged(ctx, ctx.endpoint, verdict)
+        self._ctx = ctx
+        if ctx != before or not self.looked.is_set():
+            _tell(ctx)
+        if ctx != before:
+            self._on_change()
+
+    async def _read_ca(self, before: str) -> str:
+        file = self._settings.home_api_server_ca_file or self._home.ca_file
+        if not file:
+            return ""
+        try:
+            return await asyncio.to_thread(Path(file).read_text)
+        except OSError as err:
+            # It is being replaced, or has been taken away: what runs keeps the old one.
+            log.warning("home CA was not read again", file=str(file), err=err.strerror)
+            return before
+
+    # --- by the Service -----------------------------------------------------------------------
+
+    async def _by_service(self, ctx: Context, service: HomeService) -> Context:
+        if not service.known:
+            return ctx if ctx.endpoint is not None else _without(ctx, *_unheard(service.problem))
+        if service.service is None:
+            self._seen = None
+            return _without(ctx, None)
+        try:
+            passage = endpoint.passage(service.service)
+        except errors.Refused as refused:
+            return _without(ctx, refused.message, refused.reason)
+        if not passage.selector:
+            return await self._sight_unseen(ctx, passage)
+        by = service.approach(passage)
+        seen = self._seen
+        if seen is not None and (seen.addresses, seen.port) == (passage.addresses, passage.port):
+            verdict = await preflight.verify(seen, ctx.home_ca, within=_WITHIN, by=by)
+            if not isinstance(verdict, Mismatch):
+                return self._judged(ctx, seen, verdict)
+        return await self._by_name(ctx, passage, by)
+
+    async def _by_name(self, ctx: Context, passage: Passage, by: preflight.Approach) -> Context:
+        """With the name that the certificate behind the Service has for pods."""
+        unnamed = passage.endpoint(passage.addresses[0])
+        names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, by=by)
+        if isinstance(names, Mismatch):
+            return _without(ctx, names.message, Reason.HOME_API_CERTIFICATE)
+        if isinstance(names, Unreachable):
+            return _without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
+        name = endpoint.name_for_pods(names, ctx.cluster_domain)
+        if name is None:
+            return _without(
+                ctx,
+                f"the certificate behind {passage} has no DNS name that pods could dial; its names "
+                f"(SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to the home "
+                "API server's certificate",
+                Reason.HOME_API_CERTIFICATE,
+            )
+        where = passage.endpoint(name)
+        verdict = await preflight.verify(where, ctx.home_ca, within=_WITHIN, by=by)
+        if isinstance(verdict, Unreachable):
+            return _without(ctx, self._nowhere(verdict), Reason.HOME_API_UNVERIFIED)
+        self._seen = where if isinstance(verdict, Verified) else None
+        return self._judged(ctx, where, verdict)
+
+    async def _sight_unseen(self, ctx: Context, passage: Passage) -> Context:
+        """Nobody knows who is behind a Service without a selector: home's own certificate names
+        what pods should dial.
+        """
+        url = urlsplit(self._home.server)
+        direct = Endpoint(url.hostname or "", url.port or endpoint.SERVICE_PORT)
+        names = await preflight.names(direct, ctx.home_ca, within=_WITHIN, by=preflight.DIRECT)
+        name = endpoint.name_for_pods(names if isinstance(names, tuple) else (), ctx.cluster_domain)
+        where = passage.endpoint(name or endpoint.USUAL_NAME)
+        why = Unreachable(f"{passage} has no selector, so farlet cannot see who answers there")
+        return self._judged(ctx, where, why)
+
+    def _nowhere(self, verdict: Unreachable) -> str:
+        gateway = self._gateway_problem()
+        return (
+            f"the Service {HOME_API_SERVICE} in farlet's foreign namespace leads nowhere yet: "
+            f"{verdict.message}"
+        ) + (f"; {gateway}" if gateway else "")
+
+    # ------------------------------------------------------------------------------------------
+
+    def _judged(self, ctx: Context, where: Endpoint, verdict: Verdict) -> Context:
+        refusal, reason = None, Reason.HOME_API_CERTIFICATE
         required = self._settings.home_api_preflight is Preflight.REQUIRE
-        self._ctx = await preflight.checked(ctx, required=required)
+        if isinstance(verdict, Mismatch):
+            refusal = verdict.message
+        elif isinstance(verdict, Unreachable) and required:
+            refusal, reason = f"{verdict.message}. {_REQUIRED}", Reason.HOME_API_UNVERIFIED
+        return dataclasses.replace(
+            ctx,
+            endpoint=where,
+            endpoint_refusal=refusal,
+            endpoint_refusal_reason=reason,
+            endpoint_verified=isinstance(verdict, Verified) or where == self._seen,
+            endpoint_doubt=verdict.message if isinstance(verdict, Unreachable) else None,
+        )
 
 
-async def _within(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait for `stop`, but not longer; returns whether it came."""
-    try:
+def _without(
+    ctx: Context, refusal: str | None, reason: Reason = Reason.HOME_API_NOT_CONFIGURED
+) -> Context:
+    """There is no address for pods; `refusal` says why, unless nothing was set up at all."""
+    return dataclasses.replace(
+        ctx,
+        endpoint=None,
+        endpoint_refusal=refusal,
+        endpoint_refusal_reason=reason,
+        endpoint_verified=False,
+        endpoint_doubt=None,
+    )
+
+
+def _unheard(problem: errors.FarletError | None) -> tuple[str, Reason]:
+    if isinstance(problem, errors.ApiError):
+        unseen = (
+            f"farlet cannot see whether there is a Service {HOME_API_SERVICE} by which pods reach "
+            f"the home API server: {problem}. Grant it with manifests/foreign, or have farlet "
+            "started with --home-api-server-host and --home-api-server-port"
+        )
+        return unseen, Reason.HOME_API_NOT_CONFIGURED
+    silent = problem or "it has not answered yet"
+    return f"the foreign API server is not reached: {silent}", Reason.FOREIGN_UNREACHABLE
+
+
+def _tell(ctx: Context) -> None:
+    where = None if ctx.endpoint is None else str(ctx.endpoint)
+    if ctx.endpoint_refusal is not None:
+        log.error("home API address was refused", endpoint=where, err=ctx.endpoint_refusal)
+    elif ctx.endpoint is None:
+        log.warning("home API address for pods is not set up")
+    elif ctx.endpoint_doubt is not None:
+        log.warning("home API address was not verified", endpoint=where, err=ctx.endpoint_doubt)
+    else:
+        log.info("home API address was verified", endpoint=where)
+
+
+async def at_once() -> None:
+    """For `ready`, where nothing is in the making."""
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event`, but not longer; returns whether it came."""
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True
+            await event.wait()
+    return event.is_set()

@@ -15,6 +15,7 @@ import dataclasses
 import gc
 import os
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,6 +31,7 @@ from farlet import (
     leadership,
     leases,
 )
+from farlet.context import Context
 from farlet.kubelet import nodelogin, pairs
 from farlet.kubelet.port import KubeletPort
 from farlet.mirroring import Mirroring
@@ -41,6 +43,9 @@ from farlet.store import Store
 from farlet.telemetry import looplag, probes
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
+
+if TYPE_CHECKING:
+    from farlet.gateway.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -72,13 +77,22 @@ class Engine:
             "foreign", foreign_source, metrics=self.metrics.client("foreign")
         )
         self._store = Store()
-        self._discovery = discovery.Discovery(settings, self._home, on_change=self._context_changed)
+        self._discovery = discovery.Discovery(
+            settings,
+            self._home,
+            self._foreign,
+            on_change=self._context_changed,
+            gateway_problem=lambda: None if self._gateways is None else self._gateways.problem(),
+        )
+        self._gateways: Upkeep | None = None
         self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
         self.health = health.Health(
             self._home, self._foreign, start_problem=lambda: self._discovery.problem
         )
         self._mirroring: Mirroring | None = None
         self._node: VirtualNode | None = None
+        self._told: Context | None = None
+        """What pods were last looked at with."""
 
     async def run(self, ends: Ends, *, started: Callable[[], None]) -> None:
         """Run until told to end, then drain. `started` is called when Kopf may begin.
@@ -97,7 +111,9 @@ class Engine:
         try:
             async with served, self._home, self._foreign, self._logged_in():
                 if await self._discovery.find_out(ends.stop):
-                    await self._lead(ends, started)
+                    async with self._within_reach():
+                        if await _first_is(self._discovery.looked, before=ends.stop):
+                            await self._lead(ends, started)
         except* errors.FarletError as group:
             raise _first(group) from None
 
@@ -114,6 +130,39 @@ class Engine:
             yield
             if keeping is not None:
                 keeping.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _within_reach(self) -> AsyncIterator[None]:
+        """Pods abroad reach home by gateways, whether this process leads or not: more farlets are
+        more ways. Raises `StartError` for keys that are none, in a group.
+        """
+        ctx, metrics, folder = self._discovery.ctx, self.metrics, self.settings.gateway_keys
+        metrics.home_api_reachable.set_function(
+            lambda: float((one := ctx()).endpoint_verified and one.endpoint_doubt is None)
+        )
+        ready = discovery.at_once
+        async with asyncio.TaskGroup() as tasks:
+            forever = []
+            if folder is not None:
+                # Not for those who have no gateway: asyncssh takes 20 MiB.
+                from farlet.gateway.upkeep import keeping
+
+                gateways = self._gateways = keeping(
+                    self._home,
+                    self._foreign,
+                    namespace=self.settings.foreign_namespace,
+                    folder=folder,
+                    on_change=self._discovery.look_again,
+                )
+                metrics.gateway_links.set_function(lambda: float(gateways.connected[0]))
+                metrics.gateway_connections.set_function(lambda: float(gateways.connected[1]))
+                forever.append(tasks.create_task(gateways.run(), name="gateways"))
+                ready = gateways.settled
+            looking = self._discovery.run(ready=ready)
+            forever.append(tasks.create_task(looking, name="home API address"))
+            yield
+            for task in forever:
+                task.cancel()
 
     async def _lead(self, ends: Ends, started: Callable[[], None]) -> None:
         settings = self.settings
@@ -153,7 +202,6 @@ class Engine:
             node = self._node = self._make_node(mirroring, election)
             forever = [
                 tasks.create_task(looplag.watch(self.metrics.loop_lag.observe), name="loop lag"),
-                tasks.create_task(self._discovery.run(), name="preflight"),
                 tasks.create_task(node.run(), name="node"),
             ]
             if election is not None:
@@ -200,10 +248,12 @@ class Engine:
             log.warning("node was not made NotReady", err=str(err))
 
     def _context_changed(self) -> None:
-        if self._mirroring is not None:
-            self._mirroring.scopes.wake_all()
         if self._node is not None:
             self._node.look_again()
+        for_pods = dataclasses.replace(self._discovery.ctx(), endpoint_doubt=None)
+        if self._mirroring is not None and for_pods != self._told:
+            self._mirroring.scopes.wake_all()
+        self._told = for_pods
 
     # --- the parts ----------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> cha
     if login.proxy is None:
         channel = await channels.connect(server.hostname, port, scratch)
     else:
-        channel = await _tunnel(urlsplit(login.proxy), server.hostname, port, scratch)
+        channel = await tunnel(urlsplit(login.proxy), server.hostname, port, scratch)
     try:
         if server.scheme == "https":
             name = login.server_hostname or server.hostname
@@ -133,8 +133,8 @@ async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> cha
     return channel
 
 
-async def _tunnel(proxy: SplitResult, host: str, port: int, scratch: bytearray) -> channels.Channel:
-    """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6)."""
+async def tunnel(proxy: SplitResult, host: str, port: int, scratch: bytearray) -> channels.Channel:
+    """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6). Raises `OSError`."""
     if proxy.scheme != "http" or proxy.hostname is None:
         raise OSError(
             f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: give one that is "

@@ -34,7 +34,6 @@ class Place(StrEnum):
     CLUSTER = "the whole cluster"
     OFFLOADED = "each namespace whose pods run abroad"
     OWN = "farlet's own namespace"
-    GATEWAY = "farlet's own namespace, where a gateway is"
     DEFAULT = "default"
     KUBE_NODE_LEASE = "kube-node-lease"
     KUBE_SYSTEM = "kube-system"
@@ -82,7 +81,7 @@ _METRICS = "metrics.k8s.io"
 
 _LOOK = ("list", "watch")
 
-_GATEWAY = "with a gateway"
+_NO_ADDRESS = "unless --home-api-server-host or --home-api-server-port is given"
 
 _KUBELET_API = "unless --kubelet-bind-address is 0"
 
@@ -182,22 +181,22 @@ TABLE = (
         Side.FOREIGN, Place.OWN, _CORE, "services", _LOOK,
         "where pods reach the home API server",
         name=HOME_API_SERVICE,
-        needs="unless --home-api-server-host or --home-api-server-port is given",
+        needs=_NO_ADDRESS,
     ),
     Right(
-        Side.FOREIGN, Place.GATEWAY, _CORE, "pods", _LOOK,
-        "the gateways that farlet connects to",
-        needs=_GATEWAY,
+        Side.FOREIGN, Place.OWN, _CORE, "pods", _LOOK,
+        "gateways to connect to, and who is behind that Service",
+        needs=_NO_ADDRESS,
     ),
     Right(
-        Side.FOREIGN, Place.GATEWAY, _CORE, "pods/portforward", ("get",),
-        "the connection to a gateway, which is a WebSocket",
-        needs=_GATEWAY,
+        Side.FOREIGN, Place.OWN, _CORE, "pods/portforward", ("get",),
+        "connections to gateways, and a look at who answers behind that Service",
+        needs=_NO_ADDRESS,
     ),
     Right(
-        Side.FOREIGN, Place.GATEWAY, _CORE, "pods/portforward", ("create",),
-        "what API servers since 1.35 ask for besides",
-        needs=_GATEWAY,
+        Side.FOREIGN, Place.OWN, _CORE, "pods/portforward", ("create",),
+        "what API servers since 1.35 want for the same",
+        needs=_NO_ADDRESS,
         asked=False,
     ),
     Right(

@@ -46,12 +46,11 @@ def files() -> Mapping[str, str]:
     own = _Role("farlet-registry", NAME, _of(Side.FOREIGN, Place.OWN))
     offloaded = _Role(NAME, "", _of(Side.FOREIGN, Place.OFFLOADED))
     nodes = _Role("farlet-capacity", None, _of(Side.FOREIGN, Place.CLUSTER))
-    gateway = _Role("farlet-gateway", NAME, _of(Side.FOREIGN, Place.GATEWAY))
     return {
         "manifests/foreign/farlet-namespace.yaml": _MADE
         + "# The foreign namespace of farlet itself (--foreign-namespace), and whom it is there.\n"
-        "# It never receives pods; one ConfigMap per virtual node remembers which namespaces are\n"
-        "# in use, and a Service may say where pods reach the home API server.\n"
+        "# It never receives pods. One ConfigMap per virtual node remembers which namespaces are\n"
+        "# in use; a Service and the pods behind it may lead to the home API server.\n"
         + _documents(_namespace(), _account(), _role(own), _binding(own)),
         "manifests/foreign/offloaded-namespace.yaml": _MADE
         + "# All that farlet may do in a foreign namespace that receives pods. Apply in each:\n"
@@ -62,9 +61,6 @@ def files() -> Mapping[str, str]:
         "# without --capacity. All else that farlet does abroad needs no right in the whole "
         "cluster.\n"
         + _documents(_role(nodes), _binding(nodes)),
-        "manifests/foreign/gateway/role.yaml": _MADE
-        + "# How farlet reaches the gateway; the gateway itself has no rights.\n"
-        + _documents(_role(gateway), _binding(gateway)),
         "manifests/home/service-account/roles.yaml": _MADE
         + "# What farlet needs at home as a ServiceAccount. It is more than a node may, see\n"
         "# docs/reference/rights.md. The ClusterRole farlet-pods is bound to nobody: bind it in\n"

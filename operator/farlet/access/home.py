@@ -27,6 +27,7 @@ from farlet.errors import Refused
 from farlet.forge import names
 from farlet.vocabulary import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
+    HOME_API_SERVICE,
     HOME_CA,
     HOME_NAME,
     HOME_NAMESPACE,
@@ -148,8 +149,10 @@ def _endpoint(ctx: Context) -> Endpoint:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
             "farlet knows no address at which pods in the foreign cluster reach the home API "
-            "server. Have it started with --home-api-server-host and --home-api-server-port, or "
-            "set the annotation liqo.io/api-server-support to remote or disabled on a new pod",
+            f"server: the namespace {ctx.namespaces.own} there has no Service {HOME_API_SERVICE}. "
+            "Apply manifests/foreign/gateway, or have farlet started with --home-api-server-host "
+            "and --home-api-server-port, or set the annotation liqo.io/api-server-support to "
+            "remote or disabled on a new pod",
         )
     if not ctx.home_ca:
         raise Refused(

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 
 from farlet import vocabulary, wire
+from farlet.context import Context
 
 
 class Foreign(Enum):
@@ -80,6 +81,21 @@ def _of_foreign(
         return Say(ready, "False", "KubeletNotReady", problem), silent
     held = "farlet is posting ready status; pods are held while the foreign API server is silent"
     return Say(ready, "True", "KubeletReady", held), silent
+
+
+def home_api(ctx: Context) -> Say:
+    """Whether pods abroad reach the home API server."""
+    kind = vocabulary.NodeCondition.HOME_API_REACHABLE
+    if ctx.endpoint_refusal is not None:
+        return Say(kind, "False", ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
+    if ctx.endpoint is None:
+        lacking = "there is no address at which pods abroad reach the home API server"
+        return Say(kind, "False", vocabulary.Reason.HOME_API_NOT_CONFIGURED, lacking)
+    if ctx.endpoint_doubt is not None and ctx.endpoint_verified:
+        return Say(kind, "False", "HomeAPIUnreachable", ctx.endpoint_doubt)
+    if ctx.endpoint_doubt is not None:
+        return Say(kind, "Unknown", vocabulary.Reason.HOME_API_UNVERIFIED, ctx.endpoint_doubt)
+    return Say(kind, "True", "HomeAPIVerified", f"pods abroad reach it at {ctx.endpoint}")
 
 
 def condition(node: wire.Node, kind: str) -> wire.NodeCondition | None:

@@ -7,6 +7,7 @@ ready when it has a tunnel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import structlog
 
 from farlet import errors, watches
 from farlet.clusters import Cluster
-from farlet.gateway import keys, link, portforward, tunnel
+from farlet.gateway import homeward, keys, link, portforward, tunnel
 from farlet.gateway.link import Link
 from farlet.vocabulary import GATEWAY_SELECTOR, JSON, ObjectKey
 
@@ -24,10 +25,30 @@ BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0
 """Pods abroad cannot reach home meanwhile."""
 
+SETTLE_SECONDS = 5.0
+
 STEADY_SECONDS = 10.0
 """A tunnel that lasted so long starts with a fresh backoff."""
 
 log = structlog.get_logger()
+
+
+def keeping(
+    home: Cluster,
+    foreign: Cluster,
+    *,
+    namespace: str,
+    folder: Path,
+    on_change: Callable[[], None],
+) -> Upkeep:
+    """Tunnels to the home API server of `home`'s kubeconfig.
+
+    Raises `StartError` for keys that are none, and for a server that pods could not reach so.
+    """
+    keys.read(folder)
+    dial = homeward.Homeward(home)
+    dial.check()
+    return Upkeep(foreign, namespace=namespace, folder=folder, dial=dial, on_change=on_change)
 
 
 class Upkeep:
@@ -47,11 +68,12 @@ class Upkeep:
         self._folder = folder
         self._dial = dial
         self._on_change = on_change
+        self._moved = asyncio.Event()
         self._reflector = watches.Reflector(
             foreign,
             f"/api/v1/namespaces/{namespace}/pods",
             self,
-            on_state=on_change,
+            on_state=self._tell,
             label_selector=GATEWAY_SELECTOR,
         )
         self._tasks: asyncio.TaskGroup | None = None
@@ -69,6 +91,14 @@ class Upkeep:
         if self._reflector.error is not None:
             return str(self._reflector.error)
         return "no gateway pod runs" if self._reflector.listed else "gateway pods are being listed"
+
+    async def settled(self) -> None:
+        """Wait until a gateway is connected or none is there to be, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while self.problem() is not None and (self._kept or not self._reflector.listed):
+                    self._moved.clear()
+                    await self._moved.wait()
 
     @property
     def connected(self) -> tuple[int, int]:
@@ -88,6 +118,7 @@ class Upkeep:
             self._forget(gone)
         for pod in objects:
             self._look(pod)
+        self._tell()
 
     def changed(self, kind: str, obj: JSON) -> None:
         """One pod."""
@@ -105,6 +136,10 @@ class Upkeep:
             assert self._tasks is not None
             key = ObjectKey(metadata["namespace"], metadata["name"])
             self._kept[uid] = self._tasks.create_task(self._keep(uid, key), name=f"tunnel {key}")
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._on_change()
 
     def _forget(self, uid: str) -> None:
         if (task := self._kept.pop(uid, None)) is not None:
@@ -126,11 +161,11 @@ class Upkeep:
                 if problem != self._problems.get(uid):
                     log.warning("gateway was not connected", pod=str(pod), err=problem)
                 self._problems[uid] = problem
-                self._on_change()
+                self._tell()
                 await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
         finally:
             self._problems.pop(uid, None)
-            self._on_change()
+            self._tell()
 
     async def _connect(self, uid: str, pod: ObjectKey) -> str:
         """Have a tunnel for as long as it holds; why it does not any more."""
@@ -150,7 +185,7 @@ class Upkeep:
     async def _hold(self, uid: str, made: Link) -> None:
         self._links[uid] = made
         self._problems.pop(uid, None)
-        self._on_change()
+        self._tell()
         try:
             await made.lost.wait()
         finally:

@@ -274,6 +274,7 @@ class VirtualNode:
             policy=self._settings.foreign_unreachable,
             node=node,
         )
+        own = (*own, nodehealth.home_api(self._ctx()))
         return tuple(({say.type: say for say in own} | self._said).values())
 
     def _due_in(self) -> float:

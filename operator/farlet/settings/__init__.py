@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from farlet.settings import values
 from farlet.settings.connections import ConnectionSettings, Preflight
-from farlet.settings.gateway import GatewaySettings
+from farlet.settings.gateway import GatewaySettings, TunnelSettings
 from farlet.settings.kubelet import KubeletSettings
 from farlet.settings.leader import LeaderSettings
 from farlet.settings.loading import Flag, Group
@@ -32,6 +32,7 @@ class Settings(
     LeaderSettings,
     KubeletSettings,
     NodeSettings,
+    TunnelSettings,
     ConnectionSettings,
     MirrorSettings,
 ):

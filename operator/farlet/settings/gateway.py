@@ -1,4 +1,7 @@
-"""The settings of the gateway, which is a process in the foreign cluster."""
+"""The settings of the gateway: for farlet at home, and for the process in the foreign cluster.
+
+Both have keys, each its own.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,23 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from farlet.settings import values
+from farlet.settings.base import BaseFarletSettings
 from farlet.settings.loading import Flag, Group
 from farlet.settings.process import ObservedSettings
+
+
+class TunnelSettings(BaseFarletSettings):
+    """What farlet needs to reach gateways abroad."""
+
+    gateway_keys: Annotated[
+        Path | None,
+        Flag(Group.GATEWAY, "FOLDER", default="no gateway is connected to"),
+        BeforeValidator(values.present_folder),
+    ] = Field(
+        None,
+        description="The keys by which farlet and the gateway abroad know each other: the Secret "
+        "for home of those that `farlet gateway-keys` made.",
+    )
 
 
 class GatewaySettings(ObservedSettings):

@@ -183,7 +183,8 @@ class MirrorSettings(NodeLook):
     ) -> Context:
         """The part of the context that settings decide; what is found at start is given.
 
-        Preflight results, and the IP of the node where none is set, are for the caller to replace.
+        What looking at the address gave, and the IP of the node where none is set, are for the
+        caller to replace.
         """
         lifetime = self.home_token_lifetime
         return Context(

@@ -174,6 +174,15 @@ TOKEN_REMAINING = _gauge(
 )
 HOME_UP = _gauge("farlet_home_up", "1 while the home API server answers, else 0.")
 FOREIGN_UP = _gauge("farlet_foreign_up", "1 while the foreign API server answers, else 0.")
+HOME_API_REACHABLE = _gauge(
+    "farlet_home_api_reachable",
+    "1 while farlet sees that the address of the home API server for pods abroad leads there, "
+    "else 0; also where only pods can see it.",
+)
+GATEWAY_LINKS = _gauge("farlet_gateway_links", "Gateways that farlet is connected to.")
+GATEWAY_CONNECTIONS = _gauge(
+    "farlet_gateway_connections", "Connections of pods to home that go by way of this farlet."
+)
 FOREIGN_METRICS_UP = _gauge(
     "farlet_foreign_metrics_up",
     "1 if the foreign metrics API answered for all namespaces when it was last asked, else 0. It "
@@ -206,6 +215,7 @@ CATALOGUE = (
     *(PODS, MIRROR_LATENCY, STATUS_LATENCY),
     *(TOKENS_GRANTED, TOKEN_REFRESH_FAILURES, TOKEN_AGE, TOKEN_REMAINING),
     *(HOME_UP, FOREIGN_UP, FOREIGN_METRICS_UP, LOOP_LAG),
+    *(HOME_API_REACHABLE, GATEWAY_LINKS, GATEWAY_CONNECTIONS),
     *(UNKNOWN_FIELDS, STATUS_REJECTED, EVENTS_DROPPED, KOPF_RESTARTS, BUILD),
 )
 """All of them, `process_*` apart, which the client library describes."""

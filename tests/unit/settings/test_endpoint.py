@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from farlet import endpoint, errors, settings
 from farlet.context import Endpoint
 from farlet.settings import loading
+from farlet.vocabulary import Reason
 
 URL = "https://10.0.0.1:6443"
 
@@ -93,3 +96,112 @@ def test_a_port_alone_beside_a_loopback_url_is_doubted(url: str) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "home.test", "localhost.test"])
 def test_an_address_that_others_can_reach_is_not_doubted(host: str) -> None:
     assert endpoint.doubt(Endpoint(host, 443)) is None
+
+
+# --- by the Service -------------------------------------------------------------------------------
+
+HTTPS = {"name": "https", "port": 443, "targetPort": "pods", "protocol": "TCP"}
+
+
+def service(**spec: Any) -> dict[str, Any]:
+    usual = {"clusterIP": "10.96.3.4", "clusterIPs": ["10.96.3.4"], "ports": [HTTPS]}
+    return {"spec": {"type": "ClusterIP", "selector": {"app": "gateway"}, **usual, **spec}}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(
+            service(),
+            endpoint.Passage(("10.96.3.4",), 443, "pods", {"app": "gateway"}),
+            id="one address",
+        ),
+        pytest.param(
+            service(clusterIPs=["10.96.3.4", "fd00:96::4"]),
+            endpoint.Passage(("10.96.3.4", "fd00:96::4"), 443, "pods", {"app": "gateway"}),
+            id="dual stack, the preferred address first",
+        ),
+        pytest.param(
+            service(clusterIP="fd00:96::4", clusterIPs=None),
+            endpoint.Passage(("fd00:96::4",), 443, "pods", {"app": "gateway"}),
+            id="as servers without dual stack tell it",
+        ),
+        pytest.param(
+            service(ports=[{"name": "metrics", "port": 9000}, {"port": 443, "targetPort": 6443}]),
+            endpoint.Passage(("10.96.3.4",), 443, 6443, {"app": "gateway"}),
+            id="443 among others",
+        ),
+        pytest.param(
+            service(ports=[{"name": "x", "port": 9000}, {"name": "https", "port": 6443}]),
+            endpoint.Passage(("10.96.3.4",), 6443, 6443, {"app": "gateway"}),
+            id="https among others, without a target of its own",
+        ),
+        pytest.param(
+            service(ports=[{"port": 8443, "targetPort": 1}]),
+            endpoint.Passage(("10.96.3.4",), 8443, 1, {"app": "gateway"}),
+            id="the only port",
+        ),
+        pytest.param(
+            service(selector=None, type="LoadBalancer"),
+            endpoint.Passage(("10.96.3.4",), 443, "pods", {}),
+            id="a balancer without a selector",
+        ),
+    ],
+)
+def test_a_service_gives_addresses_and_a_port(
+    given: dict[str, Any], expected: endpoint.Passage
+) -> None:
+    assert endpoint.passage(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(service(clusterIP="None", clusterIPs=["None"]), "clusterIP", id="headless"),
+        pytest.param(service(clusterIP="", clusterIPs=None), "clusterIP", id="not yet given one"),
+        pytest.param(
+            {"spec": {"type": "ExternalName", "externalName": "api.example"}},
+            "clusterIP",
+            id="another name",
+        ),
+        pytest.param(
+            service(ports=[{"port": 1}, {"port": 2}]), "no port 443", id="several other ports"
+        ),
+        pytest.param(
+            service(ports=[{"port": 443, "protocol": "UDP"}]), "no port 443", id="another protocol"
+        ),
+    ],
+)
+def test_a_service_that_pods_cannot_be_led_to_says_what_it_lacks(
+    given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(errors.Refused, match=told) as caught:
+        endpoint.passage(given)
+    assert caught.value.reason is Reason.HOME_API_NOT_CONFIGURED
+    assert "home-api" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        pytest.param(
+            ["node-1", "kubernetes", "kubernetes.default.svc", "10.96.0.1"],
+            "kubernetes.default.svc",
+            id="the one that every client knows",
+        ),
+        pytest.param(
+            ["kubernetes.default.svc.home.test", "kubernetes"],
+            "kubernetes.default.svc.home.test",
+            id="with the domain",
+        ),
+        pytest.param(["api.example", "kubernetes"], "kubernetes", id="the short one"),
+        pytest.param(
+            ["localhost", "*.example", "10.0.0.1", "api.example"], "api.example", id="any other"
+        ),
+        pytest.param(["10.0.0.1", "fd00::1"], None, id="only addresses"),
+        pytest.param(["*.eks.example", "localhost"], None, id="nothing that can be an alias"),
+        pytest.param([], None, id="none"),
+    ],
+)
+def test_pods_dial_a_name_that_the_certificate_has(names: list[str], expected: str | None) -> None:
+    assert endpoint.name_for_pods(names, "home.test") == expected
