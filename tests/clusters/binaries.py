@@ -65,6 +65,8 @@ _RUNTIME = Module(
 )
 _METRICS = Module(folder=HERE / "upstream" / "metrics-server")
 _FORWARDER = Module(folder=HERE / "programs" / "forwarder")
+_LOAD = Module(folder=HERE / "programs" / "load")
+_RESOLVER = Module(folder=HERE / "programs" / "resolver")
 _CLIENT = Module(folder=HERE / "programs" / "client-go")
 
 TABLE: dict[str, Binary] = {
@@ -81,12 +83,14 @@ TABLE: dict[str, Binary] = {
     "containerd-shim-runc-v2": Binary(_RUNTIME, f"{_CONTAINERD}/cmd/containerd-shim-runc-v2"),
     "metrics-server": Binary(_METRICS, "sigs.k8s.io/metrics-server/cmd/metrics-server"),
     "forwarder": Binary(_FORWARDER, "clusters/forwarder"),
+    "load": Binary(_LOAD, "clusters/load"),
+    "resolver": Binary(_RESOLVER, "clusters/resolver"),
     "client-go": Binary(_CLIENT, "clusters/client-go"),
 }
 
 PLAIN = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 REAL = (*PLAIN, "kubelet", "kube-proxy", "containerd", "ctr", "containerd-shim-runc-v2",
-        "metrics-server", "forwarder", "client-go")  # fmt: skip
+        "metrics-server", "forwarder", "resolver", "client-go")  # fmt: skip
 
 
 def find(names: Iterable[str], *, progress: progresses.Progress) -> dict[str, Path]:

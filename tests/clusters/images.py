@@ -4,12 +4,14 @@ Importing and unpacking half a gigabyte at each start would cost many seconds pe
 done once into a *prepared* containerd folder in the cache; a node's own folder gets a copy of its
 small databases and links to its blobs and unpacked layers, which nobody ever writes.
 
-`CLIENTS` has `kubectl`, `curl`, `bash`, Python, Node, and one command per client, each of which
-sets itself up with its library's own in-cluster loader and prints one JSON line
+`CLIENTS` has `kubectl`, `curl`, `bash`, HAProxy, Python, Node, Java, and one command per client,
+each of which sets itself up with its library's own in-cluster loader and prints one JSON line
 `{client, host, namespace, username, extra, pods, error}`:
 `client-kubectl`, `client-python`, `client-python-asyncio`, `client-javascript`, `client-go`,
-`client-all` (all five) and `client-watch [SECONDS]` (one Python client that goes on, with the
-hashes of the token file and of the token it used). Give it 512 MiB of memory.
+`client-kopf-pykube`, `client-kube-rs-env`, `client-fabric8`, and two that dial
+`kubernetes.default.svc` whatever the environment says, `client-kopf` and `client-kube-rs-dns`.
+`client-all` runs all of them; `client-watch [SECONDS]` is one Python client that goes on, with the
+hashes of the token file and of the token it used. Give it 512 MiB of memory.
 """
 
 import dataclasses
@@ -22,11 +24,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clusters import cache, processes, rootfs
+from clusters import cache, languages, processes, rootfs
 from clusters import progress as progresses
 from clusters.instance import Instance
 
 CLIENTS = "farlet.test/clients:1"
+DIAL_BY_NAME = {"kopf", "kube-rs-dns"}
+"""Clients in it that dial kubernetes.default.svc whatever the environment says."""
 PAUSE = "farlet.test/pause:1"
 CONTAINERD_COMMON = """\
 disabled_plugins = [
@@ -56,8 +60,10 @@ def prepare(
 ) -> Prepared:
     """The prepared folder, built when its inputs have changed."""
     base = rootfs.base(progress=progress)
+    programs = {**programs, **languages.find(progress=progress)}
     inputs = [str(base), CONTAINERD_COMMON, json.dumps(_ENVIRONMENT)]
-    inputs += [str(programs[name]) for name in ("kubectl", "client-go", "containerd")]
+    names = ("kubectl", "client-go", "containerd", languages.RUST, languages.JAVA)
+    inputs += [str(programs[name]) for name in names]
     digest = cache.key(texts=inputs, files=rootfs.program_inputs())
     target = cache.folder() / "images" / f"prepared-{digest}"
     if target.exists():

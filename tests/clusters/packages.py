@@ -27,6 +27,12 @@ IMAGE = {
     "/usr/include/stdio.h": "libc6-dev",
     "npm": "npm",
 }
+LANGUAGES = {
+    "mvn": "maven",
+    "javac": "default-jdk-headless",
+    "gcc": "gcc",
+}
+PROXY = {"haproxy": "haproxy"}
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 

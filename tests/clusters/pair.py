@@ -5,11 +5,12 @@ FARLET_FOREIGN_KUBECONFIG: then nothing is built, started or stopped.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -30,7 +31,8 @@ from clusters.cluster import Cluster, Spec
 
 HOME_VARIABLE = "FARLET_HOME_KUBECONFIG"
 FOREIGN_VARIABLE = "FARLET_FOREIGN_KUBECONFIG"
-HOME_PORT_IN_FOREIGN = 26443
+HOME_PORT_IN_FOREIGN = 443  # what clients dial that know no more than kubernetes.default.svc
+OTHER_HOME_PORT_IN_FOREIGN = 26443
 FOREIGN_PORT_IN_HOME = 26444
 _Result = TypeVar("_Result")
 
@@ -43,7 +45,28 @@ class Clusters:
     foreign: Cluster
     instance: instance.Instance
     home_api_in_foreign: tuple[str, int]  # where the foreign cluster's pods reach home's API
+    home_api_on_other_port: tuple[str, int]  # the same
+    home_door: netns.Forwarder | None  # what leads from the former there, with real nodes
     foreign_api_in_home: tuple[str, int]  # where home's pods reach the foreign API
+
+    @contextlib.contextmanager
+    def without_home_door(self) -> Iterator[None]:
+        """Nothing listens at `home_api_in_foreign`, unless the caller sees to it."""
+        if self.home_door is None:
+            raise errors.HarnessError("only clusters with real nodes have a way that can be closed")
+        door = self.home_door.process
+        door.kill()
+        try:
+            yield
+        finally:
+            door.start()
+            # Each life prints one line, once it listens.
+            processes.wait_for(
+                "the way from foreign pods to home",
+                lambda: door.output().count("\n") == len(door.starts),
+                seconds=10,
+                process=door,
+            )
 
     def stop(self) -> None:
         """Stop what was started here; nothing is left behind."""
@@ -102,6 +125,7 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
                 lambda: cluster.start(foreign, owner, programs=programs, prepared=prepared),
             )
             home_address, foreign_address = made_home.address, made_foreign.address
+            other_home_address, home_door = home_address, None
             if foreign.real_node:
                 # This machine's address, which the foreign network then holds a second time.
                 processes.run(
@@ -111,14 +135,26 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
                     what=f"give the foreign network the address {outside[0]}",
                 )
                 home_address = (outside[0], HOME_PORT_IN_FOREIGN)
-                _open(owner, programs, made_home, inside=made_foreign, address=home_address)
+                other_home_address = (outside[0], OTHER_HOME_PORT_IN_FOREIGN)
+                home_door, _ = (
+                    _open(owner, programs, made_home, inside=made_foreign, address=address)
+                    for address in (home_address, other_home_address)
+                )
             if home.real_node:
                 foreign_address = (bridge[0], FOREIGN_PORT_IN_HOME)
                 _open(owner, programs, made_foreign, inside=made_home, address=foreign_address)
     except BaseException:
         owner.remove()
         raise
-    return Clusters(made_home, made_foreign, owner, home_address, foreign_address)
+    return Clusters(
+        made_home,
+        made_foreign,
+        owner,
+        home_api_in_foreign=home_address,
+        home_api_on_other_port=other_home_address,
+        home_door=home_door,
+        foreign_api_in_home=foreign_address,
+    )
 
 
 def _with_hosts(spec: Spec, hosts: list[str]) -> Spec:
@@ -134,14 +170,14 @@ def _open(
     *,
     inside: Cluster,
     address: tuple[str, int],
-) -> None:
+) -> netns.Forwarder:
     """Make the API server of `target` reachable at an address in the network of another."""
     own = target.parts.network if target.parts is not None else None
     host, port = ("127.0.0.1", 6443) if own is not None else target.address
-    netns.forward(
+    return netns.forward(
         owner,
         program=programs["forwarder"],
-        log=inside.folder / "logs" / f"forwarder-to-{target.name}.log",
+        log=inside.folder / "logs" / f"forwarder-{address[1]}-to-{target.name}.log",
         listen=f"{address[0]}:{address[1]}",
         target=f"{host}:{port}",
         listen_in=inside.network,
@@ -173,7 +209,15 @@ def _existing(home: Path, foreign: Path, *, progress: progresses.Progress) -> Cl
     home_address, foreign_address = (
         (socket.gethostbyname(host), port) for host, port in (one.address for one in both)
     )
-    return Clusters(both[0], both[1], owner, home_address, foreign_address)
+    return Clusters(
+        both[0],
+        both[1],
+        owner,
+        home_api_in_foreign=home_address,
+        home_api_on_other_port=home_address,
+        home_door=None,
+        foreign_api_in_home=foreign_address,
+    )
 
 
 def _together(*calls: Callable[[], _Result]) -> list[_Result]:

@@ -1,4 +1,4 @@
-"""A real node: containerd, kubelet and kube-proxy, with runc and the CNI bridge of the system.
+"""A real node: containerd, kubelet, kube-proxy and DNS, with runc and the CNI bridge of the system.
 
 For what only real containers can prove: what a real client sees, files that refresh, host aliases,
 exec and exit codes, probes, restarts. The node carries label `farlet.test/node: real` and a soft
@@ -18,11 +18,13 @@ from typing import Any
 import yaml
 
 from clusters import errors, images, kubeconfig, kwok, packages, processes
-from clusters.controlplane import ControlPlane
+from clusters.controlplane import FIRST_SERVICE, ControlPlane
 from clusters.instance import CGROUPS, Instance
 from clusters.netns import BRIDGE, Network
 
 SYNC = "10s"
+_DOMAIN = "cluster.local"
+_API = f"kubernetes.default.svc.{_DOMAIN}"  # the one name that the cluster's DNS knows
 SOFT_TAINT = "farlet.test/real"
 _READY_SECONDS = 60.0
 _CAP_SYS_RESOURCE = 24
@@ -36,6 +38,7 @@ class RealNode:
     containerd: processes.Process
     kubelet: processes.Process
     proxy: processes.Process
+    resolver: processes.Process
     control: Path
     socket: Path
 
@@ -45,7 +48,7 @@ class RealNode:
 
     def stop(self) -> None:
         """Containers die with the network's holder; nothing here is worth a goodbye."""
-        for process in (self.proxy, self.kubelet, self.containerd):
+        for process in (self.resolver, self.proxy, self.kubelet, self.containerd):
             process.kill()
 
 
@@ -119,7 +122,12 @@ def start(
             "--conntrack-max-per-core=0",
         ],
     )
-    return RealNode(name, containerd, kubelet, proxy, control=programs["ctr"], socket=socket)
+    resolver = spawn(
+        "resolver", [f"--listen={network.gateway}:53", f"--record={_API}={FIRST_SERVICE}"]
+    )
+    return RealNode(
+        name, containerd, kubelet, proxy, resolver, control=programs["ctr"], socket=socket
+    )
 
 
 def _path(owner: Instance) -> str:
@@ -224,7 +232,7 @@ def _kubelet_settings(
         "makeIPTablesUtilChains": False,
         "podLogsDir": str(folder / "pod-logs"),
         "resolvConf": str(resolver),
-        "clusterDomain": "cluster.local",
+        "clusterDomain": _DOMAIN,
         "clusterDNS": [network.gateway],
         "imageMaximumGCAge": "0s",
         "imageGCHighThresholdPercent": 100,

@@ -1,8 +1,8 @@
 """File systems for images, built without a registry: Debian packages, pip, npm, and our programs.
 
-Two layers, so that a changed client program costs seconds and not minutes: `base` (Debian, Python
-and Node with the clients' libraries, from pinned and hashed lists) and `programs`. `pause` is
-compiled from the source that the kubernetes module carries.
+Two layers, so that a changed client program costs seconds and not minutes: `base` (Debian, HAProxy,
+Java, Python and Node with the clients' libraries, from pinned and hashed lists) and `programs`.
+`pause` is compiled from the source that the kubernetes module carries.
 """
 
 import os
@@ -12,14 +12,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clusters import binaries, cache, errors, packages
+from clusters import binaries, cache, errors, languages, packages
 from clusters import progress as progresses
 from clusters.processes import run
 
 HERE = Path(__file__).parent / "image"
 SUITE = "trixie"
 _PYTHON = "3.13"  # the suite's
-_PACKAGES = ("python3", "nodejs", "ca-certificates", "curl", "bash", "procps")
+_PACKAGES = (
+    *("python3", "nodejs", "openjdk-21-jre-headless", "haproxy"),
+    *("ca-certificates", "curl", "bash", "procps"),
+)
 _OMITTED = ("man", "doc", "locale", "info", "lintian")
 LIBRARIES = "/usr/local/lib/python3.13/dist-packages"
 _WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
@@ -40,7 +43,7 @@ def base(*, progress: progresses.Progress) -> Path:
         if target.exists():
             return target
         root = scratch / "root"
-        with progress.step("test image: Debian with Python and Node"):
+        with progress.step("test image: Debian with Python, Node, Java and HAProxy"):
             debian(root, _PACKAGES)
         with progress.step("test image: Python clients"):
             python(root, HERE / "requirements.txt")
@@ -61,8 +64,11 @@ def programs(scratch: Path, found: Mapping[str, Path]) -> Path:
     for path in sorted((HERE / "bin").iterdir()):
         if path.is_file():
             shutil.copy2(path, folder / path.name)
-    javascript = folder / "client-javascript"
-    javascript.symlink_to("client-javascript.mjs")
+    (folder / "client-javascript").symlink_to("client-javascript.mjs")
+    (folder / "client-kopf-pykube").symlink_to("client-kopf")
+    shutil.copy2(found[languages.RUST] / languages.RUST, folder)
+    java = scratch / "programs" / "opt" / languages.JAVA
+    shutil.copytree(found[languages.JAVA], java)
     return pack(scratch / "programs", scratch / "programs.tar")
 
 
@@ -92,6 +98,8 @@ def debian(root: Path, names: Sequence[str]) -> None:
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _OMITTED),
             # The system's npm libraries and headers; node itself is in /usr/bin.
             "--dpkgopt=path-exclude=/usr/include/*",
+            # Java's packages want to link manuals here that are left out.
+            '--essential-hook=mkdir -p "$1/usr/share/man/man1"',
             '--aptopt=Acquire::Languages "none"',
             *(SUITE, root),
         ],

@@ -105,12 +105,17 @@ async def grant(
 
 
 async def allow_listing_pods(api: rest.Api, *, namespace: str, account: str = "default") -> None:
-    """Let a ServiceAccount list the pods of its namespace, as the test image's clients do."""
+    """Let a ServiceAccount list the pods of its namespace, as the test image's clients do.
+
+    And watch them, as Kopf does.
+    """
     await api.create(
         "roles",
         {
             "metadata": {"name": f"{account}-lists-pods"},
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}],
+            "rules": [
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+            ],
         },
         namespace=namespace,
     )

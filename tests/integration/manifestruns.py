@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from clusters import auditlog, farlet, pair, rest, workspace
 from clusters.cluster import Cluster
@@ -34,6 +34,10 @@ class Case:
     @property
     def clients(self) -> tuple[str, ...]:
         return realpods.CLIENTS if self.guest is None else ("go",)
+
+    @property
+    def user_agents(self) -> int:
+        return realpods.USER_AGENTS if self.guest is None else 1
 
     def manifest(self) -> str:
         annotations = {realpods.ACCESS: self.mode} if self.mode != "unset" else {}
@@ -98,14 +102,16 @@ class Seen:
 
 
 @contextlib.asynccontextmanager
-async def observe(clusters: pair.Clusters, identity: Identity) -> AsyncIterator[Seen]:
-    """Run everything; both clusters are as they were afterwards."""
+async def observe(
+    clusters: pair.Clusters, identity: Identity, cases: Sequence[Case]
+) -> AsyncIterator[Seen]:
+    """Run these manifests; both clusters are as they were afterwards."""
     node = f"virtual-{secrets.token_hex(3)}"
     real = clusters.home.real_node
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         await workspace.create_farlet_namespace(foreign)
         spaces = dict(
-            zip(CASES, await asyncio.gather(*(_space(home, foreign) for _ in CASES)), strict=True)
+            zip(cases, await asyncio.gather(*(_space(home, foreign) for _ in cases)), strict=True)
         )
         process = farlet.create(clusters, node=node, identity=identity, settings=realpods.AS_REAL)
         process.start()
@@ -113,8 +119,11 @@ async def observe(clusters: pair.Clusters, identity: Identity) -> AsyncIterator[
             await process.ready()
             await realpods.cordon(home, node, closed=True)
             at_home, abroad = await asyncio.gather(
-                _run(clusters.home, {case: spaces[case].home for case in CASES}),
-                _run(clusters.foreign, {case: spaces[case].foreign for case in REMOTE}),
+                _run(clusters.home, {case: spaces[case].home for case in cases}),
+                _run(
+                    clusters.foreign,
+                    {case: spaces[case].foreign for case in cases if case in REMOTE},
+                ),
             )
             await realpods.cordon(home, real, closed=True)
             await realpods.cordon(home, node, closed=False)

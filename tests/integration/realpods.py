@@ -16,7 +16,11 @@ from clusters.cluster import Cluster
 ACCESS = "liqo.io/api-server-support"
 ACCOUNT = "liqo.io/remote-service-account-name"
 TOKENS = "farlet.io/tokens"
-CLIENTS = ("kubectl", "python", "python-asyncio", "javascript", "go")
+CLIENTS = (
+    *("kubectl", "python", "python-asyncio", "javascript", "go"),
+    *("kopf", "kopf-pykube", "kube-rs-env", "kube-rs-dns", "fabric8"),
+)
+USER_AGENTS = 8  # both ways of Kopf have one, as have those of kube-rs
 AS_REAL = {
     "node-labels": f"{kwok.LABEL}=real",
     "foreign-node-labels": kwok.LABEL,

@@ -3,18 +3,21 @@
 Per case one manifest. Its bytes run first where the pod would be native (on home's real node, and
 for mode `remote` on the foreign one too), then through farlet on the foreign real node; the
 scheduler alone puts them there. Who was asked is read from the audit logs of both API servers.
+Mode `home` is tried on every way that leads to home's API server.
 """
 
+import contextlib
 import dataclasses
+import enum
 import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
-from clusters import auditlog, pair
+from clusters import apiproxy, auditlog, pair
 from clusters.identity import Identity
-from integration import manifestruns, realpods
+from integration import manifestruns
 from integration.manifestruns import (
     BYSTANDER,
     CASES,
@@ -30,6 +33,18 @@ from integration.manifestruns import (
 
 pytestmark = pytest.mark.clusters
 
+
+class Way(enum.Enum):
+    """How pods abroad reach home's API server."""
+
+    DIRECT = "direct"
+    HAPROXY = "haproxy"
+
+    def open(self, clusters: pair.Clusters) -> contextlib.AbstractContextManager[object]:
+        """Home's API server is reached in this way, and only in it."""
+        return contextlib.nullcontext() if self is Way.DIRECT else apiproxy.before_home(clusters)
+
+
 # How each library says that it is in no cluster.
 NOT_IN_A_CLUSTER = {
     "kubectl": "The connection to the server localhost:8080 was refused",
@@ -37,7 +52,19 @@ NOT_IN_A_CLUSTER = {
     "python-asyncio": "Service host/port is set but empty",
     "javascript": "Invalid URL",
     "go": "unable to load in-cluster configuration",
+    "kopf": "Ran out of valid credentials",
+    "kopf-pykube": "Cannot authenticate pykube neither in-cluster, nor via kubeconfig",
+    "kube-rs-env": "failed to parse cluster port",
+    "kube-rs-dns": "failed to read the default namespace",
+    "fabric8": "PKIX path building failed",
 }
+
+
+def on(*ways: Way) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("seen", ways, ids=lambda way: way.value, indirect=True)
+
+
+on_direct_way, on_every_way = on(Way.DIRECT), on(*Way)
 
 
 def per_case(cases: list[Case]) -> pytest.MarkDecorator:
@@ -51,14 +78,20 @@ def per_client(cases: list[Case]) -> pytest.MarkDecorator:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def seen(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterator[Seen]:
-    async with manifestruns.observe(clusters, usual_identity) as all_runs:
-        yield all_runs
+async def seen(
+    request: pytest.FixtureRequest, clusters: pair.Clusters, usual_identity: Identity
+) -> AsyncIterator[Seen]:
+    """Everything on the direct way; on others what goes through them."""
+    cases = CASES if request.param is Way.DIRECT else HOME
+    with request.param.open(clusters):
+        async with manifestruns.observe(clusters, usual_identity, cases) as runs:
+            yield runs
 
 
 # --- what clients print ---------------------------------------------------------------------
 
 
+@on_every_way
 @per_client(HOME)
 def test_in_mode_home_a_client_prints_what_it_prints_at_home(
     seen: Seen, case: Case, client: str
@@ -74,6 +107,7 @@ def test_in_mode_home_a_client_prints_what_it_prints_at_home(
     assert told["error"] is None
 
 
+@on_direct_way
 @per_client(REMOTE)
 def test_in_mode_remote_a_client_prints_what_it_prints_as_a_native_pod_abroad(
     seen: Seen, case: Case, client: str
@@ -88,12 +122,14 @@ def test_in_mode_remote_a_client_prints_what_it_prints_as_a_native_pod_abroad(
     assert told["error"] is None
 
 
+@on_direct_way
 def test_in_mode_remote_an_annotation_names_the_foreign_account(seen: Seen) -> None:
     (line,) = seen.through_farlet[NAMED].lines.values()
     assert line["username"] == f"system:serviceaccount:{seen.spaces[NAMED].foreign}:{GUEST}"
     assert line["pods"] == [f"{BYSTANDER}-foreign", POD]
 
 
+@on_direct_way
 @per_client(DISABLED)
 def test_in_mode_disabled_a_client_says_that_it_is_in_no_cluster(
     seen: Seen, case: Case, client: str
@@ -103,6 +139,7 @@ def test_in_mode_disabled_a_client_says_that_it_is_in_no_cluster(
     assert (line["namespace"], line["username"], line["pods"]) == (None, None, [])
 
 
+@on_direct_way
 @per_client(CASES)
 def test_at_home_every_manifest_works_whatever_its_annotation(
     seen: Seen, case: Case, client: str
@@ -115,6 +152,7 @@ def test_at_home_every_manifest_works_whatever_its_annotation(
 # --- who was asked --------------------------------------------------------------------------
 
 
+@on_every_way
 @per_case(HOME)
 def test_in_mode_home_the_home_api_is_asked_by_every_client_and_the_foreign_one_never(
     seen: Seen, case: Case
@@ -125,12 +163,13 @@ def test_in_mode_home_the_home_api_is_asked_by_every_client_and_the_foreign_one_
         (entry.namespace, entry.user_agent, entry.code)
         for entry in seen.asked_home(user=user, verb="list", resource="pods")
     }
-    assert len(asked) == len(realpods.CLIENTS), asked
+    assert len(asked) == case.user_agents, asked
     assert {(namespace, code) for namespace, _, code in asked} == {(space.home, 200)}
     assert _from_pod(seen, case) == []
     assert _as_account_of(seen.asked_foreign(), space.foreign) == []
 
 
+@on_direct_way
 @per_case([*REMOTE, NAMED])
 def test_in_mode_remote_the_foreign_api_is_asked_by_every_client_and_the_home_one_never(
     seen: Seen, case: Case
@@ -143,10 +182,11 @@ def test_in_mode_remote_the_foreign_api_is_asked_by_every_client_and_the_home_on
     assert {(one.namespace, one.resource, one.code) for one in lists} == {
         (space.foreign, "pods", 200)
     }
-    assert len({one.user_agent for one in lists}) == len(case.clients)
+    assert len({one.user_agent for one in lists}) == case.user_agents
     assert _as_account_of(seen.asked_home(), space.home) == []
 
 
+@on_direct_way
 @per_case(DISABLED)
 def test_in_mode_disabled_no_server_is_asked_anything(seen: Seen, case: Case) -> None:
     space = seen.spaces[case]
@@ -155,9 +195,11 @@ def test_in_mode_disabled_no_server_is_asked_anything(seen: Seen, case: Case) ->
     assert _as_account_of(seen.asked_home(), space.home) == []
 
 
+@on_every_way
 def test_nobody_asks_without_credentials(seen: Seen) -> None:
     """What a client without a token, or with one of the other cluster, would leave behind."""
-    everything = [*seen.asked_home(), *seen.asked_foreign()]
+    asked = [*seen.asked_home(), *seen.asked_foreign()]
+    everything = [one for one in asked if one.user_agent != apiproxy.USER_AGENT]
     assert everything
     assert [one for one in everything if one.user in {"", "system:anonymous"}] == []
     assert [one for one in everything if one.code == 401] == []
@@ -166,6 +208,7 @@ def test_nobody_asks_without_credentials(seen: Seen) -> None:
 # --- where it ran ---------------------------------------------------------------------------
 
 
+@on_direct_way
 @per_case(CASES)
 def test_the_pod_was_put_on_the_virtual_node_and_ran_on_the_foreign_real_one(
     seen: Seen, case: Case

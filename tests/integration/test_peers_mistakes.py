@@ -198,7 +198,7 @@ async def test_no_client_sends_its_token_to_a_server_that_the_ca_does_not_verify
     ((_, output),) = await realpods.outputs(foreign, [(workspace.foreign, "careful")])
     errors = {line["client"]: line["error"].lower() for line in realpods.lines(output)}
     assert sorted(errors) == sorted(realpods.CLIENTS)
-    assert [name for name, error in errors.items() if "certificate" not in error] == []
+    assert [name for name, error in errors.items() if "certificat" not in error] == []
     account = f"system:serviceaccount:{workspace.home}:default"
     assert list(clusters.home.audit(since=mark, user=account)) == []
 

@@ -1,0 +1,234 @@
+"""`python -m bench.ways [WAY ...]`: what the way to home's API server costs its clients.
+
+The same load goes straight to the API server and through each way (wayshome.py), in turns: a list
+of 5,000 pods, a steady 500 small requests per second on 200 kept connections, and requests each on
+a connection of its own. What counts are ratios to the direct way. CPU is that of each process.
+
+Exit codes: 0, 1 when a request failed, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import report, workload
+from bench.interrupts import Interrupts
+from bench.wayshome import DIRECT, WAYS, Open
+from clusters import binaries, controlplane, errors, kubeconfig, pair, processes, rest
+from clusters import progress as progresses
+from clusters.cluster import Spec
+
+NAMESPACE = "bench"
+PADDING = 5_000
+"""Bytes in an annotation of each pod, which then has the size of a pod in use: 5.7 kB of JSON."""
+
+_MIB = 2**20
+SMALL = f"/api/v1/namespaces/{NAMESPACE}/configmaps/small"
+LIST = f"/api/v1/namespaces/{NAMESPACE}/pods?resourceVersion=0"
+LOADS: dict[str, list[str]] = {
+    "list": ["-path", LIST, "-count", "5"],
+    "kept": ["-path", SMALL, "-connections", "200", "-rate", "500", "-lasting", "20s"],
+    "fresh": ["-path", SMALL, "-count", "300"],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One load on one way: what the load told, and CPU seconds by process."""
+
+    told: dict[str, Any]
+    cpu: dict[str, float]
+
+    @property
+    def mib_per_second(self) -> float:
+        return float(self.told["bytes"]) / float(self.told["seconds"]) / _MIB
+
+
+Found = dict[str, dict[str, list[Round]]]
+"""By load and way."""
+
+
+def main() -> int:
+    """Run it and print the tables."""
+    arguments = _arguments()
+    progress = progresses.Progress()
+    where = report.machine()
+    interrupts = Interrupts()
+    ways = list(dict.fromkeys([DIRECT, *arguments.ways]))
+    try:
+        program = binaries.find(["load"], progress=progress)["load"]
+        with _clusters(ways, progress) as both:
+            found = interrupts.run(
+                _run(both, program, ways, arguments=arguments, progress=progress)
+            )
+    except (errors.HarnessError, rest.ApiError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    everything = {
+        load: {way: [dataclasses.asdict(one) for one in rounds] for way, rounds in by.items()}
+        for load, by in found.items()
+    }
+    told = {"machine": where, "pods": arguments.pods, "rounds": everything}
+    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+    print(_tables(found, ways, pods=arguments.pods, where=where))
+    print(f"\nAll figures: {arguments.json}")
+    failed = [one.told for by in found.values() for rounds in by.values() for one in rounds]
+    return 1 if any(one["errors"] for one in failed) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.ways", description=__doc__)
+    parser.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(WAYS)}; default all")
+    parser.add_argument("--pods", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3, help="how often the ways take turns")
+    parser.add_argument("--json", type=Path, default=Path(".build/ways.json"), metavar="FILE")
+    arguments = parser.parse_args()
+    arguments.ways = arguments.ways or list(WAYS)
+    if unknown := set(arguments.ways) - set(WAYS):
+        parser.error(f"no such way: {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
+    if arguments.rounds < 1 or arguments.pods < 1:
+        parser.error("--rounds and --pods must be at least 1")
+    return arguments
+
+
+@contextlib.contextmanager
+def _clusters(ways: Sequence[str], progress: progresses.Progress) -> Iterator[pair.Clusters]:
+    """Home plain; foreign with a real node where a way needs one; no audit logs."""
+    options = controlplane.Options(audit=False)
+    real = any(WAYS[way].real_node for way in ways)
+    home = Spec("home", fake_nodes=0, options=options)
+    foreign = Spec("foreign", number=2, real_node=real, fake_nodes=0, options=options)
+    with pair.start(home=home, foreign=foreign, progress=progress) as both:
+        yield both
+
+
+async def _run(
+    both: pair.Clusters,
+    program: Path,
+    ways: Sequence[str],
+    *,
+    arguments: argparse.Namespace,
+    progress: progresses.Progress,
+) -> Found:
+    with progress.step(f"creating {arguments.pods} pods"):
+        await _fill(both, arguments.pods)
+    login = _login(both)
+    found: Found = {load: {way: [] for way in ways} for load in LOADS}
+    for number in range(1, arguments.rounds + 1):
+        for way in ways:
+            with WAYS[way].open(both) as opened:
+                for load in LOADS:
+                    with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
+                        done = await asyncio.to_thread(
+                            _measured, both, opened, [program, "-mode", load, *LOADS[load], *login]
+                        )
+                        found[load][way].append(done)
+    return found
+
+
+async def _fill(both: pair.Clusters, count: int) -> None:
+    """Pods that nobody will ever touch, and one small object."""
+    async with both.home.api() as api:
+        await api.create("namespaces", {"metadata": {"name": NAMESPACE}})
+        await api.until("serviceaccounts", rest.exists, name="default", namespace=NAMESPACE)
+        small = {"metadata": {"name": "small"}, "data": {"key": "value"}}
+        await api.create("configmaps", small, namespace=NAMESPACE)
+
+        async def create(name: str) -> None:
+            pod = workload.manifest(name)
+            pod["metadata"]["annotations"] = {"bench.example/padding": "x" * PADDING}
+            pod["spec"] |= {"nodeName": None, "schedulerName": "nobody"}
+            await api.create("pods", pod, namespace=NAMESPACE)
+
+        await workload.at_once(create, workload.names(count, prefix="pod"))
+
+
+def _login(both: pair.Clusters) -> list[str]:
+    """The administrator, as files."""
+    access = kubeconfig.read(both.home.kubeconfig)
+    words: list[str] = []
+    for flag, content in (
+        ("-ca", access.authority),
+        ("-cert", access.certificate),
+        ("-key", access.key),
+    ):
+        if content is None:
+            raise errors.HarnessError("the bench needs an administrator with a certificate")
+        path = both.instance.folder / f"load{flag}.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        words += [flag, str(path)]
+    return words
+
+
+def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | Path]) -> Round:
+    """Run one load to its end."""
+    parts = {"API server": both.home.apiserver.process, **opened.parts}
+    dial = [*command, "-address", opened.address]
+    before = _used(parts)
+    output = processes.run(
+        opened.network.inside(dial) if opened.network is not None else dial, what="run the load"
+    )
+    used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
+    told: dict[str, Any] = json.loads(output)
+    return Round(told, {**used, "client": told["cpu_seconds"]})
+
+
+def _used(parts: Mapping[str, processes.Process]) -> dict[str, float]:
+    return {name: process.usage().cpu_seconds for name, process in parts.items()}
+
+
+def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
+    """One table per load: medians over the rounds, ratios to the direct way of the same round."""
+    head = (
+        f"{pods} pods; {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
+        f"load before {where['load_before']:.1f}"
+    )
+    lines = [head]
+    for load, by in found.items():
+        direct = by[DIRECT]
+        lines += ["", f"{load}: {' '.join(LOADS[load][2:])}"]
+        for way in ways:
+            rounds = by[way]
+            errors_seen = sum(one.told["errors"] for one in rounds)
+            figures = [
+                f"p50 {_median([one.told['p50_ms'] for one in rounds]):9.2f} ms",
+                f"p99 {_median([one.told['p99_ms'] for one in rounds]):9.2f} ms",
+                f"{_median([one.mib_per_second for one in rounds]):7.1f} MiB/s",
+                f"errors {errors_seen}",
+            ]
+            pairs = list(zip(rounds, direct, strict=True))
+            ratios = {
+                "p50": [one.told["p50_ms"] / other.told["p50_ms"] for one, other in pairs],
+                "CPU": [sum(one.cpu.values()) / sum(other.cpu.values()) for one, other in pairs],
+            }
+            lines.append(f"  {way:10}{'  '.join(figures)}")
+            shares = {name: _median([one.cpu[name] for one in rounds]) for name in rounds[0].cpu}
+            cpu = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in shares.items())
+            lines.append(f"{'':12}CPU {cpu}")
+            if way != DIRECT:
+                told = (f"{name} {_spread(values)}" for name, values in ratios.items())
+                lines.append(f"{'':12}ratio to direct: {', '.join(told)}")
+    return "\n".join(lines)
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{_median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

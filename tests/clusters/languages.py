@@ -1,0 +1,107 @@
+"""Clients in Rust and Java for the test image, built once into the cache beside the Go programs.
+
+Every library is pinned with its hash: Rust's by Cargo.lock, Java's by `jars.sha256`, which is
+compared with what Maven brought. Both take two minutes on 2 cores.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from clusters import cache, errors, packages
+from clusters import progress as progresses
+
+HERE = Path(__file__).parent / "programs"
+RUST = "client-kube-rs"
+JAVA = "client-fabric8"
+_MAVEN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_JAVA_RELEASE = "17"  # what the library asks for; the image's is newer
+
+
+def find(*, progress: progresses.Progress) -> dict[str, Path]:
+    """The folder with each client: a program, or jars and a class."""
+    return {
+        RUST: _built(RUST, _rust, progress=progress),
+        JAVA: _built(JAVA, _java, progress=progress),
+    }
+
+
+def _built(
+    name: str, build: Callable[[Path, Path], None], *, progress: progresses.Progress
+) -> Path:
+    source = HERE / name
+    files = [path for path in source.rglob("*") if path.is_file()]
+    digest = cache.key(texts=[platform.machine(), _MAVEN, _JAVA_RELEASE], files=files)
+    target = cache.folder() / "bin" / f"{name}-{digest}"
+    if target.exists():
+        return target
+    packages.ensure(packages.LANGUAGES, progress=progress)
+    with cache.lock("languages", progress=progress), cache.building(target) as scratch:
+        if not target.exists():
+            with progress.step(f"building {name} (once)"):
+                done = scratch / "done"
+                done.mkdir()
+                build(source, done)
+            done.replace(target)
+    return target
+
+
+def _rust(source: Path, target: Path) -> None:
+    cargo = shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
+    if cargo is None:
+        raise errors.HarnessError(
+            f"there is no `cargo` on PATH to build {source}. Install Rust 1.89 or newer. "
+            f"{errors.OTHER_WAY}"
+        )
+    build = target.parent / "build"
+    _run(
+        [cargo, "build", "--quiet", "--release", "--locked"],
+        folder=source,
+        environment={"CARGO_TARGET_DIR": str(build)},
+    )
+    shutil.copy2(build / "release" / RUST, target / RUST)
+
+
+def _java(source: Path, target: Path) -> None:
+    maven = ["mvn", "--quiet", "--batch-mode", f"--file={source / 'pom.xml'}", _MAVEN]
+    _run([*maven, "-DincludeScope=runtime", f"-DoutputDirectory={target}"], folder=target)
+    wanted = (source / "jars.sha256").read_text()
+    _run(["sha256sum", "--check", "--quiet", "--strict", "-"], folder=target, content=wanted)
+    known = {line.split()[1] for line in wanted.splitlines()}
+    if strangers := {path.name for path in target.iterdir()} - known:
+        raise errors.HarnessError(
+            f"Maven brought jars that {source / 'jars.sha256'} does not list: {sorted(strangers)}"
+        )
+    _run(
+        ["javac", "--release", _JAVA_RELEASE, "-cp", f"{target}/*", "-d", target,
+         source / "Client.java"],
+        folder=target,
+    )  # fmt: skip
+
+
+def _run(
+    command: list[str | Path],
+    *,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    content: str | None = None,
+) -> None:
+    answer = subprocess.run(
+        ["nice", *command],
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        input=content,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        told = (answer.stderr or answer.stdout)[-3000:]
+        raise errors.HarnessError(
+            f"`{' '.join(map(str, command))}` ended with {answer.returncode}:\n{told}\n"
+            f"Check that the registries of Rust's and Java's libraries are reachable. "
+            f"{errors.OTHER_WAY}"
+        )

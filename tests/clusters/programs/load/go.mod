@@ -1,0 +1,3 @@
+module clusters/load
+
+go 1.26.0

@@ -1,0 +1,238 @@
+"""HAProxy as shipped between clients and home's API server, and what happens when either dies.
+
+On loopback where it is only about HAProxy, and before unchanged `kubectl get --watch` in a pod
+abroad where it is about clients. That every client works through it: `test_client_truth.py`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import re
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from clusters import apiproxy, kubeconfig, pair, ports, rest
+from clusters.apiproxy import Proxy
+from clusters.workspace import Workspace, allow_listing_pods
+from conftest import StartFarlet
+from integration import realpods
+
+pytestmark = pytest.mark.clusters
+
+RECOVERY_SECONDS = 10.0
+IDLE_SECONDS = 13.0  # longer than all that the configuration allows before a connection stands
+WATCHER = """
+while :; do
+  kubectl get pods --watch --output=name
+  echo over
+  sleep 0.5
+done
+"""
+
+
+# --- HAProxy alone --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def on_loopback(clusters: pair.Clusters, *backends: str) -> Iterator[tuple[Proxy, Path]]:
+    """A proxy and the administrator's kubeconfig that leads through it."""
+    (port,) = ports.free(1)
+    name = f"loopback-{port}"
+    listen = f"127.0.0.1:{port}"
+    proxy = apiproxy.create(
+        clusters.instance, name=name, listen=listen, backends=backends, network=None
+    )
+    known = clusters.home.kubeconfig.read_text()
+    login = proxy.status.with_suffix(".kubeconfig")
+    login.write_text(known.replace(clusters.home.server, f"https://{listen}"))
+    assert kubeconfig.read(login).server == f"https://{listen}"
+    proxy.start()
+    try:
+        yield proxy, login
+    finally:
+        proxy.process.kill()
+
+
+def home_of(clusters: pair.Clusters) -> str:
+    host, port = clusters.home.address
+    return f"{host}:{port}"
+
+
+async def eventually(holds: Callable[[], bool], *, seconds: float = RECOVERY_SECONDS) -> None:
+    """Return once it holds; AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        await asyncio.sleep(0.1)
+
+
+def is_up(proxy: Proxy, backend: str) -> bool:
+    _, text = proxy.ask("/metrics")
+    (value,) = re.findall(
+        rf'^haproxy_server_status{{proxy="home-api",server="{backend}",state="UP"}} (\d)',
+        text,
+        re.MULTILINE,
+    )
+    return bool(value == "1")
+
+
+async def test_a_backend_that_is_dead_is_found_out_and_no_request_fails(
+    clusters: pair.Clusters,
+) -> None:
+    (dead,) = ports.free(1)
+    with on_loopback(clusters, f"127.0.0.1:{dead}", home_of(clusters)) as (proxy, login):
+        for _ in range(10):
+            async with clusters.home.api(login=login) as api:  # a connection of its own
+                await api.request("GET", "/readyz")
+        await eventually(lambda: not is_up(proxy, "home-api-1"))
+        assert is_up(proxy, "home-api-2")
+        assert proxy.ask("/readyz")[0] == 200
+
+
+async def test_with_no_backend_left_a_connection_ends_at_once_and_the_pod_is_not_ready(
+    clusters: pair.Clusters,
+) -> None:
+    (dead,) = ports.free(1)
+    with on_loopback(clusters, f"127.0.0.1:{dead}") as (proxy, login):
+        await eventually(lambda: proxy.ask("/readyz")[0] == 503)
+        assert proxy.ask("/livez")[0] == 200
+        async with clusters.home.api(login=login) as api:
+            with pytest.raises(aiohttp.ClientError):
+                async with asyncio.timeout(2):
+                    await api.request("GET", "/readyz")
+
+
+async def test_what_takes_connections_without_being_an_api_server_is_no_backend(
+    clusters: pair.Clusters,
+) -> None:
+    """As a load balancer does whose own servers are gone."""
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as liar:
+        host, port = liar.sockets[0].getsockname()
+        with on_loopback(clusters, f"{host}:{port}", home_of(clusters)) as (proxy, _):
+            await eventually(lambda: not is_up(proxy, "home-api-1"))
+            assert is_up(proxy, "home-api-2")
+
+
+async def test_a_silent_watch_lives_and_a_stop_lets_it_go_on_while_nobody_new_comes_in(
+    clusters: pair.Clusters, workspace: Workspace
+) -> None:
+    with on_loopback(clusters, home_of(clusters)) as (proxy, login):
+        async with clusters.home.api(login=login) as api, clusters.home.api() as direct:
+            seen: asyncio.Queue[str] = asyncio.Queue()
+
+            async def follow() -> None:
+                found = await api.request("GET", f"/api/v1/namespaces/{workspace.home}/configmaps")
+                version = found["metadata"]["resourceVersion"]
+                await seen.put("listening")
+                async for _, one in api.watch(
+                    "configmaps", namespace=workspace.home, resourceVersion=version
+                ):
+                    await seen.put(one["metadata"]["name"])
+
+            async def delivers(name: str) -> None:
+                await direct.create(
+                    "configmaps", {"metadata": {"name": name}}, namespace=workspace.home
+                )
+                async with asyncio.timeout(5):
+                    assert await seen.get() == name
+
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_until_cut(follow()))
+                assert await seen.get() == "listening"
+                await asyncio.sleep(IDLE_SECONDS)
+                await delivers("after-silence")
+
+                proxy.process.signal(signal.SIGUSR1)
+                async with clusters.home.api(login=login) as late:
+                    with pytest.raises(aiohttp.ClientConnectorError):
+                        await late.request("GET", "/readyz")
+                await delivers("while-it-stops")
+                assert not watching.done()
+                assert await asyncio.to_thread(proxy.process.wait, seconds=30) == 0
+    assert "Connect from" not in proxy.process.output()  # no line per connection
+
+
+async def _until_cut(following: Awaitable[None]) -> None:
+    with contextlib.suppress(aiohttp.ClientError):
+        await following
+
+
+# --- a client in a pod ----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Watcher:
+    """A pod abroad that watches its home namespace for ever, anew whenever a watch ends."""
+
+    foreign: rest.Api
+    namespace: str
+
+    async def printed(self, line: str) -> int:
+        """How often it has printed this line."""
+        logs = await self.foreign.logs("watcher", namespace=self.namespace)
+        return logs.splitlines().count(line)
+
+    async def prints(self, line: str, *, beyond: int = 0) -> None:
+        """Return once it has printed the line again; AssertionError when that takes too long."""
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while await self.printed(line) <= beyond:
+            assert time.monotonic() < deadline, f"no {line!r} in {RECOVERY_SECONDS:.0f} s"
+            await asyncio.sleep(0.2)
+
+
+@pytest.fixture
+async def watcher(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+    proxy: Proxy,
+) -> Watcher:
+    await allow_listing_pods(home, namespace=workspace.home)
+    await start_farlet(node)
+    wanted = realpods.pod("watcher", "bash", "-c", WATCHER)
+    await home.create("pods", realpods.bound(wanted, node), namespace=workspace.home)
+    await foreign.until(
+        "pods", rest.phase("Running"), name="watcher", namespace=workspace.foreign, seconds=60
+    )
+    made = Watcher(foreign, workspace.foreign)
+    await made.prints("pod/watcher")
+    return made
+
+
+@pytest.fixture
+def proxy(clusters: pair.Clusters) -> Iterator[Proxy]:
+    """The only way from foreign pods to home's API server."""
+    with apiproxy.before_home(clusters) as running:
+        yield running
+
+
+@pytest.mark.parametrize("victim", ["proxy", "API server"])
+async def test_a_watch_ends_when_the_way_is_cut_and_the_client_is_back_soon_after_it_is(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    workspace: Workspace,
+    proxy: Proxy,
+    watcher: Watcher,
+    victim: str,
+) -> None:
+    ended = await watcher.printed("over")
+    if victim == "proxy":
+        proxy.process.kill()
+    else:
+        clusters.home.apiserver.kill()
+    await watcher.prints("over", beyond=ended)
+    if victim == "proxy":
+        proxy.start()
+    else:
+        clusters.home.apiserver.start()
+        await asyncio.to_thread(clusters.home.apiserver.wait_ready)
+    await home.create("pods", realpods.pod("after"), namespace=workspace.home)
+    await watcher.prints("pod/after")

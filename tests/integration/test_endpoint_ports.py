@@ -1,0 +1,34 @@
+"""On another port than 443, clients that dial a name do not reach home, and their owner is told."""
+
+import pytest
+
+from clusters import images, pair, rest
+from clusters import workspace as workspaces
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from integration import realpods
+
+pytestmark = pytest.mark.clusters
+
+
+async def test_clients_that_dial_a_name_do_not_work_on_another_port_and_an_event_names_them(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    _, port = clusters.home_api_on_other_port
+    await workspaces.allow_listing_pods(home, namespace=workspace.home)
+    await start_farlet(node, settings={"home-api-server-port": str(port)})
+    wanted = realpods.bound(realpods.pod("who", "client-all"), node)
+    with clusters.without_home_door():
+        await home.create("pods", wanted, namespace=workspace.home)
+        ((_, output),) = await realpods.outputs(foreign, [(workspace.foreign, "who")])
+    failed = {line["client"] for line in realpods.lines(output) if line["error"] is not None}
+    assert failed == images.DIAL_BY_NAME
+    event = await realpods.event(home, "who", namespace=workspace.home, reason="SpecChanged")
+    assert event["type"] == "Warning"
+    told = f"listens on port {port}: clients that dial https://kubernetes.default.svc"
+    assert told in event["message"]
