@@ -39,6 +39,8 @@ def _built(
     if target.exists():
         return target
     packages.ensure(packages.LANGUAGES, progress=progress)
+    if name == RUST and _rustup() is None:
+        packages.ensure(packages.RUST, progress=progress)
     with cache.lock("languages", progress=progress), cache.building(target) as scratch:
         if not target.exists():
             with progress.step(f"building {name} (once)"):
@@ -50,11 +52,10 @@ def _built(
 
 
 def _rust(source: Path, target: Path) -> None:
-    cargo = shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
+    cargo = _rustup() or packages.path("cargo")
     if cargo is None:
         raise errors.HarnessError(
-            f"there is no `cargo` on PATH to build {source}. Install Rust 1.89 or newer. "
-            f"{errors.OTHER_WAY}"
+            "the package cargo-web was installed, but there is no program `cargo`"
         )
     build = target.parent / "build"
     _run(
@@ -63,6 +64,12 @@ def _rust(source: Path, target: Path) -> None:
         environment={"CARGO_TARGET_DIR": str(build)},
     )
     shutil.copy2(build / "release" / RUST, target / RUST)
+
+
+def _rustup() -> Path | None:
+    """Where Rust's own installer puts it, which need not be on PATH."""
+    cargo = Path.home() / ".cargo" / "bin" / "cargo"
+    return cargo if cargo.exists() else None
 
 
 def _java(source: Path, target: Path) -> None:
@@ -102,6 +109,6 @@ def _run(
         told = (answer.stderr or answer.stdout)[-3000:]
         raise errors.HarnessError(
             f"`{' '.join(map(str, command))}` ended with {answer.returncode}:\n{told}\n"
-            f"Check that the registries of Rust's and Java's libraries are reachable. "
-            f"{errors.OTHER_WAY}"
+            f"Check that the registries of Rust's and Java's libraries are reachable, and that "
+            f"`cargo --version` is at least 1.89. {errors.OTHER_WAY}"
         )

@@ -31,7 +31,9 @@ LANGUAGES = {
     "mvn": "maven",
     "javac": "default-jdk-headless",
     "gcc": "gcc",
+    "/usr/include/stdio.h": "libc6-dev",
 }
+RUST = {"cargo": "cargo-web"}  # Debian's newest Rust, which it has for its browsers
 PROXY = {"haproxy": "haproxy"}
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
