@@ -38,7 +38,7 @@ def test_every_variable_in_the_manifests_is_a_setting() -> None:
     lines = (HOME / "base" / "settings.env").read_text().splitlines()
     named = {line.lstrip("#").partition("=")[0] for line in lines if "=" in line}
     named |= {one["name"] for one in container()["env"]}
-    for folder in ("node-identity", "service-account"):
+    for folder in ("node-identity", "service-account", "gateway"):
         text = (HOME / folder / "kustomization.yaml").read_text()
         named |= set(re.findall(r"name: (FARLET_\w+)", text))
     known = {loading.env_name(field) for field in Settings.model_fields}
@@ -119,7 +119,7 @@ def test_the_dockerfile_says_all_that_the_daemonless_build_asks_it() -> None:
 @pytest.mark.parametrize(
     "folder",
     [
-        *("home/base", "home/node-identity", "home/service-account", "foreign"),
+        *("home/base", "home/node-identity", "home/service-account", "foreign", "foreign/gateway"),
         *("api-proxy/base", "api-proxy/home", "api-proxy/foreign"),
     ],
 )
