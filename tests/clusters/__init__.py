@@ -50,6 +50,9 @@ farlet.create(clusters, node=, way=farlet.Way.RUN|KOPF, identity=Identity.NODE|A
 workspace      create(home_api, foreign_api) delete(...) create_farlet_namespace(foreign_api)
                grant(foreign_api, namespace=, user=, rules=)
                allow_listing_pods(api, namespace=, account="default")
+gateway        async with gateway.installed(clusters, replicas=1) -> Gateway: .settings (for farlet)
+               await .linked() .pods() .address() .apply() .kubectl(...) .told()
+               Pod: .name .pid .address .kill() .signal(sign) .usage()
 metricsserver.running(cluster) -> context in which the cluster serves metrics.k8s.io
 images.CLIENTS the image with all clients (see images.py); give it 512Mi
 
@@ -67,7 +70,7 @@ for addresses of loopback.
 Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
 instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
 controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, refusals,
-workspace, identity, farlet (use).
+workspace, identity, farlet, gateway (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

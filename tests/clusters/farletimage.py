@@ -16,8 +16,11 @@ from typing import Any
 
 from clusters import cache, errors, images, packages, processes, rootfs
 from clusters import progress as progresses
+from clusters.cluster import Cluster
+from clusters.instance import Instance
 
 NAME = "farlet.test/farlet:1"
+_ARCHIVE = "farlet.image.tar"
 ROOT = Path(__file__).parents[2]
 _DOCKERFILE = ROOT / "Dockerfile"
 _LIBRARIES = ROOT / "requirements-image.lock"
@@ -29,6 +32,20 @@ class Recipe:
 
     packages: tuple[str, ...]
     config: Mapping[str, Any]
+
+
+def load(owner: Instance, cluster: Cluster, *, progress: progresses.Progress) -> None:
+    """Give a cluster's real node the image of this checkout; once per run, as it is built once."""
+    folder = owner.folder / "image-of-farlet"
+    done = folder / f"loaded-{cluster.name}"
+    if done.exists():
+        return
+    archive = folder / _ARCHIVE
+    if not archive.exists():
+        folder.mkdir()
+        build(folder, progress=progress)
+    cluster.load_image(NAME, archive)
+    done.touch()
 
 
 def build(folder: Path, *, progress: progresses.Progress) -> Path:
@@ -49,7 +66,7 @@ def build(folder: Path, *, progress: progresses.Progress) -> Path:
         shutil.rmtree(target / "bin")
         _compile(base / "root", target)
         layers = [base / "layer.tar", rootfs.pack(top, folder / "top.tar")]
-        return images.archive(folder / "farlet.image.tar", NAME, layers, made.config)
+        return images.archive(folder / _ARCHIVE, NAME, layers, made.config)
 
 
 def recipe() -> Recipe:

@@ -72,6 +72,7 @@ async def create_farlet_namespace(foreign: rest.Api) -> None:
     """The foreign namespace that farlet keeps its own things in; fine when it exists."""
     if await foreign.find("namespaces", name=FARLET_NAMESPACE) is None:
         await foreign.create("namespaces", _namespace(FARLET_NAMESPACE))
+    if await foreign.find("roles", name=ROLE, namespace=FARLET_NAMESPACE) is None:
         rules = shipped_rules("farlet-namespace.yaml")
         await grant(foreign, namespace=FARLET_NAMESPACE, rules=rules)
 

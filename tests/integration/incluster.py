@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from clusters import farletimage, kubeconfig, kwok, pair, progress, rest
+from clusters import farletimage, kubeconfig, kwok, pair, rest
 from clusters.farlet import ROOT
 from clusters.identity import Identity
 from clusters.workspace import Workspace
@@ -65,12 +65,6 @@ class Installation:
         content = yaml.safe_dump_all(ours)
         self.clusters.home.kubectl("delete", "--ignore-not-found", "-f", "-", content=content)
         self.clusters.home.kubectl("delete", "node", self.node, "--ignore-not-found")
-
-
-def load_image(clusters: pair.Clusters, folder: Path) -> None:
-    """Give home's real node the image of this checkout."""
-    archive = farletimage.build(folder, progress=progress.Progress())
-    clusters.home.load_image(farletimage.NAME, archive)
 
 
 def install(

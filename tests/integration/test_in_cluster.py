@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 import rightsaudit
-from clusters import auditlog, errors, pair, rest
+from clusters import auditlog, errors, farletimage, pair, progress, rest
 from clusters import workspace as workspaces
 from clusters.identity import Identity
 from clusters.workspace import Workspace
@@ -45,8 +45,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def image(clusters: pair.Clusters, tmp_path_factory: pytest.TempPathFactory) -> None:
-    incluster.load_image(clusters, tmp_path_factory.mktemp("image"))
+def image(clusters: pair.Clusters) -> None:
+    farletimage.load(clusters.instance, clusters.home, progress=progress.Progress())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=Identity, ids=lambda i: i.value)

@@ -1,0 +1,194 @@
+"""The gateway in the foreign cluster: the shipped manifests and keys of the real command, in pods.
+
+    async with gateway.installed(clusters, replicas=2) as made:
+        farlet = await start_farlet(node, settings=made.settings)
+        await made.linked()  # every gateway pod has a link to farlet
+        pod, *_ = await made.pods()
+        pod.kill()
+
+Pods find it at the address of the Service `home-api`, by kube-proxy; the direct way from foreign
+pods to home is closed meanwhile. It is in farlet's own foreign namespace: there is one at a time.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import yaml
+
+from clusters import errors, farletimage, kwok, pair, processes, workspace
+from clusters import progress as progresses
+from clusters.workspace import FARLET_NAMESPACE, MANIFESTS
+
+NAME = "farlet-gateway"
+SERVICE = "home-api"
+SELECTED = f"app.kubernetes.io/name={NAME}"
+_PATIENCE = "180s"
+_FOREIGN = "--context=FOREIGN"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pod:
+    """A gateway pod, and its one process as this machine numbers it."""
+
+    name: str
+    uid: str
+    address: str
+    pid: int
+
+    def kill(self) -> None:
+        """SIGKILL; the kubelet starts the container again, in the same pod."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, sign: signal.Signals) -> None:
+        """SIGSTOP and SIGCONT make it fall silent and go on."""
+        os.kill(self.pid, sign)
+
+    def usage(self) -> processes.Usage:
+        """Memory and CPU time of the process."""
+        return processes.usage(self.pid)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gateway:
+    """What was installed."""
+
+    clusters: pair.Clusters
+    keys: Path
+    overlay: Path
+
+    @property
+    def settings(self) -> dict[str, str | None]:
+        """For `farlet.create` and `start_farlet`: this farlet leads home by the gateway alone."""
+        return {
+            "home-api-server-host": None,
+            "home-api-server-port": None,
+            "gateway-keys": str(self.keys / "home"),
+        }
+
+    async def kubectl(self, *arguments: str) -> str:
+        """kubectl in the gateway's namespace."""
+        run = self.clusters.foreign.kubectl
+        return await asyncio.to_thread(run, f"--namespace={FARLET_NAMESPACE}", *arguments)
+
+    async def address(self) -> str:
+        """That of the Service; its port is 443."""
+        return await self.kubectl("get", "service", SERVICE, "-o", "jsonpath={.spec.clusterIP}")
+
+    async def linked(self) -> None:
+        """Return once every pod is ready, as it is while it has a link to a farlet."""
+        await self.kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_PATIENCE}")
+
+    async def apply(self) -> None:
+        """The manifests; again, where something of them was deleted."""
+        await self.kubectl("apply", "-k", str(self.overlay))
+
+    async def pods(self) -> list[Pod]:
+        """Those that run now, by name."""
+        found = json.loads(await self.kubectl("get", "pods", "-l", SELECTED, "-o", "json"))
+        running = [one for one in found["items"] if one["status"].get("phase") == "Running"]
+        return [
+            Pod(
+                name=one["metadata"]["name"],
+                uid=one["metadata"]["uid"],
+                address=one["status"]["podIP"],
+                pid=_process(one["metadata"]["uid"]),
+            )
+            for one in sorted(running, key=lambda one: str(one["metadata"]["name"]))
+        ]
+
+    async def told(self) -> str:
+        """What its pods are and logged, for whoever reads of a failed test."""
+        pods = await self.kubectl("get", "pods", "-o", "wide")
+        logs = await self.kubectl("logs", f"--selector={SELECTED}", "--prefix", "--tail=40")
+        return f"{pods}\n{logs}"
+
+
+@contextlib.asynccontextmanager
+async def installed(clusters: pair.Clusters, *, replicas: int = 1) -> AsyncIterator[Gateway]:
+    """A gateway whose pods run, on the foreign real node; they are ready once farlet is linked."""
+    folder = clusters.instance.folder / "gateway"
+    folder.mkdir()
+    made = Gateway(clusters, keys=folder / "keys", overlay=folder / "overlay")
+    _overlay(made.overlay, replicas=replicas)
+    progress = progresses.Progress()
+    await asyncio.to_thread(
+        farletimage.load, clusters.instance, clusters.foreign, progress=progress
+    )
+    async with clusters.foreign.api() as foreign:
+        await workspace.create_farlet_namespace(foreign)
+    try:
+        with clusters.without_home_door():
+            await _make_keys(made)
+            await made.apply()
+            await _running(made, replicas)
+            yield made
+    finally:
+        delete = ("delete", "--ignore-not-found")
+        kustomization = ("-k", str(made.overlay), "--cascade=foreground", "--wait=false")
+        await made.kubectl(*delete, *kustomization)
+        await made.kubectl(*delete, "secret", NAME)
+        await made.kubectl(*delete, "pods", "-l", SELECTED, "--grace-period=1")
+        gone = ("wait", f"deployment/{NAME}", "--for=delete", f"--timeout={_PATIENCE}")
+        await made.kubectl(*gone)
+        shutil.rmtree(folder)
+
+
+async def _make_keys(made: Gateway) -> None:
+    """As docs/gateway.md says; of the commands that it prints, the one for abroad is run.
+
+    This farlet is no pod: it reads its own keys where they were made.
+    """
+    program = Path(sys.executable).parent / "farlet"
+    printed = processes.run([program, "gateway-keys", made.keys], what="make keys")
+    (command,) = (shlex.split(one) for one in printed.splitlines() if _FOREIGN in one)
+    await made.kubectl(*(word for word in command[1:] if word != _FOREIGN))
+
+
+def _overlay(folder: Path, *, replicas: int) -> None:
+    """What is not the administrator's to decide: this image, the real node, how many."""
+    image, _, tag = farletimage.NAME.rpartition(":")
+    selector = {"spec": {"template": {"spec": {"nodeSelector": {kwok.LABEL: "real"}}}}}
+    where = {"metadata": {"name": NAME, "namespace": FARLET_NAMESPACE}}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", **where, **selector}
+    folder.mkdir()
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(MANIFESTS / "gateway", folder)],
+        "images": [{"name": "farlet", "newName": image, "newTag": tag}],
+        "replicas": [{"name": NAME, "count": replicas}],
+        "patches": [{"patch": yaml.safe_dump(deployment)}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+
+
+async def _running(made: Gateway, replicas: int) -> None:
+    """Containers run; none is ready without a farlet."""
+    counted = f"--for=jsonpath={{.status.replicas}}={replicas}"
+    await made.kubectl("wait", f"deployment/{NAME}", counted, f"--timeout={_PATIENCE}")
+    running = "--for=jsonpath={.status.phase}=Running"
+    await made.kubectl("wait", "pods", "-l", SELECTED, running, f"--timeout={_PATIENCE}")
+
+
+def _process(uid: str) -> int:
+    """The process of farlet in a pod of that uid, which its control group names."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            group = (entry / "cgroup").read_text()
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
+            continue
+        if f"pod{uid}" in group and b"farlet" in command:
+            return int(entry.name)
+    raise errors.HarnessError(f"no process of farlet runs in the gateway pod with uid {uid}")
