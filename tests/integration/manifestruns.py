@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from clusters import auditlog, farlet, pair, rest, workspace
 from clusters.cluster import Cluster
@@ -103,7 +103,11 @@ class Seen:
 
 @contextlib.asynccontextmanager
 async def observe(
-    clusters: pair.Clusters, identity: Identity, cases: Sequence[Case]
+    clusters: pair.Clusters,
+    identity: Identity,
+    cases: Sequence[Case],
+    *,
+    settings: Mapping[str, str | None],
 ) -> AsyncIterator[Seen]:
     """Run these manifests; both clusters are as they were afterwards."""
     node = f"virtual-{secrets.token_hex(3)}"
@@ -113,7 +117,9 @@ async def observe(
         spaces = dict(
             zip(cases, await asyncio.gather(*(_space(home, foreign) for _ in cases)), strict=True)
         )
-        process = farlet.create(clusters, node=node, identity=identity, settings=realpods.AS_REAL)
+        process = farlet.create(
+            clusters, node=node, identity=identity, settings={**realpods.AS_REAL, **settings}
+        )
         process.start()
         try:
             await process.ready()

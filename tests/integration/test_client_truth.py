@@ -10,12 +10,12 @@ import contextlib
 import dataclasses
 import enum
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 import pytest_asyncio
 
-from clusters import apiproxy, auditlog, pair
+from clusters import apiproxy, auditlog, gateway, pair
 from clusters.identity import Identity
 from integration import manifestruns
 from integration.manifestruns import (
@@ -39,10 +39,20 @@ class Way(enum.Enum):
 
     DIRECT = "direct"
     HAPROXY = "haproxy"
+    GATEWAY = "gateway"
 
-    def open(self, clusters: pair.Clusters) -> contextlib.AbstractContextManager[object]:
-        """Home's API server is reached in this way, and only in it."""
-        return contextlib.nullcontext() if self is Way.DIRECT else apiproxy.before_home(clusters)
+    @contextlib.asynccontextmanager
+    async def open(self, clusters: pair.Clusters) -> AsyncIterator[Mapping[str, str | None]]:
+        """Home's API server is reached in this way, and only in it; farlet's settings for it."""
+        match self:
+            case Way.DIRECT:
+                yield {}
+            case Way.HAPROXY:
+                with apiproxy.before_home(clusters):
+                    yield {}
+            case Way.GATEWAY:
+                async with gateway.installed(clusters, replicas=2) as made:
+                    yield made.settings
 
 
 # How each library says that it is in no cluster.
@@ -83,9 +93,11 @@ async def seen(
 ) -> AsyncIterator[Seen]:
     """Everything on the direct way; on others what goes through them."""
     cases = CASES if request.param is Way.DIRECT else HOME
-    with request.param.open(clusters):
-        async with manifestruns.observe(clusters, usual_identity, cases) as runs:
-            yield runs
+    async with (
+        request.param.open(clusters) as settings,
+        manifestruns.observe(clusters, usual_identity, cases, settings=settings) as runs,
+    ):
+        yield runs
 
 
 # --- what clients print ---------------------------------------------------------------------
