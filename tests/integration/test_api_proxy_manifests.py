@@ -111,7 +111,7 @@ async def test_a_client_reaches_home_through_the_service(
             *("main", "curl", "--silent", "--show-error", "--fail", "--cacert", "/ca/ca.crt"),
             volumeMounts=mounts,
         )
-        main["command"] += [f"--resolve={name}:443:{address}", f"https://{name}/version"]
+        main["command"] += ["--resolve", f"{name}:443:{address}", f"https://{name}/version"]
         volumes = [{"name": "ca", "configMap": {"name": "home-ca"}}]
         wanted = realpods.pod("client", containers=[main], volumes=volumes)
         await api.create("pods", wanted, namespace=namespace)
