@@ -172,16 +172,22 @@ class Watcher:
     foreign: rest.Api
     namespace: str
 
+    async def lines(self) -> list[str]:
+        """All that it has printed."""
+        return (await self.foreign.logs("watcher", namespace=self.namespace)).splitlines()
+
     async def printed(self, line: str) -> int:
         """How often it has printed this line."""
-        logs = await self.foreign.logs("watcher", namespace=self.namespace)
-        return logs.splitlines().count(line)
+        return (await self.lines()).count(line)
 
     async def prints(self, line: str, *, beyond: int = 0) -> None:
         """Return once it has printed the line again; AssertionError when that takes too long."""
         deadline = time.monotonic() + RECOVERY_SECONDS
         while await self.printed(line) <= beyond:
-            assert time.monotonic() < deadline, f"no {line!r} in {RECOVERY_SECONDS:.0f} s"
+            if time.monotonic() > deadline:
+                pytest.fail(
+                    f"no {line!r} in {RECOVERY_SECONDS:.0f} s: {(await self.lines())[-20:]}"
+                )
             await asyncio.sleep(0.2)
 
 
