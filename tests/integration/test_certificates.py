@@ -1,0 +1,311 @@
+"""A home token never goes where somebody else, or nobody to be believed, answers.
+
+By either way that farlet looks: straight at the address of the flags, and by a port-forward into
+a pod behind the Service `home-api`. Pods wait and say why, and both audit logs show that nothing
+was asked for and nothing written; the right certificate lets them go on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from clusters import auditlog, images, kwok, pair, rest
+from clusters import workspace as workspaces
+from clusters.workspace import FARLET_NAMESPACE
+from conftest import StartFarlet
+from faults import manifests
+from faults.stage import Stage
+from unit import certificates
+
+pytestmark = pytest.mark.clusters
+
+DAY = timedelta(days=1)
+USUAL = "kubernetes.default.svc"
+REACHABLE = "farlet.io/HomeAPIReachable"
+ANSWERS = "answers"
+"""The pod behind the Service in these tests: it answers on one port for each certificate."""
+FIRST_PORT = 7000
+
+Make = Callable[[certificates.Pair], certificates.Pair]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A certificate that must not be believed.
+
+    `make` has the home CA; `None` is the real API server of the foreign cluster. `told` is
+    what pods say, and `cure` what they are told to do by either way.
+    """
+
+    make: Make | None
+    told: str
+    cure: dict[str, str]
+
+
+def server(*hosts: str, begins: datetime | None = None, ends: datetime | None = None) -> Make:
+    """A certificate of the home CA."""
+    return lambda ca: certificates.issue(
+        ca,
+        user="kube-apiserver",
+        uses=(certificates.SERVER,),
+        hosts=hosts,
+        begins=begins,
+        ends=ends,
+    )
+
+
+def of_a_stranger(_: certificates.Pair) -> certificates.Pair:
+    return server(USUAL, "127.0.0.1")(certificates.authority("somebody"))
+
+
+LEADS = {"flags": "--home-api-server-host", "service": "look at where the Service home-api"}
+RENEW = {"flags": "renew it", "service": "renew it"}
+CLOCKS = {"flags": "check the clocks", "service": "check the clocks"}
+NAMES = {"flags": "Give one of them as --home-api-server-host", "service": f"Add {USUAL} to"}
+NOW = datetime.now(UTC)
+CASES = {
+    "another CA": Case(of_a_stranger, "not signed by the home CA", LEADS),
+    "without the name": Case(server("192.0.2.1"), "names (SANs) are: 192.0.2.1", NAMES),
+    "expired": Case(
+        server(USUAL, "127.0.0.1", begins=NOW - 2 * DAY, ends=NOW - DAY), "has expired", RENEW
+    ),
+    "of tomorrow": Case(
+        server(USUAL, "127.0.0.1", begins=NOW + DAY, ends=NOW + 2 * DAY), "not valid yet", CLOCKS
+    ),
+    "another cluster": Case(None, "not signed by the home CA", LEADS),
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(clusters: pair.Clusters) -> dict[str, certificates.Pair]:
+    """The certificates of all cases that have one."""
+    parts = clusters.home.parts
+    assert parts is not None
+    ca = certificates.Pair(parts.plane.authority.certificate, parts.plane.authority.key)
+    return {name: case.make(ca) for name, case in CASES.items() if case.make is not None}
+
+
+# --- what both ways have in common ----------------------------------------------------------------
+
+
+async def refused(stage: Stage, case: Case, *, way: str) -> None:
+    """A pod waits and says why; nothing was asked at home for it, nothing was written abroad."""
+    at_home, abroad = stage.clusters.home.audit_mark(), stage.clusters.foreign.audit_mark()
+    await stage.create(stage.pod("waits"))
+    waiting = await stage.seen("waits", rest.reason("HomeAPICertificate"))
+    status = waiting["status"]
+    assert status["phase"] == "Pending"
+    assert case.told in status["message"]
+    assert case.cure[way] in status["message"]
+    condition = await reachable(stage, "False")
+    assert (condition["reason"], condition["message"]) == ("HomeAPICertificate", status["message"])
+    # What farlet does for another pod, it does after it has looked at this one.
+    await stage.create(stage.pod("remote", annotations=manifests.access("remote")))
+    await stage.seen("remote", rest.phase("Running"))
+    assert manifests.names((await stage.sight()).mirrors) == ["remote"]
+    assert tokens(stage, at_home) == []
+    assert secrets(stage, abroad) == []
+
+
+async def goes_on(stage: Stage) -> None:
+    """The pod that has waited runs, with a token."""
+    at_home = stage.clusters.home.audit_mark()
+    await stage.seen("waits", rest.phase("Running"))
+    assert (await reachable(stage, "True"))["reason"] == "HomeAPIVerified"
+    assert len(tokens(stage, at_home)) == 1
+    await stage.settled()
+
+
+async def reachable(stage: Stage, status: str) -> dict[str, str]:
+    """What the Node says of the way home, once it has that status."""
+
+    def found(node: rest.Object | None) -> dict[str, str]:
+        conditions = (node or {}).get("status", {}).get("conditions", [])
+        return next((one for one in conditions if one["type"] == REACHABLE), {})
+
+    seen = await stage.home.until(
+        "nodes", lambda node: found(node).get("status") == status, name=stage.node
+    )
+    return found(seen)
+
+
+def tokens(stage: Stage, since: auditlog.Mark) -> list[auditlog.Entry]:
+    """Tokens that farlet asked for, granted or not."""
+    asked = stage.clusters.home.audit(since=since, user=stage.user, verb="create")
+    return [entry for entry in asked if entry.subresource == "token"]
+
+
+def secrets(stage: Stage, since: auditlog.Mark) -> list[auditlog.Entry]:
+    """Secrets that farlet wrote abroad, or tried to."""
+    asked = stage.clusters.foreign.audit(since=since, user=workspaces.USER, resource="secrets")
+    return [entry for entry in asked if entry.verb in {"create", "update", "patch"}]
+
+
+# --- by flags -------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def answering(pair: certificates.Pair, folder: Path) -> AsyncIterator[asyncio.Server]:
+    """A server on this machine that shows a certificate and says nothing."""
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    context = certificates.server_context(pair, folder)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_pods_wait_where_the_address_of_the_flags_is_not_to_be_believed(
+    stage: Stage,
+    start_farlet: StartFarlet,
+    pairs: dict[str, certificates.Pair],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        host, port = stage.clusters.foreign.address
+        if name in pairs:
+            server = await stack.enter_async_context(answering(pairs[name], tmp_path))
+            host, port = server.sockets[0].getsockname()
+        flags = {"home-api-server-host": host, "home-api-server-port": str(port)}
+        await start_farlet(stage.node, settings=flags)
+        await refused(stage, CASES[name], way="flags")
+
+
+async def test_a_file_of_another_ca_holds_pods_back_until_it_is_the_right_one(
+    stage: Stage, start_farlet: StartFarlet, tmp_path: Path
+) -> None:
+    file = tmp_path / "home-ca.crt"
+    file.write_text(certificates.authority("somebody").pem)
+    host, port = stage.clusters.home.address  # where farlet itself can look
+    flags = {
+        "home-api-server-host": host,
+        "home-api-server-port": str(port),
+        "home-api-server-ca-file": str(file),
+    }
+    await start_farlet(stage.node, settings=flags)
+    cure = {"flags": "--home-api-server-ca-file"}
+    case = Case(None, f"issuer is CN={stage.clusters.home.name}-ca", cure)
+    await refused(stage, case, way="flags")
+    file.write_text(stage.clusters.home.ca_file.read_text())
+    await goes_on(stage)
+
+
+# --- by the Service -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """The Service `home-api`; behind it is a pod with all certificates."""
+
+    clusters: pair.Clusters
+    ports: Sequence[str]
+
+    def leads_to(self, name: str) -> None:
+        """From now on it is the port with this certificate, or `home`."""
+        target = FIRST_PORT + self.ports.index(name)
+        self.clusters.foreign.kubectl("apply", "-f", "-", content=json.dumps(_service(target)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    clusters: pair.Clusters, pairs: dict[str, certificates.Pair]
+) -> AsyncIterator[Service]:
+    """A Service whose pod is ready."""
+    made = Service(clusters, [*CASES, "home"])
+    async with clusters.foreign.api() as foreign:
+        await workspaces.create_farlet_namespace(foreign)
+        config = _config(clusters, made.ports, pairs)
+        await foreign.create("configmaps", config, namespace=FARLET_NAMESPACE)
+        await foreign.create("pods", _pod(), namespace=FARLET_NAMESPACE)
+        await foreign.until(
+            "pods", rest.ready, name=ANSWERS, namespace=FARLET_NAMESPACE, seconds=120
+        )
+        yield made
+        for resource, name in (("services", "home-api"), ("configmaps", ANSWERS)):
+            await foreign.delete(resource, name=name, namespace=FARLET_NAMESPACE)
+        await foreign.delete(
+            "pods", name=ANSWERS, namespace=FARLET_NAMESPACE, gracePeriodSeconds="0"
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_pods_wait_where_what_is_behind_the_service_is_not_to_be_believed(
+    stage: Stage, start_farlet: StartFarlet, service: Service, name: str
+) -> None:
+    await asyncio.to_thread(service.leads_to, name)
+    flags = {"home-api-server-host": None, "home-api-server-port": None}
+    farlet = await start_farlet(stage.node, settings=flags)
+    await refused(stage, CASES[name], way="service")
+    if name == "another cluster":
+        await asyncio.to_thread(service.leads_to, "home")
+        await goes_on(stage)
+        assert len(farlet.process.starts) == 1
+
+
+def _service(target: int) -> rest.Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "home-api", "namespace": FARLET_NAMESPACE},
+        "spec": {
+            "selector": {"app": ANSWERS},
+            "ports": [{"name": "https", "port": 443, "targetPort": target}],
+        },
+    }
+
+
+def _pod() -> rest.Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": ANSWERS, "labels": {"app": ANSWERS}},
+        "spec": {
+            "nodeSelector": {kwok.LABEL: "real"},
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": images.CLIENTS,
+                    "command": ["haproxy", "-db", "-f", "/answers/haproxy.cfg"],
+                    "readinessProbe": {"tcpSocket": {"port": FIRST_PORT}, "periodSeconds": 1},
+                    "volumeMounts": [{"name": ANSWERS, "mountPath": "/answers"}],
+                }
+            ],
+            "volumes": [{"name": ANSWERS, "configMap": {"name": ANSWERS}}],
+        },
+    }
+
+
+def _config(
+    clusters: pair.Clusters, ports: Sequence[str], pairs: dict[str, certificates.Pair]
+) -> rest.Object:
+    """A port shows a certificate; that of another cluster, and home's, lead to an API server."""
+    host, port = clusters.home_api_on_other_port
+    leads = {
+        "another cluster": '"${KUBERNETES_SERVICE_HOST}:443"',
+        "home": f"{host}:{port}",
+    }
+    lines = ["defaults", "  timeout connect 5s", "  timeout client 60s", "  timeout server 60s"]
+    data = {}
+    for number, name in enumerate(ports):
+        bind = f"  bind :::{FIRST_PORT + number} v4v6"
+        lines += [f"listen port{number}"]
+        if name in leads:
+            lines += ["  mode tcp", bind, f"  server api {leads[name]}"]
+        else:
+            data[f"{number}.pem"] = pairs[name].pem + pairs[name].key_pem
+            lines += ["  mode http", f"{bind} ssl crt /answers/{number}.pem", "  http-request deny"]
+    data["haproxy.cfg"] = "".join(f"{line}\n" for line in lines)
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ANSWERS}, "data": data}
