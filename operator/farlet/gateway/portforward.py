@@ -18,7 +18,7 @@ import socket
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping
 from wsproto.utilities import generate_accept_token
 
@@ -99,6 +99,9 @@ class Forward:
 
     async def _write(self, event: Event) -> None:
         async with self._sending:
+            # The other end may have said goodbye while we waited for bytes, or for our turn.
+            if self._protocol.state is not ConnectionState.OPEN:
+                raise ConnectionResetError("the other end has closed the port-forward")
             await self._exchange.channel.write(self._protocol.send(event))
 
     def _told(self, event: BytesMessage) -> bytes:

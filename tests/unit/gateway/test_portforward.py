@@ -161,6 +161,21 @@ async def test_a_server_that_vanishes_is_an_end(tmp_path: Path) -> None:
             writer.close()
 
 
+async def test_an_end_in_order_while_the_caller_writes_is_an_end(tmp_path: Path) -> None:
+    async def leave(socket: web.WebSocketResponse) -> None:
+        await socket.receive()
+
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = kubelet(leave)
+        async with portforward.opened(cluster, POD, PORT) as forward:
+            reader, writer = await streams(forward)
+            async with asyncio.timeout(stage.WITHIN):
+                while not (reader.at_eof() or writer.is_closing()):
+                    writer.write(b"more")
+                    await asyncio.sleep(0)
+            writer.close()
+
+
 async def test_a_slow_pod_makes_the_caller_wait(tmp_path: Path) -> None:
     going = asyncio.Event()
 
