@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from wsproto.utilities import generate_accept_token
 
 from farlet import clusters, errors
 from farlet.gateway import portforward
@@ -161,18 +162,26 @@ async def test_a_server_that_vanishes_is_an_end(tmp_path: Path) -> None:
             writer.close()
 
 
-async def test_an_end_in_order_while_the_caller_writes_is_an_end(tmp_path: Path) -> None:
-    async def leave(socket: web.WebSocketResponse) -> None:
-        await socket.receive()
+async def test_a_caller_who_writes_to_what_was_closed_in_order_sees_an_end(tmp_path: Path) -> None:
+    async def leave(request: web.Request) -> web.StreamResponse:
+        """Says goodbye in the packet that says welcome."""
+        accepted = generate_accept_token(request.headers["Sec-WebSocket-Key"].encode()).decode()
+        assert request.transport is not None
+        request.transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n"
+            b"Sec-WebSocket-Accept: " + accepted.encode() + b"\r\n\r\n\x88\x02\x03\xe8"
+        )
+        await asyncio.sleep(1)
+        raise AssertionError
 
     async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = kubelet(leave)
+        front.answer = leave
         async with portforward.opened(cluster, POD, PORT) as forward:
+            await asyncio.sleep(0)  # it is about to read the one, and then gets the other
+            forward.socket.send(b"hello?")
             reader, writer = await streams(forward)
-            async with asyncio.timeout(stage.WITHIN):
-                while not (reader.at_eof() or writer.is_closing()):
-                    writer.write(b"more")
-                    await asyncio.sleep(0)
+            assert await stage.all_of(reader) == b""
             writer.close()
 
 
