@@ -249,6 +249,11 @@ TABLE = (
         "Kopf looks which resources there are",
     ),
     Right(
+        Side.HOME, Place.URL, _CORE, "/version", ("get",),
+        "the home version is shown",
+        needs="for farlet check",
+    ),
+    Right(
         Side.FOREIGN, Place.URL, _CORE, "/version", ("get",),
         "the virtual node shows the foreign version",
     ),

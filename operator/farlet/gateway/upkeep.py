@@ -126,6 +126,8 @@ class Upkeep:
             self._forget(obj["metadata"]["uid"])
         else:
             self._look(obj)
+        # A pod that is connected becomes ready later, and only then does the Service lead to it.
+        self._tell()
 
     def _look(self, pod: JSON) -> None:
         metadata = pod["metadata"]

@@ -39,6 +39,8 @@ class Abroad:
     """How many port-forwards are still to be refused."""
     selectors: list[str] = field(default_factory=list)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
+    changes: int = 0
+    """How often it was told that something has changed."""
     _watches: list[web.StreamResponse] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -110,8 +112,12 @@ async def keeping(
         (own / keys.TRUSTED).write_bytes(scene.farlet.trusted[0].export_public_key())
         abroad = Abroad(scene, list(pods), refusing=refusing)
         front.answer = abroad.answer
+
+        def changed() -> None:
+            abroad.changes += 1
+
         kept = upkeep.Upkeep(
-            cluster, namespace="farlet", folder=own, dial=scene.home.dial, on_change=lambda: None
+            cluster, namespace="farlet", folder=own, dial=scene.home.dial, on_change=changed
         )
         running = asyncio.create_task(kept.run())
         try:
@@ -159,6 +165,17 @@ async def test_a_tunnel_that_breaks_is_made_again_at_once(tmp_path: Path) -> Non
             assert abroad.forwards == times
             await abroad.sockets[0].close()
             await stage.eventually(lambda: kept.problem() is not None)
+
+
+async def test_a_gateway_that_was_connected_to_and_becomes_ready_is_a_change(
+    tmp_path: Path,
+) -> None:
+    """The Service leads somewhere only then."""
+    async with keeping(tmp_path, pod("one")) as (kept, abroad):
+        await stage.eventually(lambda: kept.problem() is None)
+        before = abroad.changes
+        await abroad.tell("MODIFIED", pod("one"))
+        await stage.eventually(lambda: abroad.changes > before)
 
 
 async def test_what_stands_in_the_way_is_told_until_it_does_not_any_more(tmp_path: Path) -> None:
