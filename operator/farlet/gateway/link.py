@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from farlet.gateway.splice import Splice
+from farlet.gateway.splice import WINDOW, Splice
 
 DESTINATION = ("home-api", 443)
 """All that a gateway asks for. What it is at home, farlet knows."""
@@ -30,6 +30,9 @@ HANDSHAKE_SECONDS = 10.0
 
 BACKLOG = 256 * 1024
 """Bytes that wait for the transport, above which no connection of a pod is read further."""
+
+UNREAD = 4 * 1024 * 1024
+"""Bytes that may wait for the transport beside what its connections of pods have under way."""
 
 MOST_SPLICES = 4000
 """Connections of pods in one link."""
@@ -59,7 +62,7 @@ class Link(asyncio.Protocol):
         self.lost = asyncio.Event()
         """Set when nothing goes either way any more."""
         self.why: Exception | None = None
-        """Why SSH ended, if it did so itself; set by whoever asyncssh tells."""
+        """Why SSH ended, if it did so itself or we ended it; also set by whoever asyncssh tells."""
         self._made = made
         self._splices: set[Splice] = set()
         self._transport: asyncio.Transport | None = None
@@ -138,7 +141,12 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of SSH."""
         assert self._ssh is not None
+        assert self._transport is not None
         self._ssh.data_received(data)
+        # SSH answers whatever is asked, read or not, and takes questions for a sign of life.
+        if self._transport.get_write_buffer_size() > UNREAD + self.load * WINDOW:
+            self.why = ConnectionError("the other end asks and does not read the answers")
+            self.abort()
 
     def eof_received(self) -> bool | None:
         """The other end is gone: SSH has no half-close of its own."""
@@ -155,7 +163,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone, and with it all that the link carried."""
         if self._ssh is not None:
-            self._ssh.connection_lost(exc)
+            self._ssh.connection_lost(exc or self.why)
         self.lost.set()
         for splice in tuple(self._splices):
             splice.abort()

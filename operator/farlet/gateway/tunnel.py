@@ -89,11 +89,11 @@ class _Server(asyncssh.SSHServer):
         channel = self._connection.create_tcp_channel(
             window=splice.WINDOW, max_pktsize=splice.PACKET
         )
-        return channel, self._spliced()
-
-    async def _spliced(self) -> asyncssh.SSHTCPSession[bytes]:
         made = splice.Splice()
-        self._link.carry(made)
+        self._link.carry(made)  # at once: many may be asked for in one breath
+        return channel, self._spliced(made)
+
+    async def _spliced(self, made: splice.Splice) -> asyncssh.SSHTCPSession[bytes]:
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 await self._dial(lambda: made.plain)

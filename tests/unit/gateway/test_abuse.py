@@ -1,0 +1,171 @@
+"""An end that has the right key and no scruples: what it asks beyond the protocol that we use.
+
+It speaks SSH message by message, since no client library asks such things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import asyncssh
+import pytest
+from asyncssh.packet import Boolean, String, UInt32
+
+from farlet.gateway import link, splice, tunnel
+from unit.gateway import stage
+from unit.gateway.test_refusals import as_gateway, wicked_farlet
+
+GLOBAL_REQUEST, REQUEST_SUCCESS, CHANNEL_DATA = 80, 81, 94
+
+
+@contextlib.asynccontextmanager
+async def taken_over() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, link.Link, stage.Home]]:
+    """A gateway's connection, farlet's end of it, and home."""
+    farlet, gateway = stage.pair()
+    ours, theirs = socket.socketpair()
+    home = stage.Home(stage.echo)
+    async with home.listening():
+        made, connection = await asyncio.gather(
+            tunnel.connect(ours, farlet, home.dial), as_gateway(theirs, gateway)
+        )
+        try:
+            yield connection, made, home
+        finally:
+            connection.abort()
+            await made.lost.wait()
+
+
+FORWARDS = {
+    "tcpip-forward": String("") + UInt32(0),
+    "cancel-tcpip-forward": String("") + UInt32(443),
+    "streamlocal-forward@openssh.com": String("/tmp/farlet.sock"),
+    "hostkeys-prove-00@openssh.com": String(b"key"),
+    "no-more-sessions@openssh.com": b"",
+    "elevation": b"",
+}
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+async def test_farlet_listens_to_no_request_of_a_gateway(name: str) -> None:
+    async with taken_over() as (connection, _made, home):
+        kind, _ = await asyncio.wait_for(
+            connection._make_global_request(name.encode(), FORWARDS[name]), stage.WITHIN
+        )
+        assert kind != REQUEST_SUCCESS
+        assert home.dialled == 0
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+async def test_a_gateway_listens_to_no_request_of_farlet(name: str) -> None:
+    async with wicked_farlet() as (connection, scene):
+        kind, _ = await asyncio.wait_for(
+            connection._make_global_request(name.encode(), FORWARDS[name]), stage.WITHIN
+        )
+        assert kind != REQUEST_SUCCESS
+        assert scene.door.problem() is None
+
+
+KINDS = (
+    "session",
+    "x11",
+    "auth-agent@openssh.com",
+    "forwarded-tcpip",
+    "forwarded-streamlocal@openssh.com",
+    "tun@openssh.com",
+    "elevation",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_farlet_opens_no_other_kind_of_channel(kind: str) -> None:
+    async with taken_over() as (connection, _made, home):
+        channel = connection.create_tcp_channel()
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await asyncio.wait_for(
+                channel._open_forward(asyncssh.SSHTCPSession, kind.encode()), stage.WITHIN
+            )
+        assert home.dialled == 0
+
+
+REQUESTS = {
+    "shell": b"",
+    "exec": String("id"),
+    "subsystem": String("sftp"),
+    "env": String("PATH") + String("/tmp"),
+    "pty-req": String("xterm") + UInt32(80) * 4 + String(""),
+    "x11-req": Boolean(False) + String("MIT-MAGIC-COOKIE-1") + String("00") + UInt32(0),
+    "auth-agent-req@openssh.com": b"",
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_a_channel_to_home_is_nothing_but_bytes(name: str) -> None:
+    async with taken_over() as (connection, made, _):
+        reader, writer = await connection.open_connection(*link.DESTINATION)
+        channel = writer.channel
+        granted = await asyncio.wait_for(
+            channel._make_request(name.encode(), REQUESTS[name]), stage.WITHIN
+        )
+        assert not granted
+        writer.write(b"x")
+        assert await reader.read(1) == b"x"
+        assert not made.lost.is_set()
+
+
+async def test_the_bound_holds_for_what_is_asked_in_one_breath(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "MOST_SPLICES", 3)
+    async with taken_over() as (connection, made, home):
+        asked = (connection.open_connection(*link.DESTINATION) for _ in range(50))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [one for one in answers if isinstance(one, asyncssh.ChannelOpenError)]
+        assert len(refused) == 47
+        assert (home.dialled, made.load) == (3, 3)
+
+
+async def test_who_asks_and_does_not_read_the_answers_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SSH answers each question, and takes each for a sign of life."""
+    monkeypatch.setattr(link, "UNREAD", 256 * 1024)
+    async with taken_over() as (connection, made, _):
+        transport = connection._transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        most = 0
+        async with asyncio.timeout(6 * stage.WITHIN):
+            while not made.lost.is_set():
+                if transport.get_write_buffer_size() < 65536 and not transport.is_closing():
+                    for _ in range(100):
+                        connection.send_packet(GLOBAL_REQUEST, String("elevation"), Boolean(True))
+                most = max(most, made.waiting)
+                await asyncio.sleep(0)
+        assert "does not read" in made.reason
+        assert most < 2 * link.UNREAD
+
+
+async def test_who_sends_more_than_there_is_room_for_is_dropped() -> None:
+    """Home does not read; what waits for it here is a window and no more."""
+    async with taken_over() as (connection, made, home):
+
+        async def deaf(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            await made.lost.wait()
+            await reader.read(1)
+
+        home.serve = deaf
+        _, writer = await connection.open_connection(*link.DESTINATION)
+        channel = writer.channel
+        piece = String(bytes(32 * 1024))
+        async with asyncio.timeout(stage.WITHIN):
+            # As much again as what kernels take in between.
+            for _ in range(20 * splice.WINDOW // len(piece)):
+                if made.lost.is_set():
+                    break
+                channel.send_packet(CHANNEL_DATA, piece)
+                await asyncio.sleep(0)
+            await made.lost.wait()
+        assert "Window" in made.reason

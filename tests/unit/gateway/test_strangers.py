@@ -1,0 +1,236 @@
+"""Whoever does not prove to be the other end gets nothing, whatever proof he offers instead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import asyncssh
+import pytest
+
+from farlet.gateway import door, keys, link, tunnel
+from unit.gateway import stage
+
+Options = Callable[[keys.Keys], dict[str, Any]]
+
+
+# --- at farlet's end ------------------------------------------------------------------------------
+
+
+class Talker(asyncssh.SSHClient):
+    """Has an answer to every question."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+
+    def password_auth_requested(self) -> str | None:
+        self.tried.append("password")
+        return "secret" if len(self.tried) == 1 else None
+
+    def kbdint_auth_requested(self) -> str | None:
+        self.tried.append("keyboard-interactive")
+        return "" if len(self.tried) == 1 else None
+
+
+def certified(signer: asyncssh.SSHKey, key: asyncssh.SSHKey) -> dict[str, Any]:
+    """A key with a certificate of somebody's, in OpenSSH's format."""
+    certificate = signer.generate_user_certificate(key, "gateway", principals=["gateway"])
+    return {"client_keys": [(key, certificate)]}
+
+
+def new(kind: str) -> asyncssh.SSHKey:
+    if kind == "ssh-rsa":
+        return asyncssh.generate_private_key(kind, key_size=2048)  # quicker than its usual size
+    return asyncssh.generate_private_key(kind)
+
+
+PROOFS: dict[str, Options] = {
+    "none": lambda _: {"preferred_auth": "none", "client_keys": None},
+    "a password": lambda _: {"preferred_auth": "password", "client_keys": None},
+    "answers to questions": lambda _: {
+        "preferred_auth": "keyboard-interactive",
+        "client_keys": None,
+    },
+    "the key of its host": lambda own: {
+        "preferred_auth": "hostbased",
+        "client_host_keys": [own.private],
+        "client_host": "gateway",
+        "client_keys": None,
+    },
+    "another key": lambda _: {"client_keys": [new("ssh-ed25519")]},
+    "a key of another kind": lambda _: {"client_keys": [new("ecdsa-sha2-nistp256")]},
+    "a long key": lambda _: {"client_keys": [new("ssh-rsa")]},
+    "a key that it has certified itself": lambda _: certified(
+        new("ssh-ed25519"), new("ssh-ed25519")
+    ),
+    "a key that the gateway's key has certified": lambda own: certified(
+        own.private, new("ssh-ed25519")
+    ),
+}
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
+@pytest.mark.parametrize("name", ["gateway", "root"])
+async def test_farlet_takes_no_other_proof_than_the_gateway_s_key(
+    proof: Options, name: str
+) -> None:
+    farlet, gateway = stage.pair()
+    ours, theirs = socket.socketpair()
+    home = stage.Home(stage.echo)
+    async with home.listening():
+        connecting = asyncio.create_task(tunnel.connect(ours, farlet, home.dial))
+        with pytest.raises((asyncssh.PermissionDenied, asyncssh.KeyExchangeFailed)):
+            await asyncssh.connect(
+                "farlet",
+                sock=theirs,
+                config=None,
+                known_hosts=None,
+                username=name,
+                client_factory=Talker,
+                agent_path=None,
+                **proof(gateway),
+            )
+        with pytest.raises(asyncssh.Error):
+            await asyncio.wait_for(connecting, stage.WITHIN)
+        assert home.dialled == 0
+
+
+# --- at a gateway's end ---------------------------------------------------------------------------
+
+
+class Trusting(asyncssh.SSHServer):
+    """Asks for no proof."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+
+class Asking(asyncssh.SSHServer):
+    """Asks for whatever a gateway might give away."""
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def kbdint_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        raise AssertionError("no gateway has a password")
+
+    def get_kbdint_challenge(
+        self, username: str, lang: str, submethods: str
+    ) -> tuple[str, str, str, list[tuple[str, bool]]]:
+        raise AssertionError("no gateway answers questions")
+
+
+async def as_farlet(
+    sock: socket.socket, key: Any, server: Callable[[], asyncssh.SSHServer]
+) -> asyncssh.SSHServerConnection:
+    """A program that a gateway may take for farlet."""
+    return await asyncssh.connect_reverse(
+        sock=sock, config=None, server_host_keys=[key], server_factory=server
+    )
+
+
+@pytest.mark.parametrize("server", [Trusting, Asking], ids=["no proof", "another proof"])
+async def test_a_gateway_is_linked_only_by_showing_its_own_key(
+    server: Callable[[], asyncssh.SSHServer],
+) -> None:
+    async with stage.standing() as scene:
+        sock = await scene.connect_socket()
+        with contextlib.suppress(asyncssh.Error):
+            connection = await as_farlet(sock, scene.farlet.private, server)
+            await asyncio.wait_for(connection.wait_closed(), stage.WITHIN)
+        assert scene.door.problem() is not None
+        assert await scene.refused()
+
+
+HOST_KEYS: dict[str, Callable[[keys.Keys], Any]] = {
+    "another key": lambda _: new("ssh-ed25519"),
+    "a key of another kind": lambda _: new("ecdsa-sha2-nistp256"),
+    "a key with a certificate of its own": lambda _: host_certified(new("ssh-ed25519")),
+    "a key that farlet's key has certified": lambda own: host_certified(own.private),
+}
+
+
+def host_certified(signer: asyncssh.SSHKey) -> Any:
+    key = new("ssh-ed25519")
+    certificate = signer.generate_host_certificate(key, "farlet", principals=["home-api"])
+    return key, certificate
+
+
+@pytest.mark.parametrize("key", HOST_KEYS.values(), ids=HOST_KEYS)
+async def test_a_gateway_takes_nobody_for_farlet_without_farlet_s_key(
+    key: Callable[[keys.Keys], Any],
+) -> None:
+    asked = False
+
+    class Curious(Asking):
+        def begin_auth(self, username: str) -> bool:
+            nonlocal asked
+            asked = True
+            return True
+
+    async with stage.standing() as scene:
+        sock = await scene.connect_socket()
+        with pytest.raises(asyncssh.Error):
+            await as_farlet(sock, key(scene.farlet), Curious)
+        assert not asked  # a gateway does not even begin to say who it is
+        assert scene.door.problem() is not None
+
+
+# --- who speaks something else --------------------------------------------------------------------
+
+NONSENSE = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n",
+    "TLS": bytes.fromhex("1603010200010001fc0303") + bytes(500),
+    "noise": os.urandom(100_000),
+    "a line without an end": b"x" * 1_000_000,
+    "a greeting without an end": b"SSH-2.0-" + b"x" * 1_000_000,
+    "lines without an end": b"hello\r\n" * 100_000,
+    "a packet of four gigabytes": b"SSH-2.0-x\r\n\xff\xff\xff\xff" + bytes(1_000_000),
+    "half a packet": b"SSH-2.0-x\r\n" + (1000).to_bytes(4, "big") + b"\x04\x14",
+    "an older SSH": b"SSH-1.5-x\r\n",
+}
+
+
+async def say(sock: socket.socket, text: bytes) -> None:
+    """Say it and leave. Nobody has to listen."""
+    with contextlib.suppress(OSError):
+        await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, text), stage.WITHIN)
+    sock.close()
+
+
+@pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
+async def test_nonsense_does_not_keep_a_gateway_from_farlet(text: bytes) -> None:
+    async with stage.standing() as scene:
+        for _ in range(door.STRANGERS + 1):
+            await say(await scene.connect_socket(), text)
+        async with asyncio.timeout(stage.WITHIN):
+            while scene.door.problem() is not None:
+                with contextlib.suppress(asyncssh.Error, OSError):
+                    await scene.link()
+        reader, writer = await scene.pod()
+        writer.write_eof()
+        assert await stage.all_of(reader) == b"end"
+        writer.close()
+
+
+@pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
+async def test_nonsense_from_a_gateway_is_an_end_for_farlet(
+    monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 2.0)
+    farlet, _ = stage.pair()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    home = stage.Home(stage.echo)
+    saying = asyncio.create_task(say(theirs, text))
+    with pytest.raises((asyncssh.Error, OSError, TimeoutError)):
+        await asyncio.wait_for(tunnel.connect(ours, farlet, home.dial), stage.WITHIN)
+    await saying
+    assert home.dialled == 0
