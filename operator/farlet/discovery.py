@@ -30,6 +30,13 @@ RETRY_SECONDS = 3.0
 LOOK_SECONDS = 60.0
 SOON_SECONDS = 5.0
 """Between two looks at the address: usually, and while pods wait for it."""
+LEAST_SECONDS = 0.2
+"""Between two looks, however often something changes."""
+TEXT_SECONDS = 30.0
+"""So long one text stands for a failure that lasts."""
+
+_PASSING = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
+"""Refusals whose text differs from look to look, as errors of connections do."""
 
 _REQUIRED = (
     "Pods wait, as --home-api-preflight=require asks. Let farlet reach that address, or start it "
@@ -59,6 +66,8 @@ class Discovery:
         self._on_change = on_change
         self._gateway_problem = gateway_problem
         self._ctx: Context | None = None
+        self._worded_at = 0.0
+        self._ca_problem: str | None = None
         self._again = asyncio.Event()
         self._seen: Endpoint | None = None
         """What was seen to lead to home by the Service."""
@@ -96,8 +105,11 @@ class Discovery:
                 )
                 home_id = service["metadata"]["uid"]
             except (errors.Unreachable, errors.Throttled) as err:
+                if str(err) != self.problem:
+                    log.warning(
+                        "home API server was not reached", err=str(err), retry_in=RETRY_SECONDS
+                    )
                 self.problem = str(err)
-                log.warning("home API server was not reached", err=str(err), retry_in=RETRY_SECONDS)
                 if await _within(stop, RETRY_SECONDS):
                     return False
             except errors.ApiError as err:
@@ -114,6 +126,7 @@ class Discovery:
             endpoint=where,
             home_ca=await self._read_ca(""),
         )
+        self.problem = None
         return True
 
     async def run(self, *, ready: Callable[[], Awaitable[None]]) -> None:
@@ -130,6 +143,7 @@ class Discovery:
                 await self._look()
                 self.looked.set()
                 waits = self.ctx().endpoint_refusal is not None
+                await asyncio.sleep(LEAST_SECONDS)
                 await _within(self._again, SOON_SECONDS if waits else LOOK_SECONDS)
 
     async def names(self) -> tuple[str, ...] | Mismatch | Unreachable:
@@ -151,7 +165,7 @@ class Discovery:
         elif ctx.endpoint is not None:
             verdict = await preflight.verify(ctx.endpoint, ctx.home_ca, within=_WITHIN)
             ctx = self._judged(ctx, ctx.endpoint, verdict)
-        self._ctx = ctx
+        ctx = self._ctx = self._worded(before, ctx)
         if ctx != before or not self.looked.is_set():
             _tell(ctx)
         if ctx != before:
@@ -162,11 +176,31 @@ class Discovery:
         if not file:
             return ""
         try:
-            return await asyncio.to_thread(Path(file).read_text)
-        except OSError as err:
+            text, problem = await asyncio.to_thread(Path(file).read_text), None
+        except (OSError, UnicodeDecodeError) as err:
             # It is being replaced, or has been taken away: what runs keeps the old one.
-            log.warning("home CA was not read again", file=str(file), err=err.strerror)
-            return before
+            text, problem = before, str(err)
+        if problem is not None and problem != self._ca_problem:
+            log.warning("home CA was not read", file=str(file), err=problem)
+        self._ca_problem = problem
+        return text
+
+    def _worded(self, before: Context, ctx: Context) -> Context:
+        """With the words of before for a failure that only says it differently now: each text is
+        a write for the Node and for every pod that waits, and a line in the log.
+        """
+        now = asyncio.get_running_loop().time()
+        if (
+            self.looked.is_set()
+            and _failure(before) is not None
+            and _failure(before) == _failure(ctx)
+            and now - self._worded_at < TEXT_SECONDS
+        ):
+            return dataclasses.replace(
+                ctx, endpoint_refusal=before.endpoint_refusal, endpoint_doubt=before.endpoint_doubt
+            )
+        self._worded_at = now
+        return ctx
 
     # --- by the Service -----------------------------------------------------------------------
 
@@ -250,6 +284,14 @@ class Discovery:
             endpoint_verified=isinstance(verdict, Verified) or where == self._seen,
             endpoint_doubt=verdict.message if isinstance(verdict, Unreachable) else None,
         )
+
+
+def _failure(ctx: Context) -> object:
+    """What is wrong, without the words; `None` where nothing is, or the words tell what."""
+    if ctx.endpoint_refusal is not None:
+        reason = ctx.endpoint_refusal_reason
+        return (ctx.endpoint, reason) if reason in _PASSING else None
+    return None if ctx.endpoint_doubt is None else (ctx.endpoint, ctx.endpoint_verified)
 
 
 def _without(

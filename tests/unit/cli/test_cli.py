@@ -293,6 +293,7 @@ def test_help_shows_every_setting_with_its_variable(
 def test_the_group_lists_its_commands() -> None:
     assert isinstance(cli.cli, click.Group)
     assert set(cli.cli.commands) == {
+        "check",
         "gateway",
         "gateway-keys",
         "render",
