@@ -6,6 +6,8 @@ Nothing here prints a private key into a log or an error.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,19 +49,23 @@ def generate() -> tuple[dict[str, str], dict[str, str]]:
 def write(folder: Path) -> tuple[Path, Path]:
     """Make keys in two new folders below `folder`, for home and for abroad.
 
-    Raises `UsageError` where they exist or cannot be made: keys in use are not to be lost.
+    Raises `UsageError` where they exist or cannot be made: keys in use are not to be lost. Whatever
+    comes in between, half of a pair is not left behind.
     """
     places = folder / "home", folder / "foreign"
-    for place, items in zip(places, generate(), strict=True):
-        try:
-            place.mkdir(mode=0o700, parents=True)
-            for name, text in items.items():
-                (place / name).touch(mode=0o600)
-                (place / name).write_text(text, encoding="utf-8")
-        except OSError as err:
-            raise errors.UsageError(
-                f"{place} cannot be made: {err.strerror}; name a new folder"
-            ) from err
+    with contextlib.ExitStack() as undo:
+        for place, items in zip(places, generate(), strict=True):
+            try:
+                place.mkdir(mode=0o700, parents=True)
+                undo.callback(shutil.rmtree, place)
+                for name, text in items.items():
+                    (place / name).touch(mode=0o600)
+                    (place / name).write_text(text, encoding="utf-8")
+            except OSError as err:
+                raise errors.UsageError(
+                    f"{place} cannot be made: {err.strerror}; name a new folder"
+                ) from err
+        undo.pop_all()
     return places
 
 

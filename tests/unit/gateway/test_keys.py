@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,11 @@ def test_each_private_key_is_on_one_side_and_its_public_key_on_the_other(tmp_pat
     assert all("PRIVATE KEY" not in (side / keys.TRUSTED).read_text() for side in (home, foreign))
 
 
-def test_nobody_else_can_read_what_was_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o000], ids=oct)
+def test_nobody_else_can_read_what_was_written(
+    tmp_path: Path, request: pytest.FixtureRequest, mask: int
+) -> None:
+    request.addfinalizer(functools.partial(os.umask, os.umask(mask)))
     for side in keys.write(tmp_path / "keys"):
         assert side.stat().st_mode & 0o777 == 0o700
         assert {file.stat().st_mode & 0o777 for file in side.iterdir()} == {0o600}
@@ -34,6 +40,25 @@ def test_keys_that_are_there_are_not_lost(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match=r"home cannot be made: File exists; name a new"):
         keys.write(tmp_path)
     assert (home / keys.PRIVATE).read_text() == before
+
+
+def test_half_of_a_pair_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "keys" / "foreign").mkdir(parents=True)
+    with pytest.raises(errors.UsageError, match="foreign cannot be made: File exists"):
+        keys.write(tmp_path / "keys")
+    assert [one.name for one in (tmp_path / "keys").iterdir()] == ["foreign"]
+
+
+def test_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keys.write(tmp_path / "keys")
+    assert not list((tmp_path / "keys").iterdir())
 
 
 def test_a_key_is_trusted_beside_the_one_that_replaces_it(tmp_path: Path) -> None:
