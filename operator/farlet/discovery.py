@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import clusters, endpoint, errors, homeservice, ownaddress, preflight
+from farlet import clusters, endpoint, errors, homeservice, judging, ownaddress, preflight
 from farlet.context import Context, Endpoint
 from farlet.endpoint import Passage
 from farlet.homeservice import HomeService
@@ -34,14 +34,6 @@ LEAST_SECONDS = 0.2
 """Between two looks, however often something changes."""
 TEXT_SECONDS = 30.0
 """So long one text stands for a failure that lasts."""
-
-_PASSING = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
-"""Refusals whose text differs from look to look, as errors of connections do."""
-
-_REQUIRED = (
-    "Pods wait, as --home-api-preflight=require asks. Let farlet reach that address, or start it "
-    "with --home-api-preflight=warn if only pods abroad can"
-)
 
 _WITHIN = preflight.WITHIN_SECONDS
 
@@ -192,8 +184,8 @@ class Discovery:
         now = asyncio.get_running_loop().time()
         if (
             self.looked.is_set()
-            and _failure(before) is not None
-            and _failure(before) == _failure(ctx)
+            and judging.failure(before) is not None
+            and judging.failure(before) == judging.failure(ctx)
             and now - self._worded_at < TEXT_SECONDS
         ):
             return dataclasses.replace(
@@ -206,14 +198,18 @@ class Discovery:
 
     async def _by_service(self, ctx: Context, service: HomeService) -> Context:
         if not service.known:
-            return ctx if ctx.endpoint is not None else _without(ctx, *_unheard(service.problem))
+            return (
+                ctx
+                if ctx.endpoint is not None
+                else judging.without(ctx, *judging.unheard(service.problem))
+            )
         if service.service is None:
             self._seen = None
-            return _without(ctx, None)
+            return judging.without(ctx, None)
         try:
             passage = endpoint.passage(service.service)
         except errors.Refused as refused:
-            return _without(ctx, refused.message, refused.reason)
+            return judging.without(ctx, refused.message, refused.reason)
         if not passage.selector:
             return await self._sight_unseen(ctx, passage)
         by = service.approach(passage)
@@ -229,12 +225,12 @@ class Discovery:
         unnamed = passage.endpoint(passage.addresses[0])
         names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, by=by)
         if isinstance(names, Mismatch):
-            return _without(ctx, names.message, Reason.HOME_API_CERTIFICATE)
+            return judging.without(ctx, names.message, Reason.HOME_API_CERTIFICATE)
         if isinstance(names, Unreachable):
-            return _without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
+            return judging.without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
         name = endpoint.name_for_pods(names, ctx.cluster_domain)
         if name is None:
-            return _without(
+            return judging.without(
                 ctx,
                 f"the certificate behind {passage} has no DNS name that pods could dial; its names "
                 f"(SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to the home "
@@ -244,7 +240,7 @@ class Discovery:
         where = passage.endpoint(name)
         verdict = await preflight.verify(where, ctx.home_ca, within=_WITHIN, by=by)
         if isinstance(verdict, Unreachable):
-            return _without(ctx, self._nowhere(verdict), Reason.HOME_API_UNVERIFIED)
+            return judging.without(ctx, self._nowhere(verdict), Reason.HOME_API_UNVERIFIED)
         self._seen = where if isinstance(verdict, Verified) else None
         return self._judged(ctx, where, verdict)
 
@@ -267,57 +263,14 @@ class Discovery:
             f"{verdict.message}"
         ) + (f"; {gateway}" if gateway else "")
 
-    # ------------------------------------------------------------------------------------------
-
     def _judged(self, ctx: Context, where: Endpoint, verdict: Verdict) -> Context:
-        refusal, reason = None, Reason.HOME_API_CERTIFICATE
-        required = self._settings.home_api_preflight is Preflight.REQUIRE
-        if isinstance(verdict, Mismatch):
-            refusal = verdict.message
-        elif isinstance(verdict, Unreachable) and required:
-            refusal, reason = f"{verdict.message}. {_REQUIRED}", Reason.HOME_API_UNVERIFIED
-        return dataclasses.replace(
+        return judging.judged(
             ctx,
-            endpoint=where,
-            endpoint_refusal=refusal,
-            endpoint_refusal_reason=reason,
-            endpoint_verified=isinstance(verdict, Verified) or where == self._seen,
-            endpoint_doubt=verdict.message if isinstance(verdict, Unreachable) else None,
+            where,
+            verdict,
+            required=self._settings.home_api_preflight is Preflight.REQUIRE,
+            seen=where == self._seen,
         )
-
-
-def _failure(ctx: Context) -> object:
-    """What is wrong, without the words; `None` where nothing is, or the words tell what."""
-    if ctx.endpoint_refusal is not None:
-        reason = ctx.endpoint_refusal_reason
-        return (ctx.endpoint, reason) if reason in _PASSING else None
-    return None if ctx.endpoint_doubt is None else (ctx.endpoint, ctx.endpoint_verified)
-
-
-def _without(
-    ctx: Context, refusal: str | None, reason: Reason = Reason.HOME_API_NOT_CONFIGURED
-) -> Context:
-    """There is no address for pods; `refusal` says why, unless nothing was set up at all."""
-    return dataclasses.replace(
-        ctx,
-        endpoint=None,
-        endpoint_refusal=refusal,
-        endpoint_refusal_reason=reason,
-        endpoint_verified=False,
-        endpoint_doubt=None,
-    )
-
-
-def _unheard(problem: errors.FarletError | None) -> tuple[str, Reason]:
-    if isinstance(problem, errors.ApiError):
-        unseen = (
-            f"farlet cannot see whether there is a Service {HOME_API_SERVICE} by which pods reach "
-            f"the home API server: {problem}. Grant it with manifests/foreign, or have farlet "
-            "started with --home-api-server-host and --home-api-server-port"
-        )
-        return unseen, Reason.HOME_API_NOT_CONFIGURED
-    silent = problem or "it has not answered yet"
-    return f"the foreign API server is not reached: {silent}", Reason.FOREIGN_UNREACHABLE
 
 
 def _tell(ctx: Context) -> None:

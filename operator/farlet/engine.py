@@ -15,7 +15,6 @@ import dataclasses
 import gc
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,13 +22,13 @@ from farlet import (
     access,
     bridge,
     clusters,
-    discovery,
     draining,
     endpoint,
     errors,
     health,
     leadership,
     leases,
+    wayhome,
 )
 from farlet.context import Context
 from farlet.kubelet import nodelogin, pairs
@@ -43,9 +42,6 @@ from farlet.store import Store
 from farlet.telemetry import looplag, probes
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
-
-if TYPE_CHECKING:
-    from farlet.gateway.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -77,14 +73,14 @@ class Engine:
             "foreign", foreign_source, metrics=self.metrics.client("foreign")
         )
         self._store = Store()
-        self._discovery = discovery.Discovery(
+        self._way = wayhome.WayHome(
             settings,
             self._home,
             self._foreign,
+            metrics=self.metrics,
             on_change=self._context_changed,
-            gateway_problem=lambda: None if self._gateways is None else self._gateways.problem(),
         )
-        self._gateways: Upkeep | None = None
+        self._discovery = self._way.discovery
         self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
         self.health = health.Health(
             self._home, self._foreign, start_problem=lambda: self._discovery.problem
@@ -111,7 +107,7 @@ class Engine:
         try:
             async with served, self._home, self._foreign, self._logged_in():
                 if await self._discovery.find_out(ends.stop):
-                    async with self._within_reach():
+                    async with self._way.kept():
                         if await _first_is(self._discovery.looked, before=ends.stop):
                             await self._lead(ends, started)
         except* errors.FarletError as group:
@@ -130,39 +126,6 @@ class Engine:
             yield
             if keeping is not None:
                 keeping.cancel()
-
-    @contextlib.asynccontextmanager
-    async def _within_reach(self) -> AsyncIterator[None]:
-        """Pods abroad reach home by gateways, whether this process leads or not: more farlets are
-        more ways. Raises `StartError` for keys that are none, in a group.
-        """
-        ctx, metrics, folder = self._discovery.ctx, self.metrics, self.settings.gateway_keys
-        metrics.home_api_reachable.set_function(
-            lambda: float((one := ctx()).endpoint_verified and one.endpoint_doubt is None)
-        )
-        ready = discovery.at_once
-        async with asyncio.TaskGroup() as tasks:
-            forever = []
-            if folder is not None:
-                # Not for those who have no gateway: asyncssh takes 20 MiB.
-                from farlet.gateway.upkeep import keeping
-
-                gateways = self._gateways = keeping(
-                    self._home,
-                    self._foreign,
-                    namespace=self.settings.foreign_namespace,
-                    folder=folder,
-                    on_change=self._discovery.look_again,
-                )
-                metrics.gateway_links.set_function(lambda: float(gateways.connected[0]))
-                metrics.gateway_connections.set_function(lambda: float(gateways.connected[1]))
-                forever.append(tasks.create_task(gateways.run(), name="gateways"))
-                ready = gateways.settled
-            looking = self._discovery.run(ready=ready)
-            forever.append(tasks.create_task(looking, name="home API address"))
-            yield
-            for task in forever:
-                task.cancel()
 
     async def _lead(self, ends: Ends, started: Callable[[], None]) -> None:
         settings = self.settings

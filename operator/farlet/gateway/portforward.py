@@ -137,11 +137,12 @@ async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[F
         yield forward
     finally:
         running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
         # It may not have begun to run.
         writer.transport.abort()
         exchange.abort()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.result()
 
 
 async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> exchanges.Exchange:

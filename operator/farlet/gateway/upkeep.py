@@ -96,9 +96,12 @@ class Upkeep:
         """Wait until a gateway is connected or none is there to be, but not for long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
-                while self.problem() is not None and (self._kept or not self._reflector.listed):
+                while self.problem() is not None and (self._kept or self._is_awaited()):
                     self._moved.clear()
                     await self._moved.wait()
+
+    def _is_awaited(self) -> bool:
+        return not self._reflector.listed and self._reflector.error is None
 
     @property
     def connected(self) -> tuple[int, int]:
@@ -162,8 +165,8 @@ class Upkeep:
                 failures += 1
                 if problem != self._problems.get(uid):
                     log.warning("gateway was not connected", pod=str(pod), err=problem)
-                self._problems[uid] = problem
-                self._tell()
+                    self._problems[uid] = problem
+                    self._tell()
                 await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
         finally:
             self._problems.pop(uid, None)

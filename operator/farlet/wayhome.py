@@ -1,0 +1,83 @@
+"""Pods' way home: the address that they are given, and the gateways that it may rest on.
+
+Kept whether this process leads or not: more farlets are more ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from farlet import clusters, discovery
+from farlet.settings import Settings
+from farlet.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from farlet.gateway.upkeep import Upkeep
+
+
+class WayHome:
+    """One farlet's part in it. `discovery` tells the address."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        home: clusters.Cluster,
+        foreign: clusters.Cluster,
+        *,
+        metrics: Metrics,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called when the context has become another."""
+        self._settings = settings
+        self._home = home
+        self._foreign = foreign
+        self._metrics = metrics
+        self._gateways: Upkeep | None = None
+        self.discovery = discovery.Discovery(
+            settings,
+            home,
+            foreign,
+            on_change=on_change,
+            gateway_problem=lambda: None if self._gateways is None else self._gateways.problem(),
+        )
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """It is kept while the context lasts, which begins when `discovery` has found out who home
+        is. Raises `StartError` for keys that are none, in a group.
+        """
+        ctx = self.discovery.ctx
+        self._metrics.home_api_reachable.set_function(
+            lambda: float((one := ctx()).endpoint_verified and one.endpoint_doubt is None)
+        )
+        ready = discovery.at_once
+        async with asyncio.TaskGroup() as tasks:
+            forever = []
+            if self._settings.gateway_keys is not None:
+                gateways = self._gateways = self._keeping()
+                forever.append(tasks.create_task(gateways.run(), name="gateways"))
+                ready = gateways.settled
+            looking = self.discovery.run(ready=ready)
+            forever.append(tasks.create_task(looking, name="home API address"))
+            yield
+            for task in forever:
+                task.cancel()
+
+    def _keeping(self) -> Upkeep:
+        # Not for those who have no gateway: asyncssh takes 20 MiB.
+        from farlet.gateway import upkeep
+
+        assert self._settings.gateway_keys is not None
+        made = upkeep.keeping(
+            self._home,
+            self._foreign,
+            namespace=self._settings.foreign_namespace,
+            folder=self._settings.gateway_keys,
+            on_change=self.discovery.look_again,
+        )
+        self._metrics.gateway_links.set_function(lambda: float(made.connected[0]))
+        self._metrics.gateway_connections.set_function(lambda: float(made.connected[1]))
+        return made
