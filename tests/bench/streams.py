@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
-from bench import execsession, report, serving, stage, workload
+from bench import execsession, lateness, report, serving, stage, workload
 from bench.interrupts import Interrupts
 from bench.stage import NODE, Stage
 from bench.workload import NeverRan
@@ -130,9 +129,9 @@ async def _run(
             with progress.step(f"opening {sessions} sessions"):
                 await minute.opened.wait()
             with progress.step(f"{seconds:.0f} s with {sessions} sessions"):
-                lag, cpu = await _lag(made), made.usage().cpu_seconds
+                lag, cpu = await lateness.read(made), made.usage().cpu_seconds
                 memory, pods = await _minute(on, made, seconds=seconds)
-                lag = {bound: n - lag[bound] for bound, n in (await _lag(made)).items()}
+                lag = lateness.since(lag, await lateness.read(made))
                 cpu = made.usage().cpu_seconds - cpu
             minute.over.set()
         await asyncio.sleep(5.0)
@@ -146,8 +145,8 @@ async def _run(
         errors=[one.error for one in ended if one.error is not None],
         opening=[one.opened_after for one in ended if one.opened_after],
         round_trips=[trip for one in ended for trip in one.round_trips],
-        lag_p50=_quantile(lag, 0.5),
-        lag_p99=_quantile(lag, 0.99),
+        lag_p50=lateness.quantile(lag, 0.5),
+        lag_p99=lateness.quantile(lag, 0.99),
         rss_before=before,
         rss_minute=memory,
         rss_after=after,
@@ -211,27 +210,6 @@ def _pod(name: str) -> rest.Object:
             ],
         },
     }
-
-
-async def _lag(made: farlet.Farlet) -> dict[float, float]:
-    """Cumulative counts of farlet's histogram by upper bound."""
-    families = text_string_to_metric_families(await made.metrics())
-    found = next(f for f in families if f.name == "farlet_event_loop_lag_seconds")
-    return {
-        float(one.labels["le"]): one.value for one in found.samples if one.name.endswith("_bucket")
-    }
-
-
-def _quantile(buckets: dict[float, float], point: float) -> float:
-    """As `histogram_quantile` of Prometheus: linear within a bucket."""
-    wanted, below, count = max(buckets.values()) * point, 0.0, 0.0
-    for bound, upto in sorted(buckets.items()):
-        if upto >= wanted and upto > count:
-            if math.isinf(bound):
-                return below
-            return below + (bound - below) * (wanted - count) / (upto - count)
-        below, count = bound, upto
-    raise ValueError("nothing was observed")
 
 
 def _told(found: Result, where: dict[str, Any]) -> dict[str, Any]:

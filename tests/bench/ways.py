@@ -11,21 +11,23 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import report, workload
+from bench import lateness, report, stage, workload
 from bench.interrupts import Interrupts
-from bench.wayshome import DIRECT, WAYS, Open
+from bench.stage import NAMESPACE, Stage
+from bench.wayshome import DIRECT, WAYS, Open, Used
 from clusters import binaries, controlplane, errors, kubeconfig, pair, processes, rest
 from clusters import progress as progresses
 from clusters.cluster import Spec
 
-NAMESPACE = "bench"
 PADDING = 5_000
 """Bytes in an annotation of each pod, which then has the size of a pod in use: 5.7 kB of JSON."""
 
@@ -37,18 +39,34 @@ LOADS: dict[str, list[str]] = {
     "kept": ["-path", SMALL, "-connections", "200", "-rate", "500", "-lasting", "20s"],
     "fresh": ["-path", SMALL, "-count", "300"],
 }
+BUSY = ["-path", LIST, "-count", "30"]
+"""Beside which pods are made."""
+
+IDLE_PODS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One load on one way: what the load told, and CPU seconds by process."""
+    """One load on one way: what the load told, and CPU seconds by process.
+
+    `late` are p50 and p99 of how late the event loop of the farlet that carries was, in ms.
+    """
 
     told: dict[str, Any]
     cpu: dict[str, float]
+    late: tuple[float, float] | None
 
     @property
     def mib_per_second(self) -> float:
         return float(self.told["bytes"]) / float(self.told["seconds"]) / _MIB
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """How long pods took, one after another, in seconds, and what was listed meanwhile."""
+
+    listed: Round | None
+    reached: list[float]
 
 
 Found = dict[str, dict[str, list[Round]]]
@@ -65,7 +83,7 @@ def main() -> int:
     try:
         program = binaries.find(["load"], progress=progress)["load"]
         with _clusters(ways, progress) as both:
-            found = interrupts.run(
+            found, beside = interrupts.run(
                 _run(both, program, ways, arguments=arguments, progress=progress)
             )
     except (errors.HarnessError, rest.ApiError) as error:
@@ -78,9 +96,11 @@ def main() -> int:
         load: {way: [dataclasses.asdict(one) for one in rounds] for way, rounds in by.items()}
         for load, by in found.items()
     }
-    told = {"machine": where, "pods": arguments.pods, "rounds": everything}
+    pods = {way: [dataclasses.asdict(one) for one in by] for way, by in beside.items()}
+    told = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
     arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     print(_tables(found, ways, pods=arguments.pods, where=where))
+    print("\n".join(_told_beside(way, one) for way, by in beside.items() for one in by))
     print(f"\nAll figures: {arguments.json}")
     failed = [one.told for by in found.values() for rounds in by.values() for one in rounds]
     return 1 if any(one["errors"] for one in failed) else 0
@@ -107,7 +127,7 @@ def _clusters(ways: Sequence[str], progress: progresses.Progress) -> Iterator[pa
     options = controlplane.Options(audit=False)
     real = any(WAYS[way].real_node for way in ways)
     home = Spec("home", fake_nodes=0, options=options)
-    foreign = Spec("foreign", number=2, real_node=real, fake_nodes=0, options=options)
+    foreign = Spec("foreign", number=2, real_node=real, options=options)
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
         yield both
 
@@ -119,38 +139,56 @@ async def _run(
     *,
     arguments: argparse.Namespace,
     progress: progresses.Progress,
-) -> Found:
-    with progress.step(f"creating {arguments.pods} pods"):
-        await _fill(both, arguments.pods)
+) -> tuple[Found, dict[str, list[Beside]]]:
     login = _login(both)
     found: Found = {load: {way: [] for way in ways} for load in LOADS}
-    for number in range(1, arguments.rounds + 1):
-        for way in ways:
-            with WAYS[way].open(both) as opened:
-                for load in LOADS:
-                    with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
-                        done = await asyncio.to_thread(
-                            _measured, both, opened, [program, "-mode", load, *LOADS[load], *login]
-                        )
-                        found[load][way].append(done)
-    return found
+    beside: dict[str, list[Beside]] = {}
+    async with stage.opened(both) as on, contextlib.AsyncExitStack() as stack:
+        with progress.step(f"creating {arguments.pods} pods"):
+            await _fill(on, arguments.pods)
+        opened = {way: await stack.enter_async_context(WAYS[way].open(both)) for way in ways}
+        for number in range(1, arguments.rounds + 1):
+            for way, load in itertools.product(ways, LOADS):
+                command: list[str | Path] = [program, "-mode", load, *LOADS[load], *login]
+                with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
+                    found[load][way].append(await _measured(both, opened[way], command))
+        for way in (one for one in ways if opened[one].farlet is not None):
+            with progress.step(f"pods beside lists by {way}"):
+                command = [program, "-mode", "list", *BUSY, *login]
+                beside[way] = await _beside(on, opened[way], command)
+    return found, beside
 
 
-async def _fill(both: pair.Clusters, count: int) -> None:
+async def _fill(on: Stage, count: int) -> None:
     """Pods that nobody will ever touch, and one small object."""
-    async with both.home.api() as api:
-        await api.create("namespaces", {"metadata": {"name": NAMESPACE}})
-        await api.until("serviceaccounts", rest.exists, name="default", namespace=NAMESPACE)
-        small = {"metadata": {"name": "small"}, "data": {"key": "value"}}
-        await api.create("configmaps", small, namespace=NAMESPACE)
+    small = {"metadata": {"name": "small"}, "data": {"key": "value"}}
+    await on.home.create("configmaps", small, namespace=NAMESPACE)
 
-        async def create(name: str) -> None:
-            pod = workload.manifest(name)
-            pod["metadata"]["annotations"] = {"bench.example/padding": "x" * PADDING}
-            pod["spec"] |= {"nodeName": None, "schedulerName": "nobody"}
-            await api.create("pods", pod, namespace=NAMESPACE)
+    async def create(name: str) -> None:
+        pod = workload.manifest(name)
+        pod["metadata"]["annotations"] = {"bench.example/padding": "x" * PADDING}
+        pod["spec"] |= {"nodeName": None, "schedulerName": "nobody"}
+        await on.home.create("pods", pod, namespace=NAMESPACE)
 
-        await workload.at_once(create, workload.names(count, prefix="pod"))
+    await workload.at_once(create, workload.names(count, prefix="pod"))
+
+
+async def _beside(on: Stage, opened: Open, command: Sequence[str | Path]) -> list[Beside]:
+    """What pods need that this farlet runs, without lists and meanwhile."""
+    idle = [await _reached(on, f"idle-{number}") for number in range(IDLE_PODS)]
+    listing = asyncio.create_task(_measured(on.clusters, opened, command))
+    busy: list[float] = []
+    while not listing.done():
+        busy.append(await _reached(on, f"busy-{len(busy)}"))
+    return [Beside(None, idle), Beside(await listing, busy)]
+
+
+async def _reached(on: Stage, name: str) -> float:
+    """Seconds from when one pod is asked for until it runs at home."""
+    begun = time.monotonic()
+    await workload.create(on, name)
+    await on.home.until("pods", rest.phase("Running"), name=name, namespace=NAMESPACE, seconds=60)
+    return time.monotonic() - begun
 
 
 def _login(both: pair.Clusters) -> list[str]:
@@ -171,21 +209,27 @@ def _login(both: pair.Clusters) -> list[str]:
     return words
 
 
-def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | Path]) -> Round:
+async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | Path]) -> Round:
     """Run one load to its end."""
-    parts = {"API server": both.home.apiserver.process, **opened.parts}
+    parts = {"API server": both.home.apiserver.process.usage, **opened.parts}
     dial = [*command, "-address", opened.address]
+    if opened.network is not None:
+        dial = opened.network.inside(dial)
+    carrying = opened.farlet
+    late = None if carrying is None else await lateness.read(carrying)
     before = _used(parts)
-    output = processes.run(
-        opened.network.inside(dial) if opened.network is not None else dial, what="run the load"
-    )
+    output = await asyncio.to_thread(processes.run, dial, what="run the load")
     used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
     told: dict[str, Any] = json.loads(output)
-    return Round(told, {**used, "client": told["cpu_seconds"]})
+    points = None
+    if carrying is not None and late is not None:
+        meanwhile = lateness.since(late, await lateness.read(carrying))
+        points = lateness.quantile(meanwhile, 0.5) * 1e3, lateness.quantile(meanwhile, 0.99) * 1e3
+    return Round(told, {**used, "client": told["cpu_seconds"]}, points)
 
 
-def _used(parts: Mapping[str, processes.Process]) -> dict[str, float]:
-    return {name: process.usage().cpu_seconds for name, process in parts.items()}
+def _used(parts: Mapping[str, Used]) -> dict[str, float]:
+    return {name: used().cpu_seconds for name, used in parts.items()}
 
 
 def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
@@ -216,10 +260,30 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
             shares = {name: _median([one.cpu[name] for one in rounds]) for name in rounds[0].cpu}
             cpu = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in shares.items())
             lines.append(f"{'':12}CPU {cpu}")
+            late = [one.late for one in rounds if one.late is not None]
+            if late:
+                p50, p99 = (_median(points) for points in zip(*late, strict=True))
+                lines.append(f"{'':12}event loop of farlet late by p50 {p50:.1f}, p99 {p99:.1f} ms")
             if way != DIRECT:
                 told = (f"{name} {_spread(values)}" for name, values in ratios.items())
                 lines.append(f"{'':12}ratio to direct: {', '.join(told)}")
+                more = (
+                    f"{point} {_spread([a.told[key] - b.told[key] for a, b in pairs])}"
+                    for point, key in (("p50", "p50_ms"), ("p99", "p99_ms"))
+                )
+                lines.append(f"{'':12}added, ms: {', '.join(more)}")
     return "\n".join(lines)
+
+
+def _told_beside(way: str, one: Beside) -> str:
+    reached = f"{len(one.reached)} pods Running after {_spread(one.reached)} s"
+    if one.listed is None:
+        return f"\n{way}, nothing else: {reached}"
+    p50, p99 = one.listed.late or (0.0, 0.0)
+    return (
+        f"{way}, {one.listed.mib_per_second:.1f} MiB/s of lists: {reached}; event loop late by "
+        f"p50 {p50:.1f}, p99 {p99:.1f} ms"
+    )
 
 
 def _median(values: Sequence[float]) -> float:

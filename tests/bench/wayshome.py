@@ -6,36 +6,43 @@ be, and which processes carry what it sends. One more way is one more row in `WA
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
-from clusters import apiproxy, pair, ports, processes
+from bench.stage import NODE
+from clusters import apiproxy, errors, farlet, gateway, pair, ports, processes
 from clusters.netns import Network
+
+Used = Callable[[], processes.Usage]
 
 
 @dataclasses.dataclass(frozen=True)
 class Open:
-    """A way that can be gone now; `parts` are the processes on it, but for the API server."""
+    """A way that can be gone now.
+
+    `parts` are the processes on it, but for the API server; `farlet` is the one that carries.
+    """
 
     address: str
     network: Network | None
-    parts: Mapping[str, processes.Process]
+    parts: Mapping[str, Used]
+    farlet: farlet.Farlet | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Way:
     """`real_node`: whether the foreign cluster needs one, with a network of its own."""
 
-    open: Callable[[pair.Clusters], contextlib.AbstractContextManager[Open]]
+    open: Callable[[pair.Clusters], contextlib.AbstractAsyncContextManager[Open]]
     real_node: bool = False
 
 
-@contextlib.contextmanager
-def _direct(both: pair.Clusters) -> Iterator[Open]:
+@contextlib.asynccontextmanager
+async def _direct(both: pair.Clusters) -> AsyncIterator[Open]:
     yield Open(_home(both), network=None, parts={})
 
 
-@contextlib.contextmanager
-def _haproxy(both: pair.Clusters) -> Iterator[Open]:
+@contextlib.asynccontextmanager
+async def _haproxy(both: pair.Clusters) -> AsyncIterator[Open]:
     (port,) = ports.free(1)
     address = f"127.0.0.1:{port}"
     proxy = apiproxy.create(
@@ -43,9 +50,38 @@ def _haproxy(both: pair.Clusters) -> Iterator[Open]:
     )
     proxy.start()
     try:
-        yield Open(address, network=None, parts={"haproxy": proxy.process})
+        yield Open(address, network=None, parts={"haproxy": proxy.process.usage})
     finally:
         proxy.process.stop()
+
+
+@contextlib.asynccontextmanager
+async def _gateway(both: pair.Clusters) -> AsyncIterator[Open]:
+    """By the address of the Service, from the network of the foreign node."""
+    foreign = both.foreign.parts
+    if foreign is None or foreign.node is None or foreign.plane.forwarder is None:
+        raise errors.HarnessError("the way by a gateway needs a real node abroad")
+    async with gateway.installed(both) as made:
+        settings = {**made.settings, "log-level": "info"}
+        carrying = farlet.create(both, node=NODE, settings=settings)
+        carrying.start()
+        try:
+            await carrying.ready()
+            await made.linked()
+            (pod,) = await made.pods()
+            parts = {
+                "gateway": pod.usage,
+                "containerd": foreign.node.containerd.usage,
+                "kubelet": foreign.node.kubelet.usage,
+                "foreign API server": both.foreign.apiserver.process.usage,
+                # What stands for the network between the clusters.
+                "network": foreign.plane.forwarder.process.usage,
+                "farlet": carrying.usage,
+            }
+            address = f"{await made.address()}:443"
+            yield Open(address, network=both.foreign.network, parts=parts, farlet=carrying)
+        finally:
+            await carrying.stop()
 
 
 def _home(both: pair.Clusters) -> str:
@@ -54,4 +90,8 @@ def _home(both: pair.Clusters) -> str:
 
 
 DIRECT = "direct"
-WAYS: dict[str, Way] = {DIRECT: Way(_direct), "haproxy": Way(_haproxy)}
+WAYS: dict[str, Way] = {
+    DIRECT: Way(_direct),
+    "haproxy": Way(_haproxy),
+    "gateway": Way(_gateway, real_node=True),
+}

@@ -1,0 +1,122 @@
+"""A watch by way of the gateway that says nothing for ten minutes, and then delivers.
+
+Meanwhile its token is replaced, as it lives no longer than that, and nobody hears of it. That it is
+one and the same connection is read where the client is, and in home's audit log.
+"""
+
+import asyncio
+import base64
+import datetime
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from clusters import connections, gateway, pair, rest
+from clusters import workspace as workspaces
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from integration import realpods
+
+pytestmark = [pytest.mark.clusters, pytest.mark.soak]
+
+IDLE_SECONDS = 640
+LIFETIME = 600  # the shortest that an API server grants
+WATCHER = "watcher"
+RESULTS = Path(__file__).parents[2] / "docs" / "soak"
+
+
+async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connection(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    account = f"system:serviceaccount:{workspace.home}:default"
+    async with gateway.installed(clusters) as made:
+        farlet = await start_farlet(
+            node, settings={**made.settings, "home-token-lifetime": str(LIFETIME)}
+        )
+        await made.linked()
+        await workspaces.allow_listing_pods(home, namespace=workspace.home)
+        mark = clusters.home.audit_mark()
+        pod = realpods.pod(WATCHER, "kubectl", "get", "pods", "--watch", "--output=name")
+        await home.create("pods", realpods.bound(pod, node), namespace=workspace.home)
+        await home.until("pods", rest.ready, name=WATCHER, namespace=workspace.home, seconds=90)
+        mirror = await foreign.get("pods", name=WATCHER, namespace=workspace.foreign)
+        address = (await made.address(), 443)
+
+        def connected() -> set[int]:
+            return connections.established(mirror["metadata"]["uid"], to=address)
+
+        await _printed(foreign, workspace, f"pod/{WATCHER}\n")
+        before, tokens = connected(), {await _token(foreign, workspace)}
+        assert len(before) == 1
+        began = time.monotonic()
+        while time.monotonic() < began + IDLE_SECONDS:
+            await asyncio.sleep(20)
+            assert connected() == before
+            tokens.add(await _token(foreign, workspace))
+
+        silent = await foreign.logs(WATCHER, namespace=workspace.foreign)
+        asked = time.monotonic()
+        spec = {"schedulerName": "nobody", "containers": [{"name": "main", "image": "none"}]}
+        late = {"metadata": {"name": "late"}, "spec": spec}
+        await home.create("pods", late, namespace=workspace.home)
+        printed = await _printed(foreign, workspace, "pod/late\n")
+        took = time.monotonic() - asked
+        assert printed.removeprefix(silent).count("\n") == 1
+        assert connected() == before
+        watches = clusters.home.audit(
+            since=mark, user=account, verb="watch", stage="ResponseStarted"
+        )
+        assert len(list(watches)) == 1
+        assert not list(clusters.home.audit(since=mark, user=account, verb="watch"))
+        assert len(tokens) >= 2
+        assert "farlet was lost" not in await made.told()
+        mib = farlet.usage().rss_bytes / 2**20
+        _write(tokens=len(tokens), took=took, mib=mib)
+
+
+async def _printed(foreign: rest.Api, workspace: Workspace, wanted: str) -> str:
+    """All that the watcher has printed, once `wanted` is part of it."""
+    until = time.monotonic() + 10
+    while wanted not in (told := await foreign.logs(WATCHER, namespace=workspace.foreign)):
+        assert time.monotonic() < until, told
+        await asyncio.sleep(0.05)
+    return told
+
+
+async def _token(foreign: rest.Api, workspace: Workspace) -> bytes:
+    """What farlet has delivered last."""
+    (secret,) = await foreign.list("secrets", namespace=workspace.foreign)
+    return base64.b64decode(secret["data"]["token"])
+
+
+def _write(*, tokens: int, took: float, mib: float) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    where = report.machine()
+    machine = (
+        f"`make soak` on {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
+        f"Python {where['python']}; `kubectl get pods --watch` in a container on the real node of "
+        "the foreign cluster, by way of a gateway pod and the port-forward of the foreign API "
+        "server."
+    )
+    lines = [
+        f"# A watch that idles behind the gateway, {today}",
+        "",
+        machine,
+        "",
+        "| | |",
+        "|---|---|",
+        f"| how long nothing was to be told | {IDLE_SECONDS / 60:.1f} minutes |",
+        f"| tokens that the pod was given meanwhile, each for {LIFETIME} s | {tokens} |",
+        "| connections of the client, and watches in home's audit log | 1 and 1 |",
+        f"| from the creation of a pod at home until kubectl had printed it | {took:.2f} s |",
+        f"| RSS of farlet at the end | {mib:.0f} MiB |",
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{today}-gateway-idle.md").write_text("\n".join(lines) + "\n")
