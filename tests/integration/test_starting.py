@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from clusters import farlet as farlets
-from clusters import pair, pki, ports, rest
+from clusters import pair, ports, rest
 from clusters import workspace as workspaces
 from conftest import StartFarlet
 from faults import manifests, proxy
@@ -249,41 +249,6 @@ async def _readyz(farlet: farlets.Farlet) -> tuple[int, str]:
 
 
 # --- the address of the home API -----------------------------------------------------------------
-
-
-async def test_no_token_leaves_for_an_address_that_answers_with_another_certificate(
-    stage: Stage, start_farlet: StartFarlet, tmp_path: Path
-) -> None:
-    """Not asked for, and no Secret: not even for a moment."""
-    stranger = pki.authority(tmp_path / "pki", name="somebody")
-    host, port = stage.clusters.home.address  # where farlet itself can look
-    farlet = await start_farlet(
-        stage.node,
-        settings={
-            "home-api-server-host": host,
-            "home-api-server-port": str(port),
-            "home-api-server-ca-file": str(stranger.files.certificate),
-        },
-    )
-    mark = stage.clusters.home.audit_mark()
-    await stage.create(
-        stage.pod("home"), stage.pod("remote", annotations=manifests.access("remote"))
-    )
-    waiting = await stage.seen("home", rest.reason("HomeAPICertificate"))
-    assert "SANs" in waiting["status"]["message"]
-    assert "--home-api-server-ca-file" in waiting["status"]["message"]
-    await stage.seen("remote", rest.phase("Running"))
-    await asyncio.sleep(3)
-    asked = [
-        entry
-        for entry in stage.clusters.home.audit(since=mark, user=stage.user)
-        if entry.subresource == "token"
-    ]
-    assert asked == []
-    sight = await stage.sight()
-    assert manifests.names(sight.mirrors) == ["remote"]
-    assert sight.secrets == []
-    assert farlet.process.alive
 
 
 @pytest.mark.parametrize(
