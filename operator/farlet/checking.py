@@ -1,34 +1,46 @@
 """`farlet check`: looks at what farlet depends on, from where it stands, and changes nothing.
 
 Each finding says what was looked at, what was seen and, where that is not good, what to do. The
-same rooms do the looking as in a running farlet, so both come to the same verdict.
+same rooms do the looking as in a running farlet, so both come to the same verdict. Where gateways
+are that no farlet is connected to, this process connects to them for the time of its look.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
-from farlet import discovery, endpoint, errors
+from farlet import endpoint, errors
 from farlet.clusters import Cluster
+from farlet.context import Context
 from farlet.discovery import Discovery
 from farlet.preflight import Mismatch, Unreachable
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import GATEWAY_SELECTOR, ObjectKey
+from farlet.vocabulary import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
+from farlet.wayhome import WayHome
 
 if TYPE_CHECKING:
     from farlet.gateway.keys import Keys
 
 ANSWER_SECONDS = 10.0
+CARRY_SECONDS = 20.0
+"""Until a gateway that this process has connected to is seen to be ready."""
+
+_ADDRESS = "home API for pods abroad"
+_NOWHERE = Reason.HOME_API_UNVERIFIED
+"""Of a Service behind which nobody is ready."""
 
 
 class Outcome(StrEnum):
@@ -50,9 +62,10 @@ class Finding:
 
 
 def check(settings: Settings) -> tuple[Finding, ...]:
-    """Look at everything. Raises `StartError` and `UsageError` for what cannot even be tried."""
-    logs.configure(LogLevel.ERROR, settings.log_format)
-    return asyncio.run(_all(settings))
+    """Look at everything. Raises `UsageError` for settings that do not fit together."""
+    # Findings tell it all; a log beside them would tell it twice.
+    logs.configure(LogLevel.ERROR, settings.log_format, stream=io.StringIO())
+    return asyncio.run(look(settings))
 
 
 def table(findings: tuple[Finding, ...]) -> str:
@@ -62,9 +75,9 @@ def table(findings: tuple[Finding, ...]) -> str:
     hints = ["", *(one.hint for one in findings)]
     lines = []
     for (what, outcome, seen), hint in zip(rows, hints, strict=True):
-        lines.append(f"{what:<{widths[0]}}  {outcome:<{widths[1]}}  {seen}")
+        lines.append(f"{what:<{widths[0]}}  {outcome:<{widths[1]}}  {' '.join(seen.split())}")
         if hint:
-            lines.append(f"{'':<{widths[0]}}  {'':<{widths[1]}}  > {hint}")
+            lines.append(f"{'':<{widths[0]}}  {'':<{widths[1]}}  > {' '.join(hint.split())}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -79,7 +92,8 @@ def good(findings: tuple[Finding, ...]) -> bool:
     return all(one.outcome is not Outcome.FAILED for one in findings)
 
 
-async def _all(settings: Settings) -> tuple[Finding, ...]:
+async def look(settings: Settings) -> tuple[Finding, ...]:
+    """All findings. Raises `UsageError`."""
     metrics = Metrics()
     home = Cluster(
         "home", endpoint.home_source(settings, os.environ), metrics=metrics.client("home")
@@ -87,91 +101,120 @@ async def _all(settings: Settings) -> tuple[Finding, ...]:
     foreign = Cluster(
         "foreign", endpoint.foreign_source(settings, os.environ), metrics=metrics.client("foreign")
     )
-    async with home, foreign:
-        found = [await _api(home), await _api(foreign)]
-        if found[0].outcome is Outcome.OK:
-            found += [one async for one in _address(settings, home, foreign)]
-        if found[1].outcome is Outcome.OK and settings.gateway_keys is not None:
-            found += [one async for one in _gateways(settings, foreign)]
+    async with contextlib.AsyncExitStack() as opened:
+        found = [await _api(home, opened), await _api(foreign, opened)]
+        at_home, abroad = (one.outcome is Outcome.OK for one in found)
+        if at_home:
+            found += await _address(WayHome(settings, home, foreign, metrics=metrics), settings)
+        if at_home and abroad and settings.gateway_keys is not None:
+            found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)
 
 
-async def _api(cluster: Cluster) -> Finding:
+async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:
     what = f"{cluster.name} API server"
+    flags = f"--{cluster.name}-kubeconfig and --{cluster.name}-context"
     started = time.perf_counter()
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
+            await opened.enter_async_context(cluster)
             answer = await cluster.call("GET", "/version")
+    except errors.StartError as err:
+        return Finding(what, Outcome.FAILED, str(err), f"look at {flags}")
     except (errors.FarletError, TimeoutError) as err:
-        hint = f"look at --{cluster.name}-kubeconfig, and at the network to {cluster.server}"
-        return Finding(what, Outcome.FAILED, str(err) or "it did not answer in time", hint)
+        hint = f"look at {flags}, and at the network to the server that they name"
+        seen = str(err) or f"no answer within {ANSWER_SECONDS:g} s"
+        return Finding(what, Outcome.FAILED, seen, hint)
     seen = f"{answer.get('gitVersion')} at {cluster.server}, in {_since(started)}"
     return Finding(what, Outcome.OK, seen)
 
 
-async def _address(settings: Settings, home: Cluster, foreign: Cluster) -> AsyncIterator[Finding]:
-    looking = Discovery(settings, home, foreign, on_change=_nobody, gateway_problem=lambda: None)
-    if not await looking.find_out(asyncio.Event()):
-        return
-    running = asyncio.create_task(looking.run(ready=discovery.at_once))
+# --- the address ------------------------------------------------------------------------------
+
+
+async def _address(way: WayHome, settings: Settings) -> list[Finding]:
+    """As a farlet that starts now would find it. Raises `UsageError`."""
+    looking = way.discovery
     try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await looking.find_out(asyncio.Event())
+    except (errors.StartError, TimeoutError) as err:
+        hint = str(err) or f"{looking.problem}; try again"
+        return [Finding(_ADDRESS, Outcome.FAILED, "home was not identified", hint)]
+    async with way.address():
         await looking.looked.wait()
-        yield _judged(looking)
-        if looking.ctx().endpoint is not None:
-            yield await _names(looking)
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
+        found = await _looked(looking)
+    if looking.ctx().endpoint_refusal_reason is not _NOWHERE or settings.gateway_keys is None:
+        return found
+    # Nobody is served by the gateways, so nobody is disturbed if this process serves a while.
+    try:
+        async with way.kept():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CARRY_SECONDS):
+                    while looking.ctx().endpoint_refusal is not None:
+                        looking.looked.clear()
+                        await looking.looked.wait()
+            return await _looked(looking)
+    except* errors.StartError:
+        pass  # of the keys, which are looked at next
+    return found
 
 
-def _judged(looking: Discovery) -> Finding:
-    what, ctx = "home API server for pods abroad", looking.ctx()
+async def _looked(looking: Discovery) -> list[Finding]:
+    """What was seen last."""
+    ctx = looking.ctx()
+    found = [_judged(ctx)]
+    if ctx.endpoint is not None and ctx.endpoint_doubt is None:
+        started = time.perf_counter()
+        names = await looking.names()
+        if not isinstance(names, Mismatch | Unreachable):  # else it has been told
+            listed = f"names (SANs): {', '.join(names) or 'none'}; in {_since(started)}"
+            found.append(Finding("certificate at that address", Outcome.OK, listed))
+    return found
+
+
+def _judged(ctx: Context) -> Finding:
     where = "no address" if ctx.endpoint is None else str(ctx.endpoint)
     if ctx.endpoint_refusal is not None:
-        return Finding(what, Outcome.FAILED, where, ctx.endpoint_refusal)
+        return Finding(_ADDRESS, Outcome.FAILED, where, ctx.endpoint_refusal)
     if ctx.endpoint is None:
-        return Finding(
-            what,
-            Outcome.FAILED,
-            where,
-            f"apply manifests/foreign/gateway to {ctx.namespaces.own}, or give "
-            "--home-api-server-host and --home-api-server-port",
+        hint = (
+            f"no Service {HOME_API_SERVICE} is in the foreign namespace {ctx.namespaces.own}: "
+            "apply manifests/foreign/gateway there, or give --home-api-server-host and "
+            "--home-api-server-port"
         )
+        return Finding(_ADDRESS, Outcome.FAILED, where, hint)
     if ctx.endpoint_doubt is not None:
-        return Finding(what, Outcome.WARNING, where, ctx.endpoint_doubt)
-    return Finding(what, Outcome.OK, where)
+        hint = f"{ctx.endpoint_doubt}. Pods are sent there all the same: look from abroad"
+        return Finding(_ADDRESS, Outcome.WARNING, where, hint)
+    return Finding(_ADDRESS, Outcome.OK, where)
 
 
-async def _names(looking: Discovery) -> Finding:
-    what = "its certificate, seen as pods see it"
-    started = time.perf_counter()
-    names = await looking.names()
-    if isinstance(names, Mismatch | Unreachable):
-        outcome = Outcome.FAILED if isinstance(names, Mismatch) else Outcome.WARNING
-        return Finding(what, outcome, "not seen", names.message)
-    listed = ", ".join(names) or "none"
-    return Finding(what, Outcome.OK, f"names (SANs): {listed}; in {_since(started)}")
+# --- gateways ---------------------------------------------------------------------------------
 
 
-async def _gateways(settings: Settings, foreign: Cluster) -> AsyncIterator[Finding]:
+async def _gateways(
+    folder: Path, settings: Settings, home: Cluster, foreign: Cluster
+) -> list[Finding]:
     """Whether each gateway and we believe each other; nothing is carried."""
-    from farlet.gateway import keys
+    from farlet.gateway import homeward, keys
 
-    assert settings.gateway_keys is not None
-    own = keys.read(settings.gateway_keys)
+    try:
+        own = keys.read(folder)
+        homeward.Homeward(home).check()
+    except errors.StartError as err:
+        return [Finding("gateway keys", Outcome.FAILED, str(folder), str(err))]
     path = f"/api/v1/namespaces/{settings.foreign_namespace}/pods?labelSelector={GATEWAY_SELECTOR}"
     try:
         pods = (await foreign.call("GET", path)).get("items", ())
     except errors.FarletError as err:
         hint = "apply manifests/foreign with the foreign namespace of this farlet"
-        yield Finding("gateways", Outcome.FAILED, str(err), hint)
-        return
+        return [Finding("gateways", Outcome.FAILED, str(err), hint)]
     if not pods:
-        hint = f"apply manifests/foreign/gateway to {settings.foreign_namespace}"
-        yield Finding("gateways", Outcome.FAILED, "no pod", hint)
-    for pod in pods:
-        name = ObjectKey(settings.foreign_namespace, pod["metadata"]["name"])
-        yield await _gateway(foreign, name, own)
+        hint = f"apply manifests/foreign/gateway to the namespace {settings.foreign_namespace}"
+        return [Finding("gateways", Outcome.FAILED, "no pod", hint)]
+    names = [ObjectKey(settings.foreign_namespace, pod["metadata"]["name"]) for pod in pods]
+    return [await _gateway(foreign, name, own) for name in names]
 
 
 async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
@@ -201,10 +244,6 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
 async def _refused(_factory: Callable[[], asyncio.Protocol]) -> object:
     """A look carries nothing: the gateway asks the next farlet."""
     raise ConnectionRefusedError
-
-
-def _nobody() -> None:
-    """Nobody is told of changes."""
 
 
 def _since(started: float) -> str:

@@ -89,19 +89,29 @@ def run(**flags: object) -> None:
 
 @settings_options(settings.Settings)
 @cli.command(cls=SettingsCommand)
-@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs.",
+)
 def check(*, output: str, **flags: object) -> None:
     """Look at what farlet depends on, and say what to do where something is wrong.
 
     Both API servers, the address at which pods abroad reach home and the certificate there, the
-    gateways. Changes nothing. Give it the settings of the farlet in question. Exit code 1 if
+    gateways. Changes no object. Give it the settings of the farlet in question. Exit code 1 if
     anything has failed; warnings do not count.
     """
     wanted = loading.load(settings.Settings, cli_options.given(flags))
     lightclient.install()
     from farlet import checking
 
-    findings = checking.check(wanted)
+    try:
+        findings = checking.check(wanted)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells have it; nothing was found out
     shown = checking.to_json(findings) if output == "json" else checking.table(findings)
     click.echo(shown, nl=False)
     sys.exit(0 if checking.good(findings) else 1)

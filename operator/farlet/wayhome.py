@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from farlet.gateway.upkeep import Upkeep
 
 
+def _nobody() -> None:
+    """Nobody is told of changes."""
+
+
 class WayHome:
     """One farlet's part in it. `discovery` tells the address."""
 
@@ -28,7 +32,7 @@ class WayHome:
         foreign: clusters.Cluster,
         *,
         metrics: Metrics,
-        on_change: Callable[[], None],
+        on_change: Callable[[], None] = _nobody,
     ) -> None:
         """`on_change` is called when the context has become another."""
         self._settings = settings
@@ -43,6 +47,14 @@ class WayHome:
             on_change=on_change,
             gateway_problem=lambda: None if self._gateways is None else self._gateways.problem(),
         )
+
+    @contextlib.asynccontextmanager
+    async def address(self) -> AsyncIterator[None]:
+        """`discovery` looks while the context lasts; no gateway is connected to."""
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(self.discovery.run(ready=discovery.at_once))
+            yield
+            looking.cancel()
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
