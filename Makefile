@@ -14,7 +14,7 @@ N ?= 1000
 ARGS ?=
 TESTS ?= $(wildcard tests/unit tests/golden tests/integration tests/faults)
 
-.PHONY: help demo run test check bench streams soak clusters prepare format clean
+.PHONY: help demo run test check bench streams ways soak clusters prepare format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -43,6 +43,9 @@ bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside t
 
 streams: prepare ## 200 exec sessions for a minute: errors, loop lag, memory, pods beside them
 	@$(IN) $(BIN)/python -m bench.streams $(ARGS)
+
+ways: prepare ## What HAProxy and the gateway cost clients of home's API server, beside none
+	@$(IN) $(BIN)/python -m bench.ways $(ARGS)
 
 soak: prepare ## What takes hours: long idles, 10,000 pods
 	@$(BIN)/pytest tests -m soak $(ARGS)
