@@ -112,7 +112,7 @@ class Door:
             )
             connection = await made.connected(asyncssh.connect, options)
         except (asyncssh.Error, OSError, TimeoutError) as err:
-            log.warning("connection was not farlet's", err=str(err) or type(err).__name__)
+            log.warning("connection was not farlet's", err=link.told(err))
             return
         finally:
             self._strangers -= 1
@@ -189,7 +189,7 @@ class Door:
             async with asyncio.timeout(OPEN_SECONDS):
                 await asyncio.shield(opening)
         except (asyncssh.Error, OSError, TimeoutError) as err:
-            log.debug("connection was not carried", err=str(err) or type(err).__name__)
+            log.debug("connection was not carried", err=link.told(err))
             carried.give_up()
             return False
         except asyncio.CancelledError:

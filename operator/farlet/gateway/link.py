@@ -37,6 +37,9 @@ UNREAD = 4 * 1024 * 1024
 MOST_SPLICES = 4000
 """Connections of pods in one link."""
 
+MOST_WORDS = 200
+"""Characters of what the other end says of itself."""
+
 _CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 
 OPTIONS: dict[str, Any] = {
@@ -93,7 +96,7 @@ class Link(asyncio.Protocol):
     @property
     def reason(self) -> str:
         """Why it was lost, in a few words."""
-        return str(self.why) or type(self.why).__name__ if self.why else "the connection broke"
+        return told(self.why) if self.why else "the connection broke"
 
     def abort(self) -> None:
         """Drop the connection and all that it carries."""
@@ -178,3 +181,9 @@ async def over(sock: socket.socket) -> Link:
     """A link over a connected socket, which becomes its own."""
     _, link = await asyncio.get_running_loop().create_connection(Link, sock=sock)
     return link
+
+
+def told(err: Exception) -> str:
+    """An error in one short line for logs and people: its words may be the other end's."""
+    words = (str(err) or type(err).__name__)[:MOST_WORDS]
+    return "".join(char if char.isprintable() else " " for char in words)

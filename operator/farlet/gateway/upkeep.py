@@ -180,7 +180,7 @@ class Upkeep:
                 try:
                     made = await tunnel.connect(forward.socket, own, self._dial)
                 except (asyncssh.Error, OSError) as err:
-                    return forward.complaint or str(err) or type(err).__name__
+                    return forward.complaint or link.told(err)
                 log.info("gateway was connected", pod=str(pod))
                 await self._hold(uid, made)
                 return forward.complaint or made.reason

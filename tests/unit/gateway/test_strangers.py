@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncssh
 import pytest
+from asyncssh.packet import String, UInt32
 
 from farlet.gateway import door, keys, link, tunnel
 from unit.gateway import stage
@@ -196,6 +197,30 @@ NONSENSE = {
     "half a packet": b"SSH-2.0-x\r\n" + (1000).to_bytes(4, "big") + b"\x04\x14",
     "an older SSH": b"SSH-1.5-x\r\n",
 }
+
+
+LONG = "go\x1b[2J away\nnow" + " please" * 2000
+
+
+def goodbye(words: str) -> bytes:
+    """A greeting, and the message that ends SSH, for the reason given."""
+    message = b"\x01" + UInt32(11) + String(words) + String("")
+    padding = 16 - (len(message) + 5) % 8
+    packet = UInt32(len(message) + 1 + padding) + bytes([padding]) + message + bytes(padding)
+    return b"SSH-2.0-x\r\n" + packet
+
+
+async def test_what_a_stranger_says_to_farlet_is_told_in_one_short_line() -> None:
+    farlet, _ = stage.pair()
+    ours, theirs = socket.socketpair()
+    theirs.sendall(goodbye(LONG))
+    with pytest.raises(asyncssh.DisconnectError) as caught:
+        await tunnel.connect(ours, farlet, stage.Home(stage.echo).dial)
+    theirs.close()
+    told = link.told(caught.value)
+    assert told.startswith("go [2J away now please please")
+    assert told.isprintable()
+    assert len(told) == link.MOST_WORDS
 
 
 async def say(sock: socket.socket, text: bytes) -> None:
