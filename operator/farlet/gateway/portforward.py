@@ -29,6 +29,8 @@ from farlet.vocabulary import ObjectKey
 OPEN_SECONDS = 10.0
 """For the foreign API server, which asks the kubelet, to accept it."""
 
+COMPLAINT_CHARACTERS = 1000
+
 _PROTOCOL = "v4.channel.k8s.io"
 _CHUNK = 32 * 1024
 _DATA, _ERROR = 0, 1
@@ -115,7 +117,8 @@ class Forward:
         self._greeting[self._channel] = max(0, greeting - len(data))
         data = data[greeting:]
         if self._channel == _ERROR and data:
-            self.complaint = (self.complaint or "") + data.decode("utf-8", "replace")
+            said = (self.complaint or "") + data.decode("utf-8", "replace")
+            self.complaint = said[:COMPLAINT_CHARACTERS]
         return data if self._channel == _DATA else b""
 
 
