@@ -74,6 +74,11 @@ class Cluster:
         """The CA bundle that verifies this server; `None` where the system's CAs do."""
         return self._sessions.login.ca_file
 
+    @property
+    def proxy(self) -> str | None:
+        """The proxy by which it is reached, if there is one."""
+        return self._sessions.login.proxy
+
     async def login(self) -> credentials.Login:
         """Who we are to this server now; new connections are made with it.
 

@@ -245,7 +245,7 @@ def _secret(
             # The owner has changed the annotation since: a running pod keeps what it has, and
             # what anybody writes abroad never fetches a home token.
             return NOTHING
-        strategy.requirements(home, ctx)
+        _still_required(strategy, home, ctx)
         claims = strategy.claims(home, ctx)
         secret = s.secret
         if secret is Missing.UNKNOWN:
@@ -266,6 +266,21 @@ def _secret(
     if not mirrors.holds(secret, strategy.objects(home, {}, ctx, owner)):
         return Decision(ProvideSecret(strategy, (), exists=True))
     return Decision(again_at=due.again_at)
+
+
+_OUT_OF_SIGHT = frozenset(
+    {Reason.HOME_API_NOT_CONFIGURED, Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE}
+)
+"""Why new pods get no address, while nothing speaks against the one that a running pod has."""
+
+
+def _still_required(strategy: AccessStrategy, home: Pod, ctx: Context) -> None:
+    """Raises `Refused` where a running pod is to get no new token."""
+    try:
+        strategy.requirements(home, ctx)
+    except Refused as refused:
+        if refused.reason not in _OUT_OF_SIGHT or not ctx.home_ca:
+            raise
 
 
 # --- parts of rows ----------------------------------------------------------------------------

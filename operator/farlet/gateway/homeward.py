@@ -29,6 +29,13 @@ class Homeward:
                 "reach one only by https and without a path. Give farlet a home kubeconfig with "
                 "such a URL, or leave --gateway-keys out"
             )
+        proxy = urlsplit(self._home.proxy or "http:")
+        if proxy.scheme != "http":
+            raise errors.StartError(
+                f"a gateway cannot lead to the home API server by the proxy {proxy.scheme}://"
+                f"{proxy.hostname}: give the home kubeconfig a proxy-url that is spoken to by "
+                "http, or leave --gateway-keys out"
+            )
 
     async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
         """A connection, served by what `factory` makes. Raises `OSError`."""

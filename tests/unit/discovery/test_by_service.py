@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+import structlog
 
+from farlet import discovery
 from farlet.context import Endpoint
 from farlet.vocabulary import Reason
 from unit import certificates
@@ -206,3 +209,68 @@ async def test_another_ca_file_reaches_pods(tmp_path: Path, abroad: stage.Abroad
         scene.ca_file.unlink()
         await scene.looks()
         assert scene.ctx.home_ca == abroad.ca.pem + after.pem
+
+
+async def test_a_ca_file_that_is_gone_is_told_once(tmp_path: Path, abroad: stage.Abroad) -> None:
+    async with stage.looking(tmp_path, abroad) as scene:
+        scene.ca_file.unlink()
+        with structlog.testing.capture_logs() as told:
+            await scene.looks()
+            await scene.looks()
+    assert [one["event"] for one in told].count("home CA was not read") == 1
+
+
+async def test_a_failure_keeps_its_words_while_they_change(
+    tmp_path: Path, abroad: stage.Abroad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abroad.complaint = "refused by 1"
+    async with stage.looking(tmp_path, abroad) as scene:
+        abroad.complaint = "refused by 2"
+        before = len(abroad.forwarded)
+        scene.discovery.look_again()
+        await eventually(lambda: len(abroad.forwarded) > before + 1)
+        scene.discovery.look_again()
+        await eventually(lambda: len(abroad.forwarded) > before + 2)
+        assert "refused by 1" in (scene.ctx.endpoint_refusal or "")
+        assert not scene.changes
+        monkeypatch.setattr(discovery, "TEXT_SECONDS", 0.0)
+        scene.discovery.look_again()
+        await eventually(lambda: "refused by 2" in (scene.ctx.endpoint_refusal or ""))
+        assert len(scene.changes) == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "told"),
+    [
+        pytest.param(stage.service(clusterIP="None", clusterIPs=["None"]), "clusterIP", id="none"),
+        pytest.param(stage.service(ports=[{"port": 1}, {"port": 2}]), "no port 443", id="ports"),
+    ],
+)
+async def test_a_service_that_becomes_unfit_is_no_address_any_more(
+    tmp_path: Path, abroad: stage.Abroad, service: dict[str, object], told: str
+) -> None:
+    async with stage.looking(tmp_path, abroad) as scene:
+        assert scene.ctx.endpoint == FOUND
+        await abroad.becomes(service)
+        await eventually(lambda: scene.ctx.endpoint is None)
+        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_NOT_CONFIGURED
+        assert told in (scene.ctx.endpoint_refusal or "")
+        await abroad.becomes(stage.service())
+        await eventually(lambda: scene.ctx.endpoint == FOUND)
+
+
+async def test_all_addresses_of_a_dual_stack_service_are_for_pods(
+    tmp_path: Path, abroad: stage.Abroad
+) -> None:
+    abroad.service = stage.service(clusterIPs=["10.96.3.4", "fd00:96::4"])
+    async with stage.looking(tmp_path, abroad) as scene:
+        assert scene.ctx.endpoint == Endpoint(
+            "kubernetes.default.svc", 443, ("10.96.3.4", "fd00:96::4")
+        )
+
+
+async def test_nothing_is_left_running(tmp_path: Path, abroad: stage.Abroad) -> None:
+    before = asyncio.all_tasks()
+    async with stage.looking(tmp_path, abroad) as scene:
+        await scene.looks()
+    await eventually(lambda: asyncio.all_tasks() == before)

@@ -199,3 +199,55 @@ async def test_no_gateway_is_told_as_such(tmp_path: Path) -> None:
     async with keeping(tmp_path) as (kept, _):
         assert kept.problem() == "gateway pods are being listed"
         await stage.eventually(lambda: kept.problem() == "no gateway pod runs")
+
+
+async def test_what_is_in_the_making_is_awaited(tmp_path: Path) -> None:
+    async with keeping(tmp_path, pod("one"), refusing=2) as (kept, _):
+        await kept.settled()
+        assert kept.problem() is None
+
+
+async def test_a_gateway_that_does_not_answer_is_not_awaited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "SETTLE_SECONDS", 0.3)
+    async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, _):
+        async with asyncio.timeout(stage.WITHIN):
+            await kept.settled()
+        assert kept.problem() is not None
+
+
+async def test_without_gateways_nothing_is_awaited(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as (kept, _):
+        await kept.settled()
+        assert kept.problem() == "no gateway pod runs"
+
+
+async def test_a_foreign_api_server_that_does_not_answer_is_not_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "SETTLE_SECONDS", 2 * stage.WITHIN)
+    async with keeping(tmp_path, pod("one")) as (_, abroad):
+        path = apiserver.kubeconfig(tmp_path / "dead", "http://127.0.0.1:1")
+        async with apiserver.connection(path) as dead:
+            kept = upkeep.Upkeep(
+                dead,
+                namespace="farlet",
+                folder=tmp_path,
+                dial=abroad.scene.home.dial,
+                on_change=lambda: None,
+            )
+            running = asyncio.create_task(kept.run())
+            async with asyncio.timeout(stage.WITHIN):
+                await kept.settled()
+            assert "127.0.0.1" in (kept.problem() or "")
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def test_the_same_failure_is_told_once(tmp_path: Path) -> None:
+    async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, abroad):
+        await stage.eventually(lambda: "is away" in (kept.problem() or "") and abroad.forwards > 1)
+        before = abroad.changes
+        await stage.eventually(lambda: abroad.forwards > 3)
+        assert abroad.changes == before

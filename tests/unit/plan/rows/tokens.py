@@ -46,6 +46,31 @@ ROWS = (
         NOTHING,
         ctx=within(endpoint_refusal="another CA"),
     ),
+    *(
+        Row(
+            f"a running pod keeps its address and gets tokens when {text}",
+            snapshot(_READER, _FRESH, secret=Missing.ABSENT),
+            provides(exists=False),
+            ctx=within(
+                endpoint=None,
+                endpoint_refusal=refusal,
+                endpoint_refusal_reason=reason,
+                endpoint_verified=False,
+            ),
+        )
+        for refusal, reason, text in (
+            (None, Reason.HOME_API_NOT_CONFIGURED, "there is none for new pods"),
+            ("a Service of no use", Reason.HOME_API_NOT_CONFIGURED, "the Service is of no use"),
+            ("no pod is ready", Reason.HOME_API_UNVERIFIED, "it leads nowhere"),
+            ("no answer", Reason.FOREIGN_UNREACHABLE, "the Service was not heard of"),
+        )
+    ),
+    Row(
+        "a running pod gets no file without a CA",
+        snapshot(_READER, _FRESH, secret=Missing.ABSENT),
+        NOTHING,
+        ctx=within(endpoint=None, home_ca=""),
+    ),
     Row(
         "an unseen Secret is not written",
         snapshot(_READER, _FRESH, secret=Missing.UNKNOWN),

@@ -1,0 +1,117 @@
+"""How connections of pods leave farlet for the home API server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farlet import errors
+from farlet.gateway import homeward
+from unit.engine import apiserver
+from unit.gateway import stage
+
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def by(proxy: str | None) -> dict[str, Any]:
+    """Of a kubeconfig's cluster."""
+    return {} if proxy is None else {"proxy-url": proxy}
+
+
+class Pod(asyncio.Protocol):
+    """What a connection is made for."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+
+@contextlib.asynccontextmanager
+async def serving(answer: bytes = b"") -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Echoes, after one head of HTTP that gets `answer` if there is one; port and heads."""
+    heads: list[bytes] = []
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+        await stage.echo(reader, writer)
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], heads
+    finally:
+        server.close()
+
+
+async def test_without_a_proxy_it_is_dialled(tmp_path: Path) -> None:
+    async with serving() as (port, _):
+        path = apiserver.kubeconfig(tmp_path / "home", f"https://127.0.0.1:{port}")
+        async with apiserver.connection(path, "home") as home:
+            dial = homeward.Homeward(home)
+            dial.check()
+            pod = Pod()
+            await dial(lambda: pod)
+            assert pod.transport is not None
+            pod.transport.write(b"hello")
+            await stage.eventually(lambda: pod.received == b"hello")
+            pod.transport.abort()
+
+
+async def test_a_proxy_is_asked_for_the_home_api_server(tmp_path: Path) -> None:
+    async with serving(ESTABLISHED) as (port, heads):
+        path = apiserver.kubeconfig(
+            tmp_path / "home", "https://[fd00::7]:6443", **by(f"http://127.0.0.1:{port}")
+        )
+        async with apiserver.connection(path, "home") as home:
+            dial = homeward.Homeward(home)
+            dial.check()
+            pod = Pod()
+            await dial(lambda: pod)
+            assert pod.transport is not None
+            pod.transport.write(b"hello")
+            await stage.eventually(lambda: pod.received == b"hello")
+            pod.transport.abort()
+    assert heads[0].startswith(b"CONNECT [fd00::7]:6443 HTTP/1.1\r\n")
+
+
+async def test_a_proxy_that_refuses_is_a_failed_dial(tmp_path: Path) -> None:
+    refusal = b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"
+    async with serving(refusal) as (port, _):
+        path = apiserver.kubeconfig(
+            tmp_path / "home", "https://home:6443", **by(f"http://127.0.0.1:{port}")
+        )
+        async with apiserver.connection(path, "home") as home:
+            with pytest.raises(OSError, match="answered 403 to CONNECT"):
+                await homeward.Homeward(home)(Pod)
+
+
+@pytest.mark.parametrize(
+    ("server", "proxy", "told"),
+    [
+        pytest.param("http://home:8080", None, "only by https", id="no TLS"),
+        pytest.param("https://home/k8s/c-1", None, "without a path", id="a path"),
+        pytest.param("https://home", "https://proxy:3128", "https://proxy", id="a proxy over TLS"),
+        pytest.param("https://home", "socks5://proxy", "spoken to by http", id="a SOCKS proxy"),
+    ],
+)
+async def test_what_a_gateway_cannot_lead_to_is_told_at_the_start(
+    tmp_path: Path, server: str, proxy: str | None, told: str
+) -> None:
+    path = apiserver.kubeconfig(tmp_path / "home", server, **by(proxy))
+    async with apiserver.connection(path, "home") as home:
+        with pytest.raises(errors.StartError, match=told) as caught:
+            homeward.Homeward(home).check()
+    assert "--gateway-keys" in str(caught.value)
