@@ -80,6 +80,7 @@ async def test_what_the_kubelet_says_of_the_port_is_kept_and_no_data(tmp_path: P
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
             assert forward.complaint == "error forwarding port 8022: connection refused"
+            writer.close()
 
 
 async def test_of_a_long_complaint_only_the_beginning_is_kept(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ async def test_of_a_long_complaint_only_the_beginning_is_kept(tmp_path: Path) ->
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(complain)
         async with portforward.opened(cluster, POD, PORT) as forward:
-            reader, _ = await streams(forward)
+            reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
             assert forward.complaint is not None
             assert len(forward.complaint) == portforward.COMPLAINT_CHARACTERS
