@@ -113,7 +113,7 @@ def _write(*, tokens: int, took: float, mib: float) -> None:
         "| | |",
         "|---|---|",
         f"| how long nothing was to be told | {IDLE_SECONDS / 60:.1f} minutes |",
-        f"| tokens that the pod was given meanwhile, each for {LIFETIME} s | {tokens} |",
+        f"| tokens that the pod had one after another, each for {LIFETIME} s | {tokens} |",
         "| connections of the client, and watches in home's audit log | 1 and 1 |",
         f"| from the creation of a pod at home until kubectl had printed it | {took:.2f} s |",
         f"| RSS of farlet at the end | {mib:.0f} MiB |",
