@@ -1,0 +1,238 @@
+"""What `farlet check` finds, and how it tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+
+from farlet import checking, cli, errors, settings
+from farlet.checking import Finding, Outcome
+from farlet.gateway import keys
+from farlet.settings import loading
+from farlet.vocabulary import GATEWAY_SELECTOR
+from unit import certificates
+from unit.discovery import stage
+from unit.engine import apiserver
+
+USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
+ADDRESS = "home API for pods abroad"
+UNVERIFIED: dict[str, Any] = {"insecure-skip-tls-verify": True}
+
+MIXED = (
+    Finding("one", Outcome.OK, "v1.33.1"),
+    Finding("the other", Outcome.FAILED, "no\nanswer", "look\nthere"),
+)
+
+
+@dataclass
+class Scene:
+    """Two API servers, and the settings of a farlet between them."""
+
+    folder: Path
+    abroad: stage.Abroad
+    flags: dict[str, str]
+
+    async def findings(self, **flags: str) -> dict[str, Finding]:
+        wanted = loading.load(settings.Settings, {**self.flags, **flags})
+        return {one.what: one for one in await checking.look(wanted)}
+
+
+async def version(_request: web.Request) -> web.StreamResponse:
+    return web.json_response({"gitVersion": "v1.33.1"})
+
+
+@contextlib.asynccontextmanager
+async def standing(folder: Path) -> AsyncIterator[Scene]:
+    abroad = stage.Abroad(folder, certificates.authority("home CA"), service=stage.service())
+    abroad.presents(*USUAL)
+    (folder / "ca.crt").write_text(abroad.ca.pem)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == "/version":
+            return await version(request)
+        if request.query.get("labelSelector") == GATEWAY_SELECTOR:
+            return web.json_response(
+                {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
+            )
+        return await abroad.answer(request)
+
+    # Over TLS, as gateways lead to no other.
+    pair = certificates.issue(abroad.ca, user="home", uses=(certificates.SERVER,), hosts=USUAL)
+    tls = certificates.server_context(pair, folder / "home-tls")
+    async with apiserver.listening() as front, apiserver.listening(tls) as at_home:
+        front.answer, at_home.answer = answer, version
+        flags = {
+            "nodename": "far",
+            "home_id": "home-1",
+            "home_kubeconfig": str(
+                apiserver.kubeconfig(folder / "home", at_home.url, **UNVERIFIED)
+            ),
+            "foreign_kubeconfig": str(apiserver.kubeconfig(folder / "far", front.url)),
+            "home_api_server_ca_file": str(folder / "ca.crt"),
+            "node_ip": "192.0.2.1",
+        }
+        yield Scene(folder, abroad, flags)
+
+
+async def test_all_is_well(tmp_path: Path) -> None:
+    async with standing(tmp_path) as scene:
+        found = await scene.findings()
+    assert {one.outcome for one in found.values()} == {Outcome.OK}
+    assert found["home API server"].seen.startswith("v1.33.1 at https://127.0.0.1:")
+    assert found[ADDRESS].seen == "kubernetes.default.svc:443 at 10.96.3.4"
+    assert ", ".join(USUAL) in found["certificate at that address"].seen
+    assert checking.good(tuple(found.values()))
+    assert scene.abroad.heard == b""
+
+
+def _no_service(scene: Scene) -> dict[str, str]:
+    scene.abroad.service = None
+    return {}
+
+
+def _another_ca(scene: Scene) -> dict[str, str]:
+    scene.abroad.presents(*USUAL, ca=certificates.authority("somebody else"))
+    return {}
+
+
+def _nobody_ready(scene: Scene) -> dict[str, str]:
+    scene.abroad.pods = []
+    return {}
+
+
+def _forbidden(scene: Scene) -> dict[str, str]:
+    scene.abroad.forbids = stage.SERVICES
+    return {}
+
+
+def _dead(side: str) -> Callable[[Scene], dict[str, str]]:
+    def flags(scene: Scene) -> dict[str, str]:
+        path = apiserver.kubeconfig(scene.folder / "dead", "http://127.0.0.1:1")
+        return {f"{side}_kubeconfig": str(path)}
+
+    return flags
+
+
+def _garbage(scene: Scene) -> dict[str, str]:
+    (scene.folder / "garbage").write_text("}{ no yaml")
+    return {"foreign_kubeconfig": str(scene.folder / "garbage")}
+
+
+def _no_keys(scene: Scene) -> dict[str, str]:
+    (scene.folder / "keys").mkdir()
+    return {"gateway_keys": str(scene.folder / "keys")}
+
+
+def _no_gateway(scene: Scene) -> dict[str, str]:
+    own, _ = keys.write(scene.folder / "keys")
+    return {"gateway_keys": str(own)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what", "told"),
+    [
+        pytest.param(_no_service, ADDRESS, "apply manifests/foreign/gateway", id="no Service"),
+        pytest.param(_another_ca, ADDRESS, "not signed by the home CA", id="another CA"),
+        pytest.param(_nobody_ready, ADDRESS, "no pod behind", id="nobody behind the Service"),
+        pytest.param(_forbidden, ADDRESS, "manifests/foreign", id="no right to see the Service"),
+        pytest.param(_dead("home"), "home API server", "--home-kubeconfig", id="a dead home"),
+        pytest.param(_dead("foreign"), "foreign API server", "--foreign-k", id="a dead foreign"),
+        pytest.param(_dead("foreign"), ADDRESS, "foreign API server", id="and no way to ask it"),
+        pytest.param(_garbage, "foreign API server", "garbage", id="a kubeconfig of garbage"),
+        pytest.param(_no_keys, "gateway keys", "gateway-keys", id="no keys"),
+        pytest.param(_no_gateway, "gateways", "manifests/foreign/gateway", id="no gateway"),
+    ],
+)
+async def test_what_is_wrong_is_found_and_says_what_to_do(
+    tmp_path: Path, wrong: Callable[[Scene], dict[str, str]], what: str, told: str
+) -> None:
+    async with standing(tmp_path) as scene:
+        found = await scene.findings(**wrong(scene))
+    assert found[what].outcome is Outcome.FAILED
+    assert found[what].hint
+    assert told in f"{found[what].seen} {found[what].hint}"
+    assert not checking.good(tuple(found.values()))
+
+
+async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) -> None:
+    async with standing(tmp_path) as scene:
+        found = await scene.findings(home_api_server_host="127.0.0.1", home_api_server_port="1")
+    assert found[ADDRESS].outcome is Outcome.WARNING
+    assert "Connection refused" in found[ADDRESS].hint
+    assert "certificate at that address" not in found
+    assert checking.good(tuple(found.values()))
+
+
+async def test_a_home_that_is_lost_meanwhile_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "ANSWER_SECONDS", 0.5)
+
+    async def lost(request: web.Request) -> web.StreamResponse:
+        return await (version if request.path == "/version" else apiserver.status(503))(request)
+
+    async with standing(tmp_path) as scene, apiserver.listening() as at_home:
+        at_home.answer = lost
+        scene.flags.pop("home_id")
+        path = apiserver.kubeconfig(tmp_path / "lost", at_home.url)
+        async with asyncio.timeout(10):
+            found = await scene.findings(home_kubeconfig=str(path))
+    assert found[ADDRESS].outcome is Outcome.FAILED
+    assert "503" in found[ADDRESS].hint
+
+
+def test_the_table_has_a_line_for_each_and_what_to_do_below() -> None:
+    assert checking.table(MIXED) == (
+        "CHECK      RESULT  SEEN\n"
+        "one        ok      v1.33.1\n"
+        "the other  failed  no answer\n"
+        "                   > look there\n"
+    )
+
+
+def test_programs_get_json() -> None:
+    assert json.loads(checking.to_json(MIXED)) == {
+        "ok": False,
+        "checks": [
+            {"what": "one", "outcome": "ok", "seen": "v1.33.1", "hint": ""},
+            {
+                "what": "the other",
+                "outcome": "failed",
+                "seen": "no\nanswer",
+                "hint": "look\nthere",
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [
+        pytest.param(MIXED[:1], 0, id="all is well"),
+        pytest.param((Finding("one", Outcome.WARNING, "", "look"),), 0, id="a warning"),
+        pytest.param(MIXED, 1, id="something failed"),
+        pytest.param(errors.UsageError("the same credentials"), 2, id="wrong usage"),
+        pytest.param(KeyboardInterrupt(), 130, id="interrupted"),
+    ],
+)
+def test_the_exit_code_tells(
+    monkeypatch: pytest.MonkeyPatch, result: tuple[Finding, ...] | BaseException, code: int
+) -> None:
+    def check(_wanted: settings.Settings) -> tuple[Finding, ...]:
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    monkeypatch.setattr(checking, "check", check)
+    arguments = ["check", "--nodename", "far", "--foreign-kubeconfig", "/dev/null", "-o", "json"]
+    answer = CliRunner().invoke(cli.cli, arguments)
+    assert answer.exit_code == code, answer.output
