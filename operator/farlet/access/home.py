@@ -225,8 +225,8 @@ def _limits(endpoint: Endpoint) -> list[Change]:
     why = (
         f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that dial "
         "https://kubernetes.default.svc whatever the environment says (Kopf's own login, kube-rs "
-        "incluster_dns, many shell scripts) will not reach it. Use the pass-through Service, "
-        "which listens on 443 of an IP in the foreign cluster"
+        "incluster_dns, many shell scripts) will not reach it. By a Service "
+        f"{HOME_API_SERVICE} with port 443 in farlet's foreign namespace they would"
     )
     return [Change("spec.hostAliases", "noticed", why)]
 

@@ -199,7 +199,7 @@ def test_clients_that_dial_the_name_are_helped_or_told(
     )
     noticed = [c.why for c in mutation.changes if c.what == "noticed"]
     assert len(noticed) == (1 if limits else 0)
-    assert all(word in why for why in noticed for word in (*limits, "pass-through", "Kopf"))
+    assert all(word in why for why in noticed for word in (*limits, "Service home-api", "Kopf"))
 
 
 @pytest.mark.parametrize(
