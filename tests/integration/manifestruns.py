@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
 from clusters import auditlog, farlet, pair, rest, workspace
 from clusters.cluster import Cluster
@@ -53,6 +53,8 @@ REMOTE = [Case("remote", "default"), Case("remote", CARRIER)]
 NAMED = Case("remote", "default", GUEST)
 DISABLED = [Case("disabled", "default"), Case("disabled", CARRIER)]
 CASES = [*HOME, *REMOTE, NAMED, *DISABLED]
+AT_HOME = [*HOME, REMOTE[0], DISABLED[0]]
+"""What runs natively at home: annotations mean nothing there, so one of each is enough."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +85,20 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
+class Native:
+    """The runs without farlet; namespaces stay for those with it."""
+
+    spaces: dict[Case, workspace.Workspace]
+    at_home: dict[Case, Run]
+    abroad: dict[Case, Run]  # native in the foreign cluster
+
+
+@dataclasses.dataclass(frozen=True)
 class Seen:
     """All runs, and the audit logs from the moment on at which farlet's pods were created."""
 
     clusters: pair.Clusters
-    spaces: dict[Case, workspace.Workspace]
-    at_home: dict[Case, Run]
-    abroad: dict[Case, Run]  # native in the foreign cluster
+    native: Native
     through_farlet: dict[Case, Run]
     home_mark: auditlog.Mark
     foreign_mark: auditlog.Mark
@@ -102,47 +111,63 @@ class Seen:
 
 
 @contextlib.asynccontextmanager
-async def observe(
-    clusters: pair.Clusters,
-    identity: Identity,
-    cases: Sequence[Case],
-    *,
-    settings: Mapping[str, str | None],
-) -> AsyncIterator[Seen]:
-    """Run these manifests; both clusters are as they were afterwards."""
-    node = f"virtual-{secrets.token_hex(3)}"
-    real = clusters.home.real_node
+async def natively(clusters: pair.Clusters) -> AsyncIterator[Native]:
+    """Run the manifests where farlet has no part; the namespaces go at the end."""
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         await workspace.create_farlet_namespace(foreign)
-        spaces = dict(
-            zip(cases, await asyncio.gather(*(_space(home, foreign) for _ in cases)), strict=True)
-        )
+        made = await asyncio.gather(*(_space(home, foreign) for _ in CASES))
+        spaces = dict(zip(CASES, made, strict=True))
+        try:
+            at_home, abroad = await asyncio.gather(
+                _run(clusters.home, {case: spaces[case].home for case in AT_HOME}),
+                _run(clusters.foreign, {case: spaces[case].foreign for case in REMOTE}),
+            )
+            yield Native(spaces, at_home, abroad)
+        finally:
+            await asyncio.gather(
+                *(workspace.delete(home, foreign, space) for space in spaces.values())
+            )
+
+
+@contextlib.asynccontextmanager
+async def through_farlet(
+    clusters: pair.Clusters,
+    native: Native,
+    cases: Sequence[Case],
+    *,
+    identity: Identity,
+    settings: Mapping[str, str | None],
+) -> AsyncIterator[Seen]:
+    """Run these manifests on a virtual node; their pods and the node go at the end."""
+    node = f"virtual-{secrets.token_hex(3)}"
+    real = clusters.home.real_node
+    namespaces = {case: native.spaces[case].home for case in cases}
+    async with clusters.home.api() as home:
         process = farlet.create(
             clusters, node=node, identity=identity, settings={**realpods.AS_REAL, **settings}
         )
         process.start()
         try:
             await process.ready()
-            await realpods.cordon(home, node, closed=True)
-            at_home, abroad = await asyncio.gather(
-                _run(clusters.home, {case: spaces[case].home for case in cases}),
-                _run(
-                    clusters.foreign,
-                    {case: spaces[case].foreign for case in cases if case in REMOTE},
-                ),
-            )
             await realpods.cordon(home, real, closed=True)
-            await realpods.cordon(home, node, closed=False)
             marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
-            through = await _run_through_farlet(clusters, spaces)
-            yield Seen(clusters, spaces, at_home, abroad, through, *marks)
+            through = await _run_through_farlet(
+                clusters, {case: native.spaces[case] for case in cases}
+            )
+            yield Seen(clusters, native, through, *marks)
+            await _remove(home, namespaces.values())
         finally:
             await process.stop()
             await realpods.cordon(home, real, closed=False)
             await home.delete("nodes", name=node)
-            await asyncio.gather(
-                *(workspace.delete(home, foreign, space) for space in spaces.values())
-            )
+
+
+async def _remove(api: rest.Api, namespaces: Collection[str]) -> None:
+    """The pods of manifests; at home they are gone once their mirrors are."""
+    for namespace in namespaces:
+        await api.delete("pods", name=POD, namespace=namespace)
+    for namespace in namespaces:
+        await api.until("pods", rest.gone, name=POD, namespace=namespace)
 
 
 async def _space(home: rest.Api, foreign: rest.Api) -> workspace.Workspace:
@@ -168,9 +193,7 @@ async def _run(cluster: Cluster, namespaces: dict[Case, str]) -> dict[Case, Run]
         ended = await realpods.outputs(
             api, [(one, POD) for one in namespaces.values()], seconds=PATIENCE
         )
-        for namespace in namespaces.values():
-            await api.delete("pods", name=POD, namespace=namespace)
-            await api.until("pods", rest.gone, name=POD, namespace=namespace)
+        await _remove(api, namespaces.values())
         uids = await _node_uids(api)
     return {
         case: Run(pod, pod, uids, _by_client(case, output))

@@ -1,8 +1,8 @@
 """What unchanged real clients see through farlet is what they see without it.
 
-Per case one manifest. Its bytes run first where the pod would be native (on home's real node, and
-for mode `remote` on the foreign one too), then through farlet on the foreign real node; the
-scheduler alone puts them there. Who was asked is read from the audit logs of both API servers.
+Per case one manifest. Its bytes run first where the pod would be native (on home's real node, for
+mode `remote` on the foreign one), then through farlet on the foreign real node; the scheduler alone
+puts them there. Who was asked is read from the audit logs of both API servers.
 Mode `home` is tried on every way that leads to home's API server.
 """
 
@@ -19,6 +19,7 @@ from clusters import apiproxy, auditlog, gateway, pair
 from clusters.identity import Identity
 from integration import manifestruns
 from integration.manifestruns import (
+    AT_HOME,
     BYSTANDER,
     CASES,
     DISABLED,
@@ -28,6 +29,7 @@ from integration.manifestruns import (
     POD,
     REMOTE,
     Case,
+    Native,
     Seen,
 )
 
@@ -88,14 +90,26 @@ def per_client(cases: list[Case]) -> pytest.MarkDecorator:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def native(clusters: pair.Clusters) -> AsyncIterator[Native]:
+    """What every way is compared with."""
+    async with manifestruns.natively(clusters) as runs:
+        yield runs
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def seen(
-    request: pytest.FixtureRequest, clusters: pair.Clusters, usual_identity: Identity
+    request: pytest.FixtureRequest,
+    clusters: pair.Clusters,
+    native: Native,
+    usual_identity: Identity,
 ) -> AsyncIterator[Seen]:
     """Everything on the direct way; on others what goes through them."""
     cases = CASES if request.param is Way.DIRECT else HOME
     async with (
         request.param.open(clusters) as settings,
-        manifestruns.observe(clusters, usual_identity, cases, settings=settings) as runs,
+        manifestruns.through_farlet(
+            clusters, native, cases, identity=usual_identity, settings=settings
+        ) as runs,
     ):
         yield runs
 
@@ -108,8 +122,8 @@ async def seen(
 def test_in_mode_home_a_client_prints_what_it_prints_at_home(
     seen: Seen, case: Case, client: str
 ) -> None:
-    native, far = seen.at_home[case], seen.through_farlet[case]
-    namespace = seen.spaces[case].home
+    native, far = seen.native.at_home[case], seen.through_farlet[case]
+    namespace = seen.native.spaces[case].home
     told = far.told(client)
     assert told == native.told(client)
     assert told["namespace"] == namespace
@@ -125,9 +139,9 @@ def test_in_mode_remote_a_client_prints_what_it_prints_as_a_native_pod_abroad(
     seen: Seen, case: Case, client: str
 ) -> None:
     far = dataclasses.replace(seen.through_farlet[case], pod=seen.through_farlet[case].mirror)
-    namespace = seen.spaces[case].foreign
+    namespace = seen.native.spaces[case].foreign
     told = far.told(client)
-    assert told == seen.abroad[case].told(client)
+    assert told == seen.native.abroad[case].told(client)
     assert told["namespace"] == namespace
     assert told["username"] == f"system:serviceaccount:{namespace}:{case.account}"
     assert told["pods"] == [f"{BYSTANDER}-foreign", POD]
@@ -137,7 +151,7 @@ def test_in_mode_remote_a_client_prints_what_it_prints_as_a_native_pod_abroad(
 @on_direct_way
 def test_in_mode_remote_an_annotation_names_the_foreign_account(seen: Seen) -> None:
     (line,) = seen.through_farlet[NAMED].lines.values()
-    assert line["username"] == f"system:serviceaccount:{seen.spaces[NAMED].foreign}:{GUEST}"
+    assert line["username"] == f"system:serviceaccount:{seen.native.spaces[NAMED].foreign}:{GUEST}"
     assert line["pods"] == [f"{BYSTANDER}-foreign", POD]
 
 
@@ -151,14 +165,13 @@ def test_in_mode_disabled_a_client_says_that_it_is_in_no_cluster(
     assert (line["namespace"], line["username"], line["pods"]) == (None, None, [])
 
 
-@on_direct_way
-@per_client(CASES)
-def test_at_home_every_manifest_works_whatever_its_annotation(
-    seen: Seen, case: Case, client: str
+@per_client(AT_HOME)
+def test_at_home_a_manifest_works_whatever_its_annotation(
+    native: Native, case: Case, client: str
 ) -> None:
-    line = seen.at_home[case].lines[client]
+    line = native.at_home[case].lines[client]
     assert line["error"] is None
-    assert line["username"] == f"system:serviceaccount:{seen.spaces[case].home}:{case.account}"
+    assert line["username"] == f"system:serviceaccount:{native.spaces[case].home}:{case.account}"
 
 
 # --- who was asked --------------------------------------------------------------------------
@@ -169,7 +182,7 @@ def test_at_home_every_manifest_works_whatever_its_annotation(
 def test_in_mode_home_the_home_api_is_asked_by_every_client_and_the_foreign_one_never(
     seen: Seen, case: Case
 ) -> None:
-    space = seen.spaces[case]
+    space = seen.native.spaces[case]
     user = f"system:serviceaccount:{space.home}:{case.account}"
     asked = {
         (entry.namespace, entry.user_agent, entry.code)
@@ -186,7 +199,7 @@ def test_in_mode_home_the_home_api_is_asked_by_every_client_and_the_foreign_one_
 def test_in_mode_remote_the_foreign_api_is_asked_by_every_client_and_the_home_one_never(
     seen: Seen, case: Case
 ) -> None:
-    space = seen.spaces[case]
+    space = seen.native.spaces[case]
     user = f"system:serviceaccount:{space.foreign}:{case.guest or case.account}"
     lists = [
         entry for entry in _from_pod(seen, case) if entry.verb == "list" and entry.user == user
@@ -201,7 +214,7 @@ def test_in_mode_remote_the_foreign_api_is_asked_by_every_client_and_the_home_on
 @on_direct_way
 @per_case(DISABLED)
 def test_in_mode_disabled_no_server_is_asked_anything(seen: Seen, case: Case) -> None:
-    space = seen.spaces[case]
+    space = seen.native.spaces[case]
     assert _from_pod(seen, case) == []
     assert _as_account_of(seen.asked_foreign(), space.foreign) == []
     assert _as_account_of(seen.asked_home(), space.home) == []
