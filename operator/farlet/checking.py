@@ -151,7 +151,9 @@ async def _address(way: WayHome, settings: Settings) -> list[Finding]:
         async with way.kept():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CARRY_SECONDS):
-                    while looking.ctx().endpoint_refusal is not None:
+                    looking.looked.clear()
+                    await looking.looked.wait()  # which waits for the gateways that there are
+                    while looking.ctx().endpoint_refusal is not None and way.connected:
                         looking.looked.clear()
                         await looking.looked.wait()
             return await _looked(looking)
@@ -213,8 +215,16 @@ async def _gateways(
     if not pods:
         hint = f"apply manifests/foreign/gateway to the namespace {settings.foreign_namespace}"
         return [Finding("gateways", Outcome.FAILED, "no pod", hint)]
-    names = [ObjectKey(settings.foreign_namespace, pod["metadata"]["name"]) for pod in pods]
-    return [await _gateway(foreign, name, own) for name in names]
+    running = [
+        ObjectKey(settings.foreign_namespace, pod["metadata"]["name"])
+        for pod in pods
+        if pod.get("status", {}).get("phase") == "Running"
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+    if not running:
+        hint = f"look at the Deployment farlet-gateway in the namespace {settings.foreign_namespace}"
+        return [Finding("gateways", Outcome.FAILED, "no pod runs", hint)]
+    return [await _gateway(foreign, name, own) for name in running]
 
 
 async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:

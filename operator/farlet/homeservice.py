@@ -32,7 +32,7 @@ class HomeService:
             foreign,
             f"/api/v1/namespaces/{namespace}/services",
             self,
-            on_state=on_change,
+            on_state=self._tell,
             field_selector=f"metadata.name={HOME_API_SERVICE}",
         )
         self._heard = asyncio.Event()
@@ -73,6 +73,9 @@ class HomeService:
 
     def _now(self, service: JSON | None) -> None:
         self.service = service
+        self._tell()
+
+    def _tell(self) -> None:
         self._heard.set()
         self._on_change()
 

@@ -48,6 +48,11 @@ class WayHome:
             gateway_problem=lambda: None if self._gateways is None else self._gateways.problem(),
         )
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a gateway that this process is connected to."""
+        return self._gateways is not None and self._gateways.problem() is None
+
     @contextlib.asynccontextmanager
     async def address(self) -> AsyncIterator[None]:
         """`discovery` looks while the context lasts; no gateway is connected to."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Scene:
     folder: Path
     abroad: stage.Abroad
     flags: dict[str, str]
+    gateways: list[dict[str, Any]] = field(default_factory=list)
 
     async def findings(self, **flags: str) -> dict[str, Finding]:
         wanted = loading.load(settings.Settings, {**self.flags, **flags})
@@ -56,12 +57,14 @@ async def standing(folder: Path) -> AsyncIterator[Scene]:
     abroad.presents(*USUAL)
     (folder / "ca.crt").write_text(abroad.ca.pem)
 
+    gateways: list[dict[str, Any]] = []
+
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path == "/version":
             return await version(request)
         if request.query.get("labelSelector") == GATEWAY_SELECTOR:
             return web.json_response(
-                {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
+                {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": gateways}
             )
         return await abroad.answer(request)
 
@@ -80,7 +83,7 @@ async def standing(folder: Path) -> AsyncIterator[Scene]:
             "home_api_server_ca_file": str(folder / "ca.crt"),
             "node_ip": "192.0.2.1",
         }
-        yield Scene(folder, abroad, flags)
+        yield Scene(folder, abroad, flags, gateways)
 
 
 async def test_all_is_well(tmp_path: Path) -> None:
@@ -137,6 +140,15 @@ def _no_gateway(scene: Scene) -> dict[str, str]:
     return {"gateway_keys": str(own)}
 
 
+def _evicted(scene: Scene) -> dict[str, str]:
+    scene.gateways.append({**stage.pod("evicted"), "status": {"phase": "Failed"}})
+    return _no_gateway(scene)
+
+
+def _nobody_ready_and_no_gateway(scene: Scene) -> dict[str, str]:
+    return {**_nobody_ready(scene), **_no_gateway(scene)}
+
+
 @pytest.mark.parametrize(
     ("wrong", "what", "told"),
     [
@@ -150,6 +162,10 @@ def _no_gateway(scene: Scene) -> dict[str, str]:
         pytest.param(_garbage, "foreign API server", "garbage", id="a kubeconfig of garbage"),
         pytest.param(_no_keys, "gateway keys", "gateway-keys", id="no keys"),
         pytest.param(_no_gateway, "gateways", "manifests/foreign/gateway", id="no gateway"),
+        pytest.param(_evicted, "gateways", "no pod runs", id="none that runs"),
+        pytest.param(
+            _nobody_ready_and_no_gateway, ADDRESS, "no pod behind", id="nobody to be connected to"
+        ),
     ],
 )
 async def test_what_is_wrong_is_found_and_says_what_to_do(
