@@ -152,7 +152,7 @@ async def _run(
                 command: list[str | Path] = [program, "-mode", load, *LOADS[load], *login]
                 with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
                     found[load][way].append(await _measured(both, opened[way], command))
-        for way in (one for one in ways if opened[one].farlet is not None):
+        for way in (one for one in ways if opened[one].carrying is not None):
             with progress.step(f"pods beside lists by {way}"):
                 command = [program, "-mode", "list", *BUSY, *login]
                 beside[way] = await _beside(on, opened[way], command)
@@ -215,7 +215,7 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
     dial = [*command, "-address", opened.address]
     if opened.network is not None:
         dial = opened.network.inside(dial)
-    carrying = opened.farlet
+    carrying = opened.carrying
     late = None if carrying is None else await lateness.read(carrying)
     before = _used(parts)
     output = await asyncio.to_thread(processes.run, dial, what="run the load")

@@ -19,13 +19,13 @@ Used = Callable[[], processes.Usage]
 class Open:
     """A way that can be gone now.
 
-    `parts` are the processes on it, but for the API server; `farlet` is the one that carries.
+    `parts` are the processes on it, but for the API server; `carrying` is the farlet on it.
     """
 
     address: str
     network: Network | None
     parts: Mapping[str, Used]
-    farlet: farlet.Farlet | None = None
+    carrying: farlet.Farlet | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ async def _gateway(both: pair.Clusters) -> AsyncIterator[Open]:
                 "farlet": carrying.usage,
             }
             address = f"{await made.address()}:443"
-            yield Open(address, network=both.foreign.network, parts=parts, farlet=carrying)
+            yield Open(address, network=both.foreign.network, parts=parts, carrying=carrying)
         finally:
             await carrying.stop()
 
