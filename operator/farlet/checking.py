@@ -189,6 +189,8 @@ def _judged(ctx: Context) -> Finding:
     if ctx.endpoint_doubt is not None:
         hint = f"{ctx.endpoint_doubt}. Pods are sent there all the same: look from abroad"
         return Finding(_ADDRESS, Outcome.WARNING, where, hint)
+    if (doubt := endpoint.doubt(ctx.endpoint)) is not None:
+        return Finding(_ADDRESS, Outcome.WARNING, where, doubt)
     return Finding(_ADDRESS, Outcome.OK, where)
 
 
@@ -222,7 +224,9 @@ async def _gateways(
         and "deletionTimestamp" not in pod["metadata"]
     ]
     if not running:
-        hint = f"look at the Deployment farlet-gateway in the namespace {settings.foreign_namespace}"
+        hint = (
+            f"look at the Deployment farlet-gateway in the namespace {settings.foreign_namespace}"
+        )
         return [Finding("gateways", Outcome.FAILED, "no pod runs", hint)]
     return [await _gateway(foreign, name, own) for name in running]
 

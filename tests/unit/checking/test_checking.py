@@ -188,6 +188,22 @@ async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) 
     assert checking.good(tuple(found.values()))
 
 
+async def test_an_address_where_each_pod_meets_itself_is_a_warning(tmp_path: Path) -> None:
+    async with standing(tmp_path) as scene:
+        pair = certificates.issue(
+            scene.abroad.ca, user="api", uses=(certificates.SERVER,), hosts=("127.0.0.1",)
+        )
+        tls = certificates.server_context(pair, tmp_path / "here-tls")
+        async with apiserver.listening(tls) as here:
+            port = here.url.rpartition(":")[2]
+            found = await scene.findings(
+                home_api_server_host="127.0.0.1", home_api_server_port=port
+            )
+    assert found[ADDRESS].outcome is Outcome.WARNING
+    assert "meets itself" in found[ADDRESS].hint
+    assert found["certificate at that address"].outcome is Outcome.OK
+
+
 async def test_a_home_that_is_lost_meanwhile_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
