@@ -1,0 +1,340 @@
+"""What a gateway that runs as shipped is not good for, tried from both ends and by its neighbours.
+
+One gateway pod, one farlet, and one pod of home that runs abroad. That pod's place, between the
+gateway and the foreign cluster's network, is also that of any tenant there.
+"""
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+import asyncssh
+import pytest
+import pytest_asyncio
+
+from clusters import auditlog, gateway, pair, pki, processes, rest
+from clusters import farlet as farlets
+from clusters import workspace as workspaces
+from clusters.gateway import Gateway
+from clusters.identity import Identity
+from clusters.workspace import FARLET_NAMESPACE, Workspace
+from farlet.gateway import keys, link, tunnel
+from integration import realpods, test_secrecy
+from integration.kubectl import Kubectl, Result
+from integration.streaming import STAYS
+
+pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
+
+POD = "abroad"
+TENANT = "tenant"
+PODS_PORT = 6443
+WITHIN = 20.0
+
+SAY = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as peer:
+    peer.sendall(sys.argv[3].encode())
+    while said := peer.recv(65536):
+        sys.stdout.buffer.write(said)
+        sys.stdout.flush()
+"""
+"""A program for pods: say something to an address, and print what comes back."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Both ends. `waited` is the pod as it waited, `before` and `meanwhile` what was asked then."""
+
+    clusters: pair.Clusters
+    space: Workspace
+    gateway: Gateway
+    farlet: farlets.Farlet
+    waited: rest.Object
+    tokens: list[auditlog.Entry]
+    written: list[auditlog.Entry]
+    looks: list[auditlog.Entry]
+
+    async def inside(self, *command: str) -> Result:
+        """Run a command in the pod."""
+        abroad = Kubectl.of(self.clusters.foreign, self.space.foreign)
+        return await abroad.run("exec", POD, "--", *command)
+
+    @contextlib.asynccontextmanager
+    async def farlet_port(self) -> AsyncIterator[socket.socket]:
+        """A connection to where the gateway waits for farlet, by somebody who may forward."""
+        (pod,) = await self.gateway.pods()
+        kubectl = Kubectl.of(self.clusters.foreign, FARLET_NAMESPACE)
+        async with kubectl.forwarding(f"pod/{pod.name}", f":{link.PORT}") as port:
+            with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
+                connection.setblocking(False)
+                yield connection
+
+    async def still_works(self) -> None:
+        """Pods reach home."""
+        answer = await self.inside("kubectl", "get", "pods", "--output=name")
+        assert (answer.out, answer.err) == (f"pod/{POD}\n".encode(), "")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(
+    clusters: pair.Clusters, usual_identity: Identity, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Site]:
+    """farlet begins with the CA of somebody else, and gets the right one while a pod waits."""
+    folder = tmp_path_factory.mktemp("walls")
+    stranger = pki.authority(folder / "pki", name="somebody")
+    ca_file = folder / "home-ca.crt"
+    ca_file.write_text(stranger.files.certificate.read_text())
+    node = f"virtual-{secrets.token_hex(3)}"
+    async with (
+        clusters.home.api() as home,
+        clusters.foreign.api() as foreign,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        space = await workspaces.create(home, foreign)
+        stack.push_async_callback(workspaces.delete, home, foreign, space)
+        await workspaces.allow_listing_pods(home, namespace=space.home)
+        made = await stack.enter_async_context(gateway.installed(clusters))
+        (quiet,) = await made.pods()
+        debug = ("set", "env", f"deployment/{gateway.NAME}", "FARLET_LOG_LEVEL=debug")
+        await made.kubectl(*debug)
+        farlet = farlets.create(
+            clusters,
+            node=node,
+            identity=usual_identity,
+            settings=made.settings | {"home-api-server-ca-file": str(ca_file)},
+        )
+        at_home, abroad = clusters.home.audit_mark(), clusters.foreign.audit_mark()
+        farlet.start()
+        stack.push_async_callback(home.delete, "nodes", name=node)
+        stack.push_async_callback(farlet.stop)
+        await farlet.ready()
+        await made.linked()
+        wanted = realpods.bound(realpods.pod(POD, *STAYS), node)
+        await home.create("pods", wanted, namespace=space.home)
+        waited = await home.until(
+            *("pods", rest.reason("HomeAPICertificate")),
+            name=POD,
+            namespace=space.home,
+            seconds=60,
+        )
+        tokens = list(clusters.home.audit(since=at_home, user=usual_identity.user(node)))
+        asked = list(clusters.foreign.audit(since=abroad, user=workspaces.USER))
+        # A port-forward is a connection that goes on: its entry is not complete before its end.
+        started = clusters.foreign.audit(
+            since=abroad, user=workspaces.USER, stage="ResponseStarted"
+        )
+        ca_file.write_text(clusters.home.ca_file.read_text())
+        await home.until("pods", rest.ready, name=POD, namespace=space.home, seconds=60)
+        await made.kubectl("wait", f"pod/{quiet.name}", "--for=delete", "--timeout=60s")
+        yield Site(
+            clusters,
+            space,
+            made,
+            farlet,
+            waited,
+            tokens=[entry for entry in tokens if entry.subresource == "token"],
+            written=[
+                entry
+                for entry in asked
+                if entry.resource == "secrets" and entry.verb not in {"get", "list", "watch"}
+            ],
+            looks=[entry for entry in (*asked, *started) if entry.subresource == "portforward"],
+        )
+
+
+async def test_a_gateway_is_looked_at_by_its_own_way_before_anything_goes_there(
+    site: Site,
+) -> None:
+    message = site.waited["status"]["message"]
+    assert site.waited["status"]["phase"] == "Pending"
+    assert "not signed by the home CA" in message
+    assert "look at where the Service home-api" in message
+    assert (site.tokens, site.written) == ([], [])
+    looked = [entry for entry in site.looks if f"ports={PODS_PORT}" in entry.uri]
+    assert looked
+    assert all(entry.namespace == FARLET_NAMESPACE for entry in site.looks)
+    assert all(entry.name.startswith(gateway.NAME) for entry in site.looks)
+    assert len(site.farlet.process.starts) == 1
+    await site.still_works()
+
+
+# --- from the side of pods ------------------------------------------------------------------------
+
+
+HTTP = "{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
+SAID = {
+    "plain HTTP": HTTP.format("GET /api/v1/secrets", "kubernetes.default.svc"),
+    "a request to a proxy": HTTP.format("GET http://10.96.0.1/api", "10.96.0.1"),
+    "a way through": HTTP.format("CONNECT 10.96.0.1:443", "10.96.0.1"),
+    "SSH": "SSH-2.0-farlet\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+async def test_what_answers_pods_is_the_home_api_server_and_nothing_in_between(
+    site: Site, said: str
+) -> None:
+    through = await site.inside("python3", "-c", SAY, await site.gateway.address(), "443", said)
+    host, port = site.clusters.home.address
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(said.encode())
+    async with asyncio.timeout(WITHIN):
+        directly = await reader.read()
+    writer.close()
+    assert (through.code, through.err) == (0, "")
+    assert b"HTTP request to an HTTPS server" in directly or b"HTTP" not in directly
+    assert through.out == directly
+
+
+async def test_pods_do_not_reach_where_the_gateway_waits_for_farlet(site: Site) -> None:
+    (pod,) = await site.gateway.pods()
+    for address in (pod.address, await site.gateway.address()):
+        answer = await site.inside("python3", "-c", SAY, address, str(link.PORT), "hello")
+        assert (answer.code, answer.out) == (1, b"")
+        assert "Error" in answer.err.splitlines()[-2]  # the last one is kubectl's
+    answer = await site.inside(
+        "python3", "-c", SAY, pod.address, str(PODS_PORT), SAID["plain HTTP"]
+    )
+    assert b"HTTPS server" in answer.out  # it is that pod
+
+
+async def test_a_gateway_has_no_account(site: Site) -> None:
+    (pod,) = await site.gateway.pods()
+    await asyncio.to_thread(_has_no_account, pod)
+
+
+def _has_no_account(pod: gateway.Pod) -> None:
+    root = Path(f"/proc/{pod.pid}/root")
+    assert (root / "etc/farlet/gateway" / keys.PRIVATE).exists()
+    assert not (root / "var/run/secrets/kubernetes.io").exists()
+
+
+# --- from the side of farlet's connection ---------------------------------------------------------
+
+
+async def test_a_tenant_without_the_right_to_forward_is_refused(site: Site) -> None:
+    """Whatever he may do in his own namespace."""
+    edit = ("create", "rolebinding", TENANT, "--clusterrole=edit", f"--user={TENANT}")
+    foreign = site.clusters.foreign
+    await asyncio.to_thread(foreign.kubectl, *edit, f"--namespace={site.space.foreign}")
+    (pod,) = await site.gateway.pods()
+    tenant = Kubectl(foreign.kubectl_program, foreign.login(TENANT), FARLET_NAMESPACE)
+    answer = await tenant.run("port-forward", f"pod/{pod.name}", f":{link.PORT}")
+    assert answer.code == 1
+    assert "forbidden" in answer.err.lower()
+
+
+def _new() -> tuple[asyncssh.SSHKey, ...]:
+    return tuple(asyncssh.generate_private_key(keys.ALGORITHM) for _ in range(2))
+
+
+async def test_a_tenant_who_may_forward_gets_nothing_without_the_key(site: Site) -> None:
+    ours, other = _new()
+    known = keys.read(site.gateway.keys / "home").trusted
+    for trusted in ((other.convert_to_public(),), known):
+        async with site.farlet_port() as connection:
+            with pytest.raises((asyncssh.Error, OSError)):
+                await tunnel.connect(connection.dup(), keys.Keys(ours, trusted), _nowhere)
+    assert "Host key is not trusted" in await site.gateway.told()
+    await site.still_works()
+
+
+async def _nowhere(_factory: Callable[[], asyncio.Protocol]) -> object:
+    raise AssertionError("a gateway asked a stranger for home")
+
+
+class Lax(asyncssh.SSHServer):
+    """Has farlet's key, and believes everybody."""
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return True
+
+
+async def test_whoever_has_farlet_s_key_gets_nothing_from_a_gateway(site: Site) -> None:
+    own = keys.read(site.gateway.keys / "home")
+    async with site.farlet_port() as sock:
+        connection = await asyncssh.connect_reverse(
+            sock=sock.dup(),
+            config=None,
+            server_host_keys=[own.private],
+            server_factory=Lax,
+        )
+        wanted: dict[str, Callable[[], Awaitable[object]]] = {
+            "the foreign API server": lambda: connection.open_connection("10.96.0.1", 443),
+            "itself": lambda: connection.open_connection("127.0.0.1", PODS_PORT),
+            "home": lambda: connection.open_connection(*link.DESTINATION),
+            "a socket file": lambda: connection.open_unix_connection("/run/any.sock"),
+        }
+        asked = (asyncio.wait_for(ask(), WITHIN) for ask in wanted.values())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for what, answer in zip(wanted, answers, strict=True):
+            assert isinstance(answer, asyncssh.ChannelOpenError | OSError), (what, answer)
+        # It is a farlet among others now; what it does not take goes to the next one.
+        await site.still_works()
+        connection.abort()
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+def shapes(key: str) -> Iterable[str]:
+    """Pieces of a private key as they might stand somewhere, plain or encoded once more."""
+    body = "".join(key.splitlines()[1:-1])
+    yield from (body[at : at + 40] for at in range(70, len(body) - 40, 40))
+    for offset in range(3):
+        coded = base64.b64encode(b"x" * offset + key.encode()).decode()
+        yield coded[200:260]
+
+
+def found(private: Iterable[str], places: Mapping[str, str]) -> list[str]:
+    looked_for = {shape for key in private for shape in shapes(key)}
+    return [place for place, text in places.items() if any(shape in text for shape in looked_for)]
+
+
+async def test_no_private_key_and_no_token_is_found_anywhere_and_a_planted_key_is(
+    site: Site, tmp_path: Path
+) -> None:
+    sides = [site.gateway.keys / side for side in ("home", "foreign")]
+    private = [(side / keys.PRIVATE).read_text() for side in sides]
+    program = Path(site.farlet.process.command[0])
+    told = {
+        "log of farlet": site.farlet.log,
+        "metrics": await site.farlet.metrics(),
+        "command line": json.dumps([str(word) for word in site.farlet.process.command]),
+        "gateway-keys": processes.run([program, "gateway-keys", tmp_path / "keys"], what="keys"),
+        "log of the gateway": await site.gateway.kubectl("logs", f"deployment/{gateway.NAME}"),
+    }
+    made = [(tmp_path / "keys" / side / keys.PRIVATE).read_text() for side in ("home", "foreign")]
+    for resource in ("pods", "events", "configmaps", "deployments"):
+        told[resource] = await site.gateway.kubectl("get", resource, "--output=json")
+    for side in (site.clusters.home, site.clusters.foreign):
+        told[f"audit log of {side.name}"] = side.audit_log.path.read_text()
+    assert "farlet was linked" in told["log of the gateway"]
+    assert all(told.values())
+    assert found([*private, *made], told) == []
+    tokens = await _tokens(site)
+    assert len(tokens) == 1
+    assert test_secrecy.found(tokens, told) == []
+    coded = base64.b64encode(private[1].encode()).decode()
+    planted = {"plain": "".join(private[0].splitlines()), "in base64": coded}
+    assert found(private, planted) == list(planted)
+
+
+async def _tokens(site: Site) -> set[str]:
+    """Those that pods abroad have."""
+    get = ("get", "secrets", f"--namespace={site.space.foreign}", "--output=json")
+    found = json.loads(await asyncio.to_thread(site.clusters.foreign.kubectl, *get))
+    values = (one for secret in found["items"] for one in secret.get("data", {}).values())
+    return {text for one in values if (text := base64.b64decode(one).decode()).startswith("ey")}
