@@ -11,7 +11,7 @@ import dataclasses
 import json
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import asyncssh
@@ -25,7 +25,7 @@ from clusters.gateway import Gateway
 from clusters.identity import Identity
 from clusters.workspace import FARLET_NAMESPACE, Workspace
 from farlet.gateway import keys, link, tunnel
-from integration import realpods, test_secrecy
+from integration import realpods, test_secrecy, wicked
 from integration.kubectl import Kubectl, Result
 from integration.streaming import STAYS
 
@@ -36,20 +36,10 @@ TENANT = "tenant"
 PODS_PORT = 6443
 WITHIN = 20.0
 
-SAY = """
-import socket, sys
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as peer:
-    peer.sendall(sys.argv[3].encode())
-    while said := peer.recv(65536):
-        sys.stdout.buffer.write(said)
-        sys.stdout.flush()
-"""
-"""A program for pods: say something to an address, and print what comes back."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """Both ends. `waited` is the pod as it waited, `before` and `meanwhile` what was asked then."""
+    """Both ends. `waited` is the pod as it waited, the entries are what farlet asked until then."""
 
     clusters: pair.Clusters
     space: Workspace
@@ -180,7 +170,9 @@ SAID = {
 async def test_what_answers_pods_is_the_home_api_server_and_nothing_in_between(
     site: Site, said: str
 ) -> None:
-    through = await site.inside("python3", "-c", SAY, await site.gateway.address(), "443", said)
+    through = await site.inside(
+        "python3", "-c", wicked.SAY, await site.gateway.address(), "443", said
+    )
     host, port = site.clusters.home.address
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(said.encode())
@@ -195,11 +187,11 @@ async def test_what_answers_pods_is_the_home_api_server_and_nothing_in_between(
 async def test_pods_do_not_reach_where_the_gateway_waits_for_farlet(site: Site) -> None:
     (pod,) = await site.gateway.pods()
     for address in (pod.address, await site.gateway.address()):
-        answer = await site.inside("python3", "-c", SAY, address, str(link.PORT), "hello")
+        answer = await site.inside("python3", "-c", wicked.SAY, address, str(link.PORT), "hello")
         assert (answer.code, answer.out) == (1, b"")
         assert "Error" in answer.err.splitlines()[-2]  # the last one is kubectl's
     answer = await site.inside(
-        "python3", "-c", SAY, pod.address, str(PODS_PORT), SAID["plain HTTP"]
+        "python3", "-c", wicked.SAY, pod.address, str(PODS_PORT), SAID["plain HTTP"]
     )
     assert b"HTTPS server" in answer.out  # it is that pod
 
@@ -249,19 +241,6 @@ async def _nowhere(_factory: Callable[[], asyncio.Protocol]) -> object:
     raise AssertionError("a gateway asked a stranger for home")
 
 
-class Lax(asyncssh.SSHServer):
-    """Has farlet's key, and believes everybody."""
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return True
-
-
 async def test_whoever_has_farlet_s_key_gets_nothing_from_a_gateway(site: Site) -> None:
     own = keys.read(site.gateway.keys / "home")
     async with site.farlet_port() as sock:
@@ -269,7 +248,7 @@ async def test_whoever_has_farlet_s_key_gets_nothing_from_a_gateway(site: Site) 
             sock=sock.dup(),
             config=None,
             server_host_keys=[own.private],
-            server_factory=Lax,
+            server_factory=wicked.Lax,
         )
         wanted: dict[str, Callable[[], Awaitable[object]]] = {
             "the foreign API server": lambda: connection.open_connection("10.96.0.1", 443),
@@ -286,21 +265,29 @@ async def test_whoever_has_farlet_s_key_gets_nothing_from_a_gateway(site: Site) 
         connection.abort()
 
 
+async def test_a_gateway_that_was_taken_over_gets_nothing_but_home_from_farlet(site: Site) -> None:
+    """Not what else listens where farlet runs, and nothing by another name."""
+    metrics = int(site.farlet.metrics_address.rpartition(":")[2])
+    addresses = [
+        ("127.0.0.1", metrics),
+        (link.DESTINATION[0], metrics),
+        ("localhost", link.DESTINATION[1]),
+        site.clusters.home.address,
+    ]
+    async with site.clusters.foreign.api() as foreign:
+        pod = wicked.pod(addresses=addresses)
+        await foreign.create("pods", pod, namespace=FARLET_NAMESPACE)
+        ((ended, output),) = await realpods.outputs(foreign, [(FARLET_NAMESPACE, wicked.POD)])
+        await foreign.delete("pods", name=wicked.POD, namespace=FARLET_NAMESPACE)
+    assert ended["status"]["phase"] == "Succeeded", output
+    got = json.loads(output)
+    assert "HTTP request to an HTTPS server" in got.pop("home")
+    assert len(got) == len(addresses) + 6
+    assert set(got.values()) == {"ChannelOpenError", "ChannelListenError"}, got
+    await site.still_works()
+
+
 # --- what is told ---------------------------------------------------------------------------------
-
-
-def shapes(key: str) -> Iterable[str]:
-    """Pieces of a private key as they might stand somewhere, plain or encoded once more."""
-    body = "".join(key.splitlines()[1:-1])
-    yield from (body[at : at + 40] for at in range(70, len(body) - 40, 40))
-    for offset in range(3):
-        coded = base64.b64encode(b"x" * offset + key.encode()).decode()
-        yield coded[200:260]
-
-
-def found(private: Iterable[str], places: Mapping[str, str]) -> list[str]:
-    looked_for = {shape for key in private for shape in shapes(key)}
-    return [place for place, text in places.items() if any(shape in text for shape in looked_for)]
 
 
 async def test_no_private_key_and_no_token_is_found_anywhere_and_a_planted_key_is(
@@ -323,13 +310,13 @@ async def test_no_private_key_and_no_token_is_found_anywhere_and_a_planted_key_i
         told[f"audit log of {side.name}"] = side.audit_log.path.read_text()
     assert "farlet was linked" in told["log of the gateway"]
     assert all(told.values())
-    assert found([*private, *made], told) == []
+    assert test_secrecy.found([*private, *made], told, test_secrecy.shapes_of_key) == []
     tokens = await _tokens(site)
     assert len(tokens) == 1
     assert test_secrecy.found(tokens, told) == []
     coded = base64.b64encode(private[1].encode()).decode()
     planted = {"plain": "".join(private[0].splitlines()), "in base64": coded}
-    assert found(private, planted) == list(planted)
+    assert test_secrecy.found(private, planted, test_secrecy.shapes_of_key) == list(planted)
 
 
 async def _tokens(site: Site) -> set[str]:

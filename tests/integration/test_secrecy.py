@@ -9,7 +9,7 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
@@ -45,9 +45,23 @@ def shapes(token: str) -> set[str]:
     return plain | coded
 
 
-def found(tokens: Iterable[str], places: Mapping[str, str]) -> list[str]:
-    """Where any of the tokens stands, in any shape."""
-    looked_for = {shape for token in tokens for shape in shapes(token)}
+def shapes_of_key(key: str) -> set[str]:
+    """Pieces of a private key of SSH as they may stand somewhere, plain or in base64 once more."""
+    body = "".join(key.splitlines()[1:-1])
+    plain = {body[at : at + 40] for at in range(70, len(body) - 40, 40)}
+    coded = {
+        base64.b64encode(b"x" * offset + key.encode())[200:260].decode() for offset in range(3)
+    }
+    return plain | coded
+
+
+def found(
+    wanted: Iterable[str],
+    places: Mapping[str, str],
+    shapes: Callable[[str], set[str]] = shapes,
+) -> list[str]:
+    """Where any of the tokens, or what else has `shapes`, stands in any of them."""
+    looked_for = {shape for one in wanted for shape in shapes(one)}
     return [place for place, text in places.items() if any(shape in text for shape in looked_for)]
 
 
