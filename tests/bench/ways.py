@@ -221,6 +221,8 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
     output = await asyncio.to_thread(processes.run, dial, what="run the load")
     used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
     told: dict[str, Any] = json.loads(output)
+    if told["errors"] == told["requests"]:
+        raise errors.HarnessError(f"no request was answered: {told['first_error']}")
     points = None
     if carrying is not None and late is not None:
         meanwhile = lateness.since(late, await lateness.read(carrying))

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from bench.stage import NODE
 from clusters import apiproxy, errors, farlet, gateway, pair, ports, processes
-from clusters.netns import Network
+from clusters.controlplane import SERVICES
+from clusters.netns import BRIDGE, Network
 
 Used = Callable[[], processes.Usage]
 
@@ -78,6 +79,9 @@ async def _gateway(both: pair.Clusters) -> AsyncIterator[Open]:
                 "network": foreign.plane.forwarder.process.usage,
                 "farlet": carrying.usage,
             }
+            # The node itself has no way to addresses of Services, which it would replace.
+            route = ["ip", "route", "replace", SERVICES, "dev", BRIDGE]
+            processes.run(both.foreign.network.inside(route), what="lead the node to Services")
             address = f"{await made.address()}:443"
             yield Open(address, network=both.foreign.network, parts=parts, carrying=carrying)
         finally:
