@@ -25,7 +25,6 @@ NAME, NAMESPACE = "api-proxy", workspaces.FARLET_NAMESPACE
 SERVICES = {"home": "api-proxy", "foreign": "home-api"}
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 SELECTED = "app.kubernetes.io/name=farlet-api-proxy"
-PROBED_SECONDS = 15.0  # when the kubelet has asked several times whether a pod is ready
 SHIPPED = "HOME_API_1=203.0.113.7:6443\n"
 
 
@@ -132,8 +131,8 @@ async def test_a_wrong_address_never_replaces_a_right_one(
         if pod["metadata"]["name"] not in before:
             break
     name = pod["metadata"]["name"]
-    await foreign.until("pods", rest.phase("Running"), name=name, namespace=NAMESPACE)
-    await asyncio.sleep(PROBED_SECONDS)
+    event = await realpods.event(foreign, name, namespace=NAMESPACE, reason="Unhealthy")
+    assert "Readiness probe failed" in event["message"]
     assert await _ready(foreign) == before
     assert "has no server available" in await foreign.logs(name, namespace=NAMESPACE)
 
