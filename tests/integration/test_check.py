@@ -1,0 +1,108 @@
+"""`farlet check` against real clusters: what it says of addresses that are given by flags."""
+
+import asyncio
+import base64
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clusters import farlet as farlets
+from clusters import pair, ports, rest
+from clusters import workspace as workspaces
+
+pytestmark = pytest.mark.clusters
+
+ENDS_SECONDS = 60.0
+ADDRESS = "home API for pods abroad"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Flags (a function of a folder and the clusters), and what is found with them."""
+
+    flags: Callable[[Path, pair.Clusters], Mapping[str, str]]
+    code: int
+    outcomes: Mapping[str, str]
+    told: tuple[str, ...] = ()
+
+
+def _seen(_folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
+    """What leads to home from here; that of pods abroad leads there from abroad only."""
+    host, port = clusters.home.address
+    return {"home-api-server-host": host, "home-api-server-port": str(port)}
+
+
+def _another_ca(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
+    """Pods are to believe the foreign cluster's CA, which has signed nothing of home."""
+    content = yaml.safe_load(clusters.foreign.kubeconfig.read_text())["clusters"][0]["cluster"]
+    file = folder / "another-ca.crt"
+    file.write_bytes(base64.b64decode(content["certificate-authority-data"]))
+    return {**_seen(folder, clusters), "home-api-server-ca-file": str(file)}
+
+
+def _dead(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
+    content = yaml.safe_load(clusters.foreign.kubeconfig.read_text())
+    (port,) = ports.free(1)
+    content["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    file = folder / "dead.kubeconfig"
+    file.write_text(json.dumps(content))
+    return {**_seen(folder, clusters), "foreign-kubeconfig": str(file)}
+
+
+# A warning, since the address is that of the machine itself.
+GOOD = {
+    "home API server": "ok",
+    "foreign API server": "ok",
+    ADDRESS: "warning",
+    "certificate at that address": "ok",
+}
+
+CASES = {
+    "an address that leads to home": Case(_seen, 0, GOOD, ("kubernetes.default.svc",)),
+    "another CA": Case(
+        _another_ca,
+        1,
+        {"home API server": "ok", ADDRESS: "failed"},
+        ("not signed by the home CA", "kubernetes.default.svc"),
+    ),
+    "a foreign API server that does not answer": Case(
+        _dead, 1, {**GOOD, "foreign API server": "failed"}, ("--foreign-kubeconfig",)
+    ),
+}
+
+
+async def _checked(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=ENDS_SECONDS, check=False
+    )
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+async def test_an_address_given_by_flags_is_checked(
+    clusters: pair.Clusters, foreign: rest.Api, tmp_path: Path, case: Case
+) -> None:
+    await workspaces.create_farlet_namespace(foreign)
+    made = farlets.create(
+        clusters, node="virtual-check", settings=dict(case.flags(tmp_path, clusters))
+    )
+    words = [str(word) for word in made.process.command]
+    words[words.index("run")] = "check"
+    answer = await _checked([*words, "-o", "json"])
+    assert answer.returncode == case.code, answer.stderr
+    assert answer.stderr == ""
+    found = json.loads(answer.stdout)
+    assert found["ok"] is (case.code == 0)
+    outcomes = {one["what"]: one["outcome"] for one in found["checks"]}
+    assert case.outcomes.items() <= outcomes.items(), found
+    for words_told in case.told:
+        assert words_told in answer.stdout
+    if case.code == 0:
+        table = await _checked(words)
+        assert table.returncode == 0
+        lines = [line for line in table.stdout.splitlines() if not line.startswith(" ")]
+        assert [line.split("  ")[0] for line in lines] == ["CHECK", *outcomes]
