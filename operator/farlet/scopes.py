@@ -59,13 +59,15 @@ class Scopes:
 
         Raises `StartError` as `Registry.read` does.
         """
-        seconds = RETRY_FIRST_SECONDS
+        seconds, told = RETRY_FIRST_SECONDS, ""
         while not self.loaded.is_set():
             try:
                 entries = await self.registry.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
                 self.refused = refusals.of(err, what="scope") or self.refused
-                log.warning("registry was not read", err=str(err), retry_in=seconds)
+                if str(err) != told:
+                    log.warning("registry was not read", err=str(err), retry_in=seconds)
+                told = str(err)
                 self.wake_all()
                 await asyncio.sleep(seconds)
                 seconds = min(seconds * 2, RETRY_LAST_SECONDS)
