@@ -19,12 +19,12 @@ def established(uid: str, *, to: tuple[str, int]) -> set[int]:
     # As the kernel prints them: the address as one number of this machine, the port as it is.
     (number,) = struct.unpack("=I", socket.inet_aton(host))
     peer = f"{number:08X}:{port:04X}"
-    lines = [line.split() for line in _table(uid).splitlines()[1:]]
+    lines = [line.split() for line in table(uid).splitlines()[1:]]
     ours = [fields[1] for fields in lines if fields[2:4] == [peer, _ESTABLISHED]]
     return {int(own.rpartition(":")[2], 16) for own in ours}
 
 
-def _table(uid: str) -> str:
+def table(uid: str) -> str:
     """/proc/net/tcp of the pod, by any process whose control group names it."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

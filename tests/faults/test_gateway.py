@@ -82,7 +82,11 @@ class Site:
     async def told(self) -> str:
         """For whoever reads of a failure."""
         parts = [(await self.printed(name))[-1500:] for name in (WATCHING, ASKING)]
-        others = [await self.gateway.told(), self.farlet.log[-3000:]]
+        others = [
+            await self.gateway.told(),
+            self.farlet.log[-3000:],
+            connections.table(self.mirror),
+        ]
         return "\n--\n".join(["not within the time", *parts, *others])
 
 
