@@ -1,0 +1,200 @@
+"""What of a stream's request goes abroad: its query and its upgrade, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from farlet.kubelet import routes, streams
+from farlet.kubelet.responses import Refusal
+from farlet.kubelet.routes import Endpoint
+from farlet.kubelet.targets import Target
+
+TARGET = Target("shop-h", "web", "main")
+
+
+def request(line: str, *headers: tuple[str, str]) -> routes.Request:
+    method, _, target = line.partition(" ")
+    return routes.parse(method, target, headers)
+
+
+# --- the query --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "endpoint", "asked"),
+    [
+        pytest.param(
+            "POST /exec/shop/web/main?command=sh&command=-c&command=echo+1%262%3B%20x&output=1",
+            Endpoint.EXEC,
+            "container=main&stdin=false&stdout=true&stderr=false&tty=false"
+            "&command=sh&command=-c&command=echo%201%262%3B%20x",
+            id="words of a command keep their order and their bytes",
+        ),
+        pytest.param(
+            "POST /exec/shop/web/main?command=%ff%00&input=1",
+            Endpoint.EXEC,
+            "container=main&stdin=true&stdout=false&stderr=false&tty=false&command=%FF%00",
+            id="a command may hold bytes that are no text",
+        ),
+        pytest.param(
+            "POST /exec/shop/web/main?command=sh&tty=1&input=1&output=1&error=1",
+            Endpoint.EXEC,
+            "container=main&stdin=true&stdout=true&stderr=false&tty=true&command=sh",
+            id="a terminal has no separate errors",
+        ),
+        pytest.param(
+            "POST /attach/shop/web/main?output=1&error=1&command=no&container=other&stdin=true",
+            Endpoint.ATTACH,
+            "container=main&stdin=false&stdout=true&stderr=true&tty=false",
+            id="attach has no command, and parameters of an API server count for nothing",
+        ),
+        pytest.param("POST /portForward/shop/web", Endpoint.PORT_FORWARD, "", id="ports by SPDY"),
+        pytest.param(
+            "GET /portForward/shop/web?port=80,443&port=22",
+            Endpoint.PORT_FORWARD,
+            "ports=80&ports=443&ports=22",
+            id="ports by WebSocket",
+        ),
+    ],
+)
+def test_the_query_is_translated(line: str, endpoint: Endpoint, asked: str) -> None:
+    assert streams.query(endpoint, request(line), TARGET) == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "says"),
+    [
+        pytest.param(
+            "POST /exec/shop/web/main?command=sh",
+            (),
+            "you must specify at least 1 of stdin, stdout, stderr",
+            id="no stream",
+        ),
+        pytest.param(
+            "GET /portForward/shop/web",
+            (("upgrade", "websocket"),),
+            'query parameter "port" is required',
+            id="a WebSocket without a port",
+        ),
+        *(
+            pytest.param(
+                f"GET /portForward/shop/web?port={port}",
+                (),
+                "as a port",
+                id=f"port {port!r}",
+            )
+            for port in ("0", "65536", "-1", "80,", "http", "%D9%A1")
+        ),
+    ],
+)
+def test_what_a_kubelet_refuses_is_refused(
+    line: str, headers: tuple[tuple[str, str], ...], says: str
+) -> None:
+    asked = request(line, *headers)
+    endpoint = Endpoint(asked.path.split("/")[1])
+    with pytest.raises(Refusal) as raised:
+        streams.query(endpoint, asked, TARGET)
+    assert raised.value.response.status == 400
+    assert says in str(raised.value)
+
+
+def test_a_port_forward_within_a_websocket_names_its_ports_later() -> None:
+    asked = request(
+        "GET /portForward/shop/web",
+        ("upgrade", "websocket"),
+        ("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io"),
+    )
+    assert streams.query(Endpoint.PORT_FORWARD, asked, TARGET) == ""
+
+
+# --- the upgrade ------------------------------------------------------------------------------
+
+
+UPGRADE = (("connection", "Upgrade"), ("upgrade", "SPDY/3.1"))
+ASKED = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "carried"),
+    [
+        pytest.param(UPGRADE, ASKED, id="an upgrade"),
+        pytest.param(
+            (("connection", "keep-alive, upgrade"), ("upgrade", "SPDY/3.1")), ASKED, id="one of two"
+        ),
+        pytest.param(
+            (
+                *UPGRADE,
+                ("x-stream-protocol-version", "v4.channel.k8s.io"),
+                ("x-stream-protocol-version", "v3.channel.k8s.io"),
+            ),
+            [
+                *ASKED,
+                ("x-stream-protocol-version", "v4.channel.k8s.io"),
+                ("x-stream-protocol-version", "v3.channel.k8s.io"),
+            ],
+            id="versions in their order",
+        ),
+        pytest.param(
+            (
+                *UPGRADE,
+                ("authorization", "Bearer caller"),
+                ("cookie", "a=b"),
+                ("impersonate-user", "admin"),
+                ("x-remote-user", "admin"),
+                ("x-forwarded-for", "1.2.3.4"),
+                ("te", "trailers"),
+                ("proxy-authorization", "Basic x"),
+                ("keep-alive", "1"),
+                ("transfer-encoding", "chunked"),
+                ("content-length", "0"),
+                ("host", "node"),
+            ),
+            ASKED,
+            id="nothing else",
+        ),
+        pytest.param(
+            (
+                *UPGRADE,
+                ("sec-websocket-key", "k"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-extensions", "x"),
+                (
+                    "sec-websocket-protocol",
+                    "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.dG9rZW4",
+                ),
+            ),
+            [
+                *ASKED,
+                ("sec-websocket-key", "k"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-extensions", "x"),
+                ("sec-websocket-protocol", "v5.channel.k8s.io"),
+            ],
+            id="a token among the subprotocols stays here",
+        ),
+    ],
+)
+def test_only_the_upgrade_is_carried(
+    sent: tuple[tuple[str, str], ...], carried: list[tuple[str, str]]
+) -> None:
+    assert streams.upgrade(request("POST /exec/a/b/c", *sent)) == carried
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param((), id="none"),
+        pytest.param((("upgrade", "SPDY/3.1"),), id="not a header of the connection"),
+        pytest.param((("connection", "Upgrade"),), id="to nothing"),
+        *(
+            pytest.param((("connection", "Upgrade"), ("upgrade", to)), id=f"to {to}")
+            for to in ("h2c", "HTTP/2.0", "TLS/1.2", "websocket, h2c")
+        ),
+    ],
+)
+def test_an_upgrade_is_needed_and_not_one_to_more_requests(
+    sent: tuple[tuple[str, str], ...],
+) -> None:
+    with pytest.raises(Refusal) as raised:
+        streams.upgrade(request("POST /exec/a/b/c", *sent))
+    assert raised.value.response.status == 400
