@@ -136,11 +136,16 @@ async def kill_process_of_gateway(site: Site) -> float:
 
 
 async def delete_pod_of_gateway(site: Site) -> float:
-    """Its Deployment makes another."""
+    """Its Deployment makes another.
+
+    With so much grace that kube-proxy hears of it first: else who connects just then sends to an
+    address without anybody, of whose end no kernel tells him, as with any Service.
+    """
     (pod,) = await site.gateway.pods()
     await site.foreign.delete(
-        "pods", name=pod.name, namespace=FARLET_NAMESPACE, gracePeriodSeconds="0"
+        "pods", name=pod.name, namespace=FARLET_NAMESPACE, gracePeriodSeconds="3"
     )
+    await site.foreign.until("pods", rest.gone, name=pod.name, namespace=FARLET_NAMESPACE)
     await site.gateway.linked()
     return time.time()
 
