@@ -1,0 +1,43 @@
+"""What tests of a running login share: a clock that is moved, and a server that takes one token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import web
+
+from unit.engine import apiserver
+from unit.engine.apiserver import Answer, status
+
+PATH = "/api/v1/namespaces/default/pods/web"
+
+
+class Clock:
+    """Stands where the room has `time`."""
+
+    def __init__(self) -> None:
+        self.late = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.late
+
+    def time(self) -> float:
+        return time.time() + self.late
+
+
+def takes_only(token: str, *, together: int = 1) -> Answer:
+    """An API server takes that token only, and answers others once so many have come."""
+    waiting: list[int] = []
+    all_here = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.headers["Authorization"] == f"Bearer {token}":
+            return await apiserver.ok(request)
+        waiting.append(1)
+        if len(waiting) >= together:
+            all_here.set()
+        await all_here.wait()
+        return await status(401, "Unauthorized")(request)
+
+    return answer
