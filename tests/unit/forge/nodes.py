@@ -1,0 +1,52 @@
+"""The Node `far`: what is asked of it, what is found abroad, and how the server keeps it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from farlet.forge import capacity, nodehealth
+from farlet.forge import node as forge
+from farlet.forge.nodehealth import Foreign, ForeignUnreachable
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+TAINT = forge.Taint("farlet.io/virtual-node", "", "NoSchedule")
+LOOK = forge.Look(
+    name="far",
+    labels={"zone": "abroad"},
+    annotations={"note": "mine"},
+    taints=(TAINT,),
+    provider_id=None,
+    machine_id="0123456789abcdef0123456789abcdef",
+    runtime="farlet://1",
+    port=10250,
+)
+ROOM = capacity.fixed([("cpu", "8"), ("memory", "32Gi"), ("pods", "110")])
+FOUND = forge.Found("10.0.0.1", "v1.36.3", ROOM, capacity.Kind("linux", "amd64", "6.1", "Debian"))
+OURS = {
+    "type": "virtual-kubelet",
+    "kubernetes.io/hostname": "far",
+    "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+    "zone": "abroad",
+}
+
+
+def says(
+    foreign: Foreign = Foreign.REACHABLE,
+    *,
+    problem: str = "",
+    policy: ForeignUnreachable = ForeignUnreachable.HOLD,
+    node: Any = None,
+) -> tuple[nodehealth.Say, ...]:
+    return nodehealth.health(foreign, problem=problem, policy=policy, node=node)
+
+
+def existing(found: forge.Found = FOUND, **changes: Any) -> Any:
+    """The Node as the server keeps what `new` asks for."""
+    node = forge.new(LOOK, found, says(), NOW)
+    node["metadata"] |= {"uid": "u", "resourceVersion": "7"}
+    node["status"] |= changes.pop("status", {})
+    node["spec"] |= changes.pop("spec", {})
+    node["metadata"] |= changes
+    return node

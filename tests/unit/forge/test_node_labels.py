@@ -1,0 +1,54 @@
+"""Labels of the Node: those of its machines, those of the settings, and those it may not have."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from farlet.forge import capacity, noderestriction
+from farlet.forge import node as forge
+from unit.forge.nodes import FOUND, LOOK, OURS
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        pytest.param(capacity.Kind(), {}, id="not known: not spoken of"),
+        pytest.param(
+            capacity.Kind("linux", ""),
+            {"kubernetes.io/os": "linux", "kubernetes.io/arch": None},
+            id="not the same everywhere: taken away",
+        ),
+    ],
+)
+def test_labels_of_machines_are_there_where_all_agree(
+    kind: capacity.Kind, labels: dict[str, str | None]
+) -> None:
+    assert forge.labels(LOOK, kind) == OURS | labels
+
+
+def test_a_label_of_the_settings_wins_over_what_is_found() -> None:
+    look = dataclasses.replace(LOOK, labels={"kubernetes.io/arch": "arm64"})
+    assert forge.labels(look, FOUND.kind)["kubernetes.io/arch"] == "arm64"
+
+
+@pytest.mark.parametrize(
+    ("label", "restricted"),
+    [
+        pytest.param("zone", False, id="no prefix"),
+        pytest.param("example.com/zone", False, id="somebody's"),
+        pytest.param("kubernetes.io/arch", False, id="one of a kubelet"),
+        pytest.param("topology.kubernetes.io/zone", False, id="the zone"),
+        pytest.param("node.kubernetes.io/anything", False, id="a domain of kubelets"),
+        pytest.param("sub.kubelet.kubernetes.io/anything", False, id="below one"),
+        pytest.param("node-role.kubernetes.io/worker", True, id="a role"),
+        pytest.param("kubernetes.io/other", True, id="one of Kubernetes"),
+        pytest.param("x.k8s.io/other", True, id="below k8s.io"),
+        pytest.param("notkubernetes.io/other", False, id="only a like name"),
+        pytest.param("node-restriction.kubernetes.io/a", True, id="kept from nodes on purpose"),
+        pytest.param("x.node-restriction.kubernetes.io/a", True, id="below that"),
+    ],
+)
+def test_labels_that_a_node_may_not_give_itself(label: str, restricted: bool) -> None:
+    assert noderestriction.restricted_labels([label]) == ([label] if restricted else [])
