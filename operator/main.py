@@ -15,7 +15,8 @@ from typing import Any
 import kopf
 import structlog
 
-from farlet import engine, errors, handlers
+from farlet import engine, errors
+from farlet.home import handlers
 from farlet.settings import Settings, loading
 from farlet.telemetry import logs
 

@@ -8,8 +8,8 @@ import signal
 
 import kopf
 
-from farlet import handlers, kopfthread
 from farlet.engine import Ends, Engine
+from farlet.home import handlers, kopfthread
 from farlet.settings import Settings
 from farlet.telemetry import logs
 

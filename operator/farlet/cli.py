@@ -15,16 +15,10 @@ from pathlib import Path
 
 import click
 
-from farlet import (
-    access,
-    cli_options,
-    errors,
-    lightclient,
-    manifest,
-    render,
-    settings,
-)
+from farlet import access, cli_options, errors, settings
 from farlet.cli_options import SettingsCommand, settings_options
+from farlet.commands import manifest, render
+from farlet.connections import lightclient
 from farlet.context import Context
 from farlet.settings import loading, values
 
@@ -106,7 +100,7 @@ def check(*, output: str, **flags: object) -> None:
     """
     wanted = loading.load(settings.Settings, cli_options.given(flags))
     lightclient.install()
-    from farlet import checking
+    from farlet.commands import checking
 
     try:
         findings = checking.check(wanted)

@@ -19,10 +19,11 @@ import aiohttp
 import orjson
 import yarl
 
-from farlet import __version__, answers, channels, credentials, errors, exchanges, sessions, writing
-from farlet.endpoint import ClusterSource
+from farlet import __version__, errors
+from farlet.connections import answers, channels, credentials, exchanges, sessions, writing
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
+from farlet.wayhome.endpoint import ClusterSource
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"

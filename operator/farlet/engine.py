@@ -18,19 +18,9 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farlet import (
-    access,
-    bridge,
-    clusters,
-    draining,
-    endpoint,
-    errors,
-    health,
-    leadership,
-    leases,
-    wayhome,
-)
+from farlet import access, clusters, draining, errors, health, leadership, leases
 from farlet.context import Context
+from farlet.home import bridge
 from farlet.kubelet import nodelogin, pairs
 from farlet.kubelet.port import KubeletPort
 from farlet.mirroring import Mirroring
@@ -42,6 +32,7 @@ from farlet.store import Store
 from farlet.telemetry import looplag, probes
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
+from farlet.wayhome import endpoint, way
 
 log = structlog.get_logger()
 
@@ -73,7 +64,7 @@ class Engine:
             "foreign", foreign_source, metrics=self.metrics.client("foreign")
         )
         self._store = Store()
-        self._way = wayhome.WayHome(
+        self._way = way.WayHome(
             settings,
             self._home,
             self._foreign,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from farlet import clusters
-from farlet.homepods import HomePods
+from farlet.foreign.scopes import Scopes
+from farlet.home.homepods import HomePods
 from farlet.node.virtualnode import VirtualNode
-from farlet.scopes import Scopes
 from farlet.telemetry import probes
 
 STANDING_BY = "standing by"

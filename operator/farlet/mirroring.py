@@ -8,19 +8,12 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import (
-    access,
-    census,
-    clusters,
-    events,
-    homepods,
-    perform,
-    reconcile,
-    scopes,
-    workqueue,
-)
+from farlet import access, census, clusters, reconcile, workqueue
+from farlet.actions import events, perform
 from farlet.context import Context
+from farlet.foreign import scopes
 from farlet.forge.status import mirrored_uid
+from farlet.home import homepods
 from farlet.settings import Settings
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics

@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import errors, events, mirrors, plan, refusals, vocabulary, wire
+from farlet import errors, mirrors, plan, refusals, vocabulary, wire
 from farlet import snapshot as do
 from farlet.access import AccessStrategy, Token, choice
+from farlet.actions import events
+from farlet.actions.passes import Pass
+from farlet.actions.perform import Performer
 from farlet.context import Context
+from farlet.foreign.scope import Scope
+from farlet.foreign.scopes import Scopes
 from farlet.forge import guards, status
 from farlet.forge.names import secret_name
-from farlet.passes import Pass
-from farlet.perform import Performer
-from farlet.scope import Scope
-from farlet.scopes import Scopes
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey, Reason

@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from farlet import channels, errors, exchanges
+from farlet import errors
 from farlet.clusters import Cluster
+from farlet.connections import channels, exchanges
 
 
 class Homeward:

@@ -22,8 +22,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping
 from wsproto.utilities import generate_accept_token
 
-from farlet import answers, exchanges
 from farlet.clusters import Cluster
+from farlet.connections import answers, exchanges
 from farlet.vocabulary import ObjectKey
 
 OPEN_SECONDS = 10.0

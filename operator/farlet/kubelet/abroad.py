@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import orjson
 
-from farlet import exchanges, redaction
+from farlet import redaction
+from farlet.connections import exchanges
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.targets import Target
 

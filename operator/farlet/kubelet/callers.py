@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import h11
 
-from farlet import channels
+from farlet.connections import channels
 from farlet.kubelet.responses import Response
 from farlet.kubelet.routes import Request
 

@@ -17,7 +17,8 @@ from typing import Protocol
 
 import structlog
 
-from farlet import clusters, errors, filestamps
+from farlet import clusters, errors
+from farlet.connections import filestamps
 from farlet.kubelet import pairs, signing
 from farlet.kubelet.serving import ServingTLS
 from farlet.settings.kubelet import KubeletSettings

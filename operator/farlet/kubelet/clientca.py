@@ -21,7 +21,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from farlet import clusters, errors, filestamps
+from farlet import clusters, errors
+from farlet.connections import filestamps
 from farlet.vocabulary import JSON
 
 LOOK_SECONDS = 10.0

@@ -18,7 +18,7 @@ from typing import Self
 import h11
 import structlog
 
-from farlet import channels
+from farlet.connections import channels
 from farlet.errors import StartError
 from farlet.kubelet import routes
 from farlet.kubelet.callers import Caller

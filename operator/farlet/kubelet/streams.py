@@ -16,8 +16,8 @@ import asyncio
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
-from farlet import channels, exchanges
 from farlet.clusters import Cluster
+from farlet.connections import channels, exchanges
 from farlet.kubelet import abroad
 from farlet.kubelet.callers import Caller
 from farlet.kubelet.responses import Refusal

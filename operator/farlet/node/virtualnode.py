@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import clusters, errors, registry, wire
+from farlet import clusters, errors, wire
 from farlet.context import Context
+from farlet.foreign import registry
 from farlet.forge import capacity, nodehealth
 from farlet.forge import node as forge
 from farlet.forge.nodehealth import Foreign, ForeignUnreachable, Say

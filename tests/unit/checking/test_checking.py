@@ -14,8 +14,9 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from farlet import checking, cli, errors, settings
-from farlet.checking import Finding, Outcome
+from farlet import cli, errors, settings
+from farlet.commands import checking
+from farlet.commands.checking import Finding, Outcome
 from farlet.gateway import keys
 from farlet.settings import loading
 from farlet.vocabulary import GATEWAY_SELECTOR

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from farlet import channels
+from farlet.connections import channels
 from unit.kubelet import stage
 
 MIB = 1 << 20

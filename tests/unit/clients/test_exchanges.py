@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from clusters import pki
-from farlet import clusters, errors, exchanges
+from farlet import clusters, errors
+from farlet.connections import exchanges
 from unit.engine import apiserver
 from unit.kubelet import stage
 

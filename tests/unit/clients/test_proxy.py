@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from farlet import credentials
-from farlet.endpoint import ClusterSource
+from farlet.connections import credentials
+from farlet.wayhome.endpoint import ClusterSource
 
 SERVER = "https://api.example.org:6443"
 PROXY = "http://proxy.example.org:3128"

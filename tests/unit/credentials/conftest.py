@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from farlet import credentials
-from farlet.endpoint import ClusterSource
+from farlet.connections import credentials
+from farlet.wayhome.endpoint import ClusterSource
 from unit.credentials.scene import Clock
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from farlet import credentials, errors
-from farlet.endpoint import ClusterSource
+from farlet import errors
+from farlet.connections import credentials
+from farlet.wayhome.endpoint import ClusterSource
 from unit.credentials.scene import PATH, Clock, takes_only
 from unit.engine import apiserver
 from unit.engine.apiserver import status

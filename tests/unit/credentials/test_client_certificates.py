@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from farlet import clusters, credentials, errors
-from farlet.endpoint import ClusterSource
+from farlet import clusters, errors
+from farlet.connections import credentials
 from farlet.telemetry.metrics import Metrics
+from farlet.wayhome.endpoint import ClusterSource
 from unit import certificates
 from unit.certificates import HOUR
 from unit.credentials.scene import PATH, Clock

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from farlet import credentials, errors
+from farlet import errors
+from farlet.connections import credentials
 from unit.credentials.scene import Clock
 from unit.engine import apiserver
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from kubernetes_asyncio.config import incluster_config
 
-from farlet import clusters, credentials
-from farlet.endpoint import ClusterSource
+from farlet import clusters
+from farlet.connections import credentials
 from farlet.telemetry.metrics import Metrics
+from farlet.wayhome.endpoint import ClusterSource
 from unit import certificates
 from unit.credentials.scene import PATH, Clock, takes_only
 from unit.engine import apiserver

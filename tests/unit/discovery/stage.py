@@ -14,9 +14,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from farlet import discovery, settings
+from farlet import settings
 from farlet.context import Context
 from farlet.settings import loading
+from farlet.wayhome import discovery
 from unit import certificates
 from unit.engine import apiserver
 from unit.gateway import stage as gateways

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from farlet import discovery
 from farlet.context import Endpoint
 from farlet.vocabulary import Reason
+from farlet.wayhome import discovery
 from unit import certificates
 from unit.discovery import stage
 from unit.gateway.stage import eventually

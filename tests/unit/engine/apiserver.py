@@ -14,9 +14,10 @@ from typing import Any
 
 from aiohttp import test_utils, web
 
-from farlet import clusters, credentials
-from farlet.endpoint import ClusterSource
+from farlet import clusters
+from farlet.connections import credentials
 from farlet.telemetry.metrics import Metrics
+from farlet.wayhome.endpoint import ClusterSource
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTML = "<html><body>the load balancer has no backend</body></html>"

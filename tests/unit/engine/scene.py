@@ -18,19 +18,12 @@ from typing import Any, cast
 import pytest
 import structlog.testing
 
-from farlet import (
-    clusters,
-    draining,
-    errors,
-    events,
-    homepods,
-    perform,
-    reconcile,
-    scopes,
-    workqueue,
-)
+from farlet import clusters, draining, errors, reconcile, workqueue
+from farlet.actions import events, perform
 from farlet.context import Context
+from farlet.foreign import scopes
 from farlet.forge.names import secret_name
+from farlet.home import homepods
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey

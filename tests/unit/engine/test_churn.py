@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from farlet import clusters, errors, homepods
+from farlet import clusters, errors
+from farlet.home import homepods
 from farlet.store import Store
 from farlet.vocabulary import JSON, ObjectKey
 from unit import faketime

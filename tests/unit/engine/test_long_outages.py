@@ -10,7 +10,7 @@ from typing import cast
 import structlog.testing
 
 from farlet import clusters, errors, watches
-from farlet.answers import WatchEvent
+from farlet.connections.answers import WatchEvent
 from farlet.vocabulary import JSON
 from unit import faketime
 

@@ -9,9 +9,9 @@ import pytest
 
 from farlet import clusters, errors
 from farlet.access import Claim
+from farlet.actions.tokens import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.tokens import Tokens
 from farlet.wire import Pod
 from unit.plan.model import JSON
 

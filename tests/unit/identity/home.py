@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from farlet import answers, clusters, errors
+from farlet import clusters, errors
+from farlet.connections import answers
 from unit import certificates
 
 JSON = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from farlet import channels
+from farlet.connections import channels
 from farlet.kubelet import clientca, pairs, serving
 from unit import certificates
 from unit.certificates import CLIENT, HOUR, SERVER, Pair

@@ -10,7 +10,7 @@ import kopf
 import pytest
 
 from clusters import processes
-from farlet import kopfthread
+from farlet.home import kopfthread
 
 
 def registry(*, started: threading.Event, failing: bool) -> kopf.OperatorRegistry:

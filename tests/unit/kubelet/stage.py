@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clusters import pki
-from farlet import channels, clusters
+from farlet import clusters
+from farlet.connections import channels
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet import auth, server, service
 from farlet.settings.values import Address

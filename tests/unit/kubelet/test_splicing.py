@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from farlet import channels
+from farlet.connections import channels
 from farlet.kubelet import streams
 from unit.kubelet import stage
 from unit.kubelet.stage import EXEC, SPDY, Peer

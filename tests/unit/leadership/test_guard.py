@@ -14,7 +14,8 @@ import pytest
 from aiohttp import http, web
 from aiohttp.base_protocol import BaseProtocol
 
-from farlet import clusters, errors, writing
+from farlet import clusters, errors
+from farlet.connections import writing
 from unit.engine import apiserver
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -141,7 +142,7 @@ async def test_the_lease_does_not_wait_for_a_slot(tmp_path: Path) -> None:
 async def test_the_guard_is_asked_again_when_new_credentials_are_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farlet.credentials.RELOAD_SECONDS", 0.0)
+    monkeypatch.setattr("farlet.connections.credentials.RELOAD_SECONDS", 0.0)
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = apiserver.status(401)
         cluster.guard = gate = Gate(opened=1)

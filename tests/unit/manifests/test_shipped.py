@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from clusters import farletimage
-from farlet import registry, roles
+from farlet import roles
+from farlet.foreign import registry
 from farlet.settings import Settings, loading
 
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,10 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter
 
-from farlet import clusters, errors, events, homepods, perform, reconcile, scopes, workqueue
+from farlet import clusters, errors, reconcile, workqueue
+from farlet.actions import events, perform
+from farlet.foreign import scopes
+from farlet.home import homepods
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey

@@ -14,7 +14,7 @@ from enum import Enum
 from urllib.parse import parse_qs, unquote
 
 from farlet import errors
-from farlet.answers import WatchEvent
+from farlet.connections.answers import WatchEvent
 from unit.plan import model
 from unit.plan.model import JSON, Selects, Server, Status
 

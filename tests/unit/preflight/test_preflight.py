@@ -16,8 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from farlet import preflight
 from farlet.context import Endpoint
+from farlet.wayhome import preflight
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

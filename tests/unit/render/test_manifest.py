@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import pods
-from farlet import manifest
+from farlet.commands import manifest
+from farlet.commands.manifest import RESOLVED
 from farlet.errors import UsageError
-from farlet.manifest import RESOLVED
 
 BARE = """\
 apiVersion: v1

@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 import pods
-from farlet import access, render
+from farlet import access
+from farlet.commands import render
+from farlet.commands.manifest import RESOLVED
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
-from farlet.manifest import RESOLVED
 from farlet.wire import Pod
 
 STRATEGIES = access.load_strategies()

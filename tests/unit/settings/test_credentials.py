@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from farlet import endpoint, errors, settings
-from farlet.endpoint import ClusterSource
+from farlet import errors, settings
 from farlet.settings import loading
+from farlet.wayhome import endpoint
+from farlet.wayhome.endpoint import ClusterSource
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 

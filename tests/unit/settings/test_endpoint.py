@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from farlet import endpoint, errors, settings
+from farlet import errors, settings
 from farlet.context import Endpoint
 from farlet.settings import loading
 from farlet.vocabulary import Reason
+from farlet.wayhome import endpoint
 
 URL = "https://10.0.0.1:6443"
 

@@ -28,8 +28,9 @@ from cryptography import x509
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
-from farlet import errors, filestamps
-from farlet.endpoint import ClusterSource
+from farlet import errors
+from farlet.connections import filestamps
+from farlet.wayhome.endpoint import ClusterSource
 
 LOOK_SECONDS = 10.0
 """How often the files behind a login are looked at, at most."""

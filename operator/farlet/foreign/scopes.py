@@ -14,8 +14,8 @@ import structlog
 from farlet import clusters, errors, refusals
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.registry import Registry
-from farlet.scope import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
+from farlet.foreign.registry import Registry
+from farlet.foreign.scope import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey
 

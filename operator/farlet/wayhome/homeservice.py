@@ -12,11 +12,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import quote
 
-from farlet import errors, preflight, watches
+from farlet import errors, watches
 from farlet.clusters import Cluster
-from farlet.endpoint import Passage
 from farlet.gateway import portforward
 from farlet.vocabulary import HOME_API_SERVICE, JSON, ObjectKey
+from farlet.wayhome import preflight
+from farlet.wayhome.endpoint import Passage
 
 FIRST_LOOK_SECONDS = 5.0
 

@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from farlet import endpoint, errors
+from farlet import errors
 from farlet.clusters import Cluster
 from farlet.context import Context
-from farlet.discovery import Discovery
-from farlet.preflight import Mismatch, Unreachable
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
-from farlet.wayhome import WayHome
+from farlet.wayhome import endpoint
+from farlet.wayhome.discovery import Discovery
+from farlet.wayhome.preflight import Mismatch, Unreachable
+from farlet.wayhome.way import WayHome
 
 if TYPE_CHECKING:
     from farlet.gateway.keys import Keys

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farlet import clusters, events, foreignactions, homeactions, tokens
+from farlet import clusters
 from farlet import snapshot as do
+from farlet.actions import events, foreignactions, homeactions, tokens
+from farlet.actions.passes import Moments, Pass
 from farlet.context import Context
-from farlet.passes import Moments, Pass
 from farlet.snapshot import Snapshot
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics

@@ -12,14 +12,15 @@ from typing import Any
 
 import structlog
 
-from farlet import clusters, errors, events, mirrors, rotation, vocabulary
+from farlet import clusters, errors, mirrors, rotation, vocabulary
 from farlet import snapshot as do
+from farlet.actions import events
+from farlet.actions.passes import Moments, Pass
+from farlet.actions.tokens import Tokens
 from farlet.context import Context
-from farlet.passes import Moments, Pass
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.tokens import Tokens
 from farlet.vocabulary import JSON, ObjectKey, Reason
 from farlet.wire import Pod, Secret
 

@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import clusters, endpoint, errors, homeservice, judging, ownaddress, preflight
+from farlet import clusters, errors, ownaddress
 from farlet.context import Context, Endpoint
-from farlet.endpoint import Passage
-from farlet.homeservice import HomeService
-from farlet.preflight import Mismatch, Unreachable, Verdict, Verified
 from farlet.settings import Preflight, Settings
 from farlet.vocabulary import HOME_API_SERVICE, Reason
+from farlet.wayhome import endpoint, homeservice, judging, preflight
+from farlet.wayhome.endpoint import Passage
+from farlet.wayhome.homeservice import HomeService
+from farlet.wayhome.preflight import Mismatch, Unreachable, Verdict, Verified
 
 RETRY_SECONDS = 3.0
 LOOK_SECONDS = 60.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import aiohttp
 
-from farlet import credentials
-from farlet.endpoint import ClusterSource
+from farlet.connections import credentials
+from farlet.wayhome.endpoint import ClusterSource
 
 
 class Sessions:

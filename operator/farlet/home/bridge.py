@@ -14,9 +14,9 @@ from typing import Protocol
 
 import kopf
 
-from farlet import credentials
-from farlet.endpoint import ClusterSource
+from farlet.connections import credentials
 from farlet.vocabulary import JSON
+from farlet.wayhome.endpoint import ClusterSource
 
 LOGIN_MINUTES = 2
 """Kopf asks for credentials again when it opens a watch and those it has are so old."""

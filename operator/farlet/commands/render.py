@@ -18,7 +18,7 @@ from typing import cast
 import orjson
 import yaml
 
-from farlet import manifest, vocabulary
+from farlet import vocabulary
 from farlet.access import (
     AccessStrategy,
     Change,
@@ -27,10 +27,11 @@ from farlet.access import (
     Token,
     choice,
 )
+from farlet.commands import manifest
+from farlet.commands.manifest import RESOLVED
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.manifest import RESOLVED
 from farlet.vocabulary import JSON, OWNER, TOKENS
 from farlet.wire import EnvVar, OwnerReference, Pod, PodSpec, Secret
 

@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
-from farlet import channels, writing
-from farlet.credentials import Login
+from farlet.connections import channels, writing
+from farlet.connections.credentials import Login
 
 CONNECT_SECONDS = 15.0
 """To the end of the TLS handshake, the proxy's answer included."""

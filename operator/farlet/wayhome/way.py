@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from farlet import clusters, discovery
+from farlet import clusters
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
+from farlet.wayhome import discovery
 
 if TYPE_CHECKING:
     from farlet.gateway.upkeep import Upkeep

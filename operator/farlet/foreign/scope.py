@@ -12,10 +12,11 @@ from typing import Protocol
 
 import structlog
 
-from farlet import clusters, errors, refusals, sinks, watches
+from farlet import clusters, errors, refusals, watches
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.registry import Registry, name_for
+from farlet.foreign import sinks
+from farlet.foreign.registry import Registry, name_for
 from farlet.store import Store
 from farlet.vocabulary import OWNER, ObjectKey
 from farlet.wire import ObjectMeta, OwnerReference, PartialObject

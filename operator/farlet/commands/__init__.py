@@ -1,0 +1,1 @@
+"""What commands beside `farlet run` do: `farlet render` and `farlet check`."""

@@ -1,0 +1,44 @@
+"""Processes that elect, each with its own line to one server of Leases."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from farlet import leadership
+from farlet.settings import loading
+from farlet.settings.leader import LeaderSettings
+from unit.leadership.leasemodel import FAR, Line, Server, Watcher
+
+PATH = f"{FAR}/far"
+
+
+class Process:
+    """A farlet as far as it elects: 15 s, 10 s and 2 s."""
+
+    def __init__(self, server: Server, **settings: object) -> None:
+        self.line = Line(server)
+        self.seen = Watcher()
+        self.stop = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.leadership = leadership.Leadership(
+            self.line,
+            loading.load(LeaderSettings, settings),
+            node="far",
+            observer=self.seen,
+            clock=self.loop.time,
+        )
+
+    async def lead(self) -> float:
+        """Acquire; how long it took."""
+        began = self.loop.time()
+        assert await self.leadership.acquire(self.stop)
+        return self.loop.time() - began
+
+
+async def leader(server: Server) -> tuple[Process, asyncio.Task[Any]]:
+    """A process that leads and renews."""
+    server.leases[PATH] = {"metadata": {"uid": "1", "resourceVersion": "1"}, "spec": {}}
+    made = Process(server)
+    await made.lead()
+    return made, asyncio.create_task(made.leadership.keep())
