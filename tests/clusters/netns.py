@@ -42,8 +42,8 @@ for name in $(cd "$1/sysctl" && find . -type f); do
   if [ -e "/proc/sys/$name" ]; then mount --bind "$1/sysctl/$name" "/proc/sys/$name"; fi
 done
 ip link set lo up
-# An address of its own: else it is that of one of its pods, and when that pod goes the others send to
-# nobody for half a minute. The CNI plugin sees to that only where it makes the bridge.
+# An address of its own: else it is that of one of its pods, and when that pod goes the others send
+# to nobody for half a minute. The CNI plugin sees to that only where it makes the bridge.
 ip link add "$2" address 02:00:00:00:00:01 type bridge
 ip addr add "$3/24" dev "$2"
 ip link set "$2" up
