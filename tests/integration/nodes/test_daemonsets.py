@@ -75,7 +75,7 @@ async def _refused(stage: Stage) -> rest.Object:
     async with asyncio.timeout(30):
         while True:
             pods = await stage.home.list("pods", namespace=stage.workspace.home)
-            if pods:
+            if pods and "nodeName" in pods[0]["spec"]:  # the scheduler has bound it
                 (pod,) = pods
                 assert pod["spec"]["nodeName"] == stage.node
                 return await stage.seen(pod["metadata"]["name"], rest.reason("DaemonSetRefused"))
