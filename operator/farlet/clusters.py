@@ -21,9 +21,9 @@ import yarl
 
 from farlet import __version__, errors
 from farlet.connections import answers, channels, credentials, exchanges, sessions, writing
+from farlet.connections.sources import ClusterSource
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
-from farlet.wayhome.endpoint import ClusterSource
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"

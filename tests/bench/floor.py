@@ -17,9 +17,9 @@ from bench.recording import Identity, Request, Script
 from bench.stage import NODE, Stage
 from clusters import workspace
 from farlet import clusters, errors
+from farlet.connections.sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import JSON
-from farlet.wayhome.endpoint import ClusterSource
 
 LAG = 32
 """So many pods are created before the first is served: an API server answers a request for the

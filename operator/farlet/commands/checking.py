@@ -22,6 +22,7 @@ import orjson
 
 from farlet import errors
 from farlet.clusters import Cluster
+from farlet.connections import sources
 from farlet.context import Context
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
@@ -97,10 +98,10 @@ async def look(settings: Settings) -> tuple[Finding, ...]:
     """All findings. Raises `UsageError`."""
     metrics = Metrics()
     home = Cluster(
-        "home", endpoint.home_source(settings, os.environ), metrics=metrics.client("home")
+        "home", sources.home_source(settings, os.environ), metrics=metrics.client("home")
     )
     foreign = Cluster(
-        "foreign", endpoint.foreign_source(settings, os.environ), metrics=metrics.client("foreign")
+        "foreign", sources.foreign_source(settings, os.environ), metrics=metrics.client("foreign")
     )
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]

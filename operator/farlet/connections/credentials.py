@@ -30,7 +30,7 @@ from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors
 from farlet.connections import filestamps
-from farlet.wayhome.endpoint import ClusterSource
+from farlet.connections.sources import ClusterSource
 
 LOOK_SECONDS = 10.0
 """How often the files behind a login are looked at, at most."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import aiohttp
 
 from farlet.connections import credentials
-from farlet.wayhome.endpoint import ClusterSource
+from farlet.connections.sources import ClusterSource
 
 
 class Sessions:

@@ -15,8 +15,8 @@ from typing import Protocol
 import kopf
 
 from farlet.connections import credentials
+from farlet.connections.sources import ClusterSource
 from farlet.vocabulary import JSON
-from farlet.wayhome.endpoint import ClusterSource
 
 LOGIN_MINUTES = 2
 """Kopf asks for credentials again when it opens a watch and those it has are so old."""

@@ -1,7 +1,4 @@
-"""Two questions about addresses that settings leave open until the environment is known.
-
-At which address do pods abroad reach the home API server, and where do the credentials of the
-two clusters come from. Pure: what the environment says is given.
+"""At which address pods abroad reach the home API server. Pure.
 
 Flags that name an address win. Else it is that of the Service `home-api` in farlet's own foreign
 namespace, behind which a gateway or a proxy passes TLS through. That address stands in no
@@ -13,31 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from farlet.context import Endpoint
 from farlet.errors import Refused, UsageError
-from farlet.settings import MirrorSettings, Settings, values
+from farlet.settings import MirrorSettings, values
 from farlet.vocabulary import HOME_API_SERVICE, JSON, Reason
 
 SERVICE_PORT = 443
 USUAL_NAME = "kubernetes.default.svc"
 """What clients dial that know the API server by its DNS name."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSource:
-    """Where the credentials of a cluster come from.
-
-    `kubeconfig` None: those of the pod farlet runs in. A string may be a list of paths, as in
-    `$KUBECONFIG`. `context` None: the kubeconfig's current one. `rotated`: where certificate and
-    key lie that this process was granted in place of the kubeconfig's, if it was.
-    """
-
-    kubeconfig: str | None
-    context: str | None
-    rotated: Path | None = None
 
 
 def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint | None:
@@ -163,38 +145,3 @@ def doubt(where: Endpoint) -> str | None:
         "meets itself: give an address that leads to it from abroad by --home-api-server-host "
         "(FARLET_HOME_API_SERVER_HOST)"
     )
-
-
-def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:
-    """Home credentials: as set, else the pod's own inside one, else as kubectl finds them.
-
-    Raises `UsageError` for a context without a kubeconfig.
-    """
-    if settings.home_kubeconfig is not None:
-        return _source("home", settings.home_kubeconfig, settings.home_context)
-    if "KUBERNETES_SERVICE_HOST" in environ:
-        return _source("home", values.IN_CLUSTER, settings.home_context)
-    default = environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    return ClusterSource(kubeconfig=default, context=settings.home_context)
-
-
-def foreign_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:
-    """Foreign credentials. Raises `UsageError` when they are those of home."""
-    source = _source("foreign", settings.foreign_kubeconfig, settings.foreign_context)
-    if source == home_source(settings, environ):
-        raise UsageError(
-            "--foreign-kubeconfig and --foreign-context name the same credentials as home: "
-            "give the foreign cluster's kubeconfig, or another --foreign-context of this one"
-        )
-    return source
-
-
-def _source(side: str, kubeconfig: Path | str, context: str | None) -> ClusterSource:
-    if kubeconfig != values.IN_CLUSTER:
-        return ClusterSource(kubeconfig=str(kubeconfig), context=context)
-    if context is not None:
-        raise UsageError(
-            f"--{side}-context {context!r} needs a kubeconfig, but the {side} credentials are "
-            f"{values.IN_CLUSTER}: give --{side}-kubeconfig, or leave the context out"
-        )
-    return ClusterSource(kubeconfig=None, context=None)

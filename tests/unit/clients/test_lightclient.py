@@ -53,11 +53,11 @@ def test_a_kubeconfig_with_certificates_and_an_exec_plugin_is_loaded(tmp_path: P
 {_LIGHT}
 import asyncio
 from farlet import clusters
-from farlet.wayhome import endpoint
+from farlet.connections import sources
 from farlet.telemetry.metrics import Metrics
 
 async def main():
-    source = endpoint.ClusterSource(kubeconfig={str(path)!r}, context=None)
+    source = sources.ClusterSource(kubeconfig={str(path)!r}, context=None)
     async with clusters.Cluster("home", source, metrics=Metrics().client("home")) as cluster:
         print(cluster.server, (await cluster.login()).authorization)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from farlet.connections import credentials
-from farlet.wayhome.endpoint import ClusterSource
+from farlet.connections.sources import ClusterSource
 
 SERVER = "https://api.example.org:6443"
 PROXY = "http://proxy.example.org:3128"

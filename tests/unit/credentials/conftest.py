@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from farlet.connections import credentials
-from farlet.wayhome.endpoint import ClusterSource
+from farlet.connections.sources import ClusterSource
 from unit.credentials.scene import Clock
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from farlet import errors
 from farlet.connections import credentials
-from farlet.wayhome.endpoint import ClusterSource
+from farlet.connections.sources import ClusterSource
 from unit.credentials.scene import PATH, Clock, takes_only
 from unit.engine import apiserver
 from unit.engine.apiserver import status

@@ -9,8 +9,8 @@ import pytest
 
 from farlet import clusters, errors
 from farlet.connections import credentials
+from farlet.connections.sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
-from farlet.wayhome.endpoint import ClusterSource
 from unit import certificates
 from unit.certificates import HOUR
 from unit.credentials.scene import PATH, Clock

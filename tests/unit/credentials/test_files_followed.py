@@ -10,8 +10,8 @@ from kubernetes_asyncio.config import incluster_config
 
 from farlet import clusters
 from farlet.connections import credentials
+from farlet.connections.sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
-from farlet.wayhome.endpoint import ClusterSource
 from unit import certificates
 from unit.credentials.scene import PATH, Clock, takes_only
 from unit.engine import apiserver

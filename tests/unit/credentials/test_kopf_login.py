@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from farlet.connections.sources import ClusterSource
 from farlet.home import bridge
-from farlet.wayhome.endpoint import ClusterSource
 from unit.engine import apiserver
 
 

@@ -16,8 +16,8 @@ from aiohttp import test_utils, web
 
 from farlet import clusters
 from farlet.connections import credentials
+from farlet.connections.sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
-from farlet.wayhome.endpoint import ClusterSource
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTML = "<html><body>the load balancer has no backend</body></html>"

@@ -125,7 +125,8 @@ async def test_a_ping_is_answered_in_between(tmp_path: Path) -> None:
             writer.close()
 
 
-async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
+def listener() -> tuple[Callable[[web.WebSocketResponse], Awaitable[None]], asyncio.Event]:
+    """An echo, and what tells that it has ended."""
     ended = asyncio.Event()
 
     async def listen(socket: web.WebSocketResponse) -> None:
@@ -134,6 +135,11 @@ async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
         finally:  # the server cancels it
             ended.set()
 
+    return listen, ended
+
+
+async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
+    listen, ended = listener()
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(listen)
         async with portforward.opened(cluster, POD, PORT) as forward:
@@ -143,14 +149,7 @@ async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
 
 
 async def test_when_the_context_ends_the_connection_ends(tmp_path: Path) -> None:
-    ended = asyncio.Event()
-
-    async def listen(socket: web.WebSocketResponse) -> None:
-        try:
-            await echo(socket)
-        finally:  # the server cancels it
-            ended.set()
-
+    listen, ended = listener()
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(listen)
         async with portforward.opened(cluster, POD, PORT) as forward:
