@@ -160,16 +160,26 @@ async def test_node_and_metrics_tell_that_home_is_reachable(site: Site) -> None:
 
 
 async def test_connections_are_shared_by_all_gateway_pods(site: Site) -> None:
+    async with asyncio.timeout(40):  # kube-proxy may know only the first of both yet
+        while not all(await _held(site)):
+            pass
+
+
+async def _held(site: Site) -> list[int]:
+    """How many of 16 connections each of the two gateways carries."""
     command = ("exec", "-i", POD, "--", "python3", "-c", HOLD)
     async with site.abroad.running(*command, stdin=True) as process:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"held\n"
         pods = await site.gateway.pods()
-        carried = {pod.name: _connections(pod, port=6443) for pod in pods}
-        assert len(carried) == 2
-        assert sum(carried.values()) == 16
-        assert all(carried.values()), carried
+        assert len(pods) == 2
+        async with asyncio.timeout(10):  # farlet's own look at the address may be under way
+            carried = [_connections(pod, port=6443) for pod in pods]
+            while sum(carried) != 16:
+                await asyncio.sleep(0.1)
+                carried = [_connections(pod, port=6443) for pod in pods]
         assert "farlet_gateway_connections 16.0\n" in await site.farlet.metrics()
+        return carried
 
 
 async def test_half_a_connection_closes_before_the_other(site: Site) -> None:
