@@ -76,6 +76,7 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             on_listed=opened.wake_all,
             prune=opened.prune,
         )
+        tasks.create_task(recorder.run())
         tasks.create_task(opened.load())
         tasks.create_task(pods.run())
         tasks.create_task(_kopf(home_wire, pods))

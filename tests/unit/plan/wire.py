@@ -69,6 +69,8 @@ class Wire:
         """Every watch event comes twice."""
         self.invalid: list[str] = []
         """Writes that the server would never take."""
+        self.sent: list[tuple[float, str, str, JSON]] = []
+        """All that farlet sent, faults included: seconds, cluster, verb and path, body."""
         server.observers.append(lambda _: self._stir())
 
     def break_watches(self) -> None:
@@ -88,6 +90,9 @@ class Wire:
         """One request. Cancelled on its way there it is lost, on its way back it was applied."""
         sent: JSON = {} if body is None else model.clone(body)
         request = f"{method} {path}"
+        self._note(request, sent)
+        if path.endswith("/events"):
+            return {}  # Events are kept, and change nothing
         writes = method != "GET" and not path.endswith("/token")
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
@@ -130,6 +135,7 @@ class Wire:
         query = parse_qs(match["query"])
         selects = _selection(match["namespace"], query)
         version = int(query["resourceVersion"][0])
+        self._note(f"WATCH {path}", {})
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
             raise self._silence(path)
@@ -206,6 +212,9 @@ class Wire:
             self._serve(method, path, body, content_type)
         except Status:
             return  # nobody is there to be told
+
+    def _note(self, request: str, body: JSON) -> None:
+        self.sent.append((self._clock(), self.name, request, body))
 
     def _stir(self) -> None:
         self._news.set()

@@ -69,6 +69,12 @@ class World:
             self.judge.kubelet.step()
             await asyncio.sleep(0.5)
 
+    @property
+    def sent(self) -> list[tuple[float, str, str, JSON]]:
+        """All that farlet sent to both clusters, in order: seconds, cluster, request, body."""
+        both = [one for wire in self._wires.values() for one in wire.sent]
+        return sorted(both, key=lambda one: one[0])
+
     # --- the story ----------------------------------------------------------------------------
 
     def tell(self, story: Sequence[Step]) -> list[str]:
