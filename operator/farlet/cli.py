@@ -17,8 +17,8 @@ import click
 
 from farlet import access, cli_options, errors, settings
 from farlet.cli_options import SettingsCommand, settings_options
+from farlet.client import lean_import
 from farlet.commands import manifest, render
-from farlet.connections import lightclient
 from farlet.context import Context
 from farlet.settings import loading, values
 
@@ -75,7 +75,7 @@ def run(**flags: object) -> None:
     wanted = loading.load(settings.Settings, cli_options.given(flags))
     for name in loading.strangers(settings.Settings, os.environ):
         click.echo(f"farlet: warning: no setting is called {name}; it is ignored", err=True)
-    lightclient.install()
+    lean_import.install()
     from farlet import app
 
     sys.exit(app.run(wanted))
@@ -99,7 +99,7 @@ def check(*, output: str, **flags: object) -> None:
     anything has failed; warnings do not count.
     """
     wanted = loading.load(settings.Settings, cli_options.given(flags))
-    lightclient.install()
+    lean_import.install()
     from farlet.commands import checking
 
     try:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from farlet import clusters, errors, mirrors
+from farlet import errors, mirrors
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.forge import guards
 from farlet.store import Store

@@ -18,8 +18,9 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farlet import access, clusters, draining, errors, health, leadership, leases
-from farlet.connections import sources
+from farlet import access, draining, errors, health, leadership, leases
+from farlet.client import cluster as clusters
+from farlet.client import credential_sources
 from farlet.context import Context
 from farlet.home import bridge
 from farlet.kubelet import nodelogin, pairs
@@ -54,12 +55,12 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
-        home_source = sources.home_source(settings, os.environ)
+        home_source = credential_sources.home_source(settings, os.environ)
         self._rotated: pairs.Folder | None = None
         if settings.rotate_certificates and settings.cert_dir is not None:
             self._rotated = pairs.Folder(settings.cert_dir, nodelogin.CLIENT)
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
-        foreign_source = sources.foreign_source(settings, os.environ)
+        foreign_source = credential_sources.foreign_source(settings, os.environ)
         self._home = clusters.Cluster("home", home_source, metrics=self.metrics.client("home"))
         self._foreign = clusters.Cluster(
             "foreign", foreign_source, metrics=self.metrics.client("foreign")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from farlet import clusters
+from farlet.client import cluster as clusters
 from farlet.foreign.scopes import Scopes
 from farlet.home.homepods import HomePods
 from farlet.node.virtualnode import VirtualNode

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import access, census, clusters, reconcile, workqueue
+from farlet import access, census, reconcile, workqueue
 from farlet.actions import events, perform
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import scopes
 from farlet.forge.status import mirrored_uid

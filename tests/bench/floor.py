@@ -16,8 +16,9 @@ from bench import stage, workload
 from bench.recording import Identity, Request, Script
 from bench.stage import NODE, Stage
 from clusters import workspace
-from farlet import clusters, errors
-from farlet.connections.sources import ClusterSource
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import JSON
 

@@ -18,8 +18,8 @@ from bench import workload
 from bench.stage import HOME_API, NODE, Stage
 from clusters import farlet as farlets
 from clusters import rest, workspace
-from farlet import clusters
 from farlet import engine as engines
+from farlet.client import cluster as clusters
 from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
 from farlet.vocabulary import JSON

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 import structlog
 from prometheus_client import Counter
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.vocabulary import JSON, Reason
 from farlet.wire import Pod
 

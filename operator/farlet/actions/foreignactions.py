@@ -12,11 +12,12 @@ from typing import Any
 
 import structlog
 
-from farlet import clusters, errors, mirrors, rotation, vocabulary
+from farlet import errors, mirrors, rotation, vocabulary
 from farlet import snapshot as do
 from farlet.actions import events
 from farlet.actions.passes import Moments, Pass
 from farlet.actions.tokens import Tokens
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store

@@ -13,10 +13,11 @@ from urllib.parse import quote
 
 import structlog
 
-from farlet import clusters, errors, mirrors
+from farlet import errors, mirrors
 from farlet import snapshot as do
 from farlet.actions import events
 from farlet.actions.passes import Moments, Pass
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.snapshot import Missing, Snapshot
 from farlet.store import Store

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farlet import clusters
 from farlet import snapshot as do
 from farlet.actions import events, foreignactions, homeactions, tokens
 from farlet.actions.passes import Moments, Pass
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.snapshot import Snapshot
 from farlet.store import Store

@@ -16,8 +16,9 @@ from datetime import datetime
 import orjson
 from prometheus_client import Counter
 
-from farlet import clusters, errors
+from farlet import errors
 from farlet.access import Claim, Token
+from farlet.client import cluster as clusters
 from farlet.store import Store
 from farlet.vocabulary import JSON
 from farlet.wire import Pod

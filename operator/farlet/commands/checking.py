@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from farlet import errors
-from farlet.clusters import Cluster
-from farlet.connections import sources
+from farlet.client import credential_sources
+from farlet.client.cluster import Cluster
 from farlet.context import Context
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
@@ -98,10 +98,12 @@ async def look(settings: Settings) -> tuple[Finding, ...]:
     """All findings. Raises `UsageError`."""
     metrics = Metrics()
     home = Cluster(
-        "home", sources.home_source(settings, os.environ), metrics=metrics.client("home")
+        "home", credential_sources.home_source(settings, os.environ), metrics=metrics.client("home")
     )
     foreign = Cluster(
-        "foreign", sources.foreign_source(settings, os.environ), metrics=metrics.client("foreign")
+        "foreign",
+        credential_sources.foreign_source(settings, os.environ),
+        metrics=metrics.client("foreign"),
     )
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]

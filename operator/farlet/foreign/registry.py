@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import structlog
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.vocabulary import JSON, OWNER
 

@@ -12,7 +12,9 @@ from typing import Protocol
 
 import structlog
 
-from farlet import clusters, errors, refusals, watches
+from farlet import errors, refusals
+from farlet.client import cluster as clusters
+from farlet.client import reflector as watches
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import sinks

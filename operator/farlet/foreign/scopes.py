@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import structlog
 
-from farlet import clusters, errors, refusals
+from farlet import errors, refusals
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign.registry import Registry

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from farlet import errors
-from farlet.clusters import Cluster
-from farlet.connections import channels, exchanges
+from farlet.client import raw_response, tls_stream
+from farlet.client.cluster import Cluster
 
 
 class Homeward:
@@ -19,7 +19,7 @@ class Homeward:
 
     def __init__(self, home: Cluster) -> None:
         self._home = home
-        self._scratch = bytearray(channels.CHUNK)
+        self._scratch = bytearray(tls_stream.CHUNK)
 
     def check(self) -> None:
         """Raises `StartError` where pods could not use what a gateway leads to."""
@@ -49,6 +49,6 @@ class Homeward:
                 factory, host, port, happy_eyeballs_delay=0.25
             )
             return made
-        channel = await exchanges.tunnel(urlsplit(login.proxy), host, port, self._scratch)
+        channel = await raw_response.tunnel(urlsplit(login.proxy), host, port, self._scratch)
         channel.hand_over(factory())
         return channel

@@ -22,8 +22,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping
 from wsproto.utilities import generate_accept_token
 
-from farlet.clusters import Cluster
-from farlet.connections import answers, exchanges
+from farlet.client import decode, raw_response
+from farlet.client.cluster import Cluster
 from farlet.vocabulary import ObjectKey
 
 OPEN_SECONDS = 10.0
@@ -43,7 +43,7 @@ class Forward:
 
     def __init__(
         self,
-        exchange: exchanges.Exchange,
+        exchange: raw_response.Exchange,
         theirs: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -148,10 +148,10 @@ async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[F
             running.result()
 
 
-async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> exchanges.Exchange:
+async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.Exchange:
     """The upgrade, accepted."""
     path = f"/api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/portforward"
-    asked = answers.Asked(cluster.name, f"GET {path}")
+    asked = decode.Asked(cluster.name, f"GET {path}")
     key = base64.b64encode(os.urandom(16)).decode()
     headers = [
         ("Connection", "Upgrade"),
@@ -165,8 +165,8 @@ async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> exchanges.Exchang
             exchange = await cluster.open("GET", f"{path}?ports={port}", headers)
             try:
                 if not exchange.switched:
-                    answers.read(asked, exchange.status, await exchange.text(_REFUSAL_BYTES))
-                    raise asked.unreachable(answers.STRANGER.format(exchange.status))
+                    decode.read(asked, exchange.status, await exchange.text(_REFUSAL_BYTES))
+                    raise asked.unreachable(decode.STRANGER.format(exchange.status))
                 accepted = exchange.headers("sec-websocket-accept")
                 if accepted != [generate_accept_token(key.encode()).decode()]:
                     raise asked.unreachable("an upgrade that is no WebSocket of ours")

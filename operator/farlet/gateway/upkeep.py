@@ -15,8 +15,9 @@ from pathlib import Path
 import asyncssh
 import structlog
 
-from farlet import errors, watches
-from farlet.clusters import Cluster
+from farlet import errors
+from farlet.client import reflector
+from farlet.client.cluster import Cluster
 from farlet.gateway import homeward, keys, link, portforward, tunnel
 from farlet.gateway.link import Link
 from farlet.vocabulary import GATEWAY_SELECTOR, JSON, ObjectKey
@@ -69,7 +70,7 @@ class Upkeep:
         self._dial = dial
         self._on_change = on_change
         self._moved = asyncio.Event()
-        self._reflector = watches.Reflector(
+        self._reflector = reflector.Reflector(
             foreign,
             f"/api/v1/namespaces/{namespace}/pods",
             self,

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import kopf
 
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
 from farlet.vocabulary import JSON
 
 LOGIN_MINUTES = 2

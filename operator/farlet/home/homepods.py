@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import structlog
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.store import Store, key_of
 from farlet.vocabulary import JSON, ObjectKey
 

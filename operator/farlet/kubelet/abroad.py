@@ -12,7 +12,7 @@ from urllib.parse import quote
 import orjson
 
 from farlet import redaction
-from farlet.connections import exchanges
+from farlet.client import raw_response
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.targets import Target
 
@@ -28,7 +28,7 @@ def pod_path(target: Target) -> str:
     )
 
 
-async def refusal(exchange: exchanges.Exchange) -> Refusal:
+async def refusal(exchange: raw_response.Exchange) -> Refusal:
     """The foreign API server's error for a caller at home. Raises `OSError` if it breaks off."""
     async with asyncio.timeout(BODY_SECONDS):
         body = await exchange.text(BODY_BYTES)

@@ -23,7 +23,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.kubelet.clientca import ClientCA
 from farlet.kubelet.remembered import Answer, Remembered
 from farlet.kubelet.responses import Refusal

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import h11
 
-from farlet.connections import channels
+from farlet.client import tls_stream
 from farlet.kubelet.responses import Response
 from farlet.kubelet.routes import Request
 
@@ -29,7 +29,7 @@ Headers = list[tuple[str, str]]
 class Caller:
     """Who asked for `request`. Methods raise `OSError` once he has left."""
 
-    def __init__(self, request: Request, channel: channels.Channel, http: h11.Connection) -> None:
+    def __init__(self, request: Request, channel: tls_stream.Channel, http: h11.Connection) -> None:
         self.request = request
         self.channel = channel
         self._http = http

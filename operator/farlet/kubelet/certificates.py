@@ -17,8 +17,9 @@ from typing import Protocol
 
 import structlog
 
-from farlet import clusters, errors
-from farlet.connections import filestamps
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import file_stamps
 from farlet.kubelet import pairs, signing
 from farlet.kubelet.serving import ServingTLS
 from farlet.settings.kubelet import KubeletSettings
@@ -75,7 +76,7 @@ class FileCertificate:
     def __init__(self, tls: ServingTLS, *, certificate: Path, key: Path) -> None:
         self._tls = tls
         self._files = certificate, key
-        self._seen: filestamps.Stamps = ()
+        self._seen: file_stamps.Stamps = ()
 
     def prepare(self) -> None:
         """Read them. Raises `StartError`."""
@@ -91,7 +92,7 @@ class FileCertificate:
         """Read them again when they have changed; a pair that does not fit is not taken."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if filestamps.unchanged(self._seen):
+            if file_stamps.unchanged(self._seen):
                 continue
             try:
                 self._read()
@@ -100,7 +101,7 @@ class FileCertificate:
                 log.warning("serving certificate was not read again", err=str(err))
 
     def _read(self) -> None:
-        self._seen = filestamps.stamps(self._files)
+        self._seen = file_stamps.stamps(self._files)
         certificate, key = (file.read_bytes() for file in self._files)
         self._tls.use(pairs.of(certificate, key))
 

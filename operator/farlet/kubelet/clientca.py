@@ -21,8 +21,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from farlet import clusters, errors
-from farlet.connections import filestamps
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import file_stamps
 from farlet.vocabulary import JSON
 
 LOOK_SECONDS = 10.0
@@ -48,7 +49,7 @@ class ClientCA:
     def __init__(self, home: clusters.Cluster, *, file: Path | None) -> None:
         self._home = home
         self._file = file
-        self._seen: filestamps.Stamps = ()
+        self._seen: file_stamps.Stamps = ()
         self._anchors: list[x509.Certificate] = []
         self._pause = AGAIN_SECONDS[0]
         self._told: str | None = None
@@ -73,9 +74,9 @@ class ClientCA:
 
         Raises `StartError` as long as it never could be read; later a failure is a warning.
         """
-        if self._file is None or (self._seen and filestamps.unchanged(self._seen)):
+        if self._file is None or (self._seen and file_stamps.unchanged(self._seen)):
             return
-        self._seen = filestamps.stamps([self._file])
+        self._seen = file_stamps.stamps([self._file])
         try:
             self._take(self._file.read_text(encoding="utf-8", errors="replace"))
         except (OSError, ValueError) as err:

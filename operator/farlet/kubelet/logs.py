@@ -11,7 +11,7 @@ import re
 from datetime import datetime
 from urllib.parse import urlencode
 
-from farlet.clusters import Cluster
+from farlet.client.cluster import Cluster
 from farlet.kubelet import abroad
 from farlet.kubelet.callers import Caller
 from farlet.kubelet.responses import TEXT, Refusal

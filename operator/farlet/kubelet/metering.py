@@ -18,7 +18,8 @@ from urllib.parse import quote
 import structlog
 from prometheus_client import Gauge
 
-from farlet import clusters, errors, mirrors
+from farlet import errors, mirrors
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.kubelet import metricsapi, responses, stats
 from farlet.kubelet.counters import Counter, Sample

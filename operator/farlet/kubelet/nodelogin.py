@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.kubelet import pairs, signing
 
 LOOK_SECONDS = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from farlet import clusters
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.kubelet import auth, certificates, clientca, metering, serving
 from farlet.kubelet.responses import Response

@@ -18,7 +18,7 @@ from typing import Self
 import h11
 import structlog
 
-from farlet.connections import channels
+from farlet.client import tls_stream
 from farlet.errors import StartError
 from farlet.kubelet import routes
 from farlet.kubelet.callers import Caller
@@ -67,12 +67,12 @@ class KubeletServer:
         self._contexts = contexts
         self._grace = grace
         self._hurry = hurry
-        self._scratch = bytearray(channels.CHUNK)
+        self._scratch = bytearray(tls_stream.CHUNK)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unknown: dict[channels.Channel, None] = {}
+        self._unknown: dict[tls_stream.Channel, None] = {}
         """Connections that have not sent a first request yet, the oldest first."""
-        self._idle: set[channels.Channel] = set()
+        self._idle: set[tls_stream.Channel] = set()
         """Those between two requests."""
         self._stopping = False
 
@@ -88,7 +88,7 @@ class KubeletServer:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: channels.Channel(self._scratch, opened=self._opened),
+                lambda: tls_stream.Channel(self._scratch, opened=self._opened),
                 self._at.host or None,
                 self._at.port,
                 backlog=256,
@@ -131,7 +131,7 @@ class KubeletServer:
 
     # --- connections --------------------------------------------------------------------------
 
-    def _opened(self, channel: channels.Channel) -> None:
+    def _opened(self, channel: tls_stream.Channel) -> None:
         if self._stopping or not self._place():
             channel.abort()
             return
@@ -157,7 +157,7 @@ class KubeletServer:
             # A bug of ours; the caller sees his connection cut.
             log.error("kubelet request failed", exc_info=err)
 
-    async def _connection(self, channel: channels.Channel) -> None:
+    async def _connection(self, channel: tls_stream.Channel) -> None:
         try:
             await channel.close(seconds=await self._serve(channel))
         except OSError as err:  # TimeoutError is one
@@ -166,7 +166,7 @@ class KubeletServer:
             self._unknown.pop(channel, None)
             channel.abort()
 
-    async def _serve(self, channel: channels.Channel) -> float:
+    async def _serve(self, channel: tls_stream.Channel) -> float:
         """Requests of one connection, one after the other. Raises `OSError`.
 
         Returns how many seconds the caller is given to take the end of the last answer.
@@ -179,15 +179,15 @@ class KubeletServer:
             self._unknown.pop(channel, None)
             status = await self._request(request, channel, http)
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE or self._stopping:
-                return TAKING_SECONDS if status < 400 else channels.CLOSE_SECONDS
+                return TAKING_SECONDS if status < 400 else tls_stream.CLOSE_SECONDS
             self._idle.add(channel)
             try:
                 request = await self._next(channel, http)
             finally:
                 self._idle.discard(channel)
-        return channels.CLOSE_SECONDS
+        return tls_stream.CLOSE_SECONDS
 
-    async def _next(self, channel: channels.Channel, http: h11.Connection) -> h11.Request | None:
+    async def _next(self, channel: tls_stream.Channel, http: h11.Connection) -> h11.Request | None:
         """The head of a further request; `None` where none comes."""
         http.start_next_cycle()
         if not http.trailing_data[0]:
@@ -199,7 +199,7 @@ class KubeletServer:
         async with asyncio.timeout(HEAD_SECONDS):
             return await self._head(channel, http)
 
-    async def _head(self, channel: channels.Channel, http: h11.Connection) -> h11.Request | None:
+    async def _head(self, channel: tls_stream.Channel, http: h11.Connection) -> h11.Request | None:
         """The head of a request; `None` when the caller ended, or was told that it is wrong."""
         while True:
             try:
@@ -216,7 +216,7 @@ class KubeletServer:
                 return None
 
     async def _request(
-        self, head: h11.Request, channel: channels.Channel, http: h11.Connection
+        self, head: h11.Request, channel: tls_stream.Channel, http: h11.Connection
     ) -> int:
         """Answer one request; the answer's status."""
         try:

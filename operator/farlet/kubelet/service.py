@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import structlog
 
 from farlet import errors
-from farlet.clusters import Cluster
+from farlet.client.cluster import Cluster
 from farlet.context import Context
 from farlet.kubelet import auth, logs, podlists, routes, streams, targets
 from farlet.kubelet.callers import Caller

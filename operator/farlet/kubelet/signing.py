@@ -18,7 +18,8 @@ from typing import Protocol
 
 import structlog
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.kubelet import pairs
 from farlet.vocabulary import JSON
 

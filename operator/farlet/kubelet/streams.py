@@ -16,8 +16,8 @@ import asyncio
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
-from farlet.clusters import Cluster
-from farlet.connections import channels, exchanges
+from farlet.client import raw_response, tls_stream
+from farlet.client.cluster import Cluster
 from farlet.kubelet import abroad
 from farlet.kubelet.callers import Caller
 from farlet.kubelet.responses import Refusal
@@ -85,7 +85,7 @@ async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Clu
         exchange.abort()
 
 
-def upgrade(request: Request) -> exchanges.Headers:
+def upgrade(request: Request) -> raw_response.Headers:
     """The headers that ask for the same upgrade. Raises `Refusal` where none is asked for."""
     protocol = request.header("upgrade")
     tokens = (request.header("connection") or "").lower().split(",")
@@ -117,7 +117,7 @@ def query(endpoint: Endpoint, request: Request, target: Target) -> str:
 
 
 async def splice(
-    left: channels.Channel, right: channels.Channel, *, to_left: bytes, to_right: bytes
+    left: tls_stream.Channel, right: tls_stream.Channel, *, to_left: bytes, to_right: bytes
 ) -> None:
     """Carry bytes both ways until both sides have ended; those given come first.
 
@@ -126,10 +126,10 @@ async def splice(
     lacks the end is no error to those who see the exit code.
     """
     moved = asyncio.Event()
-    broken: set[channels.Channel] = set()
+    broken: set[tls_stream.Channel] = set()
     turns = _Turns(right)
 
-    async def pump(source: channels.Channel, sink: channels.Channel, early: bytes) -> None:
+    async def pump(source: tls_stream.Channel, sink: tls_stream.Channel, early: bytes) -> None:
         data = early or await _read(source, broken)
         while data:
             moved.set()
@@ -179,7 +179,7 @@ class _Turns:
     ping every five seconds, so a ping that overtakes megabytes of output costs the end of them.
     """
 
-    def __init__(self, server: channels.Channel) -> None:
+    def __init__(self, server: tls_stream.Channel) -> None:
         self._server = server
         self._patient = True
 
@@ -196,7 +196,7 @@ class _Turns:
                 self._patient = False
 
 
-async def _read(source: channels.Channel, broken: set[channels.Channel]) -> bytes | None:
+async def _read(source: tls_stream.Channel, broken: set[tls_stream.Channel]) -> bytes | None:
     """What comes next; `None` if the side has broken off."""
     try:
         return await source.read()
@@ -205,7 +205,7 @@ async def _read(source: channels.Channel, broken: set[channels.Channel]) -> byte
         return None
 
 
-def _answered(exchange: exchanges.Exchange, request: Request) -> list[tuple[str, str]]:
+def _answered(exchange: raw_response.Exchange, request: Request) -> list[tuple[str, str]]:
     """The headers of the 101. Raises `Refusal` for one to a protocol that nobody asked for."""
     upgraded = ",".join(exchange.headers("upgrade"))
     if upgraded.lower() != (request.header("upgrade") or "").lower():

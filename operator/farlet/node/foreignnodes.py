@@ -12,7 +12,9 @@ from typing import cast
 
 import structlog
 
-from farlet import clusters, errors, watches, wire
+from farlet import errors, wire
+from farlet.client import cluster as clusters
+from farlet.client import reflector
 from farlet.forge import capacity
 from farlet.vocabulary import JSON
 
@@ -33,7 +35,7 @@ class ForeignNodes:
         self._listed = False
         self._foreign = foreign
         self._on_change = on_change
-        self._reflector = watches.Reflector(foreign, PATH, self, on_state=self._told)
+        self._reflector = reflector.Reflector(foreign, PATH, self, on_state=self._told)
         self.settled = asyncio.Event()
         """They were listed, or it was told why that is not possible."""
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from farlet import clusters, store, watches, wire
+from farlet import store, wire
+from farlet.client import cluster as clusters
+from farlet.client import reflector
 from farlet.vocabulary import JSON
 
 
@@ -21,7 +23,7 @@ class HomeNode:
         self._path = f"/api/v1/nodes/{name}"
         self._on_change = on_change
         self._version = 0
-        self._reflector = watches.Reflector(
+        self._reflector = reflector.Reflector(
             home,
             "/api/v1/nodes",
             self,

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import structlog
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.forge.nodehealth import Foreign
 
 PROBE_SECONDS = 10.0

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import clusters, errors, wire
+from farlet import errors, wire
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import registry
 from farlet.forge import capacity, nodehealth

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import clusters, errors, ownaddress
+from farlet import errors, ownaddress
+from farlet.client import cluster as clusters
 from farlet.context import Context, Endpoint
 from farlet.settings import Preflight, Settings
 from farlet.vocabulary import HOME_API_SERVICE, Reason

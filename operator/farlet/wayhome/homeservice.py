@@ -12,8 +12,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import quote
 
-from farlet import errors, watches
-from farlet.clusters import Cluster
+from farlet import errors
+from farlet.client import reflector
+from farlet.client.cluster import Cluster
 from farlet.gateway import portforward
 from farlet.vocabulary import HOME_API_SERVICE, JSON, ObjectKey
 from farlet.wayhome import preflight
@@ -29,7 +30,7 @@ class HomeService:
         self._foreign = foreign
         self._namespace = namespace
         self._on_change = on_change
-        self._reflector = watches.Reflector(
+        self._reflector = reflector.Reflector(
             foreign,
             f"/api/v1/namespaces/{namespace}/services",
             self,

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from farlet import clusters
+from farlet.client import cluster as clusters
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
 from farlet.wayhome import discovery

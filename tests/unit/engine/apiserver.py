@@ -14,9 +14,9 @@ from typing import Any
 
 from aiohttp import test_utils, web
 
-from farlet import clusters
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
+from farlet.client import cluster as clusters
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -18,8 +18,9 @@ from typing import Any, cast
 import pytest
 import structlog.testing
 
-from farlet import clusters, draining, errors, reconcile, workqueue
+from farlet import draining, errors, reconcile, workqueue
 from farlet.actions import events, perform
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import scopes
 from farlet.forge.names import secret_name

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.home import homepods
 from farlet.store import Store
 from farlet.vocabulary import JSON, ObjectKey

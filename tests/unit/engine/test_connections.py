@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from unit.engine import apiserver
 from unit.engine.apiserver import HTML, Answer, other, status
 

@@ -9,8 +9,10 @@ from typing import cast
 
 import structlog.testing
 
-from farlet import clusters, errors, watches
-from farlet.connections.answers import WatchEvent
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import reflector
+from farlet.client.decode import WatchEvent
 from farlet.vocabulary import JSON
 from unit import faketime
 
@@ -68,7 +70,7 @@ class _Sink:
 class _Scene:
     def __init__(self) -> None:
         self.server = _Server()
-        self.reflector = watches.Reflector(
+        self.reflector = reflector.Reflector(
             cast("clusters.Cluster", self.server), "/api/v1/pods", _Sink(), on_state=lambda: None
         )
 

@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 
-from farlet import clusters, errors
+from farlet import errors
 from farlet.access import Claim
 from farlet.actions.tokens import Tokens
+from farlet.client import cluster as clusters
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.wire import Pod

@@ -9,8 +9,10 @@ from typing import cast
 
 import pytest
 
-from farlet import clusters, errors, watches
-from farlet.connections.answers import WatchEvent
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import reflector
+from farlet.client.decode import WatchEvent
 from farlet.vocabulary import JSON
 from unit import faketime
 
@@ -117,7 +119,7 @@ class Scene:
         self.server = server
         self.told = Told()
         self.states: list[tuple[bool, bool]] = []
-        self.reflector = watches.Reflector(
+        self.reflector = reflector.Reflector(
             cast("clusters.Cluster", server),
             PATH,
             self.told,

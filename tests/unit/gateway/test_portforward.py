@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from wsproto.utilities import generate_accept_token
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.gateway import portforward
 from farlet.vocabulary import ObjectKey
 from unit.engine import apiserver

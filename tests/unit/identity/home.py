@@ -1,6 +1,6 @@
 """A home API server as far as identity goes: reviews, the published CA, and signing requests.
 
-Answers as `farlet.clusters.Cluster` does; the test plays approvers and administrators.
+Answers as `farlet.client.cluster.Cluster` does; the test plays approvers and administrators.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from farlet import clusters, errors
-from farlet.connections import answers
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import decode
 from unit import certificates
 
 JSON = dict[str, Any]
@@ -76,7 +77,7 @@ class Home:
 
     async def watch(
         self, path: str, *, opened: Callable[[], None], accept: str | None = None
-    ) -> AsyncIterator[answers.WatchEvent]:
+    ) -> AsyncIterator[decode.WatchEvent]:
         self.asked.append(("WATCH", path, None))
         if self.failing is not None:
             raise self.failing()
@@ -92,7 +93,7 @@ class Home:
                         if where == wanted and int(obj["metadata"]["resourceVersion"]) > int(
                             version
                         ):
-                            yield answers.WatchEvent(kind, obj)
+                            yield decode.WatchEvent(kind, obj)
                     seen = len(self.news)
                     self._stirred.clear()
                     await self._stirred.wait()

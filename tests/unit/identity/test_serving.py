@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from farlet.connections import channels
+from farlet.client import tls_stream
 from farlet.kubelet import clientca, pairs, serving
 from unit import certificates
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
@@ -48,14 +48,14 @@ class _Door:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        scratch = bytearray(channels.CHUNK)
+        scratch = bytearray(tls_stream.CHUNK)
         tasks: set[asyncio.Task[None]] = set()
 
-        def opened(channel: channels.Channel) -> None:
+        def opened(channel: tls_stream.Channel) -> None:
             tasks.add(asyncio.ensure_future(self._serve(channel)))
 
         server = await asyncio.get_running_loop().create_server(
-            lambda: channels.Channel(scratch, opened=opened), "127.0.0.1", 0
+            lambda: tls_stream.Channel(scratch, opened=opened), "127.0.0.1", 0
         )
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -67,7 +67,7 @@ class _Door:
             if tasks:
                 await asyncio.wait(tasks)
 
-    async def _serve(self, channel: channels.Channel) -> None:
+    async def _serve(self, channel: tls_stream.Channel) -> None:
         try:
             await channel.secure(self.tls.context, server_side=True)
             while await channel.read():

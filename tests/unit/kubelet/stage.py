@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clusters import pki
-from farlet import clusters
-from farlet.connections import channels
+from farlet.client import cluster as clusters
+from farlet.client import tls_stream
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet import auth, server, service
 from farlet.settings.values import Address
@@ -217,17 +217,17 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
 @asynccontextmanager
 async def channel_pairs(
     folder: Path, number: int
-) -> AsyncIterator[list[tuple[channels.Channel, channels.Channel]]]:
+) -> AsyncIterator[list[tuple[tls_stream.Channel, tls_stream.Channel]]]:
     """Connections over TLS, each as the one who made it holds it and as the other does."""
     serving, calling, _ = contexts(folder)
-    scratch = bytearray(channels.CHUNK)
-    accepted: asyncio.Queue[channels.Channel] = asyncio.Queue()
+    scratch = bytearray(tls_stream.CHUNK)
+    accepted: asyncio.Queue[tls_stream.Channel] = asyncio.Queue()
     listener = await asyncio.get_running_loop().create_server(
-        lambda: channels.Channel(scratch, opened=accepted.put_nowait), "127.0.0.1", 0
+        lambda: tls_stream.Channel(scratch, opened=accepted.put_nowait), "127.0.0.1", 0
     )
     made = []
     for _ in range(number):
-        one = await channels.connect("127.0.0.1", listener.sockets[0].getsockname()[1], scratch)
+        one = await tls_stream.connect("127.0.0.1", listener.sockets[0].getsockname()[1], scratch)
         other = await accepted.get()
         await asyncio.gather(
             one.secure(calling, server_side=False, server_hostname="node"),

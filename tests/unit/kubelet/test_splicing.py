@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from farlet.connections import channels
+from farlet.client import tls_stream
 from farlet.kubelet import streams
 from unit.kubelet import stage
 from unit.kubelet.stage import EXEC, SPDY, Peer
@@ -19,7 +19,7 @@ from unit.kubelet.stage import EXEC, SPDY, Peer
 MIB = 1 << 20
 
 
-async def everything(channel: channels.Channel, size: float = math.inf) -> bytes:
+async def everything(channel: tls_stream.Channel, size: float = math.inf) -> bytes:
     """All until the end, or until so much has come."""
     read = bytearray()
     while len(read) < size and (data := await channel.read()):

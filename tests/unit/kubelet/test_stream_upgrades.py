@@ -95,7 +95,7 @@ async def test_a_websocket_is_asked_for_by_get(tmp_path: Path) -> None:
 async def test_a_login_that_is_refused_abroad_is_read_again_and_the_stream_comes_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farlet.connections.credentials.RELOAD_SECONDS", 0.0)
+    monkeypatch.setattr("farlet.client.credentials.RELOAD_SECONDS", 0.0)
     heads: list[str] = []
 
     async def script(peer: Peer) -> None:

@@ -14,8 +14,9 @@ import pytest
 from aiohttp import http, web
 from aiohttp.base_protocol import BaseProtocol
 
-from farlet import clusters, errors
-from farlet.connections import writing
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import write_guard
 from unit.engine import apiserver
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -142,7 +143,7 @@ async def test_the_lease_does_not_wait_for_a_slot(tmp_path: Path) -> None:
 async def test_the_guard_is_asked_again_when_new_credentials_are_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farlet.connections.credentials.RELOAD_SECONDS", 0.0)
+    monkeypatch.setattr("farlet.client.credentials.RELOAD_SECONDS", 0.0)
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = apiserver.status(401)
         cluster.guard = gate = Gate(opened=1)
@@ -167,7 +168,7 @@ async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
         address = server.sockets[0].getsockname()
         transport, protocol = await loop.create_connection(lambda: BaseProtocol(loop), *address)
-        body = writing.Body(b"{}", "application/json", guard=lambda: seconds)
+        body = write_guard.Body(b"{}", "application/json", guard=lambda: seconds)
         await body.write_with_length(http.StreamWriter(protocol, loop), None)
         found = transport.get_extra_info("socket")
         assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds

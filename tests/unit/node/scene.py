@@ -19,7 +19,8 @@ from typing import Any, cast
 
 import structlog
 
-from farlet import clusters, errors, settings
+from farlet import errors, settings
+from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.node import virtualnode
 from farlet.settings import loading

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.forge.nodehealth import Foreign
 from farlet.node.reachability import Reachability
 from farlet.vocabulary import JSON

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter
 
-from farlet import clusters, errors, reconcile, workqueue
+from farlet import errors, reconcile, workqueue
 from farlet.actions import events, perform
+from farlet.client import cluster as clusters
 from farlet.foreign import scopes
 from farlet.home import homepods
 from farlet.store import Store

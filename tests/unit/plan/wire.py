@@ -1,6 +1,6 @@
 """What stands between farlet and a model server: paths, delays, and everything that goes wrong.
 
-Answers as `farlet.clusters.Cluster` does. Faults are scripted: each write takes the next one.
+Answers as `farlet.client.cluster.Cluster` does. Faults are scripted: each write takes the next one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 from urllib.parse import parse_qs, unquote
 
 from farlet import errors
-from farlet.connections.answers import WatchEvent
+from farlet.client.decode import WatchEvent
 from unit.plan import model
 from unit.plan.model import JSON, Selects, Server, Status
 

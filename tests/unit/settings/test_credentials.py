@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from farlet import errors, settings
-from farlet.connections import sources
-from farlet.connections.sources import ClusterSource
+from farlet.client import credential_sources
+from farlet.client.credential_sources import ClusterSource
 from farlet.settings import loading
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
@@ -52,18 +52,18 @@ def test_home_credentials(
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
-    found = sources.home_source(load(tmp_path, **flags), environ)
+    found = credential_sources.home_source(load(tmp_path, **flags), environ)
     assert found == ClusterSource(kubeconfig=kubeconfig, context=context)
 
 
 def test_a_kubeconfig_wins_over_the_pod_s_own(tmp_path: Path) -> None:
-    found = sources.home_source(load(tmp_path, home_kubeconfig="home"), IN_POD)
+    found = credential_sources.home_source(load(tmp_path, home_kubeconfig="home"), IN_POD)
     assert found == ClusterSource(str(tmp_path / "home"), None)
 
 
 def test_farlet_may_run_in_the_foreign_cluster(tmp_path: Path) -> None:
     wanted = load(tmp_path, home_kubeconfig="home", foreign_kubeconfig="in-cluster")
-    assert sources.foreign_source(wanted, IN_POD) == ClusterSource(None, None)
+    assert credential_sources.foreign_source(wanted, IN_POD) == ClusterSource(None, None)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_credentials_that_make_no_sense_are_refused(
     tmp_path: Path, flags: dict[str, str], environ: dict[str, str], says: str
 ) -> None:
     with pytest.raises(errors.UsageError, match=says):
-        sources.foreign_source(load(tmp_path, **flags), environ)
+        credential_sources.foreign_source(load(tmp_path, **flags), environ)
 
 
 def test_two_contexts_of_one_kubeconfig_are_two_clusters(tmp_path: Path) -> None:
     wanted = load(tmp_path, home_kubeconfig="foreign", home_context="a", foreign_context="b")
-    assert sources.foreign_source(wanted, {}).context == "b"
+    assert credential_sources.foreign_source(wanted, {}).context == "b"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from clusters import pki
-from farlet import clusters, errors
-from farlet.connections import exchanges
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import raw_response
 from unit.engine import apiserver
 from unit.kubelet import stage
 
@@ -183,7 +184,7 @@ async def test_a_proxy_that_does_not_do_is_named(
 async def test_a_server_that_does_not_take_connections_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchanges, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(raw_response, "CONNECT_SECONDS", 0.2)
 
     async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import aiohttp
 
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
 
 
 class Sessions:

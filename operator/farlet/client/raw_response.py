@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
-from farlet.connections import channels, writing
-from farlet.connections.credentials import Login
+from farlet.client import tls_stream, write_guard
+from farlet.client.credentials import Login
 
 CONNECT_SECONDS = 15.0
 """To the end of the TLS handshake, the proxy's answer included."""
@@ -33,7 +33,7 @@ class Exchange:
 
     def __init__(
         self,
-        channel: channels.Channel,
+        channel: tls_stream.Channel,
         http: h11.Connection,
         answer: h11.Response | h11.InformationalResponse,
     ) -> None:
@@ -90,7 +90,7 @@ async def open_exchange(
     headers: Headers,
     *,
     scratch: bytearray,
-    guard: writing.Guard,
+    guard: write_guard.Guard,
 ) -> Exchange:
     """Send a request without a body and read the head of its answer; `path` holds the query.
 
@@ -114,13 +114,13 @@ async def open_exchange(
     return Exchange(channel, http, answer)
 
 
-async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> channels.Channel:
+async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls_stream.Channel:
     """A connection to the API server, through the proxy if there is one."""
     if server.hostname is None:
         raise OSError(f"{login.server!r} names no host")
     port = server.port or (443 if server.scheme == "https" else 80)
     if login.proxy is None:
-        channel = await channels.connect(server.hostname, port, scratch)
+        channel = await tls_stream.connect(server.hostname, port, scratch)
     else:
         channel = await tunnel(urlsplit(login.proxy), server.hostname, port, scratch)
     try:
@@ -133,14 +133,16 @@ async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> cha
     return channel
 
 
-async def tunnel(proxy: SplitResult, host: str, port: int, scratch: bytearray) -> channels.Channel:
+async def tunnel(
+    proxy: SplitResult, host: str, port: int, scratch: bytearray
+) -> tls_stream.Channel:
     """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6). Raises `OSError`."""
     if proxy.scheme != "http" or proxy.hostname is None:
         raise OSError(
             f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: give one that is "
             "spoken to by http"
         )
-    channel = await channels.connect(proxy.hostname, proxy.port or 80, scratch)
+    channel = await tls_stream.connect(proxy.hostname, proxy.port or 80, scratch)
     try:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("Host", where)]
@@ -163,7 +165,7 @@ async def tunnel(proxy: SplitResult, host: str, port: int, scratch: bytearray) -
 
 
 async def _ask(
-    channel: channels.Channel, http: h11.Connection, request: h11.Request
+    channel: tls_stream.Channel, http: h11.Connection, request: h11.Request
 ) -> h11.Response | h11.InformationalResponse:
     """The head of the answer; 101 is one, other 1xx are passed over."""
     head, end = http.send(request), http.send(h11.EndOfMessage())
@@ -176,7 +178,7 @@ async def _ask(
             return event
 
 
-async def _event(channel: channels.Channel, http: h11.Connection) -> h11.Event:
+async def _event(channel: tls_stream.Channel, http: h11.Connection) -> h11.Event:
     """What the server sends next. Raises `OSError` for what is no HTTP."""
     while True:
         try:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from kubernetes_asyncio.config import incluster_config
 
-from farlet import clusters
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
+from farlet.client import cluster as clusters
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 from unit import certificates
-from unit.credentials.scene import PATH, Clock, takes_only
+from unit.client.credentials.scene import PATH, Clock, takes_only
 from unit.engine import apiserver
 
 Write = Callable[[Path, str, str], None]

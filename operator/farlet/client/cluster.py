@@ -20,8 +20,8 @@ import orjson
 import yarl
 
 from farlet import __version__, errors
-from farlet.connections import answers, channels, credentials, exchanges, sessions, writing
-from farlet.connections.sources import ClusterSource
+from farlet.client import credentials, decode, raw_response, sessions, tls_stream, write_guard
+from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import ClientMetrics
 from farlet.vocabulary import JSON
 
@@ -52,8 +52,8 @@ class Cluster:
         self._sessions = sessions.Sessions(name, source)
         self._metrics = metrics
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
-        self._scratch = bytearray(channels.CHUNK)
-        self.guard: writing.Guard = writing.anybody
+        self._scratch = bytearray(tls_stream.CHUNK)
+        self.guard: write_guard.Guard = write_guard.anybody
         """Asked for every write of `call` when its connection stands and its bytes would go."""
         self.problem: str | None = None
         """Why the last request got no answer; `None` when it got one, whatever it said."""
@@ -104,7 +104,7 @@ class Cluster:
         write = None
         if method != "GET":
             data = b"" if body is None else orjson.dumps(body)
-            write = writing.Body(data, content_type, guard=self.guard)
+            write = write_guard.Body(data, content_type, guard=self.guard)
         asked = _asked(self.name, method, path)
         answer = await self._ask(asked, method, path, body=write, accept=accept)
         return self._read(asked, *answer)
@@ -116,7 +116,7 @@ class Cluster:
         """
         write = None
         if body is not None:
-            write = writing.Body(orjson.dumps(body), JSON_BODY, guard=writing.anybody)
+            write = write_guard.Body(orjson.dumps(body), JSON_BODY, guard=write_guard.anybody)
         asked = _asked(self.name, method, path)
         with self._asking(asked):
             async with asyncio.timeout(seconds):
@@ -136,11 +136,11 @@ class Cluster:
 
     async def _ask(
         self,
-        asked: answers.Asked,
+        asked: decode.Asked,
         method: str,
         path: str,
         *,
-        body: writing.Body | None = None,
+        body: write_guard.Body | None = None,
         accept: str | None = None,
         slots: AbstractAsyncContextManager[None] | None = None,
     ) -> tuple[int, bytes, str | None]:
@@ -163,7 +163,7 @@ class Cluster:
         method: str,
         path: str,
         *,
-        body: writing.Body | None,
+        body: write_guard.Body | None,
         headers: dict[str, str],
     ) -> tuple[int, bytes, str | None]:
         """Status, body and Retry-After of the answer to one request."""
@@ -189,7 +189,7 @@ class Cluster:
 
     async def watch(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[answers.WatchEvent]:
+    ) -> AsyncIterator[decode.WatchEvent]:
         """Events of one watch request until the server ends it; `path` holds the query.
 
         `opened` is called once the server has accepted the watch. Raises `Gone` when the
@@ -213,9 +213,9 @@ class Cluster:
                     if code != 200:
                         if code == 401:
                             await self._sessions.refused(login)
-                        answers.read(asked, code, await response.read())
+                        decode.read(asked, code, await response.read())
                     if response.content_type != JSON_BODY:
-                        raise asked.unreachable(answers.STRANGER.format(code))
+                        raise asked.unreachable(decode.STRANGER.format(code))
                     self.problem = None
                     opened()
                     rest = b""
@@ -224,13 +224,15 @@ class Cluster:
                             (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
                         )
                         for line in lines:
-                            yield answers.event(asked, line)
+                            yield decode.event(asked, line)
                     if rest:
                         raise asked.unreachable("the watch broke off within an event")
         finally:
             self._metrics.answered("WATCH", code)
 
-    async def open(self, method: str, path: str, headers: exchanges.Headers) -> exchanges.Exchange:
+    async def open(
+        self, method: str, path: str, headers: raw_response.Headers
+    ) -> raw_response.Exchange:
         """One request on a connection of its own, for streams; whatever the status, it is given.
 
         Asked as us: who we are is added to `headers`. Waits for the answer as long as it takes.
@@ -240,16 +242,16 @@ class Cluster:
         for attempt in (1, 2):
             login = await self.login()
             code: int | None = None
-            ours = _headers(login, exchanges.ANYTHING)
+            ours = _headers(login, raw_response.ANYTHING)
             try:
                 with self._asking(asked):
-                    exchange = await exchanges.open_exchange(
+                    exchange = await raw_response.open_exchange(
                         login,
                         method,
                         path,
                         [*ours.items(), *headers],
                         scratch=self._scratch,
-                        guard=writing.anybody if method == "GET" else self.guard,
+                        guard=write_guard.anybody if method == "GET" else self.guard,
                     )
                 code = exchange.status
             finally:
@@ -261,14 +263,14 @@ class Cluster:
             return exchange
         raise AssertionError("the loop returns or raises")
 
-    def _read(self, asked: answers.Asked, code: int, raw: bytes, retry_after: str | None) -> JSON:
+    def _read(self, asked: decode.Asked, code: int, raw: bytes, retry_after: str | None) -> JSON:
         with self._asking(asked):
-            answer = answers.read(asked, code, raw, retry_after)
+            answer = decode.read(asked, code, raw, retry_after)
         self.problem = None
         return answer
 
     @contextmanager
-    def _asking(self, asked: answers.Asked) -> Iterator[None]:
+    def _asking(self, asked: decode.Asked) -> Iterator[None]:
         """What goes wrong within is raised as one of ours; `problem` follows."""
         try:
             yield
@@ -286,8 +288,8 @@ class Cluster:
             raise
 
 
-def _asked(cluster: str, method: str, path: str) -> answers.Asked:
-    return answers.Asked(cluster, f"{method} {path.partition('?')[0]}")
+def _asked(cluster: str, method: str, path: str) -> decode.Asked:
+    return decode.Asked(cluster, f"{method} {path.partition('?')[0]}")
 
 
 def _url(login: credentials.Login, path: str) -> yarl.URL:

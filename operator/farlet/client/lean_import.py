@@ -20,7 +20,7 @@ PACKAGE = "kubernetes_asyncio"
 
 
 def install() -> None:
-    """To be called before Kopf or `farlet.clusters` is imported."""
+    """To be called before Kopf or `farlet.client.cluster` is imported."""
     if PACKAGE in sys.modules:
         return
     parent = _unexecuted(PACKAGE, None)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from farlet import clusters, errors
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
+from farlet import errors
+from farlet.client import cluster as clusters
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 from unit import certificates
 from unit.certificates import HOUR
-from unit.credentials.scene import PATH, Clock
+from unit.client.credentials.scene import PATH, Clock
 from unit.engine import apiserver
 from unit.engine.apiserver import Front
 

@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 
 from farlet import errors
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
-from unit.credentials.scene import PATH, Clock, takes_only
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
+from unit.client.credentials.scene import PATH, Clock, takes_only
 from unit.engine import apiserver
 from unit.engine.apiserver import status
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from farlet.connections import channels
+from farlet.client import tls_stream
 from unit.kubelet import stage
 
 MIB = 1 << 20
 
 
-async def everything(channel: channels.Channel) -> bytes:
+async def everything(channel: tls_stream.Channel) -> bytes:
     read = b""
     while data := await channel.read():
         read += data
@@ -74,7 +74,7 @@ async def test_what_was_written_before_a_close_arrives_although_nobody_read_the_
 async def test_a_peer_that_takes_nothing_does_not_hold_up_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(tls_stream, "CLOSE_SECONDS", 0.1)
     async with stage.channel_pairs(tmp_path, 1) as ((_, other),):
         filling = asyncio.create_task(other.write(bytes(100 * MIB)))
         await asyncio.sleep(0.2)
@@ -87,7 +87,7 @@ async def test_both_directions_at_once_arrive_whole(tmp_path: Path) -> None:
     blobs = os.urandom(8 * MIB), os.urandom(8 * MIB)
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
 
-        async def send(channel: channels.Channel, blob: bytes) -> None:
+        async def send(channel: tls_stream.Channel, blob: bytes) -> None:
             await channel.write(blob)
             channel.end()
 

@@ -29,8 +29,8 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors
-from farlet.connections import filestamps
-from farlet.connections.sources import ClusterSource
+from farlet.client import file_stamps
+from farlet.client.credential_sources import ClusterSource
 
 LOOK_SECONDS = 10.0
 """How often the files behind a login are looked at, at most."""
@@ -72,14 +72,14 @@ class Login:
     """The leaf in `certificate_file`."""
     connecting: tuple[object, ...]
     """What connections depend on; a new token alone needs no new ones."""
-    seen: filestamps.Stamps
+    seen: file_stamps.Stamps
     expires: float | None
     """End of the client certificate or of what an exec plugin gave, in epoch seconds."""
 
     def holds(self, now: float) -> bool:
         """Whether it is still what its files say, and for a while; `now` in epoch seconds."""
         early = self.expires is not None and now >= self.expires - EARLY_SECONDS
-        return not early and filestamps.unchanged(self.seen)
+        return not early and file_stamps.unchanged(self.seen)
 
 
 class Credentials:
@@ -146,14 +146,14 @@ async def load(name: Name, source: ClusterSource) -> Login:
                 incluster_config.SERVICE_TOKEN_FILENAME,
                 incluster_config.SERVICE_CERT_FILENAME,
             ]
-            before = filestamps.stamps(files)
+            before = file_stamps.stamps(files)
             config.load_incluster_config(  # type: ignore[no-untyped-call]
                 client_configuration=configuration, try_refresh_token=False
             )
             plugin_expires = None
         else:
             files = source.kubeconfig.split(os.pathsep)
-            before = filestamps.stamps(files)
+            before = file_stamps.stamps(files)
             async with asyncio.timeout(PLUGIN_SECONDS):
                 loader = await config.load_kube_config(
                     config_file=source.kubeconfig,
@@ -161,7 +161,7 @@ async def load(name: Name, source: ClusterSource) -> Login:
                     client_configuration=configuration,
                     persist_config=False,
                 )
-            before += filestamps.stamps(_token_file(loader))
+            before += file_stamps.stamps(_token_file(loader))
             plugin_expires = getattr(loader, "exec_plugin_expiry", None)
         return _login(source, configuration, before=before, plugin_expires=plugin_expires)
     except TimeoutError as err:
@@ -175,11 +175,11 @@ def _login(
     source: ClusterSource,
     configuration: client.Configuration,
     *,
-    before: filestamps.Stamps,
+    before: file_stamps.Stamps,
     plugin_expires: datetime | None,
 ) -> Login:
     pair = (configuration.cert_file, configuration.key_file)
-    before += filestamps.stamps(p for p in (configuration.ssl_ca_cert, *pair, source.rotated) if p)
+    before += file_stamps.stamps(p for p in (configuration.ssl_ca_cert, *pair, source.rotated) if p)
     ends = [plugin_expires.timestamp()] if plugin_expires else []
     certificate = None
     if pair[0]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
 
 SERVER = "https://api.example.org:6443"
 PROXY = "http://proxy.example.org:3128"

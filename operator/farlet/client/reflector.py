@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 import structlog
 
-from farlet import clusters, errors
+from farlet import errors
+from farlet.client import cluster as clusters
 from farlet.vocabulary import JSON
 
 PAGE = 500

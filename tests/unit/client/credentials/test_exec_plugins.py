@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from farlet import errors
-from farlet.connections import credentials
-from unit.credentials.scene import Clock
+from farlet.client import credentials
+from unit.client.credentials.scene import Clock
 from unit.engine import apiserver
 
 PLUGIN = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farlet.connections.sources import ClusterSource
+from farlet.client.credential_sources import ClusterSource
 from farlet.home import bridge
 from unit.engine import apiserver
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from farlet.connections import credentials
-from farlet.connections.sources import ClusterSource
-from unit.credentials.scene import Clock
+from farlet.client import credentials
+from farlet.client.credential_sources import ClusterSource
+from unit.client.credentials.scene import Clock
 
 
 @pytest.fixture
