@@ -18,13 +18,15 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farlet import access, draining, errors, health, leadership, leases
+from farlet import access, draining, errors, health
 from farlet.client import cluster as clusters
 from farlet.client import credential_sources
 from farlet.context import Context
 from farlet.home import bridge
 from farlet.kubelet import nodelogin, pairs
 from farlet.kubelet.port import KubeletPort
+from farlet.leaderelection import leadership
+from farlet.leaderelection import lease as leases
 from farlet.mirroring import Mirroring
 from farlet.node import heartbeat
 from farlet.node.virtualnode import VirtualNode

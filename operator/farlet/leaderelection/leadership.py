@@ -25,7 +25,8 @@ from typing import NoReturn, Protocol
 
 import structlog
 
-from farlet import errors, leases
+from farlet import errors
+from farlet.leaderelection import lease as leases
 from farlet.settings.leader import NODE, LeaderSettings
 from farlet.vocabulary import ObjectKey
 

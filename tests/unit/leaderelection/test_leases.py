@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from farlet import errors, leases
+from farlet import errors
+from farlet.leaderelection import lease as leases
 from farlet.vocabulary import ObjectKey
 from unit import faketime
-from unit.leadership.leasemodel import FAR, Fate, Line, Server, moment
+from unit.leaderelection.leasemodel import FAR, Fate, Line, Server, moment
 
 PATH = f"{FAR}/far"
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 
 from farlet import errors
 from unit import faketime
-from unit.leadership.candidates import PATH, Process, leader
-from unit.leadership.leasemodel import Server, refusal
+from unit.leaderelection.candidates import PATH, Process, leader
+from unit.leaderelection.leasemodel import Server, refusal
 
 # --- waiting ----------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farlet import errors, leadership
+from farlet import errors
+from farlet.leaderelection import leadership
 from farlet.settings import loading
 from farlet.settings.leader import LeaderSettings
 from unit import faketime
-from unit.leadership.leasemodel import FAR, Fate, Line, Server, Watcher
+from unit.leaderelection.leasemodel import FAR, Fate, Line, Server, Watcher
 
 PROCESSES = 3
 RESTART_SECONDS = 1.0

@@ -9,8 +9,8 @@ import pytest
 
 from farlet import errors
 from unit import faketime
-from unit.leadership.candidates import PATH, leader
-from unit.leadership.leasemodel import Fate, Server
+from unit.leaderelection.candidates import PATH, leader
+from unit.leaderelection.leasemodel import Fate, Server
 
 # --- kept -------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from farlet import leadership
+from farlet.leaderelection import leadership
 from farlet.settings import loading
 from farlet.settings.leader import LeaderSettings
-from unit.leadership.leasemodel import FAR, Line, Server, Watcher
+from unit.leaderelection.leasemodel import FAR, Line, Server, Watcher
 
 PATH = f"{FAR}/far"
 

@@ -1,0 +1,1 @@
+"""The Lease of this node at home, and which of several farlet processes holds it."""
