@@ -23,6 +23,7 @@ from farlet.client import cluster as clusters
 from farlet.client import credential_sources
 from farlet.context import Context
 from farlet.home import bridge
+from farlet.homeapi import supervisor
 from farlet.kubelet import nodelogin, pairs
 from farlet.kubelet.port import KubeletPort
 from farlet.leaderelection import leadership
@@ -36,7 +37,6 @@ from farlet.store import Store
 from farlet.telemetry import looplag, probes
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
-from farlet.wayhome import way
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class Engine:
             "foreign", foreign_source, metrics=self.metrics.client("foreign")
         )
         self._store = Store()
-        self._way = way.WayHome(
+        self._way = supervisor.WayHome(
             settings,
             self._home,
             self._foreign,

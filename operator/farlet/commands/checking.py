@@ -24,14 +24,14 @@ from farlet import errors
 from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
 from farlet.context import Context
+from farlet.homeapi import endpoint
+from farlet.homeapi.discovery import Discovery
+from farlet.homeapi.preflight import Mismatch, Unreachable
+from farlet.homeapi.supervisor import WayHome
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
-from farlet.wayhome import endpoint
-from farlet.wayhome.discovery import Discovery
-from farlet.wayhome.preflight import Mismatch, Unreachable
-from farlet.wayhome.way import WayHome
 
 if TYPE_CHECKING:
     from farlet.gateway.keys import Keys

@@ -8,9 +8,9 @@ import pytest
 
 from farlet import errors, settings
 from farlet.context import Endpoint
+from farlet.homeapi import endpoint
 from farlet.settings import loading
 from farlet.vocabulary import Reason
-from farlet.wayhome import endpoint
 
 URL = "https://10.0.0.1:6443"
 

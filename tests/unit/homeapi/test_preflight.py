@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from farlet.context import Endpoint
-from farlet.wayhome import preflight
+from farlet.homeapi import preflight
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

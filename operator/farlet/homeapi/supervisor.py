@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from farlet.client import cluster as clusters
+from farlet.homeapi import discovery
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
-from farlet.wayhome import discovery
 
 if TYPE_CHECKING:
     from farlet.gateway.upkeep import Upkeep

@@ -21,12 +21,13 @@ import structlog
 from farlet import errors, ownaddress
 from farlet.client import cluster as clusters
 from farlet.context import Context, Endpoint
+from farlet.homeapi import endpoint, endpoint_state, preflight
+from farlet.homeapi import service as homeservice
+from farlet.homeapi.endpoint import Passage
+from farlet.homeapi.preflight import Mismatch, Unreachable, Verdict, Verified
+from farlet.homeapi.service import HomeService
 from farlet.settings import Preflight, Settings
 from farlet.vocabulary import HOME_API_SERVICE, Reason
-from farlet.wayhome import endpoint, homeservice, judging, preflight
-from farlet.wayhome.endpoint import Passage
-from farlet.wayhome.homeservice import HomeService
-from farlet.wayhome.preflight import Mismatch, Unreachable, Verdict, Verified
 
 RETRY_SECONDS = 3.0
 LOOK_SECONDS = 60.0
@@ -186,8 +187,8 @@ class Discovery:
         now = asyncio.get_running_loop().time()
         if (
             self.looked.is_set()
-            and judging.failure(before) is not None
-            and judging.failure(before) == judging.failure(ctx)
+            and endpoint_state.failure(before) is not None
+            and endpoint_state.failure(before) == endpoint_state.failure(ctx)
             and now - self._worded_at < TEXT_SECONDS
         ):
             return dataclasses.replace(
@@ -203,15 +204,15 @@ class Discovery:
             return (
                 ctx
                 if ctx.endpoint is not None
-                else judging.without(ctx, *judging.unheard(service.problem))
+                else endpoint_state.without(ctx, *endpoint_state.unheard(service.problem))
             )
         if service.service is None:
             self._seen = None
-            return judging.without(ctx, None)
+            return endpoint_state.without(ctx, None)
         try:
             passage = endpoint.passage(service.service)
         except errors.Refused as refused:
-            return judging.without(ctx, refused.message, refused.reason)
+            return endpoint_state.without(ctx, refused.message, refused.reason)
         if not passage.selector:
             return await self._sight_unseen(ctx, passage)
         by = service.approach(passage)
@@ -227,12 +228,12 @@ class Discovery:
         unnamed = passage.endpoint(passage.addresses[0])
         names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, by=by)
         if isinstance(names, Mismatch):
-            return judging.without(ctx, names.message, Reason.HOME_API_CERTIFICATE)
+            return endpoint_state.without(ctx, names.message, Reason.HOME_API_CERTIFICATE)
         if isinstance(names, Unreachable):
-            return judging.without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
+            return endpoint_state.without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
         name = endpoint.name_for_pods(names, ctx.cluster_domain)
         if name is None:
-            return judging.without(
+            return endpoint_state.without(
                 ctx,
                 f"the certificate behind {passage} has no DNS name that pods could dial; its names "
                 f"(SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to the home "
@@ -242,7 +243,7 @@ class Discovery:
         where = passage.endpoint(name)
         verdict = await preflight.verify(where, ctx.home_ca, within=_WITHIN, by=by)
         if isinstance(verdict, Unreachable):
-            return judging.without(ctx, self._nowhere(verdict), Reason.HOME_API_UNVERIFIED)
+            return endpoint_state.without(ctx, self._nowhere(verdict), Reason.HOME_API_UNVERIFIED)
         self._seen = where if isinstance(verdict, Verified) else None
         return self._judged(ctx, where, verdict)
 
@@ -266,7 +267,7 @@ class Discovery:
         ) + (f"; {gateway}" if gateway else "")
 
     def _judged(self, ctx: Context, where: Endpoint, verdict: Verdict) -> Context:
-        return judging.judged(
+        return endpoint_state.judged(
             ctx,
             where,
             verdict,

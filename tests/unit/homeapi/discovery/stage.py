@@ -16,8 +16,8 @@ from aiohttp import web
 
 from farlet import settings
 from farlet.context import Context
+from farlet.homeapi import discovery
 from farlet.settings import loading
-from farlet.wayhome import discovery
 from unit import certificates
 from unit.engine import apiserver
 from unit.gateway import stage as gateways

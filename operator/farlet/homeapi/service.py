@@ -16,9 +16,9 @@ from farlet import errors
 from farlet.client import reflector
 from farlet.client.cluster import Cluster
 from farlet.gateway import portforward
+from farlet.homeapi import preflight
+from farlet.homeapi.endpoint import Passage
 from farlet.vocabulary import HOME_API_SERVICE, JSON, ObjectKey
-from farlet.wayhome import preflight
-from farlet.wayhome.endpoint import Passage
 
 FIRST_LOOK_SECONDS = 5.0
 

@@ -9,11 +9,11 @@ import pytest
 import structlog
 
 from farlet.context import Endpoint
+from farlet.homeapi import discovery
 from farlet.vocabulary import Reason
-from farlet.wayhome import discovery
 from unit import certificates
-from unit.discovery import stage
 from unit.gateway.stage import eventually
+from unit.homeapi.discovery import stage
 
 USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
 FOUND = Endpoint("kubernetes.default.svc", 443, ("10.96.3.4",))

@@ -10,8 +10,8 @@ import dataclasses
 
 from farlet import errors
 from farlet.context import Context, Endpoint
+from farlet.homeapi.preflight import Mismatch, Unreachable, Verdict, Verified
 from farlet.vocabulary import HOME_API_SERVICE, Reason
-from farlet.wayhome.preflight import Mismatch, Unreachable, Verdict, Verified
 
 _PASSING = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
 """Refusals whose text differs from look to look, as errors of connections do."""
