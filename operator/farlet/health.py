@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from farlet.client import cluster as clusters
-from farlet.foreign.scopes import Scopes
+from farlet.foreign.namespaces import Scopes
 from farlet.home.homepods import HomePods
 from farlet.node.virtualnode import VirtualNode
 from farlet.telemetry import probes

@@ -12,7 +12,7 @@ from farlet import access, census, reconcile, workqueue
 from farlet.actions import events, perform
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.foreign import scopes
+from farlet.foreign import namespaces
 from farlet.forge.status import mirrored_uid
 from farlet.home import homepods
 from farlet.settings import Settings
@@ -50,7 +50,7 @@ class Mirroring:
         self._recorder = events.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
         )
-        self.scopes = scopes.Scopes(
+        self.scopes = namespaces.Scopes(
             foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
         )
         performer = perform.Performer(

@@ -19,8 +19,8 @@ from farlet.actions import events
 from farlet.actions.passes import Pass
 from farlet.actions.perform import Performer
 from farlet.context import Context
-from farlet.foreign.scope import Scope
-from farlet.foreign.scopes import Scopes
+from farlet.foreign.namespace import Scope
+from farlet.foreign.namespaces import Scopes
 from farlet.forge import guards, status
 from farlet.forge.names import secret_name
 from farlet.snapshot import Missing, Snapshot

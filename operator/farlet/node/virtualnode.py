@@ -20,7 +20,7 @@ import structlog
 from farlet import errors, wire
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.foreign import registry
+from farlet.foreign import inventory
 from farlet.forge import capacity, nodehealth
 from farlet.forge import node as forge
 from farlet.forge.nodehealth import Foreign, ForeignUnreachable, Say
@@ -81,7 +81,7 @@ class VirtualNode:
         own = f"/api/v1/namespaces/{ctx().namespaces.own}/configmaps"
         self._reach = Reachability(
             foreign,
-            f"{own}/{registry.name_for(ctx())}",
+            f"{own}/{inventory.name_for(ctx())}",
             refused=foreign_problem,
             after=settings.foreign_unreachable_after,
             on_change=self._changed.set,

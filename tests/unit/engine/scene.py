@@ -22,7 +22,7 @@ from farlet import draining, errors, reconcile, workqueue
 from farlet.actions import events, perform
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.foreign import scopes
+from farlet.foreign import namespaces
 from farlet.forge.names import secret_name
 from farlet.home import homepods
 from farlet.store import Store
@@ -99,7 +99,7 @@ class Scene:
     store: Store
     queue: workqueue.WorkQueue[ObjectKey]
     recorder: events.Recorder
-    scopes: scopes.Scopes
+    scopes: namespaces.Scopes
     performer: perform.Performer
     pods: homepods.HomePods
 
@@ -160,7 +160,7 @@ class Scene:
             self.queue.add_after(key, seconds)
 
         async with asyncio.TaskGroup() as tasks:
-            self.scopes = scopes.Scopes(
+            self.scopes = namespaces.Scopes(
                 foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
             )
             self.performer = perform.Performer(

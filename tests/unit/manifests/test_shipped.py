@@ -12,7 +12,7 @@ import yaml
 
 from clusters import farletimage
 from farlet import roles
-from farlet.foreign import registry
+from farlet.foreign import inventory
 from farlet.settings import Settings, loading
 
 ROOT = Path(__file__).parents[3]
@@ -85,7 +85,7 @@ def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() 
 
 
 def test_messages_name_manifests_that_exist() -> None:
-    source = Path(registry.__file__).parent.rglob("*.py")
+    source = Path(inventory.__file__).parent.rglob("*.py")
     named = {
         path
         for file in source

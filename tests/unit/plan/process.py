@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from farlet import errors, reconcile, workqueue
 from farlet.actions import events, perform
 from farlet.client import cluster as clusters
-from farlet.foreign import scopes
+from farlet.foreign import namespaces
 from farlet.home import homepods
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -46,7 +46,7 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
     dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
     recorder = events.Recorder(home, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
-        opened = scopes.Scopes(
+        opened = namespaces.Scopes(
             foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
         )
         performer = perform.Performer(

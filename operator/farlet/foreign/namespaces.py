@@ -15,8 +15,8 @@ from farlet import errors, refusals
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign.registry import Registry
-from farlet.foreign.scope import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
+from farlet.foreign.inventory import Registry
+from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey
 

@@ -17,8 +17,8 @@ from farlet.client import cluster as clusters
 from farlet.client import reflector as watches
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign import sinks
-from farlet.foreign.registry import Registry, name_for
+from farlet.foreign import event_handlers
+from farlet.foreign.inventory import Registry, name_for
 from farlet.store import Store
 from farlet.vocabulary import OWNER, ObjectKey
 from farlet.wire import ObjectMeta, OwnerReference, PartialObject
@@ -71,14 +71,14 @@ class Scope:
         self._pods = watches.Reflector(
             scopes.cluster,
             f"{base}/pods",
-            sinks.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
+            event_handlers.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
             on_state=self._followed,
             label_selector=owner,
         )
         self._secrets = watches.Reflector(
             scopes.cluster,
             f"{base}/secrets",
-            sinks.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
+            event_handlers.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
             on_state=self.wake_all,
             label_selector=owner,
             metadata_only=True,
@@ -86,7 +86,7 @@ class Scope:
         self._accounts = watches.Reflector(
             scopes.cluster,
             f"{base}/serviceaccounts",
-            sinks.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
+            event_handlers.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
             on_state=self.wake_all,
             metadata_only=True,
         )
@@ -135,7 +135,7 @@ class Scope:
         self._waiting.add(asked_by)
         if not self._accounts.complete:
             return None
-        return sinks.Accounts(self.foreign, self._scopes.store.accounts)
+        return event_handlers.Accounts(self.foreign, self._scopes.store.accounts)
 
     def asks_no_more(self, key: ObjectKey) -> None:
         """It has its mirror, or is gone: no change of an account matters to it."""
