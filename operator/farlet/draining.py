@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from farlet import errors, mirrors
+from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.forge import guards
+from farlet.planning import predicates
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey
 from farlet.wire import Pod
@@ -120,11 +121,11 @@ class _Emptying:
             pod = self._store.home.get(key)
             if pod is None:
                 return
-            uid = mirrors.uid(pod)
+            uid = predicates.uid(pod)
             if stays(pod) or self._held_by_others(key, pod):
                 self._stay.add(uid)
                 return
-            if not mirrors.is_deleting(pod):
+            if not predicates.is_deleting(pod):
                 await self._evict(key, uid)
             self._next[uid] = asyncio.get_running_loop().time() + RETRY_SECONDS
 
@@ -152,10 +153,10 @@ class _Emptying:
         metadata = pod["metadata"]
         foreign = self._ctx().namespaces.foreign(key.namespace)
         return (
-            mirrors.is_deleting(pod)
+            predicates.is_deleting(pod)
             and metadata.get("deletionGracePeriodSeconds") == 0
             and bool(metadata.get("finalizers"))
-            and mirrors.is_terminal(pod)
+            and predicates.is_terminal(pod)
             and (foreign is None or ObjectKey(foreign, key.name) not in self._store.mirrors)
         )
 

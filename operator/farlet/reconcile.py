@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import errors, mirrors, plan, refusals, vocabulary, wire
-from farlet import snapshot as do
+from farlet import errors, vocabulary, wire
 from farlet.access import AccessStrategy, Token, choice
 from farlet.actions import events
 from farlet.actions.passes import Pass
@@ -23,7 +22,9 @@ from farlet.foreign.namespace import Scope
 from farlet.foreign.namespaces import Scopes
 from farlet.forge import guards, status
 from farlet.forge.names import secret_name
-from farlet.snapshot import Missing, Snapshot
+from farlet.planning import api_refusals, plan, predicates
+from farlet.planning import snapshot as do
+from farlet.planning.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey, Reason
 from farlet.wire import Pod
@@ -131,7 +132,7 @@ class Reconciler:
         shown = s.mirror.get("status", {})
         if shown.get("phase", "Pending") != "Pending" or "containerStatuses" in shown:
             return 0.0
-        return max(0.0, FIRST_STATUS_SECONDS - self._moments.made(mirrors.uid(s.home)))
+        return max(0.0, FIRST_STATUS_SECONDS - self._moments.made(predicates.uid(s.home)))
 
     # --- what is known ------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Reconciler:
             if isinstance(mirror, Missing):
                 self._moments.first_seen(uid)
             elif "deletionTimestamp" in mirror["metadata"] and not (
-                mirrors.is_terminal(home) or mirrors.is_deleting(home)
+                predicates.is_terminal(home) or predicates.is_deleting(home)
             ):
                 scope.doubt()  # somebody abroad deletes what home wants: who, and what else?
         elif not isinstance(mirror, Missing):
@@ -170,7 +171,7 @@ class Reconciler:
         last = store.departed.get(foreign)
         if last is not None and (
             isinstance(home, Missing)
-            or not mirrors.is_mirror_of(home, last, owner=self._ctx().owner)
+            or not predicates.is_mirror_of(home, last, owner=self._ctx().owner)
         ):
             last = None  # it ran an earlier pod of this name
         return Snapshot(
@@ -207,7 +208,7 @@ class Reconciler:
         Unless home itself says that there was one, or the registry has not been read yet.
         """
         certain = self._scopes.loaded.is_set() and not _was_mirrored(home)
-        if not (certain or isinstance(home, Missing)) and mirrors.is_deleting(home):
+        if not (certain or isinstance(home, Missing)) and predicates.is_deleting(home):
             # There is no namespace to look in, so nobody can say whether something of it runs.
             if self._scopes.loaded.is_set():
                 self._recorder.note(home, Reason.NAMESPACE_NOT_ALLOWED, _NOWHERE)
@@ -256,7 +257,7 @@ class Reconciler:
             or s.home.get("status", {}).get("reason") != action.event[0]
         ):
             return False
-        return self._moments.told_within(mirrors.uid(s.home), RETELL_SECONDS)
+        return self._moments.told_within(predicates.uid(s.home), RETELL_SECONDS)
 
     def _settled(self, key: ObjectKey, decision: do.Decision, *, failed: bool) -> None:
         self._moments.settled(key)
@@ -271,7 +272,7 @@ class Reconciler:
 
     async def _failed(self, s: Snapshot, step: str, err: errors.FarletError) -> None:
         uid = "" if isinstance(s.home, Missing) else s.home["metadata"]["uid"]
-        if refusals.lags(err, name=s.key.name) and self._moments.waited(uid) < LAG_SECONDS:
+        if api_refusals.lags(err, name=s.key.name) and self._moments.waited(uid) < LAG_SECONDS:
             self._queue.add_after(s.key, LAG_RETRY_SECONDS)
             return
         if isinstance(err, errors.Throttled):
@@ -284,10 +285,10 @@ class Reconciler:
         (log.info if raced else log.warning)(
             "reconciling failed", pod=str(s.key), step=step, err=str(err), retry_in=seconds
         )
-        refused = refusals.of(err, what=step)
+        refused = api_refusals.of(err, what=step)
         if refused is None or isinstance(s.home, Missing):
             return
-        if not isinstance(s.mirror, Missing) or mirrors.is_deleting(s.home):
+        if not isinstance(s.mirror, Missing) or predicates.is_deleting(s.home):
             # Its status tells of the mirror, and of its end; this is told beside it.
             self._recorder.note(s.home, refused.reason, refused.message)
             return

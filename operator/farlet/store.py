@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
-from farlet import rotation
 from farlet.access import Token
+from farlet.planning import token_rotation
 from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
 from farlet.wire import ObjectMeta, PartialObject, Pod
 
@@ -165,7 +165,7 @@ def _phase_and_access(pod: Pod) -> tuple[str, ...]:
 def _phase_and_tokens(mirror: Pod) -> tuple[str, ...]:
     """The phase, and of an unfinished mirror with tokens: the first issued, the first to expire."""
     phase = _phase(mirror)
-    times = [t for t in rotation.recorded(mirror).values() if 0 < t[0] < t[1] < math.inf]
+    times = [t for t in token_rotation.recorded(mirror).values() if 0 < t[0] < t[1] < math.inf]
     if not times or phase in {"Succeeded", "Failed"}:
         return (phase,)
     return phase, str(min(issued for issued, _ in times)), str(min(ends for _, ends in times))

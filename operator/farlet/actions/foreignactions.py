@@ -12,14 +12,15 @@ from typing import Any
 
 import structlog
 
-from farlet import errors, mirrors, rotation, vocabulary
-from farlet import snapshot as do
+from farlet import errors, vocabulary
 from farlet.actions import events
 from farlet.actions.passes import Moments, Pass
 from farlet.actions.tokens import Tokens
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.snapshot import Missing, Snapshot
+from farlet.planning import predicates, token_rotation
+from farlet.planning import snapshot as do
+from farlet.planning.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import JSON, ObjectKey, Reason
@@ -57,7 +58,7 @@ class ForeignActions:
         first_seen = self._moments.first_seen(uid)
         known.step = "token"
         granted = await self._tokens.grant(s.home, action.claims)
-        body = rotation.stamped(action.pod, granted)
+        body = token_rotation.stamped(action.pod, granted)
         path = f"/api/v1/namespaces/{action.pod['metadata']['namespace']}/pods"
         known.step = "mirror"
         try:
@@ -97,11 +98,11 @@ class ForeignActions:
                 )
             raise
         known.step = "secret"
-        owner = mirrors.reference(s.mirror)
+        owner = predicates.reference(s.mirror)
         for secret in action.strategy.objects(s.home, granted, self._ctx(), owner):
             if not await self._write_secret(s, secret, exists=action.exists):
                 return
-        times = rotation.record(s.mirror, granted)
+        times = token_rotation.record(s.mirror, granted)
         if times is not None:
             # Besides keeping the times this makes the foreign kubelet look at the Secret at once.
             answer: Any = await self._cluster.call(
@@ -109,7 +110,7 @@ class ForeignActions:
                 _path(s.mirror),
                 body={
                     "metadata": {
-                        "uid": mirrors.uid(s.mirror),
+                        "uid": predicates.uid(s.mirror),
                         "annotations": {vocabulary.TOKENS: times},
                     }
                 },
@@ -232,7 +233,7 @@ class ForeignActions:
         except errors.NotFound:
             known.mirror_gone = True
             return
-        if mirrors.is_ours(answer, owner=self._ctx().owner):
+        if predicates.is_ours(answer, owner=self._ctx().owner):
             self._store.mirrors.put(answer)
         if _key(answer) not in self._store.mirrors:
             known.stranger = answer

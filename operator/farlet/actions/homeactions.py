@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 import structlog
 
-from farlet import errors, mirrors
-from farlet import snapshot as do
+from farlet import errors
 from farlet.actions import events
 from farlet.actions.passes import Moments, Pass
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.snapshot import Missing, Snapshot
+from farlet.planning import predicates
+from farlet.planning import snapshot as do
+from farlet.planning.snapshot import Missing, Snapshot
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey, Reason
@@ -71,8 +72,8 @@ class HomeActions:
             self._metrics.status_latency.observe(time.monotonic() - changed)
         if action.event is not None and not isinstance(s.home, Missing):
             reason, message = action.event
-            if self._store.home.uid(s.key) == mirrors.uid(s.home):  # not gone meanwhile
-                self._moments.told(mirrors.uid(s.home))
+            if self._store.home.uid(s.key) == predicates.uid(s.home):  # not gone meanwhile
+                self._moments.told(predicates.uid(s.home))
             log.info("pod status was set", pod=str(s.key), reason=reason.value, detail=message)
             self._recorder.note(s.home, reason, message)
 

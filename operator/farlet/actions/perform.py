@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farlet import snapshot as do
 from farlet.actions import events, foreignactions, homeactions, tokens
 from farlet.actions.passes import Moments, Pass
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.snapshot import Snapshot
+from farlet.planning import snapshot as do
+from farlet.planning.snapshot import Snapshot
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 

@@ -12,13 +12,14 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors, refusals
+from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import reflector as watches
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import event_handlers
 from farlet.foreign.inventory import Registry, name_for
+from farlet.planning import api_refusals
 from farlet.store import Store
 from farlet.vocabulary import OWNER, ObjectKey
 from farlet.wire import ObjectMeta, OwnerReference, PartialObject
@@ -150,7 +151,7 @@ class Scope:
             return self._refused
         for reflector in (self._pods, self._secrets, self._accounts):
             if reflector.error is not None:
-                return refusals.of(reflector.error, what="scope")
+                return api_refusals.of(reflector.error, what="scope")
         return None
 
     async def run(self) -> None:
@@ -204,7 +205,7 @@ class Scope:
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
         told = self._refused
-        self._refused = refusals.of(err, what="scope") or self._refused
+        self._refused = api_refusals.of(err, what="scope") or self._refused
         news = told is None or self._refused is None or told.reason is not self._refused.reason
         (log.warning if news else log.debug)(
             "foreign namespace was not opened",

@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import structlog
 
-from farlet import errors, refusals
+from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign.inventory import Registry
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
+from farlet.planning import api_refusals
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey
 
@@ -65,7 +66,7 @@ class Scopes:
             try:
                 entries = await self.registry.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
-                self.refused = refusals.of(err, what="scope") or self.refused
+                self.refused = api_refusals.of(err, what="scope") or self.refused
                 if str(err) != told:
                     log.warning("registry was not read", err=str(err), retry_in=seconds)
                 told = str(err)

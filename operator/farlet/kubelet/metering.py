@@ -18,11 +18,12 @@ from urllib.parse import quote
 import structlog
 from prometheus_client import Gauge
 
-from farlet import errors, mirrors
+from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.kubelet import metricsapi, responses, stats
 from farlet.kubelet.counters import Counter, Sample
+from farlet.planning import predicates
 from farlet.store import Store
 from farlet.telemetry.metrics import EXPOSITION
 from farlet.vocabulary import OWNER, ObjectKey
@@ -141,7 +142,7 @@ class Meter:
         mirror = self._store.mirrors.get(ObjectKey(namespace, key.name))
         if home is None or mirror is None:
             return None
-        if not mirrors.is_mirror_of(home, mirror, owner=ctx.owner):
+        if not predicates.is_mirror_of(home, mirror, owner=ctx.owner):
             return None
         return stats.pod_usage(home, mirror, of_pod, before)
 

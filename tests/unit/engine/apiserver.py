@@ -1,6 +1,6 @@
 """Something that answers HTTP on this machine, as an API server would or quite differently.
 
-For what the connection makes of answers; `unit.plan.model` is for what a cluster does.
+For what the connection makes of answers; `unit.planning.model` is for what a cluster does.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
 from unit import faketime
-from unit.plan import model, objects
-from unit.plan.model import JSON, Server, Write
-from unit.plan.wire import Wire
+from unit.planning import model, objects
+from unit.planning.model import JSON, Server, Write
+from unit.planning.wire import Wire
 
 USER, KUBELET = "user", "kubelet"
 OWN, HOME, FOREIGN = "farlet", "default", "default-h"

@@ -16,8 +16,8 @@ from farlet.vocabulary import JSON, ObjectKey
 from unit import faketime
 from unit.engine import scene
 from unit.engine.scene import HOME, KUBELET
-from unit.plan import model, objects
-from unit.plan.model import Server
+from unit.planning import model, objects
+from unit.planning.model import Server
 
 HALF_LIFE = 2000.0
 

@@ -7,8 +7,8 @@ import dataclasses
 from farlet.context import Context, DaemonSetPods
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, Scene
-from unit.plan import model, objects
-from unit.plan.model import JSON
+from unit.planning import model, objects
+from unit.planning.model import JSON
 
 RUN: Context = dataclasses.replace(objects.CONTEXT, daemonset_pods=DaemonSetPods.RUN)
 

@@ -10,8 +10,8 @@ from farlet import draining, errors
 from farlet.vocabulary import ObjectKey
 from unit.engine import scene
 from unit.engine.scene import HOME, USER, Scene
-from unit.plan import model, objects
-from unit.plan.model import JSON
+from unit.planning import model, objects
+from unit.planning.model import JSON
 
 EVICTIONS = "POST .*/eviction$"
 WEB = ObjectKey(HOME, "web")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, KUBELET, Scene
-from unit.plan import objects
+from unit.planning import objects
 
 STATUS = r"^PATCH .*/pods/web/status$"
 

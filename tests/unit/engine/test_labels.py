@@ -6,7 +6,7 @@ import pytest
 
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, KUBELET, USER, Scene
-from unit.plan import objects
+from unit.planning import objects
 
 OWNER = "farlet.io/owner"
 MIRROR = ("pods", FOREIGN, "web")

@@ -11,7 +11,7 @@ from farlet import errors
 from farlet.vocabulary import ObjectKey
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, HOME, USER, Scene
-from unit.plan import objects
+from unit.planning import objects
 
 LOOKS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from farlet import errors, refusals
+from farlet import errors
 from farlet.errors import FarletError, Refused
+from farlet.planning import api_refusals
 from farlet.vocabulary import Reason
 
 
@@ -111,7 +112,7 @@ MEANINGS: dict[str, tuple[FarletError, str, Reason | None]] = {
 
 @pytest.mark.parametrize(("err", "what", "reason"), MEANINGS.values(), ids=MEANINGS)
 def test_an_answer_means(err: FarletError, what: str, reason: Reason | None) -> None:
-    refused = refusals.of(err, what=what)
+    refused = api_refusals.of(err, what=what)
     assert (None if refused is None else refused.reason) is reason
 
 
@@ -121,7 +122,7 @@ def test_an_answer_means(err: FarletError, what: str, reason: Reason | None) -> 
     ids=[says for says, (_, _, reason) in MEANINGS.items() if reason is not None],
 )
 def test_the_servers_own_words_are_kept(err: FarletError, what: str) -> None:
-    refused = refusals.of(err, what=what)
+    refused = api_refusals.of(err, what=what)
     assert refused is not None
     said = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
     assert said in refused.message
@@ -173,4 +174,4 @@ LAGS: dict[str, tuple[FarletError, bool]] = {
 
 @pytest.mark.parametrize(("err", "lags"), LAGS.values(), ids=LAGS)
 def test_homes_caches_are_behind(err: FarletError, lags: bool) -> None:
-    assert refusals.lags(err, name="web") is lags
+    assert api_refusals.lags(err, name="web") is lags

@@ -7,7 +7,7 @@ import pytest
 from farlet import errors
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, HOME, OWN, Scene
-from unit.plan.wire import Fault
+from unit.planning.wire import Fault
 
 
 def _emptied(s: Scene) -> None:

@@ -7,8 +7,9 @@ from collections import Counter
 import orjson
 import pytest
 
-from farlet import rotation, vocabulary
+from farlet import vocabulary
 from farlet.access import Claim, Token
+from farlet.planning import token_rotation
 from farlet.wire import Pod
 
 NOW = 1_767_323_045.0
@@ -22,19 +23,19 @@ def _mirror(tokens: object) -> Pod:
     return {"metadata": {"name": "web", "annotations": {vocabulary.TOKENS: text}}}
 
 
-def _due(tokens: object, *claims: Claim) -> rotation.Due:
-    return rotation.due(claims or (CLAIM,), _mirror(tokens), uid=UIDS[0], now=NOW)
+def _due(tokens: object, *claims: Claim) -> token_rotation.Due:
+    return token_rotation.due(claims or (CLAIM,), _mirror(tokens), uid=UIDS[0], now=NOW)
 
 
 @pytest.mark.parametrize("uid", UIDS)
 def test_a_token_is_due_around_half_of_its_life(uid: str) -> None:
-    at = rotation.refresh_at(uid, NOW, NOW + 3600)
+    at = token_rotation.refresh_at(uid, NOW, NOW + 3600)
     assert NOW + 3600 * 0.45 <= at <= NOW + 3600 * 0.55
 
 
 def test_tokens_of_many_pods_are_not_due_at_once() -> None:
     uids = [f"1d6a1f0c-8a57-4d8e-b1a3-5c7f2e9b{n:04x}" for n in range(1000)]
-    minutes = Counter(int(rotation.refresh_at(uid, NOW, NOW + 3600)) // 60 for uid in uids)
+    minutes = Counter(int(token_rotation.refresh_at(uid, NOW, NOW + 3600)) // 60 for uid in uids)
     assert max(minutes.values()) < 1000 / 3
     assert len(minutes) >= 6
 
@@ -43,7 +44,7 @@ def test_tokens_of_many_pods_are_not_due_at_once() -> None:
 def test_a_fresh_token_is_looked_at_again(age: int) -> None:
     due = _due({"token": [NOW - age, NOW - age + 3600]})
     assert due.claims == ()
-    assert due.again_at == rotation.refresh_at(UIDS[0], NOW - age, NOW - age + 3600)
+    assert due.again_at == token_rotation.refresh_at(UIDS[0], NOW - age, NOW - age + 3600)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_an_old_token_is_due(age: int, overdue: bool) -> None:
 
 def test_each_token_is_due_for_itself_and_the_earliest_is_looked_at_next() -> None:
     fresh = {"token": [NOW, NOW + 3600], "vault": [NOW, NOW + 600]}
-    assert _due(fresh, CLAIM, OTHER).again_at == rotation.refresh_at(UIDS[0], NOW, NOW + 600)
+    assert _due(fresh, CLAIM, OTHER).again_at == token_rotation.refresh_at(UIDS[0], NOW, NOW + 600)
     one_old = {"token": [NOW, NOW + 3600], "vault": [NOW - 500, NOW + 100]}
     due = _due(one_old, CLAIM, OTHER)
     assert (due.claims, due.overdue) == ((OTHER,), True)
@@ -92,20 +93,23 @@ def test_a_clock_that_is_a_little_behind_costs_nothing() -> None:
 
 def test_what_is_delivered_is_recorded_beside_what_stands() -> None:
     mirror = _mirror({"vault": [1.0, 2.0]})
-    text = rotation.record(mirror, {"token": Token("secret", 3.0, 4.0)})
+    text = token_rotation.record(mirror, {"token": Token("secret", 3.0, 4.0)})
     assert text is not None
     assert orjson.loads(text) == {"token": [3.0, 4.0], "vault": [1.0, 2.0]}
     assert "secret" not in text
 
 
 def test_what_is_recorded_already_is_not_written_again() -> None:
-    assert rotation.record(_mirror({"token": [3.0, 4.0]}), {"token": Token("s", 3.0, 4.0)}) is None
+    assert (
+        token_rotation.record(_mirror({"token": [3.0, 4.0]}), {"token": Token("s", 3.0, 4.0)})
+        is None
+    )
 
 
 def test_a_mirror_is_stamped_without_being_changed() -> None:
     mirror: Pod = {"metadata": {"name": "web", "annotations": {"a": "b"}}}
-    stamped = rotation.stamped(mirror, {"token": Token("s", 3.0, 4.0)})
+    stamped = token_rotation.stamped(mirror, {"token": Token("s", 3.0, 4.0)})
     assert mirror["metadata"]["annotations"] == {"a": "b"}
-    assert rotation.recorded(stamped) == {"token": (3.0, 4.0)}
+    assert token_rotation.recorded(stamped) == {"token": (3.0, 4.0)}
     assert stamped["metadata"]["annotations"]["a"] == "b"
-    assert rotation.stamped(mirror, {}) is mirror
+    assert token_rotation.stamped(mirror, {}) is mirror

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from farlet import errors, refusals
+from farlet import errors
 from farlet.errors import FarletError
 from farlet.forge import status
+from farlet.planning import api_refusals
 from farlet.store import Store, key_of
 from farlet.vocabulary import Reason
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, Scene
-from unit.plan import objects
+from unit.planning import objects
 
 STATUS = "PATCH .*/status"
 
@@ -143,7 +144,7 @@ def _not_found(text: str) -> FarletError:
     "text", ['pods "web" not found', 'secrets "farlet-uid-1" not found', "not found"]
 )
 def test_what_vanished_abroad_is_no_lack_of_a_namespace(what: str, text: str) -> None:
-    assert refusals.of(_not_found(text), what=what) is None
+    assert api_refusals.of(_not_found(text), what=what) is None
 
 
 @pytest.mark.parametrize("vanishes", ["the mirror", "the Secret"])

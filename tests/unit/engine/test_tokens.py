@@ -14,7 +14,7 @@ from farlet.client import cluster as clusters
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.wire import Pod
-from unit.plan.model import JSON
+from unit.planning.model import JSON
 
 POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}
 CLAIMS = tuple(Claim(key=name, audience=name, expiration_seconds=3600) for name in "abc")

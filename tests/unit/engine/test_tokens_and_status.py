@@ -11,7 +11,7 @@ from farlet import errors
 from farlet.context import Context
 from unit.engine import scene
 from unit.engine.scene import FOREIGN, Scene
-from unit.plan import model, objects
+from unit.planning import model, objects
 
 TOKEN = r"POST .*/serviceaccounts/default/token$"
 SECRETS = f"/api/v1/namespaces/{FOREIGN}/secrets"

@@ -20,9 +20,9 @@ from farlet.settings import Settings, loading
 from unit.engine import apiserver, scene
 from unit.engine.apiserver import HTML, Answer, Front, other
 from unit.node.scene import CAPACITY, NOWHERE, Line
-from unit.plan import model, objects
-from unit.plan.model import JSON, Server
-from unit.plan.wire import Wire
+from unit.planning import model, objects
+from unit.planning.model import JSON, Server
+from unit.planning.wire import Wire
 
 
 def _now() -> float:

@@ -25,8 +25,8 @@ from farlet.context import Context
 from farlet.node import virtualnode
 from farlet.settings import loading
 from unit import faketime
-from unit.plan.model import JSON, Server
-from unit.plan.wire import Wire
+from unit.planning.model import JSON, Server
+from unit.planning.wire import Wire
 
 NODE = "far"
 CAPACITY = "cpu=8,memory=32Gi,pods=110"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farlet.snapshot import (
+from farlet.planning.snapshot import (
     NOTHING,
     ConfirmHomeGone,
     ConfirmMirrorGone,
@@ -10,8 +10,8 @@ from farlet.snapshot import (
     Missing,
     ReleaseMirror,
 )
-from unit.plan.objects import MIRROR, exited, home, mirror, shown, snapshot, stranger
-from unit.plan.rows.row import Row, does, shows
+from unit.planning.objects import MIRROR, exited, home, mirror, shown, snapshot, stranger
+from unit.planning.rows.row import Row, does, shows
 
 _DYING = mirror(grace=30)
 _HELD = mirror(grace=0, observed=True)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from farlet import plan
-from unit.plan import mutants, rows, stories
-from unit.plan.mutations import MUTATIONS, Mutation
-from unit.plan.telling import tell
-from unit.plan.world import Step
+from farlet.planning import plan
+from unit.planning import mutants, rows, stories
+from unit.planning.mutations import MUTATIONS, Mutation
+from unit.planning.telling import tell
+from unit.planning.world import Step
 
 BY_SENTENCE = {row.says: row for row in rows.EVERY}
 TOLD = [mutation for mutation in MUTATIONS if mutation.story]

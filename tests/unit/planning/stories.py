@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from unit.plan.wire import Fault
-from unit.plan.world import Step
+from unit.planning.wire import Fault
+from unit.planning.world import Step
 
 LONGEST = 25
 """Steps; shorter stories find the same, longer ones take longer."""

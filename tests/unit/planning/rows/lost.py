@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from farlet.snapshot import NOTHING, ConfirmMirrorGone, Missing
+from farlet.planning.snapshot import NOTHING, ConfirmMirrorGone, Missing
 from farlet.vocabulary import API_SERVER_SUPPORT, JSON, Reason
 from farlet.wire import Pod
-from unit.plan.objects import (
+from unit.planning.objects import (
     MIRROR,
     RUNNING,
     WAITING,
@@ -18,7 +18,7 @@ from unit.plan.objects import (
     stranger,
     waiting,
 )
-from unit.plan.rows.row import Row, creates, does, ends, shows
+from unit.planning.rows.row import Row, creates, does, ends, shows
 
 POLICIES = ("Always", "OnFailure", "Never")
 

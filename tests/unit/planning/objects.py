@@ -16,7 +16,7 @@ from farlet import access, vocabulary
 from farlet.access import AccessStrategy
 from farlet.context import Context, Endpoint, NamespaceMap
 from farlet.forge import status
-from farlet.snapshot import Missing, Snapshot
+from farlet.planning.snapshot import Missing, Snapshot
 from farlet.vocabulary import JSON, ObjectKey
 from farlet.wire import ObjectMeta, OwnerReference, Pod
 

@@ -1,6 +1,6 @@
 """Mistakes that the plan could hold, seeded one at a time, and which test tells of each.
 
-An edit replaces a piece of the source of `plan.py` or `mirrors.py` that must stand there exactly
+An edit replaces a piece of the source of `plan.py` or `predicates.py` that must stand there exactly
 once, so that a mutation which no longer applies is told of. `row` is the sentence of a row of the
 table that catches it. `story` is a piece of bad luck in which a whole farlet with this mistake
 does harm, so that it shows without anybody knowing the table; where there is none, other rows or
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unit.plan.world import Step
+from unit.planning.world import Step
 
-PLAN, MIRRORS = "plan", "mirrors"
+PLAN, MIRRORS = "plan", "predicates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ _NOT_ASKED_ABROAD = Edit(
     PLAN,
     """    if not s.mirror_gone:
         return Decision(ConfirmMirrorGone())
-    if not mirrors.runs_again""",
-    "    if not mirrors.runs_again",
+    if not predicates.runs_again""",
+    "    if not predicates.runs_again",
 )
 
 MUTATIONS = (
@@ -221,7 +221,13 @@ MUTATIONS = (
     ),
     Mutation(
         "leaves a running pod with an old CA",
-        (Edit(PLAN, "    if not mirrors.holds(secret,", "    if secret is None and not (secret,"),),
+        (
+            Edit(
+                PLAN,
+                "    if not predicates.holds(secret,",
+                "    if secret is None and not (secret,",
+            ),
+        ),
         "a Secret is written anew, without a new token, when it holds another CA",
     ),
     Mutation(

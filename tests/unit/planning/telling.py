@@ -15,8 +15,8 @@ import structlog.testing
 from farlet import reconcile
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
-from unit.plan import objects
-from unit.plan.world import Step, World
+from unit.planning import objects
+from unit.planning.world import Step, World
 
 
 class Clock:

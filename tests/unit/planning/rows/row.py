@@ -11,7 +11,7 @@ import orjson
 from farlet import vocabulary
 from farlet.access import AccessStrategy
 from farlet.context import Context
-from farlet.snapshot import (
+from farlet.planning.snapshot import (
     CreateMirror,
     Decision,
     Missing,
@@ -20,7 +20,7 @@ from farlet.snapshot import (
     Snapshot,
 )
 from farlet.vocabulary import Reason
-from unit.plan import objects
+from unit.planning import objects
 
 Decide = Callable[..., Decision]
 """`plan.decide`, or a mutation of it."""

@@ -18,8 +18,8 @@ from farlet.home import homepods
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
-from unit.plan import objects
-from unit.plan.wire import Wire
+from unit.planning import objects
+from unit.planning.wire import Wire
 
 WORKERS = 3
 KOPF_RESTART_SECONDS = 1.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from unit.plan.model import JSON, Server, Status, Where, clone
+from unit.planning.model import JSON, Server, Status, Where, clone
 
 BY = "kubelet"
 

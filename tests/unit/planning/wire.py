@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, unquote
 
 from farlet import errors
 from farlet.client.decode import WatchEvent
-from unit.plan import model
-from unit.plan.model import JSON, Selects, Server, Status
+from unit.planning import model
+from unit.planning.model import JSON, Selects, Server, Status
 
 _PATH = re.compile(
     r"/api/v1(?:/namespaces/(?P<namespace>[^/]+))?"

@@ -8,18 +8,18 @@ from types import ModuleType
 
 import pytest
 
-import farlet
-from unit.plan.mutations import MIRRORS, PLAN, Mutation
+from farlet import planning
+from unit.planning.mutations import MIRRORS, PLAN, Mutation
 
-ROOM = Path(farlet.__file__).parent
+ROOM = Path(planning.__file__).parent
 
 
 def plan(mutation: Mutation) -> ModuleType:
-    """`farlet.plan` as it would be. Nothing that is imported already changes."""
+    """`farlet.planning.plan` as it would be. Nothing that is imported already changes."""
     with pytest.MonkeyPatch.context() as patch:
-        mirrors = _made(MIRRORS, mutation)
-        patch.setitem(sys.modules, "farlet.mirrors", mirrors)
-        patch.setattr(farlet, "mirrors", mirrors)
+        predicates = _made(MIRRORS, mutation)
+        patch.setitem(sys.modules, "farlet.planning.predicates", predicates)
+        patch.setattr(planning, "predicates", predicates)
         return _made(PLAN, mutation)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farlet.context import DaemonSetPods, RemoteServiceAccounts
 from farlet.errors import Refused
-from farlet.snapshot import NOTHING, Missing
+from farlet.planning.snapshot import NOTHING, Missing
 from farlet.vocabulary import (
     API_SERVER_SUPPORT,
     OFFLOADABLE_ACCOUNT,
@@ -12,8 +12,8 @@ from farlet.vocabulary import (
     Reason,
 )
 from farlet.wire import Pod
-from unit.plan.objects import daemon, home, snapshot, waiting
-from unit.plan.rows.row import Row, creates, shows, within
+from unit.planning.objects import daemon, home, snapshot, waiting
+from unit.planning.rows.row import Row, creates, shows, within
 
 _REMOTE = {API_SERVER_SUPPORT: "remote", REMOTE_SERVICE_ACCOUNT_NAME: "robot"}
 _UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "nobody answers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farlet.snapshot import (
+from farlet.planning.snapshot import (
     NOTHING,
     ConfirmMirrorGone,
     DeleteHome,
@@ -10,7 +10,7 @@ from farlet.snapshot import (
     Missing,
     ReleaseMirror,
 )
-from unit.plan.objects import (
+from unit.planning.objects import (
     HOME,
     MIRROR,
     RUNNING,
@@ -22,7 +22,7 @@ from unit.plan.objects import (
     snapshot,
     stranger,
 )
-from unit.plan.rows.row import Row, does, ends, shows
+from unit.planning.rows.row import Row, does, ends, shows
 
 _LEAVING = home(grace=30, phase="Running", state=RUNNING, mirrored=MIRROR)
 _UNSTARTED = home(grace=30)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from unit.plan import kubelet, model, stories
-from unit.plan.telling import tell
-from unit.plan.wire import Fault
-from unit.plan.world import Step
+from unit.planning import kubelet, model, stories
+from unit.planning.telling import tell
+from unit.planning.wire import Fault
+from unit.planning.world import Step
 
 EXAMPLES = 600
 

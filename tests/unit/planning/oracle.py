@@ -2,9 +2,9 @@
 
 A change that must not change behaviour is checked against the version before it::
 
-    PYTHONPATH=tests:operator python -m unit.plan.oracle record before.txt    # there
-    PYTHONPATH=tests:operator python -m unit.plan.oracle record after.txt     # here
-    python -m unit.plan.oracle compare before.txt after.txt --renames renames.txt
+    PYTHONPATH=tests:operator python -m unit.planning.oracle record before.txt    # there
+    PYTHONPATH=tests:operator python -m unit.planning.oracle record after.txt     # here
+    python -m unit.planning.oracle compare before.txt after.txt --renames renames.txt
 
 The stories are those of `stories.py` under a fixed seed: crashes, lost answers, cut watches. A
 recording has one line per request, of both clusters: seconds, cluster, verb, path, body. Events
@@ -24,9 +24,9 @@ from pathlib import Path
 import orjson
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from unit.plan import stories
-from unit.plan.telling import world
-from unit.plan.world import Step
+from unit.planning import stories
+from unit.planning.telling import world
+from unit.planning.world import Step
 
 STORIES = 500
 SEED = 20261128

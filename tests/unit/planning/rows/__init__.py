@@ -1,7 +1,7 @@
 """The rows of the table, by chapter: what is known, and what must follow."""
 
-from unit.plan.rows import creating, deleting, gone, lost, present, tokens
-from unit.plan.rows.row import Decide, Row
+from unit.planning.rows import creating, deleting, gone, lost, present, tokens
+from unit.planning.rows.row import Decide, Row
 
 __all__ = ["EVERY", "Decide", "Row"]
 

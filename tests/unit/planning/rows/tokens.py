@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from farlet.snapshot import NOTHING, Missing, ProvideSecret
+from farlet.planning.snapshot import NOTHING, Missing, ProvideSecret
 from farlet.vocabulary import API_SERVER_SUPPORT, Reason
 from farlet.wire import Pod
-from unit.plan.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
-from unit.plan.rows.row import Row, looks_again, notes, provides, shows, within
+from unit.planning.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
+from unit.planning.rows.row import Row, looks_again, notes, provides, shows, within
 
 _READER = shown(
     home(reads_token=True, phase="Running"),

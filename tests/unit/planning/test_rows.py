@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from farlet import plan
-from unit.plan import rows
+from farlet.planning import plan
+from unit.planning import rows
 
 
 @pytest.mark.parametrize("row", rows.EVERY, ids=lambda row: row.says)

@@ -15,10 +15,10 @@ from typing import Any
 from farlet import errors, vocabulary
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
-from unit.plan import model, objects, process
-from unit.plan.judge import Judge
-from unit.plan.model import JSON, Server
-from unit.plan.wire import Fault, Wire
+from unit.planning import model, objects, process
+from unit.planning.judge import Judge
+from unit.planning.model import JSON, Server
+from unit.planning.wire import Fault, Wire
 
 MOST_WRITES = 400
 """No story is so long that it needs more of them."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from farlet import vocabulary
-from unit.plan.kubelet import Kubelet
-from unit.plan.model import JSON, Server, Write
-from unit.plan.wire import FARLET
+from unit.planning.kubelet import Kubelet
+from unit.planning.model import JSON, Server, Write
+from unit.planning.wire import FARLET
 
 TERMINAL = ("Succeeded", "Failed")
 GIVEN_UP = vocabulary.Reason.MIRROR_LOST.value

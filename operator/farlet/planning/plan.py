@@ -15,14 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet import mirrors, rotation, vocabulary
+from farlet import vocabulary
 from farlet.access import AccessStrategy, choice
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import guards, status
 from farlet.forge import pod as pods
-from farlet.mirrors import is_deleting, is_finished, is_mirror_of, is_ours, is_terminal, uid
-from farlet.snapshot import (
+from farlet.planning import predicates, token_rotation
+from farlet.planning.predicates import (
+    is_deleting,
+    is_finished,
+    is_mirror_of,
+    is_ours,
+    is_terminal,
+    uid,
+)
+from farlet.planning.snapshot import (
     NOTHING,
     ConfirmHomeGone,
     ConfirmMirrorGone,
@@ -74,7 +82,7 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
         return _remove(mirror, grace=None)
     if is_deleting(home) or is_terminal(home):
         return _without_mirror(_gone(s), home, ctx=ctx, strategies={})
-    if (status.mirrored_uid(home) or s.last) and not mirrors.runs_again(home, s.last):
+    if (status.mirrored_uid(home) or s.last) and not predicates.runs_again(home, s.last):
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
     refused = Refused(
         Reason.NAME_CONFLICT,
@@ -101,13 +109,13 @@ def _without_mirror(
         return _create(s, home, ctx=ctx, strategies=strategies, restarts={})
     if s.last is not None:
         seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
-        if mirrors.tells_more(home, seen):
+        if predicates.tells_more(home, seen):
             return _write(home, seen)
     if not s.mirror_gone:
         return Decision(ConfirmMirrorGone())
-    if not mirrors.runs_again(home, s.last):
+    if not predicates.runs_again(home, s.last):
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
-    return _create(s, home, ctx=ctx, strategies=strategies, restarts=mirrors.restarts(home))
+    return _create(s, home, ctx=ctx, strategies=strategies, restarts=predicates.restarts(home))
 
 
 def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool) -> Decision:
@@ -192,7 +200,7 @@ def _with_mirror(
             vocabulary.HOME_UID: uid(home),
         }
         return Decision(ReclaimMirror(uid(mirror), {vocabulary.OWNER: ctx.owner}, whose))
-    if is_deleting(home) and mirrors.grace_shorter(home, mirror):
+    if is_deleting(home) and predicates.grace_shorter(home, mirror):
         return Decision(
             DeleteMirror(uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
         )
@@ -250,8 +258,8 @@ def _secret(
         secret = s.secret
         if secret is Missing.UNKNOWN:
             return NOTHING
-        owner = mirrors.reference(mirror)
-        if isinstance(secret, Missing) or not mirrors.owned_by(secret, uid(mirror)):
+        owner = predicates.reference(mirror)
+        if isinstance(secret, Missing) or not predicates.owned_by(secret, uid(mirror)):
             if strategy.objects(home, {}, ctx, owner):
                 return Decision(
                     ProvideSecret(strategy, claims, exists=secret is not Missing.ABSENT)
@@ -260,10 +268,10 @@ def _secret(
     except Refused:
         # It was allowed when M was made; what runs keeps what it has, and gets no new token.
         return NOTHING
-    due = rotation.due(claims, mirror, uid=uid(home), now=s.now)
+    due = token_rotation.due(claims, mirror, uid=uid(home), now=s.now)
     if due.claims:
         return Decision(ProvideSecret(strategy, due.claims, exists=True, overdue=due.overdue))
-    if not mirrors.holds(secret, strategy.objects(home, {}, ctx, owner)):
+    if not predicates.holds(secret, strategy.objects(home, {}, ctx, owner)):
         return Decision(ProvideSecret(strategy, (), exists=True))
     return Decision(again_at=due.again_at)
 

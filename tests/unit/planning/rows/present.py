@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from farlet import vocabulary
 from farlet.errors import Refused
-from farlet.snapshot import (
-    NOTHING,
-    Decision,
-    DeleteMirror,
-    ReclaimMirror,
-    ReleaseMirror,
-)
+from farlet.planning.snapshot import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
 from farlet.vocabulary import Reason
-from unit.plan.objects import (
+from unit.planning.objects import (
     CONTEXT,
     HOME,
     KEY,
@@ -27,7 +21,7 @@ from unit.plan.objects import (
     stranger,
     waiting,
 )
-from unit.plan.rows.row import Row, does, ends, shows
+from unit.planning.rows.row import Row, does, ends, shows
 
 _OTHER = mirror(uid="mirror-0", of="home-0")
 _OTHER_HELD = mirror(uid="mirror-0", of="home-0", grace=0, observed=True)
