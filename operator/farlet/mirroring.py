@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import access, census, reconcile, workqueue
-from farlet.actions import events, perform
+from farlet import access, census
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.forge.status import mirrored_uid
 from farlet.home import homepods
+from farlet.reconcile import event_recorder, executor, reconciler, work_queue
 from farlet.settings import Settings
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -45,15 +45,15 @@ class Mirroring:
         self._store = store
         self._tasks = tasks
         observer = metrics.queue("pods")
-        self._queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(observer)
+        self._queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(observer)
         observer.look_at(self._queue.running)
-        self._recorder = events.Recorder(
+        self._recorder = event_recorder.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
         )
         self.scopes = namespaces.Scopes(
             foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
         )
-        performer = perform.Performer(
+        performer = executor.Performer(
             home=home,
             foreign=foreign,
             store=store,
@@ -70,7 +70,7 @@ class Mirroring:
             on_listed=self.scopes.wake_all,
             prune=self.scopes.prune,
         )
-        self._reconciler = reconcile.Reconciler(
+        self._reconciler = reconciler.Reconciler(
             store=store,
             scopes=self.scopes,
             queue=self._queue,

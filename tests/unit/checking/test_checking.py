@@ -21,8 +21,8 @@ from farlet.gateway import keys
 from farlet.settings import loading
 from farlet.vocabulary import GATEWAY_SELECTOR
 from unit import certificates
-from unit.engine import apiserver
 from unit.homeapi.discovery import stage
+from unit.reconcile import apiserver
 
 USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
 ADDRESS = "home API for pods abroad"

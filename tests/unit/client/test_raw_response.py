@@ -15,8 +15,8 @@ from clusters import pki
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import raw_response
-from unit.engine import apiserver
 from unit.kubelet import stage
+from unit.reconcile import apiserver
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 

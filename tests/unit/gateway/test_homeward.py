@@ -12,8 +12,8 @@ import pytest
 
 from farlet import errors
 from farlet.gateway import homeward
-from unit.engine import apiserver
 from unit.gateway import stage
+from unit.reconcile import apiserver
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 

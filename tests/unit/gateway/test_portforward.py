@@ -17,8 +17,8 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.gateway import portforward
 from farlet.vocabulary import ObjectKey
-from unit.engine import apiserver
 from unit.gateway import stage
+from unit.reconcile import apiserver
 
 POD = ObjectKey("farlet", "gateway-0")
 PORT = 8022

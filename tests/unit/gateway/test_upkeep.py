@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from farlet.gateway import keys, upkeep
-from unit.engine import apiserver
 from unit.gateway import stage
+from unit.reconcile import apiserver
 
 
 def pod(name: str, *, uid: str = "", phase: str = "Running") -> dict[str, Any]:

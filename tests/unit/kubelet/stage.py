@@ -22,7 +22,7 @@ from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import HOME_UID, OWNER, ObjectKey
-from unit.engine import apiserver
+from unit.reconcile import apiserver
 
 CONTEXT = Context(node="far", home_id="there", namespaces=NamespaceMap(home="h", own="farlet"))
 TOKEN = "farlets-own-token"

@@ -20,8 +20,8 @@ from farlet.kubelet import metering
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import HOME_UID, OWNER, ObjectKey
-from unit.engine import apiserver
-from unit.engine.apiserver import Answer, other, status
+from unit.reconcile import apiserver
+from unit.reconcile.apiserver import Answer, other, status
 
 CONTEXT = Context(node="far", home_id="there", namespaces=NamespaceMap(home="h", own="farlet"))
 API = "/apis/metrics.k8s.io/v1beta1/namespaces"

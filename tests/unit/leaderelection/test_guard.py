@@ -17,7 +17,7 @@ from aiohttp.base_protocol import BaseProtocol
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import write_guard
-from unit.engine import apiserver
+from unit.reconcile import apiserver
 
 PODS = "/api/v1/namespaces/default/pods"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/far"

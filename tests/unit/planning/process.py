@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter
 
-from farlet import errors, reconcile, workqueue
-from farlet.actions import events, perform
+from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.foreign import namespaces
 from farlet.home import homepods
+from farlet.reconcile import event_recorder, executor, work_queue
+from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey
@@ -42,14 +43,14 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
     home, foreign = cast("clusters.Cluster", home_wire), cast("clusters.Cluster", foreign_wire)
     store = Store()
-    queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(_Silent())
+    queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
     dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
-    recorder = events.Recorder(home, node=objects.CONTEXT.node, dropped=dropped)
+    recorder = event_recorder.Recorder(home, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
         opened = namespaces.Scopes(
             foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
         )
-        performer = perform.Performer(
+        performer = executor.Performer(
             home=home,
             foreign=foreign,
             store=store,

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import structlog.testing
 
-from farlet import reconcile
+from farlet.reconcile import reconciler
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import objects
@@ -40,7 +40,7 @@ def world(*, plan: ModuleType | None = None) -> Iterator[World]:
             if name.startswith("farlet.") and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
         if plan is not None:
-            patch.setattr(reconcile, "plan", plan)
+            patch.setattr(reconciler, "plan", plan)
         with structlog.testing.capture_logs() as logs:
             yield World(loop, clock.time, Metrics(), logs)
 

@@ -7,8 +7,8 @@ import time
 
 from aiohttp import web
 
-from unit.engine import apiserver
-from unit.engine.apiserver import Answer, status
+from unit.reconcile import apiserver
+from unit.reconcile.apiserver import Answer, status
 
 PATH = "/api/v1/namespaces/default/pods/web"
 

@@ -12,8 +12,8 @@ from farlet import errors
 from farlet.client import credentials
 from farlet.client.credential_sources import ClusterSource
 from unit.client.credentials.scene import PATH, Clock, takes_only
-from unit.engine import apiserver
-from unit.engine.apiserver import status
+from unit.reconcile import apiserver
+from unit.reconcile.apiserver import status
 
 WATCH = "/api/v1/pods?resourceVersion=7"
 

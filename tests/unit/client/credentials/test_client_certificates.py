@@ -15,8 +15,8 @@ from farlet.telemetry.metrics import Metrics
 from unit import certificates
 from unit.certificates import HOUR
 from unit.client.credentials.scene import PATH, Clock
-from unit.engine import apiserver
-from unit.engine.apiserver import Front
+from unit.reconcile import apiserver
+from unit.reconcile.apiserver import Front
 
 
 class _Scene:

@@ -11,7 +11,7 @@ import pytest
 from farlet import errors
 from farlet.client import credentials
 from unit.client.credentials.scene import Clock
-from unit.engine import apiserver
+from unit.reconcile import apiserver
 
 PLUGIN = """
 import datetime, json, pathlib

@@ -14,7 +14,7 @@ from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 from unit import certificates
 from unit.client.credentials.scene import PATH, Clock, takes_only
-from unit.engine import apiserver
+from unit.reconcile import apiserver
 
 Write = Callable[[Path, str, str], None]
 

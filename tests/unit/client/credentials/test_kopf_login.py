@@ -9,7 +9,7 @@ import pytest
 
 from farlet.client.credential_sources import ClusterSource
 from farlet.home import bridge
-from unit.engine import apiserver
+from unit.reconcile import apiserver
 
 
 def _bridge(folder: Path) -> bridge.Bridge:

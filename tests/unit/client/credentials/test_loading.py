@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farlet import errors
-from unit.engine import apiserver
+from unit.reconcile import apiserver
 
 BROKEN = {
     "no base64": {"certificate-authority-data": "%%%"},

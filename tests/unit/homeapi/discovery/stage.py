@@ -19,8 +19,8 @@ from farlet.context import Context
 from farlet.homeapi import discovery
 from farlet.settings import loading
 from unit import certificates
-from unit.engine import apiserver
 from unit.gateway import stage as gateways
+from unit.reconcile import apiserver
 
 SERVICES = "/api/v1/namespaces/farlet/services"
 PODS = "/api/v1/namespaces/farlet/pods"

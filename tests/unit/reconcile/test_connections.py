@@ -10,8 +10,8 @@ from aiohttp import web
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from unit.engine import apiserver
-from unit.engine.apiserver import HTML, Answer, other, status
+from unit.reconcile import apiserver
+from unit.reconcile.apiserver import HTML, Answer, other, status
 
 PATH = "/api/v1/namespaces/default/pods/web"
 WATCH = "/api/v1/pods?resourceVersion=7"

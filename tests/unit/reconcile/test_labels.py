@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, KUBELET, USER, Scene
 from unit.planning import objects
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, KUBELET, USER, Scene
 
 OWNER = "farlet.io/owner"
 MIRROR = ("pods", FOREIGN, "web")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from farlet import errors
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, HOME, OWN, Scene
 from unit.planning.wire import Fault
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, HOME, OWN, Scene
 
 
 def _emptied(s: Scene) -> None:

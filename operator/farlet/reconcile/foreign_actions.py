@@ -13,14 +13,14 @@ from typing import Any
 import structlog
 
 from farlet import errors, vocabulary
-from farlet.actions import events
-from farlet.actions.passes import Moments, Pass
-from farlet.actions.tokens import Tokens
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.planning import predicates, token_rotation
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
+from farlet.reconcile import event_recorder
+from farlet.reconcile.pass_state import Moments, Pass
+from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import JSON, ObjectKey, Reason
@@ -38,7 +38,7 @@ class ForeignActions:
         store: Store,
         *,
         tokens: Tokens,
-        recorder: events.Recorder,
+        recorder: event_recorder.Recorder,
         metrics: Metrics,
         moments: Moments,
         ctx: Callable[[], Context],

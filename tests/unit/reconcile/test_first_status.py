@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, KUBELET, Scene
 from unit.planning import objects
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, KUBELET, Scene
 
 STATUS = r"^PATCH .*/pods/web/status$"
 

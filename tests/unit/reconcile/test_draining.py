@@ -8,10 +8,10 @@ import pytest
 
 from farlet import draining, errors
 from farlet.vocabulary import ObjectKey
-from unit.engine import scene
-from unit.engine.scene import HOME, USER, Scene
 from unit.planning import model, objects
 from unit.planning.model import JSON
+from unit.reconcile import scene
+from unit.reconcile.scene import HOME, USER, Scene
 
 EVICTIONS = "POST .*/eviction$"
 WEB = ObjectKey(HOME, "web")

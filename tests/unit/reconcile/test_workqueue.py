@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from farlet import workqueue
+from farlet.reconcile import work_queue
 from unit import faketime
 
 
@@ -35,7 +35,7 @@ class Scene:
 
     def __init__(self, *, takes: float = 0.0) -> None:
         self.told = Told()
-        self.queue: workqueue.WorkQueue[str] = workqueue.WorkQueue(self.told)
+        self.queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(self.told)
         self.done: list[tuple[str, float]] = []
         self.most = 0
         self.takes = takes
@@ -263,7 +263,7 @@ def test_the_queue_keeps_its_promise(promise: Callable[[], Awaitable[None]]) -> 
 def test_what_the_work_raises_ends_the_worker_and_frees_the_key() -> None:
     async def story() -> None:
         told = Told()
-        queue: workqueue.WorkQueue[str] = workqueue.WorkQueue(told)
+        queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(told)
 
         async def fail(_: str) -> None:
             raise LookupError("a bug")

@@ -9,9 +9,9 @@ import pytest
 
 from farlet import errors
 from farlet.context import Context
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, Scene
 from unit.planning import model, objects
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, Scene
 
 TOKEN = r"POST .*/serviceaccounts/default/token$"
 SECRETS = f"/api/v1/namespaces/{FOREIGN}/secrets"

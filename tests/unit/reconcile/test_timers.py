@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from farlet import workqueue
+from farlet.reconcile import work_queue
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 
@@ -19,7 +19,7 @@ class _Key:
     """References to it are counted: each entry of the queue holds one."""
 
 
-Queue = workqueue.WorkQueue[_Key]
+Queue = work_queue.WorkQueue[_Key]
 
 
 async def _done(_: _Key) -> None:
@@ -61,7 +61,7 @@ def test_the_queue_stays_small_when_a_key_is(
     async def story() -> int:
         key = _Key()
         before = sys.getrefcount(key)
-        queue: Queue = workqueue.WorkQueue(Metrics().queue("pods"))
+        queue: Queue = work_queue.WorkQueue(Metrics().queue("pods"))
         await way(queue, key)
         return sys.getrefcount(key) - before
 
@@ -70,7 +70,7 @@ def test_the_queue_stays_small_when_a_key_is(
 
 def test_many_keys_keep_their_times_when_what_is_overtaken_is_dropped() -> None:
     async def story() -> list[int]:
-        queue: workqueue.WorkQueue[int] = workqueue.WorkQueue(Metrics().queue("pods"))
+        queue: work_queue.WorkQueue[int] = work_queue.WorkQueue(Metrics().queue("pods"))
         done: list[int] = []
 
         async def work(key: int) -> None:

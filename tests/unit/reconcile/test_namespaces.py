@@ -9,9 +9,9 @@ import pytest
 
 from farlet import errors
 from farlet.vocabulary import ObjectKey
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, HOME, USER, Scene
 from unit.planning import objects
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, HOME, USER, Scene
 
 LOOKS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
 

@@ -14,13 +14,13 @@ from urllib.parse import quote
 import structlog
 
 from farlet import errors
-from farlet.actions import events
-from farlet.actions.passes import Moments, Pass
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.planning import predicates
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
+from farlet.reconcile import event_recorder
+from farlet.reconcile.pass_state import Moments, Pass
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import ObjectKey, Reason
@@ -37,7 +37,7 @@ class HomeActions:
         cluster: clusters.Cluster,
         store: Store,
         *,
-        recorder: events.Recorder,
+        recorder: event_recorder.Recorder,
         metrics: Metrics,
         moments: Moments,
         ctx: Callable[[], Context],

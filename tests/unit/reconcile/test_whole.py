@@ -17,12 +17,12 @@ from aiohttp import web
 from farlet import engine as engines
 from farlet import errors, store
 from farlet.settings import Settings, loading
-from unit.engine import apiserver, scene
-from unit.engine.apiserver import HTML, Answer, Front, other
 from unit.node.scene import CAPACITY, NOWHERE, Line
 from unit.planning import model, objects
 from unit.planning.model import JSON, Server
 from unit.planning.wire import Wire
+from unit.reconcile import apiserver, scene
+from unit.reconcile.apiserver import HTML, Answer, Front, other
 
 
 def _now() -> float:

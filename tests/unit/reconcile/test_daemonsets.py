@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from farlet.context import Context, DaemonSetPods
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, Scene
 from unit.planning import model, objects
 from unit.planning.model import JSON
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, Scene
 
 RUN: Context = dataclasses.replace(objects.CONTEXT, daemonset_pods=DaemonSetPods.RUN)
 

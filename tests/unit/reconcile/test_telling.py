@@ -13,9 +13,9 @@ from farlet.forge import status
 from farlet.planning import api_refusals
 from farlet.store import Store, key_of
 from farlet.vocabulary import Reason
-from unit.engine import scene
-from unit.engine.scene import FOREIGN, Scene
 from unit.planning import objects
+from unit.reconcile import scene
+from unit.reconcile.scene import FOREIGN, Scene
 
 STATUS = "PATCH .*/status"
 

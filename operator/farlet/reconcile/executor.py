@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farlet.actions import events, foreignactions, homeactions, tokens
-from farlet.actions.passes import Moments, Pass
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Snapshot
+from farlet.reconcile import event_recorder, foreign_actions, home_actions, token_requests
+from farlet.reconcile.pass_state import Moments, Pass
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 
@@ -27,18 +27,18 @@ class Performer:
         home: clusters.Cluster,
         foreign: clusters.Cluster,
         store: Store,
-        recorder: events.Recorder,
+        recorder: event_recorder.Recorder,
         metrics: Metrics,
         ctx: Callable[[], Context],
     ) -> None:
         self.moments = Moments()
-        self.at_home = homeactions.HomeActions(
+        self.at_home = home_actions.HomeActions(
             home, store, recorder=recorder, metrics=metrics, moments=self.moments, ctx=ctx
         )
-        self._abroad = foreignactions.ForeignActions(
+        self._abroad = foreign_actions.ForeignActions(
             foreign,
             store,
-            tokens=tokens.Tokens(home, store, granted=metrics.tokens_granted),
+            tokens=token_requests.Tokens(home, store, granted=metrics.tokens_granted),
             recorder=recorder,
             metrics=metrics,
             moments=self.moments,

@@ -14,10 +14,10 @@ from farlet.home import homepods
 from farlet.store import Store
 from farlet.vocabulary import JSON, ObjectKey
 from unit import faketime
-from unit.engine import scene
-from unit.engine.scene import HOME, KUBELET
 from unit.planning import model, objects
 from unit.planning.model import Server
+from unit.reconcile import scene
+from unit.reconcile.scene import HOME, KUBELET
 
 HALF_LIFE = 2000.0
 

@@ -14,9 +14,6 @@ import structlog
 
 from farlet import errors, vocabulary, wire
 from farlet.access import AccessStrategy, Token, choice
-from farlet.actions import events
-from farlet.actions.passes import Pass
-from farlet.actions.perform import Performer
 from farlet.context import Context
 from farlet.foreign.namespace import Scope
 from farlet.foreign.namespaces import Scopes
@@ -25,10 +22,13 @@ from farlet.forge.names import secret_name
 from farlet.planning import api_refusals, plan, predicates
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
+from farlet.reconcile import event_recorder
+from farlet.reconcile.executor import Performer
+from farlet.reconcile.pass_state import Pass
+from farlet.reconcile.work_queue import WorkQueue
 from farlet.store import Store
 from farlet.vocabulary import ObjectKey, Reason
 from farlet.wire import Pod
-from farlet.workqueue import WorkQueue
 
 STEPS = 30
 """More actions than any way through the table has; beyond it something goes round in circles."""
@@ -63,7 +63,7 @@ class Reconciler:
         scopes: Scopes,
         queue: WorkQueue[ObjectKey],
         performer: Performer,
-        recorder: events.Recorder,
+        recorder: event_recorder.Recorder,
         strategies: Mapping[str, AccessStrategy],
         ctx: Callable[[], Context],
         home_listed: Callable[[], bool],

@@ -9,8 +9,8 @@ import pytest
 
 from farlet import errors
 from farlet.access import Claim
-from farlet.actions.tokens import Tokens
 from farlet.client import cluster as clusters
+from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.wire import Pod

@@ -8,10 +8,10 @@ import pytest
 
 from farlet.context import Context, NamespaceMap
 from farlet.vocabulary import ObjectKey
-from unit.engine import scene
-from unit.engine.scene import HOME, Scene
 from unit.planning import objects
 from unit.planning.wire import Fault
+from unit.reconcile import scene
+from unit.reconcile.scene import HOME, Scene
 
 _PAIRS = NamespaceMap(home="h", own=scene.OWN, template=None, pairs=((HOME, scene.FOREIGN),))
 ONE_NAMESPACE: Context = dataclasses.replace(objects.CONTEXT, namespaces=_PAIRS)

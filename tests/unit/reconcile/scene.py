@@ -18,13 +18,14 @@ from typing import Any, cast
 import pytest
 import structlog.testing
 
-from farlet import draining, errors, reconcile, workqueue
-from farlet.actions import events, perform
+from farlet import draining, errors
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.forge.names import secret_name
 from farlet.home import homepods
+from farlet.reconcile import event_recorder, executor, work_queue
+from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
@@ -97,10 +98,10 @@ class Scene:
     """One farlet and what it stands between. Made by `playing`."""
 
     store: Store
-    queue: workqueue.WorkQueue[ObjectKey]
-    recorder: events.Recorder
+    queue: work_queue.WorkQueue[ObjectKey]
+    recorder: event_recorder.Recorder
     scopes: namespaces.Scopes
-    performer: perform.Performer
+    performer: executor.Performer
     pods: homepods.HomePods
 
     def __init__(
@@ -150,8 +151,8 @@ class Scene:
     async def _run(self) -> None:
         home, foreign = cast("clusters.Cluster", self.home), cast("clusters.Cluster", self.foreign)
         self.store = store = Store()
-        self.queue = workqueue.WorkQueue(self.metrics.queue("pods"))
-        self.recorder = events.Recorder(
+        self.queue = work_queue.WorkQueue(self.metrics.queue("pods"))
+        self.recorder = event_recorder.Recorder(
             home, node=self.ctx.node, dropped=self.metrics.events_dropped
         )
 
@@ -163,7 +164,7 @@ class Scene:
             self.scopes = namespaces.Scopes(
                 foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
             )
-            self.performer = perform.Performer(
+            self.performer = executor.Performer(
                 home=home,
                 foreign=foreign,
                 store=store,
