@@ -9,7 +9,7 @@ import signal
 import kopf
 
 from farlet.engine import Ends, Engine
-from farlet.home import handlers, kopfthread
+from farlet.home import handlers, kopf_thread
 from farlet.settings import Settings
 from farlet.telemetry import logs
 
@@ -25,7 +25,7 @@ def run(settings: Settings) -> int:
     handlers.register(
         registry, node=settings.nodename, login=engine.bridge.login, feed=engine.bridge.feed
     )
-    thread = kopfthread.KopfThread(registry, on_restart=engine.bridge.restarted)
+    thread = kopf_thread.KopfThread(registry, on_restart=engine.bridge.restarted)
     engine.health.kopf_alive = lambda: thread.alive
     engine.health.watch_problem = lambda: thread.problem
     # Kopf warns that it handles no signals outside of the main thread; the engine does.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from farlet.client import cluster as clusters
 from farlet.foreign.namespaces import Scopes
-from farlet.home.homepods import HomePods
+from farlet.home.pods import HomePods
 from farlet.node.virtualnode import VirtualNode
 from farlet.telemetry import probes
 

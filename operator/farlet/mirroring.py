@@ -13,7 +13,7 @@ from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.forge.status import mirrored_uid
-from farlet.home import homepods
+from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, reconciler, work_queue
 from farlet.settings import Settings
 from farlet.store import Store
@@ -61,7 +61,7 @@ class Mirroring:
             metrics=metrics,
             ctx=ctx,
         )
-        self.pods = homepods.HomePods(
+        self.pods = home_pods.HomePods(
             home,
             store,
             node=settings.nodename,

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.foreign import namespaces
-from farlet.home import homepods
+from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
@@ -69,7 +69,7 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             home_listed=lambda: pods.listed,
         )
         opened.noticed = performer.moments.noticed
-        pods = homepods.HomePods(
+        pods = home_pods.HomePods(
             home,
             store,
             node=objects.CONTEXT.node,
@@ -86,7 +86,7 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             tasks.create_task(queue.work(reconciler.work))
 
 
-async def _kopf(wire: Wire, pods: homepods.HomePods) -> None:
+async def _kopf(wire: Wire, pods: home_pods.HomePods) -> None:
     """Lists (events of type None), watches, goes on after a broken watch, lists after 410.
 
     What vanished between two lists it never tells. Where it fails it is started again.

@@ -23,7 +23,7 @@ from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.forge.names import secret_name
-from farlet.home import homepods
+from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
@@ -102,7 +102,7 @@ class Scene:
     recorder: event_recorder.Recorder
     scopes: namespaces.Scopes
     performer: executor.Performer
-    pods: homepods.HomePods
+    pods: home_pods.HomePods
 
     def __init__(
         self, loop: faketime.Loop, ctx: Context, logs: Sequence[MutableMapping[str, Any]]
@@ -183,7 +183,7 @@ class Scene:
                 home_listed=lambda: self.pods.listed,
             )
             self.scopes.noticed = self.performer.moments.noticed
-            self.pods = homepods.HomePods(
+            self.pods = home_pods.HomePods(
                 home,
                 store,
                 node=self.ctx.node,

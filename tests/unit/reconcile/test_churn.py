@@ -10,7 +10,7 @@ import pytest
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.home import homepods
+from farlet.home import pods as home_pods
 from farlet.store import Store
 from farlet.vocabulary import JSON, ObjectKey
 from unit import faketime
@@ -32,7 +32,7 @@ class _Starting:
         self.dropped: list[tuple[str, str]] = []
         self.looked = False
         home = scene.Line("home", self.server, lambda: objects.NOW + loop.time())
-        self.pods = homepods.HomePods(
+        self.pods = home_pods.HomePods(
             cast("clusters.Cluster", home),
             self.store,
             node="far",

@@ -10,7 +10,7 @@ import kopf
 import pytest
 
 from clusters import processes
-from farlet.home import kopfthread
+from farlet.home import kopf_thread
 
 
 def registry(*, started: threading.Event, failing: bool) -> kopf.OperatorRegistry:
@@ -34,7 +34,7 @@ def registry(*, started: threading.Event, failing: bool) -> kopf.OperatorRegistr
 
 async def test_kopf_is_started_again_after_it_has_failed() -> None:
     restarted, started = threading.Event(), threading.Event()
-    thread = kopfthread.KopfThread(
+    thread = kopf_thread.KopfThread(
         registry(started=started, failing=True), on_restart=restarted.set
     )
     thread.start()
@@ -51,8 +51,8 @@ async def test_kopf_is_started_again_after_it_has_failed() -> None:
 async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kopfthread, "SETTLED_SECONDS", 0.0)
-    thread = kopfthread.KopfThread(
+    monkeypatch.setattr(kopf_thread, "SETTLED_SECONDS", 0.0)
+    thread = kopf_thread.KopfThread(
         registry(started=threading.Event(), failing=False), on_restart=lambda: None
     )
     thread.problem = "of the life before"
@@ -84,7 +84,7 @@ async def test_a_watch_that_the_end_of_kopf_leaves_open_is_no_error(
 
     watches: list[AsyncIterator[int]] = []
     monkeypatch.setattr(kopf, "operator", operator)
-    thread = kopfthread.KopfThread(kopf.OperatorRegistry(), on_restart=lambda: None)
+    thread = kopf_thread.KopfThread(kopf.OperatorRegistry(), on_restart=lambda: None)
     thread.start()
     assert await asyncio.to_thread(opened.wait, 10)
     await thread.stop()
@@ -100,7 +100,7 @@ async def test_kopf_starts_for_a_user_without_a_name(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     started = threading.Event()
-    thread = kopfthread.KopfThread(
+    thread = kopf_thread.KopfThread(
         registry(started=started, failing=False), on_restart=lambda: None
     )
     thread.start()
@@ -114,7 +114,7 @@ async def test_kopf_starts_for_a_user_without_a_name(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("wait", [pytest.param(True, id="runs"), pytest.param(False, id="starts")])
 async def test_a_stop_ends_kopf_while_it(wait: bool) -> None:
     restarted, started = threading.Event(), threading.Event()
-    thread = kopfthread.KopfThread(
+    thread = kopf_thread.KopfThread(
         registry(started=started, failing=False), on_restart=restarted.set
     )
     thread.start()
