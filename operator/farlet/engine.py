@@ -19,13 +19,13 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from farlet import access, draining, errors, health
+from farlet.certs import client_certificate, key_pairs
 from farlet.client import cluster as clusters
 from farlet.client import credential_sources
 from farlet.context import Context
 from farlet.home import bridge
 from farlet.homeapi import supervisor
-from farlet.kubelet import nodelogin, pairs
-from farlet.kubelet.port import KubeletPort
+from farlet.kubelet.api import KubeletPort
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
 from farlet.mirroring import Mirroring
@@ -58,9 +58,9 @@ class Engine:
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
         home_source = credential_sources.home_source(settings, os.environ)
-        self._rotated: pairs.Folder | None = None
+        self._rotated: key_pairs.Folder | None = None
         if settings.rotate_certificates and settings.cert_dir is not None:
-            self._rotated = pairs.Folder(settings.cert_dir, nodelogin.CLIENT)
+            self._rotated = key_pairs.Folder(settings.cert_dir, client_certificate.CLIENT)
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
         self._home = clusters.Cluster("home", home_source, metrics=self.metrics.client("home"))
@@ -114,7 +114,7 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             keeping = None
             if self._rotated is not None:
-                login = nodelogin.ClientCertificate(
+                login = client_certificate.ClientCertificate(
                     self._home, node=self.settings.nodename, folder=self._rotated
                 )
                 keeping = tasks.create_task(login.run(), name="client certificate")

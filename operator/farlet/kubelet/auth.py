@@ -25,9 +25,9 @@ from cryptography.x509.oid import NameOID
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.kubelet.clientca import ClientCA
-from farlet.kubelet.remembered import Answer, Remembered
+from farlet.kubelet.client_ca import ClientCA
 from farlet.kubelet.responses import Refusal
+from farlet.kubelet.single_flight_cache import Answer, Remembered
 from farlet.vocabulary import JSON
 
 GOOD_TOKEN_SECONDS = 120.0

@@ -12,11 +12,11 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from farlet.client.cluster import Cluster
-from farlet.kubelet import abroad
-from farlet.kubelet.callers import Caller
+from farlet.kubelet import foreign_api
+from farlet.kubelet.pod_target import Target
+from farlet.kubelet.responder import Caller
 from farlet.kubelet.responses import TEXT, Refusal
 from farlet.kubelet.routes import Request
-from farlet.kubelet.targets import Target
 
 _FLAGS = ("follow", "previous", "timestamps")
 _NUMBERS = {"sinceSeconds": 1, "tailLines": 0, "limitBytes": 1}
@@ -64,11 +64,11 @@ def options(request: Request) -> dict[str, str]:
 
 async def _serve(caller: Caller, target: Target, options: dict[str, str], foreign: Cluster) -> None:
     query = urlencode({"container": target.container, **options})
-    path = f"{abroad.pod_path(target)}/log?{query}"
+    path = f"{foreign_api.pod_path(target)}/log?{query}"
     exchange = await foreign.open("GET", path, [])
     try:
         if exchange.status != 200:
-            raise await abroad.refusal(exchange)
+            raise await foreign_api.refusal(exchange)
         await caller.begin(200, [("Content-Type", TEXT)])
         async for piece in exchange.body():
             await caller.send(piece)

@@ -21,7 +21,7 @@ import structlog
 from farlet.client import tls_stream
 from farlet.errors import StartError
 from farlet.kubelet import routes
-from farlet.kubelet.callers import Caller
+from farlet.kubelet.responder import Caller
 from farlet.kubelet.responses import Refusal, text_response
 from farlet.settings import loading
 from farlet.settings.values import Address

@@ -18,11 +18,11 @@ from urllib.parse import quote, urlencode
 
 from farlet.client import raw_response, tls_stream
 from farlet.client.cluster import Cluster
-from farlet.kubelet import abroad
-from farlet.kubelet.callers import Caller
+from farlet.kubelet import foreign_api
+from farlet.kubelet.pod_target import Target
+from farlet.kubelet.responder import Caller
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Request
-from farlet.kubelet.targets import Target
 
 ANSWER_SECONDS = 60.0
 """For the foreign API server, which asks the kubelet there, to accept an upgrade."""
@@ -68,7 +68,8 @@ async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Clu
     """
     request = caller.request
     headers = upgrade(request)
-    path = f"{abroad.pod_path(target)}/{_SUBRESOURCES[endpoint]}?{query(endpoint, request, target)}"
+    subresource = f"{_SUBRESOURCES[endpoint]}?{query(endpoint, request, target)}"
+    path = f"{foreign_api.pod_path(target)}/{subresource}"
     # The API servers take WebSockets by GET only, and SPDY by both: POST needs fewer rights.
     method = "GET" if _is_websocket(request) else "POST"
     try:
@@ -78,7 +79,7 @@ async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Clu
         raise Refusal(504, "the foreign API server did not accept the stream in time") from None
     try:
         if not exchange.switched:
-            raise await abroad.refusal(exchange)
+            raise await foreign_api.refusal(exchange)
         early = await caller.switch(_answered(exchange, request))
         await splice(caller.channel, exchange.channel, to_left=exchange.early, to_right=early)
     finally:

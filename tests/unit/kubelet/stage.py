@@ -17,7 +17,7 @@ from clusters import pki
 from farlet.client import cluster as clusters
 from farlet.client import tls_stream
 from farlet.context import Context, NamespaceMap
-from farlet.kubelet import auth, server, service
+from farlet.kubelet import auth, request_handler, server
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -249,7 +249,7 @@ async def playing(
     *,
     script: Script | None = None,
     grace: float = 0.0,
-    table: service.Table | None = None,
+    table: request_handler.Table | None = None,
     unsettled: Callable[[ObjectKey], bool] = lambda _: False,
 ) -> AsyncIterator[Stage]:
     """Everything listens and the pod `shop/web` runs, while the context lasts."""
@@ -270,7 +270,7 @@ async def playing(
             **ca_file,
         )
         cluster = await stack.enter_async_context(apiserver.connection(kubeconfig))
-        endpoints = service.Service(
+        endpoints = request_handler.Service(
             store=store,
             foreign=cluster,
             ctx=lambda: CONTEXT,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from farlet import errors
-from farlet.kubelet import callers, server
+from farlet.kubelet import responder, server
 from farlet.kubelet.responses import Response, text_response
 from farlet.settings.values import Address
 from unit.kubelet import stage
@@ -222,7 +222,7 @@ async def test_who_has_said_nothing_yet_makes_room_for_who_does(
 async def test_streams_have_a_limit_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farlet.kubelet.service.MOST_STREAMS", 1)
+    monkeypatch.setattr("farlet.kubelet.request_handler.MOST_STREAMS", 1)
     held = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -323,7 +323,7 @@ async def test_a_new_certificate_is_shown_from_the_next_connection_on(tmp_path: 
     second, distrusting, _ = stage.contexts(tmp_path / "second")
     serving = [first]
 
-    async def answer(caller: callers.Caller) -> None:
+    async def answer(caller: responder.Caller) -> None:
         await caller.answer(text_response(200, "ok"))
 
     listener = server.KubeletServer(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from farlet.kubelet import routes, streams
+from farlet.kubelet.pod_target import Target
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint
-from farlet.kubelet.targets import Target
 
 TARGET = Target("shop-h", "web", "main")
 

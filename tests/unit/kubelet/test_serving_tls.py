@@ -12,22 +12,23 @@ from typing import Any
 
 import pytest
 
+from farlet.certs import key_pairs
 from farlet.client import tls_stream
-from farlet.kubelet import clientca, pairs, serving
+from farlet.kubelet import client_ca, serving_tls
 from unit import certificates
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
-from unit.identity.home import Home
+from unit.certs.home_server import Home
 
 CA, STRANGER = certificates.authority(), certificates.authority("a stranger")
 BELOW = certificates.authority("an intermediate", of=CA)
 NOW = datetime.now(UTC)
 
 
-def _pair(pair: Pair) -> pairs.Pair:
-    return pairs.of(pair.pem.encode(), pair.key_pem.encode())
+def _pair(pair: Pair) -> key_pairs.Pair:
+    return key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
 
 
-def _served(user: str = "system:node:far", ca: Pair = CA) -> pairs.Pair:
+def _served(user: str = "system:node:far", ca: Pair = CA) -> key_pairs.Pair:
     return _pair(certificates.issue(ca, user=user, hosts=["127.0.0.1"], uses=[SERVER]))
 
 
@@ -36,9 +37,9 @@ class _Door:
 
     def __init__(self, folder: Path, *anchors: Pair) -> None:
         self.file = folder / "client-ca.crt"
-        self.ca = clientca.ClientCA(Home().cluster, file=self.file)
+        self.ca = client_ca.ClientCA(Home().cluster, file=self.file)
         self.believe(*anchors)
-        self.tls = serving.ServingTLS(self.ca)
+        self.tls = serving_tls.ServingTLS(self.ca)
         self.port = 0
 
     def believe(self, *anchors: Pair) -> None:
@@ -231,7 +232,7 @@ async def test_a_key_that_openssl_refuses_leaves_what_was_shown(tmp_path: Path) 
     door = _Door(tmp_path, CA)
     door.tls.use(_served())
     good = _served()
-    broken = pairs.Pair(chain=good.chain, key=_served().key, leaf=good.leaf)
+    broken = key_pairs.Pair(chain=good.chain, key=_served().key, leaf=good.leaf)
     with pytest.raises(ssl.SSLError):
         door.tls.use(broken)
     async with door.open():

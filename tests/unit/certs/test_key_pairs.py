@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from farlet.kubelet import pairs
+from farlet.certs import key_pairs
 from unit import certificates
 from unit.certificates import SERVER, Pair
 
@@ -21,13 +21,13 @@ CA = certificates.authority()
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
-def _of(pair: Pair) -> pairs.Pair:
-    return pairs.of(pair.pem.encode(), pair.key_pem.encode())
+def _of(pair: Pair) -> key_pairs.Pair:
+    return key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
 
 
 def test_a_request_is_what_signers_of_nodes_want() -> None:
-    key = pairs.new_key()
-    pem = pairs.request(key, node="far", addresses=["10.0.0.1", "fd00::1", "far.example.org"])
+    key = key_pairs.new_key()
+    pem = key_pairs.request(key, node="far", addresses=["10.0.0.1", "fd00::1", "far.example.org"])
     request = x509.load_pem_x509_csr(pem)
     assert request.is_signature_valid
     assert isinstance(key.curve, ec.SECP256R1)
@@ -46,7 +46,9 @@ def test_a_request_is_what_signers_of_nodes_want() -> None:
 
 
 def test_a_request_of_a_client_names_no_address() -> None:
-    request = x509.load_pem_x509_csr(pairs.request(pairs.new_key(), node="far", addresses=[]))
+    request = x509.load_pem_x509_csr(
+        key_pairs.request(key_pairs.new_key(), node="far", addresses=[])
+    )
     assert list(request.extensions) == []
 
 
@@ -74,7 +76,7 @@ def test_a_certificate_of(
     user: str, groups: Sequence[str], hosts: Sequence[str], wanted: Sequence[str], covers: bool
 ) -> None:
     leaf = certificates.issue(CA, user=user, groups=groups, hosts=hosts, uses=[SERVER]).certificate
-    assert pairs.covers(leaf, node="far", addresses=wanted) is covers
+    assert key_pairs.covers(leaf, node="far", addresses=wanted) is covers
 
 
 @pytest.mark.parametrize(
@@ -87,15 +89,15 @@ def test_a_certificate_of(
 )
 def test_a_certificate_is_renewed(jitter: float, hours: float) -> None:
     leaf = certificates.issue(CA, begins=NOW, ends=NOW + timedelta(hours=10)).certificate
-    assert pairs.due(leaf, jitter) == NOW + timedelta(hours=hours)
+    assert key_pairs.due(leaf, jitter) == NOW + timedelta(hours=hours)
 
 
 def test_one_that_nobody_signed_has_the_node_s_addresses_for_a_year() -> None:
-    pair = pairs.self_signed(node="far", addresses=["10.0.0.1"], now=NOW)
+    pair = key_pairs.self_signed(node="far", addresses=["10.0.0.1"], now=NOW)
     found = pair.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert found.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("10.0.0.1")]
     assert pair.leaf.not_valid_after_utc == NOW + timedelta(days=365)
-    assert not pairs.is_node(pair.leaf, "far")
+    assert not key_pairs.is_node(pair.leaf, "far")
 
 
 def test_a_pair_does_not_show_its_key() -> None:
@@ -117,13 +119,13 @@ BROKEN: dict[str, tuple[str, str]] = {
 def test_a_pair_is_refused_that_is(chain: str, key: str) -> None:
     # In the words of several libraries.
     with pytest.raises(ValueError):  # noqa: PT011
-        pairs.of(chain.encode(), key.encode())
+        key_pairs.of(chain.encode(), key.encode())
 
 
 def test_a_chain_stays_whole() -> None:
     below = certificates.authority("below", of=CA)
     leaf = certificates.issue(below)
-    made = pairs.of((leaf.pem + below.pem).encode(), leaf.key_pem.encode())
+    made = key_pairs.of((leaf.pem + below.pem).encode(), leaf.key_pem.encode())
     assert (made.chain, made.leaf) == (leaf.pem + below.pem, leaf.certificate)
 
 
@@ -131,7 +133,7 @@ def test_a_chain_stays_whole() -> None:
 
 
 def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
-    folder = pairs.Folder(tmp_path / "made" / "now", "kubelet-server")
+    folder = key_pairs.Folder(tmp_path / "made" / "now", "kubelet-server")
     assert folder.read() is None
     folder.store(_of(ONE), now=NOW)
     found = folder.read()
@@ -140,7 +142,7 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
 
 
 def test_files_are_named_and_kept_as_a_kubelet_does(tmp_path: Path) -> None:
-    folder = pairs.Folder(tmp_path, "kubelet-client")
+    folder = key_pairs.Folder(tmp_path, "kubelet-client")
     folder.store(_of(ONE), now=NOW)
     folder.store(_of(OTHER), now=NOW + timedelta(seconds=1))
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -155,13 +157,13 @@ def test_files_are_named_and_kept_as_a_kubelet_does(tmp_path: Path) -> None:
 
 def test_a_link_that_was_left_half_way_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "kubelet-client-updated.pem").symlink_to("nowhere")
-    folder = pairs.Folder(tmp_path, "kubelet-client")
+    folder = key_pairs.Folder(tmp_path, "kubelet-client")
     folder.store(_of(ONE), now=NOW)
     assert folder.read() is not None
 
 
 def test_a_file_that_farlet_did_not_make_is_not_overwritten(tmp_path: Path) -> None:
-    folder = pairs.Folder(tmp_path, "kubelet-client")
+    folder = key_pairs.Folder(tmp_path, "kubelet-client")
     folder.current.write_text("of somebody else")
     with pytest.raises(FileExistsError, match="is a file and no link"):
         folder.store(_of(ONE), now=NOW)

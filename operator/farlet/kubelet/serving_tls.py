@@ -12,8 +12,8 @@ import math
 import ssl
 from datetime import UTC, datetime
 
-from farlet.kubelet import pairs
-from farlet.kubelet.clientca import ClientCA
+from farlet.certs import key_pairs
+from farlet.kubelet.client_ca import ClientCA
 
 
 class ServingTLS:
@@ -21,8 +21,8 @@ class ServingTLS:
 
     def __init__(self, client_ca: ClientCA) -> None:
         self._client_ca = client_ca
-        self._pair: pairs.Pair | None = None
-        self._made: tuple[pairs.Pair, str, ssl.SSLContext] | None = None
+        self._pair: key_pairs.Pair | None = None
+        self._made: tuple[key_pairs.Pair, str, ssl.SSLContext] | None = None
 
     def remaining(self) -> float:
         """Seconds until the certificate expires; infinite while there is none."""
@@ -30,7 +30,7 @@ class ServingTLS:
             return math.inf
         return (self._pair.leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
 
-    def use(self, pair: pairs.Pair) -> None:
+    def use(self, pair: key_pairs.Pair) -> None:
         """Show this certificate from the next connection on.
 
         Raises `ssl.SSLError` for one that OpenSSL does not take, as for a weak key.
@@ -49,10 +49,10 @@ class ServingTLS:
         return self._made[2]
 
 
-def _context(pair: pairs.Pair, client_ca: str) -> ssl.SSLContext:
+def _context(pair: key_pairs.Pair, client_ca: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with pairs.as_file(pair) as path:
+    with key_pairs.as_file(pair) as path:
         context.load_cert_chain(path)
     context.set_alpn_protocols(["http/1.1"])  # upgrades to SPDY and WebSocket exist there only
     context.options |= ssl.OP_NO_RENEGOTIATION

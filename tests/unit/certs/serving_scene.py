@@ -10,10 +10,11 @@ from typing import Any
 
 import structlog.testing
 
-from farlet.kubelet import certificates as keepers
-from farlet.kubelet import clientca, pairs, serving
+from farlet.certs import key_pairs
+from farlet.certs import serving_certificate as keepers
+from farlet.kubelet import client_ca, serving_tls
 from unit import certificates, faketime
-from unit.identity.home import Home
+from unit.certs.home_server import Home
 
 CA = certificates.authority()
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,8 +27,8 @@ class Scene:
     def __init__(self, folder: Path | None, *, jitter: float = 0.5) -> None:
         self.home = Home()
         self.addresses = ["10.0.0.1"]
-        self.tls = serving.ServingTLS(clientca.ClientCA(self.home.cluster, file=None))
-        self.folder = pairs.Folder(folder, keepers.SERVER) if folder else None
+        self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home.cluster, file=None))
+        self.folder = key_pairs.Folder(folder, keepers.SERVER) if folder else None
         self.keeper = keepers.ServingCertificate(
             self.home.cluster,
             self.tls,

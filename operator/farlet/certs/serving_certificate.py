@@ -18,10 +18,10 @@ from typing import Protocol
 import structlog
 
 from farlet import errors
+from farlet.certs import key_pairs, signing_requests
 from farlet.client import cluster as clusters
 from farlet.client import file_stamps
-from farlet.kubelet import pairs, signing
-from farlet.kubelet.serving import ServingTLS
+from farlet.kubelet.serving_tls import ServingTLS
 from farlet.settings.kubelet import KubeletSettings
 
 LOOK_SECONDS = 10.0
@@ -66,7 +66,7 @@ def keeper(
     certificate, key = settings.tls_cert_file, settings.tls_private_key_file
     if certificate is not None and key is not None:
         return FileCertificate(tls, certificate=certificate, key=key)
-    folder = None if settings.cert_dir is None else pairs.Folder(settings.cert_dir, SERVER)
+    folder = None if settings.cert_dir is None else key_pairs.Folder(settings.cert_dir, SERVER)
     return ServingCertificate(home, tls, node=node, addresses=addresses, folder=folder)
 
 
@@ -103,7 +103,7 @@ class FileCertificate:
     def _read(self) -> None:
         self._seen = file_stamps.stamps(self._files)
         certificate, key = (file.read_bytes() for file in self._files)
-        self._tls.use(pairs.of(certificate, key))
+        self._tls.use(key_pairs.of(certificate, key))
 
 
 class ServingCertificate:
@@ -119,7 +119,7 @@ class ServingCertificate:
         *,
         node: str,
         addresses: Callable[[], Sequence[str]],
-        folder: pairs.Folder | None,
+        folder: key_pairs.Folder | None,
         now: Callable[[], datetime] = _now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -130,7 +130,7 @@ class ServingCertificate:
         self._folder = folder
         self._now = now
         self._jitter = jitter
-        self._granted: pairs.Pair | None = None
+        self._granted: key_pairs.Pair | None = None
         self._due = datetime.min.replace(tzinfo=UTC)
         self._request: str | None = None
         self._told = False
@@ -141,14 +141,14 @@ class ServingCertificate:
         if self._folder is not None:
             try:
                 kept = self._folder.read()
-                if kept and pairs.covers(kept.leaf, node=self._node, addresses=addresses):
+                if kept and key_pairs.covers(kept.leaf, node=self._node, addresses=addresses):
                     self._use(kept)
             except (OSError, ValueError) as err:
                 log.warning("kept certificate was not used", err=str(err))
         if self._granted is None or self._granted.leaf.not_valid_after_utc <= self._now():
             self._granted = None
             now = self._now()
-            self._tls.use(pairs.self_signed(node=self._node, addresses=addresses, now=now))
+            self._tls.use(key_pairs.self_signed(node=self._node, addresses=addresses, now=now))
 
     async def run(self) -> None:
         """Ask, wait, renew, for ever."""
@@ -159,10 +159,10 @@ class ServingCertificate:
                 continue
             pair = await self._meanwhile(
                 addresses,
-                signing.obtained(
+                signing_requests.obtained(
                     self._home,
                     self._home.call,
-                    signer=signing.Signer.SERVING,
+                    signer=signing_requests.Signer.SERVING,
                     node=self._node,
                     addresses=addresses,
                     asked=self._asked,
@@ -175,15 +175,15 @@ class ServingCertificate:
     def _good(self, addresses: Sequence[str]) -> bool:
         return (
             self._granted is not None
-            and pairs.covers(self._granted.leaf, node=self._node, addresses=addresses)
+            and key_pairs.covers(self._granted.leaf, node=self._node, addresses=addresses)
             and self._now() < self._due
         )
 
-    def _use(self, pair: pairs.Pair) -> None:
+    def _use(self, pair: key_pairs.Pair) -> None:
         self._tls.use(pair)
-        self._granted, self._due = pair, pairs.due(pair.leaf, self._jitter())
+        self._granted, self._due = pair, key_pairs.due(pair.leaf, self._jitter())
 
-    def _take(self, pair: pairs.Pair) -> None:
+    def _take(self, pair: key_pairs.Pair) -> None:
         self._use(pair)
         self._request, self._told = None, False
         log.info("serving certificate was granted", until=str(pair.leaf.not_valid_after_utc))
@@ -198,8 +198,8 @@ class ServingCertificate:
         self._request, self._told = request, False
 
     async def _meanwhile(
-        self, addresses: Sequence[str], asking: Coroutine[None, None, pairs.Pair]
-    ) -> pairs.Pair | None:
+        self, addresses: Sequence[str], asking: Coroutine[None, None, key_pairs.Pair]
+    ) -> key_pairs.Pair | None:
         """What comes of asking; `None` as soon as other addresses are wanted."""
         task = asyncio.create_task(asking)
         try:

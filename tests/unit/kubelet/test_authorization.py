@@ -12,8 +12,8 @@ from farlet import errors
 from farlet.kubelet import auth
 from farlet.kubelet.responses import Refusal
 from unit import faketime
-from unit.identity import home
-from unit.identity.home import Home
+from unit.certs import home_server as home
+from unit.certs.home_server import Home
 
 USER = auth.User("scraper", ("system:authenticated",), "u1", (("a", ("1",)),))
 

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from farlet import errors
-from farlet.kubelet import remembered
-from farlet.kubelet.remembered import Answer, Remembered
+from farlet.kubelet import single_flight_cache
+from farlet.kubelet.single_flight_cache import Answer, Remembered
 from unit import faketime
-from unit.identity import home
+from unit.certs import home_server as home
 
 
 class _Asked:
@@ -113,7 +113,7 @@ def test_a_stranger_s_many_questions_wait_for_each_other() -> None:
         kept, ask = _remembered(), _Asked(Answer("no", 10.0))
         keys = (str(n).encode() for n in range(20))
         await asyncio.gather(*(kept.get(key, ask) for key in keys))
-        assert ask.most_open == remembered.AT_ONCE
+        assert ask.most_open == single_flight_cache.AT_ONCE
 
     faketime.run(main())
 

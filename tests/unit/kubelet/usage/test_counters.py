@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farlet.kubelet import counters
-from farlet.kubelet.counters import LEAST_NANOSECONDS, Counter, Sample
+from farlet.kubelet.usage import counters
+from farlet.kubelet.usage.counters import LEAST_NANOSECONDS, Counter, Sample
 
 CORE = 10**9
 

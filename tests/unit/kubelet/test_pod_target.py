@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from farlet.kubelet import targets
+from farlet.kubelet import pod_target as targets
+from farlet.kubelet.pod_target import Target
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Route
-from farlet.kubelet.targets import Target
 from farlet.store import Store
 from unit.kubelet import stage
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from farlet.kubelet import certificates as keepers
-from farlet.kubelet import pairs
+from farlet.certs import key_pairs
+from farlet.certs import serving_certificate as keepers
 from unit import certificates
 from unit.certificates import SERVER
-from unit.identity.servingscene import CA, DAY, START, Scene, play
+from unit.certs.serving_scene import CA, DAY, START, Scene, play
 
 
 def _kept(folder: Path, *, ends: datetime, hosts: tuple[str, ...] = ("10.0.0.1",)) -> None:
@@ -25,8 +25,8 @@ def _kept(folder: Path, *, ends: datetime, hosts: tuple[str, ...] = ("10.0.0.1",
         begins=START - DAY,
         ends=ends,
     )
-    kept = pairs.of(pair.pem.encode(), pair.key_pem.encode())
-    pairs.Folder(folder, keepers.SERVER).store(kept, now=START)
+    kept = key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
+    key_pairs.Folder(folder, keepers.SERVER).store(kept, now=START)
 
 
 def test_a_restart_uses_what_the_folder_has(tmp_path: Path) -> None:

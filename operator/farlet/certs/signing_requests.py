@@ -19,8 +19,8 @@ from typing import Protocol
 import structlog
 
 from farlet import errors
+from farlet.certs import key_pairs
 from farlet.client import cluster as clusters
-from farlet.kubelet import pairs
 from farlet.vocabulary import JSON
 
 SHORTEST_SECONDS = 1.0
@@ -74,21 +74,21 @@ async def obtained(
     addresses: Sequence[str],
     asked: Callable[[str], None],
     now: Callable[[], datetime],
-) -> pairs.Pair:
+) -> key_pairs.Pair:
     """Ask, each time with another key, until it is granted. Raises nothing but cancellation.
 
     `addresses` (IPs, names) are those to serve at; none for a client. `asked`: as in `granted`.
     """
     pause = AGAIN_SECONDS[0]
     while True:
-        key = pairs.new_key()
-        request = pairs.request(key, node=node, addresses=addresses)
+        key = key_pairs.new_key()
+        request = key_pairs.request(key, node=node, addresses=addresses)
         seconds = DENIED_SECONDS
         try:
             chain = await granted(home, send, signer=signer, request=request, asked=asked)
-            pair = pairs.of(chain, pairs.key_pem(key))
-            if pairs.covers(pair.leaf, node=node, addresses=addresses) and (
-                now() < pairs.due(pair.leaf, 0.0)
+            pair = key_pairs.of(chain, key_pairs.key_pem(key))
+            if key_pairs.covers(pair.leaf, node=node, addresses=addresses) and (
+                now() < key_pairs.due(pair.leaf, 0.0)
             ):
                 return pair
             cause = "the certificate is not what was asked for, or is nearly over already"

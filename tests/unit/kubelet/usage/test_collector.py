@@ -16,7 +16,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from farlet.context import Context, NamespaceMap
-from farlet.kubelet import metering
+from farlet.kubelet.usage import collector
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from farlet.vocabulary import HOME_UID, OWNER, ObjectKey
@@ -64,7 +64,7 @@ class Scene:
 
     front: apiserver.Front
     store: Store
-    meter: metering.Meter
+    meter: collector.Meter
     metrics: Metrics
     measured: dict[str, list[str]] = field(default_factory=dict)
     """Names of pods by foreign namespace."""
@@ -122,7 +122,7 @@ async def scene(
         for home, mirror in known:
             store.home.put(home)
             store.mirrors.put(mirror)
-        meter = metering.Meter(
+        meter = collector.Meter(
             cluster,
             store,
             ctx=lambda: CONTEXT,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from farlet.kubelet import metricsapi
-from farlet.kubelet.counters import Sample
+from farlet.kubelet.usage import metrics_api
+from farlet.kubelet.usage.counters import Sample
 
 
 def _item(**changes: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ AT = 1782900020.0
 def test_a_list_gives_samples_by_pod_and_container() -> None:
     sidecar = {"name": "log", "usage": {"cpu": "0", "memory": "1Mi"}}
     two = _item(metadata={"name": "two"}, containers=[*_item()["containers"], sidecar])
-    assert metricsapi.read(_list(_item(), two), now=AT) == {
+    assert metrics_api.read(_list(_item(), two), now=AT) == {
         "web": {"main": Sample(AT, 15.047, 1532480, 12096 * 1024)},
         "two": {
             "main": Sample(AT, 15.047, 1532480, 12096 * 1024),
@@ -50,7 +50,7 @@ def test_a_list_gives_samples_by_pod_and_container() -> None:
 
 
 def test_an_empty_list_gives_none() -> None:
-    assert metricsapi.read(_list(), now=AT) == {}
+    assert metrics_api.read(_list(), now=AT) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_an_empty_list_gives_none() -> None:
     ],
 )
 def test_quantities_are_read(cpu: object, memory: object, nanocores: int, size: int) -> None:
-    found = metricsapi.read(_list(_item(**_usage(cpu, memory))), now=AT)["web"]["main"]
+    found = metrics_api.read(_list(_item(**_usage(cpu, memory))), now=AT)["web"]["main"]
     assert (found.nanocores, found.memory) == (nanocores, size)
 
 
 def test_a_clock_may_be_a_little_ahead() -> None:
-    assert metricsapi.read(_list(_item()), now=AT - 299)["web"]["main"].at == AT
+    assert metrics_api.read(_list(_item()), now=AT - 299)["web"]["main"].at == AT
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_clock_may_be_a_little_ahead() -> None:
     ],
 )
 def test_windows_are_read_as_go_writes_them(window: str, seconds: float) -> None:
-    assert metricsapi.read(_list(_item(window=window)), now=AT)["web"]["main"].window == seconds
+    assert metrics_api.read(_list(_item(window=window)), now=AT)["web"]["main"].window == seconds
 
 
 BROKEN = {
@@ -119,4 +119,4 @@ BROKEN = {
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
 def test_anything_else_is_refused_whole(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        metricsapi.read(body, now=AT)
+        metrics_api.read(body, now=AT)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from farlet import errors
-from farlet.kubelet import certificates as keepers
-from farlet.kubelet import clientca, serving
+from farlet.certs import serving_certificate as keepers
+from farlet.kubelet import client_ca, serving_tls
 from unit import certificates, faketime
 from unit.certificates import SERVER
-from unit.identity.home import Home
-from unit.identity.servingscene import CA
+from unit.certs.home_server import Home
+from unit.certs.serving_scene import CA
 
 
 def _files(folder: Path, pair: certificates.Pair) -> tuple[Path, Path]:
@@ -25,7 +25,7 @@ def test_files_are_followed(tmp_path: Path) -> None:
 
     async def main() -> None:
         certificate, key = _files(tmp_path, first)
-        tls = serving.ServingTLS(clientca.ClientCA(Home().cluster, file=None))
+        tls = serving_tls.ServingTLS(client_ca.ClientCA(Home().cluster, file=None))
         keeper = keepers.FileCertificate(tls, certificate=certificate, key=key)
         keeper.prepare()
         running = asyncio.create_task(keeper.run())
@@ -48,7 +48,7 @@ def test_files_are_followed(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used_refuse_the_start(tmp_path: Path) -> None:
     certificate, _ = _files(tmp_path, certificates.issue(CA))
-    tls = serving.ServingTLS(clientca.ClientCA(Home().cluster, file=None))
+    tls = serving_tls.ServingTLS(client_ca.ClientCA(Home().cluster, file=None))
     keeper = keepers.FileCertificate(tls, certificate=certificate, key=certificate)
     with pytest.raises(errors.StartError, match=r"--tls-cert-file .*serving\.crt"):
         keeper.prepare()

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import structlog
 
 from farlet import errors
+from farlet.certs import key_pairs, signing_requests
 from farlet.client import cluster as clusters
-from farlet.kubelet import pairs, signing
 
 LOOK_SECONDS = 10.0
 """How often the clock and the login are looked at; not before connections look at the files."""
@@ -38,7 +38,7 @@ class ClientCertificate:
         home: clusters.Cluster,
         *,
         node: str,
-        folder: pairs.Folder,
+        folder: key_pairs.Folder,
         now: Callable[[], datetime] = _now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -51,14 +51,14 @@ class ClientCertificate:
     async def run(self) -> None:
         """Renew for ever. Raises `StartError` at once if farlet does not log in as this node."""
         leaf = (await self._home.login()).certificate
-        if leaf is None or not pairs.is_node(leaf, self._node):
+        if leaf is None or not key_pairs.is_node(leaf, self._node):
             raise errors.StartError(
-                f"--rotate-certificates renews the certificate of {pairs.user(self._node)} in "
-                f"{pairs.NODES}, but farlet does not log in with one at home: give the kubeconfig "
-                "of the node by --home-kubeconfig, or leave --rotate-certificates out"
+                f"--rotate-certificates renews the certificate of {key_pairs.user(self._node)} in "
+                f"{key_pairs.NODES}, but farlet does not log in with one at home: give the "
+                "kubeconfig of the node by --home-kubeconfig, or leave --rotate-certificates out"
             )
-        while leaf is not None and pairs.is_node(leaf, self._node):
-            due = pairs.due(leaf, self._jitter())
+        while leaf is not None and key_pairs.is_node(leaf, self._node):
+            due = key_pairs.due(leaf, self._jitter())
             before = leaf
             while leaf == before and self._now() < due:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -70,15 +70,15 @@ class ClientCertificate:
                 if leaf == before:
                     file = str(self._folder.current)
                     log.warning("renewed client certificate is not used", file=file)
-                    await asyncio.sleep(signing.DENIED_SECONDS)
+                    await asyncio.sleep(signing_requests.DENIED_SECONDS)
         log.warning("client certificate is renewed no more", reason="home was given another login")
 
     async def _renew(self) -> None:
-        pair = await signing.obtained(
+        pair = await signing_requests.obtained(
             self._home,
             # Who does not lead has to log in as well.
             functools.partial(self._home.ahead, seconds=clusters.REQUEST_SECONDS),
-            signer=signing.Signer.CLIENT,
+            signer=signing_requests.Signer.CLIENT,
             node=self._node,
             addresses=(),
             asked=lambda name: log.info("client certificate was asked for", request=name),

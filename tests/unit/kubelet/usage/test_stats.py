@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farlet.kubelet import counters, stats
-from farlet.kubelet.counters import Counter, Sample
+from farlet.kubelet.usage import counters, stats
+from farlet.kubelet.usage.counters import Counter, Sample
 
 CORE = 10**9
 STARTED = "2026-07-01T10:00:00Z"

@@ -21,8 +21,9 @@ from prometheus_client import Gauge
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.kubelet import metricsapi, responses, stats
-from farlet.kubelet.counters import Counter, Sample
+from farlet.kubelet import responses
+from farlet.kubelet.usage import metrics_api, stats
+from farlet.kubelet.usage.counters import Counter, Sample
 from farlet.planning import predicates
 from farlet.store import Store
 from farlet.telemetry.metrics import EXPOSITION
@@ -108,7 +109,7 @@ class Meter:
         )
 
     async def _count(
-        self, samples: Mapping[ObjectKey, metricsapi.PodSamples]
+        self, samples: Mapping[ObjectKey, metrics_api.PodSamples]
     ) -> list[stats.PodUsage]:
         """The usage of home pods, by the samples of their mirrors."""
         known: dict[str, stats.PodUsage] = {}
@@ -131,7 +132,7 @@ class Meter:
     def _of(
         self,
         key: ObjectKey,
-        samples: Mapping[ObjectKey, metricsapi.PodSamples],
+        samples: Mapping[ObjectKey, metrics_api.PodSamples],
         before: stats.PodUsage | None,
     ) -> stats.PodUsage | None:
         ctx = self._ctx()
@@ -148,11 +149,11 @@ class Meter:
 
     async def _ask_all(
         self, namespaces: list[str]
-    ) -> tuple[dict[ObjectKey, metricsapi.PodSamples], str | None]:
+    ) -> tuple[dict[ObjectKey, metrics_api.PodSamples], str | None]:
         """Samples of our mirrors, and why some are not there."""
         slots = asyncio.Semaphore(ASKED_AT_ONCE)
         deadline = asyncio.get_running_loop().time() + self._patience
-        found: dict[ObjectKey, metricsapi.PodSamples] = {}
+        found: dict[ObjectKey, metrics_api.PodSamples] = {}
         problems: list[str] = []
 
         async def ask(namespace: str) -> None:
@@ -171,14 +172,14 @@ class Meter:
                 tasks.create_task(ask(namespace))
         return found, problems[0] if problems else None
 
-    async def _ask(self, namespace: str) -> dict[str, metricsapi.PodSamples]:
+    async def _ask(self, namespace: str) -> dict[str, metrics_api.PodSamples]:
         """Raises `Unreachable`, and `ValueError` that says what is wrong with the metrics API."""
         selector = quote(f"{OWNER}={self._ctx().owner}", safe="")
         code, body = await self._foreign.get_extension(
             f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}"
         )
         if code == 200:
-            return await asyncio.to_thread(metricsapi.read, body, now=time.time())
+            return await asyncio.to_thread(metrics_api.read, body, now=time.time())
         raise ValueError(_WHY.get(code, "it answers HTTP {code}").format(code=code, ns=namespace))
 
     def _tell(self, problem: str | None) -> None:

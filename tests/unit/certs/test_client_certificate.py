@@ -13,9 +13,9 @@ import pytest
 import structlog.testing
 
 from farlet import errors
-from farlet.kubelet import nodelogin, pairs, signing
+from farlet.certs import client_certificate, key_pairs, signing_requests
 from unit import certificates, faketime
-from unit.identity.home import CSRS, Home
+from unit.certs.home_server import CSRS, Home
 
 CA = certificates.authority()
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,11 +27,11 @@ class _Scene(Home):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.folder = pairs.Folder(folder, nodelogin.CLIENT)
+        self.folder = key_pairs.Folder(folder, client_certificate.CLIENT)
         self.certificate: Any = _node().certificate
         self.used = True
         """Whether connections take what lies in the folder."""
-        self.renewal = nodelogin.ClientCertificate(
+        self.renewal = client_certificate.ClientCertificate(
             self.cluster, node="far", folder=self.folder, now=self.now, jitter=lambda: 0.5
         )
 
@@ -83,7 +83,7 @@ def test_it_is_renewed_once_most_of_its_life_is_over(tmp_path: Path) -> None:
         await asyncio.sleep(1.0)
         kept = scene.folder.read()
         assert kept is not None
-        assert pairs.is_node(kept.leaf, "far")
+        assert key_pairs.is_node(kept.leaf, "far")
 
     _play(story, tmp_path)
 
@@ -104,7 +104,7 @@ def test_one_that_is_not_used_is_told_and_not_asked_for_all_the_time(tmp_path: P
         scene.used = False
         await asyncio.sleep(0.85 * DAY.total_seconds())
         scene.grant_next()
-        await asyncio.sleep(signing.DENIED_SECONDS / 2)
+        await asyncio.sleep(signing_requests.DENIED_SECONDS / 2)
         assert len(scene.requests) == 1
 
     told = [line["event"] for line in _play(story, tmp_path) if line["log_level"] == "warning"]

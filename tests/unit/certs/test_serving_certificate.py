@@ -6,10 +6,10 @@ import asyncio
 import base64
 from datetime import timedelta
 
-from farlet.kubelet import certificates as keepers
-from farlet.kubelet import pairs
+from farlet.certs import key_pairs
+from farlet.certs import serving_certificate as keepers
 from unit import faketime
-from unit.identity.servingscene import CA, DAY, Scene, play
+from unit.certs.serving_scene import CA, DAY, Scene, play
 
 # --- asked for and granted --------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ def test_what_is_granted_is_served_at_once() -> None:
         scene.grant("csr-0")
         await asyncio.sleep(0.1)
         assert scene.signed()
-        assert pairs.covers(scene.shown, node="far", addresses=["10.0.0.1"])
+        assert key_pairs.covers(scene.shown, node="far", addresses=["10.0.0.1"])
 
     play(story)
 
@@ -120,7 +120,7 @@ def test_another_address_needs_another_certificate() -> None:
         assert scene.signed()
         scene.grant("csr-1")
         await asyncio.sleep(1.0)
-        assert pairs.covers(scene.shown, node="far", addresses=["10.0.0.2"])
+        assert key_pairs.covers(scene.shown, node="far", addresses=["10.0.0.2"])
 
     play(story)
 
@@ -134,7 +134,7 @@ def test_a_request_for_an_address_that_was_given_up_is_not_waited_for() -> None:
         assert not scene.signed()
         scene.grant("csr-1")
         await asyncio.sleep(1.0)
-        assert pairs.covers(scene.shown, node="far", addresses=["10.0.0.2"])
+        assert key_pairs.covers(scene.shown, node="far", addresses=["10.0.0.2"])
 
     play(story)
 

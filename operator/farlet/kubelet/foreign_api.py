@@ -13,8 +13,8 @@ import orjson
 
 from farlet import redaction
 from farlet.client import raw_response
+from farlet.kubelet.pod_target import Target
 from farlet.kubelet.responses import Refusal
-from farlet.kubelet.targets import Target
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000

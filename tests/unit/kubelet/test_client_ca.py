@@ -12,18 +12,18 @@ import pytest
 import structlog.testing
 
 from farlet import errors
-from farlet.kubelet import clientca
+from farlet.kubelet import client_ca
 from unit import certificates, faketime
-from unit.identity import home
-from unit.identity.home import Home
+from unit.certs import home_server as home
+from unit.certs.home_server import Home
 
 FIRST, SECOND = certificates.authority("first"), certificates.authority("second")
 MAP = f"{home.CA_MAP}/extension-apiserver-authentication"
 
-Played = Callable[[Home, clientca.ClientCA], Awaitable[None]]
+Played = Callable[[Home, client_ca.ClientCA], Awaitable[None]]
 
 
-def _believes(ca: clientca.ClientCA, authority: certificates.Pair) -> bool:
+def _believes(ca: client_ca.ClientCA, authority: certificates.Pair) -> bool:
     return ca.vouches(certificates.issue(authority).certificate, datetime.now(UTC))
 
 
@@ -39,7 +39,7 @@ def _play(story: Played, *, published: dict[str, Any] | None, file: Path | None 
         asked = Home()
         if published is not None:
             asked.put(MAP, published)
-        ca = clientca.ClientCA(asked.cluster, file=file)
+        ca = client_ca.ClientCA(asked.cluster, file=file)
         running = asyncio.create_task(ca.run())
         try:
             await asyncio.sleep(1.0)
@@ -52,14 +52,14 @@ def _play(story: Played, *, published: dict[str, Any] | None, file: Path | None 
 
 
 def test_it_is_what_home_publishes() -> None:
-    async def story(_: Home, ca: clientca.ClientCA) -> None:
+    async def story(_: Home, ca: client_ca.ClientCA) -> None:
         assert (_believes(ca, FIRST), _believes(ca, SECOND)) == (True, False)
 
     _play(story, published=_published(FIRST.pem))
 
 
 def test_a_change_is_followed_at_once() -> None:
-    async def story(asked: Home, ca: clientca.ClientCA) -> None:
+    async def story(asked: Home, ca: client_ca.ClientCA) -> None:
         asked.put(MAP, _published(FIRST.pem + SECOND.pem))
         await asyncio.sleep(0.1)
         assert (_believes(ca, FIRST), _believes(ca, SECOND)) == (True, True)
@@ -71,7 +71,7 @@ def test_a_change_is_followed_at_once() -> None:
 
 
 def test_a_change_is_followed_after_the_watch_has_ended() -> None:
-    async def story(asked: Home, ca: clientca.ClientCA) -> None:
+    async def story(asked: Home, ca: client_ca.ClientCA) -> None:
         await asyncio.sleep(2 * home.WATCH_SECONDS)
         asked.put(MAP, _published(SECOND.pem))
         await asyncio.sleep(0.1)
@@ -82,14 +82,14 @@ def test_a_change_is_followed_after_the_watch_has_ended() -> None:
 
 
 def test_a_change_during_an_outage_is_followed_after_it() -> None:
-    async def story(asked: Home, ca: clientca.ClientCA) -> None:
+    async def story(asked: Home, ca: client_ca.ClientCA) -> None:
         asked.fail(home.unreachable)
         asked.objects.clear()
         asked.put(MAP, _published(SECOND.pem))
         await asyncio.sleep(600.0)
         assert _believes(ca, FIRST)
         asked.fail(None)
-        await asyncio.sleep(clientca.AGAIN_SECONDS[1])
+        await asyncio.sleep(client_ca.AGAIN_SECONDS[1])
         assert _believes(ca, SECOND)
 
     _play(story, published=_published(FIRST.pem))
@@ -104,7 +104,7 @@ def test_a_change_during_an_outage_is_followed_after_it() -> None:
     ],
 )
 def test_the_one_before_stays_where_the_new_one(pem: str | None) -> None:
-    async def story(asked: Home, ca: clientca.ClientCA) -> None:
+    async def story(asked: Home, ca: client_ca.ClientCA) -> None:
         asked.put(MAP, _published(pem))
         await asyncio.sleep(1.0)
         assert _believes(ca, FIRST)
@@ -115,7 +115,7 @@ def test_the_one_before_stays_where_the_new_one(pem: str | None) -> None:
 def test_where_it_may_not_be_read_one_warning_tells_what_to_do() -> None:
     with structlog.testing.capture_logs() as logs:
 
-        async def story(asked: Home, ca: clientca.ClientCA) -> None:
+        async def story(asked: Home, ca: client_ca.ClientCA) -> None:
             asked.fail(lambda: home.refusal(403))
             await asyncio.sleep(600.0)
             assert not _believes(ca, FIRST)
@@ -129,10 +129,10 @@ def test_where_it_may_not_be_read_one_warning_tells_what_to_do() -> None:
 
 
 def test_it_is_taken_up_when_the_right_is_granted() -> None:
-    async def story(asked: Home, ca: clientca.ClientCA) -> None:
+    async def story(asked: Home, ca: client_ca.ClientCA) -> None:
         await asyncio.sleep(600.0)
         asked.put(MAP, _published(FIRST.pem))
-        await asyncio.sleep(clientca.AGAIN_SECONDS[1])
+        await asyncio.sleep(client_ca.AGAIN_SECONDS[1])
         assert _believes(ca, FIRST)
 
     _play(story, published=None)
@@ -145,10 +145,10 @@ def test_a_file_is_followed_and_home_is_not_asked(tmp_path: Path) -> None:
     file = tmp_path / "ca.crt"
     file.write_text(f"# of home\n{FIRST.pem}")
 
-    async def story(asked: Home, ca: clientca.ClientCA) -> None:
+    async def story(asked: Home, ca: client_ca.ClientCA) -> None:
         assert _believes(ca, FIRST)
         file.write_text(SECOND.pem)
-        await asyncio.sleep(clientca.LOOK_SECONDS)
+        await asyncio.sleep(client_ca.LOOK_SECONDS)
         assert (_believes(ca, FIRST), _believes(ca, SECOND)) == (False, True)
         assert asked.asked == []
 
@@ -160,14 +160,14 @@ def test_a_file_that_broke_leaves_the_one_before(content: str | None, tmp_path: 
     file = tmp_path / "ca.crt"
     file.write_text(FIRST.pem)
 
-    async def story(_: Home, ca: clientca.ClientCA) -> None:
+    async def story(_: Home, ca: client_ca.ClientCA) -> None:
         file.unlink()
         if content is not None:
             file.write_text(content)
-        await asyncio.sleep(clientca.LOOK_SECONDS)
+        await asyncio.sleep(client_ca.LOOK_SECONDS)
         assert _believes(ca, FIRST)
         file.write_text(SECOND.pem)
-        await asyncio.sleep(clientca.LOOK_SECONDS)
+        await asyncio.sleep(client_ca.LOOK_SECONDS)
         assert _believes(ca, SECOND)
 
     _play(story, published=None, file=file)
@@ -177,4 +177,4 @@ def test_a_file_without_a_certificate_refuses_the_start(tmp_path: Path) -> None:
     file = tmp_path / "ca.crt"
     file.write_text("nothing")
     with pytest.raises(errors.StartError, match=r"--client-ca-file .*ca\.crt cannot be used"):
-        clientca.ClientCA(Home().cluster, file=file).look()
+        client_ca.ClientCA(Home().cluster, file=file).look()

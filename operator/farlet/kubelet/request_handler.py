@@ -15,8 +15,9 @@ import structlog
 from farlet import errors
 from farlet.client.cluster import Cluster
 from farlet.context import Context
-from farlet.kubelet import auth, logs, podlists, routes, streams, targets
-from farlet.kubelet.callers import Caller
+from farlet.kubelet import auth, logs, pod_lists, routes, streams
+from farlet.kubelet import pod_target as targets
+from farlet.kubelet.responder import Caller
 from farlet.kubelet.responses import Refusal, Response, text_response
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
@@ -130,9 +131,9 @@ class Service:
             case Endpoint.TABLE:
                 return await self._table[path]()
             case Endpoint.PODS:
-                return podlists.bound(self._store.home.documents())
+                return pod_lists.bound(self._store.home.documents())
             case Endpoint.RUNNING_PODS:
-                return podlists.running(self._store.home.documents())
+                return pod_lists.running(self._store.home.documents())
             case Endpoint.HEALTHZ:
                 problem = self._problem()
                 return text_response(500, problem) if problem else text_response(200, "ok")

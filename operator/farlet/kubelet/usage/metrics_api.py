@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from farlet.forge import quantities
-from farlet.kubelet.counters import Sample
+from farlet.kubelet.usage.counters import Sample
 
 _NANO = 10**9
 

@@ -12,8 +12,8 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from farlet.kubelet import counters, metricsapi
-from farlet.kubelet.counters import Counter, Sample
+from farlet.kubelet.usage import counters, metrics_api
+from farlet.kubelet.usage.counters import Counter, Sample
 from farlet.vocabulary import JSON
 from farlet.wire import ContainerStatus, Pod
 
@@ -46,7 +46,7 @@ class Usage:
 
 
 def pod_usage(
-    home: Pod, mirror: Pod, samples: metricsapi.PodSamples, before: PodUsage | None
+    home: Pod, mirror: Pod, samples: metrics_api.PodSamples, before: PodUsage | None
 ) -> PodUsage | None:
     """What a pod uses as of `samples`, counted on from `before`; `None` if it is not known.
 
@@ -117,7 +117,7 @@ def _sum(samples: Iterable[Sample]) -> Sample:
 
 
 def _epoch(time: str | None) -> float:
-    return 0.0 if time is None else metricsapi.epoch(time)
+    return 0.0 if time is None else metrics_api.epoch(time)
 
 
 # --- /stats/summary ---------------------------------------------------------------------------

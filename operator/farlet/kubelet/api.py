@@ -7,12 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from farlet.certs import serving_certificate
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.kubelet import auth, certificates, clientca, metering, serving
+from farlet.kubelet import auth, client_ca, serving_tls
+from farlet.kubelet.request_handler import Service
 from farlet.kubelet.responses import Response
 from farlet.kubelet.server import KubeletServer
-from farlet.kubelet.service import Service
+from farlet.kubelet.usage import collector
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
@@ -40,9 +42,9 @@ class KubeletPort:
         unsettled: Callable[[ObjectKey], bool],
         hurry: asyncio.Event,
     ) -> None:
-        self._client_ca = clientca.ClientCA(home, file=settings.client_ca_file)
-        tls = serving.ServingTLS(self._client_ca)
-        self._keeper = certificates.keeper(
+        self._client_ca = client_ca.ClientCA(home, file=settings.client_ca_file)
+        tls = serving_tls.ServingTLS(self._client_ca)
+        self._keeper = serving_certificate.keeper(
             settings,
             home,
             tls,
@@ -51,7 +53,7 @@ class KubeletPort:
             addresses=lambda: [ip] if (ip := ctx().node_ip) else [],
         )
         metrics.serving_certificate_remaining.set_function(tls.remaining)
-        meter = metering.Meter(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
+        meter = collector.Meter(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
 
         async def own_metrics() -> Response:
             return Response(200, metrics.exposition(), EXPOSITION)

@@ -14,11 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from farlet.kubelet import auth, clientca
+from farlet.kubelet import auth, client_ca
 from unit import certificates, faketime
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
-from unit.identity import home
-from unit.identity.home import Home
+from unit.certs import home_server as home
+from unit.certs.home_server import Home
 
 CA, STRANGER = certificates.authority(), certificates.authority("a CA of another cluster")
 BELOW = certificates.authority("an intermediate", of=CA)
@@ -27,16 +27,16 @@ NOW = datetime.now(UTC)
 API_SERVER = "kube-apiserver-kubelet-client"
 
 
-def _ca(folder: Path, *anchors: Pair) -> clientca.ClientCA:
+def _ca(folder: Path, *anchors: Pair) -> client_ca.ClientCA:
     file = folder / "client-ca.crt"
     file.write_text("".join(anchor.pem for anchor in anchors or (CA,)))
-    made = clientca.ClientCA(Home().cluster, file=file)
+    made = client_ca.ClientCA(Home().cluster, file=file)
     made.look()
     return made
 
 
 def _authenticator(
-    asked: Home, ca: clientca.ClientCA, *, now: Callable[[], datetime] = lambda: NOW
+    asked: Home, ca: client_ca.ClientCA, *, now: Callable[[], datetime] = lambda: NOW
 ) -> auth.Authenticator:
     clock = asyncio.get_running_loop().time
     return auth.Authenticator(asked.cluster, ca, clock=clock, now=now)

@@ -10,12 +10,12 @@ from datetime import timedelta
 import pytest
 
 from farlet import errors
-from farlet.kubelet import signing
+from farlet.certs import signing_requests
 from unit import certificates, faketime
 from unit.certificates import SERVER
-from unit.identity import home
-from unit.identity.home import CSRS
-from unit.identity.servingscene import CA, Scene, play
+from unit.certs import home_server as home
+from unit.certs.home_server import CSRS
+from unit.certs.serving_scene import CA, Scene, play
 
 # --- by the signer ----------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ def test_a_request_is_made_again_after_a_while_when_it(
 ) -> None:
     async def story(scene: Scene) -> None:
         happens(scene)
-        await asyncio.sleep(signing.DENIED_SECONDS - 60.0)
+        await asyncio.sleep(signing_requests.DENIED_SECONDS - 60.0)
         assert not scene.signed()
         assert scene.home.count("POST", CSRS) == 1
         await asyncio.sleep(120.0)
@@ -91,7 +91,7 @@ def test_a_request_that_was_removed_during_an_outage_is_made_again() -> None:
         await asyncio.sleep(60.0)
         scene.home.objects.clear()
         scene.home.fail(None)
-        await asyncio.sleep(signing.DENIED_SECONDS + 60.0)
+        await asyncio.sleep(signing_requests.DENIED_SECONDS + 60.0)
         assert scene.home.count("POST", CSRS) == 2
 
     play(story)
@@ -103,7 +103,7 @@ def test_an_approval_during_an_outage_is_seen_after_it() -> None:
         await asyncio.sleep(60.0)
         scene.grant("csr-0")
         scene.home.fail(None)
-        await asyncio.sleep(signing.LOST_SECONDS + 1)
+        await asyncio.sleep(signing_requests.LOST_SECONDS + 1)
         assert scene.signed()
         assert scene.home.count("POST", CSRS) == 1
 
@@ -126,7 +126,7 @@ def test_it_asks_on_where_home(failing: Callable[[], errors.FarletError]) -> Non
         await asyncio.sleep(3600.0)
         assert 20 <= scene.home.count("POST", CSRS) <= 60
         scene.home.fail(None)
-        await asyncio.sleep(signing.AGAIN_SECONDS[1])
+        await asyncio.sleep(signing_requests.AGAIN_SECONDS[1])
         scene.grant("csr-0")
         await asyncio.sleep(1.0)
         assert scene.signed()

@@ -1,0 +1,1 @@
+"""Certificates of the node: key pairs, requests to home's signers, renewal."""
