@@ -205,11 +205,11 @@ async def _gateways(
     folder: Path, settings: Settings, home: Cluster, foreign: Cluster
 ) -> list[Finding]:
     """Whether each gateway and we believe each other; nothing is carried."""
-    from farlet.gateway import homeward, keys
+    from farlet.gateway import home_dialer, keys
 
     try:
         own = keys.read(folder)
-        homeward.Homeward(home).check()
+        home_dialer.Homeward(home).check()
     except errors.StartError as err:
         return [Finding("gateway keys", Outcome.FAILED, str(folder), str(err))]
     path = f"/api/v1/namespaces/{settings.foreign_namespace}/pods?labelSelector={GATEWAY_SELECTOR}"
@@ -238,12 +238,12 @@ async def _gateways(
 async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
     import asyncssh
 
-    from farlet.gateway import link, portforward, tunnel
+    from farlet.gateway import link, port_forward, tunnel
 
     what = f"gateway {pod.name}"
     started = time.perf_counter()
     try:
-        async with portforward.opened(foreign, pod, link.PORT) as forward:
+        async with port_forward.opened(foreign, pod, link.PORT) as forward:
             try:
                 made = await tunnel.connect(forward.socket, own, _refused)
             except asyncssh.Error as err:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from farlet.gateway.splice import WINDOW, Splice
+from farlet.gateway.relay import WINDOW, Splice
 
 DESTINATION = ("home-api", 443)
 """All that a gateway asks for. What it is at home, farlet knows."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncssh
 
-from farlet.gateway import link, splice
+from farlet.gateway import link, relay
 from farlet.gateway.keys import Keys
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
@@ -86,14 +86,12 @@ class _Server(asyncssh.SSHServer):
         """A pod's connection, if it is for the one destination that there is."""
         if (dest_host, dest_port) != link.DESTINATION or self._link.load >= link.MOST_SPLICES:
             return False
-        channel = self._connection.create_tcp_channel(
-            window=splice.WINDOW, max_pktsize=splice.PACKET
-        )
-        made = splice.Splice()
+        channel = self._connection.create_tcp_channel(window=relay.WINDOW, max_pktsize=relay.PACKET)
+        made = relay.Splice()
         self._link.carry(made)  # at once: many may be asked for in one breath
         return channel, self._spliced(made)
 
-    async def _spliced(self, made: splice.Splice) -> asyncssh.SSHTCPSession[bytes]:
+    async def _spliced(self, made: relay.Splice) -> asyncssh.SSHTCPSession[bytes]:
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 await self._dial(lambda: made.plain)
@@ -102,4 +100,4 @@ class _Server(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_CONNECT_FAILED, "the home API server was not reached"
             ) from err
-        return splice.Carried(made)
+        return relay.Carried(made)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from farlet import errors
 from farlet.client import reflector
 from farlet.client.cluster import Cluster
-from farlet.gateway import portforward
+from farlet.gateway import port_forward
 from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import Passage
 from farlet.vocabulary import HOME_API_SERVICE, JSON, ObjectKey
@@ -95,7 +95,7 @@ class HomeService:
     @contextlib.asynccontextmanager
     async def _connected(self, passage: Passage) -> AsyncIterator[socket.socket | None]:
         pod, port = await self._behind(passage)
-        async with portforward.opened(self._foreign, pod, port) as forward:
+        async with port_forward.opened(self._foreign, pod, port) as forward:
             try:
                 yield forward.socket
             except OSError as err:

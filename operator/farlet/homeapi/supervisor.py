@@ -16,7 +16,7 @@ from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from farlet.gateway.upkeep import Upkeep
+    from farlet.gateway.tunnel_manager import Upkeep
 
 
 def _nobody() -> None:
@@ -86,10 +86,10 @@ class WayHome:
 
     def _keeping(self) -> Upkeep:
         # Not for those who have no gateway: asyncssh takes 20 MiB.
-        from farlet.gateway import upkeep
+        from farlet.gateway import tunnel_manager
 
         assert self._settings.gateway_keys is not None
-        made = upkeep.keeping(
+        made = tunnel_manager.keeping(
             self._home,
             self._foreign,
             namespace=self._settings.foreign_namespace,

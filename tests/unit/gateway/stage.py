@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import asyncssh
 
 from clusters import ports
-from farlet.gateway import door, keys, link, tunnel
+from farlet.gateway import keys, link, tunnel
+from farlet.gateway import server as door
 from farlet.settings.values import Address
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

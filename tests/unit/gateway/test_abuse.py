@@ -14,7 +14,7 @@ import asyncssh
 import pytest
 from asyncssh.packet import Boolean, String, UInt32
 
-from farlet.gateway import link, splice, tunnel
+from farlet.gateway import link, relay, tunnel
 from unit.gateway import stage
 from unit.gateway.test_refusals import as_gateway, wicked_farlet
 
@@ -162,7 +162,7 @@ async def test_who_sends_more_than_there_is_room_for_is_dropped() -> None:
         piece = String(bytes(32 * 1024))
         async with asyncio.timeout(stage.WITHIN):
             # As much again as what kernels take in between.
-            for _ in range(20 * splice.WINDOW // len(piece)):
+            for _ in range(20 * relay.WINDOW // len(piece)):
                 if made.lost.is_set():
                     break
                 channel.send_packet(CHANNEL_DATA, piece)

@@ -11,7 +11,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from farlet.gateway import door, link, tunnel
+from farlet.gateway import link, server, tunnel
 from unit.gateway import stage
 
 Ask = Callable[[Any], Awaitable[object]]
@@ -101,7 +101,7 @@ async def test_visitors_who_say_nothing_are_few_and_go_away(
 ) -> None:
     monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 1.0)
     async with stage.standing() as scene:
-        silent = [await scene.connect_socket() for _ in range(door.STRANGERS)]
+        silent = [await scene.connect_socket() for _ in range(server.STRANGERS)]
         loop = asyncio.get_running_loop()
         one_more = await scene.connect_socket()
         assert await asyncio.wait_for(loop.sock_recv(one_more, 1), stage.WITHIN) == b""

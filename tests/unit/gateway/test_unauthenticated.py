@@ -13,7 +13,8 @@ import asyncssh
 import pytest
 from asyncssh.packet import String, UInt32
 
-from farlet.gateway import door, keys, link, tunnel
+from farlet.gateway import keys, link, tunnel
+from farlet.gateway import server as door
 from unit.gateway import stage
 
 Options = Callable[[keys.Keys], dict[str, Any]]

@@ -15,7 +15,7 @@ from wsproto.utilities import generate_accept_token
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.gateway import portforward
+from farlet.gateway import port_forward
 from farlet.vocabulary import ObjectKey
 from unit.gateway import stage
 from unit.reconcile import apiserver
@@ -53,7 +53,7 @@ async def echo(socket: web.WebSocketResponse) -> None:
         await socket.send_bytes(message.data)
 
 
-async def streams(forward: portforward.Forward) -> stage.Streams:
+async def streams(forward: port_forward.Forward) -> stage.Streams:
     return await asyncio.open_connection(sock=forward.socket)
 
 
@@ -62,7 +62,7 @@ async def test_bytes_arrive_whole_in_both_directions(tmp_path: Path) -> None:
     blob = os.urandom(3 << 20)
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(echo, asked)
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             writer.write(blob)
             assert await asyncio.wait_for(reader.readexactly(len(blob)), stage.WITHIN) == blob
@@ -77,7 +77,7 @@ async def test_what_the_kubelet_says_of_the_port_is_kept_and_no_data(tmp_path: P
 
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(complain)
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
             assert forward.complaint == "error forwarding port 8022: connection refused"
@@ -91,11 +91,11 @@ async def test_of_a_long_complaint_only_the_beginning_is_kept(tmp_path: Path) ->
 
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(complain)
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
             assert forward.complaint is not None
-            assert len(forward.complaint) == portforward.COMPLAINT_CHARACTERS
+            assert len(forward.complaint) == port_forward.COMPLAINT_CHARACTERS
             writer.close()
 
 
@@ -120,7 +120,7 @@ async def test_a_ping_is_answered_in_between(tmp_path: Path) -> None:
             return socket
 
         front.answer = answer
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b"before, after, heard"
             writer.close()
@@ -143,7 +143,7 @@ async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
     listen, ended = listener()
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(listen)
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             _, writer = await streams(forward)
             writer.close()
             await asyncio.wait_for(ended.wait(), stage.WITHIN)
@@ -153,7 +153,7 @@ async def test_when_the_context_ends_the_connection_ends(tmp_path: Path) -> None
     listen, ended = listener()
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(listen)
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
         assert await stage.all_of(reader) == b""
         await asyncio.wait_for(ended.wait(), stage.WITHIN)
@@ -171,7 +171,7 @@ async def test_a_server_that_vanishes_is_an_end(tmp_path: Path) -> None:
             return socket
 
         front.answer = vanish
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
             writer.close()
@@ -192,7 +192,7 @@ async def test_a_caller_who_writes_to_what_was_closed_in_order_sees_an_end(tmp_p
 
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = leave
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             await asyncio.sleep(0)  # it is about to read the one, and then gets the other
             forward.socket.send(b"hello?")
             reader, writer = await streams(forward)
@@ -209,7 +209,7 @@ async def test_a_slow_pod_makes_the_caller_wait(tmp_path: Path) -> None:
 
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(lazy)
-        async with portforward.opened(cluster, POD, PORT) as forward:
+        async with port_forward.opened(cluster, POD, PORT) as forward:
             _, writer = await streams(forward)
             writer.write(bytes(64 << 20))
             with pytest.raises(TimeoutError):
@@ -257,7 +257,7 @@ async def test_a_refusal_is_an_error_of_its_kind(
 async def test_a_server_that_does_not_answer_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portforward, "OPEN_SECONDS", 0.1)
+    monkeypatch.setattr(port_forward, "OPEN_SECONDS", 0.1)
     never = asyncio.Event()
 
     async def silent(_request: web.Request) -> web.StreamResponse:
@@ -272,4 +272,4 @@ async def test_a_server_that_does_not_answer_is_given_up(
 
 async def enter(cluster: clusters.Cluster) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(portforward.opened(cluster, POD, PORT))
+        await stack.enter_async_context(port_forward.opened(cluster, POD, PORT))

@@ -22,7 +22,7 @@ from farlet import errors
 from farlet.gateway import link
 from farlet.gateway.keys import ALGORITHM, Keys
 from farlet.gateway.link import Link
-from farlet.gateway.splice import PACKET, WINDOW, Carried, Splice
+from farlet.gateway.relay import PACKET, WINDOW, Carried, Splice
 from farlet.settings.values import Address
 
 OPEN_SECONDS = 10.0

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from farlet.gateway import keys, upkeep
+from farlet.gateway import keys, tunnel_manager
 from unit.gateway import stage
 from unit.reconcile import apiserver
 
@@ -103,7 +103,7 @@ class Abroad:
 @contextlib.asynccontextmanager
 async def keeping(
     folder: Path, *pods: dict[str, Any], refusing: int = 0
-) -> AsyncIterator[tuple[upkeep.Upkeep, Abroad]]:
+) -> AsyncIterator[tuple[tunnel_manager.Upkeep, Abroad]]:
     """farlet keeps tunnels to a gateway, at which all pods end."""
     own = folder / "keys"
     own.mkdir()
@@ -116,7 +116,7 @@ async def keeping(
         def changed() -> None:
             abroad.changes += 1
 
-        kept = upkeep.Upkeep(
+        kept = tunnel_manager.Upkeep(
             cluster, namespace="farlet", folder=own, dial=scene.home.dial, on_change=changed
         )
         running = asyncio.create_task(kept.run())
@@ -210,7 +210,7 @@ async def test_what_is_in_the_making_is_awaited(tmp_path: Path) -> None:
 async def test_a_gateway_that_does_not_answer_is_not_awaited_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(tunnel_manager, "SETTLE_SECONDS", 0.3)
     async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, _):
         async with asyncio.timeout(stage.WITHIN):
             await kept.settled()
@@ -226,11 +226,11 @@ async def test_without_gateways_nothing_is_awaited(tmp_path: Path) -> None:
 async def test_a_foreign_api_server_that_does_not_answer_is_not_awaited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "SETTLE_SECONDS", 2 * stage.WITHIN)
+    monkeypatch.setattr(tunnel_manager, "SETTLE_SECONDS", 2 * stage.WITHIN)
     async with keeping(tmp_path, pod("one")) as (_, abroad):
         path = apiserver.kubeconfig(tmp_path / "dead", "http://127.0.0.1:1")
         async with apiserver.connection(path) as dead:
-            kept = upkeep.Upkeep(
+            kept = tunnel_manager.Upkeep(
                 dead,
                 namespace="farlet",
                 folder=tmp_path,

@@ -18,7 +18,7 @@ import structlog
 from farlet import errors
 from farlet.client import reflector
 from farlet.client.cluster import Cluster
-from farlet.gateway import homeward, keys, link, portforward, tunnel
+from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
 from farlet.vocabulary import GATEWAY_SELECTOR, JSON, ObjectKey
 
@@ -47,7 +47,7 @@ def keeping(
     Raises `StartError` for keys that are none, and for a server that pods could not reach so.
     """
     keys.read(folder)
-    dial = homeward.Homeward(home)
+    dial = home_dialer.Homeward(home)
     dial.check()
     return Upkeep(foreign, namespace=namespace, folder=folder, dial=dial, on_change=on_change)
 
@@ -177,7 +177,7 @@ class Upkeep:
         """Have a tunnel for as long as it holds; why it does not any more."""
         try:
             own = await asyncio.to_thread(keys.read, self._folder)
-            async with portforward.opened(self._foreign, pod, link.PORT) as forward:
+            async with port_forward.opened(self._foreign, pod, link.PORT) as forward:
                 try:
                     made = await tunnel.connect(forward.socket, own, self._dial)
                 except (asyncssh.Error, OSError) as err:

@@ -297,7 +297,7 @@ async def test_another_farlet_takes_what_one_cannot_connect() -> None:
 async def test_a_farlet_that_answers_too_late_keeps_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("farlet.gateway.door.OPEN_SECONDS", 0.1)
+    monkeypatch.setattr("farlet.gateway.server.OPEN_SECONDS", 0.1)
     going = asyncio.Event()
     async with stage.standing() as scene:
 
