@@ -30,7 +30,7 @@ from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
 from farlet.mirroring import Mirroring
 from farlet.node import heartbeat
-from farlet.node.virtualnode import VirtualNode
+from farlet.node.virtual_node import VirtualNode
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from farlet.client import cluster as clusters
 from farlet.foreign.namespaces import Scopes
 from farlet.home.pods import HomePods
-from farlet.node.virtualnode import VirtualNode
+from farlet.node.virtual_node import VirtualNode
 from farlet.telemetry import probes
 
 STANDING_BY = "standing by"

@@ -13,7 +13,7 @@ import pytest
 from clusters import pair, rest
 from clusters.workspace import Workspace
 from farlet.forge import conditions as owned
-from farlet.forge import wanted as wanteds
+from farlet.forge import desired_status as wanteds
 from golden import statuscases
 
 

@@ -16,9 +16,9 @@ from farlet.access import (
     Mutation,
     ServiceAccountRequirement,
     Token,
-    away,
     environment,
     identity,
+    no_foreign_account,
     removal,
 )
 from farlet.context import Context
@@ -42,7 +42,7 @@ class DisabledAccess:
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
         """A spec without token sources, whose identity is still the home pod's."""
         changes: list[Change] = []
-        shaped = away.without_account(spec, changes)
+        shaped = no_foreign_account.without_account(spec, changes)
         removed = removal.without_access(spec.get("volumes") or (), changes)
         if removed.volumes:
             shaped["volumes"] = [identity.in_volume(v, changes) for v in removed.volumes]
@@ -63,7 +63,7 @@ class DisabledAccess:
                 result["volumeMounts"] = mounts
             return result
 
-        away.each_container(shaped, shape)
+        no_foreign_account.each_container(shaped, shape)
         return Mutation(spec=cast("PodSpec", shaped), changes=tuple(changes))
 
     def objects(

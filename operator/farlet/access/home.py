@@ -10,21 +10,21 @@ import base64
 from collections.abc import Mapping
 from typing import cast
 
+from farlet import names
 from farlet.access import (
     Change,
     Claim,
     Mutation,
     ServiceAccountRequirement,
     Token,
-    away,
     environment,
     identity,
-    secretfiles,
+    no_foreign_account,
+    secret_files,
     volumes,
 )
 from farlet.context import Context, Endpoint
 from farlet.errors import Refused
-from farlet.forge import names
 from farlet.vocabulary import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
     HOME_API_SERVICE,
@@ -75,8 +75,8 @@ class HomeAccess:
         """A spec that reaches home. Raises what `requirements` raises."""
         endpoint = _endpoint(ctx)
         changes: list[Change] = []
-        shaped = away.without_account(spec, changes)
-        files = secretfiles.SecretFiles(
+        shaped = no_foreign_account.without_account(spec, changes)
+        files = secret_files.SecretFiles(
             secret=names.secret_name(pod["metadata"]["uid"]), mode=volumes.token_mode(spec)
         )
         if "volumes" in spec:
@@ -95,7 +95,7 @@ class HomeAccess:
             changes.append(Change(f"{path}.env", "added", _ACCESS_ADDRESS, routine=True))
             return {**result, "env": env}
 
-        away.each_container(shaped, shape)
+        no_foreign_account.each_container(shaped, shape)
         if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)

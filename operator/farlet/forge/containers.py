@@ -18,7 +18,7 @@ from typing import cast
 import orjson
 
 from farlet import vocabulary
-from farlet.forge import phases, statusfields
+from farlet.forge import phases, status_fields
 from farlet.vocabulary import JSON, PodCondition
 from farlet.wire import Container, ContainerState, ContainerStatus, Pod, PodSpec
 
@@ -27,8 +27,8 @@ MAX_RESTARTS = 2**31 - 1
 
 _COPIED = tuple(
     name
-    for name, field in statusfields.CONTAINER_STATUS.items()
-    if field.rule is statusfields.Rule.COPIED
+    for name, field in status_fields.CONTAINER_STATUS.items()
+    if field.rule is status_fields.Rule.COPIED
 )
 UNKNOWN_END: ContainerState = {
     "terminated": {

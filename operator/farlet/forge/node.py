@@ -17,9 +17,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from farlet import wire
-from farlet.forge import capacity, nodehealth
+from farlet.forge import capacity, node_health
 from farlet.forge.capacity import Kind, Room
-from farlet.forge.nodehealth import Say
+from farlet.forge.node_health import Say
 from farlet.vocabulary import (
     ARCH_LABEL,
     CORDONED,
@@ -86,7 +86,7 @@ def new(look: Look, found: Found, says: Iterable[Say], now: datetime) -> JSON:
     spec: JSON = {"taints": [_taint(taint) for taint in look.taints]}
     if look.provider_id is not None:
         spec["providerID"] = look.provider_id
-    status = _status(look, found) | {"conditions": nodehealth.conditions(None, says, now)}
+    status = _status(look, found) | {"conditions": node_health.conditions(None, says, now)}
     if found.room is None:
         nothing = dict(capacity.EMPTY)
         status |= {"capacity": nothing, "allocatable": nothing}
@@ -180,8 +180,8 @@ def status_patch(
             changes[key] = dict.fromkeys(present or ()) | wanted
         elif missing := _missing(present or {}, wanted):
             changes[key] = missing
-    conditions = nodehealth.conditions(node, says, now)
-    if not changes and not due and all(nodehealth.stands(node, wanted) for wanted in conditions):
+    conditions = node_health.conditions(node, says, now)
+    if not changes and not due and all(node_health.stands(node, wanted) for wanted in conditions):
         return None
     return _patch(node, {}) | {"status": {**changes, "conditions": conditions}}
 

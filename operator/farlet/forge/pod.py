@@ -19,7 +19,7 @@ from farlet.access import AccessStrategy, Change
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import fields, guards
-from farlet.forge.names import mirror_name, secret_name
+from farlet.names import mirror_name, secret_name
 from farlet.vocabulary import (
     ACCESS,
     FOREIGN_POD_IP,

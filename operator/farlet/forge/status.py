@@ -18,10 +18,10 @@ from typing import cast
 from farlet import vocabulary
 from farlet.context import Context, PodNetwork
 from farlet.forge import conditions, containers, outcomes, phases
-from farlet.forge import wanted as wanteds
+from farlet.forge import desired_status as wanteds
 from farlet.forge.conditions import Fact
+from farlet.forge.desired_status import Wanted, patch
 from farlet.forge.phases import is_terminal, ran_to_success
-from farlet.forge.wanted import Wanted, patch
 from farlet.vocabulary import JSON, PodCondition, Reason
 from farlet.wire import Condition, ContainerStatus, Pod, PodStatus
 

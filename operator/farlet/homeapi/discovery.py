@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import errors, ownaddress
+from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.client import own_address
 from farlet.context import Context, Endpoint
 from farlet.homeapi import endpoint, endpoint_state, preflight
 from farlet.homeapi import service as homeservice
@@ -153,7 +154,7 @@ class Discovery:
         before = self.ctx()
         ctx = dataclasses.replace(before, home_ca=await self._read_ca(before.home_ca))
         if self._settings.node_ip is None:
-            address = await ownaddress.towards(self._home.server)
+            address = await own_address.towards(self._home.server)
             ctx = dataclasses.replace(ctx, node_ip=address or ctx.node_ip)
         if self._service is not None:
             ctx = await self._by_service(ctx, self._service)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from farlet import names
 from farlet.context import Context
-from farlet.forge import containers, names, status
+from farlet.forge import containers, status
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store

@@ -14,7 +14,7 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.forge.nodehealth import Foreign
+from farlet.forge.node_health import Foreign
 
 PROBE_SECONDS = 10.0
 RETRY_SECONDS = 2.0

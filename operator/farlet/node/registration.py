@@ -15,9 +15,9 @@ import structlog
 from farlet import __version__, errors, wire
 from farlet.context import Context
 from farlet.forge import node as forge
-from farlet.forge import noderestriction
+from farlet.forge import node_restriction
 from farlet.forge.capacity import Kind
-from farlet.node.homenode import HomeNode
+from farlet.node.home_node import HomeNode
 from farlet.settings import Settings
 from farlet.vocabulary import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 
@@ -73,7 +73,7 @@ async def _create(home_node: HomeNode, look: forge.Look, new: JSON) -> None:
     try:
         await home_node.create(new)
     except errors.Forbidden as err:
-        refused = noderestriction.restricted_labels(look.labels)
+        refused = node_restriction.restricted_labels(look.labels)
         if refused and "label" in err.message:
             _labels_refused(look, refused, made=False)
         _forbidden("create", look, err)
@@ -92,7 +92,7 @@ async def _adopt(home_node: HomeNode, node: wire.Node, look: forge.Look, kind: K
     try:
         await home_node.patch(body)
     except errors.Forbidden as err:
-        refused = noderestriction.restricted_labels(body["metadata"].get("labels", ()))
+        refused = node_restriction.restricted_labels(body["metadata"].get("labels", ()))
         if refused and "label" in err.message:
             _labels_refused(look, refused, made=True)
         _forbidden("patch", look, err)

@@ -18,7 +18,7 @@ from farlet.context import Context
 from farlet.foreign.namespace import Scope
 from farlet.foreign.namespaces import Scopes
 from farlet.forge import guards, status
-from farlet.forge.names import secret_name
+from farlet.names import secret_name
 from farlet.planning import api_refusals, plan, predicates
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from farlet.forge import capacity
 from farlet.forge.node import Taint
-from farlet.forge.nodehealth import ForeignUnreachable
+from farlet.forge.node_health import ForeignUnreachable
 from farlet.settings import nodevalues, values
 from farlet.settings.base import BaseFarletSettings, Several
 from farlet.settings.loading import Flag, Group

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from farlet.forge import capacity, nodehealth
+from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
-from farlet.forge.nodehealth import Foreign, ForeignUnreachable
+from farlet.forge.node_health import Foreign, ForeignUnreachable
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -38,8 +38,8 @@ def says(
     problem: str = "",
     policy: ForeignUnreachable = ForeignUnreachable.HOLD,
     node: Any = None,
-) -> tuple[nodehealth.Say, ...]:
-    return nodehealth.health(foreign, problem=problem, policy=policy, node=node)
+) -> tuple[node_health.Say, ...]:
+    return node_health.health(foreign, problem=problem, policy=policy, node=node)
 
 
 def existing(found: forge.Found = FOUND, **changes: Any) -> Any:

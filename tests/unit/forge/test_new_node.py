@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farlet.forge import capacity
 from farlet.forge import node as forge
-from farlet.forge.nodehealth import Foreign
+from farlet.forge.node_health import Foreign
 from unit.forge.nodes import FOUND, LOOK, NOW, OURS, ROOM, says
 
 

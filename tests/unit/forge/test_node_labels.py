@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from farlet.forge import capacity, noderestriction
+from farlet.forge import capacity, node_restriction
 from farlet.forge import node as forge
 from unit.forge.nodes import FOUND, LOOK, OURS
 
@@ -51,4 +51,4 @@ def test_a_label_of_the_settings_wins_over_what_is_found() -> None:
     ],
 )
 def test_labels_that_a_node_may_not_give_itself(label: str, restricted: bool) -> None:
-    assert noderestriction.restricted_labels([label]) == ([label] if restricted else [])
+    assert node_restriction.restricted_labels([label]) == ([label] if restricted else [])

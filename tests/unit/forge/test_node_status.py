@@ -9,7 +9,7 @@ import pytest
 
 from farlet.forge import capacity
 from farlet.forge import node as forge
-from farlet.forge.nodehealth import Foreign, ForeignUnreachable
+from farlet.forge.node_health import Foreign, ForeignUnreachable
 from unit.forge.nodes import FOUND, LATER, LOOK, ROOM, existing, says
 
 

@@ -22,7 +22,7 @@ import structlog
 from farlet import errors, settings
 from farlet.client import cluster as clusters
 from farlet.context import Context
-from farlet.node import virtualnode
+from farlet.node import virtual_node
 from farlet.settings import loading
 from unit import faketime
 from unit.planning.model import JSON, Server
@@ -92,7 +92,7 @@ class Lease:
 class Scene:
     """One virtual node and what it stands between. Made by `playing`."""
 
-    node: virtualnode.VirtualNode
+    node: virtual_node.VirtualNode
 
     def __init__(
         self, loop: faketime.Loop, folder: Path, logs: Sequence[MutableMapping[str, Any]]
@@ -129,7 +129,7 @@ class Scene:
         given = {key: value for key, value in (given | flags).items() if value is not None}
         read = loading.load(settings.Settings, given)
         self.lease = Lease()
-        self.node = virtualnode.VirtualNode(
+        self.node = virtual_node.VirtualNode(
             home=cast("clusters.Cluster", self.home),
             foreign=cast("clusters.Cluster", self.foreign),
             settings=read,

@@ -10,7 +10,7 @@ import pytest
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.forge.nodehealth import Foreign
+from farlet.forge.node_health import Foreign
 from farlet.node.reachability import Reachability
 from farlet.vocabulary import JSON
 from unit import faketime

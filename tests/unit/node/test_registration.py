@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from farlet.forge import noderestriction
+from farlet.forge import node_restriction as noderestriction
 from unit.node import scene
 from unit.node.scene import Scene
 

@@ -22,8 +22,8 @@ from farlet import draining, errors
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import namespaces
-from farlet.forge.names import secret_name
 from farlet.home import pods as home_pods
+from farlet.names import secret_name
 from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store

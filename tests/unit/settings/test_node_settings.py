@@ -8,7 +8,7 @@ import pytest
 
 from farlet import context, errors, settings
 from farlet.forge.node import Taint
-from farlet.forge.nodehealth import ForeignUnreachable
+from farlet.forge.node_health import ForeignUnreachable
 from farlet.settings import loading
 
 

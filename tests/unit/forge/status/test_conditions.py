@@ -9,8 +9,8 @@ from farlet import vocabulary
 from farlet.context import Endpoint
 from farlet.forge import status
 from farlet.vocabulary import PodCondition, Reason
-from unit.forge_status import builders
-from unit.forge_status.builders import MIRROR_UID, NOW_TEXT, THEN, condition, condition_of
+from unit.forge.status import builders
+from unit.forge.status.builders import MIRROR_UID, NOW_TEXT, THEN, condition, condition_of
 
 LATER = "2026-03-01T11:30:00Z"
 

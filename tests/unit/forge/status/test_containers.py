@@ -7,8 +7,8 @@ import pytest
 from farlet import vocabulary
 from farlet.forge import containers, status
 from farlet.wire import Pod
-from unit.forge_status import builders
-from unit.forge_status.builders import RUNNING, ended, reported, waits
+from unit.forge.status import builders
+from unit.forge.status.builders import RUNNING, ended, reported, waits
 
 
 def reflected(home: Any, mirror: Any, kind: str = "containerStatuses") -> Any:

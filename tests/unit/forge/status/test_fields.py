@@ -3,8 +3,8 @@
 import pytest
 from kubernetes_asyncio import client
 
-from farlet.forge import statusfields, wanted
-from farlet.forge.statusfields import Rule
+from farlet.forge import desired_status, status_fields
+from farlet.forge.status_fields import Rule
 
 POD_STATUS_1_36 = {
     "allocatedResources", "conditions", "containerStatuses", "ephemeralContainerStatuses",
@@ -23,9 +23,9 @@ CONTAINER_STATUS_1_36 = {
 @pytest.mark.parametrize(
     ("table", "fields", "model"),
     [
-        pytest.param(statusfields.POD_STATUS, POD_STATUS_1_36, client.V1PodStatus, id="pod"),
+        pytest.param(status_fields.POD_STATUS, POD_STATUS_1_36, client.V1PodStatus, id="pod"),
         pytest.param(
-            statusfields.CONTAINER_STATUS,
+            status_fields.CONTAINER_STATUS,
             CONTAINER_STATUS_1_36,
             client.V1ContainerStatus,
             id="container",
@@ -33,7 +33,7 @@ CONTAINER_STATUS_1_36 = {
     ],
 )
 def test_every_field_has_a_row_and_a_why(
-    table: dict[str, statusfields.Field], fields: set[str], model: type
+    table: dict[str, status_fields.Field], fields: set[str], model: type
 ) -> None:
     assert set(table) == fields
     assert set(model.attribute_map.values()) <= fields  # type: ignore[attr-defined]
@@ -41,11 +41,11 @@ def test_every_field_has_a_row_and_a_why(
 
 
 def test_what_is_dropped_is_never_written() -> None:
-    dropped = {k for k, v in statusfields.POD_STATUS.items() if v.rule is Rule.DROPPED}
+    dropped = {k for k, v in status_fields.POD_STATUS.items() if v.rule is Rule.DROPPED}
     assert {
         "qosClass",
         "resourceClaimStatuses",
         "nominatedNodeName",
     } <= dropped
-    assert dropped.isdisjoint(wanted.WRITTEN)
-    assert dropped | set(wanted.WRITTEN) == POD_STATUS_1_36
+    assert dropped.isdisjoint(desired_status.WRITTEN)
+    assert dropped | set(desired_status.WRITTEN) == POD_STATUS_1_36

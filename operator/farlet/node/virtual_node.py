@@ -21,12 +21,12 @@ from farlet import errors, wire
 from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.foreign import inventory
-from farlet.forge import capacity, nodehealth
+from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
-from farlet.forge.nodehealth import Foreign, ForeignUnreachable, Say
+from farlet.forge.node_health import Foreign, ForeignUnreachable, Say
 from farlet.node import heartbeat, registration
-from farlet.node.foreignnodes import REFUSALS, ForeignNodes
-from farlet.node.homenode import HomeNode
+from farlet.node.foreign_nodes import REFUSALS, ForeignNodes
+from farlet.node.home_node import HomeNode
 from farlet.node.reachability import Reachability
 from farlet.settings import Settings
 from farlet.vocabulary import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
@@ -270,13 +270,13 @@ class VirtualNode:
         )
 
     def _says(self, node: wire.Node | None) -> Sequence[Say]:
-        own = nodehealth.health(
+        own = node_health.health(
             self._reach.state,
             problem=self._reach.problem,
             policy=self._settings.foreign_unreachable,
             node=node,
         )
-        own = (*own, nodehealth.home_api(self._ctx()))
+        own = (*own, node_health.home_api(self._ctx()))
         return tuple(({say.type: say for say in own} | self._said).values())
 
     def _due_in(self) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from farlet.forge import status
-from unit.forge_status import builders
+from unit.forge.status import builders
 
 DELETED = {"deletionTimestamp": builders.NOW_TEXT}
 

@@ -9,8 +9,8 @@ from farlet import vocabulary
 from farlet.context import NamespaceMap, PodNetwork
 from farlet.forge import status
 from farlet.vocabulary import PodCondition, Reason
-from unit.forge_status import builders, strategicmerge
-from unit.forge_status.builders import CONTEXT, NOW, condition, condition_of, ended, reported, waits
+from unit.forge.status import builders, strategicmerge
+from unit.forge.status.builders import CONTEXT, NOW, condition, condition_of, ended, reported, waits
 
 CONNECTED = dataclasses.replace(CONTEXT, pod_network=PodNetwork.CONNECTED)
 MIRRORED = condition("farlet.io/Mirrored", message="m-1")

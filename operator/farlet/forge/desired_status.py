@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from farlet.forge import conditions, merge, statusfields
+from farlet.forge import conditions, merge, status_fields
 from farlet.vocabulary import JSON
 from farlet.wire import Pod, PodStatus
 
 WRITTEN = tuple(
     name
-    for name, field in statusfields.POD_STATUS.items()
-    if field.rule is not statusfields.Rule.DROPPED
+    for name, field in status_fields.POD_STATUS.items()
+    if field.rule is not status_fields.Rule.DROPPED
 )
 _ADDRESSES = frozenset({"podIPs", "hostIPs"})
 

@@ -15,7 +15,7 @@ from farlet import vocabulary
 from farlet.context import PodNetwork
 from farlet.forge import status
 from farlet.vocabulary import Reason
-from unit.forge_status import builders, strategicmerge
+from unit.forge.status import builders, strategicmerge
 
 TIMES = st.sampled_from([builders.THEN, builders.NOW_TEXT])
 OWN_TYPES = [t.value for t in vocabulary.PodCondition]
