@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from farlet import cli
+from farlet.cli import main
 
-cli.main()
+main.main()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from farlet import cli_options, reasons, rights, roles, settings
+from farlet import reasons, rights, roles, settings
+from farlet.cli import options
 from farlet.settings import loading
 from farlet.settings.loading import Group
 from farlet.telemetry import catalogue, dashboard
@@ -54,7 +55,7 @@ def flags() -> str:
                 continue
             star = "*" if field in settings.MirrorSettings.model_fields else ""
             names = ", ".join(f"`{n}`" for n in (loading.flag_name(field), *flag.aliases))
-            default = cli_options.default_text(info)
+            default = options.default_text(info)
             told = "needed" if info.is_required() else default if flag.default else f"`{default}`"
             rows.append(
                 (

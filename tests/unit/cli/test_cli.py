@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from farlet import app, cli, errors, settings
+from farlet import app, errors, settings
+from farlet.cli import main
 from farlet.settings import loading
 
 POD = """
@@ -30,7 +31,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def farlet(*args: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(cli.cli, args, input=stdin, prog_name="farlet")
+    return CliRunner().invoke(main.cli, args, input=stdin, prog_name="farlet")
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ def test_strategies_are_listed_with_their_package() -> None:
 
 def test_version_names_what_matters_in_a_report() -> None:
     lines = farlet("version").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["farlet", "Python", *cli.SHOWN_VERSIONS]
+    assert [line.split()[0] for line in lines] == ["farlet", "Python", *main.SHOWN_VERSIONS]
     assert all(re.fullmatch(r"\S+ \d+\.\d+\S*", line) for line in lines)
 
 
@@ -291,8 +292,8 @@ def test_help_shows_every_setting_with_its_variable(
 
 
 def test_the_group_lists_its_commands() -> None:
-    assert isinstance(cli.cli, click.Group)
-    assert set(cli.cli.commands) == {
+    assert isinstance(main.cli, click.Group)
+    assert set(main.cli.commands) == {
         "check",
         "gateway",
         "gateway-keys",

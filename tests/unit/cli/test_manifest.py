@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import pods
-from farlet.commands import manifest
-from farlet.commands.manifest import RESOLVED
+from farlet.cli import manifest
+from farlet.cli.manifest import RESOLVED
 from farlet.errors import UsageError
 
 BARE = """\

@@ -27,8 +27,8 @@ from farlet.access import (
     Token,
     choice,
 )
-from farlet.commands import manifest
-from farlet.commands.manifest import RESOLVED
+from farlet.cli import manifest
+from farlet.cli.manifest import RESOLVED
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge

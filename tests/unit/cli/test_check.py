@@ -14,9 +14,10 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from farlet import cli, errors, settings
-from farlet.commands import checking
-from farlet.commands.checking import Finding, Outcome
+from farlet import errors, settings
+from farlet.cli import check as checking
+from farlet.cli import main
+from farlet.cli.check import Finding, Outcome
 from farlet.gateway import keys
 from farlet.settings import loading
 from farlet.vocabulary import GATEWAY_SELECTOR
@@ -267,5 +268,5 @@ def test_the_exit_code_tells(
 
     monkeypatch.setattr(checking, "check", check)
     arguments = ["check", "--nodename", "far", "--foreign-kubeconfig", "/dev/null", "-o", "json"]
-    answer = CliRunner().invoke(cli.cli, arguments)
+    answer = CliRunner().invoke(main.cli, arguments)
     assert answer.exit_code == code, answer.output

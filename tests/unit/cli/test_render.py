@@ -8,8 +8,8 @@ import yaml
 
 import pods
 from farlet import access
-from farlet.commands import render
-from farlet.commands.manifest import RESOLVED
+from farlet.cli import render
+from farlet.cli.manifest import RESOLVED
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
 from farlet.wire import Pod

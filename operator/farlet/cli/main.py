@@ -15,10 +15,10 @@ from pathlib import Path
 
 import click
 
-from farlet import access, cli_options, errors, settings
-from farlet.cli_options import SettingsCommand, settings_options
+from farlet import access, errors, settings
+from farlet.cli import manifest, options, render
+from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
-from farlet.commands import manifest, render
 from farlet.context import Context
 from farlet.settings import loading, values
 
@@ -72,7 +72,7 @@ def run(**flags: object) -> None:
     Needs the credentials of both clusters. SIGTERM and Ctrl-C end it in order, with exit code 0;
     mirrors stay and are taken up again by the next run.
     """
-    wanted = loading.load(settings.Settings, cli_options.given(flags))
+    wanted = loading.load(settings.Settings, options.given(flags))
     for name in loading.strangers(settings.Settings, os.environ):
         click.echo(f"farlet: warning: no setting is called {name}; it is ignored", err=True)
     lean_import.install()
@@ -98,17 +98,17 @@ def check(*, output: str, **flags: object) -> None:
     gateways. Changes no object. Give it the settings of the farlet in question. Exit code 1 if
     anything has failed; warnings do not count.
     """
-    wanted = loading.load(settings.Settings, cli_options.given(flags))
+    wanted = loading.load(settings.Settings, options.given(flags))
     lean_import.install()
-    from farlet.commands import checking
+    from farlet.cli import check
 
     try:
-        findings = checking.check(wanted)
+        findings = check.check(wanted)
     except KeyboardInterrupt:
         sys.exit(130)  # as shells have it; nothing was found out
-    shown = checking.to_json(findings) if output == "json" else checking.table(findings)
+    shown = check.to_json(findings) if output == "json" else check.table(findings)
     click.echo(shown, nl=False)
-    sys.exit(0 if checking.good(findings) else 1)
+    sys.exit(0 if check.good(findings) else 1)
 
 
 @settings_options(settings.GatewaySettings)
@@ -119,7 +119,7 @@ def gateway(**flags: object) -> None:
     Runs in the foreign cluster and has no right there. farlet connects to it from home, by the
     port-forward of the foreign API server; what pods send is neither read nor changed.
     """
-    wanted = loading.load(settings.GatewaySettings, cli_options.given(flags))
+    wanted = loading.load(settings.GatewaySettings, options.given(flags))
     from farlet.gateway import process
 
     sys.exit(process.run(wanted))
@@ -182,7 +182,7 @@ def render_(
         raise errors.UsageError(
             "--output is for the objects; leave it out with --diff or --explain"
         )
-    wanted = loading.load(settings.MirrorSettings, cli_options.given(flags))
+    wanted = loading.load(settings.MirrorSettings, options.given(flags))
     pod = manifest.read(_text_of(source), source="standard input" if source == "-" else source)
     rendered = render.render(
         pod,
