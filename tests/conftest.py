@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-right",
         action="store_true",
-        help="fail when tests leave a row of farlet.rights unused; for a run of all of them",
+        help="fail when tests leave a row of farlet.rbac unused; for a run of all of them",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from farlet.context import Context, Endpoint, NamespaceMap
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 
 UID = "0b0f6e6c-6f31-4bb3-9d6c-0f5e7f2f7a11"
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"

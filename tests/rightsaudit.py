@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from clusters import auditlog, identity, workspace
 from clusters.pair import Clusters
-from farlet import rights
-from farlet.rights import Place, Right, Side, Who
+from farlet import rbac
+from farlet.rbac import Place, Right, Side, Who
 
 AGENTS = ("farlet/", "kopf/")
 _NAMED = {
@@ -52,9 +52,8 @@ class Comparison:
 
     def check(self) -> None:
         """AssertionError naming every request without a row."""
-        assert not self.strangers, (
-            "no row of farlet.rights allows what farlet asked:\n"
-            + "\n".join(f"{count} times {what}" for what, count in self.strangers.most_common())
+        assert not self.strangers, "no row of farlet.rbac allows what farlet asked:\n" + "\n".join(
+            f"{count} times {what}" for what, count in self.strangers.most_common()
         )
 
 
@@ -62,7 +61,7 @@ def unused(used: Collection[Used]) -> list[str]:
     """Rows, verb by verb, that are not among the used ones."""
     return [
         str(one)
-        for right in rights.TABLE
+        for right in rbac.TABLE
         for one in (Used(right, verb) for verb in right.verbs)
         if right.asked and one not in used
     ]
@@ -111,7 +110,7 @@ def _of_a_pod(entry: auditlog.Entry) -> bool:
 
 def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Right]:
     """The rows that allow it: where one names its namespace, those of any namespace count not."""
-    rows = [right for right in rights.TABLE if right.side is side and _allows(right, entry)]
+    rows = [right for right in rbac.TABLE if right.side is side and _allows(right, entry)]
     named = [right for right in rows if (side, right.place) in _NAMED]
     return named or rows
 
@@ -125,7 +124,7 @@ def _allows(right: Right, entry: auditlog.Entry) -> bool:
     resource = "/".join(word for word in (entry.resource, entry.subresource) if word)
     if (right.group, right.resource) != (group, resource):
         return False
-    if right.name and entry.name != (_node(entry) if right.name == rights.NODE else right.name):
+    if right.name and entry.name != (_node(entry) if right.name == rbac.NODE else right.name):
         return False
     if right.place is Place.OFFLOADED:
         return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Place.OWN))

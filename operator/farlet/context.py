@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
 
-from farlet.errors import UsageError
-from farlet.vocabulary import (
+from farlet.constants import (
     HOSTNAME_LABEL,
     NO_LOAD_BALANCER_LABEL,
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_TAINT,
     Reason,
 )
+from farlet.errors import UsageError
 
 
 class Allowance(StrEnum):

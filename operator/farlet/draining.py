@@ -16,12 +16,12 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.forge import guards
+from farlet.k8s_types import Pod
 from farlet.planning import predicates
 from farlet.store import Store
-from farlet.vocabulary import ObjectKey
-from farlet.wire import Pod
 
 RETRY_SECONDS = 5.0
 """Between two tries to evict a pod whose disruption budget is used up, as `kubectl drain` waits."""

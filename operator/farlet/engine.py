@@ -22,21 +22,21 @@ from farlet import access, draining, errors, health
 from farlet.certs import client_certificate, key_pairs
 from farlet.client import cluster as clusters
 from farlet.client import credential_sources
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.home import bridge
 from farlet.homeapi import supervisor
 from farlet.kubelet.api import KubeletPort
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
-from farlet.mirroring import Mirroring
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
+from farlet.pod_controller import Mirroring
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
-from farlet.telemetry import looplag, probes
+from farlet.telemetry import loop_lag, probes
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import ObjectKey
 
 log = structlog.get_logger()
 
@@ -159,7 +159,7 @@ class Engine:
             mirroring = self._mirroring = self._make_mirroring(tasks)
             node = self._node = self._make_node(mirroring, election)
             forever = [
-                tasks.create_task(looplag.watch(self.metrics.loop_lag.observe), name="loop lag"),
+                tasks.create_task(loop_lag.watch(self.metrics.loop_lag.observe), name="loop lag"),
                 tasks.create_task(node.run(), name="node"),
             ]
             if election is not None:

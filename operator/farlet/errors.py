@@ -23,7 +23,7 @@ Each class knows what the reconciler needs: `reason`, which the home pod shows, 
 from __future__ import annotations
 
 from farlet import redaction
-from farlet.vocabulary import Reason
+from farlet.constants import Reason
 
 
 class FarletError(Exception):

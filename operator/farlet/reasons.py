@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from farlet.vocabulary import Reason
+from farlet.constants import Reason
 
 
 class Who(StrEnum):

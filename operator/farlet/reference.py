@@ -13,12 +13,12 @@ from pathlib import Path
 
 import click
 
-from farlet import reasons, rights, roles, settings
+from farlet import rbac, reasons, roles, settings
 from farlet.cli import options
+from farlet.constants import Reason
 from farlet.settings import loading
 from farlet.settings.loading import Group
 from farlet.telemetry import catalogue, dashboard
-from farlet.vocabulary import Reason
 
 FOLDER = Path("docs/reference")
 
@@ -104,14 +104,14 @@ def reason_guides() -> str:
 def rights_on_each_side() -> str:
     """Every right, and what comes with those of a ServiceAccount."""
     lines = ["# Rights\n", _RIGHTS_INTRO]
-    for side, heading in ((rights.Side.HOME, "At home"), (rights.Side.FOREIGN, "Abroad")):
+    for side, heading in ((rbac.Side.HOME, "At home"), (rbac.Side.FOREIGN, "Abroad")):
         rows = []
-        for right in rights.TABLE:
+        for right in rbac.TABLE:
             if right.side is not side:
                 continue
             group = f" ({right.group})" if right.group else ""
             name = f" `{right.name}`" if right.name else ""
-            who = "" if right.who is rights.Who.ANYBODY else f"as a {right.who.value}"
+            who = "" if right.who is rbac.Who.ANYBODY else f"as a {right.who.value}"
             rows.append(
                 (
                     right.place.value,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from farlet import rights
-from farlet.rights import Place, Right, Side, Who
+from farlet import rbac
+from farlet.rbac import Place, Right, Side, Who
 
 NAME = "farlet"
 """Of farlet's namespace and ServiceAccount on both sides, and the beginning of its roles' names."""
@@ -86,7 +86,7 @@ def _of(side: Side, place: Place) -> tuple[Right, ...]:
     """What a role must hold: a node has its own rights from the API server."""
     return tuple(
         right
-        for right in rights.TABLE
+        for right in rbac.TABLE
         if right.side is side and right.place is place and right.who is not Who.NODE
     )
 
@@ -117,7 +117,7 @@ def _role(role: _Role) -> str:
 
 
 def _rule(right: Right) -> str:
-    name = NODENAME if right.name == rights.NODE else right.name
+    name = NODENAME if right.name == rbac.NODE else right.name
     return (
         f"# {right.why}{f' ({right.needs})' if right.needs else ''}\n"
         f'- apiGroups: ["{right.group}"]\n'

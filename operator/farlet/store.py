@@ -20,9 +20,9 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from farlet.access import Token
+from farlet.constants import API_SERVER_SUPPORT, ObjectKey
+from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.planning import token_rotation
-from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
-from farlet.wire import ObjectMeta, PartialObject, Pod
 
 T = TypeVar("T", Pod, PartialObject)
 

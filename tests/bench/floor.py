@@ -19,8 +19,8 @@ from clusters import workspace
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client.credential_sources import ClusterSource
+from farlet.constants import JSON
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import JSON
 
 LAG = 32
 """So many pods are created before the first is served: an API server answers a request for the

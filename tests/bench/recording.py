@@ -20,9 +20,9 @@ from clusters import farlet as farlets
 from clusters import rest, workspace
 from farlet import engine as engines
 from farlet.client import cluster as clusters
+from farlet.constants import JSON
 from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
-from farlet.vocabulary import JSON
 
 _OF_THE_NODE = ("/leases", "/nodes", "/configmaps")
 """In paths of requests that are no pod's: heartbeats, and whether the foreign server is there."""

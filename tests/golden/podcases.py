@@ -28,7 +28,7 @@ from farlet.context import (
 from farlet.errors import Refused
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.wire import OwnerReference, Pod, Secret
+from farlet.k8s_types import OwnerReference, Pod, Secret
 
 FOLDER = Path(__file__).parent / "pods"
 MADE = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")

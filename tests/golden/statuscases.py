@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from farlet.constants import JSON, Reason
 from farlet.context import Context, Endpoint, NamespaceMap, PodNetwork
 from farlet.forge import status
-from farlet.vocabulary import JSON, Reason
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 
 FOLDER = Path(__file__).parent / "statuses"
 NOW = 1772366400.0

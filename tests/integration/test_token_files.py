@@ -14,7 +14,7 @@ from clusters.workspace import Workspace
 from farlet import access
 from farlet.access import Token
 from farlet.forge import pod as forge
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 from golden import podcases
 from integration import realpods
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from farlet.context import Context
 from farlet.errors import StartError
-from farlet.wire import OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import OwnerReference, Pod, PodSpec, Secret
 
 ENTRY_POINTS = "farlet.access"
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 
 from farlet.access import AccessStrategy
+from farlet.constants import API_SERVER_SUPPORT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.vocabulary import API_SERVER_SUPPORT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 
 _REMOTE = "remote"
 

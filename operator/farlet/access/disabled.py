@@ -22,7 +22,7 @@ from farlet.access import (
     removal,
 )
 from farlet.context import Context
-from farlet.wire import Container, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret
 
 
 class DisabledAccess:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from farlet.access import Change
 from farlet.context import Endpoint
-from farlet.wire import EnvVar
+from farlet.k8s_types import EnvVar
 
 SERVICE_PORT = 443
 """Port of the `kubernetes` Service in every cluster (`controlplane` `KubernetesService`)."""

@@ -23,9 +23,7 @@ from farlet.access import (
     secret_files,
     volumes,
 )
-from farlet.context import Context, Endpoint
-from farlet.errors import Refused
-from farlet.vocabulary import (
+from farlet.constants import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
     HOME_API_SERVICE,
     HOME_CA,
@@ -35,7 +33,9 @@ from farlet.vocabulary import (
     OWNER,
     Reason,
 )
-from farlet.wire import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret
+from farlet.context import Context, Endpoint
+from farlet.errors import Refused
+from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret
 
 DEFAULT_TOKEN_SECONDS = 3600
 """Life of a projected token that asks for none (`SetDefaults_ServiceAccountTokenProjection`)."""

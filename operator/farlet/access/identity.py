@@ -16,9 +16,9 @@ from types import MappingProxyType
 from typing import cast
 
 from farlet.access import Change
+from farlet.constants import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
 from farlet.context import Context
-from farlet.vocabulary import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
-from farlet.wire import DownwardAPIItem, EnvVar, Pod, Volume
+from farlet.k8s_types import DownwardAPIItem, EnvVar, Pod, Volume
 
 ANNOTATIONS: Mapping[str, str] = MappingProxyType(
     {

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import cast
 
 from farlet.access import Change
-from farlet.vocabulary import JSON
-from farlet.wire import Container, PodSpec
+from farlet.constants import JSON
+from farlet.k8s_types import Container, PodSpec
 
 Shape = Callable[[Container, str], Container]
 """(container, its path) -> the container shaped; never changed in place."""

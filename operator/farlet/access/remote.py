@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from farlet.access import Change, Claim, Mutation, ServiceAccountRequirement, Token, identity
+from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
-from farlet.vocabulary import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
-from farlet.wire import OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import OwnerReference, Pod, PodSpec, Secret
 
 
 class RemoteAccess:

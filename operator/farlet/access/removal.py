@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from farlet.access import Change
 from farlet.access.volumes import NAMESPACE_FIELD, is_root_ca
-from farlet.vocabulary import KUBE_ROOT_CA
-from farlet.wire import Volume, VolumeMount, VolumeProjection
+from farlet.constants import KUBE_ROOT_CA
+from farlet.k8s_types import Volume, VolumeMount, VolumeProjection
 
 
 @dataclass(frozen=True, slots=True)

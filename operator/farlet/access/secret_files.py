@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from farlet.access import Change, volumes
-from farlet.vocabulary import JSON
-from farlet.wire import Container, EnvVar, KeyToPath, Volume, VolumeProjection
+from farlet.constants import JSON
+from farlet.k8s_types import Container, EnvVar, KeyToPath, Volume, VolumeProjection
 
 _WHY_CA = "the CA that verifies the home API server"
 

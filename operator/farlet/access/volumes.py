@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Iterator
 
 from farlet.access import Change
-from farlet.vocabulary import JSON, KUBE_ROOT_CA
-from farlet.wire import Container, PodSpec, ServiceAccountTokenProjection, VolumeMount
+from farlet.constants import JSON, KUBE_ROOT_CA
+from farlet.k8s_types import Container, PodSpec, ServiceAccountTokenProjection, VolumeMount
 
 CA_KEY = "ca.crt"
 NAMESPACE_KEY = "namespace"

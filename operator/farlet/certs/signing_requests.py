@@ -21,7 +21,7 @@ import structlog
 from farlet import errors
 from farlet.certs import key_pairs
 from farlet.client import cluster as clusters
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 SHORTEST_SECONDS = 1.0
 """Between the beginnings of two watches."""

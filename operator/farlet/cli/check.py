@@ -23,6 +23,7 @@ import orjson
 from farlet import errors
 from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
+from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
 from farlet.context import Context
 from farlet.homeapi import endpoint
 from farlet.homeapi.discovery import Discovery
@@ -31,7 +32,6 @@ from farlet.homeapi.supervisor import WayHome
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
 
 if TYPE_CHECKING:
     from farlet.gateway.keys import Keys

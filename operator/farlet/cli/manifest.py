@@ -14,9 +14,9 @@ from typing import Any, cast
 import yaml
 
 from farlet.access import Change
+from farlet.constants import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
 from farlet.errors import UsageError
-from farlet.vocabulary import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
-from farlet.wire import Pod, Volume
+from farlet.k8s_types import Pod, Volume
 
 RESOLVED = "<resolved at run time>"
 

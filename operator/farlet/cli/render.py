@@ -18,7 +18,7 @@ from typing import cast
 import orjson
 import yaml
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.access import (
     AccessStrategy,
     Change,
@@ -29,11 +29,11 @@ from farlet.access import (
 )
 from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
+from farlet.constants import JSON, OWNER, TOKENS
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.vocabulary import JSON, OWNER, TOKENS
-from farlet.wire import EnvVar, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import EnvVar, OwnerReference, Pod, PodSpec, Secret
 
 REDACTED = "<redacted>"
 
@@ -98,10 +98,10 @@ def render(
     }
     secrets = strategy.objects(home, tokens, ctx, owner)
     annotations = mirror["metadata"]["annotations"]
-    if not _is_known(ctx.endpoint) and vocabulary.HOME_API in annotations:
-        annotations[vocabulary.HOME_API] = RESOLVED
+    if not _is_known(ctx.endpoint) and constants.HOME_API in annotations:
+        annotations[constants.HOME_API] = RESOLVED
     for secret in secrets if ctx.home_ca == RESOLVED else ():
-        secret["metadata"]["annotations"][vocabulary.HOME_CA] = RESOLVED
+        secret["metadata"]["annotations"][constants.HOME_CA] = RESOLVED
     if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
         for shown in (mirror, *secrets):
             shown["metadata"]["labels"][OWNER] = RESOLVED

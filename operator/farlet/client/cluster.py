@@ -22,8 +22,8 @@ import yarl
 from farlet import __version__, errors
 from farlet.client import credentials, decode, raw_response, sessions, tls_stream, write_guard
 from farlet.client.credential_sources import ClusterSource
+from farlet.constants import JSON
 from farlet.telemetry.metrics import ClientMetrics
-from farlet.vocabulary import JSON
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"

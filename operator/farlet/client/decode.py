@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import orjson
 
 from farlet import errors
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 RETRY_AFTER_SECONDS = 30.0
 """The longest that a server, or what stands before it, can make us wait."""

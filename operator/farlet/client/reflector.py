@@ -18,7 +18,7 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 PAGE = 500
 BACKOFF_FIRST_SECONDS = 0.5

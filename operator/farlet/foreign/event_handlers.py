@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from farlet import store
+from farlet.constants import JSON, ObjectKey
+from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.store import Store, Table, key_of
-from farlet.vocabulary import JSON, ObjectKey
-from farlet.wire import ObjectMeta, PartialObject, Pod
 
 
 class Accounts(Mapping[str, ObjectMeta]):

@@ -14,8 +14,8 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import JSON, OWNER
 from farlet.context import Context
-from farlet.vocabulary import JSON, OWNER
 
 log = structlog.get_logger()
 

@@ -15,14 +15,14 @@ import structlog
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import reflector as watches
+from farlet.constants import OWNER, ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import event_handlers
 from farlet.foreign.inventory import Registry, name_for
+from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject
 from farlet.planning import api_refusals
 from farlet.store import Store
-from farlet.vocabulary import OWNER, ObjectKey
-from farlet.wire import ObjectMeta, OwnerReference, PartialObject
 
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 10.0

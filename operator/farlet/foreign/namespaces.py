@@ -13,13 +13,13 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign.inventory import Registry
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
 from farlet.planning import api_refusals
 from farlet.store import Store
-from farlet.vocabulary import ObjectKey
 
 REGISTRY_SECONDS = 60.0
 """A registry that somebody deleted is made again within this time."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from farlet.constants import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 from farlet.forge import quantities
 from farlet.forge.quantities import Quantity
-from farlet.vocabulary import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
-from farlet.wire import Node
+from farlet.k8s_types import Node
 
 CONTROL_PLANE_TAINTS = frozenset(
     {"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"}

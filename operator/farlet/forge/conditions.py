@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from farlet.constants import PodCondition, Reason
 from farlet.context import Context
-from farlet.vocabulary import PodCondition, Reason
-from farlet.wire import Condition, Pod
+from farlet.k8s_types import Condition, Pod
 
 OWNED = frozenset(PodCondition)
 

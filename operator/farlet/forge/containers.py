@@ -17,10 +17,10 @@ from typing import cast
 
 import orjson
 
-from farlet import vocabulary
+from farlet import constants
+from farlet.constants import JSON, PodCondition
 from farlet.forge import phases, status_fields
-from farlet.vocabulary import JSON, PodCondition
-from farlet.wire import Container, ContainerState, ContainerStatus, Pod, PodSpec
+from farlet.k8s_types import Container, ContainerState, ContainerStatus, Pod, PodSpec
 
 MAX_RESTARTS = 2**31 - 1
 """`restartCount` is an int32; a larger number would make the whole status undecodable."""
@@ -81,7 +81,7 @@ def offsets(home: Pod, mirror: Pod) -> dict[str, int]:
         return _counts(told)
     if not uid:
         return {}
-    written = _counts(mirror["metadata"].get("annotations", {}).get(vocabulary.RESTARTS))
+    written = _counts(mirror["metadata"].get("annotations", {}).get(constants.RESTARTS))
     known = {
         s["name"]: s.get("restartCount", 0) for g in GROUPS for s in statuses(home, g).values()
     }

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from farlet.constants import JSON
 from farlet.forge import conditions, merge, status_fields
-from farlet.vocabulary import JSON
-from farlet.wire import Pod, PodStatus
+from farlet.k8s_types import Pod, PodStatus
 
 WRITTEN = tuple(
     name

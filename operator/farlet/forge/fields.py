@@ -17,10 +17,10 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from farlet.access import Change
+from farlet.constants import JSON
 from farlet.context import Context
 from farlet.forge import scheduling
-from farlet.vocabulary import JSON
-from farlet.wire import Pod, PodSpec
+from farlet.k8s_types import Pod, PodSpec
 
 Rewrite: TypeAlias = Callable[[Any, Pod, Context, list[Change]], object]
 """(value, home pod, context, changes to add to) -> new value; `None` leaves the field out."""

@@ -15,16 +15,16 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from farlet.context import Allowance, Context, DaemonSetPods
-from farlet.errors import Refused
-from farlet.vocabulary import (
+from farlet.constants import (
     API_ACCESS_MOUNT,
     JSON,
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_LABEL_VALUE,
     Reason,
 )
-from farlet.wire import Container, Pod, PodSpec, Volume
+from farlet.context import Allowance, Context, DaemonSetPods
+from farlet.errors import Refused
+from farlet.k8s_types import Container, Pod, PodSpec, Volume
 
 
 class Finding(NamedTuple):

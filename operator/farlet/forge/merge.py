@@ -8,7 +8,7 @@ returns is seldom literally what was sent. Whoever compares the two literally wr
 
 from __future__ import annotations
 
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 
 def same(one: object, other: object) -> bool:

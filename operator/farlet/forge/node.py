@@ -16,11 +16,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from farlet import wire
-from farlet.forge import capacity, node_health
-from farlet.forge.capacity import Kind, Room
-from farlet.forge.node_health import Say
-from farlet.vocabulary import (
+from farlet import k8s_types
+from farlet.constants import (
     ARCH_LABEL,
     CORDONED,
     HOSTNAME_LABEL,
@@ -30,6 +27,9 @@ from farlet.vocabulary import (
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_LABEL_VALUE,
 )
+from farlet.forge import capacity, node_health
+from farlet.forge.capacity import Kind, Room
+from farlet.forge.node_health import Say
 
 
 class Taint(NamedTuple):
@@ -99,7 +99,7 @@ def new(look: Look, found: Found, says: Iterable[Say], now: datetime) -> JSON:
     }
 
 
-def is_virtual(node: wire.Node) -> bool:
+def is_virtual(node: k8s_types.Node) -> bool:
     """The Node is no real machine. Whose it is, its Lease decides."""
     found = node["metadata"].get("labels", {}).get(VIRTUAL_NODE_LABEL)
     return found == VIRTUAL_NODE_LABEL_VALUE
@@ -120,13 +120,13 @@ def labels(look: Look, kind: Kind) -> dict[str, str | None]:
     }
 
 
-def labels_patch(node: wire.Node, wanted: Mapping[str, str | None]) -> JSON | None:
+def labels_patch(node: k8s_types.Node, wanted: Mapping[str, str | None]) -> JSON | None:
     """Labels as wanted; `None` where they are."""
     missing = _missing(node["metadata"].get("labels", {}), wanted)
     return _patch(node, {"labels": missing}) if missing else None
 
 
-def adoption_patch(node: wire.Node, look: Look, kind: Kind) -> JSON | None:
+def adoption_patch(node: k8s_types.Node, look: Look, kind: Kind) -> JSON | None:
     """What registration writes on a Node that exists, but for its taints."""
     metadata: JSON = {}
     before = node["metadata"]
@@ -142,7 +142,7 @@ def adoption_patch(node: wire.Node, look: Look, kind: Kind) -> JSON | None:
     return _patch(node, metadata) | ({"spec": spec} if spec else {})
 
 
-def missing_taints(node: wire.Node, look: Look) -> list[Taint]:
+def missing_taints(node: k8s_types.Node, look: Look) -> list[Taint]:
     """Taints of the settings that the Node lacks, or has with another value."""
     present = {
         Taint(t["key"], t.get("value", ""), t["effect"])
@@ -151,7 +151,7 @@ def missing_taints(node: wire.Node, look: Look) -> list[Taint]:
     return [taint for taint in look.taints if taint not in present]
 
 
-def taints_patch(node: wire.Node, missing: Sequence[Taint]) -> JSON:
+def taints_patch(node: k8s_types.Node, missing: Sequence[Taint]) -> JSON:
     """Those taints beside the ones that are there. Taints are one list: no merging by servers."""
     replaced = {(taint.key, taint.effect) for taint in missing}
     kept = [
@@ -163,7 +163,7 @@ def taints_patch(node: wire.Node, missing: Sequence[Taint]) -> JSON:
 
 
 def status_patch(
-    node: wire.Node, look: Look, found: Found, says: Sequence[Say], now: datetime, *, due: bool
+    node: k8s_types.Node, look: Look, found: Found, says: Sequence[Say], now: datetime, *, due: bool
 ) -> JSON | None:
     """The status as it should be, heartbeats renewed; `None` where it is and none is `due`."""
     before: JSON = {**node.get("status", {})}
@@ -186,7 +186,7 @@ def status_patch(
     return _patch(node, {}) | {"status": {**changes, "conditions": conditions}}
 
 
-def cordon_patch(node: wire.Node, why: str) -> JSON | None:
+def cordon_patch(node: k8s_types.Node, why: str) -> JSON | None:
     """Take the Node out of scheduling; `None` if it is, or if someone put it back since."""
     if node.get("spec", {}).get("unschedulable") or cordoned_by_us(node):
         return None
@@ -195,7 +195,7 @@ def cordon_patch(node: wire.Node, why: str) -> JSON | None:
     }
 
 
-def uncordon_patch(node: wire.Node) -> JSON | None:
+def uncordon_patch(node: k8s_types.Node) -> JSON | None:
     """Take our own cordon back; `None` where there is none."""
     if not cordoned_by_us(node):
         return None
@@ -204,12 +204,12 @@ def uncordon_patch(node: wire.Node) -> JSON | None:
     }
 
 
-def cordoned_by_us(node: wire.Node) -> bool:
+def cordoned_by_us(node: k8s_types.Node) -> bool:
     """farlet made it unschedulable, and has not taken that back."""
     return CORDONED in node["metadata"].get("annotations", {})
 
 
-def _patch(node: wire.Node, metadata: JSON, *, certain: bool = False) -> JSON:
+def _patch(node: k8s_types.Node, metadata: JSON, *, certain: bool = False) -> JSON:
     """A patch for this very Node; `certain`: for this very version of it."""
     before = node["metadata"]
     of = {"uid": before["uid"]} | (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from farlet import vocabulary, wire
+from farlet import constants, k8s_types
 from farlet.context import Context
 
 
@@ -49,7 +49,7 @@ _ALWAYS = (
 
 
 def health(
-    foreign: Foreign, *, problem: str, policy: ForeignUnreachable, node: wire.Node | None
+    foreign: Foreign, *, problem: str, policy: ForeignUnreachable, node: k8s_types.Node | None
 ) -> tuple[Say, ...]:
     """The conditions that farlet owns.
 
@@ -60,9 +60,9 @@ def health(
 
 
 def _of_foreign(
-    foreign: Foreign, problem: str, policy: ForeignUnreachable, node: wire.Node | None
+    foreign: Foreign, problem: str, policy: ForeignUnreachable, node: k8s_types.Node | None
 ) -> tuple[Say, ...]:
-    ready, reachable = vocabulary.NodeCondition.READY, vocabulary.NodeCondition.FOREIGN_REACHABLE
+    ready, reachable = constants.NodeCondition.READY, constants.NodeCondition.FOREIGN_REACHABLE
     if foreign is Foreign.REACHABLE:
         return (
             Say(ready, "True", "KubeletReady", "farlet is posting ready status"),
@@ -85,31 +85,31 @@ def _of_foreign(
 
 def home_api(ctx: Context) -> Say:
     """Whether pods abroad reach the home API server."""
-    kind = vocabulary.NodeCondition.HOME_API_REACHABLE
+    kind = constants.NodeCondition.HOME_API_REACHABLE
     if ctx.endpoint_refusal is not None:
         return Say(kind, "False", ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
     if ctx.endpoint is None:
         lacking = "there is no address at which pods abroad reach the home API server"
-        return Say(kind, "False", vocabulary.Reason.HOME_API_NOT_CONFIGURED, lacking)
+        return Say(kind, "False", constants.Reason.HOME_API_NOT_CONFIGURED, lacking)
     if ctx.endpoint_doubt is not None and ctx.endpoint_verified:
         return Say(kind, "False", "HomeAPIUnreachable", ctx.endpoint_doubt)
     if ctx.endpoint_doubt is not None:
-        return Say(kind, "Unknown", vocabulary.Reason.HOME_API_UNVERIFIED, ctx.endpoint_doubt)
+        return Say(kind, "Unknown", constants.Reason.HOME_API_UNVERIFIED, ctx.endpoint_doubt)
     return Say(kind, "True", "HomeAPIVerified", f"pods abroad reach it at {ctx.endpoint}")
 
 
-def condition(node: wire.Node, kind: str) -> wire.NodeCondition | None:
+def condition(node: k8s_types.Node, kind: str) -> k8s_types.NodeCondition | None:
     """A condition of a Node."""
     found = node.get("status", {}).get("conditions", ())
     return next((c for c in found if c["type"] == kind), None)
 
 
 def conditions(
-    node: wire.Node | None, wanted: Iterable[Say], now: datetime
-) -> list[wire.NodeCondition]:
+    node: k8s_types.Node | None, wanted: Iterable[Say], now: datetime
+) -> list[k8s_types.NodeCondition]:
     """As they should be written: each with its heartbeat, and its last change if that is known."""
     at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    result: list[wire.NodeCondition] = []
+    result: list[k8s_types.NodeCondition] = []
     for say in wanted:
         before = condition(node, say.type) if node is not None else None
         same = before is not None and before["status"] == say.status
@@ -126,13 +126,13 @@ def conditions(
     return result
 
 
-def stands(node: wire.Node, wanted: wire.NodeCondition) -> bool:
+def stands(node: k8s_types.Node, wanted: k8s_types.NodeCondition) -> bool:
     """The Node has this condition; its heartbeat does not matter."""
     before = condition(node, wanted["type"])
     return before is not None and _lasting(before) == _lasting(wanted)
 
 
-def _lasting(condition: wire.NodeCondition) -> tuple[object, ...]:
+def _lasting(condition: k8s_types.NodeCondition) -> tuple[object, ...]:
     return tuple(
         condition.get(key) for key in ("status", "reason", "message", "lastTransitionTime")
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from farlet.vocabulary import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
+from farlet.constants import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 
 _ALLOWED = frozenset(
     {

@@ -7,11 +7,11 @@ for the conditions, `TerminatePod` in `status_manager.go` for the end.
 
 from __future__ import annotations
 
+from farlet.constants import PodCondition
 from farlet.forge import containers
 from farlet.forge.conditions import Fact
 from farlet.forge.containers import Statuses
-from farlet.vocabulary import PodCondition
-from farlet.wire import Container, ContainerStatus, Pod
+from farlet.k8s_types import Container, ContainerStatus, Pod
 
 
 def initialized(home: Pod, known: Statuses) -> Fact:

@@ -6,7 +6,7 @@ Pending again. `plan` asks here before it makes a mirror anew, so nothing in her
 
 from __future__ import annotations
 
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
 STARTED = frozenset({"Running", "Unknown"})

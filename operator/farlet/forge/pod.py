@@ -16,11 +16,7 @@ from typing import Any
 import orjson
 
 from farlet.access import AccessStrategy, Change
-from farlet.context import Context
-from farlet.errors import Refused
-from farlet.forge import fields, guards
-from farlet.names import mirror_name, secret_name
-from farlet.vocabulary import (
+from farlet.constants import (
     ACCESS,
     FOREIGN_POD_IP,
     HOME_API,
@@ -35,7 +31,11 @@ from farlet.vocabulary import (
     TOKENS,
     Reason,
 )
-from farlet.wire import ObjectMeta, OwnerReference, Pod
+from farlet.context import Context
+from farlet.errors import Refused
+from farlet.forge import fields, guards
+from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
+from farlet.names import mirror_name, secret_name
 
 __all__ = ["Forged", "forge_mirror", "mirror_name", "secret_name"]
 

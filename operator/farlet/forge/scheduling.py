@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from farlet.access import Change
+from farlet.constants import JSON
 from farlet.context import Context
-from farlet.vocabulary import JSON
 
 Labels: TypeAlias = Mapping[str, str]
 

@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from farlet import vocabulary
+from farlet import constants
+from farlet.constants import JSON, PodCondition, Reason
 from farlet.context import Context, PodNetwork
 from farlet.forge import conditions, containers, outcomes, phases
 from farlet.forge import desired_status as wanteds
 from farlet.forge.conditions import Fact
 from farlet.forge.desired_status import Wanted, patch
 from farlet.forge.phases import is_terminal, ran_to_success
-from farlet.vocabulary import JSON, PodCondition, Reason
-from farlet.wire import Condition, ContainerStatus, Pod, PodStatus
+from farlet.k8s_types import Condition, ContainerStatus, Pod, PodStatus
 
 __all__ = [
     "Wanted",
@@ -90,7 +90,7 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
     status["conditions"] = _settle(home, facts, kept=kept, now=now)
     return Wanted(
         status,
-        {vocabulary.FOREIGN_POD_IP: None if _connected(ctx) or not ips else ",".join(ips)},
+        {constants.FOREIGN_POD_IP: None if _connected(ctx) or not ips else ",".join(ips)},
     )
 
 
@@ -135,7 +135,7 @@ def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: floa
         facts.append(Fact(PodCondition.INITIALIZED, "False", reason.value))
     facts += conditions.not_ready(reason.value)
     status["conditions"] = _settle(home, facts, kept=kept, now=now)
-    return Wanted(status, {vocabulary.FOREIGN_POD_IP: None})
+    return Wanted(status, {constants.FOREIGN_POD_IP: None})
 
 
 def lost(home: Pod, *, ctx: Context, now: float) -> Wanted:
@@ -300,4 +300,4 @@ def _connected(ctx: Context) -> bool:
 
 
 def _access(mirror: Pod) -> str | None:
-    return mirror["metadata"].get("annotations", {}).get(vocabulary.ACCESS)
+    return mirror["metadata"].get("annotations", {}).get(constants.ACCESS)

@@ -24,7 +24,7 @@ from wsproto.utilities import generate_accept_token
 
 from farlet.client import decode, raw_response
 from farlet.client.cluster import Cluster
-from farlet.vocabulary import ObjectKey
+from farlet.constants import ObjectKey
 
 OPEN_SECONDS = 10.0
 """For the foreign API server, which asks the kubelet, to accept it."""

@@ -18,9 +18,9 @@ import structlog
 from farlet import errors
 from farlet.client import reflector
 from farlet.client.cluster import Cluster
+from farlet.constants import GATEWAY_SELECTOR, JSON, ObjectKey
 from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
-from farlet.vocabulary import GATEWAY_SELECTOR, JSON, ObjectKey
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0

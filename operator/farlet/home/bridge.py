@@ -16,7 +16,7 @@ import kopf
 
 from farlet.client import credentials
 from farlet.client.credential_sources import ClusterSource
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 LOGIN_MINUTES = 2
 """Kopf asks for credentials again when it opens a watch and those it has are so old."""

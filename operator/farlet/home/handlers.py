@@ -12,7 +12,7 @@ from typing import Any
 
 import kopf
 
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 Feed = Callable[[str | None, JSON], None]
 """Takes the type of a watch event (`None`: listed) and the pod. Callable from any thread."""

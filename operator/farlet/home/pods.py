@@ -15,8 +15,8 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import JSON, ObjectKey
 from farlet.store import Store, key_of
-from farlet.vocabulary import JSON, ObjectKey
 
 SWEEP_SECONDS = 300.0
 SETTLE_SECONDS = 1.0

@@ -21,6 +21,7 @@ import structlog
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import own_address
+from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import Context, Endpoint
 from farlet.homeapi import endpoint, endpoint_state, preflight
 from farlet.homeapi import service as homeservice
@@ -28,7 +29,6 @@ from farlet.homeapi.endpoint import Passage
 from farlet.homeapi.preflight import Mismatch, Unreachable, Verdict, Verified
 from farlet.homeapi.service import HomeService
 from farlet.settings import Preflight, Settings
-from farlet.vocabulary import HOME_API_SERVICE, Reason
 
 RETRY_SECONDS = 3.0
 LOOK_SECONDS = 60.0

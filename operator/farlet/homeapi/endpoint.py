@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from farlet.constants import HOME_API_SERVICE, JSON, Reason
 from farlet.context import Endpoint
 from farlet.errors import Refused, UsageError
 from farlet.settings import MirrorSettings, values
-from farlet.vocabulary import HOME_API_SERVICE, JSON, Reason
 
 SERVICE_PORT = 443
 USUAL_NAME = "kubernetes.default.svc"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from farlet import errors
+from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import Context, Endpoint
 from farlet.homeapi.preflight import Mismatch, Unreachable, Verdict, Verified
-from farlet.vocabulary import HOME_API_SERVICE, Reason
 
 _PASSING = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
 """Refusals whose text differs from look to look, as errors of connections do."""

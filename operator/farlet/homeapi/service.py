@@ -15,10 +15,10 @@ from urllib.parse import quote
 from farlet import errors
 from farlet.client import reflector
 from farlet.client.cluster import Cluster
+from farlet.constants import HOME_API_SERVICE, JSON, ObjectKey
 from farlet.gateway import port_forward
 from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import Passage
-from farlet.vocabulary import HOME_API_SERVICE, JSON, ObjectKey
 
 FIRST_LOOK_SECONDS = 5.0
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from farlet.certs import serving_certificate
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.kubelet import auth, client_ca, serving_tls
 from farlet.kubelet.request_handler import Service
@@ -19,7 +20,6 @@ from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import EXPOSITION, Metrics
-from farlet.vocabulary import ObjectKey
 
 
 class KubeletPort:

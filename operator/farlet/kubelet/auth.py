@@ -25,10 +25,10 @@ from cryptography.x509.oid import NameOID
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import JSON
 from farlet.kubelet.client_ca import ClientCA
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.single_flight_cache import Answer, Remembered
-from farlet.vocabulary import JSON
 
 GOOD_TOKEN_SECONDS = 120.0
 """`authentication.webhook.cacheTTL` of a kubelet's configuration."""

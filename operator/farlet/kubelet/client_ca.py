@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import file_stamps
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 LOOK_SECONDS = 10.0
 """How often a file is looked at."""

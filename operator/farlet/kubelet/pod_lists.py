@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
 
+from farlet.constants import JSON
 from farlet.forge import containers
+from farlet.k8s_types import Pod
 from farlet.kubelet.responses import JSON_BODY, Response
-from farlet.vocabulary import JSON
-from farlet.wire import Pod
 
 AT_ONCE = 50
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farlet import names
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.forge import containers, status
+from farlet.k8s_types import ContainerStatus, Pod
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
-from farlet.vocabulary import ObjectKey
-from farlet.wire import ContainerStatus, Pod
 
 _PULLING = {
     "ErrImagePull": "image can't be pulled",

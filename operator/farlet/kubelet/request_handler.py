@@ -14,6 +14,7 @@ import structlog
 
 from farlet import errors
 from farlet.client.cluster import Cluster
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.kubelet import auth, logs, pod_lists, routes, streams
 from farlet.kubelet import pod_target as targets
@@ -22,7 +23,6 @@ from farlet.kubelet.responses import Refusal, Response, text_response
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
 from farlet.telemetry.metrics import KubeletMetrics
-from farlet.vocabulary import ObjectKey
 
 MOST_STREAMS = 1000
 """As many as a container runtime lets a kubelet open (`maxInFlight` in `request_cache.go`)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 TEXT = "text/plain; charset=utf-8"
 JSON_BODY = "application/json"

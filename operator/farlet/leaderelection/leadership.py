@@ -26,9 +26,9 @@ from typing import NoReturn, Protocol
 import structlog
 
 from farlet import errors
+from farlet.constants import ObjectKey
 from farlet.leaderelection import lease as leases
 from farlet.settings.leader import NODE, LeaderSettings
-from farlet.vocabulary import ObjectKey
 
 PATIENCE = 2
 """One request may take the renew deadline divided by this, so that one that hangs does not cost

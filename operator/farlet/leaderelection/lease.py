@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from farlet import errors
-from farlet.vocabulary import JSON, ObjectKey
-from farlet.wire import ObjectMeta
+from farlet.constants import JSON, ObjectKey
+from farlet.k8s_types import ObjectMeta
 
 NODE_LEASES = "kube-node-lease"
 """Namespace of the nodes' own Leases (`NamespaceNodeLease` in `pkg/apis/core`)."""

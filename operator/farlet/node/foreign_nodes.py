@@ -12,11 +12,11 @@ from typing import cast
 
 import structlog
 
-from farlet import errors, wire
+from farlet import errors, k8s_types
 from farlet.client import cluster as clusters
 from farlet.client import reflector
+from farlet.constants import JSON
 from farlet.forge import capacity
-from farlet.vocabulary import JSON
 
 PATH = "/api/v1/nodes"
 REFUSALS = 3
@@ -104,7 +104,7 @@ class ForeignNodes:
     def _take(self, node: JSON) -> None:
         name = node["metadata"]["name"]
         try:
-            machine = capacity.machine(cast("wire.Node", node))
+            machine = capacity.machine(cast("k8s_types.Node", node))
         except ValueError as err:
             log.warning("foreign node was left out", foreign_node=name, err=str(err))
             return

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from farlet import store, wire
+from farlet import k8s_types, store
 from farlet.client import cluster as clusters
 from farlet.client import reflector
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 
 class HomeNode:
@@ -30,7 +30,7 @@ class HomeNode:
             on_state=on_change,
             field_selector=f"metadata.name={name}",
         )
-        self.node: wire.Node | None = None
+        self.node: k8s_types.Node | None = None
         """`None`: it is not there."""
 
     async def run(self) -> None:
@@ -58,7 +58,7 @@ class HomeNode:
         """An answer of the server; an older one than what is known changes nothing."""
         version = store.version(node["metadata"])
         if version > self._version:
-            self.node, self._version = cast("wire.Node", node), version
+            self.node, self._version = cast("k8s_types.Node", node), version
             self._on_change()
 
     def replaced(self, objects: Sequence[JSON], version: int) -> None:

@@ -12,14 +12,14 @@ from typing import NoReturn
 
 import structlog
 
-from farlet import __version__, errors, wire
+from farlet import __version__, errors, k8s_types
+from farlet.constants import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 from farlet.context import Context
 from farlet.forge import node as forge
 from farlet.forge import node_restriction
 from farlet.forge.capacity import Kind
 from farlet.node.home_node import HomeNode
 from farlet.settings import Settings
-from farlet.vocabulary import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ async def _create(home_node: HomeNode, look: forge.Look, new: JSON) -> None:
     log.info("node was made", node=look.name)
 
 
-async def _adopt(home_node: HomeNode, node: wire.Node, look: forge.Look, kind: Kind) -> None:
+async def _adopt(home_node: HomeNode, node: k8s_types.Node, look: forge.Look, kind: Kind) -> None:
     body = forge.adoption_patch(node, look, kind)
     if body is None:
         return
@@ -116,7 +116,7 @@ async def _taint(home_node: HomeNode, look: forge.Look) -> None:
         ) from None
 
 
-def _check_provider(node: wire.Node, look: forge.Look) -> None:
+def _check_provider(node: k8s_types.Node, look: forge.Look) -> None:
     present = node.get("spec", {}).get("providerID", "")
     if look.provider_id is not None and present not in ("", look.provider_id):
         raise errors.StartError(

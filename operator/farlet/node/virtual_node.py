@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import errors, wire
+from farlet import errors, k8s_types
 from farlet.client import cluster as clusters
+from farlet.constants import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
 from farlet.context import Context
 from farlet.foreign import inventory
 from farlet.forge import capacity, node_health
@@ -29,7 +30,6 @@ from farlet.node.foreign_nodes import REFUSALS, ForeignNodes
 from farlet.node.home_node import HomeNode
 from farlet.node.reachability import Reachability
 from farlet.settings import Settings
-from farlet.vocabulary import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
 
 FIRST_LOOK_SECONDS = 3.0
 """How long a registration waits for the foreign side, so that a new Node is whole at once."""
@@ -224,21 +224,21 @@ class VirtualNode:
                 if (node := self._node) is not None:
                     await part(node)
 
-    async def _labels(self, node: wire.Node) -> None:
+    async def _labels(self, node: k8s_types.Node) -> None:
         """Those that foreign nodes decide, and the one without which the next start would refuse
         the Node; the others are written at registration only."""
         wanted = forge.labels(self._look(), self._found().kind)
         kept = {key: value for key, value in wanted.items() if key in _KEPT_LABELS}
         await self._patch(forge.labels_patch(node, kept))
 
-    async def _cordon(self, node: wire.Node) -> None:
+    async def _cordon(self, node: k8s_types.Node) -> None:
         hold = self._settings.foreign_unreachable is ForeignUnreachable.HOLD
         if self._reach.state is Foreign.REACHABLE and not self._draining:
             await self._patch(forge.uncordon_patch(node))
         elif self._reach.state is Foreign.UNREACHABLE and hold:
             await self._patch(forge.cordon_patch(node, HELD))
 
-    async def _status(self, node: wire.Node) -> None:
+    async def _status(self, node: k8s_types.Node) -> None:
         body = forge.status_patch(
             node,
             self._look(),
@@ -269,7 +269,7 @@ class VirtualNode:
             kind=capacity.Kind(os="linux") if nodes is None else nodes.kind,
         )
 
-    def _says(self, node: wire.Node | None) -> Sequence[Say]:
+    def _says(self, node: k8s_types.Node | None) -> Sequence[Say]:
         own = node_health.health(
             self._reach.state,
             problem=self._reach.problem,
@@ -287,7 +287,7 @@ class VirtualNode:
     # --- what is heard of it ------------------------------------------------------------------
 
     @property
-    def _node(self) -> wire.Node | None:
+    def _node(self) -> k8s_types.Node | None:
         """The Node, unless something that is no virtual node has taken its name since."""
         node = self._home_node.node
         if node is None or node["metadata"]["uid"] == self._uid or forge.is_virtual(node):

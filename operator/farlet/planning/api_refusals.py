@@ -7,8 +7,8 @@ ours say on which side it happened and who can cure it.
 from __future__ import annotations
 
 from farlet import errors
+from farlet.constants import Reason
 from farlet.errors import Refused
-from farlet.vocabulary import Reason
 
 _LAGS = (
     "no relationship found",

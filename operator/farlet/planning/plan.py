@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.access import AccessStrategy, choice
+from farlet.constants import Reason
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import guards, status
 from farlet.forge import pod as pods
+from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import predicates, token_rotation
 from farlet.planning.predicates import (
     is_deleting,
@@ -45,8 +47,6 @@ from farlet.planning.snapshot import (
     ReleaseMirror,
     Snapshot,
 )
-from farlet.vocabulary import Reason
-from farlet.wire import ObjectMeta, Pod
 
 
 def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy]) -> Decision:
@@ -195,11 +195,11 @@ def _with_mirror(
     """M is H's own."""
     if not is_ours(mirror, owner=ctx.owner):
         whose = {
-            vocabulary.HOME_NAMESPACE: s.key.namespace,
-            vocabulary.HOME_NAME: s.key.name,
-            vocabulary.HOME_UID: uid(home),
+            constants.HOME_NAMESPACE: s.key.namespace,
+            constants.HOME_NAME: s.key.name,
+            constants.HOME_UID: uid(home),
         }
-        return Decision(ReclaimMirror(uid(mirror), {vocabulary.OWNER: ctx.owner}, whose))
+        return Decision(ReclaimMirror(uid(mirror), {constants.OWNER: ctx.owner}, whose))
     if is_deleting(home) and predicates.grace_shorter(home, mirror):
         return Decision(
             DeleteMirror(uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
@@ -218,7 +218,7 @@ def _with_mirror(
     reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
     if reflected.action is not None:
         return reflected
-    if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
+    if constants.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
         # Home tells by now how it ended.
         return Decision(ReleaseMirror(mirror))
     return Decision(again_at=again_at, note=note)
@@ -226,7 +226,7 @@ def _with_mirror(
 
 def _left_behind(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
     """M runs with an address of the home API server that is not the one for new pods."""
-    dialled = mirror["metadata"].get("annotations", {}).get(vocabulary.HOME_API)
+    dialled = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
     if dialled is None or ctx.endpoint is None or dialled == str(ctx.endpoint):
         return None
     message = (
@@ -246,7 +246,7 @@ def _secret(
     strategies: Mapping[str, AccessStrategy],
 ) -> Decision:
     """The Secret beside M: there, M's own, its tokens fresh."""
-    strategy = strategies.get(mirror["metadata"].get("annotations", {}).get(vocabulary.ACCESS, ""))
+    strategy = strategies.get(mirror["metadata"].get("annotations", {}).get(constants.ACCESS, ""))
     try:
         chosen = choice.choose(home, strategies, ctx)
         if strategy is None or chosen.name != strategy.name:
@@ -331,7 +331,7 @@ def _remove(mirror: Pod, *, grace: int | None) -> Decision:
     """M has no home pod any more: end it, and let it go."""
     if not is_deleting(mirror):
         return Decision(DeleteMirror(uid(mirror), grace))
-    if vocabulary.OBSERVED in mirror["metadata"].get("finalizers", ()):
+    if constants.OBSERVED in mirror["metadata"].get("finalizers", ()):
         return Decision(ReleaseMirror(mirror))
     return NOTHING
 
@@ -345,7 +345,7 @@ def _require(
             Reason.SERVICE_ACCOUNT_NOT_FOUND,
             f"the ServiceAccount {name} does not exist in the foreign namespace {namespace}. "
             "Create it there and the pod goes on by itself, or name another with the annotation "
-            f"{vocabulary.REMOTE_SERVICE_ACCOUNT_NAME}",
+            f"{constants.REMOTE_SERVICE_ACCOUNT_NAME}",
         )
     if label is not None and account.get("labels", {}).get(label) != "true":
         raise Refused(

@@ -6,17 +6,17 @@ ended, as run before). Pure.
 
 from __future__ import annotations
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.forge import merge, status
-from farlet.wire import ObjectMeta, OwnerReference, Pod, Secret
+from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
 
 
 def is_ours(mirror: Pod, *, owner: str) -> bool:
     """It carries our label and names a home pod: made by this node, for some uid."""
     metadata = mirror["metadata"]
     return metadata.get("labels", {}).get(
-        vocabulary.OWNER
-    ) == owner and vocabulary.HOME_UID in metadata.get("annotations", {})
+        constants.OWNER
+    ) == owner and constants.HOME_UID in metadata.get("annotations", {})
 
 
 def is_mirror_of(home: Pod, mirror: Pod, *, owner: str) -> bool:
@@ -29,7 +29,7 @@ def is_mirror_of(home: Pod, mirror: Pod, *, owner: str) -> bool:
         return True
     annotations = mirror["metadata"].get("annotations", {})
     return is_ours(mirror, owner=owner) and (
-        annotations[vocabulary.HOME_UID] == home["metadata"].get("uid")
+        annotations[constants.HOME_UID] == home["metadata"].get("uid")
     )
 
 
@@ -111,9 +111,9 @@ def owned_by(secret: ObjectMeta, uid: str) -> bool:
 
 def holds(secret: ObjectMeta, wanted: tuple[Secret, ...]) -> bool:
     """It has the CA that it should have, by what its annotation says."""
-    ca = secret.get("annotations", {}).get(vocabulary.HOME_CA)
+    ca = secret.get("annotations", {}).get(constants.HOME_CA)
     return all(
-        one["metadata"].get("annotations", {}).get(vocabulary.HOME_CA) == ca for one in wanted
+        one["metadata"].get("annotations", {}).get(constants.HOME_CA) == ca for one in wanted
     )
 
 

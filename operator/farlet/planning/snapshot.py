@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from farlet.access import AccessStrategy, Claim, Token
+from farlet.constants import JSON, ObjectKey, Reason
 from farlet.errors import Refused
-from farlet.vocabulary import JSON, ObjectKey, Reason
-from farlet.wire import ObjectMeta, OwnerReference, Pod
+from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 
 
 class Missing(Enum):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import orjson
 
 from farlet.access import Claim, Token
-from farlet.vocabulary import TOKENS
-from farlet.wire import Pod
+from farlet.constants import TOKENS
+from farlet.k8s_types import Pod
 
 REFRESH_AT = 0.5
 REFRESH_JITTER = 0.05

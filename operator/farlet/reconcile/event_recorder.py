@@ -17,8 +17,8 @@ from prometheus_client import Counter
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.vocabulary import JSON, Reason
-from farlet.wire import Pod
+from farlet.constants import JSON, Reason
+from farlet.k8s_types import Pod
 
 BUFFER = 1000
 REMEMBERED = 10_000

@@ -12,9 +12,11 @@ from typing import Any
 
 import structlog
 
-from farlet import errors, vocabulary
+from farlet import constants, errors
 from farlet.client import cluster as clusters
+from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
+from farlet.k8s_types import Pod, Secret
 from farlet.planning import predicates, token_rotation
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
@@ -23,8 +25,6 @@ from farlet.reconcile.pass_state import Moments, Pass
 from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import JSON, ObjectKey, Reason
-from farlet.wire import Pod, Secret
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class ForeignActions:
                 body={
                     "metadata": {
                         "uid": predicates.uid(s.mirror),
-                        "annotations": {vocabulary.TOKENS: times},
+                        "annotations": {constants.TOKENS: times},
                     }
                 },
                 content_type=clusters.MERGE_PATCH,
@@ -145,7 +145,7 @@ class ForeignActions:
             if exists or not err.already_exists:
                 raise
             answer = await self._cluster.call("GET", f"{path}/{name}", accept=clusters.METADATA)
-            if answer["metadata"].get("labels", {}).get(vocabulary.OWNER) != self._ctx().owner:
+            if answer["metadata"].get("labels", {}).get(constants.OWNER) != self._ctx().owner:
                 raise errors.Refused(
                     Reason.NAME_CONFLICT,
                     f"the foreign namespace {namespace} has a Secret {name} that is not farlet's. "
@@ -175,7 +175,7 @@ class ForeignActions:
     async def release(self, action: do.ReleaseMirror) -> None:
         """Remove our finalizer."""
         metadata = action.mirror["metadata"]
-        kept = [f for f in metadata.get("finalizers", ()) if f != vocabulary.OBSERVED]
+        kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
         try:
             answer: Any = await self._cluster.call(
                 "PATCH",

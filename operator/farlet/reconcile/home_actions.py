@@ -15,7 +15,9 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
+from farlet.k8s_types import Pod
 from farlet.planning import predicates
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
@@ -23,8 +25,6 @@ from farlet.reconcile import event_recorder
 from farlet.reconcile.pass_state import Moments, Pass
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import ObjectKey, Reason
-from farlet.wire import Pod
 
 log = structlog.get_logger()
 

@@ -9,8 +9,8 @@ import math
 import time
 from dataclasses import dataclass
 
-from farlet.vocabulary import ObjectKey
-from farlet.wire import Pod
+from farlet.constants import ObjectKey
+from farlet.k8s_types import Pod
 
 
 @dataclass(slots=True)

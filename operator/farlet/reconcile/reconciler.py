@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import errors, vocabulary, wire
+from farlet import constants, errors, k8s_types
 from farlet.access import AccessStrategy, Token, choice
+from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign.namespace import Scope
 from farlet.foreign.namespaces import Scopes
 from farlet.forge import guards, status
+from farlet.k8s_types import Pod
 from farlet.names import secret_name
 from farlet.planning import api_refusals, plan, predicates
 from farlet.planning import snapshot as do
@@ -27,8 +29,6 @@ from farlet.reconcile.executor import Performer
 from farlet.reconcile.pass_state import Pass
 from farlet.reconcile.work_queue import WorkQueue
 from farlet.store import Store
-from farlet.vocabulary import ObjectKey, Reason
-from farlet.wire import Pod
 
 STEPS = 30
 """More actions than any way through the table has; beyond it something goes round in circles."""
@@ -149,7 +149,7 @@ class Reconciler:
         if mirror is None:
             mirror = Missing.ABSENT if scope.mirrors_known else Missing.UNKNOWN
         home_gone = known.home_gone
-        secret: wire.ObjectMeta | Missing = Missing.UNKNOWN
+        secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
         held: Mapping[str, Token] | None = None
         if not isinstance(home, Missing):
             uid = home["metadata"]["uid"]
@@ -166,7 +166,7 @@ class Reconciler:
             ):
                 scope.doubt()  # somebody abroad deletes what home wants: who, and what else?
         elif not isinstance(mirror, Missing):
-            whose = mirror["metadata"].get("annotations", {}).get(vocabulary.HOME_UID, "")
+            whose = mirror["metadata"].get("annotations", {}).get(constants.HOME_UID, "")
             home_gone = home_gone or store.home.deleted(whose)
         last = store.departed.get(foreign)
         if last is not None and (
@@ -224,7 +224,7 @@ class Reconciler:
 
     def _accounts(
         self, key: ObjectKey, home: Pod | Missing, mirror: Pod | Missing, scope: Scope
-    ) -> Mapping[str, wire.ObjectMeta] | Missing:
+    ) -> Mapping[str, k8s_types.ObjectMeta] | Missing:
         """Only a pod that waits for an account makes us watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
             scope.asks_no_more(key)

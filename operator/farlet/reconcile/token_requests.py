@@ -19,9 +19,9 @@ from prometheus_client import Counter
 from farlet import errors
 from farlet.access import Claim, Token
 from farlet.client import cluster as clusters
+from farlet.constants import JSON
+from farlet.k8s_types import Pod
 from farlet.store import Store
-from farlet.vocabulary import JSON
-from farlet.wire import Pod
 
 HELD_SECONDS = 300.0
 """A token that could not be delivered for so long is asked for again."""

@@ -6,10 +6,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from farlet.constants import ObjectKey
 from farlet.settings import values
 from farlet.settings.base import BaseFarletSettings
 from farlet.settings.loading import Flag, Group
-from farlet.vocabulary import ObjectKey
 
 NODE: Final = "node"
 """Stands for the virtual node's own Lease in `kube-node-lease`."""

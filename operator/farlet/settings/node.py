@@ -6,13 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from farlet.forge import capacity
-from farlet.forge.node import Taint
-from farlet.forge.node_health import ForeignUnreachable
-from farlet.settings import nodevalues, values
-from farlet.settings.base import BaseFarletSettings, Several
-from farlet.settings.loading import Flag, Group
-from farlet.vocabulary import (
+from farlet.constants import (
     ARCH_LABEL,
     HOSTNAME_LABEL,
     NO_LOAD_BALANCER_LABEL,
@@ -20,13 +14,19 @@ from farlet.vocabulary import (
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_TAINT,
 )
+from farlet.forge import capacity
+from farlet.forge.node import Taint
+from farlet.forge.node_health import ForeignUnreachable
+from farlet.settings import node_values, values
+from farlet.settings.base import BaseFarletSettings, Several
+from farlet.settings.loading import Flag, Group
 
 
 class NodeLook(BaseFarletSettings):
     """What of the Node decides how pods that wished to come here look abroad."""
 
     node_labels: Annotated[
-        tuple[Annotated[tuple[str, str], BeforeValidator(nodevalues.label)], ...],
+        tuple[Annotated[tuple[str, str], BeforeValidator(node_values.label)], ...],
         Flag(Group.NODE, "KEY=VALUE", many=True),
         Several,
     ] = Field(
@@ -36,7 +36,7 @@ class NodeLook(BaseFarletSettings):
         "May be given more than once, or as a list with commas.",
     )
     foreign_node_labels: Annotated[
-        tuple[Annotated[str, BeforeValidator(nodevalues.key)], ...],
+        tuple[Annotated[str, BeforeValidator(node_values.key)], ...],
         Flag(Group.NODE, "KEY", many=True),
         Several,
     ] = Field(
@@ -47,7 +47,7 @@ class NodeLook(BaseFarletSettings):
     node_taints: Annotated[
         tuple[Taint, ...],
         Flag(Group.NODE, "KEY[=VALUE]:EFFECT|none", many=True),
-        BeforeValidator(nodevalues.taints),
+        BeforeValidator(node_values.taints),
     ] = Field(
         (Taint(VIRTUAL_NODE_TAINT, "", "NoSchedule"),),
         description="A taint of the Node, in place of the default one; pods' tolerations of it "
@@ -78,9 +78,9 @@ class NodeSettings(NodeLook):
     """What the scheduler and people see of the virtual node."""
 
     node_annotations: Annotated[
-        tuple[Annotated[tuple[str, str], BeforeValidator(nodevalues.annotation)], ...],
+        tuple[Annotated[tuple[str, str], BeforeValidator(node_values.annotation)], ...],
         Flag(Group.NODE, "KEY=VALUE", many=True),
-        BeforeValidator(nodevalues.lines),
+        BeforeValidator(node_values.lines),
     ] = Field(
         (),
         description="An annotation of the Node. May be given more than once; one per line in the "
@@ -94,7 +94,7 @@ class NodeSettings(NodeLook):
         "nodes of other providers alone, and may delete one without an ID that it does not find.",
     )
     capacity: Annotated[
-        tuple[Annotated[tuple[str, str], BeforeValidator(nodevalues.amount)], ...],
+        tuple[Annotated[tuple[str, str], BeforeValidator(node_values.amount)], ...],
         Flag(
             Group.NODE,
             "RESOURCE=AMOUNT",

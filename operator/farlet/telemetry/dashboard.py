@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 PATH = "manifests/grafana/farlet.json"
 

@@ -5,8 +5,8 @@ import pytest
 import pods
 from farlet import access
 from farlet.access import choice
+from farlet.constants import Reason
 from farlet.errors import Refused
-from farlet.vocabulary import Reason
 
 MODE = "liqo.io/api-server-support"
 ACCOUNT = "liqo.io/remote-service-account-name"

@@ -6,7 +6,7 @@ import pytest
 
 from farlet.access import Change, environment
 from farlet.context import Endpoint
-from farlet.wire import EnvVar
+from farlet.k8s_types import EnvVar
 
 OURS: list[EnvVar] = [{"name": "HOST", "value": "ours"}, {"name": "PORT", "value": "443"}]
 

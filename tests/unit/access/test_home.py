@@ -9,10 +9,10 @@ import pytest
 import pods
 from farlet.access import Token
 from farlet.access.home import HomeAccess
+from farlet.constants import Reason
 from farlet.context import Endpoint
 from farlet.errors import Refused
-from farlet.vocabulary import Reason
-from farlet.wire import OwnerReference
+from farlet.k8s_types import OwnerReference
 
 HOME = HomeAccess()
 OWNER: OwnerReference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "m"}

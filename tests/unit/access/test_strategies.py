@@ -7,10 +7,10 @@ import pytest
 import pods
 from farlet import access
 from farlet.access import ServiceAccountRequirement
+from farlet.constants import Reason
 from farlet.context import RemoteServiceAccounts
 from farlet.errors import Refused
-from farlet.vocabulary import Reason
-from farlet.wire import OwnerReference
+from farlet.k8s_types import OwnerReference
 
 STRATEGIES = access.load_strategies()
 OWNER: OwnerReference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "m"}

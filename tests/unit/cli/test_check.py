@@ -18,9 +18,9 @@ from farlet import errors, settings
 from farlet.cli import check as checking
 from farlet.cli import main
 from farlet.cli.check import Finding, Outcome
+from farlet.constants import GATEWAY_SELECTOR
 from farlet.gateway import keys
 from farlet.settings import loading
-from farlet.vocabulary import GATEWAY_SELECTOR
 from unit import certificates
 from unit.homeapi.discovery import stage
 from unit.reconcile import apiserver

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from farlet import reasons, reference
-from farlet.vocabulary import Reason
+from farlet.constants import Reason
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -12,7 +12,7 @@ from farlet.cli import render
 from farlet.cli.manifest import RESOLVED
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 
 STRATEGIES = access.load_strategies()
 

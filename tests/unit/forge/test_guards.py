@@ -5,11 +5,11 @@ from typing import Any, cast
 import pytest
 
 import pods
+from farlet.constants import Reason
 from farlet.context import Allowance, DaemonSetPods
 from farlet.errors import Refused
 from farlet.forge import guards
-from farlet.vocabulary import Reason
-from farlet.wire import OwnerReference, Pod
+from farlet.k8s_types import OwnerReference, Pod
 
 P = pods.TOKEN_MOUNT
 

@@ -9,12 +9,12 @@ import pytest
 import pods
 from farlet import access
 from farlet.access import Change
+from farlet.constants import Reason
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
 from farlet.forge import fields
 from farlet.forge import pod as forge
-from farlet.vocabulary import Reason
-from farlet.wire import OwnerReference, Pod
+from farlet.k8s_types import OwnerReference, Pod
 
 HOME = access.load_strategies()["home"]
 ANCHOR: OwnerReference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}

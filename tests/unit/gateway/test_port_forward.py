@@ -15,8 +15,8 @@ from wsproto.utilities import generate_accept_token
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey
 from farlet.gateway import port_forward
-from farlet.vocabulary import ObjectKey
 from unit.gateway import stage
 from unit.reconcile import apiserver
 

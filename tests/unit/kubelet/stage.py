@@ -16,12 +16,12 @@ from typing import Any
 from clusters import pki
 from farlet.client import cluster as clusters
 from farlet.client import tls_stream
+from farlet.constants import HOME_UID, OWNER, ObjectKey
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet import auth, request_handler, server
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import HOME_UID, OWNER, ObjectKey
 from unit.reconcile import apiserver
 
 CONTEXT = Context(node="far", home_id="there", namespaces=NamespaceMap(home="h", own="farlet"))

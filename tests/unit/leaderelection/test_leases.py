@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from farlet import errors
+from farlet.constants import ObjectKey
 from farlet.leaderelection import lease as leases
-from farlet.vocabulary import ObjectKey
 from unit import faketime
 from unit.leaderelection.leasemodel import FAR, Fate, Line, Server, moment
 

@@ -10,9 +10,9 @@ import pytest
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import JSON
 from farlet.forge.node_health import Foreign
 from farlet.node.reachability import Reachability
-from farlet.vocabulary import JSON
 from unit import faketime
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farlet import vocabulary
+from farlet import constants
 from unit.planning.kubelet import Kubelet
 from unit.planning.model import JSON, Server, Write
 from unit.planning.wire import FARLET
 
 TERMINAL = ("Succeeded", "Failed")
-GIVEN_UP = vocabulary.Reason.MIRROR_LOST.value
+GIVEN_UP = constants.Reason.MIRROR_LOST.value
 
 
 class Judge:
@@ -95,7 +95,7 @@ class Judge:
             self._wrong(f"the mirror of {self.made[uid]} was released before its end was told")
 
     def _created(self, mirror: JSON) -> None:
-        uid = mirror["metadata"]["annotations"][vocabulary.HOME_UID]
+        uid = mirror["metadata"]["annotations"][constants.HOME_UID]
         if uid in self._finished:
             self._wrong(f"{uid} has finished and was sent abroad again")
         self._again(uid)
@@ -150,7 +150,7 @@ class Judge:
                 if mirrors or status.get("reason") != "InvalidAPIServerSupport":
                     yield f"{uid} is not refused: {status}"
             elif self._taken(pod):
-                if status.get("reason") != vocabulary.Reason.NAME_CONFLICT.value:
+                if status.get("reason") != constants.Reason.NAME_CONFLICT.value:
                     yield f"{uid} does not tell that its name is taken: {status}"
             elif not running:
                 yield f"{uid} has no mirror: {status}"
@@ -213,11 +213,11 @@ def _wanted(home: JSON) -> bool:
 
 
 def _labelled(mirror: JSON) -> bool:
-    return vocabulary.OWNER in mirror["metadata"].get("labels", {})
+    return constants.OWNER in mirror["metadata"].get("labels", {})
 
 
 def _refused(home: JSON) -> bool:
-    mode = home["metadata"]["annotations"][vocabulary.API_SERVER_SUPPORT]
+    mode = home["metadata"]["annotations"][constants.API_SERVER_SUPPORT]
     return mode not in ("home", "disabled")
 
 
@@ -225,7 +225,7 @@ def _let_go(write: Write) -> bool:
     """Our finalizer was taken away."""
     left = () if write.after is None else write.after["metadata"].get("finalizers", ())
     assert write.before is not None
-    return vocabulary.OBSERVED not in left
+    return constants.OBSERVED not in left
 
 
 def _told(home: JSON, mirror: JSON) -> bool:

@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import orjson
 
-from farlet import access, vocabulary
+from farlet import access, constants
 from farlet.access import AccessStrategy
+from farlet.constants import JSON, ObjectKey
 from farlet.context import Context, Endpoint, NamespaceMap
 from farlet.forge import status
+from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.snapshot import Missing, Snapshot
-from farlet.vocabulary import JSON, ObjectKey
-from farlet.wire import ObjectMeta, OwnerReference, Pod
 
 HOME = "home-1"
 MIRROR = "mirror-1"
@@ -67,7 +67,7 @@ def home(
 ) -> Pod:
     """H. `grace`: it is being deleted and has so many seconds; `mirrored`: uid of its mirror."""
     pod = _pod(KEY.namespace, uid, grace=grace, finalizers=finalizers)
-    chosen = {vocabulary.API_SERVER_SUPPORT: "home" if reads_token else "disabled"}
+    chosen = {constants.API_SERVER_SUPPORT: "home" if reads_token else "disabled"}
     pod["metadata"]["annotations"] = chosen if annotations is None else dict(annotations)
     pod["spec"] = cast("Any", {"nodeName": "far", "restartPolicy": policy, **_containers()})
     if reads_token:
@@ -81,7 +81,7 @@ def home(
         pod["status"]["containerStatuses"] = [_status(state, last_state, restarts)]
     if mirrored is not None:
         pod["status"]["conditions"] = [
-            {"type": vocabulary.PodCondition.MIRRORED.value, "status": "True", "message": mirrored}
+            {"type": constants.PodCondition.MIRRORED.value, "status": "True", "message": mirrored}
         ]
     return pod
 
@@ -103,20 +103,20 @@ def mirror(
     node: str | None = "worker",
 ) -> Pod:
     """M. `observed`: it carries our finalizer; `owner` None: it has no label of ours."""
-    finalizers = (vocabulary.OBSERVED,) if observed else ()
+    finalizers = (constants.OBSERVED,) if observed else ()
     pod = _pod("default-h", uid, grace=grace, finalizers=finalizers)
     pod["metadata"]["annotations"] = {
-        vocabulary.HOME_NAMESPACE: KEY.namespace,
-        vocabulary.HOME_NAME: KEY.name,
-        vocabulary.HOME_UID: of,
-        vocabulary.ACCESS: access_mode,
+        constants.HOME_NAMESPACE: KEY.namespace,
+        constants.HOME_NAME: KEY.name,
+        constants.HOME_UID: of,
+        constants.ACCESS: access_mode,
     }
     if tokens is not None:
-        pod["metadata"]["annotations"][vocabulary.TOKENS] = tokens
+        pod["metadata"]["annotations"][constants.TOKENS] = tokens
     if home_api is not None:
-        pod["metadata"]["annotations"][vocabulary.HOME_API] = home_api
+        pod["metadata"]["annotations"][constants.HOME_API] = home_api
     if owner is not None:
-        pod["metadata"]["labels"] = {vocabulary.OWNER: owner}
+        pod["metadata"]["labels"] = {constants.OWNER: owner}
     pod["spec"] = {"nodeName": node} if node else {}
     usual = {"Pending": WAITING, "Running": RUNNING, "Succeeded": exited(0), "Failed": exited(1)}
     pod["status"] = {
@@ -168,7 +168,7 @@ def ended(pod: Pod, last: Pod | None = None) -> Pod:
     return result
 
 
-def waiting(pod: Pod, reason: vocabulary.Reason, message: str) -> Pod:
+def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
     """H once it says why it waits."""
     result = copy.deepcopy(pod)
     wanted = status.waiting(pod, reason=reason, message=message, ctx=CONTEXT, now=NOW)
@@ -193,7 +193,7 @@ def secret(*, of: str = MIRROR, ca: str = CONTEXT.home_ca_digest) -> ObjectMeta:
         "name": f"farlet-{HOME}",
         "namespace": "default-h",
         "ownerReferences": [{"uid": of}],
-        "annotations": {vocabulary.HOME_CA: ca} if ca else {},
+        "annotations": {constants.HOME_CA: ca} if ca else {},
     }
 
 

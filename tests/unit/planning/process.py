@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry, Counter
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey
 from farlet.foreign import namespaces
 from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import ObjectKey
 from unit.planning import objects
 from unit.planning.wire import Wire
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from farlet import vocabulary
-from farlet.vocabulary import PodCondition, Reason
+from farlet import constants
+from farlet.constants import PodCondition, Reason
 
 PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
 
@@ -13,11 +13,11 @@ PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
 @pytest.mark.parametrize(
     "name",
     [
-        vocabulary.OBSERVED,
+        constants.OBSERVED,
         PodCondition.MIRRORED.value,
         Reason.MIRROR_LOST.value,
         Reason.NAME_CONFLICT.value,
-        f"-l {vocabulary.OWNER} ",
+        f"-l {constants.OWNER} ",
     ],
 )
 def test_the_page_about_pods_names(name: str) -> None:

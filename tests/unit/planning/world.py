@@ -12,7 +12,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from farlet import errors, vocabulary
+from farlet import constants, errors
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import model, objects, process
@@ -194,7 +194,7 @@ class World:
             objects.home(
                 policy=policy,
                 reads_token=mode == "home",
-                annotations={vocabulary.API_SERVER_SUPPORT: mode},
+                annotations={constants.API_SERVER_SUPPORT: mode},
                 finalizers=["example.org/held"] if held else [],
             )
         )
@@ -254,11 +254,11 @@ class World:
 
     def forge_label(self, name: str) -> None:
         """Somebody takes our label off a mirror that home knows."""
-        self._forge(name, {"labels": {vocabulary.OWNER: None}})
+        self._forge(name, {"labels": {constants.OWNER: None}})
 
     def forge_owner(self, name: str) -> None:
         """Somebody makes a mirror that home knows say that it is another pod's."""
-        self._forge(name, {"annotations": {vocabulary.HOME_UID: "somebody-else"}})
+        self._forge(name, {"annotations": {constants.HOME_UID: "somebody-else"}})
 
     def _forge(self, name: str, metadata: JSON) -> None:
         if self._known(name) is not None:
@@ -299,6 +299,6 @@ class World:
         named = [
             c.get("message")
             for c in home["status"].get("conditions", ())
-            if c["type"] == vocabulary.PodCondition.MIRRORED.value
+            if c["type"] == constants.PodCondition.MIRRORED.value
         ]
         return mirror if named == [mirror["metadata"]["uid"]] else None

@@ -20,6 +20,7 @@ import structlog.testing
 
 from farlet import draining, errors
 from farlet.client import cluster as clusters
+from farlet.constants import API_SERVER_SUPPORT, ObjectKey
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.home import pods as home_pods
@@ -28,7 +29,6 @@ from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import API_SERVER_SUPPORT, ObjectKey
 from unit import faketime
 from unit.planning import model, objects
 from unit.planning.model import JSON, Server, Write

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from farlet.constants import ObjectKey
 from farlet.context import Context, NamespaceMap
-from farlet.vocabulary import ObjectKey
 from unit.planning import objects
 from unit.planning.wire import Fault
 from unit.reconcile import scene

@@ -10,9 +10,9 @@ import pytest
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
 from farlet.store import Store
-from farlet.vocabulary import JSON, ObjectKey
 from unit import faketime
 from unit.planning import model, objects
 from unit.planning.model import Server

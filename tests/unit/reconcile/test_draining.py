@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from farlet import draining, errors
-from farlet.vocabulary import ObjectKey
+from farlet.constants import ObjectKey
 from unit.planning import model, objects
 from unit.planning.model import JSON
 from unit.reconcile import scene

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from farlet import errors
-from farlet.vocabulary import ObjectKey
+from farlet.constants import ObjectKey
 from unit.planning import objects
 from unit.reconcile import scene
 from unit.reconcile.scene import FOREIGN, HOME, USER, Scene

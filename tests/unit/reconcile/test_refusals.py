@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from farlet import errors
+from farlet.constants import Reason
 from farlet.errors import FarletError, Refused
 from farlet.planning import api_refusals
-from farlet.vocabulary import Reason
 
 
 def _api(

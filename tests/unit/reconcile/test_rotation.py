@@ -7,10 +7,10 @@ from collections import Counter
 import orjson
 import pytest
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.access import Claim, Token
+from farlet.k8s_types import Pod
 from farlet.planning import token_rotation
-from farlet.wire import Pod
 
 NOW = 1_767_323_045.0
 CLAIM = Claim("token", None, 3600)
@@ -20,7 +20,7 @@ UIDS = ("a" * 8, "z" * 8, "1d6a1f0c-8a57-4d8e-b1a3-5c7f2e9b4d22")
 
 def _mirror(tokens: object) -> Pod:
     text = tokens if isinstance(tokens, str) else orjson.dumps(tokens).decode()
-    return {"metadata": {"name": "web", "annotations": {vocabulary.TOKENS: text}}}
+    return {"metadata": {"name": "web", "annotations": {constants.TOKENS: text}}}
 
 
 def _due(tokens: object, *claims: Claim) -> token_rotation.Due:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from farlet.constants import ObjectKey
+from farlet.k8s_types import ObjectMeta, PartialObject
 from farlet.store import Store, Table
-from farlet.vocabulary import ObjectKey
-from farlet.wire import ObjectMeta, PartialObject
 
 KEY = ObjectKey("default", "web")
 

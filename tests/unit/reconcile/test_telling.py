@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from farlet import errors
+from farlet.constants import Reason
 from farlet.errors import FarletError
 from farlet.forge import status
 from farlet.planning import api_refusals
 from farlet.store import Store, key_of
-from farlet.vocabulary import Reason
 from unit.planning import objects
 from unit.reconcile import scene
 from unit.reconcile.scene import FOREIGN, Scene

@@ -10,10 +10,10 @@ import pytest
 from farlet import errors
 from farlet.access import Claim
 from farlet.client import cluster as clusters
+from farlet.k8s_types import Pod
 from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.wire import Pod
 from unit.planning.model import JSON
 
 POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}

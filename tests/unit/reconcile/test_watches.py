@@ -13,7 +13,7 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import reflector
 from farlet.client.decode import WatchEvent
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 from unit import faketime
 
 PATH = "/api/v1/namespaces/default-h/pods"

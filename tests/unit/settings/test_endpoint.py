@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from farlet import errors, settings
+from farlet.constants import Reason
 from farlet.context import Endpoint
 from farlet.homeapi import endpoint
 from farlet.settings import loading
-from farlet.vocabulary import Reason
 
 URL = "https://10.0.0.1:6443"
 

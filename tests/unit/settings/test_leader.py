@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from farlet import errors
+from farlet.constants import ObjectKey
 from farlet.settings import leader, loading, values
-from farlet.vocabulary import ObjectKey
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from prometheus_client import Gauge
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.constants import OWNER, ObjectKey
 from farlet.context import Context
 from farlet.kubelet import responses
 from farlet.kubelet.usage import metrics_api, stats
@@ -27,7 +28,6 @@ from farlet.kubelet.usage.counters import Counter, Sample
 from farlet.planning import predicates
 from farlet.store import Store
 from farlet.telemetry.metrics import EXPOSITION
-from farlet.vocabulary import OWNER, ObjectKey
 
 FRESH_SECONDS = 5.0
 """A metrics API has new figures every 15 s at most often (`--metric-resolution`)."""

@@ -12,10 +12,10 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from farlet.constants import JSON
+from farlet.k8s_types import ContainerStatus, Pod
 from farlet.kubelet.usage import counters, metrics_api
 from farlet.kubelet.usage.counters import Counter, Sample
-from farlet.vocabulary import JSON
-from farlet.wire import ContainerStatus, Pod
 
 _NANO = 10**9
 

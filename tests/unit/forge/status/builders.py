@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.context import Context, NamespaceMap
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 
 NOW = 1772366400.0
 NOW_TEXT = "2026-03-01T12:00:00Z"
@@ -105,7 +105,7 @@ def mirror(
             "name": "web",
             "namespace": "shop-home",
             "uid": MIRROR_UID,
-            "annotations": {vocabulary.ACCESS: "home", **(annotations or {})},
+            "annotations": {constants.ACCESS: "home", **(annotations or {})},
             **(metadata or {}),
         },
         "spec": spec or {"nodeName": "worker-1"},

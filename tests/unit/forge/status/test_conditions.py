@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from farlet import vocabulary
+from farlet import constants
+from farlet.constants import PodCondition, Reason
 from farlet.context import Endpoint
 from farlet.forge import status
-from farlet.vocabulary import PodCondition, Reason
 from unit.forge.status import builders
 from unit.forge.status.builders import MIRROR_UID, NOW_TEXT, THEN, condition, condition_of
 
@@ -213,7 +213,7 @@ def test_an_unverified_address_is_told_to_pods_that_use_it(
     ctx = dataclasses.replace(
         builders.CONTEXT, endpoint_verified=verified, endpoint=Endpoint("api.example", 6443)
     )
-    mirror = builders.mirror(annotations={vocabulary.ACCESS: mode})
+    mirror = builders.mirror(annotations={constants.ACCESS: mode})
     found = condition_of(reflected(with_conditions(), mirror, ctx), "farlet.io/HomeAPIVerified")
     assert (found is not None) is shown
     if found:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.forge import containers, status
-from farlet.wire import Pod
+from farlet.k8s_types import Pod
 from unit.forge.status import builders
 from unit.forge.status.builders import RUNNING, ended, reported, waits
 
@@ -125,7 +125,7 @@ def test_restarts_before_this_mirror_count_and_nonsense_does_not(
     annotation: str | None, before: int, abroad: int, after: int
 ) -> None:
     home = made_again(live(reported(restartCount=before)))
-    annotations = {} if annotation is None else {vocabulary.RESTARTS: annotation}
+    annotations = {} if annotation is None else {constants.RESTARTS: annotation}
     mirror = builders.mirror(
         annotations=annotations, containerStatuses=[reported(restartCount=abroad)]
     )
@@ -149,7 +149,7 @@ def test_the_first_run_of_a_mirror_made_again_tells_how_the_one_before_ended(
 ) -> None:
     home = made_again(live(*([old] if old else [])))
     mirror = builders.mirror(
-        annotations={vocabulary.RESTARTS: '{"app": 1}'},
+        annotations={constants.RESTARTS: '{"app": 1}'},
         containerStatuses=[reported(containerID="c://2")],
     )
     last = reflected(home, mirror)["app"]["lastState"]
@@ -252,7 +252,7 @@ def test_health_of_devices_of_an_ephemeral_container_stays_abroad() -> None:
 
 
 def test_counts_of_restarts_are_read_by_name() -> None:
-    mirror = builders.mirror(annotations={vocabulary.RESTARTS: '{"app": 2, "side": null}'})
+    mirror = builders.mirror(annotations={constants.RESTARTS: '{"app": 2, "side": null}'})
     home = made_again(live(reported(restartCount=2)))
     assert containers.offsets(home, mirror) == {"app": 2}
 
@@ -272,7 +272,7 @@ def test_what_anybody_writes_on_a_mirror_that_home_knows_changes_no_count(
     conditions = [builders.condition("farlet.io/Mirrored", message=message)]
     home = builders.home(status={**live(reported(restartCount=1)), "conditions": conditions})
     forged = builders.mirror(
-        annotations={vocabulary.RESTARTS: '{"app": 1}'},
+        annotations={constants.RESTARTS: '{"app": 1}'},
         containerStatuses=[reported(restartCount=2)],
     )
     assert reflected(home, forged)["app"]["restartCount"] == after

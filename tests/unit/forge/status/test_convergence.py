@@ -11,14 +11,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farlet import vocabulary
+from farlet import constants
+from farlet.constants import Reason
 from farlet.context import PodNetwork
 from farlet.forge import status
-from farlet.vocabulary import Reason
 from unit.forge.status import builders, strategicmerge
 
 TIMES = st.sampled_from([builders.THEN, builders.NOW_TEXT])
-OWN_TYPES = [t.value for t in vocabulary.PodCondition]
+OWN_TYPES = [t.value for t in constants.PodCondition]
 CONDITIONS = st.dictionaries(
     st.sampled_from([*OWN_TYPES, "example.com/gate", "example.com/other"]),
     st.fixed_dictionaries(
@@ -102,7 +102,7 @@ def mirrors(draw: st.DrawFn) -> Any:
     restarts = draw(
         st.sampled_from(["", '{"app": 2, "fetch": 1}', '{"app": "x"', "[[", '{"app":-1}'])
     )
-    found["metadata"]["annotations"] = {vocabulary.RESTARTS: restarts, vocabulary.ACCESS: "home"}
+    found["metadata"]["annotations"] = {constants.RESTARTS: restarts, constants.ACCESS: "home"}
     if draw(st.booleans()):
         found["metadata"]["deletionTimestamp"] = builders.NOW_TEXT
     return found

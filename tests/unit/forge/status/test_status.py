@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from farlet import vocabulary
+from farlet import constants
+from farlet.constants import PodCondition, Reason
 from farlet.context import NamespaceMap, PodNetwork
 from farlet.forge import status
-from farlet.vocabulary import PodCondition, Reason
 from unit.forge.status import builders, strategicmerge
 from unit.forge.status.builders import CONTEXT, NOW, condition, condition_of, ended, reported, waits
 
@@ -110,7 +110,7 @@ def test_addresses_show_where_home_can_route_to_them(
 ) -> None:
     wanted = reflected(builders.home(), builders.mirror(**abroad), ctx)
     assert (wanted.status.get("podIP"), wanted.status.get("podIPs")) == (podip, podips)
-    assert wanted.annotations == {vocabulary.FOREIGN_POD_IP: annotation}
+    assert wanted.annotations == {constants.FOREIGN_POD_IP: annotation}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_pod_that_had_a_mirror_only_tells_why_it_waits(live: Any) -> None:
 
 def test_a_stranded_pod_keeps_its_phase_and_serves_nobody() -> None:
     home = builders.home(status=ran(podIP="10.1.1.1", podIPs=[{"ip": "10.1.1.1"}]))
-    home["metadata"]["annotations"] = {vocabulary.FOREIGN_POD_IP: "10.1.1.1"}
+    home["metadata"]["annotations"] = {constants.FOREIGN_POD_IP: "10.1.1.1"}
     wanted = status.stranded(
         home, reason=Reason.FOREIGN_REJECTED, message="m", ctx=CONTEXT, now=NOW
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import structlog
 
+from farlet.constants import Reason
 from farlet.context import Endpoint
 from farlet.homeapi import discovery
-from farlet.vocabulary import Reason
 from unit import certificates
 from unit.gateway.stage import eventually
 from unit.homeapi.discovery import stage

@@ -15,11 +15,11 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from farlet.constants import HOME_UID, OWNER, ObjectKey
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet.usage import collector
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import HOME_UID, OWNER, ObjectKey
 from unit.reconcile import apiserver
 from unit.reconcile.apiserver import Answer, other, status
 

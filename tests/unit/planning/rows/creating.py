@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from farlet.context import DaemonSetPods, RemoteServiceAccounts
-from farlet.errors import Refused
-from farlet.planning.snapshot import NOTHING, Missing
-from farlet.vocabulary import (
+from farlet.constants import (
     API_SERVER_SUPPORT,
     OFFLOADABLE_ACCOUNT,
     REMOTE_SERVICE_ACCOUNT_NAME,
     Reason,
 )
-from farlet.wire import Pod
+from farlet.context import DaemonSetPods, RemoteServiceAccounts
+from farlet.errors import Refused
+from farlet.k8s_types import Pod
+from farlet.planning.snapshot import NOTHING, Missing
 from unit.planning.objects import daemon, home, snapshot, waiting
 from unit.planning.rows.row import Row, creates, shows, within
 

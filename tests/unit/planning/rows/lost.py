@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from farlet.constants import API_SERVER_SUPPORT, JSON, Reason
+from farlet.k8s_types import Pod
 from farlet.planning.snapshot import NOTHING, ConfirmMirrorGone, Missing
-from farlet.vocabulary import API_SERVER_SUPPORT, JSON, Reason
-from farlet.wire import Pod
 from unit.planning.objects import (
     MIRROR,
     RUNNING,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from farlet import vocabulary
+from farlet import constants
+from farlet.constants import Reason
 from farlet.errors import Refused
 from farlet.planning.snapshot import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
-from farlet.vocabulary import Reason
 from unit.planning.objects import (
     CONTEXT,
     HOME,
@@ -86,11 +86,11 @@ OTHERS = (
         does(
             ReclaimMirror(
                 MIRROR,
-                {vocabulary.OWNER: CONTEXT.owner},
+                {constants.OWNER: CONTEXT.owner},
                 {
-                    vocabulary.HOME_NAMESPACE: KEY.namespace,
-                    vocabulary.HOME_NAME: KEY.name,
-                    vocabulary.HOME_UID: HOME,
+                    constants.HOME_NAMESPACE: KEY.namespace,
+                    constants.HOME_NAME: KEY.name,
+                    constants.HOME_UID: HOME,
                 },
             )
         ),

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from farlet import vocabulary
+from farlet import constants
 from farlet.access import AccessStrategy
+from farlet.constants import Reason
 from farlet.context import Context
 from farlet.planning.snapshot import (
     CreateMirror,
@@ -19,7 +20,6 @@ from farlet.planning.snapshot import (
     ProvideSecret,
     Snapshot,
 )
-from farlet.vocabulary import Reason
 from unit.planning import objects
 
 Decide = Callable[..., Decision]
@@ -102,12 +102,12 @@ def creates(
         if not isinstance(got.action, CreateMirror):
             return False
         metadata = got.action.pod["metadata"]
-        before = orjson.loads(metadata["annotations"].get(vocabulary.RESTARTS, "{}"))
+        before = orjson.loads(metadata["annotations"].get(constants.RESTARTS, "{}"))
         return (
-            metadata["annotations"][vocabulary.HOME_UID] == objects.HOME
+            metadata["annotations"][constants.HOME_UID] == objects.HOME
             and metadata.get("ownerReferences") == [objects.ANCHOR]
             and before == (restarts or {})
-            and (metadata.get("finalizers") == [vocabulary.OBSERVED]) is observed
+            and (metadata.get("finalizers") == [constants.OBSERVED]) is observed
             and len(got.action.claims) == claims
         )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from farlet.constants import API_SERVER_SUPPORT, Reason
+from farlet.k8s_types import Pod
 from farlet.planning.snapshot import NOTHING, Missing, ProvideSecret
-from farlet.vocabulary import API_SERVER_SUPPORT, Reason
-from farlet.wire import Pod
 from unit.planning.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
 from unit.planning.rows.row import Row, looks_again, notes, provides, shows, within
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from farlet.vocabulary import JSON
+from farlet.constants import JSON
 
 
 class OwnerReference(TypedDict, total=False):

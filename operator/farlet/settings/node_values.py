@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 
+from farlet.constants import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 from farlet.forge import quantities
 from farlet.forge.node import Taint
 from farlet.settings import values
-from farlet.vocabulary import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")

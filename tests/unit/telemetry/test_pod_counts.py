@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from farlet import census, context
+from farlet import context
+from farlet.constants import API_SERVER_SUPPORT, TOKENS
 from farlet.store import Store
-from farlet.vocabulary import API_SERVER_SUPPORT, TOKENS
+from farlet.telemetry import pod_counts
 
 CONTEXT = context.Context(
     node="far",
@@ -33,13 +34,13 @@ def _pod(name: str, phase: str, annotations: dict[str, str] | None) -> Any:
     }
 
 
-def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> census.Census:
+def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> pod_counts.Census:
     store = Store()
     for pod in home:
         store.home.put(pod)
     for mirror in mirrors:
         store.mirrors.put(mirror)
-    return census.Census(store, modes=("home", "remote", "disabled"), ctx=lambda: CONTEXT)
+    return pod_counts.Census(store, modes=("home", "remote", "disabled"), ctx=lambda: CONTEXT)
 
 
 @pytest.mark.parametrize(

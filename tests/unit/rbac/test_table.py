@@ -7,8 +7,8 @@ import collections
 import pytest
 import yaml
 
-from farlet import rights, roles
-from farlet.rights import Place, Side, Who
+from farlet import rbac, roles
+from farlet.rbac import Place, Side, Who
 
 Rule = tuple[str, str, str, str]
 """API group, resource, name or empty, verb."""
@@ -35,8 +35,8 @@ def granted(path: str, kind: str, name: str, namespace: str | None = None) -> se
 
 def in_table(side: Side, place: Place) -> set[Rule]:
     return {
-        (row.group, row.resource, "far" if row.name == rights.NODE else row.name, verb)
-        for row in rights.TABLE
+        (row.group, row.resource, "far" if row.name == rbac.NODE else row.name, verb)
+        for row in rbac.TABLE
         if (row.side, row.place) == (side, place) and row.who is not Who.NODE
         for verb in row.verbs
     }
@@ -86,7 +86,7 @@ def test_at_home_the_roles_for_the_whole_cluster_are_two_the_one_by_name() -> No
 
 
 def test_tokens_are_granted_namespace_by_namespace() -> None:
-    places = {row.place for row in rights.TABLE if row.resource == "serviceaccounts/token"}
+    places = {row.place for row in rbac.TABLE if row.resource == "serviceaccounts/token"}
     assert places == {Place.OFFLOADED}
     bound = [
         document["roleRef"]["name"]
@@ -99,12 +99,12 @@ def test_tokens_are_granted_namespace_by_namespace() -> None:
 def test_no_row_says_what_another_says() -> None:
     rows = collections.Counter(
         (row.side, row.place, row.group, row.resource, row.name, row.who, verb)
-        for row in rights.TABLE
+        for row in rbac.TABLE
         for verb in row.verbs
     )
     assert [row for row, count in rows.items() if count > 1] == []
 
 
 def test_nothing_is_allowed_by_a_wildcard() -> None:
-    for row in rights.TABLE:
+    for row in rbac.TABLE:
         assert "*" not in {row.group, row.resource, row.name, *row.verbs}

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from farlet.vocabulary import HOME_API_SERVICE
+from farlet.constants import HOME_API_SERVICE
 
 NODE = "NODE"
 """Stands for the name of the virtual node, as the name of an object."""

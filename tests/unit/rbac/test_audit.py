@@ -8,7 +8,7 @@ import pytest
 
 import rightsaudit
 from clusters import auditlog
-from farlet.rights import Side
+from farlet.rbac import Side
 
 NODE = "system:node:far"
 ACCOUNT = "system:serviceaccount:farlet:far"

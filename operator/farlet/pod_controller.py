@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from farlet import access, census
+from farlet import access
 from farlet.client import cluster as clusters
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.forge.status import mirrored_uid
@@ -17,8 +18,8 @@ from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, reconciler, work_queue
 from farlet.settings import Settings
 from farlet.store import Store
+from farlet.telemetry import pod_counts
 from farlet.telemetry.metrics import Metrics
-from farlet.vocabulary import ObjectKey
 
 REGISTRY_SECONDS = 2.0
 EVENTS_SECONDS = 5.0
@@ -83,7 +84,7 @@ class Mirroring:
         self.scopes.noticed = performer.moments.noticed
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
-        _count(census.Census(store, modes=strategies, ctx=ctx), metrics)
+        _count(pod_counts.Census(store, modes=strategies, ctx=ctx), metrics)
 
     def unsettled(self, key: ObjectKey) -> bool:
         """Whether a pod, or the mirror that it had, may yet turn up: farlet was just started."""
@@ -130,7 +131,7 @@ class Mirroring:
         return len(unfinished)
 
 
-def _count(counted: census.Census, metrics: Metrics) -> None:
+def _count(counted: pod_counts.Census, metrics: Metrics) -> None:
     metrics.count_pods(counted.pods)
     metrics.running_pods.set_function(counted.running)
     metrics.token_age.set_function(lambda: counted.token_age(time.time()))
