@@ -36,7 +36,7 @@ check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m farlet.reference --check
+	@PYTHONPATH=tools $(BIN)/python -m reference.pages --check
 
 bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)

@@ -18,7 +18,7 @@ NAME = "farlet"
 NODENAME = "far"
 """The virtual node's name as the manifests have it until somebody names theirs."""
 
-_MADE = "# Made by `python -m farlet.reference` from operator/farlet/rights.py; change that.\n"
+_MADE = "# Made by `python -m reference.pages` from operator/farlet/rbac.py; change that.\n"
 
 _NAMESPACES = {
     Place.OWN: NAME,

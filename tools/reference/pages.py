@@ -1,6 +1,6 @@
 """Writes `docs/reference/`, and the roles and the dashboard in `manifests/`, from code.
 
-`python -m farlet.reference [ROOT]` writes the files, with `--check` it only compares and
+`python -m reference.pages [ROOT]` writes the files, with `--check` it only compares and
 prints what is stale. They say of themselves that they are made, so nobody edits them.
 """
 
@@ -18,11 +18,12 @@ from farlet.cli import options
 from farlet.constants import Reason
 from farlet.settings import loading
 from farlet.settings.loading import Group
-from farlet.telemetry import catalogue, dashboard
+from farlet.telemetry import catalogue
+from reference import dashboard
 
 FOLDER = Path("docs/reference")
 
-_MADE = "<!-- Made by `python -m farlet.reference`; change the code, not this page. -->\n\n"
+_MADE = "<!-- Made by `python -m reference.pages`; change the code, not this page. -->\n\n"
 
 
 def files() -> dict[str, str]:
@@ -186,7 +187,7 @@ def main(root: Path, *, check: bool) -> None:
             )
             click.echo("".join(difference), nl=False)
     if stale:
-        click.echo("stale reference: run python -m farlet.reference", err=True)
+        click.echo("stale reference: run python -m reference.pages", err=True)
         sys.exit(1)
 
 

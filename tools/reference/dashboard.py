@@ -264,7 +264,7 @@ def text() -> str:
     head = {
         "title": "farlet",
         "uid": "farlet",
-        "description": "Made by `python -m farlet.reference`; change the code, not this file.",
+        "description": "Made by `python -m reference.pages`; change the code, not this file.",
         "tags": ["farlet", "kubernetes"],
         "schemaVersion": 39,
         "version": 1,

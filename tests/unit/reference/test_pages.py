@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from farlet import reasons, reference
+from farlet import reasons
 from farlet.constants import Reason
+from reference import pages
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -18,20 +19,20 @@ def test_every_reason_has_a_text(reason: Reason) -> None:
     assert guide.cure.endswith(".")
 
 
-@pytest.mark.parametrize("name", reference.files())
+@pytest.mark.parametrize("name", pages.files())
 def test_made_files_in_the_repository_are_current(name: str) -> None:
     root = Path(__file__).parents[3]
     found = (root / name).read_text(encoding="utf-8")
-    assert found == reference.files()[name], "run python -m farlet.reference"
+    assert found == pages.files()[name], "run python -m reference.pages"
 
 
 def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
     runner = CliRunner()
-    assert runner.invoke(reference.main, [str(tmp_path)]).exit_code == 0
-    assert runner.invoke(reference.main, [str(tmp_path), "--check"]).exit_code == 0
-    page = tmp_path / reference.FOLDER / "reasons.md"
+    assert runner.invoke(pages.main, [str(tmp_path)]).exit_code == 0
+    assert runner.invoke(pages.main, [str(tmp_path), "--check"]).exit_code == 0
+    page = tmp_path / pages.FOLDER / "reasons.md"
     page.write_text(page.read_text(encoding="utf-8").replace("MirrorLost", "MirrorGone"))
-    checked = runner.invoke(reference.main, [str(tmp_path), "--check"])
+    checked = runner.invoke(pages.main, [str(tmp_path), "--check"])
     assert checked.exit_code == 1
     assert "-| `MirrorGone`" in checked.stdout
     assert "+| `MirrorLost`" in checked.stdout

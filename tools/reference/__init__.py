@@ -1,0 +1,1 @@
+"""Generators of `docs/reference/`, the RBAC manifests and the dashboard; not part of the image."""
