@@ -19,9 +19,9 @@ import structlog
 
 from farlet import errors
 from farlet.certs import key_pairs, signing_requests
+from farlet.certs.serving_tls import ServingTLS
 from farlet.client import cluster as clusters
 from farlet.client import file_stamps
-from farlet.kubelet.serving_tls import ServingTLS
 from farlet.settings.kubelet import KubeletSettings
 
 LOOK_SECONDS = 10.0

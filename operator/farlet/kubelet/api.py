@@ -7,11 +7,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from farlet.certs import serving_certificate
+from farlet.certs import client_ca, serving_certificate, serving_tls
 from farlet.client import cluster as clusters
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.kubelet import auth, client_ca, serving_tls
+from farlet.kubelet import auth
 from farlet.kubelet.request_handler import Service
 from farlet.kubelet.responses import Response
 from farlet.kubelet.server import KubeletServer

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from farlet import errors
+from farlet.certs.client_ca import ClientCA
 from farlet.client import cluster as clusters
 from farlet.constants import JSON
-from farlet.kubelet.client_ca import ClientCA
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.single_flight_cache import Answer, Remembered
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import structlog.testing
 
-from farlet.certs import key_pairs
+from farlet.certs import client_ca, key_pairs, serving_tls
 from farlet.certs import serving_certificate as keepers
-from farlet.kubelet import client_ca, serving_tls
 from unit import certificates, faketime
 from unit.certs.home_server import Home
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from farlet import errors
+from farlet.certs import client_ca, serving_tls
 from farlet.certs import serving_certificate as keepers
-from farlet.kubelet import client_ca, serving_tls
 from unit import certificates, faketime
 from unit.certificates import SERVER
 from unit.certs.home_server import Home

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-_LIGHT = "from farlet.connections import lightclient; lightclient.install(); import sys"
+_LIGHT = "from farlet.client import lean_import; lean_import.install(); import sys"
 
 
 def test_the_process_of_farlet_run_holds_no_model_class() -> None:
@@ -52,8 +52,8 @@ def test_a_kubeconfig_with_certificates_and_an_exec_plugin_is_loaded(tmp_path: P
     script = f"""
 {_LIGHT}
 import asyncio
-from farlet import clusters
-from farlet.connections import sources
+from farlet.client import cluster as clusters
+from farlet.client import credential_sources as sources
 from farlet.telemetry.metrics import Metrics
 
 async def main():

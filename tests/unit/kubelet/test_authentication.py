@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from farlet.kubelet import auth, client_ca
+from farlet.certs import client_ca
+from farlet.kubelet import auth
 from unit import certificates, faketime
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
 from unit.certs import home_server as home

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.constants import ObjectKey
+from farlet.constants import JSON, ObjectKey
 from farlet.foreign import namespaces
 from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, work_queue
@@ -39,13 +39,26 @@ class _Silent:
         """Not counted."""
 
 
+class _EventLog:
+    """Keeps Events beside the other requests; they meet no fault and take no time."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def call(self, method: str, path: str, *, body: JSON) -> JSON:
+        """As `Cluster.call` does."""
+        self._wire.note(f"{method} {path}", body)
+        return {}
+
+
 async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
     home, foreign = cast("clusters.Cluster", home_wire), cast("clusters.Cluster", foreign_wire)
     store = Store()
     queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
     dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
-    recorder = event_recorder.Recorder(home, node=objects.CONTEXT.node, dropped=dropped)
+    event_log = cast("clusters.Cluster", _EventLog(home_wire))
+    recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
         opened = namespaces.Scopes(
             foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks

@@ -90,9 +90,7 @@ class Wire:
         """One request. Cancelled on its way there it is lost, on its way back it was applied."""
         sent: JSON = {} if body is None else model.clone(body)
         request = f"{method} {path}"
-        self._note(request, sent)
-        if path.endswith("/events"):
-            return {}  # Events are kept, and change nothing
+        self.note(request, sent)
         writes = method != "GET" and not path.endswith("/token")
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
@@ -135,7 +133,7 @@ class Wire:
         query = parse_qs(match["query"])
         selects = _selection(match["namespace"], query)
         version = int(query["resourceVersion"][0])
-        self._note(f"WATCH {path}", {})
+        self.note(f"WATCH {path}", {})
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
             raise self._silence(path)
@@ -213,7 +211,8 @@ class Wire:
         except Status:
             return  # nobody is there to be told
 
-    def _note(self, request: str, body: JSON) -> None:
+    def note(self, request: str, body: JSON) -> None:
+        """Keep a request in `sent`."""
         self.sent.append((self._clock(), self.name, request, body))
 
     def _stir(self) -> None:

@@ -13,7 +13,7 @@ import ssl
 from datetime import UTC, datetime
 
 from farlet.certs import key_pairs
-from farlet.kubelet.client_ca import ClientCA
+from farlet.certs.client_ca import ClientCA
 
 
 class ServingTLS:

@@ -12,7 +12,7 @@ import pytest
 import structlog.testing
 
 from farlet import errors
-from farlet.kubelet import client_ca
+from farlet.certs import client_ca
 from unit import certificates, faketime
 from unit.certs import home_server as home
 from unit.certs.home_server import Home

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from farlet.certs import key_pairs
+from farlet.certs import client_ca, key_pairs, serving_tls
 from farlet.client import tls_stream
-from farlet.kubelet import client_ca, serving_tls
 from unit import certificates
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
 from unit.certs.home_server import Home
