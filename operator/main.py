@@ -30,7 +30,7 @@ class _Hosted:
         self.started = threading.Event()
         self.failed: str | None = None
         self._loop = asyncio.new_event_loop()
-        self._ends = engine.Ends()
+        self._ends = engine.Shutdown()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -40,7 +40,7 @@ class _Hosted:
     def stop(self) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ends.stop.set)
-        self._thread.join(self.settings.shutdown_grace + 10)
+        self._thread.join(self.settings.shutdown_grace_period + 10)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

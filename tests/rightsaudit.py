@@ -12,18 +12,18 @@ from collections.abc import Collection, Iterable, Iterator
 from clusters import auditlog, identity, workspace
 from clusters.pair import Clusters
 from farlet import rbac
-from farlet.rbac import Place, Right, Side, Who
+from farlet.rbac import Identity, Permission, Side, Where
 
 AGENTS = ("farlet/", "kopf/")
 _NAMED = {
-    (Side.HOME, Place.OWN): "farlet",
+    (Side.HOME, Where.OWN): "farlet",
     **{
         (Side.FOREIGN, place): workspace.FARLET_NAMESPACE
-        for place in Place
-        if place.value.startswith(Place.OWN.value)
+        for place in Where
+        if place.value.startswith(Where.OWN.value)
     },
-    **{(Side.HOME, place): place.value for place in (Place.DEFAULT, Place.KUBE_NODE_LEASE)},
-    (Side.HOME, Place.KUBE_SYSTEM): Place.KUBE_SYSTEM.value,
+    **{(Side.HOME, place): place.value for place in (Where.DEFAULT, Where.KUBE_NODE_LEASE)},
+    (Side.HOME, Where.KUBE_SYSTEM): Where.KUBE_SYSTEM.value,
 }
 _NODE = "system:node:"
 
@@ -32,7 +32,7 @@ _NODE = "system:node:"
 class Used:
     """One verb of one row; what must have been asked by the end of all tests."""
 
-    right: Right
+    right: Permission
     verb: str
 
     def __str__(self) -> str:
@@ -108,17 +108,17 @@ def _of_a_pod(entry: auditlog.Entry) -> bool:
     return entry.user.startswith("system:serviceaccount:") and not identity.is_farlet(entry.user)
 
 
-def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Right]:
+def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Permission]:
     """The rows that allow it: where one names its namespace, those of any namespace count not."""
     rows = [right for right in rbac.TABLE if right.side is side and _allows(right, entry)]
     named = [right for right in rows if (side, right.place) in _NAMED]
     return named or rows
 
 
-def _allows(right: Right, entry: auditlog.Entry) -> bool:
+def _allows(right: Permission, entry: auditlog.Entry) -> bool:
     if entry.verb not in right.verbs or not _is(right.who, entry):
         return False
-    if right.place is Place.URL:
+    if right.place is Where.URL:
         return not entry.resource and entry.uri.startswith(right.resource)
     group = entry.raw.get("objectRef", {}).get("apiGroup", "")
     resource = "/".join(word for word in (entry.resource, entry.subresource) if word)
@@ -126,13 +126,13 @@ def _allows(right: Right, entry: auditlog.Entry) -> bool:
         return False
     if right.name and entry.name != (_node(entry) if right.name == rbac.NODE else right.name):
         return False
-    if right.place is Place.OFFLOADED:
-        return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Place.OWN))
-    return right.place is Place.CLUSTER or entry.namespace == _NAMED[right.side, right.place]
+    if right.place is Where.OFFLOADED:
+        return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Where.OWN))
+    return right.place is Where.CLUSTER or entry.namespace == _NAMED[right.side, right.place]
 
 
-def _is(who: Who, entry: auditlog.Entry) -> bool:
-    return who is Who.ANYBODY or (who is Who.NODE) is entry.user.startswith(_NODE)
+def _is(who: Identity, entry: auditlog.Entry) -> bool:
+    return who is Identity.ANYBODY or (who is Identity.NODE) is entry.user.startswith(_NODE)
 
 
 def _node(entry: auditlog.Entry) -> str:

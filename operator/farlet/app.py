@@ -8,7 +8,7 @@ import signal
 
 import kopf
 
-from farlet.engine import Ends, Engine
+from farlet.engine import Engine, Shutdown
 from farlet.home import handlers, kopf_thread
 from farlet.settings import Settings
 from farlet.telemetry import logs
@@ -32,7 +32,7 @@ def run(settings: Settings) -> int:
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
     async def main() -> None:
-        ends = Ends()
+        ends = Shutdown()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sign, _told_to_end, ends)
@@ -45,6 +45,6 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _told_to_end(ends: Ends) -> None:
+def _told_to_end(ends: Shutdown) -> None:
     """Once: in order. Again: at once."""
     (ends.hurry if ends.stop.is_set() else ends.stop).set()

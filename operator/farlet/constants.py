@@ -37,7 +37,7 @@ OFFLOADABLE_ACCOUNT = "farlet.io/offloadable"
 
 # --- what farlet writes on foreign objects ----------------------------------------------------
 
-OWNER = "farlet.io/owner"
+VIRTUAL_NODE_ID = "farlet.io/virtual-node-id"
 """Label: hash of (home id, node name). Everything of ours abroad is selected by it."""
 
 HOME_NAMESPACE = "farlet.io/home-namespace"
@@ -142,25 +142,25 @@ class Reason(StrEnum):
     SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
     SERVICE_ACCOUNT_NOT_ALLOWED = "ServiceAccountNotAllowed"
     UNSUPPORTED_POD = "UnsupportedPod"
-    HOST_ACCESS_REFUSED = "HostAccessRefused"
+    POD_FEATURE_NOT_ALLOWED = "PodFeatureNotAllowed"
     # The administrator of farlet can cure these.
-    DAEMONSET_REFUSED = "DaemonSetRefused"
-    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    DAEMONSET_NOT_ALLOWED = "DaemonSetNotAllowed"
+    NAMESPACE_NOT_OFFLOADED = "NamespaceNotOffloaded"
     NAMESPACE_NOT_FOUND = "ForeignNamespaceNotFound"
     FOREIGN_FORBIDDEN = "ForeignForbidden"
     FOREIGN_REJECTED = "ForeignRejected"
     FOREIGN_QUOTA_EXCEEDED = "ForeignQuotaExceeded"
     FOREIGN_UNREACHABLE = "ForeignUnreachable"
     HOME_API_NOT_CONFIGURED = "HomeAPINotConfigured"
-    HOME_API_CERTIFICATE = "HomeAPICertificate"
+    HOME_API_CERTIFICATE_INVALID = "HomeAPICertificateInvalid"
     HOME_API_UNVERIFIED = "HomeAPIUnverified"
-    HOME_API_MOVED = "HomeAPIMoved"
-    TOKEN_REFUSED = "TokenRefused"  # noqa: S105
+    HOME_API_ENDPOINT_CHANGED = "HomeAPIEndpointChanged"
+    TOKEN_REQUEST_FAILED = "TokenRequestFailed"  # noqa: S105
     NAME_CONFLICT = "NameConflict"
     # farlet tells what it did or met.
     MIRROR_LOST = "MirrorLost"
     MIRROR_CREATED = "MirrorCreated"
     STATUS_REJECTED = "StatusRejected"
-    SPEC_CHANGED = "SpecChanged"
-    TOKEN_NOT_REFRESHED = "TokenNotRefreshed"  # noqa: S105
+    SPEC_ADJUSTED = "SpecAdjusted"
+    TOKEN_REFRESH_FAILED = "TokenRefreshFailed"  # noqa: S105
     INTERNAL_ERROR = "InternalError"

@@ -23,7 +23,7 @@ from farlet.errors import UsageError
 
 
 class Allowance(StrEnum):
-    """Kinds of pod that are refused unless `--allow` names them."""
+    """Kinds of pod that are refused unless `--allow-pod-feature` names them."""
 
     HOST_NETWORK = "host-network"
     HOST_PID = "host-pid"
@@ -128,8 +128,8 @@ class NamespaceMap:
             return None
         name = self.template.format(namespace=namespace, home=self.home)
         if len(name) > 63:
-            digest = hashlib.sha256(name.encode()).hexdigest()[:10]
-            name = f"{name[:52].rstrip('-')}-{digest}"
+            digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+            name = f"{name[:30].rstrip('-')}-{digest}"
         if name == self.own or name in {f for _, f in self.pairs}:
             return None
         return name
@@ -145,7 +145,7 @@ class Context:
     endpoint: Endpoint | None = None
     endpoint_refusal: str | None = None
     """Why the endpoint may not be used (preflight), as a message for the pod; else `None`."""
-    endpoint_refusal_reason: Reason = Reason.HOME_API_CERTIFICATE
+    endpoint_refusal_reason: Reason = Reason.HOME_API_CERTIFICATE_INVALID
     """That of `endpoint_refusal`."""
     endpoint_verified: bool = True
     """Whether the endpoint was seen to lead to home."""
@@ -160,7 +160,7 @@ class Context:
     token_as_requested: bool = False
     """Keep 3607, and with it tokens of one year."""
     remote_service_accounts: RemoteServiceAccounts = RemoteServiceAccounts.ALL
-    allow: frozenset[Allowance] = frozenset()
+    allow_pod_feature: frozenset[Allowance] = frozenset()
     daemonset_pods: DaemonSetPods = DaemonSetPods.REFUSE
     pod_network: PodNetwork = PodNetwork.ISOLATED
     to_home_ip: Callable[[str], str] = str
@@ -175,8 +175,9 @@ class Context:
     taints: frozenset[str] = frozenset({VIRTUAL_NODE_TAINT})
     """Taint keys of the virtual node; tolerations of them do not travel."""
 
-    owner: str = field(init=False)
-    """Value of the owner label: hash of (home id, node name). Asked for twenty times per pod."""
+    virtual_node_id: str = field(init=False)
+    """Hash of (home id, node name), the value of the label `farlet.io/virtual-node-id`. Computed
+    once: it is read twenty times per pod."""
     home_ca_digest: str = field(init=False)
     """Tells one `home_ca` from another, for Secrets whose content is not read."""
 
@@ -184,4 +185,4 @@ class Context:
         ca = hashlib.sha256(self.home_ca.encode()).hexdigest()
         object.__setattr__(self, "home_ca_digest", ca[:32])
         digest = hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()
-        object.__setattr__(self, "owner", digest[:32])
+        object.__setattr__(self, "virtual_node_id", digest[:32])

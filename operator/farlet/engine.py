@@ -26,7 +26,7 @@ from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.home import bridge
 from farlet.homeapi import supervisor
-from farlet.kubelet.api import KubeletPort
+from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
 from farlet.node import heartbeat
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ends:
+class Shutdown:
     """How the process is told to end. To be made in the engine's loop."""
 
     stop: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -58,9 +58,9 @@ class Engine:
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
         home_source = credential_sources.home_source(settings, os.environ)
-        self._rotated: key_pairs.Folder | None = None
+        self._rotated: key_pairs.CertificateStore | None = None
         if settings.rotate_certificates and settings.cert_dir is not None:
-            self._rotated = key_pairs.Folder(settings.cert_dir, client_certificate.CLIENT)
+            self._rotated = key_pairs.CertificateStore(settings.cert_dir, client_certificate.CLIENT)
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
         self._home = clusters.Cluster("home", home_source, metrics=self.metrics.client("home"))
@@ -68,7 +68,7 @@ class Engine:
             "foreign", foreign_source, metrics=self.metrics.client("foreign")
         )
         self._store = Store()
-        self._way = supervisor.WayHome(
+        self._way = supervisor.HomeAPISupervisor(
             settings,
             self._home,
             self._foreign,
@@ -85,7 +85,7 @@ class Engine:
         self._told: Context | None = None
         """What pods were last looked at with."""
 
-    async def run(self, ends: Ends, *, started: Callable[[], None]) -> None:
+    async def run(self, ends: Shutdown, *, started: Callable[[], None]) -> None:
         """Run until told to end, then drain. `started` is called when Kopf may begin.
 
         Raises `StartError`, `UsageError` and `NotLeading`.
@@ -122,7 +122,7 @@ class Engine:
             if keeping is not None:
                 keeping.cancel()
 
-    async def _lead(self, ends: Ends, started: Callable[[], None]) -> None:
+    async def _lead(self, ends: Shutdown, started: Callable[[], None]) -> None:
         settings = self.settings
         if not settings.leader_elect:
             await self._serve(ends, started, None)
@@ -141,7 +141,7 @@ class Engine:
 
     async def _serve(
         self,
-        ends: Ends,
+        ends: Shutdown,
         started: Callable[[], None],
         election: leadership.Leadership | None,
     ) -> int:
@@ -153,7 +153,7 @@ class Engine:
             home=self._home.server,
             foreign=self._foreign.server,
             endpoint=None if (where := ctx().endpoint) is None else where.netloc,
-            owner=ctx().owner,
+            virtual_node_id=ctx().virtual_node_id,
         )
         async with contextlib.AsyncExitStack() as port, asyncio.TaskGroup() as tasks:
             mirroring = self._mirroring = self._make_mirroring(tasks)
@@ -190,7 +190,7 @@ class Engine:
             log.info("farlet was stopped", unfinished=unfinished)
         return unfinished
 
-    async def _empty(self, node: VirtualNode, ends: Ends) -> None:
+    async def _empty(self, node: VirtualNode, ends: Shutdown) -> None:
         """Drain, and tell home that the node is gone for good."""
         await draining.drain(
             self._home,
@@ -254,8 +254,8 @@ class Engine:
             patience=heartbeat.PATIENCE_SECONDS,
         )
 
-    def _make_kubelet(self, at: Address, mirroring: Mirroring, ends: Ends) -> KubeletPort:
-        return KubeletPort(
+    def _make_kubelet(self, at: Address, mirroring: Mirroring, ends: Shutdown) -> KubeletAPI:
+        return KubeletAPI(
             at,
             self.settings,
             home=self._home,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from farlet.client import cluster as clusters
-from farlet.foreign.namespaces import Scopes
+from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.home.pods import HomePods
 from farlet.node.virtual_node import VirtualNode
 from farlet.telemetry import probes
@@ -30,7 +30,7 @@ class Health:
     watch_problem: Callable[[], str | None] = lambda: None
     """Why they are not watched at the moment; set by who runs Kopf beside the engine."""
     pods: HomePods | None = None
-    scopes: Scopes | None = None
+    scopes: ForeignNamespaces | None = None
     node: VirtualNode | None = None
 
     def probes(self) -> probes.Probes:

@@ -51,10 +51,10 @@ class Mirroring:
         self._recorder = event_recorder.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
         )
-        self.scopes = namespaces.Scopes(
+        self.scopes = namespaces.ForeignNamespaces(
             foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
         )
-        performer = executor.Performer(
+        performer = executor.ActionExecutor(
             home=home,
             foreign=foreign,
             store=store,
@@ -84,7 +84,7 @@ class Mirroring:
         self.scopes.noticed = performer.moments.noticed
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
-        _count(pod_counts.Census(store, modes=strategies, ctx=ctx), metrics)
+        _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)
 
     def unsettled(self, key: ObjectKey) -> bool:
         """Whether a pod, or the mirror that it had, may yet turn up: farlet was just started."""
@@ -112,7 +112,7 @@ class Mirroring:
         self._queue.close()
         unfinished = set(self._workers)
         if unfinished:
-            grace = self._settings.shutdown_grace
+            grace = self._settings.shutdown_grace_period
             ways = {
                 asyncio.create_task(hurry.wait()),
                 asyncio.ensure_future(asyncio.wait(unfinished, timeout=grace)),
@@ -131,7 +131,7 @@ class Mirroring:
         return len(unfinished)
 
 
-def _count(counted: pod_counts.Census, metrics: Metrics) -> None:
+def _count(counted: pod_counts.PodCounts, metrics: Metrics) -> None:
     metrics.count_pods(counted.pods)
     metrics.running_pods.set_function(counted.running)
     metrics.token_age.set_function(lambda: counted.token_age(time.time()))

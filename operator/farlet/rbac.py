@@ -1,6 +1,6 @@
 """Every kind of request that farlet makes, and so every right that it needs: one table.
 
-Roles in `manifests/` and `docs/reference/rights.md` are made from it, and a test compares it with
+Roles in `manifests/` and `docs/reference/rbac.md` are made from it, and a test compares it with
 the audit logs of both API servers: no request without a row, no row without a request. A new
 request is a new row first. Pure data: nothing here asks anybody.
 
@@ -28,7 +28,7 @@ class Side(StrEnum):
     FOREIGN = "foreign"
 
 
-class Place(StrEnum):
+class Where(StrEnum):
     """Where in a cluster the objects are."""
 
     CLUSTER = "the whole cluster"
@@ -42,7 +42,7 @@ class Place(StrEnum):
     `system:public-info-viewer`)."""
 
 
-class Who(StrEnum):
+class Identity(StrEnum):
     """As whom farlet makes the request at home."""
 
     ANYBODY = "either"
@@ -51,23 +51,23 @@ class Who(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class Permission:
     """Verbs on one resource in one place.
 
-    `resource` has its subresource behind a slash, or is the beginning of a path for `Place.URL`.
+    `resource` has its subresource behind a slash, or is the beginning of a path for `Where.URL`.
     `name`: only this object. `needs`: the setting or the use without which it is never asked, as
     the end of a sentence; empty: always.
     """
 
     side: Side
-    place: Place
+    place: Where
     group: str
     resource: str
     verbs: tuple[str, ...]
     why: str
     name: str = ""
     needs: str = ""
-    who: Who = Who.ANYBODY
+    who: Identity = Identity.ANYBODY
     asked: bool = True
     """False: an API server looks at it within another request, so no audit log shows it."""
 
@@ -87,145 +87,145 @@ _KUBELET_API = "unless --kubelet-bind-address is 0"
 
 TABLE = (
     # --- home, the whole cluster ------------------------------------------------------------------
-    Right(
-        Side.HOME, Place.CLUSTER, _CORE, "pods", _LOOK,
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "pods", _LOOK,
         "the pods bound to the virtual node, by the field selector spec.nodeName",
     ),
-    Right(
-        Side.HOME, Place.CLUSTER, _CORE, "nodes", ("create",),
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "nodes", ("create",),
         "the virtual node, when it does not exist at the start",
     ),
-    Right(
-        Side.HOME, Place.CLUSTER, _CORE, "nodes", ("get", *_LOOK, "patch"),
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "nodes", ("get", *_LOOK, "patch"),
         "the virtual node: its labels, annotations, taints and cordon",
         name=NODE,
     ),
-    Right(
-        Side.HOME, Place.CLUSTER, _CORE, "nodes/status", ("patch",),
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "nodes/status", ("patch",),
         "conditions, capacity and addresses of the virtual node",
         name=NODE,
     ),
-    Right(
-        Side.HOME, Place.CLUSTER, _AUTHENTICATION, "tokenreviews", ("create",),
+    Permission(
+        Side.HOME, Where.CLUSTER, _AUTHENTICATION, "tokenreviews", ("create",),
         "who calls the kubelet API with a bearer token",
         needs=_KUBELET_API,
     ),
-    Right(
-        Side.HOME, Place.CLUSTER, _AUTHORIZATION, "subjectaccessreviews", ("create",),
+    Permission(
+        Side.HOME, Where.CLUSTER, _AUTHORIZATION, "subjectaccessreviews", ("create",),
         "whether who calls the kubelet API may",
         needs=_KUBELET_API,
     ),
-    Right(
-        Side.HOME, Place.CLUSTER, _CERTIFICATES, "certificatesigningrequests",
+    Permission(
+        Side.HOME, Where.CLUSTER, _CERTIFICATES, "certificatesigningrequests",
         ("create", "get", "watch"),
         "the serving certificate of the kubelet API; the next client certificate of a node",
         needs=_KUBELET_API,
     ),
     # --- home, each namespace ---------------------------------------------------------------------
-    Right(
-        Side.HOME, Place.OFFLOADED, _CORE, "pods", ("get", "delete"),
+    Permission(
+        Side.HOME, Where.OFFLOADED, _CORE, "pods", ("get", "delete"),
         "a pod that home deletes is removed when its mirror has ended",
     ),
-    Right(
-        Side.HOME, Place.OFFLOADED, _CORE, "pods/status", ("patch",),
+    Permission(
+        Side.HOME, Where.OFFLOADED, _CORE, "pods/status", ("patch",),
         "what the mirror does is shown at home",
     ),
-    Right(
-        Side.HOME, Place.OFFLOADED, _CORE, "serviceaccounts/token", ("create",),
+    Permission(
+        Side.HOME, Where.OFFLOADED, _CORE, "serviceaccounts/token", ("create",),
         "home tokens of pods, each bound to its pod",
         needs="for pods of mode home",
     ),
-    Right(
-        Side.HOME, Place.OFFLOADED, _CORE, "events", ("create",),
+    Permission(
+        Side.HOME, Where.OFFLOADED, _CORE, "events", ("create",),
         "why a pod waits or what was changed in it",
     ),
-    Right(
-        Side.HOME, Place.OFFLOADED, _CORE, "pods/eviction", ("create",),
+    Permission(
+        Side.HOME, Where.OFFLOADED, _CORE, "pods/eviction", ("create",),
         "the node is drained before farlet ends",
         needs="with --drain-on-exit",
     ),
     # --- home, single namespaces ------------------------------------------------------------------
-    Right(
-        Side.HOME, Place.DEFAULT, _CORE, "services", ("get",),
+    Permission(
+        Side.HOME, Where.DEFAULT, _CORE, "services", ("get",),
         "its uid tells this home from others that share the foreign cluster",
         name="kubernetes",
         needs="unless --home-id is given",
     ),
-    Right(
-        Side.HOME, Place.KUBE_NODE_LEASE, _COORDINATION, "leases", ("create",),
+    Permission(
+        Side.HOME, Where.KUBE_NODE_LEASE, _COORDINATION, "leases", ("create",),
         "the heartbeat of the virtual node",
     ),
-    Right(
-        Side.HOME, Place.KUBE_NODE_LEASE, _COORDINATION, "leases", ("get", "update"),
+    Permission(
+        Side.HOME, Where.KUBE_NODE_LEASE, _COORDINATION, "leases", ("get", "update"),
         "the heartbeat of the virtual node, and the lock of a node's leader election",
         name=NODE,
     ),
-    Right(
-        Side.HOME, Place.OWN, _COORDINATION, "leases", ("create", "get", "update"),
+    Permission(
+        Side.HOME, Where.OWN, _COORDINATION, "leases", ("create", "get", "update"),
         "the lock of leader election, where it is not the node's",
         needs="with --leader-elect-lease farlet/NAME",
-        who=Who.ACCOUNT,
+        who=Identity.ACCOUNT,
     ),
-    Right(
-        Side.HOME, Place.KUBE_SYSTEM, _CORE, "configmaps", ("get", "watch"),
+    Permission(
+        Side.HOME, Where.KUBE_SYSTEM, _CORE, "configmaps", ("get", "watch"),
         "the authority of client certificates that the kubelet API accepts",
         name="extension-apiserver-authentication",
         needs="unless --client-ca-file is given",
     ),
     # --- foreign ----------------------------------------------------------------------------------
-    Right(
-        Side.FOREIGN, Place.OWN, _CORE, "configmaps", ("get", "create", "patch"),
+    Permission(
+        Side.FOREIGN, Where.OWN, _CORE, "configmaps", ("get", "create", "patch"),
         "the registry: which namespaces this node uses",
     ),
-    Right(
-        Side.FOREIGN, Place.OWN, _CORE, "services", _LOOK,
+    Permission(
+        Side.FOREIGN, Where.OWN, _CORE, "services", _LOOK,
         "where pods reach the home API server",
         name=HOME_API_SERVICE,
         needs=_NO_ADDRESS,
     ),
-    Right(
-        Side.FOREIGN, Place.OWN, _CORE, "pods", _LOOK,
+    Permission(
+        Side.FOREIGN, Where.OWN, _CORE, "pods", _LOOK,
         "gateways to connect to, and who is behind that Service",
         needs=_NO_ADDRESS,
     ),
-    Right(
-        Side.FOREIGN, Place.OWN, _CORE, "pods/portforward", ("get",),
+    Permission(
+        Side.FOREIGN, Where.OWN, _CORE, "pods/portforward", ("get",),
         "connections to gateways, and a look at who answers behind that Service",
         needs=_NO_ADDRESS,
     ),
-    Right(
-        Side.FOREIGN, Place.OWN, _CORE, "pods/portforward", ("create",),
+    Permission(
+        Side.FOREIGN, Where.OWN, _CORE, "pods/portforward", ("create",),
         "what API servers since 1.35 want for the same",
         needs=_NO_ADDRESS,
         asked=False,
     ),
-    Right(
-        Side.FOREIGN, Place.OFFLOADED, _CORE, "pods",
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "pods",
         ("get", "list", "watch", "create", "patch", "delete"),
         "mirrors",
     ),
-    Right(
-        Side.FOREIGN, Place.OFFLOADED, _CORE, "secrets",
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "secrets",
         ("get", "list", "watch", "create", "patch"),
         "one per mirror with home API access: its tokens and CA",
     ),
-    Right(
-        Side.FOREIGN, Place.OFFLOADED, _CORE, "configmaps", ("get", "create"),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("get", "create"),
         "the anchor that owns the mirrors",
     ),
-    Right(
-        Side.FOREIGN, Place.OFFLOADED, _CORE, "serviceaccounts", _LOOK,
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LOOK,
         "the accounts that pods may take",
         needs="for pods of mode remote",
     ),
-    Right(
-        Side.FOREIGN, Place.OFFLOADED, _CORE, "pods/log", ("get",),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "pods/log", ("get",),
         "kubectl logs at home",
         needs=_KUBELET_API,
     ),
     *(
-        Right(
-            Side.FOREIGN, Place.OFFLOADED, _CORE, f"pods/{verb}", ("create", "get"),
+        Permission(
+            Side.FOREIGN, Where.OFFLOADED, _CORE, f"pods/{verb}", ("create", "get"),
             f"kubectl {kubectl} at home; get: by clients that speak an older WebSocket protocol",
             needs=_KUBELET_API,
         )
@@ -233,28 +233,28 @@ TABLE = (
             ("exec", "exec and cp"), ("attach", "attach"), ("portforward", "port-forward")
         )
     ),
-    Right(
-        Side.FOREIGN, Place.OFFLOADED, _METRICS, "pods", ("list",),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _METRICS, "pods", ("list",),
         "kubectl top and autoscaling at home",
         needs=_KUBELET_API,
     ),
-    Right(
-        Side.FOREIGN, Place.CLUSTER, _CORE, "nodes", _LOOK,
+    Permission(
+        Side.FOREIGN, Where.CLUSTER, _CORE, "nodes", _LOOK,
         "capacity of the virtual node: the sum over the foreign nodes",
         needs="unless --capacity is given",
     ),
     # --- both -------------------------------------------------------------------------------------
-    Right(
-        Side.HOME, Place.URL, _CORE, "/api", ("get",),
+    Permission(
+        Side.HOME, Where.URL, _CORE, "/api", ("get",),
         "Kopf looks which resources there are",
     ),
-    Right(
-        Side.HOME, Place.URL, _CORE, "/version", ("get",),
+    Permission(
+        Side.HOME, Where.URL, _CORE, "/version", ("get",),
         "the home version is shown",
         needs="for farlet check",
     ),
-    Right(
-        Side.FOREIGN, Place.URL, _CORE, "/version", ("get",),
+    Permission(
+        Side.FOREIGN, Where.URL, _CORE, "/version", ("get",),
         "the virtual node shows the foreign version",
     ),
 )  # fmt: skip

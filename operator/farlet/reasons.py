@@ -41,7 +41,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The annotation `liqo.io/api-server-support` has a value that is no access mode. "
             "farlet does not guess: a guess would give a pod more access than was meant.",
             "Create the pod again with one of the values that the message lists "
-            "(`farlet strategies` shows them too), spelled exactly so, or without the annotation.",
+            "(`farlet access-modes` shows them too), spelled exactly so, or without it.",
         ),
         Reason.INVALID_REMOTE_SERVICE_ACCOUNT: Guide(
             Who.OWNER,
@@ -69,16 +69,16 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The pod uses something that has no counterpart in another cluster, as resource "
             "claims or pod certificates.",
             "Take it out of the pod or keep the pod off this node. The administrator of farlet "
-            "may let it pass with `--allow`.",
+            "may let it pass with `--allow-pod-feature`.",
         ),
-        Reason.HOST_ACCESS_REFUSED: Guide(
+        Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,
             "The pod wants the network, the processes or the files of its machine, which would "
             "be a machine of the foreign cluster.",
             "Take that out of the pod, keep the pod off this node, or start farlet with the "
-            "`--allow` that the message names.",
+            "`--allow-pod-feature` that the message names.",
         ),
-        Reason.DAEMONSET_REFUSED: Guide(
+        Reason.DAEMONSET_NOT_ALLOWED: Guide(
             Who.ADMIN,
             "A DaemonSet put the pod on the virtual node, which is no machine to run an agent on. "
             "It stays Pending: were it Failed, the DaemonSet would make it again for ever.",
@@ -86,7 +86,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "give this one the node affinity `type NotIn [virtual-kubelet]`. Or start farlet with "
             "`--daemonset-pods=run`.",
         ),
-        Reason.NAMESPACE_NOT_ALLOWED: Guide(
+        Reason.NAMESPACE_NOT_OFFLOADED: Guide(
             Who.ADMIN,
             "The pod's namespace is not offloaded: no `--namespace-map` names it, and the "
             "template is off or makes a name that is taken or reserved.",
@@ -131,7 +131,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "`--home-api-server-host` or `--home-api-server-port`, or both. The owner may choose "
             "the mode `remote` or `disabled` instead.",
         ),
-        Reason.HOME_API_CERTIFICATE: Guide(
+        Reason.HOME_API_CERTIFICATE_INVALID: Guide(
             Who.ADMIN,
             "What answers at the home API address for pods has a certificate of another CA, of "
             "other names, or out of its time. No token is sent there.",
@@ -145,14 +145,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "If pods reach it, nothing. With `--home-api-preflight=require` pods wait until "
             "farlet reaches it.",
         ),
-        Reason.HOME_API_MOVED: Guide(
+        Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,
             "The home API server is reached at another address than when this pod was started. A "
             "running pod gets new tokens and a new CA, but no new address.",
             "None while the old address answers. Before it goes, make the pod again: `kubectl "
             "rollout restart`, or delete it.",
         ),
-        Reason.TOKEN_REFUSED: Guide(
+        Reason.TOKEN_REQUEST_FAILED: Guide(
             Who.OWNER,
             "The home API server gave no token for the pod's ServiceAccount; its words stand in "
             "the message.",
@@ -181,13 +181,13 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Please report it, with the message and farlet's log. "
             "`farlet_status_rejected_total` counts these.",
         ),
-        Reason.SPEC_CHANGED: Guide(
+        Reason.SPEC_ADJUSTED: Guide(
             Who.NOBODY,
             "The mirror differs from the home pod in fields that cannot travel; the Event lists "
             "them.",
             "None needed. `farlet render --explain` gives the reason for each.",
         ),
-        Reason.TOKEN_NOT_REFRESHED: Guide(
+        Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,
             "A home token of a running pod has used up four fifths of its life and could not be "
             "refreshed.",

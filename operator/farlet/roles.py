@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from farlet import rbac
-from farlet.rbac import Place, Right, Side, Who
+from farlet.rbac import Identity, Permission, Side, Where
 
 NAME = "farlet"
 """Of farlet's namespace and ServiceAccount on both sides, and the beginning of its roles' names."""
@@ -21,10 +21,10 @@ NODENAME = "far"
 _MADE = "# Made by `python -m reference.pages` from operator/farlet/rbac.py; change that.\n"
 
 _NAMESPACES = {
-    Place.OWN: NAME,
-    Place.DEFAULT: "default",
-    Place.KUBE_NODE_LEASE: "kube-node-lease",
-    Place.KUBE_SYSTEM: "kube-system",
+    Where.OWN: NAME,
+    Where.DEFAULT: "default",
+    Where.KUBE_NODE_LEASE: "kube-node-lease",
+    Where.KUBE_SYSTEM: "kube-system",
 }
 
 
@@ -34,7 +34,7 @@ class _Role:
 
     name: str
     namespace: str | None
-    rights: tuple[Right, ...]
+    rights: tuple[Permission, ...]
 
     @property
     def kind(self) -> str:
@@ -43,12 +43,12 @@ class _Role:
 
 def files() -> Mapping[str, str]:
     """Path below the repository's root to content."""
-    own = _Role("farlet-registry", NAME, _of(Side.FOREIGN, Place.OWN))
-    offloaded = _Role(NAME, "", _of(Side.FOREIGN, Place.OFFLOADED))
-    nodes = _Role("farlet-capacity", None, _of(Side.FOREIGN, Place.CLUSTER))
+    own = _Role("farlet-registry", NAME, _of(Side.FOREIGN, Where.OWN))
+    offloaded = _Role(NAME, "", _of(Side.FOREIGN, Where.OFFLOADED))
+    nodes = _Role("farlet-capacity", None, _of(Side.FOREIGN, Where.CLUSTER))
     return {
         "manifests/foreign/farlet-namespace.yaml": _MADE
-        + "# The foreign namespace of farlet itself (--foreign-namespace), and whom it is there.\n"
+        + "# farlet's own namespace in the foreign cluster (--foreign-system-namespace).\n"
         "# It never receives pods. One ConfigMap per virtual node remembers which namespaces are\n"
         "# in use; a Service and the pods behind it may lead to the home API server.\n"
         + _documents(_namespace(), _account(), _role(own), _binding(own)),
@@ -63,14 +63,14 @@ def files() -> Mapping[str, str]:
         + _documents(_role(nodes), _binding(nodes)),
         "manifests/home/service-account/roles.yaml": _MADE
         + "# What farlet needs at home as a ServiceAccount. It is more than a node may, see\n"
-        "# docs/reference/rights.md. The ClusterRole farlet-pods is bound to nobody: bind it in\n"
+        "# docs/reference/rbac.md. The ClusterRole farlet-pods is bound to nobody: bind it in\n"
         "# each namespace whose pods run abroad.\n"
         + _documents(*_home()),
     }  # fmt: skip
 
 
 def _home() -> Iterable[str]:
-    everywhere = _of(Side.HOME, Place.CLUSTER)
+    everywhere = _of(Side.HOME, Where.CLUSTER)
     bound = [
         _Role(NAME, None, tuple(one for one in everywhere if not one.name)),
         _Role("farlet-node", None, tuple(one for one in everywhere if one.name)),
@@ -79,15 +79,15 @@ def _home() -> Iterable[str]:
     for role in bound:
         yield _role(role)
         yield _binding(role)
-    yield _role(_Role("farlet-pods", None, _of(Side.HOME, Place.OFFLOADED)))
+    yield _role(_Role("farlet-pods", None, _of(Side.HOME, Where.OFFLOADED)))
 
 
-def _of(side: Side, place: Place) -> tuple[Right, ...]:
+def _of(side: Side, place: Where) -> tuple[Permission, ...]:
     """What a role must hold: a node has its own rights from the API server."""
     return tuple(
         right
         for right in rbac.TABLE
-        if right.side is side and right.place is place and right.who is not Who.NODE
+        if right.side is side and right.place is place and right.who is not Identity.NODE
     )
 
 
@@ -116,7 +116,7 @@ def _role(role: _Role) -> str:
     )
 
 
-def _rule(right: Right) -> str:
+def _rule(right: Permission) -> str:
     name = NODENAME if right.name == rbac.NODE else right.name
     return (
         f"# {right.why}{f' ({right.needs})' if right.needs else ''}\n"

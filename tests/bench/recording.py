@@ -125,7 +125,7 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
             "home_kubeconfig": str(both.home.login(f"system:node:{NODE}", groups=["system:nodes"])),
             "foreign_kubeconfig": str(both.foreign.login(workspace.USER)),
             "home_name": workspace.HOME_NAME,
-            "foreign_namespace": workspace.FARLET_NAMESPACE,
+            "foreign_system_namespace": workspace.FARLET_NAMESPACE,
             **{flag.replace("-", "_"): value for flag, value in HOME_API.items()},
             "capacity": farlets.CAPACITY,
             "kubelet_bind_address": "0",
@@ -135,7 +135,7 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
     )
     logs.configure(LogLevel.ERROR, LogFormat.AUTO)
     engine = engines.Engine(settings)
-    ends, started = engines.Ends(), asyncio.Event()
+    ends, started = engines.Shutdown(), asyncio.Event()
     running = asyncio.create_task(engine.run(ends, started=started.set))
     try:
         await started.wait()

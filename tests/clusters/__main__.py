@@ -97,7 +97,7 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
             node="virtual",
             home_login=both.home.kubeconfig,
             foreign_login=both.foreign.kubeconfig,
-            settings={"foreign-namespace": "default", "log-level": None},
+            settings={"foreign-system-namespace": "default", "log-level": None},
         )
         if farlet.door is not None:
             farlet.door.start()

@@ -135,7 +135,7 @@ def create(
         "home-kubeconfig": str(home_login),
         "foreign-kubeconfig": str(foreign_login or clusters.foreign.login(workspace.USER)),
         "home-name": workspace.HOME_NAME,
-        "foreign-namespace": workspace.FARLET_NAMESPACE,
+        "foreign-system-namespace": workspace.FARLET_NAMESPACE,
         "home-api-server-host": host,
         "home-api-server-port": str(port),
         "capacity": CAPACITY,

@@ -14,7 +14,7 @@ import yaml
 from clusters import rest
 
 HOME_NAME = "home"  # --home-name
-FARLET_NAMESPACE = "farlet"  # --foreign-namespace
+FARLET_NAMESPACE = "farlet"  # --foreign-system-namespace
 USER = "farlet"  # farlet's user in the foreign cluster
 ROLE = "farlet"
 _CONTROLLERS_SECONDS = 90.0  # those of an API server that was killed come back with a backoff

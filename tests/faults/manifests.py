@@ -11,7 +11,7 @@ ACCOUNT = "liqo.io/remote-service-account-name"
 FINISH, FINISH_AFTER = "farlet.test/finish", "farlet.test/finish-after"
 HOLD, HOLD_DELETION = "farlet.test/hold", "farlet.test/hold-deletion"
 OBSERVED = "farlet.io/observed"
-OWNER = "farlet.io/owner"
+OWNER = "farlet.io/virtual-node-id"
 HOME_UID = "farlet.io/home-uid"
 TOKENS = "farlet.io/tokens"
 

@@ -114,7 +114,7 @@ async def test_thirty_kills_lose_double_and_harm_nothing(
     began = stage.clusters.foreign.audit_mark()
     dice = random.Random(SEED)
     crowd = Crowd(stage, dice, ledger)
-    farlet = await start_farlet(stage.node, arguments=["--allow", "host-path"])
+    farlet = await start_farlet(stage.node, arguments=["--allow-pod-feature", "host-path"])
     await crowd.come(FIRST)
     for number in range(KILLS):
         changing = asyncio.gather(crowd.come(COME), crowd.go(GO))

@@ -144,7 +144,7 @@ async def test_a_refused_token_is_told_and_asked_for_again(
     await stage.create(stage.pod("waits", spec={"serviceAccountName": "short-lived"}))
     await stage.home.delete("serviceaccounts", name="short-lived", namespace=namespace)
     await start_farlet(stage.node)
-    waiting = await stage.seen("waits", rest.reason("TokenRefused"))
+    waiting = await stage.seen("waits", rest.reason("TokenRequestFailed"))
     assert "short-lived" in waiting["status"]["message"]
     assert waiting["status"]["phase"] == "Pending"
     assert (await stage.sight()).mirrors == []

@@ -142,7 +142,9 @@ async def _begin(
     for node in fakes:
         await realpods.cordon(stage.home, node, closed=True)
     farlet = await start_farlet(
-        stage.node, settings={"foreign-unreachable": policy}, arguments=["--allow", "host-path"]
+        stage.node,
+        settings={"foreign-unreachable": policy},
+        arguments=["--allow-pod-feature", "host-path"],
     )
     await stage.home.create(
         "deployments",

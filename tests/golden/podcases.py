@@ -16,7 +16,7 @@ from typing import Any, cast
 import yaml
 
 from farlet import access
-from farlet.access import Claim, Token, choice
+from farlet.access import Token, TokenSpec, choice
 from farlet.context import (
     Allowance,
     Context,
@@ -79,7 +79,7 @@ class Made:
 
     forged: forge.Forged
     secrets: tuple[Secret, ...]
-    claims: tuple[Claim, ...]
+    token_specs: tuple[TokenSpec, ...]
     requirements: tuple[access.ServiceAccountRequirement, ...]
 
 
@@ -96,7 +96,7 @@ def make(case: Case, home: Pod | None = None) -> Made:
     guards.check_controller(home, ctx)
     strategy = choice.choose(home, access.load_strategies(), ctx)
     requirements = strategy.requirements(home, ctx)
-    claims = strategy.claims(home, ctx)
+    claims = strategy.token_specs(home, ctx)
     forged = forge.forge_mirror(
         home,
         strategy=strategy,
@@ -138,8 +138,8 @@ def context(options: dict[str, Any]) -> Context:
     if options.get("endpoint"):
         given = options["endpoint"]
         options["endpoint"] = Endpoint(**{**given, "addresses": tuple(given.get("addresses", ()))})
-    if "allow" in options:
-        options["allow"] = frozenset(Allowance(name) for name in options["allow"])
+    if "allow_pod_feature" in options:
+        options["allow_pod_feature"] = frozenset(Allowance(name) for name in options["allow_pod_feature"])
     if "daemonset_pods" in options:
         options["daemonset_pods"] = DaemonSetPods(options["daemonset_pods"])
     if "remote_service_accounts" in options:
@@ -164,7 +164,7 @@ def _told(made: Made) -> str:
     lines += [f"unknown field {name}" for name in made.forged.unknown_fields]
     lines += [
         f"claim {claim.key} audience={claim.audience} {claim.expiration_seconds} s"
-        for claim in made.claims
+        for claim in made.token_specs
     ]
     lines += [f"requires ServiceAccount {r.name} label={r.label}" for r in made.requirements]
     return "".join(f"{line}\n" for line in lines)

@@ -40,7 +40,7 @@ class Case:
     mirror: Pod | None
     options: Mapping[str, Any]
 
-    def wanted(self) -> status.Wanted:
+    def wanted(self) -> status.DesiredStatus:
         """The result of the call that the case asks for."""
         ctx = context(self.options.get("context", {}))
         match self.options.get("call", "reflect"):

@@ -62,14 +62,14 @@ BAD = {
         "ServiceAccountNotFound", ("nobody", ACCOUNT), {SUPPORT: "remote", ACCOUNT: "nobody"}
     ),
     "the host's network": Bad(
-        "HostAccessRefused", ("--allow", "host-network"), spec={"hostNetwork": True}
+        "PodFeatureNotAllowed", ("--allow-pod-feature", "host-network"), spec={"hostNetwork": True}
     ),
     "the host's processes": Bad(
-        "HostAccessRefused", ("--allow", "host-pid"), spec={"hostPID": True}
+        "PodFeatureNotAllowed", ("--allow-pod-feature", "host-pid"), spec={"hostPID": True}
     ),
     "the host's files": Bad(
-        "HostAccessRefused",
-        ("--allow", "host-path"),
+        "PodFeatureNotAllowed",
+        ("--allow-pod-feature", "host-path"),
         spec={"volumes": [{"name": "all", "hostPath": {"path": "/"}}]},
     ),
 }

@@ -101,13 +101,16 @@ async def refused(stage: Stage, case: Case, *, way: str) -> None:
     """A pod waits and says why; nothing was asked at home for it, nothing was written abroad."""
     at_home, abroad = stage.clusters.home.audit_mark(), stage.clusters.foreign.audit_mark()
     await stage.create(stage.pod("waits"))
-    waiting = await stage.seen("waits", rest.reason("HomeAPICertificate"))
+    waiting = await stage.seen("waits", rest.reason("HomeAPICertificateInvalid"))
     status = waiting["status"]
     assert status["phase"] == "Pending"
     assert case.told in status["message"]
     assert case.cure[way] in status["message"]
     condition = await reachable(stage, "False")
-    assert (condition["reason"], condition["message"]) == ("HomeAPICertificate", status["message"])
+    assert (condition["reason"], condition["message"]) == (
+        "HomeAPICertificateInvalid",
+        status["message"],
+    )
     # What farlet does for another pod, it does after it has looked at this one.
     await stage.create(stage.pod("remote", annotations=manifests.access("remote")))
     await stage.seen("remote", rest.phase("Running"))

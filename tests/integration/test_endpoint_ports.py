@@ -28,6 +28,6 @@ async def test_clients_that_dial_a_name_do_not_work_on_another_port_and_an_event
         ((_, output),) = await realpods.outputs(foreign, [(workspace.foreign, "who")])
     failed = {line["client"] for line in realpods.lines(output) if line["error"] is not None}
     assert failed == images.DIAL_BY_NAME
-    event = await realpods.event(home, "who", namespace=workspace.home, reason="SpecChanged")
+    event = await realpods.event(home, "who", namespace=workspace.home, reason="SpecAdjusted")
     told = f"listens on port {port}: clients that dial https://kubernetes.default.svc"
     assert told in event["message"]

@@ -123,7 +123,7 @@ async def test_a_token_that_can_never_be_refreshed_is_warned_of(
     mount |= {"subPath": "token", "mountPath": "/token"}
     wanted["spec"]["nodeSelector"] = {kwok.LABEL: "fake"}
     await home.create("pods", realpods.bound(wanted, node), namespace=workspace.home)
-    event = await realpods.event(home, "stale", namespace=workspace.home, reason="SpecChanged")
+    event = await realpods.event(home, "stale", namespace=workspace.home, reason="SpecAdjusted")
     assert "mounted by subPath is never refreshed" in event["message"]
     assert "spec.containers[main].volumeMounts[/token]" in event["message"]
     await home.until("pods", rest.phase("Running"), name="stale", namespace=workspace.home)

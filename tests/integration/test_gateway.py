@@ -245,7 +245,7 @@ async def test_a_service_at_another_address_is_for_new_pods_and_an_event_says_so
     assert before != after
     await _create(site.home, "later", space=site.space, node=site.node)
     event = await realpods.event(
-        site.home, POD, namespace=site.space.home, reason="HomeAPIMoved", seconds=60
+        site.home, POD, namespace=site.space.home, reason="HomeAPIEndpointChanged", seconds=60
     )
     assert f"{NAME}:443 at {after}" in event["message"]
     await site.home.until("pods", rest.ready, name="later", namespace=site.space.home, seconds=60)

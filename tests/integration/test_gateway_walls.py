@@ -108,7 +108,7 @@ async def site(
         wanted = realpods.bound(realpods.pod(POD, *STAYS), node)
         await home.create("pods", wanted, namespace=space.home)
         waited = await home.until(
-            *("pods", rest.reason("HomeAPICertificate")),
+            *("pods", rest.reason("HomeAPICertificateInvalid")),
             name=POD,
             namespace=space.home,
             seconds=60,

@@ -99,7 +99,7 @@ WRONG = {
     "a foreign user without rights": Wrong(
         lambda _, clusters: {"foreign-kubeconfig": str(clusters.foreign.login("nobody"))},
         1,
-        ("foreign", "farlet", "manifests/foreign", "--foreign-namespace"),
+        ("foreign", "farlet", "manifests/foreign", "--foreign-system-namespace"),
     ),
     "the same credentials for both": Wrong(
         lambda _, clusters: {

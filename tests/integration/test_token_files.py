@@ -83,7 +83,7 @@ async def _create_mirror(api: rest.Api, created: rest.Object, *, namespace: str)
     )
     forged.pod["metadata"].pop("finalizers", None)
     mirror = await api.create("pods", cast("dict[str, Any]", forged.pod), namespace=namespace)
-    tokens = {claim.key: Token("a token", 0, 0) for claim in strategy.claims(home, ctx)}
+    tokens = {claim.key: Token("a token", 0, 0) for claim in strategy.token_specs(home, ctx)}
     owner = {"apiVersion": "v1", "kind": "Pod", "name": "mirror", "uid": mirror["metadata"]["uid"]}
     for secret in strategy.objects(home, tokens, ctx, cast("Any", owner)):
         await api.create("secrets", cast("dict[str, Any]", secret), namespace=namespace)

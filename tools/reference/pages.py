@@ -32,7 +32,7 @@ def files() -> dict[str, str]:
         "flags.md": flags(),
         "metrics.md": metrics(),
         "reasons.md": reason_guides(),
-        "rights.md": rights_on_each_side(),
+        "rbac.md": rights_on_each_side(),
     }
     made = {str(FOLDER / name): text for name, text in pages.items()}
     return made | dict(roles.files()) | {dashboard.PATH: dashboard.text()}
@@ -112,7 +112,7 @@ def rights_on_each_side() -> str:
                 continue
             group = f" ({right.group})" if right.group else ""
             name = f" `{right.name}`" if right.name else ""
-            who = "" if right.who is rbac.Who.ANYBODY else f"as a {right.who.value}"
+            who = "" if right.who is rbac.Identity.ANYBODY else f"as a {right.who.value}"
             rows.append(
                 (
                     right.place.value,

@@ -21,7 +21,7 @@ ENTRY_POINTS = "farlet.access"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class TokenSpec:
     """A token wanted: one TokenRequest, bound to the home pod.
 
     `audience` None: the request names none, which means the API server's own.
@@ -94,7 +94,7 @@ class AccessStrategy(Protocol):
         """What must exist abroad first. Raises `Refused` for a pod this mode cannot serve."""
         ...
 
-    def claims(self, pod: Pod, ctx: Context) -> tuple[Claim, ...]:
+    def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
         """Tokens to request at home for this pod; empty for none."""
         ...
 
@@ -107,7 +107,7 @@ class AccessStrategy(Protocol):
     ) -> tuple[Secret, ...]:
         """Objects beside the mirror, at most one Secret, owned by `owner` (the mirror).
 
-        `tokens` maps `Claim.key` to the token; those that are absent are left out of `data`
+        `tokens` maps `TokenSpec.key` to the token; those that are absent are left out of `data`
         (a refresh writes only what is new).
         """
         ...

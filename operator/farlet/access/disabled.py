@@ -12,10 +12,10 @@ from typing import cast
 
 from farlet.access import (
     Change,
-    Claim,
     Mutation,
     ServiceAccountRequirement,
     Token,
+    TokenSpec,
     environment,
     identity,
     no_foreign_account,
@@ -35,7 +35,7 @@ class DisabledAccess:
         """Nothing has to exist."""
         return ()
 
-    def claims(self, pod: Pod, ctx: Context) -> tuple[Claim, ...]:
+    def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
         """No token is requested."""
         return ()
 

@@ -13,10 +13,10 @@ from typing import cast
 from farlet import names
 from farlet.access import (
     Change,
-    Claim,
     Mutation,
     ServiceAccountRequirement,
     Token,
+    TokenSpec,
     environment,
     identity,
     no_foreign_account,
@@ -30,7 +30,7 @@ from farlet.constants import (
     HOME_NAME,
     HOME_NAMESPACE,
     HOME_UID,
-    OWNER,
+    VIRTUAL_NODE_ID,
     Reason,
 )
 from farlet.context import Context, Endpoint
@@ -58,18 +58,18 @@ class HomeAccess:
         _endpoint(ctx)
         return ()
 
-    def claims(self, pod: Pod, ctx: Context) -> tuple[Claim, ...]:
+    def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
         """One token per audience; where volumes ask different lives, the shortest."""
-        claims: dict[str | None, Claim] = {}
+        token_specs: dict[str | None, TokenSpec] = {}
         for source in volumes.token_sources(pod.get("spec", {})):
             audience = volumes.audience(source)
             seconds = _lifetime(source.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS, ctx)
-            known = claims.get(audience)
+            known = token_specs.get(audience)
             if known is None or seconds < known.expiration_seconds:
-                claims[audience] = Claim(
+                token_specs[audience] = TokenSpec(
                     key=volumes.token_key(audience), audience=audience, expiration_seconds=seconds
                 )
-        return tuple(claims.values())
+        return tuple(token_specs.values())
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
         """A spec that reaches home. Raises what `requirements` raises."""
@@ -114,7 +114,7 @@ class HomeAccess:
         namespace = ctx.namespaces.foreign(home["namespace"])
         if namespace is None:
             raise Refused(
-                Reason.NAMESPACE_NOT_ALLOWED,
+                Reason.NAMESPACE_NOT_OFFLOADED,
                 f"namespace {home['namespace']} is no longer offloaded to the foreign cluster",
             )
         data = {key: _base64(token.value) for key, token in tokens.items()}
@@ -127,7 +127,7 @@ class HomeAccess:
                 "metadata": {
                     "name": names.secret_name(home["uid"]),
                     "namespace": namespace,
-                    "labels": {OWNER: ctx.owner},
+                    "labels": {VIRTUAL_NODE_ID: ctx.virtual_node_id},
                     "annotations": {
                         HOME_NAMESPACE: home["namespace"],
                         HOME_NAME: home["name"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet.access import Change, Claim, Mutation, ServiceAccountRequirement, Token, identity
+from farlet.access import Change, Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
 from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
@@ -41,7 +41,7 @@ class RemoteAccess:
             case _:
                 return (ServiceAccountRequirement(name=wanted),)
 
-    def claims(self, pod: Pod, ctx: Context) -> tuple[Claim, ...]:
+    def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
         """No home token leaves home."""
         return ()
 

@@ -24,7 +24,7 @@ def token_key(audience: str | None) -> str:
     """Key in the Secret: `token` for the API server's own audience, else one by its hash."""
     if audience is None:
         return _TOKEN
-    return f"{_TOKEN}-{hashlib.sha256(audience.encode()).hexdigest()[:16]}"
+    return f"{_TOKEN}-{hashlib.sha256(audience.encode()).hexdigest()[:32]}"
 
 
 def audience(source: ServiceAccountTokenProjection) -> str | None:

@@ -38,7 +38,7 @@ class ClientCertificate:
         home: clusters.Cluster,
         *,
         node: str,
-        folder: key_pairs.Folder,
+        folder: key_pairs.CertificateStore,
         now: Callable[[], datetime] = _now,
         jitter: Callable[[], float] = random.random,
     ) -> None:

@@ -30,7 +30,7 @@ _PEM = serialization.Encoding.PEM
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
+class KeyPair:
     """A chain in PEM, its leaf first, and the leaf's key."""
 
     chain: str
@@ -38,7 +38,7 @@ class Pair:
     leaf: x509.Certificate
 
 
-def of(chain: bytes, key: bytes) -> Pair:
+def of(chain: bytes, key: bytes) -> KeyPair:
     """Either may hold the other as well, as a file does that has both.
 
     Raises `ValueError` for what is no certificate or no key, and for a key of another certificate.
@@ -47,7 +47,7 @@ def of(chain: bytes, key: bytes) -> Pair:
     loaded = serialization.load_pem_private_key(key, password=None)
     if loaded.public_key() != certificates[0].public_key():
         raise ValueError("the key is not that of the certificate")
-    return Pair(
+    return KeyPair(
         chain="".join(one.public_bytes(_PEM).decode() for one in certificates),
         key=loaded.private_bytes(
             _PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -85,7 +85,7 @@ def request(key: ec.EllipticCurvePrivateKey, *, node: str, addresses: Sequence[s
     return builder.sign(key, hashes.SHA256()).public_bytes(_PEM)
 
 
-def self_signed(*, node: str, addresses: Sequence[str], now: datetime) -> Pair:
+def self_signed(*, node: str, addresses: Sequence[str], now: datetime) -> KeyPair:
     """A certificate that nobody vouches for."""
     key = new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{node}@{int(now.timestamp())}")])
@@ -125,7 +125,7 @@ def due(leaf: x509.Certificate, jitter: float) -> datetime:
 
 
 @contextmanager
-def as_file(pair: Pair) -> Iterator[str]:
+def as_file(pair: KeyPair) -> Iterator[str]:
     """A path at which both can be read for a moment, which is all that `ssl` can load.
 
     In memory where the system can; a file system that may be read only is not touched then.
@@ -141,7 +141,7 @@ def as_file(pair: Pair) -> Iterator[str]:
             yield named.name
 
 
-class Folder:
+class CertificateStore:
     """Where pairs of one kind are kept: `<kind>-<time>.pem`, and a link to the one in force.
 
     As the file store of `k8s.io/client-go/util/certificate` has it, so that what knows one knows
@@ -157,7 +157,7 @@ class Folder:
         """The file with certificate and key in force, if there is one."""
         return self._folder / f"{self._kind}-current.pem"
 
-    def read(self) -> Pair | None:
+    def read(self) -> KeyPair | None:
         """The pair in force. Raises `OSError` and `ValueError` for one that cannot be read."""
         try:
             content = self.current.read_bytes()
@@ -165,7 +165,7 @@ class Folder:
             return None
         return of(content, content)
 
-    def store(self, pair: Pair, *, now: datetime) -> None:
+    def store(self, pair: KeyPair, *, now: datetime) -> None:
         """Make this one the pair in force. Raises `OSError`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self.current.exists() and not self.current.is_symlink():

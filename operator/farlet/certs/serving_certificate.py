@@ -42,7 +42,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Keeper(Protocol):
+class CertificateManager(Protocol):
     """Keeps `ServingTLS` supplied."""
 
     def prepare(self) -> None:
@@ -61,12 +61,14 @@ def keeper(
     *,
     node: str,
     addresses: Callable[[], Sequence[str]],
-) -> Keeper:
+) -> CertificateManager:
     """What the settings ask for. `addresses`: those of the Node at that moment, IPs or names."""
     certificate, key = settings.tls_cert_file, settings.tls_private_key_file
     if certificate is not None and key is not None:
         return FileCertificate(tls, certificate=certificate, key=key)
-    folder = None if settings.cert_dir is None else key_pairs.Folder(settings.cert_dir, SERVER)
+    folder = (
+        None if settings.cert_dir is None else key_pairs.CertificateStore(settings.cert_dir, SERVER)
+    )
     return ServingCertificate(home, tls, node=node, addresses=addresses, folder=folder)
 
 
@@ -119,7 +121,7 @@ class ServingCertificate:
         *,
         node: str,
         addresses: Callable[[], Sequence[str]],
-        folder: key_pairs.Folder | None,
+        folder: key_pairs.CertificateStore | None,
         now: Callable[[], datetime] = _now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -130,7 +132,7 @@ class ServingCertificate:
         self._folder = folder
         self._now = now
         self._jitter = jitter
-        self._granted: key_pairs.Pair | None = None
+        self._granted: key_pairs.KeyPair | None = None
         self._due = datetime.min.replace(tzinfo=UTC)
         self._request: str | None = None
         self._told = False
@@ -179,11 +181,11 @@ class ServingCertificate:
             and self._now() < self._due
         )
 
-    def _use(self, pair: key_pairs.Pair) -> None:
+    def _use(self, pair: key_pairs.KeyPair) -> None:
         self._tls.use(pair)
         self._granted, self._due = pair, key_pairs.due(pair.leaf, self._jitter())
 
-    def _take(self, pair: key_pairs.Pair) -> None:
+    def _take(self, pair: key_pairs.KeyPair) -> None:
         self._use(pair)
         self._request, self._told = None, False
         log.info("serving certificate was granted", until=str(pair.leaf.not_valid_after_utc))
@@ -198,8 +200,8 @@ class ServingCertificate:
         self._request, self._told = request, False
 
     async def _meanwhile(
-        self, addresses: Sequence[str], asking: Coroutine[None, None, key_pairs.Pair]
-    ) -> key_pairs.Pair | None:
+        self, addresses: Sequence[str], asking: Coroutine[None, None, key_pairs.KeyPair]
+    ) -> key_pairs.KeyPair | None:
         """What comes of asking; `None` as soon as other addresses are wanted."""
         task = asyncio.create_task(asking)
         try:

@@ -21,8 +21,8 @@ class ServingTLS:
 
     def __init__(self, client_ca: ClientCA) -> None:
         self._client_ca = client_ca
-        self._pair: key_pairs.Pair | None = None
-        self._made: tuple[key_pairs.Pair, str, ssl.SSLContext] | None = None
+        self._pair: key_pairs.KeyPair | None = None
+        self._made: tuple[key_pairs.KeyPair, str, ssl.SSLContext] | None = None
 
     def remaining(self) -> float:
         """Seconds until the certificate expires; infinite while there is none."""
@@ -30,7 +30,7 @@ class ServingTLS:
             return math.inf
         return (self._pair.leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
 
-    def use(self, pair: key_pairs.Pair) -> None:
+    def use(self, pair: key_pairs.KeyPair) -> None:
         """Show this certificate from the next connection on.
 
         Raises `ssl.SSLError` for one that OpenSSL does not take, as for a weak key.
@@ -49,7 +49,7 @@ class ServingTLS:
         return self._made[2]
 
 
-def _context(pair: key_pairs.Pair, client_ca: str) -> ssl.SSLContext:
+def _context(pair: key_pairs.KeyPair, client_ca: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     with key_pairs.as_file(pair) as path:

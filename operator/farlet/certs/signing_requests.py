@@ -74,7 +74,7 @@ async def obtained(
     addresses: Sequence[str],
     asked: Callable[[str], None],
     now: Callable[[], datetime],
-) -> key_pairs.Pair:
+) -> key_pairs.KeyPair:
     """Ask, each time with another key, until it is granted. Raises nothing but cancellation.
 
     `addresses` (IPs, names) are those to serve at; none for a client. `asked`: as in `granted`.

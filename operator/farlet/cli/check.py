@@ -27,8 +27,8 @@ from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reas
 from farlet.context import Context
 from farlet.homeapi import endpoint
 from farlet.homeapi.discovery import Discovery
-from farlet.homeapi.preflight import Mismatch, Unreachable
-from farlet.homeapi.supervisor import WayHome
+from farlet.homeapi.preflight import Unreachable, WrongCertificate
+from farlet.homeapi.supervisor import HomeAPISupervisor
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -109,7 +109,9 @@ async def look(settings: Settings) -> tuple[Finding, ...]:
         found = [await _api(home, opened), await _api(foreign, opened)]
         at_home, abroad = (one.outcome is Outcome.OK for one in found)
         if at_home:
-            found += await _address(WayHome(settings, home, foreign, metrics=metrics), settings)
+            found += await _address(
+                HomeAPISupervisor(settings, home, foreign, metrics=metrics), settings
+            )
         if at_home and abroad and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)
@@ -136,7 +138,7 @@ async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:
 # --- the address ------------------------------------------------------------------------------
 
 
-async def _address(way: WayHome, settings: Settings) -> list[Finding]:
+async def _address(way: HomeAPISupervisor, settings: Settings) -> list[Finding]:
     """As a farlet that starts now would find it. Raises `UsageError`."""
     looking = way.discovery
     try:
@@ -173,7 +175,7 @@ async def _looked(looking: Discovery) -> list[Finding]:
     if ctx.endpoint is not None and ctx.endpoint_doubt is None:
         started = time.perf_counter()
         names = await looking.names()
-        if not isinstance(names, Mismatch | Unreachable):  # else it has been told
+        if not isinstance(names, WrongCertificate | Unreachable):  # else it has been told
             listed = f"names (SANs): {', '.join(names) or 'none'}; in {_since(started)}"
             found.append(Finding("certificate at that address", Outcome.OK, listed))
     return found
@@ -209,28 +211,27 @@ async def _gateways(
 
     try:
         own = keys.read(folder)
-        home_dialer.Homeward(home).check()
+        home_dialer.HomeDialer(home).check()
     except errors.StartError as err:
         return [Finding("gateway keys", Outcome.FAILED, str(folder), str(err))]
-    path = f"/api/v1/namespaces/{settings.foreign_namespace}/pods?labelSelector={GATEWAY_SELECTOR}"
+    namespace = settings.foreign_system_namespace
+    path = f"/api/v1/namespaces/{namespace}/pods?labelSelector={GATEWAY_SELECTOR}"
     try:
         pods = (await foreign.call("GET", path)).get("items", ())
     except errors.FarletError as err:
         hint = "apply manifests/foreign with the foreign namespace of this farlet"
         return [Finding("gateways", Outcome.FAILED, str(err), hint)]
     if not pods:
-        hint = f"apply manifests/foreign/gateway to the namespace {settings.foreign_namespace}"
+        hint = f"apply manifests/foreign/gateway to the namespace {namespace}"
         return [Finding("gateways", Outcome.FAILED, "no pod", hint)]
     running = [
-        ObjectKey(settings.foreign_namespace, pod["metadata"]["name"])
+        ObjectKey(namespace, pod["metadata"]["name"])
         for pod in pods
         if pod.get("status", {}).get("phase") == "Running"
         and "deletionTimestamp" not in pod["metadata"]
     ]
     if not running:
-        hint = (
-            f"look at the Deployment farlet-gateway in the namespace {settings.foreign_namespace}"
-        )
+        hint = f"look at the Deployment farlet-gateway in the namespace {namespace}"
         return [Finding("gateways", Outcome.FAILED, "no pod runs", hint)]
     return [await _gateway(foreign, name, own) for name in running]
 

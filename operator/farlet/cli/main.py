@@ -200,8 +200,8 @@ def render_(
         )
 
 
-@cli.command()
-def strategies() -> None:
+@cli.command("access-modes")
+def access_modes() -> None:
     """List the ways in which a pod may reach an API, and the package each comes from."""
     found = access.load_strategies()
     origins = {

@@ -22,14 +22,14 @@ from farlet import constants
 from farlet.access import (
     AccessStrategy,
     Change,
-    Claim,
     ServiceAccountRequirement,
     Token,
+    TokenSpec,
     choice,
 )
 from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
-from farlet.constants import JSON, OWNER, TOKENS
+from farlet.constants import JSON, TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge
@@ -59,7 +59,7 @@ class Rendered:
     access: str
     changes: tuple[Change, ...]
     unknown_fields: tuple[str, ...]
-    claims: tuple[Claim, ...]
+    token_specs: tuple[TokenSpec, ...]
     requirements: tuple[ServiceAccountRequirement, ...]
 
 
@@ -82,14 +82,16 @@ def render(
     guards.check_controller(home, ctx)
     strategy = choice.choose(home, strategies, ctx)
     requirements = strategy.requirements(home, ctx)
-    claims = strategy.claims(home, ctx)
+    token_specs = strategy.token_specs(home, ctx)
     forged = forge.forge_mirror(
         home, strategy=strategy, ctx=ctx, anchor=ANCHOR, token_times={}, restarts={}
     )
     mirror = _without_port(forged.pod, ctx)
-    if claims:
+    if token_specs:
         mirror["metadata"]["annotations"][TOKENS] = RESOLVED
-    tokens = {claim.key: Token(value=REDACTED, issued=0, expires=0) for claim in claims}
+    tokens = {
+        token_spec.key: Token(value=REDACTED, issued=0, expires=0) for token_spec in token_specs
+    }
     owner: OwnerReference = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -104,7 +106,7 @@ def render(
         secret["metadata"]["annotations"][constants.HOME_CA] = RESOLVED
     if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
         for shown in (mirror, *secrets):
-            shown["metadata"]["labels"][OWNER] = RESOLVED
+            shown["metadata"]["labels"][VIRTUAL_NODE_ID] = RESOLVED
     return Rendered(
         home=home,
         mirror=mirror,
@@ -112,7 +114,7 @@ def render(
         access=strategy.name,
         changes=(*added, *_known(forged.changes, ctx)),
         unknown_fields=forged.unknown_fields,
-        claims=claims,
+        token_specs=token_specs,
         requirements=requirements,
     )
 
@@ -137,9 +139,9 @@ def explain(rendered: Rendered) -> str:
         f"spec.{name} copied: newer than this version of farlet" for name in rendered.unknown_fields
     ]
     lines += [
-        f"token {claim.key} requested at home: audience "
-        f"{claim.audience or 'of the API server'}, {claim.expiration_seconds} s"
-        for claim in rendered.claims
+        f"token {token_spec.key} requested at home: audience "
+        f"{token_spec.audience or 'of the API server'}, {token_spec.expiration_seconds} s"
+        for token_spec in rendered.token_specs
     ]
     lines += [
         f"ServiceAccount {account.name} needed in foreign namespace {foreign}"

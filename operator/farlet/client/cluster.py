@@ -136,7 +136,7 @@ class Cluster:
 
     async def _ask(
         self,
-        asked: decode.Asked,
+        asked: decode.RequestInfo,
         method: str,
         path: str,
         *,
@@ -232,7 +232,7 @@ class Cluster:
 
     async def open(
         self, method: str, path: str, headers: raw_response.Headers
-    ) -> raw_response.Exchange:
+    ) -> raw_response.RawResponse:
         """One request on a connection of its own, for streams; whatever the status, it is given.
 
         Asked as us: who we are is added to `headers`. Waits for the answer as long as it takes.
@@ -245,7 +245,7 @@ class Cluster:
             ours = _headers(login, raw_response.ANYTHING)
             try:
                 with self._asking(asked):
-                    exchange = await raw_response.open_exchange(
+                    exchange = await raw_response.open_raw(
                         login,
                         method,
                         path,
@@ -263,14 +263,16 @@ class Cluster:
             return exchange
         raise AssertionError("the loop returns or raises")
 
-    def _read(self, asked: decode.Asked, code: int, raw: bytes, retry_after: str | None) -> JSON:
+    def _read(
+        self, asked: decode.RequestInfo, code: int, raw: bytes, retry_after: str | None
+    ) -> JSON:
         with self._asking(asked):
             answer = decode.read(asked, code, raw, retry_after)
         self.problem = None
         return answer
 
     @contextmanager
-    def _asking(self, asked: decode.Asked) -> Iterator[None]:
+    def _asking(self, asked: decode.RequestInfo) -> Iterator[None]:
         """What goes wrong within is raised as one of ours; `problem` follows."""
         try:
             yield
@@ -288,8 +290,8 @@ class Cluster:
             raise
 
 
-def _asked(cluster: str, method: str, path: str) -> decode.Asked:
-    return decode.Asked(cluster, f"{method} {path.partition('?')[0]}")
+def _asked(cluster: str, method: str, path: str) -> decode.RequestInfo:
+    return decode.RequestInfo(cluster, f"{method} {path.partition('?')[0]}")
 
 
 def _url(login: credentials.Login, path: str) -> yarl.URL:

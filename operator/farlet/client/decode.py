@@ -39,7 +39,7 @@ class WatchEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestInfo:
     """Who was asked for what: `request` is the method and the path without its query."""
 
     cluster: str
@@ -51,7 +51,7 @@ class Asked:
         return errors.Unreachable(cluster=self.cluster, request=self.request, cause=cause)
 
 
-def read(asked: Asked, code: int, raw: bytes, retry_after: str | None = None) -> JSON:
+def read(asked: RequestInfo, code: int, raw: bytes, retry_after: str | None = None) -> JSON:
     """The object in an answer 2xx. Raises a kind of `ApiError` for another, else `Unreachable`.
 
     `retry_after` is the header of that name.
@@ -72,7 +72,7 @@ def read(asked: Asked, code: int, raw: bytes, retry_after: str | None = None) ->
 
 
 def _refusal(
-    asked: Asked, code: int, status: JSON, retry_after: str | None
+    asked: RequestInfo, code: int, status: JSON, retry_after: str | None
 ) -> errors.ApiError | errors.Unreachable:
     kind = _KINDS.get(code, errors.ApiError)
     if code == 503 and retry_after is not None:
@@ -93,7 +93,7 @@ def _refusal(
     return error
 
 
-def event(asked: Asked, line: bytes) -> WatchEvent:
+def event(asked: RequestInfo, line: bytes) -> WatchEvent:
     """One line of a watch. Raises what an ERROR event says, `Unreachable` for no event."""
     try:
         found = orjson.loads(line)

@@ -28,12 +28,12 @@ ANYTHING = "*/*"
 Headers = Sequence[tuple[str, str]]
 
 
-class Exchange:
+class RawResponse:
     """A request that was answered. Ends with `close` or `abort`, whatever happened."""
 
     def __init__(
         self,
-        channel: tls_stream.Channel,
+        channel: tls_stream.TLSStream,
         http: h11.Connection,
         answer: h11.Response | h11.InformationalResponse,
     ) -> None:
@@ -83,7 +83,7 @@ class Exchange:
         self.channel.abort()
 
 
-async def open_exchange(
+async def open_raw(
     login: Login,
     method: str,
     path: str,
@@ -91,7 +91,7 @@ async def open_exchange(
     *,
     scratch: bytearray,
     guard: write_guard.Guard,
-) -> Exchange:
+) -> RawResponse:
     """Send a request without a body and read the head of its answer; `path` holds the query.
 
     `headers` are all there are but `Host`. Waits for the answer as long as it takes: what is asked
@@ -111,10 +111,10 @@ async def open_exchange(
     except BaseException:
         channel.abort()
         raise
-    return Exchange(channel, http, answer)
+    return RawResponse(channel, http, answer)
 
 
-async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls_stream.Channel:
+async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls_stream.TLSStream:
     """A connection to the API server, through the proxy if there is one."""
     if server.hostname is None:
         raise OSError(f"{login.server!r} names no host")
@@ -135,7 +135,7 @@ async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls
 
 async def tunnel(
     proxy: SplitResult, host: str, port: int, scratch: bytearray
-) -> tls_stream.Channel:
+) -> tls_stream.TLSStream:
     """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6). Raises `OSError`."""
     if proxy.scheme != "http" or proxy.hostname is None:
         raise OSError(
@@ -165,7 +165,7 @@ async def tunnel(
 
 
 async def _ask(
-    channel: tls_stream.Channel, http: h11.Connection, request: h11.Request
+    channel: tls_stream.TLSStream, http: h11.Connection, request: h11.Request
 ) -> h11.Response | h11.InformationalResponse:
     """The head of the answer; 101 is one, other 1xx are passed over."""
     head, end = http.send(request), http.send(h11.EndOfMessage())
@@ -178,7 +178,7 @@ async def _ask(
             return event
 
 
-async def _event(channel: tls_stream.Channel, http: h11.Connection) -> h11.Event:
+async def _event(channel: tls_stream.TLSStream, http: h11.Connection) -> h11.Event:
     """What the server sends next. Raises `OSError` for what is no HTTP."""
     while True:
         try:

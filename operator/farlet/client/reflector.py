@@ -28,7 +28,7 @@ SHORTEST_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-class Sink(Protocol):
+class ResourceEventHandler(Protocol):
     """Who is told of objects. Called in the engine's loop; must not block."""
 
     def replaced(self, objects: Sequence[JSON], version: int) -> None:
@@ -47,7 +47,7 @@ class Reflector:
         self,
         cluster: clusters.Cluster,
         path: str,
-        sink: Sink,
+        sink: ResourceEventHandler,
         *,
         on_state: Callable[[], None],
         label_selector: str = "",

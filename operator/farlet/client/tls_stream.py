@@ -33,7 +33,7 @@ _SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """A peer that has vanished is noticed after two minutes. A stream may be silent for longer."""
 
 
-class Channel(asyncio.BufferedProtocol):
+class TLSStream(asyncio.BufferedProtocol):
     """One connection. Begins in plain text; `secure` makes it TLS.
 
     One task may read while another writes. Every method that sends or receives raises `OSError`
@@ -42,7 +42,7 @@ class Channel(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, scratch: bytearray, *, opened: Callable[[Channel], None] = lambda _: None
+        self, scratch: bytearray, *, opened: Callable[[TLSStream], None] = lambda _: None
     ) -> None:
         """`scratch`: at least `CHUNK` bytes that all channels of a loop may share."""
         self._scratch = memoryview(scratch)[:CHUNK]
@@ -286,11 +286,11 @@ class Channel(asyncio.BufferedProtocol):
             raise self._why or ConnectionResetError("the connection was cut")
 
 
-async def connect(host: str, port: int, scratch: bytearray) -> Channel:
+async def connect(host: str, port: int, scratch: bytearray) -> TLSStream:
     """A connection to `host`. Raises `OSError`."""
     loop = asyncio.get_running_loop()
     _, channel = await loop.create_connection(
-        lambda: Channel(scratch), host, port, happy_eyeballs_delay=0.25
+        lambda: TLSStream(scratch), host, port, happy_eyeballs_delay=0.25
     )
     return channel
 

@@ -14,19 +14,19 @@ import structlog
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.constants import JSON, OWNER
+from farlet.constants import JSON, VIRTUAL_NODE_ID
 from farlet.context import Context
 
 log = structlog.get_logger()
 
 
-class Registry:
+class NamespaceInventory:
     """Foreign namespace -> home namespace, beyond the life of a process."""
 
     def __init__(self, cluster: clusters.Cluster, ctx: Context) -> None:
         self._cluster = cluster
         self._own = ctx.namespaces.own
-        self._owner = ctx.owner
+        self._virtual_node_id = ctx.virtual_node_id
         self._name = name_for(ctx)
         self._path = f"/api/v1/namespaces/{self._own}/configmaps"
         self._entries: dict[str, str] = {}
@@ -95,7 +95,7 @@ class Registry:
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": self._name, "labels": {OWNER: self._owner}},
+            "metadata": {"name": self._name, "labels": {VIRTUAL_NODE_ID: self._virtual_node_id}},
             "data": {},
         }
         try:
@@ -133,10 +133,10 @@ class Registry:
         return errors.StartError(
             f"farlet's own namespace {self._own!r} in the foreign cluster cannot be used: "
             f"{err.message}. Apply manifests/foreign/farlet-namespace.yaml there, or name another "
-            "namespace with --foreign-namespace"
+            "namespace with --foreign-system-namespace"
         )
 
 
 def name_for(ctx: Context) -> str:
     """Name of this node's ConfigMaps abroad: the registry, and the anchor in each namespace."""
-    return f"farlet-{ctx.owner[:16]}"
+    return f"farlet-{ctx.virtual_node_id}"

@@ -15,11 +15,11 @@ import structlog
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import reflector as watches
-from farlet.constants import OWNER, ObjectKey
+from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import event_handlers
-from farlet.foreign.inventory import Registry, name_for
+from farlet.foreign.inventory import NamespaceInventory, name_for
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject
 from farlet.planning import api_refusals
 from farlet.store import Store
@@ -44,30 +44,30 @@ COALESCE_SECONDS = 0.05
 """Changes of a mirror within this time become one status at home."""
 
 
-class Surroundings(Protocol):
+class SharedState(Protocol):
     """What all scopes have in common; `scopes.Scopes` is it."""
 
     cluster: clusters.Cluster
     store: Store
     ctx: Callable[[], Context]
     wake: Wake
-    registry: Registry
+    registry: NamespaceInventory
     noticed: Callable[[ObjectKey], None]
     loaded: asyncio.Event
     refused: Refused | None
 
 
-class Scope:
+class ForeignNamespace:
     """One pair of namespaces. `run` keeps it open; the properties are what `reconcile` reads."""
 
-    def __init__(self, scopes: Surroundings, home: str, foreign: str) -> None:
+    def __init__(self, scopes: SharedState, home: str, foreign: str) -> None:
         self._scopes = scopes
         self.home = home
         self.foreign = foreign
         self.anchor: OwnerReference | None = None
         self._refused: Refused | None = None
         base = f"/api/v1/namespaces/{foreign}"
-        owner = f"{OWNER}={scopes.ctx().owner}"
+        owner = f"{VIRTUAL_NODE_ID}={scopes.ctx().virtual_node_id}"
         store = scopes.store
         self._pods = watches.Reflector(
             scopes.cluster,
@@ -233,7 +233,10 @@ class Scope:
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": name, "labels": {OWNER: self._scopes.ctx().owner}},
+            "metadata": {
+                "name": name,
+                "labels": {VIRTUAL_NODE_ID: self._scopes.ctx().virtual_node_id},
+            },
             "data": {"about": f"owns the mirrors of pods on node {self._scopes.ctx().node}"},
         }
         try:

@@ -16,8 +16,8 @@ from farlet.client import cluster as clusters
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign.inventory import Registry
-from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, Scope, Wake
+from farlet.foreign.inventory import NamespaceInventory
+from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
 from farlet.planning import api_refusals
 from farlet.store import Store
 
@@ -27,7 +27,7 @@ REGISTRY_SECONDS = 60.0
 log = structlog.get_logger()
 
 
-class Scopes:
+class ForeignNamespaces:
     """All scopes of this process, and the registry."""
 
     def __init__(
@@ -44,8 +44,8 @@ class Scopes:
         self.ctx = ctx
         self.wake = wake
         self._tasks = tasks
-        self._open: dict[str, Scope] = {}
-        self.registry = Registry(cluster, ctx())
+        self._open: dict[str, ForeignNamespace] = {}
+        self.registry = NamespaceInventory(cluster, ctx())
         self.noticed: Callable[[ObjectKey], None] = lambda _: None
         """Told of home keys whose mirror has just changed, for the latency that is measured."""
         self.loaded = asyncio.Event()
@@ -59,7 +59,7 @@ class Scopes:
     async def load(self) -> None:
         """Read the registry and open what earlier processes used; tries until there is an answer.
 
-        Raises `StartError` as `Registry.read` does.
+        Raises `StartError` as `NamespaceInventory.read` does.
         """
         seconds, told = RETRY_FIRST_SECONDS, ""
         while not self.loaded.is_set():
@@ -96,14 +96,14 @@ class Scopes:
         for scope in self._open.values():
             scope.wake_all()
 
-    def of(self, home: str) -> Scope | None:
+    def of(self, home: str) -> ForeignNamespace | None:
         """The scope of a home namespace, opened on first use; `None` where none is allowed."""
         foreign = self.ctx().namespaces.foreign(home)
         if foreign is None:
             return None
         scope = self._open.get(foreign)
         if scope is None:
-            scope = self._open[foreign] = Scope(self, home, foreign)
+            scope = self._open[foreign] = ForeignNamespace(self, home, foreign)
             scope.task = self._tasks.create_task(scope.run(), name=f"scope {foreign}")
         return scope
 
@@ -127,7 +127,7 @@ class Scopes:
                 if foreign in self.registry:
                     await self._unregister(scope)
 
-    async def _unregister(self, scope: Scope) -> None:
+    async def _unregister(self, scope: ForeignNamespace) -> None:
         try:
             await self.registry.remove(scope.foreign)
         except errors.FarletError as err:

@@ -25,7 +25,7 @@ NEEDED = ("cpu", "memory", "pods")
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Resources:
     """Resource name to amount, in canonical form."""
 
     capacity: Mapping[str, str]
@@ -37,7 +37,7 @@ EMPTY: Mapping[str, str] = dict.fromkeys(NEEDED, "0")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Platform:
     """What kind of machines stand behind the virtual node.
 
     A value is empty where they differ, and `None` where it is not known.
@@ -50,7 +50,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ForeignNode:
     """What counts of one foreign node."""
 
     name: str
@@ -58,10 +58,10 @@ class Machine:
     """Ready, and not cordoned."""
     capacity: Mapping[str, Quantity]
     allocatable: Mapping[str, Quantity]
-    kind: Kind
+    kind: Platform
 
 
-def machine(node: Node) -> Machine | None:
+def machine(node: Node) -> ForeignNode | None:
     """What counts of a foreign node; `None` for one that mirrors never run on.
 
     Those are nodes of the control plane, and virtual ones: what runs on those is counted where it
@@ -78,12 +78,12 @@ def machine(node: Node) -> Machine | None:
         c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ())
     )
     info = status.get("nodeInfo", {})
-    return Machine(
+    return ForeignNode(
         name=metadata["name"],
         usable=ready and not spec.get("unschedulable", False),
         capacity=_parsed(status.get("capacity", {})),
         allocatable=_parsed(status.get("allocatable", {})),
-        kind=Kind(
+        kind=Platform(
             os=info.get("operatingSystem", ""),
             arch=info.get("architecture", ""),
             kernel=info.get("kernelVersion", ""),
@@ -92,17 +92,17 @@ def machine(node: Node) -> Machine | None:
     )
 
 
-def room(machines: Iterable[Machine]) -> Room:
+def room(machines: Iterable[ForeignNode]) -> Resources:
     """What fits on all usable machines together."""
     # A sum is written as its first part is: always in the same order.
     usable = sorted((m for m in machines if m.usable), key=lambda m: m.name)
-    return Room(_sum(m.capacity for m in usable), _sum(m.allocatable for m in usable))
+    return Resources(_sum(m.capacity for m in usable), _sum(m.allocatable for m in usable))
 
 
-def kind(machines: Iterable[Machine]) -> Kind:
+def kind(machines: Iterable[ForeignNode]) -> Platform:
     """What all machines agree on, usable or not, so that one that reboots changes nothing."""
     kinds = [m.kind for m in machines]
-    return Kind(
+    return Platform(
         os=_agreed(k.os for k in kinds),
         arch=_agreed(k.arch for k in kinds),
         kernel=_agreed(k.kernel for k in kinds),
@@ -110,10 +110,10 @@ def kind(machines: Iterable[Machine]) -> Kind:
     )
 
 
-def fixed(amounts: Iterable[tuple[str, str]]) -> Room:
+def fixed(amounts: Iterable[tuple[str, str]]) -> Resources:
     """Exactly these, in canonical form."""
     given = dict(amounts)
-    return Room(given, given)
+    return Resources(given, given)
 
 
 def _parsed(amounts: Mapping[str, str]) -> dict[str, Quantity]:

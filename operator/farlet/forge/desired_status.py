@@ -1,7 +1,7 @@
 """What home should show of a pod, and the one request that makes it so.
 
-`status.py` computes a `Wanted`; `patch` compares it with what home shows. Only fields that farlet
-writes are compared, so that nothing of anybody else's is ever touched or taken back.
+`status.py` computes a `DesiredStatus`; `patch` compares it with what home shows. Only fields that
+farlet writes are compared, so that nothing of anybody else's is ever touched or taken back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ADDRESSES = frozenset({"podIPs", "hostIPs"})
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredStatus:
     """What home should show.
 
     `status` holds all fields of `WRITTEN` that should stand there and, of the conditions, those
@@ -34,15 +34,15 @@ class Wanted:
     annotations: Mapping[str, str | None]
 
 
-def unchanged(home: Pod) -> Wanted:
+def unchanged(home: Pod) -> DesiredStatus:
     """What home shows already, of what farlet writes; its status is a copy to be added to."""
     live = cast("JSON", home.get("status", {}))
     status: JSON = {field: live[field] for field in WRITTEN if field in live}
     status["conditions"] = conditions.owned(home)
-    return Wanted(cast("PodStatus", status), {})
+    return DesiredStatus(cast("PodStatus", status), {})
 
 
-def patch(home: Pod, wanted: Wanted) -> JSON | None:
+def patch(home: Pod, wanted: DesiredStatus) -> JSON | None:
     """Body of a strategic merge PATCH of pods/status; None where home shows it already.
 
     It carries the uid, so that a pod of another uid refuses it (422, `metadata.uid` being
@@ -79,7 +79,7 @@ def patch(home: Pod, wanted: Wanted) -> JSON | None:
     return body
 
 
-def _changed_conditions(home: Pod, wanted: Wanted) -> list[JSON]:
+def _changed_conditions(home: Pod, wanted: DesiredStatus) -> list[JSON]:
     """Elements that merge by type into what home shows."""
     live = cast("dict[str, JSON]", conditions.by_type(home))
     changed: list[JSON] = []

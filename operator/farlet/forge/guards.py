@@ -1,10 +1,10 @@
 """Pods that farlet does not send abroad as they are, unless a setting lets them pass.
 
 Pods of DaemonSets are refused for what made them (`--daemonset-pods`). All others are refused for
-what they ask (`--allow`), and that is of two kinds: what reaches into the foreign node (its
-network, processes, memory, files), which is the foreign administrator's to give; and credentials
-or devices that exist only in the home cluster, without which a pod would start and fail in ways
-that nobody understands.
+what they ask (`--allow-pod-feature`), and that is of two kinds: what reaches into the foreign
+node (its network, processes, memory, files), which is the foreign administrator's to give; and
+credentials or devices that exist only in the home cluster, without which a pod would start and
+fail for reasons that its message does not show.
 
 All that a pod asks goes into one message: its owner should not have to cure it piece by piece.
 """
@@ -52,7 +52,7 @@ def check_controller(pod: Pod, ctx: Context) -> None:
     if name is None or ctx.daemonset_pods is DaemonSetPods.RUN:
         return
     raise Refused(
-        Reason.DAEMONSET_REFUSED,
+        Reason.DAEMONSET_NOT_ALLOWED,
         f"the DaemonSet {name} put the pod on a virtual node, which is no machine to run an agent "
         "on. Keep DaemonSets off with manifests/home/daemonset-policy.yaml or with the node "
         f"affinity {VIRTUAL_NODE_LABEL} NotIn [{VIRTUAL_NODE_LABEL_VALUE}] in this one, or have "
@@ -70,15 +70,17 @@ def daemonset(pod: Pod) -> str | None:
 
 
 def check(pod: Pod, ctx: Context) -> None:
-    """Raise `Refused` when `pod` asks for what `ctx.allow` does not hold."""
-    found = [f for f in _findings(pod.get("spec", {})) if f.allowance not in ctx.allow]
+    """Raise `Refused` when `pod` asks for what `ctx.allow_pod_feature` does not hold."""
+    found = [f for f in _findings(pod.get("spec", {})) if f.allowance not in ctx.allow_pod_feature]
     if not found:
         return
     host = any(f.allowance in _HOST_ACCESS for f in found)
     text = "; ".join(f"{f.path} {f.what}" for f in found)
-    flags = " ".join(f"--allow={name}" for name in dict.fromkeys(f.allowance for f in found))
+    flags = " ".join(
+        f"--allow-pod-feature={name}" for name in dict.fromkeys(f.allowance for f in found)
+    )
     raise Refused(
-        Reason.HOST_ACCESS_REFUSED if host else Reason.UNSUPPORTED_POD,
+        Reason.POD_FEATURE_NOT_ALLOWED if host else Reason.UNSUPPORTED_POD,
         f"the pod cannot run in the foreign cluster: {text}. Remove it from the pod, keep the "
         f"pod off this node, or have farlet started with {flags}",
     )

@@ -28,7 +28,7 @@ from farlet.constants import (
     VIRTUAL_NODE_LABEL_VALUE,
 )
 from farlet.forge import capacity, node_health
-from farlet.forge.capacity import Kind, Room
+from farlet.forge.capacity import Platform, Resources
 from farlet.forge.node_health import Say
 
 
@@ -46,7 +46,7 @@ class Taint(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class NodeConfig:
     """What the settings say of the Node."""
 
     name: str
@@ -63,18 +63,18 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NodeObservation:
     """What only the clusters can tell of the Node; `None` where it is not known (yet)."""
 
     address: str
     """Empty where it is not known."""
     version: str | None
     """Of the foreign API server; stands for the kubelet's."""
-    room: Room | None
-    kind: Kind
+    room: Resources | None
+    kind: Platform
 
 
-def new(look: Look, found: Found, says: Iterable[Say], now: datetime) -> JSON:
+def new(look: NodeConfig, found: NodeObservation, says: Iterable[Say], now: datetime) -> JSON:
     """The Node to create. API servers take the status of a Node with its creation."""
     wanted = labels(look, found.kind)
     metadata: JSON = {
@@ -105,7 +105,7 @@ def is_virtual(node: k8s_types.Node) -> bool:
     return found == VIRTUAL_NODE_LABEL_VALUE
 
 
-def labels(look: Look, kind: Kind) -> dict[str, str | None]:
+def labels(look: NodeConfig, kind: Platform) -> dict[str, str | None]:
     """The labels that the Node has to have; with `None`, those that it must not have.
 
     An architecture that is not known is not spoken of.
@@ -126,7 +126,7 @@ def labels_patch(node: k8s_types.Node, wanted: Mapping[str, str | None]) -> JSON
     return _patch(node, {"labels": missing}) if missing else None
 
 
-def adoption_patch(node: k8s_types.Node, look: Look, kind: Kind) -> JSON | None:
+def adoption_patch(node: k8s_types.Node, look: NodeConfig, kind: Platform) -> JSON | None:
     """What registration writes on a Node that exists, but for its taints."""
     metadata: JSON = {}
     before = node["metadata"]
@@ -142,7 +142,7 @@ def adoption_patch(node: k8s_types.Node, look: Look, kind: Kind) -> JSON | None:
     return _patch(node, metadata) | ({"spec": spec} if spec else {})
 
 
-def missing_taints(node: k8s_types.Node, look: Look) -> list[Taint]:
+def missing_taints(node: k8s_types.Node, look: NodeConfig) -> list[Taint]:
     """Taints of the settings that the Node lacks, or has with another value."""
     present = {
         Taint(t["key"], t.get("value", ""), t["effect"])
@@ -163,7 +163,13 @@ def taints_patch(node: k8s_types.Node, missing: Sequence[Taint]) -> JSON:
 
 
 def status_patch(
-    node: k8s_types.Node, look: Look, found: Found, says: Sequence[Say], now: datetime, *, due: bool
+    node: k8s_types.Node,
+    look: NodeConfig,
+    found: NodeObservation,
+    says: Sequence[Say],
+    now: datetime,
+    *,
+    due: bool,
 ) -> JSON | None:
     """The status as it should be, heartbeats renewed; `None` where it is and none is `due`."""
     before: JSON = {**node.get("status", {})}
@@ -222,7 +228,7 @@ def _missing(present: Mapping[str, object], wanted: Mapping[str, object]) -> JSO
     return {key: value for key, value in wanted.items() if present.get(key) != value}
 
 
-def _status(look: Look, found: Found) -> JSON:
+def _status(look: NodeConfig, found: NodeObservation) -> JSON:
     """What is known of the status, but for the conditions."""
     status: JSON = {
         "daemonEndpoints": {"kubeletEndpoint": {"Port": look.port or 0}},

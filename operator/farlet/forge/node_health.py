@@ -66,7 +66,7 @@ def _of_foreign(
     if foreign is Foreign.REACHABLE:
         return (
             Say(ready, "True", "KubeletReady", "farlet is posting ready status"),
-            Say(reachable, "True", "ForeignAnswers", "the foreign API server answers"),
+            Say(reachable, "True", "ForeignAPIServerReachable", "the foreign API server answers"),
         )
     if foreign is Foreign.UNKNOWN:
         if node is not None and condition(node, ready) is not None:

@@ -26,9 +26,9 @@ from farlet.constants import (
     HOME_SERVICE_ACCOUNT,
     HOME_UID,
     OBSERVED,
-    OWNER,
     RESTARTS,
     TOKENS,
+    VIRTUAL_NODE_ID,
     Reason,
 )
 from farlet.context import Context
@@ -78,7 +78,7 @@ def forge_mirror(
     namespace = ctx.namespaces.foreign(home["namespace"])
     if namespace is None:
         raise Refused(
-            Reason.NAMESPACE_NOT_ALLOWED,
+            Reason.NAMESPACE_NOT_OFFLOADED,
             f"namespace {home['namespace']} is not offloaded to the foreign cluster. Keep the pod "
             f"off this node, or have farlet started with --namespace-map="
             f"{home['namespace']}=<foreign namespace>",
@@ -115,7 +115,7 @@ def _labels(home: ObjectMeta, ctx: Context, changes: list[Change]) -> dict[str, 
     labels = {key: value for key, value in wanted.items() if not key.startswith(RESERVED)}
     if len(labels) != len(wanted):
         _report_reserved("labels", wanted.keys() - labels.keys(), changes)
-    labels[OWNER] = ctx.owner
+    labels[VIRTUAL_NODE_ID] = ctx.virtual_node_id
     return labels
 
 

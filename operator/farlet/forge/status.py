@@ -21,12 +21,12 @@ from farlet.context import Context, PodNetwork
 from farlet.forge import conditions, containers, outcomes, phases
 from farlet.forge import desired_status as wanteds
 from farlet.forge.conditions import Fact
-from farlet.forge.desired_status import Wanted, patch
+from farlet.forge.desired_status import DesiredStatus, patch
 from farlet.forge.phases import is_terminal, ran_to_success
 from farlet.k8s_types import Condition, ContainerStatus, Pod, PodStatus
 
 __all__ = [
-    "Wanted",
+    "DesiredStatus",
     "ended",
     "is_terminal",
     "lost",
@@ -45,7 +45,7 @@ def mirrored_uid(home: Pod) -> str | None:
     return None if record is None else record.partition(" ")[0]
 
 
-def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
+def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatus:
     """The mirror's status brought home."""
     live, abroad = home.get("status", {}), mirror.get("status", {})
     phase = phases.of(home, mirror)
@@ -88,13 +88,13 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> Wanted:
     elif target is not None:
         kept.append(target)
     status["conditions"] = _settle(home, facts, kept=kept, now=now)
-    return Wanted(
+    return DesiredStatus(
         status,
         {constants.FOREIGN_POD_IP: None if _connected(ctx) or not ips else ",".join(ips)},
     )
 
 
-def waiting(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> Wanted:
+def waiting(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> DesiredStatus:
     """Pending with a reason.
 
     A pod that has had a mirror keeps its phase, container statuses and conditions: the mirror
@@ -111,7 +111,7 @@ def waiting(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float
     return wanted
 
 
-def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> Wanted:
+def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> DesiredStatus:
     """No mirror exists, and none can be made for now: nothing of the pod runs.
 
     The phase never goes back to Pending; readiness does, so that no Service sends traffic.
@@ -135,10 +135,10 @@ def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: floa
         facts.append(Fact(PodCondition.INITIALIZED, "False", reason.value))
     facts += conditions.not_ready(reason.value)
     status["conditions"] = _settle(home, facts, kept=kept, now=now)
-    return Wanted(status, {constants.FOREIGN_POD_IP: None})
+    return DesiredStatus(status, {constants.FOREIGN_POD_IP: None})
 
 
-def lost(home: Pod, *, ctx: Context, now: float) -> Wanted:
+def lost(home: Pod, *, ctx: Context, now: float) -> DesiredStatus:
     """Failed, since the mirror vanished before its end was seen and must not run twice."""
     if is_terminal(home):
         return wanteds.unchanged(home)
@@ -156,7 +156,7 @@ def lost(home: Pod, *, ctx: Context, now: float) -> Wanted:
     return wanted
 
 
-def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Wanted:
+def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> DesiredStatus:
     """What a kubelet writes last, before it removes a deleted pod from the API.
 
     `mirror` is the mirror as it was last seen, if it was. `SyncTerminatedPod` in
@@ -259,13 +259,13 @@ def _put(status: PodStatus, statuses: containers.Statuses) -> None:
 
 def _over(
     home: Pod,
-    base: Wanted,
+    base: DesiredStatus,
     statuses: containers.Statuses,
     *,
     phase: str,
     now: float,
     facts: Iterable[Fact] = (),
-) -> Wanted:
+) -> DesiredStatus:
     """`base` with all containers ended, in a terminal phase; `facts` say what else there is."""
     status = cast("PodStatus", dict(base.status))
     status["phase"] = phase
@@ -277,7 +277,7 @@ def _over(
     if not any(c["type"] == PodCondition.POD_SCHEDULED for c in kept):
         facts.append(Fact(PodCondition.POD_SCHEDULED, "True"))
     status["conditions"] = _settle(home, facts, kept=kept, now=now)
-    return Wanted(status, base.annotations)
+    return DesiredStatus(status, base.annotations)
 
 
 def _settle(home: Pod, facts: list[Fact], *, kept: list[Condition], now: float) -> list[Condition]:

@@ -14,7 +14,7 @@ from farlet.client import raw_response, tls_stream
 from farlet.client.cluster import Cluster
 
 
-class Homeward:
+class HomeDialer:
     """Dials for `tunnel`; where to is asked anew each time, as credentials are read again."""
 
     def __init__(self, home: Cluster) -> None:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from farlet.gateway.relay import WINDOW, Splice
+from farlet.gateway.relay import WINDOW, Relay
 
 DESTINATION = ("home-api", 443)
 """All that a gateway asks for. What it is at home, farlet knows."""
@@ -67,7 +67,7 @@ class Link(asyncio.Protocol):
         self.why: Exception | None = None
         """Why SSH ended, if it did so itself or we ended it; also set by whoever asyncssh tells."""
         self._made = made
-        self._splices: set[Splice] = set()
+        self._splices: set[Relay] = set()
         self._transport: asyncio.Transport | None = None
         self._ssh: asyncio.Protocol | None = None
         self._full = False
@@ -77,13 +77,13 @@ class Link(asyncio.Protocol):
         """How many connections of pods it carries."""
         return len(self._splices)
 
-    def carry(self, splice: Splice) -> None:
+    def carry(self, splice: Relay) -> None:
         """Have a connection of a pod end with this link, and read as fast as it allows."""
         self._splices.add(splice)
         splice.over = self._splices.discard
         splice.hold(full=self._full)
 
-    def let_go(self, splice: Splice) -> None:
+    def let_go(self, splice: Relay) -> None:
         """It is not carried by this link after all."""
         self._splices.discard(splice)
 

@@ -43,7 +43,7 @@ class Forward:
 
     def __init__(
         self,
-        exchange: raw_response.Exchange,
+        exchange: raw_response.RawResponse,
         theirs: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -148,10 +148,10 @@ async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[F
             running.result()
 
 
-async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.Exchange:
+async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawResponse:
     """The upgrade, accepted."""
     path = f"/api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/portforward"
-    asked = decode.Asked(cluster.name, f"GET {path}")
+    asked = decode.RequestInfo(cluster.name, f"GET {path}")
     key = base64.b64encode(os.urandom(16)).decode()
     headers = [
         ("Connection", "Upgrade"),

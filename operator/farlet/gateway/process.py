@@ -31,7 +31,7 @@ def run(settings: GatewaySettings) -> int:
     logs.configure(settings.log_level, settings.log_format)
     # asyncssh asks the environment who we are, and the user of a container has no name.
     os.environ.setdefault("LOGNAME", "gateway")
-    opening = server.Door(
+    opening = server.GatewayServer(
         keys.read(settings.gateway_keys),
         pods_at=settings.gateway_bind_address,
         farlet_at=LINK_ADDRESS,
@@ -40,7 +40,7 @@ def run(settings: GatewaySettings) -> int:
     return 0
 
 
-async def _serve(opening: server.Door, settings: GatewaySettings) -> None:
+async def _serve(opening: server.GatewayServer, settings: GatewaySettings) -> None:
     told, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGINT, signal.SIGTERM):

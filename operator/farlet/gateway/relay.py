@@ -28,14 +28,14 @@ _SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """A peer that has vanished is noticed after two minutes. A watch may be silent for longer."""
 
 
-class Splice:
-    """The TCP side comes first, with the protocol `plain`; a `Carried` brings the channel."""
+class Relay:
+    """The TCP side comes first, with the protocol `plain`; a `ChannelSide` brings the channel."""
 
     def __init__(self) -> None:
-        self.plain = Plain(self)
-        self.made: Callable[[Splice], None] = _nobody
+        self.plain = TCPSide(self)
+        self.made: Callable[[Relay], None] = _nobody
         """Called when the TCP side is there."""
-        self.over: Callable[[Splice], None] = _nobody
+        self.over: Callable[[Relay], None] = _nobody
         """Called once, when neither side is left."""
         self._transport: asyncio.Transport | None = None
         self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
@@ -165,10 +165,10 @@ class Splice:
             self.over(self)
 
 
-class Plain(asyncio.Protocol):
+class TCPSide(asyncio.Protocol):
     """What asyncio calls."""
 
-    def __init__(self, splice: Splice) -> None:
+    def __init__(self, splice: Relay) -> None:
         self._splice = splice
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -198,11 +198,11 @@ class Plain(asyncio.Protocol):
         self._splice.plain_lost()
 
 
-class Carried(asyncssh.SSHTCPSession[bytes]):
+class ChannelSide(asyncssh.SSHTCPSession[bytes]):
     """What asyncssh calls. To ask for a channel is one try; a splice may need several."""
 
-    def __init__(self, splice: Splice) -> None:
-        self._splice: Splice | None = splice
+    def __init__(self, splice: Relay) -> None:
+        self._splice: Relay | None = splice
 
     def give_up(self) -> None:
         """Whatever comes of this try is not wanted any more."""
@@ -242,7 +242,7 @@ class Carried(asyncssh.SSHTCPSession[bytes]):
             self._splice.channel_lost()
 
 
-def _nobody(_splice: Splice) -> None:
+def _nobody(_splice: Relay) -> None:
     """Nobody is told."""
 
 

@@ -22,7 +22,7 @@ from farlet import errors
 from farlet.gateway import link
 from farlet.gateway.keys import ALGORITHM, Keys
 from farlet.gateway.link import Link
-from farlet.gateway.relay import PACKET, WINDOW, Carried, Splice
+from farlet.gateway.relay import PACKET, WINDOW, ChannelSide, Relay
 from farlet.settings.values import Address
 
 OPEN_SECONDS = 10.0
@@ -48,7 +48,7 @@ _OPTIONS = {
 log = structlog.get_logger()
 
 
-class Door:
+class GatewayServer:
     """A gateway; it is open while `opened` lasts."""
 
     def __init__(self, keys: Keys, *, pods_at: Address, farlet_at: Address) -> None:
@@ -148,17 +148,17 @@ class Door:
                 self._pods = await self._bind_for_pods()
 
     def _knock(self) -> asyncio.Protocol:
-        splice = Splice()
+        splice = Relay()
         splice.made = self._carry_soon
         return splice.plain
 
-    def _carry_soon(self, splice: Splice) -> None:
+    def _carry_soon(self, splice: Relay) -> None:
         if self._tasks is None:
             splice.abort()
         else:
             self._tasks.create_task(self._carry(splice), name="pod")
 
-    async def _carry(self, splice: Splice) -> None:
+    async def _carry(self, splice: Relay) -> None:
         """Find a farlet that takes it; else it is reset."""
         tried: set[Link] = set()
         while not splice.done:
@@ -173,8 +173,8 @@ class Door:
                 return
             made.let_go(splice)
 
-    async def _open(self, connection: asyncssh.SSHClientConnection, splice: Splice) -> bool:
-        carried = Carried(splice)
+    async def _open(self, connection: asyncssh.SSHClientConnection, splice: Relay) -> bool:
+        carried = ChannelSide(splice)
         opening = asyncio.ensure_future(
             connection.create_connection(
                 lambda: carried,

@@ -87,11 +87,11 @@ class _Server(asyncssh.SSHServer):
         if (dest_host, dest_port) != link.DESTINATION or self._link.load >= link.MOST_SPLICES:
             return False
         channel = self._connection.create_tcp_channel(window=relay.WINDOW, max_pktsize=relay.PACKET)
-        made = relay.Splice()
+        made = relay.Relay()
         self._link.carry(made)  # at once: many may be asked for in one breath
         return channel, self._spliced(made)
 
-    async def _spliced(self, made: relay.Splice) -> asyncssh.SSHTCPSession[bytes]:
+    async def _spliced(self, made: relay.Relay) -> asyncssh.SSHTCPSession[bytes]:
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 await self._dial(lambda: made.plain)
@@ -100,4 +100,4 @@ class _Server(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_CONNECT_FAILED, "the home API server was not reached"
             ) from err
-        return relay.Carried(made)
+        return relay.ChannelSide(made)

@@ -41,18 +41,20 @@ def keeping(
     namespace: str,
     folder: Path,
     on_change: Callable[[], None],
-) -> Upkeep:
+) -> TunnelManager:
     """Tunnels to the home API server of `home`'s kubeconfig.
 
     Raises `StartError` for keys that are none, and for a server that pods could not reach so.
     """
     keys.read(folder)
-    dial = home_dialer.Homeward(home)
+    dial = home_dialer.HomeDialer(home)
     dial.check()
-    return Upkeep(foreign, namespace=namespace, folder=folder, dial=dial, on_change=on_change)
+    return TunnelManager(
+        foreign, namespace=namespace, folder=folder, dial=dial, on_change=on_change
+    )
 
 
-class Upkeep:
+class TunnelManager:
     """Keeps the tunnels up while `run` runs."""
 
     def __init__(

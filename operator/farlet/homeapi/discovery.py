@@ -26,7 +26,7 @@ from farlet.context import Context, Endpoint
 from farlet.homeapi import endpoint, endpoint_state, preflight
 from farlet.homeapi import service as homeservice
 from farlet.homeapi.endpoint import Passage
-from farlet.homeapi.preflight import Mismatch, Unreachable, Verdict, Verified
+from farlet.homeapi.preflight import PreflightResult, Unreachable, Verified, WrongCertificate
 from farlet.homeapi.service import HomeService
 from farlet.settings import Preflight, Settings
 
@@ -70,7 +70,7 @@ class Discovery:
         self._service: HomeService | None = None
         if settings.home_api_server_host is None and settings.home_api_server_port is None:
             self._service = homeservice.HomeService(
-                foreign, namespace=settings.foreign_namespace, on_change=self.look_again
+                foreign, namespace=settings.foreign_system_namespace, on_change=self.look_again
             )
         self.looked = asyncio.Event()
         """The address has been looked at once."""
@@ -142,7 +142,7 @@ class Discovery:
                 await asyncio.sleep(LEAST_SECONDS)
                 await _within(self._again, SOON_SECONDS if waits else LOOK_SECONDS)
 
-    async def names(self) -> tuple[str, ...] | Mismatch | Unreachable:
+    async def names(self) -> tuple[str, ...] | WrongCertificate | Unreachable:
         """The names in the certificate at the address there is, by the way it is looked at."""
         ctx, by = self.ctx(), preflight.DIRECT
         assert ctx.endpoint is not None
@@ -220,7 +220,7 @@ class Discovery:
         seen = self._seen
         if seen is not None and (seen.addresses, seen.port) == (passage.addresses, passage.port):
             verdict = await preflight.verify(seen, ctx.home_ca, within=_WITHIN, by=by)
-            if not isinstance(verdict, Mismatch):
+            if not isinstance(verdict, WrongCertificate):
                 return self._judged(ctx, seen, verdict)
         return await self._by_name(ctx, passage, by)
 
@@ -228,8 +228,8 @@ class Discovery:
         """With the name that the certificate behind the Service has for pods."""
         unnamed = passage.endpoint(passage.addresses[0])
         names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, by=by)
-        if isinstance(names, Mismatch):
-            return endpoint_state.without(ctx, names.message, Reason.HOME_API_CERTIFICATE)
+        if isinstance(names, WrongCertificate):
+            return endpoint_state.without(ctx, names.message, Reason.HOME_API_CERTIFICATE_INVALID)
         if isinstance(names, Unreachable):
             return endpoint_state.without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
         name = endpoint.name_for_pods(names, ctx.cluster_domain)
@@ -239,7 +239,7 @@ class Discovery:
                 f"the certificate behind {passage} has no DNS name that pods could dial; its names "
                 f"(SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to the home "
                 "API server's certificate",
-                Reason.HOME_API_CERTIFICATE,
+                Reason.HOME_API_CERTIFICATE_INVALID,
             )
         where = passage.endpoint(name)
         verdict = await preflight.verify(where, ctx.home_ca, within=_WITHIN, by=by)
@@ -267,7 +267,7 @@ class Discovery:
             f"{verdict.message}"
         ) + (f"; {gateway}" if gateway else "")
 
-    def _judged(self, ctx: Context, where: Endpoint, verdict: Verdict) -> Context:
+    def _judged(self, ctx: Context, where: Endpoint, verdict: PreflightResult) -> Context:
         return endpoint_state.judged(
             ctx,
             where,

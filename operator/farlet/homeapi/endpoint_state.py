@@ -11,7 +11,7 @@ import dataclasses
 from farlet import errors
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import Context, Endpoint
-from farlet.homeapi.preflight import Mismatch, Unreachable, Verdict, Verified
+from farlet.homeapi.preflight import PreflightResult, Unreachable, Verified, WrongCertificate
 
 _PASSING = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
 """Refusals whose text differs from look to look, as errors of connections do."""
@@ -23,11 +23,11 @@ _REQUIRED = (
 
 
 def judged(
-    ctx: Context, where: Endpoint, verdict: Verdict, *, required: bool, seen: bool
+    ctx: Context, where: Endpoint, verdict: PreflightResult, *, required: bool, seen: bool
 ) -> Context:
     """Pods are to dial `where`. `required`: only if it is in sight; `seen`: it has been before."""
-    refusal, reason = None, Reason.HOME_API_CERTIFICATE
-    if isinstance(verdict, Mismatch):
+    refusal, reason = None, Reason.HOME_API_CERTIFICATE_INVALID
+    if isinstance(verdict, WrongCertificate):
         refusal = verdict.message
     elif isinstance(verdict, Unreachable) and required:
         refusal, reason = f"{verdict.message}. {_REQUIRED}", Reason.HOME_API_UNVERIFIED

@@ -65,7 +65,7 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class Mismatch:
+class WrongCertificate:
     """Something answers that pods would not, or must not, take for the home API server."""
 
     message: str
@@ -78,18 +78,18 @@ class Unreachable:
     message: str
 
 
-Verdict: TypeAlias = Verified | Mismatch | Unreachable
+PreflightResult: TypeAlias = Verified | WrongCertificate | Unreachable
 
 
 async def verify(
     endpoint: Endpoint, ca_pem: str, *, within: float, by: Approach = DIRECT
-) -> Verdict:
+) -> PreflightResult:
     """Look at `endpoint` with the certificates of `ca_pem`.
 
     `within` is in seconds and holds for each of the at most two handshakes. Messages are for a
     person: what is wrong, where, and which flag to look at.
     """
-    look = _Look(endpoint, by, within)
+    look = _Connection(endpoint, by, within)
     try:
         await look.handshake(_verifying(ca_pem))
     except (OSError, ValueError, errors.FarletError) as err:
@@ -99,9 +99,9 @@ async def verify(
 
 async def names(
     endpoint: Endpoint, ca_pem: str, *, within: float, by: Approach
-) -> tuple[str, ...] | Mismatch | Unreachable:
+) -> tuple[str, ...] | WrongCertificate | Unreachable:
     """The names in the certificate at `endpoint`, if one of `ca_pem` has signed it."""
-    look = _Look(endpoint, by, within)
+    look = _Connection(endpoint, by, within)
     try:
         context = _verifying(ca_pem)
         context.check_hostname = False
@@ -133,7 +133,7 @@ def _verifying(ca_pem: str) -> ssl.SSLContext:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Connection:
     """One address, and what handshakes with it say."""
 
     endpoint: Endpoint
@@ -157,20 +157,20 @@ class _Look:
             writer.transport.abort()
             return certificate
 
-    async def verdict(self, err: Exception) -> Mismatch | Unreachable:
+    async def verdict(self, err: Exception) -> WrongCertificate | Unreachable:
         """What a failed handshake means."""
         where = self.endpoint.netloc
         if isinstance(err, _UnusableCA):
-            return Mismatch(
+            return WrongCertificate(
                 f"the CA bundle for {where} cannot be used ({err}): --home-api-server-ca-file must "
                 "hold PEM certificates"
             )
         if isinstance(err, ssl.SSLCertVerificationError):
-            return Mismatch(_mismatch(self.endpoint, self.by, err, await self._presented()))
+            return WrongCertificate(_mismatch(self.endpoint, self.by, err, await self._presented()))
         if isinstance(err, ssl.SSLEOFError):
             return self._unreachable("the connection was closed within the TLS handshake")
         if isinstance(err, ssl.SSLError):
-            return Mismatch(
+            return WrongCertificate(
                 f"{where} answers, but not as an API server does ({_cause(err)}): {self.by.cure}"
             )
         if isinstance(err, TimeoutError):

@@ -16,14 +16,14 @@ from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from farlet.gateway.tunnel_manager import Upkeep
+    from farlet.gateway.tunnel_manager import TunnelManager
 
 
 def _nobody() -> None:
     """Nobody is told of changes."""
 
 
-class WayHome:
+class HomeAPISupervisor:
     """One farlet's part in it. `discovery` tells the address."""
 
     def __init__(
@@ -40,7 +40,7 @@ class WayHome:
         self._home = home
         self._foreign = foreign
         self._metrics = metrics
-        self._gateways: Upkeep | None = None
+        self._gateways: TunnelManager | None = None
         self.discovery = discovery.Discovery(
             settings,
             home,
@@ -84,7 +84,7 @@ class WayHome:
             for task in forever:
                 task.cancel()
 
-    def _keeping(self) -> Upkeep:
+    def _keeping(self) -> TunnelManager:
         # Not for those who have no gateway: asyncssh takes 20 MiB.
         from farlet.gateway import tunnel_manager
 
@@ -92,7 +92,7 @@ class WayHome:
         made = tunnel_manager.keeping(
             self._home,
             self._foreign,
-            namespace=self._settings.foreign_namespace,
+            namespace=self._settings.foreign_system_namespace,
             folder=self._settings.gateway_keys,
             on_change=self.discovery.look_again,
         )

@@ -12,7 +12,7 @@ from farlet.client import cluster as clusters
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.kubelet import auth
-from farlet.kubelet.request_handler import Service
+from farlet.kubelet.request_handler import RequestHandler
 from farlet.kubelet.responses import Response
 from farlet.kubelet.server import KubeletServer
 from farlet.kubelet.usage import collector
@@ -22,7 +22,7 @@ from farlet.store import Store
 from farlet.telemetry.metrics import EXPOSITION, Metrics
 
 
-class KubeletPort:
+class KubeletAPI:
     """Listens while its context lasts; `run` keeps certificates and the client CA good.
 
     Entering raises `StartError` for files that cannot be used and an address that cannot be had.
@@ -53,12 +53,12 @@ class KubeletPort:
             addresses=lambda: [ip] if (ip := ctx().node_ip) else [],
         )
         metrics.serving_certificate_remaining.set_function(tls.remaining)
-        meter = collector.Meter(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
+        meter = collector.UsageCollector(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
 
         async def own_metrics() -> Response:
             return Response(200, metrics.exposition(), EXPOSITION)
 
-        service = Service(
+        service = RequestHandler(
             store=store,
             foreign=foreign,
             ctx=ctx,
@@ -73,7 +73,7 @@ class KubeletPort:
             service.handle,
             at=at,
             contexts=lambda: tls.context,
-            grace=settings.shutdown_grace,
+            grace=settings.shutdown_grace_period,
             hurry=hurry,
         )
 

@@ -28,7 +28,7 @@ from farlet.certs.client_ca import ClientCA
 from farlet.client import cluster as clusters
 from farlet.constants import JSON
 from farlet.kubelet.responses import Refusal
-from farlet.kubelet.single_flight_cache import Answer, Remembered
+from farlet.kubelet.single_flight_cache import Answer, SingleFlightCache
 
 GOOD_TOKEN_SECONDS = 120.0
 """`authentication.webhook.cacheTTL` of a kubelet's configuration."""
@@ -80,7 +80,9 @@ class Authenticator:
         self._home = home
         self._client_ca = client_ca
         self._now = now
-        self._reviews: Remembered[User | None] = Remembered(size=REMEMBERED, clock=clock)
+        self._reviews: SingleFlightCache[User | None] = SingleFlightCache(
+            size=REMEMBERED, clock=clock
+        )
         self._key = secrets.token_bytes(32)
 
     async def who(
@@ -137,7 +139,7 @@ class Authorizer:
     ) -> None:
         self._home = home
         self._node = node
-        self._reviews: Remembered[bool] = Remembered(size=REMEMBERED, clock=clock)
+        self._reviews: SingleFlightCache[bool] = SingleFlightCache(size=REMEMBERED, clock=clock)
 
     async def may(self, user: User, verb: str, path: str, subresources: Sequence[str]) -> bool:
         """Whether any of `nodes/<subresource>` is allowed; asked for one after the other.

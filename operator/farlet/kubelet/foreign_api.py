@@ -13,7 +13,7 @@ import orjson
 
 from farlet import redaction
 from farlet.client import raw_response
-from farlet.kubelet.pod_target import Target
+from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 
 BODY_SECONDS = 10.0
@@ -21,14 +21,14 @@ BODY_BYTES = 50_000
 """Home's API server reads no more of an error (`maxReadLength` in `response_checker.go`)."""
 
 
-def pod_path(target: Target) -> str:
+def pod_path(target: PodTarget) -> str:
     """The mirror's path in the foreign API."""
     return (
         f"/api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}"
     )
 
 
-async def refusal(exchange: raw_response.Exchange) -> Refusal:
+async def refusal(exchange: raw_response.RawResponse) -> Refusal:
     """The foreign API server's error for a caller at home. Raises `OSError` if it breaks off."""
     async with asyncio.timeout(BODY_SECONDS):
         body = await exchange.text(BODY_BYTES)

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 from farlet.client.cluster import Cluster
 from farlet.kubelet import foreign_api
-from farlet.kubelet.pod_target import Target
-from farlet.kubelet.responder import Caller
+from farlet.kubelet.pod_target import PodTarget
+from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import TEXT, Refusal
 from farlet.kubelet.routes import Request
 
@@ -26,12 +26,14 @@ _INT64 = re.compile(r"[+-]?[0-9]{1,19}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
-async def serve(caller: Caller, target: Target, options: dict[str, str], foreign: Cluster) -> None:
+async def serve(
+    caller: Responder, target: PodTarget, options: dict[str, str], foreign: Cluster
+) -> None:
     """Send the logs until they or the caller end.
 
     Raises `Refusal` where there are none, `OSError` when either side breaks off.
     """
-    await caller.unless_gone(_serve(caller, target, options, foreign))
+    await caller.cancel_on_disconnect(_serve(caller, target, options, foreign))
 
 
 def options(request: Request) -> dict[str, str]:
@@ -62,7 +64,9 @@ def options(request: Request) -> dict[str, str]:
     return found
 
 
-async def _serve(caller: Caller, target: Target, options: dict[str, str], foreign: Cluster) -> None:
+async def _serve(
+    caller: Responder, target: PodTarget, options: dict[str, str], foreign: Cluster
+) -> None:
     query = urlencode({"container": target.container, **options})
     path = f"{foreign_api.pod_path(target)}/log?{query}"
     exchange = await foreign.open("GET", path, [])

@@ -30,7 +30,7 @@ _PULLING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PodTarget:
     """A container of a mirror, or with an empty `container` the mirror as a whole."""
 
     namespace: str
@@ -38,7 +38,7 @@ class Target:
     container: str
 
 
-def find(route: Route, store: Store, ctx: Context, *, previous: bool = False) -> Target:
+def resolve(route: Route, store: Store, ctx: Context, *, previous: bool = False) -> PodTarget:
     """Where the route leads abroad. `previous`: to the logs of the container's last run.
 
     Raises `Refusal`.
@@ -54,7 +54,7 @@ def find(route: Route, store: Store, ctx: Context, *, previous: bool = False) ->
     mirror = _mirror(home, store, ctx) if wanted and has_container(home, route.container) else None
     if mirror is None:
         raise Refusal(500, f'container not found ("{route.container}")')
-    return Target(mirror.namespace, mirror.name, route.container)
+    return PodTarget(mirror.namespace, mirror.name, route.container)
 
 
 def has_container(home: Pod, container: str) -> bool:
@@ -64,18 +64,18 @@ def has_container(home: Pod, container: str) -> bool:
     )
 
 
-def _for_ports(route: Route, home: Pod, store: Store, ctx: Context) -> Target:
+def _for_ports(route: Route, home: Pod, store: Store, ctx: Context) -> PodTarget:
     if route.uid is not None and route.uid != home["metadata"].get("uid"):
         raise Refusal(404, "pod not found")
     mirror = _mirror(home, store, ctx)
     if mirror is None:
         raise Refusal(500, f'pod not found ("{route.pod}_{route.namespace}")')
-    return Target(mirror.namespace, mirror.name, "")
+    return PodTarget(mirror.namespace, mirror.name, "")
 
 
 def _for_logs(
     route: Route, home: Pod | None, store: Store, ctx: Context, *, previous: bool
-) -> Target:
+) -> PodTarget:
     if home is None:
         raise Refusal(404, f'pod "{route.pod}" does not exist')
     if not has_container(home, route.container):
@@ -83,7 +83,7 @@ def _for_logs(
     mirror = _mirror(home, store, ctx)
     if mirror is None:
         raise Refusal(400, _no_logs(home, route.container, previous=previous))
-    return Target(mirror.namespace, mirror.name, route.container)
+    return PodTarget(mirror.namespace, mirror.name, route.container)
 
 
 def _mirror(home: Pod, store: Store, ctx: Context) -> ObjectKey | None:

@@ -18,7 +18,7 @@ from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.kubelet import auth, logs, pod_lists, routes, streams
 from farlet.kubelet import pod_target as targets
-from farlet.kubelet.responder import Caller
+from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import Refusal, Response, text_response
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
@@ -39,7 +39,7 @@ _DISABLED = {
 log = structlog.get_logger()
 
 
-class Service:
+class RequestHandler:
     """The endpoints of one virtual node. `handle` is what `KubeletServer` calls."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Service:
         self._unsettled = unsettled
         self._streams = 0
 
-    async def handle(self, caller: Caller) -> None:
+    async def handle(self, caller: Responder) -> None:
         """Answer one request. Raises `OSError` when the connection is not to be used any more."""
         method, path, long_running = routes.labels(caller.request)
         with self._metrics.serving(method, path, long_running=long_running):
@@ -86,7 +86,7 @@ class Service:
                 raise ConnectionAbortedError("the answer broke off")
             await caller.refuse(refusal)
 
-    async def _answer(self, caller: Caller) -> None:
+    async def _answer(self, caller: Responder) -> None:
         request = caller.request
         user = await self._authenticator.who(
             caller.channel.certificate, request.header("authorization")
@@ -104,7 +104,7 @@ class Service:
         else:
             await caller.answer(await self._respond(caller, route))
 
-    async def _carry(self, caller: Caller, route: Route) -> None:
+    async def _carry(self, caller: Responder, route: Route) -> None:
         """Logs, and what needs an upgrade."""
         if route.endpoint is Endpoint.CONTAINER_LOGS:
             options = logs.options(caller.request)
@@ -114,9 +114,9 @@ class Service:
             target = self._target(route)
             await streams.serve(caller, route.endpoint, target, self._foreign)
 
-    def _target(self, route: Route, *, previous: bool = False) -> targets.Target:
+    def _target(self, route: Route, *, previous: bool = False) -> targets.PodTarget:
         try:
-            return targets.find(route, self._store, self._ctx(), previous=previous)
+            return targets.resolve(route, self._store, self._ctx(), previous=previous)
         except Refusal:
             if not self._unsettled(ObjectKey(route.namespace, route.pod)):
                 raise
@@ -124,7 +124,7 @@ class Service:
             text = "the virtual node has just started and does not know this pod yet\n"
             raise Refusal(503, text, headers=(("Retry-After", "1"),)) from None
 
-    async def _respond(self, caller: Caller, route: Route) -> Response:
+    async def _respond(self, caller: Responder, route: Route) -> Response:
         """What is answered at once."""
         path = caller.request.path
         match route.endpoint:

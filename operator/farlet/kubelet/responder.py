@@ -26,10 +26,12 @@ T = TypeVar("T")
 Headers = list[tuple[str, str]]
 
 
-class Caller:
+class Responder:
     """Who asked for `request`. Methods raise `OSError` once he has left."""
 
-    def __init__(self, request: Request, channel: tls_stream.Channel, http: h11.Connection) -> None:
+    def __init__(
+        self, request: Request, channel: tls_stream.TLSStream, http: h11.Connection
+    ) -> None:
         self.request = request
         self.channel = channel
         self._http = http
@@ -79,7 +81,7 @@ class Caller:
         await self._send(h11.InformationalResponse(status_code=101, headers=_wire(headers)))
         return self._http.trailing_data[0]
 
-    async def unless_gone(self, work: Coroutine[None, None, T]) -> T:
+    async def cancel_on_disconnect(self, work: Coroutine[None, None, T]) -> T:
         """Do `work` while the caller is there; cancel it and raise `OSError` when he leaves."""
         task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._leaves())
         try:

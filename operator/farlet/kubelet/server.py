@@ -21,7 +21,7 @@ import structlog
 from farlet.client import tls_stream
 from farlet.errors import StartError
 from farlet.kubelet import routes
-from farlet.kubelet.responder import Caller
+from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import Refusal, text_response
 from farlet.settings import loading
 from farlet.settings.values import Address
@@ -41,7 +41,7 @@ HEAD_BYTES = 64 * 1024
 MOST_CONNECTIONS = 2048
 """Each takes 20 to 90 KiB (docs/decisions/0009-kubelet-streams.md)."""
 
-Handler = Callable[[Caller], Awaitable[None]]
+Handler = Callable[[Responder], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -70,9 +70,9 @@ class KubeletServer:
         self._scratch = bytearray(tls_stream.CHUNK)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unknown: dict[tls_stream.Channel, None] = {}
+        self._unknown: dict[tls_stream.TLSStream, None] = {}
         """Connections that have not sent a first request yet, the oldest first."""
-        self._idle: set[tls_stream.Channel] = set()
+        self._idle: set[tls_stream.TLSStream] = set()
         """Those between two requests."""
         self._stopping = False
 
@@ -88,7 +88,7 @@ class KubeletServer:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: tls_stream.Channel(self._scratch, opened=self._opened),
+                lambda: tls_stream.TLSStream(self._scratch, opened=self._opened),
                 self._at.host or None,
                 self._at.port,
                 backlog=256,
@@ -131,7 +131,7 @@ class KubeletServer:
 
     # --- connections --------------------------------------------------------------------------
 
-    def _opened(self, channel: tls_stream.Channel) -> None:
+    def _opened(self, channel: tls_stream.TLSStream) -> None:
         if self._stopping or not self._place():
             channel.abort()
             return
@@ -157,7 +157,7 @@ class KubeletServer:
             # A bug of ours; the caller sees his connection cut.
             log.error("kubelet request failed", exc_info=err)
 
-    async def _connection(self, channel: tls_stream.Channel) -> None:
+    async def _connection(self, channel: tls_stream.TLSStream) -> None:
         try:
             await channel.close(seconds=await self._serve(channel))
         except OSError as err:  # TimeoutError is one
@@ -166,7 +166,7 @@ class KubeletServer:
             self._unknown.pop(channel, None)
             channel.abort()
 
-    async def _serve(self, channel: tls_stream.Channel) -> float:
+    async def _serve(self, channel: tls_stream.TLSStream) -> float:
         """Requests of one connection, one after the other. Raises `OSError`.
 
         Returns how many seconds the caller is given to take the end of the last answer.
@@ -187,7 +187,9 @@ class KubeletServer:
                 self._idle.discard(channel)
         return tls_stream.CLOSE_SECONDS
 
-    async def _next(self, channel: tls_stream.Channel, http: h11.Connection) -> h11.Request | None:
+    async def _next(
+        self, channel: tls_stream.TLSStream, http: h11.Connection
+    ) -> h11.Request | None:
         """The head of a further request; `None` where none comes."""
         http.start_next_cycle()
         if not http.trailing_data[0]:
@@ -199,14 +201,16 @@ class KubeletServer:
         async with asyncio.timeout(HEAD_SECONDS):
             return await self._head(channel, http)
 
-    async def _head(self, channel: tls_stream.Channel, http: h11.Connection) -> h11.Request | None:
+    async def _head(
+        self, channel: tls_stream.TLSStream, http: h11.Connection
+    ) -> h11.Request | None:
         """The head of a request; `None` when the caller ended, or was told that it is wrong."""
         while True:
             try:
                 event = http.next_event()
             except h11.RemoteProtocolError as err:
                 refusal = text_response(err.error_status_hint, f"{err.error_status_hint}: {err}")
-                await Caller(_NOTHING, channel, http).refuse(refusal)
+                await Responder(_NOTHING, channel, http).refuse(refusal)
                 return None
             if event is h11.NEED_DATA:
                 http.receive_data(await channel.read())
@@ -216,13 +220,13 @@ class KubeletServer:
                 return None
 
     async def _request(
-        self, head: h11.Request, channel: tls_stream.Channel, http: h11.Connection
+        self, head: h11.Request, channel: tls_stream.TLSStream, http: h11.Connection
     ) -> int:
         """Answer one request; the answer's status."""
         try:
-            caller = Caller(_request(head, http), channel, http)
+            caller = Responder(_request(head, http), channel, http)
         except Refusal as err:
-            await Caller(_NOTHING, channel, http).refuse(err.response)
+            await Responder(_NOTHING, channel, http).refuse(err.response)
             return err.response.status
         await self._handler(caller)
         if caller.status is None or http.our_state is h11.SEND_BODY:

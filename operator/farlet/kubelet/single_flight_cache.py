@@ -31,7 +31,7 @@ class Answer(Generic[V]):
     seconds: float
 
 
-class Remembered(Generic[V]):
+class SingleFlightCache(Generic[V]):
     """The last `size` answers by key. `clock` is monotonic, in seconds."""
 
     def __init__(self, *, size: int, clock: Callable[[], float]) -> None:

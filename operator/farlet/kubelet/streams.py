@@ -19,8 +19,8 @@ from urllib.parse import quote, urlencode
 from farlet.client import raw_response, tls_stream
 from farlet.client.cluster import Cluster
 from farlet.kubelet import foreign_api
-from farlet.kubelet.pod_target import Target
-from farlet.kubelet.responder import Caller
+from farlet.kubelet.pod_target import PodTarget
+from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Request
 
@@ -61,7 +61,7 @@ _SUBRESOURCES = {
 }
 
 
-async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Cluster) -> None:
+async def serve(caller: Responder, endpoint: Endpoint, target: PodTarget, foreign: Cluster) -> None:
     """Carry one stream to its end.
 
     Raises `Refusal` where it does not come about, `OSError` when either side breaks off.
@@ -74,7 +74,7 @@ async def serve(caller: Caller, endpoint: Endpoint, target: Target, foreign: Clu
     method = "GET" if _is_websocket(request) else "POST"
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            exchange = await caller.unless_gone(foreign.open(method, path, headers))
+            exchange = await caller.cancel_on_disconnect(foreign.open(method, path, headers))
     except TimeoutError:
         raise Refusal(504, "the foreign API server did not accept the stream in time") from None
     try:
@@ -101,7 +101,7 @@ def upgrade(request: Request) -> raw_response.Headers:
     return [("Connection", "Upgrade"), ("Upgrade", protocol), *kept]
 
 
-def query(endpoint: Endpoint, request: Request, target: Target) -> str:
+def query(endpoint: Endpoint, request: Request, target: PodTarget) -> str:
     """The API server's query for that of a kubelet. Raises `Refusal` for what a kubelet refuses."""
     if endpoint is Endpoint.PORT_FORWARD:
         return urlencode([("ports", str(port)) for port in _ports(request)])
@@ -118,7 +118,7 @@ def query(endpoint: Endpoint, request: Request, target: Target) -> str:
 
 
 async def splice(
-    left: tls_stream.Channel, right: tls_stream.Channel, *, to_left: bytes, to_right: bytes
+    left: tls_stream.TLSStream, right: tls_stream.TLSStream, *, to_left: bytes, to_right: bytes
 ) -> None:
     """Carry bytes both ways until both sides have ended; those given come first.
 
@@ -127,10 +127,10 @@ async def splice(
     lacks the end is no error to those who see the exit code.
     """
     moved = asyncio.Event()
-    broken: set[tls_stream.Channel] = set()
+    broken: set[tls_stream.TLSStream] = set()
     turns = _Turns(right)
 
-    async def pump(source: tls_stream.Channel, sink: tls_stream.Channel, early: bytes) -> None:
+    async def pump(source: tls_stream.TLSStream, sink: tls_stream.TLSStream, early: bytes) -> None:
         data = early or await _read(source, broken)
         while data:
             moved.set()
@@ -180,7 +180,7 @@ class _Turns:
     ping every five seconds, so a ping that overtakes megabytes of output costs the end of them.
     """
 
-    def __init__(self, server: tls_stream.Channel) -> None:
+    def __init__(self, server: tls_stream.TLSStream) -> None:
         self._server = server
         self._patient = True
 
@@ -197,7 +197,7 @@ class _Turns:
                 self._patient = False
 
 
-async def _read(source: tls_stream.Channel, broken: set[tls_stream.Channel]) -> bytes | None:
+async def _read(source: tls_stream.TLSStream, broken: set[tls_stream.TLSStream]) -> bytes | None:
     """What comes next; `None` if the side has broken off."""
     try:
         return await source.read()
@@ -206,7 +206,7 @@ async def _read(source: tls_stream.Channel, broken: set[tls_stream.Channel]) -> 
         return None
 
 
-def _answered(exchange: raw_response.Exchange, request: Request) -> list[tuple[str, str]]:
+def _answered(exchange: raw_response.RawResponse, request: Request) -> list[tuple[str, str]]:
     """The headers of the 101. Raises `Refusal` for one to a protocol that nobody asked for."""
     upgraded = ",".join(exchange.headers("upgrade"))
     if upgraded.lower() != (request.header("upgrade") or "").lower():

@@ -31,7 +31,7 @@ class ForeignNodes:
     """Follows the nodes abroad. All methods run in the engine's loop."""
 
     def __init__(self, foreign: clusters.Cluster, *, on_change: Callable[[], None]) -> None:
-        self._machines: dict[str, capacity.Machine] = {}
+        self._machines: dict[str, capacity.ForeignNode] = {}
         self._listed = False
         self._foreign = foreign
         self._on_change = on_change
@@ -74,12 +74,12 @@ class ForeignNodes:
         return isinstance(self._reflector.error, errors.Forbidden) and not self._listed
 
     @property
-    def room(self) -> capacity.Room | None:
+    def room(self) -> capacity.Resources | None:
         """What fits on all of them; `None` while they are not known."""
         return capacity.room(self._machines.values()) if self._listed else None
 
     @property
-    def kind(self) -> capacity.Kind:
+    def kind(self) -> capacity.Platform:
         """What they agree on."""
         return capacity.kind(self._machines.values())
 

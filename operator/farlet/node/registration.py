@@ -17,28 +17,30 @@ from farlet.constants import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
 from farlet.context import Context
 from farlet.forge import node as forge
 from farlet.forge import node_restriction
-from farlet.forge.capacity import Kind
+from farlet.forge.capacity import Platform
 from farlet.node.home_node import HomeNode
 from farlet.settings import Settings
 
 log = structlog.get_logger()
 
 
-def look(settings: Settings, ctx: Context) -> forge.Look:
+def look(settings: Settings, ctx: Context) -> forge.NodeConfig:
     """What the settings say of the Node."""
-    return forge.Look(
+    return forge.NodeConfig(
         name=settings.nodename,
         labels=dict(settings.node_labels),
         annotations=dict(settings.node_annotations),
         taints=settings.node_taints,
         provider_id=settings.provider_id,
-        machine_id=ctx.owner,
+        machine_id=ctx.virtual_node_id,
         runtime=f"farlet://{__version__}",
         port=None if settings.kubelet_bind_address is None else settings.kubelet_port,
     )
 
 
-async def register(home_node: HomeNode, *, look: forge.Look, kind: Kind, new: JSON) -> None:
+async def register(
+    home_node: HomeNode, *, look: forge.NodeConfig, kind: Platform, new: JSON
+) -> None:
     """Make the Node, or bring labels, annotations, provider id and taints of the one that exists
     up to date; its status is left to the one who keeps it.
 
@@ -69,7 +71,7 @@ async def register(home_node: HomeNode, *, look: forge.Look, kind: Kind, new: JS
     log.info("node was taken over", node=look.name, uid=node["metadata"]["uid"])
 
 
-async def _create(home_node: HomeNode, look: forge.Look, new: JSON) -> None:
+async def _create(home_node: HomeNode, look: forge.NodeConfig, new: JSON) -> None:
     try:
         await home_node.create(new)
     except errors.Forbidden as err:
@@ -85,7 +87,9 @@ async def _create(home_node: HomeNode, look: forge.Look, new: JSON) -> None:
     log.info("node was made", node=look.name)
 
 
-async def _adopt(home_node: HomeNode, node: k8s_types.Node, look: forge.Look, kind: Kind) -> None:
+async def _adopt(
+    home_node: HomeNode, node: k8s_types.Node, look: forge.NodeConfig, kind: Platform
+) -> None:
     body = forge.adoption_patch(node, look, kind)
     if body is None:
         return
@@ -98,7 +102,7 @@ async def _adopt(home_node: HomeNode, node: k8s_types.Node, look: forge.Look, ki
         _forbidden("patch", look, err)
 
 
-async def _taint(home_node: HomeNode, look: forge.Look) -> None:
+async def _taint(home_node: HomeNode, look: forge.NodeConfig) -> None:
     node = home_node.node
     missing = forge.missing_taints(node, look) if node is not None else []
     if node is None or not missing:
@@ -116,7 +120,7 @@ async def _taint(home_node: HomeNode, look: forge.Look) -> None:
         ) from None
 
 
-def _check_provider(node: k8s_types.Node, look: forge.Look) -> None:
+def _check_provider(node: k8s_types.Node, look: forge.NodeConfig) -> None:
     present = node.get("spec", {}).get("providerID", "")
     if look.provider_id is not None and present not in ("", look.provider_id):
         raise errors.StartError(
@@ -126,7 +130,7 @@ def _check_provider(node: k8s_types.Node, look: forge.Look) -> None:
         )
 
 
-def _labels_refused(look: forge.Look, refused: Sequence[str], *, made: bool) -> NoReturn:
+def _labels_refused(look: forge.NodeConfig, refused: Sequence[str], *, made: bool) -> NoReturn:
     labels = " ".join(f"{key}={look.labels.get(key, '')}" for key in refused)
     command = f"kubectl label node {look.name} {labels} --overwrite"
     cure = (
@@ -140,7 +144,7 @@ def _labels_refused(look: forge.Look, refused: Sequence[str], *, made: bool) -> 
     ) from None
 
 
-def _forbidden(verb: str, look: forge.Look, err: errors.Forbidden) -> NoReturn:
+def _forbidden(verb: str, look: forge.NodeConfig, err: errors.Forbidden) -> NoReturn:
     raise errors.StartError(
         f"farlet may not {verb} the Node {look.name} at home: {err.message}. As a node, farlet "
         "may do so for its own only: --nodename must be that of its certificate, "

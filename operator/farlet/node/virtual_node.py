@@ -257,16 +257,16 @@ class VirtualNode:
 
     # --- what it should be --------------------------------------------------------------------
 
-    def _look(self) -> forge.Look:
+    def _look(self) -> forge.NodeConfig:
         return registration.look(self._settings, self._ctx())
 
-    def _found(self) -> forge.Found:
+    def _found(self) -> forge.NodeObservation:
         nodes = self._foreign_nodes
-        return forge.Found(
+        return forge.NodeObservation(
             address=self._ctx().node_ip,
             version=self._reach.version,
             room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.room,
-            kind=capacity.Kind(os="linux") if nodes is None else nodes.kind,
+            kind=capacity.Platform(os="linux") if nodes is None else nodes.kind,
         )
 
     def _says(self, node: k8s_types.Node | None) -> Sequence[Say]:

@@ -65,7 +65,7 @@ def _home(err: errors.ApiError) -> Refused | None:
     if isinstance(err, errors.Conflict):
         return None
     return Refused(
-        Reason.TOKEN_REFUSED,
+        Reason.TOKEN_REQUEST_FAILED,
         f"the home API server gave no token for the pod's ServiceAccount: {err.message}. "
         "Check that the ServiceAccount exists and that farlet may create serviceaccounts/token",
     )

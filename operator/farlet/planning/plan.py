@@ -59,7 +59,7 @@ def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy
     assert not isinstance(home, Missing)
     if isinstance(mirror, Missing):
         return _without_mirror(s, home, ctx=ctx, strategies=strategies)
-    if not is_mirror_of(home, mirror, owner=ctx.owner):
+    if not is_mirror_of(home, mirror, virtual_node_id=ctx.virtual_node_id):
         return _name_taken(s, home, mirror, ctx=ctx)
     return _with_mirror(s, home, mirror, ctx=ctx, strategies=strategies)
 
@@ -69,7 +69,7 @@ def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy
 
 def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
     """H is absent."""
-    if isinstance(mirror, Missing) or not is_ours(mirror, owner=ctx.owner):
+    if isinstance(mirror, Missing) or not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
         return NOTHING
     if not s.home_gone:
         return Decision(ConfirmHomeGone())
@@ -78,7 +78,7 @@ def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
 
 def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     """M's name belongs to an earlier uid of ours, or to a stranger."""
-    if is_ours(mirror, owner=ctx.owner):
+    if is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
         return _remove(mirror, grace=None)
     if is_deleting(home) or is_terminal(home):
         return _without_mirror(_gone(s), home, ctx=ctx, strategies={})
@@ -177,11 +177,11 @@ def _create(
             token_times={},
             restarts=restarts,
         )
-        claims = strategy.claims(home, ctx)
+        token_specs = strategy.token_specs(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
     notices = tuple(f"{c.path} {c.what}: {c.why}" for c in forged.changes if not c.routine)
-    return Decision(CreateMirror(forged.pod, strategy, claims, notices, forged.unknown_fields))
+    return Decision(CreateMirror(forged.pod, strategy, token_specs, notices, forged.unknown_fields))
 
 
 def _with_mirror(
@@ -193,13 +193,15 @@ def _with_mirror(
     strategies: Mapping[str, AccessStrategy],
 ) -> Decision:
     """M is H's own."""
-    if not is_ours(mirror, owner=ctx.owner):
+    if not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
         whose = {
             constants.HOME_NAMESPACE: s.key.namespace,
             constants.HOME_NAME: s.key.name,
             constants.HOME_UID: uid(home),
         }
-        return Decision(ReclaimMirror(uid(mirror), {constants.OWNER: ctx.owner}, whose))
+        return Decision(
+            ReclaimMirror(uid(mirror), {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose)
+        )
     if is_deleting(home) and predicates.grace_shorter(home, mirror):
         return Decision(
             DeleteMirror(uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
@@ -234,7 +236,7 @@ def _left_behind(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
         "address that it was started with, as its environment and hosts file cannot be changed: "
         "make it again if that address is to go"
     )
-    return Reason.HOME_API_MOVED, message
+    return Reason.HOME_API_ENDPOINT_CHANGED, message
 
 
 def _secret(
@@ -254,7 +256,7 @@ def _secret(
             # what anybody writes abroad never fetches a home token.
             return NOTHING
         _still_required(strategy, home, ctx)
-        claims = strategy.claims(home, ctx)
+        token_specs = strategy.token_specs(home, ctx)
         secret = s.secret
         if secret is Missing.UNKNOWN:
             return NOTHING
@@ -262,15 +264,15 @@ def _secret(
         if isinstance(secret, Missing) or not predicates.owned_by(secret, uid(mirror)):
             if strategy.objects(home, {}, ctx, owner):
                 return Decision(
-                    ProvideSecret(strategy, claims, exists=secret is not Missing.ABSENT)
+                    ProvideSecret(strategy, token_specs, exists=secret is not Missing.ABSENT)
                 )
             return NOTHING
     except Refused:
         # It was allowed when M was made; what runs keeps what it has, and gets no new token.
         return NOTHING
-    due = token_rotation.due(claims, mirror, uid=uid(home), now=s.now)
-    if due.claims:
-        return Decision(ProvideSecret(strategy, due.claims, exists=True, overdue=due.overdue))
+    due = token_rotation.due(token_specs, mirror, uid=uid(home), now=s.now)
+    if due.token_specs:
+        return Decision(ProvideSecret(strategy, due.token_specs, exists=True, overdue=due.overdue))
     if not predicates.holds(secret, strategy.objects(home, {}, ctx, owner)):
         return Decision(ProvideSecret(strategy, (), exists=True))
     return Decision(again_at=due.again_at)
@@ -319,7 +321,7 @@ def waiting(s: Snapshot, refused: Refused, *, ctx: Context) -> PatchStatus | Non
     return action if isinstance(action, PatchStatus) else None
 
 
-def _write(home: Pod, wanted: status.Wanted, reason: Reason | None = None) -> Decision:
+def _write(home: Pod, wanted: status.DesiredStatus, reason: Reason | None = None) -> Decision:
     body = status.patch(home, wanted)
     if body is None:
         return NOTHING

@@ -11,15 +11,15 @@ from farlet.forge import merge, status
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
 
 
-def is_ours(mirror: Pod, *, owner: str) -> bool:
+def is_ours(mirror: Pod, *, virtual_node_id: str) -> bool:
     """It carries our label and names a home pod: made by this node, for some uid."""
     metadata = mirror["metadata"]
     return metadata.get("labels", {}).get(
-        constants.OWNER
-    ) == owner and constants.HOME_UID in metadata.get("annotations", {})
+        constants.VIRTUAL_NODE_ID
+    ) == virtual_node_id and constants.HOME_UID in metadata.get("annotations", {})
 
 
-def is_mirror_of(home: Pod, mirror: Pod, *, owner: str) -> bool:
+def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
     """This mirror runs this very home pod.
 
     What home says (condition `Mirrored`) wins over what anybody may write abroad.
@@ -28,7 +28,7 @@ def is_mirror_of(home: Pod, mirror: Pod, *, owner: str) -> bool:
     if confirmed is not None and confirmed == mirror["metadata"].get("uid"):
         return True
     annotations = mirror["metadata"].get("annotations", {})
-    return is_ours(mirror, owner=owner) and (
+    return is_ours(mirror, virtual_node_id=virtual_node_id) and (
         annotations[constants.HOME_UID] == home["metadata"].get("uid")
     )
 
@@ -67,7 +67,7 @@ def is_finished(mirror: Pod) -> bool:
     )
 
 
-def tells_more(home: Pod, seen: status.Wanted) -> bool:
+def tells_more(home: Pod, seen: status.DesiredStatus) -> bool:
     """Whether what M was last seen with tells of a phase or of an end that H does not show yet.
 
     Only that: the rest of a vanished mirror's status is out of date, and why H waits now stands

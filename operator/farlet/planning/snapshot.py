@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from farlet.access import AccessStrategy, Claim, Token
+from farlet.access import AccessStrategy, Token, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.errors import Refused
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
@@ -43,7 +43,7 @@ class Snapshot:
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
     tokens: Mapping[str, Token] | None = None
-    """Tokens granted and not yet delivered, by `Claim.key`."""
+    """Tokens granted and not yet delivered, by `TokenSpec.key`."""
     anchor: OwnerReference | None = None
     problem: Refused | None = None
     """Why the foreign namespace cannot be used or seen now."""
@@ -65,7 +65,7 @@ class CreateMirror:
 
     pod: Pod
     strategy: AccessStrategy
-    claims: tuple[Claim, ...]
+    token_specs: tuple[TokenSpec, ...]
     notices: tuple[str, ...] = ()
     """What was changed in the spec beyond the routine, for one Event."""
     unknown_fields: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class ProvideSecret:
     """Request the tokens that are not held, write the Secret, record the times on the mirror."""
 
     strategy: AccessStrategy
-    claims: tuple[Claim, ...]
+    token_specs: tuple[TokenSpec, ...]
     exists: bool
     overdue: bool = False
     """The old token is past `WARN_AT` of its life."""

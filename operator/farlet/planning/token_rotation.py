@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from farlet.access import Claim, Token
+from farlet.access import Token, TokenSpec
 from farlet.constants import TOKENS
 from farlet.k8s_types import Pod
 
@@ -29,27 +29,27 @@ FUTURE_SECONDS = 300.0
 class Due:
     """Claims to refresh now, whether one is alarmingly old, and when to look again."""
 
-    claims: tuple[Claim, ...]
+    token_specs: tuple[TokenSpec, ...]
     overdue: bool
     again_at: float | None
 
 
-def due(claims: tuple[Claim, ...], mirror: Pod, *, uid: str, now: float) -> Due:
+def due(token_specs: tuple[TokenSpec, ...], mirror: Pod, *, uid: str, now: float) -> Due:
     """Which tokens of a mirror are to be refreshed.
 
     What anybody abroad may have written costs at most one refresh: times that nobody was
     granted count as none.
     """
     times = recorded(mirror)
-    wanted: list[Claim] = []
+    wanted: list[TokenSpec] = []
     overdue = False
     again_at: float | None = None
-    for claim in claims:
-        issued, expires = times.get(claim.key, (0.0, 0.0))
+    for token_spec in token_specs:
+        issued, expires = times.get(token_spec.key, (0.0, 0.0))
         at = refresh_at(uid, issued, expires)
         believable = issued <= now + FUTURE_SECONDS and expires > issued
-        if not believable or at <= now or at > now + claim.expiration_seconds:
-            wanted.append(claim)
+        if not believable or at <= now or at > now + token_spec.expiration_seconds:
+            wanted.append(token_spec)
             overdue |= believable and now >= issued + (expires - issued) * WARN_AT
         elif again_at is None or at < again_at:
             again_at = at
@@ -63,7 +63,7 @@ def refresh_at(uid: str, issued: float, expires: float) -> float:
 
 
 def recorded(mirror: Pod) -> dict[str, tuple[float, float]]:
-    """Issue and expiry of each token by `Claim.key`, epoch seconds, without what is malformed."""
+    """Issue and expiry by `TokenSpec.key`, in epoch seconds; malformed entries are left out."""
     try:
         raw = orjson.loads(mirror["metadata"].get("annotations", {}).get(TOKENS, "{}"))
         return {str(k): (float(v[0]), float(v[1])) for k, v in raw.items()}

@@ -26,9 +26,9 @@ REMEMBERED = 10_000
 MESSAGE_LIMIT = 1024
 """Characters; API servers refuse longer ones (`ValidateEventCreate`)."""
 
-_NORMAL = frozenset({Reason.SPEC_CHANGED})
+_NORMAL = frozenset({Reason.SPEC_ADJUSTED})
 
-_BESIDE = frozenset({Reason.SPEC_CHANGED, Reason.HOME_API_MOVED})
+_BESIDE = frozenset({Reason.SPEC_ADJUSTED, Reason.HOME_API_ENDPOINT_CHANGED})
 """Told beside why a pod waits, not in its place."""
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class Recorder:
         metadata = pod["metadata"]
         # What was changed in the spec is told once for all pods of one controller, which have the
         # same spec.
-        whose = _controller(pod) if reason is Reason.SPEC_CHANGED else None
+        whose = _controller(pod) if reason is Reason.SPEC_ADJUSTED else None
         about = (whose or metadata.get("uid", ""), reason if reason in _BESIDE else None)
         if self._last.get(about) is reason:
             return

@@ -13,12 +13,12 @@ from farlet.context import Context
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Snapshot
 from farlet.reconcile import event_recorder, foreign_actions, home_actions, token_requests
-from farlet.reconcile.pass_state import Moments, Pass
+from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 
 
-class Performer:
+class ActionExecutor:
     """Performs actions of `plan` on the two API servers."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Performer:
         metrics: Metrics,
         ctx: Callable[[], Context],
     ) -> None:
-        self.moments = Moments()
+        self.moments = PodTimes()
         self.at_home = home_actions.HomeActions(
             home, store, recorder=recorder, metrics=metrics, moments=self.moments, ctx=ctx
         )
@@ -45,7 +45,7 @@ class Performer:
             ctx=ctx,
         )
 
-    async def perform(self, s: Snapshot, action: do.Action, known: Pass) -> None:
+    async def perform(self, s: Snapshot, action: do.Action, known: PassState) -> None:
         """One action. Raises `ApiError` and `Unreachable`; `known.step` says what they concern."""
         match action:
             case do.PatchStatus():

@@ -21,7 +21,7 @@ from farlet.planning import predicates, token_rotation
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
 from farlet.reconcile import event_recorder
-from farlet.reconcile.pass_state import Moments, Pass
+from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ class ForeignActions:
         tokens: Tokens,
         recorder: event_recorder.Recorder,
         metrics: Metrics,
-        moments: Moments,
+        moments: PodTimes,
         ctx: Callable[[], Context],
     ) -> None:
         self._cluster = cluster
@@ -51,13 +51,13 @@ class ForeignActions:
         self._moments = moments
         self._ctx = ctx
 
-    async def create(self, s: Snapshot, action: do.CreateMirror, known: Pass) -> None:
+    async def create(self, s: Snapshot, action: do.CreateMirror, known: PassState) -> None:
         """Request the tokens, then POST the mirror."""
         assert not isinstance(s.home, Missing)
         uid = s.home["metadata"]["uid"]
         first_seen = self._moments.first_seen(uid)
         known.step = "token"
-        granted = await self._tokens.grant(s.home, action.claims)
+        granted = await self._tokens.grant(s.home, action.token_specs)
         body = token_rotation.stamped(action.pod, granted)
         path = f"/api/v1/namespaces/{action.pod['metadata']['namespace']}/pods"
         known.step = "mirror"
@@ -77,22 +77,22 @@ class ForeignActions:
         for field in action.unknown_fields:
             self._metrics.unknown_field(field)
         if action.notices:
-            self._recorder.note(s.home, Reason.SPEC_CHANGED, "; ".join(action.notices))
+            self._recorder.note(s.home, Reason.SPEC_ADJUSTED, "; ".join(action.notices))
 
-    async def provide_secret(self, s: Snapshot, action: do.ProvideSecret, known: Pass) -> None:
+    async def provide_secret(self, s: Snapshot, action: do.ProvideSecret, known: PassState) -> None:
         """Request the tokens that are not held, write the Secret, record the times."""
         assert not isinstance(s.home, Missing)
         assert not isinstance(s.mirror, Missing)
         known.step = "token"
         try:
-            granted = await self._tokens.grant(s.home, action.claims)
+            granted = await self._tokens.grant(s.home, action.token_specs)
         except errors.FarletError as err:
             self._metrics.token_refresh_failures.inc()
             if action.overdue:
                 known.step = ""  # told here; two reasons in turn would be an Event each, each time
                 self._recorder.note(
                     s.home,
-                    Reason.TOKEN_NOT_REFRESHED,
+                    Reason.TOKEN_REFRESH_FAILED,
                     "the pod's home token is past 80 % of its life and could not be refreshed: "
                     f"{err}",
                 )
@@ -145,7 +145,10 @@ class ForeignActions:
             if exists or not err.already_exists:
                 raise
             answer = await self._cluster.call("GET", f"{path}/{name}", accept=clusters.METADATA)
-            if answer["metadata"].get("labels", {}).get(constants.OWNER) != self._ctx().owner:
+            if (
+                answer["metadata"].get("labels", {}).get(constants.VIRTUAL_NODE_ID)
+                != self._ctx().virtual_node_id
+            ):
                 raise errors.Refused(
                     Reason.NAME_CONFLICT,
                     f"the foreign namespace {namespace} has a Secret {name} that is not farlet's. "
@@ -203,7 +206,7 @@ class ForeignActions:
         else:
             self._forget(answer)
 
-    async def reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: Pass) -> None:
+    async def reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: PassState) -> None:
         """Put our label and annotations back."""
         assert not isinstance(s.mirror, Missing)
         answer: Any = await self._cluster.call(
@@ -222,7 +225,7 @@ class ForeignActions:
         known.stranger = None
         log.warning("label of a mirror was restored", pod=str(s.key), uid=action.uid)
 
-    async def confirm_gone(self, s: Snapshot, known: Pass) -> None:
+    async def confirm_gone(self, s: Snapshot, known: PassState) -> None:
         """GET the mirror by name."""
         foreign = self._ctx().namespaces.foreign(s.key.namespace)
         known.step = "mirror"
@@ -233,7 +236,7 @@ class ForeignActions:
         except errors.NotFound:
             known.mirror_gone = True
             return
-        if predicates.is_ours(answer, owner=self._ctx().owner):
+        if predicates.is_ours(answer, virtual_node_id=self._ctx().virtual_node_id):
             self._store.mirrors.put(answer)
         if _key(answer) not in self._store.mirrors:
             known.stranger = answer

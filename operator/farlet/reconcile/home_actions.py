@@ -22,7 +22,7 @@ from farlet.planning import predicates
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
 from farlet.reconcile import event_recorder
-from farlet.reconcile.pass_state import Moments, Pass
+from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 
@@ -39,7 +39,7 @@ class HomeActions:
         *,
         recorder: event_recorder.Recorder,
         metrics: Metrics,
-        moments: Moments,
+        moments: PodTimes,
         ctx: Callable[[], Context],
     ) -> None:
         self._cluster = cluster
@@ -102,7 +102,7 @@ class HomeActions:
                 return
         self.dropped(s.key, action.uid)
 
-    async def confirm_gone(self, s: Snapshot, known: Pass) -> None:
+    async def confirm_gone(self, s: Snapshot, known: PassState) -> None:
         """Look whether a pod of this name is bound to our node."""
         found = await self._find(s.key)
         if found is None:

@@ -14,7 +14,7 @@ from farlet.k8s_types import Pod
 
 
 @dataclass(slots=True)
-class Pass:
+class PassState:
     """What one pass over a key has found out live, beyond the store."""
 
     home_gone: bool = False
@@ -25,7 +25,7 @@ class Pass:
     """What a failure would be about, as `refusals.of` takes it; empty: nothing of the pod's."""
 
 
-class Moments:
+class PodTimes:
     """When what happened to a pod in this process. All times are monotonic, in seconds."""
 
     def __init__(self) -> None:

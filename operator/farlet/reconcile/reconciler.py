@@ -16,8 +16,8 @@ from farlet import constants, errors, k8s_types
 from farlet.access import AccessStrategy, Token, choice
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
-from farlet.foreign.namespace import Scope
-from farlet.foreign.namespaces import Scopes
+from farlet.foreign.namespace import ForeignNamespace
+from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.forge import guards, status
 from farlet.k8s_types import Pod
 from farlet.names import secret_name
@@ -25,8 +25,8 @@ from farlet.planning import api_refusals, plan, predicates
 from farlet.planning import snapshot as do
 from farlet.planning.snapshot import Missing, Snapshot
 from farlet.reconcile import event_recorder
-from farlet.reconcile.executor import Performer
-from farlet.reconcile.pass_state import Pass
+from farlet.reconcile.executor import ActionExecutor
+from farlet.reconcile.pass_state import PassState
 from farlet.reconcile.work_queue import WorkQueue
 from farlet.store import Store
 
@@ -60,9 +60,9 @@ class Reconciler:
         self,
         *,
         store: Store,
-        scopes: Scopes,
+        scopes: ForeignNamespaces,
         queue: WorkQueue[ObjectKey],
-        performer: Performer,
+        performer: ActionExecutor,
         recorder: event_recorder.Recorder,
         strategies: Mapping[str, AccessStrategy],
         ctx: Callable[[], Context],
@@ -93,7 +93,7 @@ class Reconciler:
 
     async def reconcile(self, key: ObjectKey) -> None:
         """Bring both sides of one key together. Raises nothing but cancellation and bugs."""
-        known = Pass()
+        known = PassState()
         for _ in range(STEPS):
             known.step = ""
             snapshot = self._snapshot(key, known)
@@ -136,7 +136,7 @@ class Reconciler:
 
     # --- what is known ------------------------------------------------------------------------
 
-    def _snapshot(self, key: ObjectKey, known: Pass) -> Snapshot:
+    def _snapshot(self, key: ObjectKey, known: PassState) -> Snapshot:
         store = self._store
         home: Pod | Missing | None = store.home.get(key)
         if home is None:
@@ -171,7 +171,7 @@ class Reconciler:
         last = store.departed.get(foreign)
         if last is not None and (
             isinstance(home, Missing)
-            or not predicates.is_mirror_of(home, last, owner=self._ctx().owner)
+            or not predicates.is_mirror_of(home, last, virtual_node_id=self._ctx().virtual_node_id)
         ):
             last = None  # it ran an earlier pod of this name
         return Snapshot(
@@ -191,7 +191,7 @@ class Reconciler:
             problem=scope.problem,
         )
 
-    def _scope(self, key: ObjectKey, home: Pod | Missing) -> Scope | None:
+    def _scope(self, key: ObjectKey, home: Pod | Missing) -> ForeignNamespace | None:
         """The foreign namespace of a key; a home pod opens it, its absence does not."""
         foreign = self._ctx().namespaces.foreign(key.namespace)
         if foreign is None:
@@ -211,7 +211,7 @@ class Reconciler:
         if not (certain or isinstance(home, Missing)) and predicates.is_deleting(home):
             # There is no namespace to look in, so nobody can say whether something of it runs.
             if self._scopes.loaded.is_set():
-                self._recorder.note(home, Reason.NAMESPACE_NOT_ALLOWED, _NOWHERE)
+                self._recorder.note(home, Reason.NAMESPACE_NOT_OFFLOADED, _NOWHERE)
             home = Missing.UNKNOWN
         return Snapshot(
             key=key,
@@ -223,7 +223,7 @@ class Reconciler:
         )
 
     def _accounts(
-        self, key: ObjectKey, home: Pod | Missing, mirror: Pod | Missing, scope: Scope
+        self, key: ObjectKey, home: Pod | Missing, mirror: Pod | Missing, scope: ForeignNamespace
     ) -> Mapping[str, k8s_types.ObjectMeta] | Missing:
         """Only a pod that waits for an account makes us watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):

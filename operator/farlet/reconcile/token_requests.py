@@ -17,7 +17,7 @@ import orjson
 from prometheus_client import Counter
 
 from farlet import errors
-from farlet.access import Claim, Token
+from farlet.access import Token, TokenSpec
 from farlet.client import cluster as clusters
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
@@ -35,29 +35,31 @@ class Tokens:
         self._store = store
         self._granted = granted
 
-    async def grant(self, pod: Pod, claims: tuple[Claim, ...]) -> dict[str, Token]:
-        """Tokens by `Claim.key`. Raises what `Cluster.call` raises.
+    async def grant(self, pod: Pod, token_specs: tuple[TokenSpec, ...]) -> dict[str, Token]:
+        """Tokens by `TokenSpec.key`. Raises what `Cluster.call` raises.
 
         One is requested first and the others together after it: a server whose caches do not
         know the pod yet refuses one request, not one per audience.
         """
-        if not claims:
+        if not token_specs:
             return {}
         held = self._store.tokens.setdefault(pod["metadata"]["uid"], {})
         now = time.time()
-        wanted = [c for c in claims if c.key not in held or now - held[c.key].issued > HELD_SECONDS]
+        wanted = [
+            c for c in token_specs if c.key not in held or now - held[c.key].issued > HELD_SECONDS
+        ]
         for together in (wanted[:1], wanted[1:]):
             await self._request(pod, together, held)
-        return {claim.key: held[claim.key] for claim in claims}
+        return {token_spec.key: held[token_spec.key] for token_spec in token_specs}
 
-    async def _request(self, pod: Pod, wanted: Sequence[Claim], held: dict[str, Token]) -> None:
+    async def _request(self, pod: Pod, wanted: Sequence[TokenSpec], held: dict[str, Token]) -> None:
         now = time.time()
         answers = await asyncio.gather(
-            *(_caught(request(self._home, pod, claim, now=now)) for claim in wanted)
+            *(_caught(request(self._home, pod, token_spec, now=now)) for token_spec in wanted)
         )
-        for claim, answer in zip(wanted, answers, strict=True):
+        for token_spec, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Token):
-                held[claim.key] = answer
+                held[token_spec.key] = answer
                 self._granted.inc()
         for answer in answers:
             if not isinstance(answer, Token):
@@ -76,7 +78,7 @@ async def _caught(asked: Awaitable[Token]) -> Token | errors.FarletError:
         return err
 
 
-async def request(home: clusters.Cluster, pod: Pod, claim: Claim, *, now: float) -> Token:
+async def request(home: clusters.Cluster, pod: Pod, token_spec: TokenSpec, *, now: float) -> Token:
     """One TokenRequest for the pod's ServiceAccount, bound to the pod.
 
     `audiences` stands only where the volume names one: NodeRestriction compares literally.
@@ -85,7 +87,7 @@ async def request(home: clusters.Cluster, pod: Pod, claim: Claim, *, now: float)
     metadata = pod["metadata"]
     account = pod.get("spec", {}).get("serviceAccountName") or "default"
     spec: JSON = {
-        "expirationSeconds": claim.expiration_seconds,
+        "expirationSeconds": token_spec.expiration_seconds,
         "boundObjectRef": {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -93,8 +95,8 @@ async def request(home: clusters.Cluster, pod: Pod, claim: Claim, *, now: float)
             "uid": metadata["uid"],
         },
     }
-    if claim.audience is not None:
-        spec["audiences"] = [claim.audience]
+    if token_spec.audience is not None:
+        spec["audiences"] = [token_spec.audience]
     answer = await home.call(
         "POST",
         f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token",
@@ -104,9 +106,9 @@ async def request(home: clusters.Cluster, pod: Pod, claim: Claim, *, now: float)
     value: str = status["token"]
     expires = datetime.fromisoformat(status["expirationTimestamp"]).timestamp()
     life = expires - (_issued(value) or now)
-    if not 0 < life < claim.expiration_seconds:
+    if not 0 < life < token_spec.expiration_seconds:
         # Never longer than asked: a clock that is off, or a generous server, makes us early.
-        life = float(claim.expiration_seconds)
+        life = float(token_spec.expiration_seconds)
     # Both times by our clock: a server whose clock is off does not make us late.
     return Token(value=value, issued=float(int(now)), expires=float(int(now + life)))
 

@@ -54,7 +54,7 @@ class MirrorSettings(NodeLook):
         description="What tells this home cluster from others among the objects abroad. "
         "Changing it orphans the mirrors that exist.",
     )
-    foreign_namespace: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
+    foreign_system_namespace: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
         "farlet",
         description="Foreign namespace for farlet's own objects; never receives pods.",
     )
@@ -136,7 +136,7 @@ class MirrorSettings(NodeLook):
         description="Which foreign ServiceAccounts pods of mode remote may take: every one, only "
         "that of the same name, or only those labelled farlet.io/offloadable=true.",
     )
-    allow: Annotated[
+    allow_pod_feature: Annotated[
         frozenset[Allowance], Flag(Group.PODS, "|".join(Allowance), many=True), Several
     ] = Field(
         frozenset(),
@@ -146,7 +146,7 @@ class MirrorSettings(NodeLook):
     daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(
         DaemonSetPods.REFUSE,
         description="What becomes of pods that a DaemonSet puts on the virtual node. 'refuse': "
-        "they stay Pending (DaemonSetRefused) and nothing of them runs abroad; those that run "
+        "they stay Pending (DaemonSetNotAllowed) and nothing of them runs abroad; those that run "
         "already go on.",
     )
     pod_network: Annotated[PodNetwork, Flag(Group.PODS, "|".join(PodNetwork))] = Field(
@@ -157,10 +157,10 @@ class MirrorSettings(NodeLook):
 
     @model_validator(mode="after")
     def _namespaces_fit(self) -> MirrorSettings:
-        if self.foreign_namespace in {foreign for _, foreign in self.namespace_map}:
+        if self.foreign_system_namespace in {foreign for _, foreign in self.namespace_map}:
             raise ValueError(
-                f"--namespace-map sends pods into {self.foreign_namespace!r}, which is farlet's "
-                "own (--foreign-namespace); choose another for one of them"
+                f"--namespace-map sends pods into {self.foreign_system_namespace!r}, which is "
+                "farlet's own (--foreign-system-namespace); choose another for one of them"
             )
         try:
             self.namespaces()
@@ -173,7 +173,7 @@ class MirrorSettings(NodeLook):
         template = self.foreign_namespace_template
         return NamespaceMap(
             home=self.home_name,
-            own=self.foreign_namespace,
+            own=self.foreign_system_namespace,
             template=None if template == "none" else template,
             pairs=self.namespace_map,
         )
@@ -198,7 +198,7 @@ class MirrorSettings(NodeLook):
             token_lifetime=lifetime if isinstance(lifetime, int) else None,
             token_as_requested=lifetime == "as-requested",
             remote_service_accounts=self.remote_service_accounts,
-            allow=self.allow,
+            allow_pod_feature=self.allow_pod_feature,
             daemonset_pods=self.daemonset_pods,
             pod_network=self.pod_network,
             node_ip=self.node_ip or "",

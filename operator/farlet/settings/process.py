@@ -78,6 +78,6 @@ class ProcessSettings(ObservedSettings):
         description="How long that may take. What is left then is left as it is, and found by the "
         "next farlet. In a cluster, terminationGracePeriodSeconds must be longer.",
     )
-    shutdown_grace: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(0, 3600)] = Field(
+    shutdown_grace_period: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(0, 3600)] = Field(
         20, description="How long work that has begun may take to end after SIGTERM."
     )

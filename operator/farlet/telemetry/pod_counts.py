@@ -20,7 +20,7 @@ INVALID = "invalid"
 RUNNING = "Running"
 
 
-class Census:
+class PodCounts:
     """Counts of one store. Times are epoch seconds."""
 
     def __init__(self, store: Store, *, modes: Collection[str], ctx: Callable[[], Context]) -> None:

@@ -44,7 +44,7 @@ async def _one_pod_and_no_churn(stage: Stage, *, seconds: float) -> None:
 
     (still,) = await stage.home.list("pods", namespace=namespace)
     assert manifests.uid(still) == manifests.uid(waiting)
-    assert manifests.state(still) == "Pending/DaemonSetRefused"
+    assert manifests.state(still) == "Pending/DaemonSetNotAllowed"
     assert (await stage.sight()).mirrors == []
     assert stage.runs(marks[1]) == {}
     asked = collections.Counter(
@@ -61,7 +61,7 @@ async def _one_pod_and_no_churn(stage: Stage, *, seconds: float) -> None:
     events = await stage.home.list(
         "events",
         namespace=namespace,
-        fieldSelector=f"involvedObject.name={name},reason=DaemonSetRefused",
+        fieldSelector=f"involvedObject.name={name},reason=DaemonSetNotAllowed",
     )
     assert len(events) == 1
     assert events[0].get("count", 1) == 1
@@ -78,7 +78,7 @@ async def _refused(stage: Stage) -> rest.Object:
             if pods and "nodeName" in pods[0]["spec"]:  # the scheduler has bound it
                 (pod,) = pods
                 assert pod["spec"]["nodeName"] == stage.node
-                return await stage.seen(pod["metadata"]["name"], rest.reason("DaemonSetRefused"))
+                return await stage.seen(pod["metadata"]["name"], rest.reason("DaemonSetNotAllowed"))
             await asyncio.sleep(0.1)
 
 

@@ -35,7 +35,7 @@ ROOT_CA: dict[str, Any] = {"configMap": {"name": "kube-root-ca.crt"}}
 )
 def test_life_of_a_token(asked: dict[str, Any], settings: dict[str, Any], expected: int) -> None:
     pod = pods.pod(volumes=[pods.projected(pods.token(**asked))])
-    (claim,) = HOME.claims(pod, pods.context(**settings))
+    (claim,) = HOME.token_specs(pod, pods.context(**settings))
     assert claim.expiration_seconds == expected
 
 
@@ -48,7 +48,7 @@ def test_one_claim_for_each_audience_with_the_shortest_life() -> None:
             pods.projected(pods.token(audience="https://mesh/äö\n"), name="odd"),
         ]
     )
-    claims = HOME.claims(pod, pods.context())
+    claims = HOME.token_specs(pod, pods.context())
     assert [(c.audience, c.expiration_seconds) for c in claims] == [
         ("vault", 600),
         (None, 3600),
@@ -134,7 +134,7 @@ def test_of_two_sources_of_one_file_the_last_wins_as_in_a_kubelet() -> None:
     pod = pods.pod(volumes=[pods.projected(*sources)])
     spec = HOME.mutate(pod["spec"], pod, pods.context()).spec
     (source,) = spec["volumes"][0]["projected"]["sources"]
-    (claim,) = [c for c in HOME.claims(pod, pods.context()) if c.audience == "b"]
+    (claim,) = [c for c in HOME.token_specs(pod, pods.context()) if c.audience == "b"]
     assert source["secret"]["items"] == [{"key": claim.key, "path": "token"}]
 
 
@@ -149,7 +149,7 @@ def test_of_two_sources_of_one_file_the_last_wins_as_in_a_kubelet() -> None:
         ),
         pytest.param(
             {"endpoint_refusal": "names only x"},
-            Reason.HOME_API_CERTIFICATE,
+            Reason.HOME_API_CERTIFICATE_INVALID,
             "names only x",
             id="certificate",
         ),

@@ -42,7 +42,7 @@ def test_each_entry_point_is_a_strategy_of_its_name_with_a_summary() -> None:
 @pytest.mark.parametrize("mode", ["disabled", "remote"])
 def test_only_home_pods_get_home_tokens(mode: str) -> None:
     pod, ctx = _busy_pod(), pods.context()
-    assert STRATEGIES[mode].claims(pod, ctx) == ()
+    assert STRATEGIES[mode].token_specs(pod, ctx) == ()
     assert STRATEGIES[mode].objects(pod, {}, ctx, OWNER) == ()
     assert "farlet-" not in str(STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec)
 

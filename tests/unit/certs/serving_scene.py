@@ -27,7 +27,7 @@ class Scene:
         self.home = Home()
         self.addresses = ["10.0.0.1"]
         self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home.cluster, file=None))
-        self.folder = key_pairs.Folder(folder, keepers.SERVER) if folder else None
+        self.folder = key_pairs.CertificateStore(folder, keepers.SERVER) if folder else None
         self.keeper = keepers.ServingCertificate(
             self.home.cluster,
             self.tls,

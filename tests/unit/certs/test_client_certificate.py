@@ -27,7 +27,7 @@ class _Scene(Home):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.folder = key_pairs.Folder(folder, client_certificate.CLIENT)
+        self.folder = key_pairs.CertificateStore(folder, client_certificate.CLIENT)
         self.certificate: Any = _node().certificate
         self.used = True
         """Whether connections take what lies in the folder."""

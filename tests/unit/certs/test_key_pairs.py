@@ -21,7 +21,7 @@ CA = certificates.authority()
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
-def _of(pair: Pair) -> key_pairs.Pair:
+def _of(pair: Pair) -> key_pairs.KeyPair:
     return key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
 
 
@@ -133,7 +133,7 @@ def test_a_chain_stays_whole() -> None:
 
 
 def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
-    folder = key_pairs.Folder(tmp_path / "made" / "now", "kubelet-server")
+    folder = key_pairs.CertificateStore(tmp_path / "made" / "now", "kubelet-server")
     assert folder.read() is None
     folder.store(_of(ONE), now=NOW)
     found = folder.read()
@@ -142,7 +142,7 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
 
 
 def test_files_are_named_and_kept_as_a_kubelet_does(tmp_path: Path) -> None:
-    folder = key_pairs.Folder(tmp_path, "kubelet-client")
+    folder = key_pairs.CertificateStore(tmp_path, "kubelet-client")
     folder.store(_of(ONE), now=NOW)
     folder.store(_of(OTHER), now=NOW + timedelta(seconds=1))
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -157,13 +157,13 @@ def test_files_are_named_and_kept_as_a_kubelet_does(tmp_path: Path) -> None:
 
 def test_a_link_that_was_left_half_way_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "kubelet-client-updated.pem").symlink_to("nowhere")
-    folder = key_pairs.Folder(tmp_path, "kubelet-client")
+    folder = key_pairs.CertificateStore(tmp_path, "kubelet-client")
     folder.store(_of(ONE), now=NOW)
     assert folder.read() is not None
 
 
 def test_a_file_that_farlet_did_not_make_is_not_overwritten(tmp_path: Path) -> None:
-    folder = key_pairs.Folder(tmp_path, "kubelet-client")
+    folder = key_pairs.CertificateStore(tmp_path, "kubelet-client")
     folder.current.write_text("of somebody else")
     with pytest.raises(FileExistsError, match="is a file and no link"):
         folder.store(_of(ONE), now=NOW)

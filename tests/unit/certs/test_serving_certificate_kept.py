@@ -26,7 +26,7 @@ def _kept(folder: Path, *, ends: datetime, hosts: tuple[str, ...] = ("10.0.0.1",
         ends=ends,
     )
     kept = key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
-    key_pairs.Folder(folder, keepers.SERVER).store(kept, now=START)
+    key_pairs.CertificateStore(folder, keepers.SERVER).store(kept, now=START)
 
 
 def test_a_restart_uses_what_the_folder_has(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ BELOW = certificates.authority("an intermediate", of=CA)
 NOW = datetime.now(UTC)
 
 
-def _pair(pair: Pair) -> key_pairs.Pair:
+def _pair(pair: Pair) -> key_pairs.KeyPair:
     return key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
 
 
-def _served(user: str = "system:node:far", ca: Pair = CA) -> key_pairs.Pair:
+def _served(user: str = "system:node:far", ca: Pair = CA) -> key_pairs.KeyPair:
     return _pair(certificates.issue(ca, user=user, hosts=["127.0.0.1"], uses=[SERVER]))
 
 
@@ -51,11 +51,11 @@ class _Door:
         scratch = bytearray(tls_stream.CHUNK)
         tasks: set[asyncio.Task[None]] = set()
 
-        def opened(channel: tls_stream.Channel) -> None:
+        def opened(channel: tls_stream.TLSStream) -> None:
             tasks.add(asyncio.ensure_future(self._serve(channel)))
 
         server = await asyncio.get_running_loop().create_server(
-            lambda: tls_stream.Channel(scratch, opened=opened), "127.0.0.1", 0
+            lambda: tls_stream.TLSStream(scratch, opened=opened), "127.0.0.1", 0
         )
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -67,7 +67,7 @@ class _Door:
             if tasks:
                 await asyncio.wait(tasks)
 
-    async def _serve(self, channel: tls_stream.Channel) -> None:
+    async def _serve(self, channel: tls_stream.TLSStream) -> None:
         try:
             await channel.secure(self.tls.context, server_side=True)
             while await channel.read():
@@ -231,7 +231,7 @@ async def test_a_key_that_openssl_refuses_leaves_what_was_shown(tmp_path: Path) 
     door = _Door(tmp_path, CA)
     door.tls.use(_served())
     good = _served()
-    broken = key_pairs.Pair(chain=good.chain, key=_served().key, leaf=good.leaf)
+    broken = key_pairs.KeyPair(chain=good.chain, key=_served().key, leaf=good.leaf)
     with pytest.raises(ssl.SSLError):
         door.tls.use(broken)
     async with door.open():

@@ -61,14 +61,21 @@ def test_run_hands_over_the_settings(started: list[settings.Settings], kubeconfi
     result = farlet(
         *("run", "--nodename", "far", "--foreign-kubeconfig", kubeconfig),
         *("--kubeconfig", kubeconfig, "--foreign-context", "f"),
-        *("--allow", "host-path", "--allow", "host-pid,host-ipc", "--workers", "3"),
+        *(
+            "--allow-pod-feature",
+            "host-path",
+            "--allow-pod-feature",
+            "host-pid,host-ipc",
+            "--workers",
+            "3",
+        ),
     )
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     (wanted,) = started
     assert wanted.nodename == "far"
     assert wanted.home_kubeconfig == Path(kubeconfig)
-    assert wanted.allow == {"host-path", "host-pid", "host-ipc"}
+    assert wanted.allow_pod_feature == {"host-path", "host-pid", "host-ipc"}
     assert wanted.workers == 3
 
 
@@ -181,7 +188,7 @@ def test_render_takes_flags_variables_and_a_file_made_for_run(
     mirror = next(yaml.safe_load_all(result.stdout))
     assert mirror["metadata"]["namespace"] == "shop-h2"
     assert mirror["metadata"]["annotations"]["farlet.io/home-node"] == "far"
-    assert re.fullmatch("[0-9a-f]{32}", mirror["metadata"]["labels"]["farlet.io/owner"])
+    assert re.fullmatch("[0-9a-f]{32}", mirror["metadata"]["labels"]["farlet.io/virtual-node-id"])
 
 
 def test_render_puts_the_ca_file_into_the_secret(tmp_path: Path) -> None:
@@ -259,7 +266,7 @@ def test_render_reads_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_strategies_are_listed_with_their_package() -> None:
-    lines = farlet("strategies").stdout.splitlines()
+    lines = farlet("access-modes").stdout.splitlines()
     assert lines[0].split() == ["NAME", "PACKAGE", "SUMMARY"]
     assert [line.split()[:2] for line in lines[1:]] == [
         ["disabled", "farlet"],
@@ -299,7 +306,7 @@ def test_the_group_lists_its_commands() -> None:
         "gateway-keys",
         "render",
         "run",
-        "strategies",
+        "access-modes",
         "version",
     }
     assert farlet("--help").exit_code == 0

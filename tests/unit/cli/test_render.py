@@ -38,7 +38,9 @@ def test_a_known_pod_is_printed_as_it_would_be_sent() -> None:
     text = render.to_yaml(_render(pods.pod(volumes=[pods.projected(pods.token())])))
     mirror, secret = yaml.safe_load_all(text)
     assert (mirror["kind"], secret["kind"]) == ("Pod", "Secret")
-    assert mirror["metadata"]["labels"]["farlet.io/owner"] == pods.context().owner
+    assert (
+        mirror["metadata"]["labels"]["farlet.io/virtual-node-id"] == pods.context().virtual_node_id
+    )
     assert secret["metadata"]["name"] == f"farlet-{pods.UID}"
     assert "&" not in text
 
@@ -55,7 +57,7 @@ def test_token_values_and_what_only_a_running_farlet_knows_are_never_printed() -
     assert mirror["metadata"]["annotations"]["farlet.io/tokens"] == RESOLVED
     assert mirror["metadata"]["annotations"]["farlet.io/home-uid"] == RESOLVED
     for item in (mirror, secret):
-        assert item["metadata"]["labels"]["farlet.io/owner"] == RESOLVED
+        assert item["metadata"]["labels"]["farlet.io/virtual-node-id"] == RESOLVED
 
 
 def test_a_mirror_without_company_is_json_of_its_own() -> None:
@@ -136,7 +138,7 @@ def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
 def test_each_difference_is_explained_in_one_line() -> None:
     rendered = _render(_bare(readinessGates=[{"conditionType": "x"}], starboard={}))
     lines = render.explain(rendered).splitlines()
-    assert len(lines) == len(rendered.changes) + 1 + len(rendered.claims)
+    assert len(lines) == len(rendered.changes) + 1 + len(rendered.token_specs)
     for words in (
         f"spec.volumes[kube-api-access-{RESOLVED}] added: the home API server adds it",
         "spec.readinessGates dropped: ",
@@ -154,7 +156,7 @@ def test_the_diff_leads_from_the_home_pod_to_the_mirror() -> None:
 
 
 def test_a_refused_pod_is_refused_with_the_message_of_the_operator() -> None:
-    with pytest.raises(Refused, match="--allow=host-network"):
+    with pytest.raises(Refused, match="--allow-pod-feature=host-network"):
         _render(pods.pod(hostNetwork=True))
 
 

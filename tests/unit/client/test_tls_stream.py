@@ -14,7 +14,7 @@ from unit.kubelet import stage
 MIB = 1 << 20
 
 
-async def everything(channel: tls_stream.Channel) -> bytes:
+async def everything(channel: tls_stream.TLSStream) -> bytes:
     read = b""
     while data := await channel.read():
         read += data
@@ -87,7 +87,7 @@ async def test_both_directions_at_once_arrive_whole(tmp_path: Path) -> None:
     blobs = os.urandom(8 * MIB), os.urandom(8 * MIB)
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
 
-        async def send(channel: tls_stream.Channel, blob: bytes) -> None:
+        async def send(channel: tls_stream.TLSStream, blob: bytes) -> None:
             await channel.write(blob)
             channel.end()
 

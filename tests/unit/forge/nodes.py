@@ -12,7 +12,7 @@ from farlet.forge.node_health import Foreign, ForeignUnreachable
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 TAINT = forge.Taint("farlet.io/virtual-node", "", "NoSchedule")
-LOOK = forge.Look(
+LOOK = forge.NodeConfig(
     name="far",
     labels={"zone": "abroad"},
     annotations={"note": "mine"},
@@ -23,7 +23,9 @@ LOOK = forge.Look(
     port=10250,
 )
 ROOM = capacity.fixed([("cpu", "8"), ("memory", "32Gi"), ("pods", "110")])
-FOUND = forge.Found("10.0.0.1", "v1.36.3", ROOM, capacity.Kind("linux", "amd64", "6.1", "Debian"))
+FOUND = forge.NodeObservation(
+    "10.0.0.1", "v1.36.3", ROOM, capacity.Platform("linux", "amd64", "6.1", "Debian")
+)
 OURS = {
     "type": "virtual-kubelet",
     "kubernetes.io/hostname": "far",
@@ -42,7 +44,7 @@ def says(
     return node_health.health(foreign, problem=problem, policy=policy, node=node)
 
 
-def existing(found: forge.Found = FOUND, **changes: Any) -> Any:
+def existing(found: forge.NodeObservation = FOUND, **changes: Any) -> Any:
     """The Node as the server keeps what `new` asks for."""
     node = forge.new(LOOK, found, says(), NOW)
     node["metadata"] |= {"uid": "u", "resourceVersion": "7"}

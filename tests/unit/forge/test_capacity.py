@@ -34,7 +34,7 @@ def node(name: str = "a", **changes: Any) -> Any:
     }
 
 
-def machines(*nodes: Any) -> list[capacity.Machine]:
+def machines(*nodes: Any) -> list[capacity.ForeignNode]:
     return [machine for one in nodes if (machine := capacity.machine(one)) is not None]
 
 
@@ -110,15 +110,15 @@ def test_a_sum_reads_the_same_in_whatever_order_nodes_come() -> None:
 @pytest.mark.parametrize(
     ("nodes", "kind"),
     [
-        pytest.param([], capacity.Kind(), id="nothing is known"),
+        pytest.param([], capacity.Platform(), id="nothing is known"),
         pytest.param(
             [node("a"), node("b", kernelVersion="6.6")],
-            capacity.Kind("linux", "amd64", "", "Debian"),
+            capacity.Platform("linux", "amd64", "", "Debian"),
             id="what differs is left out",
         ),
         pytest.param(
             [node("a"), node("b", architecture="arm64", ready="False")],
-            capacity.Kind("linux", "", "6.1", "Debian"),
+            capacity.Platform("linux", "", "6.1", "Debian"),
             id="a node that reboots counts still",
         ),
         pytest.param(
@@ -130,12 +130,12 @@ def test_a_sum_reads_the_same_in_whatever_order_nodes_come() -> None:
                     taints={"node-role.kubernetes.io/master": "NoSchedule"},
                 ),
             ],
-            capacity.Kind("linux", "amd64", "6.1", "Debian"),
+            capacity.Platform("linux", "amd64", "6.1", "Debian"),
             id="the control plane has no say",
         ),
     ],
 )
-def test_what_all_nodes_agree_on_is_said(nodes: list[Any], kind: capacity.Kind) -> None:
+def test_what_all_nodes_agree_on_is_said(nodes: list[Any], kind: capacity.Platform) -> None:
     assert capacity.kind(machines(*nodes)) == kind
 
 

@@ -29,7 +29,7 @@ def _secret(name: str) -> dict[str, Any]:
 
 
 OLD = "default-token-x7k2p"
-HOST = Reason.HOST_ACCESS_REFUSED
+HOST = Reason.POD_FEATURE_NOT_ALLOWED
 UNSUPPORTED = Reason.UNSUPPORTED_POD
 GUARDED = [
     pytest.param({"hostNetwork": True}, "host-network", HOST, id="host network"),
@@ -76,15 +76,15 @@ def test_a_guarded_pod_is_refused_and_told_how_to_be_allowed(
     with pytest.raises(Refused) as caught:
         guards.check(pods.pod(**spec), pods.context())
     assert caught.value.reason is reason
-    assert f"--allow={allowance}" in caught.value.message
+    assert f"--allow-pod-feature={allowance}" in caught.value.message
     others = frozenset(Allowance) - {Allowance(allowance)}
     with pytest.raises(Refused):
-        guards.check(pods.pod(**spec), pods.context(allow=others))
+        guards.check(pods.pod(**spec), pods.context(allow_pod_feature=others))
 
 
 @pytest.mark.parametrize(("spec", "allowance", "reason"), GUARDED)
 def test_an_allowed_pod_passes(spec: dict[str, Any], allowance: str, reason: Reason) -> None:
-    allowed = pods.context(allow=frozenset({Allowance(allowance)}))
+    allowed = pods.context(allow_pod_feature=frozenset({Allowance(allowance)}))
     assert guards.check(pods.pod(**spec), allowed) is None  # type: ignore[func-returns-value]
 
 
@@ -111,8 +111,13 @@ def test_all_findings_stand_in_one_message() -> None:
     spec = {"hostPID": True, "resourceClaims": [{"name": "g"}], **_mounts(_secret("any"), P)}
     with pytest.raises(Refused) as caught:
         guards.check(pods.pod(**spec), pods.context())
-    assert caught.value.reason is Reason.HOST_ACCESS_REFUSED
-    for word in ("spec.hostPID", "spec.resourceClaims", "Secret any", "--allow=host-pid"):
+    assert caught.value.reason is Reason.POD_FEATURE_NOT_ALLOWED
+    for word in (
+        "spec.hostPID",
+        "spec.resourceClaims",
+        "Secret any",
+        "--allow-pod-feature=host-pid",
+    ):
         assert word in caught.value.message
 
 
@@ -126,7 +131,7 @@ def _owned(**changes: Any) -> Pod:
 def test_a_pod_of_a_daemonset_is_refused_and_told_both_cures() -> None:
     with pytest.raises(Refused) as caught:
         guards.check_controller(_owned(), pods.context())
-    assert caught.value.reason is Reason.DAEMONSET_REFUSED
+    assert caught.value.reason is Reason.DAEMONSET_NOT_ALLOWED
     for word in ("DaemonSet agent", "type NotIn [virtual-kubelet]", "--daemonset-pods=run"):
         assert word in caught.value.message
 

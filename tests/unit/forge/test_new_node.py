@@ -46,7 +46,7 @@ def test_a_new_node_is_whole_at_once() -> None:
 
 
 def test_a_new_node_of_which_nothing_is_known_takes_no_pods() -> None:
-    found = forge.Found("", None, None, capacity.Kind())
+    found = forge.NodeObservation("", None, None, capacity.Platform())
     status = forge.new(LOOK, found, says(Foreign.UNKNOWN), NOW)["status"]
     assert status["allocatable"] == {"cpu": "0", "memory": "0", "pods": "0"}
     assert "addresses" not in status

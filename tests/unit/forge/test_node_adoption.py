@@ -40,7 +40,7 @@ from unit.forge.nodes import FOUND, LOOK, OURS, TAINT, existing
         ),
     ],
 )
-def test_a_node_that_exists_is_adopted(node: Any, look: forge.Look, expected: Any) -> None:
+def test_a_node_that_exists_is_adopted(node: Any, look: forge.NodeConfig, expected: Any) -> None:
     body = forge.adoption_patch(node, look, FOUND.kind)
     assert body == expected
 

@@ -14,16 +14,16 @@ from unit.forge.nodes import FOUND, LOOK, OURS
 @pytest.mark.parametrize(
     ("kind", "labels"),
     [
-        pytest.param(capacity.Kind(), {}, id="not known: not spoken of"),
+        pytest.param(capacity.Platform(), {}, id="not known: not spoken of"),
         pytest.param(
-            capacity.Kind("linux", ""),
+            capacity.Platform("linux", ""),
             {"kubernetes.io/os": "linux", "kubernetes.io/arch": None},
             id="not the same everywhere: taken away",
         ),
     ],
 )
 def test_labels_of_machines_are_there_where_all_agree(
-    kind: capacity.Kind, labels: dict[str, str | None]
+    kind: capacity.Platform, labels: dict[str, str | None]
 ) -> None:
     assert forge.labels(LOOK, kind) == OURS | labels
 

@@ -14,7 +14,11 @@ from unit.forge.nodes import FOUND, LATER, LOOK, ROOM, existing, says
 
 
 def patch(
-    node: Any, found: forge.Found = FOUND, *, due: bool = False, look: forge.Look = LOOK
+    node: Any,
+    found: forge.NodeObservation = FOUND,
+    *,
+    due: bool = False,
+    look: forge.NodeConfig = LOOK,
 ) -> Any:
     body = forge.status_patch(node, look, found, says(node=node), LATER, due=due)
     if body is None:
@@ -153,7 +157,7 @@ def test_conditions_of_others_are_not_written() -> None:
         ),
         pytest.param(
             existing(),
-            dataclasses.replace(FOUND, version=None, kind=capacity.Kind()),
+            dataclasses.replace(FOUND, version=None, kind=capacity.Platform()),
             LOOK,
             None,
             id="what is not known stays as it was",
@@ -168,7 +172,7 @@ def test_conditions_of_others_are_not_written() -> None:
     ],
 )
 def test_only_what_differs_is_written(
-    node: Any, found: forge.Found, look: forge.Look, changes: Any
+    node: Any, found: forge.NodeObservation, look: forge.NodeConfig, changes: Any
 ) -> None:
     status = patch(node, found, look=look)
     if changes is None:

@@ -32,7 +32,10 @@ def _change(forged: forge.Forged, path: str) -> Change | None:
 def test_a_mirror_is_named_as_its_pod_and_says_where_it_comes_from() -> None:
     metadata = _forge(pods.pod(annotations={"team": "a"})).pod["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("web", "shop-home")
-    assert metadata["labels"] == {"app": "web", "farlet.io/owner": pods.context().owner}
+    assert metadata["labels"] == {
+        "app": "web",
+        "farlet.io/virtual-node-id": pods.context().virtual_node_id,
+    }
     assert metadata["annotations"] == {
         "team": "a",
         "farlet.io/home-namespace": "shop",
@@ -98,9 +101,11 @@ def test_annotations_that_travel(key: str) -> None:
 
 def test_labels_of_ours_cannot_be_smuggled() -> None:
     pod = pods.pod()
-    pod["metadata"]["labels"] = {"farlet.io/owner": "stolen", "farlet.io/x": "y"}
+    pod["metadata"]["labels"] = {"farlet.io/virtual-node-id": "stolen", "farlet.io/x": "y"}
     forged = _forge(pod)
-    assert forged.pod["metadata"]["labels"] == {"farlet.io/owner": pods.context().owner}
+    assert forged.pod["metadata"]["labels"] == {
+        "farlet.io/virtual-node-id": pods.context().virtual_node_id
+    }
     assert _change(forged, "metadata.labels[farlet.io/x]") is not None
 
 
@@ -114,7 +119,7 @@ def test_labels_of_ours_cannot_be_smuggled() -> None:
 def test_a_namespace_that_is_not_offloaded_is_refused(namespaces: NamespaceMap) -> None:
     with pytest.raises(Refused, match="--namespace-map=shop=") as caught:
         _forge(pods.pod(), pods.context(namespaces=namespaces))
-    assert caught.value.reason is Reason.NAMESPACE_NOT_ALLOWED
+    assert caught.value.reason is Reason.NAMESPACE_NOT_OFFLOADED
 
 
 FILLED_BY_SERVER = {

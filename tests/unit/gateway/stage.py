@@ -78,7 +78,7 @@ class Home:
 class Scene:
     """A gateway that stands, and the two ends' keys."""
 
-    door: door.Door
+    door: door.GatewayServer
     pods_port: int
     farlet_port: int
     farlet: keys.Keys
@@ -123,7 +123,7 @@ async def standing(serve: Serve = echo) -> AsyncIterator[Scene]:
     """A gateway without links, and a home API server."""
     farlet, gateway = pair()
     pods_port, farlet_port = ports.free(2)
-    made = door.Door(
+    made = door.GatewayServer(
         gateway,
         pods_at=Address("127.0.0.1", pods_port),
         farlet_at=Address("127.0.0.1", farlet_port),

@@ -60,7 +60,7 @@ async def test_without_a_proxy_it_is_dialled(tmp_path: Path) -> None:
     async with serving() as (port, _):
         path = apiserver.kubeconfig(tmp_path / "home", f"https://127.0.0.1:{port}")
         async with apiserver.connection(path, "home") as home:
-            dial = home_dialer.Homeward(home)
+            dial = home_dialer.HomeDialer(home)
             dial.check()
             pod = Pod()
             await dial(lambda: pod)
@@ -76,7 +76,7 @@ async def test_a_proxy_is_asked_for_the_home_api_server(tmp_path: Path) -> None:
             tmp_path / "home", "https://[fd00::7]:6443", **by(f"http://127.0.0.1:{port}")
         )
         async with apiserver.connection(path, "home") as home:
-            dial = home_dialer.Homeward(home)
+            dial = home_dialer.HomeDialer(home)
             dial.check()
             pod = Pod()
             await dial(lambda: pod)
@@ -95,7 +95,7 @@ async def test_a_proxy_that_refuses_is_a_failed_dial(tmp_path: Path) -> None:
         )
         async with apiserver.connection(path, "home") as home:
             with pytest.raises(OSError, match="answered 403 to CONNECT"):
-                await home_dialer.Homeward(home)(Pod)
+                await home_dialer.HomeDialer(home)(Pod)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ async def test_what_a_gateway_cannot_lead_to_is_told_at_the_start(
     path = apiserver.kubeconfig(tmp_path / "home", server, **by(proxy))
     async with apiserver.connection(path, "home") as home:
         with pytest.raises(errors.StartError, match=told) as caught:
-            home_dialer.Homeward(home).check()
+            home_dialer.HomeDialer(home).check()
     assert "--gateway-keys" in str(caught.value)

@@ -103,7 +103,7 @@ class Abroad:
 @contextlib.asynccontextmanager
 async def keeping(
     folder: Path, *pods: dict[str, Any], refusing: int = 0
-) -> AsyncIterator[tuple[tunnel_manager.Upkeep, Abroad]]:
+) -> AsyncIterator[tuple[tunnel_manager.TunnelManager, Abroad]]:
     """farlet keeps tunnels to a gateway, at which all pods end."""
     own = folder / "keys"
     own.mkdir()
@@ -116,7 +116,7 @@ async def keeping(
         def changed() -> None:
             abroad.changes += 1
 
-        kept = tunnel_manager.Upkeep(
+        kept = tunnel_manager.TunnelManager(
             cluster, namespace="farlet", folder=own, dial=scene.home.dial, on_change=changed
         )
         running = asyncio.create_task(kept.run())
@@ -230,7 +230,7 @@ async def test_a_foreign_api_server_that_does_not_answer_is_not_awaited(
     async with keeping(tmp_path, pod("one")) as (_, abroad):
         path = apiserver.kubeconfig(tmp_path / "dead", "http://127.0.0.1:1")
         async with apiserver.connection(path) as dead:
-            kept = tunnel_manager.Upkeep(
+            kept = tunnel_manager.TunnelManager(
                 dead,
                 namespace="farlet",
                 folder=tmp_path,

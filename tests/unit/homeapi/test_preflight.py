@@ -165,7 +165,7 @@ async def test_a_name_that_is_missing_blocks_and_the_others_are_listed(
     context = server_context(tmp_path, home_ca, sans=sans, common_name=common_name)
     async with serving(context) as (port, heard):
         verdict = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.Mismatch)
+    assert isinstance(verdict, preflight.WrongCertificate)
     assert f"not valid for {host}" in verdict.message
     for san in sans:
         assert san in verdict.message
@@ -177,7 +177,7 @@ async def test_a_certificate_without_sans_says_so(tmp_path: Path, home_ca: Autho
     context = server_context(tmp_path, home_ca, sans=[], common_name="localhost")
     async with serving(context) as (port, _):
         verdict = await preflight.verify(Endpoint("localhost", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.Mismatch)
+    assert isinstance(verdict, preflight.WrongCertificate)
     assert "its names (SANs) are: none" in verdict.message
 
 
@@ -186,7 +186,7 @@ async def test_another_ca_blocks_and_is_named(tmp_path: Path, home_ca: Authority
     context = server_context(tmp_path, other, sans=["127.0.0.1", "api.test"])
     async with serving(context) as (port, heard):
         verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.Mismatch)
+    assert isinstance(verdict, preflight.WrongCertificate)
     assert "not signed by the home CA" in verdict.message
     assert "CN=other-ca" in verdict.message
     assert "api.test, 127.0.0.1" in verdict.message
@@ -215,7 +215,7 @@ async def test_a_certificate_out_of_its_time_blocks(
     context = server_context(tmp_path, home_ca, sans=["127.0.0.1"], begin=begin, end=end)
     async with serving(context) as (port, _):
         verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.Mismatch)
+    assert isinstance(verdict, preflight.WrongCertificate)
     assert says in verdict.message
     assert f"{(end if end < NOW else begin):%Y-%m-%d}" in verdict.message
 
@@ -230,7 +230,7 @@ async def test_a_certificate_out_of_its_time_blocks(
 )
 async def test_a_ca_bundle_that_is_none_blocks_rather_than_trusts_the_system(pem: str) -> None:
     verdict = await preflight.verify(Endpoint("127.0.0.1", 1), pem, within=5)
-    assert isinstance(verdict, preflight.Mismatch)
+    assert isinstance(verdict, preflight.WrongCertificate)
     assert "--home-api-server-ca-file" in verdict.message
 
 
@@ -244,7 +244,7 @@ async def test_a_ca_bundle_that_is_none_blocks_rather_than_trusts_the_system(pem
 async def test_what_speaks_no_tls_is_no_api_server(home_ca: Authority, says: bytes) -> None:
     async with serving(None, says=says) as (port, _):
         verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.Mismatch)
+    assert isinstance(verdict, preflight.WrongCertificate)
     assert "answers, but not as an API server does" in verdict.message
     assert "--home-api-server-port" in verdict.message
 

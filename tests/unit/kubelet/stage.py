@@ -16,7 +16,7 @@ from typing import Any
 from clusters import pki
 from farlet.client import cluster as clusters
 from farlet.client import tls_stream
-from farlet.constants import HOME_UID, OWNER, ObjectKey
+from farlet.constants import HOME_UID, VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet import auth, request_handler, server
 from farlet.settings.values import Address
@@ -193,7 +193,7 @@ def pods(name: str = "web", *, recorded: bool = True) -> tuple[Any, Any]:
             "name": name,
             "uid": f"mirror-{name}",
             "resourceVersion": "1",
-            "labels": {OWNER: CONTEXT.owner},
+            "labels": {VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
             "annotations": {HOME_UID: f"home-{name}"},
         },
     }
@@ -217,13 +217,13 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
 @asynccontextmanager
 async def channel_pairs(
     folder: Path, number: int
-) -> AsyncIterator[list[tuple[tls_stream.Channel, tls_stream.Channel]]]:
+) -> AsyncIterator[list[tuple[tls_stream.TLSStream, tls_stream.TLSStream]]]:
     """Connections over TLS, each as the one who made it holds it and as the other does."""
     serving, calling, _ = contexts(folder)
     scratch = bytearray(tls_stream.CHUNK)
-    accepted: asyncio.Queue[tls_stream.Channel] = asyncio.Queue()
+    accepted: asyncio.Queue[tls_stream.TLSStream] = asyncio.Queue()
     listener = await asyncio.get_running_loop().create_server(
-        lambda: tls_stream.Channel(scratch, opened=accepted.put_nowait), "127.0.0.1", 0
+        lambda: tls_stream.TLSStream(scratch, opened=accepted.put_nowait), "127.0.0.1", 0
     )
     made = []
     for _ in range(number):
@@ -270,7 +270,7 @@ async def playing(
             **ca_file,
         )
         cluster = await stack.enter_async_context(apiserver.connection(kubeconfig))
-        endpoints = request_handler.Service(
+        endpoints = request_handler.RequestHandler(
             store=store,
             foreign=cluster,
             ctx=lambda: CONTEXT,

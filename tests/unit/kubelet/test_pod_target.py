@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from farlet.kubelet import pod_target as targets
-from farlet.kubelet.pod_target import Target
+from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
@@ -31,8 +31,8 @@ def store(*, mirrored: bool = True, recorded: bool = True, **status: Any) -> Sto
     return made
 
 
-def find(route: Route, known: Store, *, previous: bool = False) -> Target:
-    return targets.find(route, known, stage.CONTEXT, previous=previous)
+def find(route: Route, known: Store, *, previous: bool = False) -> PodTarget:
+    return targets.resolve(route, known, stage.CONTEXT, previous=previous)
 
 
 def refused(route: Route, known: Store, *, previous: bool = False) -> tuple[int, str]:
@@ -49,11 +49,11 @@ def refused(route: Route, known: Store, *, previous: bool = False) -> tuple[int,
 )
 def test_every_container_that_home_knows_is_reached(endpoint: Endpoint, container: str) -> None:
     route = Route(endpoint, "shop", "web", None, container)
-    assert find(route, store()) == Target("shop-h", "web", container)
+    assert find(route, store()) == PodTarget("shop-h", "web", container)
 
 
 def test_ports_are_those_of_the_whole_pod() -> None:
-    assert find(PORTS, store()) == Target("shop-h", "web", "")
+    assert find(PORTS, store()) == PodTarget("shop-h", "web", "")
 
 
 @pytest.mark.parametrize("uid", [None, "home-web"])

@@ -19,7 +19,7 @@ from unit.kubelet.stage import EXEC, SPDY, Peer
 MIB = 1 << 20
 
 
-async def everything(channel: tls_stream.Channel, size: float = math.inf) -> bytes:
+async def everything(channel: tls_stream.TLSStream, size: float = math.inf) -> bytes:
     """All until the end, or until so much has come."""
     read = bytearray()
     while len(read) < size and (data := await channel.read()):

@@ -323,7 +323,7 @@ async def test_a_new_certificate_is_shown_from_the_next_connection_on(tmp_path: 
     second, distrusting, _ = stage.contexts(tmp_path / "second")
     serving = [first]
 
-    async def answer(caller: responder.Caller) -> None:
+    async def answer(caller: responder.Responder) -> None:
         await caller.answer(text_response(200, "ok"))
 
     listener = server.KubeletServer(

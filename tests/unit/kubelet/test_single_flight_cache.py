@@ -8,7 +8,7 @@ import pytest
 
 from farlet import errors
 from farlet.kubelet import single_flight_cache
-from farlet.kubelet.single_flight_cache import Answer, Remembered
+from farlet.kubelet.single_flight_cache import Answer, SingleFlightCache
 from unit import faketime
 from unit.certs import home_server as home
 
@@ -37,8 +37,8 @@ class _Asked:
         return answer
 
 
-def _remembered(*, size: int = 8) -> Remembered[str]:
-    return Remembered(size=size, clock=asyncio.get_running_loop().time)
+def _remembered(*, size: int = 8) -> SingleFlightCache[str]:
+    return SingleFlightCache(size=size, clock=asyncio.get_running_loop().time)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from farlet.kubelet import routes, streams
-from farlet.kubelet.pod_target import Target
+from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint
 
-TARGET = Target("shop-h", "web", "main")
+TARGET = PodTarget("shop-h", "web", "main")
 
 
 def request(line: str, *headers: tuple[str, str]) -> routes.Request:

@@ -74,7 +74,7 @@ def test_ports_of_the_pod_are_those_of_the_settings() -> None:
 
 def test_a_stop_may_take_as_long_as_farlet_itself_allows() -> None:
     grace = deployment()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace >= Settings.model_fields["shutdown_grace"].default + 20
+    assert grace >= Settings.model_fields["shutdown_grace_period"].default + 20
 
 
 def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() -> None:

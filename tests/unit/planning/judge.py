@@ -213,7 +213,7 @@ def _wanted(home: JSON) -> bool:
 
 
 def _labelled(mirror: JSON) -> bool:
-    return constants.OWNER in mirror["metadata"].get("labels", {})
+    return constants.VIRTUAL_NODE_ID in mirror["metadata"].get("labels", {})
 
 
 def _refused(home: JSON) -> bool:

@@ -186,7 +186,8 @@ MUTATIONS = (
         (
             Edit(
                 PLAN,
-                "    if is_ours(mirror, owner=ctx.owner):\n        return _remove",
+                "    if is_ours(mirror, virtual_node_id=ctx.virtual_node_id):\n"
+                "        return _remove",
                 "    if mirror:\n        return _remove",
             ),
         ),
@@ -199,7 +200,7 @@ MUTATIONS = (
         (
             Edit(
                 PLAN,
-                "    if not is_ours(mirror, owner=ctx.owner):\n        whose",
+                "    if not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):\n        whose",
                 "    if not mirror:\n        whose",
             ),
         ),

@@ -90,7 +90,7 @@ def mirror(
     *,
     uid: str = MIRROR,
     of: str = HOME,
-    owner: str | None = CONTEXT.owner,
+    virtual_node_id: str | None = CONTEXT.virtual_node_id,
     phase: str = "Running",
     state: JSON | None = None,
     last_state: JSON | None = None,
@@ -102,7 +102,7 @@ def mirror(
     home_api: str | None = None,
     node: str | None = "worker",
 ) -> Pod:
-    """M. `observed`: it carries our finalizer; `owner` None: it has no label of ours."""
+    """M. `observed`: it carries our finalizer; `virtual_node_id` None: it has no label of ours."""
     finalizers = (constants.OBSERVED,) if observed else ()
     pod = _pod("default-h", uid, grace=grace, finalizers=finalizers)
     pod["metadata"]["annotations"] = {
@@ -115,8 +115,8 @@ def mirror(
         pod["metadata"]["annotations"][constants.TOKENS] = tokens
     if home_api is not None:
         pod["metadata"]["annotations"][constants.HOME_API] = home_api
-    if owner is not None:
-        pod["metadata"]["labels"] = {constants.OWNER: owner}
+    if virtual_node_id is not None:
+        pod["metadata"]["labels"] = {constants.VIRTUAL_NODE_ID: virtual_node_id}
     pod["spec"] = {"nodeName": node} if node else {}
     usual = {"Pending": WAITING, "Running": RUNNING, "Succeeded": exited(0), "Failed": exited(1)}
     pod["status"] = {
@@ -145,7 +145,7 @@ def daemon(pod: Pod) -> Pod:
 
 def stranger(**changes: Any) -> Pod:
     """A foreign pod that took M's name and has nothing to do with farlet."""
-    pod = mirror(uid="stranger-1", owner=None, **changes)
+    pod = mirror(uid="stranger-1", virtual_node_id=None, **changes)
     del pod["metadata"]["annotations"]
     return pod
 
@@ -183,7 +183,7 @@ def snapshot(pod: Pod | Missing, abroad: Pod | Missing, **known: Any) -> Snapsho
 
 def times(issued: float, expires: float) -> str:
     """The annotation that records when the one token of such a pod was issued and ends."""
-    claim = STRATEGIES["home"].claims(home(reads_token=True), CONTEXT)[0]
+    claim = STRATEGIES["home"].token_specs(home(reads_token=True), CONTEXT)[0]
     return orjson.dumps({claim.key: [issued, expires]}).decode()
 
 

@@ -60,10 +60,10 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
     event_log = cast("clusters.Cluster", _EventLog(home_wire))
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
-        opened = namespaces.Scopes(
+        opened = namespaces.ForeignNamespaces(
             foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
         )
-        performer = executor.Performer(
+        performer = executor.ActionExecutor(
             home=home,
             foreign=foreign,
             store=store,

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
         PodCondition.MIRRORED.value,
         Reason.MIRROR_LOST.value,
         Reason.NAME_CONFLICT.value,
-        f"-l {constants.OWNER} ",
+        f"-l {constants.VIRTUAL_NODE_ID} ",
     ],
 )
 def test_the_page_about_pods_names(name: str) -> None:

@@ -254,7 +254,7 @@ class World:
 
     def forge_label(self, name: str) -> None:
         """Somebody takes our label off a mirror that home knows."""
-        self._forge(name, {"labels": {constants.OWNER: None}})
+        self._forge(name, {"labels": {constants.VIRTUAL_NODE_ID: None}})
 
     def forge_owner(self, name: str) -> None:
         """Somebody makes a mirror that home knows say that it is another pod's."""

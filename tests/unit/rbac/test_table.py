@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from farlet import rbac, roles
-from farlet.rbac import Place, Side, Who
+from farlet.rbac import Identity, Side, Where
 
 Rule = tuple[str, str, str, str]
 """API group, resource, name or empty, verb."""
@@ -33,11 +33,11 @@ def granted(path: str, kind: str, name: str, namespace: str | None = None) -> se
     }
 
 
-def in_table(side: Side, place: Place) -> set[Rule]:
+def in_table(side: Side, place: Where) -> set[Rule]:
     return {
         (row.group, row.resource, "far" if row.name == rbac.NODE else row.name, verb)
         for row in rbac.TABLE
-        if (row.side, row.place) == (side, place) and row.who is not Who.NODE
+        if (row.side, row.place) == (side, place) and row.who is not Identity.NODE
         for verb in row.verbs
     }
 
@@ -48,31 +48,31 @@ HOME = "manifests/home/service-account/roles.yaml"
 ROLES = [
     pytest.param(
         f"{FOREIGN}/farlet-namespace.yaml", "Role", "farlet-registry", "farlet",
-        Side.FOREIGN, Place.OWN, id="abroad-own",
+        Side.FOREIGN, Where.OWN, id="abroad-own",
     ),
     pytest.param(
         f"{FOREIGN}/offloaded-namespace.yaml", "Role", "farlet", None,
-        Side.FOREIGN, Place.OFFLOADED, id="abroad-offloaded",
+        Side.FOREIGN, Where.OFFLOADED, id="abroad-offloaded",
     ),
     pytest.param(
         f"{FOREIGN}/capacity.yaml", "ClusterRole", "farlet-capacity", None,
-        Side.FOREIGN, Place.CLUSTER, id="abroad-cluster",
+        Side.FOREIGN, Where.CLUSTER, id="abroad-cluster",
     ),
-    pytest.param(HOME, "ClusterRole", "farlet-pods", None, Side.HOME, Place.OFFLOADED, id="pods"),
-    pytest.param(HOME, "Role", "farlet", "farlet", Side.HOME, Place.OWN, id="own"),
-    pytest.param(HOME, "Role", "farlet", "default", Side.HOME, Place.DEFAULT, id="default"),
+    pytest.param(HOME, "ClusterRole", "farlet-pods", None, Side.HOME, Where.OFFLOADED, id="pods"),
+    pytest.param(HOME, "Role", "farlet", "farlet", Side.HOME, Where.OWN, id="own"),
+    pytest.param(HOME, "Role", "farlet", "default", Side.HOME, Where.DEFAULT, id="default"),
     pytest.param(
-        HOME, "Role", "farlet", "kube-node-lease", Side.HOME, Place.KUBE_NODE_LEASE, id="leases",
+        HOME, "Role", "farlet", "kube-node-lease", Side.HOME, Where.KUBE_NODE_LEASE, id="leases",
     ),
     pytest.param(
-        HOME, "Role", "farlet", "kube-system", Side.HOME, Place.KUBE_SYSTEM, id="kube-system",
+        HOME, "Role", "farlet", "kube-system", Side.HOME, Where.KUBE_SYSTEM, id="kube-system",
     ),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "kind", "name", "namespace", "side", "place"), ROLES)
 def test_a_role_grants_what_the_table_says_and_no_more(
-    path: str, kind: str, name: str, namespace: str | None, side: Side, place: Place
+    path: str, kind: str, name: str, namespace: str | None, side: Side, place: Where
 ) -> None:
     assert granted(path, kind, name, namespace) == in_table(side, place)
 
@@ -80,14 +80,14 @@ def test_a_role_grants_what_the_table_says_and_no_more(
 def test_at_home_the_roles_for_the_whole_cluster_are_two_the_one_by_name() -> None:
     anything = granted(HOME, "ClusterRole", "farlet")
     own_node = granted(HOME, "ClusterRole", "farlet-node")
-    assert anything | own_node == in_table(Side.HOME, Place.CLUSTER)
+    assert anything | own_node == in_table(Side.HOME, Where.CLUSTER)
     assert {name for _, _, name, _ in anything} == {""}
     assert {name for _, _, name, _ in own_node} == {"far"}
 
 
 def test_tokens_are_granted_namespace_by_namespace() -> None:
     places = {row.place for row in rbac.TABLE if row.resource == "serviceaccounts/token"}
-    assert places == {Place.OFFLOADED}
+    assert places == {Where.OFFLOADED}
     bound = [
         document["roleRef"]["name"]
         for document in yaml.safe_load_all(roles.files()[HOME])

@@ -100,8 +100,8 @@ class Scene:
     store: Store
     queue: work_queue.WorkQueue[ObjectKey]
     recorder: event_recorder.Recorder
-    scopes: namespaces.Scopes
-    performer: executor.Performer
+    scopes: namespaces.ForeignNamespaces
+    performer: executor.ActionExecutor
     pods: home_pods.HomePods
 
     def __init__(
@@ -161,10 +161,10 @@ class Scene:
             self.queue.add_after(key, seconds)
 
         async with asyncio.TaskGroup() as tasks:
-            self.scopes = namespaces.Scopes(
+            self.scopes = namespaces.ForeignNamespaces(
                 foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
             )
-            self.performer = executor.Performer(
+            self.performer = executor.ActionExecutor(
                 home=home,
                 foreign=foreign,
                 store=store,

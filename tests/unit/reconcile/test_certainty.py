@@ -67,7 +67,7 @@ def test_once_the_registry_is_read_a_pod_of_no_namespace_is_told_so() -> None:
         s.foreign.refusing.clear()
         s.wait(15.0)
         assert ObjectKey("second", "web") in s.woken
-        assert s.reason(namespace="second") == "NamespaceNotAllowed"
+        assert s.reason(namespace="second") == "NamespaceNotOffloaded"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
         s.wait(300.0)
         assert s.pod(namespace="second") is not None, "what it ran may run still"
         assert not s.foreign.requests(r"/pods/web"), "there is no namespace to look in"
-        assert s.events() == ["NamespaceNotAllowed"]
+        assert s.events() == ["NamespaceNotOffloaded"]
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 
 

@@ -195,7 +195,7 @@ def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
         pod = s.create(mode="home")
         s.wait(30.0)
         assert s.mirror() is None
-        assert s.reason() in ("TokenRefused", "ForeignRejected")
+        assert s.reason() in ("TokenRequestFailed", "ForeignRejected")
         s.delete()
         s.wait(60.0)
         assert s.pod() is None

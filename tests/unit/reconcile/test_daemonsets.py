@@ -26,8 +26,8 @@ def test_a_pod_of_a_daemonset_stays_pending_and_costs_one_status_and_one_event()
         pod = s.pod()
         assert pod is not None
         assert pod["status"]["phase"] == "Pending"
-        assert s.reason() == "DaemonSetRefused"
-        assert s.events() == ["DaemonSetRefused"]
+        assert s.reason() == "DaemonSetNotAllowed"
+        assert s.events() == ["DaemonSetNotAllowed"]
         assert len(s.home.requests("PATCH .*/pods/web/status")) == 1
         assert s.mirror() is None
 
@@ -64,7 +64,7 @@ def test_one_that_runs_goes_on_when_the_setting_changes_until_its_mirror_is_lost
         s.remove()
         s.wait(60.0)
         assert s.mirror() is None
-        assert s.reason() == "DaemonSetRefused"
+        assert s.reason() == "DaemonSetNotAllowed"
 
 
 def test_those_that_wait_go_on_when_the_setting_lets_them_pass() -> None:

@@ -8,7 +8,7 @@ from unit.planning import objects
 from unit.reconcile import scene
 from unit.reconcile.scene import FOREIGN, KUBELET, USER, Scene
 
-OWNER = "farlet.io/owner"
+OWNER = "farlet.io/virtual-node-id"
 MIRROR = ("pods", FOREIGN, "web")
 
 
@@ -27,7 +27,7 @@ def _strip(s: Scene) -> None:
 def _labelled(s: Scene) -> bool:
     mirror = s.mirror()
     assert mirror is not None
-    return bool(mirror["metadata"]["labels"].get(OWNER) == objects.CONTEXT.owner)
+    return bool(mirror["metadata"]["labels"].get(OWNER) == objects.CONTEXT.virtual_node_id)
 
 
 def test_that_of_a_running_pod() -> None:

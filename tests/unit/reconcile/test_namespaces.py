@@ -120,11 +120,19 @@ def _pod(s: Scene) -> None:
 
 
 def _secret(s: Scene) -> None:
-    s.secret({"metadata": {"uid": "late"}}, labels={"farlet.io/owner": objects.CONTEXT.owner})
+    s.secret(
+        {"metadata": {"uid": "late"}},
+        labels={"farlet.io/virtual-node-id": objects.CONTEXT.virtual_node_id},
+    )
 
 
 def _late_mirror(s: Scene) -> None:
-    body = {"metadata": {"name": "late", "labels": {"farlet.io/owner": objects.CONTEXT.owner}}}
+    body = {
+        "metadata": {
+            "name": "late",
+            "labels": {"farlet.io/virtual-node-id": objects.CONTEXT.virtual_node_id},
+        }
+    }
     s.foreign_server.create("pods", FOREIGN, {**body, "spec": {}}, by=USER)
 
 

@@ -76,12 +76,12 @@ MEANINGS: dict[str, tuple[FarletError, str, Reason | None]] = {
     "no token": (
         _api(errors.Forbidden, 403, "not allowed", at="home"),
         "token",
-        Reason.TOKEN_REFUSED,
+        Reason.TOKEN_REQUEST_FAILED,
     ),
     "no account for the token": (
         _api(errors.NotFound, 404, 'serviceaccounts "robot" not found', at="home"),
         "token",
-        Reason.TOKEN_REFUSED,
+        Reason.TOKEN_REQUEST_FAILED,
     ),
     "a pod that is refused": (
         Refused(Reason.UNSUPPORTED_POD, "cannot travel"),

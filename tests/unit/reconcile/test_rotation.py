@@ -8,13 +8,13 @@ import orjson
 import pytest
 
 from farlet import constants
-from farlet.access import Claim, Token
+from farlet.access import Token, TokenSpec
 from farlet.k8s_types import Pod
 from farlet.planning import token_rotation
 
 NOW = 1_767_323_045.0
-CLAIM = Claim("token", None, 3600)
-OTHER = Claim("vault", "vault", 600)
+CLAIM = TokenSpec("token", None, 3600)
+OTHER = TokenSpec("vault", "vault", 600)
 UIDS = ("a" * 8, "z" * 8, "1d6a1f0c-8a57-4d8e-b1a3-5c7f2e9b4d22")
 
 
@@ -23,8 +23,8 @@ def _mirror(tokens: object) -> Pod:
     return {"metadata": {"name": "web", "annotations": {constants.TOKENS: text}}}
 
 
-def _due(tokens: object, *claims: Claim) -> token_rotation.Due:
-    return token_rotation.due(claims or (CLAIM,), _mirror(tokens), uid=UIDS[0], now=NOW)
+def _due(tokens: object, *token_specs: TokenSpec) -> token_rotation.Due:
+    return token_rotation.due(token_specs or (CLAIM,), _mirror(tokens), uid=UIDS[0], now=NOW)
 
 
 @pytest.mark.parametrize("uid", UIDS)
@@ -43,7 +43,7 @@ def test_tokens_of_many_pods_are_not_due_at_once() -> None:
 @pytest.mark.parametrize("age", [0, 600, 1500], ids="a token of {} s is fresh".format)
 def test_a_fresh_token_is_looked_at_again(age: int) -> None:
     due = _due({"token": [NOW - age, NOW - age + 3600]})
-    assert due.claims == ()
+    assert due.token_specs == ()
     assert due.again_at == token_rotation.refresh_at(UIDS[0], NOW - age, NOW - age + 3600)
 
 
@@ -54,7 +54,7 @@ def test_a_fresh_token_is_looked_at_again(age: int) -> None:
 )
 def test_an_old_token_is_due(age: int, overdue: bool) -> None:
     due = _due({"token": [NOW - age, NOW - age + 3600]})
-    assert (due.claims, due.overdue) == ((CLAIM,), overdue)
+    assert (due.token_specs, due.overdue) == ((CLAIM,), overdue)
 
 
 def test_each_token_is_due_for_itself_and_the_earliest_is_looked_at_next() -> None:
@@ -62,7 +62,7 @@ def test_each_token_is_due_for_itself_and_the_earliest_is_looked_at_next() -> No
     assert _due(fresh, CLAIM, OTHER).again_at == token_rotation.refresh_at(UIDS[0], NOW, NOW + 600)
     one_old = {"token": [NOW, NOW + 3600], "vault": [NOW - 500, NOW + 100]}
     due = _due(one_old, CLAIM, OTHER)
-    assert (due.claims, due.overdue) == ((OTHER,), True)
+    assert (due.token_specs, due.overdue) == ((OTHER,), True)
 
 
 UNBELIEVABLE: dict[str, object] = {
@@ -84,11 +84,11 @@ UNBELIEVABLE: dict[str, object] = {
 @pytest.mark.parametrize("tokens", UNBELIEVABLE.values(), ids=UNBELIEVABLE)
 def test_times_that_nobody_was_granted_cost_one_refresh(tokens: object) -> None:
     due = _due(tokens)
-    assert (due.claims, due.overdue) == ((CLAIM,), False)
+    assert (due.token_specs, due.overdue) == ((CLAIM,), False)
 
 
 def test_a_clock_that_is_a_little_behind_costs_nothing() -> None:
-    assert _due({"token": [NOW + 200, NOW + 3800]}).claims == ()
+    assert _due({"token": [NOW + 200, NOW + 3800]}).token_specs == ()
 
 
 def test_what_is_delivered_is_recorded_beside_what_stands() -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from farlet import errors
-from farlet.access import Claim
+from farlet.access import TokenSpec
 from farlet.client import cluster as clusters
 from farlet.k8s_types import Pod
 from farlet.reconcile.token_requests import Tokens
@@ -17,7 +17,7 @@ from farlet.telemetry.metrics import Metrics
 from unit.planning.model import JSON
 
 POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}
-CLAIMS = tuple(Claim(key=name, audience=name, expiration_seconds=3600) for name in "abc")
+CLAIMS = tuple(TokenSpec(key=name, audience=name, expiration_seconds=3600) for name in "abc")
 
 
 class Home:

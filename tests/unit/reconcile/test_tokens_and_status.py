@@ -149,9 +149,9 @@ def test_a_refused_refresh_is_told_once_and_its_age_once() -> None:
         _running(s)
         _refuse_tokens(s)
         s.wait(HALF_LIFE)
-        assert s.events() == ["TokenRefused"]
+        assert s.events() == ["TokenRequestFailed"]
         s.wait(3600.0)
-        assert s.events() == ["TokenRefused", "TokenNotRefreshed"]
+        assert s.events() == ["TokenRequestFailed", "TokenRefreshFailed"]
 
 
 def test_a_refused_refresh_writes_nothing_at_home() -> None:
@@ -184,7 +184,7 @@ def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
 
 @pytest.mark.parametrize(
     "labels",
-    [{}, {"farlet.io/owner": "another-node"}],
+    [{}, {"farlet.io/virtual-node-id": "another-node"}],
     ids=["of a stranger", "of another node"],
 )
 def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> None:
@@ -201,7 +201,9 @@ def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> N
         s.foreign_server.delete(("secrets", FOREIGN, theirs["metadata"]["name"]), by=scene.USER)
         s.wait(20.0)
         (ours,) = s.secrets()
-        assert ours["metadata"]["labels"] == {"farlet.io/owner": objects.CONTEXT.owner}
+        assert ours["metadata"]["labels"] == {
+            "farlet.io/virtual-node-id": objects.CONTEXT.virtual_node_id
+        }
 
 
 def test_a_refresh_names_the_uid_of_the_secret_that_it_changes() -> None:

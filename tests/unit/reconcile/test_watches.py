@@ -171,8 +171,10 @@ def test_pages_are_one_list() -> None:
 
 def test_the_selector_and_the_form_are_asked_for_in_both() -> None:
     server = Server(_list(7), Watch())
-    Scene(server, selector="farlet.io/owner=me", metadata_only=True).after(50)
-    assert all("labelSelector=farlet.io/owner%3Dme" in request for request in server.asked)
+    Scene(server, selector="farlet.io/virtual-node-id=me", metadata_only=True).after(50)
+    assert all(
+        "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.asked
+    )
     assert server.accepted == [clusters.METADATA_LIST, clusters.METADATA]
 
 

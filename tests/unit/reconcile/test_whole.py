@@ -117,7 +117,7 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "capacity": CAPACITY,
         }
         made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
-        ends, started = engines.Ends(), asyncio.Event()
+        ends, started = engines.Shutdown(), asyncio.Event()
         running = asyncio.create_task(made.engine.run(ends, started=started.set))
         try:
             async with asyncio.timeout(20):

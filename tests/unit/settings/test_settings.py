@@ -65,13 +65,16 @@ def test_all_settings_may_come_from_variables(
     monkeypatch.setenv("FARLET_CONFIG", str(tmp_path / "farlet.yaml"))
     monkeypatch.setenv("FARLET_NODENAME", "far")
     monkeypatch.setenv("FARLET_FOREIGN_KUBECONFIG", str(kubeconfig))
-    monkeypatch.setenv("FARLET_ALLOW", "host-path, pod-certificate")
+    monkeypatch.setenv("FARLET_ALLOW_POD_FEATURE", "host-path, pod-certificate")
     found = loading.load(settings.Settings, {})
     assert found.nodename == "far"
     assert found.workers == 3
     assert found.node_ip is None
     assert found.namespace_map == (("a", "b"),)
-    assert found.allow == {context.Allowance.HOST_PATH, context.Allowance.POD_CERTIFICATE}
+    assert found.allow_pod_feature == {
+        context.Allowance.HOST_PATH,
+        context.Allowance.POD_CERTIFICATE,
+    }
 
 
 @pytest.mark.parametrize(
@@ -159,13 +162,13 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("home_token_lifetime", "3607", "a year", id="the life of a year"),
         pytest.param("home_token_lifetime", "long", "or as-requested", id="a life in words"),
         pytest.param("home_api_preflight", "Warn", "one of warn, require", id="another case"),
-        pytest.param("allow", ("host-path,x",), "one of host-network", id="an unknown allowance"),
-        pytest.param("allow", "", "is empty", id="an empty list"),
+        pytest.param("allow_pod_feature", ("host-path,x",), "one of host-network", id="an unknown allowance"),
+        pytest.param("allow_pod_feature", "", "is empty", id="an empty list"),
         pytest.param("remote_service_accounts", "some", "one of all", id="an unknown limit"),
         pytest.param("api_access_default", "x", "disabled, home, remote", id="an unknown mode"),
         pytest.param("nodename", "Far", "DNS name", id="a node name in capitals"),
         pytest.param("home_name", "a.b", "DNS label", id="a home name with a dot"),
-        pytest.param("foreign_namespace", "x" * 64, "DNS label", id="a long namespace"),
+        pytest.param("foreign_system_namespace", "x" * 64, "DNS label", id="a long namespace"),
         pytest.param(
             "foreign_namespace_template", "x", "lacks {namespace}", id="a constant template"
         ),
@@ -328,7 +331,7 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         cluster_domain="k8s.test",
         api_access_default="disabled",
         remote_service_accounts="labelled",
-        allow="host-path",
+        allow_pod_feature="host-path",
         pod_network="connected",
         node_ip="10.0.0.9",
     )
@@ -344,7 +347,7 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         cluster_domain="k8s.test",
         access_default="disabled",
         remote_service_accounts=context.RemoteServiceAccounts.LABELLED,
-        allow=frozenset({context.Allowance.HOST_PATH}),
+        allow_pod_feature=frozenset({context.Allowance.HOST_PATH}),
         pod_network=context.PodNetwork.CONNECTED,
         node_ip="10.0.0.9",
     )

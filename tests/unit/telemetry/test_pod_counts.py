@@ -34,13 +34,13 @@ def _pod(name: str, phase: str, annotations: dict[str, str] | None) -> Any:
     }
 
 
-def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> pod_counts.Census:
+def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> pod_counts.PodCounts:
     store = Store()
     for pod in home:
         store.home.put(pod)
     for mirror in mirrors:
         store.mirrors.put(mirror)
-    return pod_counts.Census(store, modes=("home", "remote", "disabled"), ctx=lambda: CONTEXT)
+    return pod_counts.PodCounts(store, modes=("home", "remote", "disabled"), ctx=lambda: CONTEXT)
 
 
 @pytest.mark.parametrize(

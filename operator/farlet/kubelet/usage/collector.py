@@ -20,7 +20,7 @@ from prometheus_client import Gauge
 
 from farlet import errors
 from farlet.client import cluster as clusters
-from farlet.constants import OWNER, ObjectKey
+from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context
 from farlet.kubelet import responses
 from farlet.kubelet.usage import metrics_api, stats
@@ -43,7 +43,7 @@ _AT_A_TIME = 50
 log = structlog.get_logger()
 
 
-class Meter:
+class UsageCollector:
     """Reads the usage of all mirrors of this node, and keeps the counters made of it."""
 
     def __init__(
@@ -143,7 +143,7 @@ class Meter:
         mirror = self._store.mirrors.get(ObjectKey(namespace, key.name))
         if home is None or mirror is None:
             return None
-        if not predicates.is_mirror_of(home, mirror, owner=ctx.owner):
+        if not predicates.is_mirror_of(home, mirror, virtual_node_id=ctx.virtual_node_id):
             return None
         return stats.pod_usage(home, mirror, of_pod, before)
 
@@ -174,7 +174,7 @@ class Meter:
 
     async def _ask(self, namespace: str) -> dict[str, metrics_api.PodSamples]:
         """Raises `Unreachable`, and `ValueError` that says what is wrong with the metrics API."""
-        selector = quote(f"{OWNER}={self._ctx().owner}", safe="")
+        selector = quote(f"{VIRTUAL_NODE_ID}={self._ctx().virtual_node_id}", safe="")
         code, body = await self._foreign.get_extension(
             f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}"
         )

@@ -16,7 +16,7 @@ CONNECTED = dataclasses.replace(CONTEXT, pod_network=PodNetwork.CONNECTED)
 MIRRORED = condition("farlet.io/Mirrored", message="m-1")
 
 
-def reflected(home: Any, mirror: Any, ctx: Any = CONTEXT) -> status.Wanted:
+def reflected(home: Any, mirror: Any, ctx: Any = CONTEXT) -> status.DesiredStatus:
     return status.reflect(home, mirror, ctx=ctx, now=NOW)
 
 
@@ -156,10 +156,12 @@ def test_a_waiting_pod_shows_its_reason_where_kubectl_looks(reason: Reason) -> N
 )
 def test_a_pod_that_had_a_mirror_only_tells_why_it_waits(live: Any) -> None:
     home = builders.home(status=live)
-    wanted = status.waiting(home, reason=Reason.TOKEN_REFUSED, message="m", ctx=CONTEXT, now=NOW)
+    wanted = status.waiting(
+        home, reason=Reason.TOKEN_REQUEST_FAILED, message="m", ctx=CONTEXT, now=NOW
+    )
     patch = status.patch(home, wanted)
     assert patch is not None
-    assert patch["status"] == {"reason": "TokenRefused", "message": "m"}
+    assert patch["status"] == {"reason": "TokenRequestFailed", "message": "m"}
 
 
 def test_a_stranded_pod_keeps_its_phase_and_serves_nobody() -> None:

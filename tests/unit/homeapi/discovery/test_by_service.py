@@ -72,7 +72,7 @@ async def test_another_ca_behind_the_service_refuses_and_nothing_is_sent(
 ) -> None:
     abroad.presents(*USUAL, ca=certificates.authority("somebody else"))
     async with stage.looking(tmp_path, abroad) as scene:
-        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_CERTIFICATE
+        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_CERTIFICATE_INVALID
         refusal = scene.ctx.endpoint_refusal or ""
         assert "not signed by the home CA" in refusal
         assert "look at where the Service home-api at 10.96.3.4:443 leads" in refusal
@@ -85,7 +85,7 @@ async def test_a_certificate_of_addresses_alone_refuses_and_lists_them(
 ) -> None:
     abroad.presents("10.0.0.1", "fd00::1")
     async with stage.looking(tmp_path, abroad) as scene:
-        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_CERTIFICATE
+        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_CERTIFICATE_INVALID
         assert "10.0.0.1, fd00::1" in (scene.ctx.endpoint_refusal or "")
 
 
@@ -150,7 +150,7 @@ async def test_an_address_that_was_seen_is_refused_once_it_leads_elsewhere(
     async with stage.looking(tmp_path, abroad) as scene:
         abroad.presents(*USUAL, ca=certificates.authority("somebody else"))
         await scene.looks()
-        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_CERTIFICATE
+        assert scene.ctx.endpoint_refusal_reason is Reason.HOME_API_CERTIFICATE_INVALID
 
 
 @pytest.mark.parametrize(

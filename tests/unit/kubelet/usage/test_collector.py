@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from farlet.constants import HOME_UID, OWNER, ObjectKey
+from farlet.constants import HOME_UID, VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet.usage import collector
 from farlet.store import Store
@@ -46,7 +46,7 @@ def pods(name: str, namespace: str = "shop", uid: str | None = None) -> tuple[An
             "name": name,
             "uid": f"m-{uid}",
             "resourceVersion": "1",
-            "labels": {OWNER: CONTEXT.owner},
+            "labels": {VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
             "annotations": {HOME_UID: uid},
         },
         "status": {
@@ -64,7 +64,7 @@ class Scene:
 
     front: apiserver.Front
     store: Store
-    meter: collector.Meter
+    meter: collector.UsageCollector
     metrics: Metrics
     measured: dict[str, list[str]] = field(default_factory=dict)
     """Names of pods by foreign namespace."""
@@ -73,7 +73,7 @@ class Scene:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """As metrics-server does."""
         namespace = request.path.split("/")[5]
-        assert request.query["labelSelector"] == f"{OWNER}={CONTEXT.owner}"
+        assert request.query["labelSelector"] == f"{VIRTUAL_NODE_ID}={CONTEXT.virtual_node_id}"
         usage = {"cpu": "500m", "memory": "1Ki"}
         items = [
             {
@@ -122,7 +122,7 @@ async def scene(
         for home, mirror in known:
             store.home.put(home)
             store.mirrors.put(mirror)
-        meter = collector.Meter(
+        meter = collector.UsageCollector(
             cluster,
             store,
             ctx=lambda: CONTEXT,
@@ -163,7 +163,7 @@ async def test_the_metrics_hold_the_same(tmp_path: Path) -> None:
 
 async def test_only_mirrors_of_this_node_s_pods_are_told(tmp_path: Path) -> None:
     other_node = pods("theirs")
-    other_node[1]["metadata"]["labels"] = {OWNER: "another"}
+    other_node[1]["metadata"]["labels"] = {VIRTUAL_NODE_ID: "another"}
     another_uid = pods("old")
     another_uid[1]["metadata"]["annotations"] = {HOME_UID: "before"}
     _, no_home = pods("left")

@@ -38,7 +38,7 @@ CREATED = (
     Row(
         "a pod that reads the home API gets its token with the mirror",
         snapshot(home(reads_token=True), Missing.ABSENT),
-        creates(claims=1),
+        creates(token_specs=1),
     ),
     Row(
         "a pod of the foreign API starts where its account exists",
@@ -57,7 +57,7 @@ CREATED = (
     ),
     Row(
         "a pod of a DaemonSet gets a mirror where the setting lets it pass",
-        snapshot(waiting(daemon(home()), Reason.DAEMONSET_REFUSED, "before"), Missing.ABSENT),
+        snapshot(waiting(daemon(home()), Reason.DAEMONSET_NOT_ALLOWED, "before"), Missing.ABSENT),
         creates(),
         ctx=within(daemonset_pods=DaemonSetPods.RUN),
     ),
@@ -151,12 +151,12 @@ REFUSED = (
     Row(
         "a pod of a DaemonSet waits",
         snapshot(daemon(home()), Missing.ABSENT),
-        shows("Pending", Reason.DAEMONSET_REFUSED),
+        shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
         "a pod of a DaemonSet is told so although the foreign side is unseen",
         snapshot(daemon(home()), Missing.UNKNOWN, problem=_UNREACHABLE),
-        shows("Pending", Reason.DAEMONSET_REFUSED),
+        shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
         "a pod of a DaemonSet is not told what else would keep it from running",
@@ -164,12 +164,12 @@ REFUSED = (
             daemon(home(annotations={API_SERVER_SUPPORT: "nearby"}, spec={"hostNetwork": True})),
             Missing.ABSENT,
         ),
-        shows("Pending", Reason.DAEMONSET_REFUSED),
+        shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
         "a pod of a namespace that is not offloaded waits",
         snapshot(home(), Missing.ABSENT, mirror_gone=True),
-        shows("Pending", Reason.NAMESPACE_NOT_ALLOWED),
+        shows("Pending", Reason.NAMESPACE_NOT_OFFLOADED),
         ctx=within(
             namespaces=type(within().namespaces)(home="h", own="farlet", template=None),
         ),
@@ -183,13 +183,13 @@ REFUSED = (
     Row(
         "a pod is not sent to an address with a wrong certificate",
         snapshot(home(reads_token=True), Missing.ABSENT),
-        shows("Pending", Reason.HOME_API_CERTIFICATE),
+        shows("Pending", Reason.HOME_API_CERTIFICATE_INVALID),
         ctx=within(endpoint_refusal="another CA"),
     ),
     Row(
         "a pod that wants the host's network waits",
         snapshot(_HOST_NETWORK, Missing.ABSENT),
-        shows("Pending", Reason.HOST_ACCESS_REFUSED),
+        shows("Pending", Reason.POD_FEATURE_NOT_ALLOWED),
     ),
     Row(
         "a new reason replaces the old one",

@@ -66,7 +66,7 @@ ABSENT = (
     ),
     Row(
         "another virtual node's mirror is not touched",
-        snapshot(Missing.ABSENT, mirror(owner="another-node"), home_gone=True),
+        snapshot(Missing.ABSENT, mirror(virtual_node_id="another-node"), home_gone=True),
         NOTHING,
     ),
 )

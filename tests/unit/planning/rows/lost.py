@@ -148,7 +148,7 @@ AGAIN = (
     Row(
         "a lost mirror of a DaemonSet's pod is not made again where such are refused",
         snapshot(daemon(_ran("Always")), Missing.ABSENT, mirror_gone=True),
-        shows("Running", Reason.DAEMONSET_REFUSED),
+        shows("Running", Reason.DAEMONSET_NOT_ALLOWED),
     ),
 )
 

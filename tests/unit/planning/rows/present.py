@@ -54,7 +54,7 @@ OTHERS = (
     ),
     Row(
         "another virtual node's mirror of the name is told and never touched",
-        snapshot(home(), mirror(owner="another-node")),
+        snapshot(home(), mirror(virtual_node_id="another-node")),
         shows("Pending", Reason.NAME_CONFLICT, retry=True),
     ),
     Row(
@@ -82,11 +82,11 @@ OTHERS = (
     ),
     Row(
         "the label of a mirror that home names by uid is put back",
-        snapshot(home(mirrored=MIRROR, phase="Running"), mirror(owner=None)),
+        snapshot(home(mirrored=MIRROR, phase="Running"), mirror(virtual_node_id=None)),
         does(
             ReclaimMirror(
                 MIRROR,
-                {constants.OWNER: CONTEXT.owner},
+                {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
                 {
                     constants.HOME_NAMESPACE: KEY.namespace,
                     constants.HOME_NAME: KEY.name,

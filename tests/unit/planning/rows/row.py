@@ -94,7 +94,7 @@ def ends(code: int, phase: str) -> Expected:
 
 
 def creates(
-    *, restarts: Mapping[str, int] | None = None, observed: bool = False, claims: int = 0
+    *, restarts: Mapping[str, int] | None = None, observed: bool = False, token_specs: int = 0
 ) -> Expected:
     """The mirror of H, with so many restarts before it, our finalizer or not, so many tokens."""
 
@@ -108,7 +108,7 @@ def creates(
             and metadata.get("ownerReferences") == [objects.ANCHOR]
             and before == (restarts or {})
             and (metadata.get("finalizers") == [constants.OBSERVED]) is observed
-            and len(got.action.claims) == claims
+            and len(got.action.token_specs) == token_specs
         )
 
     return check
@@ -123,7 +123,7 @@ def provides(*, exists: bool, overdue: bool = False, tokens: int = 1) -> Expecte
             isinstance(action, ProvideSecret)
             and action.exists is exists
             and action.overdue is overdue
-            and len(action.claims) == tokens
+            and len(action.token_specs) == tokens
         )
 
     return check

@@ -123,7 +123,11 @@ ROWS = (
             notes(told),
         )
         for dialling, told, text in (
-            (_dialling("198.51.100.1:443"), Reason.HOME_API_MOVED, "an old address is told of it"),
+            (
+                _dialling("198.51.100.1:443"),
+                Reason.HOME_API_ENDPOINT_CHANGED,
+                "an old address is told of it",
+            ),
             (_dialling(str(CONTEXT.endpoint)), None, "the address for new ones is told nothing"),
             (_FRESH, None, "an address that nobody noted is told nothing"),
         )
