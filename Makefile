@@ -22,7 +22,7 @@ help: ## Show this list
 	@echo '  Variables: TESTS="tests/unit ..." and ARGS="-k name" for test, N=1000 for bench, ARGS for run.'
 	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
 
-demo: prepare ## Two clusters, one pod per way of API access, told as it happens
+demo: $(STAMP) ## Two clusters, one pod per way of API access, told as it happens
 	@$(IN) $(BIN)/python -m demo
 
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
@@ -38,7 +38,7 @@ check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m farlet.reference --check
 
-bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
+bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)
 
 streams: prepare ## 200 exec sessions for a minute: errors, loop lag, memory, pods beside them
