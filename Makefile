@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IN := PYTHONPATH=tests:operator
 N ?= 1000
+KIT ?= all
 ARGS ?=
 TESTS ?= $(wildcard tests/unit tests/golden tests/integration tests/faults)
 
@@ -53,8 +54,8 @@ soak: prepare ## What takes hours: long idles, 10,000 pods
 clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 	@$(IN) $(BIN)/python -m clusters up
 
-prepare: $(STAMP) ## Only build what the clusters need, once
-	@$(IN) $(BIN)/python -m clusters prepare
+prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), or all
+	@$(IN) $(BIN)/python -m clusters prepare $(KIT)
 
 format: $(STAMP) ## Format and fix what can be fixed
 	@$(BIN)/ruff format .

@@ -90,10 +90,11 @@ def test_a_pod_that_selects_no_node_gets_the_real_one_or_stays_pending(
 ) -> None:
     kubectl = f"kubectl --context {context}"
     image = f"--image={images.CLIENTS} --image-pull-policy=Never"
-    large = {"containers": [{"name": "large", "image": images.CLIENTS}]}
-    large["containers"][0]["resources"] = {"requests": {"cpu": "999"}}
+    resources = {"requests": {"cpu": "999"}}
+    container = {"name": "large", "image": images.CLIENTS, "resources": resources}
+    large = json.dumps({"spec": {"containers": [container]}})
     shell.run(f"{kubectl} run usual {image} -- sleep inf")
-    shell.run(f"{kubectl} run large {image} --overrides='{json.dumps({'spec': large})}'")
+    shell.run(f"{kubectl} run large {image} --overrides='{large}'")
     shell.run(f"{kubectl} wait pod/usual --for=condition=Ready --timeout={SOON}s")
     assert shell.read(f"{kubectl} get pod usual")["spec"]["nodeName"] == f"{context}-real"
     unplaced = "--for=condition=PodScheduled=false"
