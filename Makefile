@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IN := PYTHONPATH=tests:operator
 N ?= 1000
+KIT ?= all
 ARGS ?=
 TESTS ?= $(wildcard tests/unit tests/golden tests/integration tests/faults)
 
@@ -22,7 +23,7 @@ help: ## Show this list
 	@echo '  Variables: TESTS="tests/unit ..." and ARGS="-k name" for test, N=1000 for bench, ARGS for run.'
 	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
 
-demo: prepare ## Two clusters, one pod per way of API access, told as it happens
+demo: $(STAMP) ## Two clusters, one pod per way of API access, told as it happens
 	@$(IN) $(BIN)/python -m demo
 
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
@@ -38,7 +39,7 @@ check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/lint-imports
 	@PYTHONPATH=tools $(BIN)/python -m reference.pages --check
 
-bench: prepare ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
+bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)
 
 streams: prepare ## 200 exec sessions for a minute: errors, loop lag, memory, pods beside them
@@ -53,8 +54,8 @@ soak: prepare ## What takes hours: long idles, 10,000 pods
 clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 	@$(IN) $(BIN)/python -m clusters up
 
-prepare: $(STAMP) ## Only build what the clusters need, once
-	@$(IN) $(BIN)/python -m clusters prepare
+prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), or all
+	@$(IN) $(BIN)/python -m clusters prepare $(KIT)
 
 format: $(STAMP) ## Format and fix what can be fixed
 	@$(BIN)/ruff format .

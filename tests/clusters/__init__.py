@@ -26,8 +26,12 @@ Elsewhere::
 
     with pair.real() as clusters: ...          # a real node and two fake ones each
     with pair.plain() as clusters: ...         # fake nodes, API servers straight on loopback
+    with pair.demo() as clusters: ...          # a real node each, no kubectl, a small image
     with pair.start(home=Spec("home", options=Options(audit=False)), foreign=Spec("foreign"),
                     progress=None) as clusters: ...
+
+Each first builds what its *kit* lacks (`preparation.py`); tests find all kits built, by
+`make prepare`.
 
 Clusters       .home .foreign .instance .home_api_in_foreign .foreign_api_in_home (host, port)
                .stop()
@@ -56,9 +60,11 @@ gateway        async with gateway.installed(clusters, replicas=1) -> Gateway: .s
 metricsserver.running(cluster) -> context in which the cluster serves metrics.k8s.io
 images.CLIENTS the image with all clients (see images.py); give it 512Mi
 
-Which node a pod gets: label `farlet.test/node` is `real` or `fake`, to be used by nodeSelector; the
-real node has a soft taint, so that a pod that asks for nothing gets a fake one. What pods on fake
-nodes do (`farlet.test/finish`, `farlet.test/hold`): stages.yaml.
+Which node a pod gets: label `farlet.test/node` is `real` or `fake`, to be used by nodeSelector. In
+tests a pod that selects none gets a fake one, since the real node has a soft taint. In
+`make clusters` (`Spec(usual=Usual.REAL)`) it gets the real one or stays Pending, since fake nodes
+have the taint `farlet.test/fake`. What pods on fake nodes do (`farlet.test/finish`,
+`farlet.test/hold`): stages.yaml.
 
 Controllers wait 24 h for a node's heartbeat (`Options.node_grace`), since this machine may be busy;
 where they are to watch, a test starts clusters of its own (`tests/integration/nodes/conftest.py`).
@@ -67,10 +73,10 @@ Home's API server reaches farlet's kubelet API: `kubectl logs` and the like work
 `clusters.home.kubectl`. In a plain pair only `nodes/NAME/proxy` does not, which API servers refuse
 for addresses of loopback.
 
-Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
-instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
-controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, refusals,
-workspace, identity, farlet, gateway (use).
+Modules: preparation, steps, binaries, packages, cache (where programs come from); rootfs, images,
+languages (the test image); instance, processes, ports, netns (what is ours on this machine, and its
+end); pki, kubeconfig, controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest,
+auditlog, refusals, workspace, identity, farlet, gateway (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

@@ -10,29 +10,43 @@ import sys
 import threading
 from types import FrameType
 
-from clusters import binaries, cluster, errors, images, instance, packages, pair
+from clusters import cluster, errors, images, instance, kwok, pair, preparation
 from clusters import farlet as farlets
 from clusters import progress as progresses
+from clusters.cluster import Spec, Usual
 
-_LEFT = """
-Both clusters are up. Home is where pods are asked for, foreign is where they run.
+_UP = """
+Both clusters are up. Pods are created in home; those for the virtual node run in foreign.
 
-    export KUBECONFIG={home}      # home
-    export KUBECONFIG={foreign}   # foreign
+    export KUBECONFIG={home}:{foreign}
+    export PATH={folder_of_kubectl}:$PATH
+    kubectl --context home get nodes
+    kubectl --context foreign get nodes
 
-Try (kubectl of the same version: {kubectl}):
+The namespaces that farlet uses in foreign, and a farlet for the virtual node far:
 
-    kubectl get nodes
-    kubectl run who --image={image} --image-pull-policy=Never --restart=Never \\
-      --overrides='{{"spec":{{"nodeSelector":{{"{label}":"real"}}}}}}' -- client-all
-    kubectl logs -f who
-
-A farlet for a virtual node, whose kubelet API home's API server finds:
-
+    kubectl --context foreign create namespace farlet
+    kubectl --context foreign create namespace default-home
     {farlet}
 
-Logs: {folder}/*/logs    Ctrl-C stops everything.
+A pod for that node, from another terminal:
+
+    kubectl --context home run hello --image={image} --image-pull-policy=Never \\
+      --restart=Never --overrides='{{"spec":{{
+        "nodeSelector": {{"type": "virtual-kubelet"}},
+        "tolerations": [{{"key": "farlet.io/virtual-node", "operator": "Exists"}}]}}}}' \\
+      -- kubectl auth whoami
+    kubectl --context foreign get pods --namespace default-home
+    kubectl --context home logs hello
+
+{nodes}
+
+Logs: {logs}    Ctrl-C stops everything.
 """
+_REAL = """\
+Each cluster has one node with real containers, and two fake ones where pods only seem to run: a pod
+gets there by toleration of the taint {taint}. Images: {image}."""
+_PLAIN = "Both clusters have fake nodes only, where pods only seem to run: they have no logs."
 
 
 def main() -> int:
@@ -45,11 +59,15 @@ def main() -> int:
         help="up: both clusters with real nodes; plain: with fake nodes only; prepare: build "
         "programs and images; clean: remove what dead runs left",
     )
-    command = parser.parse_args().command
+    parser.add_argument(
+        "kit", nargs="?", choices=preparation.KITS, default="all", help="what `prepare` builds"
+    )
+    arguments = parser.parse_args()
+    command = arguments.command
     progress = progresses.Progress()
     try:
         if command == "prepare":
-            prepare(progress)
+            prepare(preparation.KITS[arguments.kit], progress)
         elif command == "clean":
             for name in instance.clean_leftovers():
                 progress.line(f"removed what {name} had left")
@@ -63,19 +81,14 @@ def main() -> int:
     return 0
 
 
-def prepare(progress: progresses.Progress) -> None:
-    """Have everything in the cache that the clusters need, unless clusters are given."""
+def prepare(kit: preparation.Kit, progress: progresses.Progress) -> None:
+    """Have the kit in the cache, unless clusters are given."""
     if pair.given() is not None:
         progress.line("clusters are given by the environment: nothing to build")
         return
-    cluster.require_real_node()
-    packages.ensure(packages.NODE, progress=progress)
-    programs = binaries.find(binaries.REAL, progress=progress)
-    owner = instance.create()
-    try:
-        images.prepare(owner, programs, progress=progress)
-    finally:
-        owner.remove()
+    if kit.image is not None:
+        cluster.require_real_node()
+    preparation.prepare(kit, progress=progress)
 
 
 def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
@@ -90,26 +103,39 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    start = pair.real if real_nodes else pair.plain
-    with start(progress=progress) as both:
+    home, foreign = (
+        Spec(
+            name,
+            number=number,
+            real_node=real_nodes,
+            usual=Usual.REAL if real_nodes else Usual.FAKE,
+        )
+        for number, name in enumerate(("home", "foreign"), 1)
+    )
+    with pair.start(home=home, foreign=foreign, progress=progress) as both:
         farlet = farlets.create(
             both,
-            node="virtual",
+            node="far",
             home_login=both.home.kubeconfig,
             foreign_login=both.foreign.kubeconfig,
-            settings={"foreign-system-namespace": "default", "log-level": None},
+            settings={
+                "home-context": "home",
+                "foreign-context": "foreign",
+                **dict.fromkeys(("home-name", "foreign-system-namespace", "capacity", "log-level")),
+            },
         )
         if farlet.door is not None:
             farlet.door.start()
+        nodes = _REAL.format(taint=kwok.TAINT, image=images.CLIENTS) if real_nodes else _PLAIN
         print(
-            _LEFT.format(
+            _UP.format(
                 home=both.home.kubeconfig,
                 foreign=both.foreign.kubeconfig,
-                kubectl=both.home.kubectl_program,
+                folder_of_kubectl=both.home.kubectl_program.parent,
                 image=images.CLIENTS,
-                label="farlet.test/node",
                 farlet=shlex.join(farlet.process.command).replace(" --", " \\\n      --"),
-                folder=both.instance.folder,
+                nodes=nodes,
+                logs=both.instance.folder / "*" / "logs",
             ),
             flush=True,
         )

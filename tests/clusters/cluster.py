@@ -6,7 +6,9 @@ of its own. A cluster that exists already (`existing`) offers what a kubeconfig 
 for an audit log or for a kill fails and says so.
 """
 
+import asyncio
 import dataclasses
+import enum
 import json
 import os
 import platform
@@ -18,12 +20,12 @@ from clusters import (
     auditlog,
     controlplane,
     errors,
-    images,
     kubeconfig,
     kwok,
     netns,
     packages,
     ports,
+    preparation,
     processes,
     realnode,
     rest,
@@ -35,6 +37,13 @@ from clusters.instance import Instance
 _PATIENCE = 120.0  # a start takes 8 s on an idle machine; tests may share it with much else
 
 
+class Usual(enum.Enum):
+    """The nodes for pods that select none."""
+
+    FAKE = "fake"  # the real one has a soft taint
+    REAL = "real"  # fake ones have a taint that pods must tolerate
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """What a cluster is to be like."""
@@ -43,6 +52,7 @@ class Spec:
     number: int = 1  # its pods live in 10.99.NUMBER.0/24; no two of a pair share one
     real_node: bool = False
     fake_nodes: int = 2
+    usual: Usual = Usual.FAKE
     options: controlplane.Options = dataclasses.field(default_factory=controlplane.Options)
 
 
@@ -53,7 +63,7 @@ class Parts:
     owner: Instance
     programs: Mapping[str, Path]
     plane: controlplane.ControlPlane
-    kwok: processes.Process
+    kwok: processes.Process | None  # where there are fake nodes
     network: netns.Network | None
     node: realnode.RealNode | None
 
@@ -65,8 +75,15 @@ class Cluster:
     name: str
     folder: Path
     kubeconfig: Path
-    kubectl_program: Path
+    found_kubectl: Path | None
     parts: Parts | None
+
+    @property
+    def kubectl_program(self) -> Path:
+        """kubectl of the same version, which all clusters have but the demo's."""
+        if self.found_kubectl is None:
+            raise errors.HarnessError(f"cluster {self.name} was started from a kit without kubectl")
+        return self.found_kubectl
 
     @property
     def server(self) -> str:
@@ -194,7 +211,8 @@ class Cluster:
         """Stop it, if the harness started it."""
         if self.parts is None:
             return
-        self.parts.kwok.kill()
+        if self.parts.kwok is not None:
+            self.parts.kwok.kill()
         if self.parts.node is not None:
             self.parts.node.stop()
         self.parts.plane.stop()
@@ -240,10 +258,10 @@ def start(
     spec: Spec,
     owner: Instance,
     *,
-    programs: Mapping[str, Path],
-    prepared: images.Prepared | None,
+    prepared: preparation.Prepared,
 ) -> Cluster:
     """A cluster whose nodes are ready."""
+    programs = prepared.programs
     folder = owner.folder / spec.name
     folder.mkdir()
     net = netns.create(owner, folder=folder, number=spec.number) if spec.real_node else None
@@ -258,7 +276,7 @@ def start(
         cluster=spec.name,
     )
     node = None
-    if net is not None and prepared is not None:
+    if net is not None and prepared.images is not None:
         node = realnode.start(
             owner,
             name=f"{spec.name}-real",
@@ -266,17 +284,23 @@ def start(
             programs=programs,
             plane=plane,
             network=net,
-            prepared=prepared,
+            prepared=prepared.images,
+            taints=[f"{realnode.SOFT_TAINT}=:PreferNoSchedule"] if spec.usual is Usual.FAKE else [],
         )
-    fakes = kwok.start(
-        owner, folder=folder, programs=programs, plane=plane, network=net, login=inner
-    )
+    fakes = None
+    if spec.fake_nodes:
+        fakes = kwok.start(
+            owner, folder=folder, programs=programs, plane=plane, network=net, login=inner
+        )
     parts = Parts(owner, programs, plane, fakes, net, node)
-    made = Cluster(spec.name, folder, plane.admin, programs["kubectl"], parts)
-    names = [f"{spec.name}-fake-{count}" for count in range(1, spec.fake_nodes + 1)]
-    if names:
-        made.apply(*(kwok.node(name) for name in names))
-    _wait_ready(made, names)
+    made = Cluster(spec.name, folder, plane.admin, programs.get("kubectl"), parts)
+    taints = [{"key": kwok.TAINT, "effect": "NoSchedule"}] if spec.usual is Usual.REAL else []
+    nodes = [
+        kwok.node(f"{spec.name}-fake-{count}", taints=taints)
+        for count in range(1, spec.fake_nodes + 1)
+    ]
+    _wait_registered(made)
+    asyncio.run(_wait_ready(made, nodes))
     return made
 
 
@@ -292,8 +316,8 @@ def require_real_node() -> None:
         raise errors.HarnessError(f"{missing} of util-linux are missing. {errors.OTHER_WAY}")
 
 
-def _wait_ready(made: Cluster, fakes: list[str]) -> None:
-    """Nodes are Ready and controllers have made the first accounts."""
+def _wait_registered(made: Cluster) -> None:
+    """Controllers have made the first accounts, and the real node is there."""
     access = kubeconfig.read(made.kubeconfig)
     account = "/api/v1/namespaces/default/serviceaccounts/default"
     processes.wait_for(
@@ -309,6 +333,15 @@ def _wait_ready(made: Cluster, fakes: list[str]) -> None:
             seconds=_PATIENCE,
             process=node.kubelet,
         )
-    nodes = [f"node/{name}" for name in (*fakes, *([node.name] if node is not None else []))]
-    if nodes:
-        made.kubectl("wait", *nodes, "--for=condition=Ready", f"--timeout={_PATIENCE:.0f}s")
+
+
+async def _wait_ready(made: Cluster, fakes: list[rest.Object]) -> None:
+    """The fake nodes are created, and all nodes are Ready."""
+    names = [fake["metadata"]["name"] for fake in fakes]
+    if made.parts is not None and made.parts.node is not None:
+        names.append(made.parts.node.name)
+    async with made.api() as api:
+        for fake in fakes:
+            await api.create("nodes", fake)
+        for name in names:
+            await api.until("nodes", rest.ready, name=name, seconds=_PATIENCE)

@@ -142,6 +142,7 @@ def start(
             authority=authority.files.certificate.read_bytes(),
             user=authority.client(file, user=user, groups=groups),
             cluster=name,
+            name=name,  # so that two clusters' files share no name and can be merged
         )
 
     etcd = spawn("etcd", _etcd_flags(folder, client=etcd_port, peer=peer_port))

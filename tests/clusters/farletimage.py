@@ -98,7 +98,7 @@ def _base(made: Recipe, *, progress: progresses.Progress) -> Path:
     target = cache.folder() / "images" / f"farlet-{digest}"
     if target.exists():
         return target
-    packages.ensure(packages.IMAGE, progress=progress)
+    packages.ensure(packages.ROOT, progress=progress)
     with cache.lock("images", progress=progress), cache.building(target) as scratch:
         if target.exists():
             return target

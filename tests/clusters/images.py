@@ -10,8 +10,10 @@ each of which sets itself up with its library's own in-cluster loader and prints
 `client-kubectl`, `client-python`, `client-python-asyncio`, `client-javascript`, `client-go`,
 `client-kopf-pykube`, `client-kube-rs-env`, `client-fabric8`, and two that dial
 `kubernetes.default.svc` whatever the environment says, `client-kopf` and `client-kube-rs-dns`.
-`client-all` runs all of them; `client-watch [SECONDS]` is one Python client that goes on, with the
-hashes of the token file and of the token it used. Give it 512 MiB of memory.
+`client-all` runs all of them; `client-watch [SECONDS]` is one Python client that continues, with
+the hashes of the token file and of the token it used. Give it 512 MiB of memory.
+
+`CLIENT_GO` has `/client-go` alone and takes a second to make: it is what `make demo` shows.
 """
 
 import dataclasses
@@ -29,6 +31,7 @@ from clusters import progress as progresses
 from clusters.instance import Instance
 
 CLIENTS = "farlet.test/clients:1"
+CLIENT_GO = "farlet.test/client-go:1"
 DIAL_BY_NAME = {"kopf", "kube-rs-dns"}
 """Clients in it that dial kubernetes.default.svc whatever the environment says."""
 PAUSE = "farlet.test/pause:1"
@@ -55,39 +58,40 @@ class Prepared:
     root: Path
 
 
-def prepare(
-    owner: Instance, programs: Mapping[str, Path], *, progress: progresses.Progress
-) -> Prepared:
-    """The prepared folder, built when its inputs have changed."""
-    base = rootfs.base(progress=progress)
-    programs = {**programs, **languages.find(progress=progress)}
-    inputs = [str(base), CONTAINERD_COMMON, json.dumps(_ENVIRONMENT)]
-    names = ("kubectl", "client-go", "containerd", languages.RUST, languages.JAVA)
+def locate(image: str, programs: Mapping[str, Path]) -> Path:
+    """The prepared folder with this image and `PAUSE`, there once it is unpacked."""
+    inputs, names, files = [image, CONTAINERD_COMMON], ["client-go", "containerd"], []
+    if image == CLIENTS:
+        inputs = [str(rootfs.locate_base()), CONTAINERD_COMMON, json.dumps(_ENVIRONMENT)]
+        names = ["kubectl", *names, languages.RUST, languages.JAVA]
+        files = rootfs.program_inputs()
     inputs += [str(programs[name]) for name in names]
-    digest = cache.key(texts=inputs, files=rootfs.program_inputs())
-    target = cache.folder() / "images" / f"prepared-{digest}"
-    if target.exists():
-        return Prepared(target)
+    return cache.folder() / "images" / f"prepared-{cache.key(texts=inputs, files=files)}"
+
+
+def unpack(
+    owner: Instance, image: str, programs: Mapping[str, Path], *, progress: progresses.Progress
+) -> None:
+    """Build the prepared folder with this image, whose parts are in the cache."""
+    target = locate(image, programs)
     with cache.lock("prepared", progress=progress), cache.building(target) as scratch:
-        if target.exists():
-            return Prepared(target)
+        if target.exists():  # another process was faster
+            return
         with progress.step("test image: unpacking into a prepared containerd folder"):
-            layers = [base, rootfs.programs(scratch, programs)]
-            clients = {"Env": _ENVIRONMENT, "Cmd": ["client-all"], "WorkingDir": "/"}
+            if image == CLIENTS:
+                layers = [rootfs.locate_base(), rootfs.programs(scratch, programs)]
+                config = {"Env": _ENVIRONMENT, "Cmd": ["client-all"], "WorkingDir": "/"}
+            else:
+                layers = [rootfs.client_go(scratch, programs["client-go"])]
+                config = {"Env": [PATH], "Cmd": ["/client-go"], "WorkingDir": "/"}
             pause = {"Env": [PATH], "Entrypoint": ["/pause"], "User": "65535:65535"}
             archives = {
-                CLIENTS: archive(scratch / "clients.image.tar", CLIENTS, layers, clients),
-                PAUSE: archive(
-                    scratch / "pause.image.tar",
-                    PAUSE,
-                    [rootfs.pause(scratch, progress=progress)],
-                    pause,
-                ),
+                image: archive(scratch / "image.tar", image, layers, config),
+                PAUSE: archive(scratch / "pause.image.tar", PAUSE, [rootfs.pause(scratch)], pause),
             }
             root = scratch / "root"
             _import(owner, programs, archives, root=root, scratch=scratch)
         root.replace(target)
-    return Prepared(target)
 
 
 def lay_out(prepared: Prepared, *, root: Path) -> None:

@@ -35,8 +35,20 @@ class Access:
         return context
 
 
-def write(path: Path, *, server: str, authority: bytes, user: Pair | str, cluster: str) -> Path:
-    """A kubeconfig that holds all it needs in one file; a `user` is a certificate or a token."""
+def write(
+    path: Path,
+    *,
+    server: str,
+    authority: bytes,
+    user: Pair | str,
+    cluster: str,
+    name: str | None = None,
+) -> Path:
+    """A kubeconfig that holds all it needs in one file; a `user` is a certificate or a token.
+
+    The user is called `name`, else as the file is.
+    """
+    name = name or path.stem
     if isinstance(user, Pair):
         proof = {
             "client-certificate-data": _encode(user.certificate.read_bytes()),
@@ -53,8 +65,8 @@ def write(path: Path, *, server: str, authority: bytes, user: Pair | str, cluste
                 "cluster": {"server": server, "certificate-authority-data": _encode(authority)},
             }
         ],
-        "users": [{"name": path.stem, "user": proof}],
-        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": path.stem}}],
+        "users": [{"name": name, "user": proof}],
+        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": name}}],
         "current-context": cluster,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ For scale, and for all that a container would only slow down. What pods there do
 `stages.yaml`. A fake node carries label `farlet.test/node: fake`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from clusters.instance import Instance
 from clusters.netns import Network
 
 LABEL = "farlet.test/node"
+TAINT = "farlet.test/fake"  # on fake nodes that take no pod by surprise
 STAGES = Path(__file__).parent / "stages.yaml"
 _CAPACITY = {"cpu": "100k", "memory": "100Ti", "pods": "100k", "ephemeral-storage": "100Ti"}
 
 
-def node(name: str) -> dict[str, Any]:
+def node(name: str, *, taints: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
     """A fake node, as to be created."""
     return {
         "apiVersion": "v1",
@@ -33,6 +34,7 @@ def node(name: str) -> dict[str, Any]:
                 "kubernetes.io/os": "linux",
             },
         },
+        "spec": {"taints": list(taints)},
         "status": {"capacity": _CAPACITY, "allocatable": _CAPACITY},
     }
 

@@ -21,34 +21,35 @@ _MAVEN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependenci
 _JAVA_RELEASE = "17"  # what the library asks for; the image's is newer
 
 
-def find(*, progress: progresses.Progress) -> dict[str, Path]:
-    """The folder with each client: a program, or jars and a class."""
-    return {
-        RUST: _built(RUST, _rust, progress=progress),
-        JAVA: _built(JAVA, _java, progress=progress),
-    }
+def locate() -> dict[str, Path]:
+    """The folder with each client, a program or jars and a class, there once it is built."""
+    return {name: _target(name) for name in (RUST, JAVA)}
 
 
-def _built(
-    name: str, build: Callable[[Path, Path], None], *, progress: progresses.Progress
-) -> Path:
-    source = HERE / name
-    files = [path for path in source.rglob("*") if path.is_file()]
-    digest = cache.key(texts=[platform.machine(), _MAVEN, _JAVA_RELEASE], files=files)
-    target = cache.folder() / "bin" / f"{name}-{digest}"
-    if target.exists():
-        return target
-    packages.ensure(packages.LANGUAGES, progress=progress)
-    if name == RUST and _rustup() is None:
-        packages.ensure(packages.RUST, progress=progress)
+def requirements(name: str) -> Mapping[str, str]:
+    """The Debian packages that building this client takes."""
+    if name == JAVA:
+        return packages.JAVA
+    return packages.COMPILER if _rustup() is not None else packages.COMPILER | packages.RUST
+
+
+def build(name: str, *, progress: progresses.Progress) -> None:
+    """Build this client into its folder."""
+    target = _target(name)
     with cache.lock("languages", progress=progress), cache.building(target) as scratch:
-        if not target.exists():
-            with progress.step(f"building {name} (once)"):
-                done = scratch / "done"
-                done.mkdir()
-                build(source, done)
-            done.replace(target)
-    return target
+        if target.exists():  # another process was faster
+            return
+        with progress.step(f"building {name}, once"):
+            done = scratch / "done"
+            done.mkdir()
+            _BUILDERS[name](HERE / name, done)
+        done.replace(target)
+
+
+def _target(name: str) -> Path:
+    files = [path for path in (HERE / name).rglob("*") if path.is_file()]
+    digest = cache.key(texts=[platform.machine(), _MAVEN, _JAVA_RELEASE], files=files)
+    return cache.folder() / "bin" / f"{name}-{digest}"
 
 
 def _rust(source: Path, target: Path) -> None:
@@ -87,6 +88,9 @@ def _java(source: Path, target: Path) -> None:
          source / "Client.java"],
         folder=target,
     )  # fmt: skip
+
+
+_BUILDERS: Mapping[str, Callable[[Path, Path], None]] = {RUST: _rust, JAVA: _java}
 
 
 def _run(

@@ -6,7 +6,7 @@ As root on Debian or Ubuntu what is missing is installed; elsewhere one error na
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from clusters import cache, errors
@@ -21,18 +21,13 @@ NODE = {
     "nsenter": "util-linux",
     "mount": "mount",
 }
-IMAGE = {
-    "mmdebstrap": "mmdebstrap",
-    "gcc": "gcc",
-    "/usr/include/stdio.h": "libc6-dev",
-    "npm": "npm",
-}
-LANGUAGES = {
-    "mvn": "maven",
-    "javac": "default-jdk-headless",
+COMPILER = {
     "gcc": "gcc",
     "/usr/include/stdio.h": "libc6-dev",
 }
+ROOT = {"mmdebstrap": "mmdebstrap"}
+IMAGE = {**ROOT, "npm": "npm"}
+JAVA = {"mvn": "maven", "javac": "default-jdk-headless"}
 RUST = {"cargo": "cargo-web"}  # Debian's newest Rust, which it has for its browsers
 PROXY = {"haproxy": "haproxy"}
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -46,20 +41,27 @@ def path(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def ensure(table: dict[str, str], *, progress: progresses.Progress) -> None:
+def missing(table: Mapping[str, str]) -> list[str]:
+    """The packages of the table's programs that this machine lacks."""
+    return sorted({package for name, package in table.items() if path(name) is None})
+
+
+def ensure(table: Mapping[str, str], *, progress: progresses.Progress) -> None:
     """Install what is missing of the table's programs, or say what to install."""
+    if not missing(table):
+        return
     with cache.lock("apt", progress=progress):
-        missing = sorted({package for name, package in table.items() if path(name) is None})
-        if not missing:
+        wanted = missing(table)
+        if not wanted:  # another process was faster
             return
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise errors.HarnessError(
                 f"a real node needs these Debian packages, which are missing here: "
-                f"{', '.join(missing)}. Install them, or run as root on Debian. {errors.OTHER_WAY}"
+                f"{', '.join(wanted)}. Install them, or run as root on Debian. {errors.OTHER_WAY}"
             )
-        with progress.step(f"installing Debian packages {' '.join(missing)}"):
+        with progress.step(f"installing Debian packages {' '.join(wanted)}"):
             _apt(["update", "-qq"])
-            _apt(["install", "-y", "-qq", "--no-install-recommends", *missing])
+            _apt(["install", "-y", "-qq", "--no-install-recommends", *wanted])
 
 
 def _apt(arguments: Iterable[str]) -> None:

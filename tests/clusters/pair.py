@@ -19,11 +19,10 @@ from clusters import (
     binaries,
     cluster,
     errors,
-    images,
     instance,
     netns,
-    packages,
     ports,
+    preparation,
     processes,
 )
 from clusters import progress as progresses
@@ -94,13 +93,32 @@ def real(*, progress: progresses.Progress | None = None) -> Clusters:
     )
 
 
+def demo(*, progress: progresses.Progress | None = None) -> Clusters:
+    """Both clusters with a real node each, built from no more than the demo uses."""
+    return start(
+        home=Spec("home", number=1, real_node=True, fake_nodes=0),
+        foreign=Spec("foreign", number=2, real_node=True, fake_nodes=0),
+        kit=preparation.DEMO,
+        progress=progress,
+    )
+
+
 def plain(*, progress: progresses.Progress | None = None) -> Clusters:
     """Both clusters with fake nodes only, API servers directly on loopback."""
     return start(home=Spec("home"), foreign=Spec("foreign"), progress=progress)
 
 
-def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = None) -> Clusters:
-    """Both clusters as specified, or the ones that the environment names."""
+def start(
+    *,
+    home: Spec,
+    foreign: Spec,
+    kit: preparation.Kit | None = None,
+    progress: progresses.Progress | None = None,
+) -> Clusters:
+    """Both clusters as specified, or the ones that the environment names.
+
+    Without a `kit` they have all that such clusters can use.
+    """
     progress = progress or progresses.Progress()
     named = given()
     if named is not None:
@@ -108,11 +126,11 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
     with_nodes = home.real_node or foreign.real_node
     if with_nodes:
         cluster.require_real_node()
-        packages.ensure(packages.NODE, progress=progress)
-    programs = binaries.find(binaries.REAL if with_nodes else binaries.PLAIN, progress=progress)
+    kit = kit or (preparation.ALL if with_nodes else preparation.PLAIN)
+    prepared = preparation.prepare(kit, progress=progress)
+    programs = prepared.programs
     owner = instance.create()
     try:
-        prepared = images.prepare(owner, programs, progress=progress) if with_nodes else None
         # Where pods of one reach the other must be a name in the other's serving certificate.
         # farlet itself dials that address from the machine, and is refused at once: it is one only
         # abroad. Any other might be answered by a stranger, as where a proxy takes all connections.
@@ -121,8 +139,8 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
         home, foreign = _with_hosts(home, outside), _with_hosts(foreign, bridge)
         with progress.step("starting clusters home and foreign"):
             made_home, made_foreign = _together(
-                lambda: cluster.start(home, owner, programs=programs, prepared=prepared),
-                lambda: cluster.start(foreign, owner, programs=programs, prepared=prepared),
+                lambda: cluster.start(home, owner, prepared=prepared),
+                lambda: cluster.start(foreign, owner, prepared=prepared),
             )
             home_address, foreign_address = made_home.address, made_foreign.address
             other_home_address, home_door = home_address, None

@@ -1,9 +1,9 @@
 """A real node: containerd, kubelet, kube-proxy and DNS, with runc and the CNI bridge of the system.
 
 For what only real containers can prove: what a real client sees, files that refresh, host aliases,
-exec and exit codes, probes, restarts. The node carries label `farlet.test/node: real` and a soft
-taint (PreferNoSchedule): pods that ask for nothing land on a fake node, and a nodeSelector on that
-label is all that a pod needs to come here.
+exec and exit codes, probes, restarts. The node carries label `farlet.test/node: real`, and in tests
+a soft taint (PreferNoSchedule): pods that ask for nothing then run on a fake node, and a
+nodeSelector on that label is all that a pod needs to come here.
 
 Secrets reach a running container after at most `SYNC`, at once when the pod's annotations change.
 """
@@ -11,7 +11,7 @@ Secrets reach a running container after at most `SYNC`, at once when the pod's a
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def start(
     plane: ControlPlane,
     network: Network,
     prepared: images.Prepared,
+    taints: Sequence[str],
 ) -> RealNode:
     """A node that has been started and registers itself; `kubelet` is not ready yet."""
 
@@ -109,7 +110,7 @@ def start(
             f"--hostname-override={name}",
             f"--node-ip={network.gateway}",
             f"--node-labels={kwok.LABEL}=real",
-            f"--register-with-taints={SOFT_TAINT}=:PreferNoSchedule",
+            f"--register-with-taints={','.join(taints)}",
         ],
     )
     proxy = spawn(

@@ -29,19 +29,21 @@ _WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 RECIPE = 2  # raise when the steps below change
 
 
-def base(*, progress: progresses.Progress) -> Path:
-    """The tar file of the base layer."""
+def locate_base() -> Path:
+    """The tar file of the base layer, there once it is built."""
     lists = [HERE / name for name in ("requirements.txt", "package.json", "package-lock.json")]
     digest = cache.key(
         texts=[str(RECIPE), SUITE, ",".join(_PACKAGES), os.uname().machine, *_OMITTED], files=lists
     )
-    target = cache.folder() / "images" / f"base-{digest}.tar"
-    if target.exists():
-        return target
-    packages.ensure(packages.IMAGE, progress=progress)
+    return cache.folder() / "images" / f"base-{digest}.tar"
+
+
+def base(*, progress: progresses.Progress) -> None:
+    """Build the base layer."""
+    target = locate_base()
     with cache.lock("images", progress=progress), cache.building(target) as scratch:
-        if target.exists():
-            return target
+        if target.exists():  # another process was faster
+            return
         root = scratch / "root"
         with progress.step("test image: Debian with Python, Node, Java and HAProxy"):
             debian(root, _PACKAGES)
@@ -52,7 +54,6 @@ def base(*, progress: progresses.Progress) -> Path:
         with progress.step("test image: packing"):
             pack(root, scratch / target.name)
         (scratch / target.name).replace(target)
-    return target
 
 
 def programs(scratch: Path, found: Mapping[str, Path]) -> Path:
@@ -72,9 +73,16 @@ def programs(scratch: Path, found: Mapping[str, Path]) -> Path:
     return pack(scratch / "programs", scratch / "programs.tar")
 
 
-def pause(scratch: Path, *, progress: progresses.Progress) -> Path:
+def client_go(scratch: Path, program: Path) -> Path:
+    """The tar file of the only layer of an image that has this program and nothing else."""
+    root = scratch / "client-go"
+    root.mkdir()
+    shutil.copy2(program, root / "client-go")
+    return pack(root, scratch / "client-go.tar")
+
+
+def pause(scratch: Path) -> Path:
     """The tar file of the pause image's only layer."""
-    packages.ensure(packages.IMAGE, progress=progress)
     source = binaries.go_module("k8s.io/kubernetes", of="kubelet") / "build/pause/linux/pause.c"
     root = scratch / "pause"
     root.mkdir()

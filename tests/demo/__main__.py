@@ -19,7 +19,7 @@ def main() -> int:
         signal.signal(number, _as_interrupt)
     progress = progresses.Progress()
     try:
-        with pair.real(progress=progress) as clusters:
+        with pair.demo(progress=progress) as clusters:
             try:
                 asyncio.run(story.tell(clusters, Screen()))
             finally:

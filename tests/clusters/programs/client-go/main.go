@@ -1,13 +1,16 @@
 // A real client-go program with the library's unchanged in-cluster loader: it says who it is and
 // what it sees, as one JSON line. The other clients of the test image print the same line.
+// With the argument "stay" it then lives until SIGTERM, where the image has no shell to see to that.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/signal"
 	"sort"
 	"strings"
+	"syscall"
 
 	authentication "k8s.io/api/authentication/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,7 +73,13 @@ func main() {
 		message := err.Error()
 		seen.Error = &message
 	}
-	if encoded := json.NewEncoder(os.Stdout).Encode(seen); encoded != nil || err != nil {
+	encoded := json.NewEncoder(os.Stdout).Encode(seen)
+	if len(os.Args) > 1 && os.Args[1] == "stay" {
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM)
+		<-ended
+	}
+	if encoded != nil || err != nil {
 		os.Exit(1)
 	}
 }
