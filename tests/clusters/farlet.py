@@ -48,11 +48,17 @@ class Farlet:
     health_address: str
     kubelet_port: int
 
-    async def ready(self, *, seconds: float = 30.0) -> None:
-        """Return once /readyz answers 200; an error with the log's end when it does not."""
+    async def ready(self, *, seconds: float = 120.0) -> None:
+        """Return once /readyz answers 200; an error with the log's end when it does not.
+
+        And once home's API server gets through to the kubelet API.
+        """
         deadline = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
-            while not await _answers(session, f"http://{self.health_address}/readyz"):
+            while not (
+                self._door_is_open()
+                and await _answers(session, f"http://{self.health_address}/readyz")
+            ):
                 if not self.process.alive or time.monotonic() > deadline:
                     state = (
                         f"ended with {self.process.exit_code}"
@@ -61,6 +67,10 @@ class Farlet:
                     )
                     raise errors.HarnessError(f"farlet {state}{self.process.tail()}")
                 await asyncio.sleep(0.05)
+
+    def _door_is_open(self) -> bool:
+        """Each life of a door prints one line, once it listens."""
+        return self.door is None or self.door.output().count("\n") >= len(self.door.starts)
 
     async def metrics(self) -> str:
         """The text of its metrics."""

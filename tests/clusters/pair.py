@@ -64,7 +64,7 @@ class Clusters:
             processes.wait_for(
                 "the way from foreign pods to home",
                 lambda: door.output().count("\n") == len(door.starts),
-                seconds=10,
+                seconds=60,
                 process=door,
             )
 

@@ -17,7 +17,7 @@ HOME_NAME = "home"  # --home-name
 FARLET_NAMESPACE = "farlet"  # --foreign-namespace
 USER = "farlet"  # farlet's user in the foreign cluster
 ROLE = "farlet"
-_CONTROLLERS_SECONDS = 90.0  # those of an API server that was killed come back with a backoff
+_CONTROLLERS_SECONDS = 180.0  # those of an API server that was killed come back with a backoff
 
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "foreign"
 

@@ -102,7 +102,7 @@ class Rule:
         """From now on nothing fails any more."""
         self._left = 0
 
-    async def hit(self, count: int = 1, *, seconds: float = 30.0) -> None:
+    async def hit(self, count: int = 1, *, seconds: float = 120.0) -> None:
         """Return once that many requests have met the fault."""
         async with asyncio.timeout(seconds):
             while len(self.hits) < count:

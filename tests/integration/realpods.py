@@ -88,7 +88,7 @@ def lines(output: str) -> list[Line]:
 
 
 async def outputs(
-    api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 120
+    api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 300
 ) -> list[tuple[rest.Object, str]]:
     """Pods of (namespace, name) as they ended, each with what it printed."""
 
@@ -100,7 +100,7 @@ async def outputs(
 
 
 async def event(
-    api: rest.Api, name: str, *, namespace: str, reason: str, seconds: float = 30
+    api: rest.Api, name: str, *, namespace: str, reason: str, seconds: float = 90
 ) -> rest.Object:
     """The first Event of that reason on a pod."""
     chosen = f"involvedObject.name={name},reason={reason}"
