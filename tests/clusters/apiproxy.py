@@ -31,9 +31,7 @@ class Proxy:
         """Start it, and return once it serves."""
         self.status.unlink(missing_ok=True)
         self.process.start()
-        processes.wait_for(
-            "HAProxy to serve", self._serves, seconds=60, process=self.process
-        )
+        processes.wait_for("HAProxy to serve", self._serves, seconds=60, process=self.process)
 
     def _serves(self) -> bool:
         """It answers, so it listens at all its addresses."""

@@ -149,7 +149,9 @@ def _overlay(folder: Path, identity: Identity) -> Path:
 def _foreign_kubeconfig(clusters: pair.Clusters, path: Path) -> None:
     """farlet's ServiceAccount abroad, at the address at which home's pods reach its API."""
     secret = (f"--namespace={NAME}", f"secret/{NAME}-login")
-    clusters.foreign.kubectl("wait", *secret, "--for=jsonpath={.data.token}", f"--timeout={_PATIENCE}")
+    clusters.foreign.kubectl(
+        "wait", *secret, "--for=jsonpath={.data.token}", f"--timeout={_PATIENCE}"
+    )
     token = clusters.foreign.kubectl("get", *secret, "-o", "jsonpath={.data.token}")
     host, port = clusters.foreign_api_in_home
     kubeconfig.write(

@@ -77,11 +77,6 @@ async def create(cluster: Cluster, manifest: str, *, namespace: str) -> None:
     )
 
 
-async def cordon(api: rest.Api, node: str, *, closed: bool) -> None:
-    """Whether the scheduler may give new pods to a node."""
-    await api.patch("nodes", {"spec": {"unschedulable": closed or None}}, name=node)
-
-
 def lines(output: str) -> list[Line]:
     """The JSON lines that a container printed."""
     return [json.loads(line) for line in output.splitlines() if line]

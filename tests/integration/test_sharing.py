@@ -187,8 +187,17 @@ async def test_a_replica_set_and_a_service_that_select_a_mirror_change_nothing(
     assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
 
 
+@pytest.fixture
+async def other_node(stage: Stage) -> AsyncIterator[str]:
+    """A Node of home that no farlet serves."""
+    name = f"virtual-{secrets.token_hex(3)}"
+    await asyncio.to_thread(stage.clusters.home.create_virtual_node, name)
+    yield name
+    await stage.home.delete("nodes", name=name)
+
+
 async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
-    stage: Stage, start_farlet: StartFarlet
+    stage: Stage, start_farlet: StartFarlet, other_node: str
 ) -> None:
     namespace = stage.workspace.foreign
     await start_farlet(stage.node)
@@ -198,8 +207,7 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
     )
     # Bound to another node, and none of farlet's business.
     elsewhere = stage.pod("elsewhere")
-    elsewhere["spec"]["nodeName"] = "somewhere-else"
-    stage.clusters.home.create_virtual_node("somewhere-else")
+    elsewhere["spec"]["nodeName"] = other_node
     await stage.create(elsewhere)
     before = await _home(stage)
     real = await stage.foreign.get("pods", name="victim", namespace=namespace)
@@ -243,7 +251,6 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
         if entry.subresource == "token"
     ]
     assert tokens == []
-    await stage.home.delete("nodes", name="somewhere-else")
 
 
 async def _home(stage: Stage) -> dict[str, rest.Object]:
