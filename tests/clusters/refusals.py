@@ -37,6 +37,8 @@ LAGS = (
     "pod scheduled on a different node",
     "does not match the UID in record",
 )
+ASKED_TOO_SOON = frozenset({403, 404})
+"""How a TokenRequest is answered while caches lag; farlet asks again until it is granted one."""
 _MOST_TOLD = 20
 Span: TypeAlias = tuple[datetime.datetime, datetime.datetime]
 """From when a change was begun until the API server had done it.
