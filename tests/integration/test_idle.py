@@ -84,7 +84,7 @@ async def _until_it_injects(stage: Stage) -> None:
     """A policy counts only once the API server has compiled it."""
     # A node name brings the tolerations, and an account the volume, that are added to.
     probe = manifests.pod("probe", node="nowhere", labels={"a": "b"}, annotations={"a": "b"})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         made = await stage.foreign.create(
             "pods", probe, namespace=stage.workspace.foreign, dryRun="All"
