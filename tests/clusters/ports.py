@@ -39,8 +39,6 @@ def free(count: int) -> list[int]:
     ours = _ours()
     found: list[int] = []
     for port in itertools.islice(ours.turn, len(ours.ports)):
-        if len(found) == count:
-            return found
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -48,6 +46,8 @@ def free(count: int) -> list[int]:
             except OSError:  # taken
                 continue
             found.append(port)
+        if len(found) == count:
+            return found
     raise errors.HarnessError(
         f"found no {count} free TCP ports on 127.0.0.1 between {ours.ports.start} and "
         f"{ours.ports.stop}"
