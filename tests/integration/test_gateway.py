@@ -238,6 +238,9 @@ async def test_farlet_check_tells_of_keys_that_do_not_fit(site: Site, tmp_path: 
 async def test_a_service_at_another_address_is_for_new_pods_and_an_event_says_so(
     site: Site,
 ) -> None:
+    first = await site.foreign.get(
+        "services", name=gateway.SERVICE, namespace=workspaces.FARLET_NAMESPACE
+    )
     before = await site.gateway.address()
     await site.gateway.kubectl("delete", "service", gateway.SERVICE)
     await site.condition("False")
@@ -254,6 +257,21 @@ async def test_a_service_at_another_address_is_for_new_pods_and_an_event_says_so
     await site.until_dialled("later")
     answer = await site.abroad.run("exec", "later", "--", "kubectl", "get", "pods", "--output=name")
     assert answer.out == f"pod/{POD}\npod/later\n".encode()
+    await _put_back(site, first)
+
+
+async def _put_back(site: Site, service: rest.Object) -> None:
+    """The pod of all these tests reaches home again, and is the only one."""
+    await site.home.delete("pods", name="later", namespace=site.space.home)
+    await site.home.until("pods", rest.gone, name="later", namespace=site.space.home)
+    await site.gateway.kubectl("delete", "service", gateway.SERVICE)
+    await site.condition("False")
+    kept = {key: service["metadata"].get(key, {}) for key in ("name", "labels", "annotations")}
+    await site.foreign.create(
+        "services", {**service, "metadata": kept}, namespace=workspaces.FARLET_NAMESPACE
+    )
+    await site.condition("True")
+    await site.until_dialled(POD)
 
 
 async def _create(home: rest.Api, name: str, *, space: Workspace, node: str) -> None:
