@@ -56,7 +56,7 @@ class Farlet:
         deadline = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
             while not (
-                self._door_is_open()
+                (self.door is None or self.door.has_printed)
                 and await _answers(session, f"http://{self.health_address}/readyz")
             ):
                 if not self.process.alive or time.monotonic() > deadline:
@@ -67,10 +67,6 @@ class Farlet:
                     )
                     raise errors.HarnessError(f"farlet {state}{self.process.tail()}")
                 await asyncio.sleep(0.05)
-
-    def _door_is_open(self) -> bool:
-        """Each life of a door prints one line, once it listens."""
-        return self.door is None or self.door.output().count("\n") >= len(self.door.starts)
 
     async def metrics(self) -> str:
         """The text of its metrics."""

@@ -60,10 +60,9 @@ class Clusters:
             yield
         finally:
             door.start()
-            # Each life prints one line, once it listens.
             processes.wait_for(
                 "the way from foreign pods to home",
-                lambda: door.output().count("\n") == len(door.starts),
+                lambda: door.has_printed,
                 seconds=60,
                 process=door,
             )

@@ -74,6 +74,12 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
         "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
     }
     await foreign.create("rolebindings", body, namespace=namespace)
+    await workspaces.until_allowed(
+        foreign,
+        user=user,
+        namespace=namespace,
+        rule={"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    )
 
 
 async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Party]) -> None:
