@@ -85,7 +85,7 @@ class Rule:
         self._left = times
         self.hits: list[Request] = []
         self.times: list[float] = []
-        """When each of them came, on a clock that nobody sets."""
+        """When each of them came, by the monotonic clock."""
         self._changed = asyncio.Event()
 
     def takes(self, request: Request) -> bool:

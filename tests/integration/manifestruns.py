@@ -181,7 +181,7 @@ async def _until_gone(api: rest.Api, namespaces: Collection[str]) -> None:
 
 
 async def _force(api: rest.Api, namespaces: Collection[str]) -> None:
-    """The same where nobody removes finalizers any more."""
+    """Delete them at once, with their finalizers: the farlet that would remove those has ended."""
     for namespace in namespaces:
         if await api.find("pods", name=POD, namespace=namespace) is not None:
             await workspace.force(api, POD, namespace=namespace)

@@ -78,9 +78,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
         made = Reader(folder, clusters)
         # The page's last binding of each side: API servers learn of rights by watches.
-        abroad, home = clusters.foreign, clusters.home
+        foreign, home = clusters.foreign, clusters.home
         for question in (
-            (abroad, "shop-home", "create", "pods", "--kubeconfig=foreign.kubeconfig"),
+            (foreign, "shop-home", "create", "pods", "--kubeconfig=foreign.kubeconfig"),
             (home, "shop", "create", TOKENS, f"--kubeconfig={home.kubeconfig}", f"--as={ACCOUNT}"),
         ):
             processes.wait_for("rights", functools.partial(made.may, *question), seconds=60)

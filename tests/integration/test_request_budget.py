@@ -58,11 +58,11 @@ async def spent(
     marks: Mapping[str, auditlog.Mark],
     pods: Sequence[Mapping[str, Any]],
     *,
-    abroad: int = 0,
+    foreign: int = 0,
 ) -> dict[str, Spent]:
     """What each pod has cost since `marks`, once nothing has been asked for a while.
 
-    And not before each has cost so many requests `abroad`: the last ones that are expected.
+    And not before each has cost so many requests to the foreign cluster: those that are expected.
     """
     before = -1
     deadline = time.monotonic() + ENOUGH_SECONDS
@@ -70,7 +70,7 @@ async def spent(
         entries = {side.name: _own(side, marks[side.name]) for side in _sides(clusters)}
         costs = {pod["metadata"]["name"]: _spent(clusters, pod, entries) for pod in pods}
         count = sum(map(len, entries.values()))
-        enough = all(len(cost.foreign) >= abroad for cost in costs.values())
+        enough = all(len(cost.foreign) >= foreign for cost in costs.values())
         if count == before and (enough or time.monotonic() > deadline):
             return costs
         before = count
@@ -228,7 +228,7 @@ async def test_a_pod_comes_to_run_and_goes_again_within_its_budget(
 
     began = mark(stage.clusters)
     pods = await stage.running(manifest)
-    for name, cost in (await spent(stage.clusters, began, pods, abroad=most_foreign)).items():
+    for name, cost in (await spent(stage.clusters, began, pods, foreign=most_foreign)).items():
         assert cost.within_lag(), (name, cost)
         assert len(cost.without_lag()) <= most_home, (name, cost)
         assert len(cost.foreign) <= most_foreign, (name, cost)
@@ -258,7 +258,7 @@ async def test_a_pod_that_ends_costs_one_status_and_one_finalizer(stage: Stage) 
     ending = mark(stage.clusters)
     await asyncio.gather(*(stage.finish(pod) for pod in pods))
     await asyncio.gather(*(stage.seen(pod, rest.phase("Succeeded")) for pod in pods))
-    for name, cost in (await spent(stage.clusters, ending, pods, abroad=1)).items():
+    for name, cost in (await spent(stage.clusters, ending, pods, foreign=1)).items():
         assert cost.home == ["patch pods/status 200"], (name, cost)
         assert cost.foreign == ["patch pods 200"], (name, cost)
 
@@ -300,7 +300,7 @@ async def test_a_refresh_of_a_token_costs_one_request_at_home_and_two_abroad(
     pods = await stage.running(
         lambda name: manifests.pod(name, node=stage.node, spec=_account(name))
     )
-    for name, cost in (await spent(clusters, began, pods, abroad=4)).items():
+    for name, cost in (await spent(clusters, began, pods, foreign=4)).items():
         refresh = Spent(cost.home[-1:], cost.foreign[2:])
         assert refresh.home == ["create serviceaccounts/token 201"], (name, cost)
         assert refresh.foreign == ["patch secrets 200", "patch pods 200"], (name, cost)
@@ -362,7 +362,7 @@ async def _at_rest(stage: Stage, manifest: Callable[[str], dict[str, Any]]) -> l
     """Pods of mode home that run and have their Secrets, which fake nodes do not wait for."""
     began = mark(stage.clusters)
     pods = await stage.running(manifest)
-    await spent(stage.clusters, began, pods, abroad=2)
+    await spent(stage.clusters, began, pods, foreign=2)
     return pods
 
 
