@@ -54,6 +54,9 @@ farlet.create(clusters, node=, way=farlet.Way.RUN|KOPF, identity=Identity.NODE|A
 workspace      create(home_api, foreign_api) delete(...) create_farlet_namespace(foreign_api)
                grant(foreign_api, namespace=, user=, rules=)
                allow_listing_pods(api, namespace=, account="default")
+               until_allowed(api, user=, namespace=, rule=), as grant and allow_listing_pods do
+               force(api, pod_name, namespace=): gone at once, finalizers included
+cordons        close(api, *nodes): once the scheduler knows     reopen(api, *nodes)
 gateway        async with gateway.installed(clusters, replicas=1) -> Gateway: .settings (for farlet)
                await .linked() .pods() .address() .apply() .kubectl(...) .told()
                Pod: .name .pid .address .kill() .signal(sign) .usage()
@@ -69,6 +72,12 @@ have the taint `farlet.test/fake`. What pods on fake nodes do (`farlet.test/fini
 Controllers wait 24 h for a node's heartbeat (`Options.node_grace`), since this machine may be busy;
 where they are to watch, a test starts clusters of its own (`tests/integration/nodes/conftest.py`).
 
+What others learn by a watch (an authorizer a Role, a scheduler a cordon, kube-proxy a Service, an
+admission plugin a policy) is not so when the request that changed it returns. A test waits for what
+it needs, never for a time: `seconds=` and the like are generous, and only failures use them up.
+Where a time is promised, a busy machine gets slack beyond it. A time that is slept out is one in
+which something must not happen.
+
 Home's API server reaches farlet's kubelet API: `kubectl logs` and the like work by
 `clusters.home.kubectl`. In a plain pair only `nodes/NAME/proxy` does not, which API servers refuse
 for addresses of loopback.
@@ -76,7 +85,7 @@ for addresses of loopback.
 Modules: preparation, steps, binaries, packages, cache (where programs come from); rootfs, images,
 languages (the test image); instance, processes, ports, netns (what is ours on this machine, and its
 end); pki, kubeconfig, controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest,
-auditlog, refusals, workspace, identity, farlet, gateway (use).
+auditlog, refusals, workspace, cordons, identity, farlet, gateway (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

@@ -28,12 +28,17 @@ class Proxy:
     status: Path  # the socket of its status frontend
 
     def start(self) -> None:
-        """Start it, and return once it listens."""
+        """Start it, and return once it serves."""
         self.status.unlink(missing_ok=True)
         self.process.start()
-        processes.wait_for(
-            "HAProxy to listen", self.status.exists, seconds=10, process=self.process
-        )
+        processes.wait_for("HAProxy to serve", self._serves, seconds=60, process=self.process)
+
+    def _serves(self) -> bool:
+        """It answers, so it listens at all its addresses."""
+        try:
+            return self.ask("/livez")[0] == 200
+        except OSError:  # not yet
+            return False
 
     def ask(self, path: str) -> tuple[int, str]:
         """Code and body of an answer of the status frontend."""

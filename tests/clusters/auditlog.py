@@ -106,6 +106,12 @@ class Log:
             if entry.code == 403:
                 yield entry
 
+    def readiness(self) -> Iterator[datetime.datetime]:
+        """When the API server said that it was ready; quick in a long log."""
+        for entry in self._read(START, holding=(b'"requestURI":"/readyz',)):
+            if entry.code == 200:
+                yield entry.time
+
     def by_agents(self, *prefixes: str, since: Mark = START) -> Iterator[Entry]:
         """What clients of these names asked, in each stage; quick in a long log."""
         holding = tuple(f'"userAgent":"{prefix}'.encode() for prefix in prefixes)

@@ -34,7 +34,7 @@ from clusters import (
 )
 from clusters.instance import Instance
 
-_PATIENCE = 120.0  # a start takes 8 s on an idle machine; tests may share it with much else
+_PATIENCE = 240.0  # a start takes 8 s on an idle machine; tests may share it with much else
 
 
 class Usual(enum.Enum):

@@ -26,7 +26,7 @@ _NAMES = (
     "::1",
     FIRST_SERVICE,
 )
-_READY_SECONDS = 90.0
+_READY_SECONDS = 180.0
 # By default a scheduler binds 50 pods per second and a garbage collector removes 20 objects: then a
 # bench would measure those.
 _UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=1000")

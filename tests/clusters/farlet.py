@@ -48,11 +48,17 @@ class Farlet:
     health_address: str
     kubelet_port: int
 
-    async def ready(self, *, seconds: float = 30.0) -> None:
-        """Return once /readyz answers 200; an error with the log's end when it does not."""
+    async def ready(self, *, seconds: float = 120.0) -> None:
+        """Return once /readyz answers 200; an error with the log's end when it does not.
+
+        And once home's API server gets through to the kubelet API.
+        """
         deadline = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
-            while not await _answers(session, f"http://{self.health_address}/readyz"):
+            while not (
+                (self.door is None or self.door.has_printed)
+                and await _answers(session, f"http://{self.health_address}/readyz")
+            ):
                 if not self.process.alive or time.monotonic() > deadline:
                     state = (
                         f"ended with {self.process.exit_code}"

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -31,7 +32,7 @@ from clusters.workspace import FARLET_NAMESPACE, MANIFESTS
 NAME = "farlet-gateway"
 SERVICE = "home-api"
 SELECTED = f"app.kubernetes.io/name={NAME}"
-_PATIENCE = "180s"
+_PATIENCE = "300s"
 _FOREIGN = "--context=FOREIGN"
 
 
@@ -115,7 +116,7 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def installed(clusters: pair.Clusters, *, replicas: int = 1) -> AsyncIterator[Gateway]:
     """A gateway whose pods run, on the foreign real node; they are ready once farlet is linked."""
-    folder = clusters.instance.folder / "gateway"
+    folder = clusters.instance.folder / f"gateway-{secrets.token_hex(3)}"
     folder.mkdir()
     made = Gateway(clusters, keys=folder / "keys", overlay=folder / "overlay")
     _overlay(made.overlay, replicas=replicas)

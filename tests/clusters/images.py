@@ -148,7 +148,7 @@ def _import(
     )
     containerd.start()
     try:
-        processes.wait_for("containerd's socket", socket.exists, seconds=30, process=containerd)
+        processes.wait_for("containerd's socket", socket.exists, seconds=120, process=containerd)
         for name, path in archives.items():
             load(programs["ctr"], socket, name, path)
     finally:

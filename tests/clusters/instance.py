@@ -26,7 +26,7 @@ from clusters import progress as progresses
 CGROUPS = Path("/sys/fs/cgroup")
 _PREFIX = "clusters-"
 _NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]+")
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ _NAMESPACE = "kube-system"
 _API = "v1beta1.metrics.k8s.io"
 _PORT = 4443
 _RBAC = "rbac.authorization.k8s.io"
-_PATIENCE = 60.0
+_PATIENCE = 180.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,7 +107,7 @@ def create(owner: Instance, *, folder: Path, number: int) -> Network:
         processes.wait_for(
             "network, mount and PID namespaces",
             lambda: _READY in holder.output(),
-            seconds=10,
+            seconds=60,
             process=holder,
         )
     except errors.HarnessError as error:
@@ -161,7 +161,7 @@ def forward(
     )
     process.start()
     processes.wait_for(
-        f"a forwarder on {listen}", lambda: "\n" in process.output(), seconds=10, process=process
+        f"a forwarder on {listen}", lambda: "\n" in process.output(), seconds=60, process=process
     )
     return Forwarder(process, process.output().splitlines()[0])
 

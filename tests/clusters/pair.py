@@ -59,11 +59,10 @@ class Clusters:
             yield
         finally:
             door.start()
-            # Each life prints one line, once it listens.
             processes.wait_for(
                 "the way from foreign pods to home",
-                lambda: door.output().count("\n") == len(door.starts),
-                seconds=10,
+                lambda: door.has_printed,
+                seconds=60,
                 process=door,
             )
 

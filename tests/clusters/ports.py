@@ -1,15 +1,26 @@
 """Free TCP ports on loopback that stay free while their owner is down; this machine's address.
 
 The kernel gives outgoing connections ports of its ephemeral range. A server that is killed and
-started again on the same port must therefore not have one of those.
+started again on the same port must therefore not have one of those. Nor may it meet another one
+that was given the same port meanwhile: each process that asks for ports has a share of them that is
+its own until it ends, and gives none of it twice before it has given all.
 """
 
+import dataclasses
+import fcntl
+import functools
+import itertools
+import os
 import random
 import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from clusters import errors
 
 _RANGE = range(20000, 32000)  # below Linux' and macOS' ephemeral ranges
+_SHARES = 16
 
 
 def own_address() -> str:
@@ -25,10 +36,9 @@ def own_address() -> str:
 
 def free(count: int) -> list[int]:
     """So many ports that nobody listens on."""
+    ours = _ours()
     found: list[int] = []
-    for port in random.sample(_RANGE, 1000):
-        if len(found) == count:
-            return found
+    for port in itertools.islice(ours.turn, len(ours.ports)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -36,6 +46,40 @@ def free(count: int) -> list[int]:
             except OSError:  # taken
                 continue
             found.append(port)
+        if len(found) == count:
+            return found
     raise errors.HarnessError(
-        f"found no {count} free TCP ports on 127.0.0.1 between {_RANGE.start} and {_RANGE.stop}"
+        f"found no {count} free TCP ports on 127.0.0.1 between {ours.ports.start} and "
+        f"{ours.ports.stop}"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Share:
+    """The ports of this process; the kernel unlocks `held` when it ends."""
+
+    ports: range
+    turn: Iterator[int]
+    held: int | None
+
+
+@functools.cache
+def _ours() -> _Share:
+    """A share that no other living process has; of all ports when there is none left."""
+    size = len(_RANGE) // _SHARES
+    for number in range(_SHARES):
+        path = Path(tempfile.gettempdir()) / f"farlet-ports-{os.geteuid()}-{number}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        ports = _RANGE[number * size : (number + 1) * size]
+        return _Share(ports, _in_turn(ports), handle)
+    return _Share(_RANGE, _in_turn(_RANGE), None)
+
+
+def _in_turn(ports: range) -> Iterator[int]:
+    """All of them again and again."""
+    return itertools.cycle(random.sample(ports, len(ports)))

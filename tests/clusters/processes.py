@@ -49,6 +49,7 @@ class Process:
         self.log = log
         self._environment = dict(environment)
         self._child: subprocess.Popen[bytes] | None = None
+        self._printed_before = 0
         self._over = True  # the last life and its whole group have been ended by us
         self.starts: list[datetime.datetime] = []
 
@@ -73,6 +74,7 @@ class Process:
             raise errors.HarnessError(f"{self.name} already runs as pid {self.pid}; stop it first")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
+            self._printed_before = output.tell()
             self._child = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -129,6 +131,11 @@ class Process:
     def output(self) -> str:
         """All it has printed so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    @property
+    def has_printed(self) -> bool:
+        """Whether its present life has printed anything: forwarders do once they listen."""
+        return self.log.exists() and self.log.stat().st_size > self._printed_before
 
     def tail(self) -> str:
         """The end of its log, as a paragraph for an error message."""

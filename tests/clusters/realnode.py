@@ -26,7 +26,6 @@ SYNC = "10s"
 _DOMAIN = "cluster.local"
 _API = f"kubernetes.default.svc.{_DOMAIN}"  # the one name that the cluster's DNS knows
 SOFT_TAINT = "farlet.test/real"
-_READY_SECONDS = 60.0
 _CAP_SYS_RESOURCE = 24
 
 
@@ -99,7 +98,7 @@ def start(
     kubelet_settings.write_text(
         yaml.safe_dump(_kubelet_settings(folder, socket, network, plane, name, cgroup, version))
     )
-    processes.wait_for("containerd", socket.exists, seconds=30, process=containerd)
+    processes.wait_for("containerd", socket.exists, seconds=120, process=containerd)
     kubelet = spawn(
         "kubelet",
         [

@@ -3,11 +3,11 @@
 What is excused, and nothing else:
 
 * at home, what a cache has not seen yet. The Node authorizer learns by watching which objects a
-  node's pods refer to, and NodeRestriction which pods there are. So for `LAG_SECONDS` after a pod
-  of a namespace was bound or went, or the API server started, they may answer requests of
-  `LAGGING` in the words of `LAGS`;
-* on either side, what an API server that has only just started refuses to others than nodes: it
-  answers before it has read all Roles;
+  node's pods refer to, and NodeRestriction which pods there are. So while a pod of a namespace is
+  bound or deleted and for `LAG_SECONDS` afterwards, and likewise while the API server starts, they
+  may answer requests of `LAGGING` in the words of `LAGS`;
+* on either side, what an API server that starts refuses to others than nodes: it answers before it
+  has read all Roles;
 * on either side, whatever happens during a test that is marked to want it (`Excuse`).
 """
 
@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import datetime
 from collections.abc import Collection, Iterable, Iterator
+from typing import TypeAlias
 
 from clusters import auditlog, identity, rest, workspace
 from clusters.pair import Clusters
@@ -36,7 +37,15 @@ LAGS = (
     "pod scheduled on a different node",
     "does not match the UID in record",
 )
+ASKED_TOO_SOON = frozenset({403, 404})
+"""How a TokenRequest is answered while caches lag; farlet asks again until it is granted one."""
 _MOST_TOLD = 20
+Span: TypeAlias = tuple[datetime.datetime, datetime.datetime]
+"""From when a change was begun until the API server had done it.
+
+On a busy machine the two are apart: others hear of a binding before the request for it is answered,
+and a server answers for seconds before it is ready.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,22 +93,24 @@ def at_home(
         if identity.is_farlet(entry.user) and entry.user != kubelet and not _by_test(entry)
     ]
     changes = _changes(log) if refused else {}
+    started = _starting(log, starts)
     return [
         entry
         for entry in refused
-        if not _lags(entry, since=[*changes.get(entry.namespace, ()), *starts])
-        and not _has_not_read_roles(entry, starts)
+        if not _lags(entry, during=[*changes.get(entry.namespace, ()), *started])
+        and not _has_not_read_roles(entry, started)
     ]
 
 
 def abroad(log: auditlog.Log, *, starts: Collection[datetime.datetime]) -> list[auditlog.Entry]:
-    """403s to farlets in the foreign cluster, but for what a server that has started excuses."""
+    """403s to farlets in the foreign cluster, but for what a server that starts excuses."""
+    started = _starting(log, starts)
     return [
         entry
         for entry in log.refused()
         if f"{entry.user}-".startswith(f"{workspace.USER}-")
         and not _by_test(entry)
-        and not _has_not_read_roles(entry, starts)
+        and not _has_not_read_roles(entry, started)
     ]
 
 
@@ -119,26 +130,37 @@ def _by_test(entry: auditlog.Entry) -> bool:
     return entry.user_agent.startswith(rest.USER_AGENT)
 
 
-def _changes(log: auditlog.Log) -> dict[str, list[datetime.datetime]]:
+def _changes(log: auditlog.Log) -> dict[str, list[Span]]:
     """By namespace: when pods of it were made, bound or deleted."""
-    found: dict[str, list[datetime.datetime]] = collections.defaultdict(list)
+    found: dict[str, list[Span]] = collections.defaultdict(list)
     for entry in log.entries(resource="pods"):
-        if entry.verb in {"create", "delete"} and entry.code < 300:
-            found[entry.namespace].append(entry.time)
+        if entry.verb in {"create", "delete", "deletecollection"} and entry.code < 300:
+            found[entry.namespace].append((entry.began, entry.time))
     return found
 
 
-def _lags(entry: auditlog.Entry, *, since: Iterable[datetime.datetime]) -> bool:
+def _starting(log: auditlog.Log, starts: Collection[datetime.datetime]) -> list[Span]:
+    """Each start of an API server, until it was ready or started once more."""
+    ready = list(log.readiness()) if starts else []
+    begun = sorted(starts)
+    return [
+        (start, min((one for one in [*ready, *begun] if one > start), default=start))
+        for start in begun
+    ]
+
+
+def _lags(entry: auditlog.Entry, *, during: Iterable[Span]) -> bool:
     return (
         any(words in entry.message for words in LAGS)
         and (entry.verb, entry.resource, entry.subresource) in LAGGING
-        and _soon_after(entry, since)
+        and _at_or_soon_after(entry, during)
     )
 
 
-def _has_not_read_roles(entry: auditlog.Entry, starts: Iterable[datetime.datetime]) -> bool:
-    return not entry.user.startswith("system:node:") and _soon_after(entry, starts)
+def _has_not_read_roles(entry: auditlog.Entry, starting: Iterable[Span]) -> bool:
+    return not entry.user.startswith("system:node:") and _at_or_soon_after(entry, starting)
 
 
-def _soon_after(entry: auditlog.Entry, moments: Iterable[datetime.datetime]) -> bool:
-    return any(0 <= (entry.time - moment).total_seconds() <= LAG_SECONDS for moment in moments)
+def _at_or_soon_after(entry: auditlog.Entry, spans: Iterable[Span]) -> bool:
+    lag = datetime.timedelta(seconds=LAG_SECONDS)
+    return any(begin <= entry.time <= end + lag for begin, end in spans)

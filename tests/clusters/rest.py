@@ -30,6 +30,8 @@ _PATCHES = {
     "apply": "application/apply-patch+yaml",
 }
 USER_AGENT = "farlet-tests"
+PATIENCE = 90.0
+"""Seconds that `until` waits, for what takes one of them on an idle machine."""
 
 
 class ApiError(Exception):
@@ -212,11 +214,12 @@ class Api:
         *,
         name: str,
         namespace: str | None = None,
-        seconds: float = 30.0,
+        seconds: float = PATIENCE,
     ) -> Object:
         """The object once `condition` holds for it; `gone` gets None, and gives {}.
 
-        Goes on over errors of the connection: a killed API server may come back.
+        Errors of the connection do not end it: a killed API server may come back, and one that
+        has just started answers 429 or 5xx until its caches are filled.
         """
         last: Object | None = None
         url = path(resource, namespace=namespace)
@@ -240,6 +243,10 @@ class Api:
                             if condition(last):
                                 return last or {}
                     except (aiohttp.ClientError, ConnectionError):  # down for now
+                        await asyncio.sleep(0.1)
+                    except ApiError as error:
+                        if error.code != 429 and error.code < 500:
+                            raise
                         await asyncio.sleep(0.1)
         where = f"{namespace}/{name}" if namespace else name
         state = "it does not exist" if last is None else json.dumps(last.get("status"), indent=1)

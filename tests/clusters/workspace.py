@@ -4,8 +4,10 @@ Tests share clusters and are kept apart by namespaces. The rights given in the f
 all that farlet may need there: one Role, nothing for the whole cluster.
 """
 
+import asyncio
 import dataclasses
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ HOME_NAME = "home"  # --home-name
 FARLET_NAMESPACE = "farlet"  # --foreign-system-namespace
 USER = "farlet"  # farlet's user in the foreign cluster
 ROLE = "farlet"
-_CONTROLLERS_SECONDS = 90.0  # those of an API server that was killed come back with a backoff
+_RIGHTS_SECONDS = 60.0
+_CONTROLLERS_SECONDS = 180.0  # those of an API server that was killed come back with a backoff
 
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "foreign"
 
@@ -60,12 +63,19 @@ async def delete(home: rest.Api, foreign: rest.Api, made: Workspace) -> None:
     """Ask for the deletion of both namespaces, and let pods go at once."""
     for api, namespace in ((home, made.home), (foreign, made.foreign)):
         for pod in await api.list("pods", namespace=namespace):
-            name = pod["metadata"]["name"]
-            if pod["metadata"].get("finalizers"):
-                body = {"metadata": {"finalizers": None}}
-                await api.patch("pods", body, name=name, namespace=namespace)
-            await api.delete("pods", name=name, namespace=namespace, gracePeriodSeconds="0")
+            await force(api, pod["metadata"]["name"], namespace=namespace)
         await api.delete("namespaces", name=namespace)
+
+
+async def force(api: rest.Api, name: str, *, namespace: str) -> None:
+    """Delete a pod at once, whatever finalizers it has; fine when it is gone already."""
+    try:
+        body = {"metadata": {"finalizers": None}}
+        await api.patch("pods", body, name=name, namespace=namespace)
+    except rest.ApiError as error:
+        if error.code != 404:
+            raise
+    await api.delete("pods", name=name, namespace=namespace, gracePeriodSeconds="0")
 
 
 async def create_farlet_namespace(foreign: rest.Api) -> None:
@@ -84,7 +94,10 @@ async def grant(
     user: str = USER,
     rules: list[dict[str, Any]] | None = None,
 ) -> None:
-    """A Role and RoleBinding for `user` in one foreign namespace: the shipped rules, or `rules`."""
+    """A Role and RoleBinding for `user` in one foreign namespace: the shipped rules, or `rules`.
+
+    They count when this returns: an API server learns of them by watches.
+    """
     if rules is None:
         rules = shipped_rules("offloaded-namespace.yaml")
     await foreign.create(
@@ -103,6 +116,28 @@ async def grant(
         },
         namespace=namespace,
     )
+    await until_allowed(foreign, user=user, namespace=namespace, rule=rules[0])
+
+
+async def until_allowed(
+    api: rest.Api, *, user: str, namespace: str, rule: Mapping[str, Any], allowed: bool = True
+) -> None:
+    """Return once the API server lets `user` do the first thing of a rule, or does so no longer."""
+    attributes = {
+        "namespace": namespace,
+        "group": rule["apiGroups"][0],
+        "resource": rule["resources"][0].partition("/")[0],
+        "subresource": rule["resources"][0].partition("/")[2],
+        "verb": rule["verbs"][0],
+        "name": rule.get("resourceNames", [""])[0],
+    }
+    review = {"spec": {"user": user, "resourceAttributes": attributes}}
+    async with asyncio.timeout(_RIGHTS_SECONDS):
+        while True:
+            answer = await api.create("subjectaccessreviews", review)
+            if answer["status"]["allowed"] is allowed:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def allow_listing_pods(api: rest.Api, *, namespace: str, account: str = "default") -> None:
@@ -132,6 +167,12 @@ async def allow_listing_pods(api: rest.Api, *, namespace: str, account: str = "d
             "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
         },
         namespace=namespace,
+    )
+    await until_allowed(
+        api,
+        user=f"system:serviceaccount:{namespace}:{account}",
+        namespace=namespace,
+        rule={"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     )
 
 

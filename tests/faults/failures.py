@@ -98,7 +98,7 @@ class Hold:
         await self._let_go.wait()
         raise Cut
 
-    async def reached(self, *, seconds: float = 30.0) -> None:
+    async def reached(self, *, seconds: float = 120.0) -> None:
         async with asyncio.timeout(seconds):
             await self._reached.wait()
 

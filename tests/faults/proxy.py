@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -83,6 +84,8 @@ class Rule:
         self._skip = skip
         self._left = times
         self.hits: list[Request] = []
+        self.times: list[float] = []
+        """When each of them came, by the monotonic clock."""
         self._changed = asyncio.Event()
 
     def takes(self, request: Request) -> bool:
@@ -95,6 +98,7 @@ class Rule:
         if self._left is not None:
             self._left -= 1
         self.hits.append(request)
+        self.times.append(time.monotonic())
         self._changed.set()
         return True
 
@@ -102,7 +106,7 @@ class Rule:
         """From now on nothing fails any more."""
         self._left = 0
 
-    async def hit(self, count: int = 1, *, seconds: float = 30.0) -> None:
+    async def hit(self, count: int = 1, *, seconds: float = 120.0) -> None:
         """Return once that many requests have met the fault."""
         async with asyncio.timeout(seconds):
             while len(self.hits) < count:
@@ -125,6 +129,7 @@ class Proxy:
         self.port = port or ports.free(1)[0]
         self._rules: list[Rule] = []
         self._streams: list[_Stream] = []
+        self._opened = asyncio.Event()
         self._administrator: aiohttp.ClientSession | None = None
         self._nobody: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -169,6 +174,13 @@ class Proxy:
         for rule in self._rules:
             rule.end()
         self._rules.clear()
+
+    async def watched(self, match: Match = lambda _: True, *, seconds: float = 120.0) -> None:
+        """Return once a watch that matches is open."""
+        async with asyncio.timeout(seconds):
+            while not any(match(stream.request) for stream in self._streams):
+                self._opened.clear()
+                await self._opened.wait()
 
     def cut_watches(self, match: Match = lambda _: True) -> int:
         """Break the open watches that match; how many."""
@@ -229,6 +241,7 @@ class Proxy:
             await response.prepare(incoming)
             stream = _Stream(request, response, asyncio.Event())
             self._streams.append(stream)
+            self._opened.set()
             try:
                 await _until_cut(stream, answer)
             finally:

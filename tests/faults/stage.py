@@ -16,7 +16,7 @@ from clusters.identity import Identity
 from clusters.workspace import Workspace
 from faults import manifests
 
-CONVERGED_SECONDS = 60.0
+CONVERGED_SECONDS = 120.0
 STEADY_SECONDS = 1.0
 
 WAITING = frozenset({"InvalidAPIServerSupport", "InvalidRemoteServiceAccount", "UnsupportedPod"})

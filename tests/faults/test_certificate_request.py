@@ -23,6 +23,7 @@ async def test_a_certificate_that_is_granted_while_home_is_lost_is_found(
         stage.node, settings={"tls-cert-file": None, "tls-private-key-file": None}
     )
     asked = await _asked(stage, since=begun["metadata"]["resourceVersion"])
+    await home_door.watched(_about_certificates)
     assert home_door.cut_watches(_about_certificates) == 1
     lost = home_door.on(_about_certificates, failures.cut())
     await asyncio.to_thread(
@@ -32,7 +33,7 @@ async def test_a_certificate_that_is_granted_while_home_is_lost_is_found(
     assert GRANTED not in farlet.log
     home_door.heal()
     await asyncio.to_thread(
-        processes.wait_for, "the certificate", lambda: GRANTED in farlet.log, seconds=60
+        processes.wait_for, "the certificate", lambda: GRANTED in farlet.log, seconds=180
     )
 
 
@@ -42,7 +43,7 @@ def _about_certificates(request: proxy.Request) -> bool:
 
 async def _asked(stage: Stage, *, since: str) -> rest.Object:
     """The request of this stage's node for a serving certificate."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(rest.PATIENCE):
         async for _, found in stage.home.watch("certificatesigningrequests", resourceVersion=since):
             if found["spec"]["username"] == stage.user:
                 return found

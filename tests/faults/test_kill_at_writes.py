@@ -38,7 +38,7 @@ async def test_farlet_is_killed_before_and_after_its_write_of(
 
     async def kills() -> None:
         for hold in holds:
-            await hold.reached(seconds=60)
+            await hold.reached()
             farlet.kill()
             hold.cut()
             farlet.start()

@@ -22,7 +22,11 @@ pytestmark = pytest.mark.clusters
 
 SEED = 20261122
 PAUSE_SECONDS = 8.0
+RETRY_AFTER = 4
 DOWN_SECONDS = 4.0
+AT_LEAST = 15  # pods of the load before, between and after kills
+LOADED_SECONDS = 120.0
+CURED_SECONDS = 15.0 + 15.0  # the longest pause between tries, and a busy machine
 
 
 @contextlib.asynccontextmanager
@@ -62,6 +66,14 @@ async def load(stage: Stage, seed: int) -> AsyncIterator[list[str]]:
         await task
 
 
+async def more(made: list[str], count: int) -> None:
+    """Return once home has taken so many more pods of the load."""
+    wanted = len(made) + count
+    async with asyncio.timeout(LOADED_SECONDS):
+        while len(made) < wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.both_identities
 @pytest.mark.parametrize("side", [writes.HOME, writes.FOREIGN])
 async def test_an_api_server_is_killed_under_load_and_comes_back(
@@ -71,14 +83,13 @@ async def test_an_api_server_is_killed_under_load_and_comes_back(
     farlet = await start_farlet(stage.node)
     server = getattr(stage.clusters, side).apiserver
     async with load(stage, SEED) as made:
-        await asyncio.sleep(3)
+        await more(made, AT_LEAST)
         for _ in range(2):
             server.kill()
             await asyncio.sleep(DOWN_SECONDS)
             server.start()
             await asyncio.to_thread(server.wait_ready)
-            await asyncio.sleep(3)
-    assert len(made) > 30
+            await more(made, AT_LEAST)
     sight = await stage.settled(seconds=120)
     assert farlet.process.alive
     never_lost(sight.pods)
@@ -99,7 +110,7 @@ async def test_a_foreign_api_server_that_hangs_stops_nothing_but_itself(
             stage.pod("meanwhile", restart="Never"),
             stage.pod("refused", annotations={manifests.SUPPORT: "nonsense"}),
         )
-        await stage.seen("refused", rest.reason("InvalidAPIServerSupport"), seconds=10)
+        await stage.seen("refused", rest.reason("InvalidAPIServerSupport"))
         await asyncio.sleep(PAUSE_SECONDS)
         seen = await stage.home.get("pods", name="before", namespace=stage.workspace.home)
         assert manifests.state(seen) == "Running/-"
@@ -128,7 +139,7 @@ async def test_pods_tell_of_a_foreign_api_server_that_is_gone_and_go_on_when_it_
     gone.end()
     back = time.monotonic()
     await stage.seen("late", rest.phase("Running"))
-    assert time.monotonic() - back < 18
+    assert time.monotonic() - back < CURED_SECONDS
     await stage.settled()
     assert stage.runs(began) == {"before": 1, "late": 1}
 
@@ -184,14 +195,13 @@ async def test_retry_after_is_obeyed(
     kind = writes.KINDS["token" if door == writes.HOME else "mirror"]
     busy = (home_door if door == writes.HOME else foreign_door).on(
         kind.match,
-        failures.refused(429, reason="TooManyRequests", headers={"Retry-After": "4"}),
+        failures.refused(429, reason="TooManyRequests", headers={"Retry-After": str(RETRY_AFTER)}),
     )
     await stage.create(stage.pod("one"))
-    await busy.hit()
-    await asyncio.sleep(3)
-    assert len(busy.hits) == 1
     await busy.hit(2)
     busy.end()
+    first, second, *_ = busy.times
+    assert second - first >= RETRY_AFTER
     await stage.seen("one", rest.phase("Running"))
 
 
@@ -207,24 +217,30 @@ async def test_tokens_of_a_home_whose_clock_is_off_live_as_long_as_they_were_giv
     hours: int,
     opaque: bool,
 ) -> None:
+    granted = 0
+
     def skewed(answer: rest.Object) -> rest.Object:
+        nonlocal granted
+        granted += 1
         status = answer["status"]
         expires = datetime.datetime.fromisoformat(status["expirationTimestamp"])
         moved = expires + datetime.timedelta(hours=hours)
         value = "opaque" if opaque else _token_of(moved.timestamp() - 3600)
         return {**answer, "status": {"token": value, "expirationTimestamp": moved.isoformat()}}
 
-    asked = home_door.on(writes.KINDS["token"].match, failures.changed(skewed))
+    home_door.on(writes.KINDS["token"].match, failures.changed(skewed))
     await start_proxied(stage.node)
+    began = int(time.time())
     await stage.create(stage.pod("one"))
     await stage.seen("one", rest.phase("Running"))
     await stage.settled()
     mirror = await stage.mirror("one", rest.exists)
     ((issued, expires),) = json.loads(mirror["metadata"]["annotations"][manifests.TOKENS]).values()
-    assert abs(issued - time.time()) < 30
+    assert began <= issued <= time.time()
     assert abs(expires - issued - 3600) < 30
     await asyncio.sleep(3)
-    assert len(asked.hits) == 1  # and no hot loop of refreshes
+    # And no hot loop of refreshes. What lagging caches refuse is asked for again, but not granted.
+    assert granted == 1
 
 
 def _token_of(issued: float) -> str:

@@ -22,14 +22,13 @@ import pytest
 
 import lending
 from bench import report
-from clusters import auditlog, controlplane, images, pair, rest, virtualnode
+from clusters import auditlog, controlplane, cordons, images, pair, rest, virtualnode
 from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.cluster import Spec
 from conftest import StartFarlet
 from faults import manifests
 from faults.stage import Stage
-from integration import realpods
 from integration.nodes import nodelog
 
 pytestmark = [pytest.mark.clusters, pytest.mark.soak]
@@ -100,8 +99,7 @@ async def test_six_minutes_without_the_foreign_api_server_end_as_documented(
             await _begin(stack, one, policy, ledger, start_farlet)
             for one, policy in ((stage, HOLD), (other, NOTREADY))
         ]
-        for node in await _fakes(stage):
-            await realpods.cordon(stage.home, node, closed=False)
+        await cordons.reopen(stage.home, *await _fakes(stage))
         server = stage.clusters.foreign.apiserver
         server.kill()
         clock = Clock()
@@ -139,8 +137,7 @@ async def _begin(
 ) -> Side:
     """A farlet with pods that run on its node, where home's other nodes take none yet."""
     fakes = await _fakes(stage)
-    for node in fakes:
-        await realpods.cordon(stage.home, node, closed=True)
+    await cordons.close(stage.home, *fakes)
     farlet = await start_farlet(
         stage.node,
         settings={"foreign-unreachable": policy},

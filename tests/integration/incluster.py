@@ -22,7 +22,7 @@ from clusters.workspace import Workspace
 NAME = "farlet"  # of everything the manifests make, and of the namespace it is in
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 _FOLDERS = {Identity.NODE: "node-identity", Identity.ACCOUNT: "service-account"}
-_PATIENCE = "180s"
+_PATIENCE = "300s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,9 @@ def _overlay(folder: Path, identity: Identity) -> Path:
 def _foreign_kubeconfig(clusters: pair.Clusters, path: Path) -> None:
     """farlet's ServiceAccount abroad, at the address at which home's pods reach its API."""
     secret = (f"--namespace={NAME}", f"secret/{NAME}-login")
-    clusters.foreign.kubectl("wait", *secret, "--for=jsonpath={.data.token}", "--timeout=30s")
+    clusters.foreign.kubectl(
+        "wait", *secret, "--for=jsonpath={.data.token}", f"--timeout={_PATIENCE}"
+    )
     token = clusters.foreign.kubectl("get", *secret, "-o", "jsonpath={.data.token}")
     host, port = clusters.foreign_api_in_home
     kubeconfig.write(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clusters.cluster import Cluster
 
-SECONDS = 120.0
+SECONDS = 300.0
 FORWARDING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+)")
 SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
 """The environment of a kubectl that speaks SPDY to the API server, as it did before 1.31."""
@@ -141,7 +141,7 @@ class Terminal:
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, size)
 
-    async def shows(self, pattern: str, *, seconds: float = 20.0) -> None:
+    async def shows(self, pattern: str, *, seconds: float = 90.0) -> None:
         """Return once a pattern has appeared in what was not matched yet."""
         wanted = re.compile(pattern.encode())
         try:

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
-from clusters import auditlog, farlet, pair, rest, workspace
+from clusters import auditlog, cordons, farlet, pair, rest, workspace
 from clusters.cluster import Cluster
 from clusters.identity import Identity
 from integration import realpods
@@ -138,36 +138,54 @@ async def through_farlet(
     identity: Identity,
     settings: Mapping[str, str | None],
 ) -> AsyncIterator[Seen]:
-    """Run these manifests on a virtual node; their pods and the node go at the end."""
+    """Run these manifests on a virtual node; pods, mirrors and the node are gone at the end."""
     node = f"virtual-{secrets.token_hex(3)}"
     real = clusters.home.real_node
-    namespaces = {case: native.spaces[case].home for case in cases}
-    async with clusters.home.api() as home:
+    spaces = {case: native.spaces[case] for case in cases}
+    async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         process = farlet.create(
             clusters, node=node, identity=identity, settings={**realpods.AS_REAL, **settings}
         )
         process.start()
         try:
             await process.ready()
-            await realpods.cordon(home, real, closed=True)
+            await cordons.close(home, real)
             marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
-            through = await _run_through_farlet(
-                clusters, {case: native.spaces[case] for case in cases}
-            )
+            through = await _run_through_farlet(clusters, spaces)
             yield Seen(clusters, native, through, *marks)
-            await _remove(home, namespaces.values())
+            await _remove(home, [space.home for space in spaces.values()])
+            # A pod that has ended is gone at home before farlet has removed its mirror.
+            await _until_gone(foreign, [space.foreign for space in spaces.values()])
         finally:
             await process.stop()
-            await realpods.cordon(home, real, closed=False)
+            await cordons.reopen(home, real)
             await home.delete("nodes", name=node)
+            # The next farlet is another node's: what a failure has left here would be a stranger.
+            for api, each in (
+                (home, [space.home for space in spaces.values()]),
+                (foreign, [space.foreign for space in spaces.values()]),
+            ):
+                await _force(api, each)
 
 
 async def _remove(api: rest.Api, namespaces: Collection[str]) -> None:
-    """The pods of manifests; at home they are gone once their mirrors are."""
+    """Delete the pods of manifests, and return once they are gone."""
     for namespace in namespaces:
         await api.delete("pods", name=POD, namespace=namespace)
+    await _until_gone(api, namespaces)
+
+
+async def _until_gone(api: rest.Api, namespaces: Collection[str]) -> None:
     for namespace in namespaces:
         await api.until("pods", rest.gone, name=POD, namespace=namespace)
+
+
+async def _force(api: rest.Api, namespaces: Collection[str]) -> None:
+    """Delete them at once, with their finalizers: the farlet that would remove those has ended."""
+    for namespace in namespaces:
+        if await api.find("pods", name=POD, namespace=namespace) is not None:
+            await workspace.force(api, POD, namespace=namespace)
+    await _until_gone(api, namespaces)
 
 
 async def _space(home: rest.Api, foreign: rest.Api) -> workspace.Workspace:

@@ -77,18 +77,13 @@ async def create(cluster: Cluster, manifest: str, *, namespace: str) -> None:
     )
 
 
-async def cordon(api: rest.Api, node: str, *, closed: bool) -> None:
-    """Whether the scheduler may give new pods to a node."""
-    await api.patch("nodes", {"spec": {"unschedulable": closed or None}}, name=node)
-
-
 def lines(output: str) -> list[Line]:
     """The JSON lines that a container printed."""
     return [json.loads(line) for line in output.splitlines() if line]
 
 
 async def outputs(
-    api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 120
+    api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 300
 ) -> list[tuple[rest.Object, str]]:
     """Pods of (namespace, name) as they ended, each with what it printed."""
 
@@ -100,7 +95,7 @@ async def outputs(
 
 
 async def event(
-    api: rest.Api, name: str, *, namespace: str, reason: str, seconds: float = 30
+    api: rest.Api, name: str, *, namespace: str, reason: str, seconds: float = 90
 ) -> rest.Object:
     """The first Event of that reason on a pod."""
     chosen = f"involvedObject.name={name},reason={reason}"

@@ -41,8 +41,17 @@ class Far:
         """A pod on this node that runs."""
         await self.create(name, *command, **spec)
         return await self.home.until(
-            "pods", rest.ready, name=name, namespace=self.workspace.home, seconds=60
+            "pods", rest.ready, name=name, namespace=self.workspace.home, seconds=180
         )
+
+    async def prints(self, name: str, line: str, *, container: str = "main") -> None:
+        """Return once a container has printed a line that begins so."""
+        async with self.kubectl().running("logs", "-f", name, "-c", container) as process:
+            assert process.stdout is not None
+            while printed := await process.stdout.readline():
+                if printed.decode().startswith(line):
+                    return
+        raise AssertionError(f"{container} of {name} ended without a line {line!r}")
 
 
 @pytest.fixture

@@ -25,6 +25,9 @@ from integration import realpods
 pytestmark = pytest.mark.clusters
 
 RECOVERY_SECONDS = 10.0
+SLACK_SECONDS = 20.0
+"""For clients to start, and checks to be made, on a machine that has much else to do."""
+AT_ONCE_SECONDS = 8.0  # sooner than by any timeout of a connection that waits
 IDLE_SECONDS = 13.0  # longer than all that the configuration allows before a connection stands
 WATCHER = """
 while :; do
@@ -63,8 +66,9 @@ def home_of(clusters: pair.Clusters) -> str:
     return f"{host}:{port}"
 
 
-async def eventually(holds: Callable[[], bool], *, seconds: float = RECOVERY_SECONDS) -> None:
+async def eventually(holds: Callable[[], bool]) -> None:
     """Return once it holds; AssertionError when it does not in time."""
+    seconds = RECOVERY_SECONDS + SLACK_SECONDS
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
@@ -103,7 +107,7 @@ async def test_with_no_backend_left_a_connection_ends_at_once_and_the_pod_is_not
         assert proxy.ask("/livez")[0] == 200
         async with clusters.home.api(login=login) as api:
             with pytest.raises(aiohttp.ClientError):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(AT_ONCE_SECONDS):
                     await api.request("GET", "/readyz")
 
 
@@ -138,7 +142,7 @@ async def test_a_silent_watch_lives_and_a_stop_lets_it_go_on_while_nobody_new_co
                 await direct.create(
                     "configmaps", {"metadata": {"name": name}}, namespace=workspace.home
                 )
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     assert await seen.get() == name
 
             async with asyncio.TaskGroup() as group:
@@ -148,13 +152,21 @@ async def test_a_silent_watch_lives_and_a_stop_lets_it_go_on_while_nobody_new_co
                 await delivers("after-silence")
 
                 proxy.process.signal(signal.SIGUSR1)
-                async with clusters.home.api(login=login) as late:
-                    with pytest.raises(aiohttp.ClientConnectorError):
-                        await late.request("GET", "/readyz")
+                while await _takes_connections(clusters, login):  # until it has met the signal
+                    assert not watching.done()
                 await delivers("while-it-stops")
                 assert not watching.done()
-                assert await asyncio.to_thread(proxy.process.wait, seconds=30) == 0
+                assert await asyncio.to_thread(proxy.process.wait, seconds=90) == 0
     assert "Connect from" not in proxy.process.output()  # no line per connection
+
+
+async def _takes_connections(clusters: pair.Clusters, login: Path) -> bool:
+    try:
+        async with clusters.home.api(login=login) as late:
+            await late.request("GET", "/readyz")
+    except aiohttp.ClientConnectorError:
+        return False
+    return True
 
 
 async def _until_cut(following: Awaitable[None]) -> None:
@@ -182,12 +194,11 @@ class Watcher:
 
     async def prints(self, line: str, *, beyond: int = 0) -> None:
         """Return once it has printed the line again; AssertionError when that takes too long."""
-        deadline = time.monotonic() + RECOVERY_SECONDS
+        seconds = RECOVERY_SECONDS + SLACK_SECONDS
+        deadline = time.monotonic() + seconds
         while await self.printed(line) <= beyond:
             if time.monotonic() > deadline:
-                pytest.fail(
-                    f"no {line!r} in {RECOVERY_SECONDS:.0f} s: {(await self.lines())[-20:]}"
-                )
+                pytest.fail(f"no {line!r} in {seconds:.0f} s: {(await self.lines())[-20:]}")
             await asyncio.sleep(0.2)
 
 
@@ -206,7 +217,7 @@ async def watcher(
     wanted = realpods.pod("watcher", "bash", "-c", WATCHER)
     await home.create("pods", realpods.bound(wanted, node), namespace=workspace.home)
     await foreign.until(
-        "pods", rest.phase("Running"), name="watcher", namespace=workspace.foreign, seconds=60
+        "pods", rest.phase("Running"), name="watcher", namespace=workspace.foreign, seconds=180
     )
     made = Watcher(foreign, workspace.foreign)
     await made.prints("pod/watcher")

@@ -44,7 +44,7 @@ class Installation:
 
     def rolled_out(self) -> None:
         """Return once every replica is ready."""
-        self.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=120s")
+        self.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=300s")
 
     def leads_to(self, address: str) -> None:
         """Edit the address in the settings."""
@@ -71,6 +71,8 @@ def installed(
     made.apply()
     yield made
     cluster.kubectl("delete", "-k", str(tmp_path / "overlay"))
+    # Else those that end still would be taken for pods of the next one.
+    made.kubectl("wait", "pods", f"--selector={SELECTED}", "--for=delete", "--timeout=180s")
     cluster.kubectl("label", "namespace", NAMESPACE, f"{RESTRICTED}-")
 
 

@@ -11,6 +11,7 @@ from clusters import rest
 from conftest import StartFarlet
 from faults import manifests
 from faults.stage import Stage
+from integration import realpods
 
 pytestmark = pytest.mark.clusters
 
@@ -97,11 +98,14 @@ async def test_bad_pods_are_told_once_and_nothing_of_them_leaves_home(
         if status["phase"] != "Pending" or missing or len(status["message"]) > 1000:
             wrong[what] = status
     assert wrong == {}
-    await asyncio.sleep(2)
+    namespace = stage.workspace.home
+    for name, what in names.items():
+        await realpods.event(stage.home, name, namespace=namespace, reason=BAD[what].reason)
+    await asyncio.sleep(2)  # for an Event too many
     for name, what in names.items():
         events = await stage.home.list(
             "events",
-            namespace=stage.workspace.home,
+            namespace=namespace,
             fieldSelector=f"involvedObject.name={name}",
         )
         told = [one["reason"] for one in events if one["source"]["component"] == "farlet"]
@@ -204,7 +208,9 @@ async def test_a_strangers_secret_of_the_name_that_ours_would_have_is_left_alone
     before = await stage.foreign.create("secrets", theirs, namespace=stage.workspace.foreign)
     await start_farlet(stage.node)
     # The mirror is there, so the status tells of it; why it does not start, an Event does.
-    event = await _event(stage, "one", "NameConflict")
+    event = await realpods.event(
+        stage.home, "one", namespace=stage.workspace.home, reason="NameConflict"
+    )
     assert name in event["message"]
     after = await stage.foreign.get("secrets", name=name, namespace=stage.workspace.foreign)
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
@@ -216,18 +222,6 @@ async def test_a_strangers_secret_of_the_name_that_ours_would_have_is_left_alone
     running = await stage.seen("one", rest.phase("Running"))
     assert not running["status"].get("reason")
     await stage.settled()
-
-
-async def _event(stage: Stage, name: str, reason: str) -> rest.Object:
-    selector = f"involvedObject.name={name},reason={reason}"
-    async with asyncio.timeout(30):
-        while True:
-            found = await stage.home.list(
-                "events", namespace=stage.workspace.home, fieldSelector=selector
-            )
-            if found:
-                return found[0]
-            await asyncio.sleep(0.2)
 
 
 def _ours(seen: rest.Object | None) -> bool:

@@ -35,7 +35,7 @@ def _left(pid: int) -> list[str]:
 
 async def test_the_demo_shows_what_each_pod_found() -> None:
     demo = await _demo()
-    async with asyncio.timeout(240):
+    async with asyncio.timeout(600):
         output = (await demo.communicate())[0].decode()
     assert demo.returncode == 0, output
     assert _left(demo.pid) == []
@@ -68,7 +68,7 @@ async def test_the_demo_shows_what_each_pod_found() -> None:
 async def test_the_demo_leaves_nothing_after_an_interrupt(until: str) -> None:
     demo = await _demo()
     assert demo.stdout is not None
-    async with asyncio.timeout(240):
+    async with asyncio.timeout(600):
         while until not in (line := (await demo.stdout.readline()).decode()):
             assert line, f"the demo ended with {await demo.wait()} before {until!r}"
         await asyncio.sleep(2)  # in the middle of it

@@ -45,7 +45,7 @@ async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connectio
         mark = clusters.home.audit_mark()
         pod = realpods.pod(WATCHER, "kubectl", "get", "pods", "--watch", "--output=name")
         await home.create("pods", realpods.bound(pod, node), namespace=workspace.home)
-        await home.until("pods", rest.ready, name=WATCHER, namespace=workspace.home, seconds=90)
+        await home.until("pods", rest.ready, name=WATCHER, namespace=workspace.home, seconds=180)
         mirror = await foreign.get("pods", name=WATCHER, namespace=workspace.foreign)
         address = (await made.address(), 443)
 
@@ -83,7 +83,7 @@ async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connectio
 
 async def _printed(foreign: rest.Api, workspace: Workspace, wanted: str) -> str:
     """All that the watcher has printed, once `wanted` is part of it."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while wanted not in (told := await foreign.logs(WATCHER, namespace=workspace.foreign)):
         assert time.monotonic() < until, told
         await asyncio.sleep(0.05)

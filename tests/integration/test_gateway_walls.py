@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
 POD = "abroad"
 TENANT = "tenant"
 PODS_PORT = 6443
-WITHIN = 20.0
+WITHIN = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,6 @@ async def site(
             *("pods", rest.reason("HomeAPICertificateInvalid")),
             name=POD,
             namespace=space.home,
-            seconds=60,
         )
         tokens = list(clusters.home.audit(since=at_home, user=usual_identity.user(node)))
         asked = list(clusters.foreign.audit(since=abroad, user=workspaces.USER))
@@ -120,8 +119,8 @@ async def site(
             since=abroad, user=workspaces.USER, stage="ResponseStarted"
         )
         ca_file.write_text(clusters.home.ca_file.read_text())
-        await home.until("pods", rest.ready, name=POD, namespace=space.home, seconds=60)
-        await made.kubectl("wait", f"pod/{quiet.name}", "--for=delete", "--timeout=60s")
+        await home.until("pods", rest.ready, name=POD, namespace=space.home, seconds=180)
+        await made.kubectl("wait", f"pod/{quiet.name}", "--for=delete", "--timeout=180s")
         yield Site(
             clusters,
             space,
@@ -233,7 +232,9 @@ async def test_a_tenant_who_may_forward_gets_nothing_without_the_key(site: Site)
         async with site.farlet_port() as connection:
             with pytest.raises((asyncssh.Error, OSError)):
                 await tunnel.connect(connection.dup(), keys.Keys(ours, trusted), _nowhere)
-    assert "Host key is not trusted" in await site.gateway.told()
+    async with asyncio.timeout(WITHIN):  # a gateway logs it once the connection has ended
+        while "Host key is not trusted" not in await site.gateway.told():
+            pass
     await site.still_works()
 
 

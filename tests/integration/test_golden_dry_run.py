@@ -40,7 +40,7 @@ def namespaces(clusters: pair.Clusters) -> Iterator[None]:
                 await api.create("namespaces", _object("Namespace", name))
             for name in names:
                 await api.until(
-                    "serviceaccounts", rest.exists, name="default", namespace=name, seconds=30
+                    "serviceaccounts", rest.exists, name="default", namespace=name, seconds=180
                 )
             for namespace, account in sorted(wanted):
                 if account != "default":

@@ -8,12 +8,13 @@ import collections
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from clusters import rest
 from clusters import workspace as workspaces
+from clusters.cluster import Cluster
 from conftest import StartFarlet
 from faults import manifests
 from faults.stage import Stage
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.clusters
 IDLE_SECONDS = 60
 BEAT_SECONDS = 10
 LOOK_SECONDS = 60.0
+QUIET_SECONDS = 3.0
 ALIVE = "foreign: get configmaps"
 READS = {"get", "list", "watch"}
 
@@ -82,7 +84,7 @@ async def _until_it_injects(stage: Stage) -> None:
     """A policy counts only once the API server has compiled it."""
     # A node name brings the tolerations, and an account the volume, that are added to.
     probe = manifests.pod("probe", node="nowhere", labels={"a": "b"}, annotations={"a": "b"})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         made = await stage.foreign.create(
             "pods", probe, namespace=stage.workspace.foreign, dryRun="All"
@@ -123,26 +125,43 @@ async def test_sixty_idle_seconds_see_no_write_but_heartbeats(
             _was_injected(mirrors[name])
         home = await stage.home.get("pods", name="home", namespace=stage.workspace.home)
         assert [one["name"] for one in home["status"]["containerStatuses"]] == ["main"]
-        await asyncio.sleep(3)
-
-        marks = [side.audit_mark() for side in (stage.clusters.home, stage.clusters.foreign)]
-        await asyncio.sleep(IDLE_SECONDS)
         sides = (stage.clusters.home, stage.clusters.foreign)
         users = (stage.user, workspaces.USER)
+        await _until_quiet(sides, users)
+
+        marks = [side.audit_mark() for side in sides]
+        began = time.monotonic()
+        await asyncio.sleep(IDLE_SECONDS)
+        idle = time.monotonic() - began
         seen = collections.Counter(
             f"{side.name}: {entry.verb} {entry.resource}"
             for side, user, mark in zip(sides, users, marks, strict=True)
             for entry in side.audit(since=mark, user=user)
         )
-        print(f"requests in {IDLE_SECONDS} idle seconds: {dict(seen)}")
+        print(f"requests in {idle:.1f} idle seconds: {dict(seen)}")
         beats = seen.pop("home: update leases", 0) + seen.pop("home: patch leases", 0)
-        assert abs(beats - IDLE_SECONDS / BEAT_SECONDS) <= 1
+        assert abs(beats - idle / BEAT_SECONDS) <= 1.5
         # Whether the foreign API server is there; the anchor of the namespace, and the registry.
         asked = seen.pop(ALIVE, 0)
-        assert asked <= IDLE_SECONDS / BEAT_SECONDS + 2 * IDLE_SECONDS / LOOK_SECONDS + 1
+        assert asked <= idle / BEAT_SECONDS + 2 * idle / LOOK_SECONDS + 1
         writes = {what: count for what, count in seen.items() if what.split()[1] not in READS}
         assert writes == {}
         assert sum(seen.values()) <= 4  # a watch may end and begin again
+
+
+async def _until_quiet(sides: Sequence[Cluster], users: Sequence[str]) -> None:
+    """Return once farlet has written nothing but heartbeats for a while, if it ever does not."""
+    for _ in range(20):
+        marks = [side.audit_mark() for side in sides]
+        await asyncio.sleep(QUIET_SECONDS)
+        written = [
+            entry
+            for side, user, mark in zip(sides, users, marks, strict=True)
+            for entry in side.audit(since=mark, user=user)
+            if entry.verb not in READS and entry.resource != "leases"
+        ]
+        if not written:
+            return
 
 
 def _was_injected(mirror: rest.Object) -> None:

@@ -138,8 +138,7 @@ async def test_the_node_has_the_address_of_one_of_the_pods(site: Site) -> None:
 async def test_kubectl_logs_and_exec_come_through_the_port_at_the_pod_s_address(
     site: Site,
 ) -> None:
-    printed = await site.kubectl("logs", SERVER)
-    assert printed
+    printed = await _logs(site)
     abroad = await site.foreign.logs(SERVER, namespace=site.space.foreign)
     assert abroad.startswith(printed)
     said = await site.kubectl("exec", SERVER, "--", "printenv", "KUBERNETES_SERVICE_HOST")
@@ -163,14 +162,14 @@ async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(site: Site) -> N
         await asyncio.to_thread(site.installed.kubectl, "rollout", "restart", "deployment/farlet")
         await asyncio.to_thread(site.installed.rolled_out)
         moved = await _at_a_living_pod(site)
-        await site.home.until("nodes", moved, name=site.installed.node, seconds=60)
+        await site.home.until("nodes", moved, name=site.installed.node)
     assert [_ready(one) for one in seen] == ["True"] * len(seen)
     assert [one["spec"].get("taints") for one in seen] == [node["spec"].get("taints")] * len(seen)
     assert {one["metadata"]["uid"] for one in seen} <= {node["metadata"]["uid"]}
     after = await site.foreign.get("pods", name=SERVER, namespace=site.space.foreign)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["metadata"].get("deletionTimestamp") is None
-    assert await _logs_of_a_new_leader(site)
+    assert await _logs(site)
 
 
 async def test_farlet_asked_for_nothing_that_the_table_of_rights_lacks(site: Site) -> None:
@@ -188,12 +187,13 @@ NOT_YET = ("(ServiceUnavailable)", "certificate signed by unknown authority")
 """It does not know its pods yet; nobody has approved the certificate for its address yet."""
 
 
-async def _logs_of_a_new_leader(site: Site) -> str:
-    """What `kubectl logs` prints; a farlet that has just begun to lead may put it off."""
-    async with asyncio.timeout(30):
+async def _logs(site: Site) -> str:
+    """What `kubectl logs` prints, once the pod has; who has just begun to lead may put it off."""
+    async with asyncio.timeout(rest.PATIENCE):
         while True:
             try:
-                return await site.kubectl("logs", SERVER)
+                if printed := await site.kubectl("logs", SERVER):
+                    return printed
             except errors.HarnessError as error:
                 if not any(text in str(error) for text in NOT_YET):
                     raise

@@ -3,6 +3,7 @@
 On clusters of their own: the page speaks of fixed names. Nothing of farlet runs here.
 """
 
+import functools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clusters import pair
+from clusters import pair, processes
 from clusters.cluster import Cluster
 from clusters.farlet import ROOT
 
@@ -43,10 +44,14 @@ class Reader:
         ]
         command += ["-n", namespace]
         answer = subprocess.run(
-            command, capture_output=True, text=True, cwd=self.folder, check=False, timeout=30
+            command, capture_output=True, text=True, cwd=self.folder, check=False, timeout=180
         )
         assert answer.returncode in {0, 1}, answer.stderr
         return answer.stdout.strip()
+
+    def may(self, cluster: Cluster, namespace: str, verb: str, what: str, *who: str) -> bool:
+        """Whether it says yes."""
+        return self.allowed(cluster, namespace, verb, what, *who) == "yes"
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +73,18 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )
         assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
-        yield Reader(folder, clusters)
+        made = Reader(folder, clusters)
+        # The page's last binding of each side: API servers learn of rights by watches.
+        foreign, home = clusters.foreign, clusters.home
+        for question in (
+            (foreign, "shop-home", "create", "pods", "--kubeconfig=foreign.kubeconfig"),
+            (home, "shop", "create", TOKENS, f"--kubeconfig={home.kubeconfig}", f"--as={ACCOUNT}"),
+        ):
+            processes.wait_for("rights", functools.partial(made.may, *question), seconds=60)
+        yield made
 
 
 def test_abroad_farlet_may_make_pods_where_it_was_allowed_to(reader: Reader) -> None:
@@ -89,7 +102,7 @@ def test_at_home_farlet_is_the_node(reader: Reader) -> None:
     who = ("--kubeconfig=home.kubeconfig", f"--server={home.server}")
     command: list[str | Path] = [home.kubectl_program, *who, "auth", "whoami", "-o", "json"]
     answer = subprocess.run(
-        command, capture_output=True, text=True, cwd=reader.folder, check=True, timeout=30
+        command, capture_output=True, text=True, cwd=reader.folder, check=True, timeout=180
     )
     user = json.loads(answer.stdout)["status"]["userInfo"]
     assert user["username"] == "system:node:far"

@@ -62,6 +62,6 @@ async def test_a_setting_that_is_wrong_ends_kopf_run_with_a_line_that_names_it(
         settings={"home-api-server-port": "lots"},
         ready=False,
     )
-    assert await asyncio.to_thread(process.process.wait, seconds=60) == 2
+    assert await asyncio.to_thread(process.process.wait, seconds=120) == 2
     (line,) = process.log.splitlines()
     assert line.startswith("farlet: --home-api-server-port (FARLET_HOME_API_SERVER_PORT): 'lots' ")

@@ -50,10 +50,11 @@ async def test_64_mib_go_into_a_container_and_come_back_the_same(
 async def test_a_terminal_has_the_size_of_the_window_and_follows_it(far: Far) -> None:
     await far.pod("web")
     async with far.kubectl().on_terminal("exec", "-it", "web", "--", *SHELL) as terminal:
-        terminal.type("stty size\n")
+        # kubectl sends the size beside the command: a program may begin before it is there.
+        terminal.type(_unlike("0 0"))
         await terminal.shows("24 80")
         terminal.resize(rows=50, columns=132)
-        terminal.type("sleep 0.5; stty size\n")
+        terminal.type(_unlike("24 80"))
         await terminal.shows("50 132")
         terminal.type("cat; echo still here\n")
         terminal.type("typed\n")
@@ -99,6 +100,11 @@ async def test_what_does_not_run_is_told_in_a_kubelet_s_words(far: Far) -> None:
     none = await kubectl.run("exec", "web", "-c", "none", "--", "hostname")
     assert none.code != 0
     assert "none" in none.err
+
+
+def _unlike(size: str) -> str:
+    """A line for a shell that prints the size of its terminal once that is another one."""
+    return f'while [ "$(stty size)" = "{size}" ]; do sleep 0.1; done; stty size\n'
 
 
 def _interactive(*command: str) -> rest.Object:

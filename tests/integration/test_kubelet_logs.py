@@ -59,10 +59,12 @@ async def test_logs_of_every_container_and_of_the_run_before(far: Far) -> None:
         volumes=[{"name": "data", "emptyDir": {}}],
     )
     kubectl = far.kubectl()
+    await far.prints("web", "I am one", container="one")
     assert (await kubectl.run("logs", "web", "-c", "first")).out == b"I was first\n"
     together = (await kubectl.run("logs", "web", "--all-containers", "--prefix")).out.decode()
     assert {"[pod/web/first] I was first", "[pod/web/one] I am one"} <= set(together.split("\n"))
-    await far.home.until("pods", _again, name="web", namespace=far.workspace.home, seconds=60)
+    await far.home.until("pods", _again, name="web", namespace=far.workspace.home, seconds=180)
+    await far.prints("web", "born", container="twice")
     now = await kubectl.run("logs", "web", "-c", "twice")
     before = await kubectl.run("logs", "web", "-c", "twice", "--previous")
     assert now.out.startswith(b"born")
@@ -104,7 +106,7 @@ async def test_a_line_shows_as_soon_as_it_is_written_also_after_a_silence(far: F
         for word in ("one", "two"):
             said = await kubectl.run("exec", "web", "--", "bash", "-c", f"echo {word} >> /tmp/in")
             assert said.code == 0, said.err
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await process.stdout.readline() == f"{word}\n".encode()
 
 
@@ -116,7 +118,7 @@ async def test_a_pod_that_does_not_run_is_told_in_a_kubelet_s_words(far: Far) ->
         statuses = seen["status"].get("containerStatuses", []) if seen is not None else []
         return any("Pull" in s["state"].get("waiting", {}).get("reason", "") for s in statuses)
 
-    await far.home.until("pods", pulling, name="stuck", namespace=far.workspace.home, seconds=60)
+    await far.home.until("pods", pulling, name="stuck", namespace=far.workspace.home)
     told = await kubectl.run("logs", "stuck")
     assert told.code != 0
     assert 'container "main" in pod "stuck" is waiting to start:' in told.err

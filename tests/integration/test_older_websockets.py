@@ -48,7 +48,7 @@ async def _spoken(
     async with (
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=access.ssl_context()),
-            timeout=aiohttp.ClientTimeout(total=30),
+            timeout=aiohttp.ClientTimeout(total=180),
         ) as session,
         session.ws_connect(access.server + path, protocols=(OLDER,)) as socket,
     ):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clusters import kwok, pair, rest
+from clusters import kwok, pair, refusals, rest
 from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
@@ -122,7 +122,7 @@ async def test_an_annotation_that_means_nothing_gives_no_access_but_a_reason(
     # Its neighbour is through, so its own turn has been.
     await home.until("pods", rest.phase("Running"), name="accepted", namespace=workspace.home)
     requests = _token_requests(clusters, workspace, since=marks[0])
-    assert len(requests) == 1
+    assert [one.code for one in requests if one.code not in refusals.ASKED_TOO_SOON] == [201]
     made = clusters.foreign.audit(since=marks[1], verb="create", namespace=workspace.foreign)
     assert {one.name for one in made if one.resource == "pods"} == {"accepted"}
 
@@ -243,7 +243,9 @@ async def test_a_token_lives_as_long_as_it_seems(
     (volume,) = made["spec"]["volumes"]
     assert volume["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"] == 3607
     await home.until("pods", rest.phase("Running"), name="holder", namespace=workspace.home)
-    (secret,) = await foreign.list("secrets", namespace=workspace.foreign)
+    # A fake node starts a mirror without its Secret, as no kubelet does.
+    name = f"farlet-{made['metadata']['uid']}"
+    secret = await foreign.until("secrets", rest.exists, name=name, namespace=workspace.foreign)
     claims = _claims(secret["data"]["token"])
     assert claims["exp"] - claims["iat"] == life
     assert claims["kubernetes.io"]["pod"]["uid"] == made["metadata"]["uid"]

@@ -6,6 +6,7 @@ ReplicaSet, scheduler, and the deletion that a controller asks for.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -46,6 +47,10 @@ async def test_a_deployment_runs_abroad_scales_and_replaces_what_is_deleted(
     victim = pods[0]["metadata"]["name"]
     await home.delete("pods", name=victim, namespace=workspace.home)
     await home.until("pods", rest.gone, name=victim, namespace=workspace.home)
+    # What the Deployment tells may be from before.
+    async with asyncio.timeout(rest.PATIENCE):
+        while len(await running(home, workspace.home)) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
     await home.until("deployments", available(3), name="web", namespace=workspace.home)
 
     await home.patch("deployments", {"spec": {"replicas": 1}}, name="web", namespace=workspace.home)
@@ -96,6 +101,11 @@ def available(number: int) -> rest.Condition:
         return counts == {number}
 
     return condition
+
+
+async def running(home: rest.Api, namespace: str) -> set[str]:
+    pods = await home.list("pods", namespace=namespace)
+    return names([pod for pod in pods if rest.phase("Running")(pod)])
 
 
 def names(pods: list[rest.Object]) -> set[str]:

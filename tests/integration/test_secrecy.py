@@ -19,6 +19,7 @@ from conftest import StartFarlet
 from faults import failures, proxy, writes
 from faults.fixtures import StartProxied
 from faults.stage import Stage
+from integration import realpods
 
 pytestmark = pytest.mark.clusters
 
@@ -141,7 +142,9 @@ async def test_an_api_server_that_recites_what_it_was_sent_is_not_quoted_with_to
     await _refuse_secrets(stage, name)
     farlet = await start_farlet(stage.node)
     await stage.create(stage.pod("one"))
-    event = await _event(stage, "one", "ForeignRejected")
+    event = await realpods.event(
+        stage.home, "one", namespace=stage.workspace.home, reason="ForeignRejected"
+    )
     assert "not with" in event["message"]
     recited = (await places(stage, farlet))["audit log of foreign"]
     assert "not with" in recited  # the foreign API server itself says it all
@@ -176,7 +179,7 @@ async def _refuse_secrets(stage: Stage, name: str) -> None:
         {"metadata": meta, "spec": {"policyName": name, "validationActions": ["Deny"]}},
     )
     probe = {"metadata": {"name": "probe"}, "stringData": {"word": "shibboleth"}}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
                 await stage.foreign.create(
@@ -188,15 +191,3 @@ async def _refuse_secrets(stage: Stage, name: str) -> None:
                     return
                 raise
             await asyncio.sleep(0.1)
-
-
-async def _event(stage: Stage, name: str, reason: str) -> rest.Object:
-    selector = f"involvedObject.name={name},reason={reason}"
-    async with asyncio.timeout(30):
-        while True:
-            events = await stage.home.list(
-                "events", namespace=stage.workspace.home, fieldSelector=selector
-            )
-            if events:
-                return events[0]
-            await asyncio.sleep(0.2)

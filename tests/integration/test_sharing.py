@@ -74,6 +74,12 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
         "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
     }
     await foreign.create("rolebindings", body, namespace=namespace)
+    await workspaces.until_allowed(
+        foreign,
+        user=user,
+        namespace=namespace,
+        rule={"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    )
 
 
 async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Party]) -> None:
@@ -187,8 +193,17 @@ async def test_a_replica_set_and_a_service_that_select_a_mirror_change_nothing(
     assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
 
 
+@pytest.fixture
+async def other_node(stage: Stage) -> AsyncIterator[str]:
+    """A Node of home that no farlet serves."""
+    name = f"virtual-{secrets.token_hex(3)}"
+    await asyncio.to_thread(stage.clusters.home.create_virtual_node, name)
+    yield name
+    await stage.home.delete("nodes", name=name)
+
+
 async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
-    stage: Stage, start_farlet: StartFarlet
+    stage: Stage, start_farlet: StartFarlet, other_node: str
 ) -> None:
     namespace = stage.workspace.foreign
     await start_farlet(stage.node)
@@ -198,8 +213,7 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
     )
     # Bound to another node, and none of farlet's business.
     elsewhere = stage.pod("elsewhere")
-    elsewhere["spec"]["nodeName"] = "somewhere-else"
-    stage.clusters.home.create_virtual_node("somewhere-else")
+    elsewhere["spec"]["nodeName"] = other_node
     await stage.create(elsewhere)
     before = await _home(stage)
     real = await stage.foreign.get("pods", name="victim", namespace=namespace)
@@ -243,7 +257,6 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
         if entry.subresource == "token"
     ]
     assert tokens == []
-    await stage.home.delete("nodes", name="somewhere-else")
 
 
 async def _home(stage: Stage) -> dict[str, rest.Object]:

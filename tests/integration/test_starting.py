@@ -23,7 +23,8 @@ from faults.stage import Stage
 
 pytestmark = pytest.mark.clusters
 
-ENDS_SECONDS = 20.0
+ENDS_SECONDS = 90.0
+SOON_SECONDS = 18.0  # sooner than what has begun is given up (--shutdown-grace)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,9 +180,7 @@ async def test_a_signal_ends_farlet_in_order_and_mirrors_stay(
     await stage.create(stage.pod("stays", restart="Never"))
     before = await stage.settled()
     farlet.process.signal(sign)
-    began = time.monotonic()
-    assert await asyncio.to_thread(farlet.process.wait, seconds=ENDS_SECONDS) == 0
-    assert time.monotonic() - began < 10
+    assert await asyncio.to_thread(farlet.process.wait, seconds=SOON_SECONDS) == 0
     assert "Traceback" not in farlet.log
     after = await stage.sight()
     assert [manifests.uid(one) for one in after.mirrors] == [

@@ -90,6 +90,6 @@ async def _create_mirror(api: rest.Api, created: rest.Object, *, namespace: str)
 
 
 async def _answers(api: rest.Api, name: str, *, namespace: str) -> list[str]:
-    ended = await api.until("pods", realpods.ENDED, namespace=namespace, name=name, seconds=120)
+    ended = await api.until("pods", realpods.ENDED, namespace=namespace, name=name, seconds=300)
     statuses = sorted(ended["status"]["containerStatuses"], key=lambda row: str(row["name"]))
     return [status["state"]["terminated"].get("message", "") for status in statuses]

@@ -1,6 +1,7 @@
 """kubectl top and an autoscaler at home on pods that run abroad: a metrics-server on each side."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,17 +18,32 @@ from integration import realpods
 
 pytestmark = pytest.mark.clusters
 
-SECONDS = 240.0
+SECONDS = 480.0
+BUSY_MILLIS = 20
+"""Thousandths of a core that something busy has at least, and something idle never; its limit is
+200, but all else on this machine may leave it little."""
+TARGET_PERCENT = 10
 BUSY = ("bash", "-c", "while :; do :; done")
 
 
 @pytest.fixture(scope="module")
-def measured(clusters: pair.Clusters) -> Iterator[None]:
-    """Both clusters have a metrics API."""
-    with metricsserver.running(clusters.foreign), metricsserver.running(clusters.home):
+def metrics_api(request: pytest.FixtureRequest, clusters: pair.Clusters) -> Iterator[None]:
+    """Both clusters have a metrics API, or none: each test says which."""
+    with contextlib.ExitStack() as stack:
+        if request.param:
+            for cluster in (clusters.foreign, clusters.home):
+                stack.enter_context(metricsserver.running(cluster))
         yield
 
 
+with_metrics_api = pytest.mark.parametrize("metrics_api", [True], ids=["measured"], indirect=True)
+without_metrics_api = pytest.mark.parametrize(
+    "metrics_api", [False], ids=["not measured"], indirect=True
+)
+
+
+@pytest.mark.usefixtures("metrics_api")
+@without_metrics_api
 async def test_without_a_metrics_api_abroad_the_node_answers_and_says_so_once(
     clusters: pair.Clusters,
     home: rest.Api,
@@ -55,7 +71,8 @@ async def test_without_a_metrics_api_abroad_the_node_answers_and_says_so_once(
     assert "farlet_foreign_up 1.0" in await farlet.metrics()
 
 
-@pytest.mark.usefixtures("measured")
+@pytest.mark.usefixtures("metrics_api")
+@with_metrics_api
 async def test_kubectl_top_shows_at_home_what_it_shows_abroad(
     clusters: pair.Clusters,
     home: rest.Api,
@@ -70,7 +87,7 @@ async def test_kubectl_top_shows_at_home_what_it_shows_abroad(
     async def same() -> bool:
         at_home = await _usage(clusters.home, workspace.home)
         abroad = await _usage(clusters.foreign, workspace.foreign)
-        return len(at_home) == 2 and at_home == abroad and at_home["busy"][0] > 50_000
+        return len(at_home) == 2 and at_home == abroad and at_home["busy"][0] > 1000 * BUSY_MILLIS
 
     await _until("home knows what is known abroad", same)
     listed = await _kubectl(
@@ -79,14 +96,15 @@ async def test_kubectl_top_shows_at_home_what_it_shows_abroad(
     rows = [line.split() for line in listed.splitlines()]
     assert [row[:2] for row in rows] == [["busy", "main"], ["idle", "main"]]
     busy, idle = (int(row[2].removesuffix("m")) for row in rows)
-    assert busy > 50 > idle
+    assert busy > BUSY_MILLIS > idle
     (far,) = (await _kubectl(clusters.home, "top", "node", node, "--no-headers")).splitlines()
     assert far.split()[0] == node
     assert int(far.split()[1].removesuffix("m")) >= busy // 2
     assert "unknown" not in far
 
 
-@pytest.mark.usefixtures("measured")
+@pytest.mark.usefixtures("metrics_api")
+@with_metrics_api
 async def test_an_autoscaler_at_home_scales_by_what_pods_use_abroad(
     clusters: pair.Clusters,
     home: rest.Api,
@@ -104,7 +122,7 @@ async def test_an_autoscaler_at_home_scales_by_what_pods_use_abroad(
         deployment, autoscaler = json.loads(said)["items"]
         measured = autoscaler.get("status", {}).get("currentMetrics") or [{}]
         use = measured[0].get("resource", {}).get("current", {}).get("averageUtilization", 0)
-        return bool(deployment["spec"]["replicas"] == 2 and use > 50)
+        return bool(deployment["spec"]["replicas"] == 2 and use > TARGET_PERCENT)
 
     await _until("the Deployment has two replicas", scaled)
 
@@ -116,7 +134,7 @@ async def _run(home: rest.Api, workspace: Workspace, pod: rest.Object, node: str
         rest.phase("Running"),
         name=pod["metadata"]["name"],
         namespace=workspace.home,
-        seconds=60,
+        seconds=180,
     )
 
 
@@ -138,7 +156,7 @@ def _scaled(namespace: str, node: str) -> list[dict[str, Any]]:
         "metadata": {"labels": labels, "annotations": pod["metadata"]["annotations"]},
         "spec": {**pod["spec"], "restartPolicy": "Always", "nodeName": node},
     }
-    target = {"type": "Utilization", "averageUtilization": 30}
+    target = {"type": "Utilization", "averageUtilization": TARGET_PERCENT}
     return [
         {
             "apiVersion": "apps/v1",

@@ -14,9 +14,9 @@ from faults.fixtures import foreign_door, home_door, stage, start_proxied
 
 __all__ = ["clusters", "foreign_door", "home_door", "stage", "start_proxied"]
 
-GRACE = 20
-"""Seconds without heartbeat until home calls a node dead: two heartbeats of farlet's. The usual 50
-are for machines that have more to do than to be tested."""
+GRACE = 40
+"""Seconds without heartbeat until home calls a node dead: four heartbeats of farlet's. An API
+server that is killed takes one of them to come back, or two on a busy machine."""
 
 
 @pytest.fixture(scope="package")

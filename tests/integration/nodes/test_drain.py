@@ -14,7 +14,7 @@ from faults.stage import Stage
 pytestmark = pytest.mark.clusters
 
 DRAINS = {"drain-on-exit": "true"}
-ENDS_SECONDS = 60.0
+ENDS_SECONDS = 180.0
 BUDGETS = "policy/v1/poddisruptionbudgets"
 
 
@@ -83,7 +83,7 @@ async def test_a_second_signal_ends_it_at_once(stage: Stage, start_farlet: Start
     await stage.home.until("nodes", _cordoned, name=stage.node)
     assert farlet.process.alive
     farlet.process.signal(signal.SIGINT)
-    assert await asyncio.to_thread(farlet.process.wait, seconds=15) == 0
+    assert await asyncio.to_thread(farlet.process.wait, seconds=90) == 0
     await stage.seen("kept", rest.phase("Running"))
 
 

@@ -5,6 +5,7 @@ dead one it notices, and takes back when it is alive again.
 """
 
 import asyncio
+import datetime
 import time
 from collections.abc import Awaitable, Callable
 
@@ -24,7 +25,7 @@ from integration.nodes.conftest import GRACE
 pytestmark = pytest.mark.clusters
 
 HEARTBEAT = 10.0
-NOTICED = GRACE + 25.0  # home looks every five seconds, and this machine may be busy
+NOTICED = GRACE + 60.0  # home looks every five seconds, and this machine may be busy
 
 Disturbance = Callable[[Stage, farlets.Farlet], Awaitable[None]]
 
@@ -85,7 +86,9 @@ async def test_a_healthy_node_is_left_alone_and_costs_one_write_per_heartbeat(
     async with nodelog.kept(stage.home, stage.node) as log:
         await nodelog.beat(stage.home, stage.node)
         mark = stage.clusters.home.audit_mark()
-        await asyncio.sleep(3.5 * HEARTBEAT)  # home's patience, and a look or two
+        began = time.monotonic()
+        await asyncio.sleep(GRACE + 15)  # home's patience, and a look or two
+        beats = (time.monotonic() - began) / HEARTBEAT
     log.never_flapped()
     asked = [
         (entry.verb, entry.resource, entry.code)
@@ -93,7 +96,7 @@ async def test_a_healthy_node_is_left_alone_and_costs_one_write_per_heartbeat(
         if entry.resource in {"leases", "nodes"} and entry.verb != "watch"
     ]
     assert set(asked) == {("update", "leases", 200)}
-    assert len(asked) in {3, 4}
+    assert abs(len(asked) - beats) <= 1
     lease = await stage.home.get("leases", name=stage.node, namespace=nodelog.LEASES)
     node = await stage.home.get("nodes", name=stage.node)
     (owner,) = lease["metadata"]["ownerReferences"]
@@ -181,17 +184,19 @@ async def test_pods_of_a_deleted_node_go_on_both_sides(
     await stage.settled()
     await stage.home.delete("nodes", name=stage.node)
     for name in ("always", "never"):
-        await stage.seen(name, rest.gone, seconds=120)
+        await stage.seen(name, rest.gone, seconds=240)
         await stage.mirror(name, rest.gone)
 
 
 async def until_given_up(stage: Stage) -> None:
     """Home's controller calls the node unknown, and keeps pods away from it; not too soon."""
-    began = time.monotonic()
     lost = await stage.home.until(
         "nodes", nodelog.says(nodelog.READY, "Unknown"), name=stage.node, seconds=NOTICED
     )
-    assert time.monotonic() - began > GRACE - HEARTBEAT - 1
+    seen = datetime.datetime.now(datetime.UTC)
+    lease = await stage.home.get("leases", name=stage.node, namespace=nodelog.LEASES)
+    last = datetime.datetime.fromisoformat(lease["spec"]["renewTime"])
+    assert seen - last > datetime.timedelta(seconds=GRACE)
     assert nodelog.condition(lost, nodelog.READY)["reason"] == "NodeStatusUnknown"
     await stage.home.until(
         "nodes", nodelog.tainted("unreachable:NoExecute"), name=stage.node, seconds=NOTICED

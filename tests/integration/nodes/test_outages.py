@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clusters import images, kwok, rest, virtualnode
+from clusters import cordons, images, kwok, rest, virtualnode
 from faults import failures, manifests, proxy, writes
 from faults.fixtures import StartProxied
 from faults.stage import Stage
@@ -24,7 +24,7 @@ AFTER = 3
 TOLERATED = 2
 """Seconds that pods stay on a node that is not ready."""
 HELD = 8.0
-NOTICED = 60.0
+NOTICED = 120.0
 OUTAGES = {"refuses": failures.cut(), "hangs": failures.late(600)}
 REPLICAS = 3
 
@@ -95,7 +95,7 @@ async def test_a_cordon_of_the_admin_outlives_an_outage_that_is_held(
     stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
 ) -> None:
     await start_proxied(stage.node, settings=told("hold"))
-    stage.clusters.home.kubectl("cordon", stage.node)
+    await cordons.close(stage.home, stage.node)
     with outage(foreign_door, "refuses"):
         await stage.home.until(
             "nodes", nodelog.says(nodelog.FOREIGN, "False"), name=stage.node, seconds=NOTICED
@@ -154,13 +154,13 @@ async def deployed_here(stage: Stage) -> list[rest.Object]:
     """Running pods of a Deployment that may go to home's other nodes, but had to come here."""
     others = await stage.home.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
     names = [node["metadata"]["name"] for node in others]
-    stage.clusters.home.kubectl("cordon", *names)
+    await cordons.close(stage.home, *names)
     try:
         body = deployment([stage.node, *names])
         await stage.home.create("deployments", body, namespace=stage.workspace.home)
         return await until_replicas_run(stage, here=True)
     finally:
-        stage.clusters.home.kubectl("uncordon", *names)
+        await cordons.reopen(stage.home, *names)
 
 
 def deployment(nodes: list[str]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def deployment(nodes: list[str]) -> dict[str, Any]:
 
 async def until_replicas_run(stage: Stage, *, here: bool) -> list[rest.Object]:
     """Those that are not going, once all run: on this node, or all on others."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             pods = await stage.home.list(
                 "pods", namespace=stage.workspace.home, labelSelector="app=movable"

@@ -14,7 +14,7 @@ from integration.nodes import nodelog
 
 pytestmark = pytest.mark.clusters
 
-ENDS_SECONDS = 30.0
+ENDS_SECONDS = 120.0
 
 
 @pytest.mark.both_identities

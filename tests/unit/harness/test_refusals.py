@@ -34,6 +34,7 @@ def entry(
     user: str = NODE,
     agent: str = "farlet/1",
     seconds: float = 0,
+    took: float = 0,
     message: str = "",
     namespace: str = "shop",
     **more: Any,
@@ -42,6 +43,7 @@ def entry(
     what, _, part = resource.partition("/")
     return {
         "stage": "ResponseComplete",
+        "requestReceivedTimestamp": at(seconds - took).isoformat(),
         "stageTimestamp": at(seconds).isoformat(),
         "verb": verb,
         "user": {"username": user},
@@ -55,6 +57,7 @@ def entry(
 
 TOKEN = "serviceaccounts/token"
 BOUND = entry("create", "pods", code=201, user="system:kube-scheduler", seconds=0)
+READY = entry("get", "", code=200, user="admin", seconds=-40, requestURI="/readyz")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,24 @@ BOUND = entry("create", "pods", code=201, user="system:kube-scheduler", seconds=
     [
         pytest.param([BOUND, entry("create", TOKEN, seconds=9, message=LAG)], id="just bound"),
         pytest.param([BOUND, entry("get", "secrets", seconds=9, message=LAG)], id="a reference"),
+        pytest.param(
+            [
+                entry("create", TOKEN, seconds=-1, message=LAG),
+                entry("create", "pods", code=201, seconds=0, took=2),
+            ],
+            id="the answer to the binding came later",
+        ),
+        pytest.param(
+            [
+                entry("deletecollection", "pods", code=200, seconds=100),
+                entry("create", TOKEN, seconds=101, message=LAG),
+            ],
+            id="gone with its namespace",
+        ),
+        pytest.param(
+            [READY, entry("create", TOKEN, seconds=-34, message=LAG)],
+            id="a server that took long to start",
+        ),
         pytest.param(
             [
                 entry("delete", "pods", code=200, seconds=100),
@@ -95,6 +116,17 @@ def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> No
         pytest.param(
             [BOUND, entry("create", TOKEN, seconds=1, namespace="bank", message=LAG)],
             id="a pod of another namespace",
+        ),
+        pytest.param(
+            [READY, entry("create", TOKEN, seconds=-29, message=LAG)],
+            id="long after the server was ready",
+        ),
+        pytest.param(
+            [
+                {**READY, "responseStatus": {"code": 500}},
+                entry("create", TOKEN, seconds=-34, message=LAG),
+            ],
+            id="a server that is not ready and took long",
         ),
         pytest.param([BOUND, entry("create", TOKEN, message="not yours")], id="another cause"),
         pytest.param([BOUND, entry("list", "nodes", seconds=1, message=LAG)], id="no reference"),

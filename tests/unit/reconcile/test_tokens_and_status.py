@@ -45,6 +45,28 @@ def _restarts_shown(s: Scene) -> int:
     return count
 
 
+def test_a_token_is_requested_while_caches_lag_and_no_more_once_it_is_granted() -> None:
+    with scene.playing() as s:
+        s.home.refusing[TOKEN] = s.home.refusal(
+            errors.Forbidden,
+            403,
+            "no relationship found between node 'far' and this object",
+            reason="Forbidden",
+        )
+        s.create(mode="home")
+        s.wait(0.55)
+        refused = len(s.home.requests(TOKEN))
+        assert 4 <= refused <= 6, "ten times a second"
+        assert s.mirror() is None
+        assert s.reason() is None
+        s.home.refusing.clear()
+        s.wait(2.0)
+        s.runs()
+        s.wait(HALF_LIFE - 600)
+        assert len(s.secrets()) == 1
+        assert len(s.home.requests(TOKEN)) == refused + 1
+
+
 def test_no_token_is_refreshed_while_the_address_of_home_is_refused() -> None:
     with scene.playing() as s:
         _running(s)
