@@ -68,9 +68,9 @@ Home's API server reaches farlet's kubelet API: `kubectl logs` and the like work
 for addresses of loopback.
 
 Rooms: binaries, packages, cache (where programs come from); rootfs, images (the test image);
-instance, processes, ports, netns (what is ours on this machine, and its end); pki, kubeconfig,
-controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog, refusals,
-workspace, identity, farlet, gateway (use).
+instance, processes, ports, limits, netns (what is ours on this machine, and its end); pki,
+kubeconfig, controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest, auditlog,
+refusals, workspace, identity, farlet, gateway (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

@@ -21,6 +21,7 @@ from clusters import (
     errors,
     images,
     instance,
+    limits,
     netns,
     packages,
     ports,
@@ -109,6 +110,7 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
     if with_nodes:
         cluster.require_real_node()
         packages.ensure(packages.NODE, progress=progress)
+        limits.allow_inotify(progress=progress)
     programs = binaries.find(binaries.REAL if with_nodes else binaries.PLAIN, progress=progress)
     owner = instance.create()
     try:

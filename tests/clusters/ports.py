@@ -1,15 +1,34 @@
 """Free TCP ports on loopback that stay free while their owner is down; this machine's address.
 
 The kernel gives outgoing connections ports of its ephemeral range. A server that is killed and
-started again on the same port must therefore not have one of those.
+started again on the same port must therefore not have one of those. Nor may another process that
+runs tests at the same time take the port meanwhile: each process has a block of ports of its own,
+held by a file lock until the process ends, and takes them in turn.
 """
 
-import random
+import dataclasses
+import fcntl
+import functools
+import itertools
+import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
 from clusters import errors
 
 _RANGE = range(20000, 32000)  # below Linux' and macOS' ephemeral ranges
+_BLOCK = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """The ports of this process, each in turn, and the locked file that makes them its own."""
+
+    file: TextIO
+    turn: Iterator[int]
 
 
 def own_address() -> str:
@@ -24,11 +43,10 @@ def own_address() -> str:
 
 
 def free(count: int) -> list[int]:
-    """So many ports that nobody listens on."""
+    """So many ports that have no listener, and that `free` returned long ago or never."""
+    turn = _block().turn
     found: list[int] = []
-    for port in random.sample(_RANGE, 1000):
-        if len(found) == count:
-            return found
+    for port in itertools.islice(turn, _BLOCK):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -36,6 +54,27 @@ def free(count: int) -> list[int]:
             except OSError:  # taken
                 continue
             found.append(port)
+        if len(found) == count:
+            return found
     raise errors.HarnessError(
-        f"found no {count} free TCP ports on 127.0.0.1 between {_RANGE.start} and {_RANGE.stop}"
+        f"found only {len(found)} of {count} free TCP ports on 127.0.0.1 between {_RANGE.start} "
+        f"and {_RANGE.stop}"
+    )
+
+
+@functools.cache
+def _block() -> _Block:
+    """A block that no other living process of this user has."""
+    folder = Path(tempfile.gettempdir()) / f"clusters-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for start in range(_RANGE.start, _RANGE.stop, _BLOCK):
+        file = (folder / str(start)).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another process has it
+            file.close()
+            continue
+        return _Block(file, itertools.cycle(range(start, start + _BLOCK)))
+    raise errors.HarnessError(
+        f"all blocks of ports are in use: end some of the processes that hold files in {folder}"
     )
