@@ -18,6 +18,15 @@ from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.identity import Identity
 
+UNIT = {"unit", "golden"}
+ALLOWED_WARNINGS = (
+    # A client in a test has connections to servers that the test kills. Python reports them when it
+    # collects garbage, and pytest reports that: during any later test.
+    "default::ResourceWarning",
+    "default::pytest.PytestUnraisableExceptionWarning",
+)
+"""Of tests on clusters; all other warnings fail them too."""
+
 
 class StartFarlet(Protocol):
     """Starts a farlet that is stopped at the end of the test."""
@@ -92,10 +101,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Mark what uses the clusters, and the tests without any that belong to `make test` too."""
+    """Whatever uses the clusters is marked so: `-m "not clusters"` leaves the quick tests."""
     for item in items:
         if "clusters" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.clusters)
+        if UNIT.isdisjoint(item.path.parts):
+            for one in ALLOWED_WARNINGS:
+                item.add_marker(pytest.mark.filterwarnings(one))
     if is_xdist_worker(session):
         workers.longest_first(items)
 

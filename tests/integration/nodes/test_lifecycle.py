@@ -21,7 +21,7 @@ from faults.stage import Stage
 from integration.nodes import nodelog
 from integration.nodes.conftest import GRACE
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 HEARTBEAT = 10.0
 NOTICED = GRACE + 25.0  # home looks every five seconds, and this machine may be busy

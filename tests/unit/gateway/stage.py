@@ -13,6 +13,7 @@ import asyncssh
 from clusters import ports
 from farlet.gateway import door, keys, link, tunnel
 from farlet.settings.values import Address
+from unit import listening
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -65,12 +66,8 @@ class Home:
         async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self.serve(reader, writer)
 
-        server = await asyncio.start_server(served, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with listening.listening(served) as self.port:
             yield
-        finally:
-            server.close()
 
 
 @dataclass
