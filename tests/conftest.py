@@ -18,7 +18,7 @@ from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.identity import Identity
 
-UNIT = {"unit", "golden"}
+QUICK = tuple(Path(__file__).parent / name for name in ("unit", "golden"))
 ALLOWED_WARNINGS = (
     # A client in a test has connections to servers that the test kills. Python reports them when it
     # collects garbage, and pytest reports that: during any later test.
@@ -105,7 +105,7 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
     for item in items:
         if "clusters" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.clusters)
-        if UNIT.isdisjoint(item.path.parts):
+        if not any(item.path.is_relative_to(folder) for folder in QUICK):
             for one in ALLOWED_WARNINGS:
                 item.add_marker(pytest.mark.filterwarnings(one))
     if is_xdist_worker(session):
