@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 
 from clusters import (
     binaries,
+    cache,
     cluster,
     errors,
     images,
@@ -121,7 +122,11 @@ def start(*, home: Spec, foreign: Spec, progress: progresses.Progress | None = N
         outside = [ports.own_address()] if foreign.real_node else []
         bridge = [netns.gateway(home.number)] if home.real_node else []
         home, foreign = _with_hosts(home, outside), _with_hosts(foreign, bridge)
-        with progress.step("starting clusters home and foreign"):
+        # One pair after another: a start uses all cores, and what it waits for must come in time.
+        with (
+            cache.lock("start", progress=progress),
+            progress.step("starting clusters home and foreign"),
+        ):
             made_home, made_foreign = _together(
                 lambda: cluster.start(home, owner, programs=programs, prepared=prepared),
                 lambda: cluster.start(foreign, owner, programs=programs, prepared=prepared),
