@@ -13,14 +13,19 @@ IN := PYTHONPATH=tests:operator
 N ?= 1000
 KIT ?= all
 ARGS ?=
-TESTS ?= $(wildcard tests/unit tests/golden tests/integration tests/faults)
+QUICK := tests/unit tests/golden
+REAL := tests/integration tests/faults tests/bench
+# Each worker has a pair of clusters of its own. Given clusters are one pair, so one worker.
+WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
+SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run test check bench streams ways soak clusters prepare format clean
+.PHONY: help demo run unit test test-rest test-all check generate bench streams ways soak clusters prepare format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
-	@echo '  Variables: TESTS="tests/unit ..." and ARGS="-k name" for test, N=1000 for bench, ARGS for run.'
+	@echo '  Variables: ARGS="-k name" for pytest, TESTS="tests/faults ..." for make test to run these alone,'
+	@echo '  WORKERS=3 pairs of clusters at the same time, N=1000 for bench, ARGS for run.'
 	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
 
 demo: $(STAMP) ## Two clusters, one pod per way of API access, told as it happens
@@ -29,8 +34,24 @@ demo: $(STAMP) ## Two clusters, one pod per way of API access, told as it happen
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
-test: prepare ## All tests that take minutes: unit, golden, integration, faults
+unit: $(STAMP) ## Unit and golden tests: no clusters, no root, one minute on two cores
+	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile $(ARGS)
+
+ifdef TESTS
+test: prepare
 	@$(BIN)/pytest $(TESTS) -m 'not soak' $(ARGS)
+else
+test: prepare ## make unit, then what proves the main job on real clusters: 12 minutes on two cores
+	@$(MAKE) --no-print-directory unit
+	@$(BIN)/pytest $(REAL) $(SHARED) -m 'core and not soak' $(ARGS)
+endif
+
+test-rest: prepare ## All tests that make test leaves out, but for make soak
+	@$(BIN)/pytest $(REAL) $(SHARED) -m 'not core and not soak' $(ARGS)
+
+test-all: ## make test, then make test-rest
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-rest
 
 check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/ruff format --check .
@@ -38,6 +59,9 @@ check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@PYTHONPATH=tools $(BIN)/python -m reference.pages --check
+
+generate: $(STAMP) ## Write the files that are generated from code: reference pages, manifests, dashboard
+	@PYTHONPATH=tools $(BIN)/python -m reference.pages
 
 bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)

@@ -7,12 +7,25 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from xdist import is_xdist_worker
+from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
 import lending
+import workers
 from clusters import errors, pair, rest
 from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.identity import Identity
+
+QUICK = tuple(Path(__file__).parent / name for name in ("unit", "golden"))
+ALLOWED_WARNINGS = (
+    # A client in a test has connections to servers that the test kills. Python reports them when it
+    # collects garbage, and pytest reports that: during any later test.
+    "default::ResourceWarning",
+    "default::pytest.PytestUnraisableExceptionWarning",
+)
+"""Of tests on clusters; all other warnings fail them too."""
 
 
 class StartFarlet(Protocol):
@@ -52,9 +65,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.WholeModules:
+    """How several workers (`-n`) share the modules."""
+    return workers.WholeModules(config, log)
+
+
+def pytest_testnodedown(node: WorkerController, error: object) -> None:
+    """A worker has ended: what its farlets used counts for the whole run."""
+    lending.take_over_rights(node.config, getattr(node, "workeroutput", {}))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A right that nothing uses is one too many."""
-    if session.config.getoption("--every-right") and lending.unused_rights(session.config):
+    if is_xdist_worker(session):
+        lending.hand_over_rights(session.config)
+    elif session.config.getoption("--every-right") and lending.unused_rights(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -74,11 +99,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("identity", each)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Whatever uses the clusters is marked so: `-m "not clusters"` leaves the quick tests."""
     for item in items:
         if "clusters" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.clusters)
+        if not any(item.path.is_relative_to(folder) for folder in QUICK):
+            for one in ALLOWED_WARNINGS:
+                item.add_marker(pytest.mark.filterwarnings(one))
+    if is_xdist_worker(session):
+        workers.longest_first(items)
 
 
 @pytest.hookimpl(wrapper=True)

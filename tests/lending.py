@@ -9,15 +9,18 @@ Apart from `conftest.py`, of which pytest makes a module of its own beside the o
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
 import rightsaudit
 from clusters import pair, refusals
+from farlet import rbac as rights
 
 _EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
 _USED = pytest.StashKey[set[rightsaudit.Used]]()
+_OUTPUT = "used rights"
 
 
 @contextlib.contextmanager
@@ -33,6 +36,19 @@ def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
         config.stash.setdefault(_USED, set()).update(asked.used)
         refusals.check(both, excuses)
         asked.check()
+
+
+def hand_over_rights(config: pytest.Config) -> None:
+    """Give the process that the worker belongs to what this worker's farlets used."""
+    used = config.stash.get(_USED, set())
+    output: dict[str, Any] = config.workeroutput  # type: ignore[attr-defined]
+    output[_OUTPUT] = [(rights.TABLE.index(one.right), one.verb) for one in used]
+
+
+def take_over_rights(config: pytest.Config, output: Mapping[str, Any]) -> None:
+    """Count what a worker handed over; a worker that died hands over nothing."""
+    used = {rightsaudit.Used(rights.TABLE[row], verb) for row, verb in output.get(_OUTPUT, ())}
+    config.stash.setdefault(_USED, set()).update(used)
 
 
 def unused_rights(config: pytest.Config) -> list[str]:

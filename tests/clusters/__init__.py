@@ -83,9 +83,9 @@ Home's API server reaches farlet's kubelet API: `kubectl logs` and the like work
 for addresses of loopback.
 
 Modules: preparation, steps, binaries, packages, cache (where programs come from); rootfs, images,
-languages (the test image); instance, processes, ports, netns (what is ours on this machine, and its
-end); pki, kubeconfig, controlplane, kwok, realnode, metricsserver, cluster, pair (clusters); rest,
-auditlog, refusals, workspace, cordons, identity, farlet, gateway (use).
+languages (the test image); instance, processes, ports, limits, netns (what is ours on this machine,
+and its end); pki, kubeconfig, controlplane, kwok, realnode, metricsserver, cluster, pair
+(clusters); rest, auditlog, refusals, workspace, cordons, identity, farlet, gateway (use).
 
 Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
 

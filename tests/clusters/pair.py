@@ -17,9 +17,11 @@ from typing import Self, TypeVar
 
 from clusters import (
     binaries,
+    cache,
     cluster,
     errors,
     instance,
+    limits,
     netns,
     ports,
     preparation,
@@ -125,6 +127,7 @@ def start(
     with_nodes = home.real_node or foreign.real_node
     if with_nodes:
         cluster.require_real_node()
+        limits.allow_inotify(progress=progress)
     kit = kit or (preparation.ALL if with_nodes else preparation.PLAIN)
     prepared = preparation.prepare(kit, progress=progress)
     programs = prepared.programs
@@ -136,7 +139,11 @@ def start(
         outside = [ports.own_address()] if foreign.real_node else []
         bridge = [netns.gateway(home.number)] if home.real_node else []
         home, foreign = _with_hosts(home, outside), _with_hosts(foreign, bridge)
-        with progress.step("starting clusters home and foreign"):
+        # One pair after another: a start uses all cores, and what it waits for must come in time.
+        with (
+            cache.lock("start", progress=progress),
+            progress.step("starting clusters home and foreign"),
+        ):
             made_home, made_foreign = _together(
                 lambda: cluster.start(home, owner, prepared=prepared),
                 lambda: cluster.start(foreign, owner, prepared=prepared),

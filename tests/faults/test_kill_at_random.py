@@ -18,7 +18,7 @@ from conftest import StartFarlet
 from faults import manifests
 from faults.stage import Sight, Stage
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 SEED = 7_2026
 KILLS = 30

@@ -139,7 +139,8 @@ def context(options: dict[str, Any]) -> Context:
         given = options["endpoint"]
         options["endpoint"] = Endpoint(**{**given, "addresses": tuple(given.get("addresses", ()))})
     if "allow_pod_feature" in options:
-        options["allow_pod_feature"] = frozenset(Allowance(name) for name in options["allow_pod_feature"])
+        allowed = options["allow_pod_feature"]
+        options["allow_pod_feature"] = frozenset(Allowance(name) for name in allowed)
     if "daemonset_pods" in options:
         options["daemonset_pods"] = DaemonSetPods(options["daemonset_pods"])
     if "remote_service_accounts" in options:

@@ -33,7 +33,7 @@ from integration.manifestruns import (
     Seen,
 )
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 
 class Way(enum.Enum):

@@ -27,7 +27,11 @@ from integration import realpods
 from integration.kubectl import Kubectl, Result
 from integration.streaming import STAYS
 
-pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.clusters,
+    pytest.mark.core,
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 POD = "abroad"
 NAME = "kubernetes.default.svc"

@@ -13,7 +13,7 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 MODES = ("home", "remote", "disabled")
 

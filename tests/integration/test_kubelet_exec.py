@@ -11,7 +11,7 @@ from integration import realpods, streaming
 from integration.kubectl import SPDY
 from integration.streaming import Far
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 MIB = 1 << 20
 SHELL = ("bash", "--norc", "--noediting")  # the terminal echoes, not the shell

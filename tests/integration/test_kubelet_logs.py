@@ -10,7 +10,7 @@ from clusters import rest
 from integration import realpods, streaming
 from integration.streaming import Far
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 SPEAKS = 'for i in 1 2 3 4 5; do echo "out $i"; echo "err $i" >&2; sleep 0.2; done; sleep infinity'
 BIRTH = "echo born $(cat /proc/sys/kernel/random/uuid)"

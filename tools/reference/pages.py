@@ -170,7 +170,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file is stale.")
 def main(root: Path, *, check: bool) -> None:
     """Write the files that are made from code below ROOT, the current folder unless given."""
-    stale = False
+    stale: list[str] = []
     for name, wanted in files().items():
         path = root / name
         found = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -178,7 +178,7 @@ def main(root: Path, *, check: bool) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted, encoding="utf-8")
         elif found != wanted:
-            stale = True
+            stale.append(str(path))
             difference = difflib.unified_diff(
                 found.splitlines(keepends=True),
                 wanted.splitlines(keepends=True),
@@ -187,7 +187,7 @@ def main(root: Path, *, check: bool) -> None:
             )
             click.echo("".join(difference), nl=False)
     if stale:
-        click.echo("stale reference: run python -m reference.pages", err=True)
+        click.echo(f"stale, run `make generate`: {', '.join(stale)}", err=True)
         sys.exit(1)
 
 

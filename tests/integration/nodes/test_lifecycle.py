@@ -22,7 +22,7 @@ from faults.stage import Stage
 from integration.nodes import nodelog
 from integration.nodes.conftest import GRACE
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 HEARTBEAT = 10.0
 NOTICED = GRACE + 60.0  # home looks every five seconds, and this machine may be busy

@@ -12,7 +12,7 @@ from faults import manifests
 from faults.stage import Stage
 from integration.nodes import nodelog
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 ENDS_SECONDS = 120.0
 

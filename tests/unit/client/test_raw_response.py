@@ -15,6 +15,7 @@ from clusters import pki
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import raw_response
+from unit import listening
 from unit.kubelet import stage
 from unit.reconcile import apiserver
 
@@ -135,14 +136,12 @@ async def proxied(
     folder: Path, answer: bytes, *, scheme: str = "http", user: str = ""
 ) -> AsyncIterator[tuple[apiserver.Front, Proxy, clusters.Cluster]]:
     proxy = Proxy(answer)
-    listener = await asyncio.start_server(proxy.connected, "127.0.0.1", 0)
-    url = f"{scheme}://{user}127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     async with (
-        serving(folder, **{"proxy-url": url}) as (front, path),
+        listening.listening(proxy.connected) as port,
+        serving(folder, **{"proxy-url": f"{scheme}://{user}127.0.0.1:{port}"}) as (front, path),
         apiserver.connection(path) as cluster,
     ):
         yield front, proxy, cluster
-    listener.close()
 
 
 async def test_a_proxy_is_asked_to_connect_and_sees_only_tls(tmp_path: Path) -> None:
@@ -189,12 +188,11 @@ async def test_a_server_that_does_not_take_connections_is_not_waited_for(
     async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
-    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with apiserver.connection(apiserver.kubeconfig(tmp_path / "k", url)) as cluster:
-        with pytest.raises(errors.Unreachable, match="timed out"):
-            await text(cluster)
-    listener.close()
+    async with listening.listening(silent) as port:
+        path = apiserver.kubeconfig(tmp_path / "k", f"https://127.0.0.1:{port}")
+        async with apiserver.connection(path) as cluster:
+            with pytest.raises(errors.Unreachable, match="timed out"):
+                await text(cluster)
 
 
 async def test_writes_ask_the_guard(tmp_path: Path) -> None:

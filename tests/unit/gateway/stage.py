@@ -14,6 +14,7 @@ from clusters import ports
 from farlet.gateway import keys, link, tunnel
 from farlet.gateway import server as door
 from farlet.settings.values import Address
+from unit import listening
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -66,12 +67,8 @@ class Home:
         async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self.serve(reader, writer)
 
-        server = await asyncio.start_server(served, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with listening.listening(served) as self.port:
             yield
-        finally:
-            server.close()
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 
 from farlet import errors
 from farlet.gateway import home_dialer
+from unit import listening
 from unit.gateway import stage
 from unit.reconcile import apiserver
 
@@ -49,11 +50,8 @@ async def serving(answer: bytes = b"") -> AsyncIterator[tuple[int, list[bytes]]]
             writer.write(answer)
         await stage.echo(reader, writer)
 
-    server = await asyncio.start_server(served, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], heads
-    finally:
-        server.close()
+    async with listening.listening(served) as port:
+        yield port, heads
 
 
 async def test_without_a_proxy_it_is_dialled(tmp_path: Path) -> None:

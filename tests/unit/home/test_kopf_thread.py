@@ -32,6 +32,8 @@ def registry(*, started: threading.Event, failing: bool) -> kopf.OperatorRegistr
     return made
 
 
+# Kopf makes coroutines for all its tasks before it starts them, and a start that fails drops them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_kopf_is_started_again_after_it_has_failed() -> None:
     restarted, started = threading.Event(), threading.Event()
     thread = kopf_thread.KopfThread(

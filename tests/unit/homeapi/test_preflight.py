@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from farlet.context import Endpoint
 from farlet.homeapi import preflight
+from unit import listening
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -122,9 +123,8 @@ async def serving(
             pass
         writer.close()
 
-    server = await asyncio.start_server(serve, host, 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1], heard
+    async with listening.listening(serve, host=host, tls=context, patience=5) as port:
+        yield port, heard
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +276,7 @@ async def test_a_connection_that_ends_early_is_unreachable(home_ca: Authority, a
             await reader.read(65536)
             writer.close()
 
-    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening.listening(hang_up) as port:
         verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
     assert isinstance(verdict, preflight.Unreachable)
     assert verdict.message.startswith(f"127.0.0.1:{port} cannot be reached from farlet: ")

@@ -143,7 +143,11 @@ async def closed(sock: socket.socket) -> None:
 async def dial(port: int) -> socket.socket:
     sock = socket.socket()
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except ConnectionError:
+        sock.close()
+        raise
     return sock
 
 

@@ -17,6 +17,7 @@ from aiohttp.base_protocol import BaseProtocol
 from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import write_guard
+from unit import listening
 from unit.reconcile import apiserver
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -165,9 +166,14 @@ async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
     seconds: float, milliseconds: int
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
-        address = server.sockets[0].getsockname()
-        transport, protocol = await loop.create_connection(lambda: BaseProtocol(loop), *address)
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with listening.listening(deaf) as port:
+        transport, protocol = await loop.create_connection(
+            lambda: BaseProtocol(loop), "127.0.0.1", port
+        )
         body = write_guard.Body(b"{}", "application/json", guard=lambda: seconds)
         await body.write_with_length(http.StreamWriter(protocol, loop), None)
         found = transport.get_extra_info("socket")

@@ -23,7 +23,7 @@ def test_every_reason_has_a_text(reason: Reason) -> None:
 def test_made_files_in_the_repository_are_current(name: str) -> None:
     root = Path(__file__).parents[3]
     found = (root / name).read_text(encoding="utf-8")
-    assert found == pages.files()[name], "run python -m reference.pages"
+    assert found == pages.files()[name], "run make generate"
 
 
 def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
@@ -36,4 +36,5 @@ def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
     assert checked.exit_code == 1
     assert "-| `MirrorGone`" in checked.stdout
     assert "+| `MirrorLost`" in checked.stdout
+    assert checked.stderr == f"stale, run `make generate`: {page}\n"
     assert "MirrorGone" in page.read_text(encoding="utf-8")

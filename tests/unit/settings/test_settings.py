@@ -162,7 +162,9 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("home_token_lifetime", "3607", "a year", id="the life of a year"),
         pytest.param("home_token_lifetime", "long", "or as-requested", id="a life in words"),
         pytest.param("home_api_preflight", "Warn", "one of warn, require", id="another case"),
-        pytest.param("allow_pod_feature", ("host-path,x",), "one of host-network", id="an unknown allowance"),
+        pytest.param(
+            "allow_pod_feature", ("host-path,x",), "one of host-network", id="an unknown allowance"
+        ),
         pytest.param("allow_pod_feature", "", "is empty", id="an empty list"),
         pytest.param("remote_service_accounts", "some", "one of all", id="an unknown limit"),
         pytest.param("api_access_default", "x", "disabled, home, remote", id="an unknown mode"),

@@ -27,11 +27,13 @@ BROKEN = {
 async def test_a_broken_ca_refuses_the_start(cluster: dict[str, Any], tmp_path: Path) -> None:
     path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", **cluster)
     with pytest.raises(errors.StartError, match=r"foreign.*kubeconfig"):
-        await apiserver.connection(path).login()
+        async with apiserver.connection(path):
+            pass
 
 
 async def test_a_login_does_not_show_its_token(tmp_path: Path) -> None:
     path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", token="hush")
-    login = await apiserver.connection(path).login()
+    async with apiserver.connection(path) as cluster:
+        login = await cluster.login()
     assert login.authorization == "Bearer hush"
     assert "hush" not in repr(login) + json.dumps([str(part) for part in login.connecting])

@@ -1,0 +1,53 @@
+"""A unit test fails for what it does, in every run: not for another test, nor for a busy machine.
+
+Generated examples are the same in every run, and none has a time limit. New ones are for people:
+`make unit ARGS="--hypothesis-profile=default -k name"`.
+
+A test that leaves a socket open fails itself. Python reports it when the garbage is collected,
+which would be during any later test.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """Let no later collection look at what stays anyway: then one takes a millisecond."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that leaves something open."""
+    result = yield
+    if left := _left_open():
+        pytest.fail("left open, or never awaited:\n" + "\n".join(left), pytrace=False)
+    return result
+
+
+def _left_open() -> list[str]:
+    """What warns when it is collected, as it does where warnings are errors."""
+    found: list[str] = []
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda one: found.append(f"{one.exc_value!r} of {one.object!r}")
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    return found

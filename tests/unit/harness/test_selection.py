@@ -1,0 +1,56 @@
+"""`make unit`, `test`, `test-rest` and `soak` run every test, and each of them only one target."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def folders(variable: str) -> set[str]:
+    """The folders that a variable of the Makefile lists."""
+    (found,) = re.findall(rf"^{variable} := (.*)$", MAKEFILE, re.MULTILINE)
+    return set(found.split())
+
+
+def selection(target: str) -> str:
+    """The markers by which a target selects."""
+    (recipe,) = re.findall(rf"^{target}:.* ## .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    (found,) = re.findall(r"-m '?([a-z ]+?)'? \$\(ARGS\)", recipe)
+    assert isinstance(found, str)
+    return found
+
+
+def modules(folder: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("test_*.py"))
+
+
+def test_each_module_of_tests_is_in_a_folder_that_is_run() -> None:
+    listed = folders("QUICK") | folders("REAL")
+    assert modules("tests") == sorted(name for folder in listed for name in modules(folder))
+
+
+@pytest.mark.parametrize(("core", "soak"), [*itertools.product([True, False], repeat=2)])
+def test_each_test_on_clusters_is_run_by_exactly_one_target(core: bool, soak: bool) -> None:
+    markers = {"core": core, "soak": soak}
+    targets = ("test", "test-rest", "soak")
+    assert [bool(eval(selection(one), {}, markers)) for one in targets].count(True) == 1
+
+
+def test_contributing_lists_what_make_test_leaves_out() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    left_out = {
+        name
+        for folder in folders("REAL")
+        for name in modules(folder)
+        if "pytest.mark.core" not in (ROOT / name).read_text()
+    }
+    assert set(re.findall(r"tests/\S+/test_\w+\.py", text)) == left_out
+
+
+def test_a_module_is_in_make_test_as_a_whole_or_not_at_all() -> None:
+    on_clusters = [name for folder in folders("REAL") for name in modules(folder)]
+    assert [name for name in on_clusters if "@pytest.mark.core" in (ROOT / name).read_text()] == []
