@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from farlet.context import Context, Endpoint, NamespaceMap
+from farlet.context import Context, Endpoint, NamespaceMap, Verified
 from farlet.k8s_types import Pod
 
 UID = "0b0f6e6c-6f31-4bb3-9d6c-0f5e7f2f7a11"
@@ -17,7 +17,7 @@ def context(**fields: Any) -> Context:
         "node": "far",
         "home_id": "home-1",
         "namespaces": NamespaceMap(home="home", own="farlet"),
-        "endpoint": Endpoint("192.0.2.10", 443),
+        "home_api": Verified(Endpoint("192.0.2.10", 443)),
         "home_ca": "PEM",
         "node_labels": frozenset({"type"}),
         "taints": frozenset({"farlet.io/virtual-node"}),

@@ -1,7 +1,8 @@
-"""What the pure rooms may know about this process and its two clusters.
+"""What the pure packages know about this process and its two clusters.
 
-Built by `app.py` from the settings and from what was found at start, handed to `forge`,
-`access` and `plan` as an argument. Frozen: a change (another CA, a new endpoint) is a new one.
+`homeapi.discovery` builds the context from the settings and from what it finds in the clusters.
+`access`, `forge` and `planning` get it as an argument. It is frozen: a change (another CA, another
+endpoint) is a new context.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
+from typing import ClassVar, TypeAlias
 
 from farlet.constants import (
     HOSTNAME_LABEL,
@@ -93,6 +95,59 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class NotConfigured:
+    """No flag and no Service `home-api` gives an address; pods in mode `home` wait."""
+
+    endpoint: ClassVar[None] = None
+    was_verified: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Pods in mode `home` wait. They get `reason` and `message`."""
+
+    reason: Reason
+    message: str
+    endpoint: Endpoint | None = None
+    """The refused endpoint; `None` where no endpoint was found."""
+    was_verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """Pods use the endpoint although farlet has not seen a home API server there."""
+
+    endpoint: Endpoint
+    message: str
+    """Why farlet could not verify it."""
+    was_verified: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The home API server answers at the endpoint."""
+
+    endpoint: Endpoint
+    was_verified: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfReach:
+    """The endpoint was verified and does not answer farlet now. Pods use it, as pods in the home
+    cluster use an API server that is down.
+    """
+
+    endpoint: Endpoint
+    message: str
+    """Why it does not answer."""
+    was_verified: ClassVar[bool] = True
+
+
+HomeAPI: TypeAlias = NotConfigured | Refused | Unverified | Verified | OutOfReach
+"""The home API server as pods in the foreign cluster reach it."""
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceMap:
     """One to one between home and foreign namespaces.
 
@@ -142,15 +197,7 @@ class Context:
     node: str
     home_id: str
     namespaces: NamespaceMap
-    endpoint: Endpoint | None = None
-    endpoint_refusal: str | None = None
-    """Why the endpoint may not be used (preflight), as a message for the pod; else `None`."""
-    endpoint_refusal_reason: Reason = Reason.HOME_API_CERTIFICATE_INVALID
-    """That of `endpoint_refusal`."""
-    endpoint_verified: bool = True
-    """Whether the endpoint was seen to lead to home."""
-    endpoint_doubt: str | None = None
-    """Why it is not seen to at the moment."""
+    home_api: HomeAPI = NotConfigured()
     home_ca: str = ""
     """PEM bundle that verifies the endpoint; pods read it as `ca.crt`."""
     cluster_domain: str = "cluster.local"
@@ -186,3 +233,8 @@ class Context:
         object.__setattr__(self, "home_ca_digest", ca[:32])
         digest = hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()
         object.__setattr__(self, "virtual_node_id", digest[:32])
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint of `home_api`; `None` where there is none."""
+        return self.home_api.endpoint

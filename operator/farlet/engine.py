@@ -25,7 +25,7 @@ from farlet.client import credential_sources
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.home import bridge
-from farlet.homeapi import supervisor
+from farlet.homeapi import endpoint_state, supervisor
 from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
@@ -101,9 +101,9 @@ class Engine:
         self.metrics.foreign_up.set_function(lambda: float(self.health.foreign_problem() is None))
         try:
             async with served, self._home, self._foreign, self._logged_in():
-                if await self._discovery.find_out(ends.stop):
-                    async with self._way.kept():
-                        if await _first_is(self._discovery.looked, before=ends.stop):
+                if await self._discovery.identify_home(ends.stop):
+                    async with self._way.running():
+                        if await _first_is(self._discovery.checked, before=ends.stop):
                             await self._lead(ends, started)
         except* errors.FarletError as group:
             raise _first(group) from None
@@ -208,7 +208,8 @@ class Engine:
     def _context_changed(self) -> None:
         if self._node is not None:
             self._node.look_again()
-        for_pods = dataclasses.replace(self._discovery.ctx(), endpoint_doubt=None)
+        ctx = self._discovery.ctx()
+        for_pods = dataclasses.replace(ctx, home_api=endpoint_state.without_cause(ctx.home_api))
         if self._mirroring is not None and for_pods != self._told:
             self._mirroring.scopes.wake_all()
         self._told = for_pods

@@ -4,20 +4,22 @@ The tree; an indented class is a kind of the one above it::
 
     FarletError
       UsageError            the command line or a setting is wrong: exit code 2
-      StartError            farlet cannot start as told: exit code 1
-      NotLeading            another process may write now, or may soon; this one may not any more
-      Refused               this pod cannot run abroad as it is; waits for its owner or admin
-      ApiError              an API server answered with a Status that is no success
+      StartError            farlet cannot start: exit code 1
+      NotLeading            this process is not sure to hold the Lease, and writes nothing
+      Refused               this pod cannot run in the foreign cluster as it is; its owner or an
+                            administrator has to act
+      ApiError              an API server answered with a Status other than Success
         NotFound            404
         Conflict            409 (name taken, uid or resourceVersion moved on)
         Gone                410 (the resourceVersion is too old; list again)
         Forbidden           403
         Invalid             422, and 400
         Throttled           429 and 503 with Retry-After; `retry_after` in seconds
-      Unreachable           no answer: refused, reset, timed out, TLS broken; the write may have run
+      Unreachable           no answer: refused, reset, timed out, TLS failed; the write possibly
+                            took effect
 
-Each class knows what the reconciler needs: `reason`, which the home pod shows, and
-`text()`, which never holds a token or the body of a Secret.
+`Refused` carries the reason that the home pod shows. The text of an error contains neither tokens
+nor bodies of Secrets.
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ class StartError(FarletError):
 
 
 class NotLeading(FarletError):
-    """A write was not begun, since this process does not hold the Lease, or cannot be sure to.
+    """A write was not started, because this process does not hold the Lease or is not sure to.
 
-    Once it has held it, it never will again: the message says why, and the process ends.
+    A process that has lost the Lease does not acquire it again: it ends with this message.
     """
 
 
 class Refused(FarletError):
-    """A pod that farlet will not send abroad as it is, or not yet.
+    """farlet does not create a mirror for a pod as it is, or not yet.
 
-    `reason` and `message` become those of the home status: what is wrong, and what to do.
+    The home status shows `reason` and `message`: what is wrong, and what to do.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -94,7 +96,7 @@ class Forbidden(ApiError):
 
 
 class Invalid(ApiError):
-    """422 or 400: the server will never take this body."""
+    """422 or 400: the server will reject this body each time."""
 
 
 class Throttled(ApiError):
@@ -104,7 +106,7 @@ class Throttled(ApiError):
 
 
 class Unreachable(FarletError):
-    """No answer came. A write may or may not have been applied."""
+    """No answer came. A write possibly took effect."""
 
     def __init__(self, *, cluster: str, request: str, cause: str) -> None:
         cause = redaction.redact(cause)

@@ -24,11 +24,13 @@ from farlet.context import (
     Endpoint,
     NamespaceMap,
     RemoteServiceAccounts,
+    Verified,
 )
 from farlet.errors import Refused
 from farlet.forge import guards
 from farlet.forge import pod as forge
 from farlet.k8s_types import OwnerReference, Pod, Secret
+from golden import homeapistates
 
 FOLDER = Path(__file__).parent / "pods"
 MADE = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")
@@ -135,9 +137,8 @@ def context(options: dict[str, Any]) -> Context:
         template=options.pop("template", "{namespace}-{home}"),
         pairs=tuple(options.pop("namespace_map", {}).items()),
     )
-    if options.get("endpoint"):
-        given = options["endpoint"]
-        options["endpoint"] = Endpoint(**{**given, "addresses": tuple(given.get("addresses", ()))})
+    if "home_api" in options:
+        options["home_api"] = homeapistates.state(**options["home_api"])
     if "allow_pod_feature" in options:
         allowed = options["allow_pod_feature"]
         options["allow_pod_feature"] = frozenset(Allowance(name) for name in allowed)
@@ -151,7 +152,7 @@ def context(options: dict[str, Any]) -> Context:
         node="far",
         home_id="c3a4e0a6-5d0c-4a55-8a5d-2f1f3f1e7b90",
         namespaces=namespaces,
-        endpoint=Endpoint("192.0.2.10", 443),
+        home_api=Verified(Endpoint("192.0.2.10", 443)),
         home_ca=HOME_CA,
     )
     return dataclasses.replace(usual, **options)

@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from farlet.constants import JSON, Reason
-from farlet.context import Context, Endpoint, NamespaceMap, PodNetwork
+from farlet.context import Context, Endpoint, NamespaceMap, PodNetwork, Verified
 from farlet.forge import status
 from farlet.k8s_types import Pod
+from golden import homeapistates
 
 FOLDER = Path(__file__).parent / "statuses"
 NOW = 1772366400.0
@@ -27,6 +28,7 @@ CONTEXT = Context(
     node="virtual",
     home_id="home",
     namespaces=NamespaceMap(home="home", own="farlet"),
+    home_api=Verified(Endpoint("192.0.2.10", 443)),
     node_ip="10.0.0.9",
 )
 
@@ -89,8 +91,8 @@ def context(changes: Mapping[str, Any]) -> Context:
     values = dict(changes)
     if "pod_network" in values:
         values["pod_network"] = PodNetwork(values["pod_network"])
-    if "endpoint" in values:
-        values["endpoint"] = Endpoint(**values["endpoint"])
+    if "home_api" in values:
+        values["home_api"] = homeapistates.state(**values["home_api"])
     return dataclasses.replace(CONTEXT, **values)
 
 

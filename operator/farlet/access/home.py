@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping
 from typing import cast
 
-from farlet import names
+from farlet import context, names
 from farlet.access import (
     Change,
     Mutation,
@@ -143,8 +143,8 @@ class HomeAccess:
 
 
 def _endpoint(ctx: Context) -> Endpoint:
-    if ctx.endpoint_refusal is not None:
-        raise Refused(ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
+    if isinstance(ctx.home_api, context.Refused):
+        raise Refused(ctx.home_api.reason, ctx.home_api.message)
     if ctx.endpoint is None:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,

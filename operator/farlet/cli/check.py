@@ -24,7 +24,15 @@ from farlet import errors
 from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
 from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
-from farlet.context import Context
+from farlet.context import (
+    Context,
+    HomeAPI,
+    NotConfigured,
+    OutOfReach,
+    Refused,
+    Unverified,
+    Verified,
+)
 from farlet.homeapi import endpoint
 from farlet.homeapi.discovery import Discovery
 from farlet.homeapi.preflight import Unreachable, WrongCertificate
@@ -143,25 +151,27 @@ async def _address(way: HomeAPISupervisor, settings: Settings) -> list[Finding]:
     looking = way.discovery
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            await looking.find_out(asyncio.Event())
+            await looking.identify_home(asyncio.Event())
     except (errors.StartError, TimeoutError) as err:
         hint = str(err) or f"{looking.problem}; try again"
         return [Finding(_ADDRESS, Outcome.FAILED, "home was not identified", hint)]
-    async with way.address():
-        await looking.looked.wait()
+    async with way.checking():
+        await looking.checked.wait()
         found = await _looked(looking)
-    if looking.ctx().endpoint_refusal_reason is not _NOWHERE or settings.gateway_keys is None:
+    home_api = looking.ctx().home_api
+    served = not isinstance(home_api, Refused) or home_api.reason is not _NOWHERE
+    if served or settings.gateway_keys is None:
         return found
     # Nobody is served by the gateways, so nobody is disturbed if this process serves a while.
     try:
-        async with way.kept():
+        async with way.running():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CARRY_SECONDS):
-                    looking.looked.clear()
-                    await looking.looked.wait()  # which waits for the gateways that there are
-                    while looking.ctx().endpoint_refusal is not None and way.connected:
-                        looking.looked.clear()
-                        await looking.looked.wait()
+                    looking.checked.clear()
+                    await looking.checked.wait()  # which waits for the gateways that there are
+                    while isinstance(looking.ctx().home_api, Refused) and way.gateway_connected:
+                        looking.checked.clear()
+                        await looking.checked.wait()
             return await _looked(looking)
     except* errors.StartError:
         pass  # of the keys, which are looked at next
@@ -172,32 +182,42 @@ async def _looked(looking: Discovery) -> list[Finding]:
     """What was seen last."""
     ctx = looking.ctx()
     found = [_judged(ctx)]
-    if ctx.endpoint is not None and ctx.endpoint_doubt is None:
+    if _is_answered(ctx.home_api):
         started = time.perf_counter()
-        names = await looking.names()
+        names = await looking.certificate_names()
         if not isinstance(names, WrongCertificate | Unreachable):  # else it has been told
             listed = f"names (SANs): {', '.join(names) or 'none'}; in {_since(started)}"
             found.append(Finding("certificate at that address", Outcome.OK, listed))
     return found
 
 
+def _is_answered(home_api: HomeAPI) -> bool:
+    """Whether something answers at the endpoint, so that it has a certificate to show."""
+    if isinstance(home_api, Refused):
+        certificate = home_api.reason is Reason.HOME_API_CERTIFICATE_INVALID
+        return certificate and home_api.endpoint is not None
+    return isinstance(home_api, Verified)
+
+
 def _judged(ctx: Context) -> Finding:
     where = "no address" if ctx.endpoint is None else str(ctx.endpoint)
-    if ctx.endpoint_refusal is not None:
-        return Finding(_ADDRESS, Outcome.FAILED, where, ctx.endpoint_refusal)
-    if ctx.endpoint is None:
-        hint = (
-            f"no Service {HOME_API_SERVICE} is in the foreign namespace {ctx.namespaces.own}: "
-            "apply manifests/foreign/gateway there, or give --home-api-server-host and "
-            "--home-api-server-port"
-        )
-        return Finding(_ADDRESS, Outcome.FAILED, where, hint)
-    if ctx.endpoint_doubt is not None:
-        hint = f"{ctx.endpoint_doubt}. Pods are sent there all the same: look from abroad"
-        return Finding(_ADDRESS, Outcome.WARNING, where, hint)
-    if (doubt := endpoint.doubt(ctx.endpoint)) is not None:
-        return Finding(_ADDRESS, Outcome.WARNING, where, doubt)
-    return Finding(_ADDRESS, Outcome.OK, where)
+    match ctx.home_api:
+        case Refused(_, message):
+            return Finding(_ADDRESS, Outcome.FAILED, where, message)
+        case NotConfigured():
+            hint = (
+                f"no Service {HOME_API_SERVICE} is in the foreign namespace {ctx.namespaces.own}: "
+                "apply manifests/foreign/gateway there, or give --home-api-server-host and "
+                "--home-api-server-port"
+            )
+            return Finding(_ADDRESS, Outcome.FAILED, where, hint)
+        case Unverified(_, message) | OutOfReach(_, message):
+            hint = f"{message}. farlet sends pods there nevertheless: check it from a foreign pod"
+            return Finding(_ADDRESS, Outcome.WARNING, where, hint)
+        case Verified(found):
+            if (warning := endpoint.loopback_warning(found)) is not None:
+                return Finding(_ADDRESS, Outcome.WARNING, where, warning)
+            return Finding(_ADDRESS, Outcome.OK, where)
 
 
 # --- gateways ---------------------------------------------------------------------------------

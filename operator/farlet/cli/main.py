@@ -19,7 +19,7 @@ from farlet import access, errors, settings
 from farlet.cli import manifest, options, render
 from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
-from farlet.context import Context
+from farlet.context import Context, Verified
 from farlet.settings import loading, values
 
 SHOWN_VERSIONS = ("kopf", "kubernetes-asyncio", "aiohttp", "pydantic")
@@ -242,7 +242,9 @@ def _offline_context(wanted: settings.MirrorSettings) -> Context:
     return wanted.context(
         node=wanted.nodename or manifest.RESOLVED,
         home_id=wanted.home_id or manifest.RESOLVED,
-        endpoint=render.endpoint(wanted.home_api_server_host, wanted.home_api_server_port),
+        home_api=Verified(
+            render.endpoint(wanted.home_api_server_host, wanted.home_api_server_port)
+        ),
         home_ca=ca_file.read_text(encoding="utf-8") if ca_file else manifest.RESOLVED,
     )
 

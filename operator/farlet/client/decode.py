@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import orjson
 
 from farlet import errors
+from farlet.client import connection_errors
 from farlet.constants import JSON
 
 RETRY_AFTER_SECONDS = 30.0
@@ -47,7 +48,7 @@ class RequestInfo:
 
     def unreachable(self, why: BaseException | str) -> errors.Unreachable:
         """The error for "no answer came"."""
-        cause = "timed out" if isinstance(why, TimeoutError) else str(why) or type(why).__name__
+        cause = why if isinstance(why, str) else connection_errors.cause(why)
         return errors.Unreachable(cluster=self.cluster, request=self.request, cause=cause)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from farlet import constants, k8s_types
+from farlet import constants, context, k8s_types
 from farlet.context import Context
 
 
@@ -86,16 +86,18 @@ def _of_foreign(
 def home_api(ctx: Context) -> Say:
     """Whether pods abroad reach the home API server."""
     kind = constants.NodeCondition.HOME_API_REACHABLE
-    if ctx.endpoint_refusal is not None:
-        return Say(kind, "False", ctx.endpoint_refusal_reason, ctx.endpoint_refusal)
-    if ctx.endpoint is None:
-        lacking = "there is no address at which pods abroad reach the home API server"
-        return Say(kind, "False", constants.Reason.HOME_API_NOT_CONFIGURED, lacking)
-    if ctx.endpoint_doubt is not None and ctx.endpoint_verified:
-        return Say(kind, "False", "HomeAPIUnreachable", ctx.endpoint_doubt)
-    if ctx.endpoint_doubt is not None:
-        return Say(kind, "Unknown", constants.Reason.HOME_API_UNVERIFIED, ctx.endpoint_doubt)
-    return Say(kind, "True", "HomeAPIVerified", f"pods abroad reach it at {ctx.endpoint}")
+    match ctx.home_api:
+        case context.NotConfigured():
+            lacking = "there is no address at which pods abroad reach the home API server"
+            return Say(kind, "False", constants.Reason.HOME_API_NOT_CONFIGURED, lacking)
+        case context.Refused(reason, message):
+            return Say(kind, "False", reason, message)
+        case context.OutOfReach(_, message):
+            return Say(kind, "False", "HomeAPIUnreachable", message)
+        case context.Unverified(_, message):
+            return Say(kind, "Unknown", constants.Reason.HOME_API_UNVERIFIED, message)
+        case context.Verified(endpoint):
+            return Say(kind, "True", "HomeAPIVerified", f"pods abroad reach it at {endpoint}")
 
 
 def condition(node: k8s_types.Node, kind: str) -> k8s_types.NodeCondition | None:

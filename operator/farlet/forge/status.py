@@ -79,7 +79,7 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
 
     kept, facts = conditions.scheduled(home)
     facts.append(conditions.mirrored(containers.record(home, mirror)))
-    if not ctx.endpoint_verified and _access(mirror) == "home":
+    if not ctx.home_api.was_verified and _access(mirror) == "home":
         facts.append(conditions.unverified(ctx))
     facts += _progress(home, mirror, statuses, phase=phase)
     target = conditions.disruption(home, mirror, over=phase in phases.TERMINAL)

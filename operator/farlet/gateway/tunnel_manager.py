@@ -34,7 +34,7 @@ STEADY_SECONDS = 10.0
 log = structlog.get_logger()
 
 
-def keeping(
+def create(
     home: Cluster,
     foreign: Cluster,
     *,
@@ -95,7 +95,7 @@ class TunnelManager:
             return str(self._reflector.error)
         return "no gateway pod runs" if self._reflector.listed else "gateway pods are being listed"
 
-    async def settled(self) -> None:
+    async def wait_connected(self) -> None:
         """Wait until a gateway is connected or none is there to be, but not for long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -107,9 +107,14 @@ class TunnelManager:
         return not self._reflector.listed and self._reflector.error is None
 
     @property
-    def connected(self) -> tuple[int, int]:
-        """How many gateways there are, and how many connections of pods they carry."""
-        return len(self._links), sum(one.load for one in self._links.values())
+    def links(self) -> int:
+        """How many gateways are connected."""
+        return len(self._links)
+
+    @property
+    def connections(self) -> int:
+        """How many connections of pods the links carry."""
+        return sum(link.load for link in self._links.values())
 
     async def run(self) -> None:
         """Keep them up for ever. Raises nothing but cancellation."""

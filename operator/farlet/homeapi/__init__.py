@@ -1,3 +1,3 @@
-"""Where pods abroad reach the home API server: what is chosen, when it is looked at, and whether
-it really is home that answers there.
+"""The endpoint at which pods in the foreign cluster reach the home API server: how farlet chooses
+it, and how it checks that the home API server answers there.
 """

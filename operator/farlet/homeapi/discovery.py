@@ -1,10 +1,11 @@
-"""What only the clusters can tell of the context: who home is, where pods abroad reach it, and at
-which address it reaches us.
+"""Finds what only the clusters know: the home id, the endpoint at which pods in the foreign cluster
+reach the home API server, and the address at which the home cluster reaches farlet.
 
-Found at start, waiting for a home API server that does not answer, and looked at again while
-farlet runs, since certificates, Services and routes change. An address that was seen to lead to
-home is kept while it is only out of reach: pods start then as they do at home while its API server
-is away. One that was never seen to is not given to pods, if farlet should be able to see it.
+At start, discovery waits for a home API server that does not answer. While farlet runs it checks
+the endpoint again and again, since certificates, Services and routes change. An endpoint that was
+verified stays in use while it is only out of reach: pods then start as they do in the home cluster
+while its API server is down. An endpoint behind the Service that was never verified is not given
+to pods, if farlet is able to check it.
 """
 
 from __future__ import annotations
@@ -22,22 +23,31 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import own_address
 from farlet.constants import HOME_API_SERVICE, Reason
-from farlet.context import Context, Endpoint
+from farlet.context import (
+    Context,
+    Endpoint,
+    HomeAPI,
+    NotConfigured,
+    OutOfReach,
+    Refused,
+    Unverified,
+    Verified,
+)
 from farlet.homeapi import endpoint, endpoint_state, preflight
-from farlet.homeapi import service as homeservice
-from farlet.homeapi.endpoint import Passage
-from farlet.homeapi.preflight import PreflightResult, Unreachable, Verified, WrongCertificate
+from farlet.homeapi.endpoint import ServiceAddress
+from farlet.homeapi.preflight import PreflightResult, Unreachable, WrongCertificate
 from farlet.homeapi.service import HomeService
 from farlet.settings import Preflight, Settings
 
 RETRY_SECONDS = 3.0
-LOOK_SECONDS = 60.0
-SOON_SECONDS = 5.0
-"""Between two looks at the address: usually, and while pods wait for it."""
-LEAST_SECONDS = 0.2
-"""Between two looks, however often something changes."""
-TEXT_SECONDS = 30.0
-"""So long one text stands for a failure that lasts."""
+CHECK_SECONDS = 60.0
+"""Between two checks of the endpoint."""
+CHECK_REFUSED_SECONDS = 5.0
+"""Between two checks while the endpoint is refused and pods wait for it."""
+MIN_CHECK_SECONDS = 0.2
+"""Between two checks, however often something changes."""
+MESSAGE_SECONDS = 30.0
+"""For so long a lasting failure keeps its first message."""
 
 _WITHIN = preflight.WITHIN_SECONDS
 
@@ -45,7 +55,7 @@ log = structlog.get_logger()
 
 
 class Discovery:
-    """Makes the context of the moment; `on_change` is called when it has become another."""
+    """Builds the current context and calls `on_change` when it changes."""
 
     def __init__(
         self,
@@ -56,39 +66,39 @@ class Discovery:
         on_change: Callable[[], None],
         gateway_problem: Callable[[], str | None],
     ) -> None:
-        """`gateway_problem` tells why no gateway is connected, if one should be."""
+        """`gateway_problem` returns why no gateway is connected, if one should be."""
         self._settings = settings
         self._home = home
         self._on_change = on_change
         self._gateway_problem = gateway_problem
         self._ctx: Context | None = None
-        self._worded_at = 0.0
+        self._message_at = 0.0
         self._ca_problem: str | None = None
-        self._again = asyncio.Event()
-        self._seen: Endpoint | None = None
-        """What was seen to lead to home by the Service."""
+        self._recheck = asyncio.Event()
+        self._verified: Endpoint | None = None
+        """The endpoint behind the Service where the home API server was seen last."""
         self._service: HomeService | None = None
         if settings.home_api_server_host is None and settings.home_api_server_port is None:
-            self._service = homeservice.HomeService(
-                foreign, namespace=settings.foreign_system_namespace, on_change=self.look_again
+            self._service = HomeService(
+                foreign, namespace=settings.foreign_system_namespace, on_change=self.recheck
             )
-        self.looked = asyncio.Event()
-        """The address has been looked at once."""
+        self.checked = asyncio.Event()
+        """Set after each check of the endpoint."""
         self.problem: str | None = None
         """Why there is no context yet."""
 
     def ctx(self) -> Context:
-        """The context of the moment."""
+        """The current context."""
         if self._ctx is None:
-            raise RuntimeError("the context is read before the start was over")
+            raise RuntimeError("the context was read before home was identified")
         return self._ctx
 
-    def look_again(self) -> None:
-        """Something has changed that the address depends on."""
-        self._again.set()
+    def recheck(self) -> None:
+        """Check the endpoint now, because something has changed that it depends on."""
+        self._recheck.set()
 
-    async def find_out(self, stop: asyncio.Event) -> bool:
-        """Make a context, in which the address is not looked at yet; false once stopped.
+    async def identify_home(self, stop: asyncio.Event) -> bool:
+        """Create a context in which the endpoint is not checked yet; false if `stop` came first.
 
         Raises `StartError` where home cannot be identified, `UsageError` for settings that do
         not fit what was found.
@@ -103,67 +113,70 @@ class Discovery:
             except (errors.Unreachable, errors.Throttled) as err:
                 if str(err) != self.problem:
                     log.warning(
-                        "home API server was not reached", err=str(err), retry_in=RETRY_SECONDS
+                        "home API server not reachable", err=str(err), retry_in=RETRY_SECONDS
                     )
                 self.problem = str(err)
-                if await _within(stop, RETRY_SECONDS):
+                if await _wait(stop, RETRY_SECONDS):
                     return False
             except errors.ApiError as err:
                 raise errors.StartError(
                     f"the home cluster cannot be identified: {err}. Allow farlet to get the "
                     "Service default/kubernetes, or give --home-id"
                 ) from err
-        where = endpoint.resolve_endpoint(self._settings, self._home.server)
-        if where is not None and (doubt := endpoint.doubt(where)) is not None:
-            log.warning("home API address for pods is that of each machine itself", detail=doubt)
+        found = endpoint.resolve_endpoint(self._settings, self._home.server)
+        if found is not None and (warning := endpoint.loopback_warning(found)) is not None:
+            log.warning("home API address for pods is a loopback address", detail=warning)
         self._ctx = self._settings.context(
             node=self._settings.nodename,
             home_id=home_id,
-            endpoint=where,
+            home_api=NotConfigured() if found is None else Unverified(found, "not checked yet"),
             home_ca=await self._read_ca(""),
         )
         self.problem = None
         return True
 
-    async def run(self, *, ready: Callable[[], Awaitable[None]]) -> None:
-        """Look at the address for ever. `ready` is awaited before: what leads there may still be
-        in the making.
+    async def run(self, *, ready: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Check the endpoint until cancelled. The first check waits for `ready`, which returns
+        once the gateways are connected.
         """
         async with asyncio.TaskGroup() as tasks:
             if self._service is not None:
                 tasks.create_task(self._service.run(), name="home-api Service")
-                await self._service.first_heard()
-                await ready()
+                await self._service.wait_synced()
+                if ready is not None:
+                    await ready()
             while True:
-                self._again.clear()
-                await self._look()
-                self.looked.set()
-                waits = self.ctx().endpoint_refusal is not None
-                await asyncio.sleep(LEAST_SECONDS)
-                await _within(self._again, SOON_SECONDS if waits else LOOK_SECONDS)
+                self._recheck.clear()
+                await self._check()
+                self.checked.set()
+                refused = isinstance(self.ctx().home_api, Refused)
+                await asyncio.sleep(MIN_CHECK_SECONDS)
+                await _wait(self._recheck, CHECK_REFUSED_SECONDS if refused else CHECK_SECONDS)
 
-    async def names(self) -> tuple[str, ...] | WrongCertificate | Unreachable:
-        """The names in the certificate at the address there is, by the way it is looked at."""
-        ctx, by = self.ctx(), preflight.DIRECT
+    async def certificate_names(self) -> tuple[str, ...] | WrongCertificate | Unreachable:
+        """The names in the certificate at the current endpoint, read over the route of checks."""
+        ctx, route = self.ctx(), preflight.DIRECT
         assert ctx.endpoint is not None
         if self._service is not None and self._service.service is not None:
-            by = self._service.approach(endpoint.passage(self._service.service))
-        return await preflight.names(ctx.endpoint, ctx.home_ca, within=_WITHIN, by=by)
+            route = self._service.route(endpoint.service_address(self._service.service))
+        return await preflight.names(ctx.endpoint, ctx.home_ca, within=_WITHIN, route=route)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         before = self.ctx()
         ctx = dataclasses.replace(before, home_ca=await self._read_ca(before.home_ca))
         if self._settings.node_ip is None:
             address = await own_address.towards(self._home.server)
             ctx = dataclasses.replace(ctx, node_ip=address or ctx.node_ip)
+        found = ctx.home_api
         if self._service is not None:
-            ctx = await self._by_service(ctx, self._service)
+            found = await self._check_service(ctx, self._service)
         elif ctx.endpoint is not None:
-            verdict = await preflight.verify(ctx.endpoint, ctx.home_ca, within=_WITHIN)
-            ctx = self._judged(ctx, ctx.endpoint, verdict)
-        ctx = self._ctx = self._worded(before, ctx)
-        if ctx != before or not self.looked.is_set():
-            _tell(ctx)
+            result = await preflight.verify(ctx.endpoint, ctx.home_ca, within=_WITHIN)
+            found = self._after_preflight(ctx.endpoint, result)
+        found = self._keep_message(before.home_api, found)
+        ctx = self._ctx = dataclasses.replace(ctx, home_api=found)
+        if ctx != before or not self.checked.is_set():
+            _log_state(found)
         if ctx != before:
             self._on_change()
 
@@ -174,127 +187,126 @@ class Discovery:
         try:
             text, problem = await asyncio.to_thread(Path(file).read_text), None
         except (OSError, UnicodeDecodeError) as err:
-            # It is being replaced, or has been taken away: what runs keeps the old one.
+            # The file is being replaced or was removed: what runs keeps the CA it has.
             text, problem = before, str(err)
         if problem is not None and problem != self._ca_problem:
-            log.warning("home CA was not read", file=str(file), err=problem)
+            log.warning("failed to read home CA", file=str(file), err=problem)
         self._ca_problem = problem
         return text
 
-    def _worded(self, before: Context, ctx: Context) -> Context:
-        """With the words of before for a failure that only says it differently now: each text is
-        a write for the Node and for every pod that waits, and a line in the log.
+    def _keep_message(self, before: HomeAPI, found: HomeAPI) -> HomeAPI:
+        """The state before, if the same failure only has another message. Each new message is a
+        write to the Node and to every pod that waits, and a line in the log.
         """
         now = asyncio.get_running_loop().time()
+        failure = endpoint_state.failure(found)
         if (
-            self.looked.is_set()
-            and endpoint_state.failure(before) is not None
-            and endpoint_state.failure(before) == endpoint_state.failure(ctx)
-            and now - self._worded_at < TEXT_SECONDS
+            self.checked.is_set()
+            and failure is not None
+            and failure == endpoint_state.failure(before)
+            and now - self._message_at < MESSAGE_SECONDS
         ):
-            return dataclasses.replace(
-                ctx, endpoint_refusal=before.endpoint_refusal, endpoint_doubt=before.endpoint_doubt
-            )
-        self._worded_at = now
-        return ctx
+            return before
+        self._message_at = now
+        return found
 
-    # --- by the Service -----------------------------------------------------------------------
+    # --- the endpoint behind the Service ------------------------------------------------------
 
-    async def _by_service(self, ctx: Context, service: HomeService) -> Context:
-        if not service.known:
-            return (
-                ctx
-                if ctx.endpoint is not None
-                else endpoint_state.without(ctx, *endpoint_state.unheard(service.problem))
-            )
+    async def _check_service(self, ctx: Context, service: HomeService) -> HomeAPI:
+        if not service.has_synced:
+            if ctx.endpoint is not None:
+                return ctx.home_api
+            return endpoint_state.not_synced(service.problem)
         if service.service is None:
-            self._seen = None
-            return endpoint_state.without(ctx, None)
+            self._verified = None
+            return NotConfigured()
         try:
-            passage = endpoint.passage(service.service)
+            address = endpoint.service_address(service.service)
         except errors.Refused as refused:
-            return endpoint_state.without(ctx, refused.message, refused.reason)
-        if not passage.selector:
-            return await self._sight_unseen(ctx, passage)
-        by = service.approach(passage)
-        seen = self._seen
-        if seen is not None and (seen.addresses, seen.port) == (passage.addresses, passage.port):
-            verdict = await preflight.verify(seen, ctx.home_ca, within=_WITHIN, by=by)
-            if not isinstance(verdict, WrongCertificate):
-                return self._judged(ctx, seen, verdict)
-        return await self._by_name(ctx, passage, by)
+            return Refused(refused.reason, refused.message)
+        if not address.selector:
+            return await self._without_selector(ctx, address)
+        route = service.route(address)
+        verified = self._verified
+        if verified is not None and (verified.addresses, verified.port) == (
+            address.addresses,
+            address.port,
+        ):
+            result = await preflight.verify(verified, ctx.home_ca, within=_WITHIN, route=route)
+            if not isinstance(result, WrongCertificate):
+                return self._after_preflight(verified, result)
+        return await self._by_certificate(ctx, address, route)
 
-    async def _by_name(self, ctx: Context, passage: Passage, by: preflight.Approach) -> Context:
-        """With the name that the certificate behind the Service has for pods."""
-        unnamed = passage.endpoint(passage.addresses[0])
-        names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, by=by)
+    async def _by_certificate(
+        self, ctx: Context, address: ServiceAddress, route: preflight.Route
+    ) -> HomeAPI:
+        """Pods dial a name that the certificate behind the Service contains."""
+        unnamed = address.endpoint(address.addresses[0])
+        names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, route=route)
         if isinstance(names, WrongCertificate):
-            return endpoint_state.without(ctx, names.message, Reason.HOME_API_CERTIFICATE_INVALID)
+            return Refused(Reason.HOME_API_CERTIFICATE_INVALID, names.message)
         if isinstance(names, Unreachable):
-            return endpoint_state.without(ctx, self._nowhere(names), Reason.HOME_API_UNVERIFIED)
+            return self._not_reachable(names)
         name = endpoint.name_for_pods(names, ctx.cluster_domain)
         if name is None:
-            return endpoint_state.without(
-                ctx,
-                f"the certificate behind {passage} has no DNS name that pods could dial; its names "
-                f"(SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to the home "
-                "API server's certificate",
+            return Refused(
                 Reason.HOME_API_CERTIFICATE_INVALID,
+                f"the certificate behind {address} contains no DNS name that pods can dial; its "
+                f"names (SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to "
+                "the home API server's certificate",
             )
-        where = passage.endpoint(name)
-        verdict = await preflight.verify(where, ctx.home_ca, within=_WITHIN, by=by)
-        if isinstance(verdict, Unreachable):
-            return endpoint_state.without(ctx, self._nowhere(verdict), Reason.HOME_API_UNVERIFIED)
-        self._seen = where if isinstance(verdict, Verified) else None
-        return self._judged(ctx, where, verdict)
+        found = address.endpoint(name)
+        result = await preflight.verify(found, ctx.home_ca, within=_WITHIN, route=route)
+        if isinstance(result, Unreachable):
+            return self._not_reachable(result)
+        self._verified = found if isinstance(result, preflight.Verified) else None
+        return self._after_preflight(found, result)
 
-    async def _sight_unseen(self, ctx: Context, passage: Passage) -> Context:
-        """Nobody knows who is behind a Service without a selector: home's own certificate names
-        what pods should dial.
+    async def _without_selector(self, ctx: Context, address: ServiceAddress) -> HomeAPI:
+        """farlet cannot know what is behind a Service without a selector. Pods dial a name from
+        the certificate that the home API server shows to farlet.
         """
         url = urlsplit(self._home.server)
         direct = Endpoint(url.hostname or "", url.port or endpoint.SERVICE_PORT)
-        names = await preflight.names(direct, ctx.home_ca, within=_WITHIN, by=preflight.DIRECT)
+        names = await preflight.names(direct, ctx.home_ca, within=_WITHIN, route=preflight.DIRECT)
         name = endpoint.name_for_pods(names if isinstance(names, tuple) else (), ctx.cluster_domain)
-        where = passage.endpoint(name or endpoint.USUAL_NAME)
-        why = Unreachable(f"{passage} has no selector, so farlet cannot see who answers there")
-        return self._judged(ctx, where, why)
+        return self._after_preflight(
+            address.endpoint(name or endpoint.DEFAULT_NAME),
+            Unreachable(f"{address} has no selector, so farlet cannot check what answers there"),
+        )
 
-    def _nowhere(self, verdict: Unreachable) -> str:
+    def _not_reachable(self, result: Unreachable) -> Refused:
         gateway = self._gateway_problem()
-        return (
-            f"the Service {HOME_API_SERVICE} in farlet's foreign namespace leads nowhere yet: "
-            f"{verdict.message}"
-        ) + (f"; {gateway}" if gateway else "")
+        return Refused(
+            Reason.HOME_API_UNVERIFIED,
+            f"the Service {HOME_API_SERVICE} in farlet's foreign system namespace does not lead to "
+            f"the home API server yet: {result.message}" + (f"; {gateway}" if gateway else ""),
+        )
 
-    def _judged(self, ctx: Context, where: Endpoint, verdict: PreflightResult) -> Context:
-        return endpoint_state.judged(
-            ctx,
-            where,
-            verdict,
+    def _after_preflight(self, found: Endpoint, result: PreflightResult) -> HomeAPI:
+        return endpoint_state.after_preflight(
+            found,
+            result,
             required=self._settings.home_api_preflight is Preflight.REQUIRE,
-            seen=where == self._seen,
+            was_verified=found == self._verified,
         )
 
 
-def _tell(ctx: Context) -> None:
-    where = None if ctx.endpoint is None else str(ctx.endpoint)
-    if ctx.endpoint_refusal is not None:
-        log.error("home API address was refused", endpoint=where, err=ctx.endpoint_refusal)
-    elif ctx.endpoint is None:
-        log.warning("home API address for pods is not set up")
-    elif ctx.endpoint_doubt is not None:
-        log.warning("home API address was not verified", endpoint=where, err=ctx.endpoint_doubt)
-    else:
-        log.info("home API address was verified", endpoint=where)
+def _log_state(home_api: HomeAPI) -> None:
+    where = None if home_api.endpoint is None else str(home_api.endpoint)
+    match home_api:
+        case Refused(_, message):
+            log.error("home API address refused", endpoint=where, err=message)
+        case NotConfigured():
+            log.warning("home API address for pods not configured")
+        case Unverified(_, message) | OutOfReach(_, message):
+            log.warning("home API address not verified", endpoint=where, err=message)
+        case Verified():
+            log.info("home API address verified", endpoint=where)
 
 
-async def at_once() -> None:
-    """For `ready`, where nothing is in the making."""
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for `event`, but not longer; returns whether it came."""
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event` at most `seconds`; whether it is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,18 +1,16 @@
-"""Does the address that pods will dial answer as the home API server?
+"""Checks that the home API server answers at the endpoint that pods dial.
 
-A home token goes wherever that address leads, so before any pod is sent there farlet looks for
-itself: one TLS handshake with the CA and the name that the pods will use. Where that fails, a
-second one without verification only reads the certificate, to tell what it does carry. No byte
-of HTTP and no credential is ever sent.
+Pods send a home token to that endpoint, so farlet checks it first: one TLS handshake with the CA
+and the name that the pods use. Where that fails, a second handshake without verification only
+reads the certificate, for the message. farlet never sends HTTP or a credential there.
 
-Verification is that of Go's `crypto/x509`, with which most clients in pods look at the
-certificate: names count only as SANs, any certificate of the bundle may be the anchor.
+Certificates are verified as Go's `crypto/x509` does it, which most clients in pods use: only SANs
+count as names, and any certificate of the bundle can be the trust anchor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from farlet import errors
+from farlet.client import connection_errors
 from farlet.context import Endpoint
 
 if TYPE_CHECKING:
@@ -35,45 +34,45 @@ _NAME, _ADDRESS = 62, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Approach:
-    """How farlet gets to an address of which pods are told, and what is said when it cannot."""
+class Route:
+    """How farlet connects to the endpoint of pods, and the advice for messages."""
 
-    connected: Callable[[], AbstractAsyncContextManager[socket.socket | None]]
-    """A connection to it; `None`: just dial host and port. Raises `OSError` and `FarletError`."""
-    cure: str
-    """What decides where that address leads."""
-    name_cure: str
-    """What to do when its certificate lacks the name."""
+    connect: Callable[[], AbstractAsyncContextManager[socket.socket | None]]
+    """A connected socket, or `None` to dial host and port. Raises `OSError` and `FarletError`."""
+    advice: str
+    """Where something else answers."""
+    name_advice: str
+    """Where the certificate lacks the name."""
 
 
 @asynccontextmanager
-async def _dialled() -> AsyncIterator[None]:
+async def _dial() -> AsyncIterator[None]:
     yield None
 
 
-DIRECT = Approach(
-    connected=_dialled,
-    cure="check --home-api-server-host and --home-api-server-port",
-    name_cure="Give one of them as --home-api-server-host, or add this one to the API server's "
+DIRECT = Route(
+    connect=_dial,
+    advice="check --home-api-server-host and --home-api-server-port",
+    name_advice="Set --home-api-server-host to one of them, or add this name to the API server's "
     "certificate",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The address answers with a certificate of the right CA and name."""
+    """The certificate is signed by the home CA and contains the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrongCertificate:
-    """Something answers that pods would not, or must not, take for the home API server."""
+    """Something answers that is not the home API server, or that pods would reject."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """Nothing answers from where farlet stands; pods abroad may still reach it."""
+    """farlet cannot connect. Pods in the foreign cluster possibly can."""
 
     message: str
 
@@ -82,51 +81,51 @@ PreflightResult: TypeAlias = Verified | WrongCertificate | Unreachable
 
 
 async def verify(
-    endpoint: Endpoint, ca_pem: str, *, within: float, by: Approach = DIRECT
+    endpoint: Endpoint, ca_pem: str, *, within: float, route: Route = DIRECT
 ) -> PreflightResult:
-    """Look at `endpoint` with the certificates of `ca_pem`.
+    """Check `endpoint` with the certificates of `ca_pem`.
 
-    `within` is in seconds and holds for each of the at most two handshakes. Messages are for a
-    person: what is wrong, where, and which flag to look at.
+    `within` is in seconds and applies to each handshake, of which there are at most two. The
+    messages in the result name the endpoint and the flag to change.
     """
-    look = _Connection(endpoint, by, within)
+    connection = _Connection(endpoint, route, within)
     try:
-        await look.handshake(_verifying(ca_pem))
+        await connection.handshake(_verifying_context(ca_pem))
     except (OSError, ValueError, errors.FarletError) as err:
-        return await look.verdict(err)
+        return await connection.failure(err)
     return Verified()
 
 
 async def names(
-    endpoint: Endpoint, ca_pem: str, *, within: float, by: Approach
+    endpoint: Endpoint, ca_pem: str, *, within: float, route: Route
 ) -> tuple[str, ...] | WrongCertificate | Unreachable:
-    """The names in the certificate at `endpoint`, if one of `ca_pem` has signed it."""
-    look = _Connection(endpoint, by, within)
+    """The names in the certificate at `endpoint`, if it is signed by a CA in `ca_pem`."""
+    connection = _Connection(endpoint, route, within)
     try:
-        context = _verifying(ca_pem)
+        context = _verifying_context(ca_pem)
         context.check_hostname = False
-        der = await look.handshake(context)
+        der = await connection.handshake(context)
     except (OSError, ValueError, errors.FarletError) as err:
-        return await look.verdict(err)
-    certificate = _parsed(der)
+        return await connection.failure(err)
+    certificate = _parse(der)
     return () if certificate is None else tuple(sans(certificate))
 
 
 class _UnusableCA(ValueError):
-    """The certificates to verify with are none."""
+    """The CA bundle contains no usable certificate."""
 
 
-def _verifying(ca_pem: str) -> ssl.SSLContext:
+def _verifying_context(ca_pem: str) -> ssl.SSLContext:
     if "-----BEGIN CERTIFICATE-----" not in ca_pem:
-        # OpenSSL would take an empty bundle for "none given".
-        raise _UnusableCA("it holds no certificate")
-    # Not `create_default_context`: from Python 3.13 on that is stricter than Go is, and refuses
-    # CAs of clusters that work.
+        # OpenSSL treats an empty bundle as an absent one.
+        raise _UnusableCA("it contains no certificate")
+    # Not `create_default_context`: since Python 3.13 it is stricter than Go, and refuses CAs of
+    # clusters that work.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=ca_pem)
     except ssl.SSLError as err:
-        raise _UnusableCA(_cause(err)) from err
+        raise _UnusableCA(connection_errors.cause(err)) from err
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.hostname_checks_common_name = False
     return context
@@ -134,64 +133,67 @@ def _verifying(ca_pem: str) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """One address, and what handshakes with it say."""
+    """Handshakes with one endpoint."""
 
     endpoint: Endpoint
-    by: Approach
+    route: Route
     within: float
 
     async def handshake(self, context: ssl.SSLContext) -> bytes | None:
-        """Connect, shake hands, hang up; the certificate in DER. Raises what is in the way."""
+        """Connect, do the handshake, disconnect. Returns the certificate in DER."""
         name = self.endpoint.host
-        async with asyncio.timeout(self.within), self.by.connected() as sock:
+        async with asyncio.timeout(self.within), self.route.connect() as sock:
             if sock is None:
-                made = asyncio.open_connection(
+                opening = asyncio.open_connection(
                     name, self.endpoint.port, ssl=context, server_hostname=name
                 )
             else:
-                made = asyncio.open_connection(sock=sock, ssl=context, server_hostname=name)
-            _, writer = await made
+                opening = asyncio.open_connection(sock=sock, ssl=context, server_hostname=name)
+            _, writer = await opening
             session: ssl.SSLObject = writer.get_extra_info("ssl_object")
             certificate = session.getpeercert(binary_form=True)
-            # Not `close`: a server that never answers the goodbye would keep us.
+            # Not `close`: that waits for a server which never answers the close_notify.
             writer.transport.abort()
             return certificate
 
-    async def verdict(self, err: Exception) -> WrongCertificate | Unreachable:
-        """What a failed handshake means."""
+    async def failure(self, err: Exception) -> WrongCertificate | Unreachable:
+        """The result for a failed handshake."""
         where = self.endpoint.netloc
         if isinstance(err, _UnusableCA):
             return WrongCertificate(
                 f"the CA bundle for {where} cannot be used ({err}): --home-api-server-ca-file must "
-                "hold PEM certificates"
+                "contain PEM certificates"
             )
         if isinstance(err, ssl.SSLCertVerificationError):
-            return WrongCertificate(_mismatch(self.endpoint, self.by, err, await self._presented()))
+            return WrongCertificate(
+                _mismatch(self.endpoint, self.route, err, await self._presented())
+            )
         if isinstance(err, ssl.SSLEOFError):
-            return self._unreachable("the connection was closed within the TLS handshake")
+            return self._unreachable("the connection was closed during the TLS handshake")
         if isinstance(err, ssl.SSLError):
             return WrongCertificate(
-                f"{where} answers, but not as an API server does ({_cause(err)}): {self.by.cure}"
+                f"{where} does not answer like an API server ({connection_errors.cause(err)}): "
+                f"{self.route.advice}"
             )
         if isinstance(err, TimeoutError):
             return self._unreachable(f"no answer within {self.within:g} s")
-        return self._unreachable(_cause(err))
+        return self._unreachable(connection_errors.cause(err))
 
     async def _presented(self) -> x509.Certificate | None:
-        """The certificate that is shown there, believed in nothing; `None` if it is unreadable."""
+        """The certificate, unverified; `None` if it cannot be read."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         try:
-            return _parsed(await self.handshake(context))
+            return _parse(await self.handshake(context))
         except (OSError, errors.FarletError):  # the first includes ssl.SSLError and TimeoutError
             return None
 
     def _unreachable(self, cause: str) -> Unreachable:
-        return Unreachable(f"{self.endpoint.netloc} cannot be reached from farlet: {cause}")
+        return Unreachable(f"farlet cannot reach {self.endpoint.netloc}: {cause}")
 
 
-def _parsed(der: bytes | None) -> x509.Certificate | None:
+def _parse(der: bytes | None) -> x509.Certificate | None:
     from cryptography import x509  # 8 MiB
 
     try:
@@ -202,19 +204,19 @@ def _parsed(der: bytes | None) -> x509.Certificate | None:
 
 def _mismatch(
     endpoint: Endpoint,
-    by: Approach,
+    route: Route,
     err: ssl.SSLCertVerificationError,
     certificate: x509.Certificate | None,
 ) -> str:
     where = f"the certificate at {endpoint.netloc}"
     if certificate is None:
-        return f"{where} does not verify: {err.verify_message}"
+        return f"{where} cannot be verified: {err.verify_message}"
     listed = ", ".join(sans(certificate)) or "none"
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if err.verify_code in (_NAME, _ADDRESS):
         return (
             f"{where} is not valid for {endpoint.host}; its names (SANs) are: {listed}. "
-            f"{by.name_cure}"
+            f"{route.name_advice}"
         )
     if err.verify_code == _EXPIRED:
         return f"{where}, or its CA, has expired (valid until {_day(end)}): renew it"
@@ -226,13 +228,13 @@ def _mismatch(
     return (
         f"{where} is not signed by the home CA ({err.verify_message}); its issuer is "
         f"{certificate.issuer.rfc4514_string() or 'unnamed'}, its names (SANs) are: {listed}. If "
-        "this is the home API server behind another certificate, give that one's CA by "
-        f"--home-api-server-ca-file; else {by.cure}"
+        "this is the home API server with a certificate of another CA, give that CA with "
+        f"--home-api-server-ca-file; otherwise {route.advice}"
     )
 
 
 def sans(certificate: x509.Certificate) -> list[str]:
-    """DNS names, then IP addresses, that a certificate is valid for."""
+    """DNS names, then IP addresses."""
     from cryptography import x509
 
     try:
@@ -247,13 +249,3 @@ def sans(certificate: x509.Certificate) -> list[str]:
 
 def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _cause(err: Exception) -> str:
-    if isinstance(err, socket.gaierror):
-        return "its name does not resolve here"
-    if isinstance(err, ssl.SSLError):
-        return (err.reason or str(err)).replace("_", " ").lower()
-    if isinstance(err, OSError) and err.errno:
-        return os.strerror(err.errno)  # asyncio's own words say less
-    return str(err)

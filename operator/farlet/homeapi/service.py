@@ -1,7 +1,7 @@
-"""The Service `home-api` in farlet's own foreign namespace, and a look at who answers behind it.
+"""Watches the Service `home-api` in farlet's foreign system namespace, and connects to it.
 
-It is followed by a watch. farlet stands outside of the foreign cluster's network, so its way to
-the address of a Service is a port-forward into one of the pods behind it, as for a gateway.
+farlet has no access to the foreign cluster's network. To check what answers at the address of the
+Service, it opens a port-forward into one of the pods behind it, as it does for a gateway.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from farlet.client.cluster import Cluster
 from farlet.constants import HOME_API_SERVICE, JSON, ObjectKey
 from farlet.gateway import port_forward
 from farlet.homeapi import preflight
-from farlet.homeapi.endpoint import Passage
+from farlet.homeapi.endpoint import ServiceAddress
 
-FIRST_LOOK_SECONDS = 5.0
+SYNC_SECONDS = 5.0
 
 
 class HomeService:
-    """What is known of the Service. `on_change` is called when that has become another."""
+    """The Service as the watch shows it. `on_change` is called after each change."""
 
     def __init__(self, foreign: Cluster, *, namespace: str, on_change: Callable[[], None]) -> None:
         self._foreign = foreign
@@ -34,67 +34,67 @@ class HomeService:
             foreign,
             f"/api/v1/namespaces/{namespace}/services",
             self,
-            on_state=self._tell,
+            on_state=self._notify,
             field_selector=f"metadata.name={HOME_API_SERVICE}",
         )
-        self._heard = asyncio.Event()
+        self._updated = asyncio.Event()
         self.service: JSON | None = None
-        """As it is now, or was when it was last seen."""
+        """Its last known state; `None` where it does not exist or was not read yet."""
 
     @property
-    def known(self) -> bool:
-        """Whether it is known that there is one, or that there is none."""
+    def has_synced(self) -> bool:
+        """Whether farlet has read once if the Service exists."""
         return self._reflector.listed
 
     @property
     def problem(self) -> errors.FarletError | None:
-        """Why it is not known, or may be out of date."""
+        """Why the Service was not read, or is possibly out of date."""
         return self._reflector.error
 
     async def run(self) -> None:
-        """Follow it for ever. Raises nothing but cancellation."""
+        """Watch the Service until cancelled. Raises nothing but cancellation."""
         await self._reflector.run()
 
-    async def first_heard(self) -> None:
-        """Wait until something is known or is in the way, but not for long."""
+    async def wait_synced(self) -> None:
+        """Wait for the first answer of the foreign API server, at most `SYNC_SECONDS`."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                while not self.known and self.problem is None:
-                    self._heard.clear()
-                    await self._heard.wait()
+            async with asyncio.timeout(SYNC_SECONDS):
+                while not self.has_synced and self.problem is None:
+                    self._updated.clear()
+                    await self._updated.wait()
 
-    # --- what the reflector tells -------------------------------------------------------------
+    # --- called by the reflector --------------------------------------------------------------
 
     def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
-        """At most the one."""
-        self._now(next(iter(objects), None))
+        """The list, of one Service at most."""
+        self._update(next(iter(objects), None))
 
     def changed(self, kind: str, obj: JSON) -> None:
-        """It came, changed or went."""
-        self._now(None if kind == "DELETED" else obj)
+        """One watch event."""
+        self._update(None if kind == "DELETED" else obj)
 
-    def _now(self, service: JSON | None) -> None:
+    def _update(self, service: JSON | None) -> None:
         self.service = service
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        self._heard.set()
+    def _notify(self) -> None:
+        self._updated.set()
         self._on_change()
 
-    # --- the way to it ------------------------------------------------------------------------
+    # --- connections --------------------------------------------------------------------------
 
-    def approach(self, passage: Passage) -> preflight.Approach:
-        """By one of the pods behind it."""
-        return preflight.Approach(
-            connected=lambda: self._connected(passage),
-            cure=f"look at where {passage} leads",
-            name_cure="Have that Service lead to the home API server itself, or add this name to "
+    def route(self, address: ServiceAddress) -> preflight.Route:
+        """Over a port-forward into one of the pods behind the Service."""
+        return preflight.Route(
+            connect=lambda: self._connect(address),
+            advice=f"check where {address} leads",
+            name_advice="Let that Service lead to the home API server itself, or add this name to "
             "the API server's certificate",
         )
 
     @contextlib.asynccontextmanager
-    async def _connected(self, passage: Passage) -> AsyncIterator[socket.socket | None]:
-        pod, port = await self._behind(passage)
+    async def _connect(self, address: ServiceAddress) -> AsyncIterator[socket.socket | None]:
+        pod, port = await self._backend(address)
         async with port_forward.opened(self._foreign, pod, port) as forward:
             try:
                 yield forward.socket
@@ -103,20 +103,22 @@ class HomeService:
                     raise
                 raise ConnectionRefusedError(forward.complaint) from err
 
-    async def _behind(self, passage: Passage) -> tuple[ObjectKey, int]:
-        """A pod that the Service sends to now, and its port. Raises `OSError` for none."""
-        selector = ",".join(f"{key}={value}" for key, value in sorted(passage.selector.items()))
+    async def _backend(self, address: ServiceAddress) -> tuple[ObjectKey, int]:
+        """A ready pod behind the Service, and its port. Raises `OSError` where there is none."""
+        selector = ",".join(f"{key}={value}" for key, value in sorted(address.selector.items()))
         answer = await self._foreign.call(
             "GET", f"/api/v1/namespaces/{self._namespace}/pods?labelSelector={quote(selector)}"
         )
         ready = [pod for pod in answer.get("items", ()) if _is_ready(pod)]
         for pod in ready:
-            port = _port(pod, passage.target)
+            port = _port(pod, address.target_port)
             if port is not None:
                 return ObjectKey(self._namespace, pod["metadata"]["name"]), port
         if ready:
-            raise ConnectionRefusedError(f"no pod behind {passage} has a port {passage.target}")
-        raise ConnectionRefusedError(f"no pod behind {passage} is ready")
+            raise ConnectionRefusedError(
+                f"no pod behind {address} has a port {address.target_port}"
+            )
+        raise ConnectionRefusedError(f"no pod behind {address} is ready")
 
 
 def _is_ready(pod: JSON) -> bool:

@@ -1,6 +1,7 @@
-"""Pods' way home: the address that they are given, and the gateways that it may rest on.
+"""Runs what pods need to reach the home API server: discovery of the endpoint, and the tunnels to
+gateways.
 
-Kept whether this process leads or not: more farlets are more ways.
+Every farlet process does this, leading or not, so that more processes give more tunnels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from farlet.client import cluster as clusters
+from farlet.context import Verified
 from farlet.homeapi import discovery
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
     from farlet.gateway.tunnel_manager import TunnelManager
 
 
-def _nobody() -> None:
-    """Nobody is told of changes."""
+def _ignore() -> None:
+    """For callers that do not need `on_change`."""
 
 
 class HomeAPISupervisor:
-    """One farlet's part in it. `discovery` tells the address."""
+    """The part of one farlet process."""
 
     def __init__(
         self,
@@ -33,69 +35,70 @@ class HomeAPISupervisor:
         foreign: clusters.Cluster,
         *,
         metrics: Metrics,
-        on_change: Callable[[], None] = _nobody,
+        on_change: Callable[[], None] = _ignore,
     ) -> None:
-        """`on_change` is called when the context has become another."""
+        """`on_change` is called when the context changes."""
         self._settings = settings
         self._home = home
         self._foreign = foreign
         self._metrics = metrics
-        self._gateways: TunnelManager | None = None
+        self._tunnels: TunnelManager | None = None
         self.discovery = discovery.Discovery(
             settings,
             home,
             foreign,
             on_change=on_change,
-            gateway_problem=lambda: None if self._gateways is None else self._gateways.problem(),
+            gateway_problem=lambda: None if self._tunnels is None else self._tunnels.problem(),
         )
 
     @property
-    def connected(self) -> bool:
-        """Whether there is a gateway that this process is connected to."""
-        return self._gateways is not None and self._gateways.problem() is None
+    def gateway_connected(self) -> bool:
+        """Whether this process is connected to a gateway."""
+        return self._tunnels is not None and self._tunnels.problem() is None
 
     @contextlib.asynccontextmanager
-    async def address(self) -> AsyncIterator[None]:
-        """`discovery` looks while the context lasts; no gateway is connected to."""
+    async def checking(self) -> AsyncIterator[None]:
+        """Check the endpoint inside the block, without tunnels to gateways."""
         async with asyncio.TaskGroup() as tasks:
-            looking = tasks.create_task(self.discovery.run(ready=discovery.at_once))
+            task = tasks.create_task(self.discovery.run())
             yield
-            looking.cancel()
+            task.cancel()
 
     @contextlib.asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """It is kept while the context lasts, which begins when `discovery` has found out who home
-        is. Raises `StartError` for keys that are none, in a group.
+    async def running(self) -> AsyncIterator[None]:
+        """Check the endpoint and keep the tunnels up inside the block.
+
+        `discovery` has to identify home before. Raises `StartError` for unusable keys, in a group.
         """
         ctx = self.discovery.ctx
         self._metrics.home_api_reachable.set_function(
-            lambda: float((one := ctx()).endpoint_verified and one.endpoint_doubt is None)
+            lambda: float(isinstance(ctx().home_api, Verified))
         )
-        ready = discovery.at_once
+        ready = None
         async with asyncio.TaskGroup() as tasks:
-            forever = []
+            background = []
             if self._settings.gateway_keys is not None:
-                gateways = self._gateways = self._keeping()
-                forever.append(tasks.create_task(gateways.run(), name="gateways"))
-                ready = gateways.settled
-            looking = self.discovery.run(ready=ready)
-            forever.append(tasks.create_task(looking, name="home API address"))
+                tunnels = self._tunnels = self._create_tunnels()
+                background.append(tasks.create_task(tunnels.run(), name="tunnels"))
+                ready = tunnels.wait_connected
+            checks = self.discovery.run(ready=ready)
+            background.append(tasks.create_task(checks, name="home API endpoint"))
             yield
-            for task in forever:
+            for task in background:
                 task.cancel()
 
-    def _keeping(self) -> TunnelManager:
-        # Not for those who have no gateway: asyncssh takes 20 MiB.
+    def _create_tunnels(self) -> TunnelManager:
+        # Imported only where a gateway is configured: asyncssh takes 20 MiB.
         from farlet.gateway import tunnel_manager
 
         assert self._settings.gateway_keys is not None
-        made = tunnel_manager.keeping(
+        tunnels = tunnel_manager.create(
             self._home,
             self._foreign,
             namespace=self._settings.foreign_system_namespace,
             folder=self._settings.gateway_keys,
-            on_change=self.discovery.look_again,
+            on_change=self.discovery.recheck,
         )
-        self._metrics.gateway_links.set_function(lambda: float(made.connected[0]))
-        self._metrics.gateway_connections.set_function(lambda: float(made.connected[1]))
-        return made
+        self._metrics.gateway_links.set_function(lambda: float(tunnels.links))
+        self._metrics.gateway_connections.set_function(lambda: float(tunnels.connections))
+        return tunnels

@@ -13,7 +13,7 @@ from farlet.context import (
     Allowance,
     Context,
     DaemonSetPods,
-    Endpoint,
+    HomeAPI,
     NamespaceMap,
     PodNetwork,
     RemoteServiceAccounts,
@@ -178,20 +178,17 @@ class MirrorSettings(NodeLook):
             pairs=self.namespace_map,
         )
 
-    def context(
-        self, *, node: str, home_id: str, endpoint: Endpoint | None, home_ca: str
-    ) -> Context:
+    def context(self, *, node: str, home_id: str, home_api: HomeAPI, home_ca: str) -> Context:
         """The part of the context that settings decide; what is found at start is given.
 
-        What looking at the address gave, and the IP of the node where none is set, are for the
-        caller to replace.
+        The caller replaces the IP of the node where none is set.
         """
         lifetime = self.home_token_lifetime
         return Context(
             node=node,
             home_id=home_id,
             namespaces=self.namespaces(),
-            endpoint=endpoint,
+            home_api=home_api,
             home_ca=home_ca,
             cluster_domain=self.cluster_domain,
             access_default=self.api_access_default,

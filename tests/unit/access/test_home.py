@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 import pods
+from farlet import context
 from farlet.access import Token
 from farlet.access.home import HomeAccess
 from farlet.constants import Reason
-from farlet.context import Endpoint
+from farlet.context import Endpoint, NotConfigured, Verified
 from farlet.errors import Refused
 from farlet.k8s_types import OwnerReference
 
@@ -142,13 +143,17 @@ def test_of_two_sources_of_one_file_the_last_wins_as_in_a_kubelet() -> None:
     ("settings", "reason", "word"),
     [
         pytest.param(
-            {"endpoint": None},
+            {"home_api": NotConfigured()},
             Reason.HOME_API_NOT_CONFIGURED,
             "--home-api-server-host",
             id="no address",
         ),
         pytest.param(
-            {"endpoint_refusal": "names only x"},
+            {
+                "home_api": context.Refused(
+                    Reason.HOME_API_CERTIFICATE_INVALID, "names only x", Endpoint("x", 443)
+                )
+            },
             Reason.HOME_API_CERTIFICATE_INVALID,
             "names only x",
             id="certificate",
@@ -191,7 +196,7 @@ def test_clients_that_dial_the_name_are_helped_or_told(
     host: str, port: int, aliased: bool, limits: list[str]
 ) -> None:
     pod = pods.pod()
-    ctx = pods.context(endpoint=Endpoint(host, port), cluster_domain="corp.example")
+    ctx = pods.context(home_api=Verified(Endpoint(host, port)), cluster_domain="corp.example")
     mutation = HOME.mutate(pod["spec"], pod, ctx)
     aliases = mutation.spec.get("hostAliases", [])
     assert [(a["ip"], a["hostnames"][-1]) for a in aliases] == (

@@ -8,7 +8,7 @@ import pods
 from farlet import access
 from farlet.access import ServiceAccountRequirement
 from farlet.constants import Reason
-from farlet.context import RemoteServiceAccounts
+from farlet.context import NotConfigured, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import OwnerReference
 
@@ -117,6 +117,6 @@ def test_another_account_is_refused_where_only_the_same_name_is_given() -> None:
 
 @pytest.mark.parametrize("mode", ["disabled", "remote"])
 def test_only_home_mode_needs_the_home_api(mode: str) -> None:
-    pod, ctx = _busy_pod(), pods.context(endpoint=None, home_ca="")
+    pod, ctx = _busy_pod(), pods.context(home_api=NotConfigured(), home_ca="")
     STRATEGIES[mode].requirements(pod, ctx)
     assert STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec["containers"]

@@ -40,7 +40,7 @@ class Scene:
     """Two API servers, and the settings of a farlet between them."""
 
     folder: Path
-    abroad: stage.Abroad
+    abroad: stage.ForeignCluster
     flags: dict[str, str]
     gateways: list[dict[str, Any]] = field(default_factory=list)
 
@@ -55,8 +55,10 @@ async def version(_request: web.Request) -> web.StreamResponse:
 
 @contextlib.asynccontextmanager
 async def standing(folder: Path) -> AsyncIterator[Scene]:
-    abroad = stage.Abroad(folder, certificates.authority("home CA"), service=stage.service())
-    abroad.presents(*USUAL)
+    abroad = stage.ForeignCluster(
+        folder, certificates.authority("home CA"), service=stage.service()
+    )
+    abroad.present(*USUAL)
     (folder / "ca.crt").write_text(abroad.ca.pem)
 
     gateways: list[dict[str, Any]] = []
@@ -96,7 +98,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
     assert found[ADDRESS].seen == "kubernetes.default.svc:443 at 10.96.3.4"
     assert ", ".join(USUAL) in found["certificate at that address"].seen
     assert checking.good(tuple(found.values()))
-    assert scene.abroad.heard == b""
+    assert scene.abroad.received == b""
 
 
 def _no_service(scene: Scene) -> dict[str, str]:
@@ -105,7 +107,7 @@ def _no_service(scene: Scene) -> dict[str, str]:
 
 
 def _another_ca(scene: Scene) -> dict[str, str]:
-    scene.abroad.presents(*USUAL, ca=certificates.authority("somebody else"))
+    scene.abroad.present(*USUAL, ca=certificates.authority("another CA"))
     return {}
 
 
@@ -185,7 +187,7 @@ async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) 
     async with standing(tmp_path) as scene:
         found = await scene.findings(home_api_server_host="127.0.0.1", home_api_server_port="1")
     assert found[ADDRESS].outcome is Outcome.WARNING
-    assert "Connection refused" in found[ADDRESS].hint
+    assert "connection refused" in found[ADDRESS].hint
     assert "certificate at that address" not in found
     assert checking.good(tuple(found.values()))
 

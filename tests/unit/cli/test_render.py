@@ -10,7 +10,7 @@ import pods
 from farlet import access
 from farlet.cli import render
 from farlet.cli.manifest import RESOLVED
-from farlet.context import Context, NamespaceMap
+from farlet.context import Context, NamespaceMap, Verified
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
 
@@ -117,7 +117,7 @@ def test_a_mirror_without_company_is_json_of_its_own() -> None:
 def test_an_address_that_flags_leave_open_is_not_invented(
     host: str | None, port: int | None, expected: dict[str, str], aliases: bool
 ) -> None:
-    rendered = _render(pods.pod(), endpoint=render.endpoint(host, port))
+    rendered = _render(pods.pod(), home_api=Verified(render.endpoint(host, port)))
     env = _env(rendered)
     assert expected.items() <= env.items()
     assert not any("_0_" in name for name in env)
@@ -128,7 +128,7 @@ def test_an_address_that_flags_leave_open_is_not_invented(
 
 def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
     pod = pods.pod(annotations={"liqo.io/api-server-support": "remote"})
-    rendered = _render(pod, endpoint=render.endpoint(None, None))
+    rendered = _render(pod, home_api=Verified(render.endpoint(None, None)))
     assert rendered.mirror["spec"]["containers"] == pod["spec"]["containers"]
     assert "ServiceAccount default needed in foreign namespace shop-home" in render.explain(
         rendered
@@ -171,7 +171,7 @@ def test_what_names_the_virtual_node_is_left_out_without_any_flag() -> None:
         node=RESOLVED,
         home_id=RESOLVED,
         namespaces=NamespaceMap(home="home", own="farlet"),
-        endpoint=render.endpoint(None, None),
+        home_api=Verified(render.endpoint(None, None)),
         home_ca=RESOLVED,
     )
     pod = _bare(

@@ -131,7 +131,7 @@ async def keeping(
 async def test_every_gateway_that_runs_is_connected_to(tmp_path: Path) -> None:
     pods = pod("one"), pod("two"), pod("starting", phase="Pending")
     async with keeping(tmp_path, *pods) as (kept, abroad):
-        await stage.eventually(lambda: kept.connected[0] == 2)
+        await stage.eventually(lambda: kept.links == 2)
         assert abroad.selectors == ["app.kubernetes.io/name=farlet-gateway"]
         assert kept.problem() is None
         reader, writer = await abroad.scene.pod()
@@ -139,7 +139,7 @@ async def test_every_gateway_that_runs_is_connected_to(tmp_path: Path) -> None:
         assert await stage.all_of(reader) == b"end"
         writer.close()
         await abroad.tell("MODIFIED", pod("starting"))
-        await stage.eventually(lambda: kept.connected[0] == 3)
+        await stage.eventually(lambda: kept.links == 3)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ async def test_no_gateway_is_told_as_such(tmp_path: Path) -> None:
 
 async def test_what_is_in_the_making_is_awaited(tmp_path: Path) -> None:
     async with keeping(tmp_path, pod("one"), refusing=2) as (kept, _):
-        await kept.settled()
+        await kept.wait_connected()
         assert kept.problem() is None
 
 
@@ -213,13 +213,13 @@ async def test_a_gateway_that_does_not_answer_is_not_awaited_for_long(
     monkeypatch.setattr(tunnel_manager, "SETTLE_SECONDS", 0.3)
     async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, _):
         async with asyncio.timeout(stage.WITHIN):
-            await kept.settled()
+            await kept.wait_connected()
         assert kept.problem() is not None
 
 
 async def test_without_gateways_nothing_is_awaited(tmp_path: Path) -> None:
     async with keeping(tmp_path) as (kept, _):
-        await kept.settled()
+        await kept.wait_connected()
         assert kept.problem() == "no gateway pod runs"
 
 
@@ -239,7 +239,7 @@ async def test_a_foreign_api_server_that_does_not_answer_is_not_awaited(
             )
             running = asyncio.create_task(kept.run())
             async with asyncio.timeout(stage.WITHIN):
-                await kept.settled()
+                await kept.wait_connected()
             assert "127.0.0.1" in (kept.problem() or "")
             running.cancel()
             await asyncio.wait([running])

@@ -1,4 +1,4 @@
-"""What farlet finds at an address before pods are sent there; real TLS over local sockets."""
+"""The preflight check of the endpoint, with real TLS over local sockets."""
 
 from __future__ import annotations
 
@@ -102,29 +102,29 @@ def server_context(
 
 
 @dataclass
-class Heard:
+class Received:
     """What clients sent after the handshake."""
 
-    sent: bytes = b""
+    data: bytes = b""
 
 
 @asynccontextmanager
 async def serving(
-    context: ssl.SSLContext | None, *, host: str = "127.0.0.1", says: bytes = b""
-) -> AsyncIterator[tuple[int, Heard]]:
-    heard = Heard()
+    context: ssl.SSLContext | None, *, host: str = "127.0.0.1", greeting: bytes = b""
+) -> AsyncIterator[tuple[int, Received]]:
+    received = Received()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(says)
+        writer.write(greeting)
         try:
-            while received := await reader.read(65536):
-                heard.sent += received
-        except OSError:  # the client hung up without a goodbye
+            while data := await reader.read(65536):
+                received.data += data
+        except OSError:  # the client disconnected without close_notify
             pass
         writer.close()
 
     async with listening.listening(serve, host=host, tls=context, patience=5) as port:
-        yield port, heard
+        yield port, received
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +145,10 @@ async def test_the_right_certificate_is_verified_and_nothing_is_sent(
 ) -> None:
     listen = "::1" if host == "::1" else "127.0.0.1"
     context = server_context(tmp_path, home_ca, sans=sans)
-    async with serving(context, host=listen) as (port, heard):
-        verdict = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
-    assert verdict == preflight.Verified()
-    assert heard.sent == b""
+    async with serving(context, host=listen) as (port, received):
+        result = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
+    assert result == preflight.Verified()
+    assert received.data == b""
 
 
 @pytest.mark.parametrize(
@@ -159,65 +159,69 @@ async def test_the_right_certificate_is_verified_and_nothing_is_sent(
         pytest.param("localhost", ["kubernetes"], "localhost", id="only the common name"),
     ],
 )
-async def test_a_name_that_is_missing_blocks_and_the_others_are_listed(
+async def test_a_certificate_without_the_name_is_refused_with_its_names(
     tmp_path: Path, home_ca: Authority, host: str, sans: list[str], common_name: str
 ) -> None:
     context = server_context(tmp_path, home_ca, sans=sans, common_name=common_name)
-    async with serving(context) as (port, heard):
-        verdict = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.WrongCertificate)
-    assert f"not valid for {host}" in verdict.message
+    async with serving(context) as (port, received):
+        result = await preflight.verify(Endpoint(host, port), home_ca.pem, within=5)
+    assert isinstance(result, preflight.WrongCertificate)
+    assert f"not valid for {host}" in result.message
     for san in sans:
-        assert san in verdict.message
-    assert "--home-api-server-host" in verdict.message
-    assert heard.sent == b""
+        assert san in result.message
+    assert "--home-api-server-host" in result.message
+    assert received.data == b""
 
 
-async def test_a_certificate_without_sans_says_so(tmp_path: Path, home_ca: Authority) -> None:
+async def test_a_certificate_without_sans_is_refused_as_such(
+    tmp_path: Path, home_ca: Authority
+) -> None:
     context = server_context(tmp_path, home_ca, sans=[], common_name="localhost")
     async with serving(context) as (port, _):
-        verdict = await preflight.verify(Endpoint("localhost", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.WrongCertificate)
-    assert "its names (SANs) are: none" in verdict.message
+        result = await preflight.verify(Endpoint("localhost", port), home_ca.pem, within=5)
+    assert isinstance(result, preflight.WrongCertificate)
+    assert "its names (SANs) are: none" in result.message
 
 
-async def test_another_ca_blocks_and_is_named(tmp_path: Path, home_ca: Authority) -> None:
+async def test_a_certificate_of_another_ca_is_refused_with_its_issuer(
+    tmp_path: Path, home_ca: Authority
+) -> None:
     other = authority("other-ca")
     context = server_context(tmp_path, other, sans=["127.0.0.1", "api.test"])
-    async with serving(context) as (port, heard):
-        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.WrongCertificate)
-    assert "not signed by the home CA" in verdict.message
-    assert "CN=other-ca" in verdict.message
-    assert "api.test, 127.0.0.1" in verdict.message
-    assert "--home-api-server-ca-file" in verdict.message
-    assert heard.sent == b""
+    async with serving(context) as (port, received):
+        result = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(result, preflight.WrongCertificate)
+    assert "not signed by the home CA" in result.message
+    assert "CN=other-ca" in result.message
+    assert "api.test, 127.0.0.1" in result.message
+    assert "--home-api-server-ca-file" in result.message
+    assert received.data == b""
 
 
-async def test_a_bundle_may_hold_other_cas_too(tmp_path: Path, home_ca: Authority) -> None:
+async def test_a_bundle_can_contain_other_cas(tmp_path: Path, home_ca: Authority) -> None:
     bundle = authority("other-ca").pem + home_ca.pem
     context = server_context(tmp_path, home_ca, sans=["127.0.0.1"])
     async with serving(context) as (port, _):
-        verdict = await preflight.verify(Endpoint("127.0.0.1", port), bundle, within=5)
-    assert verdict == preflight.Verified()
+        result = await preflight.verify(Endpoint("127.0.0.1", port), bundle, within=5)
+    assert result == preflight.Verified()
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "says"),
+    ("begin", "end", "message"),
     [
         pytest.param(NOW - 3 * DAY, NOW - 2 * DAY, "has expired (valid until", id="expired"),
         pytest.param(NOW + DAY, NOW + 2 * DAY, "is not valid yet (from", id="not valid yet"),
     ],
 )
-async def test_a_certificate_out_of_its_time_blocks(
-    tmp_path: Path, home_ca: Authority, begin: datetime, end: datetime, says: str
+async def test_a_certificate_outside_its_validity_is_refused(
+    tmp_path: Path, home_ca: Authority, begin: datetime, end: datetime, message: str
 ) -> None:
     context = server_context(tmp_path, home_ca, sans=["127.0.0.1"], begin=begin, end=end)
     async with serving(context) as (port, _):
-        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.WrongCertificate)
-    assert says in verdict.message
-    assert f"{(end if end < NOW else begin):%Y-%m-%d}" in verdict.message
+        result = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(result, preflight.WrongCertificate)
+    assert message in result.message
+    assert f"{(end if end < NOW else begin):%Y-%m-%d}" in result.message
 
 
 @pytest.mark.parametrize(
@@ -228,41 +232,41 @@ async def test_a_certificate_out_of_its_time_blocks(
         pytest.param("-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n", id="broken"),
     ],
 )
-async def test_a_ca_bundle_that_is_none_blocks_rather_than_trusts_the_system(pem: str) -> None:
-    verdict = await preflight.verify(Endpoint("127.0.0.1", 1), pem, within=5)
-    assert isinstance(verdict, preflight.WrongCertificate)
-    assert "--home-api-server-ca-file" in verdict.message
+async def test_an_unusable_ca_bundle_is_refused_and_system_cas_are_not_used(pem: str) -> None:
+    result = await preflight.verify(Endpoint("127.0.0.1", 1), pem, within=5)
+    assert isinstance(result, preflight.WrongCertificate)
+    assert "--home-api-server-ca-file" in result.message
 
 
 @pytest.mark.parametrize(
-    "says",
+    "greeting",
     [
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="plain HTTP"),
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="another protocol"),
     ],
 )
-async def test_what_speaks_no_tls_is_no_api_server(home_ca: Authority, says: bytes) -> None:
-    async with serving(None, says=says) as (port, _):
-        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.WrongCertificate)
-    assert "answers, but not as an API server does" in verdict.message
-    assert "--home-api-server-port" in verdict.message
+async def test_a_server_without_tls_is_refused(home_ca: Authority, greeting: bytes) -> None:
+    async with serving(None, greeting=greeting) as (port, _):
+        result = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(result, preflight.WrongCertificate)
+    assert "does not answer like an API server" in result.message
+    assert "--home-api-server-port" in result.message
 
 
 async def test_a_closed_port_is_unreachable(home_ca: Authority) -> None:
     async with serving(None) as (port, _):
         pass
-    verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert verdict == preflight.Unreachable(
-        f"127.0.0.1:{port} cannot be reached from farlet: Connection refused"
+    result = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert result == preflight.Unreachable(
+        f"farlet cannot reach 127.0.0.1:{port}: connection refused"
     )
 
 
 async def test_a_server_that_hangs_is_unreachable(home_ca: Authority) -> None:
     async with serving(None) as (port, _):
-        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=0.2)
-    assert verdict == preflight.Unreachable(
-        f"127.0.0.1:{port} cannot be reached from farlet: no answer within 0.2 s"
+        result = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=0.2)
+    assert result == preflight.Unreachable(
+        f"farlet cannot reach 127.0.0.1:{port}: no answer within 0.2 s"
     )
 
 
@@ -277,13 +281,13 @@ async def test_a_connection_that_ends_early_is_unreachable(home_ca: Authority, a
             writer.close()
 
     async with listening.listening(hang_up) as port:
-        verdict = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
-    assert isinstance(verdict, preflight.Unreachable)
-    assert verdict.message.startswith(f"127.0.0.1:{port} cannot be reached from farlet: ")
+        result = await preflight.verify(Endpoint("127.0.0.1", port), home_ca.pem, within=5)
+    assert isinstance(result, preflight.Unreachable)
+    assert result.message.startswith(f"farlet cannot reach 127.0.0.1:{port}: ")
 
 
 async def test_a_name_that_does_not_resolve_is_unreachable(home_ca: Authority) -> None:
-    verdict = await preflight.verify(Endpoint("api.invalid", 443), home_ca.pem, within=5)
-    assert verdict == preflight.Unreachable(
-        "api.invalid:443 cannot be reached from farlet: its name does not resolve here"
+    result = await preflight.verify(Endpoint("api.invalid", 443), home_ca.pem, within=5)
+    assert result == preflight.Unreachable(
+        "farlet cannot reach api.invalid:443: the name does not resolve"
     )

@@ -21,7 +21,7 @@ import structlog
 
 from farlet import errors, settings
 from farlet.client import cluster as clusters
-from farlet.context import Context
+from farlet.context import Context, NotConfigured
 from farlet.node import virtual_node
 from farlet.settings import loading
 from unit import faketime
@@ -167,7 +167,7 @@ class Scene:
         raise AssertionError("it started")
 
     def _ctx(self, read: settings.Settings) -> Context:
-        ctx = read.context(node=NODE, home_id="home", endpoint=None, home_ca="")
+        ctx = read.context(node=NODE, home_id="home", home_api=NotConfigured(), home_ca="")
         return dataclasses.replace(ctx, node_ip=self.address)
 
     # --- home ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import orjson
 from farlet import access, constants
 from farlet.access import AccessStrategy
 from farlet.constants import JSON, ObjectKey
-from farlet.context import Context, Endpoint, NamespaceMap
+from farlet.context import Context, Endpoint, NamespaceMap, Verified
 from farlet.forge import status
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.snapshot import Missing, Snapshot
@@ -29,7 +29,7 @@ CONTEXT = Context(
     node="far",
     home_id="there",
     namespaces=NamespaceMap(home="h", own="farlet"),
-    endpoint=Endpoint("192.0.2.1", 443),
+    home_api=Verified(Endpoint("192.0.2.1", 443)),
     home_ca="-----BEGIN CERTIFICATE-----\n",
 )
 STRATEGIES: Mapping[str, AccessStrategy] = access.load_strategies()

@@ -8,7 +8,8 @@ import itertools
 import pytest
 
 from farlet import errors
-from farlet.context import Context
+from farlet.constants import Reason
+from farlet.context import Context, Refused
 from unit.planning import model, objects
 from unit.reconcile import scene
 from unit.reconcile.scene import FOREIGN, Scene
@@ -19,7 +20,12 @@ HALF_LIFE = 2000.0
 """A token of one hour is due after this many seconds."""
 
 BLOCKED: Context = dataclasses.replace(
-    objects.CONTEXT, endpoint_refusal="the address answers with another CA"
+    objects.CONTEXT,
+    home_api=Refused(
+        Reason.HOME_API_CERTIFICATE_INVALID,
+        "the address answers with another CA",
+        objects.CONTEXT.endpoint,
+    ),
 )
 
 

@@ -114,7 +114,7 @@ def test_wishes_on_labels_of_the_node_do_not_travel_but_for_those_that_foreign_n
         foreign_node_labels="gpu",
         node_taints="a=b:NoExecute,c:NoSchedule",
     )
-    ctx = found.context(node="far", home_id="id", endpoint=None, home_ca="")
+    ctx = found.context(node="far", home_id="id", home_api=context.NotConfigured(), home_ca="")
     assert ctx.node_labels == {
         "type",
         "kubernetes.io/hostname",
@@ -125,6 +125,8 @@ def test_wishes_on_labels_of_the_node_do_not_travel_but_for_those_that_foreign_n
 
 
 def test_without_settings_the_context_is_as_it_is_by_default(kubeconfig: str) -> None:
-    found = load(kubeconfig).context(node="far", home_id="id", endpoint=None, home_ca="")
+    found = load(kubeconfig).context(
+        node="far", home_id="id", home_api=context.NotConfigured(), home_ca=""
+    )
     plain = context.Context(node="far", home_id="id", namespaces=found.namespaces)
     assert (found.node_labels, found.taints) == (plain.node_labels, plain.taints)

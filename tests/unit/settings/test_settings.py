@@ -319,7 +319,7 @@ def test_the_context_carries_the_token_lifetime(
     kubeconfig: Path, lifetime: str | None, seconds: int | None, as_requested: bool
 ) -> None:
     found = load(kubeconfig, **({"home_token_lifetime": lifetime} if lifetime else {}))
-    ctx = found.context(node="far", home_id="id", endpoint=None, home_ca="pem")
+    ctx = found.context(node="far", home_id="id", home_api=context.NotConfigured(), home_ca="pem")
     assert ctx.token_lifetime == seconds
     assert ctx.token_as_requested is as_requested
 
@@ -337,14 +337,14 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         pod_network="connected",
         node_ip="10.0.0.9",
     )
-    endpoint = context.Endpoint("10.0.0.1", 443)
+    home_api = context.Verified(context.Endpoint("10.0.0.1", 443))
     assert found.context(
-        node="far", home_id="id", endpoint=endpoint, home_ca="pem"
+        node="far", home_id="id", home_api=home_api, home_ca="pem"
     ) == context.Context(
         node="far",
         home_id="id",
         namespaces=context.NamespaceMap(home="h", own="farlet", template=None, pairs=(("a", "b"),)),
-        endpoint=endpoint,
+        home_api=home_api,
         home_ca="pem",
         cluster_domain="k8s.test",
         access_default="disabled",

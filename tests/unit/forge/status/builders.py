@@ -3,7 +3,7 @@
 from typing import Any
 
 from farlet import constants
-from farlet.context import Context, NamespaceMap
+from farlet.context import Context, Endpoint, NamespaceMap, Verified
 from farlet.k8s_types import Pod
 
 NOW = 1772366400.0
@@ -13,6 +13,7 @@ CONTEXT = Context(
     node="virtual",
     home_id="home",
     namespaces=NamespaceMap(home="home", own="farlet"),
+    home_api=Verified(Endpoint("192.0.2.10", 443)),
     node_ip="10.0.0.9",
 )
 RUNNING = {"running": {"startedAt": THEN}}

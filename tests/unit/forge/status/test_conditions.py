@@ -7,7 +7,7 @@ import pytest
 
 from farlet import constants
 from farlet.constants import PodCondition, Reason
-from farlet.context import Endpoint
+from farlet.context import Endpoint, Unverified, Verified
 from farlet.forge import status
 from unit.forge.status import builders
 from unit.forge.status.builders import MIRROR_UID, NOW_TEXT, THEN, condition, condition_of
@@ -210,9 +210,9 @@ def test_a_resize_shows_as_long_as_the_mirror_tells_it(name: PodCondition) -> No
 def test_an_unverified_address_is_told_to_pods_that_use_it(
     verified: bool, mode: str, shown: bool
 ) -> None:
-    ctx = dataclasses.replace(
-        builders.CONTEXT, endpoint_verified=verified, endpoint=Endpoint("api.example", 6443)
-    )
+    endpoint = Endpoint("api.example", 6443)
+    home_api = Verified(endpoint) if verified else Unverified(endpoint, "connection refused")
+    ctx = dataclasses.replace(builders.CONTEXT, home_api=home_api)
     mirror = builders.mirror(annotations={constants.ACCESS: mode})
     found = condition_of(reflected(with_conditions(), mirror, ctx), "farlet.io/HomeAPIVerified")
     assert (found is not None) is shown

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from farlet import constants
 from farlet.constants import Reason
-from farlet.context import PodNetwork
+from farlet.context import NotConfigured, PodNetwork
 from farlet.forge import status
 from unit.forge.status import builders, strategicmerge
 
@@ -112,7 +112,7 @@ CONTEXTS = st.sampled_from(
     [
         builders.CONTEXT,
         dataclasses.replace(builders.CONTEXT, pod_network=PodNetwork.CONNECTED, node_ip=""),
-        dataclasses.replace(builders.CONTEXT, endpoint_verified=False),
+        dataclasses.replace(builders.CONTEXT, home_api=NotConfigured()),
     ]
 )
 

@@ -15,7 +15,8 @@ import aiohttp
 from aiohttp import web
 
 from farlet import settings
-from farlet.context import Context
+from farlet.constants import Reason
+from farlet.context import Context, HomeAPI, Refused
 from farlet.homeapi import discovery
 from farlet.settings import loading
 from unit import certificates
@@ -51,43 +52,43 @@ def pod(name: str = "gateway-0", *, ready: bool = True, port: str = "pods") -> d
 
 
 @dataclasses.dataclass
-class Abroad:
-    """What the foreign API server knows, to be changed by the test."""
+class ForeignCluster:
+    """The objects of the foreign API server, which a test changes."""
 
     folder: Path
     ca: certificates.Pair
     service: dict[str, Any] | None = None
     pods: list[dict[str, Any]] = dataclasses.field(default_factory=lambda: [pod()])
     forbids: str = ""
-    """Paths that begin so are answered 403."""
+    """Requests to paths with this prefix are answered with 403."""
     complaint: str = ""
-    """What the kubelet says in place of a connection."""
+    """Error of the kubelet in place of a connection."""
     forwarded: list[str] = dataclasses.field(default_factory=list)
-    heard: bytes = b""
-    """What came behind a handshake."""
+    received: bytes = b""
+    """Data after the handshake."""
     _tls: ssl.SSLContext | None = None
     _watches: list[web.StreamResponse] = dataclasses.field(default_factory=list)
 
-    def presents(self, *names: str, ca: certificates.Pair | None = None) -> None:
-        """Behind the Service there is from now on a certificate of these names."""
+    def present(self, *names: str, ca: certificates.Pair | None = None) -> None:
+        """Serve a certificate of these names behind the Service."""
         pair = certificates.issue(
             ca or self.ca, user="kube-apiserver", uses=(certificates.SERVER,), hosts=names
         )
         self._tls = certificates.server_context(pair, self.folder / "tls")
 
-    async def becomes(self, service: dict[str, Any] | None) -> None:
-        """The Service is made, changed or deleted, and whoever watches hears of it."""
+    async def set_service(self, service: dict[str, Any] | None) -> None:
+        """Create, change or delete the Service, and send the watch event."""
         kind = "DELETED" if service is None else "MODIFIED" if self.service else "ADDED"
-        told = service or self.service
+        shown = service or self.service
         self.service = service
         await gateways.eventually(lambda: bool(self._watches))
-        line = json.dumps({"type": kind, "object": told}).encode() + b"\n"
+        line = json.dumps({"type": kind, "object": shown}).encode() + b"\n"
         for watch in self._watches:
             await watch.write(line)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if self.forbids and request.path.startswith(self.forbids):
-            return await apiserver.status(403, "may not")(request)
+            return await apiserver.status(403, "forbidden")(request)
         if request.path == SERVICES and "watch" in request.query:
             return await self._watch(request)
         if request.path == SERVICES:
@@ -135,7 +136,7 @@ class Abroad:
     async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                self.heard += data
+                self.received += data
         writer.close()
 
 
@@ -152,33 +153,48 @@ async def _back(reader: asyncio.StreamReader, socket: web.WebSocketResponse) -> 
 
 @dataclasses.dataclass
 class Scene:
-    """farlet looks for the address."""
+    """A running discovery."""
 
-    abroad: Abroad
+    foreign: ForeignCluster
     discovery: discovery.Discovery
     changes: list[Context]
-    """After the first look."""
+    """After the first check."""
     ca_file: Path
 
     @property
     def ctx(self) -> Context:
         return self.discovery.ctx()
 
-    async def looks(self) -> None:
-        """Once more, to the end. The first to end may have begun before the test changed things."""
+    @property
+    def home_api(self) -> HomeAPI:
+        return self.ctx.home_api
+
+    def refusal(self, reason: Reason) -> str:
+        """The message of a refusal with this reason; empty where there is none."""
+        match self.home_api:
+            case Refused(reason=found, message=message) if found is reason:
+                return message
+        return ""
+
+    async def check(self) -> None:
+        """Check twice: the first to end possibly began before the test changed something."""
         for _ in range(2):
-            self.discovery.looked.clear()
-            self.discovery.look_again()
-            await gateways.eventually(self.discovery.looked.is_set)
+            self.discovery.checked.clear()
+            self.discovery.recheck()
+            await gateways.eventually(self.discovery.checked.is_set)
 
 
 @contextlib.asynccontextmanager
-async def looking(
-    folder: Path, abroad: Abroad, *, gateway_problem: str | None = None, **flags: str
+async def discovering(
+    folder: Path,
+    foreign_cluster: ForeignCluster,
+    *,
+    gateway_problem: str | None = None,
+    **flags: str,
 ) -> AsyncIterator[Scene]:
-    """Until the block ends; the first look is over at its beginning."""
+    """Run a discovery, whose first check is over at the beginning of the block."""
     ca_file = folder / "home-ca.crt"
-    ca_file.write_text(abroad.ca.pem)
+    ca_file.write_text(foreign_cluster.ca.pem)
     changes: list[Context] = []
     async with (
         apiserver.listening() as front,
@@ -186,8 +202,8 @@ async def looking(
         apiserver.connection(apiserver.kubeconfig(folder / "far", front.url)) as foreign,
         apiserver.connection(apiserver.kubeconfig(folder / "home", at_home.url), "home") as home,
     ):
-        front.answer = abroad.answer
-        wanted = loading.load(
+        front.answer = foreign_cluster.answer
+        loaded = loading.load(
             settings.Settings,
             {
                 "nodename": "far",
@@ -200,22 +216,18 @@ async def looking(
             },
         )
         found = discovery.Discovery(
-            wanted,
+            loaded,
             home,
             foreign,
             on_change=lambda: changes.append(found.ctx()),
             gateway_problem=lambda: gateway_problem,
         )
-        assert await found.find_out(asyncio.Event())
-        running = asyncio.create_task(found.run(ready=_now))
+        assert await found.identify_home(asyncio.Event())
+        running = asyncio.create_task(found.run())
         try:
-            await gateways.eventually(found.looked.is_set)
+            await gateways.eventually(found.checked.is_set)
             changes.clear()
-            yield Scene(abroad, found, changes, ca_file)
+            yield Scene(foreign_cluster, found, changes, ca_file)
         finally:
             running.cancel()
             await asyncio.wait([running])
-
-
-async def _now() -> None:
-    """What leads there is there."""

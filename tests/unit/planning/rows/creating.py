@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from farlet import context
 from farlet.constants import (
     API_SERVER_SUPPORT,
     OFFLOADABLE_ACCOUNT,
@@ -178,13 +179,17 @@ REFUSED = (
         "a pod without an address of the home API waits",
         snapshot(home(reads_token=True), Missing.ABSENT),
         shows("Pending", Reason.HOME_API_NOT_CONFIGURED),
-        ctx=within(endpoint=None),
+        ctx=within(home_api=context.NotConfigured()),
     ),
     Row(
         "a pod is not sent to an address with a wrong certificate",
         snapshot(home(reads_token=True), Missing.ABSENT),
         shows("Pending", Reason.HOME_API_CERTIFICATE_INVALID),
-        ctx=within(endpoint_refusal="another CA"),
+        ctx=within(
+            home_api=context.Refused(
+                Reason.HOME_API_CERTIFICATE_INVALID, "another CA", within().endpoint
+            )
+        ),
     ),
     Row(
         "a pod that wants the host's network waits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from farlet import context
 from farlet.constants import API_SERVER_SUPPORT, Reason
 from farlet.k8s_types import Pod
 from farlet.planning.snapshot import NOTHING, Missing, ProvideSecret
@@ -44,32 +45,40 @@ ROWS = (
         "a running pod gets no token for an address that is refused by now",
         snapshot(_READER, _FRESH, secret=Missing.ABSENT),
         NOTHING,
-        ctx=within(endpoint_refusal="another CA"),
+        ctx=within(
+            home_api=context.Refused(
+                Reason.HOME_API_CERTIFICATE_INVALID, "another CA", CONTEXT.endpoint
+            )
+        ),
     ),
     *(
         Row(
             f"a running pod keeps its address and gets tokens when {text}",
             snapshot(_READER, _FRESH, secret=Missing.ABSENT),
             provides(exists=False),
-            ctx=within(
-                endpoint=None,
-                endpoint_refusal=refusal,
-                endpoint_refusal_reason=reason,
-                endpoint_verified=False,
-            ),
+            ctx=within(home_api=home_api),
         )
-        for refusal, reason, text in (
-            (None, Reason.HOME_API_NOT_CONFIGURED, "there is none for new pods"),
-            ("a Service of no use", Reason.HOME_API_NOT_CONFIGURED, "the Service is of no use"),
-            ("no pod is ready", Reason.HOME_API_UNVERIFIED, "it leads nowhere"),
-            ("no answer", Reason.FOREIGN_UNREACHABLE, "the Service was not heard of"),
+        for home_api, text in (
+            (context.NotConfigured(), "there is none for new pods"),
+            (
+                context.Refused(Reason.HOME_API_NOT_CONFIGURED, "it has no cluster IP"),
+                "the Service is not usable",
+            ),
+            (
+                context.Refused(Reason.HOME_API_UNVERIFIED, "no pod is ready"),
+                "no pod behind the Service is ready",
+            ),
+            (
+                context.Refused(Reason.FOREIGN_UNREACHABLE, "no answer"),
+                "the foreign API server has not answered yet",
+            ),
         )
     ),
     Row(
         "a running pod gets no file without a CA",
         snapshot(_READER, _FRESH, secret=Missing.ABSENT),
         NOTHING,
-        ctx=within(endpoint=None, home_ca=""),
+        ctx=within(home_api=context.NotConfigured(), home_ca=""),
     ),
     Row(
         "an unseen Secret is not written",
@@ -136,7 +145,7 @@ ROWS = (
         "a pod that keeps its address is told nothing while there is none for new ones",
         snapshot(_READER, _dialling("198.51.100.1:443"), secret=secret()),
         notes(None),
-        ctx=within(endpoint=None),
+        ctx=within(home_api=context.NotConfigured()),
     ),
     Row(
         "a pod without access to home gets no Secret",

@@ -85,18 +85,18 @@ def test_a_url_that_cannot_give_the_other_half_is_told(
         pytest.param("https://0.0.0.0:6443", id="any address of this machine"),
     ],
 )
-def test_a_port_alone_beside_a_loopback_url_is_doubted(url: str) -> None:
+def test_a_loopback_address_is_warned_of(url: str) -> None:
     where = resolve(None, "443", url)
     assert where is not None
-    doubt = endpoint.doubt(where)
-    assert doubt is not None
-    assert where.netloc in doubt
-    assert "--home-api-server-host" in doubt
+    warning = endpoint.loopback_warning(where)
+    assert warning is not None
+    assert where.netloc in warning
+    assert "--home-api-server-host" in warning
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "home.test", "localhost.test"])
-def test_an_address_that_others_can_reach_is_not_doubted(host: str) -> None:
-    assert endpoint.doubt(Endpoint(host, 443)) is None
+def test_other_addresses_are_not_warned_of(host: str) -> None:
+    assert endpoint.loopback_warning(Endpoint(host, 443)) is None
 
 
 # --- by the Service -------------------------------------------------------------------------------
@@ -114,70 +114,74 @@ def service(**spec: Any) -> dict[str, Any]:
     [
         pytest.param(
             service(),
-            endpoint.Passage(("10.96.3.4",), 443, "pods", {"app": "gateway"}),
+            endpoint.ServiceAddress(("10.96.3.4",), 443, "pods", {"app": "gateway"}),
             id="one address",
         ),
         pytest.param(
             service(clusterIPs=["10.96.3.4", "fd00:96::4"]),
-            endpoint.Passage(("10.96.3.4", "fd00:96::4"), 443, "pods", {"app": "gateway"}),
+            endpoint.ServiceAddress(("10.96.3.4", "fd00:96::4"), 443, "pods", {"app": "gateway"}),
             id="dual stack, the preferred address first",
         ),
         pytest.param(
             service(clusterIP="fd00:96::4", clusterIPs=None),
-            endpoint.Passage(("fd00:96::4",), 443, "pods", {"app": "gateway"}),
-            id="as servers without dual stack tell it",
+            endpoint.ServiceAddress(("fd00:96::4",), 443, "pods", {"app": "gateway"}),
+            id="a single-stack API server",
         ),
         pytest.param(
             service(ports=[{"name": "metrics", "port": 9000}, {"port": 443, "targetPort": 6443}]),
-            endpoint.Passage(("10.96.3.4",), 443, 6443, {"app": "gateway"}),
+            endpoint.ServiceAddress(("10.96.3.4",), 443, 6443, {"app": "gateway"}),
             id="443 among others",
         ),
         pytest.param(
             service(ports=[{"name": "x", "port": 9000}, {"name": "https", "port": 6443}]),
-            endpoint.Passage(("10.96.3.4",), 6443, 6443, {"app": "gateway"}),
+            endpoint.ServiceAddress(("10.96.3.4",), 6443, 6443, {"app": "gateway"}),
             id="https among others, without a target of its own",
         ),
         pytest.param(
             service(ports=[{"port": 8443, "targetPort": 1}]),
-            endpoint.Passage(("10.96.3.4",), 8443, 1, {"app": "gateway"}),
+            endpoint.ServiceAddress(("10.96.3.4",), 8443, 1, {"app": "gateway"}),
             id="the only port",
         ),
         pytest.param(
             service(selector=None, type="LoadBalancer"),
-            endpoint.Passage(("10.96.3.4",), 443, "pods", {}),
+            endpoint.ServiceAddress(("10.96.3.4",), 443, "pods", {}),
             id="a balancer without a selector",
         ),
     ],
 )
 def test_a_service_gives_addresses_and_a_port(
-    given: dict[str, Any], expected: endpoint.Passage
+    given: dict[str, Any], expected: endpoint.ServiceAddress
 ) -> None:
-    assert endpoint.passage(given) == expected
+    assert endpoint.service_address(given) == expected
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        pytest.param(service(clusterIP="None", clusterIPs=["None"]), "clusterIP", id="headless"),
-        pytest.param(service(clusterIP="", clusterIPs=None), "clusterIP", id="not yet given one"),
+        pytest.param(service(clusterIP="None", clusterIPs=["None"]), "cluster IP", id="headless"),
+        pytest.param(service(clusterIP="", clusterIPs=None), "cluster IP", id="not yet given one"),
         pytest.param(
             {"spec": {"type": "ExternalName", "externalName": "api.example"}},
-            "clusterIP",
+            "cluster IP",
             id="another name",
         ),
         pytest.param(
-            service(ports=[{"port": 1}, {"port": 2}]), "no port 443", id="several other ports"
+            service(ports=[{"port": 1}, {"port": 2}]),
+            "neither a port 443",
+            id="several other ports",
         ),
         pytest.param(
-            service(ports=[{"port": 443, "protocol": "UDP"}]), "no port 443", id="another protocol"
+            service(ports=[{"port": 443, "protocol": "UDP"}]),
+            "neither a port 443",
+            id="another protocol",
         ),
     ],
 )
-def test_a_service_that_pods_cannot_be_led_to_says_what_it_lacks(
+def test_an_unusable_service_is_refused_with_what_it_lacks(
     given: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(errors.Refused, match=told) as caught:
-        endpoint.passage(given)
+        endpoint.service_address(given)
     assert caught.value.reason is Reason.HOME_API_NOT_CONFIGURED
     assert "home-api" in caught.value.message
 
