@@ -1,6 +1,7 @@
-"""`kopf run operator/main.py`: Kopf in the main thread, the engine in one of its own.
+"""`kopf run operator/main.py`: Kopf in the main thread, the engine in its own thread.
 
-Settings come from `FARLET_*`, since `kopf run` refuses flags that it does not know.
+Settings come from the environment (`FARLET_*`), since `kopf run` rejects flags that it does not
+know.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from farlet.telemetry import logs
 
 
 class _Hosted:
-    """The engine in a thread, started and ended by Kopf's own startup and cleanup."""
+    """The engine in a thread, which Kopf's startup and cleanup start and stop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -30,7 +31,7 @@ class _Hosted:
         self.started = threading.Event()
         self.failed: str | None = None
         self._loop = asyncio.new_event_loop()
-        self._ends = engine.Shutdown()
+        self._shutdown = engine.Shutdown()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -39,34 +40,34 @@ class _Hosted:
 
     def stop(self) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ends.stop.set)
+            self._loop.call_soon_threadsafe(self._shutdown.requested.set)
         self._thread.join(self.settings.shutdown_grace_period + 10)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self.engine.run(self._ends, started=self.started.set))
+            self._loop.run_until_complete(self.engine.run(self._shutdown, started=self.started.set))
         except errors.FarletError as err:
             self.failed = str(err)
         except BaseException as err:
-            self.failed = f"farlet met a bug: {type(err).__name__}"
+            self.failed = f"internal error: {type(err).__name__}. See the farlet log"
             raise
         finally:
             if self.started.is_set() and self.failed is not None:
-                # Kopf alone would watch pods that nobody mirrors any more.
+                # Kopf would keep watching pods although no engine mirrors them.
                 os.kill(os.getpid(), signal.SIGTERM)
             self.started.set()
             self._loop.close()
 
 
 def _configured() -> _Hosted:
-    """What the environment asks for; ends the process with one line where that is impossible."""
+    """Read the settings. Exits with one line on stderr where they are wrong."""
     try:
         settings = loading.load(Settings, {})
         if settings.drain_on_exit:
             raise errors.UsageError(
-                "FARLET_DRAIN_ON_EXIT has no effect under kopf run, which watches no pods any more "
-                "when it ends; use farlet run, or kubectl drain"
+                "FARLET_DRAIN_ON_EXIT has no effect under kopf run, which stops watching pods "
+                "before it ends; use farlet run, or kubectl drain"
             )
         return _Hosted(settings)
     except (errors.UsageError, errors.StartError) as err:
@@ -85,14 +86,14 @@ handlers.register(
 
 @kopf.on.startup()
 async def start(**_: Any) -> None:
-    """Start the engine before the first pod is watched."""
+    """Start the engine before Kopf watches pods."""
     logs.configure(_hosted.settings.log_level, _hosted.settings.log_format)
     for name in loading.strangers(Settings, os.environ):
-        structlog.get_logger().warning("setting is not known", variable=name)
+        structlog.get_logger().warning("unknown setting", variable=name)
     try:
         await asyncio.to_thread(_hosted.start)
     except asyncio.CancelledError:
-        # Told to end while the engine waits for an API server: Kopf runs no cleanup then.
+        # Stopped while the engine waits for an API server: Kopf does not run the cleanup then.
         _hosted.stop()
         raise
     if _hosted.failed is not None:
@@ -101,7 +102,7 @@ async def start(**_: Any) -> None:
 
 @kopf.on.cleanup()
 async def drain(**_: Any) -> None:
-    """End the engine when Kopf ends; Kopf ends with an error when the engine did."""
+    """Stop the engine with Kopf. An error of the engine becomes one of Kopf."""
     await asyncio.to_thread(_hosted.stop)
     if _hosted.failed is not None:
         raise kopf.PermanentError(_hosted.failed)

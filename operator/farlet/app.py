@@ -26,18 +26,16 @@ def run(settings: Settings) -> int:
         registry, node=settings.nodename, login=engine.bridge.login, feed=engine.bridge.feed
     )
     thread = kopf_thread.KopfThread(registry, on_restart=engine.bridge.restarted)
-    engine.health.kopf_alive = lambda: thread.alive
-    engine.health.watch_problem = lambda: thread.problem
-    # Kopf warns that it handles no signals outside of the main thread; the engine does.
+    # Kopf warns that it handles no signals outside the main thread; the engine handles them.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
     async def main() -> None:
-        ends = Shutdown()
+        shutdown = Shutdown()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sign, _told_to_end, ends)
+            loop.add_signal_handler(sign, _request, shutdown)
         try:
-            await engine.run(ends, started=thread.start)
+            await engine.run(shutdown, started=thread.start, kopf=thread)
         finally:
             await thread.stop()
 
@@ -45,6 +43,6 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _told_to_end(ends: Shutdown) -> None:
-    """Once: in order. Again: at once."""
-    (ends.hurry if ends.stop.is_set() else ends.stop).set()
+def _request(shutdown: Shutdown) -> None:
+    """The first signal requests an orderly shutdown, the second an immediate one."""
+    (shutdown.immediate if shutdown.requested.is_set() else shutdown.requested).set()

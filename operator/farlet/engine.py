@@ -1,10 +1,10 @@
-"""Everything of one virtual node but Kopf: put together here, started and stopped in order.
+"""Builds, starts and stops all parts of one virtual node except Kopf.
 
 Connections, the Node, the mirroring of pods, the kubelet API and the probes run in one event loop.
-Kopf feeds it from another thread, started by `app.py` (`farlet run`) or being itself the starter
-(`kopf run operator/main.py`).
+Kopf delivers home pods from another thread: `app.py` starts it (`farlet run`), or it starts the
+engine (`kopf run operator/main.py`).
 
-Nothing is written before this process leads; no pod is looked at before the Node stands.
+farlet writes nothing before this process leads, and mirrors no pod before the Node is registered.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farlet import access, draining, errors, health
+from farlet import access, draining, errors
 from farlet.certs import client_certificate, key_pairs
 from farlet.client import cluster as clusters
 from farlet.client import credential_sources
 from farlet.constants import ObjectKey
 from farlet.context import Context
+from farlet.health import Health, Kopf, Phase
 from farlet.home import bridge
 from farlet.homeapi import endpoint_state, supervisor
 from farlet.kubelet.api import KubeletAPI
@@ -43,15 +44,15 @@ log = structlog.get_logger()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shutdown:
-    """How the process is told to end. To be made in the engine's loop."""
+    """How to end the engine. Created in its event loop."""
 
-    stop: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    hurry: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    """Do not wait for anything any more."""
+    requested: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    immediate: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Do not wait for work that has begun."""
 
 
 class Engine:
-    """One virtual node's worth of farlet, without Kopf."""
+    """One virtual node, without Kopf."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -68,87 +69,89 @@ class Engine:
             "foreign", foreign_source, metrics=self.metrics.client("foreign")
         )
         self._store = Store()
-        self._way = supervisor.HomeAPISupervisor(
+        self._home_api = supervisor.HomeAPISupervisor(
             settings,
             self._home,
             self._foreign,
             metrics=self.metrics,
             on_change=self._context_changed,
         )
-        self._discovery = self._way.discovery
+        self._discovery = self._home_api.discovery
         self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
-        self.health = health.Health(
-            self._home, self._foreign, start_problem=lambda: self._discovery.problem
-        )
+        self._phase = Phase.STARTING
         self._mirroring: Mirroring | None = None
         self._node: VirtualNode | None = None
-        self._told: Context | None = None
-        """What pods were last looked at with."""
+        self._pods_ctx: Context | None = None
+        """The context with which all pods were reconciled last."""
 
-    async def run(self, ends: Shutdown, *, started: Callable[[], None]) -> None:
-        """Run until told to end, then drain. `started` is called when Kopf may begin.
+    async def run(
+        self, shutdown: Shutdown, *, started: Callable[[], None], kopf: Kopf | None = None
+    ) -> None:
+        """Run until a shutdown is requested. `started` is called when Kopf can deliver pods.
 
         Raises `StartError`, `UsageError` and `NotLeading`.
         """
+        health = self._make_health(kopf)
         served = probes.serve(
             metrics=self.metrics,
-            probes=self.health.probes(),
+            probes=health.probes(),
             metrics_at=self.settings.metrics_bind_address,
             health_at=self.settings.health_probe_bind_address,
         )
         self.metrics.serves(self.settings.nodename)
-        self.metrics.home_up.set_function(lambda: float(self.health.home_problem() is None))
-        self.metrics.foreign_up.set_function(lambda: float(self.health.foreign_problem() is None))
+        self.metrics.home_up.set_function(lambda: float(health.home_problem() is None))
+        self.metrics.foreign_up.set_function(lambda: float(health.foreign_problem() is None))
         try:
-            async with served, self._home, self._foreign, self._logged_in():
-                if await self._discovery.identify_home(ends.stop):
-                    async with self._way.running():
-                        if await _first_is(self._discovery.checked, before=ends.stop):
-                            await self._lead(ends, started)
+            async with served, self._home, self._foreign, self._renewing_login():
+                if await self._discovery.identify_home(shutdown.requested):
+                    async with self._home_api.running():
+                        if await _first_is(self._discovery.checked, before=shutdown.requested):
+                            await self._lead(shutdown, started, health)
         except* errors.FarletError as group:
             raise _first(group) from None
 
     @contextlib.asynccontextmanager
-    async def _logged_in(self) -> AsyncIterator[None]:
-        """Home's client certificate is kept good, whether this process leads or not."""
+    async def _renewing_login(self) -> AsyncIterator[None]:
+        """Renew the client certificate for home, whether this process leads or not."""
         async with asyncio.TaskGroup() as tasks:
-            keeping = None
+            renewing = None
             if self._rotated is not None:
                 login = client_certificate.ClientCertificate(
                     self._home, node=self.settings.nodename, folder=self._rotated
                 )
-                keeping = tasks.create_task(login.run(), name="client certificate")
+                renewing = tasks.create_task(login.run(), name="client certificate")
             yield
-            if keeping is not None:
-                keeping.cancel()
+            if renewing is not None:
+                renewing.cancel()
 
-    async def _lead(self, ends: Shutdown, started: Callable[[], None]) -> None:
+    async def _lead(self, shutdown: Shutdown, started: Callable[[], None], health: Health) -> None:
         settings = self.settings
         if not settings.leader_elect:
-            await self._serve(ends, started, None)
+            await self._serve(shutdown, started, health, None)
             return
         election = leadership.Leadership(
             self._home, settings, node=settings.nodename, observer=self.metrics.leader
         )
         self._home.guard = self._foreign.guard = election.guard
-        self.health.phase = health.STANDING_BY
-        if not await election.acquire(ends.stop):
+        self._phase = Phase.STANDING_BY
+        if not await election.acquire(shutdown.requested):
             return
-        self.health.phase = "starting"
-        # What was not seen to end might still arrive at a server: then the Lease runs out first.
-        if await self._serve(ends, started, election) == 0:
+        self._phase = Phase.STARTING
+        # A request without an answer can still reach a server: then the Lease has to expire.
+        if await self._serve(shutdown, started, health, election) == 0:
             await election.release()
 
     async def _serve(
         self,
-        ends: Shutdown,
+        shutdown: Shutdown,
         started: Callable[[], None],
+        health: Health,
         election: leadership.Leadership | None,
     ) -> int:
-        """Serve the node until told to end. How many pieces of work did not end in time."""
+        """Serve the node until a shutdown is requested. Returns the number of unfinished tasks."""
         ctx, settings = self._discovery.ctx, self.settings
         log.info(
-            "farlet was started",
+            "farlet started",
             node=settings.nodename,
             home=self._home.server,
             foreign=self._foreign.server,
@@ -166,58 +169,72 @@ class Engine:
                 forever.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
                 kubelet = await port.enter_async_context(
-                    self._make_kubelet(settings.kubelet_bind_address, mirroring, ends)
+                    self._make_kubelet(
+                        settings.kubelet_bind_address, mirroring, shutdown, health.foreign_problem
+                    )
                 )
                 forever.append(tasks.create_task(kubelet.run(), name="kubelet API"))
-            if await _first_is(node.registered, before=ends.stop):
+            if await _first_is(node.registered, before=shutdown.requested):
                 await mirroring.start()
                 self.bridge.open(mirroring.pods)
-                self.health.phase = None
-                # What stands by now stays: to look through it again is a pause of 60 ms each time.
+                self._phase = Phase.SERVING
+                # Objects that exist now live until the end. To scan them costs 60 ms each time.
                 gc.collect()
                 gc.freeze()
                 started()
-                await ends.stop.wait()
+                await shutdown.requested.wait()
             log.info("farlet is stopping")
-            self.health.phase = "stopping"
+            self._phase = Phase.STOPPING
             if settings.drain_on_exit and node.registered.is_set():
-                await self._empty(node, ends)
+                await self._drain(node, shutdown)
             closing = tasks.create_task(port.aclose(), name="end of the kubelet API")
-            unfinished = await mirroring.finish(hurry=ends.hurry)
+            unfinished = await mirroring.finish(hurry=shutdown.immediate)
             for task in forever:
                 task.cancel()
             await closing
-            log.info("farlet was stopped", unfinished=unfinished)
+            log.info("farlet stopped", unfinished=unfinished)
         return unfinished
 
-    async def _empty(self, node: VirtualNode, ends: Shutdown) -> None:
-        """Drain, and tell home that the node is gone for good."""
+    async def _drain(self, node: VirtualNode, shutdown: Shutdown) -> None:
+        """Drain the node and set it NotReady."""
         await draining.drain(
             self._home,
             self._store,
             ctx=self._discovery.ctx,
             cordon=node.cordon,
             seconds=self.settings.drain_timeout,
-            hurry=ends.hurry,
+            hurry=shutdown.immediate,
         )
         try:
             await node.retire()
         except errors.FarletError as err:
-            log.warning("node was not made NotReady", err=str(err))
+            log.warning("failed to set node NotReady", err=str(err))
 
     def _context_changed(self) -> None:
         if self._node is not None:
             self._node.look_again()
         ctx = self._discovery.ctx()
-        for_pods = dataclasses.replace(ctx, home_api=endpoint_state.without_cause(ctx.home_api))
-        if self._mirroring is not None and for_pods != self._told:
+        pods_ctx = dataclasses.replace(ctx, home_api=endpoint_state.without_cause(ctx.home_api))
+        if self._mirroring is not None and pods_ctx != self._pods_ctx:
             self._mirroring.scopes.wake_all()
-        self._told = for_pods
+        self._pods_ctx = pods_ctx
 
     # --- the parts ----------------------------------------------------------------------------
 
+    def _make_health(self, kopf: Kopf | None) -> Health:
+        return Health(
+            self._home,
+            self._foreign,
+            phase=lambda: self._phase,
+            identify_problem=lambda: self._discovery.problem,
+            pods=lambda: None if self._mirroring is None else self._mirroring.pods,
+            namespaces=lambda: None if self._mirroring is None else self._mirroring.scopes,
+            node=lambda: self._node,
+            kopf=kopf,
+        )
+
     def _make_mirroring(self, tasks: asyncio.TaskGroup) -> Mirroring:
-        made = Mirroring(
+        return Mirroring(
             self.settings,
             home=self._home,
             foreign=self._foreign,
@@ -227,15 +244,13 @@ class Engine:
             ctx=self._discovery.ctx,
             tasks=tasks,
         )
-        self.health.scopes, self.health.pods = made.scopes, made.pods
-        return made
 
     def _make_node(
         self, mirroring: Mirroring, election: leadership.Leadership | None
     ) -> VirtualNode:
         scopes = mirroring.scopes
         lock = election.lease if election is not None and election.is_heartbeat else None
-        made = self.health.node = VirtualNode(
+        return VirtualNode(
             home=self._home,
             foreign=self._foreign,
             settings=self.settings,
@@ -244,7 +259,6 @@ class Engine:
             lease=lock or self._own_lease(),
             beats=lock is None,
         )
-        return made
 
     def _own_lease(self) -> leases.Lease:
         return leases.Lease(
@@ -255,7 +269,13 @@ class Engine:
             patience=heartbeat.PATIENCE_SECONDS,
         )
 
-    def _make_kubelet(self, at: Address, mirroring: Mirroring, ends: Shutdown) -> KubeletAPI:
+    def _make_kubelet(
+        self,
+        at: Address,
+        mirroring: Mirroring,
+        shutdown: Shutdown,
+        problem: Callable[[], str | None],
+    ) -> KubeletAPI:
         return KubeletAPI(
             at,
             self.settings,
@@ -264,14 +284,14 @@ class Engine:
             store=self._store,
             ctx=self._discovery.ctx,
             metrics=self.metrics,
-            problem=self.health.foreign_problem,
+            problem=problem,
             unsettled=mirroring.unsettled,
-            hurry=ends.hurry,
+            hurry=shutdown.immediate,
         )
 
 
 async def _first_is(event: asyncio.Event, *, before: asyncio.Event) -> bool:
-    """Wait until either is set; whether it was the first."""
+    """Wait until one of the two is set. Returns whether `event` was the first."""
     waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(before.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -282,7 +302,7 @@ async def _first_is(event: asyncio.Event, *, before: asyncio.Event) -> bool:
 
 
 def _first(group: BaseExceptionGroup[errors.FarletError]) -> errors.FarletError:
-    """The innermost error that a person can act on."""
+    """The innermost error, whose message says what to do."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

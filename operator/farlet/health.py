@@ -1,9 +1,11 @@
-"""What probes and the `up` metrics say: the problem of each part, in a few words, from memory."""
+"""The problem of each part, in a few words and from memory, for probes and the `up` metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
 
 from farlet.client import cluster as clusters
 from farlet.foreign.namespaces import ForeignNamespaces
@@ -11,72 +13,96 @@ from farlet.home.pods import HomePods
 from farlet.node.virtual_node import VirtualNode
 from farlet.telemetry import probes
 
-STANDING_BY = "standing by"
-"""Another process leads. That is no failure: a rollout must not wait for it to change."""
+
+class Phase(StrEnum):
+    """Where the process is between its start and its end."""
+
+    STARTING = "starting"
+    STANDING_BY = "standing by"
+    """Another process leads. This is not a failure: a rollout must not wait for it to change."""
+    SERVING = "serving"
+    STOPPING = "stopping"
 
 
-@dataclass(slots=True)
+class Kopf(Protocol):
+    """Kopf in a thread beside the engine."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its supervisor runs."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why home pods are not watched."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """Each `*_problem` is `None` while all is well. The engine fills in parts as they start."""
+    """Reads the state of the engine. Each `*_problem` is `None` while there is none."""
 
     home: clusters.Cluster
     foreign: clusters.Cluster
-    phase: str | None = "starting"
-    """What keeps pods from being served now; `None` while they are."""
-    start_problem: Callable[[], str | None] = lambda: None
-    """Why the start takes so long."""
-    kopf_alive: Callable[[], bool] = lambda: True
-    """Whether somebody keeps home pods watched; set by who runs Kopf beside the engine."""
-    watch_problem: Callable[[], str | None] = lambda: None
-    """Why they are not watched at the moment; set by who runs Kopf beside the engine."""
-    pods: HomePods | None = None
-    scopes: ForeignNamespaces | None = None
-    node: VirtualNode | None = None
+    phase: Callable[[], Phase]
+    identify_problem: Callable[[], str | None]
+    """Why the home cluster is not identified yet."""
+    pods: Callable[[], HomePods | None]
+    namespaces: Callable[[], ForeignNamespaces | None]
+    node: Callable[[], VirtualNode | None]
+    kopf: Kopf | None
+    """`None` where Kopf itself started the engine, and ends with it."""
 
     def probes(self) -> probes.Probes:
         """The checks of `/livez` and `/readyz`."""
         ready: Mapping[str, probes.Check] = {
             "started": self._start_problem,
             "home": self.home_problem,
-            "watch": lambda: self.watch_problem(),
+            "watch": lambda: None if self.kopf is None else self.kopf.problem,
             "foreign": self.foreign_problem,
             "node": self._node_problem,
         }
         return probes.Probes(live={"kopf": self._kopf_problem}, ready=ready)
 
     def home_problem(self) -> str | None:
-        """Why pods at home are not followed."""
-        if self.phase == STANDING_BY:
+        """Why changes of home pods do not arrive."""
+        if self.phase() is Phase.STANDING_BY:
             return self.home.problem
-        if self.pods is None:
+        pods = self.pods()
+        if pods is None:
             return "not started"
         return (
             self.home.problem
-            or self.pods.error
-            or (None if self.pods.listed else "home pods are being listed")
+            or pods.error
+            or (None if pods.listed else "the list of home pods is not read yet")
         )
 
     def foreign_problem(self) -> str | None:
-        """Why pods cannot be served abroad."""
-        if self.phase == STANDING_BY:
+        """Why pods cannot run in the foreign cluster."""
+        if self.phase() is Phase.STANDING_BY:
             return None
-        if self.scopes is None:
+        namespaces = self.namespaces()
+        if namespaces is None:
             return "not started"
-        if self.scopes.refused is not None:
-            return self.scopes.refused.message
+        if namespaces.refused is not None:
+            return namespaces.refused.message
         if self.foreign.problem is not None:
             return self.foreign.problem
-        return None if self.scopes.loaded.is_set() else "the registry is being read"
+        return None if namespaces.loaded.is_set() else "the inventory is not read yet"
 
     def _node_problem(self) -> str | None:
-        if self.phase == STANDING_BY:
+        if self.phase() is Phase.STANDING_BY:
             return None
-        return "not started" if self.node is None else self.node.problem
+        node = self.node()
+        return "not started" if node is None else node.problem
 
     def _start_problem(self) -> str | None:
-        if self.phase in {None, STANDING_BY}:
+        phase = self.phase()
+        if phase in {Phase.SERVING, Phase.STANDING_BY}:
             return None
-        return self.start_problem() or self.phase
+        return self.identify_problem() or phase
 
     def _kopf_problem(self) -> str | None:
-        return None if self.phase or self.kopf_alive() else "its thread has ended"
+        if self.phase() is not Phase.SERVING or self.kopf is None or self.kopf.alive:
+            return None
+        return "its thread has ended"

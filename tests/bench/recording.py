@@ -135,13 +135,13 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
     )
     logs.configure(LogLevel.ERROR, LogFormat.AUTO)
     engine = engines.Engine(settings)
-    ends, started = engines.Shutdown(), asyncio.Event()
-    running = asyncio.create_task(engine.run(ends, started=started.set))
+    shutdown, started = engines.Shutdown(), asyncio.Event()
+    running = asyncio.create_task(engine.run(shutdown, started=started.set))
     try:
         await started.wait()
         yield engine
     finally:
-        ends.stop.set()
+        shutdown.requested.set()
         await running
 
 

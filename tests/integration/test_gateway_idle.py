@@ -76,7 +76,7 @@ async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connectio
         assert len(list(watches)) == 1
         assert not list(clusters.home.audit(since=mark, user=account, verb="watch"))
         assert len(tokens) >= 2
-        assert "farlet was lost" not in await made.told()
+        assert "farlet disconnected" not in await made.told()
         mib = farlet.usage().rss_bytes / 2**20
         _write(tokens=len(tokens), took=took, mib=mib)
 

@@ -272,7 +272,7 @@ async def test_an_address_that_farlet_cannot_reach_itself(
         conditions = {one["type"]: one for one in seen["status"]["conditions"]}
         assert conditions["farlet.io/HomeAPIVerified"]["status"] == "False"
         assert conditions["farlet.io/HomeAPIVerified"]["reason"] == "HomeAPIUnverified"
-        assert "home API address was not verified" in farlet.log
+        assert "home API address not verified" in farlet.log
     else:
         waiting = await stage.seen("one", rest.reason("HomeAPIUnverified"))
         assert f"127.0.0.1:{nobody}" in waiting["status"]["message"]

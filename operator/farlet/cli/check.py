@@ -269,9 +269,9 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
                 made = await tunnel.connect(forward.socket, own, _refused)
             except asyncssh.Error as err:
                 hint = "both Secrets must come from one run of farlet gateway-keys: docs/gateway.md"
-                return Finding(what, Outcome.FAILED, link.told(err), hint)
+                return Finding(what, Outcome.FAILED, tunnel.failure(err), hint)
             except OSError as err:
-                seen = forward.complaint or link.told(err)
+                seen = forward.kubelet_error or tunnel.failure(err)
                 return Finding(what, Outcome.FAILED, seen, f"look at the log of the pod {pod}")
             seen = f"linked in {_since(started)}"
             made.abort()

@@ -1,17 +1,18 @@
-"""The home API server within reach of pods abroad, by nothing but farlet's own connection abroad.
+"""Gateway: pods in the foreign cluster reach the home API server through farlet's own connection.
 
-A gateway pod in the foreign cluster listens for pods. farlet reaches it through the foreign API
-server's port-forward and speaks SSH with it; each connection that a pod opens to the gateway
-becomes a channel of that, and ends as a connection of farlet's to the home API server::
+A gateway pod in the foreign cluster listens for pods. farlet reaches it through a port-forward of
+the foreign API server and speaks SSH with it. Each connection that a pod opens to the gateway
+becomes an SSH channel, and farlet connects that channel to the home API server::
 
     pod ── gateway ══ SSH in a port-forward of the foreign API server ══ farlet ── home API server
 
-Bytes of pods are never interpreted: TLS goes from the pod to the home API server. The gateway
-accepts connections of farlet but is the SSH *client*, and farlet, which opens them, is the SSH
-*server*: it alone decides what may be reached, and nothing can be opened towards the gateway.
+Neither end interprets the bytes: TLS goes from the pod to the home API server. The gateway accepts
+the TCP connection of farlet but is the SSH *client*; farlet is the SSH *server*. So farlet alone
+decides what is reachable, and nothing can be opened towards the gateway.
 
-`keys` (who believes whom), `link` (one SSH connection, either end), `splice` (one connection of a
-pod, either end), `door` (the gateway's process), `tunnel` (farlet's end of one link), `upkeep` (one
-tunnel for each gateway pod), `portforward` (bytes to a port of a pod abroad).
+`keys` (the keys of both ends), `link` (one SSH connection, either end), `relay` (one connection of
+a pod, either end), `server` and `process` (the gateway), `tunnel` (farlet's end of one link),
+`tunnel_manager` (one tunnel to each gateway pod), `port_forward` (bytes to a port of a pod),
+`home_dialer` (farlet's connection to the home API server).
 docs/decisions/0012-gateway.md says why SSH, and what was measured.
 """

@@ -1,6 +1,6 @@
-"""The way from farlet to the home API server, as its own kubeconfig goes: by the proxy, if any.
+"""Connects to the home API server as farlet's kubeconfig says, through its proxy if it names one.
 
-What is dialled carries TLS of pods, so farlet adds none of its own.
+The connections carry TLS of pods, so farlet adds none of its own.
 """
 
 from __future__ import annotations
@@ -15,40 +15,39 @@ from farlet.client.cluster import Cluster
 
 
 class HomeDialer:
-    """Dials for `tunnel`; where to is asked anew each time, as credentials are read again."""
+    """Dials for `tunnel`. Each call reads the server URL again, as credentials can change."""
 
     def __init__(self, home: Cluster) -> None:
         self._home = home
         self._scratch = bytearray(tls_stream.CHUNK)
 
     def check(self) -> None:
-        """Raises `StartError` where pods could not use what a gateway leads to."""
+        """Raises `StartError` for a server URL or proxy that gateways do not support."""
         url = urlsplit(self._home.server)
         if url.scheme != "https" or not url.hostname or url.path.strip("/"):
             raise errors.StartError(
-                f"a gateway cannot lead to the home API server at {self._home.server!r}: pods "
-                "reach one only by https and without a path. Give farlet a home kubeconfig with "
-                "such a URL, or leave --gateway-keys out"
+                f"gateways do not support the home API server URL {self._home.server!r}: pods "
+                "reach an API server only over https and without a path. Give farlet a home "
+                "kubeconfig with such a URL, or remove --gateway-keys"
             )
         proxy = urlsplit(self._home.proxy or "http:")
         if proxy.scheme != "http":
             raise errors.StartError(
-                f"a gateway cannot lead to the home API server by the proxy {proxy.scheme}://"
-                f"{proxy.hostname}: give the home kubeconfig a proxy-url that is spoken to by "
-                "http, or leave --gateway-keys out"
+                f"gateways do not support the proxy {proxy.scheme}://{proxy.hostname}: set "
+                "proxy-url in the home kubeconfig to an http:// URL, or remove --gateway-keys"
             )
 
     async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
-        """A connection, served by what `factory` makes. Raises `OSError`."""
+        """Connect with the protocol that `factory` returns. Raises `OSError`."""
         login = await self._home.login()
         url = urlsplit(login.server)
         host, port = url.hostname or "", url.port or 443
         if login.proxy is None:
             loop = asyncio.get_running_loop()
-            made: object = await loop.create_connection(
+            connection: object = await loop.create_connection(
                 factory, host, port, happy_eyeballs_delay=0.25
             )
-            return made
+            return connection
         channel = await raw_response.tunnel(urlsplit(login.proxy), host, port, self._scratch)
         channel.hand_over(factory())
         return channel

@@ -1,7 +1,7 @@
-"""Who believes whom: each end of a link has a private key of its own and the other's public key.
+"""The keys of a link: each end has a private key and trusts the public key of the other end.
 
-A folder holds them as a mounted Secret does. Ed25519 only: small, and the same on every machine.
-Nothing here prints a private key into a log or an error.
+They are files in a folder, as a mounted Secret contains them. Only Ed25519: its keys are small, and
+their format has no parameters to choose. No private key enters a log or an error.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ TRUSTED = "trusted-keys"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What one end has."""
+    """The keys of one end."""
 
     private: asyncssh.SSHKey
     trusted: tuple[asyncssh.SSHKey, ...]
 
     def trust(self, key: asyncssh.SSHKey) -> bool:
-        """Whether `key` is one of the other end's."""
+        """Whether `key` belongs to the other end."""
         return key in self.trusted
 
 
 SECRET = "farlet-gateway"  # noqa: S105
-"""Name of the Secrets in the shipped manifests, on both sides."""
+"""Name of the Secrets in the shipped manifests, in both clusters."""
 
 
 def generate() -> tuple[dict[str, str], dict[str, str]]:
-    """Two sets of items, for home and for abroad; each private key is in one of them only."""
+    """The items of the two Secrets, for the home and the foreign cluster."""
     home, foreign = (asyncssh.generate_private_key(ALGORITHM) for _ in range(2))
     return _items(home, foreign), _items(foreign, home)
 
 
 def write(folder: Path) -> tuple[Path, Path]:
-    """Make keys in two new folders below `folder`, for home and for abroad.
+    """Write new keys to the folders `home` and `foreign` in `folder`.
 
-    Raises `UsageError` where they exist or cannot be made: keys in use are not to be lost. Whatever
-    comes in between, half of a pair is not left behind.
+    Raises `UsageError` where one exists, so that keys in use are not lost, or cannot be created.
+    After an error neither folder is left behind.
     """
     places = folder / "home", folder / "foreign"
     with contextlib.ExitStack() as undo:
@@ -63,14 +63,14 @@ def write(folder: Path) -> tuple[Path, Path]:
                     (place / name).write_text(text, encoding="utf-8")
             except OSError as err:
                 raise errors.UsageError(
-                    f"{place} cannot be made: {err.strerror}; name a new folder"
+                    f"cannot create {place}: {err.strerror}; choose a new folder"
                 ) from err
         undo.pop_all()
     return places
 
 
 def read(folder: Path) -> Keys:
-    """The keys in `folder`. Raises `StartError` naming the file."""
+    """Raises `StartError`, which names the file."""
     private, trusted = folder / PRIVATE, folder / TRUSTED
     try:
         text = trusted.read_text(encoding="utf-8")
@@ -80,21 +80,23 @@ def read(folder: Path) -> Keys:
             tuple(asyncssh.import_public_key(line) for line in lines if not line.startswith("#")),
         )
     except OSError as err:
-        raise errors.StartError(f"{err.filename} cannot be read: {err.strerror}. {_CURE}") from err
+        raise errors.StartError(f"cannot read {err.filename}: {err.strerror}. {_ADVICE}") from err
     except (asyncssh.KeyImportError, UnicodeDecodeError) as err:
-        raise errors.StartError(f"a file in {folder} is no SSH key: {err}. {_CURE}") from err
+        raise errors.StartError(
+            f"a file in {folder} is not a valid SSH key: {err}. {_ADVICE}"
+        ) from err
     algorithms = {key.get_algorithm() for key in (keys.private, *keys.trusted)}
     if algorithms != {ALGORITHM} or not keys.trusted:
         raise errors.StartError(
-            f"{private} and {trusted} must hold keys of the kind {ALGORITHM}, one at least each. "
-            f"{_CURE}"
+            f"{private} and {trusted} must each contain at least one key of the type {ALGORITHM}. "
+            f"{_ADVICE}"
         )
     return keys
 
 
-_CURE = (
-    "--gateway-keys is to be a folder with the two items of a Secret that "
-    "`farlet gateway-keys` made"
+_ADVICE = (
+    "--gateway-keys expects a folder with the two items of a Secret that `farlet gateway-keys` "
+    "created"
 )
 
 

@@ -1,10 +1,10 @@
-"""One SSH connection between gateway and farlet, as both ends have it.
+"""One SSH connection between gateway and farlet, the same at both ends.
 
-A link carries the connections of pods as channels. It knows them all: when its own transport takes
-no more, none of them is read further, and when it ends they end with it. A silent peer is noticed
-by questions of SSH's own, since neither port-forwards nor NAT tell of one that has vanished.
+A link carries the connections of pods as SSH channels. It keeps a set of their relays: while its
+own transport is full, it reads from none of them, and when it ends, they end with it. SSH
+keepalives detect a silent peer, since neither port-forwards nor NAT report one that has vanished.
 
-What may be asked of the other end is decided in `door` and `tunnel`.
+`server` and `tunnel` decide what the other end is allowed to request.
 """
 
 from __future__ import annotations
@@ -14,99 +14,101 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
+from farlet.client import connection_errors
 from farlet.gateway.relay import WINDOW, Relay
 
 DESTINATION = ("home-api", 443)
-"""All that a gateway asks for. What it is at home, farlet knows."""
+"""The only destination that a gateway requests. farlet replaces it by the home API server."""
 
 PORT = 8022
-"""Where a gateway waits for farlet, on the loopback of its pod."""
+"""Where a gateway listens for farlet, on the loopback interface of its pod."""
 
-QUESTION_SECONDS = 2.0
-QUESTIONS = 3
-"""So often, and so many without an answer: 8 s until a peer that says nothing is given up."""
+KEEPALIVE_SECONDS = 2.0
+KEEPALIVES = 3
+"""A peer that does not answer so many keepalives is given up, after 8 s."""
 
 HANDSHAKE_SECONDS = 10.0
 
 BACKLOG = 256 * 1024
-"""Bytes that wait for the transport, above which no connection of a pod is read further."""
+"""Bytes in the write buffer of the transport, above which no relay is read."""
 
-UNREAD = 4 * 1024 * 1024
-"""Bytes that may wait for the transport beside what its connections of pods have under way."""
+MAX_UNREAD = 4 * 1024 * 1024
+"""Bytes in the write buffer, beside the windows of its relays, above which the link is dropped."""
 
-MOST_SPLICES = 4000
-"""Connections of pods in one link."""
+MAX_RELAYS = 4000
 
-MOST_WORDS = 200
-"""Characters of what the other end says of itself."""
+MAX_TEXT = 200
+"""Characters of an error text that the other end sent."""
 
 _CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 
 OPTIONS: dict[str, Any] = {
     "config": None,  # not ~/.ssh/config
-    "encryption_algs": _CIPHERS,  # authenticated; the first is in hardware nearly everywhere
+    "encryption_algs": _CIPHERS,  # authenticated; most CPUs implement the first in hardware
     "compression_algs": None,
     "signature_algs": ("ssh-ed25519",),
     "gss_host": None,
-    "keepalive_interval": QUESTION_SECONDS,
-    "keepalive_count_max": QUESTIONS,
+    "keepalive_interval": KEEPALIVE_SECONDS,
+    "keepalive_count_max": KEEPALIVES,
     "login_timeout": HANDSHAKE_SECONDS,
 }
-"""Of asyncssh, for both ends."""
+"""Options of asyncssh for both ends."""
 
 _Connection = TypeVar("_Connection")
 
 
 class Link(asyncio.Protocol):
-    """The transport below one SSH connection, and the connections of pods above it."""
+    """The transport below one SSH connection, and the relays above it."""
 
-    def __init__(self, *, made: Callable[[Link], None] | None = None) -> None:
-        """`made` is called when the transport stands."""
+    def __init__(self, *, on_connected: Callable[[Link], None] | None = None) -> None:
+        """`on_connected` is called when the transport is connected."""
         self.lost = asyncio.Event()
-        """Set when nothing goes either way any more."""
-        self.why: Exception | None = None
-        """Why SSH ended, if it did so itself or we ended it; also set by whoever asyncssh tells."""
-        self._made = made
-        self._splices: set[Relay] = set()
+        """Set when the transport is closed."""
+        self._on_connected = on_connected
+        self._error: Exception | None = None
+        self._relays: set[Relay] = set()
         self._transport: asyncio.Transport | None = None
         self._ssh: asyncio.Protocol | None = None
         self._full = False
 
     @property
     def load(self) -> int:
-        """How many connections of pods it carries."""
-        return len(self._splices)
+        """The number of relays."""
+        return len(self._relays)
 
-    def carry(self, splice: Relay) -> None:
-        """Have a connection of a pod end with this link, and read as fast as it allows."""
-        self._splices.add(splice)
-        splice.over = self._splices.discard
-        splice.hold(full=self._full)
+    def carry(self, relay: Relay) -> None:
+        """The relay ends with this link and is read only while the link is not full."""
+        self._relays.add(relay)
+        relay.attach(on_finished=self._relays.discard, paused=self._full)
 
-    def let_go(self, splice: Relay) -> None:
-        """It is not carried by this link after all."""
-        self._splices.discard(splice)
+    def release(self, relay: Relay) -> None:
+        """Another link can carry the relay."""
+        self._relays.discard(relay)
 
     @property
-    def waiting(self) -> int:
+    def buffered(self) -> int:
         """Bytes that wait to be sent to the other end."""
         own = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return own + sum(one.waiting for one in self._splices)
+        return own + sum(relay.buffered for relay in self._relays)
 
     @property
     def reason(self) -> str:
-        """Why it was lost, in a few words."""
-        return told(self.why) if self.why else "the connection broke"
+        """Why the link was lost, in one short line."""
+        return summary(self._error) if self._error else "the connection was closed"
+
+    def ssh_ended(self, err: Exception | None) -> None:
+        """asyncssh reports why SSH ended; `None` for an orderly end."""
+        self._error = err
 
     def abort(self) -> None:
-        """Drop the connection and all that it carries."""
+        """Close the connection and all relays."""
         if self._transport is not None:
             self._transport.abort()
 
-    async def connected(
+    async def start_ssh(
         self, connect: Callable[..., Awaitable[_Connection]], options: object
     ) -> _Connection:
-        """Let `asyncssh.connect` or `connect_reverse` make its connection of this transport.
+        """Run `asyncssh.connect` or `connect_reverse` over this transport.
 
         Raises `asyncssh.Error`, `OSError` and `TimeoutError`.
         """
@@ -117,73 +119,74 @@ class Link(asyncio.Protocol):
             self.abort()
             raise
 
-    # --- what asyncssh asks of a tunnel -------------------------------------------------------
+    # --- called by asyncssh, for which this is a tunnel ---------------------------------------
 
     async def create_connection(
         self, session_factory: Callable[[], object], _host: str, _port: int
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
-        """Give the transport to the connection that asyncssh makes."""
+        """Hand the transport over to asyncssh."""
         if self._transport is None or self.lost.is_set():
-            raise ConnectionAbortedError("the connection broke before SSH began")
+            raise ConnectionAbortedError("the connection was closed before the SSH handshake")
         self._ssh = cast("asyncio.Protocol", session_factory())
         self._ssh.connection_made(self._transport)
         self._transport.resume_reading()
         return self._transport, self._ssh
 
-    # --- what asyncio calls -------------------------------------------------------------------
+    # --- called by asyncio --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport stands; it is not read before asyncssh has it."""
+        """Reading starts when asyncssh has the transport."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.pause_reading()
         transport.set_write_buffer_limits(high=BACKLOG)
-        if self._made is not None:
-            self._made(self)
+        if self._on_connected is not None:
+            self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of SSH."""
+        """Data for asyncssh."""
         assert self._ssh is not None
         assert self._transport is not None
         self._ssh.data_received(data)
-        # SSH answers whatever is asked, read or not, and takes questions for a sign of life.
-        if self._transport.get_write_buffer_size() > UNREAD + self.load * WINDOW:
-            self.why = ConnectionError("the other end asks and does not read the answers")
+        # asyncssh answers every request, whether the answers are read or not, and every request
+        # counts as a sign of life.
+        if self._transport.get_write_buffer_size() > MAX_UNREAD + self.load * WINDOW:
+            self._error = ConnectionError("the other end sends requests and does not read answers")
             self.abort()
 
     def eof_received(self) -> bool | None:
-        """The other end is gone: SSH has no half-close of its own."""
+        """SSH has no half-close of its own: the other end is gone."""
         return None if self._ssh is None else self._ssh.eof_received()
 
     def pause_writing(self) -> None:
-        """The transport takes no more."""
-        self._hold(full=True)
+        """The write buffer is full."""
+        self._pause(paused=True)
 
     def resume_writing(self) -> None:
-        """It does again."""
-        self._hold(full=False)
+        """The write buffer has space again."""
+        self._pause(paused=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is gone, and with it all that the link carried."""
+        """All relays end with the transport."""
         if self._ssh is not None:
-            self._ssh.connection_lost(exc or self.why)
+            self._ssh.connection_lost(exc or self._error)
         self.lost.set()
-        for splice in tuple(self._splices):
-            splice.abort()
+        for relay in tuple(self._relays):
+            relay.abort()
 
-    def _hold(self, *, full: bool) -> None:
-        self._full = full
-        for splice in tuple(self._splices):
-            splice.hold(full=full)
+    def _pause(self, *, paused: bool) -> None:
+        self._full = paused
+        for relay in tuple(self._relays):
+            relay.pause(paused=paused)
 
 
-async def over(sock: socket.socket) -> Link:
-    """A link over a connected socket, which becomes its own."""
+async def from_socket(sock: socket.socket) -> Link:
+    """A link over a connected socket, which the link closes."""
     _, link = await asyncio.get_running_loop().create_connection(Link, sock=sock)
     return link
 
 
-def told(err: Exception) -> str:
-    """An error in one short line for logs and people: its words may be the other end's."""
-    words = (str(err) or type(err).__name__)[:MOST_WORDS]
-    return "".join(char if char.isprintable() else " " for char in words)
+def summary(err: Exception) -> str:
+    """An error in one short printable line: the text can come from the other end."""
+    text = connection_errors.cause(err)[:MAX_TEXT]
+    return "".join(char if char.isprintable() else " " for char in text)

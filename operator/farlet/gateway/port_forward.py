@@ -1,11 +1,11 @@
-"""Bytes to a port of a pod abroad, by the port-forward of the foreign API server.
+"""A connection to a port of a foreign pod, through a port-forward of the foreign API server.
 
-It reaches what listens on loopback within the pod, and needs no network between farlet and the pod.
-Asked for as a WebSocket with the protocol `v4.channel.k8s.io`: each message has a channel number
-before it, 0 for bytes and 1 for an error, and what comes first on either is the port
-(`portforward/websocket.go` in `k8s.io/cri-streaming`). Kubelets have spoken that since 1.6; the
-newer way, SPDY within a WebSocket, would need SPDY here. One connection per request, without
-half-close: what runs on it must do without.
+It reaches what listens on the loopback interface of the pod, and needs no network between farlet
+and the pod. The request is a WebSocket with the protocol `v4.channel.k8s.io`: each message begins
+with a channel number, 0 for data and 1 for errors, and the first message on each channel is the
+port (`portforward/websocket.go` in `k8s.io/cri-streaming`). Kubelets support it since 1.6; the
+newer protocol, SPDY in a WebSocket, would need SPDY here. Each request carries one connection,
+without half-close.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 
 OPEN_SECONDS = 10.0
-"""For the foreign API server, which asks the kubelet, to accept it."""
+"""For the foreign API server to accept the request, for which it asks the kubelet."""
 
-COMPLAINT_CHARACTERS = 1000
+MAX_KUBELET_ERROR = 1000
+"""Characters."""
 
 _PROTOCOL = "v4.channel.k8s.io"
 _CHUNK = 32 * 1024
@@ -39,34 +40,38 @@ _REFUSAL_BYTES = 64 * 1024
 
 
 class Forward:
-    """One port-forward. `socket` is connected; whoever uses it closes it."""
+    """One port-forward. The caller closes its `socket`."""
 
     def __init__(
         self,
-        exchange: raw_response.RawResponse,
-        theirs: socket.socket,
+        response: raw_response.RawResponse,
+        caller_socket: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self.socket = theirs
-        self.complaint: str | None = None
-        """What the kubelet said of the port, as that nothing listens there."""
-        self._exchange = exchange
+        self.socket = caller_socket
+        self._kubelet_error: str | None = None
+        self._response = response
         self._reader = reader
         self._writer = writer
-        self._protocol = Connection(ConnectionType.CLIENT, trailing_data=exchange.early)
+        self._protocol = Connection(ConnectionType.CLIENT, trailing_data=response.early)
         self._sending = asyncio.Lock()
-        self._fresh = True
-        """The next bytes begin a message."""
+        self._message_starts = True
+        """The next byte is a channel number."""
         self._channel = _DATA
-        self._greeting = dict.fromkeys((_DATA, _ERROR), _PORT_BYTES)
-        """Bytes still to come on each channel that only repeat the port."""
+        self._port_bytes = dict.fromkeys((_DATA, _ERROR), _PORT_BYTES)
+        """How many bytes of the port are still to come on each channel."""
+
+    @property
+    def kubelet_error(self) -> str | None:
+        """The kubelet's error, for example that nothing listens on the port."""
+        return self._kubelet_error
 
     async def run(self) -> None:
-        """Carry bytes until either side ends."""
+        """Carry data until either side ends."""
         pumps = [
-            asyncio.create_task(self._send(), name="port-forward, there"),
-            asyncio.create_task(self._receive(), name="port-forward, back"),
+            asyncio.create_task(self._send(), name="port-forward, sending"),
+            asyncio.create_task(self._receive(), name="port-forward, receiving"),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +79,7 @@ class Forward:
             for pump in pumps:
                 pump.cancel()
             self._writer.close()
-            self._exchange.abort()
+            self._response.abort()
         for result in await asyncio.gather(*pumps, return_exceptions=True):
             if isinstance(result, Exception) and not isinstance(result, OSError):
                 raise result
@@ -87,71 +92,71 @@ class Forward:
         while True:
             for event in self._protocol.events():
                 if isinstance(event, BytesMessage):
-                    if data := self._told(event):
+                    if data := self._payload(event):
                         self._writer.write(data)
                         await self._writer.drain()
                 elif isinstance(event, Ping):
                     await self._write(event.response())
                 elif isinstance(event, CloseConnection):
                     return
-            data = await self._exchange.channel.read()
+            data = await self._response.channel.read()
             if not data:
                 return
             self._protocol.receive_data(data)
 
     async def _write(self, event: Event) -> None:
         async with self._sending:
-            # The other end may have said goodbye while we waited for bytes, or for our turn.
+            # The other end can close while this waits for data or for the lock.
             if self._protocol.state is not ConnectionState.OPEN:
                 raise ConnectionResetError("the other end has closed the port-forward")
-            await self._exchange.channel.write(self._protocol.send(event))
+            await self._response.channel.write(self._protocol.send(event))
 
-    def _told(self, event: BytesMessage) -> bytes:
-        """Bytes of the port in a message, or in a piece of one."""
+    def _payload(self, event: BytesMessage) -> bytes:
+        """The data in a message, or in a part of one."""
         data = bytes(event.data)
-        if self._fresh and data:
+        if self._message_starts and data:
             self._channel, data = data[0], data[1:]
-            self._fresh = False
-        self._fresh = self._fresh or event.message_finished
-        greeting = self._greeting.get(self._channel, 0)
-        self._greeting[self._channel] = max(0, greeting - len(data))
-        data = data[greeting:]
+            self._message_starts = False
+        self._message_starts = self._message_starts or event.message_finished
+        port_bytes = self._port_bytes.get(self._channel, 0)
+        self._port_bytes[self._channel] = max(0, port_bytes - len(data))
+        data = data[port_bytes:]
         if self._channel == _ERROR and data:
-            said = (self.complaint or "") + data.decode("utf-8", "replace")
-            self.complaint = said[:COMPLAINT_CHARACTERS]
+            error = (self._kubelet_error or "") + data.decode("utf-8", "replace")
+            self._kubelet_error = error[:MAX_KUBELET_ERROR]
         return data if self._channel == _DATA else b""
 
 
 @contextlib.asynccontextmanager
 async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[Forward]:
-    """A port-forward that lasts no longer than the context.
+    """A port-forward that lasts no longer than the block.
 
-    When either side ends, so does the other. A port where nothing listens shows as an end with a
-    `complaint`: the API server accepts before the kubelet has tried. Raises `Unreachable` and
-    kinds of `ApiError`.
+    When either side ends, so does the other. A port on which nothing listens ends at once with a
+    `kubelet_error`: the API server accepts the request before the kubelet connects. Raises
+    `Unreachable` and kinds of `ApiError`.
     """
-    exchange = await _ask(cluster, pod, port)
-    theirs, ours = socket.socketpair()
-    theirs.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=ours, limit=_CHUNK)
-    forward = Forward(exchange, theirs, reader, writer)
+    response = await _request(cluster, pod, port)
+    caller_socket, own_socket = socket.socketpair()
+    caller_socket.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=own_socket, limit=_CHUNK)
+    forward = Forward(response, caller_socket, reader, writer)
     running = asyncio.create_task(forward.run(), name=f"port-forward to {pod}")
     try:
         yield forward
     finally:
         running.cancel()
-        # It may not have begun to run.
+        # The task does not close them if it has not started yet.
         writer.transport.abort()
-        exchange.abort()
+        response.abort()
         await asyncio.wait([running])
         if not running.cancelled():
             running.result()
 
 
-async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawResponse:
-    """The upgrade, accepted."""
+async def _request(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawResponse:
+    """The accepted upgrade."""
     path = f"/api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/portforward"
-    asked = decode.RequestInfo(cluster.name, f"GET {path}")
+    request = decode.RequestInfo(cluster.name, f"GET {path}")
     key = base64.b64encode(os.urandom(16)).decode()
     headers = [
         ("Connection", "Upgrade"),
@@ -162,17 +167,17 @@ async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawR
     ]
     try:
         async with asyncio.timeout(OPEN_SECONDS):
-            exchange = await cluster.open("GET", f"{path}?ports={port}", headers)
+            response = await cluster.open("GET", f"{path}?ports={port}", headers)
             try:
-                if not exchange.switched:
-                    decode.read(asked, exchange.status, await exchange.text(_REFUSAL_BYTES))
-                    raise asked.unreachable(decode.STRANGER.format(exchange.status))
-                accepted = exchange.headers("sec-websocket-accept")
+                if not response.switched:
+                    decode.read(request, response.status, await response.text(_REFUSAL_BYTES))
+                    raise request.unreachable(decode.STRANGER.format(response.status))
+                accepted = response.headers("sec-websocket-accept")
                 if accepted != [generate_accept_token(key.encode()).decode()]:
-                    raise asked.unreachable("an upgrade that is no WebSocket of ours")
+                    raise request.unreachable("the answer does not accept this WebSocket request")
             except BaseException:
-                exchange.abort()
+                response.abort()
                 raise
     except (OSError, TimeoutError) as err:
-        raise asked.unreachable(err) from err
-    return exchange
+        raise request.unreachable(err) from err
+    return response

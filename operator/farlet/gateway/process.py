@@ -1,7 +1,7 @@
-"""`farlet gateway` as a process: logs, signals, probes, and the door.
+"""`farlet gateway` as a process: logs, signals, probes and the gateway server.
 
-Ready while farlet is connected, so that the Service sends pods elsewhere meanwhile. When told to
-end it stops being ready first, and goes on for as long as the news needs to reach every node.
+The gateway is ready while farlet is connected, so that the Service uses other gateways meanwhile.
+When it is stopped, it becomes unready first and keeps serving until every node has learned that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from farlet.settings.values import Address
 from farlet.telemetry import logs, probes
 
 LINK_ADDRESS = Address("127.0.0.1", link.PORT)
-"""Loopback: a port-forward into this pod reaches it, and nobody else."""
+"""Loopback: only a port-forward into this pod reaches it."""
 
-PARTING_SECONDS = 5.0
+UNREADY_SECONDS = 5.0
+"""Between becoming unready and the end."""
 
 log = structlog.get_logger()
 
@@ -29,24 +30,26 @@ log = structlog.get_logger()
 def run(settings: GatewaySettings) -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code. Raises `StartError`."""
     logs.configure(settings.log_level, settings.log_format)
-    # asyncssh asks the environment who we are, and the user of a container has no name.
+    # asyncssh reads the name of the user from here, and the user of a container has no name.
     os.environ.setdefault("LOGNAME", "gateway")
-    opening = server.GatewayServer(
+    gateway = server.GatewayServer(
         keys.read(settings.gateway_keys),
         pods_at=settings.gateway_bind_address,
         farlet_at=LINK_ADDRESS,
     )
-    asyncio.run(_serve(opening, settings))
+    asyncio.run(_serve(gateway, settings))
     return 0
 
 
-async def _serve(opening: server.GatewayServer, settings: GatewaySettings) -> None:
-    told, hurry = asyncio.Event(), asyncio.Event()
+async def _serve(gateway: server.GatewayServer, settings: GatewaySettings) -> None:
+    requested, immediate = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, lambda: (hurry if told.is_set() else told).set())
+        loop.add_signal_handler(
+            sign, lambda: (immediate if requested.is_set() else requested).set()
+        )
     checks = probes.Probes(
-        ready={"farlet": lambda: "it is stopping" if told.is_set() else opening.problem()}
+        ready={"farlet": lambda: "stopping" if requested.is_set() else gateway.problem()}
     )
     serving = probes.serve(
         metrics=None,
@@ -54,11 +57,11 @@ async def _serve(opening: server.GatewayServer, settings: GatewaySettings) -> No
         metrics_at=None,
         health_at=settings.health_probe_bind_address,
     )
-    async with serving, opening.opened():
-        log.info("gateway was started", pods=str(settings.gateway_bind_address))
-        await told.wait()
+    async with serving, gateway.serving():
+        log.info("gateway started", pods=str(settings.gateway_bind_address))
+        await requested.wait()
         log.info("gateway is stopping")
-        if opening.problem() is None:
+        if gateway.problem() is None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurry.wait(), PARTING_SECONDS)
-    log.info("gateway was stopped")
+                await asyncio.wait_for(immediate.wait(), UNREADY_SECONDS)
+    log.info("gateway stopped")

@@ -1,7 +1,7 @@
-"""One TCP connection and the SSH channel that carries it, at either end of a link.
+"""One TCP connection and the SSH channel that carries it, the same at both ends of a link.
 
-Each direction ends alone (half-close), a broken side breaks the other with a reset, and neither is
-read faster than the other takes: what waits is bounded by the channel's window.
+Each direction closes separately (half-close). An error on one side resets the other. Neither side
+is read faster than the other accepts data: the channel's window bounds what is buffered.
 """
 
 from __future__ import annotations
@@ -15,94 +15,101 @@ from collections.abc import Callable
 import asyncssh
 
 WINDOW = 1024 * 1024
-"""Bytes that one connection may have under way in one direction, and so the most that waits for a
-reader who does not read."""
+"""Bytes that one connection can have in flight in one direction, and so the most that is buffered
+for a peer that does not read."""
 
 PACKET = 64 * 1024
-"""Bytes in one SSH packet at most. Python's work is per packet."""
+"""The largest SSH packet in bytes. Python's work is per packet."""
 
-WAITING = 64 * 1024
-"""Bytes for the TCP side above which no more is taken from the channel."""
+TCP_BUFFER = 64 * 1024
+"""Bytes buffered for the TCP side, above which the channel is not read."""
 
-_SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""A peer that has vanished is noticed after two minutes. A watch may be silent for longer."""
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""Detects a peer that has vanished after two minutes. A watch can be idle for longer."""
 
 
 class Relay:
-    """The TCP side comes first, with the protocol `plain`; a `ChannelSide` brings the channel."""
+    """The TCP side connects first, with the protocol `tcp`. A `ChannelSide` adds the channel."""
 
-    def __init__(self) -> None:
-        self.plain = TCPSide(self)
-        self.made: Callable[[Relay], None] = _nobody
-        """Called when the TCP side is there."""
-        self.over: Callable[[Relay], None] = _nobody
-        """Called once, when neither side is left."""
+    def __init__(self, *, on_connected: Callable[[Relay], None] | None = None) -> None:
+        """`on_connected` is called when the TCP side is connected."""
+        self.tcp = TCPSide(self)
+        self._on_connected = on_connected
+        self._on_finished: Callable[[Relay], None] | None = None
         self._transport: asyncio.Transport | None = None
         self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
-        self._plain_ended = self._channel_ended = False
+        self._tcp_ended = self._channel_ended = False
         self._channel_full = self._link_full = False
-        self._done = False
+        self._finished = False
 
     @property
     def peer(self) -> tuple[str, int]:
-        """Address and port at the other end of the TCP side."""
+        """Address and port of the peer of the TCP side."""
         assert self._transport is not None
         host, port, *_ = self._transport.get_extra_info("peername") or ("", 0)
         return str(host), int(port)
 
     @property
-    def waiting(self) -> int:
-        """Bytes that wait for the channel."""
+    def buffered(self) -> int:
+        """Bytes that wait to be sent on the channel."""
         return 0 if self._channel is None else self._channel.get_write_buffer_size()
 
     @property
-    def done(self) -> bool:
-        """It has ended, in order or not."""
-        return self._done
+    def finished(self) -> bool:
+        """Whether both sides are closed."""
+        return self._finished
+
+    def attach(self, *, on_finished: Callable[[Relay], None], paused: bool) -> None:
+        """A link carries the relay from now on. `on_finished` is called once, when both sides are
+        closed.
+        """
+        self._on_finished = on_finished
+        self.pause(paused=paused)
 
     def abort(self) -> None:
-        """Drop both sides; the peer of the TCP side sees a reset."""
+        """Close both sides; the peer of the TCP side gets a reset."""
         if self._channel is not None:
             self._channel.abort()
         if self._transport is not None:
             _reset(self._transport)
         self._finish()
 
-    def hold(self, *, full: bool) -> None:
-        """The link has no room for more, or has room again."""
-        self._link_full = full
-        self._read_or_not()
+    def pause(self, *, paused: bool) -> None:
+        """Stop reading the TCP side while the link is full."""
+        self._link_full = paused
+        self._update_reading()
 
     # --- the TCP side -------------------------------------------------------------------------
 
-    def plain_made(self, transport: asyncio.Transport) -> None:
-        """It stands; it is not read before there is a channel."""
+    def tcp_connected(self, transport: asyncio.Transport) -> None:
+        """Reading starts when there is a channel."""
         self._transport = transport
         transport.pause_reading()
-        transport.set_write_buffer_limits(high=WAITING)
-        _prepare(transport.get_extra_info("socket"))
-        self.made(self)
+        transport.set_write_buffer_limits(high=TCP_BUFFER)
+        _set_options(transport.get_extra_info("socket"))
+        if self._on_connected is not None:
+            self._on_connected(self)
 
-    def plain_data(self, data: bytes) -> None:
-        """Bytes for the channel."""
+    def tcp_data(self, data: bytes) -> None:
+        """Data for the channel."""
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(data)
 
-    def plain_eof(self) -> None:
-        """Its peer sends no more."""
-        self._plain_ended = True
+    def tcp_eof(self) -> None:
+        """The peer sends no more data."""
+        self._tcp_ended = True
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write_eof()
         self._close_if_ended()
 
-    def plain_lost(self) -> None:
-        """It is gone."""
-        if self._channel is not None and not (self._plain_ended and self._channel_ended):
+    def tcp_lost(self) -> None:
+        """The TCP connection is closed."""
+        if self._channel is not None and not (self._tcp_ended and self._channel_ended):
             self._channel.abort()
         self._finish()
 
-    def plain_full(self, *, full: bool) -> None:
-        """Its peer does not take what it is sent, or does again."""
+    def tcp_full(self, *, full: bool) -> None:
+        """Stop reading the channel while the TCP side is full."""
         assert self._channel is not None
         if full:
             self._channel.pause_reading()
@@ -111,40 +118,40 @@ class Relay:
 
     # --- the channel --------------------------------------------------------------------------
 
-    def channel_made(self, channel: asyncssh.SSHTCPChannel[bytes]) -> None:
-        """It is open."""
+    def channel_opened(self, channel: asyncssh.SSHTCPChannel[bytes]) -> None:
+        """Reading of the TCP side starts."""
         self._channel = channel
-        self._read_or_not()
+        self._update_reading()
 
     def channel_data(self, data: bytes) -> None:
-        """Bytes for the TCP side."""
+        """Data for the TCP side."""
         if self._transport is not None:
             self._transport.write(data)
 
     def channel_eof(self) -> None:
-        """The far side sends no more."""
+        """The other end sends no more data."""
         self._channel_ended = True
         if self._transport is not None and not self._transport.is_closing():
-            # A peer that is gone already is told of by `plain_lost`; what is raised here would
-            # end the whole link.
+            # `tcp_lost` handles a peer that is gone already. An error raised here would end the
+            # whole link.
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
         self._close_if_ended()
 
     def channel_lost(self) -> None:
-        """It is gone, and perhaps the whole link."""
-        if self._transport is not None and not (self._plain_ended and self._channel_ended):
+        """The channel is closed, possibly with the whole link."""
+        if self._transport is not None and not (self._tcp_ended and self._channel_ended):
             _reset(self._transport)
         self._finish()
 
     def channel_full(self, *, full: bool) -> None:
-        """Its window is used up, or there is room again."""
+        """Stop reading the TCP side while the channel's window is used up."""
         self._channel_full = full
-        self._read_or_not()
+        self._update_reading()
 
     # ------------------------------------------------------------------------------------------
 
-    def _read_or_not(self) -> None:
+    def _update_reading(self) -> None:
         if self._transport is None:
             return
         if self._channel is None or self._channel_full or self._link_full:
@@ -153,111 +160,110 @@ class Relay:
             self._transport.resume_reading()
 
     def _close_if_ended(self) -> None:
-        if self._plain_ended and self._channel_ended:
+        if self._tcp_ended and self._channel_ended:
             assert self._channel is not None
             assert self._transport is not None
             self._channel.close()
             self._transport.close()
 
     def _finish(self) -> None:
-        if not self._done:
-            self._done = True
-            self.over(self)
+        if not self._finished:
+            self._finished = True
+            if self._on_finished is not None:
+                self._on_finished(self)
 
 
 class TCPSide(asyncio.Protocol):
-    """What asyncio calls."""
+    """The protocol of the TCP connection, called by asyncio."""
 
-    def __init__(self, splice: Relay) -> None:
-        self._splice = splice
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands; nothing is read from it before there is a channel."""
+        """Reading starts when there is a channel."""
         assert isinstance(transport, asyncio.Transport)
-        self._splice.plain_made(transport)
+        self._relay.tcp_connected(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes for the channel."""
-        self._splice.plain_data(data)
+        """Data for the channel."""
+        self._relay.tcp_data(data)
 
     def eof_received(self) -> bool:
-        """The peer sends no more, and may still read."""
-        self._splice.plain_eof()
+        """Keep the transport open: the peer can still read."""
+        self._relay.tcp_eof()
         return True
 
     def pause_writing(self) -> None:
-        """The peer does not take what it is sent."""
-        self._splice.plain_full(full=True)
+        """The write buffer is full."""
+        self._relay.tcp_full(full=True)
 
     def resume_writing(self) -> None:
-        """It does again."""
-        self._splice.plain_full(full=False)
+        """The write buffer has space again."""
+        self._relay.tcp_full(full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Nothing goes either way any more."""
-        self._splice.plain_lost()
+        """The TCP connection is closed."""
+        self._relay.tcp_lost()
 
 
 class ChannelSide(asyncssh.SSHTCPSession[bytes]):
-    """What asyncssh calls. To ask for a channel is one try; a splice may need several."""
+    """The session of the channel, called by asyncssh. It is one attempt to open a channel; a relay
+    can need several.
+    """
 
-    def __init__(self, splice: Relay) -> None:
-        self._splice: Relay | None = splice
+    def __init__(self, relay: Relay) -> None:
+        self._relay: Relay | None = relay
 
     def give_up(self) -> None:
-        """Whatever comes of this try is not wanted any more."""
-        self._splice = None
+        """Ignore what this attempt still leads to."""
+        self._relay = None
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         """The channel is open."""
-        if self._splice is None or self._splice.done:
+        if self._relay is None or self._relay.finished:
             chan.abort()
         else:
-            self._splice.channel_made(chan)
+            self._relay.channel_opened(chan)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002
-        """Bytes for the TCP side."""
-        if self._splice is not None:
-            self._splice.channel_data(data)
+        """Data for the TCP side."""
+        if self._relay is not None:
+            self._relay.channel_data(data)
 
     def eof_received(self) -> bool:
-        """The far side sends no more, and may still read."""
-        if self._splice is not None:
-            self._splice.channel_eof()
+        """Keep the channel open: the other end can still read."""
+        if self._relay is not None:
+            self._relay.channel_eof()
         return True
 
     def pause_writing(self) -> None:
         """The channel's window is used up."""
-        if self._splice is not None:
-            self._splice.channel_full(full=True)
+        if self._relay is not None:
+            self._relay.channel_full(full=True)
 
     def resume_writing(self) -> None:
-        """There is room again."""
-        if self._splice is not None:
-            self._splice.channel_full(full=False)
+        """The channel's window has space again."""
+        if self._relay is not None:
+            self._relay.channel_full(full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """The channel is gone, and perhaps the whole link."""
-        if self._splice is not None:
-            self._splice.channel_lost()
+        """The channel is closed, possibly with the whole link."""
+        if self._relay is not None:
+            self._relay.channel_lost()
 
 
-def _nobody(_splice: Relay) -> None:
-    """Nobody is told."""
-
-
-def _prepare(sock: socket.socket) -> None:
+def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SILENCE:
-        if hasattr(socket, name):  # by these names on Linux
+    for name, value in _KEEPALIVE:
+        if hasattr(socket, name):  # Linux has these names
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """End with a reset, so that nobody takes what came so far for all there was."""
+    """Close with a reset, so that the peer does not take what it got for the complete data."""
     if not transport.is_closing():
         sock: socket.socket = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):  # gone already
+        with contextlib.suppress(OSError):  # closed already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

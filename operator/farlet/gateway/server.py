@@ -1,11 +1,12 @@
-"""The gateway itself: where pods knock, and the SSH client behind it.
+"""The gateway: it accepts connections of pods and carries them over SSH links to farlet.
 
-Two listeners: one for pods, open only while there is a link to farlet, so that nobody waits for an
-answer that cannot come; and one on loopback for farlet, which only a port-forward into this very
-pod reaches. Several farlets may be linked, as with several virtual nodes or replicas: a new
-connection takes the link with the fewest, and the next one if that does not answer.
+Two listeners. The one for pods is open only while there is a link to farlet, so that no pod waits
+for an answer that cannot come. The one for farlet is on the loopback interface, which only a
+port-forward into this pod reaches. Several farlet processes can be linked, as with several virtual
+nodes or replicas: a new connection uses the link with the fewest, and the next one if farlet does
+not answer on the first.
 
-The gateway has no right at any API server and understands nothing of what it carries.
+The gateway has no credentials for any API server and does not interpret the bytes it carries.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import asyncssh
 import structlog
 
 from farlet import errors
+from farlet.client import connection_errors
 from farlet.gateway import link
-from farlet.gateway.keys import ALGORITHM, Keys
+from farlet.gateway.keys import ALGORITHM, TRUSTED, Keys
 from farlet.gateway.link import Link
 from farlet.gateway.relay import PACKET, WINDOW, ChannelSide, Relay
 from farlet.settings.values import Address
 
 OPEN_SECONDS = 10.0
-"""For one farlet to reach the home API server; a link that breaks is noticed earlier."""
+"""For one farlet to connect to the home API server. A broken link is detected earlier."""
 
-STRANGERS = 16
-"""Connections at once whose other end has not shown yet that it is farlet."""
+MAX_UNAUTHENTICATED = 16
+"""Simultaneous connections to the listener for farlet that have not authenticated yet."""
 
 _OPTIONS = {
     "username": "gateway",
@@ -49,7 +51,7 @@ log = structlog.get_logger()
 
 
 class GatewayServer:
-    """A gateway; it is open while `opened` lasts."""
+    """A gateway, which listens inside `serving`."""
 
     def __init__(self, keys: Keys, *, pods_at: Address, farlet_at: Address) -> None:
         self._options = asyncssh.SSHClientConnectionOptions(
@@ -61,159 +63,167 @@ class GatewayServer:
         self._pods_at = pods_at
         self._farlet_at = farlet_at
         self._links: dict[Link, asyncssh.SSHClientConnection] = {}
-        self._strangers = 0
-        self._changed = asyncio.Event()
+        self._unauthenticated = 0
+        self._links_changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._pods: asyncio.Server | None = None
 
     def problem(self) -> str | None:
         """Why pods are not served; `None` when they are."""
-        return None if self._links else "no farlet is connected"
+        return None if self._links else "farlet is not connected"
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Listen. Raises `StartError` for an address that cannot be had."""
+    async def serving(self) -> AsyncIterator[None]:
+        """Listen inside the block. Raises `StartError` for an address that is not available."""
         loop = asyncio.get_running_loop()
-        self._pods = await self._bind_for_pods()
+        self._pods = await self._bind_pods()
         farlet = self._farlet_at
         try:
-            server = await loop.create_server(self._visitor, farlet.host or None, farlet.port)
+            server = await loop.create_server(self._accept_farlet, farlet.host or None, farlet.port)
         except OSError as err:
-            raise _taken("--gateway-link-address", farlet, err) from err
+            raise errors.StartError(
+                f"cannot listen for farlet on {farlet}: {connection_errors.cause(err)}. Stop the "
+                "other process in this pod that uses the port"
+            ) from err
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                keeping = tasks.create_task(self._open_while_linked(), name="door")
+                task = tasks.create_task(self._serve_pods_while_linked(), name="pods")
                 yield
                 server.close()
-                for made in tuple(self._links):
-                    made.abort()
-                keeping.cancel()
+                for opened in tuple(self._links):
+                    opened.abort()
+                task.cancel()
         finally:
             server.close()
             self._pods.close()
 
     # --- farlet -------------------------------------------------------------------------------
 
-    def _visitor(self) -> Link:
-        return Link(made=self._begin)
+    def _accept_farlet(self) -> Link:
+        return Link(on_connected=self._start_link)
 
-    def _begin(self, made: Link) -> None:
-        if self._strangers >= STRANGERS or self._tasks is None:
-            made.abort()
+    def _start_link(self, accepted: Link) -> None:
+        if self._unauthenticated >= MAX_UNAUTHENTICATED or self._tasks is None:
+            accepted.abort()
             return
-        self._strangers += 1
-        self._tasks.create_task(self._serve(made), name="link")
+        self._unauthenticated += 1
+        self._tasks.create_task(self._run_link(accepted), name="link")
 
-    async def _serve(self, made: Link) -> None:
+    async def _run_link(self, accepted: Link) -> None:
         try:
             options = asyncssh.SSHClientConnectionOptions(
-                options=self._options, client_factory=lambda: _Client(made)
+                options=self._options, client_factory=lambda: _Client(accepted)
             )
-            connection = await made.connected(asyncssh.connect, options)
+            connection = await accepted.start_ssh(asyncssh.connect, options)
         except (asyncssh.Error, OSError, TimeoutError) as err:
-            log.warning("connection was not farlet's", err=link.told(err))
+            log.warning("farlet failed to connect", err=_failure(err))
             return
         finally:
-            self._strangers -= 1
-        self._links[made] = connection
-        self._changed.set()
-        log.info("farlet was linked", links=len(self._links))
-        await made.lost.wait()
-        del self._links[made]
-        self._changed.set()
-        log.info("farlet was lost", links=len(self._links), err=made.reason)
+            self._unauthenticated -= 1
+        self._links[accepted] = connection
+        self._links_changed.set()
+        log.info("farlet connected", links=len(self._links))
+        await accepted.lost.wait()
+        del self._links[accepted]
+        self._links_changed.set()
+        log.info("farlet disconnected", links=len(self._links), err=accepted.reason)
 
     # --- pods ---------------------------------------------------------------------------------
 
-    async def _bind_for_pods(self) -> asyncio.Server:
+    async def _bind_pods(self) -> asyncio.Server:
         """A server that refuses connections until it is started."""
         at = self._pods_at
         try:
             return await asyncio.get_running_loop().create_server(
-                self._knock, at.host or None, at.port, start_serving=False
+                self._accept_pod, at.host or None, at.port, start_serving=False
             )
         except OSError as err:
-            raise _taken("--gateway-bind-address", at, err) from err
+            raise errors.StartError(
+                f"--gateway-bind-address {at}: {connection_errors.cause(err)}. Choose another "
+                "address"
+            ) from err
 
-    async def _open_while_linked(self) -> None:
+    async def _serve_pods_while_linked(self) -> None:
         assert self._pods is not None
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._links_changed.wait()
+            self._links_changed.clear()
             if self._links and not self._pods.is_serving():
                 await self._pods.start_serving()
             elif not self._links and self._pods.is_serving():
                 self._pods.close()
-                self._pods = await self._bind_for_pods()
+                self._pods = await self._bind_pods()
 
-    def _knock(self) -> asyncio.Protocol:
-        splice = Relay()
-        splice.made = self._carry_soon
-        return splice.plain
+    def _accept_pod(self) -> asyncio.Protocol:
+        return Relay(on_connected=self._start_carrying).tcp
 
-    def _carry_soon(self, splice: Relay) -> None:
+    def _start_carrying(self, relay: Relay) -> None:
         if self._tasks is None:
-            splice.abort()
+            relay.abort()
         else:
-            self._tasks.create_task(self._carry(splice), name="pod")
+            self._tasks.create_task(self._carry(relay), name="pod")
 
-    async def _carry(self, splice: Relay) -> None:
-        """Find a farlet that takes it; else it is reset."""
+    async def _carry(self, relay: Relay) -> None:
+        """Try each link once. If farlet opens a channel on none, the pod gets a reset."""
         tried: set[Link] = set()
-        while not splice.done:
-            left = [one for one in self._links if one not in tried]
-            if not left:
-                splice.abort()
+        while not relay.finished:
+            untried = [one for one in self._links if one not in tried]
+            if not untried:
+                relay.abort()
                 return
-            made = min(left, key=lambda one: one.load)
-            tried.add(made)
-            made.carry(splice)
-            if await self._open(self._links[made], splice):
+            chosen = min(untried, key=lambda one: one.load)
+            tried.add(chosen)
+            chosen.carry(relay)
+            if await self._open_channel(self._links[chosen], relay):
                 return
-            made.let_go(splice)
+            chosen.release(relay)
 
-    async def _open(self, connection: asyncssh.SSHClientConnection, splice: Relay) -> bool:
-        carried = ChannelSide(splice)
+    async def _open_channel(self, connection: asyncssh.SSHClientConnection, relay: Relay) -> bool:
+        side = ChannelSide(relay)
         opening = asyncio.ensure_future(
             connection.create_connection(
-                lambda: carried,
+                lambda: side,
                 *link.DESTINATION,
-                *splice.peer,
+                *relay.peer,
                 window=WINDOW,
                 max_pktsize=PACKET,
             )
         )
-        opening.add_done_callback(_heard)
+        opening.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await asyncio.shield(opening)
         except (asyncssh.Error, OSError, TimeoutError) as err:
-            log.debug("connection was not carried", err=link.told(err))
-            carried.give_up()
+            log.debug("failed to open channel", err=link.summary(err))
+            side.give_up()
             return False
         except asyncio.CancelledError:
-            carried.give_up()
+            side.give_up()
             raise
         return True
 
 
 class _Client(asyncssh.SSHClient):
-    """Hears why a link ends; the rest of an SSH client is never asked."""
+    """Reports why SSH ended."""
 
-    def __init__(self, made: Link) -> None:
-        self._link = made
+    def __init__(self, accepted: Link) -> None:
+        self._link = accepted
 
     def connection_lost(self, exc: Exception | None) -> None:
         """SSH has ended."""
-        self._link.why = exc
+        self._link.ssh_ended(exc)
 
 
-def _heard(opening: asyncio.Future[Any]) -> None:
-    """An answer that came too late for anybody is no error."""
+def _failure(err: Exception) -> str:
+    if isinstance(err, asyncssh.HostKeyNotVerifiable):
+        return f"farlet presented a key that {TRUSTED} does not contain"
+    if isinstance(err, asyncssh.PermissionDenied):
+        return f"farlet does not trust the gateway's key: its {TRUSTED} does not contain it"
+    return link.summary(err)
+
+
+def _retrieve(opening: asyncio.Future[Any]) -> None:
+    """Retrieve an error that comes after the timeout, so that asyncio does not report it."""
     if not opening.cancelled():
         opening.exception()
-
-
-def _taken(flag: str, at: Address, err: OSError) -> errors.StartError:
-    return errors.StartError(f"{flag} {at}: {err.strerror or err}. Choose another address")

@@ -1,7 +1,7 @@
-"""farlet's end of one link: the SSH server, which decides what may be reached.
+"""farlet's end of one link: the SSH server, which decides what is reachable.
 
-A gateway may open channels to one destination, which stands for the home API server, and nothing
-else: no session, no file, no forwarding the other way round. Where that server is, `dial` knows.
+A gateway is allowed to open channels to one destination, which stands for the home API server, and
+nothing else: no session, no file, no forwarding in the other direction. `dial` knows the address.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import asyncssh
 
 from farlet.gateway import link, relay
-from farlet.gateway.keys import Keys
+from farlet.gateway.keys import TRUSTED, Keys
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
-"""Connect to the home API server by a new protocol of the given factory. Raises `OSError`."""
+"""Connect to the home API server with a protocol from the given factory. Raises `OSError`."""
 
 DIAL_SECONDS = 5.0
 
@@ -33,47 +33,56 @@ _OPTIONS = {
 
 
 async def connect(sock: socket.socket, keys: Keys, dial: Dial) -> link.Link:
-    """Make a link of a connection to a gateway, which becomes its own.
+    """Start SSH over a connection to a gateway. The link closes the socket.
 
-    Raises `asyncssh.Error` where the other end is not who it should be, `OSError`, `TimeoutError`.
+    Raises `asyncssh.Error` where authentication fails, `OSError`, `TimeoutError`.
     """
-    made = await link.over(sock)
+    opened = await link.from_socket(sock)
     options = asyncssh.SSHServerConnectionOptions(
         **link.OPTIONS,
         **_OPTIONS,
-        server_factory=lambda: _Server(made, keys, dial),
+        server_factory=lambda: _Server(opened, keys, dial),
         server_host_keys=[keys.private],
     )
-    await made.connected(asyncssh.connect_reverse, options)
-    return made
+    await opened.start_ssh(asyncssh.connect_reverse, options)
+    return opened
+
+
+def failure(err: Exception) -> str:
+    """Why `connect` failed, in one short line."""
+    if isinstance(err, asyncssh.HostKeyNotVerifiable):  # sent by the gateway
+        return f"the gateway does not trust farlet's key: its {TRUSTED} does not contain it"
+    if isinstance(err, asyncssh.PermissionDenied):
+        return f"the gateway presented a key that {TRUSTED} does not contain"
+    return link.summary(err)
 
 
 class _Server(asyncssh.SSHServer):
-    """What the gateway on the other end may do."""
+    """What the gateway at the other end is allowed to do."""
 
-    def __init__(self, made: link.Link, keys: Keys, dial: Dial) -> None:
-        self._link = made
+    def __init__(self, opened: link.Link, keys: Keys, dial: Dial) -> None:
+        self._link = opened
         self._keys = keys
         self._dial = dial
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """The connection that this is of."""
+        """asyncssh provides the connection here, after construction."""
         self._connection = conn
 
     def connection_lost(self, exc: Exception | None) -> None:
         """SSH has ended."""
-        self._link.why = exc
+        self._link.ssh_ended(exc)
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002
-        """Everybody has to prove who he is."""
+        """Authentication is required."""
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """By a key, and in no other way."""
+        """The only method."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
-        """Whether it is the gateway's."""
+        """Whether the key belongs to the gateway."""
         return self._keys.trust(key)
 
     def connection_requested(
@@ -82,22 +91,22 @@ class _Server(asyncssh.SSHServer):
         dest_port: int,
         orig_host: str,  # noqa: ARG002
         orig_port: int,  # noqa: ARG002
-    ) -> Any:  # asyncssh takes one of eight things; none of its types says which
-        """A pod's connection, if it is for the one destination that there is."""
-        if (dest_host, dest_port) != link.DESTINATION or self._link.load >= link.MOST_SPLICES:
+    ) -> Any:  # asyncssh accepts one of eight things; none of its types covers them
+        """Accept a connection of a pod to the one destination."""
+        if (dest_host, dest_port) != link.DESTINATION or self._link.load >= link.MAX_RELAYS:
             return False
         channel = self._connection.create_tcp_channel(window=relay.WINDOW, max_pktsize=relay.PACKET)
-        made = relay.Relay()
-        self._link.carry(made)  # at once: many may be asked for in one breath
-        return channel, self._spliced(made)
+        accepted = relay.Relay()
+        self._link.carry(accepted)  # before the dial: many requests can arrive in one packet
+        return channel, self._connect_home(accepted)
 
-    async def _spliced(self, made: relay.Relay) -> asyncssh.SSHTCPSession[bytes]:
+    async def _connect_home(self, accepted: relay.Relay) -> asyncssh.SSHTCPSession[bytes]:
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                await self._dial(lambda: made.plain)
+                await self._dial(lambda: accepted.tcp)
         except (OSError, TimeoutError) as err:
-            made.abort()
+            accepted.abort()
             raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_CONNECT_FAILED, "the home API server was not reached"
+                asyncssh.OPEN_CONNECT_FAILED, "the home API server is not reachable"
             ) from err
-        return relay.ChannelSide(made)
+        return relay.ChannelSide(accepted)

@@ -1,7 +1,7 @@
-"""One tunnel to each gateway pod, for as long as the pod runs; made again whenever it breaks.
+"""Keeps one tunnel to each gateway pod, and opens it again when it breaks.
 
-Gateways are found by their label in farlet's own foreign namespace. A pod need not be ready: it is
-ready when it has a tunnel.
+Gateway pods are found by their label in farlet's foreign system namespace. A pod does not have to
+be ready: it becomes ready when it has a tunnel.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from farlet.gateway.link import Link
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0
-"""Pods abroad cannot reach home meanwhile."""
+"""Pods cannot reach the home API server meanwhile."""
 
-SETTLE_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
+"""How long `wait_connected` waits."""
 
 STEADY_SECONDS = 10.0
-"""A tunnel that lasted so long starts with a fresh backoff."""
+"""After a tunnel that lasted so long the backoff starts again at its first value."""
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ def create(
 ) -> TunnelManager:
     """Tunnels to the home API server of `home`'s kubeconfig.
 
-    Raises `StartError` for keys that are none, and for a server that pods could not reach so.
+    Raises `StartError` for unusable keys and for a server URL that gateways do not support.
     """
     keys.read(folder)
     dial = home_dialer.HomeDialer(home)
@@ -66,22 +67,22 @@ class TunnelManager:
         dial: tunnel.Dial,
         on_change: Callable[[], None],
     ) -> None:
-        """`folder` holds our keys; `on_change` is called when `problem` may have changed."""
+        """`folder` contains farlet's keys; `on_change` is called when `problem` can be another."""
         self._foreign = foreign
         self._folder = folder
         self._dial = dial
         self._on_change = on_change
-        self._moved = asyncio.Event()
+        self._changed = asyncio.Event()
         self._reflector = reflector.Reflector(
             foreign,
             f"/api/v1/namespaces/{namespace}/pods",
             self,
-            on_state=self._tell,
+            on_state=self._notify,
             label_selector=GATEWAY_SELECTOR,
         )
         self._tasks: asyncio.TaskGroup | None = None
-        # All by the uid of the pod.
-        self._kept: dict[str, asyncio.Task[None]] = {}
+        # By the uid of the gateway pod.
+        self._tunnels: dict[str, asyncio.Task[None]] = {}
         self._links: dict[str, Link] = {}
         self._problems: dict[str, str] = {}
 
@@ -93,72 +94,74 @@ class TunnelManager:
             return problem
         if self._reflector.error is not None:
             return str(self._reflector.error)
-        return "no gateway pod runs" if self._reflector.listed else "gateway pods are being listed"
+        if not self._reflector.listed:
+            return "the list of gateway pods is not read yet"
+        return "no gateway pod is running"
 
     async def wait_connected(self) -> None:
-        """Wait until a gateway is connected or none is there to be, but not for long."""
+        """Wait until a gateway is connected or none exists, at most `CONNECT_SECONDS`."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_SECONDS):
-                while self.problem() is not None and (self._kept or self._is_awaited()):
-                    self._moved.clear()
-                    await self._moved.wait()
+            async with asyncio.timeout(CONNECT_SECONDS):
+                while self.problem() is not None and (self._tunnels or self._is_listing()):
+                    self._changed.clear()
+                    await self._changed.wait()
 
-    def _is_awaited(self) -> bool:
+    def _is_listing(self) -> bool:
         return not self._reflector.listed and self._reflector.error is None
 
     @property
     def links(self) -> int:
-        """How many gateways are connected."""
+        """The number of connected gateways."""
         return len(self._links)
 
     @property
     def connections(self) -> int:
-        """How many connections of pods the links carry."""
+        """The number of connections of pods that the links carry."""
         return sum(link.load for link in self._links.values())
 
     async def run(self) -> None:
-        """Keep them up for ever. Raises nothing but cancellation."""
+        """Keep the tunnels up until cancelled. Raises nothing but cancellation."""
         async with asyncio.TaskGroup() as self._tasks:
             await self._reflector.run()
 
-    # --- what the reflector tells -------------------------------------------------------------
+    # --- called by the reflector --------------------------------------------------------------
 
     def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
-        """All pods there are."""
-        for gone in self._kept.keys() - {one["metadata"]["uid"] for one in objects}:
-            self._forget(gone)
+        """The list of gateway pods."""
+        for uid in self._tunnels.keys() - {one["metadata"]["uid"] for one in objects}:
+            self._stop(uid)
         for pod in objects:
-            self._look(pod)
-        self._tell()
+            self._update(pod)
+        self._notify()
 
     def changed(self, kind: str, obj: JSON) -> None:
-        """One pod."""
+        """One watch event."""
         if kind == "DELETED":
-            self._forget(obj["metadata"]["uid"])
+            self._stop(obj["metadata"]["uid"])
         else:
-            self._look(obj)
-        # A pod that is connected becomes ready later, and only then does the Service lead to it.
-        self._tell()
+            self._update(obj)
+        # A connected pod becomes ready later, and only then the Service leads to it.
+        self._notify()
 
-    def _look(self, pod: JSON) -> None:
+    def _update(self, pod: JSON) -> None:
         metadata = pod["metadata"]
         uid = metadata["uid"]
         if pod.get("status", {}).get("phase") != "Running":
-            self._forget(uid)
-        elif uid not in self._kept:
+            self._stop(uid)
+        elif uid not in self._tunnels:
             assert self._tasks is not None
             key = ObjectKey(metadata["namespace"], metadata["name"])
-            self._kept[uid] = self._tasks.create_task(self._keep(uid, key), name=f"tunnel {key}")
+            self._tunnels[uid] = self._tasks.create_task(self._keep(uid, key), name=f"tunnel {key}")
 
-    def _tell(self) -> None:
-        self._moved.set()
+    def _notify(self) -> None:
+        self._changed.set()
         self._on_change()
 
-    def _forget(self, uid: str) -> None:
-        if (task := self._kept.pop(uid, None)) is not None:
+    def _stop(self, uid: str) -> None:
+        if (task := self._tunnels.pop(uid, None)) is not None:
             task.cancel()
 
-    # --- one pod ------------------------------------------------------------------------------
+    # --- one gateway pod ----------------------------------------------------------------------
 
     async def _keep(self, uid: str, pod: ObjectKey) -> None:
         loop = asyncio.get_running_loop()
@@ -172,35 +175,35 @@ class TunnelManager:
                 seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, 8), BACKOFF_LAST_SECONDS)
                 failures += 1
                 if problem != self._problems.get(uid):
-                    log.warning("gateway was not connected", pod=str(pod), err=problem)
+                    log.warning("failed to connect to gateway", pod=str(pod), err=problem)
                     self._problems[uid] = problem
-                    self._tell()
+                    self._notify()
                 await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
         finally:
             self._problems.pop(uid, None)
-            self._tell()
+            self._notify()
 
     async def _connect(self, uid: str, pod: ObjectKey) -> str:
-        """Have a tunnel for as long as it holds; why it does not any more."""
+        """Open a tunnel and keep it until it ends. Returns why it ended."""
         try:
             own = await asyncio.to_thread(keys.read, self._folder)
             async with port_forward.opened(self._foreign, pod, link.PORT) as forward:
                 try:
-                    made = await tunnel.connect(forward.socket, own, self._dial)
+                    opened = await tunnel.connect(forward.socket, own, self._dial)
                 except (asyncssh.Error, OSError) as err:
-                    return forward.complaint or link.told(err)
-                log.info("gateway was connected", pod=str(pod))
-                await self._hold(uid, made)
-                return forward.complaint or made.reason
+                    return forward.kubelet_error or tunnel.failure(err)
+                log.info("gateway connected", pod=str(pod))
+                await self._hold(uid, opened)
+                return forward.kubelet_error or opened.reason
         except errors.FarletError as err:
             return str(err)
 
-    async def _hold(self, uid: str, made: Link) -> None:
-        self._links[uid] = made
+    async def _hold(self, uid: str, opened: Link) -> None:
+        self._links[uid] = opened
         self._problems.pop(uid, None)
-        self._tell()
+        self._notify()
         try:
-            await made.lost.wait()
+            await opened.lost.wait()
         finally:
-            made.abort()
+            opened.abort()
             del self._links[uid]

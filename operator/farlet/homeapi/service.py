@@ -99,9 +99,9 @@ class HomeService:
             try:
                 yield forward.socket
             except OSError as err:
-                if forward.complaint is None:
+                if forward.kubelet_error is None:
                     raise
-                raise ConnectionRefusedError(forward.complaint) from err
+                raise ConnectionRefusedError(forward.kubelet_error) from err
 
     async def _backend(self, address: ServiceAddress) -> tuple[ObjectKey, int]:
         """A ready pod behind the Service, and its port. Raises `OSError` where there is none."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from clusters import ports
-from farlet.gateway import keys, link, tunnel
-from farlet.gateway import server as door
+from farlet.gateway import keys, link, server, tunnel
 from farlet.settings.values import Address
 from unit import listening
 
@@ -75,7 +74,7 @@ class Home:
 class Scene:
     """A gateway that stands, and the two ends' keys."""
 
-    door: door.GatewayServer
+    gateway_server: server.GatewayServer
     pods_port: int
     farlet_port: int
     farlet: keys.Keys
@@ -87,9 +86,9 @@ class Scene:
     ) -> link.Link:
         """A link of farlet's, which the gateway knows of when this returns."""
         sock = await self.connect_socket(port)
-        made = await tunnel.connect(sock, own or self.farlet, dial or self.home.dial)
-        await eventually(lambda: self.door.problem() is None)
-        return made
+        opened = await tunnel.connect(sock, own or self.farlet, dial or self.home.dial)
+        await eventually(lambda: self.gateway_server.problem() is None)
+        return opened
 
     async def connect_socket(self, port: int = 0) -> socket.socket:
         sock = socket.socket()
@@ -120,14 +119,14 @@ async def standing(serve: Serve = echo) -> AsyncIterator[Scene]:
     """A gateway without links, and a home API server."""
     farlet, gateway = pair()
     pods_port, farlet_port = ports.free(2)
-    made = door.GatewayServer(
+    opened = server.GatewayServer(
         gateway,
         pods_at=Address("127.0.0.1", pods_port),
         farlet_at=Address("127.0.0.1", farlet_port),
     )
     home = Home(serve)
-    async with home.listening(), made.opened():
-        yield Scene(made, pods_port, farlet_port, farlet, gateway, home)
+    async with home.listening(), opened.serving():
+        yield Scene(opened, pods_port, farlet_port, farlet, gateway, home)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:

@@ -28,14 +28,14 @@ async def taken_over() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, link
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
     async with home.listening():
-        made, connection = await asyncio.gather(
+        opened, connection = await asyncio.gather(
             tunnel.connect(ours, farlet, home.dial), as_gateway(theirs, gateway)
         )
         try:
-            yield connection, made, home
+            yield connection, opened, home
         finally:
             connection.abort()
-            await made.lost.wait()
+            await opened.lost.wait()
 
 
 FORWARDS = {
@@ -65,7 +65,7 @@ async def test_a_gateway_listens_to_no_request_of_farlet(name: str) -> None:
             connection._make_global_request(name.encode(), FORWARDS[name]), stage.WITHIN
         )
         assert kind != REQUEST_SUCCESS
-        assert scene.door.problem() is None
+        assert scene.gateway_server.problem() is None
 
 
 KINDS = (
@@ -103,7 +103,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_channel_to_home_is_nothing_but_bytes(name: str) -> None:
-    async with taken_over() as (connection, made, _):
+    async with taken_over() as (connection, opened, _):
         reader, writer = await connection.open_connection(*link.DESTINATION)
         channel = writer.channel
         granted = await asyncio.wait_for(
@@ -112,48 +112,48 @@ async def test_a_channel_to_home_is_nothing_but_bytes(name: str) -> None:
         assert not granted
         writer.write(b"x")
         assert await reader.read(1) == b"x"
-        assert not made.lost.is_set()
+        assert not opened.lost.is_set()
 
 
 async def test_the_bound_holds_for_what_is_asked_in_one_breath(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(link, "MOST_SPLICES", 3)
-    async with taken_over() as (connection, made, home):
+    monkeypatch.setattr(link, "MAX_RELAYS", 3)
+    async with taken_over() as (connection, opened, home):
         asked = (connection.open_connection(*link.DESTINATION) for _ in range(50))
         answers = await asyncio.gather(*asked, return_exceptions=True)
         refused = [one for one in answers if isinstance(one, asyncssh.ChannelOpenError)]
         assert len(refused) == 47
-        assert (home.dialled, made.load) == (3, 3)
+        assert (home.dialled, opened.load) == (3, 3)
 
 
 async def test_who_asks_and_does_not_read_the_answers_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """SSH answers each question, and takes each for a sign of life."""
-    monkeypatch.setattr(link, "UNREAD", 256 * 1024)
-    async with taken_over() as (connection, made, _):
+    monkeypatch.setattr(link, "MAX_UNREAD", 256 * 1024)
+    async with taken_over() as (connection, opened, _):
         transport = connection._transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
         most = 0
         async with asyncio.timeout(6 * stage.WITHIN):
-            while not made.lost.is_set():
+            while not opened.lost.is_set():
                 if transport.get_write_buffer_size() < 65536 and not transport.is_closing():
                     for _ in range(100):
                         connection.send_packet(GLOBAL_REQUEST, String("elevation"), Boolean(True))
-                most = max(most, made.waiting)
+                most = max(most, opened.buffered)
                 await asyncio.sleep(0)
-        assert "does not read" in made.reason
-        assert most < 2 * link.UNREAD
+        assert "does not read" in opened.reason
+        assert most < 2 * link.MAX_UNREAD
 
 
 async def test_who_sends_more_than_there_is_room_for_is_dropped() -> None:
     """Home does not read; what waits for it here is a window and no more."""
-    async with taken_over() as (connection, made, home):
+    async with taken_over() as (connection, opened, home):
 
         async def deaf(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-            await made.lost.wait()
+            await opened.lost.wait()
             await reader.read(1)
 
         home.serve = deaf
@@ -163,9 +163,9 @@ async def test_who_sends_more_than_there_is_room_for_is_dropped() -> None:
         async with asyncio.timeout(stage.WITHIN):
             # As much again as what kernels take in between.
             for _ in range(20 * relay.WINDOW // len(piece)):
-                if made.lost.is_set():
+                if opened.lost.is_set():
                     break
                 channel.send_packet(CHANNEL_DATA, piece)
                 await asyncio.sleep(0)
-            await made.lost.wait()
-        assert "Window" in made.reason
+            await opened.lost.wait()
+        assert "Window" in opened.reason

@@ -25,7 +25,7 @@ def by(proxy: str | None) -> dict[str, Any]:
 
 
 class Pod(asyncio.Protocol):
-    """What a connection is made for."""
+    """What a connection is opened for."""
 
     def __init__(self) -> None:
         self.received = b""

@@ -37,14 +37,14 @@ def test_nobody_else_can_read_what_was_written(
 def test_keys_that_are_there_are_not_lost(tmp_path: Path) -> None:
     home, _ = keys.write(tmp_path)
     before = (home / keys.PRIVATE).read_text()
-    with pytest.raises(errors.UsageError, match=r"home cannot be made: File exists; name a new"):
+    with pytest.raises(errors.UsageError, match=r"home cannot be opened: File exists; name a new"):
         keys.write(tmp_path)
     assert (home / keys.PRIVATE).read_text() == before
 
 
 def test_half_of_a_pair_is_not_left_behind(tmp_path: Path) -> None:
     (tmp_path / "keys" / "foreign").mkdir(parents=True)
-    with pytest.raises(errors.UsageError, match="foreign cannot be made: File exists"):
+    with pytest.raises(errors.UsageError, match="foreign cannot be opened: File exists"):
         keys.write(tmp_path / "keys")
     assert [one.name for one in (tmp_path / "keys").iterdir()] == ["foreign"]
 

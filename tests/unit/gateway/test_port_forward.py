@@ -80,7 +80,7 @@ async def test_what_the_kubelet_says_of_the_port_is_kept_and_no_data(tmp_path: P
         async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
-            assert forward.complaint == "error forwarding port 8022: connection refused"
+            assert forward.kubelet_error == "error forwarding port 8022: connection refused"
             writer.close()
 
 
@@ -94,8 +94,8 @@ async def test_of_a_long_complaint_only_the_beginning_is_kept(tmp_path: Path) ->
         async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
-            assert forward.complaint is not None
-            assert len(forward.complaint) == port_forward.COMPLAINT_CHARACTERS
+            assert forward.kubelet_error is not None
+            assert len(forward.kubelet_error) == port_forward.MAX_KUBELET_ERROR
             writer.close()
 
 

@@ -26,7 +26,7 @@ async def test_a_stranger_s_farlet_is_not_taken_for_ours() -> None:
         sock = await scene.connect_socket()
         with pytest.raises(asyncssh.Error):
             await tunnel.connect(sock, stranger, scene.home.dial)
-        assert scene.door.problem() is not None
+        assert scene.gateway_server.problem() is not None
         assert await scene.refused()
 
 
@@ -37,7 +37,7 @@ async def test_a_stranger_that_knows_the_gateway_s_public_key_gets_nothing_eithe
         sock = await scene.connect_socket()
         with pytest.raises(asyncssh.Error):
             await tunnel.connect(sock, knowing, scene.home.dial)
-        assert scene.door.problem() is not None
+        assert scene.gateway_server.problem() is not None
 
 
 async def test_a_stranger_s_gateway_is_not_connected_to_home() -> None:
@@ -101,14 +101,14 @@ async def test_visitors_who_say_nothing_are_few_and_go_away(
 ) -> None:
     monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 1.0)
     async with stage.standing() as scene:
-        silent = [await scene.connect_socket() for _ in range(server.STRANGERS)]
+        silent = [await scene.connect_socket() for _ in range(server.MAX_UNAUTHENTICATED)]
         loop = asyncio.get_running_loop()
         one_more = await scene.connect_socket()
         assert await asyncio.wait_for(loop.sock_recv(one_more, 1), stage.WITHIN) == b""
         for sock in silent:
             assert await asyncio.wait_for(loop.sock_recv(sock, 7), stage.WITHIN) == b"SSH-2.0"
         async with asyncio.timeout(stage.WITHIN):
-            while scene.door.problem() is not None:
+            while scene.gateway_server.problem() is not None:
                 with contextlib.suppress(asyncssh.Error, OSError):
                     await scene.link()
         for sock in (*silent, one_more):
@@ -137,14 +137,14 @@ async def wicked_gateway() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, 
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
     async with home.listening():
-        made, connection = await asyncio.gather(
+        opened, connection = await asyncio.gather(
             tunnel.connect(ours, farlet, home.dial), as_gateway(theirs, gateway)
         )
         try:
             yield connection, home
         finally:
             connection.abort()
-            await made.lost.wait()
+            await opened.lost.wait()
 
 
 def opens(host: str, port: int) -> Ask:
@@ -181,7 +181,7 @@ async def test_a_gateway_gets_nothing_but_the_home_api_server(ask: Ask) -> None:
 
 
 async def test_a_gateway_cannot_open_more_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "MOST_SPLICES", 3)
+    monkeypatch.setattr(link, "MAX_RELAYS", 3)
     async with wicked_gateway() as (connection, home):
         for _ in range(3):
             await connection.open_connection(*link.DESTINATION)
@@ -203,7 +203,7 @@ async def wicked_farlet() -> AsyncIterator[tuple[asyncssh.SSHServerConnection, s
             server_host_keys=[scene.farlet.private],
             server_factory=Lax,
         )
-        await stage.eventually(lambda: scene.door.problem() is None)
+        await stage.eventually(lambda: scene.gateway_server.problem() is None)
         try:
             yield connection, scene
         finally:
@@ -238,7 +238,7 @@ async def test_farlet_gets_nothing_from_a_gateway(ask: Ask) -> None:
     async with wicked_farlet() as (connection, scene):
         with pytest.raises((asyncssh.ChannelOpenError, OSError)):
             await asyncio.wait_for(ask(connection), stage.WITHIN)
-        assert scene.door.problem() is None
+        assert scene.gateway_server.problem() is None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ async def test_bytes_arrive_whole_in_both_directions() -> None:
 
 async def test_many_connections_at_once_do_not_mix() -> None:
     async with stage.standing() as scene:
-        made = await scene.link()
+        opened = await scene.link()
 
         async def one(number: int) -> bool:
             reader, writer = await scene.pod()
@@ -51,7 +51,7 @@ async def test_many_connections_at_once_do_not_mix() -> None:
             return got == word + b"end"
 
         assert all(await asyncio.gather(*map(one, range(200))))
-        await stage.eventually(lambda: made.load == 0)
+        await stage.eventually(lambda: opened.load == 0)
 
 
 async def test_a_pod_that_has_sent_all_still_hears_the_answer() -> None:
@@ -113,12 +113,12 @@ async def test_a_reset_by_the_pod_is_one_at_home() -> None:
         writer.close()
 
     async with stage.standing(listen) as scene:
-        made = await scene.link()
+        opened = await scene.link()
         _, writer = await scene.pod()
         await stage.eventually(lambda: scene.home.dialled == 1)
         reset(writer)
         assert await asyncio.wait_for(seen, stage.WITHIN) is ConnectionResetError
-        await stage.eventually(lambda: made.load == 0)
+        await stage.eventually(lambda: opened.load == 0)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -130,12 +130,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
 async def test_a_pod_is_refused_at_once_while_there_is_no_link() -> None:
     async with stage.standing() as scene:
         assert await scene.refused()
-        assert scene.door.problem() == "no farlet is connected"
-        made = await scene.link()
+        assert scene.gateway_server.problem() == "farlet is not connected"
+        opened = await scene.link()
         _, writer = await scene.pod()
         writer.close()
-        made.abort()
-        await stage.eventually(lambda: scene.door.problem() is not None)
+        opened.abort()
+        await stage.eventually(lambda: scene.gateway_server.problem() is not None)
         async with asyncio.timeout(stage.WITHIN):
             while not await scene.refused():  # noqa: ASYNC110 - nobody tells when
                 await asyncio.sleep(0.005)
@@ -174,25 +174,25 @@ async def test_a_peer_that_falls_silent_is_given_up_at_both_ends(
 ) -> None:
     monkeypatch.setitem(link.OPTIONS, "keepalive_interval", 0.05)
     async with stage.standing() as scene, stage.Wire(scene.farlet_port).listening() as wire:
-        made = await scene.link(port=wire.port)
+        opened = await scene.link(port=wire.port)
         reader, writer = await scene.pod()
         writer.write(b"x")
         assert await reader.read(1) == b"x"
         wire.open.clear()
         with pytest.raises(ConnectionResetError):
             await stage.all_of(reader)
-        await asyncio.wait_for(made.lost.wait(), stage.WITHIN)
-        assert "not responding" in made.reason
-        assert scene.door.problem() is not None
+        await asyncio.wait_for(opened.lost.wait(), stage.WITHIN)
+        assert "not responding" in opened.reason
+        assert scene.gateway_server.problem() is not None
 
 
 async def test_a_link_with_nothing_to_carry_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(link.OPTIONS, "keepalive_interval", 0.02)
     async with stage.standing() as scene:
-        made = await scene.link()
+        opened = await scene.link()
         reader, writer = await scene.pod()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(made.lost.wait(), 0.6)  # 30 questions, each answered
+            await asyncio.wait_for(opened.lost.wait(), 0.6)  # 30 questions, each answered
         writer.write_eof()
         assert await stage.all_of(reader) == b"end"
         writer.close()
@@ -212,14 +212,14 @@ async def test_new_keys_within_a_link_disturb_nobody(monkeypatch: pytest.MonkeyP
 
 async def test_an_unreachable_home_is_a_reset_for_the_pod_and_no_end_of_the_link() -> None:
     async with stage.standing() as scene:
-        made = await scene.link()
+        opened = await scene.link()
         port, scene.home.port = scene.home.port, 1
         reader, writer = await scene.pod()
         with pytest.raises(ConnectionResetError):
             await stage.all_of(reader)
         writer.close()
-        assert not made.lost.is_set()
-        assert made.load == 0
+        assert not opened.lost.is_set()
+        assert opened.load == 0
         scene.home.port = port
         reader, writer = await scene.pod()
         writer.write_eof()
@@ -236,11 +236,11 @@ async def test_a_home_that_does_not_answer_is_a_reset_in_time(
         return await asyncio.Event().wait()
 
     async with stage.standing() as scene:
-        made = await scene.link(dial=never)
+        opened = await scene.link(dial=never)
         reader, _ = await scene.pod()
         with pytest.raises(ConnectionResetError):
             await stage.all_of(reader)
-        assert made.load == 0
+        assert opened.load == 0
 
 
 async def test_a_pod_that_leaves_before_it_is_connected_leaves_nothing() -> None:
@@ -252,12 +252,12 @@ async def test_a_pod_that_leaves_before_it_is_connected_leaves_nothing() -> None
             await going.wait()
             return await scene.home.dial(factory)
 
-        made = await scene.link(dial=slow)
+        opened = await scene.link(dial=slow)
         _, writer = await scene.pod()
-        await stage.eventually(lambda: made.load == 1)
+        await stage.eventually(lambda: opened.load == 1)
         reset(writer)
         going.set()
-        await stage.eventually(lambda: made.load == 0 and scene.home.dialled == 1)
+        await stage.eventually(lambda: opened.load == 0 and scene.home.dialled == 1)
 
 
 # --- several links --------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ async def test_a_link_that_is_held_up_reads_none_of_what_it_carries() -> None:
                 await writer.drain()
 
     async with stage.standing(pour) as scene, stage.Wire(scene.farlet_port).listening() as wire:
-        made = await scene.link(port=wire.port)
+        opened = await scene.link(port=wire.port)
         pods = [await scene.pod() for _ in range(32)]
         for _, writer in pods:
             writer.write(b"x")
@@ -376,7 +376,7 @@ async def test_a_link_that_is_held_up_reads_none_of_what_it_carries() -> None:
         await asyncio.sleep(0.5)  # for whatever is read all the same
         # Of each connection at most what asyncio reads at once, above the mark at which asyncssh
         # stops it alone. The windows of 32 connections are 32 MiB.
-        assert link.BACKLOG < made.waiting < link.BACKLOG + 32 * (ONE_READ + CHANNEL_MARK)
+        assert link.BACKLOG < opened.buffered < link.BACKLOG + 32 * (ONE_READ + CHANNEL_MARK)
         wire.open.set()
         for task in reading:
             task.cancel()

@@ -153,7 +153,7 @@ async def test_a_gateway_that_is_gone_is_let_go(tmp_path: Path, kind: str, phase
     async with keeping(tmp_path, pod("one")) as (kept, abroad):
         await stage.eventually(lambda: kept.problem() is None)
         await abroad.tell(kind, pod("one", phase=phase))
-        await stage.eventually(lambda: kept.problem() == "no gateway pod runs")
+        await stage.eventually(lambda: kept.problem() == "no gateway pod is running")
         await stage.eventually(lambda: not abroad.sockets)
         assert abroad.forwards == 1
 
@@ -197,8 +197,8 @@ async def test_keys_are_read_anew_for_each_tunnel(tmp_path: Path) -> None:
 
 async def test_no_gateway_is_told_as_such(tmp_path: Path) -> None:
     async with keeping(tmp_path) as (kept, _):
-        assert kept.problem() == "gateway pods are being listed"
-        await stage.eventually(lambda: kept.problem() == "no gateway pod runs")
+        assert kept.problem() == "the list of gateway pods is not read yet"
+        await stage.eventually(lambda: kept.problem() == "no gateway pod is running")
 
 
 async def test_what_is_in_the_making_is_awaited(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_what_is_in_the_making_is_awaited(tmp_path: Path) -> None:
 async def test_a_gateway_that_does_not_answer_is_not_awaited_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel_manager, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(tunnel_manager, "CONNECT_SECONDS", 0.3)
     async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, _):
         async with asyncio.timeout(stage.WITHIN):
             await kept.wait_connected()
@@ -220,13 +220,13 @@ async def test_a_gateway_that_does_not_answer_is_not_awaited_for_long(
 async def test_without_gateways_nothing_is_awaited(tmp_path: Path) -> None:
     async with keeping(tmp_path) as (kept, _):
         await kept.wait_connected()
-        assert kept.problem() == "no gateway pod runs"
+        assert kept.problem() == "no gateway pod is running"
 
 
 async def test_a_foreign_api_server_that_does_not_answer_is_not_awaited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel_manager, "SETTLE_SECONDS", 2 * stage.WITHIN)
+    monkeypatch.setattr(tunnel_manager, "CONNECT_SECONDS", 2 * stage.WITHIN)
     async with keeping(tmp_path, pod("one")) as (_, abroad):
         path = apiserver.kubeconfig(tmp_path / "dead", "http://127.0.0.1:1")
         async with apiserver.connection(path) as dead:

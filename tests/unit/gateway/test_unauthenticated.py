@@ -13,8 +13,7 @@ import asyncssh
 import pytest
 from asyncssh.packet import String, UInt32
 
-from farlet.gateway import keys, link, tunnel
-from farlet.gateway import server as door
+from farlet.gateway import keys, link, server, tunnel
 from unit.gateway import stage
 
 Options = Callable[[keys.Keys], dict[str, Any]]
@@ -147,7 +146,7 @@ async def test_a_gateway_is_linked_only_by_showing_its_own_key(
         with contextlib.suppress(asyncssh.Error):
             connection = await as_farlet(sock, scene.farlet.private, server)
             await asyncio.wait_for(connection.wait_closed(), stage.WITHIN)
-        assert scene.door.problem() is not None
+        assert scene.gateway_server.problem() is not None
         assert await scene.refused()
 
 
@@ -182,7 +181,7 @@ async def test_a_gateway_takes_nobody_for_farlet_without_farlet_s_key(
         with pytest.raises(asyncssh.Error):
             await as_farlet(sock, key(scene.farlet), Curious)
         assert not asked  # a gateway does not even begin to say who it is
-        assert scene.door.problem() is not None
+        assert scene.gateway_server.problem() is not None
 
 
 # --- who speaks something else --------------------------------------------------------------------
@@ -218,10 +217,10 @@ async def test_what_a_stranger_says_to_farlet_is_told_in_one_short_line() -> Non
     with pytest.raises(asyncssh.DisconnectError) as caught:
         await tunnel.connect(ours, farlet, stage.Home(stage.echo).dial)
     theirs.close()
-    told = link.told(caught.value)
-    assert told.startswith("go [2J away now please please")
-    assert told.isprintable()
-    assert len(told) == link.MOST_WORDS
+    text = link.summary(caught.value)
+    assert text.startswith("go [2J away now please please")
+    assert text.isprintable()
+    assert len(text) == link.MAX_TEXT
 
 
 async def say(sock: socket.socket, text: bytes) -> None:
@@ -234,10 +233,10 @@ async def say(sock: socket.socket, text: bytes) -> None:
 @pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
 async def test_nonsense_does_not_keep_a_gateway_from_farlet(text: bytes) -> None:
     async with stage.standing() as scene:
-        for _ in range(door.STRANGERS + 1):
+        for _ in range(server.MAX_UNAUTHENTICATED + 1):
             await say(await scene.connect_socket(), text)
         async with asyncio.timeout(stage.WITHIN):
-            while scene.door.problem() is not None:
+            while scene.gateway_server.problem() is not None:
                 with contextlib.suppress(asyncssh.Error, OSError):
                     await scene.link()
         reader, writer = await scene.pod()

@@ -117,15 +117,15 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "capacity": CAPACITY,
         }
         made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
-        ends, started = engines.Shutdown(), asyncio.Event()
-        running = asyncio.create_task(made.engine.run(ends, started=started.set))
+        shutdown, started = engines.Shutdown(), asyncio.Event()
+        running = asyncio.create_task(made.engine.run(shutdown, started=started.set))
         try:
             async with asyncio.timeout(20):
                 await started.wait()
             await made.until(lambda: made.metric("farlet_home_up") == 1)
             yield made
         finally:
-            ends.stop.set()
+            shutdown.requested.set()
             await running
 
 
