@@ -25,7 +25,7 @@ from farlet.errors import UsageError
 
 
 class Allowance(StrEnum):
-    """Kinds of pod that are refused unless `--allow-pod-feature` names them."""
+    """Pod features that farlet refuses unless `--allow-pod-feature` names them."""
 
     HOST_NETWORK = "host-network"
     HOST_PID = "host-pid"
@@ -38,7 +38,7 @@ class Allowance(StrEnum):
 
 
 class RemoteServiceAccounts(StrEnum):
-    """Which foreign accounts a home pod in mode `remote` may take."""
+    """Foreign ServiceAccounts that pods in mode `remote` are allowed to use."""
 
     ALL = "all"
     SAME_NAME = "same-name"
@@ -46,14 +46,14 @@ class RemoteServiceAccounts(StrEnum):
 
 
 class PodNetwork(StrEnum):
-    """Whether home can route to the IPs of mirrors."""
+    """Whether the home cluster can route to the IPs of mirrors."""
 
     ISOLATED = "isolated"
     CONNECTED = "connected"
 
 
 class DaemonSetPods(StrEnum):
-    """What becomes of pods that a DaemonSet has put on the virtual node."""
+    """What farlet does with DaemonSet pods on the virtual node."""
 
     RUN = "run"
     REFUSE = "refuse"
@@ -61,18 +61,18 @@ class DaemonSetPods(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The home API server as pods abroad dial it. IPv6 stands bare in `host`."""
+    """Where foreign pods dial the home API server. An IPv6 address in `host` has no brackets."""
 
     host: str
-    """What pods dial, and the name that the certificate must have."""
+    """What pods dial, and the name that the certificate must contain."""
     port: int
     addresses: tuple[str, ...] = ()
-    """IP addresses to which pods are to take the name `host`; empty where DNS knows it, or where
-    it is an address itself."""
+    """IP addresses to which host aliases resolve `host`; empty where DNS resolves it, or where it
+    is an address."""
 
     @property
     def is_ip(self) -> bool:
-        """Host aliases and SAN checks differ between addresses and names."""
+        """Whether `host` is an address and not a name."""
         try:
             ip_address(self.host)
         except ValueError:
@@ -81,16 +81,16 @@ class Endpoint:
 
     @property
     def aliased(self) -> tuple[str, ...]:
-        """Addresses that host aliases can give to names of the home API server."""
+        """Addresses to which host aliases can resolve names of the home API server."""
         return self.addresses or ((self.host,) if self.is_ip else ())
 
     @property
     def netloc(self) -> str:
-        """`host:port` as it stands in a URL; an IPv6 address in brackets."""
+        """`host:port` as in a URL, with brackets around an IPv6 address."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        """All of it, as a mirror remembers it."""
+        """All fields, as the annotation of a mirror records them."""
         return " at ".join(part for part in (self.netloc, ",".join(self.addresses)) if part)
 
 
@@ -149,12 +149,12 @@ HomeAPI: TypeAlias = NotConfigured | Refused | Unverified | Verified | OutOfReac
 
 @dataclass(frozen=True, slots=True)
 class NamespaceMap:
-    """One to one between home and foreign namespaces.
+    """Maps home namespaces to foreign namespaces, one to one.
 
-    `pairs` are explicit (home -> foreign) and win; `template` makes the rest, where
-    `{namespace}` and `{home}` stand for the home namespace and the home's name. `None` as
-    template: only the pairs are offloaded. `own` is farlet's own foreign namespace, which
-    never receives pods.
+    Explicit `pairs` (home -> foreign) win. For other namespaces, `template` gives the name, with
+    `{namespace}` for the home namespace and `{home}` for the name of the home cluster; without a
+    template only the pairs are offloaded. `own` is farlet's foreign system namespace, which never
+    receives pods. Example: with the default template, `shop` of the home cluster `a` is `shop-a`.
     """
 
     home: str
@@ -165,17 +165,17 @@ class NamespaceMap:
     def __post_init__(self) -> None:
         if self.template is not None and "{namespace}" not in self.template:
             raise UsageError(
-                f"--foreign-namespace-template {self.template!r} lacks {{namespace}}: "
-                "pods of different home namespaces would meet in one"
+                f"--foreign-namespace-template {self.template!r} does not "
+                "contain {{namespace}}: all home namespaces would share one foreign namespace"
             )
         foreign = [f for _, f in self.pairs]
         if len(set(foreign)) != len(foreign) or len({h for h, _ in self.pairs}) != len(foreign):
             raise UsageError(
-                "--namespace-map: every home and every foreign namespace may stand in one pair only"
+                "--namespace-map: each home and each foreign namespace can be in one pair only"
             )
 
     def foreign(self, namespace: str) -> str | None:
-        """The foreign namespace of a home one; `None` where it is not offloaded."""
+        """The foreign namespace for a home namespace; `None` where it is not offloaded."""
         for home, foreign in self.pairs:
             if home == namespace:
                 return foreign
@@ -192,41 +192,41 @@ class NamespaceMap:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that shapes a mirror apart from its home pod."""
+    """Everything that a mirror depends on, except its home pod."""
 
     node: str
     home_id: str
     namespaces: NamespaceMap
     home_api: HomeAPI = NotConfigured()
     home_ca: str = ""
-    """PEM bundle that verifies the endpoint; pods read it as `ca.crt`."""
+    """PEM bundle with which pods verify the endpoint (`ca.crt`)."""
     cluster_domain: str = "cluster.local"
     access_default: str = "home"
     token_lifetime: int | None = None
-    """Seconds for home tokens instead of what volumes ask; `None`: as asked, 3607 becoming 3600."""
+    """Lifetime of home tokens in seconds; `None`: as the volume requests, but 3600 for 3607."""
     token_as_requested: bool = False
-    """Keep 3607, and with it tokens of one year."""
+    """Request 3607 too, for which API servers grant tokens of one year."""
     remote_service_accounts: RemoteServiceAccounts = RemoteServiceAccounts.ALL
     allow_pod_feature: frozenset[Allowance] = frozenset()
     daemonset_pods: DaemonSetPods = DaemonSetPods.REFUSE
     pod_network: PodNetwork = PodNetwork.ISOLATED
     to_home_ip: Callable[[str], str] = str
-    """Pure translation of a mirror's IP into the one that home routes to, for a connected pod
-    network; the same address unless a connectivity plugin says otherwise. Empty: not shown."""
+    """Translates the IP of a mirror into the one that the home cluster routes to, in a connected
+    pod network. It is the same address unless a connectivity plugin changes it; empty: no IP."""
     node_ip: str = ""
-    """hostIP shown at home; empty: none is shown."""
+    """hostIP of home pods; empty: none."""
     node_labels: frozenset[str] = frozenset(
         {VIRTUAL_NODE_LABEL, HOSTNAME_LABEL, NO_LOAD_BALANCER_LABEL}
     )
-    """Label keys of the virtual node that foreign nodes lack; selectors on them do not travel."""
+    """Label keys that only the virtual node has; mirrors have no selectors on them."""
     taints: frozenset[str] = frozenset({VIRTUAL_NODE_TAINT})
-    """Taint keys of the virtual node; tolerations of them do not travel."""
+    """Taint keys of the virtual node; mirrors do not tolerate them."""
 
     virtual_node_id: str = field(init=False)
     """Hash of (home id, node name), the value of the label `farlet.io/virtual-node-id`. Computed
-    once: it is read twenty times per pod."""
+    once, since it is read twenty times per pod."""
     home_ca_digest: str = field(init=False)
-    """Tells one `home_ca` from another, for Secrets whose content is not read."""
+    """Identifies a `home_ca` in annotations of Secrets, whose content farlet does not read."""
 
     def __post_init__(self) -> None:
         ca = hashlib.sha256(self.home_ca.encode()).hexdigest()

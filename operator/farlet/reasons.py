@@ -1,8 +1,8 @@
-"""What each reason means, who can cure it and how; `docs/reference/reasons.md` is made from it.
+"""What each reason means, and who can fix it how. `docs/reference/reasons.md` is generated from it.
 
-The message on a pod says what is wrong with that pod. Here stands what holds for all of them,
-for people who look a reason up. Every member of `vocabulary.Reason` has its row; the check of
-the reference and a test fail for one without.
+The message on a pod describes the case of that pod. A guide describes what applies to all pods with
+the reason. Every member of `constants.Reason` has a guide; a test and the check of the generated
+pages fail without one.
 """
 
 from __future__ import annotations
@@ -16,188 +16,192 @@ from farlet.constants import Reason
 
 
 class Who(StrEnum):
-    """Who can cure it."""
+    """Who can fix it."""
 
     OWNER = "owner of the pod"
     ADMIN = "administrator of farlet"
     FOREIGN_ADMIN = "administrator of the foreign cluster"
-    NOBODY = "nobody needs to"
+    NO_ACTION = "no action needed"
     DEVELOPERS = "developers of farlet"
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """One row."""
+    """One row of the page."""
 
     who: Who
     meaning: str
-    cure: str
+    fix: str
 
 
 GUIDES: Mapping[Reason, Guide] = MappingProxyType(
     {
         Reason.INVALID_API_SERVER_SUPPORT: Guide(
             Who.OWNER,
-            "The annotation `liqo.io/api-server-support` has a value that is no access mode. "
-            "farlet does not guess: a guess would give a pod more access than was meant.",
-            "Create the pod again with one of the values that the message lists "
-            "(`farlet access-modes` shows them too), spelled exactly so, or without it.",
+            "The value of the annotation `liqo.io/api-server-support` is not an access mode. "
+            "farlet does not guess: a wrong guess could give the pod more access than intended.",
+            "Recreate the pod with one of the values in the message (`farlet access-modes` lists "
+            "them too), spelled exactly like that, or without the annotation.",
         ),
         Reason.INVALID_REMOTE_SERVICE_ACCOUNT: Guide(
             Who.OWNER,
-            "The annotation `liqo.io/remote-service-account-name` stands on a pod whose mode is "
-            "not `remote`, or its value is no name of a ServiceAccount.",
-            "Create the pod again with mode `remote`, or with a valid name, or without that "
-            "annotation.",
+            "The pod has the annotation `liqo.io/remote-service-account-name`, but its access mode "
+            "is not `remote`, or the value is not a valid name of a ServiceAccount.",
+            "Recreate the pod with mode `remote`, with a valid name, or without the annotation.",
         ),
         Reason.SERVICE_ACCOUNT_NOT_FOUND: Guide(
             Who.FOREIGN_ADMIN,
-            "The pod has mode `remote`, and the foreign namespace lacks the ServiceAccount it is "
-            "to run as.",
+            "The pod has mode `remote`, and its ServiceAccount does not exist in the foreign "
+            "namespace.",
             "Create the ServiceAccount in the foreign namespace that the message names. The pod "
-            "goes on by itself.",
+            "then starts automatically.",
         ),
         Reason.SERVICE_ACCOUNT_NOT_ALLOWED: Guide(
             Who.FOREIGN_ADMIN,
-            "The pod has mode `remote`, and `--remote-service-accounts` keeps it from running as "
-            "the foreign ServiceAccount it names.",
-            "With `labelled`: put the label `farlet.io/offloadable=true` on the ServiceAccount. "
-            "With `same-name`: leave the name annotation out. Or widen the setting.",
+            "The pod has mode `remote`, and `--remote-service-accounts` does not allow the foreign "
+            "ServiceAccount that it names.",
+            "With `labelled`, add the label `farlet.io/offloadable=true` to the ServiceAccount. "
+            "With `same-name`, remove the annotation with the name. Or change the setting.",
         ),
         Reason.UNSUPPORTED_POD: Guide(
             Who.OWNER,
-            "The pod uses something that has no counterpart in another cluster, as resource "
+            "The pod uses a feature that has no counterpart in another cluster, such as resource "
             "claims or pod certificates.",
-            "Take it out of the pod or keep the pod off this node. The administrator of farlet "
-            "may let it pass with `--allow-pod-feature`.",
+            "Remove the feature from the pod, or keep the pod off this node. The administrator of "
+            "farlet can allow it with `--allow-pod-feature`.",
         ),
         Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,
-            "The pod wants the network, the processes or the files of its machine, which would "
-            "be a machine of the foreign cluster.",
-            "Take that out of the pod, keep the pod off this node, or start farlet with the "
+            "The pod requests the network, the processes or the files of its machine, which is a "
+            "machine of the foreign cluster.",
+            "Remove the request from the pod, keep the pod off this node, or start farlet with the "
             "`--allow-pod-feature` that the message names.",
         ),
         Reason.DAEMONSET_NOT_ALLOWED: Guide(
             Who.ADMIN,
-            "A DaemonSet put the pod on the virtual node, which is no machine to run an agent on. "
-            "It stays Pending: were it Failed, the DaemonSet would make it again for ever.",
+            "A DaemonSet scheduled this pod to a virtual node, where DaemonSet pods are not "
+            "allowed. It stays Pending: if it were Failed, the DaemonSet would recreate it again "
+            "and again.",
             "Keep DaemonSets off virtual nodes: apply `manifests/home/daemonset-policy.yaml`, or "
             "give this one the node affinity `type NotIn [virtual-kubelet]`. Or start farlet with "
             "`--daemonset-pods=run`.",
         ),
         Reason.NAMESPACE_NOT_OFFLOADED: Guide(
             Who.ADMIN,
-            "The pod's namespace is not offloaded: no `--namespace-map` names it, and the "
-            "template is off or makes a name that is taken or reserved.",
+            "The pod's namespace is not offloaded: no `--namespace-map` contains it, and the "
+            "template is off or produces a name that is reserved or already used.",
             "Add a `--namespace-map`, or keep pods of that namespace off this node.",
         ),
         Reason.NAMESPACE_NOT_FOUND: Guide(
             Who.FOREIGN_ADMIN,
-            "The foreign namespace that belongs to the pod's namespace does not exist, or is "
-            "being deleted. farlet has no right to create namespaces.",
-            "Create it, with farlet's Role and RoleBinding in it. Pods go on by themselves, within "
-            "15 s.",
+            "The foreign namespace for the pod's namespace does not exist or is being deleted. "
+            "farlet is not allowed to create namespaces.",
+            "Create it, with farlet's Role and RoleBinding in it. Pods then start automatically "
+            "within 15 s.",
         ),
         Reason.FOREIGN_FORBIDDEN: Guide(
             Who.FOREIGN_ADMIN,
-            "farlet's account in the foreign cluster lacks a right that the message names.",
-            "Put farlet's Role and RoleBinding into the foreign namespace. Pods go on by "
-            "themselves, within 15 s.",
+            "farlet's account in the foreign cluster lacks a permission, which the message names.",
+            "Create farlet's Role and RoleBinding in the foreign namespace. Pods then start "
+            "automatically within 15 s.",
         ),
         Reason.FOREIGN_REJECTED: Guide(
             Who.OWNER,
-            "The foreign API server, or an admission policy there such as Pod Security, does not "
-            "take the pod as it is. Its words stand in the message.",
-            "Change the pod, or have the policy changed. `farlet render` prints what is sent.",
+            "The foreign API server, or an admission policy there such as Pod Security, rejected "
+            "the pod. The message contains its error.",
+            "Change the pod, or ask for a change of the policy. `farlet render` prints what farlet "
+            "sends.",
         ),
         Reason.FOREIGN_QUOTA_EXCEEDED: Guide(
             Who.FOREIGN_ADMIN,
             "A ResourceQuota of the foreign namespace is used up.",
-            "Raise the quota or free some of it. Pods go on by themselves.",
+            "Raise the quota, or delete what uses it. Pods then start automatically.",
         ),
         Reason.FOREIGN_UNREACHABLE: Guide(
             Who.ADMIN,
-            "The foreign API server does not answer. Pods that run there go on running; what "
-            "home shows of them may be old.",
-            "Look at the network and at that API server; `farlet_foreign_up` tells when it is "
-            "back. farlet keeps trying.",
+            "The foreign API server does not answer. Pods keep running there; their status in the "
+            "home cluster can be outdated.",
+            "Check the network and the foreign API server. farlet keeps trying and recovers "
+            "automatically; `farlet_foreign_up` shows when.",
         ),
         Reason.HOME_API_NOT_CONFIGURED: Guide(
             Who.ADMIN,
-            "The pod is to reach the home API, and no address is known at which pods abroad reach "
-            "it: neither a flag names one nor the Service `home-api` in farlet's own namespace.",
+            "The pod uses the home API, and farlet has no address at which pods in the foreign "
+            "cluster reach it: neither a flag nor a Service `home-api` in farlet's foreign system "
+            "namespace gives one.",
             "Apply `manifests/foreign/gateway` or `manifests/api-proxy`, or set "
-            "`--home-api-server-host` or `--home-api-server-port`, or both. The owner may choose "
-            "the mode `remote` or `disabled` instead.",
+            "`--home-api-server-host`, `--home-api-server-port` or both. Or the owner of the pod "
+            "selects the mode `remote` or `disabled`.",
         ),
         Reason.HOME_API_CERTIFICATE_INVALID: Guide(
             Who.ADMIN,
-            "What answers at the home API address for pods has a certificate of another CA, of "
-            "other names, or out of its time. No token is sent there.",
-            "The message lists the names in the certificate: set `--home-api-server-host` to one "
-            "of them, or give `--home-api-server-ca-file`, or renew the certificate.",
+            "The server at the home API address for pods has a certificate of another CA, without "
+            "the name that pods dial, or outside its validity. farlet sends no token there.",
+            "Set `--home-api-server-host` to one of the names in the message, give the right CA "
+            "with `--home-api-server-ca-file`, or renew the certificate.",
         ),
         Reason.HOME_API_UNVERIFIED: Guide(
             Who.ADMIN,
-            "farlet cannot reach the home API address for pods from where it runs, so it has not "
-            "seen the certificate there. It may be reachable only from abroad.",
-            "If pods reach it, nothing. With `--home-api-preflight=require` pods wait until "
-            "farlet reaches it.",
+            "farlet cannot reach the home API address for pods, so it has not verified the "
+            "certificate there. The address is possibly reachable only from the foreign cluster.",
+            "If pods reach it, no action is needed. With `--home-api-preflight=require`, pods wait "
+            "until farlet reaches it.",
         ),
         Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,
-            "The home API server is reached at another address than when this pod was started. A "
-            "running pod gets new tokens and a new CA, but no new address.",
-            "None while the old address answers. Before it goes, make the pod again: `kubectl "
-            "rollout restart`, or delete it.",
+            "New pods reach the home API server at another address than this pod does. A running "
+            "pod gets new tokens and a new CA, but not a new address.",
+            "No action is needed while the old address answers. Recreate the pod before the old "
+            "address is removed: `kubectl rollout restart`, or delete it.",
         ),
         Reason.TOKEN_REQUEST_FAILED: Guide(
             Who.OWNER,
-            "The home API server gave no token for the pod's ServiceAccount; its words stand in "
-            "the message.",
-            "Mostly the ServiceAccount is gone: create it again. Else the administrator looks at "
-            "farlet's right to create `serviceaccounts/token`.",
+            "The home API server did not issue a token for the pod's ServiceAccount. The message "
+            "contains its error.",
+            "If the ServiceAccount was deleted, create it again. Otherwise the administrator of "
+            "farlet checks farlet's permission to create `serviceaccounts/token`.",
         ),
         Reason.NAME_CONFLICT: Guide(
             Who.OWNER,
-            "The foreign namespace has a pod or Secret of that name which is not this pod's. "
-            "farlet never touches it.",
-            "Rename or delete one of the two. The pod goes on by itself.",
+            "The foreign namespace contains a pod or Secret with the name that farlet needs, and "
+            "it does not belong to this pod. farlet never changes it.",
+            "Rename or delete one of the two. The pod then starts automatically.",
         ),
         Reason.MIRROR_LOST: Guide(
             Who.OWNER,
-            "The mirror vanished without a known end, and the pod's restartPolicy forbids to run "
-            "it again. The home pod is Failed.",
-            "Its controller makes a new pod; one without a controller is created again by hand. "
-            "Look abroad for who deleted the mirror.",
+            "The mirror vanished before its end was known, and the pod's restartPolicy does not "
+            "allow another run. The home pod is Failed.",
+            "A controller creates a new pod; a pod without a controller has to be recreated. Find "
+            "out in the foreign cluster who deleted the mirror.",
         ),
         Reason.MIRROR_CREATED: Guide(
-            Who.NOBODY, "The mirror of the pod was created in the foreign cluster.", "None needed."
+            Who.NO_ACTION,
+            "farlet created the mirror of the pod in the foreign cluster.",
+            "No action needed.",
         ),
         Reason.STATUS_REJECTED: Guide(
             Who.DEVELOPERS,
-            "The home API server refused a status as invalid, so home shows an old one.",
+            "The home API server rejected a status as invalid, so the pod shows an outdated one.",
             "Please report it, with the message and farlet's log. "
-            "`farlet_status_rejected_total` counts these.",
+            "`farlet_status_rejected_total` counts such statuses.",
         ),
         Reason.SPEC_ADJUSTED: Guide(
-            Who.NOBODY,
-            "The mirror differs from the home pod in fields that cannot travel; the Event lists "
+            Who.NO_ACTION,
+            "The mirror differs from the home pod in fields that cannot be copied. The Event lists "
             "them.",
-            "None needed. `farlet render --explain` gives the reason for each.",
+            "No action needed. `farlet render --explain` gives the reason for each field.",
         ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,
-            "A home token of a running pod has used up four fifths of its life and could not be "
-            "refreshed.",
-            "Look at whether farlet reaches the home API server and may create "
-            "`serviceaccounts/token`. When the token ends, the pod gets 401 Unauthorized.",
+            "A home token of a running pod has used up four fifths of its lifetime and could not "
+            "be refreshed.",
+            "Check that farlet reaches the home API server and is allowed to create "
+            "`serviceaccounts/token`. When the token expires, the pod gets 401 Unauthorized.",
         ),
         Reason.INTERNAL_ERROR: Guide(
             Who.DEVELOPERS,
-            "farlet met an error that it did not foresee when it worked on this pod. It tries "
-            "again with backoff.",
+            "An unexpected error occurred while farlet worked on this pod. farlet retries with "
+            "backoff.",
             "Please report it, with the traceback in farlet's log.",
         ),
     }

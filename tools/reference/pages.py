@@ -90,7 +90,7 @@ def metrics() -> str:
 def reason_guides() -> str:
     """Every reason."""
     rows = [
-        (f"`{reason.value}`", guide.meaning, guide.who.value, guide.cure)
+        (f"`{reason.value}`", guide.meaning, guide.who.value, guide.fix)
         for reason, guide in ((reason, reasons.GUIDES[reason]) for reason in Reason)
     ]
     return (
@@ -98,7 +98,7 @@ def reason_guides() -> str:
         "A pod that waits, or that farlet ended, has one of these as `status.reason`, with a "
         "message that tells the case; notes about running pods are Events with these reasons. "
         "`kubectl describe pod` shows both.\n\n"
-        + _table(("Reason", "What it means", "Who can cure it", "How"), rows)
+        + _table(("Reason", "What it means", "Who can fix it", "How"), rows)
     )
 
 

@@ -16,7 +16,7 @@ from reference import pages
 def test_every_reason_has_a_text(reason: Reason) -> None:
     guide = reasons.GUIDES[reason]
     assert guide.meaning.endswith(".")
-    assert guide.cure.endswith(".")
+    assert guide.fix.endswith(".")
 
 
 @pytest.mark.parametrize("name", pages.files())

@@ -172,7 +172,10 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("home_name", "a.b", "DNS label", id="a home name with a dot"),
         pytest.param("foreign_system_namespace", "x" * 64, "DNS label", id="a long namespace"),
         pytest.param(
-            "foreign_namespace_template", "x", "lacks {namespace}", id="a constant template"
+            "foreign_namespace_template",
+            "x",
+            "does not contain {namespace}",
+            id="a constant template",
         ),
         pytest.param(
             "foreign_namespace_template",
