@@ -1,4 +1,4 @@
-"""A gateway, farlet's end and a home API server in one loop, with what a pod would see."""
+"""A gateway, farlet's end and a home API server in one event loop."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 WITHIN = 10.0
-"""Seconds, for whatever should happen at once."""
+"""Seconds, for what is expected to happen immediately."""
 
 
 def pair() -> tuple[keys.Keys, keys.Keys]:
-    """Keys of farlet and of a gateway that believe each other."""
+    """Keys of farlet and of a gateway that trust each other."""
     home, foreign = keys.generate()
     return parsed(home), parsed(foreign)
 
@@ -36,7 +36,7 @@ def parsed(items: dict[str, str]) -> keys.Keys:
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A home API server that says everything twice, and `end` at the end."""
+    """A home API server that echoes, and sends `end` at the end."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
@@ -49,7 +49,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class Home:
-    """What farlet dials."""
+    """The home API server that farlet dials."""
 
     def __init__(self, serve: Serve) -> None:
         self.serve = serve
@@ -72,7 +72,7 @@ class Home:
 
 @dataclass
 class Scene:
-    """A gateway that stands, and the two ends' keys."""
+    """A running gateway, and the keys of both ends."""
 
     gateway_server: server.GatewayServer
     pods_port: int
@@ -84,7 +84,7 @@ class Scene:
     async def link(
         self, own: keys.Keys | None = None, *, dial: tunnel.Dial | None = None, port: int = 0
     ) -> link.Link:
-        """A link of farlet's, which the gateway knows of when this returns."""
+        """Connect farlet, and wait until the gateway has accepted the link."""
         sock = await self.connect_socket(port)
         opened = await tunnel.connect(sock, own or self.farlet, dial or self.home.dial)
         await eventually(lambda: self.gateway_server.problem() is None)
@@ -97,7 +97,7 @@ class Scene:
         return sock
 
     async def pod(self) -> Streams:
-        """A connection of a pod, once the gateway takes any."""
+        """Connect as a pod, once the gateway accepts pods."""
         async with asyncio.timeout(WITHIN):
             while True:
                 with contextlib.suppress(ConnectionRefusedError):
@@ -105,7 +105,7 @@ class Scene:
                 await asyncio.sleep(0.005)
 
     async def refused(self) -> bool:
-        """Whether pods are refused at once."""
+        """Whether the gateway refuses pods."""
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.pods_port)
         except ConnectionRefusedError:
@@ -115,8 +115,8 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def standing(serve: Serve = echo) -> AsyncIterator[Scene]:
-    """A gateway without links, and a home API server."""
+async def running(serve: Serve = echo) -> AsyncIterator[Scene]:
+    """Run a gateway without links, and a home API server."""
     farlet, gateway = pair()
     pods_port, farlet_port = ports.free(2)
     opened = server.GatewayServer(
@@ -131,18 +131,18 @@ async def standing(serve: Serve = echo) -> AsyncIterator[Scene]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN):
-        while not holds():  # noqa: ASYNC110 - nobody tells when
+        while not holds():  # noqa: ASYNC110 - no event to await
             await asyncio.sleep(0.005)
 
 
 async def all_of(reader: asyncio.StreamReader) -> bytes:
-    """Everything until the peer ends. Raises `ConnectionResetError` where it breaks off."""
+    """Read until the peer closes. Raises `ConnectionResetError` where it resets."""
     async with asyncio.timeout(WITHIN):
         return await reader.read()
 
 
-class Wire:
-    """A TCP connection that can be held up or cut, as a network in between would."""
+class Network:
+    """A TCP connection that a test can stall or cut, like a network."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -153,7 +153,7 @@ class Wire:
         self._writers: list[asyncio.StreamWriter] = []
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[Wire]:
+    async def listening(self) -> AsyncIterator[Network]:
         server = await asyncio.start_server(self._served, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:

@@ -1,6 +1,6 @@
-"""An end that has the right key and no scruples: what it asks beyond the protocol that we use.
+"""A peer with the right key that sends requests beyond the protocol of links.
 
-It speaks SSH message by message, since no client library asks such things.
+The tests send single SSH messages, since client libraries do not send such requests.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from asyncssh.packet import Boolean, String, UInt32
 
 from farlet.gateway import link, relay, tunnel
 from unit.gateway import stage
-from unit.gateway.test_refusals import as_gateway, wicked_farlet
+from unit.gateway.test_refusals import as_gateway, malicious_farlet
 
 GLOBAL_REQUEST, REQUEST_SUCCESS, CHANNEL_DATA = 80, 81, 94
 
 
 @contextlib.asynccontextmanager
-async def taken_over() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, link.Link, stage.Home]]:
-    """A gateway's connection, farlet's end of it, and home."""
+async def malicious_gateway() -> AsyncIterator[
+    tuple[asyncssh.SSHClientConnection, link.Link, stage.Home]
+]:
+    """The gateway's connection, farlet's end of it, and home."""
     farlet, gateway = stage.pair()
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
@@ -49,8 +51,8 @@ FORWARDS = {
 
 
 @pytest.mark.parametrize("name", FORWARDS)
-async def test_farlet_listens_to_no_request_of_a_gateway(name: str) -> None:
-    async with taken_over() as (connection, _made, home):
+async def test_farlet_rejects_global_requests(name: str) -> None:
+    async with malicious_gateway() as (connection, _made, home):
         kind, _ = await asyncio.wait_for(
             connection._make_global_request(name.encode(), FORWARDS[name]), stage.WITHIN
         )
@@ -59,8 +61,8 @@ async def test_farlet_listens_to_no_request_of_a_gateway(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORWARDS)
-async def test_a_gateway_listens_to_no_request_of_farlet(name: str) -> None:
-    async with wicked_farlet() as (connection, scene):
+async def test_a_gateway_rejects_global_requests(name: str) -> None:
+    async with malicious_farlet() as (connection, scene):
         kind, _ = await asyncio.wait_for(
             connection._make_global_request(name.encode(), FORWARDS[name]), stage.WITHIN
         )
@@ -80,8 +82,8 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_farlet_opens_no_other_kind_of_channel(kind: str) -> None:
-    async with taken_over() as (connection, _made, home):
+async def test_farlet_rejects_other_types_of_channels(kind: str) -> None:
+    async with malicious_gateway() as (connection, _made, home):
         channel = connection.create_tcp_channel()
         with pytest.raises(asyncssh.ChannelOpenError):
             await asyncio.wait_for(
@@ -102,8 +104,8 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_a_channel_to_home_is_nothing_but_bytes(name: str) -> None:
-    async with taken_over() as (connection, opened, _):
+async def test_a_channel_rejects_requests_for_sessions(name: str) -> None:
+    async with malicious_gateway() as (connection, opened, _):
         reader, writer = await connection.open_connection(*link.DESTINATION)
         channel = writer.channel
         granted = await asyncio.wait_for(
@@ -115,24 +117,24 @@ async def test_a_channel_to_home_is_nothing_but_bytes(name: str) -> None:
         assert not opened.lost.is_set()
 
 
-async def test_the_bound_holds_for_what_is_asked_in_one_breath(
+async def test_the_limit_of_connections_holds_for_concurrent_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "MAX_RELAYS", 3)
-    async with taken_over() as (connection, opened, home):
-        asked = (connection.open_connection(*link.DESTINATION) for _ in range(50))
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+    async with malicious_gateway() as (connection, opened, home):
+        requests = (connection.open_connection(*link.DESTINATION) for _ in range(50))
+        answers = await asyncio.gather(*requests, return_exceptions=True)
         refused = [one for one in answers if isinstance(one, asyncssh.ChannelOpenError)]
         assert len(refused) == 47
         assert (home.dialled, opened.load) == (3, 3)
 
 
-async def test_who_asks_and_does_not_read_the_answers_is_dropped(
+async def test_a_peer_that_does_not_read_answers_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SSH answers each question, and takes each for a sign of life."""
+    """asyncssh answers each request, and each counts as a sign of life."""
     monkeypatch.setattr(link, "MAX_UNREAD", 256 * 1024)
-    async with taken_over() as (connection, opened, _):
+    async with malicious_gateway() as (connection, opened, _):
         transport = connection._transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
@@ -148,9 +150,9 @@ async def test_who_asks_and_does_not_read_the_answers_is_dropped(
         assert most < 2 * link.MAX_UNREAD
 
 
-async def test_who_sends_more_than_there_is_room_for_is_dropped() -> None:
-    """Home does not read; what waits for it here is a window and no more."""
-    async with taken_over() as (connection, opened, home):
+async def test_a_peer_that_sends_more_than_the_window_is_dropped() -> None:
+    """Home does not read. farlet buffers one window for it."""
+    async with malicious_gateway() as (connection, opened, home):
 
         async def deaf(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
             await opened.lost.wait()
@@ -161,7 +163,7 @@ async def test_who_sends_more_than_there_is_room_for_is_dropped() -> None:
         channel = writer.channel
         piece = String(bytes(32 * 1024))
         async with asyncio.timeout(stage.WITHIN):
-            # As much again as what kernels take in between.
+            # More than the kernels buffer in between.
             for _ in range(20 * relay.WINDOW // len(piece)):
                 if opened.lost.is_set():
                     break

@@ -1,4 +1,4 @@
-"""How connections of pods leave farlet for the home API server."""
+"""Connections of pods from farlet to the home API server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from unit.reconcile import apiserver
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-def by(proxy: str | None) -> dict[str, Any]:
-    """Of a kubeconfig's cluster."""
+def proxy_url(proxy: str | None) -> dict[str, Any]:
+    """Fields of a cluster in a kubeconfig."""
     return {} if proxy is None else {"proxy-url": proxy}
 
 
 class Pod(asyncio.Protocol):
-    """What a connection is opened for."""
+    """Records what arrives."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -41,7 +41,7 @@ class Pod(asyncio.Protocol):
 
 @contextlib.asynccontextmanager
 async def serving(answer: bytes = b"") -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Echoes, after one head of HTTP that gets `answer` if there is one; port and heads."""
+    """Echo. With `answer`, first read one HTTP head and answer it. Yields port and heads."""
     heads: list[bytes] = []
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +54,7 @@ async def serving(answer: bytes = b"") -> AsyncIterator[tuple[int, list[bytes]]]
         yield port, heads
 
 
-async def test_without_a_proxy_it_is_dialled(tmp_path: Path) -> None:
+async def test_without_a_proxy_farlet_connects_directly(tmp_path: Path) -> None:
     async with serving() as (port, _):
         path = apiserver.kubeconfig(tmp_path / "home", f"https://127.0.0.1:{port}")
         async with apiserver.connection(path, "home") as home:
@@ -68,10 +68,10 @@ async def test_without_a_proxy_it_is_dialled(tmp_path: Path) -> None:
             pod.transport.abort()
 
 
-async def test_a_proxy_is_asked_for_the_home_api_server(tmp_path: Path) -> None:
+async def test_with_a_proxy_farlet_sends_connect(tmp_path: Path) -> None:
     async with serving(ESTABLISHED) as (port, heads):
         path = apiserver.kubeconfig(
-            tmp_path / "home", "https://[fd00::7]:6443", **by(f"http://127.0.0.1:{port}")
+            tmp_path / "home", "https://[fd00::7]:6443", **proxy_url(f"http://127.0.0.1:{port}")
         )
         async with apiserver.connection(path, "home") as home:
             dial = home_dialer.HomeDialer(home)
@@ -85,11 +85,11 @@ async def test_a_proxy_is_asked_for_the_home_api_server(tmp_path: Path) -> None:
     assert heads[0].startswith(b"CONNECT [fd00::7]:6443 HTTP/1.1\r\n")
 
 
-async def test_a_proxy_that_refuses_is_a_failed_dial(tmp_path: Path) -> None:
+async def test_a_refusal_of_the_proxy_is_an_error(tmp_path: Path) -> None:
     refusal = b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"
     async with serving(refusal) as (port, _):
         path = apiserver.kubeconfig(
-            tmp_path / "home", "https://home:6443", **by(f"http://127.0.0.1:{port}")
+            tmp_path / "home", "https://home:6443", **proxy_url(f"http://127.0.0.1:{port}")
         )
         async with apiserver.connection(path, "home") as home:
             with pytest.raises(OSError, match="answered 403 to CONNECT"):
@@ -97,19 +97,19 @@ async def test_a_proxy_that_refuses_is_a_failed_dial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "proxy", "told"),
+    ("server", "proxy", "message"),
     [
-        pytest.param("http://home:8080", None, "only by https", id="no TLS"),
+        pytest.param("http://home:8080", None, "only over https", id="no TLS"),
         pytest.param("https://home/k8s/c-1", None, "without a path", id="a path"),
         pytest.param("https://home", "https://proxy:3128", "https://proxy", id="a proxy over TLS"),
-        pytest.param("https://home", "socks5://proxy", "spoken to by http", id="a SOCKS proxy"),
+        pytest.param("https://home", "socks5://proxy", "an http:// URL", id="a SOCKS proxy"),
     ],
 )
-async def test_what_a_gateway_cannot_lead_to_is_told_at_the_start(
-    tmp_path: Path, server: str, proxy: str | None, told: str
+async def test_an_unsupported_home_api_server_is_refused_at_start(
+    tmp_path: Path, server: str, proxy: str | None, message: str
 ) -> None:
-    path = apiserver.kubeconfig(tmp_path / "home", server, **by(proxy))
+    path = apiserver.kubeconfig(tmp_path / "home", server, **proxy_url(proxy))
     async with apiserver.connection(path, "home") as home:
-        with pytest.raises(errors.StartError, match=told) as caught:
+        with pytest.raises(errors.StartError, match=message) as caught:
             home_dialer.HomeDialer(home).check()
     assert "--gateway-keys" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Keys of a gateway: where each lies, and what a folder without proper ones is told."""
+"""Keys of a gateway: their files, and the errors for unusable ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farlet import errors
 from farlet.gateway import keys
 
 
-def test_each_private_key_is_on_one_side_and_its_public_key_on_the_other(tmp_path: Path) -> None:
+def test_each_private_key_is_in_one_folder_and_its_public_key_in_the_other(tmp_path: Path) -> None:
     home, foreign = keys.write(tmp_path / "keys")
     for own, other in ((home, foreign), (foreign, home)):
         (trusted,) = keys.read(other).trusted
@@ -25,7 +25,7 @@ def test_each_private_key_is_on_one_side_and_its_public_key_on_the_other(tmp_pat
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o000], ids=oct)
-def test_nobody_else_can_read_what_was_written(
+def test_only_the_owner_can_read_the_files(
     tmp_path: Path, request: pytest.FixtureRequest, mask: int
 ) -> None:
     request.addfinalizer(functools.partial(os.umask, os.umask(mask)))
@@ -34,17 +34,17 @@ def test_nobody_else_can_read_what_was_written(
         assert {file.stat().st_mode & 0o777 for file in side.iterdir()} == {0o600}
 
 
-def test_keys_that_are_there_are_not_lost(tmp_path: Path) -> None:
+def test_existing_keys_are_not_overwritten(tmp_path: Path) -> None:
     home, _ = keys.write(tmp_path)
     before = (home / keys.PRIVATE).read_text()
-    with pytest.raises(errors.UsageError, match=r"home cannot be opened: File exists; name a new"):
+    with pytest.raises(errors.UsageError, match=r"cannot create .*home: File exists; choose a new"):
         keys.write(tmp_path)
     assert (home / keys.PRIVATE).read_text() == before
 
 
-def test_half_of_a_pair_is_not_left_behind(tmp_path: Path) -> None:
+def test_after_an_error_no_folder_is_left_behind(tmp_path: Path) -> None:
     (tmp_path / "keys" / "foreign").mkdir(parents=True)
-    with pytest.raises(errors.UsageError, match="foreign cannot be opened: File exists"):
+    with pytest.raises(errors.UsageError, match=r"cannot create .*foreign: File exists"):
         keys.write(tmp_path / "keys")
     assert [one.name for one in (tmp_path / "keys").iterdir()] == ["foreign"]
 
@@ -61,7 +61,7 @@ def test_an_interruption_leaves_nothing_behind(
     assert not list((tmp_path / "keys").iterdir())
 
 
-def test_a_key_is_trusted_beside_the_one_that_replaces_it(tmp_path: Path) -> None:
+def test_an_old_and_a_new_key_are_both_trusted(tmp_path: Path) -> None:
     home, foreign = keys.write(tmp_path / "old")
     _, next_foreign = keys.write(tmp_path / "new")
     both = "# the old one\n" + (home / keys.TRUSTED).read_text() + "\n"
@@ -90,24 +90,32 @@ def rsa(name: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
-        pytest.param(lacks(keys.PRIVATE), "private-key cannot be read: No such", id="no private"),
-        pytest.param(lacks(keys.TRUSTED), "trusted-keys cannot be read: No such", id="no trusted"),
-        pytest.param(holds(keys.PRIVATE, "hello"), "no SSH key", id="no key in it"),
-        pytest.param(holds(keys.TRUSTED, "hello"), "no SSH key", id="no key to trust"),
-        pytest.param(holds(keys.TRUSTED, "\n# none\n"), "one at least each", id="nobody trusted"),
-        pytest.param(rsa(keys.PRIVATE), "kind ssh-ed25519", id="another kind of key"),
-        pytest.param(rsa(keys.TRUSTED), "kind ssh-ed25519", id="another kind to trust"),
+        pytest.param(
+            lacks(keys.PRIVATE), "cannot read .*private-key: No such", id="no private key"
+        ),
+        pytest.param(
+            lacks(keys.TRUSTED), "cannot read .*trusted-keys: No such", id="no trusted keys"
+        ),
+        pytest.param(
+            holds(keys.PRIVATE, "hello"), "not a valid SSH key", id="an invalid private key"
+        ),
+        pytest.param(
+            holds(keys.TRUSTED, "hello"), "not a valid SSH key", id="an invalid trusted key"
+        ),
+        pytest.param(holds(keys.TRUSTED, "\n# none\n"), "at least one key", id="no trusted key"),
+        pytest.param(rsa(keys.PRIVATE), "type ssh-ed25519", id="another type of key"),
+        pytest.param(rsa(keys.TRUSTED), "type ssh-ed25519", id="another type to trust"),
     ],
 )
-def test_a_folder_without_proper_keys_is_told(
-    tmp_path: Path, spoil: Callable[[Path], None], told: str
+def test_a_folder_with_unusable_keys_is_refused(
+    tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     home, _ = keys.write(tmp_path)
     secret = (home / keys.PRIVATE).read_text().splitlines()[1]
     spoil(home)
-    with pytest.raises(errors.StartError, match=told) as caught:
+    with pytest.raises(errors.StartError, match=message) as caught:
         keys.read(home)
     assert "farlet gateway-keys" in str(caught.value)
     assert secret not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A port-forward by WebSocket: bytes to and from a port of a pod, and what refusals mean."""
+"""Port-forwards over a WebSocket: data to and from a port of a pod, and errors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ GREETINGS = (b"\x00\x56\x1f", b"\x01\x56\x1f")
 Speak = Callable[[web.WebSocketResponse], Awaitable[None]]
 
 
-def kubelet(speak: Speak, asked: list[str] | None = None) -> apiserver.Answer:
-    """A foreign API server whose kubelet speaks so, after the greeting."""
+def kubelet(speak: Speak, requests: list[str] | None = None) -> apiserver.Answer:
+    """A foreign API server whose kubelet runs `speak` after the greeting."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        if asked is not None:
-            asked.append(request.path_qs)
+        if requests is not None:
+            requests.append(request.path_qs)
         socket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
         await socket.prepare(request)
         assert socket.ws_protocol == "v4.channel.k8s.io"
@@ -58,25 +58,25 @@ async def streams(forward: port_forward.Forward) -> stage.Streams:
 
 
 async def test_bytes_arrive_whole_in_both_directions(tmp_path: Path) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
     blob = os.urandom(3 << 20)
     async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = kubelet(echo, asked)
+        front.answer = kubelet(echo, requests)
         async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             writer.write(blob)
             assert await asyncio.wait_for(reader.readexactly(len(blob)), stage.WITHIN) == blob
             writer.close()
-    assert asked == ["/api/v1/namespaces/farlet/pods/gateway-0/portforward?ports=8022"]
+    assert requests == ["/api/v1/namespaces/farlet/pods/gateway-0/portforward?ports=8022"]
 
 
-async def test_what_the_kubelet_says_of_the_port_is_kept_and_no_data(tmp_path: Path) -> None:
-    async def complain(socket: web.WebSocketResponse) -> None:
+async def test_an_error_of_the_kubelet_is_kept_apart_from_data(tmp_path: Path) -> None:
+    async def send_error(socket: web.WebSocketResponse) -> None:
         await socket.send_bytes(b"\x01error forwarding port 8022: ")
         await socket.send_bytes(b"\x01connection refused")
 
     async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = kubelet(complain)
+        front.answer = kubelet(send_error)
         async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
@@ -84,13 +84,13 @@ async def test_what_the_kubelet_says_of_the_port_is_kept_and_no_data(tmp_path: P
             writer.close()
 
 
-async def test_of_a_long_complaint_only_the_beginning_is_kept(tmp_path: Path) -> None:
-    async def complain(socket: web.WebSocketResponse) -> None:
+async def test_a_long_error_of_the_kubelet_is_cut(tmp_path: Path) -> None:
+    async def send_error(socket: web.WebSocketResponse) -> None:
         for _ in range(100):
             await socket.send_bytes(b"\x01" + b"no " * 1000)
 
     async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = kubelet(complain)
+        front.answer = kubelet(send_error)
         async with port_forward.opened(cluster, POD, PORT) as forward:
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
@@ -99,7 +99,7 @@ async def test_of_a_long_complaint_only_the_beginning_is_kept(tmp_path: Path) ->
             writer.close()
 
 
-async def test_a_ping_is_answered_in_between(tmp_path: Path) -> None:
+async def test_a_ping_is_answered(tmp_path: Path) -> None:
     async def ping(socket: web.WebSocketResponse) -> None:
         await socket.send_bytes(b"\x00before")
         await socket.ping(b"there?")
@@ -127,7 +127,7 @@ async def test_a_ping_is_answered_in_between(tmp_path: Path) -> None:
 
 
 def listener() -> tuple[Callable[[web.WebSocketResponse], Awaitable[None]], asyncio.Event]:
-    """An echo, and what tells that it has ended."""
+    """An echo, and an event for its end."""
     ended = asyncio.Event()
 
     async def listen(socket: web.WebSocketResponse) -> None:
@@ -139,7 +139,7 @@ def listener() -> tuple[Callable[[web.WebSocketResponse], Awaitable[None]], asyn
     return listen, ended
 
 
-async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
+async def test_the_connection_ends_with_the_caller(tmp_path: Path) -> None:
     listen, ended = listener()
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(listen)
@@ -149,7 +149,7 @@ async def test_when_the_caller_ends_the_connection_ends(tmp_path: Path) -> None:
             await asyncio.wait_for(ended.wait(), stage.WITHIN)
 
 
-async def test_when_the_context_ends_the_connection_ends(tmp_path: Path) -> None:
+async def test_the_connection_ends_with_the_block(tmp_path: Path) -> None:
     listen, ended = listener()
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = kubelet(listen)
@@ -160,7 +160,7 @@ async def test_when_the_context_ends_the_connection_ends(tmp_path: Path) -> None
         writer.close()
 
 
-async def test_a_server_that_vanishes_is_an_end(tmp_path: Path) -> None:
+async def test_a_lost_connection_to_the_server_is_an_end(tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
 
         async def vanish(request: web.Request) -> web.StreamResponse:
@@ -177,9 +177,9 @@ async def test_a_server_that_vanishes_is_an_end(tmp_path: Path) -> None:
             writer.close()
 
 
-async def test_a_caller_who_writes_to_what_was_closed_in_order_sees_an_end(tmp_path: Path) -> None:
+async def test_a_caller_that_writes_after_a_close_sees_an_end(tmp_path: Path) -> None:
     async def leave(request: web.Request) -> web.StreamResponse:
-        """Says goodbye in the packet that says welcome."""
+        """Close in the packet that accepts the upgrade."""
         accepted = generate_accept_token(request.headers["Sec-WebSocket-Key"].encode()).decode()
         assert request.transport is not None
         request.transport.write(
@@ -193,14 +193,14 @@ async def test_a_caller_who_writes_to_what_was_closed_in_order_sees_an_end(tmp_p
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = leave
         async with port_forward.opened(cluster, POD, PORT) as forward:
-            await asyncio.sleep(0)  # it is about to read the one, and then gets the other
+            await asyncio.sleep(0)  # it reads the upgrade before the close
             forward.socket.send(b"hello?")
             reader, writer = await streams(forward)
             assert await stage.all_of(reader) == b""
             writer.close()
 
 
-async def test_a_slow_pod_makes_the_caller_wait(tmp_path: Path) -> None:
+async def test_a_pod_that_does_not_read_stalls_the_caller(tmp_path: Path) -> None:
     going = asyncio.Event()
 
     async def lazy(socket: web.WebSocketResponse) -> None:
@@ -220,7 +220,7 @@ async def test_a_slow_pod_makes_the_caller_wait(tmp_path: Path) -> None:
 
 
 async def upgraded_to_nothing(request: web.Request) -> web.StreamResponse:
-    """A 101 that is no answer to the key of this request."""
+    """A 101 that does not answer the key of this request."""
     assert request.transport is not None
     request.transport.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -231,30 +231,32 @@ async def upgraded_to_nothing(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "told"),
+    ("answer", "kind", "message"),
     [
-        pytest.param(apiserver.status(403), errors.Forbidden, "403", id="no right"),
+        pytest.param(apiserver.status(403), errors.Forbidden, "403", id="forbidden"),
         pytest.param(apiserver.status(404), errors.NotFound, "404", id="no pod"),
         pytest.param(apiserver.status(500), errors.Unreachable, "HTTP 500", id="kubelet is down"),
         pytest.param(
             apiserver.other(200, apiserver.HTML),
             errors.Unreachable,
             "no answer of an API",
-            id="else",
+            id="not an API server",
         ),
-        pytest.param(upgraded_to_nothing, errors.Unreachable, "no WebSocket of ours", id="replay"),
+        pytest.param(
+            upgraded_to_nothing, errors.Unreachable, "does not accept this WebSocket", id="replay"
+        ),
     ],
 )
-async def test_a_refusal_is_an_error_of_its_kind(
-    tmp_path: Path, answer: apiserver.Answer, kind: type[errors.FarletError], told: str
+async def test_a_refusal_raises_its_error(
+    tmp_path: Path, answer: apiserver.Answer, kind: type[errors.FarletError], message: str
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=message):
             await enter(cluster)
 
 
-async def test_a_server_that_does_not_answer_is_given_up(
+async def test_a_server_that_does_not_answer_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(port_forward, "OPEN_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""What neither end of a link gets, whoever asks: all but connections to the home API server."""
+"""Neither end of a link can open anything but connections to the home API server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from farlet.gateway import link, server, tunnel
 from unit.gateway import stage
 
-Ask = Callable[[Any], Awaitable[object]]
+Request = Callable[[Any], Awaitable[object]]
 
 
-# --- who is not the other end ---------------------------------------------------------------------
+# --- peers with other keys ------------------------------------------------------------------------
 
 
-async def test_a_stranger_s_farlet_is_not_taken_for_ours() -> None:
-    async with stage.standing() as scene:
+async def test_a_gateway_rejects_a_farlet_with_other_keys() -> None:
+    async with stage.running() as scene:
         stranger, _ = stage.pair()
         sock = await scene.connect_socket()
         with pytest.raises(asyncssh.Error):
@@ -30,25 +30,25 @@ async def test_a_stranger_s_farlet_is_not_taken_for_ours() -> None:
         assert await scene.refused()
 
 
-async def test_a_stranger_that_knows_the_gateway_s_public_key_gets_nothing_either() -> None:
-    async with stage.standing() as scene:
+async def test_a_gateway_rejects_a_peer_that_only_knows_its_public_key() -> None:
+    async with stage.running() as scene:
         stranger, _ = stage.pair()
-        knowing = type(stranger)(stranger.private, scene.farlet.trusted)
+        peer = type(stranger)(stranger.private, scene.farlet.trusted)
         sock = await scene.connect_socket()
         with pytest.raises(asyncssh.Error):
-            await tunnel.connect(sock, knowing, scene.home.dial)
+            await tunnel.connect(sock, peer, scene.home.dial)
         assert scene.gateway_server.problem() is not None
 
 
-async def test_a_stranger_s_gateway_is_not_connected_to_home() -> None:
-    async with stage.standing() as scene:
+async def test_farlet_rejects_a_gateway_with_other_keys() -> None:
+    async with stage.running() as scene:
         ours, theirs = socket.socketpair()
         _, stranger = stage.pair()
-        believing = type(stranger)(stranger.private, scene.gateway.trusted)
-        asking = asyncio.create_task(quietly(as_gateway(theirs, believing)))
+        peer = type(stranger)(stranger.private, scene.gateway.trusted)
+        connecting = asyncio.create_task(quietly(as_gateway(theirs, peer)))
         with pytest.raises(asyncssh.Error):
             await tunnel.connect(ours, scene.farlet, scene.home.dial)
-        await asking
+        await connecting
         assert scene.home.dialled == 0
 
 
@@ -57,13 +57,13 @@ async def quietly(work: Awaitable[object]) -> None:
         await work
 
 
-async def test_farlet_offers_no_other_proof_than_a_key() -> None:
+async def test_farlet_offers_public_key_authentication_only() -> None:
     farlet, _ = stage.pair()
     ours, theirs = socket.socketpair()
     connecting = asyncio.create_task(quietly(tunnel.connect(ours, farlet, never)))
     offered: list[str] = []
 
-    class Curious(asyncssh.SSHClient):
+    class Recorder(asyncssh.SSHClient):
         def auth_banner_received(self, msg: str, lang: str) -> None:
             raise AssertionError
 
@@ -85,7 +85,7 @@ async def test_farlet_offers_no_other_proof_than_a_key() -> None:
             config=None,
             known_hosts=None,
             username="gateway",
-            client_factory=Curious,
+            client_factory=Recorder,
             agent_path=None,
         )
     await connecting
@@ -93,14 +93,14 @@ async def test_farlet_offers_no_other_proof_than_a_key() -> None:
 
 
 async def never(_factory: Callable[[], asyncio.Protocol]) -> object:
-    raise AssertionError("nothing may be dialled")
+    raise AssertionError("farlet dialled")
 
 
-async def test_visitors_who_say_nothing_are_few_and_go_away(
+async def test_silent_connections_are_limited_and_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 1.0)
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         silent = [await scene.connect_socket() for _ in range(server.MAX_UNAUTHENTICATED)]
         loop = asyncio.get_running_loop()
         one_more = await scene.connect_socket()
@@ -115,11 +115,11 @@ async def test_visitors_who_say_nothing_are_few_and_go_away(
             sock.close()
 
 
-# --- what the right gateway does not get from farlet ----------------------------------------------
+# --- a malicious gateway with the right key -------------------------------------------------------
 
 
 async def as_gateway(sock: socket.socket, own: Any) -> asyncssh.SSHClientConnection:
-    """A program that has the gateway's key and no scruples."""
+    """Connect with the gateway's key, and with a client that can request anything."""
     return await asyncssh.connect(
         "farlet",
         sock=sock,
@@ -132,7 +132,7 @@ async def as_gateway(sock: socket.socket, own: Any) -> asyncssh.SSHClientConnect
 
 
 @contextlib.asynccontextmanager
-async def wicked_gateway() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, stage.Home]]:
+async def malicious_gateway() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, stage.Home]]:
     farlet, gateway = stage.pair()
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
@@ -147,11 +147,11 @@ async def wicked_gateway() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, 
             await opened.lost.wait()
 
 
-def opens(host: str, port: int) -> Ask:
+def opens(host: str, port: int) -> Request:
     return lambda connection: connection.open_connection(host, port)
 
 
-ASKED_OF_FARLET: dict[str, Ask] = {
+REQUESTS_TO_FARLET: dict[str, Request] = {
     "another host": opens("kubernetes.default.svc", 443),
     "another port": opens("home-api", 22),
     "loopback": opens("127.0.0.1", 443),
@@ -169,20 +169,22 @@ ASKED_OF_FARLET: dict[str, Ask] = {
 }
 
 
-@pytest.mark.parametrize("ask", ASKED_OF_FARLET.values(), ids=ASKED_OF_FARLET)
-async def test_a_gateway_gets_nothing_but_the_home_api_server(ask: Ask) -> None:
-    async with wicked_gateway() as (connection, home):
+@pytest.mark.parametrize("request_", REQUESTS_TO_FARLET.values(), ids=REQUESTS_TO_FARLET)
+async def test_a_gateway_reaches_only_the_home_api_server(request_: Request) -> None:
+    async with malicious_gateway() as (connection, home):
         with pytest.raises((asyncssh.ChannelOpenError, asyncssh.ChannelListenError)):
-            await asyncio.wait_for(ask(connection), stage.WITHIN)
+            await asyncio.wait_for(request_(connection), stage.WITHIN)
         assert home.dialled == 0
         reader, writer = await connection.open_connection(*link.DESTINATION)
         writer.write(b"x")
         assert await reader.read(1) == b"x"
 
 
-async def test_a_gateway_cannot_open_more_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_cannot_open_more_connections_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(link, "MAX_RELAYS", 3)
-    async with wicked_gateway() as (connection, home):
+    async with malicious_gateway() as (connection, home):
         for _ in range(3):
             await connection.open_connection(*link.DESTINATION)
         with pytest.raises(asyncssh.ChannelOpenError):
@@ -190,18 +192,18 @@ async def test_a_gateway_cannot_open_more_than_the_bound(monkeypatch: pytest.Mon
         assert home.dialled == 3
 
 
-# --- what farlet, or who has its key, does not get from a gateway ---------------------------------
+# --- a malicious farlet with the right key --------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def wicked_farlet() -> AsyncIterator[tuple[asyncssh.SSHServerConnection, stage.Scene]]:
-    async with stage.standing() as scene:
+async def malicious_farlet() -> AsyncIterator[tuple[asyncssh.SSHServerConnection, stage.Scene]]:
+    async with stage.running() as scene:
         sock = await scene.connect_socket()
         connection = await asyncssh.connect_reverse(
             sock=sock,
             config=None,
             server_host_keys=[scene.farlet.private],
-            server_factory=Lax,
+            server_factory=Permissive,
         )
         await stage.eventually(lambda: scene.gateway_server.problem() is None)
         try:
@@ -210,7 +212,7 @@ async def wicked_farlet() -> AsyncIterator[tuple[asyncssh.SSHServerConnection, s
             connection.abort()
 
 
-class Lax(asyncssh.SSHServer):
+class Permissive(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         return True
 
@@ -221,11 +223,11 @@ class Lax(asyncssh.SSHServer):
         return True
 
 
-ASKED_OF_A_GATEWAY: dict[str, Ask] = {
-    "a connection within its cluster": lambda connection: connection.open_connection(
+REQUESTS_TO_GATEWAY: dict[str, Request] = {
+    "a connection in its cluster": lambda connection: connection.open_connection(
         "10.96.0.1", 443, "", 0
     ),
-    "a connection as if it had asked for it": lambda connection: connection.open_connection(
+    "a forwarded connection that was not requested": lambda connection: connection.open_connection(
         "home-api", 443, "", 0
     ),
     "a socket file": lambda connection: connection.open_unix_connection("/run/any.sock"),
@@ -233,19 +235,19 @@ ASKED_OF_A_GATEWAY: dict[str, Ask] = {
 }
 
 
-@pytest.mark.parametrize("ask", ASKED_OF_A_GATEWAY.values(), ids=ASKED_OF_A_GATEWAY)
-async def test_farlet_gets_nothing_from_a_gateway(ask: Ask) -> None:
-    async with wicked_farlet() as (connection, scene):
+@pytest.mark.parametrize("request_", REQUESTS_TO_GATEWAY.values(), ids=REQUESTS_TO_GATEWAY)
+async def test_farlet_opens_nothing_at_a_gateway(request_: Request) -> None:
+    async with malicious_farlet() as (connection, scene):
         with pytest.raises((asyncssh.ChannelOpenError, OSError)):
-            await asyncio.wait_for(ask(connection), stage.WITHIN)
+            await asyncio.wait_for(request_(connection), stage.WITHIN)
         assert scene.gateway_server.problem() is None
 
 
 @pytest.mark.parametrize(
     "kind", [b"session", b"direct-tcpip", b"x11", b"auth-agent@openssh.com", b"tun@openssh.com"]
 )
-async def test_a_gateway_opens_no_channel_of_any_kind(kind: bytes) -> None:
-    async with wicked_farlet() as (connection, _):
+async def test_a_gateway_rejects_all_types_of_channels(kind: bytes) -> None:
+    async with malicious_farlet() as (connection, _):
         channel = connection.create_tcp_channel()
         with pytest.raises((asyncssh.ChannelOpenError, asyncssh.ConnectionLost)):
             await asyncio.wait_for(

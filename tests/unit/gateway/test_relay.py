@@ -1,4 +1,4 @@
-"""Connections of pods through a gateway: what arrives, how they end, and what they keep waiting."""
+"""Connections of pods through a gateway: data, half-close, resets, flow control."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from unit.gateway import stage
 
 MIB = 1 << 20
 ONE_READ = 256 * 1024
-"""Bytes that an asyncio transport takes from its socket at once, at most."""
+"""The most bytes that an asyncio transport reads from its socket in one call."""
 CHANNEL_MARK = 64 * 1024
-"""Bytes that wait for an SSH channel, above which asyncssh asks for no more."""
+"""Bytes buffered for an SSH channel, above which asyncssh pauses its writer."""
 
 
 async def test_bytes_arrive_whole_in_both_directions() -> None:
     blob = os.urandom(8 * MIB)
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         await scene.link()
         reader, writer = await scene.pod()
 
@@ -37,8 +37,8 @@ async def test_bytes_arrive_whole_in_both_directions() -> None:
         writer.close()
 
 
-async def test_many_connections_at_once_do_not_mix() -> None:
-    async with stage.standing() as scene:
+async def test_concurrent_connections_do_not_mix() -> None:
+    async with stage.running() as scene:
         opened = await scene.link()
 
         async def one(number: int) -> bool:
@@ -54,14 +54,14 @@ async def test_many_connections_at_once_do_not_mix() -> None:
         await stage.eventually(lambda: opened.load == 0)
 
 
-async def test_a_pod_that_has_sent_all_still_hears_the_answer() -> None:
+async def test_a_pod_that_has_closed_its_side_still_gets_the_answer() -> None:
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sent = await reader.read()
-        await asyncio.sleep(0.05)  # its end must not have ended the connection meanwhile
+        await asyncio.sleep(0.05)  # the half-close must not have closed the connection meanwhile
         writer.write(str(len(sent)).encode())
         writer.close()
 
-    async with stage.standing(count) as scene:
+    async with stage.running(count) as scene:
         await scene.link()
         reader, writer = await scene.pod()
         writer.write(bytes(100_000))
@@ -70,7 +70,7 @@ async def test_a_pod_that_has_sent_all_still_hears_the_answer() -> None:
         writer.close()
 
 
-async def test_a_pod_may_go_on_when_home_has_sent_all() -> None:
+async def test_a_pod_can_send_after_home_has_closed_its_side() -> None:
     got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def first_word(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,7 +79,7 @@ async def test_a_pod_may_go_on_when_home_has_sent_all() -> None:
         got.set_result(await reader.read())
         writer.close()
 
-    async with stage.standing(first_word) as scene:
+    async with stage.running(first_word) as scene:
         await scene.link()
         reader, writer = await scene.pod()
         assert await stage.all_of(reader) == b"that is all"
@@ -93,7 +93,7 @@ async def test_a_reset_at_home_is_a_reset_for_the_pod() -> None:
         await reader.readexactly(1)
         reset(writer)
 
-    async with stage.standing(slam) as scene:
+    async with stage.running(slam) as scene:
         await scene.link()
         reader, writer = await scene.pod()
         writer.write(b"x")
@@ -101,7 +101,7 @@ async def test_a_reset_at_home_is_a_reset_for_the_pod() -> None:
             await stage.all_of(reader)
 
 
-async def test_a_reset_by_the_pod_is_one_at_home() -> None:
+async def test_a_reset_by_the_pod_is_a_reset_at_home() -> None:
     seen: asyncio.Future[type[BaseException] | None] = asyncio.get_running_loop().create_future()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,7 +112,7 @@ async def test_a_reset_by_the_pod_is_one_at_home() -> None:
             seen.set_result(type(err))
         writer.close()
 
-    async with stage.standing(listen) as scene:
+    async with stage.running(listen) as scene:
         opened = await scene.link()
         _, writer = await scene.pod()
         await stage.eventually(lambda: scene.home.dialled == 1)
@@ -127,8 +127,8 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def test_a_pod_is_refused_at_once_while_there_is_no_link() -> None:
-    async with stage.standing() as scene:
+async def test_pods_are_refused_while_there_is_no_link() -> None:
+    async with stage.running() as scene:
         assert await scene.refused()
         assert scene.gateway_server.problem() == "farlet is not connected"
         opened = await scene.link()
@@ -137,7 +137,7 @@ async def test_a_pod_is_refused_at_once_while_there_is_no_link() -> None:
         opened.abort()
         await stage.eventually(lambda: scene.gateway_server.problem() is not None)
         async with asyncio.timeout(stage.WITHIN):
-            while not await scene.refused():  # noqa: ASYNC110 - nobody tells when
+            while not await scene.refused():  # noqa: ASYNC110 - no event to await
                 await asyncio.sleep(0.005)
         await scene.link()
         reader, writer = await scene.pod()
@@ -146,7 +146,7 @@ async def test_a_pod_is_refused_at_once_while_there_is_no_link() -> None:
         writer.close()
 
 
-async def test_what_a_link_carries_breaks_with_it_at_both_ends() -> None:
+async def test_connections_are_reset_at_both_ends_when_their_link_is_cut() -> None:
     broken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -158,27 +158,30 @@ async def test_what_a_link_carries_breaks_with_it_at_both_ends() -> None:
             broken.set_result(True)
         writer.close()
 
-    async with stage.standing(listen) as scene, stage.Wire(scene.farlet_port).listening() as wire:
-        await scene.link(port=wire.port)
+    async with (
+        stage.running(listen) as scene,
+        stage.Network(scene.farlet_port).listening() as network,
+    ):
+        await scene.link(port=network.port)
         reader, writer = await scene.pod()
         writer.write(b"x")
         await stage.eventually(lambda: scene.home.dialled == 1)
-        wire.cut()
+        network.cut()
         with pytest.raises(ConnectionResetError):
             await stage.all_of(reader)
         assert await asyncio.wait_for(broken, stage.WITHIN)
 
 
-async def test_a_peer_that_falls_silent_is_given_up_at_both_ends(
+async def test_a_silent_peer_is_given_up_at_both_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(link.OPTIONS, "keepalive_interval", 0.05)
-    async with stage.standing() as scene, stage.Wire(scene.farlet_port).listening() as wire:
-        opened = await scene.link(port=wire.port)
+    async with stage.running() as scene, stage.Network(scene.farlet_port).listening() as network:
+        opened = await scene.link(port=network.port)
         reader, writer = await scene.pod()
         writer.write(b"x")
         assert await reader.read(1) == b"x"
-        wire.open.clear()
+        network.open.clear()
         with pytest.raises(ConnectionResetError):
             await stage.all_of(reader)
         await asyncio.wait_for(opened.lost.wait(), stage.WITHIN)
@@ -186,22 +189,22 @@ async def test_a_peer_that_falls_silent_is_given_up_at_both_ends(
         assert scene.gateway_server.problem() is not None
 
 
-async def test_a_link_with_nothing_to_carry_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_link_stays_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(link.OPTIONS, "keepalive_interval", 0.02)
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         opened = await scene.link()
         reader, writer = await scene.pod()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(opened.lost.wait(), 0.6)  # 30 questions, each answered
+            await asyncio.wait_for(opened.lost.wait(), 0.6)  # 30 keepalives, each answered
         writer.write_eof()
         assert await stage.all_of(reader) == b"end"
         writer.close()
 
 
-async def test_new_keys_within_a_link_disturb_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rekeying_does_not_disturb_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(link.OPTIONS, "rekey_bytes", 256 * 1024)
     blob = os.urandom(4 * MIB)
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         await scene.link()
         reader, writer = await scene.pod()
         writer.write(blob)
@@ -210,8 +213,8 @@ async def test_new_keys_within_a_link_disturb_nobody(monkeypatch: pytest.MonkeyP
         writer.close()
 
 
-async def test_an_unreachable_home_is_a_reset_for_the_pod_and_no_end_of_the_link() -> None:
-    async with stage.standing() as scene:
+async def test_an_unreachable_home_resets_the_pod_and_the_link_stays() -> None:
+    async with stage.running() as scene:
         opened = await scene.link()
         port, scene.home.port = scene.home.port, 1
         reader, writer = await scene.pod()
@@ -227,7 +230,7 @@ async def test_an_unreachable_home_is_a_reset_for_the_pod_and_no_end_of_the_link
         writer.close()
 
 
-async def test_a_home_that_does_not_answer_is_a_reset_in_time(
+async def test_a_home_that_does_not_answer_resets_the_pod_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("farlet.gateway.tunnel.DIAL_SECONDS", 0.1)
@@ -235,7 +238,7 @@ async def test_a_home_that_does_not_answer_is_a_reset_in_time(
     async def never(_factory: Callable[[], asyncio.Protocol]) -> object:
         return await asyncio.Event().wait()
 
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         opened = await scene.link(dial=never)
         reader, _ = await scene.pod()
         with pytest.raises(ConnectionResetError):
@@ -243,10 +246,10 @@ async def test_a_home_that_does_not_answer_is_a_reset_in_time(
         assert opened.load == 0
 
 
-async def test_a_pod_that_leaves_before_it_is_connected_leaves_nothing() -> None:
+async def test_a_pod_that_disconnects_early_leaves_no_connection_behind() -> None:
     going = asyncio.Event()
 
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
 
         async def slow(factory: Callable[[], asyncio.Protocol]) -> object:
             await going.wait()
@@ -263,8 +266,8 @@ async def test_a_pod_that_leaves_before_it_is_connected_leaves_nothing() -> None
 # --- several links --------------------------------------------------------------------------------
 
 
-async def test_the_link_with_the_fewest_connections_takes_the_next() -> None:
-    async with stage.standing() as scene:
+async def test_a_new_connection_uses_the_link_with_the_fewest() -> None:
+    async with stage.running() as scene:
         first, second = await scene.link(), await scene.link()
         pods = [await scene.pod() for _ in range(6)]
         for reader, writer in pods:
@@ -275,31 +278,31 @@ async def test_the_link_with_the_fewest_connections_takes_the_next() -> None:
             writer.close()
 
 
-async def test_another_farlet_takes_what_one_cannot_connect() -> None:
+async def test_a_connection_that_one_farlet_cannot_open_uses_another() -> None:
     async def refuse(_factory: Callable[[], asyncio.Protocol]) -> object:
         raise ConnectionRefusedError
 
-    async with stage.standing() as scene:
-        lame = await scene.link(dial=refuse)
-        sound = await scene.link()
+    async with stage.running() as scene:
+        failing = await scene.link(dial=refuse)
+        working = await scene.link()
         pods = [await scene.pod() for _ in range(4)]
         for reader, writer in pods:
             writer.write(b"x")
             assert await reader.read(1) == b"x"
-        assert (lame.load, sound.load) == (0, 4)
-        sound.abort()
+        assert (failing.load, working.load) == (0, 4)
+        working.abort()
         for reader, writer in pods:
             with pytest.raises(ConnectionResetError):
                 await stage.all_of(reader)
             writer.close()
 
 
-async def test_a_farlet_that_answers_too_late_keeps_nothing(
+async def test_a_late_answer_of_farlet_leaves_no_connection_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("farlet.gateway.server.OPEN_SECONDS", 0.1)
     going = asyncio.Event()
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
 
         async def slow(factory: Callable[[], asyncio.Protocol]) -> object:
             await going.wait()
@@ -312,7 +315,7 @@ async def test_a_farlet_that_answers_too_late_keeps_nothing(
         writer.close()
         going.set()
         await stage.eventually(lambda: scene.home.dialled == 1 and late.load == 0)
-        reader, writer = await scene.pod()  # the link itself is as good as before
+        reader, writer = await scene.pod()  # the link still works
         writer.write_eof()
         assert await stage.all_of(reader) == b"end"
         writer.close()
@@ -322,7 +325,7 @@ async def test_a_farlet_that_answers_too_late_keeps_nothing(
 
 
 async def filled(writer: asyncio.StreamWriter) -> int:
-    """Send until nothing more is taken for a while; how many bytes were."""
+    """Send until nothing is accepted for 0.5 s. Returns the number of bytes."""
     sent = 0
     while True:
         writer.write(bytes(65536))
@@ -334,7 +337,7 @@ async def filled(writer: asyncio.StreamWriter) -> int:
         sent += 65536
 
 
-async def test_a_reader_that_does_not_read_holds_up_its_own_connection_only() -> None:
+async def test_a_peer_that_does_not_read_stalls_only_its_own_connection() -> None:
     released = asyncio.Event()
 
     async def lazy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -342,11 +345,11 @@ async def test_a_reader_that_does_not_read_holds_up_its_own_connection_only() ->
             await released.wait()
         await stage.echo(reader, writer)
 
-    async with stage.standing(lazy) as scene:
+    async with stage.running(lazy) as scene:
         await scene.link()
         _, stuck = await scene.pod()
         stuck.write(b"l")
-        # The window and the buffers of two kernels and two processes, however long one waits.
+        # The window, and the buffers of two kernels and two processes.
         assert await filled(stuck) < 24 * MIB
         reader, writer = await scene.pod()
         writer.write(b"q" + bytes(4 * MIB))
@@ -357,7 +360,7 @@ async def test_a_reader_that_does_not_read_holds_up_its_own_connection_only() ->
             one.transport.abort()
 
 
-async def test_a_link_that_is_held_up_reads_none_of_what_it_carries() -> None:
+async def test_a_stalled_link_reads_none_of_its_connections() -> None:
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(1)
         with contextlib.suppress(OSError):
@@ -365,19 +368,22 @@ async def test_a_link_that_is_held_up_reads_none_of_what_it_carries() -> None:
                 writer.write(bytes(65536))
                 await writer.drain()
 
-    async with stage.standing(pour) as scene, stage.Wire(scene.farlet_port).listening() as wire:
-        opened = await scene.link(port=wire.port)
+    async with (
+        stage.running(pour) as scene,
+        stage.Network(scene.farlet_port).listening() as network,
+    ):
+        opened = await scene.link(port=network.port)
         pods = [await scene.pod() for _ in range(32)]
         for _, writer in pods:
             writer.write(b"x")
         reading = [asyncio.create_task(drink(reader)) for reader, _ in pods]
-        await stage.eventually(lambda: wire.carried > 32 * MIB)
-        wire.open.clear()
-        await asyncio.sleep(0.5)  # for whatever is read all the same
-        # Of each connection at most what asyncio reads at once, above the mark at which asyncssh
-        # stops it alone. The windows of 32 connections are 32 MiB.
+        await stage.eventually(lambda: network.carried > 32 * MIB)
+        network.open.clear()
+        await asyncio.sleep(0.5)  # for what is read before the pause takes effect
+        # Per connection at most one read of asyncio above the mark at which asyncssh pauses it. The
+        # windows of 32 connections are 32 MiB.
         assert link.BACKLOG < opened.buffered < link.BACKLOG + 32 * (ONE_READ + CHANNEL_MARK)
-        wire.open.set()
+        network.open.set()
         for task in reading:
             task.cancel()
         for _, writer in pods:

@@ -1,4 +1,4 @@
-"""Which gateways farlet is connected to, and for how long."""
+"""Tunnels to gateway pods: opened, kept, opened again, closed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def pod(name: str, *, uid: str = "", phase: str = "Running") -> dict[str, Any]:
 
 
 @dataclass
-class Abroad:
-    """A foreign API server: gateway pods, and port-forwards that lead to a gateway in this loop."""
+class ForeignCluster:
+    """A foreign API server with gateway pods, and port-forwards to a gateway in this loop."""
 
     scene: stage.Scene
     pods: list[dict[str, Any]]
     forwards: int = 0
     refusing: int = 0
-    """How many port-forwards are still to be refused."""
+    """How many port-forwards to refuse from now on."""
     selectors: list[str] = field(default_factory=list)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
     changes: int = 0
-    """How often it was told that something has changed."""
+    """How often `on_change` was called."""
     _watches: list[web.StreamResponse] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -54,7 +54,7 @@ class Abroad:
             {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": self.pods}
         )
 
-    async def tell(self, kind: str, obj: dict[str, Any]) -> None:
+    async def send_event(self, kind: str, obj: dict[str, Any]) -> None:
         await stage.eventually(lambda: bool(self._watches))
         for watch in self._watches:
             await watch.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
@@ -74,7 +74,7 @@ class Abroad:
         self.forwards += 1
         if self.refusing:
             self.refusing -= 1
-            return await apiserver.status(500, "the kubelet is away")(request)
+            return await apiserver.status(500, "the kubelet does not answer")(request)
         socket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
         await socket.prepare(request)
         self.sockets.append(socket)
@@ -101,153 +101,155 @@ class Abroad:
 
 
 @contextlib.asynccontextmanager
-async def keeping(
+async def managing(
     folder: Path, *pods: dict[str, Any], refusing: int = 0
-) -> AsyncIterator[tuple[tunnel_manager.TunnelManager, Abroad]]:
-    """farlet keeps tunnels to a gateway, at which all pods end."""
+) -> AsyncIterator[tuple[tunnel_manager.TunnelManager, ForeignCluster]]:
+    """Run a manager, whose tunnels all lead to one gateway."""
     own = folder / "keys"
     own.mkdir()
-    async with stage.standing() as scene, apiserver.connected(folder) as (front, cluster):
+    async with stage.running() as scene, apiserver.connected(folder) as (front, cluster):
         (own / keys.PRIVATE).write_bytes(scene.farlet.private.export_private_key())
         (own / keys.TRUSTED).write_bytes(scene.farlet.trusted[0].export_public_key())
-        abroad = Abroad(scene, list(pods), refusing=refusing)
-        front.answer = abroad.answer
+        foreign = ForeignCluster(scene, list(pods), refusing=refusing)
+        front.answer = foreign.answer
 
         def changed() -> None:
-            abroad.changes += 1
+            foreign.changes += 1
 
-        kept = tunnel_manager.TunnelManager(
+        manager = tunnel_manager.TunnelManager(
             cluster, namespace="farlet", folder=own, dial=scene.home.dial, on_change=changed
         )
-        running = asyncio.create_task(kept.run())
+        running = asyncio.create_task(manager.run())
         try:
-            yield kept, abroad
+            yield manager, foreign
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
 
 
-async def test_every_gateway_that_runs_is_connected_to(tmp_path: Path) -> None:
+async def test_every_running_gateway_is_connected(tmp_path: Path) -> None:
     pods = pod("one"), pod("two"), pod("starting", phase="Pending")
-    async with keeping(tmp_path, *pods) as (kept, abroad):
-        await stage.eventually(lambda: kept.links == 2)
-        assert abroad.selectors == ["app.kubernetes.io/name=farlet-gateway"]
-        assert kept.problem() is None
-        reader, writer = await abroad.scene.pod()
+    async with managing(tmp_path, *pods) as (manager, foreign):
+        await stage.eventually(lambda: manager.links == 2)
+        assert foreign.selectors == ["app.kubernetes.io/name=farlet-gateway"]
+        assert manager.problem() is None
+        reader, writer = await foreign.scene.pod()
         writer.write_eof()
         assert await stage.all_of(reader) == b"end"
         writer.close()
-        await abroad.tell("MODIFIED", pod("starting"))
-        await stage.eventually(lambda: kept.links == 3)
+        await foreign.send_event("MODIFIED", pod("starting"))
+        await stage.eventually(lambda: manager.links == 3)
 
 
 @pytest.mark.parametrize(
     ("kind", "phase"),
     [
-        pytest.param("DELETED", "Running", id="it was deleted"),
-        pytest.param("MODIFIED", "Failed", id="it was evicted"),
+        pytest.param("DELETED", "Running", id="deleted"),
+        pytest.param("MODIFIED", "Failed", id="evicted"),
     ],
 )
-async def test_a_gateway_that_is_gone_is_let_go(tmp_path: Path, kind: str, phase: str) -> None:
-    async with keeping(tmp_path, pod("one")) as (kept, abroad):
-        await stage.eventually(lambda: kept.problem() is None)
-        await abroad.tell(kind, pod("one", phase=phase))
-        await stage.eventually(lambda: kept.problem() == "no gateway pod is running")
-        await stage.eventually(lambda: not abroad.sockets)
-        assert abroad.forwards == 1
+async def test_the_tunnel_ends_with_its_gateway_pod(tmp_path: Path, kind: str, phase: str) -> None:
+    async with managing(tmp_path, pod("one")) as (manager, foreign):
+        await stage.eventually(lambda: manager.problem() is None)
+        await foreign.send_event(kind, pod("one", phase=phase))
+        await stage.eventually(lambda: manager.problem() == "no gateway pod is running")
+        await stage.eventually(lambda: not foreign.sockets)
+        assert foreign.forwards == 1
 
 
-async def test_a_tunnel_that_breaks_is_made_again_at_once(tmp_path: Path) -> None:
-    async with keeping(tmp_path, pod("one")) as (kept, abroad):
+async def test_a_broken_tunnel_is_opened_again_immediately(tmp_path: Path) -> None:
+    async with managing(tmp_path, pod("one")) as (manager, foreign):
         for times in (1, 2, 3):
-            await stage.eventually(lambda: kept.problem() is None)
-            assert abroad.forwards == times
-            await abroad.sockets[0].close()
-            await stage.eventually(lambda: kept.problem() is not None)
+            await stage.eventually(lambda: manager.problem() is None)
+            assert foreign.forwards == times
+            await foreign.sockets[0].close()
+            await stage.eventually(lambda: manager.problem() is not None)
 
 
-async def test_a_gateway_that_was_connected_to_and_becomes_ready_is_a_change(
+async def test_a_connected_gateway_that_becomes_ready_is_a_change(
     tmp_path: Path,
 ) -> None:
-    """The Service leads somewhere only then."""
-    async with keeping(tmp_path, pod("one")) as (kept, abroad):
-        await stage.eventually(lambda: kept.problem() is None)
-        before = abroad.changes
-        await abroad.tell("MODIFIED", pod("one"))
-        await stage.eventually(lambda: abroad.changes > before)
+    """Only then the Service leads to it."""
+    async with managing(tmp_path, pod("one")) as (manager, foreign):
+        await stage.eventually(lambda: manager.problem() is None)
+        before = foreign.changes
+        await foreign.send_event("MODIFIED", pod("one"))
+        await stage.eventually(lambda: foreign.changes > before)
 
 
-async def test_what_stands_in_the_way_is_told_until_it_does_not_any_more(tmp_path: Path) -> None:
-    async with keeping(tmp_path, pod("one"), refusing=2) as (kept, abroad):
-        await stage.eventually(lambda: "the kubelet is away" in (kept.problem() or ""))
-        assert (kept.problem() or "").startswith("gateway pod farlet/one is not connected: ")
-        await stage.eventually(lambda: kept.problem() is None)
-        assert abroad.forwards == 3
+async def test_a_problem_is_reported_until_it_is_solved(tmp_path: Path) -> None:
+    async with managing(tmp_path, pod("one"), refusing=2) as (manager, foreign):
+        await stage.eventually(lambda: "the kubelet does not answer" in (manager.problem() or ""))
+        assert (manager.problem() or "").startswith("gateway pod farlet/one is not connected: ")
+        await stage.eventually(lambda: manager.problem() is None)
+        assert foreign.forwards == 3
 
 
-async def test_keys_are_read_anew_for_each_tunnel(tmp_path: Path) -> None:
-    async with keeping(tmp_path, pod("one")) as (kept, abroad):
-        await stage.eventually(lambda: kept.problem() is None)
+async def test_keys_are_read_again_for_each_tunnel(tmp_path: Path) -> None:
+    async with managing(tmp_path, pod("one")) as (manager, foreign):
+        await stage.eventually(lambda: manager.problem() is None)
         stranger, _ = keys.generate()
         (tmp_path / "keys" / keys.PRIVATE).write_text(stranger[keys.PRIVATE])
-        await abroad.sockets[0].close()
-        await stage.eventually(lambda: "trusted" in (kept.problem() or ""))
+        await foreign.sockets[0].close()
+        await stage.eventually(lambda: "does not trust farlet's key" in (manager.problem() or ""))
 
 
-async def test_no_gateway_is_told_as_such(tmp_path: Path) -> None:
-    async with keeping(tmp_path) as (kept, _):
-        assert kept.problem() == "the list of gateway pods is not read yet"
-        await stage.eventually(lambda: kept.problem() == "no gateway pod is running")
+async def test_a_missing_gateway_is_reported(tmp_path: Path) -> None:
+    async with managing(tmp_path) as (manager, _):
+        assert manager.problem() == "the list of gateway pods is not read yet"
+        await stage.eventually(lambda: manager.problem() == "no gateway pod is running")
 
 
-async def test_what_is_in_the_making_is_awaited(tmp_path: Path) -> None:
-    async with keeping(tmp_path, pod("one"), refusing=2) as (kept, _):
-        await kept.wait_connected()
-        assert kept.problem() is None
+async def test_waiting_ends_when_a_gateway_is_connected(tmp_path: Path) -> None:
+    async with managing(tmp_path, pod("one"), refusing=2) as (manager, _):
+        await manager.wait_connected()
+        assert manager.problem() is None
 
 
-async def test_a_gateway_that_does_not_answer_is_not_awaited_for_long(
+async def test_waiting_for_a_gateway_that_does_not_answer_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tunnel_manager, "CONNECT_SECONDS", 0.3)
-    async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, _):
+    async with managing(tmp_path, pod("one"), refusing=1000) as (manager, _):
         async with asyncio.timeout(stage.WITHIN):
-            await kept.wait_connected()
-        assert kept.problem() is not None
+            await manager.wait_connected()
+        assert manager.problem() is not None
 
 
-async def test_without_gateways_nothing_is_awaited(tmp_path: Path) -> None:
-    async with keeping(tmp_path) as (kept, _):
-        await kept.wait_connected()
-        assert kept.problem() == "no gateway pod is running"
+async def test_waiting_ends_when_no_gateway_exists(tmp_path: Path) -> None:
+    async with managing(tmp_path) as (manager, _):
+        await manager.wait_connected()
+        assert manager.problem() == "no gateway pod is running"
 
 
-async def test_a_foreign_api_server_that_does_not_answer_is_not_awaited(
+async def test_waiting_ends_when_the_foreign_api_server_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tunnel_manager, "CONNECT_SECONDS", 2 * stage.WITHIN)
-    async with keeping(tmp_path, pod("one")) as (_, abroad):
+    async with managing(tmp_path, pod("one")) as (_, foreign):
         path = apiserver.kubeconfig(tmp_path / "dead", "http://127.0.0.1:1")
         async with apiserver.connection(path) as dead:
-            kept = tunnel_manager.TunnelManager(
+            manager = tunnel_manager.TunnelManager(
                 dead,
                 namespace="farlet",
                 folder=tmp_path,
-                dial=abroad.scene.home.dial,
+                dial=foreign.scene.home.dial,
                 on_change=lambda: None,
             )
-            running = asyncio.create_task(kept.run())
+            running = asyncio.create_task(manager.run())
             async with asyncio.timeout(stage.WITHIN):
-                await kept.wait_connected()
-            assert "127.0.0.1" in (kept.problem() or "")
+                await manager.wait_connected()
+            assert "127.0.0.1" in (manager.problem() or "")
             running.cancel()
             await asyncio.wait([running])
 
 
-async def test_the_same_failure_is_told_once(tmp_path: Path) -> None:
-    async with keeping(tmp_path, pod("one"), refusing=1000) as (kept, abroad):
-        await stage.eventually(lambda: "is away" in (kept.problem() or "") and abroad.forwards > 1)
-        before = abroad.changes
-        await stage.eventually(lambda: abroad.forwards > 3)
-        assert abroad.changes == before
+async def test_the_same_failure_is_reported_once(tmp_path: Path) -> None:
+    async with managing(tmp_path, pod("one"), refusing=1000) as (manager, foreign):
+        await stage.eventually(
+            lambda: "does not answer" in (manager.problem() or "") and foreign.forwards > 1
+        )
+        before = foreign.changes
+        await stage.eventually(lambda: foreign.forwards > 3)
+        assert foreign.changes == before

@@ -1,4 +1,4 @@
-"""Whoever does not prove to be the other end gets nothing, whatever proof he offers instead."""
+"""A peer without the right key gets nothing, whatever else it authenticates with."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Options = Callable[[keys.Keys], dict[str, Any]]
 # --- at farlet's end ------------------------------------------------------------------------------
 
 
-class Talker(asyncssh.SSHClient):
-    """Has an answer to every question."""
+class Answering(asyncssh.SSHClient):
+    """Answers every authentication request."""
 
     def __init__(self) -> None:
         self.tried: list[str] = []
@@ -38,37 +38,37 @@ class Talker(asyncssh.SSHClient):
 
 
 def certified(signer: asyncssh.SSHKey, key: asyncssh.SSHKey) -> dict[str, Any]:
-    """A key with a certificate of somebody's, in OpenSSH's format."""
+    """A key with a certificate in OpenSSH's format."""
     certificate = signer.generate_user_certificate(key, "gateway", principals=["gateway"])
     return {"client_keys": [(key, certificate)]}
 
 
 def new(kind: str) -> asyncssh.SSHKey:
     if kind == "ssh-rsa":
-        return asyncssh.generate_private_key(kind, key_size=2048)  # quicker than its usual size
+        return asyncssh.generate_private_key(kind, key_size=2048)  # faster than the default size
     return asyncssh.generate_private_key(kind)
 
 
 PROOFS: dict[str, Options] = {
     "none": lambda _: {"preferred_auth": "none", "client_keys": None},
     "a password": lambda _: {"preferred_auth": "password", "client_keys": None},
-    "answers to questions": lambda _: {
+    "keyboard-interactive": lambda _: {
         "preferred_auth": "keyboard-interactive",
         "client_keys": None,
     },
-    "the key of its host": lambda own: {
+    "a host key": lambda own: {
         "preferred_auth": "hostbased",
         "client_host_keys": [own.private],
         "client_host": "gateway",
         "client_keys": None,
     },
     "another key": lambda _: {"client_keys": [new("ssh-ed25519")]},
-    "a key of another kind": lambda _: {"client_keys": [new("ecdsa-sha2-nistp256")]},
-    "a long key": lambda _: {"client_keys": [new("ssh-rsa")]},
-    "a key that it has certified itself": lambda _: certified(
+    "a key of another type": lambda _: {"client_keys": [new("ecdsa-sha2-nistp256")]},
+    "an RSA key": lambda _: {"client_keys": [new("ssh-rsa")]},
+    "a key with a certificate of its own": lambda _: certified(
         new("ssh-ed25519"), new("ssh-ed25519")
     ),
-    "a key that the gateway's key has certified": lambda own: certified(
+    "a key with a certificate of the gateway": lambda own: certified(
         own.private, new("ssh-ed25519")
     ),
 }
@@ -76,9 +76,7 @@ PROOFS: dict[str, Options] = {
 
 @pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
 @pytest.mark.parametrize("name", ["gateway", "root"])
-async def test_farlet_takes_no_other_proof_than_the_gateway_s_key(
-    proof: Options, name: str
-) -> None:
+async def test_farlet_accepts_only_the_key_of_the_gateway(proof: Options, name: str) -> None:
     farlet, gateway = stage.pair()
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
@@ -91,7 +89,7 @@ async def test_farlet_takes_no_other_proof_than_the_gateway_s_key(
                 config=None,
                 known_hosts=None,
                 username=name,
-                client_factory=Talker,
+                client_factory=Answering,
                 agent_path=None,
                 **proof(gateway),
             )
@@ -103,15 +101,15 @@ async def test_farlet_takes_no_other_proof_than_the_gateway_s_key(
 # --- at a gateway's end ---------------------------------------------------------------------------
 
 
-class Trusting(asyncssh.SSHServer):
-    """Asks for no proof."""
+class NoAuthentication(asyncssh.SSHServer):
+    """Requires no authentication."""
 
     def begin_auth(self, username: str) -> bool:
         return False
 
 
-class Asking(asyncssh.SSHServer):
-    """Asks for whatever a gateway might give away."""
+class OtherMethods(asyncssh.SSHServer):
+    """Requests what a gateway could disclose."""
 
     def password_auth_supported(self) -> bool:
         return True
@@ -120,28 +118,28 @@ class Asking(asyncssh.SSHServer):
         return True
 
     def validate_password(self, username: str, password: str) -> bool:
-        raise AssertionError("no gateway has a password")
+        raise AssertionError("a gateway sent a password")
 
     def get_kbdint_challenge(
         self, username: str, lang: str, submethods: str
     ) -> tuple[str, str, str, list[tuple[str, bool]]]:
-        raise AssertionError("no gateway answers questions")
+        raise AssertionError("a gateway answered a challenge")
 
 
 async def as_farlet(
     sock: socket.socket, key: Any, server: Callable[[], asyncssh.SSHServer]
 ) -> asyncssh.SSHServerConnection:
-    """A program that a gateway may take for farlet."""
+    """Connect to a gateway as an SSH server."""
     return await asyncssh.connect_reverse(
         sock=sock, config=None, server_host_keys=[key], server_factory=server
     )
 
 
-@pytest.mark.parametrize("server", [Trusting, Asking], ids=["no proof", "another proof"])
-async def test_a_gateway_is_linked_only_by_showing_its_own_key(
+@pytest.mark.parametrize("server", [NoAuthentication, OtherMethods])
+async def test_a_gateway_links_only_after_public_key_authentication(
     server: Callable[[], asyncssh.SSHServer],
 ) -> None:
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         sock = await scene.connect_socket()
         with contextlib.suppress(asyncssh.Error):
             connection = await as_farlet(sock, scene.farlet.private, server)
@@ -152,9 +150,9 @@ async def test_a_gateway_is_linked_only_by_showing_its_own_key(
 
 HOST_KEYS: dict[str, Callable[[keys.Keys], Any]] = {
     "another key": lambda _: new("ssh-ed25519"),
-    "a key of another kind": lambda _: new("ecdsa-sha2-nistp256"),
+    "a key of another type": lambda _: new("ecdsa-sha2-nistp256"),
     "a key with a certificate of its own": lambda _: host_certified(new("ssh-ed25519")),
-    "a key that farlet's key has certified": lambda own: host_certified(own.private),
+    "a key with a certificate of farlet": lambda own: host_certified(own.private),
 }
 
 
@@ -165,28 +163,28 @@ def host_certified(signer: asyncssh.SSHKey) -> Any:
 
 
 @pytest.mark.parametrize("key", HOST_KEYS.values(), ids=HOST_KEYS)
-async def test_a_gateway_takes_nobody_for_farlet_without_farlet_s_key(
+async def test_a_gateway_accepts_only_the_key_of_farlet(
     key: Callable[[keys.Keys], Any],
 ) -> None:
-    asked = False
+    authenticating = False
 
-    class Curious(Asking):
+    class Recorder(OtherMethods):
         def begin_auth(self, username: str) -> bool:
-            nonlocal asked
-            asked = True
+            nonlocal authenticating
+            authenticating = True
             return True
 
-    async with stage.standing() as scene:
+    async with stage.running() as scene:
         sock = await scene.connect_socket()
         with pytest.raises(asyncssh.Error):
-            await as_farlet(sock, key(scene.farlet), Curious)
-        assert not asked  # a gateway does not even begin to say who it is
+            await as_farlet(sock, key(scene.farlet), Recorder)
+        assert not authenticating  # the gateway does not start to authenticate itself
         assert scene.gateway_server.problem() is not None
 
 
-# --- who speaks something else --------------------------------------------------------------------
+# --- data that is not SSH -------------------------------------------------------------------------
 
-NONSENSE = {
+INVALID = {
     "HTTP": b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n",
     "TLS": bytes.fromhex("1603010200010001fc0303") + bytes(500),
     "noise": os.urandom(100_000),
@@ -202,18 +200,18 @@ NONSENSE = {
 LONG = "go\x1b[2J away\nnow" + " please" * 2000
 
 
-def goodbye(words: str) -> bytes:
-    """A greeting, and the message that ends SSH, for the reason given."""
-    message = b"\x01" + UInt32(11) + String(words) + String("")
+def disconnect(text: str) -> bytes:
+    """A greeting and an SSH disconnect message with this text."""
+    message = b"\x01" + UInt32(11) + String(text) + String("")
     padding = 16 - (len(message) + 5) % 8
     packet = UInt32(len(message) + 1 + padding) + bytes([padding]) + message + bytes(padding)
     return b"SSH-2.0-x\r\n" + packet
 
 
-async def test_what_a_stranger_says_to_farlet_is_told_in_one_short_line() -> None:
+async def test_the_text_of_a_peer_becomes_one_short_line() -> None:
     farlet, _ = stage.pair()
     ours, theirs = socket.socketpair()
-    theirs.sendall(goodbye(LONG))
+    theirs.sendall(disconnect(LONG))
     with pytest.raises(asyncssh.DisconnectError) as caught:
         await tunnel.connect(ours, farlet, stage.Home(stage.echo).dial)
     theirs.close()
@@ -223,18 +221,18 @@ async def test_what_a_stranger_says_to_farlet_is_told_in_one_short_line() -> Non
     assert len(text) == link.MAX_TEXT
 
 
-async def say(sock: socket.socket, text: bytes) -> None:
-    """Say it and leave. Nobody has to listen."""
+async def send(sock: socket.socket, text: bytes) -> None:
+    """Send the text and close. The peer possibly does not read it."""
     with contextlib.suppress(OSError):
         await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, text), stage.WITHIN)
     sock.close()
 
 
-@pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
-async def test_nonsense_does_not_keep_a_gateway_from_farlet(text: bytes) -> None:
-    async with stage.standing() as scene:
+@pytest.mark.parametrize("text", INVALID.values(), ids=INVALID)
+async def test_invalid_data_does_not_keep_farlet_from_a_gateway(text: bytes) -> None:
+    async with stage.running() as scene:
         for _ in range(server.MAX_UNAUTHENTICATED + 1):
-            await say(await scene.connect_socket(), text)
+            await send(await scene.connect_socket(), text)
         async with asyncio.timeout(stage.WITHIN):
             while scene.gateway_server.problem() is not None:
                 with contextlib.suppress(asyncssh.Error, OSError):
@@ -245,8 +243,8 @@ async def test_nonsense_does_not_keep_a_gateway_from_farlet(text: bytes) -> None
         writer.close()
 
 
-@pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
-async def test_nonsense_from_a_gateway_is_an_end_for_farlet(
+@pytest.mark.parametrize("text", INVALID.values(), ids=INVALID)
+async def test_invalid_data_from_a_gateway_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch, text: bytes
 ) -> None:
     monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 2.0)
@@ -254,8 +252,8 @@ async def test_nonsense_from_a_gateway_is_an_end_for_farlet(
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     home = stage.Home(stage.echo)
-    saying = asyncio.create_task(say(theirs, text))
+    sending = asyncio.create_task(send(theirs, text))
     with pytest.raises((asyncssh.Error, OSError, TimeoutError)):
         await asyncio.wait_for(tunnel.connect(ours, farlet, home.dial), stage.WITHIN)
-    await saying
+    await sending
     assert home.dialled == 0

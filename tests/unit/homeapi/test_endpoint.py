@@ -1,4 +1,4 @@
-"""At which address pods abroad dial the home API server."""
+"""The endpoint that flags or the Service `home-api` give."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def resolve(host: str | None, port: str | None, url: str) -> Endpoint | None:
 @pytest.mark.parametrize(
     ("host", "port", "url", "expected"),
     [
-        pytest.param(None, None, URL, None, id="neither: it is not known"),
+        pytest.param(None, None, URL, None, id="neither"),
         pytest.param("api.test", None, URL, Endpoint("api.test", 6443), id="host alone"),
         pytest.param(None, "443", URL, Endpoint("10.0.0.1", 443), id="port alone"),
         pytest.param("api.test", "443", URL, Endpoint("api.test", 443), id="both"),
@@ -43,14 +43,14 @@ def resolve(host: str | None, port: str | None, url: str) -> Endpoint | None:
         ),
     ],
 )
-def test_a_setting_alone_is_honoured_and_the_other_keeps_its_default(
+def test_a_single_flag_is_combined_with_the_url(
     host: str | None, port: str | None, url: str, expected: Endpoint | None
 ) -> None:
     assert resolve(host, port, url) == expected
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "url", "says"),
+    ("host", "port", "url", "message"),
     [
         pytest.param(
             None,
@@ -64,14 +64,18 @@ def test_a_setting_alone_is_honoured_and_the_other_keeps_its_default(
         ),
         pytest.param(None, "443", "https://", "give --home-api-server-host", id="not a valid host"),
         pytest.param(
-            "a", None, "https://home:port", "give --home-api-server-port", id="a port in words"
+            "a",
+            None,
+            "https://home:port",
+            "give --home-api-server-port",
+            id="a port that is not a number",
         ),
     ],
 )
-def test_a_url_that_cannot_give_the_other_half_is_told(
-    host: str | None, port: str | None, url: str, says: str
+def test_a_url_without_the_other_half_is_refused(
+    host: str | None, port: str | None, url: str, message: str
 ) -> None:
-    with pytest.raises(errors.UsageError, match=says):
+    with pytest.raises(errors.UsageError, match=message):
         resolve(host, port, url)
 
 
@@ -81,8 +85,8 @@ def test_a_url_that_cannot_give_the_other_half_is_told(
         pytest.param("https://127.0.0.1:6443", id="IPv4"),
         pytest.param("https://[::1]:6443", id="IPv6"),
         pytest.param("https://localhost:6443", id="a name"),
-        pytest.param("https://kind.localhost:6443", id="a name below it"),
-        pytest.param("https://0.0.0.0:6443", id="any address of this machine"),
+        pytest.param("https://kind.localhost:6443", id="a subdomain of it"),
+        pytest.param("https://0.0.0.0:6443", id="the unspecified address"),
     ],
 )
 def test_a_loopback_address_is_warned_of(url: str) -> None:
@@ -145,7 +149,7 @@ def service(**spec: Any) -> dict[str, Any]:
         pytest.param(
             service(selector=None, type="LoadBalancer"),
             endpoint.ServiceAddress(("10.96.3.4",), 443, "pods", {}),
-            id="a balancer without a selector",
+            id="a load balancer without a selector",
         ),
     ],
 )
@@ -156,14 +160,14 @@ def test_a_service_gives_addresses_and_a_port(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         pytest.param(service(clusterIP="None", clusterIPs=["None"]), "cluster IP", id="headless"),
-        pytest.param(service(clusterIP="", clusterIPs=None), "cluster IP", id="not yet given one"),
+        pytest.param(service(clusterIP="", clusterIPs=None), "cluster IP", id="not assigned yet"),
         pytest.param(
             {"spec": {"type": "ExternalName", "externalName": "api.example"}},
             "cluster IP",
-            id="another name",
+            id="ExternalName",
         ),
         pytest.param(
             service(ports=[{"port": 1}, {"port": 2}]),
@@ -178,9 +182,9 @@ def test_a_service_gives_addresses_and_a_port(
     ],
 )
 def test_an_unusable_service_is_refused_with_what_it_lacks(
-    given: dict[str, Any], told: str
+    given: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(errors.Refused, match=told) as caught:
+    with pytest.raises(errors.Refused, match=message) as caught:
         endpoint.service_address(given)
     assert caught.value.reason is Reason.HOME_API_NOT_CONFIGURED
     assert "home-api" in caught.value.message
