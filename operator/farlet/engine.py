@@ -158,22 +158,22 @@ class Engine:
             endpoint=None if (where := ctx().endpoint) is None else where.netloc,
             virtual_node_id=ctx().virtual_node_id,
         )
-        async with contextlib.AsyncExitStack() as port, asyncio.TaskGroup() as tasks:
+        async with contextlib.AsyncExitStack() as kubelet_api, asyncio.TaskGroup() as tasks:
             mirroring = self._mirroring = self._make_mirroring(tasks)
             node = self._node = self._make_node(mirroring, election)
-            forever = [
+            background = [
                 tasks.create_task(loop_lag.watch(self.metrics.loop_lag.observe), name="loop lag"),
                 tasks.create_task(node.run(), name="node"),
             ]
             if election is not None:
-                forever.append(tasks.create_task(election.keep(), name="leadership"))
+                background.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
-                kubelet = await port.enter_async_context(
+                kubelet = await kubelet_api.enter_async_context(
                     self._make_kubelet(
                         settings.kubelet_bind_address, mirroring, shutdown, health.foreign_problem
                     )
                 )
-                forever.append(tasks.create_task(kubelet.run(), name="kubelet API"))
+                background.append(tasks.create_task(kubelet.run(), name="kubelet API"))
             if await _first_is(node.registered, before=shutdown.requested):
                 await mirroring.start()
                 self.bridge.open(mirroring.pods)
@@ -187,9 +187,9 @@ class Engine:
             self._phase = Phase.STOPPING
             if settings.drain_on_exit and node.registered.is_set():
                 await self._drain(node, shutdown)
-            closing = tasks.create_task(port.aclose(), name="end of the kubelet API")
+            closing = tasks.create_task(kubelet_api.aclose(), name="end of the kubelet API")
             unfinished = await mirroring.finish(hurry=shutdown.immediate)
-            for task in forever:
+            for task in background:
                 task.cancel()
             await closing
             log.info("farlet stopped", unfinished=unfinished)

@@ -10,12 +10,15 @@ import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 import asyncssh
 
 from farlet import errors
 
 ALGORITHM = "ssh-ed25519"
+
+_T = TypeVar("_T")
 
 PRIVATE = "private-key"
 """Item of the Secret: this end's private key, in OpenSSH's format."""
@@ -36,23 +39,30 @@ class Keys:
         return key in self.trusted
 
 
+class PerCluster(NamedTuple, Generic[_T]):
+    """What the home cluster gets, and what the foreign cluster gets."""
+
+    home: _T
+    foreign: _T
+
+
 SECRET = "farlet-gateway"  # noqa: S105
 """Name of the Secrets in the shipped manifests, in both clusters."""
 
 
-def generate() -> tuple[dict[str, str], dict[str, str]]:
-    """The items of the two Secrets, for the home and the foreign cluster."""
+def generate() -> PerCluster[dict[str, str]]:
+    """The items of the two Secrets."""
     home, foreign = (asyncssh.generate_private_key(ALGORITHM) for _ in range(2))
-    return _items(home, foreign), _items(foreign, home)
+    return PerCluster(home=_items(home, foreign), foreign=_items(foreign, home))
 
 
-def write(folder: Path) -> tuple[Path, Path]:
+def write(folder: Path) -> PerCluster[Path]:
     """Write new keys to the folders `home` and `foreign` in `folder`.
 
     Raises `UsageError` where one exists, so that keys in use are not lost, or cannot be created.
     After an error neither folder is left behind.
     """
-    places = folder / "home", folder / "foreign"
+    places = PerCluster(home=folder / "home", foreign=folder / "foreign")
     with contextlib.ExitStack() as undo:
         for place, items in zip(places, generate(), strict=True):
             try:

@@ -85,7 +85,7 @@ class Discovery:
         self.checked = asyncio.Event()
         """Set after each check of the endpoint."""
         self.problem: str | None = None
-        """Why there is no context yet."""
+        """Why the context does not exist yet."""
 
     def ctx(self) -> Context:
         """The current context."""

@@ -51,7 +51,7 @@ def after_preflight(
 
 
 def not_synced(problem: errors.FarletError | None) -> Refused:
-    """There is no endpoint, because farlet has not read the Service yet."""
+    """The state while farlet has not read the Service yet."""
     if isinstance(problem, errors.ApiError):
         return Refused(
             Reason.HOME_API_NOT_CONFIGURED,

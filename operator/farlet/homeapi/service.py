@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
 from urllib.parse import quote
 
 from farlet import errors
@@ -21,6 +22,13 @@ from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import ServiceAddress
 
 SYNC_SECONDS = 5.0
+
+
+class Backend(NamedTuple):
+    """A pod behind the Service, and the port of it that the Service sends to."""
+
+    pod: ObjectKey
+    port: int
 
 
 class HomeService:
@@ -94,8 +102,8 @@ class HomeService:
 
     @contextlib.asynccontextmanager
     async def _connect(self, address: ServiceAddress) -> AsyncIterator[socket.socket | None]:
-        pod, port = await self._backend(address)
-        async with port_forward.opened(self._foreign, pod, port) as forward:
+        backend = await self._backend(address)
+        async with port_forward.opened(self._foreign, backend.pod, backend.port) as forward:
             try:
                 yield forward.socket
             except OSError as err:
@@ -103,8 +111,8 @@ class HomeService:
                     raise
                 raise ConnectionRefusedError(forward.kubelet_error) from err
 
-    async def _backend(self, address: ServiceAddress) -> tuple[ObjectKey, int]:
-        """A ready pod behind the Service, and its port. Raises `OSError` where there is none."""
+    async def _backend(self, address: ServiceAddress) -> Backend:
+        """A ready pod behind the Service. Raises `OSError` where there is none."""
         selector = ",".join(f"{key}={value}" for key, value in sorted(address.selector.items()))
         answer = await self._foreign.call(
             "GET", f"/api/v1/namespaces/{self._namespace}/pods?labelSelector={quote(selector)}"
@@ -113,7 +121,7 @@ class HomeService:
         for pod in ready:
             port = _port(pod, address.target_port)
             if port is not None:
-                return ObjectKey(self._namespace, pod["metadata"]["name"]), port
+                return Backend(ObjectKey(self._namespace, pod["metadata"]["name"]), port)
         if ready:
             raise ConnectionRefusedError(
                 f"no pod behind {address} has a port {address.target_port}"
