@@ -204,7 +204,7 @@ async def test_an_address_where_each_pod_meets_itself_is_a_warning(tmp_path: Pat
                 home_api_server_host="127.0.0.1", home_api_server_port=port
             )
     assert found[ADDRESS].outcome is Outcome.WARNING
-    assert "meets itself" in found[ADDRESS].hint
+    assert "each pod reaches itself" in found[ADDRESS].hint
     assert found["certificate at that address"].outcome is Outcome.OK
 
 

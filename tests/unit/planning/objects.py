@@ -150,9 +150,9 @@ def stranger(**changes: Any) -> Pod:
     return pod
 
 
-def shown(pod: Pod, abroad: Pod) -> Pod:
+def shown(pod: Pod, abroad: Pod, ctx: Context = CONTEXT) -> Pod:
     """H once it shows all that M says."""
-    wanted = status.reflect(pod, abroad, ctx=CONTEXT, now=NOW)
+    wanted = status.reflect(pod, abroad, ctx=ctx, now=NOW)
     result = copy.deepcopy(pod)
     result["status"] = copy.deepcopy(wanted.status)
     for key, value in wanted.annotations.items():

@@ -13,6 +13,12 @@ _READER = shown(
     home(reads_token=True, phase="Running"),
     mirror(access_mode="home", tokens=times(NOW, NOW + 3600)),
 )
+_WITHOUT_ADDRESS = within(home_api=context.NotConfigured())
+_READER_WITHOUT_ADDRESS = shown(
+    home(reads_token=True, phase="Running"),
+    mirror(access_mode="home", tokens=times(NOW, NOW + 3600)),
+    _WITHOUT_ADDRESS,
+)
 _FRESH = mirror(access_mode="home", tokens=times(NOW, NOW + 3600))
 
 
@@ -47,7 +53,10 @@ ROWS = (
         NOTHING,
         ctx=within(
             home_api=context.Refused(
-                Reason.HOME_API_CERTIFICATE_INVALID, "another CA", CONTEXT.endpoint
+                Reason.HOME_API_CERTIFICATE_INVALID,
+                "another CA",
+                CONTEXT.endpoint,
+                was_verified=True,
             )
         ),
     ),
@@ -76,7 +85,7 @@ ROWS = (
     ),
     Row(
         "a running pod gets no file without a CA",
-        snapshot(_READER, _FRESH, secret=Missing.ABSENT),
+        snapshot(_READER_WITHOUT_ADDRESS, _FRESH, secret=Missing.ABSENT),
         NOTHING,
         ctx=within(home_api=context.NotConfigured(), home_ca=""),
     ),
@@ -143,9 +152,9 @@ ROWS = (
     ),
     Row(
         "a pod that keeps its address is told nothing while there is none for new ones",
-        snapshot(_READER, _dialling("198.51.100.1:443"), secret=secret()),
+        snapshot(_READER_WITHOUT_ADDRESS, _dialling("198.51.100.1:443"), secret=secret()),
         notes(None),
-        ctx=within(home_api=context.NotConfigured()),
+        ctx=_WITHOUT_ADDRESS,
     ),
     Row(
         "a pod without access to home gets no Secret",
