@@ -67,10 +67,10 @@ def of_a_stranger(_: certificates.Pair) -> certificates.Pair:
     return server(USUAL, "127.0.0.1")(certificates.authority("somebody"))
 
 
-LEADS = {"flags": "--home-api-server-host", "service": "look at where the Service home-api"}
+LEADS = {"flags": "--home-api-server-host", "service": "check where the Service home-api"}
 RENEW = {"flags": "renew it", "service": "renew it"}
 CLOCKS = {"flags": "check the clocks", "service": "check the clocks"}
-NAMES = {"flags": "Give one of them as --home-api-server-host", "service": f"Add {USUAL} to"}
+NAMES = {"flags": "Set --home-api-server-host to one of them", "service": f"Add {USUAL} to"}
 NOW = datetime.now(UTC)
 CASES = {
     "another CA": Case(of_a_stranger, "not signed by the home CA", LEADS),

@@ -143,7 +143,7 @@ async def test_a_gateway_is_looked_at_by_its_own_way_before_anything_goes_there(
     message = site.waited["status"]["message"]
     assert site.waited["status"]["phase"] == "Pending"
     assert "not signed by the home CA" in message
-    assert "look at where the Service home-api" in message
+    assert "check where the Service home-api" in message
     assert (site.tokens, site.written) == ([], [])
     looked = [entry for entry in site.looks if f"ports={PODS_PORT}" in entry.uri]
     assert looked
