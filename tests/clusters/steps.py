@@ -1,7 +1,7 @@
 """Steps of a long preparation, in lanes that run at the same time.
 
 After each step a line says how many are left. The first error or an interrupt ends all lanes: the
-commands that they wait for get SIGINT.
+commands that they wait for get SIGTERM.
 """
 
 import concurrent.futures
@@ -61,15 +61,15 @@ def run(
             except BaseException:
                 ended.set()
                 while concurrent.futures.wait(running, timeout=_INTERVAL).not_done:
-                    _interrupt_commands(threads)
+                    _end_commands(threads)
                 raise
 
 
-def _interrupt_commands(threads: Sequence[int]) -> None:
-    """Interrupt the commands that these threads of our process wait for."""
+def _end_commands(threads: Sequence[int]) -> None:
+    """End the commands that these threads of our process wait for."""
     for thread in threads:
         with contextlib.suppress(FileNotFoundError):  # the thread has ended
             children = Path(f"/proc/self/task/{thread}/children").read_text()
             for pid in children.split():
                 with contextlib.suppress(ProcessLookupError):  # the command has
-                    os.kill(int(pid), signal.SIGINT)
+                    os.kill(int(pid), signal.SIGTERM)
