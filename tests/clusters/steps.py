@@ -38,7 +38,7 @@ def run(
     if not left:
         return
     total = len(left)
-    progress.line(f"{total} steps to prepare, once: {', '.join(left)}")
+    progress.line(f"{_steps(total)} to prepare, once: {', '.join(left)}")
     ended = threading.Event()
     threads: list[int] = []
 
@@ -50,7 +50,7 @@ def run(
             step.run()
             left.remove(step.name)
             if left:
-                progress.line(f"{len(left)} of {total} steps left: {', '.join(left)}")
+                progress.line(f"{len(left)} of {_steps(total)} left: {', '.join(left)}")
 
     with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
         for wave in (lanes, [last]):
@@ -63,6 +63,10 @@ def run(
                 while concurrent.futures.wait(running, timeout=_INTERVAL).not_done:
                     _end_commands(threads)
                 raise
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
 
 
 def _end_commands(threads: Sequence[int]) -> None:
