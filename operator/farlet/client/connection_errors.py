@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
+
+_ERRNO = re.compile(r"\[Errno (\d{1,9})\]")
 
 
 def cause(err: BaseException) -> str:
@@ -27,6 +30,13 @@ def _plain(err: BaseException) -> str:
     if isinstance(err, ssl.SSLError):
         return (err.reason or str(err)).replace("_", " ").lower()
     if isinstance(err, OSError) and err.errno:
-        text = os.strerror(err.errno)  # asyncio says "Connect call failed"
-        return text[:1].lower() + text[1:]
+        return _strerror(err.errno)  # asyncio says "Connect call failed"
+    if isinstance(err, OSError) and (numbers := _ERRNO.findall(str(err))):
+        # A name with several addresses: asyncio joins the errors into one text.
+        return ", ".join(dict.fromkeys(_strerror(int(number)) for number in numbers))
     return str(err) or type(err).__name__
+
+
+def _strerror(number: int) -> str:
+    text = os.strerror(number)
+    return text[:1].lower() + text[1:]

@@ -38,13 +38,19 @@ async def connect(sock: socket.socket, keys: Keys, dial: Dial) -> link.Link:
     Raises `asyncssh.Error` where authentication fails, `OSError`, `TimeoutError`.
     """
     opened = await link.from_socket(sock)
+    server = _Server(opened, keys, dial)
     options = asyncssh.SSHServerConnectionOptions(
         **link.OPTIONS,
         **_OPTIONS,
-        server_factory=lambda: _Server(opened, keys, dial),
+        server_factory=lambda: server,
         server_host_keys=[keys.private],
     )
-    await opened.start_ssh(asyncssh.connect_reverse, options)
+    try:
+        await opened.start_ssh(asyncssh.connect_reverse, options)
+    except asyncssh.Error as err:
+        if server.has_rejected_key:  # asyncssh only says that the connection was lost
+            raise asyncssh.PermissionDenied("unknown key of the gateway") from err
+        raise
     return opened
 
 
@@ -64,6 +70,12 @@ class _Server(asyncssh.SSHServer):
         self._link = opened
         self._keys = keys
         self._dial = dial
+        self._has_rejected_key = False
+
+    @property
+    def has_rejected_key(self) -> bool:
+        """Whether the other end presented a key that farlet does not trust."""
+        return self._has_rejected_key
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """asyncssh provides the connection here, after construction."""
@@ -83,7 +95,9 @@ class _Server(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
         """Whether the key belongs to the gateway."""
-        return self._keys.trust(key)
+        trusted = self._keys.trust(key)
+        self._has_rejected_key = self._has_rejected_key or not trusted
+        return trusted
 
     def connection_requested(
         self,

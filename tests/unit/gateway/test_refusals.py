@@ -46,8 +46,11 @@ async def test_farlet_rejects_a_gateway_with_other_keys() -> None:
         _, stranger = stage.pair()
         peer = type(stranger)(stranger.private, scene.gateway.trusted)
         connecting = asyncio.create_task(quietly(as_gateway(theirs, peer)))
-        with pytest.raises(asyncssh.Error):
+        with pytest.raises(asyncssh.Error) as caught:
             await tunnel.connect(ours, scene.farlet, scene.home.dial)
+        assert tunnel.failure(caught.value) == (
+            "the gateway presented a key that trusted-keys does not contain"
+        )
         await connecting
         assert scene.home.dialled == 0
 
