@@ -69,6 +69,8 @@ class Link(asyncio.Protocol):
         self._relays: set[Relay] = set()
         self._transport: asyncio.Transport | None = None
         self._ssh: asyncio.Protocol | None = None
+        self._early = b""
+        """Data that came before asyncssh had the transport."""
         self._full = False
 
     @property
@@ -129,6 +131,8 @@ class Link(asyncio.Protocol):
             raise ConnectionAbortedError("the connection was closed before the SSH handshake")
         self._ssh = cast("asyncio.Protocol", session_factory())
         self._ssh.connection_made(self._transport)
+        if self._early:
+            self._ssh.data_received(self._early)
         self._transport.resume_reading()
         return self._transport, self._ssh
 
@@ -145,8 +149,13 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Data for asyncssh."""
-        assert self._ssh is not None
         assert self._transport is not None
+        if self._ssh is None:
+            # Some releases of Python 3.11 read once although `connection_made` paused reading.
+            self._early += data
+            self._transport.resume_reading()
+            self._transport.pause_reading()
+            return
         self._ssh.data_received(data)
         # asyncssh answers every request, whether the answers are read or not, and every request
         # counts as a sign of life.
