@@ -110,6 +110,8 @@ class Scene:
             _, writer = await asyncio.open_connection("127.0.0.1", self.pods_port)
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # the listener closed with this connection in its backlog
+            return False
         writer.close()
         return False
 
