@@ -17,7 +17,7 @@ from aiohttp import web
 from farlet import engine as engines
 from farlet import errors, store
 from farlet.settings import Settings, loading
-from unit.node.scene import CAPACITY, NOWHERE, Line
+from unit.node.harness import CAPACITY, NOWHERE, RecordedClient
 from unit.planning import model, objects
 from unit.planning.model import JSON, Server
 from unit.planning.wire import Wire
@@ -31,7 +31,7 @@ def _now() -> float:
 
 def modelled(server: Server, name: str) -> Answer:
     """Answers of a model of a cluster. Its Leases are taken by whoever asks."""
-    wire = Line(name, server, _now)
+    wire = RecordedClient(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if "/leases" in request.path:
