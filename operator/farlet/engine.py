@@ -20,8 +20,8 @@ import structlog
 
 from farlet import access, draining, errors, health
 from farlet.certs import client_certificate, key_pairs
-from farlet.client import cluster as clusters
-from farlet.client import credential_sources
+from farlet.client import credential_sources, write_guard
+from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.home import bridge
@@ -29,6 +29,7 @@ from farlet.homeapi import supervisor
 from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import Mirroring
@@ -63,9 +64,11 @@ class Engine:
             self._rotated = key_pairs.CertificateStore(settings.cert_dir, client_certificate.CLIENT)
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
-        self._home = clusters.Cluster("home", home_source, metrics=self.metrics.client("home"))
-        self._foreign = clusters.Cluster(
-            "foreign", foreign_source, metrics=self.metrics.client("foreign")
+        self._window = WriteWindow(settings)
+        guard = self._window.guard if settings.leader_elect else write_guard.anybody
+        self._home = Cluster("home", home_source, metrics=self.metrics.client("home"), guard=guard)
+        self._foreign = Cluster(
+            "foreign", foreign_source, metrics=self.metrics.client("foreign"), guard=guard
         )
         self._store = Store()
         self._way = supervisor.HomeAPISupervisor(
@@ -128,9 +131,12 @@ class Engine:
             await self._serve(ends, started, None)
             return
         election = leadership.Leadership(
-            self._home, settings, node=settings.nodename, observer=self.metrics.leader
+            self._home,
+            settings,
+            self._window,
+            node=settings.nodename,
+            observer=self.metrics.leader,
         )
-        self._home.guard = self._foreign.guard = election.guard
         self.health.phase = health.STANDING_BY
         if not await election.acquire(ends.stop):
             return

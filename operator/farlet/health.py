@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from farlet.client import cluster as clusters
+from farlet.client.cluster import Cluster
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.home.pods import HomePods
 from farlet.node.virtual_node import VirtualNode
@@ -19,8 +19,8 @@ STANDING_BY = "standing by"
 class Health:
     """Each `*_problem` is `None` while all is well. The engine fills in parts as they start."""
 
-    home: clusters.Cluster
-    foreign: clusters.Cluster
+    home: Cluster
+    foreign: Cluster
     phase: str | None = "starting"
     """What keeps pods from being served now; `None` while they are."""
     start_problem: Callable[[], str | None] = lambda: None

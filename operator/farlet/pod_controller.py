@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from farlet import access
-from farlet.client import cluster as clusters
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.foreign import namespaces
@@ -34,8 +34,8 @@ class Mirroring:
         self,
         settings: Settings,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         store: Store,
         strategies: Mapping[str, access.AccessStrategy],
         metrics: Metrics,

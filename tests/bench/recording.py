@@ -20,6 +20,7 @@ from clusters import farlet as farlets
 from clusters import rest, workspace
 from farlet import engine as engines
 from farlet.client import cluster as clusters
+from farlet.client.resources import JSON_BODY
 from farlet.constants import JSON
 from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
@@ -93,7 +94,7 @@ def _recorder(sent: list[tuple[Request, JSON]]) -> Iterator[None]:
         path: str,
         *,
         body: object = None,
-        content_type: str = clusters.JSON_BODY,
+        content_type: str = JSON_BODY,
         accept: str | None = None,
     ) -> JSON:
         data = None if body is None else orjson.dumps(body)

@@ -22,16 +22,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import file_stamps
-from farlet.constants import JSON
+from farlet.client import file_stamps, resources
+from farlet.client.api_client import ApiClient
+from farlet.k8s_types import ConfigMap
 
 LOOK_SECONDS = 10.0
 """How often a file is looked at."""
 AGAIN_SECONDS = (5.0, 120.0)
 """First and longest pause before the ConfigMap is asked for again after a failure."""
 
-_COLLECTION = "/api/v1/namespaces/kube-system/configmaps"
+_NAMESPACE = "kube-system"
 _NAME = "extension-apiserver-authentication"
 _KEY = "client-ca-file"
 _CONSEQUENCE = (
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 class ClientCA:
     """The bundle in force."""
 
-    def __init__(self, home: clusters.Cluster, *, file: Path | None) -> None:
+    def __init__(self, home: ApiClient, *, file: Path | None) -> None:
         self._home = home
         self._file = file
         self._seen: file_stamps.Stamps = ()
@@ -102,26 +102,26 @@ class ClientCA:
                 self._pause = min(self._pause * 3, AGAIN_SECONDS[1])
 
     async def _follow(self) -> None:
-        found = await self._home.call("GET", f"{_COLLECTION}/{_NAME}")
+        found = await self._home.get(resources.CONFIG_MAPS, _NAME, namespace=_NAMESPACE)
         self._published(found)
         version = found["metadata"]["resourceVersion"]
         while True:
-            started = asyncio.get_running_loop().time()
-            async for event in self._home.watch(
-                f"{_COLLECTION}?fieldSelector=metadata.name%3D{_NAME}&resourceVersion={version}",
+            async for event in self._home.watch_object(
+                resources.CONFIG_MAPS,
+                _NAME,
+                namespace=_NAMESPACE,
+                version=version,
                 opened=self._opened,
+                at_least=AGAIN_SECONDS[0],
             ):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind in {"ADDED", "MODIFIED"}:
                     self._published(event.object)
-            # A server that ends watches at once must not be asked without a pause.
-            spent = asyncio.get_running_loop().time() - started
-            await asyncio.sleep(max(0.0, AGAIN_SECONDS[0] - spent))
 
     def _opened(self) -> None:
         self._pause = AGAIN_SECONDS[0]
 
-    def _published(self, config_map: JSON) -> None:
+    def _published(self, config_map: ConfigMap) -> None:
         try:
             self._take(str((config_map.get("data") or {}).get(_KEY, "")))
         except ValueError as err:

@@ -20,8 +20,8 @@ import structlog
 from farlet import errors
 from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
-from farlet.client import cluster as clusters
 from farlet.client import file_stamps
+from farlet.client.api_client import ApiClient
 from farlet.settings.kubelet import KubeletSettings
 
 LOOK_SECONDS = 10.0
@@ -56,7 +56,7 @@ class CertificateManager(Protocol):
 
 def keeper(
     settings: KubeletSettings,
-    home: clusters.Cluster,
+    home: ApiClient,
     tls: ServingTLS,
     *,
     node: str,
@@ -116,7 +116,7 @@ class ServingCertificate:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         tls: ServingTLS,
         *,
         node: str,
@@ -163,7 +163,7 @@ class ServingCertificate:
                 addresses,
                 signing_requests.obtained(
                     self._home,
-                    self._home.call,
+                    signing_requests.Queued(self._home),
                     signer=signing_requests.Signer.SERVING,
                     node=self._node,
                     addresses=addresses,

@@ -13,8 +13,9 @@ from typing import Protocol
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import reflector as watches
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.client.reflector import Reflector
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
@@ -47,7 +48,7 @@ COALESCE_SECONDS = 0.05
 class SharedState(Protocol):
     """What all scopes have in common; `scopes.Scopes` is it."""
 
-    cluster: clusters.Cluster
+    cluster: ApiClient
     store: Store
     ctx: Callable[[], Context]
     wake: Wake
@@ -66,30 +67,30 @@ class ForeignNamespace:
         self.foreign = foreign
         self.anchor: OwnerReference | None = None
         self._refused: Refused | None = None
-        base = f"/api/v1/namespaces/{foreign}"
         owner = f"{VIRTUAL_NODE_ID}={scopes.ctx().virtual_node_id}"
         store = scopes.store
-        self._pods = watches.Reflector(
+        self._pods = Reflector(
             scopes.cluster,
-            f"{base}/pods",
+            resources.PODS,
             event_handlers.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
+            namespace=foreign,
             on_state=self._followed,
             label_selector=owner,
         )
-        self._secrets = watches.Reflector(
+        self._secrets = Reflector(
             scopes.cluster,
-            f"{base}/secrets",
+            resources.SECRETS.metadata_only,
             event_handlers.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
+            namespace=foreign,
             on_state=self.wake_all,
             label_selector=owner,
-            metadata_only=True,
         )
-        self._accounts = watches.Reflector(
+        self._accounts = Reflector(
             scopes.cluster,
-            f"{base}/serviceaccounts",
+            resources.SERVICE_ACCOUNTS.metadata_only,
             event_handlers.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
+            namespace=foreign,
             on_state=self.wake_all,
-            metadata_only=True,
         )
         self._accounts_wanted = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
@@ -229,7 +230,7 @@ class ForeignNamespace:
         As their controller it keeps foreign ReplicaSets and Jobs from adopting them.
         """
         name = name_for(self._scopes.ctx())
-        path = f"/api/v1/namespaces/{self.foreign}/configmaps"
+        client, namespace = self._scopes.cluster, self.foreign
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -240,12 +241,12 @@ class ForeignNamespace:
             "data": {"about": f"owns the mirrors of pods on node {self._scopes.ctx().node}"},
         }
         try:
-            found = await self._scopes.cluster.call("GET", f"{path}/{name}")
+            found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
         except errors.NotFound:
             try:
-                found = await self._scopes.cluster.call("POST", path, body=body)
+                found = await client.create(resources.CONFIG_MAPS, body, namespace=namespace)
             except errors.Conflict:
-                found = await self._scopes.cluster.call("GET", f"{path}/{name}")
+                found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",

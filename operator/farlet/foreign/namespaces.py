@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
@@ -32,7 +32,7 @@ class ForeignNamespaces:
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         ctx: Callable[[], Context],

@@ -16,11 +16,13 @@ import asyncssh
 import structlog
 
 from farlet import errors
-from farlet.client import reflector
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.client.cluster import Cluster
-from farlet.constants import GATEWAY_SELECTOR, JSON, ObjectKey
+from farlet.constants import GATEWAY_SELECTOR, ObjectKey
 from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
+from farlet.k8s_types import Pod
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0
@@ -36,7 +38,7 @@ log = structlog.get_logger()
 
 def keeping(
     home: Cluster,
-    foreign: Cluster,
+    foreign: ApiClient,
     *,
     namespace: str,
     folder: Path,
@@ -59,7 +61,7 @@ class TunnelManager:
 
     def __init__(
         self,
-        foreign: Cluster,
+        foreign: ApiClient,
         *,
         namespace: str,
         folder: Path,
@@ -74,8 +76,9 @@ class TunnelManager:
         self._moved = asyncio.Event()
         self._reflector = reflector.Reflector(
             foreign,
-            f"/api/v1/namespaces/{namespace}/pods",
+            resources.PODS,
             self,
+            namespace=namespace,
             on_state=self._tell,
             label_selector=GATEWAY_SELECTOR,
         )
@@ -118,7 +121,7 @@ class TunnelManager:
 
     # --- what the reflector tells -------------------------------------------------------------
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
+    def replaced(self, objects: Sequence[Pod], version: int) -> None:  # noqa: ARG002
         """All pods there are."""
         for gone in self._kept.keys() - {one["metadata"]["uid"] for one in objects}:
             self._forget(gone)
@@ -126,7 +129,7 @@ class TunnelManager:
             self._look(pod)
         self._tell()
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Pod) -> None:
         """One pod."""
         if kind == "DELETED":
             self._forget(obj["metadata"]["uid"])
@@ -135,7 +138,7 @@ class TunnelManager:
         # A pod that is connected becomes ready later, and only then does the Service lead to it.
         self._tell()
 
-    def _look(self, pod: JSON) -> None:
+    def _look(self, pod: Pod) -> None:
         metadata = pod["metadata"]
         uid = metadata["uid"]
         if pod.get("status", {}).get("phase") != "Running":

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import own_address
+from farlet.client import own_address, resources
+from farlet.client.cluster import Cluster
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import Context, Endpoint
 from farlet.homeapi import endpoint, endpoint_state, preflight
@@ -50,8 +50,8 @@ class Discovery:
     def __init__(
         self,
         settings: Settings,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: Cluster,
+        foreign: Cluster,
         *,
         on_change: Callable[[], None],
         gateway_problem: Callable[[], str | None],
@@ -96,8 +96,8 @@ class Discovery:
         home_id = self._settings.home_id
         while home_id is None:
             try:
-                service = await self._home.call(
-                    "GET", "/api/v1/namespaces/default/services/kubernetes"
+                service = await self._home.get(
+                    resources.SERVICES, "kubernetes", namespace="default"
                 )
                 home_id = service["metadata"]["uid"]
             except (errors.Unreachable, errors.Throttled) as err:

@@ -25,7 +25,8 @@ from cryptography.x509.oid import NameOID
 
 from farlet import errors
 from farlet.certs.client_ca import ClientCA
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.single_flight_cache import Answer, SingleFlightCache
@@ -43,8 +44,6 @@ REMEMBERED = 1024
 
 AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 
-_TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105
-_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
 """A user's uid within the subject (`k8s.io/apiserver/pkg/authentication/request/x509`)."""
@@ -71,7 +70,7 @@ class Authenticator:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         client_ca: ClientCA,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -115,7 +114,7 @@ class Authenticator:
                 "kind": "TokenReview",
                 "spec": {"token": token},
             }
-            answer = await self._home.call("POST", _TOKEN_REVIEWS, body=body)
+            answer = await self._home.create(resources.TOKEN_REVIEWS, body)
             user = _reviewed(answer.get("status") or {})
             return Answer(user, GOOD_TOKEN_SECONDS if user else BAD_TOKEN_SECONDS)
 
@@ -132,7 +131,7 @@ class Authorizer:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         *,
         node: str,
         clock: Callable[[], float] = time.monotonic,
@@ -186,7 +185,7 @@ class Authorizer:
                 "kind": "SubjectAccessReview",
                 "spec": spec,
             }
-            answer = await self._home.call("POST", _ACCESS_REVIEWS, body=body)
+            answer = await self._home.create(resources.ACCESS_REVIEWS, body)
             status = answer.get("status") or {}
             allowed = status.get("allowed") is True and status.get("denied") is not True
             return Answer(allowed, ALLOWED_SECONDS if allowed else DENIED_SECONDS)

@@ -18,8 +18,16 @@ from datetime import UTC, datetime
 import structlog
 
 from farlet import errors, k8s_types
-from farlet.client import cluster as clusters
-from farlet.constants import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import (
+    ARCH_LABEL,
+    JSON,
+    OS_LABEL,
+    VIRTUAL_NODE_LABEL,
+    NodeCondition,
+    ObjectKey,
+)
 from farlet.context import Context
 from farlet.foreign import inventory
 from farlet.forge import capacity, node_health
@@ -53,8 +61,8 @@ class VirtualNode:
     def __init__(
         self,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         settings: Settings,
         ctx: Callable[[], Context],
         foreign_problem: Callable[[], str | None],
@@ -78,10 +86,9 @@ class VirtualNode:
         self._absence_told = False
         self._uid = ""
         self._home_node = HomeNode(home, settings.nodename, on_change=self._home_changed)
-        own = f"/api/v1/namespaces/{ctx().namespaces.own}/configmaps"
         self._reach = Reachability(
             foreign,
-            f"{own}/{inventory.name_for(ctx())}",
+            ObjectKey(ctx().namespaces.own, inventory.name_for(ctx())),
             refused=foreign_problem,
             after=settings.foreign_unreachable_after,
             on_change=self._changed.set,
@@ -248,12 +255,17 @@ class VirtualNode:
             due=self._due_in() <= 0,
         )
         if body is not None:
-            await self._patch(body, subresource="status")
+            await self._patch(body, resource=resources.NODE_STATUS)
             self._reported = asyncio.get_running_loop().time()
 
-    async def _patch(self, body: JSON | None, *, subresource: str = "") -> None:
+    async def _patch(
+        self,
+        body: JSON | None,
+        *,
+        resource: resources.Resource[k8s_types.Node] = resources.NODES,
+    ) -> None:
         if body is not None:
-            await self._home_node.patch(body, subresource=subresource)
+            await self._home_node.patch(body, resource=resource)
 
     # --- what it should be --------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ import structlog
 from prometheus_client import Counter
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
 from farlet.k8s_types import Pod
 
@@ -45,7 +46,7 @@ class _Note:
 class Recorder:
     """Takes notes; `run` posts them."""
 
-    def __init__(self, home: clusters.Cluster, *, node: str, dropped: Counter) -> None:
+    def __init__(self, home: ApiClient, *, node: str, dropped: Counter) -> None:
         self._home = home
         self._node = node
         self._dropped = dropped
@@ -113,7 +114,7 @@ class Recorder:
             "count": 1,
         }
         try:
-            await self._home.call("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
+            await self._home.create(resources.EVENTS, body, namespace=namespace)
         except errors.FarletError as err:
             self._dropped.inc()
             log.info("event was dropped", reason=note.reason.value, err=str(err))

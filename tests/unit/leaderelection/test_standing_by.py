@@ -46,7 +46,7 @@ def test_who_stands_by_writes_nothing() -> None:
         assert server.leases[PATH]["spec"]["holderIdentity"] == holder
         assert other.seen.leading is False
         with pytest.raises(errors.NotLeading, match="is not held"):
-            other.leadership.guard()
+            other.window.guard()
         waiting.cancel()
         keeping.cancel()
 

@@ -149,7 +149,7 @@ class Scene:
         self._loop.run_until_complete(self.scopes.prune())
 
     async def _run(self) -> None:
-        home, foreign = cast("clusters.Cluster", self.home), cast("clusters.Cluster", self.foreign)
+        home, foreign = self.home, self.foreign
         self.store = store = Store()
         self.queue = work_queue.WorkQueue(self.metrics.queue("pods"))
         self.recorder = event_recorder.Recorder(

@@ -56,7 +56,7 @@ def modelled(server: Server, name: str) -> Answer:
 async def _watched(wire: Wire, request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    async for event in wire.watch(request.raw_path, opened=lambda: None):
+    async for event in wire.watch_path(request.raw_path, opened=lambda: None):
         line: JSON = {"type": event.kind, "object": {"kind": "Thing", **event.object}}
         await response.write(orjson.dumps(line) + b"\n")
     return response
