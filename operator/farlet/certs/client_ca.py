@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import file_stamps, resources
 from farlet.client.api_client import ApiClient
 from farlet.k8s_types import ConfigMap
@@ -51,8 +51,8 @@ class ClientCA:
         self._file = file
         self._seen: file_stamps.Stamps = ()
         self._anchors: list[x509.Certificate] = []
-        self._pause = AGAIN_SECONDS[0]
-        self._told: str | None = None
+        self._backoff = retrying.Backoff(*AGAIN_SECONDS, factor=3.0)
+        self._failures = retrying.OncePerCause()
         self.pem = ""
         """The CAs in PEM; empty while none is known."""
 
@@ -95,11 +95,9 @@ class ClientCA:
             try:
                 await self._follow()
             except errors.FarletError as err:
-                if not self.pem and str(err) != self._told:
-                    self._told = str(err)
+                if not self.pem and self._failures.is_new(str(err)):
                     log.warning("client CA is not known", err=str(err), consequence=_CONSEQUENCE)
-                await asyncio.sleep(self._pause)
-                self._pause = min(self._pause * 3, AGAIN_SECONDS[1])
+                await asyncio.sleep(self._backoff.next())
 
     async def _follow(self) -> None:
         found = await self._home.get(resources.CONFIG_MAPS, _NAME, namespace=_NAMESPACE)
@@ -119,7 +117,7 @@ class ClientCA:
                     self._published(event.object)
 
     def _opened(self) -> None:
-        self._pause = AGAIN_SECONDS[0]
+        self._backoff.reset()
 
     def _published(self, config_map: ConfigMap) -> None:
         try:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs, signing_requests
 from farlet.client import cluster
 from farlet.client.api_client import ApiClient
@@ -26,10 +26,6 @@ CLIENT = "kubelet-client"
 """How the files of the folder are called."""
 
 log = structlog.get_logger()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class NodeClient(ApiClient, Protocol):
@@ -49,7 +45,7 @@ class ClientCertificate:
         *,
         node: str,
         folder: key_pairs.CertificateStore,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._home = home

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
 from farlet.client import file_stamps
@@ -36,10 +36,6 @@ _UNSIGNED = (
 _GIVE_FILES = "give --tls-cert-file and --tls-private-key-file"
 
 log = structlog.get_logger()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class CertificateManager(Protocol):
@@ -122,7 +118,7 @@ class ServingCertificate:
         node: str,
         addresses: Callable[[], Sequence[str]],
         folder: key_pairs.CertificateStore | None,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._home = home

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
@@ -117,7 +117,7 @@ async def obtained(
 
     `addresses` (IPs, names) are those to serve at; none for a client. `asked`: as in `granted`.
     """
-    pause = AGAIN_SECONDS[0]
+    backoff = retrying.Backoff(*AGAIN_SECONDS)
     while True:
         key = key_pairs.new_key()
         request = key_pairs.request(key, node=node, addresses=addresses)
@@ -134,7 +134,7 @@ async def obtained(
             cause = str(err)
         except errors.FarletError as err:
             cause = str(err)
-            seconds, pause = pause, min(2 * pause, AGAIN_SECONDS[1])
+            seconds = backoff.next()
         log.warning("certificate was not granted", signer=signer.value, err=cause, retry_in=seconds)
         await asyncio.sleep(seconds)
 

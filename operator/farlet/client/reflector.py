@@ -9,13 +9,12 @@ only its own namespace.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON
@@ -23,7 +22,7 @@ from farlet.constants import JSON
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
-BACKOFF_FIRST_SECONDS = 0.5
+BACKOFF_FIRST_SECONDS = 1.0
 BACKOFF_LAST_SECONDS = 15.0
 SHORTEST_SECONDS = 1.0
 
@@ -67,7 +66,8 @@ class Reflector(Generic[T]):
         self.listed = False
         self.live = False
         self.error: errors.FarletError | None = None
-        self._failures = 0
+        self._backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
+        self._failures = retrying.OncePerCause()
 
     @property
     def complete(self) -> bool:
@@ -97,19 +97,18 @@ class Reflector(Generic[T]):
 
     def _lost(self, err: errors.FarletError) -> float:
         """Tell of it, once per cause; seconds until the next try."""
-        repeated = self.error is not None and str(self.error) == str(err)
-        self._failures += 1
-        seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(self._failures, 8), BACKOFF_LAST_SECONDS)
+        seconds = self._backoff.next()
         if isinstance(err, errors.Throttled):
             seconds = max(seconds, err.retry_after)
-        (log.debug if repeated else log.warning)(
+        (log.warning if self._failures.is_new(str(err)) else log.debug)(
             "watch was lost", path=self._path, err=str(err), retry_in=seconds
         )
         self._set(live=False, error=err)
-        return seconds * random.uniform(0.7, 1.0)  # noqa: S311
+        return retrying.jittered(seconds)
 
     def _opened(self) -> None:
-        self._failures = 0
+        self._backoff.reset()
+        self._failures.clear()
         self._set(live=True, error=None)
 
     async def _list(self) -> str:

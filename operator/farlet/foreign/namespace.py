@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.client.reflector import Reflector
@@ -179,7 +179,7 @@ class ForeignNamespace:
 
     async def _keep_anchored(self) -> None:
         """Open, then look again when in doubt and once in a while."""
-        seconds = RETRY_FIRST_SECONDS
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
         while True:
             self._doubted.clear()
             before = self.anchor
@@ -187,22 +187,18 @@ class ForeignNamespace:
                 anchor = await self._ensure_anchor()
                 await self._scopes.registry.add(self.foreign, self.home)
             except errors.FarletError as err:
+                seconds = backoff.next()
                 self._not_opened(err, retry_in=seconds)
                 await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
                 continue
-            seconds = RETRY_FIRST_SECONDS
+            backoff.reset()
             self.anchor, self._refused = anchor, None
             self._anchored_at = asyncio.get_running_loop().time()
             if anchor != before:
                 log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
                 self._opened.set()
                 self.wake_all()
-            try:
-                async with asyncio.timeout(ANCHOR_SECONDS):
-                    await self._doubted.wait()
-            except TimeoutError:
-                continue
+            await retrying.wait(self._doubted, ANCHOR_SECONDS)
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
         told = self._refused

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
@@ -61,18 +61,18 @@ class ForeignNamespaces:
 
         Raises `StartError` as `NamespaceInventory.read` does.
         """
-        seconds, told = RETRY_FIRST_SECONDS, ""
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
+        failures = retrying.OncePerCause()
         while not self.loaded.is_set():
             try:
                 entries = await self.registry.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
                 self.refused = api_refusals.of(err, what="scope") or self.refused
-                if str(err) != told:
+                seconds = backoff.next()
+                if failures.is_new(str(err)):
                     log.warning("registry was not read", err=str(err), retry_in=seconds)
-                told = str(err)
                 self.wake_all()
                 await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
                 continue
             self.loaded.set()
             for home in entries.values():

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import asyncssh
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import reflector, resources
 from farlet.client.api_client import ApiClient
 from farlet.client.cluster import Cluster
@@ -160,20 +159,18 @@ class TunnelManager:
 
     async def _keep(self, uid: str, pod: ObjectKey) -> None:
         loop = asyncio.get_running_loop()
-        failures = 0
+        backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         try:
             while True:
                 started = loop.time()
                 problem = f"gateway pod {pod} is not connected: {await self._connect(uid, pod)}"
                 if loop.time() - started > STEADY_SECONDS:
-                    failures = 0
-                seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, 8), BACKOFF_LAST_SECONDS)
-                failures += 1
+                    backoff.reset()
                 if problem != self._problems.get(uid):
                     log.warning("gateway was not connected", pod=str(pod), err=problem)
                     self._problems[uid] = problem
                     self._tell()
-                await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
+                await asyncio.sleep(retrying.jittered(backoff.next()))
         finally:
             self._problems.pop(uid, None)
             self._tell()

@@ -16,6 +16,8 @@ from typing import Any
 import kopf
 import structlog
 
+from farlet import retrying
+
 BACKOFF_FIRST_SECONDS = 1.0
 BACKOFF_LAST_SECONDS = 30.0
 STEADY_SECONDS = 60.0
@@ -63,7 +65,7 @@ class KopfThread:
             await asyncio.to_thread(self._thread.join, END_SECONDS)
 
     def _run(self) -> None:
-        seconds = BACKOFF_FIRST_SECONDS
+        backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         while not self._stop.is_set():
             started = time.monotonic()
             ended: str
@@ -75,12 +77,12 @@ class KopfThread:
             if self._stop.is_set():
                 return
             if time.monotonic() - started > STEADY_SECONDS:
-                seconds = BACKOFF_FIRST_SECONDS
+                backoff.reset()
+            seconds = backoff.next()
             self.problem = ended
             log.warning("watch of home pods ended", err=ended, retry_in=seconds)
             if self._stop.wait(seconds):
                 return
-            seconds = min(seconds * 2, BACKOFF_LAST_SECONDS)
             self._on_restart()
 
     async def _operate(self) -> None:

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 import structlog
@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs.client_ca import ClientCA
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
@@ -61,10 +61,6 @@ class User:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Authenticator:
     """Finds out who calls."""
 
@@ -74,7 +70,7 @@ class Authenticator:
         client_ca: ClientCA,
         *,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
     ) -> None:
         self._home = home
         self._client_ca = client_ca

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import socket
 import uuid
 from typing import NoReturn, Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.constants import ObjectKey
 from farlet.leaderelection import lease as leases
 from farlet.leaderelection.write_window import WriteWindow
@@ -82,7 +81,7 @@ class Leadership:
             patience=self._renew_deadline / PATIENCE,
             clock=window.clock,
         )
-        self._told: str | None = None
+        self._obstacles = retrying.OncePerCause()
         observer.led(self.lease.key.name, leading=False)
 
     @property
@@ -108,7 +107,7 @@ class Leadership:
             except (errors.ApiError, errors.Unreachable) as err:
                 self._tell("Lease was not reached", err=str(err))
             # Not all at the same moment, and never later than they are told to.
-            await _within(stop, self._retry_period * random.uniform(0.8, 1.0))  # noqa: S311
+            await retrying.wait(stop, retrying.jittered(self._retry_period, 0.8))
         return False
 
     async def keep(self) -> NoReturn:
@@ -195,9 +194,8 @@ class Leadership:
     def _tell(self, what: str, **values: object) -> None:
         """Log what stands in the way of leading, once while it is the same."""
         same = f"{what} {values.get('held_by')} {values.get('err')}"
-        if same != self._told:
+        if self._obstacles.is_new(same):
             log.info(what, lease=str(self.lease.key), **values)
-        self._told = same
 
     def _refusal(self, err: errors.ApiError) -> str:
         key = self.lease.key
@@ -206,12 +204,3 @@ class Leadership:
             "use its own only (--leader-elect-lease=node); a ServiceAccount needs to get, create "
             f"and update leases in the namespace {key.namespace}, which must exist"
         )
-
-
-async def _within(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but not longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from farlet import errors, k8s_types
+from farlet import errors, k8s_types, retrying
 from farlet.client import resources
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
@@ -33,10 +33,6 @@ boottime: Callable[[], float] = functools.partial(
 )
 """Seconds that nobody can set. Where the system has one, of a clock that goes on while the machine
 sleeps: `CLOCK_MONOTONIC` of Linux stands still then, and a Lease does not."""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class LeaseRequests(Protocol):
@@ -72,7 +68,7 @@ class Lease:
         duration: int,
         patience: float,
         clock: Callable[[], float] = boottime,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
     ) -> None:
         self.key = key
         self.holder = holder

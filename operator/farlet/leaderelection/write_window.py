@@ -25,7 +25,7 @@ class WriteWindow:
         self.clock = clock
         self._sent = -math.inf
         """When the last renewal that succeeded was sent."""
-        self._reason = "this process does not hold the Lease of leader election"
+        self._reason = "the Lease of leader election is not held by this process"
 
     @property
     def left(self) -> float:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import errors, k8s_types
+from farlet import errors, k8s_types, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import (
@@ -200,20 +200,21 @@ class VirtualNode:
                 ) from err
 
     async def _keep(self) -> None:
-        told = ""
+        failures = retrying.OncePerCause()
         while True:
             self._changed.clear()
             pause = self._due_in()
             try:
                 await self._sync()
-                told, pause = "", self._due_in()
+                failures.clear()
+                pause = self._due_in()
             except errors.NotFound:
                 pass  # the watch will tell
             except errors.FarletError as err:
-                (log.debug if told == str(err) else log.warning)(
+                (log.warning if failures.is_new(str(err)) else log.debug)(
                     "node was not updated", err=str(err), retry_in=RETRY_SECONDS
                 )
-                told, pause = str(err), RETRY_SECONDS
+                pause = RETRY_SECONDS
             try:
                 async with asyncio.timeout(max(SETTLE_SECONDS, pause)):
                     await asyncio.sleep(SETTLE_SECONDS)

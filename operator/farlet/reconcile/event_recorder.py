@@ -19,6 +19,7 @@ from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
+from farlet.forge import conditions
 from farlet.k8s_types import Pod
 
 BUFFER = 1000
@@ -94,7 +95,7 @@ class Recorder:
 
     async def _post(self, note: _Note) -> None:
         namespace = note.pod["namespace"]
-        at = note.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = conditions.rfc3339(note.at.timestamp())
         body = {
             "apiVersion": "v1",
             "kind": "Event",

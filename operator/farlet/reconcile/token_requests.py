@@ -16,7 +16,7 @@ from datetime import datetime
 import orjson
 from prometheus_client import Counter
 
-from farlet import errors
+from farlet import errors, names
 from farlet.access import Token, TokenSpec
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
@@ -86,7 +86,7 @@ async def request(home: ApiClient, pod: Pod, token_spec: TokenSpec, *, now: floa
     Raises what `Cluster.call` raises.
     """
     metadata = pod["metadata"]
-    account = pod.get("spec", {}).get("serviceAccountName") or "default"
+    account = names.service_account(pod.get("spec", {}))
     spec: JSON = {
         "expirationSeconds": token_spec.expiration_seconds,
         "boundObjectRef": {
