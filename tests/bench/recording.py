@@ -19,6 +19,7 @@ from bench.stage import HOME_API, NODE, Stage
 from clusters import farlet as farlets
 from clusters import rest, workspace
 from farlet import engine as engines
+from farlet import health
 from farlet.client import cluster as clusters
 from farlet.client.resources import JSON_BODY
 from farlet.constants import JSON
@@ -135,7 +136,7 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
         },
     )
     logs.configure(LogLevel.ERROR, LogFormat.AUTO)
-    engine = engines.Engine(settings)
+    engine = engines.Engine(settings, watch=health.HostedWatch())
     ends, started = engines.Shutdown(), asyncio.Event()
     running = asyncio.create_task(engine.run(ends, started=started.set))
     try:

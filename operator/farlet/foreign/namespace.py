@@ -53,7 +53,7 @@ class SharedState(Protocol):
     ctx: Callable[[], Context]
     wake: Wake
     registry: NamespaceInventory
-    noticed: Callable[[ObjectKey], None]
+    on_mirror_change: Callable[[ObjectKey], None]
     loaded: asyncio.Event
     refused: Refused | None
 
@@ -257,7 +257,7 @@ class ForeignNamespace:
 
     def wake(self, foreign: ObjectKey, seconds: float = COALESCE_SECONDS) -> None:
         """A mirror changed."""
-        self._scopes.noticed(self.home_key(foreign))
+        self._scopes.on_mirror_change(self.home_key(foreign))
         self._scopes.wake(self.home_key(foreign), seconds)
 
     def _wake_secret(self, secret: PartialObject) -> None:

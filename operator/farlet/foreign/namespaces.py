@@ -37,17 +37,18 @@ class ForeignNamespaces:
         *,
         ctx: Callable[[], Context],
         wake: Wake,
+        on_mirror_change: Callable[[ObjectKey], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
+        """`on_mirror_change` gets the key of a home pod whose mirror has changed."""
         self.cluster = cluster
         self.store = store
         self.ctx = ctx
         self.wake = wake
+        self.on_mirror_change = on_mirror_change
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
         self.registry = NamespaceInventory(cluster, ctx())
-        self.noticed: Callable[[ObjectKey], None] = lambda _: None
-        """Told of home keys whose mirror has just changed, for the latency that is measured."""
         self.loaded = asyncio.Event()
         """The registry was read; before, nothing is known of what earlier processes left."""
         self.refused: Refused | None = None

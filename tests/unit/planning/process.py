@@ -66,9 +66,6 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
     event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
-        opened = namespaces.ForeignNamespaces(
-            foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
-        )
         performer = executor.ActionExecutor(
             home=home,
             foreign=foreign,
@@ -76,6 +73,14 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             recorder=recorder,
             metrics=metrics,
             ctx=lambda: objects.CONTEXT,
+        )
+        opened = namespaces.ForeignNamespaces(
+            foreign,
+            store,
+            ctx=lambda: objects.CONTEXT,
+            wake=queue.add_after,
+            on_mirror_change=performer.moments.noticed,
+            tasks=tasks,
         )
         reconciler = reconcile.Reconciler(
             store=store,
@@ -87,7 +92,6 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             ctx=lambda: objects.CONTEXT,
             home_listed=lambda: pods.listed,
         )
-        opened.noticed = performer.moments.noticed
         pods = home_pods.HomePods(
             home,
             store,

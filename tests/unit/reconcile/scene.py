@@ -161,9 +161,6 @@ class Scene:
             self.queue.add_after(key, seconds)
 
         async with asyncio.TaskGroup() as tasks:
-            self.scopes = namespaces.ForeignNamespaces(
-                foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
-            )
             self.performer = executor.ActionExecutor(
                 home=home,
                 foreign=foreign,
@@ -171,6 +168,14 @@ class Scene:
                 recorder=self.recorder,
                 metrics=self.metrics,
                 ctx=lambda: self.ctx,
+            )
+            self.scopes = namespaces.ForeignNamespaces(
+                foreign,
+                store,
+                ctx=lambda: self.ctx,
+                wake=wake,
+                on_mirror_change=self.performer.moments.noticed,
+                tasks=tasks,
             )
             reconciler = reconcile.Reconciler(
                 store=store,
@@ -182,7 +187,6 @@ class Scene:
                 ctx=lambda: self.ctx,
                 home_listed=lambda: self.pods.listed,
             )
-            self.scopes.noticed = self.performer.moments.noticed
             self.pods = home_pods.HomePods(
                 home,
                 store,

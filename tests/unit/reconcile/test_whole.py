@@ -15,7 +15,7 @@ import structlog.testing
 from aiohttp import web
 
 from farlet import engine as engines
-from farlet import errors, store
+from farlet import errors, health, store
 from farlet.settings import Settings, loading
 from unit.node.scene import CAPACITY, NOWHERE, Line
 from unit.planning import model, objects
@@ -116,7 +116,9 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "kubelet_bind_address": "0",
             "capacity": CAPACITY,
         }
-        made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
+        made = _Whole(
+            engines.Engine(loading.load(Settings, flags), watch=health.HostedWatch()), home, foreign
+        )
         ends, started = engines.Shutdown(), asyncio.Event()
         running = asyncio.create_task(made.engine.run(ends, started=started.set))
         try:
