@@ -21,17 +21,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import file_stamps
-from farlet.constants import JSON
+from farlet import errors, retrying
+from farlet.client import file_stamps, resources
+from farlet.client.api_client import ApiClient
+from farlet.k8s_types import ConfigMap
 
 CHECK_SECONDS = 10.0
 """Between two checks of the file."""
 RETRY_SECONDS = (5.0, 120.0)
 """First and longest pause before the ConfigMap is read again after a failure."""
 
-_COLLECTION = "/api/v1/namespaces/kube-system/configmaps"
+_NAMESPACE = "kube-system"
 _NAME = "extension-apiserver-authentication"
 _KEY = "client-ca-file"
 _CONSEQUENCE = (
@@ -46,13 +46,13 @@ log = structlog.get_logger()
 class ClientCA:
     """The bundle in use."""
 
-    def __init__(self, home: clusters.Cluster, *, file: Path | None) -> None:
+    def __init__(self, home: ApiClient, *, file: Path | None) -> None:
         self._home = home
         self._file = file
         self._stamps: file_stamps.Stamps = ()
         self._anchors: list[x509.Certificate] = []
-        self._pause = RETRY_SECONDS[0]
-        self._reported: str | None = None
+        self._backoff = retrying.Backoff(*RETRY_SECONDS, factor=3.0)
+        self._failures = retrying.OncePerCause()
         self.pem = ""
         """The CAs in PEM; empty until the first was read."""
 
@@ -95,33 +95,31 @@ class ClientCA:
             try:
                 await self._follow()
             except errors.FarletError as err:
-                if not self.pem and str(err) != self._reported:
-                    self._reported = str(err)
+                if not self.pem and self._failures.is_new(str(err)):
                     log.warning("failed to read client CA", err=str(err), consequence=_CONSEQUENCE)
-                await asyncio.sleep(self._pause)
-                self._pause = min(self._pause * 3, RETRY_SECONDS[1])
+                await asyncio.sleep(self._backoff.next())
 
     async def _follow(self) -> None:
-        config_map = await self._home.call("GET", f"{_COLLECTION}/{_NAME}")
+        config_map = await self._home.get(resources.CONFIG_MAPS, _NAME, namespace=_NAMESPACE)
         self._read(config_map)
         version = config_map["metadata"]["resourceVersion"]
         while True:
-            started = asyncio.get_running_loop().time()
-            async for event in self._home.watch(
-                f"{_COLLECTION}?fieldSelector=metadata.name%3D{_NAME}&resourceVersion={version}",
+            async for event in self._home.watch_object(
+                resources.CONFIG_MAPS,
+                _NAME,
+                namespace=_NAMESPACE,
+                version=version,
                 opened=self._opened,
+                at_least=RETRY_SECONDS[0],
             ):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind in {"ADDED", "MODIFIED"}:
                     self._read(event.object)
-            # Pause, in case the server closes each watch immediately.
-            spent = asyncio.get_running_loop().time() - started
-            await asyncio.sleep(max(0.0, RETRY_SECONDS[0] - spent))
 
     def _opened(self) -> None:
-        self._pause = RETRY_SECONDS[0]
+        self._backoff.reset()
 
-    def _read(self, config_map: JSON) -> None:
+    def _read(self, config_map: ConfigMap) -> None:
         try:
             self._use(str((config_map.get("data") or {}).get(_KEY, "")))
         except ValueError as err:

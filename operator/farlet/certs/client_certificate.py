@@ -7,22 +7,32 @@ read it from there (`client/credentials.py`). It is renewed by the leader and by
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
 from farlet import errors
 from farlet.certs import key_pairs, signing_requests
-from farlet.client import cluster as clusters
+from farlet.client import cluster
+from farlet.client.api_client import ApiClient
+from farlet.client.credentials import Login
 
 CHECK_SECONDS = 10.0
 """Between two checks of clock and credentials; connections check files as often."""
 FILE_PREFIX = "kubelet-client"
 
 log = structlog.get_logger()
+
+
+class NodeClient(ApiClient, Protocol):
+    """A client whose current credentials can be read."""
+
+    async def login(self) -> Login:
+        """The credentials of new connections."""
+        ...
 
 
 class ClientCertificate:
@@ -33,7 +43,7 @@ class ClientCertificate:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: NodeClient,
         *,
         node: str,
         store: key_pairs.CertificateStore,
@@ -78,8 +88,7 @@ class ClientCertificate:
     async def _renew(self) -> None:
         pair = await signing_requests.request_certificate(
             self._home,
-            # Not `call`, which only the leader may use: standby processes renew too.
-            functools.partial(self._home.ahead, seconds=clusters.REQUEST_SECONDS),
+            signing_requests.Unqueued(self._home, seconds=cluster.REQUEST_SECONDS),
             signer=signing_requests.Signer.CLIENT,
             node=self._node,
             addresses=(),

@@ -104,7 +104,7 @@ def self_signed(*, node: str, addresses: Sequence[str], now: datetime) -> KeyPai
 
 def covers(leaf: x509.Certificate, *, node: str, addresses: Sequence[str]) -> bool:
     """Whether a certificate is this node's and contains all of its addresses."""
-    return is_node(leaf, node) and set(addresses) <= set(subject_names(leaf))
+    return is_node(leaf, node) and set(addresses) <= set(subject_alternative_names(leaf))
 
 
 def is_node(leaf: x509.Certificate, node: str) -> bool:
@@ -195,7 +195,7 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.DNSName(address)
 
 
-def subject_names(certificate: x509.Certificate) -> list[str]:
+def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
     """DNS names, then IP addresses, in the certificate's subject alternative names (SAN)."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

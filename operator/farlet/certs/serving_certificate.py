@@ -20,8 +20,8 @@ import structlog
 from farlet import errors
 from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
-from farlet.client import cluster as clusters
 from farlet.client import file_stamps
+from farlet.client.api_client import ApiClient
 from farlet.settings.kubelet import KubeletSettings
 
 CHECK_SECONDS = 10.0
@@ -51,7 +51,7 @@ class CertificateManager(Protocol):
 
 def certificate_manager(
     settings: KubeletSettings,
-    home: clusters.Cluster,
+    home: ApiClient,
     tls: ServingTLS,
     *,
     node: str,
@@ -114,7 +114,7 @@ class ServingCertificate:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         tls: ServingTLS,
         *,
         node: str,
@@ -161,7 +161,7 @@ class ServingCertificate:
                 addresses,
                 signing_requests.request_certificate(
                     self._home,
-                    self._home.call,
+                    signing_requests.Queued(self._home),
                     signer=signing_requests.Signer.SERVING,
                     node=self._node,
                     addresses=addresses,

@@ -18,9 +18,10 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 
 MIN_WATCH_SECONDS = 1.0
@@ -32,9 +33,6 @@ DENIED_SECONDS = 1800.0
 """Pause before a new request after one was denied."""
 RETRY_SECONDS = (2.0, 120.0)
 """First and longest pause before a new request when a request could not be created."""
-
-_PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-
 
 log = structlog.get_logger()
 
@@ -57,17 +55,48 @@ class NotGranted(errors.FarletError):
     """The CSR was denied, failed or was deleted. An immediate new request would not help."""
 
 
-class SendRequest(Protocol):
-    """Sends a request other than a watch to the API server: `Cluster.call` or `ahead`."""
+class Requests(Protocol):
+    """Creates and reads CSRs. Raises `FarletError`."""
 
-    async def __call__(self, method: str, path: str, *, body: object = None) -> JSON:
-        """The JSON of the answer. Raises `FarletError`."""
-        ...
+    async def create(self, body: JSON) -> JSON: ...
+
+    async def get(self, name: str) -> JSON: ...
+
+
+class Queued:
+    """Requests that wait for other requests and for leadership, as all writes do."""
+
+    def __init__(self, home: ApiClient) -> None:
+        self._home = home
+
+    async def create(self, body: JSON) -> JSON:
+        return await self._home.create(resources.SIGNING_REQUESTS, body)
+
+    async def get(self, name: str) -> JSON:
+        return await self._home.get(resources.SIGNING_REQUESTS, name)
+
+
+class Unqueued:
+    """Requests that do not wait: standby processes must keep their credentials valid too."""
+
+    def __init__(self, home: ApiClient, *, seconds: float) -> None:
+        self._home = home
+        self._seconds = seconds
+
+    async def create(self, body: JSON) -> JSON:
+        return await self._home.request_unqueued(
+            "POST", resources.SIGNING_REQUESTS, body=body, seconds=self._seconds
+        )
+
+    async def get(self, name: str) -> JSON:
+        return await self._home.request_unqueued(
+            "GET", resources.SIGNING_REQUESTS, name, seconds=self._seconds
+        )
 
 
 async def request_certificate(
-    home: clusters.Cluster,
-    send: SendRequest,
+    home: ApiClient,
+    requests: Requests,
     *,
     signer: Signer,
     node: str,
@@ -80,13 +109,15 @@ async def request_certificate(
     `addresses` (IPs, names) are those of a serving certificate, none for a client certificate.
     `on_created` is called with the name of each CSR.
     """
-    pause = RETRY_SECONDS[0]
+    backoff = retrying.Backoff(*RETRY_SECONDS)
     while True:
         key = key_pairs.new_key()
         request = key_pairs.request(key, node=node, addresses=addresses)
         seconds = DENIED_SECONDS
         try:
-            chain = await submit(home, send, signer=signer, request=request, on_created=on_created)
+            chain = await submit(
+                home, requests, signer=signer, request=request, on_created=on_created
+            )
             pair = key_pairs.parse(chain, key_pairs.key_pem(key))
             if key_pairs.covers(pair.leaf, node=node, addresses=addresses) and (
                 now() < key_pairs.renew_at(pair.leaf, 0.0)
@@ -97,7 +128,7 @@ async def request_certificate(
             cause = str(err)
         except errors.FarletError as err:
             cause = str(err)
-            seconds, pause = pause, min(2 * pause, RETRY_SECONDS[1])
+            seconds = backoff.next()
         log.warning(
             "failed to obtain certificate", signer=signer.value, err=cause, retry_in=seconds
         )
@@ -105,8 +136,8 @@ async def request_certificate(
 
 
 async def submit(
-    home: clusters.Cluster,
-    send: SendRequest,
+    home: ApiClient,
+    requests: Requests,
     *,
     signer: Signer,
     request: bytes,
@@ -127,7 +158,7 @@ async def submit(
             "usages": list(_USES[signer]),
         },
     }
-    csr = await send("POST", _PATH, body=body)
+    csr = await requests.create(body)
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     on_created(name)
     while True:
@@ -135,39 +166,37 @@ async def submit(
             certificate = await _watch(home, csr)
             if certificate is not None:
                 return certificate
-            csr = await send("GET", f"{_PATH}/{name}")
+            csr = await requests.get(name)
         except errors.NotFound as err:
             raise NotGranted(f"CertificateSigningRequest {name} was deleted") from err
         except (errors.Gone, errors.Unreachable, errors.Throttled):
             await asyncio.sleep(UNREACHABLE_SECONDS)
-            csr = await _read(send, name) or csr
+            csr = await _read(requests, name) or csr
         if csr["metadata"]["uid"] != uid:
             raise NotGranted(f"CertificateSigningRequest {name} was deleted and recreated")
 
 
-async def _read(send: SendRequest, name: str) -> JSON | None:
+async def _read(requests: Requests, name: str) -> JSON | None:
     try:
-        return await send("GET", f"{_PATH}/{name}")
+        return await requests.get(name)
     except (errors.Unreachable, errors.Throttled):
         return None
 
 
-async def _watch(home: clusters.Cluster, csr: JSON) -> bytes | None:
+async def _watch(home: ApiClient, csr: JSON) -> bytes | None:
     """The certificate once it is issued; `None` if the watch ended before."""
     if (certificate := _certificate(csr)) is not None:
         return certificate
-    started = asyncio.get_running_loop().time()
     name, version = (csr["metadata"][key] for key in ("name", "resourceVersion"))
-    query = f"fieldSelector=metadata.name%3D{name}&resourceVersion={version}"
-    async for event in home.watch(f"{_PATH}?{query}", opened=lambda: None):
+    async for event in home.watch_object(
+        resources.SIGNING_REQUESTS, name, version=version, at_least=MIN_WATCH_SECONDS
+    ):
         if event.kind == "DELETED":
             raise NotGranted(f"CertificateSigningRequest {name} was deleted")
         if event.kind in {"ADDED", "MODIFIED"}:
             certificate = _certificate(event.object)
             if certificate is not None:
                 return certificate
-    spent = asyncio.get_running_loop().time() - started
-    await asyncio.sleep(max(0.0, MIN_WATCH_SECONDS - spent))
     return None
 
 

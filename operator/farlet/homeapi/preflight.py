@@ -233,9 +233,9 @@ def _mismatch(
 
 def sans(certificate: x509.Certificate) -> list[str]:
     """DNS names, then IP addresses, that a certificate is valid for."""
-    from farlet.certs import key_pairs  # imports cryptography: 8 MiB
+    from farlet.certs import key_pairs
 
-    return key_pairs.subject_names(certificate)
+    return key_pairs.subject_alternative_names(certificate)
 
 
 def _day(moment: datetime) -> str:

@@ -22,7 +22,8 @@ from cryptography.x509.oid import NameOID
 
 from farlet import errors
 from farlet.certs.client_ca import ClientCA
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.single_flight_cache import Entry, SingleFlightCache
@@ -35,7 +36,7 @@ MAX_CACHED = 1024
 
 AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 
-_TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105
+
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
 """A user's uid within the subject (`k8s.io/apiserver/pkg/authentication/request/x509`)."""
@@ -58,7 +59,7 @@ class Authenticator:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         client_ca: ClientCA,
         *,
         now: Callable[[], datetime],
@@ -103,7 +104,7 @@ class Authenticator:
                 "kind": "TokenReview",
                 "spec": {"token": token},
             }
-            answer = await self._home.call("POST", _TOKEN_REVIEWS, body=body)
+            answer = await self._home.create(resources.TOKEN_REVIEWS, body)
             user = _reviewed_user(answer.get("status") or {})
             return Entry(user, VALID_TOKEN_SECONDS if user else INVALID_TOKEN_SECONDS)
 

@@ -16,7 +16,8 @@ import orjson
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.kubelet.authentication import User
 from farlet.kubelet.responses import Refusal
@@ -28,8 +29,6 @@ DENIED_SECONDS = 30.0
 """`authorization.webhook.cacheUnauthorizedTTL`."""
 MAX_CACHED = 1024
 
-_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-
 log = structlog.get_logger()
 
 
@@ -38,7 +37,7 @@ class Authorizer:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         *,
         node: str,
         clock: Callable[[], float] = time.monotonic,
@@ -94,7 +93,7 @@ class Authorizer:
                 "kind": "SubjectAccessReview",
                 "spec": spec,
             }
-            answer = await self._home.call("POST", _ACCESS_REVIEWS, body=body)
+            answer = await self._home.create(resources.ACCESS_REVIEWS, body)
             status = answer.get("status") or {}
             allowed = status.get("allowed") is True and status.get("denied") is not True
             return Entry(allowed, ALLOWED_SECONDS if allowed else DENIED_SECONDS)

@@ -1,4 +1,4 @@
-"""The path of a mirror in the foreign API, and the translation of that API's errors for a caller.
+"""Translates errors of the foreign API server for a caller.
 
 A foreign API server wraps its kubelet's error text into a Status. The home API server expects the
 kubelet's text and wraps it into a Status of its own, so the message is extracted here.
@@ -7,24 +7,16 @@ kubelet's text and wraps it into a Status of its own, so the message is extracte
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import quote
 
 import orjson
 
 from farlet import redaction
 from farlet.client import raw_response
-from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
 """The home API server reads no more of an error (`maxReadLength` in `response_checker.go`)."""
-
-
-def pod_path(target: PodTarget) -> str:
-    return (
-        f"/api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}"
-    )
 
 
 async def refusal(response: raw_response.RawResponse) -> Refusal:

@@ -19,8 +19,8 @@ import asyncio
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
-from farlet.client import raw_response, tls_stream
-from farlet.client.cluster import Cluster
+from farlet.client import raw_response, resources, tls_stream
+from farlet.client.api_client import ApiClient
 from farlet.kubelet import foreign_api
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
@@ -59,14 +59,14 @@ _STREAMS = (("input", "stdin"), ("output", "stdout"), ("error", "stderr"), ("tty
 """Parameters of the kubelet API, each with that of the API server (`PodExecOptions`)."""
 
 _SUBRESOURCES = {
-    Endpoint.EXEC: "exec",
-    Endpoint.ATTACH: "attach",
-    Endpoint.PORT_FORWARD: "portforward",
+    Endpoint.EXEC: resources.POD_EXEC,
+    Endpoint.ATTACH: resources.POD_ATTACH,
+    Endpoint.PORT_FORWARD: resources.POD_PORT_FORWARD,
 }
 
 
 async def serve(
-    responder: Responder, endpoint: Endpoint, target: PodTarget, foreign: Cluster
+    responder: Responder, endpoint: Endpoint, target: PodTarget, foreign: ApiClient
 ) -> None:
     """Relay one stream until it ends.
 
@@ -74,13 +74,21 @@ async def serve(
     """
     request = responder.request
     headers = upgrade_headers(request)
-    subresource = f"{_SUBRESOURCES[endpoint]}?{query(endpoint, request, target)}"
-    path = f"{foreign_api.pod_path(target)}/{subresource}"
+    parameters = query(endpoint, request, target)
     # API servers accept WebSockets by GET only, SPDY by both. POST needs fewer permissions.
     method = "GET" if _is_websocket(request) else "POST"
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            response = await responder.cancel_on_disconnect(foreign.open(method, path, headers))
+            response = await responder.cancel_on_disconnect(
+                foreign.open_stream(
+                    method,
+                    _SUBRESOURCES[endpoint],
+                    target.pod,
+                    namespace=target.namespace,
+                    query=parameters,
+                    headers=headers,
+                )
+            )
     except TimeoutError:
         raise Refusal(
             504, f"the foreign API server did not accept the stream within {ANSWER_SECONDS:.0f} s"

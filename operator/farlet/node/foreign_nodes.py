@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import structlog
 
-from farlet import errors, k8s_types
-from farlet.client import cluster as clusters
-from farlet.client import reflector
-from farlet.constants import JSON
+from farlet import errors
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.forge import capacity
+from farlet.k8s_types import Node
 
-PATH = "/api/v1/nodes"
 MAX_REFUSALS = 3
 """An API server that has just started may deny allowed requests until it has read all Roles."""
 REFUSED_SECONDS = 1.0
@@ -31,12 +29,14 @@ log = structlog.get_logger()
 class ForeignNodes:
     """The foreign nodes that count. All methods run in the engine's loop."""
 
-    def __init__(self, foreign: clusters.Cluster, *, on_change: Callable[[], None]) -> None:
+    def __init__(self, foreign: ApiClient, *, on_change: Callable[[], None]) -> None:
         self._nodes: dict[str, capacity.ForeignNode] = {}
         self._listed = False
         self._foreign = foreign
         self._on_change = on_change
-        self._reflector = reflector.Reflector(foreign, PATH, self, on_state=self._state_changed)
+        self._reflector = reflector.Reflector(
+            foreign, resources.NODES, self, on_state=self._state_changed
+        )
         self.answered = asyncio.Event()
         """The nodes were listed, or the list failed."""
 
@@ -55,7 +55,7 @@ class ForeignNodes:
         """Return at the first answer other than 403."""
         for _ in range(MAX_REFUSALS):
             try:
-                await self._foreign.call("GET", f"{PATH}?limit=1")
+                await self._foreign.list(resources.NODES, limit=1)
             except errors.Forbidden as err:
                 refusal = err
                 await asyncio.sleep(REFUSED_SECONDS)
@@ -84,7 +84,7 @@ class ForeignNodes:
         """The properties that all of them share."""
         return capacity.kind(self._nodes.values())
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
+    def replaced(self, objects: Sequence[Node], version: int) -> None:  # noqa: ARG002
         """A complete list."""
         self._nodes = {}
         for node in objects:
@@ -93,7 +93,7 @@ class ForeignNodes:
         self.answered.set()
         self._on_change()
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Node) -> None:
         """One event."""
         before = self._nodes.pop(obj["metadata"]["name"], None)
         if kind != "DELETED":
@@ -102,10 +102,10 @@ class ForeignNodes:
         if before != self._nodes.get(obj["metadata"]["name"]):
             self._on_change()
 
-    def _add(self, node: JSON) -> None:
+    def _add(self, node: Node) -> None:
         name = node["metadata"]["name"]
         try:
-            machine = capacity.machine(cast("k8s_types.Node", node))
+            machine = capacity.machine(node)
         except ValueError as err:
             log.warning("foreign node is not valid", foreign_node=name, err=str(err))
             return

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 
 SECONDS = 10.0
 """A quarter of the Lease, as kubelets renew theirs (`nodeLeaseRenewIntervalFraction`)."""
@@ -40,14 +40,16 @@ class NodeLease(Protocol):
 async def beat(lease: NodeLease, *, alive: Callable[[], bool]) -> None:
     """Renew while the node is `alive`. Raises only cancellation."""
     now = asyncio.get_running_loop().time
-    failed = False
+    failures = retrying.OncePerCause()
     while True:
         started = now()
         try:
             if alive():
                 await lease.renew()
-            failed, pause = False, SECONDS
+            failures.clear()
+            pause = SECONDS
         except errors.FarletError as err:
-            (log.debug if failed else log.warning)("failed to write heartbeat", err=str(err))
-            failed, pause = True, RETRY_SECONDS
+            first = failures.is_new("not written")
+            (log.warning if first else log.debug)("failed to write heartbeat", err=str(err))
+            pause = RETRY_SECONDS
         await asyncio.sleep(max(0.0, started + pause - now()))

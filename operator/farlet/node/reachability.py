@@ -13,7 +13,9 @@ from collections.abc import Callable
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import ObjectKey
 from farlet.forge.node_health import Foreign
 
 PROBE_SECONDS = 10.0
@@ -30,18 +32,18 @@ class Reachability:
 
     def __init__(
         self,
-        foreign: clusters.Cluster,
-        path: str,
+        foreign: ApiClient,
+        config_map: ObjectKey,
         *,
         other_problem: Callable[[], str | None],
         after: float,
         on_change: Callable[[], None],
     ) -> None:
-        """`path` is that of the object; `other_problem` returns another reason why pods cannot be
-        served in the foreign cluster; after `after` seconds without an answer the server is
+        """The probe reads `config_map`. `other_problem` returns another reason why pods cannot be
+        served in the foreign cluster. After `after` seconds without an answer the server is
         unreachable."""
         self._foreign = foreign
-        self._path = path
+        self._config_map = config_map
         self._other_problem = other_problem
         self._after = after
         self._on_change = on_change
@@ -71,7 +73,11 @@ class Reachability:
     async def _probe(self) -> str | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._foreign.call("GET", self._path, accept=clusters.METADATA)
+                await self._foreign.get(
+                    resources.CONFIG_MAPS.metadata_only,
+                    self._config_map.name,
+                    namespace=self._config_map.namespace,
+                )
         except TimeoutError:
             return f"the foreign API server did not answer within {ANSWER_SECONDS:.0f} s"
         except errors.ApiError as err:
@@ -106,8 +112,8 @@ class Reachability:
 
     async def _read_version(self, now: float) -> None:
         try:
-            answer = await self._foreign.call("GET", "/version")
+            version = await self._foreign.server_version()
         except errors.FarletError as err:
             log.info("failed to read version of foreign API server", err=str(err))
             return
-        self.version, self._version_at = str(answer.get("gitVersion", "")) or None, now
+        self.version, self._version_at = version, now

@@ -25,14 +25,12 @@ class Harness:
     def __init__(self, folder: Path | None, *, jitter: float = 0.5) -> None:
         self.home = Home()
         self.addresses = ["10.0.0.1"]
-        self.tls = serving_tls.ServingTLS(
-            client_ca.ClientCA(self.home.cluster, file=None), now=self.now
-        )
+        self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home, file=None), now=self.now)
         self.store = (
             key_pairs.CertificateStore(folder, serving_certificate.FILE_PREFIX) if folder else None
         )
         self.manager = serving_certificate.ServingCertificate(
-            self.home.cluster,
+            self.home,
             self.tls,
             node="far",
             addresses=lambda: self.addresses,

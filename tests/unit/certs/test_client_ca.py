@@ -39,7 +39,7 @@ def _run(scenario: Scenario, *, published: dict[str, Any] | None, file: Path | N
         server = Home()
         if published is not None:
             server.put(MAP, published)
-        ca = client_ca.ClientCA(server.cluster, file=file)
+        ca = client_ca.ClientCA(server, file=file)
         running = asyncio.create_task(ca.run())
         try:
             await asyncio.sleep(1.0)
@@ -179,4 +179,4 @@ def test_a_file_without_a_certificate_fails_the_start(tmp_path: Path) -> None:
     file = tmp_path / "ca.crt"
     file.write_text("nothing")
     with pytest.raises(errors.StartError, match=r"--client-ca-file .*ca\.crt cannot be used"):
-        client_ca.ClientCA(Home().cluster, file=file).read_file()
+        client_ca.ClientCA(Home(), file=file).read_file()

@@ -32,7 +32,7 @@ class _Harness(Home):
         self.used = True
         """Whether connections use the stored certificate."""
         self.renewal = client_certificate.ClientCertificate(
-            self.cluster, node="far", store=self.store, now=self.now, jitter=lambda: 0.5
+            self, node="far", store=self.store, now=self.now, jitter=lambda: 0.5
         )
 
     def now(self) -> datetime:

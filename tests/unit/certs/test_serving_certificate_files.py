@@ -24,9 +24,7 @@ def test_changed_files_are_reloaded(tmp_path: Path) -> None:
 
     async def main() -> None:
         certificate, key = _files(tmp_path, first)
-        tls = serving_tls.ServingTLS(
-            client_ca.ClientCA(Home().cluster, file=None), now=lambda: START
-        )
+        tls = serving_tls.ServingTLS(client_ca.ClientCA(Home(), file=None), now=lambda: START)
         manager = serving_certificate.FileCertificate(tls, certificate=certificate, key=key)
         manager.prepare()
         running = asyncio.create_task(manager.run())
@@ -49,7 +47,7 @@ def test_changed_files_are_reloaded(tmp_path: Path) -> None:
 
 def test_invalid_files_fail_the_start(tmp_path: Path) -> None:
     certificate, _ = _files(tmp_path, certificates.issue(CA))
-    tls = serving_tls.ServingTLS(client_ca.ClientCA(Home().cluster, file=None), now=lambda: START)
+    tls = serving_tls.ServingTLS(client_ca.ClientCA(Home(), file=None), now=lambda: START)
     manager = serving_certificate.FileCertificate(tls, certificate=certificate, key=certificate)
     with pytest.raises(errors.StartError, match=r"--tls-cert-file .*serving\.crt"):
         manager.prepare()

@@ -31,7 +31,7 @@ API_SERVER = "kube-apiserver-kubelet-client"
 def _ca(folder: Path, *anchors: Pair) -> client_ca.ClientCA:
     file = folder / "client-ca.crt"
     file.write_text("".join(anchor.pem for anchor in anchors or (CA,)))
-    ca = client_ca.ClientCA(Home().cluster, file=file)
+    ca = client_ca.ClientCA(Home(), file=file)
     ca.read_file()
     return ca
 
@@ -40,7 +40,7 @@ def _authenticator(
     server: Home, ca: client_ca.ClientCA, *, now: Callable[[], datetime] = lambda: NOW
 ) -> authentication.Authenticator:
     clock = asyncio.get_running_loop().time
-    return authentication.Authenticator(server.cluster, ca, clock=clock, now=now)
+    return authentication.Authenticator(server, ca, clock=clock, now=now)
 
 
 def _issue(ca: Pair = CA, **options: Any) -> Pair:

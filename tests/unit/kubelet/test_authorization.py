@@ -20,7 +20,7 @@ USER = authentication.User("scraper", ("system:authenticated",), "u1", (("a", ("
 
 def _authorizer(server: Home) -> authorization.Authorizer:
     clock = asyncio.get_running_loop().time
-    return authorization.Authorizer(server.cluster, node="far", clock=clock)
+    return authorization.Authorizer(server, node="far", clock=clock)
 
 
 async def test_the_review_contains_user_and_node() -> None:
