@@ -103,8 +103,9 @@ def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
     if previous:
         return f'previous terminated container "{container}" in pod "{name}" not found'
     found = _status(home, container)
-    state = found.get("state", {})
-    if "terminated" in state or "terminated" in found.get("lastState", {}):
+    state = found.get("state", {}) if found else {}
+    last = found.get("lastState", {}) if found else {}
+    if "terminated" in state or "terminated" in last:
         return f'container "{container}" in pod "{name}" is terminated'
     if "running" in state:
         return f'container "{container}" in pod "{name}" is not available'
@@ -114,9 +115,9 @@ def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
     return f'container "{container}" in pod "{name}" is waiting to start: {reason}'
 
 
-def _status(home: Pod, container: str) -> ContainerStatus:
+def _status(home: Pod, container: str) -> ContainerStatus | None:
     for group in containers.GROUPS:
         statuses = containers.statuses(home, group)
         if container in statuses:
             return statuses[container]
-    return {}
+    return None

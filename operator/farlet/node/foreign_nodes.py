@@ -75,12 +75,12 @@ class ForeignNodes:
         return isinstance(self._reflector.error, errors.Forbidden) and not self._listed
 
     @property
-    def room(self) -> capacity.Resources | None:
+    def resources(self) -> capacity.Resources | None:
         """The sum of their allocatable resources; `None` until they were listed."""
         return capacity.room(self._nodes.values()) if self._listed else None
 
     @property
-    def kind(self) -> capacity.Platform:
+    def platform(self) -> capacity.Platform:
         """The properties that all of them share."""
         return capacity.kind(self._nodes.values())
 
@@ -105,12 +105,12 @@ class ForeignNodes:
     def _add(self, node: Node) -> None:
         name = node["metadata"]["name"]
         try:
-            machine = capacity.machine(node)
+            foreign_node = capacity.machine(node)
         except ValueError as err:
             log.warning("foreign node is not valid", foreign_node=name, err=str(err))
             return
-        if machine is not None:
-            self._nodes[name] = machine
+        if foreign_node is not None:
+            self._nodes[name] = foreign_node
 
     def _state_changed(self) -> None:
         if self._reflector.error is not None:

@@ -278,8 +278,8 @@ class VirtualNode:
         return forge.NodeObservation(
             address=self._ctx().node_ip,
             version=self._reachability.version,
-            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.room,
-            kind=capacity.Platform(os="linux") if nodes is None else nodes.kind,
+            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.resources,
+            kind=capacity.Platform(os="linux") if nodes is None else nodes.platform,
         )
 
     def _conditions(self, node: k8s_types.Node | None) -> Sequence[Say]:

@@ -1,6 +1,6 @@
 """Collects the usage of this node's mirrors from the foreign metrics API, on request.
 
-There is no polling: the home cluster's metrics-server requests usage every 15 s, and without such
+farlet does not poll: the home cluster's metrics-server requests usage every 15 s, and without such
 requests farlet sends none. Requests within a few seconds share one answer. If the foreign metrics
 API is missing, forbidden or broken, the documents are still served without the unknown values, and
 one warning says what to do. `counters` computes the numbers, `stats` writes the documents.
