@@ -28,7 +28,7 @@ from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Request
 
 ANSWER_SECONDS = 60.0
-"""For the foreign API server, which forwards it to its kubelet, to accept an upgrade."""
+"""Until the foreign API server, which involves its kubelet, accepts an upgrade."""
 
 SILENCE_SECONDS = 30.0
 """After one side has ended its direction, the other may be silent for this long."""
