@@ -20,12 +20,12 @@ def run(settings: Settings) -> int:
     Raises `UsageError` and `StartError`.
     """
     logs.configure(settings.log_level, settings.log_format)
-    engine = Engine(settings)
     registry = kopf.OperatorRegistry()
+    thread = kopf_thread.KopfThread(registry)
+    engine = Engine(settings, watch=thread)
     handlers.register(
         registry, node=settings.nodename, login=engine.bridge.login, feed=engine.bridge.feed
     )
-    thread = kopf_thread.KopfThread(registry, on_restart=engine.bridge.restarted)
     # Kopf warns that it handles no signals outside the main thread; the engine handles them.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
@@ -35,7 +35,9 @@ def run(settings: Settings) -> int:
         for sign in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sign, _request, shutdown)
         try:
-            await engine.run(shutdown, started=thread.start, kopf=thread)
+            await engine.run(
+                shutdown, started=lambda: thread.start(on_restart=engine.bridge.restarted)
+            )
         finally:
             await thread.stop()
 

@@ -18,18 +18,19 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farlet import access, draining, errors
+from farlet import access, draining, errors, health, retrying
 from farlet.certs import client_certificate, key_pairs
-from farlet.client import cluster as clusters
-from farlet.client import credential_sources
+from farlet.client import credential_sources, write_guard
+from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.health import Health, Kopf, Phase
+from farlet.health import Phase
 from farlet.home import bridge
 from farlet.homeapi import endpoint_state, supervisor
 from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import Mirroring
@@ -54,19 +55,23 @@ class Shutdown:
 class Engine:
     """One virtual node, without Kopf."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, watch: health.HomeWatch) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
         home_source = credential_sources.home_source(settings, os.environ)
         self._rotated: key_pairs.CertificateStore | None = None
         if settings.rotate_certificates and settings.cert_dir is not None:
-            self._rotated = key_pairs.CertificateStore(settings.cert_dir, client_certificate.CLIENT)
+            self._rotated = key_pairs.CertificateStore(
+                settings.cert_dir, client_certificate.FILE_PREFIX
+            )
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
-        self._home = clusters.Cluster("home", home_source, metrics=self.metrics.client("home"))
-        self._foreign = clusters.Cluster(
-            "foreign", foreign_source, metrics=self.metrics.client("foreign")
+        self._window = WriteWindow(settings)
+        guard = self._window.guard if settings.leader_elect else write_guard.anybody
+        self._home = Cluster("home", home_source, metrics=self.metrics.client("home"), guard=guard)
+        self._foreign = Cluster(
+            "foreign", foreign_source, metrics=self.metrics.client("foreign"), guard=guard
         )
         self._store = Store()
         self._home_api = supervisor.HomeAPISupervisor(
@@ -81,32 +86,39 @@ class Engine:
         self._phase = Phase.STARTING
         self._mirroring: Mirroring | None = None
         self._node: VirtualNode | None = None
+        self._health = health.Health(
+            self._home,
+            self._foreign,
+            watch,
+            phase=lambda: self._phase,
+            identify_problem=lambda: self._discovery.problem,
+            pods=lambda: None if self._mirroring is None else self._mirroring.pods,
+            namespaces=lambda: None if self._mirroring is None else self._mirroring.scopes,
+            node=lambda: self._node,
+        )
         self._pods_ctx: Context | None = None
         """The context with which all pods were reconciled last."""
 
-    async def run(
-        self, shutdown: Shutdown, *, started: Callable[[], None], kopf: Kopf | None = None
-    ) -> None:
+    async def run(self, shutdown: Shutdown, *, started: Callable[[], None]) -> None:
         """Run until a shutdown is requested. `started` is called when Kopf can deliver pods.
 
         Raises `StartError`, `UsageError` and `NotLeading`.
         """
-        health = self._make_health(kopf)
         served = probes.serve(
             metrics=self.metrics,
-            probes=health.probes(),
+            probes=self._health.probes(),
             metrics_at=self.settings.metrics_bind_address,
             health_at=self.settings.health_probe_bind_address,
         )
         self.metrics.serves(self.settings.nodename)
-        self.metrics.home_up.set_function(lambda: float(health.home_problem() is None))
-        self.metrics.foreign_up.set_function(lambda: float(health.foreign_problem() is None))
+        self.metrics.home_up.set_function(lambda: float(self._health.home_problem() is None))
+        self.metrics.foreign_up.set_function(lambda: float(self._health.foreign_problem() is None))
         try:
             async with served, self._home, self._foreign, self._renewing_login():
                 if await self._discovery.identify_home(shutdown.requested):
                     async with self._home_api.running():
                         if await _first_is(self._discovery.checked, before=shutdown.requested):
-                            await self._lead(shutdown, started, health)
+                            await self._lead(shutdown, started)
         except* errors.FarletError as group:
             raise _first(group) from None
 
@@ -117,35 +129,40 @@ class Engine:
             renewing = None
             if self._rotated is not None:
                 login = client_certificate.ClientCertificate(
-                    self._home, node=self.settings.nodename, folder=self._rotated
+                    self._home,
+                    node=self.settings.nodename,
+                    store=self._rotated,
+                    now=retrying.utc_now,
                 )
                 renewing = tasks.create_task(login.run(), name="client certificate")
             yield
             if renewing is not None:
                 renewing.cancel()
 
-    async def _lead(self, shutdown: Shutdown, started: Callable[[], None], health: Health) -> None:
+    async def _lead(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         settings = self.settings
         if not settings.leader_elect:
-            await self._serve(shutdown, started, health, None)
+            await self._serve(shutdown, started, None)
             return
         election = leadership.Leadership(
-            self._home, settings, node=settings.nodename, observer=self.metrics.leader
+            self._home,
+            settings,
+            self._window,
+            node=settings.nodename,
+            observer=self.metrics.leader,
         )
-        self._home.guard = self._foreign.guard = election.guard
         self._phase = Phase.STANDING_BY
         if not await election.acquire(shutdown.requested):
             return
         self._phase = Phase.STARTING
         # A request without an answer can still reach a server: then the Lease has to expire.
-        if await self._serve(shutdown, started, health, election) == 0:
+        if await self._serve(shutdown, started, election) == 0:
             await election.release()
 
     async def _serve(
         self,
         shutdown: Shutdown,
         started: Callable[[], None],
-        health: Health,
         election: leadership.Leadership | None,
     ) -> int:
         """Serve the node until a shutdown is requested. Returns the number of unfinished tasks."""
@@ -169,9 +186,7 @@ class Engine:
                 background.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
                 kubelet = await kubelet_api.enter_async_context(
-                    self._make_kubelet(
-                        settings.kubelet_bind_address, mirroring, shutdown, health.foreign_problem
-                    )
+                    self._make_kubelet(settings.kubelet_bind_address, mirroring, shutdown)
                 )
                 background.append(tasks.create_task(kubelet.run(), name="kubelet API"))
             if await _first_is(node.registered, before=shutdown.requested):
@@ -212,7 +227,7 @@ class Engine:
 
     def _context_changed(self) -> None:
         if self._node is not None:
-            self._node.look_again()
+            self._node.context_changed()
         ctx = self._discovery.ctx()
         pods_ctx = dataclasses.replace(ctx, home_api=endpoint_state.without_cause(ctx.home_api))
         if self._mirroring is not None and pods_ctx != self._pods_ctx:
@@ -220,18 +235,6 @@ class Engine:
         self._pods_ctx = pods_ctx
 
     # --- the parts ----------------------------------------------------------------------------
-
-    def _make_health(self, kopf: Kopf | None) -> Health:
-        return Health(
-            self._home,
-            self._foreign,
-            phase=lambda: self._phase,
-            identify_problem=lambda: self._discovery.problem,
-            pods=lambda: None if self._mirroring is None else self._mirroring.pods,
-            namespaces=lambda: None if self._mirroring is None else self._mirroring.scopes,
-            node=lambda: self._node,
-            kopf=kopf,
-        )
 
     def _make_mirroring(self, tasks: asyncio.TaskGroup) -> Mirroring:
         return Mirroring(
@@ -257,7 +260,8 @@ class Engine:
             ctx=self._discovery.ctx,
             foreign_problem=lambda: None if (no := scopes.refused) is None else no.message,
             lease=lock or self._own_lease(),
-            beats=lock is None,
+            renew_lease=lock is None,
+            now=retrying.utc_now,
         )
 
     def _own_lease(self) -> leases.Lease:
@@ -269,13 +273,7 @@ class Engine:
             patience=heartbeat.PATIENCE_SECONDS,
         )
 
-    def _make_kubelet(
-        self,
-        at: Address,
-        mirroring: Mirroring,
-        shutdown: Shutdown,
-        problem: Callable[[], str | None],
-    ) -> KubeletAPI:
+    def _make_kubelet(self, at: Address, mirroring: Mirroring, shutdown: Shutdown) -> KubeletAPI:
         return KubeletAPI(
             at,
             self.settings,
@@ -284,9 +282,10 @@ class Engine:
             store=self._store,
             ctx=self._discovery.ctx,
             metrics=self.metrics,
-            problem=problem,
-            unsettled=mirroring.unsettled,
-            hurry=shutdown.immediate,
+            problem=self._health.foreign_problem,
+            may_appear=mirroring.unsettled,
+            immediate=shutdown.immediate,
+            now=retrying.utc_now,
         )
 
 

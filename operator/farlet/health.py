@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from farlet.client import cluster as clusters
+from farlet.client.cluster import Cluster
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.home.pods import HomePods
 from farlet.node.virtual_node import VirtualNode
@@ -24,41 +24,47 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
-class Kopf(Protocol):
-    """Kopf in a thread beside the engine."""
+class HomeWatch(Protocol):
+    """What runs Kopf."""
 
     @property
     def alive(self) -> bool:
-        """Whether its supervisor runs."""
+        """Whether Kopf runs or will be started again."""
         ...
 
     @property
     def problem(self) -> str | None:
-        """Why home pods are not watched."""
+        """Why home pods are not watched now."""
         ...
+
+
+class HostedWatch:
+    """Kopf runs this process (`kopf run`), which ends with it."""
+
+    alive = True
+    problem = None
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """Reads the state of the engine. Each `*_problem` is `None` while there is none."""
 
-    home: clusters.Cluster
-    foreign: clusters.Cluster
+    home: Cluster
+    foreign: Cluster
+    watch: HomeWatch
     phase: Callable[[], Phase]
     identify_problem: Callable[[], str | None]
     """Why the home cluster is not identified yet."""
     pods: Callable[[], HomePods | None]
     namespaces: Callable[[], ForeignNamespaces | None]
     node: Callable[[], VirtualNode | None]
-    kopf: Kopf | None
-    """`None` where Kopf itself started the engine, and ends with it."""
 
     def probes(self) -> probes.Probes:
         """The checks of `/livez` and `/readyz`."""
         ready: Mapping[str, probes.Check] = {
             "started": self._start_problem,
             "home": self.home_problem,
-            "watch": lambda: None if self.kopf is None else self.kopf.problem,
+            "watch": lambda: self.watch.problem,
             "foreign": self.foreign_problem,
             "node": self._node_problem,
         }
@@ -103,6 +109,5 @@ class Health:
         return self.identify_problem() or phase
 
     def _kopf_problem(self) -> str | None:
-        if self.phase() is not Phase.SERVING or self.kopf is None or self.kopf.alive:
-            return None
-        return "its thread has ended"
+        serving = self.phase() is Phase.SERVING
+        return "its thread has ended" if serving and not self.watch.alive else None

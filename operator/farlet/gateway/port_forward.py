@@ -16,14 +16,13 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping
 from wsproto.utilities import generate_accept_token
 
-from farlet.client import decode, raw_response
-from farlet.client.cluster import Cluster
+from farlet.client import decode, raw_response, resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 
 OPEN_SECONDS = 10.0
@@ -128,7 +127,7 @@ class Forward:
 
 
 @contextlib.asynccontextmanager
-async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[Forward]:
+async def opened(cluster: ApiClient, pod: ObjectKey, port: int) -> AsyncIterator[Forward]:
     """A port-forward that lasts no longer than the block.
 
     When either side ends, so does the other. A port on which nothing listens ends at once with a
@@ -153,9 +152,10 @@ async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[F
             running.result()
 
 
-async def _request(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawResponse:
+async def _request(cluster: ApiClient, pod: ObjectKey, port: int) -> raw_response.RawResponse:
     """The accepted upgrade."""
-    path = f"/api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/portforward"
+    resource = resources.POD_PORT_FORWARD
+    path = resource.path(pod.namespace, pod.name)
     request = decode.RequestInfo(cluster.name, f"GET {path}")
     key = base64.b64encode(os.urandom(16)).decode()
     headers = [
@@ -167,7 +167,14 @@ async def _request(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.
     ]
     try:
         async with asyncio.timeout(OPEN_SECONDS):
-            response = await cluster.open("GET", f"{path}?ports={port}", headers)
+            response = await cluster.open_stream(
+                "GET",
+                resource,
+                pod.name,
+                namespace=pod.namespace,
+                query=f"ports={port}",
+                headers=headers,
+            )
             try:
                 if not response.switched:
                     decode.read(request, response.status, await response.text(_REFUSAL_BYTES))

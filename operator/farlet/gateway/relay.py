@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import asyncssh
 
+from farlet.client import tls_stream
+
 WINDOW = 1024 * 1024
 """Bytes that one connection can have in flight in one direction, and so the most that is buffered
 for a peer that does not read."""
@@ -23,9 +25,6 @@ PACKET = 64 * 1024
 
 TCP_BUFFER = 64 * 1024
 """Bytes buffered for the TCP side, above which the channel is not read."""
-
-_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""Detects a peer that has vanished after two minutes. A watch can be idle for longer."""
 
 
 class Relay:
@@ -254,10 +253,7 @@ class ChannelSide(asyncssh.SSHTCPSession[bytes]):
 
 def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(socket, name):  # Linux has these names
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    tls_stream.keep_alive(sock)
 
 
 def _reset(transport: asyncio.Transport) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import asyncssh
 import structlog
 
-from farlet import errors
-from farlet.client import reflector
+from farlet import errors, retrying
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.client.cluster import Cluster
-from farlet.constants import GATEWAY_SELECTOR, JSON, ObjectKey
+from farlet.constants import GATEWAY_SELECTOR, ObjectKey
 from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
+from farlet.k8s_types import Pod
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 
 def create(
     home: Cluster,
-    foreign: Cluster,
+    foreign: ApiClient,
     *,
     namespace: str,
     folder: Path,
@@ -60,7 +61,7 @@ class TunnelManager:
 
     def __init__(
         self,
-        foreign: Cluster,
+        foreign: ApiClient,
         *,
         namespace: str,
         folder: Path,
@@ -75,8 +76,9 @@ class TunnelManager:
         self._changed = asyncio.Event()
         self._reflector = reflector.Reflector(
             foreign,
-            f"/api/v1/namespaces/{namespace}/pods",
+            resources.PODS,
             self,
+            namespace=namespace,
             on_state=self._notify,
             label_selector=GATEWAY_SELECTOR,
         )
@@ -126,7 +128,7 @@ class TunnelManager:
 
     # --- called by the reflector --------------------------------------------------------------
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
+    def replaced(self, objects: Sequence[Pod], version: int) -> None:  # noqa: ARG002
         """The list of gateway pods."""
         for uid in self._tunnels.keys() - {one["metadata"]["uid"] for one in objects}:
             self._stop(uid)
@@ -134,7 +136,7 @@ class TunnelManager:
             self._update(pod)
         self._notify()
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Pod) -> None:
         """One watch event."""
         if kind == "DELETED":
             self._stop(obj["metadata"]["uid"])
@@ -143,7 +145,7 @@ class TunnelManager:
         # A connected pod becomes ready later, and only then the Service leads to it.
         self._notify()
 
-    def _update(self, pod: JSON) -> None:
+    def _update(self, pod: Pod) -> None:
         metadata = pod["metadata"]
         uid = metadata["uid"]
         if pod.get("status", {}).get("phase") != "Running":
@@ -165,20 +167,18 @@ class TunnelManager:
 
     async def _keep(self, uid: str, pod: ObjectKey) -> None:
         loop = asyncio.get_running_loop()
-        failures = 0
+        backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         try:
             while True:
                 started = loop.time()
                 problem = f"gateway pod {pod} is not connected: {await self._connect(uid, pod)}"
                 if loop.time() - started > STEADY_SECONDS:
-                    failures = 0
-                seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, 8), BACKOFF_LAST_SECONDS)
-                failures += 1
+                    backoff.reset()
                 if problem != self._problems.get(uid):
                     log.warning("failed to connect to gateway", pod=str(pod), err=problem)
                     self._problems[uid] = problem
                     self._notify()
-                await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
+                await asyncio.sleep(retrying.jittered(backoff.next()))
         finally:
             self._problems.pop(uid, None)
             self._notify()

@@ -11,7 +11,6 @@ to pods, if farlet is able to check it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,9 +18,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import own_address
+from farlet import errors, retrying
+from farlet.client import own_address, resources
+from farlet.client.cluster import Cluster
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import (
     Context,
@@ -60,8 +59,8 @@ class Discovery:
     def __init__(
         self,
         settings: Settings,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: Cluster,
+        foreign: Cluster,
         *,
         on_change: Callable[[], None],
         gateway_problem: Callable[[], str | None],
@@ -73,7 +72,7 @@ class Discovery:
         self._gateway_problem = gateway_problem
         self._ctx: Context | None = None
         self._message_at = 0.0
-        self._ca_problem: str | None = None
+        self._ca_failures = retrying.OncePerCause()
         self._recheck = asyncio.Event()
         self._verified: Endpoint | None = None
         """The endpoint behind the Service where the home API server was seen last."""
@@ -106,8 +105,8 @@ class Discovery:
         home_id = self._settings.home_id
         while home_id is None:
             try:
-                service = await self._home.call(
-                    "GET", "/api/v1/namespaces/default/services/kubernetes"
+                service = await self._home.get(
+                    resources.SERVICES, "kubernetes", namespace="default"
                 )
                 home_id = service["metadata"]["uid"]
             except (errors.Unreachable, errors.Throttled) as err:
@@ -116,7 +115,7 @@ class Discovery:
                         "home API server not reachable", err=str(err), retry_in=RETRY_SECONDS
                     )
                 self.problem = str(err)
-                if await _wait(stop, RETRY_SECONDS):
+                if await retrying.wait(stop, RETRY_SECONDS):
                     return False
             except errors.ApiError as err:
                 raise errors.StartError(
@@ -151,7 +150,9 @@ class Discovery:
                 self.checked.set()
                 refused = isinstance(self.ctx().home_api, Refused)
                 await asyncio.sleep(MIN_CHECK_SECONDS)
-                await _wait(self._recheck, CHECK_REFUSED_SECONDS if refused else CHECK_SECONDS)
+                await retrying.wait(
+                    self._recheck, CHECK_REFUSED_SECONDS if refused else CHECK_SECONDS
+                )
 
     async def certificate_names(self) -> tuple[str, ...] | WrongCertificate | Unreachable:
         """The names in the certificate at the current endpoint, read over the route of checks."""
@@ -189,9 +190,10 @@ class Discovery:
         except (OSError, UnicodeDecodeError) as err:
             # The file is being replaced or was removed: what runs keeps the CA it has.
             text, problem = before, str(err)
-        if problem is not None and problem != self._ca_problem:
+        if problem is None:
+            self._ca_failures.clear()
+        elif self._ca_failures.is_new(problem):
             log.warning("failed to read home CA", file=str(file), err=problem)
-        self._ca_problem = problem
         return text
 
     def _keep_message(self, before: HomeAPI, found: HomeAPI) -> HomeAPI:
@@ -303,11 +305,3 @@ def _log_state(home_api: HomeAPI) -> None:
             log.warning("home API address not verified", endpoint=where, err=message)
         case Verified():
             log.info("home API address verified", endpoint=where)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for `event` at most `seconds`; whether it is set."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

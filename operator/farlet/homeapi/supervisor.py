@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from farlet.client import cluster as clusters
+from farlet.client.cluster import Cluster
 from farlet.context import Verified
 from farlet.homeapi import discovery
 from farlet.settings import Settings
@@ -31,8 +31,8 @@ class HomeAPISupervisor:
     def __init__(
         self,
         settings: Settings,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: Cluster,
+        foreign: Cluster,
         *,
         metrics: Metrics,
         on_change: Callable[[], None] = _ignore,
