@@ -158,10 +158,7 @@ def context(options: dict[str, Any]) -> Context:
 
 
 def _told(made: Made) -> str:
-    lines = [
-        f"{'  ' if change.routine else '* '}{change.path} {change.what}: {change.why}"
-        for change in made.forged.changes
-    ]
+    lines = [f"{'  ' if change.routine else '* '}{change}" for change in made.forged.changes]
     lines += [f"unknown field {name}" for name in made.forged.unknown_fields]
     lines += [
         f"claim {claim.key} audience={claim.audience} {claim.expiration_seconds} s"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Protocol, runtime_checkable
 
+from farlet.access.changes import Change
 from farlet.context import Context
 from farlet.errors import StartError
 from farlet.k8s_types import OwnerReference, Pod, PodSpec, Secret
@@ -52,18 +53,6 @@ class ServiceAccountRequirement:
     name: str
     label: str | None = None
     """Label that must be `true` on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field in which mirror and home pod differ, for `render --explain` and Events."""
-
-    path: str
-    what: str
-    """`dropped`, `rewritten`, `forced`, `added` or `noticed`."""
-    why: str
-    routine: bool = False
-    """Every pod meets it, or it is what the mode is there for: `--explain` tells it, no Event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import cast
 
 from farlet.access import (
-    Change,
     Mutation,
     ServiceAccountRequirement,
     Token,
@@ -21,6 +20,7 @@ from farlet.access import (
     no_foreign_account,
     removal,
 )
+from farlet.access.changes import ChangeLog
 from farlet.context import Context
 from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret
 
@@ -41,7 +41,7 @@ class DisabledAccess:
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
         """A spec without token sources, whose identity is still the home pod's."""
-        changes: list[Change] = []
+        changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
         removed = removal.without_access(spec.get("volumes") or (), changes)
         if removed.volumes:
@@ -54,9 +54,7 @@ class DisabledAccess:
         def shape(container: Container, path: str) -> Container:
             env = identity.in_env(container.get("env") or [], known, path, changes)
             env = environment.first(empty, env, path, changes)
-            changes.append(
-                Change(f"{path}.env", "added", "KUBERNETES_* are empty: no API", routine=True)
-            )
+            changes.added(f"{path}.env", "KUBERNETES_* are empty: no API", routine=True)
             result: Container = {**container, "env": env}
             mounts = removed.mounts(result.pop("volumeMounts", []), path, changes)
             if mounts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.context import Endpoint
 from farlet.k8s_types import EnvVar
 
@@ -50,9 +50,7 @@ def nowhere() -> list[EnvVar]:
     return [{"name": variable["name"], "value": ""} for variable in names]
 
 
-def first(
-    ours: Sequence[EnvVar], env: list[EnvVar], path: str, changes: list[Change]
-) -> list[EnvVar]:
+def first(ours: Sequence[EnvVar], env: list[EnvVar], path: str, changes: ChangeLog) -> list[EnvVar]:
     """`env` with ours before it; a variable that the pod sets itself keeps the pod's value.
 
     Where the pod refers to such a variable as `$(NAME)` before it sets it, or while it does,
@@ -65,12 +63,9 @@ def first(
     for variable in ours:
         position = positions.get(variable["name"])
         if position is not None:
-            changes.append(
-                Change(
-                    f"{path}.env[{variable['name']}]",
-                    "noticed",
-                    "the pod sets it itself; its value is kept, whatever API server that means",
-                )
+            changes.unchanged(
+                f"{path}.env[{variable['name']}]",
+                "the pod sets it itself; its value is kept, whatever API server that means",
             )
             reference = f"$({variable['name']})"
             if not any(reference in (e.get("value") or "") for e in env[: position + 1]):
@@ -79,7 +74,7 @@ def first(
     return [*kept, *env]
 
 
-def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change]) -> list[EnvVar]:
+def past_proxies(env: list[EnvVar], host: str, path: str, changes: ChangeLog) -> list[EnvVar]:
     """`env` in which `host` is not reached through a proxy that the pod sets.
 
     At home the pod's own `NO_PROXY` names the Service range; it cannot know our address.
@@ -95,9 +90,7 @@ def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change])
         present = True
         at = f"{path}.env[{entry['name']}]"
         if entry.get("valueFrom"):
-            changes.append(
-                Change(at, "noticed", f"farlet cannot add to it; its source must name {host}")
-            )
+            changes.unchanged(at, f"farlet cannot add to it; its source must name {host}")
             result.append(entry)
             continue
         value = entry.get("value") or ""
@@ -105,15 +98,11 @@ def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change])
         if host in named or "*" in named:
             result.append(entry)
             continue
-        changes.append(Change(at, "rewritten", "the home API server is not behind the pod's proxy"))
+        changes.rewritten(at, "the home API server is not behind the pod's proxy")
         result.append({"name": entry["name"], "value": f"{value},{host}" if value else host})
     if present:
         return result
-    changes.append(
-        Change(
-            f"{path}.env[NO_PROXY]", "added", "the home API server is not behind the pod's proxy"
-        )
-    )
+    changes.added(f"{path}.env[NO_PROXY]", "the home API server is not behind the pod's proxy")
     added: list[EnvVar] = [{"name": name, "value": host} for name in _NO_PROXY]
     return [*added, *env]
 

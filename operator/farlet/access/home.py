@@ -12,7 +12,6 @@ from typing import cast
 
 from farlet import names
 from farlet.access import (
-    Change,
     Mutation,
     ServiceAccountRequirement,
     Token,
@@ -23,6 +22,7 @@ from farlet.access import (
     secret_files,
     volumes,
 )
+from farlet.access.changes import ChangeLog
 from farlet.constants import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
     HOME_API_SERVICE,
@@ -74,7 +74,7 @@ class HomeAccess:
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
         """A spec that reaches home. Raises what `requirements` raises."""
         endpoint = _endpoint(ctx)
-        changes: list[Change] = []
+        changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
         files = secret_files.SecretFiles(
             secret=names.secret_name(pod["metadata"]["uid"]), mode=volumes.token_mode(spec)
@@ -92,15 +92,15 @@ class HomeAccess:
             env = identity.in_env(result.get("env") or [], known, path, changes)
             env = environment.past_proxies(env, endpoint.host, path, changes)
             env = environment.first(dialling, env, path, changes)
-            changes.append(Change(f"{path}.env", "added", _ACCESS_ADDRESS, routine=True))
+            changes.added(f"{path}.env", _ACCESS_ADDRESS, routine=True)
             return {**result, "env": env}
 
         no_foreign_account.each_container(shaped, shape)
         if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)
-        changes += _limits(endpoint)
-        changes += volumes.stale_mounts(spec)
+        _report_limits(endpoint, changes)
+        volumes.report_stale_mounts(spec, changes)
         return Mutation(cast("PodSpec", shaped), tuple(changes), home_api=str(endpoint))
 
     def objects(
@@ -177,7 +177,7 @@ def service_names(domain: str) -> tuple[str, ...]:
 
 
 def _aliases(
-    aliases: list[HostAlias], endpoint: Endpoint, ctx: Context, changes: list[Change]
+    aliases: list[HostAlias], endpoint: Endpoint, ctx: Context, changes: ChangeLog
 ) -> list[HostAlias]:
     """Host aliases with the names of the home API; a name that the pod sets itself stays.
 
@@ -189,16 +189,14 @@ def _aliases(
     if not (endpoint.is_ip or endpoint.host in wanted):
         wanted = (*wanted, endpoint.host)
     ours = [name for name in wanted if name not in taken]
-    changes.extend(
-        Change(f"spec.hostAliases[{name}]", "noticed", "the pod sets this name itself; it is kept")
-        for name in wanted
-        if name in taken
-    )
+    for name in wanted:
+        if name in taken:
+            changes.unchanged(
+                f"spec.hostAliases[{name}]", "the pod sets this name itself; it is kept"
+            )
     if not ours:
         return aliases
-    changes.append(
-        Change("spec.hostAliases", "added", "names of the home API server", routine=True)
-    )
+    changes.added("spec.hostAliases", "names of the home API server", routine=True)
     ips = endpoint.aliased
     merged: list[HostAlias] = [
         {"ip": alias["ip"], "hostnames": [*(alias.get("hostnames") or ()), *ours]}
@@ -213,7 +211,7 @@ def _aliases(
     return [*merged, *added]
 
 
-def _limits(endpoint: Endpoint) -> list[Change]:
+def _report_limits(endpoint: Endpoint, changes: ChangeLog) -> None:
     """Clients that dial the Service's DNS name on 443 whatever their environment says."""
     obstacles = []
     if not endpoint.aliased:
@@ -221,14 +219,14 @@ def _limits(endpoint: Endpoint) -> list[Change]:
     if endpoint.port != environment.SERVICE_PORT:
         obstacles.append(f"listens on port {endpoint.port}")
     if not obstacles:
-        return []
+        return
     why = (
         f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that dial "
         "https://kubernetes.default.svc whatever the environment says (Kopf's own login, kube-rs "
         "incluster_dns, many shell scripts) will not reach it. By a Service "
         f"{HOME_API_SERVICE} with port 443 in farlet's foreign namespace they would"
     )
-    return [Change("spec.hostAliases", "noticed", why)]
+    changes.unchanged("spec.hostAliases", why)
 
 
 def _base64(text: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
 from farlet.context import Context
 from farlet.k8s_types import DownwardAPIItem, EnvVar, Pod, Volume
@@ -51,7 +51,7 @@ def values(pod: Pod, ctx: Context) -> dict[str, str]:
 
 
 def in_env(
-    env: list[EnvVar], known: Mapping[str, str], path: str, changes: list[Change]
+    env: list[EnvVar], known: Mapping[str, str], path: str, changes: ChangeLog
 ) -> list[EnvVar]:
     """Environment whose identity fields are literals, at their places.
 
@@ -62,15 +62,15 @@ def in_env(
     ]
 
 
-def _literal(entry: EnvVar, known: Mapping[str, str], path: str, changes: list[Change]) -> EnvVar:
+def _literal(entry: EnvVar, known: Mapping[str, str], path: str, changes: ChangeLog) -> EnvVar:
     field = _field_path(entry["valueFrom"] or {})
     if field not in known:
         return entry
-    changes.append(_rewritten(f"{path}.env[{entry['name']}]", field))
+    _rewritten(changes, f"{path}.env[{entry['name']}]", field)
     return {"name": entry["name"], "value": known[field]}
 
 
-def in_volume(volume: Volume, changes: list[Change]) -> Volume:
+def in_volume(volume: Volume, changes: ChangeLog) -> Volume:
     """Volume whose downward API items read identity fields from the mirror's annotations."""
     path = f"spec.volumes[{volume['name']}]"
     if "downwardAPI" in volume:
@@ -96,7 +96,7 @@ def in_volume(volume: Volume, changes: list[Change]) -> Volume:
 
 
 def _items(
-    items: list[DownwardAPIItem], path: str, changes: list[Change]
+    items: list[DownwardAPIItem], path: str, changes: ChangeLog
 ) -> list[DownwardAPIItem] | None:
     """The items rewritten, or `None` where none is an identity field."""
     if not any(_field_path(item) in ANNOTATIONS for item in items):
@@ -105,7 +105,7 @@ def _items(
     for item in items:
         field = _field_path(item)
         if field in ANNOTATIONS:
-            changes.append(_rewritten(f"{path}.items[{item['path']}]", field))
+            _rewritten(changes, f"{path}.items[{item['path']}]", field)
             selector = {
                 "apiVersion": "v1",
                 "fieldPath": f"metadata.annotations['{ANNOTATIONS[field]}']",
@@ -120,5 +120,5 @@ def _field_path(source: Mapping[str, object]) -> str:
     return str(reference.get("fieldPath", ""))
 
 
-def _rewritten(path: str, field: str) -> Change:
-    return Change(path, "rewritten", f"{field}: the pod sees its home identity", routine=True)
+def _rewritten(changes: ChangeLog, path: str, field: str) -> None:
+    changes.rewritten(path, f"{field}: the pod sees its home identity", routine=True)

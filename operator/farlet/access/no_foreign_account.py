@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.k8s_types import Container, PodSpec
 
@@ -17,27 +17,19 @@ Shape = Callable[[Container, str], Container]
 """(container, its path) -> the container shaped; never changed in place."""
 
 
-def without_account(spec: PodSpec, changes: list[Change]) -> JSON:
+def without_account(spec: PodSpec, changes: ChangeLog) -> JSON:
     """A shallow copy of `spec` that holds no ServiceAccount and gets no token mounted."""
     copy: JSON = {**spec}
     if copy.pop("serviceAccountName", None) is not None:
-        changes.append(
-            Change(
-                "spec.serviceAccountName",
-                "dropped",
-                "it is an account of the home cluster",
-                routine=True,
-            )
+        changes.dropped(
+            "spec.serviceAccountName", "it is an account of the home cluster", routine=True
         )
     copy.pop("serviceAccount", None)
     if copy.get("automountServiceAccountToken") is not False:
-        changes.append(
-            Change(
-                "spec.automountServiceAccountToken",
-                "forced",
-                "a token of the foreign cluster must not be mounted",
-                routine=True,
-            )
+        changes.forced(
+            "spec.automountServiceAccountToken",
+            "a token of the foreign cluster must not be mounted",
+            routine=True,
         )
     copy["automountServiceAccountToken"] = False
     return copy

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet.access import Change, Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
+from farlet.access import Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
+from farlet.access.changes import Change, ChangeKind
 from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
@@ -56,7 +57,7 @@ class RemoteAccess:
             changes=(
                 Change(
                     "spec.serviceAccountName",
-                    "rewritten",
+                    ChangeKind.REWRITTEN,
                     f"foreign account, by annotation {REMOTE_SERVICE_ACCOUNT_NAME}",
                     routine=True,
                 ),

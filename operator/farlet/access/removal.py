@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.access.volumes import NAMESPACE_FIELD, is_root_ca
 from farlet.constants import KUBE_ROOT_CA
 from farlet.k8s_types import Volume, VolumeMount, VolumeProjection
@@ -22,27 +22,24 @@ class Removal:
     """Volume -> paths of removed files in it."""
 
     def mounts(
-        self, mounts: Sequence[VolumeMount], path: str, changes: list[Change]
+        self, mounts: Sequence[VolumeMount], path: str, changes: ChangeLog
     ) -> list[VolumeMount]:
         """The mounts that still have something to mount."""
         kept = []
         for mount in mounts:
             name = mount["name"]
             if name in self.gone or mount.get("subPath", "") in self.files.get(name, ()):
-                changes.append(
-                    Change(
-                        f"{path}.volumeMounts[{mount['mountPath']}]",
-                        "dropped",
-                        "the pod asked for no API access; nothing is left to mount",
-                        routine=True,
-                    )
+                changes.dropped(
+                    f"{path}.volumeMounts[{mount['mountPath']}]",
+                    "the pod asked for no API access; nothing is left to mount",
+                    routine=True,
                 )
             else:
                 kept.append(mount)
         return kept
 
 
-def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
+def without_access(volumes: Sequence[Volume], changes: ChangeLog) -> Removal:
     """Volumes without token sources, and without the CA and the namespace that came with them.
 
     A volume that held nothing else goes away whole: an empty directory where libraries look
@@ -60,7 +57,7 @@ def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
                 is_root_ca(s.get("configMap")) for s in sources
             ):
                 why = f"{KUBE_ROOT_CA} is the foreign cluster's where no API access is given"
-                changes.append(Change(path, "noticed", why))
+                changes.unchanged(path, why)
             kept.append(volume)
             continue
         rest = [
@@ -71,10 +68,10 @@ def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
         why = "the pod asked for no API access"
         if all(_only_namespace(source) for source in rest):
             gone.add(volume["name"])
-            changes.append(Change(path, "dropped", why, routine=True))
+            changes.dropped(path, why, routine=True)
             continue
         files[volume["name"]] = frozenset(token["path"] for token in tokens)
-        changes.append(Change(f"{path}.projected.sources", "dropped", why, routine=True))
+        changes.dropped(f"{path}.projected.sources", why, routine=True)
         kept.append({**volume, "projected": {**volume["projected"], "sources": rest}})
     return Removal(volumes=kept, gone=frozenset(gone), files=files)
 

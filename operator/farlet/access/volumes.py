@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON, KUBE_ROOT_CA
 from farlet.k8s_types import Container, PodSpec, ServiceAccountTokenProjection, VolumeMount
 
@@ -88,7 +88,7 @@ def _shared_user(spec: PodSpec) -> int | None:
     return users.pop() if len(users) == 1 else None
 
 
-def stale_mounts(spec: PodSpec) -> list[Change]:
+def report_stale_mounts(spec: PodSpec, changes: ChangeLog) -> None:
     """Mounts of a token by `subPath`: the kubelet never refreshes those, at home neither."""
     tokens = {
         volume["name"]: [
@@ -99,12 +99,10 @@ def stale_mounts(spec: PodSpec) -> list[Change]:
         for volume in spec.get("volumes") or ()
     }
     why = "a token mounted by subPath is never refreshed and expires; mount the whole volume"
-    return [
-        Change(f"{path}.volumeMounts[{mount['mountPath']}]", "noticed", why)
-        for path, container in containers(spec)
-        for mount in container.get("volumeMounts") or ()
-        if any(_reaches(mount, token) for token in tokens.get(mount["name"], ()))
-    ]
+    for path, container in containers(spec):
+        for mount in container.get("volumeMounts") or ():
+            if any(_reaches(mount, token) for token in tokens.get(mount["name"], ())):
+                changes.unchanged(f"{path}.volumeMounts[{mount['mountPath']}]", why)
 
 
 def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:

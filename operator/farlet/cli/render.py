@@ -9,7 +9,6 @@ bare manifest are told as such. Nothing is invented, and nothing here does I/O.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ import yaml
 from farlet import constants
 from farlet.access import (
     AccessStrategy,
-    Change,
     ServiceAccountRequirement,
     Token,
     TokenSpec,
     choice,
 )
+from farlet.access.changes import Change, ChangeKind
 from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import JSON, TOKENS, VIRTUAL_NODE_ID
@@ -134,7 +133,7 @@ def to_json(rendered: Rendered) -> str:
 def explain(rendered: Rendered) -> str:
     """One line per difference between home pod and mirror, and per thing it needs."""
     foreign = rendered.mirror["metadata"]["namespace"]
-    lines = [f"{c.path} {c.what}: {c.why}" for c in rendered.changes]
+    lines = [str(change) for change in rendered.changes]
     lines += [
         f"spec.{name} copied: newer than this version of farlet" for name in rendered.unknown_fields
     ]
@@ -171,11 +170,9 @@ def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
         "farlet's settings --home-api-server-host and --home-api-server-port were not both given: "
         "names of the home API server become host aliases where its address is an IP"
     )
-    about_address = "spec.hostAliases", "noticed"
+    about_address = "spec.hostAliases", ChangeKind.UNCHANGED
     return [
-        dataclasses.replace(change, why=why)
-        if (change.path, change.what) == about_address
-        else change
+        change._replace(why=why) if (change.path, change.kind) == about_address else change
         for change in changes
     ]
 

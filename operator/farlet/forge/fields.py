@@ -16,13 +16,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.context import Context
 from farlet.forge import scheduling
 from farlet.k8s_types import Pod, PodSpec
 
-Rewrite: TypeAlias = Callable[[Any, Pod, Context, list[Change]], object]
+Rewrite: TypeAlias = Callable[[Any, Pod, Context, ChangeLog], object]
 """(value, home pod, context, changes to add to) -> new value; `None` leaves the field out."""
 
 
@@ -139,12 +139,12 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
 )
 
 
-def clean(pod: Pod, ctx: Context) -> tuple[PodSpec, list[Change], tuple[str, ...]]:
+def clean(pod: Pod, ctx: Context) -> tuple[PodSpec, ChangeLog, tuple[str, ...]]:
     """The spec of `pod` by the table, what changed, and the fields that the table lacks.
 
     Values that do not change are shared with the home pod, so neither may be changed in place.
     """
-    changes: list[Change] = []
+    changes = ChangeLog()
     unknown: list[str] = []
     spec: JSON = {}
     for name, value in cast("JSON", pod.get("spec", {})).items():
@@ -154,7 +154,7 @@ def clean(pod: Pod, ctx: Context) -> tuple[PodSpec, list[Change], tuple[str, ...
             spec[name] = value
         elif field.rule is Rule.DROPPED:
             routine = field.routine or value == field.usual
-            changes.append(Change(f"spec.{name}", "dropped", field.why, routine))
+            changes.dropped(f"spec.{name}", field.why, routine=routine)
         elif field.rewrite is not None and value:
             rewritten = field.rewrite(value, pod, ctx, changes)
             if rewritten is not None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from farlet.access import AccessStrategy, Change
+from farlet.access import AccessStrategy
+from farlet.access.changes import Change, ChangeLog
 from farlet.constants import (
     ACCESS,
     FOREIGN_POD_IP,
@@ -109,7 +110,7 @@ def forge_mirror(
     )
 
 
-def _labels(home: ObjectMeta, ctx: Context, changes: list[Change]) -> dict[str, str]:
+def _labels(home: ObjectMeta, ctx: Context, changes: ChangeLog) -> dict[str, str]:
     """The user's labels and the one that we select by."""
     wanted = home.get("labels") or {}
     labels = {key: value for key, value in wanted.items() if not key.startswith(RESERVED)}
@@ -119,7 +120,7 @@ def _labels(home: ObjectMeta, ctx: Context, changes: list[Change]) -> dict[str, 
     return labels
 
 
-def _annotations(pod: Pod, access: str, ctx: Context, changes: list[Change]) -> dict[str, str]:
+def _annotations(pod: Pod, access: str, ctx: Context, changes: ChangeLog) -> dict[str, str]:
     """The user's annotations, those of `liqo.io/` included, and where the mirror comes from.
 
     `last-applied-configuration` stays at home: it describes another object, in another
@@ -135,10 +136,10 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: list[Change]) -> 
                 _report_reserved("annotations", {key}, changes)
         elif key.startswith(STATIC_POD):
             why = "kubelets would take the mirror for a static pod and not run it"
-            changes.append(Change(f"metadata.annotations[{key}]", "dropped", why))
+            changes.dropped(f"metadata.annotations[{key}]", why)
         elif key == LAST_APPLIED:
             why = "it describes the home pod, not the mirror"
-            changes.append(Change(f"metadata.annotations[{key}]", "dropped", why, routine=True))
+            changes.dropped(f"metadata.annotations[{key}]", why, routine=True)
         else:
             annotations[key] = value
     spec = pod.get("spec", {})
@@ -151,11 +152,9 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: list[Change]) -> 
     return annotations
 
 
-def _report_reserved(where: str, keys: set[str], changes: list[Change]) -> None:
-    changes.extend(
-        Change(f"metadata.{where}[{key}]", "dropped", f"{RESERVED} is reserved for farlet")
-        for key in sorted(keys)
-    )
+def _report_reserved(where: str, keys: set[str], changes: ChangeLog) -> None:
+    for key in sorted(keys):
+        changes.dropped(f"metadata.{where}[{key}]", f"{RESERVED} is reserved for farlet")
 
 
 def _compact(value: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.context import Context
 
@@ -31,20 +31,18 @@ _MERGED = "the home server merged in (mis)matchLabelKeys; the foreign one does i
 
 
 def node_selector(
-    selector: dict[str, str], ctx: Context, changes: list[Change]
+    selector: dict[str, str], ctx: Context, changes: ChangeLog
 ) -> dict[str, str] | None:
     """A node selector without the virtual node's own labels."""
     ours = selector.keys() & ctx.node_labels
     if not ours:
         return selector
-    changes.extend(
-        Change(f"spec.nodeSelector[{key}]", "dropped", _OWN_LABEL, routine=True)
-        for key in sorted(ours)
-    )
+    for key in sorted(ours):
+        changes.dropped(f"spec.nodeSelector[{key}]", _OWN_LABEL, routine=True)
     return {key: value for key, value in selector.items() if key not in ours} or None
 
 
-def tolerations(wanted: list[JSON], ctx: Context, changes: list[Change]) -> list[JSON] | None:
+def tolerations(wanted: list[JSON], ctx: Context, changes: ChangeLog) -> list[JSON] | None:
     """Tolerations without those of the virtual node's taints.
 
     Those for `not-ready` and `unreachable` stay: where the home API server added them
@@ -54,15 +52,13 @@ def tolerations(wanted: list[JSON], ctx: Context, changes: list[Change]) -> list
     kept = [t for t in wanted if t.get("key", "") not in ctx.taints]
     if len(kept) == len(wanted):
         return wanted
-    changes.extend(
-        Change(f"spec.tolerations[{t['key']}]", "dropped", _OWN_TAINT, routine=True)
-        for t in wanted
-        if t.get("key", "") in ctx.taints
-    )
+    for t in wanted:
+        if t.get("key", "") in ctx.taints:
+            changes.dropped(f"spec.tolerations[{t['key']}]", _OWN_TAINT, routine=True)
     return kept or None
 
 
-def spread(constraints: list[JSON], changes: list[Change]) -> list[JSON]:
+def spread(constraints: list[JSON], changes: ChangeLog) -> list[JSON]:
     """Topology spread constraints as their author wrote them."""
     cleaned = []
     for index, constraint in enumerate(constraints):
@@ -75,7 +71,7 @@ def spread(constraints: list[JSON], changes: list[Change]) -> list[JSON]:
     return cleaned
 
 
-def affinity(wanted: JSON, labels: Labels, ctx: Context, changes: list[Change]) -> JSON | None:
+def affinity(wanted: JSON, labels: Labels, ctx: Context, changes: ChangeLog) -> JSON | None:
     """Node, pod and anti-affinity fit for foreign nodes and namespaces."""
     cleaned = dict(wanted)
     if "nodeAffinity" in wanted:
@@ -93,7 +89,7 @@ def _replace(target: JSON, key: str, value: object) -> None:
         del target[key]
 
 
-def _node_affinity(wanted: JSON, ctx: Context, changes: list[Change]) -> JSON:
+def _node_affinity(wanted: JSON, ctx: Context, changes: ChangeLog) -> JSON:
     cleaned = dict(wanted)
     path = "spec.affinity.nodeAffinity"
     if REQUIRED in wanted:
@@ -115,7 +111,7 @@ def _node_affinity(wanted: JSON, ctx: Context, changes: list[Change]) -> JSON:
 
 
 def _required_terms(
-    terms: Sequence[JSON], path: str, ctx: Context, changes: list[Change]
+    terms: Sequence[JSON], path: str, ctx: Context, changes: ChangeLog
 ) -> list[JSON]:
     """The terms, of which one must match; empty when the virtual node alone satisfied one.
 
@@ -126,7 +122,7 @@ def _required_terms(
     kept = []
     for index, term in enumerate(terms):
         if _excludes_virtual_node(term, ctx):
-            changes.append(Change(f"{path}[{index}]", "dropped", _OWN_LABEL, routine=True))
+            changes.dropped(f"{path}[{index}]", _OWN_LABEL, routine=True)
             continue
         cleaned = _without_own(term, f"{path}[{index}]", ctx, changes)
         if not cleaned and term:
@@ -142,26 +138,24 @@ def _excludes_virtual_node(term: JSON, ctx: Context) -> bool:
     )
 
 
-def _without_own(term: JSON, path: str, ctx: Context, changes: list[Change]) -> JSON:
+def _without_own(term: JSON, path: str, ctx: Context, changes: ChangeLog) -> JSON:
     """A node selector term less our labels, and less node names (`matchFields` knows no other)."""
     cleaned = dict(term)
     if "matchFields" in cleaned:
         del cleaned["matchFields"]
-        changes.append(Change(f"{path}.matchFields", "dropped", _NODE_NAME, routine=True))
+        changes.dropped(f"{path}.matchFields", _NODE_NAME, routine=True)
     expressions = term.get("matchExpressions") or []
     kept = [e for e in expressions if e.get("key") not in ctx.node_labels]
     if len(kept) != len(expressions):
-        changes.extend(
-            Change(f"{path}.matchExpressions[{e['key']}]", "dropped", _OWN_LABEL, routine=True)
-            for e in expressions
-            if e.get("key") in ctx.node_labels
-        )
+        for e in expressions:
+            if e.get("key") in ctx.node_labels:
+                changes.dropped(f"{path}.matchExpressions[{e['key']}]", _OWN_LABEL, routine=True)
         _replace(cleaned, "matchExpressions", kept)
     return cleaned
 
 
 def _pod_affinity(
-    wanted: JSON, kind: str, labels: Labels, ctx: Context, changes: list[Change]
+    wanted: JSON, kind: str, labels: Labels, ctx: Context, changes: ChangeLog
 ) -> JSON:
     path = f"spec.affinity.{kind}"
 
@@ -190,26 +184,24 @@ def _pod_affinity(
     return cleaned
 
 
-def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: list[Change]) -> list[str]:
+def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: ChangeLog) -> list[str]:
     """Home namespaces by their foreign names.
 
     One that is not offloaded keeps its name: without it the term would get another meaning, an
     empty list being the pod's own namespace.
     """
-    changes.append(
-        Change(path, "rewritten", "home namespaces have other names abroad", routine=True)
-    )
+    changes.rewritten(path, "home namespaces have other names abroad", routine=True)
     mapped = []
     for name in names:
         foreign = ctx.namespaces.foreign(name)
         if foreign is None:
             why = "the namespace is not offloaded; none of its pods is abroad"
-            changes.append(Change(f"{path}[{name}]", "noticed", why))
+            changes.unchanged(f"{path}[{name}]", why)
         mapped.append(foreign or name)
     return mapped
 
 
-def _unmerged(term: JSON, labels: Labels, path: str, changes: list[Change]) -> JSON | None:
+def _unmerged(term: JSON, labels: Labels, path: str, changes: ChangeLog) -> JSON | None:
     """The label selector without what `matchLabelKeys` and `mismatchLabelKeys` put into it.
 
     `applyLabelKeysToLabelSelector` (`pkg/registry/core/pod/strategy.go`) appends `key In
@@ -232,7 +224,7 @@ def _unmerged(term: JSON, labels: Labels, path: str, changes: list[Change]) -> J
                 break
     if len(kept) == len(expressions):
         return None
-    changes.append(Change(path, "rewritten", _MERGED, routine=True))
+    changes.rewritten(path, _MERGED, routine=True)
     cleaned = dict(selector)
     _replace(cleaned, "matchExpressions", kept)
     return cleaned

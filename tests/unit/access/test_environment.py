@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from farlet.access import Change, environment
+from farlet.access import environment
+from farlet.access.changes import ChangeKind, ChangeLog
 from farlet.context import Endpoint
 from farlet.k8s_types import EnvVar
 
@@ -58,7 +59,7 @@ def test_another_port_leaves_no_name_to_the_foreign_kubelet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "expected", "noticed"),
+    ("env", "expected", "unchanged"),
     [
         pytest.param([], ["HOST=ours", "PORT=443"], 0, id="ours alone"),
         pytest.param(
@@ -85,12 +86,14 @@ def test_another_port_leaves_no_name_to_the_foreign_kubelet() -> None:
         ),
     ],
 )
-def test_order_of_variables(env: list[tuple[str, str]], expected: list[str], noticed: int) -> None:
-    changes: list[Change] = []
+def test_order_of_variables(
+    env: list[tuple[str, str]], expected: list[str], unchanged: int
+) -> None:
+    changes = ChangeLog()
     given: list[EnvVar] = [{"name": name, "value": value} for name, value in env]
     result = environment.first(OURS, given, "c", changes)
     assert [f"{e['name']}={e['value']}" for e in result] == expected
-    assert [change.what for change in changes] == ["noticed"] * noticed
+    assert [change.kind for change in changes] == [ChangeKind.UNCHANGED] * unchanged
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,7 @@ def test_the_home_api_is_not_dialled_through_a_proxy(
     env: list[tuple[str, str]], expected: list[str]
 ) -> None:
     given: list[EnvVar] = [{"name": name, "value": value} for name, value in env]
-    result = environment.past_proxies(given, "H", "c", [])
+    result = environment.past_proxies(given, "H", "c", ChangeLog())
     assert [f"{e['name']}={e['value']}" for e in result] == expected
 
 
@@ -134,6 +137,6 @@ def test_a_no_proxy_from_elsewhere_is_told_and_left() -> None:
         {"name": "HTTP_PROXY", "value": "p"},
         {"name": "NO_PROXY", "valueFrom": source},
     ]
-    changes: list[Change] = []
+    changes = ChangeLog()
     assert environment.past_proxies(env, "H", "c", changes) == env
-    assert [change.what for change in changes] == ["noticed"]
+    assert [change.kind for change in changes] == [ChangeKind.UNCHANGED]

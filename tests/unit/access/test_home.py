@@ -8,6 +8,7 @@ import pytest
 
 import pods
 from farlet.access import Token
+from farlet.access.changes import ChangeKind
 from farlet.access.home import HomeAccess
 from farlet.constants import Reason
 from farlet.context import Endpoint
@@ -197,9 +198,11 @@ def test_clients_that_dial_the_name_are_helped_or_told(
     assert [(a["ip"], a["hostnames"][-1]) for a in aliases] == (
         [(host, "kubernetes.default.svc.corp.example")] if aliased else []
     )
-    noticed = [c.why for c in mutation.changes if c.what == "noticed"]
-    assert len(noticed) == (1 if limits else 0)
-    assert all(word in why for why in noticed for word in (*limits, "Service home-api", "Kopf"))
+    limits_reported = [c.why for c in mutation.changes if c.kind is ChangeKind.UNCHANGED]
+    assert len(limits_reported) == (1 if limits else 0)
+    assert all(
+        word in why for why in limits_reported for word in (*limits, "Service home-api", "Kopf")
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 import pods
 from farlet import access
-from farlet.access import Change
+from farlet.access.changes import Change, ChangeKind
 from farlet.constants import Reason
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
@@ -152,7 +152,7 @@ def test_a_field_that_is_dropped_is_reported(field: str, value: object, routine:
     change = _change(forged, f"spec.{field}")
     assert field not in forged.pod["spec"]
     assert change is not None
-    assert (change.what, change.routine) == ("dropped", routine)
+    assert (change.kind, change.routine) == (ChangeKind.DROPPED, routine)
 
 
 COPIED = [name for name, field in fields.FIELDS.items() if field.rule is fields.Rule.COPIED]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import pods
-from farlet.access import Change
+from farlet.access.changes import ChangeKind, ChangeLog
 from farlet.context import NamespaceMap
 from farlet.forge import scheduling
 
@@ -32,7 +32,7 @@ BY_NAME = {"matchFields": [_e("metadata.name", "In", "far")]}
     ],
 )
 def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None) -> None:
-    assert scheduling.node_selector(selector, CTX, []) == expected
+    assert scheduling.node_selector(selector, CTX, ChangeLog()) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None
     ],
 )
 def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
-    assert scheduling.tolerations(wanted, CTX, []) == expected
+    assert scheduling.tolerations(wanted, CTX, ChangeLog()) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
 )
 def test_required_node_affinity(terms: list[Any], expected: list[Any] | None) -> None:
     wanted = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
-    result = scheduling.affinity(wanted, {}, CTX, [])
+    result = scheduling.affinity(wanted, {}, CTX, ChangeLog())
     if expected is None:
         assert result is None
     else:
@@ -101,7 +101,7 @@ def test_preferred_node_affinity_loses_what_prefers_nothing_else() -> None:
         return {"weight": 1, "preference": {"matchExpressions": list(expressions)}}
 
     wanted = {"nodeAffinity": {PREFERRED: [entry(OURS), entry(OURS, GPU), entry(GPU)]}}
-    assert scheduling.affinity(wanted, {}, CTX, []) == {
+    assert scheduling.affinity(wanted, {}, CTX, ChangeLog()) == {
         "nodeAffinity": {PREFERRED: [entry(GPU), entry(GPU)]}
     }
 
@@ -164,12 +164,12 @@ def test_pod_affinity_terms(
 
     wanted = wrapped(term)
     before = repr(wanted)
-    assert scheduling.affinity(wanted, LABELS, CTX, []) == wrapped(expected)
+    assert scheduling.affinity(wanted, LABELS, CTX, ChangeLog()) == wrapped(expected)
     assert repr(wanted) == before
 
 
 def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
-    changes: list[Change] = []
+    changes = ChangeLog()
     merged = _term(_e("hash", "In", "1"), _e("tier", "Exists"), matchLabelKeys=["hash"])
     plain = _term(_e("tier", "Exists"), matchLabelKeys=["hash"])
     assert scheduling.spread([merged, plain], changes) == [plain, plain]
@@ -182,11 +182,11 @@ def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_told() -> None:
     ctx = pods.context(
         namespaces=NamespaceMap(home="home", own="farlet", template=None, pairs=(("shop", "s"),))
     )
-    changes: list[Change] = []
+    changes = ChangeLog()
     wanted = {"podAffinity": {REQUIRED: [_term(namespaces=["shop", "bank"])]}}
     assert scheduling.affinity(wanted, LABELS, ctx, changes) == {
         "podAffinity": {REQUIRED: [_term(namespaces=["s", "bank"])]}
     }
-    assert [c.path for c in changes if c.what == "noticed"] == [
+    assert [c.path for c in changes if c.kind is ChangeKind.UNCHANGED] == [
         "spec.affinity.podAffinity.required[0].namespaces[bank]"
     ]
