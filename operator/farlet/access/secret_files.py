@@ -1,7 +1,7 @@
-"""Tokens, CA and namespace as files of the one Secret that farlet keeps beside a mirror.
+"""Tokens, CA and namespace as files of the Secret that farlet stores beside a mirror.
 
-A volume keeps its name, its mounts and the paths inside; only where the bytes come from
-changes. Other items of the same volume stay as they are.
+A volume keeps its name, its mounts and its paths; only the source of the content changes. Other
+items of the same volume stay unchanged.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _WHY_CA = "the CA that verifies the home API server"
 
 @dataclass(frozen=True, slots=True)
 class SecretFiles:
-    """Rewrites what reads tokens, CA and namespace to read one Secret."""
+    """Rewrites volumes and variables with tokens, CA or namespace to use one Secret."""
 
     secret: str
     mode: int | None
 
     def volume(self, volume: Volume, changes: ChangeLog) -> Volume:
-        """A volume fed from the Secret where it held anything of the API access."""
+        """The volume, with the parts that concern API access read from the Secret."""
         path = f"spec.volumes[{volume['name']}]"
         if "projected" in volume:
             sources = volume["projected"].get("sources") or []
@@ -82,8 +82,8 @@ class SecretFiles:
     def _namespace_items(
         self, source: VolumeProjection, path: str, changes: ChangeLog
     ) -> list[VolumeProjection]:
-        """Namespace items beside a token come from the Secret; other items stay."""
-        mine: list[KeyToPath] = []
+        """The sources for namespace items beside a token, from the Secret; other items stay."""
+        ours: list[KeyToPath] = []
         rest = []
         for item in source["downwardAPI"].get("items") or ():
             if (item.get("fieldRef") or {}).get("fieldPath") != volumes.NAMESPACE_FIELD:
@@ -92,13 +92,13 @@ class SecretFiles:
             entry: KeyToPath = {"key": volumes.NAMESPACE_KEY, "path": item["path"]}
             if "mode" in item:
                 entry["mode"] = item["mode"]
-            mine.append(entry)
+            ours.append(entry)
             changes.rewritten(
                 f"{path}.items[{item['path']}]", "the pod's home namespace", routine=True
             )
-        if not mine:
+        if not ours:
             return [source]
-        kept: list[VolumeProjection] = [self._from_secret(mine)]
+        kept: list[VolumeProjection] = [self._from_secret(ours)]
         if rest:
             kept.append({"downwardAPI": {**source["downwardAPI"], "items": rest}})
         return kept
@@ -107,10 +107,10 @@ class SecretFiles:
         return {"secret": {"name": self.secret, "items": items}}
 
     def environment(self, container: Container, path: str, changes: ChangeLog) -> Container:
-        """A container whose variables take the CA from the Secret.
+        """The container, with variables that read the CA from the Secret.
 
-        `envFrom` cannot point to our Secret, it would turn the token into a variable too: the
-        one key of `kube-root-ca.crt` becomes a variable of its own.
+        `envFrom` cannot use the Secret, since it would set the token as a variable, too: the only
+        key of `kube-root-ca.crt` becomes a separate variable.
         """
         env: list[EnvVar] = list(container.get("env") or ())
         changed = False
@@ -155,8 +155,8 @@ def _ca_items(reference: JSON) -> list[KeyToPath]:
 def _overwritten(path: str, later: Sequence[VolumeProjection]) -> bool:
     """Whether a later source writes the same file.
 
-    Natively the last one wins, since a token's path is not compared with others on create;
-    the paths of Secret items are, so the loser must go.
+    In an original pod the last source wins, since validation does not compare a token's path with
+    others. It compares the paths of Secret items, so the overwritten one is dropped.
     """
     for source in later:
         if source.get("serviceAccountToken", {}).get("path") == path:

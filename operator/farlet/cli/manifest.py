@@ -16,7 +16,7 @@ import yaml
 from farlet.access.changes import Change, ChangeLog
 from farlet.constants import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
 from farlet.errors import UsageError
-from farlet.k8s_types import Pod, Volume
+from farlet.k8s_types import NamespacedMeta, Pod, Volume
 
 RESOLVED = "<resolved at run time>"
 
@@ -68,13 +68,19 @@ def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, tuple[
 
     `namespace` and `node` are used where the Pod names none.
     """
-    metadata, spec = pod["metadata"].copy(), pod.get("spec", {}).copy()
+    metadata: JSON = {**pod["metadata"]}
+    spec = pod["spec"].copy()
     if "name" not in metadata:
         metadata["name"] = f"{metadata.get('generateName', '')}{RESOLVED}"
     metadata.setdefault("namespace", namespace)
     metadata.setdefault("uid", RESOLVED)
     spec.setdefault("nodeName", node or RESOLVED)
-    completed: Pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    completed: Pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": cast("NamespacedMeta", metadata),
+        "spec": spec,
+    }
     changes = ChangeLog()
     if not is_bare(pod):
         return completed, tuple(changes)

@@ -32,7 +32,7 @@ from farlet.constants import JSON, TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.k8s_types import EnvVar, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import EnvVar, NewPod, OwnerReference, Pod, PodSpec, Secret
 
 REDACTED = "<redacted>"
 
@@ -53,7 +53,7 @@ class Rendered:
     """One home Pod, as it was understood, and what would be made of it."""
 
     home: Pod
-    mirror: Pod
+    mirror: NewPod
     secrets: tuple[Secret, ...]
     access: str
     changes: tuple[Change, ...]
@@ -181,7 +181,7 @@ def _is_known(address: Endpoint | None) -> bool:
     return address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT)
 
 
-def _without_port(mirror: Pod, ctx: Context) -> Pod:
+def _without_port(mirror: NewPod, ctx: Context) -> NewPod:
     """The mirror without the stand-in for an unknown port."""
     if ctx.endpoint is None or ctx.endpoint.port != UNKNOWN_PORT:
         return mirror

@@ -103,8 +103,9 @@ def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
     if previous:
         return f'previous terminated container "{container}" in pod "{name}" not found'
     known = _status(home, container)
-    state = known.get("state", {})
-    if "terminated" in state or "terminated" in known.get("lastState", {}):
+    state = known.get("state", {}) if known else {}
+    last = known.get("lastState", {}) if known else {}
+    if "terminated" in state or "terminated" in last:
         return f'container "{container}" in pod "{name}" is terminated'
     if "running" in state:
         return f'container "{container}" in pod "{name}" is not available'
@@ -114,9 +115,9 @@ def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
     return f'container "{container}" in pod "{name}" is waiting to start: {_PULLING.get(why, why)}'
 
 
-def _status(home: Pod, container: str) -> ContainerStatus:
+def _status(home: Pod, container: str) -> ContainerStatus | None:
     for group in containers.GROUPS:
         known = containers.statuses(home, group)
         if container in known:
             return known[container]
-    return {}
+    return None

@@ -74,14 +74,14 @@ class ForeignNodes:
         return isinstance(self._reflector.error, errors.Forbidden) and not self._listed
 
     @property
-    def room(self) -> capacity.Resources | None:
+    def resources(self) -> capacity.Resources | None:
         """What fits on all of them; `None` while they are not known."""
-        return capacity.room(self._machines.values()) if self._listed else None
+        return capacity.total(self._machines.values()) if self._listed else None
 
     @property
-    def kind(self) -> capacity.Platform:
+    def platform(self) -> capacity.Platform:
         """What they agree on."""
-        return capacity.kind(self._machines.values())
+        return capacity.common_platform(self._machines.values())
 
     def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
         """A complete list."""
@@ -104,12 +104,12 @@ class ForeignNodes:
     def _take(self, node: JSON) -> None:
         name = node["metadata"]["name"]
         try:
-            machine = capacity.machine(cast("k8s_types.Node", node))
+            foreign_node = capacity.foreign_node(cast("k8s_types.Node", node))
         except ValueError as err:
             log.warning("foreign node was left out", foreign_node=name, err=str(err))
             return
-        if machine is not None:
-            self._machines[name] = machine
+        if foreign_node is not None:
+            self._machines[name] = foreign_node
 
     def _told(self) -> None:
         if self._reflector.error is not None:

@@ -24,7 +24,7 @@ from farlet.context import Context
 from farlet.foreign import inventory
 from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
-from farlet.forge.node_health import Foreign, ForeignUnreachable, Say
+from farlet.forge.node_health import DesiredNodeCondition, Foreign, ForeignUnreachable
 from farlet.node import heartbeat, registration
 from farlet.node.foreign_nodes import REFUSALS, ForeignNodes
 from farlet.node.home_node import HomeNode
@@ -72,7 +72,7 @@ class VirtualNode:
         self._now = now
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._said: dict[str, Say] = {}
+        self._said: dict[str, DesiredNodeCondition] = {}
         self._reported: float | None = None
         self._draining = False
         self._absence_told = False
@@ -108,7 +108,7 @@ class VirtualNode:
 
     def set_condition(self, kind: str, status: str, *, reason: str, message: str) -> None:
         """Show a condition from now on, in place of farlet's own if it is one of these."""
-        self._said[kind] = Say(kind, status, reason, message)
+        self._said[kind] = DesiredNodeCondition(kind, status, reason, message)
         self._changed.set()
 
     def look_again(self) -> None:
@@ -170,7 +170,7 @@ class VirtualNode:
             try:
                 new = forge.new(self._look(), self._found(), self._says(None), self._now())
                 await registration.register(
-                    self._home_node, look=self._look(), kind=self._found().kind, new=new
+                    self._home_node, look=self._look(), kind=self._found().platform, new=new
                 )
                 if self._home_node.node is not None:
                     self._uid = self._home_node.node["metadata"]["uid"]
@@ -227,7 +227,7 @@ class VirtualNode:
     async def _labels(self, node: k8s_types.Node) -> None:
         """Those that foreign nodes decide, and the one without which the next start would refuse
         the Node; the others are written at registration only."""
-        wanted = forge.labels(self._look(), self._found().kind)
+        wanted = forge.labels(self._look(), self._found().platform)
         kept = {key: value for key, value in wanted.items() if key in _KEPT_LABELS}
         await self._patch(forge.labels_patch(node, kept))
 
@@ -265,11 +265,13 @@ class VirtualNode:
         return forge.NodeObservation(
             address=self._ctx().node_ip,
             version=self._reach.version,
-            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.room,
-            kind=capacity.Platform(os="linux") if nodes is None else nodes.kind,
+            resources=(
+                capacity.configured(self._settings.capacity) if nodes is None else nodes.resources
+            ),
+            platform=capacity.Platform(os="linux") if nodes is None else nodes.platform,
         )
 
-    def _says(self, node: k8s_types.Node | None) -> Sequence[Say]:
+    def _says(self, node: k8s_types.Node | None) -> Sequence[DesiredNodeCondition]:
         own = node_health.health(
             self._reach.state,
             problem=self._reach.problem,

@@ -133,7 +133,7 @@ class NodeSettings(NodeLook):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{flag} gives {', '.join(twice)} more than once; give one value")
-        missing = [name for name in capacity.NEEDED if name not in dict(self.capacity)]
+        missing = [name for name in capacity.REQUIRED if name not in dict(self.capacity)]
         if self.capacity and missing:
             raise ValueError(
                 f"--capacity (FARLET_CAPACITY) lacks {', '.join(missing)}: without it the "

@@ -119,7 +119,7 @@ def test_a_bare_pod_gets_no_token_where_admission_would_give_none(
     spec: dict[str, Any], volumes: int
 ) -> None:
     pod = pods.pod(**spec)
-    del pod["metadata"]["uid"]
+    del pod["metadata"]["uid"]  # type: ignore[misc]
     completed, added = manifest.complete(pod, namespace="default", node="far")
     assert len(completed["spec"].get("volumes", [])) == len(added) == volumes
 

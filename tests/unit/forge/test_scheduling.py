@@ -1,4 +1,4 @@
-"""What of the scheduling wishes travels."""
+"""The scheduling fields of a mirror."""
 
 from typing import Any
 
@@ -26,8 +26,10 @@ BY_NAME = {"matchFields": [_e("metadata.name", "In", "far")]}
 @pytest.mark.parametrize(
     ("selector", "expected"),
     [
-        pytest.param({"disk": "ssd"}, {"disk": "ssd"}, id="what users mean travels"),
-        pytest.param({"type": "x", "disk": "ssd"}, {"disk": "ssd"}, id="our label does not"),
+        pytest.param({"disk": "ssd"}, {"disk": "ssd"}, id="user's terms are copied"),
+        pytest.param(
+            {"type": "x", "disk": "ssd"}, {"disk": "ssd"}, id="the virtual node's label is dropped"
+        ),
         pytest.param({"kubernetes.io/hostname": "far"}, None, id="nothing is left"),
     ],
 )
@@ -63,24 +65,24 @@ def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
         pytest.param(
             [{"matchExpressions": [OURS, GPU]}],
             [{"matchExpressions": [GPU]}],
-            id="ours goes out of a term",
+            id="ours is removed from a term",
         ),
         pytest.param([{"matchExpressions": [OURS]}], None, id="ours alone requires nothing"),
         pytest.param([BY_NAME], None, id="a node name requires nothing"),
         pytest.param(
             [{**BY_NAME, "matchExpressions": [GPU]}],
             [{"matchExpressions": [GPU]}],
-            id="a node name goes out of a term",
+            id="a node name is removed from a term",
         ),
         pytest.param(
             [{"matchExpressions": [OURS]}, {"matchExpressions": [GPU]}],
             None,
-            id="terms are alternatives: one that is met requires nothing",
+            id="terms are alternatives: a satisfied one requires nothing",
         ),
         pytest.param(
             [{"matchExpressions": [_e("type", "DoesNotExist")]}, {"matchExpressions": [OURS, GPU]}],
             [{"matchExpressions": [GPU]}],
-            id="a term that excludes us brought nobody here",
+            id="a term that excludes the virtual node did not match it",
         ),
         pytest.param(
             [{"matchExpressions": [_e("type", "DoesNotExist"), GPU]}], None, id="bound by hand"
@@ -96,7 +98,7 @@ def test_required_node_affinity(terms: list[Any], expected: list[Any] | None) ->
         assert result == {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": expected}}}
 
 
-def test_preferred_node_affinity_loses_what_prefers_nothing_else() -> None:
+def test_preferences_for_the_virtual_node_alone_are_dropped() -> None:
     def entry(*expressions: Any) -> dict[str, Any]:
         return {"weight": 1, "preference": {"matchExpressions": list(expressions)}}
 
@@ -143,7 +145,7 @@ def _term(*expressions: Any, **fields: Any) -> dict[str, Any]:
         pytest.param(
             _term(_e("tenant", "NotIn", "guest"), mismatchLabelKeys=["tenant"]),
             _term(_e("tenant", "NotIn", "guest"), mismatchLabelKeys=["tenant"]),
-            id="the author's own stays",
+            id="the user's own stays",
         ),
         pytest.param(_term(_e("hash", "In", "1")), _term(_e("hash", "In", "1")), id="no keys"),
         pytest.param({"topologyKey": "zone"}, {"topologyKey": "zone"}, id="no selector"),
@@ -168,7 +170,7 @@ def test_pod_affinity_terms(
     assert repr(wanted) == before
 
 
-def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
+def test_spread_constraints_lose_the_keys_that_the_home_server_merged_in() -> None:
     changes = ChangeLog()
     merged = _term(_e("hash", "In", "1"), _e("tier", "Exists"), matchLabelKeys=["hash"])
     plain = _term(_e("tier", "Exists"), matchLabelKeys=["hash"])
@@ -178,7 +180,7 @@ def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
     ]
 
 
-def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_told() -> None:
+def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_reported() -> None:
     ctx = pods.context(
         namespaces=NamespaceMap(home="home", own="farlet", template=None, pairs=(("shop", "s"),))
     )

@@ -16,7 +16,7 @@ from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from unit.planning.model import JSON
 
-POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}
+POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}, "spec": {}}
 CLAIMS = tuple(TokenSpec(key=name, audience=name, expiration_seconds=3600) for name in "abc")
 
 

@@ -88,7 +88,7 @@ def test_a_good_value_is_kept(kubeconfig: str, field: str, given: object, kept: 
         pytest.param("node_taints", "a:Never", "PreferNoSchedule", id="an unknown effect"),
         pytest.param("node_taints", ":NoSchedule", "is empty", id="a taint without a key"),
         pytest.param("capacity", "cpu=8", "lacks memory, pods", id="too little for the scheduler"),
-        pytest.param("capacity", "cpu=8 cores", "is no quantity", id="no amount"),
+        pytest.param("capacity", "cpu=8 cores", "is not a quantity", id="no amount"),
         pytest.param("capacity", "cpu=-1", "less than nothing", id="a negative amount"),
         pytest.param("capacity", "pods=1.5", "whole pieces", id="half a pod"),
         pytest.param("capacity", "nvidia.com/gpu=500m", "whole pieces", id="half a GPU"),

@@ -1,4 +1,4 @@
-"""Whatever the two sides look like: one write, and it says all; nothing of others is touched.
+"""One write is enough for every pair of pods, and it changes nothing that others own.
 
 The oracle for container states is written from `ValidateContainerStateTransition` and its
 sisters in pkg/apis/core/validation for pods without restart rules.
@@ -118,7 +118,7 @@ CONTEXTS = st.sampled_from(
 
 
 def check_one_write_says_all(home: Any, again: Any) -> None:
-    """`again(home, now)` computes; after its patch it must find nothing left to say."""
+    """`again(home, now)` computes; after its patch it must return no further patch."""
     before = copy.deepcopy(home)
     wanted = again(home, builders.NOW)
     patch = status.patch(home, wanted)
@@ -132,7 +132,7 @@ def check_one_write_says_all(home: Any, again: Any) -> None:
 
 
 def check_rules(before: Any, after: Any) -> None:
-    """What no write may do."""
+    """Asserts what no write is allowed to do."""
     old, new = before["status"], after["status"]
     assert after["metadata"]["annotations"]["example.com/note"] == "kept"
     assert after["metadata"].get("labels") == before["metadata"].get("labels")
