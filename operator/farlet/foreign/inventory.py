@@ -2,7 +2,7 @@
 
 With namespaced rights nobody can list where mirrors of a dead process might be left. A
 namespace is written here before the first mirror is made in it, so one that does not stand
-here holds nothing of ours. `docs/decisions/0004-registry.md` says what else was considered.
+here holds nothing of ours. `docs/decisions/0004-inventory.md` says what else was considered.
 """
 
 from __future__ import annotations
