@@ -161,8 +161,8 @@ def _changes(result: Result) -> str:
     lines = [f"{'  ' if change.routine else '* '}{change}" for change in result.forged.changes]
     lines += [f"unknown field {name}" for name in result.forged.unknown_fields]
     lines += [
-        f"claim {claim.key} audience={claim.audience} {claim.expiration_seconds} s"
-        for claim in result.token_specs
+        f"token {spec.key} audience={spec.audience} {spec.expiration_seconds} s"
+        for spec in result.token_specs
     ]
     lines += [f"requires ServiceAccount {r.name} label={r.label}" for r in result.requirements]
     return "".join(f"{line}\n" for line in lines)

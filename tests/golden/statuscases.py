@@ -4,7 +4,7 @@ home.yaml      the home pod
 mirror.yaml    its mirror, where there is one
 options.yaml   `call` (default reflect; waiting, stranded, lost, ended), `reason` and `message`
                for the calls that take them, and `context`: fields that differ from CONTEXT
-wanted.yaml    the result: status, and annotations
+desired.yaml   the result: status, and annotations
 patch.yaml     the resulting PATCH, null where nothing differs
 """
 
@@ -40,7 +40,7 @@ class Case:
     mirror: Pod | None
     options: Mapping[str, Any]
 
-    def wanted(self) -> status.DesiredStatus:
+    def desired(self) -> status.DesiredStatus:
         """The result of the call that the case names."""
         ctx = context(self.options.get("context", {}))
         match self.options.get("call", "reflect"):

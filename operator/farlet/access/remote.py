@@ -26,21 +26,21 @@ class RemoteAccess:
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
         """The foreign account; raises `Refused` where the settings do not allow it."""
-        wanted = _account(pod)
+        account = _foreign_account(pod)
         home = identity.service_account(pod)
         match ctx.remote_service_accounts:
-            case RemoteServiceAccounts.SAME_NAME if wanted != home:
+            case RemoteServiceAccounts.SAME_NAME if account != home:
                 raise Refused(
                     Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
-                    f"the pod selects the foreign ServiceAccount {wanted}, but its own is {home}; "
+                    f"the pod selects the foreign ServiceAccount {account}, but its own is {home}; "
                     "--remote-service-accounts=same-name allows only that name. "
                     f"Remove the annotation {REMOTE_SERVICE_ACCOUNT_NAME} or set "
-                    f"spec.serviceAccountName to {wanted}",
+                    f"spec.serviceAccountName to {account}",
                 )
             case RemoteServiceAccounts.LABELLED:
-                return (ServiceAccountRequirement(name=wanted, label=OFFLOADABLE_ACCOUNT),)
+                return (ServiceAccountRequirement(name=account, label=OFFLOADABLE_ACCOUNT),)
             case _:
-                return (ServiceAccountRequirement(name=wanted),)
+                return (ServiceAccountRequirement(name=account),)
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
         """None: the pod has no access to the home API."""
@@ -49,11 +49,11 @@ class RemoteAccess:
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
         """The spec with the foreign account's name. Raises as `requirements`."""
         self.requirements(pod, ctx)
-        wanted = _account(pod)
-        if spec.get("serviceAccountName") == wanted:
+        account = _foreign_account(pod)
+        if spec.get("serviceAccountName") == account:
             return Mutation(spec=spec)
         return Mutation(
-            spec={**spec, "serviceAccountName": wanted},
+            spec={**spec, "serviceAccountName": account},
             changes=(
                 Change(
                     "spec.serviceAccountName",
@@ -71,6 +71,6 @@ class RemoteAccess:
         return ()
 
 
-def _account(pod: Pod) -> str:
+def _foreign_account(pod: Pod) -> str:
     annotations = pod["metadata"].get("annotations") or {}
     return annotations.get(REMOTE_SERVICE_ACCOUNT_NAME) or identity.service_account(pod)

@@ -125,9 +125,9 @@ def labels(config: NodeConfig, platform: Platform) -> dict[str, str | None]:
     }
 
 
-def labels_patch(node: k8s_types.Node, wanted: Mapping[str, str | None]) -> JSON | None:
-    """Sets the wanted labels; `None` where the Node has them."""
-    missing = _missing(node["metadata"].get("labels", {}), wanted)
+def labels_patch(node: k8s_types.Node, desired: Mapping[str, str | None]) -> JSON | None:
+    """Sets the desired labels; `None` where the Node has them."""
+    missing = _missing(node["metadata"].get("labels", {}), desired)
     return _patch(node, {"labels": missing}) if missing else None
 
 
@@ -181,23 +181,23 @@ def status_patch(
     """The desired status with new heartbeats; `None` where nothing differs and none is `due`."""
     before: JSON = {**node.get("status", {})}
     changes: JSON = {}
-    for key, wanted in _status(config, observed).items():
+    for key, desired_value in _status(config, observed).items():
         present = before.get(key)
-        if present == wanted:
+        if present == desired_value:
             continue
         if key == "addresses":
             # Servers merge them by type: the old address of a type would stay beside the new one.
-            changes[key] = [{"$patch": "replace"}, *wanted]
+            changes[key] = [{"$patch": "replace"}, *desired_value]
         elif key in ("capacity", "allocatable"):
             # Removes resources that foreign nodes no longer have: only farlet writes them.
-            changes[key] = dict.fromkeys(present or ()) | wanted
-        elif missing := _missing(present or {}, wanted):
+            changes[key] = dict.fromkeys(present or ()) | desired_value
+        elif missing := _missing(present or {}, desired_value):
             changes[key] = missing
     conditions = node_health.conditions(node, desired, now)
     if (
         not changes
         and not due
-        and all(node_health.is_current(node, wanted) for wanted in conditions)
+        and all(node_health.is_current(node, condition) for condition in conditions)
     ):
         return None
     return _patch(node, {}) | {"status": {**changes, "conditions": conditions}}
@@ -235,8 +235,8 @@ def _patch(node: k8s_types.Node, metadata: JSON, *, this_version: bool = False) 
     return {"metadata": {**of, **metadata}}
 
 
-def _missing(present: Mapping[str, object], wanted: Mapping[str, object]) -> JSON:
-    return {key: value for key, value in wanted.items() if present.get(key) != value}
+def _missing(present: Mapping[str, object], desired: Mapping[str, object]) -> JSON:
+    return {key: value for key, value in desired.items() if present.get(key) != value}
 
 
 def _status(config: NodeConfig, observed: NodeObservation) -> JSON:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from farlet import constants, k8s_types
+from farlet import k8s_types
+from farlet.constants import NodeCondition, Reason
 from farlet.context import Context
 from farlet.k8s_types import ConditionStatus
 
@@ -43,27 +44,19 @@ class DesiredNodeCondition:
     message: str
 
 
-_ALWAYS = (
-    DesiredNodeCondition(
-        "MemoryPressure",
-        ConditionStatus.FALSE,
-        "KubeletHasSufficientMemory",
-        "foreign nodes report their own pressure",
+_CONSTANT = (
+    *(
+        DesiredNodeCondition(
+            type_, ConditionStatus.FALSE, reason, "foreign nodes report their own pressure"
+        )
+        for type_, reason in (
+            (NodeCondition.MEMORY_PRESSURE, "KubeletHasSufficientMemory"),
+            (NodeCondition.DISK_PRESSURE, "KubeletHasNoDiskPressure"),
+            (NodeCondition.PID_PRESSURE, "KubeletHasSufficientPID"),
+        )
     ),
     DesiredNodeCondition(
-        "DiskPressure",
-        ConditionStatus.FALSE,
-        "KubeletHasNoDiskPressure",
-        "foreign nodes report their own pressure",
-    ),
-    DesiredNodeCondition(
-        "PIDPressure",
-        ConditionStatus.FALSE,
-        "KubeletHasSufficientPID",
-        "foreign nodes report their own pressure",
-    ),
-    DesiredNodeCondition(
-        "NetworkUnavailable",
+        NodeCondition.NETWORK_UNAVAILABLE,
         ConditionStatus.FALSE,
         "ForeignNetwork",
         "pods use the foreign cluster's network",
@@ -79,13 +72,13 @@ def health(
     `problem` says why the foreign API server is unreachable. Until farlet knows whether it is, an
     existing Node keeps its conditions: a restart of farlet changes nothing for it.
     """
-    return (*_ALWAYS, *_of_foreign(foreign, problem, policy, node))
+    return (*_CONSTANT, *_of_foreign(foreign, problem, policy, node))
 
 
 def _of_foreign(
     foreign: Foreign, problem: str, policy: ForeignUnreachable, node: k8s_types.Node | None
 ) -> tuple[DesiredNodeCondition, ...]:
-    ready, reachable = constants.NodeCondition.READY, constants.NodeCondition.FOREIGN_REACHABLE
+    ready, reachable = NodeCondition.READY, NodeCondition.FOREIGN_REACHABLE
     if foreign is Foreign.REACHABLE:
         return (
             DesiredNodeCondition(
@@ -119,7 +112,7 @@ def _of_foreign(
 
 def home_api(ctx: Context) -> DesiredNodeCondition:
     """Whether foreign pods reach the home API server."""
-    kind = constants.NodeCondition.HOME_API_REACHABLE
+    kind = NodeCondition.HOME_API_REACHABLE
     if ctx.endpoint_refusal is not None:
         return DesiredNodeCondition(
             kind, ConditionStatus.FALSE, ctx.endpoint_refusal_reason, ctx.endpoint_refusal
@@ -127,7 +120,7 @@ def home_api(ctx: Context) -> DesiredNodeCondition:
     if ctx.endpoint is None:
         lacking = "farlet has no address at which foreign pods reach the home API server"
         return DesiredNodeCondition(
-            kind, ConditionStatus.FALSE, constants.Reason.HOME_API_NOT_CONFIGURED, lacking
+            kind, ConditionStatus.FALSE, Reason.HOME_API_NOT_CONFIGURED, lacking
         )
     if ctx.endpoint_doubt is not None and ctx.endpoint_verified:
         return DesiredNodeCondition(
@@ -135,7 +128,7 @@ def home_api(ctx: Context) -> DesiredNodeCondition:
         )
     if ctx.endpoint_doubt is not None:
         return DesiredNodeCondition(
-            kind, ConditionStatus.UNKNOWN, constants.Reason.HOME_API_UNVERIFIED, ctx.endpoint_doubt
+            kind, ConditionStatus.UNKNOWN, Reason.HOME_API_UNVERIFIED, ctx.endpoint_doubt
         )
     return DesiredNodeCondition(
         kind, ConditionStatus.TRUE, "HomeAPIVerified", f"foreign pods reach it at {ctx.endpoint}"
@@ -161,7 +154,7 @@ def conditions(
             since = before.get("lastTransitionTime")
         result.append(
             {
-                "type": one.type,
+                "type": str(one.type),
                 "status": str(one.status),
                 "reason": one.reason,
                 "message": one.message,

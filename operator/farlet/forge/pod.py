@@ -111,10 +111,10 @@ def forge_mirror(
 
 def _labels(home: ObjectMeta, ctx: Context, changes: ChangeLog) -> dict[str, str]:
     """The user's labels, and the one by which farlet selects mirrors."""
-    wanted = home.get("labels") or {}
-    labels = {key: value for key, value in wanted.items() if not key.startswith(RESERVED)}
-    if len(labels) != len(wanted):
-        _report_reserved("labels", wanted.keys() - labels.keys(), changes)
+    original = home.get("labels") or {}
+    labels = {key: value for key, value in original.items() if not key.startswith(RESERVED)}
+    if len(labels) != len(original):
+        _report_reserved("labels", original.keys() - labels.keys(), changes)
     labels[VIRTUAL_NODE_ID] = ctx.virtual_node_id
     return labels
 
@@ -127,9 +127,9 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: ChangeLog) -> dic
     a server refuses them without nodeName, and a kubelet would not run the mirror.
     """
     home = pod["metadata"]
-    wanted = home.get("annotations") or {}
+    original = home.get("annotations") or {}
     annotations = {}
-    for key, value in wanted.items():
+    for key, value in original.items():
         if key.startswith(RESERVED):
             if key != FOREIGN_POD_IP:  # farlet's own
                 _report_reserved("annotations", {key}, changes)

@@ -42,17 +42,17 @@ def node_selector(
     return {key: value for key, value in selector.items() if key not in ours} or None
 
 
-def tolerations(wanted: list[JSON], ctx: Context, changes: ChangeLog) -> list[JSON] | None:
+def tolerations(original: list[JSON], ctx: Context, changes: ChangeLog) -> list[JSON] | None:
     """Tolerations without those of the virtual node's taints.
 
     Those for `not-ready` and `unreachable` stay: where the home API server added them
     (DefaultTolerationSeconds), the foreign one would add the same, and where the user or a
     DaemonSet set them, they limit how long the pod stays on a lost foreign node.
     """
-    kept = [t for t in wanted if t.get("key", "") not in ctx.taints]
-    if len(kept) == len(wanted):
-        return wanted
-    for t in wanted:
+    kept = [t for t in original if t.get("key", "") not in ctx.taints]
+    if len(kept) == len(original):
+        return original
+    for t in original:
         if t.get("key", "") in ctx.taints:
             changes.dropped(f"spec.tolerations[{t['key']}]", _OWN_TAINT, routine=True)
     return kept or None
@@ -71,14 +71,14 @@ def spread(constraints: list[JSON], changes: ChangeLog) -> list[JSON]:
     return cleaned
 
 
-def affinity(wanted: JSON, labels: Labels, ctx: Context, changes: ChangeLog) -> JSON | None:
+def affinity(original: JSON, labels: Labels, ctx: Context, changes: ChangeLog) -> JSON | None:
     """Node affinity, pod affinity and anti-affinity for foreign nodes and namespaces."""
-    cleaned = dict(wanted)
-    if "nodeAffinity" in wanted:
-        _replace(cleaned, "nodeAffinity", _node_affinity(wanted["nodeAffinity"], ctx, changes))
+    cleaned = dict(original)
+    if "nodeAffinity" in original:
+        _replace(cleaned, "nodeAffinity", _node_affinity(original["nodeAffinity"], ctx, changes))
     for kind in ("podAffinity", "podAntiAffinity"):
-        if kind in wanted:
-            _replace(cleaned, kind, _pod_affinity(wanted[kind], kind, labels, ctx, changes))
+        if kind in original:
+            _replace(cleaned, kind, _pod_affinity(original[kind], kind, labels, ctx, changes))
     return cleaned or None
 
 
@@ -89,18 +89,18 @@ def _replace(target: JSON, key: str, value: object) -> None:
         del target[key]
 
 
-def _node_affinity(wanted: JSON, ctx: Context, changes: ChangeLog) -> JSON:
-    cleaned = dict(wanted)
+def _node_affinity(original: JSON, ctx: Context, changes: ChangeLog) -> JSON:
+    cleaned = dict(original)
     path = "spec.affinity.nodeAffinity"
-    if REQUIRED in wanted:
-        required = wanted[REQUIRED]
+    if REQUIRED in original:
+        required = original[REQUIRED]
         terms = _required_terms(
             required.get("nodeSelectorTerms") or [], f"{path}.required", ctx, changes
         )
         _replace(cleaned, REQUIRED, {**required, "nodeSelectorTerms": terms} if terms else None)
-    if PREFERRED in wanted:
+    if PREFERRED in original:
         preferences = []
-        for index, entry in enumerate(wanted[PREFERRED]):
+        for index, entry in enumerate(original[PREFERRED]):
             term = _without_own_labels(
                 entry.get("preference") or {}, f"{path}.preferred[{index}]", ctx, changes
             )
@@ -155,7 +155,7 @@ def _without_own_labels(term: JSON, path: str, ctx: Context, changes: ChangeLog)
 
 
 def _pod_affinity(
-    wanted: JSON, kind: str, labels: Labels, ctx: Context, changes: ChangeLog
+    original: JSON, kind: str, labels: Labels, ctx: Context, changes: ChangeLog
 ) -> JSON:
     path = f"spec.affinity.{kind}"
 
@@ -171,15 +171,15 @@ def _pod_affinity(
             }
         return shaped
 
-    cleaned = dict(wanted)
-    if REQUIRED in wanted:
+    cleaned = dict(original)
+    if REQUIRED in original:
         cleaned[REQUIRED] = [
-            shape(term, f"{path}.required[{i}]") for i, term in enumerate(wanted[REQUIRED])
+            shape(term, f"{path}.required[{i}]") for i, term in enumerate(original[REQUIRED])
         ]
-    if PREFERRED in wanted:
+    if PREFERRED in original:
         cleaned[PREFERRED] = [
             {**e, "podAffinityTerm": shape(e["podAffinityTerm"], f"{path}.preferred[{i}]")}
-            for i, e in enumerate(wanted[PREFERRED])
+            for i, e in enumerate(original[PREFERRED])
         ]
     return cleaned
 

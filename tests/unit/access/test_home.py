@@ -41,8 +41,8 @@ def test_lifetime_of_a_token(
     requested: dict[str, Any], settings: dict[str, Any], expected: int
 ) -> None:
     pod = pods.pod(volumes=[pods.projected(pods.token(**requested))])
-    (claim,) = HOME.token_specs(pod, pods.context(**settings))
-    assert claim.expiration_seconds == expected
+    (token_spec,) = HOME.token_specs(pod, pods.context(**settings))
+    assert token_spec.expiration_seconds == expected
 
 
 def test_one_token_per_audience_with_the_shortest_lifetime() -> None:
@@ -54,15 +54,17 @@ def test_one_token_per_audience_with_the_shortest_lifetime() -> None:
             pods.projected(pods.token(audience="https://mesh/äö\n"), name="odd"),
         ]
     )
-    claims = HOME.token_specs(pod, pods.context())
-    assert [(c.audience, c.expiration_seconds) for c in claims] == [
+    token_specs = HOME.token_specs(pod, pods.context())
+    assert [(c.audience, c.expiration_seconds) for c in token_specs] == [
         ("vault", 600),
         (None, 3600),
         ("https://mesh/äö\n", 3600),
     ]
-    assert len({claim.key for claim in claims}) == 3
-    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", claim.key) for claim in claims)
-    assert [claim.key for claim in claims if claim.audience is None] == ["token"]
+    assert len({token_spec.key for token_spec in token_specs}) == 3
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", token_spec.key) for token_spec in token_specs)
+    assert [token_spec.key for token_spec in token_specs if token_spec.audience is None] == [
+        "token"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +147,8 @@ def test_of_two_sources_for_one_file_the_last_wins_as_in_a_kubelet() -> None:
     pod = pods.pod(volumes=[pods.projected(*sources)])
     spec = HOME.mutate(pod["spec"], pod, pods.context()).spec
     (source,) = spec["volumes"][0]["projected"]["sources"]
-    (claim,) = [c for c in HOME.token_specs(pod, pods.context()) if c.audience == "b"]
-    assert source["secret"]["items"] == [{"key": claim.key, "path": "token"}]
+    (token_spec,) = [c for c in HOME.token_specs(pod, pods.context()) if c.audience == "b"]
+    assert source["secret"]["items"] == [{"key": token_spec.key, "path": "token"}]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_pod_of_a_daemonset_is_refused_with_both_fixes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pod", "wanted"),
+    ("pod", "setting"),
     [
         pytest.param(_owned(), DaemonSetPods.RUN, id="where the setting allows it"),
         pytest.param(_owned(kind="StatefulSet"), DaemonSetPods.REFUSE, id="of another controller"),
@@ -139,6 +139,6 @@ def test_a_pod_of_a_daemonset_is_refused_with_both_fixes() -> None:
         pytest.param(pods.pod(), DaemonSetPods.REFUSE, id="without a controller"),
     ],
 )
-def test_a_pod_passes(pod: Pod, wanted: DaemonSetPods) -> None:
-    ctx = pods.context(daemonset_pods=wanted)
+def test_a_pod_passes(pod: Pod, setting: DaemonSetPods) -> None:
+    ctx = pods.context(daemonset_pods=setting)
     assert guards.check_controller(pod, ctx) is None  # type: ignore[func-returns-value]

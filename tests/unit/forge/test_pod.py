@@ -133,7 +133,7 @@ FILLED_BY_SERVER = {
     "ephemeralContainers": [{"name": "debug"}],
     "schedulerName": "default-scheduler",
 }
-WANTED_BY_USER = {
+SET_BY_USER = {
     "schedulerName": "batch",
     "schedulingGates": [{"name": "wait"}],
     "schedulingGroup": {"podGroupName": "g"},
@@ -145,7 +145,7 @@ WANTED_BY_USER = {
     ("field", "value", "routine"),
     [
         *(pytest.param(f, v, True, id=f"{f}, filled in") for f, v in FILLED_BY_SERVER.items()),
-        *(pytest.param(f, v, False, id=f"{f}, wanted") for f, v in WANTED_BY_USER.items()),
+        *(pytest.param(f, v, False, id=f"{f}, set by a user") for f, v in SET_BY_USER.items()),
     ],
 )
 def test_a_field_that_is_dropped_is_reported(field: str, value: object, routine: bool) -> None:

@@ -38,7 +38,7 @@ def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("original", "expected"),
     [
         pytest.param([{"key": "farlet.io/virtual-node"}], None, id="ours alone"),
         pytest.param([{"operator": "Exists"}], [{"operator": "Exists"}], id="of everything"),
@@ -52,8 +52,8 @@ def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None
         ),
     ],
 )
-def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
-    assert scheduling.tolerations(wanted, CTX, ChangeLog()) == expected
+def test_tolerations(original: list[Any], expected: list[Any] | None) -> None:
+    assert scheduling.tolerations(original, CTX, ChangeLog()) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
     ],
 )
 def test_required_node_affinity(terms: list[Any], expected: list[Any] | None) -> None:
-    wanted = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
-    result = scheduling.affinity(wanted, {}, CTX, ChangeLog())
+    original = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
+    result = scheduling.affinity(original, {}, CTX, ChangeLog())
     if expected is None:
         assert result is None
     else:
@@ -102,8 +102,8 @@ def test_preferences_for_the_virtual_node_alone_are_dropped() -> None:
     def entry(*expressions: Any) -> dict[str, Any]:
         return {"weight": 1, "preference": {"matchExpressions": list(expressions)}}
 
-    wanted = {"nodeAffinity": {PREFERRED: [entry(OURS), entry(OURS, GPU), entry(GPU)]}}
-    assert scheduling.affinity(wanted, {}, CTX, ChangeLog()) == {
+    original = {"nodeAffinity": {PREFERRED: [entry(OURS), entry(OURS, GPU), entry(GPU)]}}
+    assert scheduling.affinity(original, {}, CTX, ChangeLog()) == {
         "nodeAffinity": {PREFERRED: [entry(GPU), entry(GPU)]}
     }
 
@@ -164,10 +164,10 @@ def test_pod_affinity_terms(
             return {kind: {REQUIRED: [inner]}}
         return {kind: {PREFERRED: [{"weight": 3, "podAffinityTerm": inner}]}}
 
-    wanted = wrapped(term)
-    before = repr(wanted)
-    assert scheduling.affinity(wanted, LABELS, CTX, ChangeLog()) == wrapped(expected)
-    assert repr(wanted) == before
+    original = wrapped(term)
+    before = repr(original)
+    assert scheduling.affinity(original, LABELS, CTX, ChangeLog()) == wrapped(expected)
+    assert repr(original) == before
 
 
 def test_spread_constraints_lose_the_keys_that_the_home_server_merged_in() -> None:
@@ -185,8 +185,8 @@ def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_reported() -> N
         namespaces=NamespaceMap(home="home", own="farlet", template=None, pairs=(("shop", "s"),))
     )
     changes = ChangeLog()
-    wanted = {"podAffinity": {REQUIRED: [_term(namespaces=["shop", "bank"])]}}
-    assert scheduling.affinity(wanted, LABELS, ctx, changes) == {
+    original = {"podAffinity": {REQUIRED: [_term(namespaces=["shop", "bank"])]}}
+    assert scheduling.affinity(original, LABELS, ctx, changes) == {
         "podAffinity": {REQUIRED: [_term(namespaces=["s", "bank"])]}
     }
     assert [c.path for c in changes if c.kind is ChangeKind.UNCHANGED] == [

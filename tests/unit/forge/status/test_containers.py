@@ -12,8 +12,8 @@ from unit.forge.status.builders import RUNNING, ended, reported, waits
 
 
 def reflected(home: Any, mirror: Any, kind: str = "containerStatuses") -> Any:
-    wanted = status.reflect(home, mirror, ctx=builders.CONTEXT, now=builders.NOW).status
-    return {row["name"]: row for row in wanted.get(kind, [])}  # type: ignore[attr-defined]
+    result = status.reflect(home, mirror, ctx=builders.CONTEXT, now=builders.NOW).status
+    return {row["name"]: row for row in result.get(kind, [])}  # type: ignore[attr-defined]
 
 
 def live(*rows: Any, phase: str = "Running", kind: str = "containerStatuses") -> Any:

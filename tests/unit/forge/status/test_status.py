@@ -108,9 +108,9 @@ def test_reason_and_message(before: Any, foreign: Any, expected: Any) -> None:
 def test_addresses_show_where_home_can_route_to_them(
     ctx: Any, foreign: Any, podip: Any, podips: Any, annotation: Any
 ) -> None:
-    wanted = reflected(builders.home(), builders.mirror(**foreign), ctx)
-    assert (wanted.status.get("podIP"), wanted.status.get("podIPs")) == (podip, podips)
-    assert wanted.annotations == {constants.FOREIGN_POD_IP: annotation}
+    result = reflected(builders.home(), builders.mirror(**foreign), ctx)
+    assert (result.status.get("podIP"), result.status.get("podIPs")) == (podip, podips)
+    assert result.annotations == {constants.FOREIGN_POD_IP: annotation}
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_the_start_time_is_set_once(live: str | None, foreign: str | None, expec
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_waiting_pod_shows_its_reason_where_kubectl_reads_it(reason: Reason) -> None:
     home = builders.home(initContainers=[builders.container("fetch")])
-    wanted = status.waiting(home, reason=reason, message="cure it so", ctx=CONTEXT, now=NOW).status
-    assert (wanted["phase"], wanted["reason"], wanted["message"]) == (
+    result = status.waiting(home, reason=reason, message="fix it so", ctx=CONTEXT, now=NOW).status
+    assert (result["phase"], result["reason"], result["message"]) == (
         "Pending",
         reason,
-        "cure it so",
+        "fix it so",
     )
-    rows = wanted["containerStatuses"] + wanted["initContainerStatuses"]
+    rows = result["containerStatuses"] + result["initContainerStatuses"]
     assert [row["state"] for row in rows] == [waits(reason.value)] * 2
     for name in ("Initialized", "ContainersReady", "Ready"):
-        found = condition_of(wanted, name)
+        found = condition_of(result, name)
         assert (found["status"], found["reason"]) == ("False", reason)
-    assert condition_of(wanted, "PodScheduled")["status"] == "True"
-    assert condition_of(wanted, "farlet.io/Mirrored") is None
+    assert condition_of(result, "PodScheduled")["status"] == "True"
+    assert condition_of(result, "farlet.io/Mirrored") is None
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,10 @@ def test_a_waiting_pod_shows_its_reason_where_kubectl_reads_it(reason: Reason) -
 )
 def test_a_pod_that_had_a_mirror_changes_only_its_reason_when_it_waits(live: Any) -> None:
     home = builders.home(status=live)
-    wanted = status.waiting(
+    result = status.waiting(
         home, reason=Reason.TOKEN_REQUEST_FAILED, message="m", ctx=CONTEXT, now=NOW
     )
-    patch = status.patch(home, wanted)
+    patch = status.patch(home, result)
     assert patch is not None
     assert patch["status"] == {"reason": "TokenRequestFailed", "message": "m"}
 
@@ -167,10 +167,10 @@ def test_a_pod_that_had_a_mirror_changes_only_its_reason_when_it_waits(live: Any
 def test_a_stranded_pod_keeps_its_phase_and_is_not_ready() -> None:
     home = builders.home(status=ran(podIP="10.1.1.1", podIPs=[{"ip": "10.1.1.1"}]))
     home["metadata"]["annotations"] = {constants.FOREIGN_POD_IP: "10.1.1.1"}
-    wanted = status.stranded(
+    result = status.stranded(
         home, reason=Reason.FOREIGN_REJECTED, message="m", ctx=CONTEXT, now=NOW
     )
-    patch = status.patch(home, wanted)
+    patch = status.patch(home, result)
     assert patch is not None
     after = strategicmerge.apply(home, patch)
     assert after["status"]["phase"] == "Running"
@@ -198,11 +198,11 @@ def test_the_message_of_a_lost_pod_says_what_was_lost_and_what_to_do(
 ) -> None:
     ctx = dataclasses.replace(CONTEXT, namespaces=namespaces)
     home = builders.home(policy="Never", status=ran())
-    wanted = status.lost(home, ctx=ctx, now=NOW).status
-    assert (wanted["phase"], wanted["reason"]) == ("Failed", Reason.MIRROR_LOST)
-    assert place in str(wanted["message"])
-    assert "restartPolicy Never" in str(wanted["message"])
-    assert "create a new pod" in str(wanted["message"])
+    result = status.lost(home, ctx=ctx, now=NOW).status
+    assert (result["phase"], result["reason"]) == ("Failed", Reason.MIRROR_LOST)
+    assert place in str(result["message"])
+    assert "restartPolicy Never" in str(result["message"])
+    assert "create a new pod" in str(result["message"])
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_only_containers_that_started_end(init: Any, rows: Any, expected: Any) -
         initContainers=[builders.container(s["name"]) for s in init],
         status=ran(containerStatuses=rows, initContainerStatuses=init),
     )
-    for wanted in (
+    for result in (
         status.lost(home, ctx=CONTEXT, now=NOW).status,
         status.ended(home, None, ctx=CONTEXT, now=NOW).status,
     ):
         codes = tuple(
-            [s["state"].get("terminated", {}).get("exitCode") for s in found]
-            for found in (wanted.get("initContainerStatuses", []), wanted["containerStatuses"])
+            [s["state"].get("terminated", {}).get("exitCode") for s in rows]
+            for rows in (result.get("initContainerStatuses", []), result["containerStatuses"])
         )
         assert codes == expected
 
@@ -277,20 +277,20 @@ def test_the_last_phase_follows_from_how_containers_ended(
 def test_an_evicted_mirror_ends_its_pod_as_disrupted() -> None:
     target = condition("DisruptionTarget", reason="PreemptionByScheduler")
     mirror = builders.mirror(conditions=[target])
-    wanted = status.ended(builders.home(status=ran()), mirror, ctx=CONTEXT, now=NOW).status
-    assert condition_of(wanted, "DisruptionTarget")["reason"] == "PreemptionByScheduler"
+    result = status.ended(builders.home(status=ran()), mirror, ctx=CONTEXT, now=NOW).status
+    assert condition_of(result, "DisruptionTarget")["reason"] == "PreemptionByScheduler"
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_only_its_mirror_changes_the_status_of_a_finished_pod(phase: str) -> None:
     home = builders.home(status=ran(phase=phase))
     assert status.is_terminal(home)
-    for wanted in (
+    for result in (
         status.waiting(home, reason=Reason.NAME_CONFLICT, message="m", ctx=CONTEXT, now=NOW),
         status.stranded(home, reason=Reason.NAME_CONFLICT, message="m", ctx=CONTEXT, now=NOW),
         status.lost(home, ctx=CONTEXT, now=NOW),
     ):
-        assert status.patch(home, wanted) is None
+        assert status.patch(home, result) is None
 
 
 def test_a_patch_contains_the_uid_and_only_what_farlet_owns() -> None:
