@@ -19,8 +19,8 @@ def reflected(home: Any, mirror: Any, ctx: Any = builders.CONTEXT) -> Any:
     return status.reflect(home, mirror, ctx=ctx, now=builders.NOW).status
 
 
-def with_conditions(*result: Any, **fields: Any) -> Any:
-    return builders.home(status={"phase": "Running", "conditions": list(result), **fields})
+def with_conditions(*existing: Any, **fields: Any) -> Any:
+    return builders.home(status={"phase": "Running", "conditions": list(existing), **fields})
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_readiness_follows_the_containers_where_the_mirror_has_no_condition(
 ) -> None:
     result = reflected(with_conditions(), builders.mirror(conditions=[], containerStatuses=[row]))
     for name in ("ContainersReady", "Ready"):
-        result = condition_of(result, name)
-        assert (result["status"], result.get("message")) == expected
+        shown = condition_of(result, name)
+        assert (shown["status"], shown.get("message")) == expected
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_a_finished_pod_is_not_ready(phase: str) -> None:
 def test_a_foreign_disruption_shows_once_it_has_ended_the_pod(
     phase: str, home: str | None, foreign: str | None, expected: str | None
 ) -> None:
-    result = [condition("DisruptionTarget", home)] if home else []
+    existing = [condition("DisruptionTarget", home)] if home else []
     reported_conditions = (
         [condition("DisruptionTarget", foreign, reason="EvictionByEvictionAPI")] if foreign else []
     )
     result = reflected(
-        with_conditions(*result), builders.mirror(phase=phase, conditions=reported_conditions)
+        with_conditions(*existing), builders.mirror(phase=phase, conditions=reported_conditions)
     )
     target = condition_of(result, "DisruptionTarget")
     assert (target and target["status"]) == expected
@@ -234,7 +234,7 @@ def test_an_unverified_address_is_reported_on_pods_that_use_it(
 
 
 @pytest.mark.parametrize(
-    ("result", "uid"),
+    ("existing", "uid"),
     [
         pytest.param([condition("farlet.io/Mirrored", message="m-1")], "m-1", id="true"),
         pytest.param([condition("farlet.io/Mirrored", "False", message="m-1")], None, id="false"),
@@ -243,15 +243,15 @@ def test_an_unverified_address_is_reported_on_pods_that_use_it(
     ],
 )
 def test_the_condition_mirrored_contains_the_uid_of_the_mirror(
-    result: Any, uid: str | None
+    existing: Any, uid: str | None
 ) -> None:
-    assert status.mirrored_uid(with_conditions(*result)) == uid
+    assert status.mirrored_uid(with_conditions(*existing)) == uid
 
 
 def test_the_first_status_has_the_condition_mirrored() -> None:
     result = reflected(builders.home(), builders.mirror(phase="Pending", conditions=[]))
-    result = condition_of(result, "farlet.io/Mirrored")
-    assert (result["status"], result["message"]) == ("True", MIRROR_UID)
+    shown = condition_of(result, "farlet.io/Mirrored")
+    assert (shown["status"], shown["message"]) == ("True", MIRROR_UID)
 
 
 @pytest.mark.parametrize(
