@@ -1,7 +1,7 @@
-"""What a refusal by an API server means for a pod: a reason, and what to do.
+"""What an API server's "no" means to the owner of a pod: a reason and what to do.
 
-Pure. Messages contain the API server's text, since it names the quota, the policy or the missing
-permission; farlet adds which cluster refused the request and who can fix it.
+Pure. The texts of API servers are kept, since they name the quota, the policy or the right;
+ours say on which side it happened and who can cure it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,12 @@ _LAGS = (
     "pod scheduled on a different node",
     "does not match the UID in record",
 )
-"""The Node authorizer's graph or NodeRestriction's cache lags behind for a pod that was bound a
-moment ago: it has no such pod yet, one without a node, or an earlier pod of that name."""
-
-
-_SUBJECTS = {
-    "mirror": "pod",
-    "secret": "pod's Secret",
-    "scope": "requests of farlet in the foreign namespace",
-}
-"""What was rejected, for readers of a pod's status."""
+"""The Node authorizer's graph, or NodeRestriction's cache, is behind for a pod that was bound a
+moment ago: it knows none, one that no scheduler has seen, or another that had the same name."""
 
 
 def lags(err: errors.FarletError, *, name: str) -> bool:
-    """The home API server's caches have no recent binding yet: retry at once, without a report.
+    """Home's caches have not seen a fresh binding yet: come again at once, without a word.
 
     NodeRestriction looks the pod up in its own cache (404 naming the pod, or 403), the Node
     authorizer in its graph (403); `admitServiceAccount` in `plugin/pkg/admission/noderestriction`,
@@ -43,11 +35,12 @@ def lags(err: errors.FarletError, *, name: str) -> bool:
 
 
 def of(err: errors.FarletError, *, what: str) -> Refused | None:
-    """The refusal that a failed request means, or `None` if it means nothing for this pod.
+    """The refusal that a failed step means; `what` is `token` at home, else what was done abroad.
 
-    `what` is `token` for a request at home, else what the request concerned in the foreign cluster:
-    `mirror`, `secret`, `scope`, `removal of the mirror`, or empty. A lost answer of the home API
-    server and a lost race, for example, mean nothing for the pod.
+    In words that fit "the foreign cluster does not take the ...": `mirror`, `secret`, `scope`,
+    `removal of the mirror`; or empty.
+
+    `None`: it says nothing about this pod (a lost answer of the home API, a lost race).
     """
     if isinstance(err, errors.Refused):
         return err
@@ -57,7 +50,7 @@ def of(err: errors.FarletError, *, what: str) -> Refused | None:
         return Refused(
             Reason.FOREIGN_UNREACHABLE,
             f"the foreign API server does not answer ({err.cause}). farlet keeps trying; "
-            "its log and the metric farlet_foreign_up show when it is back",
+            "its log and the metric farlet_foreign_up tell more",
         )
     if not isinstance(err, errors.ApiError) or isinstance(err, errors.Throttled | errors.Gone):
         return None
@@ -73,8 +66,8 @@ def _home(err: errors.ApiError) -> Refused | None:
         return None
     return Refused(
         Reason.TOKEN_REQUEST_FAILED,
-        f"the home API server refused a token for the pod's ServiceAccount: {err.message}. Check "
-        "that the ServiceAccount exists and that farlet is allowed to create serviceaccounts/token",
+        f"the home API server gave no token for the pod's ServiceAccount: {err.message}. "
+        "Check that the ServiceAccount exists and that farlet may create serviceaccounts/token",
     )
 
 
@@ -84,18 +77,18 @@ def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
         if "exceeded quota" in text:
             return Refused(
                 Reason.FOREIGN_QUOTA_EXCEEDED,
-                f"the quota of the foreign namespace is exhausted: {text}. "
-                "Free or raise it; the pod then starts automatically",
+                f"the foreign namespace's quota is used up: {text}. "
+                "Free or raise it; the pod goes on by itself",
             )
         if "is being terminated" in text:
             return Refused(
                 Reason.NAMESPACE_NOT_FOUND,
-                f"the foreign namespace is being deleted: {text}. Recreate it once it is gone",
+                f"the foreign namespace is being deleted: {text}. Create it again when it is gone",
             )
         if err.status_reason == "Forbidden" and "cannot" in text and "User " in text:
             return Refused(
                 Reason.FOREIGN_FORBIDDEN,
-                f"farlet lacks a permission in the foreign cluster: {text}. "
+                f"farlet lacks a right in the foreign cluster: {text}. "
                 "Apply manifests/foreign/offloaded-namespace.yaml there",
             )
     if isinstance(err, errors.NotFound):
@@ -103,18 +96,12 @@ def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
             return None
         return Refused(
             Reason.NAMESPACE_NOT_FOUND,
-            f"the foreign namespace does not exist: {text}. Create it with farlet's Role in "
-            "it; the pod then starts automatically",
+            f"the foreign namespace does not exist: {text}. Create it and farlet's Role in it; "
+            "the pod goes on by itself",
         )
     if isinstance(err, errors.Conflict):
         return None
-    if err.code == 401:
-        return Refused(
-            Reason.FOREIGN_REJECTED,
-            "the foreign API server does not accept farlet's credentials (401): the token has "
-            "expired or was revoked. Put a new one into the Secret farlet-foreign",
-        )
     return Refused(
         Reason.FOREIGN_REJECTED,
-        f"the foreign API server rejected the {_SUBJECTS.get(what, what)}: {text}",
+        f"the foreign cluster does not take the {what}: {text}",
     )

@@ -128,14 +128,6 @@ def test_the_servers_own_words_are_kept(err: FarletError, what: str) -> None:
     assert said in refused.message
 
 
-def test_rejected_foreign_credentials_name_the_secret_to_renew() -> None:
-    refused = api_refusals.of(_api(errors.ApiError, 401, "Unauthorized"), what="mirror")
-    assert refused is not None
-    assert refused.reason is Reason.FOREIGN_REJECTED
-    assert "(401)" in refused.message
-    assert "Secret farlet-foreign" in refused.message
-
-
 _UNRELATED = "no relationship found between node 'far' and this object"
 
 LAGS: dict[str, tuple[FarletError, bool]] = {
