@@ -164,11 +164,11 @@ async def test_a_proxy_is_asked_to_connect_and_sees_only_tls(tmp_path: Path) -> 
         pytest.param(
             b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "http",
-            "nobody had asked for",
+            "sent unexpected bytes",
             id="more than an answer",
         ),
-        pytest.param(b"", "https", "spoken to by http", id="a proxy over TLS"),
-        pytest.param(b"", "socks5", "spoken to by http", id="another kind of proxy"),
+        pytest.param(b"", "https", "a proxy with the scheme http", id="a proxy over TLS"),
+        pytest.param(b"", "socks5", "a proxy with the scheme http", id="another kind of proxy"),
     ],
 )
 async def test_a_proxy_that_does_not_do_is_named(

@@ -27,14 +27,14 @@ VERBS = {
     "Reflector": ["list", "watch"],
 }
 METHODS = {"GET": "get", "POST": "create", "PUT": "update"}
-STREAMS = {
+STREAMS: dict[Resource[Any], list[str]] = {
     resources.POD_LOGS: ["get"],
     resources.POD_EXEC: ["get", "create"],
     resources.POD_ATTACH: ["get", "create"],
     resources.POD_PORT_FORWARD: ["get", "create"],
 }
 """A caller's protocol decides the method: WebSockets use GET, SPDY uses POST."""
-BY_VARIABLE = {
+BY_VARIABLE: dict[Resource[Any], list[str]] = {
     resources.LEASES: ["get", "create", "update"],
     resources.NODE_STATUS: ["patch"],
     resources.NODES: ["patch"],

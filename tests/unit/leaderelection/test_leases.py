@@ -68,7 +68,7 @@ def test_a_renewal_is_one_request_and_changes_nothing_but_the_time() -> None:
         ours = lease(Line(server), wall=wall)
         await ours.renew()
         server.leases[PATH]["metadata"]["labels"] = {"a": "b"}
-        await ours.look()
+        await ours.read()
         before = server.leases[PATH]
         server.log.clear()
         wall.now += timedelta(seconds=10)
@@ -150,7 +150,7 @@ def test_who_holds_is_refused_when_another_wrote_meanwhile() -> None:
         with pytest.raises(errors.Conflict):
             await ours.hold()
         assert server.leases[PATH]["spec"]["holderIdentity"] == "other"
-        await ours.look()
+        await ours.read()
         assert ours.held_by == "other"
 
     faketime.run(story())
@@ -242,10 +242,10 @@ def test_it_is_free_when_nothing_was_seen_to_change_for_its_duration(
             meta = {"uid": "1", "resourceVersion": "1"}
             server.leases[PATH] = {"metadata": meta, "spec": seen}
         ours = lease(Line(server))
-        await ours.look()
+        await ours.read()
         assert ours.free_in == pytest.approx(free_in)
         await asyncio.sleep(10)
-        await ours.look()
+        await ours.read()
         assert ours.free_in == pytest.approx(max(0.0, free_in - 10 - 0.02))
         await asyncio.sleep(30)
         assert ours.free_in == 0.0
@@ -270,10 +270,10 @@ def test_what_counts_as_a_sign_of_its_holder(change: Any, counts: bool) -> None:
         server = Server()
         await lease(Line(server), "other").renew()
         ours = lease(Line(server))
-        await ours.look()
+        await ours.read()
         await asyncio.sleep(39)
         change(server)
-        await ours.look()
+        await ours.read()
         assert (ours.free_in > 1) is counts
 
     faketime.run(story())
@@ -313,7 +313,7 @@ def test_a_new_lease_settles_after_its_duration(
         if not absent:
             await lease(line, "other").renew()
         ours = lease(line)
-        await ours.look()
+        await ours.read()
         assert ours.settled_in == (math.inf if absent else 0.0)
         if answered:
             await ours.hold()
@@ -323,7 +323,7 @@ def test_a_new_lease_settles_after_its_duration(
                 await ours.hold()
             assert ours.settled_in == (math.inf if absent else 0.0)
             line.fate = Fate
-            await ours.look()
+            await ours.read()
         assert ours.held_by == "far"
         assert ours.settled_in == settled_in
         await asyncio.sleep(settled_in)

@@ -60,7 +60,7 @@ async def test_a_token_is_exchanged_without_a_401(
             await cluster.call("GET", PATH)
             write(tmp_path, front.url, "second")
             front.answer = takes_only("second")
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
             await cluster.call("GET", PATH)
             assert len(front.asked) == 2
 
@@ -85,7 +85,7 @@ async def test_a_pod_s_own_token_is_exchanged_without_a_401(
             await cluster.call("GET", PATH)
             (tmp_path / "token").write_text("second")
             front.answer = takes_only("second")
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
             await cluster.call("GET", PATH)
             assert len(front.asked) == 2
 
@@ -96,7 +96,7 @@ async def test_files_that_stay_are_not_read_again(
     async with apiserver.connected(tmp_path) as (_, cluster):
         for _ in range(5):
             await cluster.call("GET", PATH)
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
         assert len(loads) == 1
 
 
@@ -105,10 +105,10 @@ async def test_a_kubeconfig_that_broke_leaves_the_login_as_it_was(
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         (tmp_path / "kubeconfig").write_text("{half of")
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, token="second")
         front.answer = takes_only("second")
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         assert len(front.asked) == 2
