@@ -57,7 +57,7 @@ class _Scene:
 # --- exchanged --------------------------------------------------------------------------------
 
 
-async def test_a_client_certificate_is_exchanged(tmp_path: Path, clock: Clock) -> None:
+async def test_a_client_certificate_is_rotated(tmp_path: Path, clock: Clock) -> None:
     scene = _Scene(tmp_path)
     scene.use(scene.client("first"))
     async with apiserver.listening(scene.tls) as front, scene.connection(front) as cluster:
@@ -85,7 +85,7 @@ async def test_a_certificate_whose_key_is_still_the_old_one_waits_for_it(
         assert front.logins == ["first", "first", "second"]
 
 
-async def test_a_changed_ca_of_the_server_is_taken_up(tmp_path: Path, clock: Clock) -> None:
+async def test_a_changed_ca_of_the_server_is_used(tmp_path: Path, clock: Clock) -> None:
     scene = _Scene(tmp_path)
     scene.use(scene.client("me"))
     (tmp_path / "ca.crt").write_text(certificates.authority("another").pem)
