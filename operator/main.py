@@ -87,7 +87,7 @@ handlers.register(
 async def start(**_: Any) -> None:
     """Start the engine before the first pod is watched."""
     logs.configure(_hosted.settings.log_level, _hosted.settings.log_format)
-    for name in loading.strangers(Settings, os.environ):
+    for name in loading.unknown_variables(Settings, os.environ):
         structlog.get_logger().warning("setting is not known", variable=name)
     try:
         await asyncio.to_thread(_hosted.start)

@@ -16,7 +16,7 @@ import pytest
 
 import rightsaudit
 from clusters import pair, refusals
-from farlet import rbac as rights
+from farlet import rbac
 
 _EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
 _USED = pytest.StashKey[set[rightsaudit.Used]]()
@@ -42,12 +42,12 @@ def hand_over_rights(config: pytest.Config) -> None:
     """Give the process that the worker belongs to what this worker's farlets used."""
     used = config.stash.get(_USED, set())
     output: dict[str, Any] = config.workeroutput  # type: ignore[attr-defined]
-    output[_OUTPUT] = [(rights.TABLE.index(one.right), one.verb) for one in used]
+    output[_OUTPUT] = [(rbac.TABLE.index(one.right), one.verb) for one in used]
 
 
 def take_over_rights(config: pytest.Config, output: Mapping[str, Any]) -> None:
     """Count what a worker handed over; a worker that died hands over nothing."""
-    used = {rightsaudit.Used(rights.TABLE[row], verb) for row, verb in output.get(_OUTPUT, ())}
+    used = {rightsaudit.Used(rbac.TABLE[row], verb) for row, verb in output.get(_OUTPUT, ())}
     config.stash.setdefault(_USED, set()).update(used)
 
 

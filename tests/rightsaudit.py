@@ -1,8 +1,8 @@
-"""Whether what farlet asked of two API servers is what its table of rights says.
+"""Compare the requests in the audit logs of both API servers with `farlet.rbac.TABLE`.
 
-A request that no row allows is a right that nobody told the administrator of; a row that no request
-used is a right that nobody needs. Requests are known by their user agents, Kopf's included, so it
-does not matter as whom farlet logged in; refused ones count as well, since they were made.
+A request without a row is a permission that the documentation does not list. A row without a
+request is a permission that farlet does not need. Requests are found by user agent, Kopf's
+included, whatever identity farlet had; refused requests count as well.
 """
 
 import collections
@@ -39,7 +39,7 @@ class Used:
         right = self.right
         group = f" ({right.group})" if right.group else ""
         name = f" {right.name}" if right.name else ""
-        where = f"{right.side.value}, {right.place.value}"
+        where = f"{right.side.value}, {right.where.value}"
         return f"{where}: {self.verb} {right.resource}{name}{group}"
 
 
@@ -63,7 +63,7 @@ def unused(used: Collection[Used]) -> list[str]:
         str(one)
         for right in rbac.TABLE
         for one in (Used(right, verb) for verb in right.verbs)
-        if right.asked and one not in used
+        if right.audited and one not in used
     ]
 
 
@@ -111,14 +111,14 @@ def _of_a_pod(entry: auditlog.Entry) -> bool:
 def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Permission]:
     """The rows that allow it: where one names its namespace, those of any namespace count not."""
     rows = [right for right in rbac.TABLE if right.side is side and _allows(right, entry)]
-    named = [right for right in rows if (side, right.place) in _NAMED]
+    named = [right for right in rows if (side, right.where) in _NAMED]
     return named or rows
 
 
 def _allows(right: Permission, entry: auditlog.Entry) -> bool:
-    if entry.verb not in right.verbs or not _is(right.who, entry):
+    if entry.verb not in right.verbs or not _is(right.identity, entry):
         return False
-    if right.place is Where.URL:
+    if right.where is Where.URL:
         return not entry.resource and entry.uri.startswith(right.resource)
     group = entry.raw.get("objectRef", {}).get("apiGroup", "")
     resource = "/".join(word for word in (entry.resource, entry.subresource) if word)
@@ -126,13 +126,13 @@ def _allows(right: Permission, entry: auditlog.Entry) -> bool:
         return False
     if right.name and entry.name != (_node(entry) if right.name == rbac.NODE else right.name):
         return False
-    if right.place is Where.OFFLOADED:
+    if right.where is Where.OFFLOADED:
         return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Where.OWN))
-    return right.place is Where.CLUSTER or entry.namespace == _NAMED[right.side, right.place]
+    return right.where is Where.CLUSTER or entry.namespace == _NAMED[right.side, right.where]
 
 
 def _is(who: Identity, entry: auditlog.Entry) -> bool:
-    return who is Identity.ANYBODY or (who is Identity.NODE) is entry.user.startswith(_NODE)
+    return who is Identity.EITHER or (who is Identity.NODE) is entry.user.startswith(_NODE)
 
 
 def _node(entry: auditlog.Entry) -> str:

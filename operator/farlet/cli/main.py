@@ -1,8 +1,8 @@
-"""The command `farlet`: reads the command line, calls, prints, and picks the exit code.
+"""The command `farlet`: parse the command line, call, print, choose the exit code.
 
-0 is success, an orderly stop by SIGTERM or Ctrl-C too; 1 is failure, a pod that is refused too;
-2 is wrong usage. An error that farlet foresaw is one line on stderr, never a traceback. What a
-command does stands elsewhere, imported only when it runs, so that `render` loads no client.
+Exit codes: 0 for success, also after SIGTERM or Ctrl-C; 1 for failure, also for a pod that farlet
+refuses; 2 for wrong usage. Expected errors are one line on stderr, never a traceback. Each command
+imports its module when it runs, so that `render` loads no client.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ SHOWN_VERSIONS = ("kopf", "kubernetes-asyncio", "aiohttp", "pydantic")
 
 
 class Farlet(click.Group):
-    """The group; turns foreseen errors into a line and an exit code for all its commands."""
+    """The command group: prints expected errors and sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except errors.UsageError as err:
-            _complain(err)
+            _print_error(err)
             ctx.exit(2)
         except (errors.StartError, errors.NotLeading) as err:
-            _complain(err)
+            _print_error(err)
             ctx.exit(1)
         except errors.Refused as err:
-            _complain(f"{err.reason}: {err.message}")
+            _print_error(f"{err.reason}: {err.message}")
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(0)
@@ -67,14 +67,14 @@ def cli() -> None:
 @settings_options(settings.Settings)
 @cli.command(cls=SettingsCommand)
 def run(**flags: object) -> None:
-    """Serve one virtual node until told to stop.
+    """Run one virtual node until SIGTERM or Ctrl-C.
 
-    Needs the credentials of both clusters. SIGTERM and Ctrl-C end it in order, with exit code 0;
-    mirrors stay and are taken up again by the next run.
+    Requires credentials of both clusters. After SIGTERM or Ctrl-C farlet exits with code 0. Mirror
+    pods keep running, and the next run continues with them.
     """
     wanted = loading.load(settings.Settings, options.given(flags))
-    for name in loading.strangers(settings.Settings, os.environ):
-        click.echo(f"farlet: warning: no setting is called {name}; it is ignored", err=True)
+    for name in loading.unknown_variables(settings.Settings, os.environ):
+        click.echo(f"farlet: warning: unknown setting {name} is ignored", err=True)
     lean_import.install()
     from farlet import app
 
@@ -89,14 +89,14 @@ def run(**flags: object) -> None:
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="For people or for programs.",
+    help="Output format.",
 )
 def check(*, output: str, **flags: object) -> None:
-    """Look at what farlet depends on, and say what to do where something is wrong.
+    """Check prerequisites and print fixes.
 
-    Both API servers, the address at which pods abroad reach home and the certificate there, the
-    gateways. Changes no object. Give it the settings of the farlet in question. Exit code 1 if
-    anything has failed; warnings do not count.
+    Checks both API servers, the address and certificate at which pods reach the home API server,
+    and the gateways. Changes no object. Use the settings of the farlet that you want to check. The
+    exit code is 1 if a check failed; warnings do not count.
     """
     wanted = loading.load(settings.Settings, options.given(flags))
     lean_import.install()
@@ -105,7 +105,7 @@ def check(*, output: str, **flags: object) -> None:
     try:
         findings = check.check(wanted)
     except KeyboardInterrupt:
-        sys.exit(130)  # as shells have it; nothing was found out
+        sys.exit(130)  # as shells do after SIGINT
     shown = check.to_json(findings) if output == "json" else check.table(findings)
     click.echo(shown, nl=False)
     sys.exit(0 if check.good(findings) else 1)
@@ -114,10 +114,10 @@ def check(*, output: str, **flags: object) -> None:
 @settings_options(settings.GatewaySettings)
 @cli.command(cls=SettingsCommand)
 def gateway(**flags: object) -> None:
-    """Carry connections of pods in this cluster to the home API server.
+    """Forward connections of pods in this cluster to the home API server.
 
-    Runs in the foreign cluster and has no right there. farlet connects to it from home, by the
-    port-forward of the foreign API server; what pods send is neither read nor changed.
+    Runs in the foreign cluster without any permission there. farlet connects to it from the home
+    cluster through a port-forward of the foreign API server. TLS of pods passes through unchanged.
     """
     wanted = loading.load(settings.GatewaySettings, options.given(flags))
     from farlet.gateway import process
@@ -126,15 +126,16 @@ def gateway(**flags: object) -> None:
 
 
 @cli.command("gateway-keys")
-@click.argument("folder", type=click.Path(path_type=Path))
-def gateway_keys(folder: Path) -> None:
-    """Make keys by which farlet and a gateway know each other, in FOLDER/home and FOLDER/foreign.
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+def gateway_keys(directory: Path) -> None:
+    """Create the keys by which farlet and a gateway authenticate each other.
 
-    Each side gets a private key of its own and the public key of the other.
+    DIR/home and DIR/foreign each get a private key and the public key of the other side. Prints
+    the commands that create the Secrets.
     """
     from farlet.gateway import keys
 
-    for side, place in zip(("home", "foreign"), keys.write(folder), strict=True):
+    for side, place in zip(("home", "foreign"), keys.write(directory), strict=True):
         click.echo(
             f"kubectl --context={side.upper()} create secret generic {keys.SECRET} "
             f"--namespace=farlet --from-file={place}"
@@ -149,7 +150,7 @@ def gateway_keys(folder: Path) -> None:
     "source",
     metavar="FILE|-",
     required=True,
-    help="The home Pod, YAML or JSON, as a bare manifest or as the API server returns it.",
+    help="Home Pod as YAML or JSON: a manifest, or the Pod as the API server returns it.",
 )
 @click.option(
     "--namespace",
@@ -157,11 +158,11 @@ def gateway_keys(folder: Path) -> None:
     default="default",
     show_default=True,
     callback=_namespace,
-    help="Home namespace of a Pod that names none.",
+    help="Home namespace of a Pod without metadata.namespace.",
 )
 @click.option("--output", "-o", type=click.Choice(["yaml", "json"]), help="[default: yaml]")
-@click.option("--diff", is_flag=True, help="Print what differs from the home Pod instead.")
-@click.option("--explain", is_flag=True, help="Print a line per change, with its reason, instead.")
+@click.option("--diff", is_flag=True, help="Print the difference to the home Pod instead.")
+@click.option("--explain", is_flag=True, help="Print one line per change and its reason instead.")
 def render_(
     *,
     source: str,
@@ -171,16 +172,16 @@ def render_(
     explain: bool,
     **flags: object,
 ) -> None:
-    """Print the foreign objects that a home Pod would give, without asking any cluster.
+    """Print the foreign objects that farlet would create for a home Pod, without a cluster.
 
-    What only a running farlet can know prints as <resolved at run time>, tokens as <redacted>.
-    Give this command the settings of the farlet in question: it reads the same variables and
-    the same file. A Pod that farlet would refuse gives exit code 1 and the message that its
-    status would hold.
+    Values that only a running farlet knows print as <resolved at run time>, tokens as <redacted>.
+    Use the settings of the farlet that you want to see: this command reads the same variables and
+    the same file. For a Pod that farlet would refuse, the exit code is 1 and the error is the
+    message that the status of the Pod would have.
     """
     if output is not None and (diff or explain):
         raise errors.UsageError(
-            "--output is for the objects; leave it out with --diff or --explain"
+            "--output formats the objects; remove it, or remove --diff and --explain"
         )
     wanted = loading.load(settings.MirrorSettings, options.given(flags))
     pod = manifest.read(_text_of(source), source="standard input" if source == "-" else source)
@@ -202,7 +203,7 @@ def render_(
 
 @cli.command("access-modes")
 def access_modes() -> None:
-    """List the ways in which a pod may reach an API, and the package each comes from."""
+    """List the access modes of pods, and the Python package that provides each."""
     found = access.load_strategies()
     origins = {
         entry.name: entry.dist.name if entry.dist else entry.module
@@ -217,7 +218,7 @@ def access_modes() -> None:
 
 @cli.command()
 def version() -> None:
-    """Print the versions of farlet, Python and the libraries that talk to clusters."""
+    """Print the versions of farlet, Python and its client libraries."""
     click.echo(f"farlet {metadata.version('farlet')}")
     click.echo(f"Python {platform.python_version()}")
     for name in SHOWN_VERSIONS:
@@ -233,7 +234,7 @@ def _text_of(source: str) -> str:
             f"--filename (-f): {source} cannot be read: {err.strerror}"
         ) from err
     except UnicodeDecodeError as err:
-        raise errors.UsageError(f"--filename (-f): {source} is no UTF-8 text: {err}") from err
+        raise errors.UsageError(f"--filename (-f): {source} is not valid UTF-8: {err}") from err
     return text
 
 
@@ -247,8 +248,8 @@ def _offline_context(wanted: settings.MirrorSettings) -> Context:
     )
 
 
-def _complain(err: Exception | str) -> None:
-    """One line on stderr, whatever the parser or library behind it wrote."""
+def _print_error(err: Exception | str) -> None:
+    """Print one line on stderr, even where a library's message has several."""
     click.echo(f"farlet: {' '.join(str(err).split())}", err=True)
 
 

@@ -1,9 +1,9 @@
-"""Reading a home Pod that somebody hands in as a file, and completing it as home would.
+"""Read a home Pod from a file, and complete it as the home API server would.
 
-Two kinds come: the Pod as an API server returned it (it has a uid), and a bare manifest. What a
-home API server adds to every bare one and what matters for the mirror is added here: the
-namespace, the account, and the token volume of ServiceAccount admission. What only that server
-can know stays `RESOLVED`, which is no valid value of anything, so that nobody takes it for one.
+The input is a Pod as an API server returned it (it has a uid), or a bare manifest. A bare manifest
+gets what every home API server adds and what matters for the mirror pod: the namespace, the
+ServiceAccount, and the token volume of ServiceAccount admission. Values that only that server knows
+become `RESOLVED`, which is not valid in any field and so cannot be mistaken for a real value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes tools read it: a time is a string."""
+    """YAML as Kubernetes tools read it: timestamps stay strings."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -35,24 +35,26 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read(text: str, *, source: str) -> Pod:
-    """The one Pod in `text` (YAML or JSON). Raises `UsageError` naming `source` and the fault."""
+    """The one Pod in `text` (YAML or JSON). Raises `UsageError` with `source` and the fault."""
     try:
         documents = [d for d in yaml.load_all(text, Loader=_Loader) if d is not None]
     except yaml.YAMLError as err:
         raise UsageError(f"{source} is not valid YAML or JSON: {err}") from err
     if not documents:
-        raise UsageError(f"{source} is empty; give one Pod as YAML or JSON")
+        raise UsageError(f"{source} is empty; expected one Pod as YAML or JSON")
     if len(documents) > 1:
-        raise UsageError(f"{source} holds {len(documents)} documents; give one Pod at a time")
+        raise UsageError(f"{source} contains {len(documents)} documents; expected one Pod")
     document = documents[0]
     if not isinstance(document, dict):
-        raise UsageError(f"{source} holds no object but {type(document).__name__}; give one Pod")
+        raise UsageError(
+            f"{source} contains a {type(document).__name__}, not an object; expected one Pod"
+        )
     version, kind = document.get("apiVersion"), document.get("kind")
     if (version, kind) != ("v1", "Pod"):
         raise UsageError(
-            f"{source} holds {kind or 'an object without kind'} ({version or 'no apiVersion'}), "
-            "not a Pod (v1). Of a Deployment, Job or List give a single Pod, for example from "
-            "`kubectl get pod NAME -o yaml`"
+            f"{source} contains {kind or 'an object without kind'} ({version or 'no apiVersion'}), "
+            "not a Pod (v1). For a Deployment, Job or List, use one of its Pods: "
+            "kubectl get pod NAME -o yaml"
         )
     for fault in _faults(document):
         raise UsageError(f"{source}: {fault}")
@@ -60,14 +62,14 @@ def read(text: str, *, source: str) -> Pod:
 
 
 def is_bare(pod: Pod) -> bool:
-    """Whether no API server has seen it yet."""
+    """Whether no API server has created it yet."""
     return "uid" not in pod["metadata"]
 
 
 def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, list[Change]]:
-    """A copy of `pod` with all that forging needs, and what was added to a bare one.
+    """A copy of `pod` with all that the forge requires, and what was added to a bare one.
 
-    `namespace` and `node` are used where the Pod names none.
+    `namespace` and `node` apply where the Pod has none.
     """
     metadata, spec = pod["metadata"].copy(), pod.get("spec", {}).copy()
     if "name" not in metadata:
@@ -85,7 +87,7 @@ def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, list[C
 
 
 def _mount_token(spec: JSON) -> Iterator[Change]:
-    """What `mountServiceAccountToken` of ServiceAccount admission does to a new pod."""
+    """Change `spec` as `mountServiceAccountToken` of ServiceAccount admission does."""
     volumes: list[Volume] = spec.get("volumes") or []
     name = next((v["name"] for v in volumes if v["name"].startswith(_TOKEN_VOLUME)), None)
     mount = {
@@ -95,7 +97,7 @@ def _mount_token(spec: JSON) -> Iterator[Change]:
     }
     why = (
         "the home API server adds it, unless the ServiceAccount "
-        f"{spec['serviceAccountName']} says automountServiceAccountToken: false"
+        f"{spec['serviceAccountName']} has automountServiceAccountToken: false"
     )
     mounted = False
     for field in ("initContainers", "containers"):
@@ -129,19 +131,19 @@ def _token_volume() -> JSON:
 
 
 def _faults(document: JSON) -> Iterator[str]:
-    """What would make forging fail; the rest is for the API servers to judge."""
+    """Faults that would make the forge fail; API servers validate the rest."""
     metadata, spec = document.get("metadata"), document.get("spec")
     if not isinstance(metadata, dict):
-        yield "metadata is missing or no mapping"
+        yield "metadata is missing or not a mapping"
         return
     if not any(isinstance(metadata.get(key), str) for key in ("name", "generateName")):
-        yield "metadata has neither name nor generateName"
+        yield "metadata has neither name nor generateName; add one"
     for field in ("labels", "annotations"):
         for key, value in (metadata.get(field) or {}).items():
             if not isinstance(value, str):
                 yield f"metadata.{field}[{key}] is {value!r}, not a string; quote it"
     if not isinstance(spec, dict):
-        yield "spec is missing or no mapping"
+        yield "spec is missing or not a mapping"
         return
     if not spec.get("containers"):
         yield "spec.containers is missing or empty"
@@ -161,7 +163,7 @@ def _faults(document: JSON) -> Iterator[str]:
 def _list_faults(parent: Any, path: str, field: str, required: tuple[str, ...]) -> Iterator[str]:
     rows = parent.get(field) or []
     if not isinstance(rows, list):
-        yield f"{path}.{field} is no list"
+        yield f"{path}.{field} is not a list"
         return
     for index, row in enumerate(rows):
         for key in required:

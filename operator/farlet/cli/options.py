@@ -1,7 +1,7 @@
-"""Flags made from the fields of the settings, so that a setting exists once.
+"""Flags generated from the fields of the settings, so that each setting is defined once.
 
-click only splits the command line: every value reaches the settings as the string it was, and
-is judged there, whether it came from a flag, a variable or a file.
+click only splits the command line. The settings receive each value as a string and validate it,
+whether it came from a flag, a variable or a file.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from farlet.settings.loading import Group
 
 
 class SettingOption(click.Option):
-    """An option that shows under the heading of its group."""
+    """An option that `--help` shows under the heading of its group."""
 
     def __init__(self, field: str, info: FieldInfo) -> None:
         flag = loading.flag_of(info)
         switch: dict[str, Any] = {}
-        if info.annotation is bool:  # stands alone, or as --flag=false
+        if info.annotation is bool:  # --flag, or --flag=false
             switch = {"is_flag": False, "flag_value": "true"}
         super().__init__(
             [loading.flag_name(field), *flag.aliases, field],
@@ -37,10 +37,10 @@ class SettingOption(click.Option):
 
 
 class SettingsCommand(click.Command):
-    """A command whose `--help` shows its options group by group."""
+    """A command whose `--help` groups its options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, ours in the order of `Group`, click's own last."""
+        """Options of settings in the order of `Group`, then those of click."""
         sections: dict[str, list[tuple[str, str]]] = {group.value: [] for group in Group}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -56,7 +56,7 @@ class SettingsCommand(click.Command):
 def settings_options(
     kind: type[BaseSettings],
 ) -> Callable[[click.Command], click.Command]:
-    """Decorate a command with one option per field of `kind`."""
+    """Add one option per field of `kind` to a command."""
 
     def decorate(command: click.Command) -> click.Command:
         own = [SettingOption(field, info) for field, info in kind.model_fields.items()]
@@ -67,12 +67,12 @@ def settings_options(
 
 
 def given(values: Mapping[str, object]) -> dict[str, object]:
-    """Of what click passes, the flags that stood on the command line."""
+    """The flags that the command line contains, of all that click passes."""
     return {field: value for field, value in values.items() if value not in (None, ())}
 
 
 def default_text(info: FieldInfo) -> str:
-    """The default as a user would write it, or what takes its place; empty for none."""
+    """The default as a user writes it, or the text for it; empty without a default."""
     flag = loading.flag_of(info)
     value: object = info.default
     if flag.default or info.is_required() or value is None:
@@ -89,5 +89,5 @@ def default_text(info: FieldInfo) -> str:
 def remarks(field: str, info: FieldInfo) -> str:
     """`[env: ...; default: ...]` as `--help` shows it."""
     default = default_text(info)
-    needed = "; needed" if info.is_required() else ""
-    return f"[env: {loading.env_name(field)}{needed}{f'; default: {default}' if default else ''}]"
+    required = "; required" if info.is_required() else ""
+    return f"[env: {loading.env_name(field)}{required}{f'; default: {default}' if default else ''}]"

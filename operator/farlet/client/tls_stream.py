@@ -127,6 +127,8 @@ class TLSStream(asyncio.BufferedProtocol):
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
         """Start TLS. `server_hostname`: the name that the peer's certificate must contain."""
+        # Some releases of Python 3.11, Debian's among them, treat a cut connection as a proper end.
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         tls = context.wrap_bio(
             self._incoming,
             self._outgoing,

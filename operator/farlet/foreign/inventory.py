@@ -2,7 +2,7 @@
 
 Namespaced permissions do not allow farlet to search the cluster for mirrors that an earlier
 process left. So a namespace is written here before the first mirror is created in it, and one
-that is not listed contains nothing of ours. `docs/decisions/0004-registry.md` has the alternatives.
+that is not listed contains nothing of ours. `docs/decisions/0004-inventory.md` lists alternatives.
 """
 
 from __future__ import annotations

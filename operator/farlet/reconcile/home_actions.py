@@ -87,7 +87,10 @@ class HomeActions:
                 namespace=s.key.namespace,
             )
         except errors.NotFound:
-            pass
+            # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
+            there = await self._find(s.key)
+            if there is not None and there["metadata"].get("uid") == action.uid:
+                raise
         except errors.Conflict as err:
             now = await self._find(s.key)
             if now is not None and now["metadata"].get("uid") == action.uid:

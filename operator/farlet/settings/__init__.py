@@ -1,11 +1,11 @@
-"""Every setting of farlet, once: name, type, default, help text, and what may be given.
+"""All settings of farlet: name, type, default, help text and allowed values, each defined once.
 
-The flags of the command line and `docs/reference/flags.md` are made from these fields. A value
-is taken from the flag, else from `FARLET_<NAME>`, else from the file of `--config`, else it is
-the default. Nothing here connects to anything; files that a setting names are only looked at to
-tell early, by the name of the setting, that they cannot be used.
+Flags and `docs/reference/flags.md` are generated from these fields. A value comes from the flag,
+else from `FARLET_<NAME>`, else from the file of `--config`, else it is the default. Nothing here
+connects to a cluster. Files that a setting names are opened, so that an unreadable file is reported
+by the name of its setting.
 
-One file per purpose; a new setting is a field in one of them.
+There is one module per purpose; a new setting is a field in one of them.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ class Settings(
     """All settings of a running farlet."""
 
     nodename: Annotated[str, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)] = (
-        Field(description="Name of the virtual node at home. Pods bound to it are sent abroad.")
+        Field(description="Name of the virtual node. Pods bound to it run in the foreign cluster.")
     )

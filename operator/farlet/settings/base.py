@@ -1,4 +1,4 @@
-"""What every settings class has in common: where values come from, and the file itself."""
+"""The base class of all settings: flags, environment, file, defaults, in this order."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ from farlet.settings.loading import Flag, Group
 Text = BeforeValidator(values.text)
 DNSLabel = BeforeValidator(values.dns_label)
 Several = BeforeValidator(values.several)
-
-
-def whole(low: int, high: int) -> BeforeValidator:
-    """A whole number from `low` to `high`."""
-
-    def check(value: object) -> int:
-        return values.integer(value, low=low, high=high)
-
-    return BeforeValidator(check)
+Duration = BeforeValidator(values.duration)
+Number = BeforeValidator(values.number)
+Port = Annotated[int, Number, Field(ge=1, le=65535)]
 
 
 class BaseFarletSettings(BaseSettings):
-    """Flag, else `FARLET_*`, else the file of `--config`, else the default."""
+    """Values come from flags, else from `FARLET_*`, else from the file of `--config`."""
 
     model_config = SettingsConfigDict(
         env_prefix=loading.ENV_PREFIX,
@@ -39,8 +33,8 @@ class BaseFarletSettings(BaseSettings):
     config: Annotated[Path | None, Flag(Group.PROCESS, "FILE"), BeforeValidator(values.file)] = (
         Field(
             None,
-            description="YAML file of settings, its keys spelled like the flags without the dashes "
-            "in front. Flags and environment win over it.",
+            description="YAML file of settings. Its keys are the names of the flags without the "
+            "leading dashes. Flags and environment variables take precedence.",
         )
     )
 
@@ -53,9 +47,7 @@ class BaseFarletSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then file; neither `.env` files nor secret folders."""
-        from farlet.settings import (
-            Settings,  # which is made of the classes that derive from this one
-        )
+        """Flags, then environment, then file; no `.env` files and no directories of secrets."""
+        from farlet.settings import Settings  # a subclass of this class
 
         return init_settings, env_settings, loading.FileSource(settings_cls, Settings)

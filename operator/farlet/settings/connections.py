@@ -1,4 +1,4 @@
-"""The credentials of both clusters, and how strictly the address for pods is looked at."""
+"""Settings of the connections to both clusters, and of the preflight."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from farlet.settings.loading import Flag, Group
 
 
 class Preflight(StrEnum):
-    """What an address that farlet itself cannot reach means for pods that would dial it."""
+    """Handling of an endpoint that farlet itself cannot reach."""
 
     WARN = "warn"
     REQUIRE = "require"
 
 
 class ConnectionSettings(BaseFarletSettings):
-    """Where the two clusters are, and who farlet is there."""
+    """Credentials for both API servers."""
 
     home_kubeconfig: Annotated[
         Path | Literal["in-cluster"] | None,
@@ -29,27 +29,27 @@ class ConnectionSettings(BaseFarletSettings):
             Group.CLUSTERS,
             "FILE|in-cluster",
             aliases=("--kubeconfig",),
-            default="in-cluster inside a pod, else $KUBECONFIG, else ~/.kube/config",
+            default="in-cluster in a pod, else $KUBECONFIG, else ~/.kube/config",
         ),
         BeforeValidator(values.kubeconfig),
     ] = Field(None, description="Credentials of the home cluster.")
     home_context: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME", default="the current one"), Text
+        str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
     ] = Field(None, description="Context of the home kubeconfig.")
     foreign_kubeconfig: Annotated[
         Path | Literal["in-cluster"],
         Flag(Group.CLUSTERS, "FILE|in-cluster"),
         BeforeValidator(values.kubeconfig),
     ] = Field(
-        description="Credentials of the foreign cluster. Never guessed: two clusters that turn "
-        "out to be one would be costly.",
+        description="Credentials of the foreign cluster. Required, so that farlet never takes the "
+        "home cluster for the foreign one.",
     )
     foreign_context: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME", default="the current one"), Text
+        str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
     ] = Field(None, description="Context of the foreign kubeconfig.")
     home_api_preflight: Annotated[Preflight, Flag(Group.ACCESS, "|".join(Preflight))] = Field(
         Preflight.WARN,
-        description="When farlet itself cannot reach the home API server at the address for "
-        "pods: warn and go on, or require it and let pods wait. A wrong certificate always "
-        "makes them wait.",
+        description="Handling of an address for pods at which farlet itself cannot reach the home "
+        "API server: warn and create pods, or require it and keep pods Pending. With a wrong "
+        "certificate pods always stay Pending.",
     )

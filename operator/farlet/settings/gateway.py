@@ -1,7 +1,4 @@
-"""The settings of the gateway: for farlet at home, and for the process in the foreign cluster.
-
-Both have keys, each its own.
-"""
+"""Settings of both ends of the gateway, `farlet run` and `farlet gateway`, with separate keys."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from farlet.settings.process import ObservedSettings
 
 
 class TunnelSettings(BaseFarletSettings):
-    """What farlet needs to reach gateways abroad."""
+    """Settings of `farlet run` for gateways in the foreign cluster."""
 
     gateway_keys: Annotated[
         Path | None,
-        Flag(Group.GATEWAY, "FOLDER", default="no gateway is connected to"),
-        BeforeValidator(values.present_folder),
+        Flag(Group.GATEWAY, "DIR", default="no gateway"),
+        BeforeValidator(values.existing_directory),
     ] = Field(
         None,
-        description="The keys by which farlet and the gateway abroad know each other: the Secret "
-        "for home of those that `farlet gateway-keys` made.",
+        description="Keys by which farlet and the gateway authenticate each other: the Secret for "
+        "the home cluster that `farlet gateway-keys` created.",
     )
 
 
@@ -34,10 +31,10 @@ class GatewaySettings(ObservedSettings):
     """All settings of `farlet gateway`."""
 
     gateway_keys: Annotated[
-        Path, Flag(Group.GATEWAY, "FOLDER"), BeforeValidator(values.present_folder)
+        Path, Flag(Group.GATEWAY, "DIR"), BeforeValidator(values.existing_directory)
     ] = Field(
-        description="The keys by which the gateway and farlet know each other: the Secret for "
-        "abroad of those that `farlet gateway-keys` made."
+        description="Keys by which the gateway and farlet authenticate each other: the Secret for "
+        "the foreign cluster that `farlet gateway-keys` created."
     )
     gateway_bind_address: Annotated[
         values.Address,
@@ -45,5 +42,5 @@ class GatewaySettings(ObservedSettings):
         BeforeValidator(values.listening_address),
     ] = Field(
         values.Address("", 6443),
-        description="Where pods connect that are to reach the home API server.",
+        description="Address at which pods connect to reach the home API server.",
     )

@@ -1,4 +1,4 @@
-"""The settings of the kubelet API: where it listens, and whom it believes."""
+"""Settings of the kubelet API: listener, certificates, client authentication."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from farlet.settings import values
-from farlet.settings.base import BaseFarletSettings, whole
+from farlet.settings.base import BaseFarletSettings, Port
 from farlet.settings.loading import Flag, Group
 
 
 class KubeletSettings(BaseFarletSettings):
-    """What home's API server meets at the node's port."""
+    """The kubelet API and the certificates of the node."""
 
-    kubelet_port: Annotated[int, Flag(Group.KUBELET, "PORT"), whole(1, 65535)] = Field(
+    kubelet_port: Annotated[Port, Flag(Group.KUBELET, "PORT")] = Field(
         10250,
-        description="Port of the kubelet API as the Node tells it to home's API server, which "
-        "dials the Node's address with it for kubectl logs, exec, attach and port-forward.",
+        description="Port of the kubelet API in the status of the Node. The home API server "
+        "connects to it for kubectl logs, exec, attach and port-forward.",
     )
     kubelet_bind_address: Annotated[
         values.Address | None,
@@ -26,63 +26,64 @@ class KubeletSettings(BaseFarletSettings):
         BeforeValidator(values.bind_address),
     ] = Field(
         default_factory=lambda given: values.Address("", given["kubelet_port"]),
-        description="Where the kubelet API listens, should that differ from the port that the Node "
-        "tells; 0 turns it off, and the Node names no port.",
+        description="Address that the kubelet API listens on, if it differs from the port in the "
+        "status of the Node; 0 disables the kubelet API, and the Node shows no port.",
     )
     client_ca_file: Annotated[
         Path | None,
         Flag(
             Group.KUBELET,
             "FILE",
-            default="what home's API server publishes in kube-system/"
-            "extension-apiserver-authentication, where farlet may read it",
+            default="the CA in the ConfigMap kube-system/extension-apiserver-authentication, "
+            "if farlet may read it",
         ),
         BeforeValidator(values.file),
     ] = Field(
         None,
         description="PEM certificates of the CAs whose client certificates the kubelet API "
-        "believes: that of home's API server above all. Read again when it changes.",
+        "accepts, above all the certificate of the home API server. Reloaded when the file "
+        "changes.",
     )
     tls_cert_file: Annotated[
         Path | None,
-        Flag(Group.KUBELET, "FILE", default="one is asked for from kubernetes.io/kubelet-serving"),
+        Flag(
+            Group.KUBELET, "FILE", default="requested from the signer kubernetes.io/kubelet-serving"
+        ),
         BeforeValidator(values.file),
     ] = Field(
         None,
-        description="PEM certificate with which the kubelet API is served, its chain behind it. "
-        "Read again when it changes.",
+        description="PEM certificate of the kubelet API, followed by its chain. Reloaded when the "
+        "file changes.",
     )
     tls_private_key_file: Annotated[
         Path | None,
         Flag(Group.KUBELET, "FILE", default="none"),
         BeforeValidator(values.file),
-    ] = Field(None, description="The key of --tls-cert-file, in PEM.")
+    ] = Field(None, description="PEM private key of --tls-cert-file.")
     cert_dir: Annotated[
         Path | None,
-        Flag(Group.KUBELET, "FOLDER", default="they are kept in memory"),
-        BeforeValidator(values.folder),
+        Flag(Group.KUBELET, "DIR", default="kept in memory"),
+        BeforeValidator(values.directory),
     ] = Field(
         None,
-        description="Where certificates are kept that home's signers granted, so that a restart "
-        "needs no new ones.",
+        description="Directory for certificates that farlet requested from signers of the home "
+        "cluster, so that a restart does not request new ones.",
     )
-    rotate_certificates: Annotated[
-        bool, Flag(Group.CLUSTERS, "true|false"), BeforeValidator(values.switch)
-    ] = Field(
+    rotate_certificates: Annotated[bool, Flag(Group.CLUSTERS, "true|false")] = Field(
         default=False,
-        description="Renew the client certificate of a node identity at home by "
-        "kubernetes.io/kube-apiserver-client-kubelet. The new one is kept in --cert-dir and used "
-        "in place of the kubeconfig's, which is not written.",
+        description="Renew the client certificate of the node identity through the signer "
+        "kubernetes.io/kube-apiserver-client-kubelet. farlet keeps the new certificate in "
+        "--cert-dir and uses it in place of the one in the kubeconfig, which it never writes.",
     )
 
     @model_validator(mode="after")
-    def _certificates_fit(self) -> KubeletSettings:
+    def _certificates_are_consistent(self) -> KubeletSettings:
         if (self.tls_cert_file is None) is not (self.tls_private_key_file is None):
             raise ValueError(
-                "--tls-cert-file and --tls-private-key-file belong together; give both or none"
+                "--tls-cert-file and --tls-private-key-file belong together; set both or neither"
             )
         if self.rotate_certificates and self.cert_dir is None:
             raise ValueError(
-                "--rotate-certificates needs a folder for what it is granted; give --cert-dir"
+                "--rotate-certificates needs a directory for the new certificate; set --cert-dir"
             )
         return self

@@ -1,7 +1,6 @@
-"""How settings are found: flag, environment, file, in this order, and how wrong ones are told.
+"""Load settings from flags, environment and file, and report invalid ones by flag and variable.
 
-Knows fields only by what pydantic tells about them; which settings there are stands in
-the other files of this package.
+This module sees fields only through pydantic; the other files of this package define them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from farlet.settings import values
 ENV_PREFIX = "FARLET_"
 
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
-"""Variables that a kubelet makes of a Service named `farlet` (`GetServiceEnvVarMap`)."""
+"""Variables that a kubelet adds for a Service named `farlet` (`GetServiceEnvVarMap`)."""
 
 
 class Group(StrEnum):
@@ -44,23 +43,23 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """How a field looks on the command line; stands among its annotations."""
+    """The command-line form of a field, kept among its annotations."""
 
     group: Group
     metavar: str
     aliases: tuple[str, ...] = ()
     many: bool = False
     default: str = ""
-    """What is said of the default where the value alone would not tell it."""
+    """The text shown for the default where the value alone does not explain it."""
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
 
 def load(kind: type[AnySettings], flags: Mapping[str, object]) -> AnySettings:
-    """Settings from flags (field name to raw value, only those given), environment and file.
+    """Settings from flags (field name to raw value, without unset ones), environment and file.
 
-    Raises `UsageError`, one line that names each wrong setting by flag and variable.
+    Raises `UsageError` with one line that names each invalid setting by flag and variable.
     """
     try:
         return kind(**cast("dict[str, Any]", flags))
@@ -68,10 +67,10 @@ def load(kind: type[AnySettings], flags: Mapping[str, object]) -> AnySettings:
         complaints = (
             _complaint(kind, e["loc"], type_=e["type"], message=e["msg"], given=e["input"])
             for e in err.errors(include_url=False)
-            # A default that follows from a wrong setting: that one is told already.
+            # A default that depends on an invalid setting: the error for that one is enough.
             if e["type"] != "default_factory_not_called"
         )
-        # A list that is wrong twice, or a union tried in turn, complains once per attempt.
+        # A list with two errors and a union report the same error more than once.
         raise UsageError("; ".join(dict.fromkeys(complaints))) from err
 
 
@@ -86,14 +85,14 @@ def env_name(field: str) -> str:
 
 
 def flag_of(info: FieldInfo) -> Flag:
-    """The command-line look of a field."""
+    """The command-line form of a field."""
     return next(m for m in info.metadata if isinstance(m, Flag))
 
 
-def strangers(kind: type[BaseSettings], environ: Iterable[str]) -> tuple[str, ...]:
-    """`FARLET_*` variables that no setting reads: most likely misspelt, so worth a warning.
+def unknown_variables(kind: type[BaseSettings], environ: Iterable[str]) -> tuple[str, ...]:
+    """`FARLET_*` variables that no setting reads: probably misspelt, so worth a warning.
 
-    Not an error: what a kubelet adds for Services and what other tools define is not ours.
+    They are not an error, since kubelets and other tools define such variables as well.
     """
     known = {env_name(field) for field in kind.model_fields}
     return tuple(
@@ -110,8 +109,8 @@ def strangers(kind: type[BaseSettings], environ: Iterable[str]) -> tuple[str, ..
 class FileSource(PydanticBaseSettingsSource):
     """The YAML file that flags or environment name as `config`.
 
-    `every` is the class that knows all keys; those which `kind` does not have are for another
-    command and pass over, any other key is a `UsageError`.
+    `every` is the class with all keys: a key that `kind` does not have belongs to another command
+    and is ignored. Any other key raises `UsageError`.
     """
 
     def __init__(self, kind: type[BaseSettings], every: type[BaseSettings]) -> None:
@@ -119,7 +118,7 @@ class FileSource(PydanticBaseSettingsSource):
         self._every = every
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        """Not used: the file is read as a whole, since unknown keys must be found too."""
+        """Not used: `__call__` reads the whole file, since it checks for unknown keys too."""
         raise RuntimeError(f"{field_name}: {field!r}")
 
     def __call__(self) -> dict[str, Any]:
@@ -144,19 +143,19 @@ class FileSource(PydanticBaseSettingsSource):
         if key in known:
             return known[key]
         near = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-        raise UsageError(f"{path}: {key!r} is no setting; {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(known))}"
+        raise UsageError(f"{path}: unknown setting {key!r}; {hint}")
 
 
 def _mapping(path: Path) -> dict[object, object]:
     try:
         content = yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(err).split())}") from err
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(err).split())}") from err
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold one YAML mapping of settings, as 'nodename: far'")
+        raise UsageError(f"{path} must contain a YAML mapping of settings, such as 'nodename: far'")
     return content
 
 
@@ -168,6 +167,8 @@ def _complaint(
     message: str,
     given: object,
 ) -> str:
+    if type_ != "value_error":  # pydantic's own checks do not name the value
+        message = f"{given!r}: {message[:1].lower()}{message[1:]}"
     message = message.removeprefix("Value error, ")
     if not loc:
         return message
@@ -175,8 +176,8 @@ def _complaint(
     info = kind.model_fields[field]
     where = f"{flag_name(field)} ({env_name(field)})"
     if type_ == "missing":
-        return f"{where} is needed: {(info.description or '').split('. ')[0].rstrip('.')}"
+        return f"{where} is required: {(info.description or '').split('. ')[0].rstrip('.')}"
     if type_ == "enum":
         allowed = flag_of(info).metavar.replace("|", ", ")
-        return f"{where}: {given!r} is not allowed; give one of {allowed}"
+        return f"{where}: {given!r} is not valid; expected one of {allowed}"
     return f"{where}: {message}"

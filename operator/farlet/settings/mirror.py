@@ -1,4 +1,4 @@
-"""The settings that shape a mirror: all that `farlet render` needs, and no connection."""
+"""Settings that shape mirror pods: all that `farlet render` needs, and no connection."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from farlet.context import (
 )
 from farlet.errors import UsageError
 from farlet.settings import values
-from farlet.settings.base import DNSLabel, Several, Text, whole
+from farlet.settings.base import DNSLabel, Port, Several, Text
 from farlet.settings.loading import Flag, Group
-from farlet.settings.node import NodeLook
+from farlet.settings.node import NodeShapeSettings
 
 
-def _strategy_name(value: object) -> str:
+def _access_mode(value: object) -> str:
     known = sorted({e.name for e in metadata.entry_points(group=access.ENTRY_POINTS)})
     if value not in known:
-        raise ValueError(f"{value!r} is no access mode; give one of {', '.join(known)}")
+        raise ValueError(f"{value!r} is not an access mode; expected one of {', '.join(known)}")
     return str(value)
 
 
-class MirrorSettings(NodeLook):
-    """The settings that shape a mirror: all that `farlet render` needs."""
+class MirrorSettings(NodeShapeSettings):
+    """Settings that shape mirror pods."""
 
     nodename: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)
     ] = Field(
-        None, description="Name of the virtual node at home. Pods bound to it are sent abroad."
+        None, description="Name of the virtual node. Pods bound to it run in the foreign cluster."
     )
     home_name: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
         "home",
-        description="What the home cluster is called in names of foreign namespaces. Give each "
-        "home that shares a foreign cluster its own.",
+        description="Name of the home cluster within names of foreign namespaces. Each home "
+        "cluster that uses the same foreign cluster needs its own.",
     )
     home_id: Annotated[
         str | None,
@@ -51,20 +51,20 @@ class MirrorSettings(NodeLook):
         Text,
     ] = Field(
         None,
-        description="What tells this home cluster from others among the objects abroad. "
-        "Changing it orphans the mirrors that exist.",
+        description="Identifies this home cluster on the objects that farlet creates in the "
+        "foreign cluster. A change orphans existing mirror pods.",
     )
     foreign_system_namespace: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
         "farlet",
-        description="Foreign namespace for farlet's own objects; never receives pods.",
+        description="Foreign namespace of farlet's own objects; it never receives pods.",
     )
     foreign_namespace_template: Annotated[
         str, Flag(Group.NAMESPACES, "TEMPLATE"), BeforeValidator(values.namespace_template)
     ] = Field(
         "{namespace}-{home}",
-        description="Name of the foreign namespace of a home namespace. {namespace} and {home} "
-        "are filled in; over 63 characters it is cut and gets a hash. 'none': only namespaces "
-        "of --namespace-map receive pods.",
+        description="Template for the name of the foreign namespace of a home namespace, with the "
+        "variables {namespace} and {home}. A name of more than 63 characters is shortened and ends "
+        "in a hash. 'none': only namespaces of --namespace-map are offloaded.",
     )
     namespace_map: Annotated[
         tuple[Annotated[tuple[str, str], BeforeValidator(values.namespace_pair)], ...],
@@ -72,95 +72,96 @@ class MirrorSettings(NodeLook):
         Several,
     ] = Field(
         (),
-        description="An explicit pair of namespaces, which wins over the template. May be given "
-        "more than once, or as a list with commas.",
+        description="A home namespace and its foreign namespace; takes precedence over the "
+        "template. Repeatable, or a comma-separated list.",
     )
     home_api_server_host: Annotated[
         str | None,
         Flag(
             Group.ACCESS,
             "HOST",
-            default="that of the home API server's URL if only the port is given",
+            default="the host of the home API server's URL if only the port is set",
         ),
         BeforeValidator(values.host),
     ] = Field(
         None,
-        description="IP address or DNS name at which pods abroad reach the home API server. It "
-        "must stand in that server's certificate.",
+        description="IP address or DNS name at which pods in the foreign cluster reach the home "
+        "API server. The server's certificate must contain it (SAN).",
     )
     home_api_server_port: Annotated[
-        int | None,
+        Port | None,
         Flag(
             Group.ACCESS,
             "PORT",
-            default="that of the home API server's URL if only the host is given",
+            default="the port of the home API server's URL if only the host is set",
         ),
-        whole(1, 65535),
-    ] = Field(None, description="Port at which pods abroad reach the home API server.")
+    ] = Field(
+        None, description="Port at which pods in the foreign cluster reach the home API server."
+    )
     home_api_server_ca_file: Annotated[
         Path | None,
         Flag(Group.ACCESS, "FILE", default="the CA of the home credentials"),
         BeforeValidator(values.certificates),
     ] = Field(
         None,
-        description="PEM certificates that verify the home API server at that address; pods "
-        "abroad read them as ca.crt.",
+        description="PEM certificates that verify the home API server at that address; pods read "
+        "them as ca.crt.",
     )
     cluster_domain: Annotated[
         str, Flag(Group.ACCESS, "DOMAIN"), BeforeValidator(values.dns_name)
-    ] = Field("cluster.local", description="DNS domain of Services at home.")
+    ] = Field("cluster.local", description="DNS domain of Services in the home cluster.")
     api_access_default: Annotated[
-        str, Flag(Group.ACCESS, "MODE"), BeforeValidator(_strategy_name)
+        str, Flag(Group.ACCESS, "MODE"), BeforeValidator(_access_mode)
     ] = Field(
         "home",
-        description="Which API pods reach that carry no annotation liqo.io/api-server-support.",
+        description="Access mode of pods without the annotation liqo.io/api-server-support.",
     )
     home_token_lifetime: Annotated[
         int | Literal["as-requested"] | None,
         Flag(
             Group.ACCESS,
-            "SECONDS|as-requested",
-            default="as the pod asks, 3600 in place of 3607",
+            "DURATION|as-requested",
+            default="as the pod requests, 1h in place of 3607s",
         ),
         BeforeValidator(values.token_lifetime),
     ] = Field(
         None,
-        description="Life of home tokens, at least 600 s; pods survive about half of it without "
-        "farlet. 'as-requested' keeps the 3607 s that Kubernetes puts into pods, for which API "
-        "servers grant a token of a year.",
+        description="Lifetime of home tokens, at least 10m. Without farlet, pods keep API access "
+        "for about half of it. 'as-requested' keeps the 3607s that Kubernetes puts into pods, for "
+        "which API servers grant a token of one year.",
     )
     remote_service_accounts: Annotated[
         RemoteServiceAccounts, Flag(Group.ACCESS, "|".join(RemoteServiceAccounts))
     ] = Field(
         RemoteServiceAccounts.ALL,
-        description="Which foreign ServiceAccounts pods of mode remote may take: every one, only "
-        "that of the same name, or only those labelled farlet.io/offloadable=true.",
+        description="Foreign ServiceAccounts that pods of mode remote may use: all, the one of the "
+        "same name, or those with the label farlet.io/offloadable=true.",
     )
     allow_pod_feature: Annotated[
         frozenset[Allowance], Flag(Group.PODS, "|".join(Allowance), many=True), Several
     ] = Field(
         frozenset(),
-        description="A kind of pod that is refused otherwise. May be given more than once, or as "
-        "a list with commas.",
+        description="Pod feature that farlet otherwise does not allow. Repeatable, or a "
+        "comma-separated list.",
     )
     daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(
         DaemonSetPods.REFUSE,
-        description="What becomes of pods that a DaemonSet puts on the virtual node. 'refuse': "
-        "they stay Pending (DaemonSetNotAllowed) and nothing of them runs abroad; those that run "
-        "already go on.",
+        description="Handling of DaemonSet pods on the virtual node. 'refuse': they stay Pending "
+        "(DaemonSetNotAllowed) and get no mirror pod; pods that already run keep running.",
     )
     pod_network: Annotated[PodNetwork, Flag(Group.PODS, "|".join(PodNetwork))] = Field(
         PodNetwork.ISOLATED,
-        description="Whether home can route to the IPs of mirrors. 'isolated' keeps them out of "
-        "status.podIP.",
+        description="Whether the home cluster can route to the IPs of mirror pods. 'isolated' "
+        "keeps them out of status.podIP.",
     )
 
     @model_validator(mode="after")
-    def _namespaces_fit(self) -> MirrorSettings:
+    def _namespaces_are_consistent(self) -> MirrorSettings:
         if self.foreign_system_namespace in {foreign for _, foreign in self.namespace_map}:
             raise ValueError(
-                f"--namespace-map sends pods into {self.foreign_system_namespace!r}, which is "
-                "farlet's own (--foreign-system-namespace); choose another for one of them"
+                f"--namespace-map contains {self.foreign_system_namespace!r}, which is farlet's "
+                "own namespace (--foreign-system-namespace); choose another name for one of the "
+                "two"
             )
         try:
             self.namespaces()
@@ -169,7 +170,7 @@ class MirrorSettings(NodeLook):
         return self
 
     def namespaces(self) -> NamespaceMap:
-        """How home namespaces are named abroad."""
+        """The foreign namespace of each home namespace."""
         template = self.foreign_namespace_template
         return NamespaceMap(
             home=self.home_name,
@@ -181,10 +182,9 @@ class MirrorSettings(NodeLook):
     def context(
         self, *, node: str, home_id: str, endpoint: Endpoint | None, home_ca: str
     ) -> Context:
-        """The part of the context that settings decide; what is found at start is given.
+        """The context as far as settings define it, with what farlet found at its start.
 
-        What looking at the address gave, and the IP of the node where none is set, are for the
-        caller to replace.
+        The caller replaces the result of the preflight, and the IP of the node where none is set.
         """
         lifetime = self.home_token_lifetime
         return Context(

@@ -1,4 +1,4 @@
-"""The settings of the Node object: how the foreign cluster appears at home."""
+"""Settings of the Node object, by which the foreign cluster appears in the home cluster."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from farlet.forge import capacity
 from farlet.forge.node import Taint
 from farlet.forge.node_health import ForeignUnreachable
 from farlet.settings import node_values, values
-from farlet.settings.base import BaseFarletSettings, Several
+from farlet.settings.base import BaseFarletSettings, Duration, Several
 from farlet.settings.loading import Flag, Group
 
 
-class NodeLook(BaseFarletSettings):
-    """What of the Node decides how pods that wished to come here look abroad."""
+class NodeShapeSettings(BaseFarletSettings):
+    """Settings of the Node that also shape mirror pods: labels, taints, IP."""
 
     node_labels: Annotated[
         tuple[Annotated[tuple[str, str], BeforeValidator(node_values.label)], ...],
@@ -31,9 +31,9 @@ class NodeLook(BaseFarletSettings):
         Several,
     ] = Field(
         (),
-        description="A further label of the Node; wins over those that farlet finds itself, such "
-        f"as {ARCH_LABEL}. What pods demand of it does not travel, since foreign nodes lack it. "
-        "May be given more than once, or as a list with commas.",
+        description="Additional label of the Node. Overrides labels that farlet detects, such as "
+        f"{ARCH_LABEL}. Mirror pods do not select by it, since foreign nodes do not have it. "
+        "Repeatable, or a comma-separated list.",
     )
     foreign_node_labels: Annotated[
         tuple[Annotated[str, BeforeValidator(node_values.key)], ...],
@@ -41,8 +41,8 @@ class NodeLook(BaseFarletSettings):
         Several,
     ] = Field(
         (),
-        description="The key of a label among --node-labels that foreign nodes carry as well: what "
-        "pods demand of it travels. May be given more than once, or as a list with commas.",
+        description="Key of a label in --node-labels that foreign nodes have as well, so that "
+        "mirror pods select by it. Repeatable, or a comma-separated list.",
     )
     node_taints: Annotated[
         tuple[Taint, ...],
@@ -50,32 +50,32 @@ class NodeLook(BaseFarletSettings):
         BeforeValidator(node_values.taints),
     ] = Field(
         (Taint(VIRTUAL_NODE_TAINT, "", "NoSchedule"),),
-        description="A taint of the Node, in place of the default one; pods' tolerations of it "
-        "do not travel. May be given more than once, or as a list with commas; 'none' for none.",
+        description="Taint of the Node, replacing the default taint. Mirror pods do not tolerate "
+        "it. Repeatable, or a comma-separated list; 'none' for no taint.",
     )
     node_ip: Annotated[
         str | None,
-        Flag(Group.NODE, "IP", default="that of this machine towards the home API server"),
+        Flag(Group.NODE, "IP", default="the address of this machine towards the home API server"),
         BeforeValidator(values.ip),
     ] = Field(
         None,
-        description="IP address of the Node, and hostIP of its pods. The home API server calls the "
-        "kubelet API there.",
+        description="IP address of the Node, and hostIP of its pods. The home API server connects "
+        "to the kubelet API at this address.",
     )
 
     def own_label_keys(self) -> frozenset[str]:
-        """Keys of labels on the Node that foreign nodes lack."""
+        """Keys of labels on the Node that foreign nodes do not have."""
         ours = {VIRTUAL_NODE_LABEL, HOSTNAME_LABEL, NO_LOAD_BALANCER_LABEL}
         travelling = {OS_LABEL, ARCH_LABEL, *self.foreign_node_labels}
         return frozenset(ours | ({key for key, _ in self.node_labels} - travelling))
 
     def taint_keys(self) -> frozenset[str]:
-        """Keys of the taints that a pod had to tolerate to come here."""
+        """Keys of the taints that a pod tolerates to be scheduled to this node."""
         return frozenset(taint.key for taint in self.node_taints)
 
 
-class NodeSettings(NodeLook):
-    """What the scheduler and people see of the virtual node."""
+class NodeSettings(NodeShapeSettings):
+    """All settings of the Node object."""
 
     node_annotations: Annotated[
         tuple[Annotated[tuple[str, str], BeforeValidator(node_values.annotation)], ...],
@@ -83,47 +83,47 @@ class NodeSettings(NodeLook):
         BeforeValidator(node_values.lines),
     ] = Field(
         (),
-        description="An annotation of the Node. May be given more than once; one per line in the "
-        "environment.",
+        description="Annotation of the Node. Repeatable; one per line in the environment variable.",
     )
     provider_id: Annotated[
-        str | None, Flag(Group.NODE, "ID", default="none is set"), BeforeValidator(values.text)
+        str | None, Flag(Group.NODE, "ID", default="not set"), BeforeValidator(values.text)
     ] = Field(
         None,
-        description="spec.providerID of the Node, such as farlet://far. A cloud controller leaves "
-        "nodes of other providers alone, and may delete one without an ID that it does not find.",
+        description="spec.providerID of the Node, such as farlet://far. A cloud controller ignores "
+        "nodes of other providers; it may delete a node without an ID that its cloud does not "
+        "have.",
     )
     capacity: Annotated[
-        tuple[Annotated[tuple[str, str], BeforeValidator(node_values.amount)], ...],
+        tuple[Annotated[tuple[str, str], BeforeValidator(node_values.quantity)], ...],
         Flag(
             Group.NODE,
-            "RESOURCE=AMOUNT",
+            "RESOURCE=QUANTITY",
             many=True,
-            default="the sum of what is allocatable on foreign nodes",
+            default="sum of the allocatable resources of foreign nodes",
         ),
         Several,
     ] = Field(
         (),
-        description="What fits on the Node; cpu, memory and pods must be among it. Without it, "
-        "farlet must be allowed to list and watch the nodes of the foreign cluster. May be given "
-        "more than once, or as a list with commas.",
+        description="Capacity of the Node; cpu, memory and pods are required. Without this "
+        "setting, farlet must be allowed to list and watch the nodes of the foreign cluster. "
+        "Repeatable, or a comma-separated list.",
     )
     foreign_unreachable: Annotated[
         ForeignUnreachable, Flag(Group.NODE, "|".join(ForeignUnreachable))
     ] = Field(
         ForeignUnreachable.HOLD,
-        description="What home is told while the foreign API server does not answer. 'hold': the "
-        "Node stays ready, so that no pod is replaced, and gets no new ones. 'notready': the Node "
-        "becomes NotReady, and home replaces pods after their tolerations, as with a dead machine.",
+        description="Status of the Node while the foreign API server does not answer. 'hold': the "
+        "Node stays Ready, keeps its pods and gets no new ones. 'notready': the Node becomes "
+        "NotReady, and home replaces its pods after their tolerations, as for a dead machine.",
     )
     foreign_unreachable_after: Annotated[
         float,
         Flag(Group.NODE, "DURATION", default="40s"),
-        BeforeValidator(values.duration),
-    ] = Field(40.0, description="How long the foreign API server may be silent before that.")
+        Duration,
+    ] = Field(40.0, description="Time without an answer after which --foreign-unreachable applies.")
 
     @model_validator(mode="after")
-    def _clear(self) -> NodeSettings:
+    def _complete_and_unique(self) -> NodeSettings:
         for flag, pairs in (
             ("--capacity", self.capacity),
             ("--node-labels", self.node_labels),
@@ -132,12 +132,12 @@ class NodeSettings(NodeLook):
             names = [name for name, _ in pairs]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"{flag} gives {', '.join(twice)} more than once; give one value")
+                raise ValueError(f"{flag} sets {', '.join(twice)} more than once; set each once")
         missing = [name for name in capacity.NEEDED if name not in dict(self.capacity)]
         if self.capacity and missing:
             raise ValueError(
-                f"--capacity (FARLET_CAPACITY) lacks {', '.join(missing)}: without it the "
-                "scheduler at home places nothing on the Node. Give cpu, memory and pods, such as "
-                "cpu=8,memory=32Gi,pods=110"
+                f"--capacity (FARLET_CAPACITY) does not contain {', '.join(missing)}, without "
+                "which the home scheduler places no pod on the Node. Set cpu, memory and pods, "
+                "such as cpu=8,memory=32Gi,pods=110"
             )
         return self

@@ -1,8 +1,7 @@
-"""What labels, annotations, taints and amounts of resources may look like on a Node.
+"""Parsers for labels, annotations, taints and quantities of a Node, with the contract of `values`.
 
-Like `values.py`: what came from a flag, the environment or the file becomes the value that
-farlet keeps, or a `ValueError` whose text says what is allowed. The rules are those of
-`ValidateNode` (`pkg/apis/core/validation/validation.go`), so that a start does not fail on a 422.
+The rules are those of `ValidateNode` (`pkg/apis/core/validation/validation.go`), so that farlet
+refuses at its start what the home API server would refuse with a 422.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from farlet.settings import values
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _DIVISIBLE = frozenset({"cpu", "memory", "ephemeral-storage"})
-"""Everything else comes in whole pieces (`ValidateResourceQuantityValue`)."""
+"""All other resources are whole numbers (`ValidateResourceQuantityValue`)."""
 
 
 def key(value: object) -> str:
@@ -26,8 +25,8 @@ def key(value: object) -> str:
     prefix, slash, name = given.rpartition("/")
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{given!r} is no key: up to 63 of letters, digits, '-', '_' and '.', beginning and "
-            "ending with a letter or digit, with a DNS name and '/' in front or not"
+            f"{given!r} is not a valid key: expected up to 63 letters, digits, '-', '_' and '.', "
+            "beginning and ending with a letter or digit, after an optional DNS name and '/'"
         )
     if slash:
         values.dns_name(prefix)
@@ -39,24 +38,24 @@ def label(value: object) -> tuple[str, str]:
     name, content = _pair(value)
     if content and not _NAME.fullmatch(content):
         raise ValueError(
-            f"{content!r} is no value of a label: up to 63 of letters, digits, '-', '_' and '.', "
-            "beginning and ending with a letter or digit, or nothing"
+            f"{content!r} is not a valid label value: expected up to 63 letters, digits, '-', '_' "
+            "and '.', beginning and ending with a letter or digit, or an empty value"
         )
     if name == VIRTUAL_NODE_LABEL and content != VIRTUAL_NODE_LABEL_VALUE:
         raise ValueError(
-            f"the label {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE} tells farlet's Node from a "
-            "real machine; it cannot have another value"
+            f"the label {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE} marks virtual nodes; it "
+            "cannot have another value"
         )
     return name, content
 
 
 def annotation(value: object) -> tuple[str, str]:
-    """`key=value`, the value being any text."""
+    """`key=value` with any text as value."""
     return _pair(value)
 
 
 def lines(value: object) -> tuple[object, ...]:
-    """Several values of which each may hold commas: a list, or lines of one string."""
+    """Values that may contain commas: a list, or lines of one string."""
     if isinstance(value, str):
         found = tuple(line.strip() for line in value.splitlines() if line.strip())
         return found or (values.text(value),)
@@ -79,28 +78,28 @@ def taint(value: object) -> Taint:
     what, colon, effect = given.rpartition(":")
     if not colon or effect not in _EFFECTS:
         raise ValueError(
-            f"{given!r} is no taint: give KEY:EFFECT or KEY=VALUE:EFFECT, where EFFECT is one of "
+            f"{given!r} is not a valid taint: expected KEY:EFFECT or KEY=VALUE:EFFECT with one of "
             f"{', '.join(_EFFECTS)}"
         )
     name, _, content = what.partition("=")
     if content and not _NAME.fullmatch(content):
-        raise ValueError(f"{content!r} is no value of a taint")
+        raise ValueError(f"{content!r} is not a valid taint value")
     return Taint(key(name), content, effect)
 
 
-def amount(value: object) -> tuple[str, str]:
-    """`resource=amount`, in canonical form."""
+def quantity(value: object) -> tuple[str, str]:
+    """`resource=quantity`, in canonical form."""
     name, content = _pair(value)
-    quantity = quantities.parse(content)
-    if quantity.nanos < 0:
-        raise ValueError(f"{name}={content} is less than nothing")
-    if name not in _DIVISIBLE and not quantity.whole:
-        raise ValueError(f"{name}={content} is a fraction; {name} comes in whole pieces")
-    return name, str(quantity)
+    parsed = quantities.parse(content)
+    if parsed.nanos < 0:
+        raise ValueError(f"{name}={content} is negative")
+    if name not in _DIVISIBLE and not parsed.whole:
+        raise ValueError(f"{name}={content} is not a whole number, as {name} requires")
+    return name, str(parsed)
 
 
 def _pair(value: object) -> tuple[str, str]:
     name, equals, content = values.text(value).partition("=")
     if not equals:
-        raise ValueError(f"{value!r} is no pair; give KEY=VALUE")
+        raise ValueError(f"{value!r} is not valid; expected KEY=VALUE")
     return key(name), content

@@ -1,4 +1,4 @@
-"""The settings of the process itself: workers, where it listens, what it logs, how it stops."""
+"""Settings of the process: workers, listeners, logs, shutdown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from farlet.settings import values
-from farlet.settings.base import BaseFarletSettings, whole
+from farlet.settings.base import BaseFarletSettings, Duration, Number
 from farlet.settings.loading import Flag, Group
 
 
 class LogLevel(StrEnum):
-    """The least severe records that are written."""
+    """Log records below this level are dropped."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -30,7 +30,7 @@ class LogFormat(StrEnum):
 
 
 class ObservedSettings(BaseFarletSettings):
-    """How any process of farlet is looked at from outside."""
+    """Probes and logs, which every farlet process has."""
 
     health_probe_bind_address: Annotated[
         values.Address | None,
@@ -38,24 +38,27 @@ class ObservedSettings(BaseFarletSettings):
         BeforeValidator(values.bind_address),
     ] = Field(
         values.Address("", 8081),
-        description="Where /livez and /readyz are served; 0 turns them off. May be where "
-        "/metrics is.",
+        description="Address that serves /livez and /readyz; 0 disables them. May be the address "
+        "of /metrics.",
     )
     log_level: Annotated[LogLevel, Flag(Group.PROCESS, "|".join(LogLevel))] = Field(
         LogLevel.INFO,
-        description="The least severe records to write. Client libraries stay at info even with "
-        "debug, since they would print tokens.",
+        description="Minimum level of log records. Client libraries stay at info, since at debug "
+        "they print tokens.",
     )
     log_format: Annotated[LogFormat, Flag(Group.PROCESS, "|".join(LogFormat))] = Field(
-        LogFormat.AUTO, description="auto is text on a terminal and JSON elsewhere."
+        LogFormat.AUTO, description="auto: text on a terminal, JSON elsewhere."
     )
 
 
 class ProcessSettings(ObservedSettings):
-    """What has nothing to do with pods."""
+    """Settings of a `farlet run` process that do not concern pods."""
 
-    workers: Annotated[int, Flag(Group.PROCESS, "N"), whole(1, 1000)] = Field(
-        64, description="How many pods are worked on at the same time; never two for one pod."
+    workers: Annotated[int, Flag(Group.PROCESS, "N"), Number] = Field(
+        64,
+        ge=1,
+        le=1000,
+        description="Number of pods that are reconciled in parallel, never one pod twice.",
     )
     metrics_bind_address: Annotated[
         values.Address | None,
@@ -63,21 +66,29 @@ class ProcessSettings(ObservedSettings):
         BeforeValidator(values.bind_address),
     ] = Field(
         values.Address("", 8080),
-        description="Where /metrics is served; 0 turns it off.",
+        description="Address that serves /metrics; 0 disables it.",
     )
-    drain_on_exit: Annotated[
-        bool, Flag(Group.PROCESS, "true|false"), BeforeValidator(values.switch)
-    ] = Field(
+    drain_on_exit: Annotated[bool, Flag(Group.PROCESS, "true|false")] = Field(
         False,
-        description="Empty the node before farlet ends, as kubectl drain does: after SIGTERM or "
-        "Ctrl-C it is cordoned, its pods are evicted, and when they are gone it is NotReady. A "
-        "second signal ends at once. Not under kopf run.",
+        description="Drain the node before farlet exits, as kubectl drain does: on SIGTERM or "
+        "Ctrl-C farlet cordons the node, evicts its pods, and sets it NotReady when they are gone. "
+        "A second signal exits immediately. Not available under kopf run.",
     )
-    drain_timeout: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(1, 86400)] = Field(
-        120,
-        description="How long that may take. What is left then is left as it is, and found by the "
-        "next farlet. In a cluster, terminationGracePeriodSeconds must be longer.",
+    drain_timeout: Annotated[float, Flag(Group.PROCESS, "DURATION", default="2m"), Duration] = (
+        Field(
+            120.0,
+            ge=1,
+            le=86400,
+            description="Longest duration of a drain. Pods that remain afterwards keep running, "
+            "and the next farlet process finds them. In a cluster, terminationGracePeriodSeconds "
+            "must be longer.",
+        )
     )
-    shutdown_grace_period: Annotated[int, Flag(Group.PROCESS, "SECONDS"), whole(0, 3600)] = Field(
-        20, description="How long work that has begun may take to end after SIGTERM."
+    shutdown_grace_period: Annotated[
+        float, Flag(Group.PROCESS, "DURATION", default="20s"), Duration
+    ] = Field(
+        20.0,
+        ge=0,
+        le=3600,
+        description="Time that running requests and streams get to finish after SIGTERM.",
     )

@@ -1,8 +1,8 @@
-"""What one value of a setting may look like: hosts, ports, names, addresses, files.
+"""Parsers for single values of settings: hosts, names, addresses, durations, files.
 
-Each function takes what came from a flag, the environment or the file, and returns the value as
-farlet keeps it, or raises `ValueError` whose text says what is allowed. Which setting was meant
-is not known here; `settings.py` adds that.
+Each function takes the raw value of a flag, a variable or the file and returns the parsed one. It
+raises `ValueError` with a text that says what is allowed; `loading.load` puts the names of the flag
+and the variable in front.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 
 IN_CLUSTER = "in-cluster"
-"""Stands where a kubeconfig may: the ServiceAccount of the pod that farlet runs in."""
+"""In place of a kubeconfig: the ServiceAccount of the pod that farlet runs in."""
 
 LONGEST_TOKEN_SECONDS = 1 << 32
-"""`ValidateTokenRequest` in `pkg/apis/authentication/validation` refuses longer ones."""
+"""The longest life that `ValidateTokenRequest` (`pkg/apis/authentication/validation`) accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens. An empty `host` means all interfaces, IPv4 and IPv6."""
+    """Address that a server listens on. An empty `host`: all interfaces, IPv4 and IPv6."""
 
     host: str
     port: int
@@ -34,18 +34,18 @@ class Address:
 
 
 def text(value: object) -> str:
-    """A string with something in it. An empty one is never read as "not set"."""
+    """A string that is not empty: an empty one never means "not set"."""
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a string")
     if not value.strip():
-        raise ValueError("is empty; leave the setting out or give it a value")
+        raise ValueError("is empty; remove the setting or give it a value")
     if value != value.strip():
-        raise ValueError(f"{value!r} begins or ends with white space")
+        raise ValueError(f"{value!r} begins or ends with white space; remove it")
     return value
 
 
 def dns_label(value: object) -> str:
-    """Name of a namespace, or part of one (RFC 1123 label)."""
+    """An RFC 1123 label, as names of namespaces are."""
     name = text(value)
     if not _LABEL.fullmatch(name):
         raise ValueError(
@@ -56,7 +56,7 @@ def dns_label(value: object) -> str:
 
 
 def dns_name(value: object) -> str:
-    """A domain or an object name (RFC 1123 subdomain)."""
+    """An RFC 1123 subdomain, as DNS domains and names of most objects are."""
     name = text(value)
     if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         raise ValueError(
@@ -67,68 +67,57 @@ def dns_name(value: object) -> str:
 
 
 def ip(value: object) -> str:
-    """An IPv4 or IPv6 address in its canonical spelling, without zone."""
+    """An IPv4 or IPv6 address, returned in canonical form."""
     address = text(value)
     try:
         parsed = ip_address(address)
     except ValueError:
         raise ValueError(f"{address!r} is not an IP address") from None
     if "%" in address:
-        raise ValueError(f"{address!r} has a zone id, which means nothing on another machine")
+        raise ValueError(
+            f"{address!r} has a zone ID, which is valid on one machine only; remove it"
+        )
     return str(parsed)
 
 
 def host(value: object) -> str:
-    """An IP address (IPv6 bare or in brackets; returned bare) or a DNS name, and nothing else."""
-    allowed = "give only an IPv4 address, an IPv6 address or a DNS name"
+    """An IP address (IPv6 with or without brackets, returned without) or a DNS name."""
+    allowed = "expected an IPv4 address, an IPv6 address or a DNS name"
     name = text(value)
     if "://" in name or "/" in name:
         raise ValueError(f"{name!r} is a URL; {allowed}")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     if ":" in bare or bare != name:
         if "%" in bare:
-            raise ValueError(f"{name!r} has a zone id, which means nothing in a pod; {allowed}")
+            raise ValueError(
+                f"{name!r} has a zone ID, which is valid on one machine only; {allowed}"
+            )
         try:
             parsed = ip_address(bare)
         except ValueError:
             if re.fullmatch(r"[^:]+:\d+|\[.*\]:\d+", name):
                 raise ValueError(
-                    f"{name!r} has a port; {allowed}, and the port by --home-api-server-port"
+                    f"{name!r} has a port; {allowed}. Set the port with --home-api-server-port"
                 ) from None
-            raise ValueError(f"{name!r} is no IPv6 address; {allowed}") from None
+            raise ValueError(f"{name!r} is not a valid IPv6 address; {allowed}") from None
         if parsed.version != 6:
-            raise ValueError(f"{name!r} puts an IPv4 address into brackets; {allowed}")
+            raise ValueError(f"{name!r} has brackets around an IPv4 address; {allowed}")
         return str(parsed)
     if re.fullmatch(r"[0-9.]+", bare):
         try:
             return str(ip_address(bare))
         except ValueError:
-            raise ValueError(f"{name!r} is no IPv4 address; {allowed}") from None
+            raise ValueError(f"{name!r} is not a valid IPv4 address; {allowed}") from None
     if len(bare) > 253 or not _SUBDOMAIN.fullmatch(bare.lower()):
-        raise ValueError(f"{name!r} is no host; {allowed}")
+        raise ValueError(f"{name!r} is not a valid host; {allowed}")
     return bare.lower()
 
 
-def integer(value: object, *, low: int, high: int) -> int:
-    """A whole number between two bounds, both allowed."""
-    wanted = f"give a whole number from {low} to {high}"
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,20}", value):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no whole number; {wanted}")
-    if not low <= value <= high:
-        raise ValueError(f"{value} is out of range; {wanted}")
-    return value
-
-
-def switch(value: object) -> bool:
-    """`true` or `false`."""
+def number(value: object) -> object:
+    """Anything but a boolean, which pydantic would convert to 0 or 1."""
     if isinstance(value, bool):
-        return value
-    given = text(value)
-    if given not in {"true", "false"}:
-        raise ValueError(f"{given!r} is neither true nor false")
-    return given == "true"
+        raise ValueError(f"{value!r} is not a number")
+    return value
 
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -136,21 +125,24 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 
 
 def duration(value: object) -> float:
-    """Seconds, from a number of them or from what Kubernetes' own flags take: `15s`, `1m30s`."""
+    """Seconds of a Go duration (`15s`, `1m30s`, `2h`), as in Kubernetes; also of a number."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     given = text(value)
     if re.fullmatch(r"\d+(\.\d+)?", given):
         return float(given)
     if not re.fullmatch(rf"({_PART.pattern})+", given):
-        raise ValueError(f"{given!r} is no duration; give seconds, or units as in 15s or 1m30s")
+        raise ValueError(
+            f"{given!r} is not a valid duration; expected a number with a unit, such as 15s or "
+            "1m30s"
+        )
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given))
 
 
 def bind_address(value: object) -> Address | None:
-    """`host:port`, `:port` for all interfaces, or `0` for "do not listen" (`None`).
+    """`host:port`, `:port` for all interfaces, or `0` to disable the listener (`None`).
 
-    Port 0 in `host:0` lets the system choose one.
+    With port 0, as in `host:0`, the kernel chooses a free port.
     """
     if isinstance(value, Address):
         return value
@@ -160,8 +152,8 @@ def bind_address(value: object) -> Address | None:
     name, colon, number = given.rpartition(":")
     if not colon or not re.fullmatch(r"[0-9]{1,5}", number) or int(number) > 65535:
         raise ValueError(
-            f"{given!r} is no address to listen on; give HOST:PORT, :PORT for all interfaces, "
-            "or 0 to turn it off"
+            f"{given!r} is not a valid address to listen on; expected HOST:PORT, :PORT for all "
+            "interfaces, or 0 to disable it"
         )
     return Address(host(name) if name else "", int(number))
 
@@ -170,32 +162,36 @@ def listening_address(value: object) -> Address:
     """`host:port`, or `:port` for all interfaces."""
     address = bind_address(value)
     if address is None:
-        raise ValueError("0 turns nothing off here; give HOST:PORT, or :PORT for all interfaces")
+        raise ValueError(
+            "this listener cannot be disabled; expected HOST:PORT, or :PORT for all interfaces"
+        )
     return address
 
 
 def token_lifetime(value: object) -> int | str:
-    """Seconds, or `as-requested`.
+    """Whole seconds of a duration from 10 minutes on, or `as-requested`.
 
-    An API server turns a request of exactly 3607 s into a token of one year, so that number is
-    refused here: `as-requested` is the open way to such tokens.
+    An API server turns a request for exactly 3607 s into a token of one year, so that value is
+    refused here: `as-requested` asks for such tokens explicitly.
     """
     if value == "as-requested":
         return "as-requested"
     try:
-        seconds = integer(value, low=600, high=LONGEST_TOKEN_SECONDS)
+        seconds = duration(value)
     except ValueError as err:
-        raise ValueError(f"{err} (seconds), or as-requested") from None
+        raise ValueError(f"{err}, or as-requested") from None
+    if not 600 <= seconds <= LONGEST_TOKEN_SECONDS or seconds % 1:
+        raise ValueError(f"{value!r} is out of range; expected whole seconds from 10m on")
     if seconds == 3607:
         raise ValueError(
-            "3607 is the one number that API servers turn into a token of a year; "
-            "give 3600, or as-requested if long tokens are wanted"
+            "API servers turn a token request for 3607s into a token of one year; give 1h, or "
+            "as-requested if you want such tokens"
         )
-    return seconds
+    return int(seconds)
 
 
 def file(value: object) -> Path:
-    """A file that exists and can be read; `~` is expanded."""
+    """A file that exists and is readable; `~` is expanded."""
     path = Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
     try:
         with path.open("rb"):
@@ -204,17 +200,17 @@ def file(value: object) -> Path:
         raise ValueError(f"{path} cannot be read: {err.strerror}") from None
 
 
-def folder(value: object) -> Path:
-    """A folder, or one that can still be made; `~` is expanded."""
+def directory(value: object) -> Path:
+    """A directory that exists or can be created; `~` is expanded."""
     path = Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is no folder")
+        raise ValueError(f"{path} is not a directory")
     return path
 
 
-def present_folder(value: object) -> Path:
-    """A folder that exists; `~` is expanded."""
-    path = folder(value)
+def existing_directory(value: object) -> Path:
+    """A directory that exists; `~` is expanded."""
+    path = directory(value)
     if not path.exists():
         raise ValueError(f"{path} does not exist")
     return path
@@ -223,14 +219,17 @@ def present_folder(value: object) -> Path:
 def certificates(value: object) -> Path:
     """A file with at least one PEM certificate and no private key.
 
-    Its content goes into Secrets of the foreign cluster, so a key in it would travel.
+    farlet copies its content into Secrets of the foreign cluster.
     """
     path = file(value)
     content = path.read_text(encoding="utf-8", errors="replace")
     if "-----BEGIN CERTIFICATE-----" not in content:
-        raise ValueError(f"{path} holds no PEM certificate (-----BEGIN CERTIFICATE-----)")
+        raise ValueError(f"{path} contains no PEM certificate (-----BEGIN CERTIFICATE-----)")
     if "PRIVATE KEY-----" in content:
-        raise ValueError(f"{path} holds a private key, which would be sent abroad; take it out")
+        raise ValueError(
+            f"{path} contains a private key, which farlet would copy to the foreign cluster; "
+            "remove it"
+        )
     return path
 
 
@@ -240,28 +239,29 @@ def kubeconfig(value: object) -> Path | str:
 
 
 def namespace_template(value: object) -> str:
-    """`{namespace}` (needed) and `{home}` within a DNS label, or `none`."""
+    """A DNS label with `{namespace}` (required) and `{home}` in it, or `none`."""
     template = text(value)
     if template == "none":
         return template
     if "{namespace}" not in template:
         raise ValueError(
-            f"{template!r} lacks {{namespace}}: pods of different home namespaces would meet in one"
+            f"{template!r} does not contain {{namespace}}: pods of all home namespaces would share "
+            "one"
         )
     filled = template.replace("{namespace}", "n").replace("{home}", "h")
     if not _LABEL.fullmatch(filled):
         raise ValueError(
-            f"{template!r} does not make a namespace name: beside {{namespace}} and {{home}} only "
-            "a-z, 0-9 and '-' may stand in it"
+            f"{template!r} gives no valid namespace name: apart from {{namespace}} and {{home}} it "
+            "may contain a-z, 0-9 and '-' only"
         )
     return template
 
 
 def namespace_pair(value: object) -> tuple[str, str]:
-    """`home=foreign`, both names of namespaces."""
+    """`home=foreign`, two names of namespaces."""
     home, equals, foreign = text(value).partition("=")
     if not equals:
-        raise ValueError(f"{value!r} is no pair; give HOME=FOREIGN")
+        raise ValueError(f"{value!r} is not valid; expected HOME=FOREIGN")
     return dns_label(home), dns_label(foreign)
 
 
@@ -277,4 +277,4 @@ def several(value: object) -> tuple[object, ...]:
             for element in value
             for part in (several(element) if isinstance(element, str) else (element,))
         )
-    raise ValueError(f"{value!r} is no list")
+    raise ValueError(f"{value!r} is not a list")

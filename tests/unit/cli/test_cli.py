@@ -88,16 +88,16 @@ def test_run_warns_of_misspelt_variables(
     result = farlet("run")
     assert result.exit_code == 0
     assert len(started) == 1
-    assert result.stderr == ("farlet: warning: no setting is called FARLET_WORKER; it is ignored\n")
+    assert result.stderr == ("farlet: warning: unknown setting FARLET_WORKER is ignored\n")
 
 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        pytest.param((), "--nodename (FARLET_NODENAME) is needed", id="nothing given"),
+        pytest.param((), "--nodename (FARLET_NODENAME) is required", id="nothing given"),
         pytest.param(
             ("--home-api-server-port", "0"),
-            "--home-api-server-port (FARLET_HOME_API_SERVER_PORT): 0 is out of range",
+            "--home-api-server-port (FARLET_HOME_API_SERVER_PORT): '0': input should be",
             id="a port out of range",
         ),
         pytest.param(
@@ -232,14 +232,14 @@ def test_render_names_the_reason_of_a_refused_pod_and_exits_1() -> None:
         pytest.param(("-f", "/"), "", "-f): / cannot be read", id="a folder"),
         pytest.param(("-f", "-"), "", "standard input is empty", id="no input"),
         pytest.param(("-f", "-"), "a: [", "standard input is not valid YAML", id="no YAML"),
-        pytest.param(("-f", "-"), "- a", "give one Pod", id="no object"),
+        pytest.param(("-f", "-"), "- a", "expected one Pod", id="a list"),
         pytest.param(
             ("-f", "-"), "apiVersion: apps/v1\nkind: Deployment\n", "Deployment", id="no Pod"
         ),
         pytest.param(("-f", "-"), f"{POD}---{POD}", "2 documents", id="two Pods"),
         pytest.param(("-f", "-", "-n", "A"), POD, "--namespace (-n): ", id="a bad namespace"),
         pytest.param(
-            ("-f", "-", "--diff", "-o", "json"), POD, "--output is for", id="a format for a diff"
+            ("-f", "-", "--diff", "-o", "json"), POD, "--output formats", id="a format for a diff"
         ),
         pytest.param(
             ("-f", "-", "--home-name", "A"), POD, "--home-name (FARLET_HOME_NAME)", id="a setting"

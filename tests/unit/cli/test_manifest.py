@@ -30,8 +30,10 @@ def _with(line: str) -> str:
         pytest.param("---\n# only a comment\n---\n", ["is empty"], id="only comments"),
         pytest.param(f"{BARE}---\n{BARE}", ["2 documents", "one Pod"], id="two documents"),
         pytest.param("a: [", ["not valid YAML or JSON", "line"], id="no YAML"),
-        pytest.param("text", ["no object", "str"], id="a string"),
-        pytest.param("apiVersion: apps/v1\nkind: Deployment", ["Deployment", "single"], id="kind"),
+        pytest.param("text", ["not an object", "str"], id="a string"),
+        pytest.param(
+            "apiVersion: apps/v1\nkind: Deployment", ["Deployment", "one of its Pods"], id="kind"
+        ),
         pytest.param("apiVersion: v1\nkind: List\nitems: []", ["List (v1)"], id="a list"),
         pytest.param("kind: Pod", ["no apiVersion"], id="no version"),
         pytest.param("metadata: {}", ["without kind"], id="no kind"),
@@ -46,7 +48,7 @@ def _with(line: str) -> str:
             id="no containers",
         ),
         pytest.param(_with("  volumes: [{emptyDir: {}}]"), ["spec.volumes[0] has no name"], id="v"),
-        pytest.param(_with("  volumes: {a: b}"), ["spec.volumes is no list"], id="mapping"),
+        pytest.param(_with("  volumes: {a: b}"), ["spec.volumes is not a list"], id="mapping"),
         pytest.param(
             BARE.replace("image: x", "env: [{name: A, value: 1}]"), ["is 1", "quote"], id="number"
         ),

@@ -87,7 +87,7 @@ def _requested() -> dict[tuple[str, str], set[str]]:
 def _granted() -> dict[tuple[str, str], set[str]]:
     verbs: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rbac.TABLE:
-        if row.place is not rbac.Where.URL:
+        if row.where is not rbac.Where.URL:
             verbs[row.group, row.resource].update(row.verbs)
     return verbs
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from clusters import farletimage
-from farlet import roles
 from farlet.foreign import inventory
 from farlet.settings import Settings, loading
+from reference import role_manifests
 
 ROOT = Path(__file__).parents[3]
 HOME = ROOT / "manifests" / "home"
@@ -58,7 +58,7 @@ def test_settings_of_the_manifests_are_accepted(tmp_path: Path) -> None:
     flags = {name.removeprefix("FARLET_").lower(): value for name, _, value in pairs}
     flags |= {"foreign_kubeconfig": str(kubeconfig), "home_kubeconfig": str(kubeconfig)}
     loaded = loading.load(Settings, flags)
-    assert loaded.nodename == roles.NODENAME
+    assert loaded.nodename == role_manifests.NODENAME
     assert loaded.leader_elect
 
 
@@ -79,9 +79,9 @@ def test_a_stop_may_take_as_long_as_farlet_itself_allows() -> None:
 
 def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() -> None:
     (binding,) = documents("home/node-identity/client-authority.yaml")
-    assert binding["subjects"][0]["name"] == f"system:node:{roles.NODENAME}"
+    assert binding["subjects"][0]["name"] == f"system:node:{role_manifests.NODENAME}"
     settings = (HOME / "base" / "settings.env").read_text()
-    assert f"FARLET_NODENAME={roles.NODENAME}\n" in settings
+    assert f"FARLET_NODENAME={role_manifests.NODENAME}\n" in settings
 
 
 def test_messages_name_manifests_that_exist() -> None:

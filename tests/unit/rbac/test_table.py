@@ -1,4 +1,4 @@
-"""The table of rights, and the roles that are made from it."""
+"""The table of permissions, and the roles generated from it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import yaml
 
 from farlet import rbac, roles
 from farlet.rbac import Identity, Side, Where
+from reference import role_manifests
 
 Rule = tuple[str, str, str, str]
 """API group, resource, name or empty, verb."""
 
 
 def granted(path: str, kind: str, name: str, namespace: str | None = None) -> set[Rule]:
-    """What a role in a made file allows, rule by rule."""
+    """The rules of a role in a generated file."""
     (found,) = (
         document
-        for document in yaml.safe_load_all(roles.files()[path])
+        for document in yaml.safe_load_all(role_manifests.files()[path])
         if document["kind"] == kind
         and document["metadata"]["name"] == name
         and document["metadata"].get("namespace") == namespace
@@ -37,7 +38,7 @@ def in_table(side: Side, place: Where) -> set[Rule]:
     return {
         (row.group, row.resource, "far" if row.name == rbac.NODE else row.name, verb)
         for row in rbac.TABLE
-        if (row.side, row.place) == (side, place) and row.who is not Identity.NODE
+        if (row.side, row.where) == (side, place) and row.identity is not Identity.NODE
         for verb in row.verbs
     }
 
@@ -47,16 +48,16 @@ HOME = "manifests/home/service-account/roles.yaml"
 
 ROLES = [
     pytest.param(
-        f"{FOREIGN}/farlet-namespace.yaml", "Role", "farlet-registry", "farlet",
-        Side.FOREIGN, Where.OWN, id="abroad-own",
+        f"{FOREIGN}/farlet-namespace.yaml", "Role", "farlet-inventory", "farlet",
+        Side.FOREIGN, Where.OWN, id="foreign-own",
     ),
     pytest.param(
         f"{FOREIGN}/offloaded-namespace.yaml", "Role", "farlet", None,
-        Side.FOREIGN, Where.OFFLOADED, id="abroad-offloaded",
+        Side.FOREIGN, Where.OFFLOADED, id="foreign-offloaded",
     ),
     pytest.param(
         f"{FOREIGN}/capacity.yaml", "ClusterRole", "farlet-capacity", None,
-        Side.FOREIGN, Where.CLUSTER, id="abroad-cluster",
+        Side.FOREIGN, Where.CLUSTER, id="foreign-cluster",
     ),
     pytest.param(HOME, "ClusterRole", "farlet-pods", None, Side.HOME, Where.OFFLOADED, id="pods"),
     pytest.param(HOME, "Role", "farlet", "farlet", Side.HOME, Where.OWN, id="own"),
@@ -77,7 +78,7 @@ def test_a_role_grants_what_the_table_says_and_no_more(
     assert granted(path, kind, name, namespace) == in_table(side, place)
 
 
-def test_at_home_the_roles_for_the_whole_cluster_are_two_the_one_by_name() -> None:
+def test_the_home_cluster_has_one_role_by_name_and_one_without_names() -> None:
     anything = granted(HOME, "ClusterRole", "farlet")
     own_node = granted(HOME, "ClusterRole", "farlet-node")
     assert anything | own_node == in_table(Side.HOME, Where.CLUSTER)
@@ -86,19 +87,19 @@ def test_at_home_the_roles_for_the_whole_cluster_are_two_the_one_by_name() -> No
 
 
 def test_tokens_are_granted_namespace_by_namespace() -> None:
-    places = {row.place for row in rbac.TABLE if row.resource == "serviceaccounts/token"}
+    places = {row.where for row in rbac.TABLE if row.resource == "serviceaccounts/token"}
     assert places == {Where.OFFLOADED}
     bound = [
         document["roleRef"]["name"]
-        for document in yaml.safe_load_all(roles.files()[HOME])
+        for document in yaml.safe_load_all(role_manifests.files()[HOME])
         if document["kind"] == "ClusterRoleBinding"
     ]
     assert "farlet-pods" not in bound
 
 
-def test_no_row_says_what_another_says() -> None:
+def test_no_two_rows_grant_the_same() -> None:
     rows = collections.Counter(
-        (row.side, row.place, row.group, row.resource, row.name, row.who, verb)
+        (row.side, row.where, row.group, row.resource, row.name, row.identity, verb)
         for row in rbac.TABLE
         for verb in row.verbs
     )
@@ -108,3 +109,22 @@ def test_no_row_says_what_another_says() -> None:
 def test_nothing_is_allowed_by_a_wildcard() -> None:
     for row in rbac.TABLE:
         assert "*" not in {row.group, row.resource, row.name, *row.verbs}
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        pytest.param(f"{FOREIGN}/farlet-namespace.yaml", roles.foreign_system(), id="own"),
+        pytest.param(f"{FOREIGN}/offloaded-namespace.yaml", roles.foreign_offloaded(), id="pods"),
+        pytest.param(f"{FOREIGN}/capacity.yaml", roles.foreign_capacity(), id="capacity"),
+        *(
+            pytest.param(HOME, role, id=f"home {role.name}-{role.namespace}")
+            for role in roles.home()
+        ),
+        pytest.param(HOME, roles.home_offloaded(), id="home farlet-pods"),
+    ],
+)
+def test_the_object_of_a_role_is_what_the_manifest_contains(path: str, role: roles.Role) -> None:
+    documents = list(yaml.safe_load_all(role_manifests.files()[path]))
+    assert role.manifest(node=role_manifests.NODENAME) in documents
+    assert (role.binding() in documents) is (role.name != "farlet-pods")

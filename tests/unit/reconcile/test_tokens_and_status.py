@@ -249,3 +249,20 @@ def test_a_secret_that_was_replaced_unseen_by_a_stranger_s_is_not_overwritten() 
         s.wait(HALF_LIFE)
         assert s.foreign.requests(rf"PATCH {SECRETS}"), "it was tried"
         assert s.secrets() == [theirs]
+
+
+def test_a_home_pod_that_a_lagging_cache_does_not_know_is_deleted_in_the_end() -> None:
+    """NodeRestriction of an API server that has just started answers 404 for pods that exist."""
+    with scene.playing() as s:
+        s.create(mode="disabled")
+        s.wait(2.0)
+        s.home.refusing[r"DELETE .*/pods/web$"] = s.home.refusal(
+            errors.NotFound, 404, 'pod "web" not found', reason="NotFound"
+        )
+        s.remove()
+        s.delete()
+        s.wait(5.0)
+        assert s.pod() is not None
+        s.home.refusing.clear()
+        s.wait(30.0)
+        assert s.pod() is None

@@ -30,7 +30,7 @@ def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(pages.main, [str(tmp_path)]).exit_code == 0
     assert runner.invoke(pages.main, [str(tmp_path), "--check"]).exit_code == 0
-    page = tmp_path / pages.FOLDER / "reasons.md"
+    page = tmp_path / pages.DIRECTORY / "reasons.md"
     page.write_text(page.read_text(encoding="utf-8").replace("MirrorLost", "MirrorGone"))
     checked = runner.invoke(pages.main, [str(tmp_path), "--check"])
     assert checked.exit_code == 1

@@ -62,7 +62,7 @@ def test_a_setting_alone_is_honoured_and_the_other_keeps_its_default(
         pytest.param(
             "api.test", None, "http://home:8080", "give --home-api-server-port", id="plain http"
         ),
-        pytest.param(None, "443", "https://", "give --home-api-server-host", id="no host"),
+        pytest.param(None, "443", "https://", "give --home-api-server-host", id="not a valid host"),
         pytest.param(
             "a", None, "https://home:port", "give --home-api-server-port", id="a port in words"
         ),

@@ -58,7 +58,7 @@ def test_the_lease_is_that_of_the_node_or_a_named_one(given: str, kept: object) 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        pytest.param({"lease": "far"}, "neither node nor NAMESPACE/NAME", id="no namespace"),
+        pytest.param({"lease": "far"}, "expected node or NAMESPACE/NAME", id="no namespace"),
         pytest.param({"lease": "Ns/far"}, "not a DNS label", id="a bad namespace"),
         pytest.param({"lease": "ns/"}, "is empty", id="no name"),
         pytest.param(
@@ -69,7 +69,7 @@ def test_the_lease_is_that_of_the_node_or_a_named_one(given: str, kept: object) 
         pytest.param({"lease_duration": "0"}, "whole seconds", id="a Lease of no time"),
         pytest.param({"lease_duration": "10s"}, "must be shorter than", id="a Lease too short"),
         pytest.param({"renew_deadline": "15s"}, "must be shorter than", id="a deadline too late"),
-        pytest.param({"retry_period": "9s"}, "had tried again", id="one try only"),
+        pytest.param({"retry_period": "9s"}, "before its second try", id="one try only"),
         pytest.param({"retry_period": "0"}, "more than 0", id="no pause"),
     ],
 )
@@ -85,14 +85,18 @@ def test_settings_that_would_not_keep_two_apart_are_refused(
     [
         pytest.param("true", True, id="true"),
         pytest.param("false", False, id="false"),
-        pytest.param(True, True, id="a truth in a file"),
+        pytest.param(True, True, id="a boolean in a file"),
+        pytest.param("True", True, id="True"),
+        pytest.param("yes", True, id="yes"),
+        pytest.param("no", False, id="no"),
+        pytest.param("1", True, id="1"),
     ],
 )
-def test_election_is_switched_by_true_and_false(given: object, is_on: bool) -> None:
+def test_boolean_settings_take_the_usual_words(given: object, is_on: bool) -> None:
     found = loading.load(leader.LeaderSettings, {"leader_elect": given})
     assert found.leader_elect is is_on
 
 
-def test_a_switch_is_neither_yes_nor_one() -> None:
-    with pytest.raises(errors.UsageError, match="neither true nor false"):
-        loading.load(leader.LeaderSettings, {"leader_elect": "1"})
+def test_a_boolean_setting_refuses_other_words() -> None:
+    with pytest.raises(errors.UsageError, match=r"'maybe': input should be a valid boolean"):
+        loading.load(leader.LeaderSettings, {"leader_elect": "maybe"})

@@ -77,24 +77,32 @@ def test_a_good_value_is_kept(kubeconfig: str, field: str, given: object, kept: 
 @pytest.mark.parametrize(
     ("field", "given", "complaint"),
     [
-        pytest.param("node_labels", "a", "give KEY=VALUE", id="a label without a value"),
-        pytest.param("node_labels", "a b=c", "is no key", id="a key with a blank"),
+        pytest.param("node_labels", "a", "expected KEY=VALUE", id="a label without a value"),
+        pytest.param("node_labels", "a b=c", "is not a valid key", id="a key with a blank"),
         pytest.param("node_labels", "A_b/c=d", "is not a DNS name", id="a prefix that is no name"),
-        pytest.param("node_labels", "a=b c", "is no value of a label", id="a value with a blank"),
+        pytest.param(
+            "node_labels", "a=b c", "is not a valid label value", id="a value with a blank"
+        ),
         pytest.param("node_labels", "type=other", "type=virtual-kubelet", id="our own label"),
-        pytest.param("node_labels", "a=b,a=c", "gives a more than once", id="a label twice"),
-        pytest.param("foreign_node_labels", "a=b", "is no key", id="a value where a key goes"),
+        pytest.param("node_labels", "a=b,a=c", "sets a more than once", id="a label twice"),
+        pytest.param(
+            "foreign_node_labels", "a=b", "is not a valid key", id="a value where a key goes"
+        ),
         pytest.param("node_taints", "a", "KEY:EFFECT", id="a taint without an effect"),
         pytest.param("node_taints", "a:Never", "PreferNoSchedule", id="an unknown effect"),
         pytest.param("node_taints", ":NoSchedule", "is empty", id="a taint without a key"),
-        pytest.param("capacity", "cpu=8", "lacks memory, pods", id="too little for the scheduler"),
+        pytest.param(
+            "capacity", "cpu=8", "does not contain memory, pods", id="too little for the scheduler"
+        ),
         pytest.param("capacity", "cpu=8 cores", "is no quantity", id="no amount"),
-        pytest.param("capacity", "cpu=-1", "less than nothing", id="a negative amount"),
-        pytest.param("capacity", "pods=1.5", "whole pieces", id="half a pod"),
-        pytest.param("capacity", "nvidia.com/gpu=500m", "whole pieces", id="half a GPU"),
+        pytest.param("capacity", "cpu=-1", "is negative", id="a negative amount"),
+        pytest.param("capacity", "pods=1.5", "not a whole number", id="half a pod"),
+        pytest.param("capacity", "nvidia.com/gpu=500m", "not a whole number", id="half a GPU"),
         pytest.param("foreign_unreachable", "die", "hold, notready", id="an unknown policy"),
-        pytest.param("foreign_unreachable_after", "soon", "is no duration", id="no duration"),
-        pytest.param("node_ip", "fe80::1%eth0", "zone id", id="an address with a zone"),
+        pytest.param(
+            "foreign_unreachable_after", "soon", "is not a valid duration", id="no duration"
+        ),
+        pytest.param("node_ip", "fe80::1%eth0", "zone ID", id="an address with a zone"),
     ],
 )
 def test_a_bad_value_is_told_by_its_flag(

@@ -130,36 +130,36 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
                 ("10.0.0.1:6443", "has a port"),
                 ("api.example.org:6443", "has a port"),
                 ("[fd00::1]:6443", "has a port"),
-                ("fe80::1%eth0", "zone id"),
-                ("[fe80::1%eth0]", "zone id"),
-                ("[10.0.0.1]", "IPv4 address into brackets"),
-                ("[api]", "no IPv6 address"),
-                ("fd00:::1", "no IPv6 address"),
-                ("10.0.0.256", "no IPv4 address"),
-                ("10.0.1", "no IPv4 address"),
+                ("fe80::1%eth0", "zone ID"),
+                ("[fe80::1%eth0]", "zone ID"),
+                ("[10.0.0.1]", "brackets around an IPv4 address"),
+                ("[api]", "not a valid IPv6 address"),
+                ("fd00:::1", "not a valid IPv6 address"),
+                ("10.0.0.256", "not a valid IPv4 address"),
+                ("10.0.1", "not a valid IPv4 address"),
                 ("", "is empty"),
                 (" ", "is empty"),
                 (" 10.0.0.1", "white space"),
-                ("a b", "no host"),
-                ("api.", "no host"),
-                ("-api", "no host"),
-                ("a" * 64, "no host"),
+                ("a b", "not a valid host"),
+                ("api.", "not a valid host"),
+                ("-api", "not a valid host"),
+                ("a" * 64, "not a valid host"),
             ]
         ),
         *(
             pytest.param("home_api_server_port", given, says, id=f"port {given!r}")
             for given, says in [
-                ("0", "from 1 to 65535"),
-                ("65536", "from 1 to 65535"),
-                ("-1", "from 1 to 65535"),
-                ("https", "no whole number"),
-                ("443.0", "no whole number"),
-                ("", "no whole number"),
-                (True, "no whole number"),
+                ("0", "greater than or equal to 1"),
+                ("65536", "less than or equal to 65535"),
+                ("-1", "greater than or equal to 1"),
+                ("https", "a valid integer"),
+                ("443.5", "a valid integer"),
+                ("", "a valid integer"),
+                (True, "not a number"),
             ]
         ),
-        pytest.param("home_token_lifetime", "599", "600 to", id="a short life"),
-        pytest.param("home_token_lifetime", "3607", "a year", id="the life of a year"),
+        pytest.param("home_token_lifetime", "599", "from 10m on", id="a short life"),
+        pytest.param("home_token_lifetime", "3607", "one year", id="the life of a year"),
         pytest.param("home_token_lifetime", "long", "or as-requested", id="a life in words"),
         pytest.param("home_api_preflight", "Warn", "one of warn, require", id="another case"),
         pytest.param(
@@ -172,23 +172,26 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("home_name", "a.b", "DNS label", id="a home name with a dot"),
         pytest.param("foreign_system_namespace", "x" * 64, "DNS label", id="a long namespace"),
         pytest.param(
-            "foreign_namespace_template", "x", "lacks {namespace}", id="a constant template"
+            "foreign_namespace_template",
+            "x",
+            "does not contain {namespace}",
+            id="a constant template",
         ),
         pytest.param(
             "foreign_namespace_template",
             "{namespace}-{node}",
-            "does not make a namespace name",
+            "gives no valid namespace name",
             id="an unknown placeholder",
         ),
         pytest.param("namespace_map", "a", "HOME=FOREIGN", id="half a pair"),
         pytest.param("namespace_map", "a=B", "DNS label", id="a bad namespace in a pair"),
         pytest.param("node_ip", "far", "not an IP", id="a node IP that is a name"),
-        pytest.param("node_ip", "fe80::1%1", "zone id", id="a node IP with a zone"),
+        pytest.param("node_ip", "fe80::1%1", "zone ID", id="a node IP with a zone"),
         pytest.param("metrics_bind_address", "8080", "HOST:PORT", id="a port without colon"),
         pytest.param("metrics_bind_address", ":65536", "HOST:PORT", id="a port out of range"),
-        pytest.param("workers", "0", "from 1", id="no workers"),
+        pytest.param("workers", "0", "greater than or equal to 1", id="no workers"),
         pytest.param("home_kubeconfig", "/none", "cannot be read: No such", id="a missing file"),
-        pytest.param("home_kubeconfig", "/", "cannot be read: Is a dir", id="a folder"),
+        pytest.param("home_kubeconfig", "/", "cannot be read: Is a dir", id="a directory"),
         pytest.param("home_context", "", "is empty", id="an empty context"),
         pytest.param("config", "/none", "cannot be read", id="a missing settings file"),
         pytest.param("log_level", "trace", "one of debug, info", id="an unknown level"),
@@ -235,10 +238,10 @@ def test_all_wrong_settings_are_told_at_once() -> None:
     [
         pytest.param("home_name: x", "did you mean home-name", id="an underscore"),
         pytest.param("nodenam: x", "did you mean nodename", id="a misspelt key"),
-        pytest.param("zzz: x", "known are ", id="a key like no other"),
-        pytest.param("config: x", "no setting", id="a file that names a file"),
-        pytest.param("- a", "one YAML mapping", id="a list"),
-        pytest.param("a: [", "is no YAML", id="no YAML"),
+        pytest.param("zzz: x", "expected one of ", id="a key like no other"),
+        pytest.param("config: x", "unknown setting", id="a file that names a file"),
+        pytest.param("- a", "a YAML mapping", id="a list"),
+        pytest.param("a: [", "is not valid YAML", id="no YAML"),
     ],
 )
 def test_a_wrong_file_is_told_by_its_path(
@@ -291,7 +294,7 @@ def test_misspelt_variables_are_found_and_those_of_services_are_not() -> None:
         *("FARLET_SERVICE_HOST", "FARLET_SERVICE_PORT", "FARLET_SERVICE_PORT_METRICS"),
         *("FARLET_PORT", "FARLET_PORT_8080_TCP", "FARLET_PORT_8080_TCP_ADDR"),
     ]
-    assert loading.strangers(settings.Settings, names) == ("FARLET_WORKER",)
+    assert loading.unknown_variables(settings.Settings, names) == ("FARLET_WORKER",)
 
 
 def test_settings_cannot_be_changed(kubeconfig: Path) -> None:
