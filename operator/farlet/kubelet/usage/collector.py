@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import Gauge
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
@@ -68,7 +68,7 @@ class UsageCollector:
         """By home uid."""
         self._reading: asyncio.Task[stats.Usage] | None = None
         self._read_at = 0.0
-        self._told: str | None = None
+        self._failures = retrying.OncePerCause()
 
     def table(self) -> Mapping[str, Callable[[], Awaitable[responses.Response]]]:
         """What it answers, by path, as `service.Service` takes it."""
@@ -185,15 +185,14 @@ class UsageCollector:
 
     def _tell(self, problem: str | None) -> None:
         """One warning when usage gets unknown, not one for every time that home asks."""
-        if problem is not None and self._told is None:
+        if problem is not None and self._failures.is_new("metrics API"):
             log.warning(
                 "foreign metrics API cannot be used: home does not know what pods use, so "
                 "kubectl top shows none of them and HPAs on CPU and memory stand still",
                 err=problem,
             )
-        elif problem is None and self._told is not None:
+        elif problem is None and self._failures.clear():
             log.info("foreign metrics API can be used again")
-        self._told = problem
 
 
 _WHY = {
