@@ -1,6 +1,6 @@
 """Find paths of the Kubernetes API outside `farlet.client`, which alone may contain them.
 
-`python -m checks.url_literals` prints `file:line` for each string that begins `/api` or `/apis`
+`python -m url_literals` prints `file:line` for each string that begins `/api` or `/apis`
 and exits with 1 if there is one. Use a `Resource` of `farlet/client/resources.py` instead.
 """
 
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "operator" / "farlet"
+PACKAGE = Path(__file__).parents[1] / "operator" / "farlet"
 EXEMPT = frozenset({"client", "kubelet/routes.py", "rbac.py"})
 """The client itself; the routes that the kubelet API serves; the permission for Kopf's discovery,
 which is a rule on a URL."""
