@@ -80,7 +80,7 @@ class Health:
         return (
             self.home.problem
             or pods.error
-            or (None if pods.listed else "the list of home pods is not read yet")
+            or (None if pods.has_synced else "the list of home pods is not read yet")
         )
 
     def foreign_problem(self) -> str | None:

@@ -178,7 +178,7 @@ async def _request(cluster: ApiClient, pod: ObjectKey, port: int) -> raw_respons
             try:
                 if not response.switched:
                     decode.read(request, response.status, await response.text(_REFUSAL_BYTES))
-                    raise request.unreachable(decode.STRANGER.format(response.status))
+                    raise request.unreachable(decode.NOT_KUBERNETES.format(response.status))
                 accepted = response.headers("sec-websocket-accept")
                 if accepted != [generate_accept_token(key.encode()).decode()]:
                     raise request.unreachable("the answer does not accept this WebSocket request")

@@ -96,7 +96,7 @@ class TunnelManager:
             return problem
         if self._reflector.error is not None:
             return str(self._reflector.error)
-        if not self._reflector.listed:
+        if not self._reflector.has_synced:
             return "the list of gateway pods is not read yet"
         return "no gateway pod is running"
 
@@ -109,7 +109,7 @@ class TunnelManager:
                     await self._changed.wait()
 
     def _is_listing(self) -> bool:
-        return not self._reflector.listed and self._reflector.error is None
+        return not self._reflector.has_synced and self._reflector.error is None
 
     @property
     def links(self) -> int:

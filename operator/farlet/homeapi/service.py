@@ -55,7 +55,7 @@ class HomeService:
     @property
     def has_synced(self) -> bool:
         """Whether farlet has read once if the Service exists."""
-        return self._reflector.listed
+        return self._reflector.has_synced
 
     @property
     def problem(self) -> errors.FarletError | None:
