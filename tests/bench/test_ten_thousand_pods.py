@@ -77,7 +77,7 @@ def _write(figures: dict[int, _Point]) -> None:
     lines = [
         f"# Ten thousand pods on one node, {today}",
         "",
-        f"`make soak` on {machine}; both control planes, fake nodes and farlet on this machine.",
+        f"`make soak` on {machine}; both control planes, kwok nodes and farlet on this machine.",
         "",
         "| pods Running | RSS of farlet, MiB | seconds since the first create |",
         "|---|---|---|",
