@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import counting, floor, recording, report, serving, stage
+from bench import counting, environment, floor, recording, report, serving
 from bench.interrupts import Interrupts
 from bench.workload import NeverRan
 from clusters import errors, pair
@@ -26,13 +26,13 @@ def main() -> int:
     where = report.machine()
     interrupts = Interrupts()
     try:
-        with stage.clusters(audit=False, progress=progress) as both:
+        with environment.clusters(audit=False, progress=progress) as both:
             pairs = interrupts.run(
                 _pairs(both, count=arguments.n, pairs=arguments.pairs, progress=progress)
             )
         requests = None
         if arguments.count_requests:
-            with stage.clusters(audit=True, progress=progress) as both:
+            with environment.clusters(audit=True, progress=progress) as both:
                 requests = interrupts.run(_count(both, min(arguments.n, COUNTED)))
     except (NeverRan, errors.HarnessError, FarletError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,7 +51,7 @@ async def _pairs(
     both: pair.Clusters, *, count: int, pairs: int, progress: progresses.Progress
 ) -> list[report.Pair]:
     found = []
-    async with stage.opened(both) as on:
+    async with environment.opened(both) as on:
         script = await recording.record(on)
         # Caches of the API servers fill with the first pods; neither side is to pay for that.
         await floor.run(on, script, count=min(count, 100), prefix="warm")
@@ -69,7 +69,7 @@ async def _pairs(
 
 
 async def _count(both: pair.Clusters, count: int) -> counting.Requests:
-    async with stage.opened(both) as on:
+    async with environment.opened(both) as on:
         return await counting.run(on, count=count)
 
 

@@ -8,8 +8,8 @@ import asyncio
 import dataclasses
 from collections import Counter
 
-from bench import serving, stage, workload
-from bench.stage import Stage
+from bench import environment, serving, workload
+from bench.environment import Environment
 from clusters import auditlog
 from clusters.cluster import Cluster
 
@@ -40,7 +40,7 @@ class Requests:
     """Those of `start` and `end` that were answered with 4xx or 5xx, per pod."""
 
 
-async def run(on: Stage, *, count: int) -> Requests:
+async def run(on: Environment, *, count: int) -> Requests:
     """Serve so many pods on clusters with audit logs."""
     names = workload.names(count, prefix="counted")
     sides = (on.clusters.home, on.clusters.foreign)
@@ -54,7 +54,7 @@ async def run(on: Stage, *, count: int) -> Requests:
         middles = [side.audit_mark() for side in sides]
         await workload.at_once(lambda name: workload.delete(on, name), names)
         await clock.all_in(clock.home_gone, names, what="were never removed")
-        await stage.empty(on)
+        await environment.empty(on)
         minutes = (loop.time() - begun) / 60
     whole = _seen(sides, begins)
     end = _seen(sides, middles)
@@ -80,7 +80,7 @@ def _seen(
     refused: Counter[Kind] = Counter()
     for side, mark in zip(sides, marks, strict=True):
         for stage_name, watches in (("ResponseComplete", False), ("ResponseStarted", True)):
-            for entry in side.audit(since=mark, stage=stage_name):
+            for entry in side.audit(since=mark, env=stage_name):
                 if (entry.verb == "watch") is not watches:
                     continue  # a watch is complete only when it ends
                 if not entry.user_agent.startswith(AGENTS):

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
-from bench import stage, workload
+from bench import environment, workload
+from bench.environment import NODE, Environment
 from bench.recording import Identity, Request, Script
-from bench.stage import NODE, Stage
 from clusters import workspace
 from farlet import errors
 from farlet.client import cluster as clusters
@@ -36,7 +36,7 @@ class Floor:
     cpu_seconds: float
 
 
-async def run(on: Stage, script: Script, *, count: int, prefix: str) -> Floor:
+async def run(on: Environment, script: Script, *, count: int, prefix: str) -> Floor:
     """Send for so many pods, wait until all is quiet, send their ends."""
     pods: dict[str, Identity] = {}
     bound: deque[Identity] = deque()
@@ -75,11 +75,11 @@ async def run(on: Stage, script: Script, *, count: int, prefix: str) -> Floor:
             late = [bound.popleft() for _ in range(len(bound))]
             await workload.at_once(serve, late)
         seconds, used = time.monotonic() - begun, time.process_time() - cpu
-        await stage.settled(on)
+        await environment.settled(on)
         cpu, begun = time.process_time(), time.monotonic()
         await workload.at_once(end, names)
         ended, used = time.monotonic() - begun, used + time.process_time() - cpu
-        await stage.empty(on)
+        await environment.empty(on)
     return Floor(seconds, ended, used)
 
 
@@ -111,7 +111,7 @@ def _replaced(text: bytes, olds: Sequence[bytes], news: Sequence[bytes]) -> byte
 
 
 @contextlib.asynccontextmanager
-async def _clients(on: Stage) -> AsyncIterator[dict[str, clusters.Cluster]]:
+async def _clients(on: Environment) -> AsyncIterator[dict[str, clusters.Cluster]]:
     both, metrics = on.clusters, Metrics()
     home = both.home.login(f"system:node:{NODE}", groups=["system:nodes"])
     foreign = both.foreign.login(workspace.USER)

@@ -15,7 +15,7 @@ from unittest import mock
 import orjson
 
 from bench import workload
-from bench.stage import HOME_API, NODE, Stage
+from bench.environment import HOME_API, NODE, Environment
 from clusters import farlet as farlets
 from clusters import rest, workspace
 from farlet import engine as engines
@@ -64,16 +64,16 @@ class Script:
     end: list[Request]
 
 
-async def record(stage: Stage) -> Script:
+async def record(env: Environment) -> Script:
     """Let farlet serve one pod from its binding to its end, and write down what it sends."""
     sent: list[tuple[Request, JSON]] = []
-    async with _engine(stage) as engine:
+    async with _engine(env) as engine:
         # What a namespace costs once is not part of what a pod costs.
-        await _live(stage, engine, "first")
+        await _live(env, engine, "first")
         with _recorder(sent):
-            pod = await _start(stage, engine, "recorded")
+            pod = await _start(env, engine, "recorded")
             start = list(sent)
-            await _end(stage, engine, "recorded")
+            await _end(env, engine, "recorded")
     identity = Identity(
         name="recorded",
         uid=pod["metadata"]["uid"],
@@ -116,8 +116,8 @@ def _recorder(sent: list[tuple[Request, JSON]]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
-    both = stage.clusters
+async def _engine(env: Environment) -> AsyncIterator[engines.Engine]:
+    both = env.clusters
     settings = loading.load(
         Settings,
         {
@@ -145,29 +145,29 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
         await running
 
 
-async def _live(stage: Stage, engine: engines.Engine, name: str) -> None:
-    await _start(stage, engine, name)
-    await _end(stage, engine, name)
+async def _live(env: Environment, engine: engines.Engine, name: str) -> None:
+    await _start(env, engine, name)
+    await _end(env, engine, name)
 
 
-async def _start(stage: Stage, engine: engines.Engine, name: str) -> rest.Object:
-    await workload.create(stage, name)
-    return await _told(stage, engine, name, until=rest.phase("Running"))
+async def _start(env: Environment, engine: engines.Engine, name: str) -> rest.Object:
+    await workload.create(env, name)
+    return await _told(env, engine, name, until=rest.phase("Running"))
 
 
-async def _end(stage: Stage, engine: engines.Engine, name: str) -> None:
-    await workload.delete(stage, name)
-    await _told(stage, engine, name, until=rest.gone)
+async def _end(env: Environment, engine: engines.Engine, name: str) -> None:
+    await workload.delete(env, name)
+    await _told(env, engine, name, until=rest.gone)
 
 
 async def _told(
-    stage: Stage, engine: engines.Engine, name: str, *, until: rest.Condition
+    env: Environment, engine: engines.Engine, name: str, *, until: rest.Condition
 ) -> rest.Object:
     """Tell the engine of a home pod, as Kopf would, until it is as wished."""
     last: rest.Object = {}
     deadline = time.monotonic() + workload.STALL_SECONDS
     while time.monotonic() < deadline:
-        pod = await stage.home.find("pods", name=name, namespace=stage.names.home)
+        pod = await env.home.find("pods", name=name, namespace=env.names.home)
         if pod is None:
             engine.bridge.feed("DELETED", last)
         elif pod["metadata"]["resourceVersion"] != last.get("metadata", {}).get("resourceVersion"):

@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench import stage, workload
-from bench.stage import NODE, Stage
+from bench import environment, workload
+from bench.environment import NODE, Environment
 from clusters import farlet
 
 _MIB = 2**20
@@ -31,9 +31,9 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def process(on: Stage, *, name: str) -> AsyncIterator[farlet.Farlet]:
+async def process(on: Environment, *, name: str) -> AsyncIterator[farlet.Farlet]:
     """A ready farlet with the settings that users get, stopped at the end."""
-    settings = {"log-level": "info", **stage.HOME_API}
+    settings = {"log-level": "info", **environment.HOME_API}
     made = farlet.create(on.clusters, node=NODE, settings=settings, name=name)
     made.start()
     try:
@@ -43,7 +43,7 @@ async def process(on: Stage, *, name: str) -> AsyncIterator[farlet.Farlet]:
         await made.stop()
 
 
-async def run(on: Stage, *, count: int, prefix: str) -> Run:
+async def run(on: Environment, *, count: int, prefix: str) -> Run:
     """Create so many pods, see them run, delete them. Raises `NeverRan`."""
     names = workload.names(count, prefix=prefix)
     async with process(on, name=prefix) as made, workload.clock(on) as clock:
@@ -57,7 +57,7 @@ async def run(on: Stage, *, count: int, prefix: str) -> Run:
         await workload.at_once(lambda name: workload.delete(on, name), names)
         await clock.all_in(clock.home_gone, names, what="were never removed")
         delete_seconds = max(clock.home_gone.values()) - begun_delete
-        await stage.empty(on)
+        await environment.empty(on)
         after, peak = made.usage(), _peak(made.process.pid)
     return Run(
         seconds=seconds,

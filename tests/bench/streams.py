@@ -23,9 +23,9 @@ from typing import Any
 
 import aiohttp
 
-from bench import execsession, lateness, report, serving, stage, workload
+from bench import environment, execsession, lateness, report, serving, workload
+from bench.environment import NODE, Environment
 from bench.interrupts import Interrupts
-from bench.stage import NODE, Stage
 from bench.workload import NeverRan
 from clusters import controlplane, errors, farlet, images, kubeconfig, kwok, pair, rest
 from clusters import progress as progresses
@@ -81,10 +81,10 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    told = _told(found, where)
+    result = _result(found, where)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
-    print(_table(told))
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(_table(result))
     print(f"\nAll figures: {arguments.json}")
     return 1 if found.errors else 0
 
@@ -103,7 +103,7 @@ async def _run(
     both: pair.Clusters, sessions: int, *, seconds: float, progress: progresses.Progress
 ) -> Result:
     async with (
-        stage.opened(both) as on,
+        environment.opened(both) as on,
         serving.process(on, name="streams") as made,
         workload.clock(on) as clock,
     ):
@@ -157,7 +157,7 @@ async def _run(
 
 
 async def _minute(
-    on: Stage, made: farlet.Farlet, *, seconds: float
+    on: Environment, made: farlet.Farlet, *, seconds: float
 ) -> tuple[list[float], list[str]]:
     """Create and delete pods at a steady pace; memory in MiB, and the names of the pods."""
     memory: list[float] = []
@@ -212,7 +212,7 @@ def _pod(name: str) -> rest.Object:
     }
 
 
-def _told(found: Result, where: dict[str, Any]) -> dict[str, Any]:
+def _result(found: Result, where: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": where,
         **dataclasses.asdict(found),
@@ -228,35 +228,35 @@ def _points(values: Sequence[float]) -> dict[str, float]:
     return {**found, "max": ordered[-1]}
 
 
-def _table(told: dict[str, Any]) -> str:
-    where, memory = told["machine"], told["rss_minute"]
+def _table(result: dict[str, Any]) -> str:
+    where, memory = result["machine"], result["rss_minute"]
 
     def points(key: str) -> str:
-        found = told[key]
+        found = result[key]
         return f"{found['p50']:.3f}, {found['p99']:.3f}, {found['max']:.3f}"
 
-    lag = ", ".join(f"{told[key] * 1e3:.1f}" for key in ("lag_p50", "lag_p99"))
+    lag = ", ".join(f"{result[key] * 1e3:.1f}" for key in ("lag_p50", "lag_p99"))
     rss = ", ".join(f"{one:.0f}" for one in (memory[0], memory[-1], max(memory)))
     rows = (
-        ("sessions that failed", f"{len(told['errors'])} of {told['sessions']}"),
+        ("sessions that failed", f"{len(result['errors'])} of {result['sessions']}"),
         ("opening, s: p50, p99, max", points("opening")),
-        ("lines there and back", told["round_trips"]["count"]),
+        ("lines there and back", result["round_trips"]["count"]),
         ("there and back, s: p50, p99, max", points("round_trips")),
         ("loop lag of farlet, ms: p50, p99", lag),
-        ("CPU of farlet, cores", f"{told['cpu_share']:.2f}"),
-        ("RSS before, MiB", f"{told['rss_before']:.0f}"),
+        ("CPU of farlet, cores", f"{result['cpu_share']:.2f}"),
+        ("RSS before, MiB", f"{result['rss_before']:.0f}"),
         ("RSS in the minute, MiB: first, last, most", rss),
-        ("RSS after, MiB", f"{told['rss_after']:.0f}"),
-        (f"pods run beside, {PODS_PER_SECOND:.0f} per second", told["pods"]),
+        ("RSS after, MiB", f"{result['rss_after']:.0f}"),
+        (f"pods run beside, {PODS_PER_SECOND:.0f} per second", result["pods"]),
         ("bound to home Running, s: p50, p99, max", points("bound_to_running")),
     )
     head = (
-        f"{told['sessions']} exec sessions for {told['seconds']:.0f} s; {where['cores']} cores "
+        f"{result['sessions']} exec sessions for {result['seconds']:.0f} s; {where['cores']} cores "
         f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, load before "
         f"{where['load_before']:.1f}"
     )
     lines = [head, "", *(f"{name:44}{value}" for name, value in rows)]
-    lines += [f"  {error}" for error in sorted(set(told["errors"]))[:10]]
+    lines += [f"  {error}" for error in sorted(set(result["errors"]))[:10]]
     return "\n".join(lines)
 
 

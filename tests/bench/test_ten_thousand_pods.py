@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, serving, stage, workload
+from bench import environment, report, serving, workload
 from clusters import pair
 from clusters import progress as progresses
 
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 @pytest.mark.soak
 def test_ten_thousand_pods_run_and_each_takes_the_same_memory() -> None:
-    with stage.clusters(audit=False, progress=progresses.Progress()) as both:
+    with environment.clusters(audit=False, progress=progresses.Progress()) as both:
         figures = asyncio.run(_grow(both))
     _write(figures)
     first, middle, last = (figures[count].rss for count in (POINTS[0], POINTS[2], POINTS[-1]))
@@ -45,7 +45,7 @@ async def _grow(both: pair.Clusters) -> dict[int, _Point]:
     figures: dict[int, _Point] = {}
     names = workload.names(POINTS[-1], prefix="pod")
     async with (
-        stage.opened(both) as on,
+        environment.opened(both) as on,
         serving.process(on, name="soak") as made,
         workload.clock(on) as clock,
     ):

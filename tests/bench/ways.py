@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import lateness, report, stage, workload
+from bench import environment, lateness, report, workload
+from bench.environment import NAMESPACE, Environment
 from bench.interrupts import Interrupts
-from bench.stage import NAMESPACE, Stage
 from bench.wayshome import DIRECT, WAYS, Open, Used
 from clusters import binaries, controlplane, errors, kubeconfig, pair, processes, rest
 from clusters import progress as progresses
@@ -52,13 +52,13 @@ class Round:
     `late` are p50 and p99 of how late the event loop of the farlet that carries was, in ms.
     """
 
-    told: dict[str, Any]
+    result: dict[str, Any]
     cpu: dict[str, float]
     late: tuple[float, float] | None
 
     @property
     def mib_per_second(self) -> float:
-        return float(self.told["bytes"]) / float(self.told["seconds"]) / _MIB
+        return float(self.result["bytes"]) / float(self.result["seconds"]) / _MIB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +97,12 @@ def main() -> int:
         for load, by in found.items()
     }
     pods = {way: [dataclasses.asdict(one) for one in by] for way, by in beside.items()}
-    told = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
-    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+    result = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(_tables(found, ways, pods=arguments.pods, where=where))
     print("\n".join(_told_beside(way, one) for way, by in beside.items() for one in by))
     print(f"\nAll figures: {arguments.json}")
-    failed = [one.told for by in found.values() for rounds in by.values() for one in rounds]
+    failed = [one.result for by in found.values() for rounds in by.values() for one in rounds]
     return 1 if any(one["errors"] for one in failed) else 0
 
 
@@ -143,7 +143,7 @@ async def _run(
     login = _login(both)
     found: Found = {load: {way: [] for way in ways} for load in LOADS}
     beside: dict[str, list[Beside]] = {}
-    async with stage.opened(both) as on, contextlib.AsyncExitStack() as stack:
+    async with environment.opened(both) as on, contextlib.AsyncExitStack() as stack:
         with progress.step(f"creating {arguments.pods} pods"):
             await _fill(on, arguments.pods)
         opened = {way: await stack.enter_async_context(WAYS[way].open(both)) for way in ways}
@@ -159,7 +159,7 @@ async def _run(
     return found, beside
 
 
-async def _fill(on: Stage, count: int) -> None:
+async def _fill(on: Environment, count: int) -> None:
     """Pods that nobody will ever touch, and one small object."""
     small = {"metadata": {"name": "small"}, "data": {"key": "value"}}
     await on.home.create("configmaps", small, namespace=NAMESPACE)
@@ -173,7 +173,7 @@ async def _fill(on: Stage, count: int) -> None:
     await workload.at_once(create, workload.names(count, prefix="pod"))
 
 
-async def _beside(on: Stage, opened: Open, command: Sequence[str | Path]) -> list[Beside]:
+async def _beside(on: Environment, opened: Open, command: Sequence[str | Path]) -> list[Beside]:
     """What pods need that this farlet runs, without lists and meanwhile."""
     idle = [await _reached(on, f"idle-{number}") for number in range(IDLE_PODS)]
     listing = asyncio.create_task(_measured(on.clusters, opened, command))
@@ -183,7 +183,7 @@ async def _beside(on: Stage, opened: Open, command: Sequence[str | Path]) -> lis
     return [Beside(None, idle), Beside(await listing, busy)]
 
 
-async def _reached(on: Stage, name: str) -> float:
+async def _reached(on: Environment, name: str) -> float:
     """Seconds from when one pod is asked for until it runs at home."""
     begun = time.monotonic()
     await workload.create(on, name)
@@ -220,14 +220,14 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
     before = _used(parts)
     output = await asyncio.to_thread(processes.run, dial, what="run the load")
     used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
-    told: dict[str, Any] = json.loads(output)
-    if told["errors"] == told["requests"]:
-        raise errors.HarnessError(f"no request was answered: {told['first_error']}")
+    result: dict[str, Any] = json.loads(output)
+    if result["errors"] == result["requests"]:
+        raise errors.HarnessError(f"no request was answered: {result['first_error']}")
     points = None
     if carrying is not None and late is not None:
         meanwhile = lateness.since(late, await lateness.read(carrying))
         points = lateness.quantile(meanwhile, 0.5) * 1e3, lateness.quantile(meanwhile, 0.99) * 1e3
-    return Round(told, {**used, "client": told["cpu_seconds"]}, points)
+    return Round(result, {**used, "client": result["cpu_seconds"]}, points)
 
 
 def _used(parts: Mapping[str, Used]) -> dict[str, float]:
@@ -246,16 +246,16 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
         lines += ["", f"{load}: {' '.join(LOADS[load][2:])}"]
         for way in ways:
             rounds = by[way]
-            errors_seen = sum(one.told["errors"] for one in rounds)
+            errors_seen = sum(one.result["errors"] for one in rounds)
             figures = [
-                f"p50 {_median([one.told['p50_ms'] for one in rounds]):9.2f} ms",
-                f"p99 {_median([one.told['p99_ms'] for one in rounds]):9.2f} ms",
+                f"p50 {_median([one.result['p50_ms'] for one in rounds]):9.2f} ms",
+                f"p99 {_median([one.result['p99_ms'] for one in rounds]):9.2f} ms",
                 f"{_median([one.mib_per_second for one in rounds]):7.1f} MiB/s",
                 f"errors {errors_seen}",
             ]
             pairs = list(zip(rounds, direct, strict=True))
             ratios = {
-                "p50": [one.told["p50_ms"] / other.told["p50_ms"] for one, other in pairs],
+                "p50": [one.result["p50_ms"] / other.result["p50_ms"] for one, other in pairs],
                 "CPU": [sum(one.cpu.values()) / sum(other.cpu.values()) for one, other in pairs],
             }
             lines.append(f"  {way:10}{'  '.join(figures)}")
@@ -267,10 +267,10 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
                 p50, p99 = (_median(points) for points in zip(*late, strict=True))
                 lines.append(f"{'':12}event loop of farlet late by p50 {p50:.1f}, p99 {p99:.1f} ms")
             if way != DIRECT:
-                told = (f"{name} {_spread(values)}" for name, values in ratios.items())
-                lines.append(f"{'':12}ratio to direct: {', '.join(told)}")
+                result = (f"{name} {_spread(values)}" for name, values in ratios.items())
+                lines.append(f"{'':12}ratio to direct: {', '.join(result)}")
                 more = (
-                    f"{point} {_spread([a.told[key] - b.told[key] for a, b in pairs])}"
+                    f"{point} {_spread([a.result[key] - b.result[key] for a, b in pairs])}"
                     for point, key in (("p50", "p50_ms"), ("p99", "p99_ms"))
                 )
                 lines.append(f"{'':12}added, ms: {', '.join(more)}")

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from bench.stage import NODE
+from bench.environment import NODE
 from clusters import apiproxy, errors, farlet, gateway, pair, ports, processes
 from clusters.controlplane import SERVICES
 from clusters.netns import BRIDGE, Network

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from bench.stage import NODE, Stage
+from bench.environment import NODE, Environment
 from clusters import errors, resources, rest
 
 T = TypeVar("T")
@@ -67,14 +67,14 @@ async def at_once(each: Callable[[T], Awaitable[object]], items: Iterable[T]) ->
         raise group.exceptions[0] from None
 
 
-async def create(stage: Stage, name: str) -> rest.Object:
+async def create(env: Environment, name: str) -> rest.Object:
     """Create one pod at home."""
-    return await stage.home.create("pods", manifest(name), namespace=stage.names.home)
+    return await env.home.create("pods", manifest(name), namespace=env.names.home)
 
 
-async def delete(stage: Stage, name: str) -> None:
+async def delete(env: Environment, name: str) -> None:
     """Ask for the deletion of one home pod, with its own grace."""
-    await stage.home.delete("pods", name=name, namespace=stage.names.home)
+    await env.home.delete("pods", name=name, namespace=env.names.home)
 
 
 @dataclasses.dataclass
@@ -109,12 +109,12 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def clock(stage: Stage) -> AsyncIterator[Clock]:
+async def clock(env: Environment) -> AsyncIterator[Clock]:
     """A clock that runs while the context lasts."""
     seen = Clock()
     sides = (
-        (stage.home, stage.names.home, seen.bound, seen.home_running, seen.home_gone),
-        (stage.foreign, stage.names.foreign, seen.mirrored, seen.mirror_running, seen.mirror_gone),
+        (env.home, env.names.home, seen.bound, seen.home_running, seen.home_gone),
+        (env.foreign, env.names.foreign, seen.mirrored, seen.mirror_running, seen.mirror_gone),
     )
     watches = [
         asyncio.create_task(_follow(api, namespace, seen, added=added, running=running, gone=gone))

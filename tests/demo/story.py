@@ -19,7 +19,7 @@ SOON = 60.0  # more than enough on a busy machine
 
 
 @dataclasses.dataclass(frozen=True)
-class Cast:
+class Example:
     """One pod of the story; all share one spec."""
 
     name: str
@@ -30,16 +30,18 @@ class Cast:
 
 
 PODS = [
-    Cast("plain", "the API of home, as if it had never left"),
-    Cast("remote", "the API of foreign, where it runs", access="remote"),
-    Cast("disabled", "no API at all", access="disabled"),
-    Cast("guest", "as remote, by an account that is not there yet", access="remote", account=GUEST),
-    Cast("mistyped", "remote, but for a slip of the finger", access="rmote", runs=False),
+    Example("plain", "the API of home, as if it had never left"),
+    Example("remote", "the API of foreign, where it runs", access="remote"),
+    Example("disabled", "no API at all", access="disabled"),
+    Example(
+        "guest", "as remote, by an account that is not there yet", access="remote", account=GUEST
+    ),
+    Example("mistyped", "remote, but for a slip of the finger", access="rmote", runs=False),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Environment:
     """Where the story plays."""
 
     clusters: pair.Clusters
@@ -51,22 +53,22 @@ class Stage:
 
 async def tell(clusters: pair.Clusters, screen: Screen) -> None:
     """The whole story; pods, namespaces and farlet are gone at its end."""
-    async with _stage(clusters, screen) as stage:
-        _introduce(stage)
+    async with _stage(clusters, screen) as env:
+        _introduce(env)
         screen.title("At home, as it happens")
         screen.begin()
         for cast in PODS:
-            await stage.home.create("pods", manifest(cast), namespace=NAMESPACE)
-        following = asyncio.create_task(_follow(stage))
+            await env.home.create("pods", manifest(cast), namespace=NAMESPACE)
+        following = asyncio.create_task(_follow(env))
         try:
-            await _play(stage)
+            await _play(env)
         finally:
             following.cancel()
-        await _found(stage)
-        await _leave(stage)
+        await _found(env)
+        await _leave(env)
 
 
-def manifest(cast: Cast) -> rest.Object:
+def manifest(cast: Example) -> rest.Object:
     """A pod as its owner writes it."""
     wanted = {ACCESS: cast.access, ACCOUNT: cast.account}
     return {
@@ -93,7 +95,7 @@ def manifest(cast: Cast) -> rest.Object:
 
 
 @contextlib.asynccontextmanager
-async def _stage(clusters: pair.Clusters, screen: Screen) -> AsyncIterator[Stage]:
+async def _stage(clusters: pair.Clusters, screen: Screen) -> AsyncIterator[Environment]:
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         spaces = await workspace.create(home, foreign, name=NAMESPACE)
         await workspace.create_farlet_namespace(foreign)
@@ -106,15 +108,15 @@ async def _stage(clusters: pair.Clusters, screen: Screen) -> AsyncIterator[Stage
         process.start()
         try:
             await process.ready()
-            yield Stage(clusters, home, foreign, spaces, screen)
+            yield Environment(clusters, home, foreign, spaces, screen)
         finally:
             await process.stop()
             await workspace.delete(home, foreign, spaces)
             await home.delete("nodes", name=NODE)
 
 
-def _introduce(stage: Stage) -> None:
-    screen, clusters = stage.screen, stage.clusters
+def _introduce(env: Environment) -> None:
+    screen, clusters = env.screen, env.clusters
     screen.title("Two Kubernetes clusters on this machine")
     screen.table(
         [
@@ -137,32 +139,30 @@ def _introduce(stage: Stage) -> None:
     )
 
 
-async def _play(stage: Stage) -> None:
+async def _play(env: Environment) -> None:
     """Wait for what needs no help, then help the one that waits."""
     for cast in PODS:
         done = rest.reason("InvalidAPIServerSupport") if not cast.runs else rest.phase("Running")
         if cast.account is not None:
             done = rest.reason("ServiceAccountNotFound")
-        await stage.home.until("pods", done, name=cast.name, namespace=NAMESPACE, seconds=SOON)
+        await env.home.until("pods", done, name=cast.name, namespace=NAMESPACE, seconds=SOON)
     await asyncio.sleep(1)  # to be seen waiting
-    namespace = stage.spaces.foreign
-    stage.screen.act(
+    namespace = env.spaces.foreign
+    env.screen.act(
         f"kubectl --context=foreign create serviceaccount {GUEST} --namespace={namespace}"
     )
     # What kubectl would do; building it takes half a minute.
-    await stage.foreign.create(
-        "serviceaccounts", {"metadata": {"name": GUEST}}, namespace=namespace
-    )
-    await stage.home.until(
+    await env.foreign.create("serviceaccounts", {"metadata": {"name": GUEST}}, namespace=namespace)
+    await env.home.until(
         "pods", rest.phase("Running"), name=GUEST, namespace=NAMESPACE, seconds=SOON
     )
     await asyncio.sleep(0.3)  # for the line that tells it
 
 
-async def _follow(stage: Stage) -> None:
+async def _follow(env: Environment) -> None:
     """Tell every change of what home shows of a pod."""
     shown: dict[str, tuple[str, str]] = {}
-    async for _, pod in stage.home.watch("pods", namespace=NAMESPACE, resourceVersion="0"):
+    async for _, pod in env.home.watch("pods", namespace=NAMESPACE, resourceVersion="0"):
         name, status = pod["metadata"]["name"], pod["status"]
         reason = status.get("reason", "")
         state = (status.get("phase", "Pending"), reason)
@@ -170,62 +170,62 @@ async def _follow(stage: Stage) -> None:
             continue
         shown[name] = state
         if reason:
-            stage.screen.moment(name, state[0], f"{reason}: {status['message']}")
+            env.screen.moment(name, state[0], f"{reason}: {status['message']}")
         else:
-            mirror = await stage.foreign.get("pods", name=name, namespace=stage.spaces.foreign)
-            where = f"on {mirror['spec']['nodeName']}, in namespace {stage.spaces.foreign} there"
-            stage.screen.moment(name, state[0], where)
+            mirror = await env.foreign.get("pods", name=name, namespace=env.spaces.foreign)
+            where = f"on {mirror['spec']['nodeName']}, in namespace {env.spaces.foreign} there"
+            env.screen.moment(name, state[0], where)
 
 
-async def _found(stage: Stage) -> None:
-    stage.screen.title("What each pod found")
-    rows = [(cast.name, *(await _of(stage, cast))) for cast in PODS]
-    stage.screen.table([("pod", "cluster", "address", "who am I"), *rows])
-    if stage.clusters.home.parts is not None:
-        stage.screen.line()
-        stage.screen.text("The cluster is the one whose audit log has the pod's request.")
+async def _found(env: Environment) -> None:
+    env.screen.title("What each pod found")
+    rows = [(cast.name, *(await _of(env, cast))) for cast in PODS]
+    env.screen.table([("pod", "cluster", "address", "who am I"), *rows])
+    if env.clusters.home.parts is not None:
+        env.screen.line()
+        env.screen.text("The cluster is the one whose audit log has the pod's request.")
 
 
-async def _of(stage: Stage, cast: Cast) -> tuple[str, str, str]:
+async def _of(env: Environment, cast: Example) -> tuple[str, str, str]:
     """Cluster, address, and the answer."""
     if not cast.runs:
         return "none", "-", "it never ran: nobody guesses what its owner meant"
     deadline = time.monotonic() + SOON
     output = ""
     while not output.endswith("\n") and time.monotonic() < deadline:
-        output = await stage.foreign.logs(cast.name, namespace=stage.spaces.foreign)
+        output = await env.foreign.logs(cast.name, namespace=env.spaces.foreign)
         await asyncio.sleep(0.1)
     line = json.loads(output)
     if line["error"] is not None:
         return "none", "-", line["error"]
-    return _asked(stage, line), line["host"], line["username"]
+    return _asked(env, line), line["host"], line["username"]
 
 
-def _asked(stage: Stage, line: rest.Object) -> str:
+def _asked(env: Environment, line: rest.Object) -> str:
     """The cluster that saw the request; for given clusters, the one at that address."""
-    if stage.clusters.home.parts is None:
-        host, port = stage.clusters.home_api_in_foreign
+    if env.clusters.home.parts is None:
+        host, port = env.clusters.home_api_in_foreign
         return "home" if line["host"] == f"https://{host}:{port}" else "foreign"
     (uid,) = line["extra"]["authentication.kubernetes.io/pod-uid"]
     found = [
         cluster.name
-        for cluster in (stage.clusters.home, stage.clusters.foreign)
+        for cluster in (env.clusters.home, env.clusters.foreign)
         for entry in cluster.audit(user=line["username"], verb="list", resource="pods")
         if entry.raw["user"].get("extra", {}).get("authentication.kubernetes.io/pod-uid") == [uid]
     ]
     return " and ".join(dict.fromkeys(found))
 
 
-async def _leave(stage: Stage) -> None:
+async def _leave(env: Environment) -> None:
     begun = time.monotonic()
     for cast in PODS:
-        await stage.home.delete("pods", name=cast.name, namespace=NAMESPACE)
-    for api, namespace in ((stage.home, NAMESPACE), (stage.foreign, stage.spaces.foreign)):
+        await env.home.delete("pods", name=cast.name, namespace=NAMESPACE)
+    for api, namespace in ((env.home, NAMESPACE), (env.foreign, env.spaces.foreign)):
         for cast in PODS:
             await api.until("pods", rest.gone, name=cast.name, namespace=namespace, seconds=SOON)
     seconds = time.monotonic() - begun
-    stage.screen.title("The end")
-    stage.screen.text(
+    env.screen.title("The end")
+    env.screen.text(
         f"The pods were deleted at home; {seconds:.1f} s later nothing of them was left on either "
         "cluster."
     )

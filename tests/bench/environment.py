@@ -21,7 +21,7 @@ RFC 5737), goes on with a warning, and so needs no port 443 of this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Environment:
     """Open clients of both administrators, and where the pods live."""
 
     clusters: pair.Clusters
@@ -43,32 +43,32 @@ def clusters(*, audit: bool, progress: progresses.Progress) -> Iterator[pair.Clu
 
 
 @contextlib.asynccontextmanager
-async def opened(both: pair.Clusters) -> AsyncIterator[Stage]:
+async def opened(both: pair.Clusters) -> AsyncIterator[Environment]:
     """The namespaces, made; both clients, open."""
     async with both.home.api() as home, both.foreign.api() as foreign:
         await workspace.create_farlet_namespace(foreign)
         names = await workspace.create(home, foreign, name=NAMESPACE)
-        yield Stage(both, home, foreign, names)
+        yield Environment(both, home, foreign, names)
 
 
-async def settled(stage: Stage) -> None:
+async def settled(env: Environment) -> None:
     """Return once fake nodes run all mirrors there are."""
 
     async def running() -> bool:
-        pods = await stage.foreign.list("pods", namespace=stage.names.foreign)
+        pods = await env.foreign.list("pods", namespace=env.names.foreign)
         return all(pod["status"].get("phase") == "Running" for pod in pods)
 
     await _until(running, what="all mirrors run")
 
 
-async def empty(stage: Stage) -> None:
+async def empty(env: Environment) -> None:
     """Return once neither side has a pod, nor the foreign one a Secret, left."""
 
     async def nothing() -> bool:
         return not (
-            await stage.home.list("pods", namespace=stage.names.home)
-            or await stage.foreign.list("pods", namespace=stage.names.foreign)
-            or await stage.foreign.list("secrets", namespace=stage.names.foreign)
+            await env.home.list("pods", namespace=env.names.home)
+            or await env.foreign.list("pods", namespace=env.names.foreign)
+            or await env.foreign.list("secrets", namespace=env.names.foreign)
         )
 
     await _until(nothing, what="all pods and Secrets are gone")
