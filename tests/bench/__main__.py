@@ -1,7 +1,7 @@
-"""`python -m bench N=1000`: floor and farlet in turn, requests counted apart, one table.
+"""`python -m bench N=1000`: floor and farlet in turn, requests counted separately, one table.
 
-Exit codes: 0, 1 when a pod never ran, 2 for wrong usage, 130 after Ctrl-C. However it ends, no
-process is left.
+Exit codes: 0, 1 if a pod never ran, 2 for wrong usage, 130 after Ctrl-C. No process is left
+behind in any case.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from clusters import progress as progresses
 from farlet.errors import FarletError
 
 COUNTED = 200
-"""Pods in the run that counts requests: per pod they are the same for any number."""
+"""Pods in the run that counts requests; requests per pod do not depend on it."""
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ async def _pairs(
     found = []
     async with environment.opened(both) as on:
         script = await recording.record(on)
-        # Caches of the API servers fill with the first pods; neither side is to pay for that.
+        # The first pods fill the caches of the API servers; neither run should pay for that.
         await floor.run(on, script, count=min(count, 100), prefix="warm")
         for number in range(1, pairs + 1):
             with progress.step(f"pair {number} of {pairs}: floor, {count} pods"):
@@ -83,7 +83,7 @@ def _arguments() -> argparse.Namespace:
         "--no-requests",
         dest="count_requests",
         action="store_false",
-        help="leave out the run that counts requests",
+        help="skip the run that counts requests",
     )
     parser.add_argument("--json", type=Path, default=Path(".build/bench.json"), metavar="FILE")
     arguments = parser.parse_args()
@@ -95,7 +95,9 @@ def _arguments() -> argparse.Namespace:
 def _count_of(text: str) -> int:
     number = text.removeprefix("N=")
     if not number.isdigit() or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pods; give N=1000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of pods; expected for example N=1000"
+        )
     return int(number)
 
 

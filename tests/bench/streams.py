@@ -1,11 +1,11 @@
-"""`python -m bench.streams`: 200 `exec` sessions at once for a minute, and pods meanwhile.
+"""`python -m bench.streams`: 200 concurrent `exec` sessions for a minute, and pods.
 
-Each goes from here to home's API server, on to farlet's kubelet port, to the foreign API server and
-to a container on a real node, and sends a line of 1 KiB every second that must come back. Beside
-them pods are created and deleted at a steady pace, which must run as ever. What counts: no session
-fails, the event loop of farlet is not late, its memory does not grow.
+Each session passes through the home API server, farlet's kubelet port and the foreign API server to
+a container on a real node, and sends a line of 1 KiB every second, which must be returned. At the
+same time pods are created and deleted at a steady rate and must start as usual. No session may
+fail, the event loop of farlet must not be late, and its memory must not grow.
 
-Exit codes: 0, 1 when a session failed, 2 for wrong usage, 130 after Ctrl-C.
+Exit codes: 0, 1 if a session failed, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from clusters import progress as progresses
 from clusters.cluster import Spec
 
 PODS = 4
-"""Among which the sessions are shared out."""
+"""Pods among which the sessions are distributed."""
 
 PODS_PER_SECOND = 2.0
 MEMORY_EVERY_SECONDS = 1.0
@@ -41,7 +41,7 @@ _MIB = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """All figures. Seconds, MiB."""
+    """All figures, in seconds and MiB."""
 
     sessions: int
     seconds: float
@@ -91,7 +91,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _clusters(progress: progresses.Progress) -> Iterator[pair.Clusters]:
-    """Home plain, foreign with a real node; no audit logs."""
+    """A home cluster with fake nodes, a foreign one with a real node; no audit logs."""
     options = controlplane.Options(audit=False)
     home = Spec("home", fake_nodes=0, options=options)
     foreign = Spec("foreign", number=2, real_node=True, options=options)
@@ -159,7 +159,7 @@ async def _run(
 async def _minute(
     on: Environment, made: farlet.Farlet, *, seconds: float
 ) -> tuple[list[float], list[str]]:
-    """Create and delete pods at a steady pace; memory in MiB, and the names of the pods."""
+    """Create and delete pods at a steady rate; return memory in MiB, and the names of the pods."""
     memory: list[float] = []
     names: list[str] = []
     begun = time.monotonic()
@@ -196,7 +196,7 @@ async def _client(both: pair.Clusters) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def _pod(name: str) -> rest.Object:
-    """A pod of the real node in which many commands may run."""
+    """A pod on the real node in which many commands can run."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -240,14 +240,14 @@ def _table(result: dict[str, Any]) -> str:
     rows = (
         ("sessions that failed", f"{len(result['errors'])} of {result['sessions']}"),
         ("opening, s: p50, p99, max", points("opening")),
-        ("lines there and back", result["round_trips"]["count"]),
-        ("there and back, s: p50, p99, max", points("round_trips")),
+        ("lines returned", result["round_trips"]["count"]),
+        ("round trip, s: p50, p99, max", points("round_trips")),
         ("loop lag of farlet, ms: p50, p99", lag),
         ("CPU of farlet, cores", f"{result['cpu_share']:.2f}"),
         ("RSS before, MiB", f"{result['rss_before']:.0f}"),
-        ("RSS in the minute, MiB: first, last, most", rss),
+        ("RSS in the minute, MiB: first, last, maximum", rss),
         ("RSS after, MiB", f"{result['rss_after']:.0f}"),
-        (f"pods run beside, {PODS_PER_SECOND:.0f} per second", result["pods"]),
+        (f"pods created meanwhile, {PODS_PER_SECOND:.0f} per second", result["pods"]),
         ("bound to home Running, s: p50, p99, max", points("bound_to_running")),
     )
     head = (

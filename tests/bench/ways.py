@@ -1,10 +1,10 @@
-"""`python -m bench.ways [WAY ...]`: what the way to home's API server costs its clients.
+"""`python -m bench.ways [WAY ...]`: the cost of each path to the home API server.
 
-The same load goes straight to the API server and through each way (wayshome.py), in turns: a list
-of 5,000 pods, a steady 500 small requests per second on 200 kept connections, and requests each on
-a connection of its own. What counts are ratios to the direct way. CPU is that of each process.
+The same load is sent directly to the API server and through each path (wayshome.py), in turns: a
+list of 5,000 pods, 500 small requests per second on 200 open connections, and requests on new
+connections. The important figures are ratios to the direct path. CPU is measured per process.
 
-Exit codes: 0, 1 when a request failed, 2 for wrong usage, 130 after Ctrl-C.
+Exit codes: 0, 1 if a request failed, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from clusters import progress as progresses
 from clusters.cluster import Spec
 
 PADDING = 5_000
-"""Bytes in an annotation of each pod, which then has the size of a pod in use: 5.7 kB of JSON."""
+"""Bytes in an annotation of each pod, so that it has a realistic size: 5.7 kB of JSON."""
 
 _MIB = 2**20
 SMALL = f"/api/v1/namespaces/{NAMESPACE}/configmaps/small"
@@ -40,16 +40,16 @@ LOADS: dict[str, list[str]] = {
     "fresh": ["-path", SMALL, "-count", "300"],
 }
 BUSY = ["-path", LIST, "-count", "30"]
-"""Beside which pods are made."""
+"""The load during which pods are created."""
 
 IDLE_PODS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One load on one way: what the load told, and CPU seconds by process.
+    """One load on one path: the output of the load program, and CPU seconds by process.
 
-    `late` are p50 and p99 of how late the event loop of the farlet that carries was, in ms.
+    `late` are p50 and p99 of the lateness of the carrying farlet's event loop, in ms.
     """
 
     result: dict[str, Any]
@@ -63,14 +63,14 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """How long pods took, one after another, in seconds, and what was listed meanwhile."""
+    """Seconds until pods were Running, one after another, and the lists at the same time."""
 
     listed: Round | None
     reached: list[float]
 
 
 Found = dict[str, dict[str, list[Round]]]
-"""By load and way."""
+"""By load and path."""
 
 
 def main() -> int:
@@ -100,7 +100,7 @@ def main() -> int:
     result = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(_tables(found, ways, pods=arguments.pods, where=where))
-    print("\n".join(_told_beside(way, one) for way, by in beside.items() for one in by))
+    print("\n".join(_beside_line(way, one) for way, by in beside.items() for one in by))
     print(f"\nAll figures: {arguments.json}")
     failed = [one.result for by in found.values() for rounds in by.values() for one in rounds]
     return 1 if any(one["errors"] for one in failed) else 0
@@ -110,12 +110,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.ways", description=__doc__)
     parser.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(WAYS)}; default all")
     parser.add_argument("--pods", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3, help="how often the ways take turns")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
     parser.add_argument("--json", type=Path, default=Path(".build/ways.json"), metavar="FILE")
     arguments = parser.parse_args()
     arguments.ways = arguments.ways or list(WAYS)
     if unknown := set(arguments.ways) - set(WAYS):
-        parser.error(f"no such way: {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
+        parser.error(
+            f"unknown path: {', '.join(sorted(unknown))}; expected one of {', '.join(WAYS)}"
+        )
     if arguments.rounds < 1 or arguments.pods < 1:
         parser.error("--rounds and --pods must be at least 1")
     return arguments
@@ -123,7 +125,7 @@ def _arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _clusters(ways: Sequence[str], progress: progresses.Progress) -> Iterator[pair.Clusters]:
-    """Home plain; foreign with a real node where a way needs one; no audit logs."""
+    """Home with fake nodes, foreign with a real node if a path requires one; no audit logs."""
     options = controlplane.Options(audit=False)
     real = any(WAYS[way].real_node for way in ways)
     home = Spec("home", fake_nodes=0, options=options)
@@ -153,28 +155,28 @@ async def _run(
                 with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
                     found[load][way].append(await _measured(both, opened[way], command))
         for way in (one for one in ways if opened[one].carrying is not None):
-            with progress.step(f"pods beside lists by {way}"):
+            with progress.step(f"pods during lists through {way}"):
                 command = [program, "-mode", "list", *BUSY, *login]
                 beside[way] = await _beside(on, opened[way], command)
     return found, beside
 
 
 async def _fill(on: Environment, count: int) -> None:
-    """Pods that nobody will ever touch, and one small object."""
+    """Create pods that stay unscheduled, and one small object."""
     small = {"metadata": {"name": "small"}, "data": {"key": "value"}}
     await on.home.create("configmaps", small, namespace=NAMESPACE)
 
     async def create(name: str) -> None:
         pod = workload.manifest(name)
         pod["metadata"]["annotations"] = {"bench.example/padding": "x" * PADDING}
-        pod["spec"] |= {"nodeName": None, "schedulerName": "nobody"}
+        pod["spec"] |= {"nodeName": None, "schedulerName": "none"}
         await on.home.create("pods", pod, namespace=NAMESPACE)
 
     await workload.at_once(create, workload.names(count, prefix="pod"))
 
 
 async def _beside(on: Environment, opened: Open, command: Sequence[str | Path]) -> list[Beside]:
-    """What pods need that this farlet runs, without lists and meanwhile."""
+    """Times until pods of this farlet run, without lists and with lists."""
     idle = [await _reached(on, f"idle-{number}") for number in range(IDLE_PODS)]
     listing = asyncio.create_task(_measured(on.clusters, opened, command))
     busy: list[float] = []
@@ -184,7 +186,7 @@ async def _beside(on: Environment, opened: Open, command: Sequence[str | Path]) 
 
 
 async def _reached(on: Environment, name: str) -> float:
-    """Seconds from when one pod is asked for until it runs at home."""
+    """Seconds from the creation of one home pod until it is Running."""
     begun = time.monotonic()
     await workload.create(on, name)
     await on.home.until("pods", rest.phase("Running"), name=name, namespace=NAMESPACE, seconds=60)
@@ -192,7 +194,7 @@ async def _reached(on: Environment, name: str) -> float:
 
 
 def _login(both: pair.Clusters) -> list[str]:
-    """The administrator, as files."""
+    """The credentials of the administrator, as files."""
     access = kubeconfig.read(both.home.kubeconfig)
     words: list[str] = []
     for flag, content in (
@@ -201,7 +203,9 @@ def _login(both: pair.Clusters) -> list[str]:
         ("-key", access.key),
     ):
         if content is None:
-            raise errors.HarnessError("the bench needs an administrator with a certificate")
+            raise errors.HarnessError(
+                "the benchmark requires an administrator with a client certificate"
+            )
         path = both.instance.folder / f"load{flag}.pem"
         path.touch(mode=0o600)
         path.write_bytes(content)
@@ -222,7 +226,7 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
     used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
     result: dict[str, Any] = json.loads(output)
     if result["errors"] == result["requests"]:
-        raise errors.HarnessError(f"no request was answered: {result['first_error']}")
+        raise errors.HarnessError(f"no request succeeded: {result['first_error']}")
     points = None
     if carrying is not None and late is not None:
         meanwhile = lateness.since(late, await lateness.read(carrying))
@@ -235,7 +239,7 @@ def _used(parts: Mapping[str, Used]) -> dict[str, float]:
 
 
 def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
-    """One table per load: medians over the rounds, ratios to the direct way of the same round."""
+    """One table per load: medians over the rounds, ratios to the direct path of the same round."""
     head = (
         f"{pods} pods; {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
         f"load before {where['load_before']:.1f}"
@@ -277,7 +281,7 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
     return "\n".join(lines)
 
 
-def _told_beside(way: str, one: Beside) -> str:
+def _beside_line(way: str, one: Beside) -> str:
     reached = f"{len(one.reached)} pods Running after {_spread(one.reached)} s"
     if one.listed is None:
         return f"\n{way}, nothing else: {reached}"

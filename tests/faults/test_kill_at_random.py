@@ -47,7 +47,7 @@ class Workload:
         await self._stage.create(*pods)
 
     async def create_real_pods(self) -> None:
-        """Create a pod that writes its uid into the ledger, and a similar one that farlet rejects."""
+        """Create a pod that writes its uid into the ledger, and one that farlet rejects."""
         number = len(self.real)
         policy = ("Never", "OnFailure")[number % 2]
         name, bad = f"real-{number}", f"real-bad-{number}"

@@ -318,8 +318,9 @@ def _write(*sides: Side) -> None:
         "this machine. The home cluster has the default settings of Kubernetes."
     )
     pods = (
-        f"Each node ran a Deployment with {REPLICAS} replicas, a bare pod, and a pod that tolerates an "
-        "outage without limit. Seconds count from the moment when the foreign API server was killed."
+        f"Each node ran a Deployment with {REPLICAS} replicas, a bare pod, and a pod that "
+        "tolerates an outage without limit. Seconds count from the moment when the foreign API server "
+        "was killed."
     )
     title = f"# Six minutes without the foreign API server, {today}"
     purpose = (

@@ -147,7 +147,7 @@ def _overlay(folder: Path, identity: Identity) -> Path:
 
 
 def _foreign_kubeconfig(clusters: pair.Clusters, path: Path) -> None:
-    """A kubeconfig of farlet's foreign ServiceAccount, with the address for pods of the home cluster."""
+    """A kubeconfig of farlet's foreign ServiceAccount, with the address for home pods."""
     secret = (f"--namespace={NAME}", f"secret/{NAME}-token")
     clusters.foreign.kubectl(
         "wait", *secret, "--for=jsonpath={.data.token}", f"--timeout={_PATIENCE}"

@@ -189,7 +189,7 @@ async def _force(api: rest.Api, namespaces: Collection[str]) -> None:
 
 
 async def _space(home: rest.Api, foreign: rest.Api) -> workspace.Workspace:
-    """Namespaces with accounts that can list pods, and a pod in each whose name shows the cluster."""
+    """Namespaces with accounts that can list pods, and in each a pod named by its cluster."""
     space = await workspace.create(home, foreign)
     for api, namespace, side in ((home, space.home, "home"), (foreign, space.foreign, "foreign")):
         for account in ("default", CARRIER, GUEST):

@@ -114,7 +114,7 @@ async def seen(
         yield runs
 
 
-# --- what clients print ---------------------------------------------------------------------
+# --- what clients print ---------------------------------------------------------------------------
 
 
 @on_every_way
@@ -174,7 +174,7 @@ def test_a_manifest_works_natively_with_any_annotation(
     assert line["username"] == f"system:serviceaccount:{native.spaces[case].home}:{case.account}"
 
 
-# --- which API server was used --------------------------------------------------------------------------
+# --- which API server was used --------------------------------------------------------------------
 
 
 @on_every_way
@@ -226,7 +226,7 @@ def test_no_request_lacks_valid_credentials(seen: Seen) -> None:
     assert [one for one in everything if one.code == 401] == []
 
 
-# --- where it ran ---------------------------------------------------------------------------
+# --- where it ran ---------------------------------------------------------------------------------
 
 
 @on_direct_way

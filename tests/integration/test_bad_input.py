@@ -60,7 +60,7 @@ BAD = {
     "an account of another namespace": _account("kube-system/default"),
     "an account with a too long name": _account("a" * 254, "253"),
     "an account that does not exist": BadPod(
-        "ServiceAccountNotFound", ("nobody", ACCOUNT), {SUPPORT: "remote", ACCOUNT: "nobody"}
+        "ServiceAccountNotFound", ("missing", ACCOUNT), {SUPPORT: "remote", ACCOUNT: "missing"}
     ),
     "the host's network": BadPod(
         "PodFeatureNotAllowed", ("--allow-pod-feature", "host-network"), spec={"hostNetwork": True}

@@ -64,7 +64,7 @@ def server(*hosts: str, begins: datetime | None = None, ends: datetime | None = 
 
 
 def of_a_stranger(_: certificates.Pair) -> certificates.Pair:
-    return server(USUAL, "127.0.0.1")(certificates.authority("somebody"))
+    return server(USUAL, "127.0.0.1")(certificates.authority("another-ca"))
 
 
 LEADS = {"flags": "--home-api-server-host", "service": "look at where the Service home-api"}
@@ -94,7 +94,7 @@ def pairs(clusters: pair.Clusters) -> dict[str, certificates.Pair]:
     return {name: case.make(ca) for name, case in CASES.items() if case.make is not None}
 
 
-# --- common to flags and Service ----------------------------------------------------------------
+# --- common to flags and Service ------------------------------------------------------------------
 
 
 async def refused(env: Environment, case: Case, *, way: str) -> None:
@@ -189,7 +189,7 @@ async def test_pods_wait_until_the_ca_file_contains_the_right_ca(
     env: Environment, start_farlet: StartFarlet, tmp_path: Path
 ) -> None:
     file = tmp_path / "home-ca.crt"
-    file.write_text(certificates.authority("somebody").pem)
+    file.write_text(certificates.authority("another-ca").pem)
     host, port = env.clusters.home.address  # an address that farlet itself can reach
     flags = {
         "home-api-server-host": host,

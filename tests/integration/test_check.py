@@ -18,7 +18,7 @@ from clusters import workspace as workspaces
 pytestmark = pytest.mark.clusters
 
 ENDS_SECONDS = 60.0
-ADDRESS = "home API for pods abroad"
+ADDRESS = "home API for mirror pods"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Case:
 
 
 def _seen(_folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
-    """An address of the home API that is reachable from this machine, unlike that for mirror pods."""
+    """An address of the home API for this machine; mirror pods need another one."""
     host, port = clusters.home.address
     return {"home-api-server-host": host, "home-api-server-port": str(port)}
 

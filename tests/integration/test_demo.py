@@ -40,7 +40,7 @@ async def test_the_demo_shows_what_each_pod_found() -> None:
     assert demo.returncode == 0, output
     assert _left(demo.pid) == []
 
-    table = output[output.index("At home, as it happens") :]
+    table = output[output.index("Live, as the home cluster shows it") :]
     for line in (
         r"mistyped +Pending +InvalidAPIServerSupport: ",
         r"guest +Pending +ServiceAccountNotFound: ",

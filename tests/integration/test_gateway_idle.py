@@ -63,7 +63,7 @@ async def test_a_watch_that_is_idle_for_ten_minutes_delivers_on_the_same_connect
 
         silent = await foreign.logs(WATCHER, namespace=workspace.foreign)
         asked = time.monotonic()
-        spec = {"schedulerName": "nobody", "containers": [{"name": "main", "image": "none"}]}
+        spec = {"schedulerName": "none", "containers": [{"name": "main", "image": "none"}]}
         late = {"metadata": {"name": "late"}, "spec": spec}
         await home.create("pods", late, namespace=workspace.home)
         printed = await _printed(foreign, workspace, "pod/late\n")
@@ -113,9 +113,9 @@ def _write(*, tokens: int, took: float, mib: float) -> None:
         "| | |",
         "|---|---|",
         f"| time without an event | {IDLE_SECONDS / 60:.1f} minutes |",
-        f"| tokens that the pod received one after another, each valid for {LIFETIME} s | {tokens} |",
+        f"| tokens that the pod received in turn, each valid for {LIFETIME} s | {tokens} |",
         "| connections of the client, and watches in home's audit log | 1 and 1 |",
-        f"| from the creation of a pod in the home cluster until kubectl had printed it | {took:.2f} s |",
+        f"| from the creation of a home pod until kubectl had printed it | {took:.2f} s |",
         f"| RSS of farlet at the end | {mib:.0f} MiB |",
     ]
     RESULTS.mkdir(exist_ok=True)

@@ -39,7 +39,7 @@ WITHIN = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class GatewayEnvironment:
-    """Both ends. `waited` is the pod while it waited; the entries are farlet's requests until then."""
+    """Both ends. `waited` is the waiting pod; the entries are farlet's requests until then."""
 
     clusters: pair.Clusters
     space: Workspace
@@ -76,8 +76,8 @@ async def env(
     clusters: pair.Clusters, usual_identity: Identity, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[GatewayEnvironment]:
     """farlet starts with another CA, and gets the right one while a pod waits."""
-    folder = tmp_path_factory.mktemp("walls")
-    stranger = pki.authority(folder / "pki", name="somebody")
+    folder = tmp_path_factory.mktemp("isolation")
+    stranger = pki.authority(folder / "pki", name="another-ca")
     ca_file = folder / "home-ca.crt"
     ca_file.write_text(stranger.files.certificate.read_text())
     node = f"virtual-{secrets.token_hex(3)}"
@@ -296,7 +296,7 @@ async def test_a_compromised_gateway_gets_nothing_but_the_home_api_from_farlet(
     await env.still_works()
 
 
-# --- what is logged ---------------------------------------------------------------------------------
+# --- what is logged -------------------------------------------------------------------------------
 
 
 async def test_no_private_key_or_token_is_found_but_a_planted_key_is(

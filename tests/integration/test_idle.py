@@ -108,7 +108,7 @@ async def test_sixty_idle_seconds_have_no_write_but_heartbeats(
             env.pod("ends", restart="Never", annotations=manifests.finishing("Failed", after="1s")),
             env.pod("refused", annotations={manifests.SUPPORT: "nonsense"}),
             env.pod(
-                "waits", annotations={manifests.SUPPORT: "remote", manifests.ACCOUNT: "nobody"}
+                "waits", annotations={manifests.SUPPORT: "remote", manifests.ACCOUNT: "missing"}
             ),
             env.pod("held", annotations={manifests.HOLD: "yes"}),
         )

@@ -107,7 +107,7 @@ async def test_only_pods_of_this_node_are_reachable(far: Far, tmp_path: Path) ->
 
 
 async def test_a_client_with_an_older_websocket_protocol_reaches_the_container(far: Far) -> None:
-    """The protocol of the Python and JavaScript clients: the home API server passes it on unchanged."""
+    """The protocol of the Python and JavaScript clients, which the API server passes on."""
     await far.pod("web")
     access = kubeconfig.read(far.clusters.home.kubeconfig)
     folder = far.clusters.instance.folder

@@ -98,7 +98,7 @@ WRONG = {
         ("foreign", "401"),
     ),
     "a foreign user without permissions": Wrong(
-        lambda _, clusters: {"foreign-kubeconfig": str(clusters.foreign.login("nobody"))},
+        lambda _, clusters: {"foreign-kubeconfig": str(clusters.foreign.login("no-permissions"))},
         1,
         ("foreign", "farlet", "manifests/foreign", "--foreign-system-namespace"),
     ),
@@ -240,7 +240,7 @@ async def _readyz(farlet: farlets.Farlet) -> tuple[int, str]:
                     if answer.status == 200 or "API server" in text:
                         return answer.status, text
             except aiohttp.ClientError:
-                text = "nobody answers"
+                text = "no response"
             assert time.monotonic() < deadline, text
             await asyncio.sleep(0.1)
 
@@ -255,12 +255,12 @@ async def _readyz(farlet: farlets.Farlet) -> tuple[int, str]:
 async def test_an_address_that_farlet_itself_cannot_reach_is_used_with_a_warning(
     env: Environment, start_farlet: StartFarlet, preflight: str, runs: bool
 ) -> None:
-    (nobody,) = ports.free(1)
+    (closed,) = ports.free(1)
     farlet = await start_farlet(
         env.node,
         settings={
             "home-api-server-host": "127.0.0.1",
-            "home-api-server-port": str(nobody),
+            "home-api-server-port": str(closed),
             "home-api-preflight": preflight,
         },
     )
@@ -273,11 +273,11 @@ async def test_an_address_that_farlet_itself_cannot_reach_is_used_with_a_warning
         assert "home API address was not verified" in farlet.log
     else:
         waiting = await env.seen("one", rest.reason("HomeAPIUnverified"))
-        assert f"127.0.0.1:{nobody}" in waiting["status"]["message"]
+        assert f"127.0.0.1:{closed}" in waiting["status"]["message"]
         assert "--home-api-preflight" in waiting["status"]["message"]
         assert (await env.observe()).mirrors == []
         with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", nobody)) != 0
+            assert probe.connect_ex(("127.0.0.1", closed)) != 0
 
 
 async def test_pods_of_mode_home_wait_if_no_address_is_configured(

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.clusters
 
 SECONDS = 480.0
 BUSY_MILLIS = 20
-"""Minimum millicores of a busy container, which an idle one never reaches. The limit is 200, but other
-work on this machine may leave little of it."""
+"""Minimum millicores of a busy container, which an idle one never reaches. The limit is 200, but
+other work on this machine may leave little of it."""
 TARGET_PERCENT = 10
 BUSY = ("bash", "-c", "while :; do :; done")
 

@@ -15,8 +15,8 @@ from faults.fixtures import env, foreign_proxy, home_proxy, start_proxied
 __all__ = ["clusters", "env", "foreign_proxy", "home_proxy", "start_proxied"]
 
 GRACE = 40
-"""Seconds without heartbeat after which the home cluster marks a node dead: four heartbeats. A killed
-API server needs one of them to come back, or two on a busy machine."""
+"""Seconds without heartbeat after which the home cluster marks a node dead: four heartbeats. A
+killed API server needs one of them to come back, or two on a busy machine."""
 
 
 @pytest.fixture(scope="package")

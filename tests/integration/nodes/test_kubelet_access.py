@@ -176,9 +176,9 @@ async def test_clients_get_the_responses_of_a_kubelet(
     assert await port.get(token=rich) == (200, "ok")
     assert await port.get(token=narrow) == (200, "ok")
     assert await port.get("/pods", token=narrow) == forbidden(f"{who}:narrow", "pods", "proxy")
-    admin, nobody = home.kubeconfig, home.login("nobody-in-particular")
+    admin, unknown = home.kubeconfig, home.login("unknown-user")
     assert await port.get(login=admin) == (200, "ok")
-    assert await port.get(login=nobody) == forbidden("nobody-in-particular", "healthz", "proxy")
+    assert await port.get(login=unknown) == forbidden("unknown-user", "healthz", "proxy")
     strangers = pki.authority(tmp_path, name="a stranger")
     stranger = kubeconfig.write(
         tmp_path / "stranger.kubeconfig",
