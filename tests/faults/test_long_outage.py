@@ -319,8 +319,8 @@ def _write(*sides: Side) -> None:
     )
     pods = (
         f"Each node ran a Deployment with {REPLICAS} replicas, a bare pod, and a pod that "
-        "tolerates an outage without limit. Seconds count from the moment when the foreign API server "
-        "was killed."
+        "tolerates an outage without limit. Seconds count from the moment when the foreign API "
+        "server was killed."
     )
     title = f"# Six minutes without the foreign API server, {today}"
     purpose = (

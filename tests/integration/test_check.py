@@ -18,7 +18,7 @@ from clusters import workspace as workspaces
 pytestmark = pytest.mark.clusters
 
 ENDS_SECONDS = 60.0
-ADDRESS = "home API for mirror pods"
+ADDRESS = "home API for foreign pods"
 
 
 @dataclasses.dataclass(frozen=True)

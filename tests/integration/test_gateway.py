@@ -165,7 +165,7 @@ async def test_node_and_metrics_show_that_the_home_api_is_reachable(
     condition = await env.condition("True")
     address = await env.gateway.address()
     assert condition["reason"] == "HomeAPIVerified"
-    assert condition["message"] == f"pods abroad reach it at {NAME}:443 at {address}"
+    assert condition["message"] == f"foreign pods reach it at {NAME}:443 at {address}"
     async with asyncio.timeout(rest.PATIENCE):  # a gateway has the link before farlet counts it
         while await _metrics(env) != {"home_api_reachable": 1, "gateway_links": 2}:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -224,7 +224,7 @@ async def test_farlet_check_finds_nothing_wrong(env: GatewayEnvironment) -> None
     assert expected["ok"] is True
     assert {one["what"]: one["outcome"] for one in expected["checks"]} == dict.fromkeys(
         [
-            *("home API server", "foreign API server", "home API for pods abroad"),
+            *("home API server", "foreign API server", "home API for foreign pods"),
             *("certificate at that address", *(f"gateway {name}" for name in pods)),
         ],
         "ok",

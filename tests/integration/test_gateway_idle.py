@@ -108,6 +108,8 @@ def _write(*, tokens: int, took: float, mib: float) -> None:
     lines = [
         f"# Idle watch through the gateway, {today}",
         "",
+        "Purpose: check that a watch through the gateway survives ten minutes without traffic.",
+        "",
         machine,
         "",
         "| | |",
