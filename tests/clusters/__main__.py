@@ -67,7 +67,8 @@ def main() -> int:
     progress = progresses.Progress()
     try:
         if command == "prepare":
-            prepare(preparation.KITS[arguments.kit], progress)
+            for kit in preparation.KITS[arguments.kit]:
+                prepare(kit, progress)
         elif command == "clean":
             for name in instance.clean_leftovers():
                 progress.line(f"removed what {name} had left")

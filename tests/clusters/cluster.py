@@ -344,4 +344,7 @@ async def _wait_ready(made: Cluster, fakes: list[rest.Object]) -> None:
         for fake in fakes:
             await api.create("nodes", fake)
         for name in names:
-            await api.until("nodes", rest.ready, name=name, seconds=_PATIENCE)
+            try:
+                await api.until("nodes", rest.ready, name=name, seconds=_PATIENCE)
+            except AssertionError as error:
+                raise errors.HarnessError(f"{error}; see {made.folder}/logs") from error

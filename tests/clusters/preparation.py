@@ -29,7 +29,7 @@ DEMO = Kit((*binaries.CONTROL_PLANE, *binaries.REAL_NODE, "client-go"), images.C
 ALL = Kit(
     (*PLAIN.programs, *binaries.REAL_NODE, "client-go", "metrics-server"), images.CLIENTS
 )  # fmt: skip
-KITS = {"demo": DEMO, "plain": PLAIN, "all": ALL}
+KITS = {"demo": [DEMO], "plain": [PLAIN], "all": [ALL, DEMO]}  # tests run the demo too
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Steps of a long preparation, in lanes that run at the same time.
 
 After each step a line says how many are left. The first error or an interrupt ends all lanes: the
-commands that they wait for get SIGINT.
+commands that they wait for get SIGTERM.
 """
 
 import concurrent.futures
@@ -38,7 +38,7 @@ def run(
     if not left:
         return
     total = len(left)
-    progress.line(f"{total} steps to prepare, once: {', '.join(left)}")
+    progress.line(f"{_steps(total)} to prepare, once: {', '.join(left)}")
     ended = threading.Event()
     threads: list[int] = []
 
@@ -50,7 +50,7 @@ def run(
             step.run()
             left.remove(step.name)
             if left:
-                progress.line(f"{len(left)} of {total} steps left: {', '.join(left)}")
+                progress.line(f"{len(left)} of {_steps(total)} left: {', '.join(left)}")
 
     with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
         for wave in (lanes, [last]):
@@ -61,15 +61,19 @@ def run(
             except BaseException:
                 ended.set()
                 while concurrent.futures.wait(running, timeout=_INTERVAL).not_done:
-                    _interrupt_commands(threads)
+                    _end_commands(threads)
                 raise
 
 
-def _interrupt_commands(threads: Sequence[int]) -> None:
-    """Interrupt the commands that these threads of our process wait for."""
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
+
+
+def _end_commands(threads: Sequence[int]) -> None:
+    """End the commands that these threads of our process wait for."""
     for thread in threads:
         with contextlib.suppress(FileNotFoundError):  # the thread has ended
             children = Path(f"/proc/self/task/{thread}/children").read_text()
             for pid in children.split():
                 with contextlib.suppress(ProcessLookupError):  # the command has
-                    os.kill(int(pid), signal.SIGINT)
+                    os.kill(int(pid), signal.SIGTERM)

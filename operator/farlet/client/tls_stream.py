@@ -127,6 +127,8 @@ class TLSStream(asyncio.BufferedProtocol):
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
         """Make it TLS. `server_hostname`: whom the peer must prove to be."""
+        # Some releases of Python 3.11, Debian's among them, take a cut connection for an end.
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         tls = context.wrap_bio(
             self._incoming,
             self._outgoing,

@@ -70,6 +70,7 @@ class Link(asyncio.Protocol):
         self._splices: set[Relay] = set()
         self._transport: asyncio.Transport | None = None
         self._ssh: asyncio.Protocol | None = None
+        self._early = b""
         self._full = False
 
     @property
@@ -127,6 +128,8 @@ class Link(asyncio.Protocol):
             raise ConnectionAbortedError("the connection broke before SSH began")
         self._ssh = cast("asyncio.Protocol", session_factory())
         self._ssh.connection_made(self._transport)
+        if self._early:
+            self._ssh.data_received(self._early)
         self._transport.resume_reading()
         return self._transport, self._ssh
 
@@ -143,8 +146,13 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of SSH."""
-        assert self._ssh is not None
         assert self._transport is not None
+        if self._ssh is None:
+            # Some releases of Python 3.11 begin to read although `connection_made` has paused it.
+            self._early += data
+            self._transport.resume_reading()
+            self._transport.pause_reading()
+            return
         self._ssh.data_received(data)
         # SSH answers whatever is asked, read or not, and takes questions for a sign of life.
         if self._transport.get_write_buffer_size() > UNREAD + self.load * WINDOW:

@@ -45,6 +45,12 @@ def test_lines_say_how_many_steps_are_left() -> None:
     ]
 
 
+def test_a_single_step_is_counted_as_one() -> None:
+    stream = io.StringIO()
+    steps.run([[], []], [Step("images", nothing)], progress=progresses.Progress(stream=stream))
+    assert stream.getvalue().endswith("1 step to prepare, once: images\n")
+
+
 def test_without_steps_nothing_is_printed() -> None:
     stream = io.StringIO()
     steps.run([[], []], [], progress=progresses.Progress(stream=stream))
