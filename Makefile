@@ -22,7 +22,7 @@ SHARED := -n $(WORKERS) --dist loadfile
 .PHONY: help demo run unit test test-rest test-all check generate bench streams ways soak clusters prepare format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
 	@echo '  Variables: ARGS="-k name" for pytest, TESTS="tests/faults ..." for make test to run these alone,'
 	@echo '  WORKERS=3 pairs of clusters at the same time, N=1000 for bench, ARGS for run.'

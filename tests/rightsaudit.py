@@ -45,15 +45,16 @@ class Used:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """`strangers`: what was asked without a row, and how often. `used`: the rows that were."""
+    """`strangers`: requests without a row, and how often. `used`: the rows with requests."""
 
     strangers: collections.Counter[str]
     used: frozenset[Used]
 
     def check(self) -> None:
         """AssertionError naming every request without a row."""
-        assert not self.strangers, "no row of farlet.rbac allows what farlet asked:\n" + "\n".join(
-            f"{count} times {what}" for what, count in self.strangers.most_common()
+        assert not self.strangers, (
+            "no row of farlet.rbac allows these requests of farlet:\n"
+            + "\n".join(f"{count} times {what}" for what, count in self.strangers.most_common())
         )
 
 
@@ -73,9 +74,9 @@ def read(
     home: auditlog.Mark = auditlog.START,
     foreign: auditlog.Mark = auditlog.START,
 ) -> Comparison:
-    """What all farlets asked of both clusters since these marks.
+    """The requests of all farlets to both clusters since these marks.
 
-    Nothing of given clusters, whose audit logs are not ours to read.
+    Empty for existing clusters, whose audit logs are not readable.
     """
     strangers: collections.Counter[str] = collections.Counter()
     used: set[Used] = set()
@@ -104,12 +105,12 @@ def compare(side: Side, entries: Iterable[auditlog.Entry]) -> Comparison:
 
 
 def _of_a_pod(entry: auditlog.Entry) -> bool:
-    """An operator in a test's pod, which is on Kopf as well."""
+    """Whether it is an operator in a test's pod, which uses Kopf as well."""
     return entry.user.startswith("system:serviceaccount:") and not identity.is_farlet(entry.user)
 
 
 def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Permission]:
-    """The rows that allow it: where one names its namespace, those of any namespace count not."""
+    """The rows that allow it; a row for its namespace comes before one for any namespace."""
     rows = [right for right in rbac.TABLE if right.side is side and _allows(right, entry)]
     named = [right for right in rows if (side, right.where) in _NAMED]
     return named or rows
@@ -136,7 +137,7 @@ def _is(who: Identity, entry: auditlog.Entry) -> bool:
 
 
 def _node(entry: auditlog.Entry) -> str:
-    """The virtual node of the farlet that asked; RBAC sees to it that an account names no other."""
+    """The virtual node of the requesting farlet; RBAC ensures that an account uses no other."""
     user = entry.user
     return user.removeprefix(_NODE) if user.startswith(_NODE) else entry.name
 

@@ -2,7 +2,7 @@
 
 A scheduler learns of a cordon by a watch, and of new pods by another: a pod that is created right
 after a cordon may still land on that node. So probes are created that fit on no node, until the
-scheduler names the cordon as the cause: it looks at that before it looks at resources.
+scheduler names the cordon as the cause: it checks cordons before resources.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ def _probe(name: str, node: str) -> rest.Object:
 
 
 def _judged(seen: rest.Object | None) -> bool:
-    """The scheduler has said why it does not bind it."""
+    """Whether the scheduler has reported why it does not bind it."""
     return seen is not None and _told(seen) != ""
 
 

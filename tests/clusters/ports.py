@@ -24,7 +24,7 @@ _SHARES = 16
 
 
 def own_address() -> str:
-    """An address of this machine towards the rest of the world."""
+    """This machine's address for outgoing connections."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("198.51.100.1", 9))  # sends nothing: it only asks for the route
@@ -35,7 +35,7 @@ def own_address() -> str:
 
 
 def free(count: int) -> list[int]:
-    """So many ports that nobody listens on."""
+    """`count` ports without a listener."""
     ours = _ours()
     found: list[int] = []
     for port in itertools.islice(ours.turn, len(ours.ports)):

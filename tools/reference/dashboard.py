@@ -1,6 +1,6 @@
 """The dashboard in `manifests/grafana/farlet.json`, as a table of panels.
 
-One panel answers one question that somebody has when pods do not do what they should, from top
+One panel answers one question of an administrator whose pods do not work, from top
 (is it up, is it leading) to bottom (what does the process itself need). Queries name metrics of
 `catalogue`; a test compares. Grafana's own format has forty lines for a panel, of which these are
 the ones that differ.
