@@ -6,6 +6,13 @@ forge. A name here is a contract between two starts of farlet: changing one orph
 
 from __future__ import annotations
 
+from farlet.k8s_types import PodSpec
+
+
+def service_account(spec: PodSpec) -> str:
+    """The pod's account; ServiceAccount admission writes `default` where none is given."""
+    return spec.get("serviceAccountName") or "default"
+
 
 def mirror_name(name: str) -> str:
     """The mirror's name: the home pod's own, so that `hostname` and `metadata.name` are equal.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from farlet import access
-from farlet.client import cluster as clusters
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.foreign import namespaces
@@ -34,8 +34,8 @@ class Mirroring:
         self,
         settings: Settings,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         store: Store,
         strategies: Mapping[str, access.AccessStrategy],
         metrics: Metrics,
@@ -47,12 +47,9 @@ class Mirroring:
         self._tasks = tasks
         observer = metrics.queue("pods")
         self._queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(observer)
-        observer.look_at(self._queue.running)
+        observer.observe_running(self._queue.running)
         self._recorder = event_recorder.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
-        )
-        self.scopes = namespaces.ForeignNamespaces(
-            foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
         )
         performer = executor.ActionExecutor(
             home=home,
@@ -61,6 +58,14 @@ class Mirroring:
             recorder=self._recorder,
             metrics=metrics,
             ctx=ctx,
+        )
+        self.scopes = namespaces.ForeignNamespaces(
+            foreign,
+            store,
+            ctx=ctx,
+            wake=self._queue.add_after,
+            on_mirror_change=performer.moments.noticed,
+            tasks=tasks,
         )
         self.pods = home_pods.HomePods(
             home,
@@ -81,7 +86,6 @@ class Mirroring:
             ctx=ctx,
             home_listed=lambda: self.pods.listed,
         )
-        self.scopes.noticed = performer.moments.noticed
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)

@@ -12,7 +12,7 @@ from faults.fixtures import StartProxied
 pytestmark = pytest.mark.clusters
 
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-GRANTED = "serving certificate was granted"
+GRANTED = "serving certificate granted"
 
 
 async def test_a_certificate_issued_while_the_home_api_server_is_unreachable_is_found(

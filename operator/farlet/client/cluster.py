@@ -21,15 +21,11 @@ import yarl
 
 from farlet import __version__, errors
 from farlet.client import credentials, decode, raw_response, sessions, tls_stream, write_guard
+from farlet.client.api_client import ApiClient
 from farlet.client.credential_sources import ClusterSource
+from farlet.client.resources import JSON_BODY
 from farlet.constants import JSON
 from farlet.telemetry.metrics import ClientMetrics
-
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-JSON_BODY = "application/json"
-METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 USER_AGENT = f"farlet/{__version__}"
 
@@ -42,19 +38,25 @@ WATCH_SILENCE_SECONDS = 80.0
 WATCH_SECONDS = 300
 
 
-class Cluster:
+class Cluster(ApiClient):
     """A connection to one API server. Use as an async context manager."""
 
     def __init__(
-        self, name: credentials.Name, source: ClusterSource, *, metrics: ClientMetrics
+        self,
+        name: credentials.Name,
+        source: ClusterSource,
+        *,
+        metrics: ClientMetrics,
+        guard: write_guard.Guard = write_guard.anybody,
     ) -> None:
-        self.name = name
+        """`guard` is asked for every write of `call` when its connection stands and its bytes
+        would be sent next."""
+        self._name = name
         self._sessions = sessions.Sessions(name, source)
         self._metrics = metrics
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._scratch = bytearray(tls_stream.CHUNK)
-        self.guard: write_guard.Guard = write_guard.anybody
-        """Asked for every write of `call` when its connection stands and its bytes would go."""
+        self._guard = guard
         self.problem: str | None = None
         """Why the last request got no answer; `None` when it got one, whatever it said."""
 
@@ -64,6 +66,11 @@ class Cluster:
 
     async def __aexit__(self, *_: object) -> None:
         await self._sessions.close()
+
+    @property
+    def name(self) -> credentials.Name:
+        """`home` or `foreign`."""
+        return self._name
 
     @property
     def server(self) -> str:
@@ -104,12 +111,14 @@ class Cluster:
         write = None
         if method != "GET":
             data = b"" if body is None else orjson.dumps(body)
-            write = write_guard.Body(data, content_type, guard=self.guard)
-        asked = _asked(self.name, method, path)
+            write = write_guard.Body(data, content_type, guard=self._guard)
+        asked = _asked(self._name, method, path)
         answer = await self._ask(asked, method, path, body=write, accept=accept)
         return self._read(asked, *answer)
 
-    async def ahead(self, method: str, path: str, *, body: object = None, seconds: float) -> JSON:
+    async def call_unqueued(
+        self, method: str, path: str, *, body: object = None, seconds: float
+    ) -> JSON:
         """As `call`, but it waits for no other request, asks no guard, and ends after `seconds`.
 
         For Leases: whether the others may go on depends on them.
@@ -117,19 +126,19 @@ class Cluster:
         write = None
         if body is not None:
             write = write_guard.Body(orjson.dumps(body), JSON_BODY, guard=write_guard.anybody)
-        asked = _asked(self.name, method, path)
+        asked = _asked(self._name, method, path)
         with self._asking(asked):
             async with asyncio.timeout(seconds):
                 answer = await self._ask(asked, method, path, body=write, slots=nullcontext())
         return self._read(asked, *answer)
 
-    async def get_extension(self, path: str) -> tuple[int, bytes]:
+    async def call_aggregated(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET that the API server passes on to another server.
 
         Unjudged: that an aggregated API is missing or broken says nothing of the API server, which
         itself answers 404 and 503 as plain text then. Raises `Unreachable`.
         """
-        asked = _asked(self.name, "GET", path)
+        asked = _asked(self._name, "GET", path)
         code, raw, _ = await self._ask(asked, "GET", path)
         self.problem = None
         return code, raw
@@ -187,16 +196,16 @@ class Cluster:
             self._metrics.answered(method, code)
             self._metrics.took(method, time.monotonic() - started)
 
-    async def watch(
+    async def watch_path(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[decode.WatchEvent]:
+    ) -> AsyncIterator[decode.WatchEvent[JSON]]:
         """Events of one watch request until the server ends it; `path` holds the query.
 
         `opened` is called once the server has accepted the watch. Raises `Gone` when the
         resourceVersion is too old, other `ApiError`s, and `Unreachable`.
         """
         path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
-        asked = _asked(self.name, "WATCH", path)
+        asked = _asked(self._name, "WATCH", path)
         code: int | None = None
         login = await self.login()
         try:
@@ -230,7 +239,7 @@ class Cluster:
         finally:
             self._metrics.answered("WATCH", code)
 
-    async def open(
+    async def open_path(
         self, method: str, path: str, headers: raw_response.Headers
     ) -> raw_response.RawResponse:
         """One request on a connection of its own, for streams; whatever the status, it is given.
@@ -238,7 +247,7 @@ class Cluster:
         Asked as us: who we are is added to `headers`. Waits for the answer as long as it takes.
         Raises `Unreachable`, and `NotLeading` for another method than GET.
         """
-        asked = _asked(self.name, method, path)
+        asked = _asked(self._name, method, path)
         for attempt in (1, 2):
             login = await self.login()
             code: int | None = None
@@ -251,7 +260,7 @@ class Cluster:
                         path,
                         [*ours.items(), *headers],
                         scratch=self._scratch,
-                        guard=write_guard.anybody if method == "GET" else self.guard,
+                        guard=write_guard.anybody if method == "GET" else self._guard,
                     )
                 code = exchange.status
             finally:

@@ -28,7 +28,7 @@ from cryptography import x509
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import file_stamps
 from farlet.client.credential_sources import ClusterSource
 
@@ -92,7 +92,7 @@ class Credentials:
         self._loaded = 0.0
         self._looked = 0.0
         self._loading = asyncio.Lock()
-        self._complaint: str | None = None
+        self._failures = retrying.OncePerCause()
 
     async def load(self) -> Login:
         """Read everything now. Raises `StartError` naming the file."""
@@ -127,13 +127,11 @@ class Credentials:
             await self.load()
         except errors.StartError as err:
             # Half of a pair may have been replaced so far.
-            if str(err) != self._complaint:
+            if self._failures.is_new(str(err)):
                 log.warning("credentials were not read again", cluster=self._name, err=str(err))
-            self._complaint = str(err)
             return False
-        if self._complaint is not None:
+        if self._failures.clear():
             log.info("credentials were read again", cluster=self._name)
-        self._complaint = None
         return True
 
 

@@ -8,6 +8,7 @@ Nothing here asks anything, and no body reaches an error text.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import orjson
 
@@ -30,12 +31,15 @@ _KINDS: dict[int, type[errors.ApiError]] = {
 }
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(Generic[T]):
     """One event of a watch; `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
 
     kind: str
-    object: JSON
+    object: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def _refusal(
     return error
 
 
-def event(asked: RequestInfo, line: bytes) -> WatchEvent:
+def event(asked: RequestInfo, line: bytes) -> WatchEvent[JSON]:
     """One line of a watch. Raises what an ERROR event says, `Unreachable` for no event."""
     try:
         found = orjson.loads(line)

@@ -29,7 +29,7 @@ BACKLOG = 64 * 1024
 CLOSE_SECONDS = 2.0
 """How long a peer who owes us nothing is waited for to take our last bytes."""
 
-_SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """A peer that has vanished is noticed after two minutes. A stream may be silent for longer."""
 
 
@@ -73,7 +73,7 @@ class TLSStream(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=BACKLOG, low=CHUNK)
-        _watch_for_silence(transport.get_extra_info("socket"))
+        keep_alive(transport.get_extra_info("socket"))
         self._opened(self)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -303,8 +303,9 @@ def _unread(sock: socket.socket) -> int:
     return int.from_bytes(size, sys.byteorder)
 
 
-def _watch_for_silence(sock: socket.socket) -> None:
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernel notice within two minutes that the peer has vanished."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SILENCE:
+    for name, value in _KEEPALIVE:
         if hasattr(socket, name):  # by these names on Linux
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from farlet import store
-from farlet.constants import JSON, ObjectKey
+from farlet.constants import ObjectKey
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.store import Store, Table, key_of
 
@@ -42,18 +41,17 @@ class Mirrors:
         self._foreign = foreign
         self._wake = wake
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+    def replaced(self, objects: Sequence[Pod], version: int) -> None:
         """A complete list: what it lacks has vanished in a gap of the watch."""
-        pods: list[Any] = list(objects)
-        for gone in self._store.mirrors.missing_from(pods, self._foreign, version):
+        for gone in self._store.mirrors.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
-        for pod in pods:
+        for pod in objects:
             if self._store.mirrors.put(pod):
                 self._wake(key_of(pod))
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Pod) -> None:
         """One event; an older one than what is known changes nothing."""
-        pod: Any = obj
+        pod = obj
         if kind == "DELETED":
             self._vanished(pod, as_of=store.version(pod["metadata"]))
         elif self._store.mirrors.put(pod):
@@ -82,21 +80,19 @@ class Partials:
         self._foreign = foreign
         self._wake = wake
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+    def replaced(self, objects: Sequence[PartialObject], version: int) -> None:
         """A complete list: what it lacks has vanished in a gap of the watch."""
-        listed: list[Any] = list(objects)
-        for gone in self._table.missing_from(listed, self._foreign, version):
+        for gone in self._table.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
-        for obj in listed:
+        for obj in objects:
             self.changed("ADDED", obj)
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: PartialObject) -> None:
         """One event; an older one than what is known changes nothing."""
-        partial: Any = obj
         if kind == "DELETED":
-            self._vanished(partial, as_of=store.version(partial["metadata"]))
-        elif self._table.put(partial):
-            self._wake(partial)
+            self._vanished(obj, as_of=store.version(obj["metadata"]))
+        elif self._table.put(obj):
+            self._wake(obj)
 
     def _vanished(self, gone: PartialObject, *, as_of: int) -> None:
         self._table.remove(key_of(gone), gone["metadata"].get("uid", ""), as_of=as_of)

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.constants import JSON, VIRTUAL_NODE_ID
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import VIRTUAL_NODE_ID
 from farlet.context import Context
+from farlet.k8s_types import ConfigMap
 
 log = structlog.get_logger()
 
@@ -23,12 +25,11 @@ log = structlog.get_logger()
 class NamespaceInventory:
     """Foreign namespace -> home namespace, beyond the life of a process."""
 
-    def __init__(self, cluster: clusters.Cluster, ctx: Context) -> None:
+    def __init__(self, cluster: ApiClient, ctx: Context) -> None:
         self._cluster = cluster
         self._own = ctx.namespaces.own
         self._virtual_node_id = ctx.virtual_node_id
         self._name = name_for(ctx)
-        self._path = f"/api/v1/namespaces/{self._own}/configmaps"
         self._entries: dict[str, str] = {}
         self._writing = asyncio.Lock()
 
@@ -42,7 +43,7 @@ class NamespaceInventory:
         since; what runs under the old one would be taken for lost.
         """
         try:
-            found = await self._cluster.call("GET", f"{self._path}/{self._name}")
+            found = await self._get()
         except errors.NotFound:
             found = await self._make()
         except (errors.Throttled, errors.Gone):
@@ -82,7 +83,7 @@ class NamespaceInventory:
         """
         async with self._writing:
             try:
-                found = await self._cluster.call("GET", f"{self._path}/{self._name}")
+                found = await self._get()
             except errors.NotFound:
                 found = await self._make()
             told = found.get("data") or {}
@@ -91,7 +92,10 @@ class NamespaceInventory:
                 await self._patch(lacking)
                 log.warning("registry of foreign namespaces was restored", lacking=len(lacking))
 
-    async def _make(self) -> JSON:
+    async def _get(self) -> ConfigMap:
+        return await self._cluster.get(resources.CONFIG_MAPS, self._name, namespace=self._own)
+
+    async def _make(self) -> ConfigMap:
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -99,12 +103,12 @@ class NamespaceInventory:
             "data": {},
         }
         try:
-            return await self._cluster.call("POST", self._path, body=body)
+            return await self._cluster.create(resources.CONFIG_MAPS, body, namespace=self._own)
         except errors.Throttled:
             raise
         except errors.Conflict:
             # Another start was quicker, or it is our own from a request whose answer was lost.
-            return await self._cluster.call("GET", f"{self._path}/{self._name}")
+            return await self._get()
         except errors.ApiError as err:
             raise self._unusable(err) from err
 
@@ -117,11 +121,8 @@ class NamespaceInventory:
             await self._patch({k: v for k, v in self._entries.items() if v} | dict(data))
 
     async def _patch(self, data: Mapping[str, str | None]) -> None:
-        await self._cluster.call(
-            "PATCH",
-            f"{self._path}/{self._name}",
-            body={"data": dict(data)},
-            content_type=clusters.MERGE_PATCH,
+        await self._cluster.patch(
+            resources.CONFIG_MAPS, self._name, {"data": dict(data)}, namespace=self._own
         )
 
     def _unusable(self, err: errors.ApiError) -> errors.StartError:

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import reflector as watches
+from farlet import errors, retrying
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.client.reflector import Reflector
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
@@ -47,12 +48,12 @@ COALESCE_SECONDS = 0.05
 class SharedState(Protocol):
     """What all scopes have in common; `scopes.Scopes` is it."""
 
-    cluster: clusters.Cluster
+    cluster: ApiClient
     store: Store
     ctx: Callable[[], Context]
     wake: Wake
     registry: NamespaceInventory
-    noticed: Callable[[ObjectKey], None]
+    on_mirror_change: Callable[[ObjectKey], None]
     loaded: asyncio.Event
     refused: Refused | None
 
@@ -66,30 +67,30 @@ class ForeignNamespace:
         self.foreign = foreign
         self.anchor: OwnerReference | None = None
         self._refused: Refused | None = None
-        base = f"/api/v1/namespaces/{foreign}"
         owner = f"{VIRTUAL_NODE_ID}={scopes.ctx().virtual_node_id}"
         store = scopes.store
-        self._pods = watches.Reflector(
+        self._pods = Reflector(
             scopes.cluster,
-            f"{base}/pods",
+            resources.PODS,
             event_handlers.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
+            namespace=foreign,
             on_state=self._followed,
             label_selector=owner,
         )
-        self._secrets = watches.Reflector(
+        self._secrets = Reflector(
             scopes.cluster,
-            f"{base}/secrets",
+            resources.SECRETS.metadata_only,
             event_handlers.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
+            namespace=foreign,
             on_state=self.wake_all,
             label_selector=owner,
-            metadata_only=True,
         )
-        self._accounts = watches.Reflector(
+        self._accounts = Reflector(
             scopes.cluster,
-            f"{base}/serviceaccounts",
+            resources.SERVICE_ACCOUNTS.metadata_only,
             event_handlers.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
+            namespace=foreign,
             on_state=self.wake_all,
-            metadata_only=True,
         )
         self._accounts_wanted = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
@@ -178,7 +179,7 @@ class ForeignNamespace:
 
     async def _keep_anchored(self) -> None:
         """Open, then look again when in doubt and once in a while."""
-        seconds = RETRY_FIRST_SECONDS
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
         while True:
             self._doubted.clear()
             before = self.anchor
@@ -186,22 +187,18 @@ class ForeignNamespace:
                 anchor = await self._ensure_anchor()
                 await self._scopes.registry.add(self.foreign, self.home)
             except errors.FarletError as err:
+                seconds = backoff.next()
                 self._not_opened(err, retry_in=seconds)
                 await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
                 continue
-            seconds = RETRY_FIRST_SECONDS
+            backoff.reset()
             self.anchor, self._refused = anchor, None
             self._anchored_at = asyncio.get_running_loop().time()
             if anchor != before:
                 log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
                 self._opened.set()
                 self.wake_all()
-            try:
-                async with asyncio.timeout(ANCHOR_SECONDS):
-                    await self._doubted.wait()
-            except TimeoutError:
-                continue
+            await retrying.wait(self._doubted, ANCHOR_SECONDS)
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
         told = self._refused
@@ -229,7 +226,7 @@ class ForeignNamespace:
         As their controller it keeps foreign ReplicaSets and Jobs from adopting them.
         """
         name = name_for(self._scopes.ctx())
-        path = f"/api/v1/namespaces/{self.foreign}/configmaps"
+        client, namespace = self._scopes.cluster, self.foreign
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -240,12 +237,12 @@ class ForeignNamespace:
             "data": {"about": f"owns the mirrors of pods on node {self._scopes.ctx().node}"},
         }
         try:
-            found = await self._scopes.cluster.call("GET", f"{path}/{name}")
+            found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
         except errors.NotFound:
             try:
-                found = await self._scopes.cluster.call("POST", path, body=body)
+                found = await client.create(resources.CONFIG_MAPS, body, namespace=namespace)
             except errors.Conflict:
-                found = await self._scopes.cluster.call("GET", f"{path}/{name}")
+                found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -260,7 +257,7 @@ class ForeignNamespace:
 
     def wake(self, foreign: ObjectKey, seconds: float = COALESCE_SECONDS) -> None:
         """A mirror changed."""
-        self._scopes.noticed(self.home_key(foreign))
+        self._scopes.on_mirror_change(self.home_key(foreign))
         self._scopes.wake(self.home_key(foreign), seconds)
 
     def _wake_secret(self, secret: PartialObject) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import structlog
 
-from farlet import errors
-from farlet.client import cluster as clusters
+from farlet import errors, retrying
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
@@ -32,22 +32,23 @@ class ForeignNamespaces:
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         ctx: Callable[[], Context],
         wake: Wake,
+        on_mirror_change: Callable[[ObjectKey], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
+        """`on_mirror_change` gets the key of a home pod whose mirror has changed."""
         self.cluster = cluster
         self.store = store
         self.ctx = ctx
         self.wake = wake
+        self.on_mirror_change = on_mirror_change
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
         self.registry = NamespaceInventory(cluster, ctx())
-        self.noticed: Callable[[ObjectKey], None] = lambda _: None
-        """Told of home keys whose mirror has just changed, for the latency that is measured."""
         self.loaded = asyncio.Event()
         """The registry was read; before, nothing is known of what earlier processes left."""
         self.refused: Refused | None = None
@@ -61,18 +62,18 @@ class ForeignNamespaces:
 
         Raises `StartError` as `NamespaceInventory.read` does.
         """
-        seconds, told = RETRY_FIRST_SECONDS, ""
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
+        failures = retrying.OncePerCause()
         while not self.loaded.is_set():
             try:
                 entries = await self.registry.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
                 self.refused = api_refusals.of(err, what="scope") or self.refused
-                if str(err) != told:
+                seconds = backoff.next()
+                if failures.is_new(str(err)):
                     log.warning("registry was not read", err=str(err), retry_in=seconds)
-                told = str(err)
                 self.wake_all()
                 await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
                 continue
             self.loaded.set()
             for home in entries.values():

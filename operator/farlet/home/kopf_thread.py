@@ -16,6 +16,8 @@ from typing import Any
 import kopf
 import structlog
 
+from farlet import retrying
+
 BACKOFF_FIRST_SECONDS = 1.0
 BACKOFF_LAST_SECONDS = 30.0
 STEADY_SECONDS = 60.0
@@ -33,25 +35,27 @@ log = structlog.get_logger()
 class KopfThread:
     """Runs Kopf until `stop`, whatever ends it in between."""
 
-    def __init__(self, registry: kopf.OperatorRegistry, *, on_restart: Callable[[], None]) -> None:
+    def __init__(self, registry: kopf.OperatorRegistry) -> None:
         self._registry = registry
-        self._on_restart = on_restart
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._end: Callable[[], object] | None = None
         """Tells the Kopf of the moment to end; callable from any thread while it is held."""
         self.problem: str | None = None
         """Why Kopf ended; `None` once it has run again for some seconds."""
 
-    def start(self) -> None:
-        """Begin to watch."""
+    def start(self, *, on_restart: Callable[[], None]) -> None:
+        """Begin to watch. `on_restart` is called before each further start of Kopf."""
+        self._thread = threading.Thread(
+            target=self._run, args=(on_restart,), name="kopf", daemon=True
+        )
         self._thread.start()
 
     @property
     def alive(self) -> bool:
         """The supervisor runs; Kopf itself may be between two starts."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     async def stop(self) -> None:
         """Ask Kopf to end and wait for it, for some seconds."""
@@ -59,11 +63,11 @@ class KopfThread:
             self._stop.set()
             if self._end is not None:
                 self._end()
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, END_SECONDS)
 
-    def _run(self) -> None:
-        seconds = BACKOFF_FIRST_SECONDS
+    def _run(self, on_restart: Callable[[], None]) -> None:
+        backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         while not self._stop.is_set():
             started = time.monotonic()
             ended: str
@@ -75,13 +79,13 @@ class KopfThread:
             if self._stop.is_set():
                 return
             if time.monotonic() - started > STEADY_SECONDS:
-                seconds = BACKOFF_FIRST_SECONDS
+                backoff.reset()
+            seconds = backoff.next()
             self.problem = ended
             log.warning("watch of home pods ended", err=ended, retry_in=seconds)
             if self._stop.wait(seconds):
                 return
-            seconds = min(seconds * 2, BACKOFF_LAST_SECONDS)
-            self._on_restart()
+            on_restart()
 
     async def _operate(self) -> None:
         """One life of Kopf.

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.constants import JSON, ObjectKey
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import ObjectKey
 from farlet.store import Store, key_of
 
 SWEEP_SECONDS = 300.0
 SETTLE_SECONDS = 1.0
 """From an event of a new listing to the sweep that follows it; Kopf is still telling the rest."""
-PAGE = 500
 
 log = structlog.get_logger()
 
@@ -31,7 +30,7 @@ class HomePods:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         store: Store,
         *,
         node: str,
@@ -42,7 +41,7 @@ class HomePods:
     ) -> None:
         self._home = home
         self._store = store
-        self._path = f"/api/v1/pods?fieldSelector={quote(f'spec.nodeName={node}')}&limit={PAGE}"
+        self._node = node
         self._wake = wake
         self._dropped = dropped
         self._on_listed = on_listed
@@ -98,19 +97,10 @@ class HomePods:
                 self._sweep_wanted.clear()
 
     async def _sweep(self) -> None:
-        listed: list[Any] = []
-        token = ""
-        page: JSON = {}
-        while True:
-            page = await self._home.call(
-                "GET", self._path + (token and f"&continue={token}"), accept=clusters.METADATA_LIST
-            )
-            listed.extend(page.get("items") or ())
-            token = quote(page["metadata"].get("continue", ""))
-            if not token:
-                break
-        as_of = int(page["metadata"]["resourceVersion"])
-        for pod in self._store.home.missing_from(listed, None, as_of):
+        listed, version = await self._home.list_all(
+            resources.PODS.metadata_only, field_selector=f"spec.nodeName={self._node}"
+        )
+        for pod in self._store.home.missing_from(listed, None, int(version)):
             key = key_of(pod)
             log.info("home pod vanished unseen", pod=str(key), uid=pod["metadata"]["uid"])
             self._dropped(key, pod["metadata"]["uid"])

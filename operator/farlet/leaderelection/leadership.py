@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import socket
 import uuid
-from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.constants import ObjectKey
 from farlet.leaderelection import lease as leases
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.settings.leader import NODE, LeaderSettings
 
 PATIENCE = 2
@@ -52,23 +51,24 @@ class Observer(Protocol):
 class Leadership:
     """One election. `acquire`, then `keep` beside the work that it allows, then `release`.
 
-    `guard` goes into every `clusters.Cluster` whose writes it is to allow.
+    `window.guard` is the guard of every `Cluster` whose writes it allows.
     """
 
     def __init__(
         self,
-        home: leases.Requests,
+        home: leases.LeaseRequests,
         settings: LeaderSettings,
+        window: WriteWindow,
         *,
         node: str,
         observer: Observer,
-        clock: Callable[[], float] = leases.boottime,
     ) -> None:
         self._renew_deadline = settings.leader_elect_renew_deadline
         self._lease_duration = settings.leader_elect_lease_duration
         self._retry_period = settings.leader_elect_retry_period
         self._observer = observer
-        self._clock = clock
+        self._window = window
+        self._clock = window.clock
         where = settings.leader_elect_lease
         self.is_heartbeat = where == NODE
         """Whether renewals of the lock are the node's heartbeat, so that there is no other."""
@@ -79,27 +79,15 @@ class Leadership:
             holder=f"{socket.gethostname()}_{uuid.uuid4()}",
             duration=int(self._lease_duration),
             patience=self._renew_deadline / PATIENCE,
-            clock=clock,
+            clock=window.clock,
         )
-        self._sent = -math.inf
-        """When the last renewal that succeeded was sent."""
-        self._lost: str | None = None
-        self._told: str | None = None
+        self._obstacles = retrying.OncePerCause()
         observer.led(self.lease.key.name, leading=False)
 
     @property
     def leading(self) -> bool:
         """Whether a write may begin now."""
-        return self._left() > 0
-
-    def guard(self) -> float:
-        """For how many seconds a write that begins now cannot meet another's. A `writing.Guard`.
-
-        Raises `NotLeading`.
-        """
-        if not self.leading:
-            raise errors.NotLeading(self._lost or f"Lease {self.lease.key} is not held")
-        return self._sent + self._lease_duration - self._clock()
+        return self._window.left > 0
 
     async def acquire(self, stop: asyncio.Event) -> bool:
         """Wait until this process leads; false once stopped.
@@ -119,15 +107,15 @@ class Leadership:
             except (errors.ApiError, errors.Unreachable) as err:
                 self._tell("Lease was not reached", err=str(err))
             # Not all at the same moment, and never later than they are told to.
-            await _within(stop, self._retry_period * random.uniform(0.8, 1.0))  # noqa: S311
+            await retrying.wait(stop, retrying.jittered(self._retry_period, 0.8))
         return False
 
     async def keep(self) -> NoReturn:
         """Renew for ever. Raises `NotLeading` when the Lease is lost, as soon as it is."""
         why = ""
-        while (left := self._left()) > 0:
+        while (left := self._window.left) > 0:
             await asyncio.sleep(min(self._retry_period, left))
-            if (left := self._left()) > 0:
+            if (left := self._window.left) > 0:
                 why = await self._try(left)
         self._lose(
             f"was not renewed within {self._renew_deadline:g} s: "
@@ -141,7 +129,8 @@ class Leadership:
         the next leader. Otherwise leave the Lease to run out, as is done with one that was held but
         not yet long enough to lead.
         """
-        led, self._sent = self._sent > -math.inf, -math.inf
+        led = self._window.ever_opened
+        self._window.close()
         self._observer.led(self.lease.key.name, leading=False)
         if not led:
             return
@@ -151,9 +140,6 @@ class Leadership:
             log.warning("Lease was not released", err=str(err), runs_out_in=self._lease_duration)
 
     # --- inside -------------------------------------------------------------------------------
-
-    def _left(self) -> float:
-        return self._sent + self._renew_deadline - self._clock()
 
     async def _take(self) -> bool:
         """One try; whether this process leads now."""
@@ -168,7 +154,7 @@ class Leadership:
         if settled_in > 0:
             self._tell("Lease is new", waits=math.ceil(lease.settled_in))
             return False
-        self._sent = sent
+        self._window.renewed(sent)
         return self.leading
 
     async def _try(self, seconds: float) -> str:
@@ -178,7 +164,7 @@ class Leadership:
                 await self._renew()
         except (TimeoutError, errors.ApiError, errors.Unreachable) as err:
             why = str(err) or "no answer came in time"
-            log.warning("Lease was not renewed", err=why, seconds_left=round(self._left(), 1))
+            log.warning("Lease was not renewed", err=why, seconds_left=round(self._window.left, 1))
             return why
         return ""
 
@@ -194,23 +180,22 @@ class Leadership:
             sent = self._clock()
             await self.lease.hold()
         if self.leading:  # else it came too late: what was closed stays closed
-            self._sent = sent
+            self._window.renewed(sent)
 
     def _lose(self, why: str) -> NoReturn:
-        self._sent = -math.inf
-        self._lost = (
+        lost = (
             f"leadership was lost: Lease {self.lease.key} {why}. Another farlet takes over; "
             "this one ends, to be started again"
         )
+        self._window.close(lost)
         self._observer.led(self.lease.key.name, leading=False)
-        raise errors.NotLeading(self._lost)
+        raise errors.NotLeading(lost)
 
     def _tell(self, what: str, **values: object) -> None:
         """Log what stands in the way of leading, once while it is the same."""
         same = f"{what} {values.get('held_by')} {values.get('err')}"
-        if same != self._told:
+        if self._obstacles.is_new(same):
             log.info(what, lease=str(self.lease.key), **values)
-        self._told = same
 
     def _refusal(self, err: errors.ApiError) -> str:
         key = self.lease.key
@@ -219,12 +204,3 @@ class Leadership:
             "use its own only (--leader-elect-lease=node); a ServiceAccount needs to get, create "
             f"and update leases in the namespace {key.namespace}, which must exist"
         )
-
-
-async def _within(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but not longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

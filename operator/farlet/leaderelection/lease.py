@@ -13,13 +13,17 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Protocol, TypeVar
 
-from farlet import errors
+from farlet import errors, k8s_types, retrying
+from farlet.client import resources
+from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
-from farlet.k8s_types import ObjectMeta
+from farlet.k8s_types import LeaseSpec
+
+T = TypeVar("T")
 
 NODE_LEASES = "kube-node-lease"
 """Namespace of the nodes' own Leases (`NamespaceNodeLease` in `pkg/apis/core`)."""
@@ -31,33 +35,19 @@ boottime: Callable[[], float] = functools.partial(
 sleeps: `CLOCK_MONOTONIC` of Linux stands still then, and a Lease does not."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+class LeaseRequests(Protocol):
+    """The part of `ApiClient` that Leases need."""
 
-
-class LeaseSpec(TypedDict, total=False):
-    """`coordination.k8s.io/v1`; times are RFC 3339 with microseconds."""
-
-    holderIdentity: str
-    leaseDurationSeconds: int
-    acquireTime: str
-    renewTime: str
-    leaseTransitions: int
-
-
-class LeaseObject(TypedDict):
-    """A Lease as it is on the wire."""
-
-    apiVersion: str
-    kind: str
-    metadata: ObjectMeta
-    spec: NotRequired[LeaseSpec]
-
-
-class Requests(Protocol):
-    """The part of `clusters.Cluster` that Leases need."""
-
-    async def ahead(self, method: str, path: str, *, body: object = None, seconds: float) -> JSON:
+    async def request_unqueued(
+        self,
+        method: str,
+        resource: Resource[T],
+        name: str = "",
+        *,
+        namespace: str = "",
+        body: Mapping[str, object] | None = None,
+        seconds: float,
+    ) -> T:
         """One request that waits for no other, bounded in time."""
         ...
 
@@ -71,14 +61,14 @@ class Lease:
 
     def __init__(
         self,
-        home: Requests,
+        home: LeaseRequests,
         key: ObjectKey,
         *,
         holder: str,
         duration: int,
         patience: float,
         clock: Callable[[], float] = boottime,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
     ) -> None:
         self.key = key
         self.holder = holder
@@ -87,9 +77,8 @@ class Lease:
         self._patience = patience
         self._clock = clock
         self._now = now
-        self._all = f"/apis/coordination.k8s.io/v1/namespaces/{key.namespace}/leases"
         self._looked = False
-        self._seen: LeaseObject | None = None
+        self._seen: k8s_types.Lease | None = None
         self._changed = 0.0
         self._vanished = False
         self._settles = -math.inf
@@ -125,10 +114,11 @@ class Lease:
     async def look(self) -> None:
         """Read it."""
         try:
-            answer: Any = await self._ask("GET", f"{self._all}/{self.key.name}")
+            found = await self._ask("GET", self.key.name)
         except errors.NotFound:
-            answer = None
-        self._note(answer)
+            self._note(None)
+        else:
+            self._note(found)
 
     # --- our name in it -----------------------------------------------------------------------
 
@@ -199,12 +189,11 @@ class Lease:
     async def _write(self, spec: LeaseSpec) -> None:
         if self._seen is None:
             fresh: JSON = {"name": self.key.name, "namespace": self.key.namespace}
-            answer: Any = await self._ask("POST", self._all, self._object(fresh, spec))
+            answer = await self._ask("POST", body=self._object(fresh, spec))
         else:
             # With the uid of what it replaces: a PUT alone would make a Lease that is gone.
             meta = {k: v for k, v in self._seen["metadata"].items() if k != "managedFields"}
-            path = f"{self._all}/{self.key.name}"
-            answer = await self._ask("PUT", path, self._object(meta, spec))
+            answer = await self._ask("PUT", self.key.name, self._object(meta, spec))
         self._note(answer)
 
     def _object(self, metadata: JSON, spec: LeaseSpec) -> JSON:
@@ -217,10 +206,17 @@ class Lease:
             "spec": spec,
         }
 
-    async def _ask(self, method: str, path: str, body: JSON | None = None) -> JSON:
-        return await self._home.ahead(method, path, body=body, seconds=self._patience)
+    async def _ask(self, method: str, name: str = "", body: JSON | None = None) -> k8s_types.Lease:
+        return await self._home.request_unqueued(
+            method,
+            resources.LEASES,
+            name,
+            namespace=self.key.namespace,
+            body=body,
+            seconds=self._patience,
+        )
 
-    def _note(self, found: LeaseObject | None) -> None:
+    def _note(self, found: k8s_types.Lease | None) -> None:
         if not self._looked or _said(found) != _said(self._seen):
             self._changed = self._clock()
         self._vanished = found is None and (self._vanished or self._seen is not None)
@@ -242,11 +238,11 @@ class Lease:
         return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _spec(lease: LeaseObject | None) -> LeaseSpec:
+def _spec(lease: k8s_types.Lease | None) -> LeaseSpec:
     return {} if lease is None else lease.get("spec", {})
 
 
-def _said(lease: LeaseObject | None) -> object:
+def _said(lease: k8s_types.Lease | None) -> object:
     """What a holder changes; not labels, nor what others put on it."""
     return None if lease is None else (lease["metadata"].get("uid"), _spec(lease))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import structlog
 
 from farlet import constants, errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.k8s_types import Pod, Secret
@@ -34,7 +35,7 @@ class ForeignActions:
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         tokens: Tokens,
@@ -59,10 +60,10 @@ class ForeignActions:
         known.step = "token"
         granted = await self._tokens.grant(s.home, action.token_specs)
         body = token_rotation.stamped(action.pod, granted)
-        path = f"/api/v1/namespaces/{action.pod['metadata']['namespace']}/pods"
+        namespace = action.pod["metadata"]["namespace"]
         known.step = "mirror"
         try:
-            answer: Any = await self._cluster.call("POST", path, body=body)
+            answer = await self._cluster.create(resources.PODS, body, namespace=namespace)
         except errors.Conflict as err:
             if not err.already_exists:
                 raise
@@ -105,16 +106,9 @@ class ForeignActions:
         times = token_rotation.record(s.mirror, granted)
         if times is not None:
             # Besides keeping the times this makes the foreign kubelet look at the Secret at once.
-            answer: Any = await self._cluster.call(
-                "PATCH",
-                _path(s.mirror),
-                body={
-                    "metadata": {
-                        "uid": predicates.uid(s.mirror),
-                        "annotations": {constants.TOKENS: times},
-                    }
-                },
-                content_type=clusters.MERGE_PATCH,
+            answer = await self._patch(
+                s.mirror,
+                {"uid": predicates.uid(s.mirror), "annotations": {constants.TOKENS: times}},
             )
             self._store.mirrors.put(answer)
             log.debug("home tokens were refreshed", pod=str(s.key))
@@ -123,17 +117,15 @@ class ForeignActions:
     async def _write_secret(self, s: Snapshot, secret: Secret, *, exists: bool) -> bool:
         """Whether it stands now; false: what was known of it is out of date, so decide again."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
-        path = f"/api/v1/namespaces/{namespace}/secrets"
-        answer: Any
         try:
             if exists and not isinstance(s.secret, Missing):
                 metadata = {**secret["metadata"], "uid": s.secret["uid"]}
                 body = {**secret, "metadata": metadata}
-                answer = await self._cluster.call(
-                    "PATCH", f"{path}/{name}", body=body, content_type=clusters.MERGE_PATCH
+                written = await self._cluster.patch(
+                    resources.SECRETS, name, body, namespace=namespace
                 )
             else:
-                answer = await self._cluster.call("POST", path, body=secret)
+                written = await self._cluster.create(resources.SECRETS, secret, namespace=namespace)
         except errors.NotFound:
             known = self._store.secrets.get(ObjectKey(namespace, name))
             if not exists or known is None:
@@ -144,9 +136,11 @@ class ForeignActions:
         except errors.Conflict as err:
             if exists or not err.already_exists:
                 raise
-            answer = await self._cluster.call("GET", f"{path}/{name}", accept=clusters.METADATA)
+            found = await self._cluster.get(
+                resources.SECRETS.metadata_only, name, namespace=namespace
+            )
             if (
-                answer["metadata"].get("labels", {}).get(constants.VIRTUAL_NODE_ID)
+                found["metadata"].get("labels", {}).get(constants.VIRTUAL_NODE_ID)
                 != self._ctx().virtual_node_id
             ):
                 raise errors.Refused(
@@ -154,24 +148,27 @@ class ForeignActions:
                     f"the foreign namespace {namespace} has a Secret {name} that is not farlet's. "
                     "Delete it",
                 ) from err
-            self._store.secrets.put(answer)
+            self._store.secrets.put(found)
             return False
-        self._store.secrets.put(answer)
+        self._store.secrets.put(written)
         return True
 
     async def delete(self, s: Snapshot, action: do.DeleteMirror) -> None:
         """DELETE the mirror of this uid."""
         assert not isinstance(s.mirror, Missing)
+        key = _key(s.mirror)
         body: JSON = {"preconditions": {"uid": action.uid}}
         if action.grace is not None:
             body["gracePeriodSeconds"] = action.grace
         try:
-            answer: Any = await self._cluster.call("DELETE", _path(s.mirror), body=body)
+            answer = await self._cluster.delete(
+                resources.PODS, key.name, body, namespace=key.namespace
+            )
         except errors.NotFound:
             self._forget(s.mirror)
             return
         if _still_there(answer):
-            self._store.mirrors.put(answer)
+            self._store.mirrors.put(cast("Pod", answer))
         else:
             self._forget(s.mirror)
 
@@ -180,25 +177,23 @@ class ForeignActions:
         metadata = action.mirror["metadata"]
         kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
         try:
-            answer: Any = await self._cluster.call(
-                "PATCH",
-                _path(action.mirror),
+            answer = await self._patch(
+                action.mirror,
                 # The list is replaced as a whole: only the version it was read from may be.
-                body={
-                    "metadata": {
-                        "uid": metadata["uid"],
-                        "resourceVersion": metadata["resourceVersion"],
-                        "finalizers": kept or None,
-                    }
+                {
+                    "uid": metadata["uid"],
+                    "resourceVersion": metadata["resourceVersion"],
+                    "finalizers": kept or None,
                 },
-                content_type=clusters.MERGE_PATCH,
             )
         except errors.NotFound:
             self._forget(action.mirror)
             return
         except errors.Conflict:
             # The mirror moved on since it was read: read it now.
-            moved: Any = await self._cluster.call("GET", _path(action.mirror))
+            moved = await self._cluster.get(
+                resources.PODS, metadata["name"], namespace=metadata["namespace"]
+            )
             self._store.mirrors.put(moved)
             return
         if _still_there(answer):
@@ -209,17 +204,13 @@ class ForeignActions:
     async def reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: PassState) -> None:
         """Put our label and annotations back."""
         assert not isinstance(s.mirror, Missing)
-        answer: Any = await self._cluster.call(
-            "PATCH",
-            _path(s.mirror),
-            body={
-                "metadata": {
-                    "uid": action.uid,
-                    "labels": dict(action.labels),
-                    "annotations": dict(action.annotations),
-                }
+        answer = await self._patch(
+            s.mirror,
+            {
+                "uid": action.uid,
+                "labels": dict(action.labels),
+                "annotations": dict(action.annotations),
             },
-            content_type=clusters.MERGE_PATCH,
         )
         self._store.mirrors.put(answer)
         known.stranger = None
@@ -230,9 +221,7 @@ class ForeignActions:
         foreign = self._ctx().namespaces.foreign(s.key.namespace)
         known.step = "mirror"
         try:
-            answer: Any = await self._cluster.call(
-                "GET", f"/api/v1/namespaces/{foreign}/pods/{s.key.name}"
-            )
+            answer = await self._cluster.get(resources.PODS, s.key.name, namespace=str(foreign))
         except errors.NotFound:
             known.mirror_gone = True
             return
@@ -241,27 +230,27 @@ class ForeignActions:
         if _key(answer) not in self._store.mirrors:
             known.stranger = answer
 
+    async def _patch(self, mirror: Pod, metadata: JSON) -> Pod:
+        key = _key(mirror)
+        body = {"metadata": metadata}
+        return await self._cluster.patch(resources.PODS, key.name, body, namespace=key.namespace)
+
     def _forget(self, mirror: Pod) -> None:
         self._store.mirrors.remove(_key(mirror), mirror["metadata"]["uid"])
 
 
-def _still_there(answer: Any) -> bool:
+def _still_there(answer: JSON | Pod) -> bool:
     """Whether a pod in the answer to a DELETE or PATCH exists still.
 
     A graceful deletion leaves it until its kubelet is done, a finalizer until that is removed;
     without either the answer shows the pod as it was when it went.
     """
-    metadata = answer.get("metadata", {})
+    metadata = cast("Pod", answer).get("metadata", {})
     return answer.get("kind") == "Pod" and bool(
         "deletionTimestamp" not in metadata
         or metadata.get("deletionGracePeriodSeconds")
         or metadata.get("finalizers")
     )
-
-
-def _path(pod: Pod) -> str:
-    metadata = pod["metadata"]
-    return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
 
 
 def _key(pod: Pod) -> ObjectKey:

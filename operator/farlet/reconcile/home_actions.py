@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote
 
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.k8s_types import Pod
@@ -34,7 +33,7 @@ class HomeActions:
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         recorder: event_recorder.Recorder,
@@ -53,11 +52,12 @@ class HomeActions:
         """PATCH the home pod's status, then tell the Event that goes with it."""
         changed = self._moments.settled(s.key)
         try:
-            answer = await self._cluster.call(
-                "PATCH",
-                f"{_path(s.key)}/status",
-                body=action.body,
-                content_type=clusters.STRATEGIC_PATCH,
+            answer = await self._cluster.patch(
+                resources.POD_STATUS,
+                s.key.name,
+                action.body,
+                namespace=s.key.namespace,
+                content_type=resources.STRATEGIC_PATCH,
             )
         except errors.Invalid as err:
             if "metadata.uid" in err.message:
@@ -80,10 +80,11 @@ class HomeActions:
     async def delete(self, s: Snapshot, action: do.DeleteHome) -> None:
         """DELETE the pod of this uid for good."""
         try:
-            await self._cluster.call(
-                "DELETE",
-                _path(s.key),
-                body={"gracePeriodSeconds": 0, "preconditions": {"uid": action.uid}},
+            await self._cluster.delete(
+                resources.PODS,
+                s.key.name,
+                {"gracePeriodSeconds": 0, "preconditions": {"uid": action.uid}},
+                namespace=s.key.namespace,
             )
         except errors.NotFound:
             # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
@@ -100,7 +101,9 @@ class HomeActions:
             assert not isinstance(s.home, Missing)
             if s.home["metadata"].get("finalizers"):
                 # It stays until others let it go; our part is done.
-                held: Any = await self._cluster.call("GET", _path(s.key))
+                held = await self._cluster.get(
+                    resources.PODS, s.key.name, namespace=s.key.namespace
+                )
                 self._put(held)
                 return
         self.dropped(s.key, action.uid)
@@ -126,16 +129,12 @@ class HomeActions:
         A list, because the Node authorizer answers 403 to a node that asks by name for a pod that
         is gone, or another's (`authorizePod` in `plugin/pkg/auth/authorizer/node`).
         """
-        selector = quote(f"metadata.name={key.name},spec.nodeName={self._ctx().node}")
-        answer = await self._cluster.call(
-            "GET", f"/api/v1/namespaces/{key.namespace}/pods?fieldSelector={selector}"
+        found, _ = await self._cluster.list(
+            resources.PODS,
+            namespace=key.namespace,
+            field_selector=f"metadata.name={key.name},spec.nodeName={self._ctx().node}",
         )
-        found: list[Pod] = answer.get("items") or []
         return found[0] if found else None
 
-    def _put(self, pod: Any) -> None:
+    def _put(self, pod: Pod) -> None:
         self._store.home.put(pod)
-
-
-def _path(key: ObjectKey) -> str:
-    return f"/api/v1/namespaces/{key.namespace}/pods/{key.name}"

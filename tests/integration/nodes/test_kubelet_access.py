@@ -197,7 +197,7 @@ async def test_the_home_api_server_s_client_certificate_is_accepted(
     """A ServiceAccount reads the CA from the ConfigMap; a node gets it in a file."""
     login = Identity.ACCOUNT.login(env.clusters.home, env.node)
     port = await opened(home_login=login, settings={"client-ca-file": None})
-    await _until(lambda: "client CA was taken" in port.farlet.log)
+    await _until(lambda: "client CA loaded" in port.farlet.log)
     assert await port.get(login=env.clusters.home.kubeconfig) == (200, "ok")
 
 
@@ -220,7 +220,7 @@ async def test_the_serving_certificate_is_issued_by_home_after_approval(
             await asyncio.sleep(0.1)
     (request,) = requests
     await asyncio.to_thread(home.kubectl, "certificate", "approve", request["metadata"]["name"])
-    await _until(lambda: "serving certificate was granted" in port.farlet.log)
+    await _until(lambda: "serving certificate granted" in port.farlet.log)
     assert (await port.get(login=home.kubeconfig, trust=trust))[0] == 200
     assert await port.through_home() == {"text": "ok"}
 
@@ -245,7 +245,7 @@ async def test_a_serving_certificate_in_files_is_read_again_when_it_changes(
     assert (await port.get(login=admin, trust=trust))[0] == 200
     before = await _serial(port)
     authority.server("serving", user="far", hosts=[ports.own_address()])
-    await _until(lambda: "serving certificate was read again" in port.farlet.log)
+    await _until(lambda: "serving certificate reloaded" in port.farlet.log)
     assert await _serial(port) != before
     assert await _requests(env, SERVING) == []
 

@@ -16,7 +16,7 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import raw_response
 from unit import listening
-from unit.kubelet import stage
+from unit.kubelet import harness
 from unit.reconcile import apiserver
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -53,7 +53,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @asynccontextmanager
 async def serving(folder: Path, **cluster: Any) -> AsyncIterator[tuple[apiserver.Front, Path]]:
     """An API server over TLS that looks at client certificates, and a kubeconfig for it."""
-    tls, _, ca = stage.contexts(folder / "pki")
+    tls, _, ca = harness.contexts(folder / "pki")
     async with apiserver.listening(tls) as front:
         path = folder / "kubeconfig"
         yield front, apiserver.kubeconfig(path, front.url, **trusting(ca), **cluster)
@@ -64,7 +64,7 @@ def trusting(ca: Path) -> dict[str, Any]:
 
 
 async def text(cluster: clusters.Cluster, path: str = "/logs") -> bytes:
-    exchange = await cluster.open("GET", path, [("X-Ours", "1")])
+    exchange = await cluster.open_path("GET", path, [("X-Ours", "1")])
     try:
         return await exchange.text(100)
     finally:
@@ -196,13 +196,11 @@ async def test_a_server_that_does_not_take_connections_is_not_waited_for(
 
 
 async def test_writes_ask_the_guard(tmp_path: Path) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
+    def guard() -> float:
+        raise errors.NotLeading("another process leads")
 
-        def guard() -> float:
-            raise errors.NotLeading("somebody else leads")
-
-        cluster.guard = guard
+    async with apiserver.connected(tmp_path, guard=guard) as (front, cluster):
         with pytest.raises(errors.NotLeading):
-            await cluster.open("POST", "/exec", [])
+            await cluster.open_path("POST", "/exec", [])
         assert not front.asked
         assert b"Pod" in await text(cluster)

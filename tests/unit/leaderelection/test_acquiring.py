@@ -53,7 +53,7 @@ def test_a_lease_of_nobody_is_taken_at_once() -> None:
         spec = server.leases[PATH]["spec"]
         assert spec["leaseDurationSeconds"] == 15
         assert spec["holderIdentity"] == one.leadership.lease.holder
-        assert one.leadership.guard() == pytest.approx(15 - 0.02)
+        assert one.window.guard() == pytest.approx(15 - 0.02)
         keeping.cancel()
 
     faketime.run(story())

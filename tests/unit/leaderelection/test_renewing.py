@@ -49,7 +49,7 @@ def test_a_short_outage_costs_nothing() -> None:
         assert one.leadership.leading
         one.line.refuses = None
         await asyncio.sleep(5)
-        assert one.leadership.guard() > 12
+        assert one.window.guard() > 12
         keeping.cancel()
 
     faketime.run(story())
@@ -79,7 +79,7 @@ def test_a_leader_that_cannot_renew_stops_at_its_deadline(fate: Fate) -> None:
         assert "Lease kube-node-lease/far was not renewed within 10 s" in str(caught.value)
         assert one.seen.leading is False
         with pytest.raises(errors.NotLeading, match="leadership was lost"):
-            one.leadership.guard()
+            one.window.guard()
 
     faketime.run(story())
 
@@ -91,10 +91,10 @@ def test_the_guard_closes_at_the_deadline_though_nothing_else_runs() -> None:
         keeping.cancel()
         sent = one.loop.time() - 0.02
         await asyncio.sleep(sent + 9.99 - one.loop.time())
-        assert one.leadership.guard() == pytest.approx(5.01)
+        assert one.window.guard() == pytest.approx(5.01)
         await asyncio.sleep(0.02)
         with pytest.raises(errors.NotLeading):
-            one.leadership.guard()
+            one.window.guard()
 
     faketime.run(story())
 

@@ -45,8 +45,8 @@ def test_who_stands_by_writes_nothing() -> None:
         assert sum(entry.startswith("PUT") for entry in server.log) in {29, 30}  # the leader's
         assert server.leases[PATH]["spec"]["holderIdentity"] == holder
         assert other.seen.leading is False
-        with pytest.raises(errors.NotLeading, match="is not held"):
-            other.leadership.guard()
+        with pytest.raises(errors.NotLeading, match="is not held by this process"):
+            other.window.guard()
         waiting.cancel()
         keeping.cancel()
 

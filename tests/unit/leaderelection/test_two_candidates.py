@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from farlet import errors
 from farlet.leaderelection import leadership
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.settings import loading
 from farlet.settings.leader import LeaderSettings
 from unit import faketime
@@ -84,12 +85,10 @@ class Process:
         self.under_way = 0
         self.drained = asyncio.Event()
         self.drained.set()
+        settings = loading.load(LeaderSettings, {})
+        self.window = WriteWindow(settings, clock=lambda: loop.time() - behind)
         self.leadership = leadership.Leadership(
-            self.line,
-            loading.load(LeaderSettings, {}),
-            node="far",
-            observer=Watcher(),
-            clock=lambda: loop.time() - behind,
+            self.line, settings, self.window, node="far", observer=Watcher()
         )
 
     def fate(self) -> Fate:
@@ -128,7 +127,7 @@ class Process:
             await asyncio.sleep(self.dice.choice([0.01, 0.3]))
             await self.line.thawed.wait()
             try:
-                seconds = self.leadership.guard()
+                seconds = self.window.guard()
             except errors.NotLeading:
                 continue
             self.world.opened(self)

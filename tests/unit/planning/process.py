@@ -11,7 +11,6 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry, Counter
 
 from farlet import errors
-from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.foreign import namespaces
 from farlet.home import pods as home_pods
@@ -19,6 +18,7 @@ from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
+from unit.fakeclient import FakeClient
 from unit.planning import objects
 from unit.planning.wire import Wire
 
@@ -39,30 +39,33 @@ class _Silent:
         """Not counted."""
 
 
-class _EventLog:
+class _EventLog(FakeClient):
     """Keeps Events beside the other requests; they meet no fault and take no time."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def call(self, method: str, path: str, *, body: JSON) -> JSON:
-        """As `Cluster.call` does."""
-        self._wire.note(f"{method} {path}", body)
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
+        self._wire.note(f"{method} {path}", cast("JSON", body))
         return {}
 
 
-async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
+async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
-    home, foreign = cast("clusters.Cluster", home_wire), cast("clusters.Cluster", foreign_wire)
     store = Store()
     queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
     dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
-    event_log = cast("clusters.Cluster", _EventLog(home_wire))
+    event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
-        opened = namespaces.ForeignNamespaces(
-            foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
-        )
         performer = executor.ActionExecutor(
             home=home,
             foreign=foreign,
@@ -70,6 +73,14 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             recorder=recorder,
             metrics=metrics,
             ctx=lambda: objects.CONTEXT,
+        )
+        opened = namespaces.ForeignNamespaces(
+            foreign,
+            store,
+            ctx=lambda: objects.CONTEXT,
+            wake=queue.add_after,
+            on_mirror_change=performer.moments.noticed,
+            tasks=tasks,
         )
         reconciler = reconcile.Reconciler(
             store=store,
@@ -81,7 +92,6 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             ctx=lambda: objects.CONTEXT,
             home_listed=lambda: pods.listed,
         )
-        opened.noticed = performer.moments.noticed
         pods = home_pods.HomePods(
             home,
             store,
@@ -94,7 +104,7 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
         tasks.create_task(recorder.run())
         tasks.create_task(opened.load())
         tasks.create_task(pods.run())
-        tasks.create_task(_kopf(home_wire, pods))
+        tasks.create_task(_kopf(home, pods))
         for _ in range(WORKERS):
             tasks.create_task(queue.work(reconciler.work))
 
@@ -114,7 +124,7 @@ async def _kopf(wire: Wire, pods: home_pods.HomePods) -> None:
                     pods.event(None, pod)
                 version = listed["metadata"]["resourceVersion"]
             path = f"{query}&resourceVersion={version}"
-            async for event in wire.watch(path, opened=lambda: None):
+            async for event in wire.watch_path(path, opened=lambda: None):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind != "BOOKMARK":
                     pods.event(event.kind, cast("Any", event.object))

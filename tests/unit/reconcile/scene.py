@@ -149,7 +149,7 @@ class Scene:
         self._loop.run_until_complete(self.scopes.prune())
 
     async def _run(self) -> None:
-        home, foreign = cast("clusters.Cluster", self.home), cast("clusters.Cluster", self.foreign)
+        home, foreign = self.home, self.foreign
         self.store = store = Store()
         self.queue = work_queue.WorkQueue(self.metrics.queue("pods"))
         self.recorder = event_recorder.Recorder(
@@ -161,9 +161,6 @@ class Scene:
             self.queue.add_after(key, seconds)
 
         async with asyncio.TaskGroup() as tasks:
-            self.scopes = namespaces.ForeignNamespaces(
-                foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
-            )
             self.performer = executor.ActionExecutor(
                 home=home,
                 foreign=foreign,
@@ -171,6 +168,14 @@ class Scene:
                 recorder=self.recorder,
                 metrics=self.metrics,
                 ctx=lambda: self.ctx,
+            )
+            self.scopes = namespaces.ForeignNamespaces(
+                foreign,
+                store,
+                ctx=lambda: self.ctx,
+                wake=wake,
+                on_mirror_change=self.performer.moments.noticed,
+                tasks=tasks,
             )
             reconciler = reconcile.Reconciler(
                 store=store,
@@ -182,7 +187,6 @@ class Scene:
                 ctx=lambda: self.ctx,
                 home_listed=lambda: self.pods.listed,
             )
-            self.scopes.noticed = self.performer.moments.noticed
             self.pods = home_pods.HomePods(
                 home,
                 store,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import cast
+from typing import Any
 
 import pytest
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import reflector
+from farlet.client import reflector, resources
 from farlet.client.decode import WatchEvent
 from farlet.constants import JSON
 from unit import faketime
+from unit.fakeclient import FakeClient
 
-PATH = "/api/v1/namespaces/default-h/pods"
+PODS = resources.Resource[JSON]("", "v1", "pods")
+PATH = PODS.path("default-h")
 
 
 def _api(kind: type[errors.ApiError], code: int) -> errors.ApiError:
@@ -59,7 +60,7 @@ class Watch:
         self.opens = opens
 
 
-class Server:
+class Server(FakeClient):
     """Answers in the order of its script, then hangs; notes what it was asked, and when."""
 
     def __init__(self, *script: JSON | errors.FarletError | Watch) -> None:
@@ -68,14 +69,22 @@ class Server:
         self.at: list[float] = []
         self.accepted: list[str | None] = []
 
-    async def call(self, method: str, path: str, *, accept: str | None = None) -> JSON:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
         answer = await self._next(f"{method} {path}", accept)
         assert not isinstance(answer, Watch), "a list was asked for, not a watch"
         return answer
 
-    async def watch(
+    async def watch_path(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncIterator[WatchEvent[JSON]]:
         answer = await self._next(f"WATCH {path}", accept)
         assert isinstance(answer, Watch), "a watch was asked for, not a list"
         if answer.opens:
@@ -105,10 +114,10 @@ class Told:
         self.lists: list[tuple[list[str], int]] = []
         self.events: list[tuple[str, str]] = []
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+    def replaced(self, objects: Sequence[Any], version: int) -> None:
         self.lists.append(([obj["metadata"]["name"] for obj in objects], version))
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Any) -> None:
         self.events.append((kind, obj["metadata"]["name"]))
 
 
@@ -119,13 +128,14 @@ class Scene:
         self.server = server
         self.told = Told()
         self.states: list[tuple[bool, bool]] = []
+        pods: resources.Resource[Any] = PODS.metadata_only if metadata_only else PODS
         self.reflector = reflector.Reflector(
-            cast("clusters.Cluster", server),
-            PATH,
+            server,
+            pods,
             self.told,
             on_state=lambda: self.states.append((self.reflector.complete, self.healthy)),
             label_selector=selector,
-            metadata_only=metadata_only,
+            namespace="default-h",
         )
 
     @property
@@ -175,7 +185,7 @@ def test_the_selector_and_the_form_are_asked_for_in_both() -> None:
     assert all(
         "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.asked
     )
-    assert server.accepted == [clusters.METADATA_LIST, clusters.METADATA]
+    assert server.accepted == [resources.METADATA_LIST, resources.METADATA]
 
 
 def test_a_watch_that_ends_goes_on_where_it_was() -> None:

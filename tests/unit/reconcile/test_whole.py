@@ -15,9 +15,9 @@ import structlog.testing
 from aiohttp import web
 
 from farlet import engine as engines
-from farlet import errors, store
+from farlet import errors, health, store
 from farlet.settings import Settings, loading
-from unit.node.scene import CAPACITY, NOWHERE, Line
+from unit.node.harness import CAPACITY, NOWHERE, RecordedClient
 from unit.planning import model, objects
 from unit.planning.model import JSON, Server
 from unit.planning.wire import Wire
@@ -31,7 +31,7 @@ def _now() -> float:
 
 def modelled(server: Server, name: str) -> Answer:
     """Answers of a model of a cluster. Its Leases are taken by whoever asks."""
-    wire = Line(name, server, _now)
+    wire = RecordedClient(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if "/leases" in request.path:
@@ -56,7 +56,7 @@ def modelled(server: Server, name: str) -> Answer:
 async def _watched(wire: Wire, request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    async for event in wire.watch(request.raw_path, opened=lambda: None):
+    async for event in wire.watch_path(request.raw_path, opened=lambda: None):
         line: JSON = {"type": event.kind, "object": {"kind": "Thing", **event.object}}
         await response.write(orjson.dumps(line) + b"\n")
     return response
@@ -116,7 +116,9 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "kubelet_bind_address": "0",
             "capacity": CAPACITY,
         }
-        made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
+        made = _Whole(
+            engines.Engine(loading.load(Settings, flags), watch=health.HostedWatch()), home, foreign
+        )
         ends, started = engines.Shutdown(), asyncio.Event()
         running = asyncio.create_task(made.engine.run(ends, started=started.set))
         try:

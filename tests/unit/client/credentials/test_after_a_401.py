@@ -82,7 +82,7 @@ async def test_a_watch_lives_on_when_others_load_a_new_token(tmp_path: Path, clo
         front.answer = answer
 
         async def follow() -> list[str]:
-            return [event.kind async for event in cluster.watch(WATCH, opened=opened.set)]
+            return [event.kind async for event in cluster.watch_path(WATCH, opened=opened.set)]
 
         watching = asyncio.create_task(follow())
         await opened.wait()
