@@ -45,16 +45,16 @@ class Used:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """`strangers`: requests without a row, and how often. `used`: the rows with requests."""
+    """`without_row`: requests without a row, and how often. `used`: the rows with requests."""
 
-    strangers: collections.Counter[str]
+    without_row: collections.Counter[str]
     used: frozenset[Used]
 
     def check(self) -> None:
         """AssertionError naming every request without a row."""
-        assert not self.strangers, (
+        assert not self.without_row, (
             "no row of farlet.rbac allows these requests of farlet:\n"
-            + "\n".join(f"{count} times {what}" for what, count in self.strangers.most_common())
+            + "\n".join(f"{count} times {what}" for what, count in self.without_row.most_common())
         )
 
 
@@ -78,7 +78,7 @@ def read(
 
     Empty for existing clusters, whose audit logs are not readable.
     """
-    strangers: collections.Counter[str] = collections.Counter()
+    without_row: collections.Counter[str] = collections.Counter()
     used: set[Used] = set()
     if clusters.home.parts is not None and clusters.foreign.parts is not None:
         for side, log, mark in (
@@ -87,21 +87,21 @@ def read(
         ):
             entries = log.by_agents(*AGENTS, since=mark)
             found = compare(side, (entry for entry in entries if not _of_a_pod(entry)))
-            strangers += found.strangers
+            without_row += found.without_row
             used |= found.used
-    return Comparison(strangers, frozenset(used))
+    return Comparison(without_row, frozenset(used))
 
 
 def compare(side: Side, entries: Iterable[auditlog.Entry]) -> Comparison:
     """Every request beside its rows."""
-    strangers: collections.Counter[str] = collections.Counter()
+    without_row: collections.Counter[str] = collections.Counter()
     used: set[Used] = set()
     for entry in entries:
         if rows := _most_special(side, entry):
             used.update(Used(right, entry.verb) for right in rows)
         else:
-            strangers[_told(side, entry)] += 1
-    return Comparison(strangers, frozenset(used))
+            without_row[_description(side, entry)] += 1
+    return Comparison(without_row, frozenset(used))
 
 
 def _of_a_pod(entry: auditlog.Entry) -> bool:
@@ -142,7 +142,7 @@ def _node(entry: auditlog.Entry) -> str:
     return user.removeprefix(_NODE) if user.startswith(_NODE) else entry.name
 
 
-def _told(side: Side, entry: auditlog.Entry) -> str:
+def _description(side: Side, entry: auditlog.Entry) -> str:
     what = "/".join(_words(entry)) or entry.uri
     where = f" in {entry.namespace}" if entry.namespace else ""
     return f"{side.value}: {entry.verb} {what}{where} by {entry.user} ({entry.user_agent})"

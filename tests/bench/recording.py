@@ -154,15 +154,15 @@ async def _live(env: Environment, engine: engines.Engine, name: str) -> None:
 
 async def _start(env: Environment, engine: engines.Engine, name: str) -> rest.Object:
     await workload.create(env, name)
-    return await _told(env, engine, name, until=rest.phase("Running"))
+    return await _pass_events(env, engine, name, until=rest.phase("Running"))
 
 
 async def _end(env: Environment, engine: engines.Engine, name: str) -> None:
     await workload.delete(env, name)
-    await _told(env, engine, name, until=rest.gone)
+    await _pass_events(env, engine, name, until=rest.gone)
 
 
-async def _told(
+async def _pass_events(
     env: Environment, engine: engines.Engine, name: str, *, until: rest.Condition
 ) -> rest.Object:
     """Pass events of a home pod to the engine, as Kopf would, until the condition holds."""

@@ -44,9 +44,9 @@ A pod for that node, from another terminal:
 Logs: {logs}    Ctrl-C stops everything.
 """
 _REAL = """\
-Each cluster has one node with real containers, and two fake ones where pods only seem to run: a pod
-gets there by toleration of the taint {taint}. Images: {image}."""
-_PLAIN = "Both clusters have fake nodes only, where pods only seem to run: they have no logs."
+Each cluster has one node with real containers, and two fake ones that only simulate pods: a pod
+gets there with a toleration of the taint {taint}. Images: {image}."""
+_PLAIN = "Both clusters have only fake nodes, which simulate pods: pods have no logs."
 
 
 def main() -> int:

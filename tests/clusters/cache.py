@@ -1,8 +1,8 @@
 """The cache for built files between runs.
 
-Everything in the cache is named by a hash of its inputs and moved into place in one step, so that
-an interrupted build never leaves a broken thing behind and a changed pin never meets an old binary.
-A file lock keeps two callers from building the same thing twice.
+Everything in the cache is named by a hash of its inputs and moved into place in one step, so an
+interrupted build never leaves an incomplete result, and a changed pin never uses an old binary. A
+file lock prevents two processes from building the same thing.
 """
 
 import contextlib

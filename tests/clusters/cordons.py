@@ -25,15 +25,15 @@ async def reopen(api: rest.Api, *nodes: str) -> None:
 
 
 async def _known(api: rest.Api, node: str) -> None:
-    told = ""
-    while "unschedulable" not in told:
+    message = ""
+    while "unschedulable" not in message:
         name = f"probe-{secrets.token_hex(4)}"
         await api.create("pods", _probe(name, node), namespace=_NAMESPACE)
         try:
             seen = await api.until("pods", _judged, name=name, namespace=_NAMESPACE)
         finally:
             await api.delete("pods", name=name, namespace=_NAMESPACE, gracePeriodSeconds="0")
-        told = _told(seen)
+        message = _scheduling_message(seen)
 
 
 async def _mark(api: rest.Api, node: str, *, closed: bool) -> None:
@@ -58,9 +58,9 @@ def _probe(name: str, node: str) -> rest.Object:
 
 def _judged(seen: rest.Object | None) -> bool:
     """Whether the scheduler has reported why it does not bind it."""
-    return seen is not None and _told(seen) != ""
+    return seen is not None and _scheduling_message(seen) != ""
 
 
-def _told(seen: rest.Object) -> str:
+def _scheduling_message(seen: rest.Object) -> str:
     found = seen.get("status", {}).get("conditions", [])
     return next((str(one["message"]) for one in found if one.get("reason") == "Unschedulable"), "")

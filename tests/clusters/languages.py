@@ -79,9 +79,9 @@ def _java(source: Path, target: Path) -> None:
     wanted = (source / "jars.sha256").read_text()
     _run(["sha256sum", "--check", "--quiet", "--strict", "-"], folder=target, content=wanted)
     known = {line.split()[1] for line in wanted.splitlines()}
-    if strangers := {path.name for path in target.iterdir()} - known:
+    if unknown := {path.name for path in target.iterdir()} - known:
         raise errors.HarnessError(
-            f"Maven brought jars that {source / 'jars.sha256'} does not list: {sorted(strangers)}"
+            f"Maven brought jars that {source / 'jars.sha256'} does not list: {sorted(unknown)}"
         )
     _run(
         ["javac", "--release", _JAVA_RELEASE, "-cp", f"{target}/*", "-d", target,

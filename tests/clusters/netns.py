@@ -1,13 +1,13 @@
 """The Linux namespaces of a cluster with a real node, held by one process.
 
-A real node changes much on the machine that it runs on: interfaces, mounts, sysctls, files under
-/run, /var/lib/kubelet and /var/log. All of that happens in a network, mount and PID namespace that
-exist only as long as their holder lives: killing it kills every container and takes all mounts and
-interfaces along, so there is nothing to clean up after a crash. The network has a loopback and the
-pods' bridge, no uplink: nothing can leave the machine.
+A real node changes interfaces, mounts, sysctls and files under /run, /var/lib/kubelet and /var/log.
+It does so in a network, a mount and a PID namespace that exist only while their holder runs: the
+end of the holder ends every container and removes all mounts and interfaces, so nothing needs
+cleanup after a crash. The network has a loopback and the pods' bridge but no uplink: no traffic
+leaves the machine.
 
-The control plane shares only the network namespace: its pids are the host's, to be killed and
-paused by tests.
+The control plane only shares the network namespace: its pids belong to the host, so that tests can
+kill and pause it.
 """
 
 import dataclasses

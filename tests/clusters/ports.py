@@ -1,9 +1,9 @@
 """Free TCP ports on loopback that stay free while their owner is down; this machine's address.
 
-The kernel gives outgoing connections ports of its ephemeral range. A server that is killed and
-started again on the same port must therefore not have one of those. Nor may it meet another one
-that was given the same port meanwhile: each process that asks for ports has a share of them that is
-its own until it ends, and gives none of it twice before it has given all.
+The kernel gives outgoing connections ports of its ephemeral range, so a server that is killed and
+restarted on the same port must use another range. No other server may take its port in the
+meantime: each process that requests ports reserves a share of them until it ends, and reuses a port
+only after it has used all of its share.
 """
 
 import dataclasses

@@ -33,7 +33,7 @@ class Usage:
 class Process:
     """One program that can be started, stopped, killed, paused and started again.
 
-    Its output is appended to one log file over all its lives.
+    Its output is appended to one log file over all its runs.
     """
 
     def __init__(

@@ -238,7 +238,7 @@ async def test_farlet_check_reports_keys_that_do_not_match(
     env: GatewayEnvironment, tmp_path: Path
 ) -> None:
     program = Path(env.farlet.process.command[0])
-    processes.run([program, "gateway-keys", tmp_path / "keys"], what="make other keys")
+    processes.run([program, "gateway-keys", tmp_path / "keys"], what="create other keys")
     answer = await env.check(gateway_keys=str(tmp_path / "keys" / "home"))
     assert (answer.code, answer.err) == (1, "")
     table = answer.out.decode()

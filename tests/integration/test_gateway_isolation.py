@@ -77,9 +77,9 @@ async def env(
 ) -> AsyncIterator[GatewayEnvironment]:
     """farlet starts with another CA, and gets the right one while a pod waits."""
     folder = tmp_path_factory.mktemp("isolation")
-    stranger = pki.authority(folder / "pki", name="another-ca")
+    other_ca = pki.authority(folder / "pki", name="another-ca")
     ca_file = folder / "home-ca.crt"
-    ca_file.write_text(stranger.files.certificate.read_text())
+    ca_file.write_text(other_ca.files.certificate.read_text())
     node = f"virtual-{secrets.token_hex(3)}"
     async with (
         clusters.home.api() as home,

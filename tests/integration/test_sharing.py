@@ -21,7 +21,7 @@ pytestmark = pytest.mark.clusters
 
 
 @dataclasses.dataclass(frozen=True)
-class Party:
+class Tenant:
     """One farlet, its home namespace, and its foreign user."""
 
     env: Environment
@@ -34,9 +34,9 @@ class Party:
 
 
 @pytest.fixture(params=["two nodes", "two homes"])
-async def parties(
+async def tenants(
     request: pytest.FixtureRequest, env: Environment, start_farlet: StartFarlet
-) -> AsyncIterator[tuple[Party, Party]]:
+) -> AsyncIterator[tuple[Tenant, Tenant]]:
     """Two farlets whose home namespaces share one foreign namespace: the first's."""
     two_homes = request.param == "two homes"
     more = await workspaces.create(env.home, env.foreign)
@@ -57,7 +57,7 @@ async def parties(
         farlet = await start_farlet(
             one.node, settings=settings, foreign_login=one.clusters.foreign.login(user)
         )
-        made.append(Party(one, farlet, user))
+        made.append(Tenant(one, farlet, user))
     yield made[0], made[1]
     await env.home.delete("nodes", name=node)
     await workspaces.delete(env.home, env.foreign, more)
@@ -82,8 +82,8 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
     )
 
 
-async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Party]) -> None:
-    one, two = parties
+async def test_two_farlets_never_touch_each_others_pods(tenants: tuple[Tenant, Tenant]) -> None:
+    one, two = tenants
     began = one.env.clusters.foreign.audit_mark()
     await one.running("same", "mine")
     await two.running("other")
@@ -96,8 +96,8 @@ async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Pa
     }
     assert owners["mine"] == owners["same"] != owners["other"]
 
-    for party in parties:
-        await party.farlet.restart()
+    for tenant in tenants:
+        await tenant.farlet.restart()
     await two.env.delete("other")
     await two.env.seen("other", rest.gone)
     two.farlet.kill()
@@ -121,21 +121,21 @@ async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Pa
     assert [entry.code for entry in _writes(two, began) if entry.name == "same"].count(201) == 1
 
 
-def _touched_only(party: Party, began: auditlog.Mark, names: set[str]) -> None:
-    pods = {entry.name for entry in _writes(party, began) if entry.resource == "pods"}
-    assert pods <= names, party.user
+def _touched_only(tenant: Tenant, began: auditlog.Mark, names: set[str]) -> None:
+    pods = {entry.name for entry in _writes(tenant, began) if entry.resource == "pods"}
+    assert pods <= names, tenant.user
     deleted = [
         entry
-        for entry in _writes(party, began)
+        for entry in _writes(tenant, began)
         if entry.verb.startswith("delete") and entry.resource != "pods"
     ]
-    assert deleted == [], party.user
+    assert deleted == [], tenant.user
 
 
-def _writes(party: Party, began: auditlog.Mark) -> list[auditlog.Entry]:
+def _writes(tenant: Tenant, began: auditlog.Mark) -> list[auditlog.Entry]:
     return [
         entry
-        for entry in party.env.clusters.foreign.audit(since=began, user=party.user)
+        for entry in tenant.env.clusters.foreign.audit(since=began, user=tenant.user)
         if entry.verb not in {"get", "list", "watch"}
     ]
 

@@ -179,16 +179,16 @@ async def test_clients_get_the_responses_of_a_kubelet(
     admin, unknown = home.kubeconfig, home.login("unknown-user")
     assert await port.get(login=admin) == (200, "ok")
     assert await port.get(login=unknown) == forbidden("unknown-user", "healthz", "proxy")
-    strangers = pki.authority(tmp_path, name="a stranger")
-    stranger = kubeconfig.write(
-        tmp_path / "stranger.kubeconfig",
+    other_ca = pki.authority(tmp_path, name="another CA")
+    outsider = kubeconfig.write(
+        tmp_path / "outsider.kubeconfig",
         server=home.server,
-        authority=strangers.files.certificate.read_bytes(),
-        user=strangers.client("stranger", user="kube-apiserver", groups=["system:masters"]),
+        authority=other_ca.files.certificate.read_bytes(),
+        user=other_ca.client("outsider", user="kube-apiserver", groups=["system:masters"]),
         cluster="home",
     )
     with pytest.raises(aiohttp.ClientError):
-        await port.get(login=stranger)
+        await port.get(login=outsider)
 
 
 async def test_the_home_api_server_s_client_certificate_is_accepted(
