@@ -67,7 +67,7 @@ class Engine:
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
         self._window = WriteWindow(settings)
-        guard = self._window.guard if settings.leader_elect else write_guard.anybody
+        guard = self._window.guard if settings.leader_elect else write_guard.unguarded
         self._home = Cluster("home", home_source, metrics=self.metrics.client("home"), guard=guard)
         self._foreign = Cluster(
             "foreign", foreign_source, metrics=self.metrics.client("foreign"), guard=guard

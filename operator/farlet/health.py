@@ -1,4 +1,4 @@
-"""What probes and the `up` metrics say: the problem of each part, in a few words, from memory."""
+"""What probes and the `up` metrics report: the problem of each part in a few words, from memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farlet.telemetry import probes
 
 STARTING = "starting"
 STANDING_BY = "standing by"
-"""Another process leads. That is no failure: a rollout must not wait for it to change."""
+"""Another process leads. This is not a failure: a rollout must not wait for it to change."""
 
 
 class HomeWatch(Protocol):
@@ -73,11 +73,11 @@ class Health:
         return (
             self.home.problem
             or pods.error
-            or (None if pods.listed else "home pods are being listed")
+            or (None if pods.has_synced else "home pods are being listed")
         )
 
     def foreign_problem(self) -> str | None:
-        """Why pods cannot be served abroad."""
+        """Why pods cannot be served in the foreign cluster."""
         if self.phase() == STANDING_BY:
             return None
         if (namespaces := self.namespaces()) is None:
@@ -86,7 +86,9 @@ class Health:
             return namespaces.refused.message
         if self.foreign.problem is not None:
             return self.foreign.problem
-        return None if namespaces.loaded.is_set() else "the registry is being read"
+        return (
+            None if namespaces.loaded.is_set() else "the foreign namespace inventory is being read"
+        )
 
     def _node_problem(self) -> str | None:
         if self.phase() == STANDING_BY:

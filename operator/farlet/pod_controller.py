@@ -73,7 +73,7 @@ class Mirroring:
             node=settings.nodename,
             wake=self._queue.add,
             dropped=performer.at_home.dropped,
-            on_listed=self.scopes.wake_all,
+            on_synced=self.scopes.wake_all,
             prune=self.scopes.prune,
         )
         self._reconciler = reconciler.Reconciler(
@@ -84,7 +84,7 @@ class Mirroring:
             recorder=self._recorder,
             strategies=strategies,
             ctx=ctx,
-            home_listed=lambda: self.pods.listed,
+            home_listed=lambda: self.pods.has_synced,
         )
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
@@ -94,8 +94,8 @@ class Mirroring:
         """Whether a pod, or the mirror that it had, may yet turn up: farlet was just started."""
         home = self._store.home.get(key)
         if home is None:
-            return not self.pods.listed
-        return mirrored_uid(home) is not None and not self.scopes.mirrors_known(key.namespace)
+            return not self.pods.has_synced
+        return mirrored_uid(home) is not None and not self.scopes.mirrors_in_sync(key.namespace)
 
     async def start(self) -> None:
         """Begin. What refuses the start does so in the group, before anything else has begun."""

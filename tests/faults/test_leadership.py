@@ -160,7 +160,7 @@ async def test_a_frozen_leader_writes_nothing_after_it_is_resumed(
         await asyncio.sleep(1)
     await election.env.settled(seconds=120)
     election.check(one, other)
-    reports_cause(one, "the process or its machine stood still", way=way)
+    reports_cause(one, "the process or its machine was suspended", way=way)
 
 
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.value)
@@ -185,7 +185,7 @@ async def test_a_leader_that_is_cut_off_from_home_stops_writing(
         await election.works(other)
     await election.env.settled(seconds=120)
     election.check(one, other)
-    reports_cause(one, "home API server did not answer|no answer came in time")
+    reports_cause(one, "home API server did not answer|no answer in time")
 
 
 async def test_a_stopped_leader_releases_the_lease_after_its_last_write(

@@ -78,16 +78,16 @@ async def test_a_golden_status_is_accepted_and_stored_unchanged(
         body["metadata"]["uid"] = before["metadata"]["uid"]
         after = await patch(kubelet, before, body)
 
-    wanted = case.wanted()
-    sent = conditions(wanted.status)
+    desired = case.desired()
+    sent = conditions(desired.status)
     others = {k: v for k, v in conditions(before["status"]).items() if k not in owned.OWNED}
     assert conditions(after["status"]) == {**sent, **others}
     for field in wanteds.WRITTEN:
         if field != "conditions":
-            assert plain(after["status"].get(field)) == plain(wanted.status.get(field)), field
-    for key, value in wanted.annotations.items():
+            assert plain(after["status"].get(field)) == plain(desired.status.get(field)), field
+    for key, value in desired.annotations.items():
         assert after["metadata"].get("annotations", {}).get(key) == value
-    assert wanteds.patch(after, wanted) is None
+    assert wanteds.patch(after, desired) is None
 
 
 NEVER: Any = {

@@ -1,8 +1,9 @@
 """Known problems of comparable operators do not occur in farlet.
 
-The problems: a pod sees the wrong namespace, a misspelled annotation grants full access, a home token is created
-for pods that request none, half an address leads to the wrong API server, and tokens are valid for
-a year although an hour was requested. (Clients in pods: `test_access_modes.py`.)
+The problems: a pod sees the wrong namespace, a misspelled annotation grants full access, a home
+token is created for pods that request none, half an address leads to the wrong API server, and
+tokens are valid for a year although an hour was requested.
+(Clients in pods: `test_access_modes.py`.)
 """
 
 import asyncio

@@ -1,9 +1,8 @@
-"""Lists and watches of what Kopf cannot watch: sets that change while the process runs.
+"""Follow collections that Kopf cannot watch: which ones changes while the process runs.
 
-A `Reflector` follows one kind in one namespace. It lists (in pages), watches with bookmarks,
-lists again after 410, tells what vanished in a gap, and backs off. It knows whether it is
-`listed` and `live`; only then is the absence of an object known. Losing one reflector touches
-only its own namespace.
+A `Reflector` follows one resource in one namespace. It lists in pages, watches with bookmarks,
+lists again after 410, and backs off. It knows whether it is `in_sync`; only then is the absence of
+an object known. The failure of one reflector affects only its own namespace.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ log = structlog.get_logger()
 
 
 class ResourceEventHandler(Protocol[T_contra]):
-    """Who is told of objects. Called in the engine's loop; must not block."""
+    """Receives objects and events. Called in the engine's loop; must not block."""
 
     def replaced(self, objects: Sequence[T_contra], version: int) -> None:
-        """A complete list as of `version`; what it lacks has vanished."""
+        """A complete list as of `version`; what it does not contain was deleted."""
         ...
 
     def changed(self, kind: str, obj: T_contra) -> None:
@@ -63,19 +62,19 @@ class Reflector(Generic[T]):
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._path = resource.path(namespace)
-        self.listed = False
+        self.has_synced = False
         self.live = False
         self.error: errors.FarletError | None = None
         self._backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         self._failures = retrying.OncePerCause()
 
     @property
-    def complete(self) -> bool:
-        """What this reflector has not told of does not exist."""
-        return self.listed and self.live
+    def in_sync(self) -> bool:
+        """Whether an object that the handler has not received does not exist."""
+        return self.has_synced and self.live
 
     async def run(self) -> None:
-        """Follow for ever. Raises nothing but cancellation."""
+        """Follow until cancelled. Raises nothing else."""
         version: str | None = None
         loop = asyncio.get_running_loop()
         while True:
@@ -85,23 +84,23 @@ class Reflector(Generic[T]):
                     version = await self._list()
                 version = await self._watch(version)
             except errors.Gone:
-                log.info("watch was too old, listing again", path=self._path)
+                log.info("watch expired, listing again", path=self._path)
                 version = None
             except errors.FarletError as err:
                 if isinstance(err, errors.ApiError):
-                    version = None  # rights may have changed what a watch would show
+                    version = None  # changed permissions may change what a watch shows
                 await asyncio.sleep(self._lost(err))
                 continue
-            # A server that ends watches at once must not be asked without a pause.
+            # A server that ends watches immediately must not be asked without a pause.
             await asyncio.sleep(max(0.0, SHORTEST_SECONDS - (loop.time() - started)))
 
     def _lost(self, err: errors.FarletError) -> float:
-        """Tell of it, once per cause; seconds until the next try."""
+        """Log it, once per cause. Returns the seconds until the next attempt."""
         seconds = self._backoff.next()
         if isinstance(err, errors.Throttled):
             seconds = max(seconds, err.retry_after)
         (log.warning if self._failures.is_new(str(err)) else log.debug)(
-            "watch was lost", path=self._path, err=str(err), retry_in=seconds
+            "watch lost", path=self._path, err=str(err), retry_in=seconds
         )
         self._set(live=False, error=err)
         return retrying.jittered(seconds)
@@ -119,7 +118,7 @@ class Reflector(Generic[T]):
             field_selector=self._field_selector,
         )
         self._handler.replaced(found.items, int(found.version))
-        self.listed = True
+        self.has_synced = True
         return found.version
 
     async def _watch(self, version: str) -> str:

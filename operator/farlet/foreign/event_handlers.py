@@ -1,4 +1,4 @@
-"""Where the events of one scope's watches go: into the store, and on to who waits for them."""
+"""Store what the watches of one foreign namespace report, and wake the pods it concerns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Accounts(Mapping[str, ObjectMeta]):
 
 
 class Mirrors:
-    """Sink of one scope's pods."""
+    """Handles the mirror pods of one foreign namespace."""
 
     def __init__(
         self, store: Store, *, home: str, foreign: str, wake: Callable[[ObjectKey], None]
@@ -42,7 +42,7 @@ class Mirrors:
         self._wake = wake
 
     def replaced(self, objects: Sequence[Pod], version: int) -> None:
-        """A complete list: what it lacks has vanished in a gap of the watch."""
+        """A complete list: what it does not contain was deleted while no watch was open."""
         for gone in self._store.mirrors.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
         for pod in objects:
@@ -50,7 +50,7 @@ class Mirrors:
                 self._wake(key_of(pod))
 
     def changed(self, kind: str, obj: Pod) -> None:
-        """One event; an older one than what is known changes nothing."""
+        """One event. One that is older than the stored object changes nothing."""
         pod = obj
         if kind == "DELETED":
             self._vanished(pod, as_of=store.version(pod["metadata"]))
@@ -67,7 +67,7 @@ class Mirrors:
 
 
 class Partials:
-    """Sink of metadata-only objects."""
+    """Handles objects of which only the metadata is watched."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Partials:
         self._wake = wake
 
     def replaced(self, objects: Sequence[PartialObject], version: int) -> None:
-        """A complete list: what it lacks has vanished in a gap of the watch."""
+        """A complete list: what it does not contain was deleted while no watch was open."""
         for gone in self._table.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
         for obj in objects:
             self.changed("ADDED", obj)
 
     def changed(self, kind: str, obj: PartialObject) -> None:
-        """One event; an older one than what is known changes nothing."""
+        """One event. One that is older than the stored object changes nothing."""
         if kind == "DELETED":
             self._vanished(obj, as_of=store.version(obj["metadata"]))
         elif self._table.put(obj):

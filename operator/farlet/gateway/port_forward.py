@@ -173,7 +173,7 @@ async def _ask(cluster: ApiClient, pod: ObjectKey, port: int) -> raw_response.Ra
             try:
                 if not exchange.switched:
                     decode.read(asked, exchange.status, await exchange.text(_REFUSAL_BYTES))
-                    raise asked.unreachable(decode.STRANGER.format(exchange.status))
+                    raise asked.unreachable(decode.NOT_KUBERNETES.format(exchange.status))
                 accepted = exchange.headers("sec-websocket-accept")
                 if accepted != [generate_accept_token(key.encode()).decode()]:
                     raise asked.unreachable("an upgrade that is no WebSocket of ours")

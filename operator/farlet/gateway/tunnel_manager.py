@@ -95,7 +95,9 @@ class TunnelManager:
             return problem
         if self._reflector.error is not None:
             return str(self._reflector.error)
-        return "no gateway pod runs" if self._reflector.listed else "gateway pods are being listed"
+        return (
+            "no gateway pod runs" if self._reflector.has_synced else "gateway pods are being listed"
+        )
 
     async def settled(self) -> None:
         """Wait until a gateway is connected or none is there to be, but not for long."""
@@ -106,7 +108,7 @@ class TunnelManager:
                     await self._moved.wait()
 
     def _is_awaited(self) -> bool:
-        return not self._reflector.listed and self._reflector.error is None
+        return not self._reflector.has_synced and self._reflector.error is None
 
     @property
     def connected(self) -> tuple[int, int]:

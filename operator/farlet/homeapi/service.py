@@ -47,7 +47,7 @@ class HomeService:
     @property
     def known(self) -> bool:
         """Whether it is known that there is one, or that there is none."""
-        return self._reflector.listed
+        return self._reflector.has_synced
 
     @property
     def problem(self) -> errors.FarletError | None:

@@ -13,7 +13,7 @@ from enum import Enum
 from farlet.access import AccessStrategy, Token, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.errors import Refused
-from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
+from farlet.k8s_types import NewPod, ObjectMeta, OwnerReference, Pod
 
 
 class Missing(Enum):
@@ -63,7 +63,7 @@ class ConfirmMirrorGone:
 class CreateMirror:
     """Request the tokens, then POST the mirror (with their times in an annotation)."""
 
-    pod: Pod
+    pod: NewPod
     strategy: AccessStrategy
     token_specs: tuple[TokenSpec, ...]
     notices: tuple[str, ...] = ()

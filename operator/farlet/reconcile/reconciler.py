@@ -147,7 +147,7 @@ class Reconciler:
         foreign = ObjectKey(scope.foreign, key.name)
         mirror: Pod | Missing | None = known.stranger or store.mirrors.get(foreign)
         if mirror is None:
-            mirror = Missing.ABSENT if scope.mirrors_known else Missing.UNKNOWN
+            mirror = Missing.ABSENT if scope.mirrors_in_sync else Missing.UNKNOWN
         home_gone = known.home_gone
         secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
         held: Mapping[str, Token] | None = None
@@ -156,7 +156,7 @@ class Reconciler:
             found = store.secrets.get(ObjectKey(scope.foreign, secret_name(uid)))
             if found is not None:
                 secret = found["metadata"]
-            elif scope.secrets_known:
+            elif scope.secrets_in_sync:
                 secret = Missing.ABSENT
             held = store.tokens.get(uid)
             if isinstance(mirror, Missing):
@@ -164,7 +164,8 @@ class Reconciler:
             elif "deletionTimestamp" in mirror["metadata"] and not (
                 predicates.is_terminal(home) or predicates.is_deleting(home)
             ):
-                scope.doubt()  # somebody abroad deletes what home wants: who, and what else?
+                # Something deletes mirrors that home wants: the anchor may be gone, too.
+                scope.recheck_anchor()
         elif not isinstance(mirror, Missing):
             whose = mirror["metadata"].get("annotations", {}).get(constants.HOME_UID, "")
             home_gone = home_gone or store.home.deleted(whose)
@@ -181,7 +182,7 @@ class Reconciler:
             mirror=mirror,
             home_gone=home_gone,
             mirror_gone=known.mirror_gone
-            or (not self._scopes.known(scope.foreign) and not _was_mirrored(home)),
+            or (not self._scopes.may_hold_mirrors(scope.foreign) and not _was_mirrored(home)),
             last=last,
             secret=secret,
             secret_failed=known.secret_failed,
@@ -197,9 +198,9 @@ class Reconciler:
         if foreign is None:
             return None
         if isinstance(home, Missing):
-            needed = self._scopes.known(foreign)
+            needed = self._scopes.may_hold_mirrors(foreign)
         else:
-            needed = self._scopes.opened(foreign) or _may_run(home, self._ctx())
+            needed = self._scopes.is_open(foreign) or _may_run(home, self._ctx())
         return self._scopes.of(key.namespace) if needed else None
 
     def _unscoped(self, key: ObjectKey, home: Pod | Missing) -> Snapshot:
@@ -227,7 +228,7 @@ class Reconciler:
     ) -> Mapping[str, k8s_types.ObjectMeta] | Missing:
         """Only a pod that waits for an account makes us watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
-            scope.asks_no_more(key)
+            scope.forget_waiting(key)
             return Missing.UNKNOWN
         try:
             wanted = choice.choose(home, self._strategies, self._ctx()).requirements(
@@ -244,7 +245,7 @@ class Reconciler:
             return
         scope = self._scopes.of(s.key.namespace)
         if scope is not None:
-            scope.doubt()
+            scope.recheck_anchor()
 
     # --- afterwards ---------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checks import url_literals
+import url_literals
 
 
 def test_only_the_client_contains_api_paths() -> None:

@@ -34,7 +34,7 @@ def registry(*, started: threading.Event, failing: bool) -> kopf.OperatorRegistr
 
 # Kopf makes coroutines for all its tasks before it starts them, and a start that fails drops them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_kopf_is_started_again_after_it_has_failed() -> None:
+async def test_kopf_is_restarted_after_it_has_failed() -> None:
     restarted, started = threading.Event(), threading.Event()
     thread = kopf_thread.KopfThread(registry(started=started, failing=True))
     thread.start(on_restart=restarted.set)
@@ -48,7 +48,7 @@ async def test_kopf_is_started_again_after_it_has_failed() -> None:
     assert not thread.alive
 
 
-async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
+async def test_the_problem_ends_when_kopf_has_run_for_some_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kopf_thread, "SETTLED_SECONDS", 0.0)
@@ -63,7 +63,7 @@ async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
         await thread.stop()
 
 
-async def test_a_watch_that_the_end_of_kopf_leaves_open_is_no_error(
+async def test_a_watch_that_kopf_leaves_open_at_its_end_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = threading.Event()

@@ -196,7 +196,7 @@ async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[
             "which was not requested",
             id="another protocol",
         ),
-        pytest.param(b"220 mail.example.org ESMTP\r\n\r\n", 500, "no proper HTTP", id="not HTTP"),
+        pytest.param(b"220 mail.example.org ESMTP\r\n\r\n", 500, "invalid HTTP", id="not HTTP"),
         pytest.param(b"", 500, "did not answer", id="no answer"),
     ],
 )

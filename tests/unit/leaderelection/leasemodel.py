@@ -89,7 +89,7 @@ class Line(FakeClient):
     async def call_unqueued(
         self, method: str, path: str, *, body: object = None, seconds: float
     ) -> dict[str, Any]:
-        """One request; what has been sent arrives, whether or not somebody still waits for it."""
+        """One request. What was sent arrives even if its sender has stopped waiting."""
         await self.thawed.wait()
         if self.refuses is not None:
             raise self.refuses

@@ -157,7 +157,7 @@ async def test_the_guard_is_asked_again_when_new_credentials_are_tried(
     [
         pytest.param(7.25, 7250, id="while the write may arrive"),
         pytest.param(0.0001, 1, id="at least a moment"),
-        pytest.param(math.inf, 0, id="as it likes, where nobody else leads"),
+        pytest.param(math.inf, 0, id="without a limit where no other process leads"),
     ],
 )
 async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
@@ -179,7 +179,7 @@ async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
         transport.abort()
 
 
-async def test_a_stream_that_the_guard_refuses_is_not_asked_for(tmp_path: Path) -> None:
+async def test_a_stream_that_the_guard_refuses_is_not_opened(tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path, guard=Gate()) as (front, cluster):
         with pytest.raises(errors.NotLeading):
             await cluster.open_path("POST", f"{PODS}/web/exec", [])

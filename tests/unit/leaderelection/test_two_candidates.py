@@ -1,7 +1,7 @@
 """Several processes, one Lease, and a world that freezes, cuts off, delays, loses and deletes.
 
 Whatever happens, no two guards are open at once, and no write arrives after another process has
-begun to lead. When nothing more happens, somebody leads.
+begun to lead. When nothing more happens, one process leads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unit.leaderelection.leasemodel import FAR, Fate, Line, Server, Watcher
 PROCESSES = 3
 RESTART_SECONDS = 1.0
 PEACE_SECONDS = 60.0
-"""After the last trouble: longer than a Lease and the restart of whoever lost it."""
+"""After the last trouble: longer than a Lease and the restart of the process that lost it."""
 
 
 class Trouble(StrEnum):
@@ -104,7 +104,7 @@ class Process:
         return self.dice.choice([0.01, 0.01, 0.01, 0.3, 2.0, 20.0 * self.trouble])
 
     async def live(self) -> None:
-        """Until it is told to stop, or has lost the Lease."""
+        """Live until stopped, or until the Lease is lost."""
         if await self.leadership.acquire(self.stop):
             work = [
                 asyncio.create_task(self.leadership.keep()),
@@ -208,7 +208,7 @@ async def happen(story: list[Happening], world: World, seed: int) -> None:
     await asyncio.sleep(PEACE_SECONDS)
     everything = [checking, *tasks.values()]
     assert not any(task.done() for task in everything), [t for t in everything if t.done()]
-    assert sum(p.leadership.leading for p in living.values()) == 1, "nobody leads"
+    assert sum(p.leadership.leading for p in living.values()) == 1, "no process leads"
     for task in everything:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -232,7 +232,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(story=st.lists(HAPPENINGS, max_size=12), seed=st.integers(0, 1 << 16))
 @settings(max_examples=150, deadline=None)
-def test_no_two_processes_may_write_at_once(story: list[Happening], seed: int) -> None:
+def test_no_two_processes_write_at_the_same_time(story: list[Happening], seed: int) -> None:
     world = World()
     with faketime.loop() as loop:
         failures: list[str] = []

@@ -17,7 +17,7 @@ from farlet.access import AccessStrategy
 from farlet.constants import JSON, ObjectKey
 from farlet.context import Context, Endpoint, NamespaceMap
 from farlet.forge import status
-from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
+from farlet.k8s_types import NamespacedMeta, ObjectMeta, OwnerReference, Pod
 from farlet.planning.snapshot import Missing, Snapshot
 
 HOME = "home-1"
@@ -191,14 +191,14 @@ def secret(*, of: str = MIRROR, ca: str = CONTEXT.home_ca_digest) -> ObjectMeta:
     """Metadata of the Secret beside the mirror of uid `of`; `ca` says which it holds."""
     return {
         "name": f"farlet-{HOME}",
-        "namespace": "default-h",
-        "ownerReferences": [{"uid": of}],
+        "uid": "secret-1",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": KEY.name, "uid": of}],
         "annotations": {constants.HOME_CA: ca} if ca else {},
     }
 
 
 def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[str]) -> Pod:
-    metadata: ObjectMeta = {
+    metadata: NamespacedMeta = {
         "namespace": namespace,
         "name": KEY.name,
         "uid": uid,
@@ -210,7 +210,7 @@ def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[st
     if grace is not None:
         metadata["deletionTimestamp"] = STAMP
         metadata["deletionGracePeriodSeconds"] = grace
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
 
 
 def _containers() -> JSON:

@@ -90,7 +90,7 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             recorder=recorder,
             strategies=objects.STRATEGIES,
             ctx=lambda: objects.CONTEXT,
-            home_listed=lambda: pods.listed,
+            home_listed=lambda: pods.has_synced,
         )
         pods = home_pods.HomePods(
             home,
@@ -98,7 +98,7 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             node=objects.CONTEXT.node,
             wake=queue.add,
             dropped=performer.at_home.dropped,
-            on_listed=opened.wake_all,
+            on_synced=opened.wake_all,
             prune=opened.prune,
         )
         tasks.create_task(recorder.run())
@@ -133,4 +133,4 @@ async def _kopf(wire: Wire, pods: home_pods.HomePods) -> None:
         except errors.Unreachable:
             await asyncio.sleep(KOPF_RESTART_SECONDS)
             if not version:
-                pods.relisted()
+                pods.resync()

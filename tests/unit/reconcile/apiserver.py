@@ -115,7 +115,7 @@ def connection(
     path: Path,
     name: credentials.Name = "foreign",
     *,
-    guard: write_guard.Guard = write_guard.anybody,
+    guard: write_guard.Guard = write_guard.unguarded,
 ) -> clusters.Cluster:
     """What farlet opens with that kubeconfig."""
     source = ClusterSource(kubeconfig=str(path), context=None)
@@ -124,7 +124,7 @@ def connection(
 
 @asynccontextmanager
 async def connected(
-    folder: Path, *, guard: write_guard.Guard = write_guard.anybody
+    folder: Path, *, guard: write_guard.Guard = write_guard.unguarded
 ) -> AsyncIterator[tuple[Front, clusters.Cluster]]:
     """A server and a connection to it; the kubeconfig is `folder/kubeconfig`."""
     async with listening() as front:

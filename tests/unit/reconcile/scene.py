@@ -185,7 +185,7 @@ class Scene:
                 recorder=self.recorder,
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
-                home_listed=lambda: self.pods.listed,
+                home_listed=lambda: self.pods.has_synced,
             )
             self.pods = home_pods.HomePods(
                 home,
@@ -193,7 +193,7 @@ class Scene:
                 node=self.ctx.node,
                 wake=self.queue.add,
                 dropped=self.performer.at_home.dropped,
-                on_listed=self.scopes.wake_all,
+                on_synced=self.scopes.wake_all,
                 prune=_nothing,
             )
             for pod in self.home_server.all("pods"):

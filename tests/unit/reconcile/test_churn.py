@@ -12,6 +12,7 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
+from farlet.k8s_types import Pod
 from farlet.store import Store
 from unit import faketime
 from unit.planning import model, objects
@@ -38,7 +39,7 @@ class _Starting:
             node="far",
             wake=lambda _: None,
             dropped=self._drop,
-            on_listed=self._look,
+            on_synced=self._look,
             prune=self._prune,
         )
 
@@ -52,14 +53,14 @@ class _Starting:
     async def _prune(self) -> None:
         """No scopes here."""
 
-    def create(self, name: str) -> JSON:
+    def create(self, name: str) -> Pod:
         pod: JSON = model.clone(objects.home())
         pod["metadata"]["name"] = name
-        made: JSON = model.clone(self.server.create("pods", HOME, pod, by="user"))
+        made: Pod = model.clone(self.server.create("pods", HOME, pod, by="user"))
         return made
 
     def listed(self) -> bool:
-        return self.pods.listed
+        return self.pods.has_synced
 
     def delete(self, name: str) -> None:
         self.server.delete(("pods", HOME, name), by="user", grace=0)

@@ -104,7 +104,7 @@ def test_a_watch_comes_back_after_more_than_a_thousand_failures() -> None:
         scene.server.failing = None
 
     faketime.run(scene.follow((6 * HOUR, cure), (20.0, _nothing)))
-    assert scene.reflector.complete
+    assert scene.reflector.in_sync
     assert scene.reflector.error is None
 
 
@@ -137,7 +137,7 @@ def test_a_cause_is_logged_once_and_another_one_once_more() -> None:
     levels = Counter(
         (entry["log_level"], entry["err"].rpartition(": ")[2])
         for entry in logs
-        if entry["event"] == "watch was lost"
+        if entry["event"] == "watch lost"
     )
     assert levels["warning", "connection refused"] == 1
     assert levels["warning", "timed out"] == 1

@@ -133,7 +133,7 @@ class Scene:
             server,
             pods,
             self.told,
-            on_state=lambda: self.states.append((self.reflector.complete, self.healthy)),
+            on_state=lambda: self.states.append((self.reflector.in_sync, self.healthy)),
             label_selector=selector,
             namespace="default-h",
         )
@@ -163,7 +163,7 @@ def test_it_lists_then_watches_from_that_version() -> None:
     assert scene.server.asked == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
     assert scene.told.lists == [(["a", "b"], 7)]
     assert scene.told.events == [("ADDED", "c")]
-    assert scene.reflector.complete
+    assert scene.reflector.in_sync
     assert scene.states == [(True, True)]
 
 
@@ -207,7 +207,7 @@ def test_too_old_a_version_is_listed_again() -> None:
     scene = Scene(Server(_list(7, "a"), gone, _list(30), Watch())).after(60)
     assert scene.server.asked[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
     assert scene.told.lists == [(["a"], 7), ([], 30)]
-    assert scene.reflector.complete
+    assert scene.reflector.in_sync
 
 
 def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
@@ -240,15 +240,15 @@ def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
 def test_while_it_cannot_watch_nothing_is_complete() -> None:
     scene = Scene(Server(_list(7), *[Watch(ends=_silent(), lasts=0.0, opens=False)] * 99))
     scene.after(30)
-    assert scene.reflector.listed
-    assert not scene.reflector.complete
+    assert scene.reflector.has_synced
+    assert not scene.reflector.in_sync
     assert isinstance(scene.reflector.error, errors.Unreachable)
 
 
 def test_a_list_alone_is_not_complete() -> None:
     scene = Scene(Server(_list(7))).after(30)
-    assert scene.reflector.listed
-    assert not scene.reflector.complete
+    assert scene.reflector.has_synced
+    assert not scene.reflector.in_sync
 
 
 def test_failures_back_off_to_a_limit() -> None:

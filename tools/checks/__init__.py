@@ -1,1 +1,0 @@
-"""Checks of the source code that no linter has; `make check` runs them. Not shipped."""
