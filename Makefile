@@ -28,7 +28,7 @@ help: ## Show this list
 	@echo '  WORKERS=3 pairs of clusters at the same time, N=1000 for bench, ARGS for run.'
 	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
 
-demo: $(STAMP) ## Two clusters, one pod per way of API access, told as it happens
+demo: $(STAMP) ## Two clusters and one pod per access mode
 	@$(IN) $(BIN)/python -m demo
 
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
