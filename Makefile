@@ -22,13 +22,13 @@ SHARED := -n $(WORKERS) --dist loadfile
 .PHONY: help demo run unit test test-rest test-all check generate bench streams ways soak clusters prepare format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
 	@echo '  Variables: ARGS="-k name" for pytest, TESTS="tests/faults ..." for make test to run these alone,'
 	@echo '  WORKERS=3 pairs of clusters at the same time, N=1000 for bench, ARGS for run.'
 	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
 
-demo: $(STAMP) ## Two clusters, one pod per way of API access, told as it happens
+demo: $(STAMP) ## Two clusters and one pod per access mode
 	@$(IN) $(BIN)/python -m demo
 
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)

@@ -25,7 +25,7 @@ ALLOWED_WARNINGS = (
     "default::ResourceWarning",
     "default::pytest.PytestUnraisableExceptionWarning",
 )
-"""Of tests on clusters; all other warnings fail them too."""
+"""Exceptions for tests on clusters; all other warnings fail them."""
 
 
 class StartFarlet(Protocol):
@@ -55,8 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--home-identity",
         choices=[identity.value for identity in Identity],
         default=Identity.NODE.value,
-        help="who farlet is at home: the node that it serves, or an account with the shipped "
-        "ClusterRole; tests marked `both_identities` run as each of them anyway",
+        help="farlet's identity at home: its node, or an account with the shipped "
+        "ClusterRole; tests marked `both_identities` always run with both",
     )
     parser.addoption(
         "--every-right",
@@ -71,12 +71,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers
 
 
 def pytest_testnodedown(node: WorkerController, error: object) -> None:
-    """A worker has ended: what its farlets used counts for the whole run."""
+    """Add the permissions that a finished worker used to those of the run."""
     lending.take_over_rights(node.config, getattr(node, "workeroutput", {}))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A right that nothing uses is one too many."""
+    """Fail the run if a permission was not used."""
     if is_xdist_worker(session):
         lending.hand_over_rights(session.config)
     elif session.config.getoption("--every-right") and lending.unused_rights(session.config):
@@ -86,14 +86,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Name them."""
+    """Print the unused permissions."""
     if config.getoption("--every-right"):
         for right in lending.unused_rights(config):
-            terminalreporter.write_line(f"UNUSED RIGHT {right}")
+            terminalreporter.write_line(f"UNUSED PERMISSION {right}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests marked `both_identities` run once as each."""
+    """Tests marked `both_identities` run once with each identity."""
     if metafunc.definition.get_closest_marker("both_identities") is not None:
         each = [pytest.param(identity, id=identity.value) for identity in Identity]
         metafunc.parametrize("identity", each)
@@ -101,7 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Whatever uses the clusters is marked so: `-m "not clusters"` leaves the quick tests."""
+    """Mark tests that use clusters: `-m "not clusters"` selects the quick tests."""
     for item in items:
         if "clusters" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.clusters)
@@ -114,14 +114,14 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Tests may want farlet to be refused."""
+    """Excuse 403s of farlet during tests that expect them."""
     with lending.excused(item):
         return (yield)
 
 
 @pytest.fixture(scope="session")
 def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
-    """Both clusters with real nodes, or those that the environment names. Never skipped."""
+    """Both clusters with real nodes, or existing ones (see the environment). Never skipped."""
     try:
         both = pair.real()
     except errors.HarnessError as error:
@@ -132,21 +132,21 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
 
 @pytest.fixture
 async def home(clusters: pair.Clusters) -> AsyncIterator[rest.Api]:
-    """The home cluster's administrator."""
+    """A client of the home cluster's administrator."""
     async with clusters.home.api() as api:
         yield api
 
 
 @pytest.fixture
 async def foreign(clusters: pair.Clusters) -> AsyncIterator[rest.Api]:
-    """The foreign cluster's administrator."""
+    """A client of the foreign cluster's administrator."""
     async with clusters.foreign.api() as api:
         yield api
 
 
 @pytest.fixture
 async def workspace(home: rest.Api, foreign: rest.Api) -> AsyncIterator[workspaces.Workspace]:
-    """A namespace on each side for this test, with farlet's rights in the foreign one."""
+    """A namespace in each cluster for this test, with farlet's Role in the foreign one."""
     made = await workspaces.create(home, foreign)
     yield made
     await workspaces.delete(home, foreign, made)
@@ -154,7 +154,7 @@ async def workspace(home: rest.Api, foreign: rest.Api) -> AsyncIterator[workspac
 
 @pytest.fixture
 async def node(home: rest.Api) -> AsyncIterator[str]:
-    """The name of a virtual node of home for this test, whose Node farlet makes; it goes again."""
+    """The name of a virtual node for this test, whose Node farlet creates; deleted at the end."""
     name = f"virtual-{secrets.token_hex(3)}"
     yield name
     await home.delete("nodes", name=name)
@@ -162,13 +162,13 @@ async def node(home: rest.Api) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def usual_identity(request: pytest.FixtureRequest) -> Identity:
-    """Who farlet is at home, as the run was asked for."""
+    """farlet's home identity from the command line."""
     return Identity(request.config.getoption("--home-identity"))
 
 
 @pytest.fixture
 def identity(usual_identity: Identity) -> Identity:
-    """Who farlet is at home in this test."""
+    """farlet's home identity in this test."""
     return usual_identity
 
 
@@ -216,6 +216,6 @@ async def start_farlet(
 
 
 def _takes_pods(seen: rest.Object | None) -> bool:
-    """Home's controller has taken away the taint that every new node gets."""
+    """Whether the home controller has removed the taint of new nodes."""
     taints = seen["spec"].get("taints", []) if seen is not None else []
     return seen is not None and not any("not-ready" in taint["key"] for taint in taints)

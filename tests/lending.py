@@ -1,9 +1,9 @@
-"""Clusters are lent to tests, and at the end it is looked at what farlets have asked of them.
+"""Clusters for tests, with a check of farlet's requests in their audit logs at the end.
 
-No farlet may have been refused anything, nor have asked for what its table of rights lacks. With
+No farlet may have got an unexpected 403 or sent a request that its table of permissions lacks. With
 `--every-right`, for a run of all tests, each row of the table must have been used.
 
-Apart from `conftest.py`, of which pytest makes a module of its own beside the one that is imported.
+Separate from `conftest.py`, because pytest loads that as another module than an import does.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _OUTPUT = "used rights"
 def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
     """Clusters for tests, stopped at the end.
 
-    AssertionError for a 403 that no test wanted, and for a request without a right.
+    AssertionError for an unexpected 403 and for a request without a row.
     """
     with both:
         yield both
@@ -39,27 +39,27 @@ def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
 
 
 def hand_over_rights(config: pytest.Config) -> None:
-    """Give the process that the worker belongs to what this worker's farlets used."""
+    """Send the permissions that this worker's farlets used to the main process."""
     used = config.stash.get(_USED, set())
     output: dict[str, Any] = config.workeroutput  # type: ignore[attr-defined]
     output[_OUTPUT] = [(rbac.TABLE.index(one.right), one.verb) for one in used]
 
 
 def take_over_rights(config: pytest.Config, output: Mapping[str, Any]) -> None:
-    """Count what a worker handed over; a worker that died hands over nothing."""
+    """Add the used permissions of a worker; a worker that died sends none."""
     used = {rightsaudit.Used(rbac.TABLE[row], verb) for row, verb in output.get(_OUTPUT, ())}
     config.stash.setdefault(_USED, set()).update(used)
 
 
 def unused_rights(config: pytest.Config) -> list[str]:
-    """Rows of the table of rights that no test of this run used."""
+    """Rows of the table of permissions that no test of this run used."""
     used = config.stash.setdefault(_USED, set())
     return rightsaudit.unused(used)
 
 
 @contextlib.contextmanager
 def excused(item: pytest.Item) -> Iterator[None]:
-    """While a test runs that is marked `refused`, farlet may be; until its end that is for ever."""
+    """Excuse 403s while a test marked `refused` runs; without an end while it is running."""
     begin = datetime.datetime.now(datetime.UTC)
     forever = datetime.datetime.max.replace(tzinfo=datetime.UTC)
     sides = [side for marker in item.iter_markers("refused") for side in marker.args]

@@ -1,4 +1,4 @@
-"""Small home pods and contexts for tests; everything that a test is about stands in the test."""
+"""Small home pods and contexts for tests."""
 
 from __future__ import annotations
 

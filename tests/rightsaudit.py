@@ -45,15 +45,16 @@ class Used:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """`strangers`: what was asked without a row, and how often. `used`: the rows that were."""
+    """`without_row`: requests without a row, and how often. `used`: the rows with requests."""
 
-    strangers: collections.Counter[str]
+    without_row: collections.Counter[str]
     used: frozenset[Used]
 
     def check(self) -> None:
         """AssertionError naming every request without a row."""
-        assert not self.strangers, "no row of farlet.rbac allows what farlet asked:\n" + "\n".join(
-            f"{count} times {what}" for what, count in self.strangers.most_common()
+        assert not self.without_row, (
+            "no row of farlet.rbac allows these requests of farlet:\n"
+            + "\n".join(f"{count} times {what}" for what, count in self.without_row.most_common())
         )
 
 
@@ -73,11 +74,11 @@ def read(
     home: auditlog.Mark = auditlog.START,
     foreign: auditlog.Mark = auditlog.START,
 ) -> Comparison:
-    """What all farlets asked of both clusters since these marks.
+    """The requests of all farlets to both clusters since these marks.
 
-    Nothing of given clusters, whose audit logs are not ours to read.
+    Empty for existing clusters, whose audit logs are not readable.
     """
-    strangers: collections.Counter[str] = collections.Counter()
+    without_row: collections.Counter[str] = collections.Counter()
     used: set[Used] = set()
     if clusters.home.parts is not None and clusters.foreign.parts is not None:
         for side, log, mark in (
@@ -86,30 +87,30 @@ def read(
         ):
             entries = log.by_agents(*AGENTS, since=mark)
             found = compare(side, (entry for entry in entries if not _of_a_pod(entry)))
-            strangers += found.strangers
+            without_row += found.without_row
             used |= found.used
-    return Comparison(strangers, frozenset(used))
+    return Comparison(without_row, frozenset(used))
 
 
 def compare(side: Side, entries: Iterable[auditlog.Entry]) -> Comparison:
     """Every request beside its rows."""
-    strangers: collections.Counter[str] = collections.Counter()
+    without_row: collections.Counter[str] = collections.Counter()
     used: set[Used] = set()
     for entry in entries:
         if rows := _most_special(side, entry):
             used.update(Used(right, entry.verb) for right in rows)
         else:
-            strangers[_told(side, entry)] += 1
-    return Comparison(strangers, frozenset(used))
+            without_row[_description(side, entry)] += 1
+    return Comparison(without_row, frozenset(used))
 
 
 def _of_a_pod(entry: auditlog.Entry) -> bool:
-    """An operator in a test's pod, which is on Kopf as well."""
+    """Whether it is an operator in a test's pod, which uses Kopf as well."""
     return entry.user.startswith("system:serviceaccount:") and not identity.is_farlet(entry.user)
 
 
 def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Permission]:
-    """The rows that allow it: where one names its namespace, those of any namespace count not."""
+    """The rows that allow it; a row for its namespace comes before one for any namespace."""
     rows = [right for right in rbac.TABLE if right.side is side and _allows(right, entry)]
     named = [right for right in rows if (side, right.where) in _NAMED]
     return named or rows
@@ -136,12 +137,12 @@ def _is(who: Identity, entry: auditlog.Entry) -> bool:
 
 
 def _node(entry: auditlog.Entry) -> str:
-    """The virtual node of the farlet that asked; RBAC sees to it that an account names no other."""
+    """The virtual node of the requesting farlet; RBAC ensures that an account uses no other."""
     user = entry.user
     return user.removeprefix(_NODE) if user.startswith(_NODE) else entry.name
 
 
-def _told(side: Side, entry: auditlog.Entry) -> str:
+def _description(side: Side, entry: auditlog.Entry) -> str:
     what = "/".join(_words(entry)) or entry.uri
     where = f" in {entry.namespace}" if entry.namespace else ""
     return f"{side.value}: {entry.verb} {what}{where} by {entry.user} ({entry.user_agent})"

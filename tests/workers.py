@@ -1,9 +1,9 @@
 """How several pytest workers (`pytest -n`) share the modules of a run.
 
-A worker runs whole modules, since what a module starts serves all its tests, and each worker has a
-pair of clusters of its own. The packages in `TOGETHER` have clusters of their own as well: one
-worker runs such a package as a whole. Modules that take long start first, so that no worker begins
-one when the others have nothing left; `takes(seconds)` says it of a module.
+A worker runs whole modules, because the fixtures of a module serve all its tests, and each worker
+has its own pair of clusters. The packages in `TOGETHER` have separate clusters too: one worker runs
+such a package as a whole. Long modules start first, so that no worker starts one when the others
+have nothing left; the mark `takes(seconds)` declares the duration of a module.
 """
 
 import pytest
@@ -12,7 +12,7 @@ from xdist.workermanage import WorkerController
 
 TOGETHER = ("tests/integration/nodes/",)
 _SECONDS = 10
-"""What a module takes that says nothing."""
+"""Seconds of a module without a mark."""
 
 
 class WholeModules(LoadFileScheduling):
@@ -32,13 +32,13 @@ class WholeModules(LoadFileScheduling):
 
 
 def unit(nodeid: str) -> str:
-    """What one worker runs as a whole: a module, or a package."""
+    """The unit that one worker runs: a module, or a package."""
     module = nodeid.split("::", 1)[0]
     return next((package for package in TOGETHER if module.startswith(package)), module)
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Sort what is to be shared; the order within a module stays."""
+    """Sort the units by duration; the order within a module stays."""
     seconds: dict[str, dict[str, float]] = {}
     for item in items:
         marker = item.get_closest_marker("takes")

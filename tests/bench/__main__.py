@@ -1,7 +1,7 @@
-"""`python -m bench N=1000`: floor and farlet in turn, requests counted apart, one table.
+"""`python -m bench N=1000`: floor and farlet in turn, requests counted separately, one table.
 
-Exit codes: 0, 1 when a pod never ran, 2 for wrong usage, 130 after Ctrl-C. However it ends, no
-process is left.
+Exit codes: 0, 1 if a pod never ran, 2 for wrong usage, 130 after Ctrl-C. No process is left
+behind in any case.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import counting, floor, recording, report, serving, stage
+from bench import counting, environment, floor, recording, report, serving
 from bench.interrupts import Interrupts
 from bench.workload import NeverRan
 from clusters import errors, pair
@@ -17,7 +17,7 @@ from clusters import progress as progresses
 from farlet.errors import FarletError
 
 COUNTED = 200
-"""Pods in the run that counts requests: per pod they are the same for any number."""
+"""Pods in the run that counts requests; requests per pod do not depend on it."""
 
 
 def main() -> int:
@@ -26,13 +26,13 @@ def main() -> int:
     where = report.machine()
     interrupts = Interrupts()
     try:
-        with stage.clusters(audit=False, progress=progress) as both:
+        with environment.clusters(audit=False, progress=progress) as both:
             pairs = interrupts.run(
                 _pairs(both, count=arguments.n, pairs=arguments.pairs, progress=progress)
             )
         requests = None
         if arguments.count_requests:
-            with stage.clusters(audit=True, progress=progress) as both:
+            with environment.clusters(audit=True, progress=progress) as both:
                 requests = interrupts.run(_count(both, min(arguments.n, COUNTED)))
     except (NeverRan, errors.HarnessError, FarletError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,9 +51,9 @@ async def _pairs(
     both: pair.Clusters, *, count: int, pairs: int, progress: progresses.Progress
 ) -> list[report.Pair]:
     found = []
-    async with stage.opened(both) as on:
+    async with environment.opened(both) as on:
         script = await recording.record(on)
-        # Caches of the API servers fill with the first pods; neither side is to pay for that.
+        # The first pods fill the caches of the API servers; neither run should pay for that.
         await floor.run(on, script, count=min(count, 100), prefix="warm")
         for number in range(1, pairs + 1):
             with progress.step(f"pair {number} of {pairs}: floor, {count} pods"):
@@ -69,7 +69,7 @@ async def _pairs(
 
 
 async def _count(both: pair.Clusters, count: int) -> counting.Requests:
-    async with stage.opened(both) as on:
+    async with environment.opened(both) as on:
         return await counting.run(on, count=count)
 
 
@@ -83,7 +83,7 @@ def _arguments() -> argparse.Namespace:
         "--no-requests",
         dest="count_requests",
         action="store_false",
-        help="leave out the run that counts requests",
+        help="skip the run that counts requests",
     )
     parser.add_argument("--json", type=Path, default=Path(".build/bench.json"), metavar="FILE")
     arguments = parser.parse_args()
@@ -95,7 +95,9 @@ def _arguments() -> argparse.Namespace:
 def _count_of(text: str) -> int:
     number = text.removeprefix("N=")
     if not number.isdigit() or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pods; give N=1000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of pods; expected for example N=1000"
+        )
     return int(number)
 
 

@@ -1,15 +1,15 @@
-"""Requests per pod, as the API servers saw them: from audit logs, by user agent.
+"""Requests per pod, counted in the audit logs of both API servers by user agent.
 
-API servers' own metrics do not tell clients apart. The log slows both servers down, so nothing is
-timed here.
+The metrics of API servers do not distinguish clients. Audit logs slow both servers down, so this
+run measures no times.
 """
 
 import asyncio
 import dataclasses
 from collections import Counter
 
-from bench import serving, stage, workload
-from bench.stage import Stage
+from bench import environment, serving, workload
+from bench.environment import Environment
 from clusters import auditlog
 from clusters.cluster import Cluster
 
@@ -20,7 +20,7 @@ _BESIDE = {"events", "leases", "nodes", "nodes/status", "configmaps"}
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Kind:
-    """What is counted as one."""
+    """One kind of request."""
 
     cluster: str
     verb: str
@@ -29,19 +29,19 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """Per pod, from its binding to Running and from its deletion to gone; and per minute, of the
-    process: lists, watches, Events, leases, which do not go with pods one by one."""
+    """Per pod, from its binding to Running and from its deletion to gone; and per minute of the
+    process: lists, watches, Events and Leases, which do not belong to a single pod."""
 
     count: int
     start: dict[Kind, float]
     end: dict[Kind, float]
     per_minute: dict[Kind, float]
     refused: dict[Kind, float]
-    """Those of `start` and `end` that were answered with 4xx or 5xx, per pod."""
+    """The requests of `start` and `end` with a 4xx or 5xx response, per pod."""
 
 
-async def run(on: Stage, *, count: int) -> Requests:
-    """Serve so many pods on clusters with audit logs."""
+async def run(on: Environment, *, count: int) -> Requests:
+    """Serve `count` pods on clusters with audit logs."""
     names = workload.names(count, prefix="counted")
     sides = (on.clusters.home, on.clusters.foreign)
     async with serving.process(on, name="counted"), workload.clock(on) as clock:
@@ -54,7 +54,7 @@ async def run(on: Stage, *, count: int) -> Requests:
         middles = [side.audit_mark() for side in sides]
         await workload.at_once(lambda name: workload.delete(on, name), names)
         await clock.all_in(clock.home_gone, names, what="were never removed")
-        await stage.empty(on)
+        await environment.empty(on)
         minutes = (loop.time() - begun) / 60
     whole = _seen(sides, begins)
     end = _seen(sides, middles)
@@ -75,14 +75,14 @@ def _of_pods(kind: Kind) -> bool:
 def _seen(
     sides: tuple[Cluster, Cluster], marks: list[auditlog.Mark]
 ) -> tuple[Counter[Kind], Counter[Kind]]:
-    """All requests of farlet since the marks, and those that were refused."""
+    """All requests of farlet since the marks, and the rejected ones."""
     found: Counter[Kind] = Counter()
     refused: Counter[Kind] = Counter()
     for side, mark in zip(sides, marks, strict=True):
         for stage_name, watches in (("ResponseComplete", False), ("ResponseStarted", True)):
-            for entry in side.audit(since=mark, stage=stage_name):
+            for entry in side.audit(since=mark, env=stage_name):
                 if (entry.verb == "watch") is not watches:
-                    continue  # a watch is complete only when it ends
+                    continue  # the audit entry of a watch is complete when it ends
                 if not entry.user_agent.startswith(AGENTS):
                     continue
                 resource = "/".join(part for part in (entry.resource, entry.subresource) if part)

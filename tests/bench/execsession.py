@@ -1,8 +1,8 @@
-"""One `kubectl exec -i ... -- cat`, as a program would do it: over a WebSocket, line by line.
+"""One `kubectl exec -i ... -- cat`, over a WebSocket, line by line.
 
 The protocol is `v5.channel.k8s.io` (`k8s.io/apimachinery/pkg/util/remotecommand`): the first byte
-of each message names a channel. What was sent must come back byte for byte, and at the end of its
-input the command must end well.
+of each message names a channel. Sent data must come back unchanged, and at the end of its input the
+command must succeed.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ PROTOCOL = "v5.channel.k8s.io"
 LINE_BYTES = 1024
 EVERY_SECONDS = 1.0
 OPENING_SECONDS = 180.0
-"""Two hundred commands start on two cores; a container runtime takes its time for each."""
+"""Seconds to start two hundred commands on two cores."""
 ANSWER_SECONDS = 60.0
 
 _STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
 
 
 class Broken(Exception):
-    """What a session met instead of what it should have."""
+    """A session did not behave as expected."""
 
 
 @dataclasses.dataclass
 class Session:
-    """What became of one session; times in seconds."""
+    """The result of one session; times in seconds."""
 
     opened_after: float = 0.0
     round_trips: list[float] = dataclasses.field(default_factory=list)
@@ -40,7 +40,7 @@ class Session:
 
 @dataclasses.dataclass(frozen=True)
 class Minute:
-    """When all have opened (or failed to), and when all are to end."""
+    """When all sessions are open (or have failed), and when all must end."""
 
     opened: asyncio.Barrier
     over: asyncio.Event
@@ -49,7 +49,7 @@ class Minute:
 async def run(
     client: aiohttp.ClientSession, server: str, *, namespace: str, pod: str, minute: Minute
 ) -> Session:
-    """Hold one session until the minute is over. Never raises but when cancelled."""
+    """Hold one session until the end. Raises nothing except cancellation."""
     seen = Session()
     url = (
         f"{server}/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
@@ -64,7 +64,7 @@ async def run(
             seen.opened_after = time.monotonic() - begun
             waits = False
             await minute.opened.wait()
-            await asyncio.sleep(random.uniform(0, EVERY_SECONDS))  # not all in step
+            await asyncio.sleep(random.uniform(0, EVERY_SECONDS))  # not all at the same time
             while not minute.over.is_set():
                 sent = time.monotonic()
                 async with asyncio.timeout(ANSWER_SECONDS):
@@ -81,21 +81,21 @@ async def run(
 
 
 async def _line(stream: aiohttp.ClientWebSocketResponse) -> None:
-    """Send a line and wait until it has come back."""
+    """Send a line and wait until it is returned."""
     line = secrets.token_hex(LINE_BYTES // 2).encode() + b"\n"
     await stream.send_bytes(bytes([_STDIN]) + line)
     back = b""
     while len(back) < len(line):
         channel, content = await _message(stream)
         if channel != _STDOUT:
-            raise Broken(f"channel {channel} said {content[:200]!r}")
+            raise Broken(f"channel {channel} sent {content[:200]!r}")
         back += content
     if back != line:
-        raise Broken("what came back is not what was sent")
+        raise Broken("the returned data differs from the sent data")
 
 
 async def _end(stream: aiohttp.ClientWebSocketResponse) -> None:
-    """Close the input; the command must end with success."""
+    """Close the input; the command must succeed."""
     await stream.send_bytes(bytes([_CLOSE, _STDIN]))
     while True:
         channel, content = await _message(stream)
@@ -105,11 +105,11 @@ async def _end(stream: aiohttp.ClientWebSocketResponse) -> None:
                 raise Broken(f"the command ended with {status}")
             return
         if content:
-            raise Broken(f"channel {channel} said {content[:200]!r} at the end")
+            raise Broken(f"channel {channel} sent {content[:200]!r} at the end")
 
 
 async def _message(stream: aiohttp.ClientWebSocketResponse) -> tuple[int, bytes]:
-    """Channel and content of the next message that says something, or closes a channel."""
+    """Channel and content of the next message that has content or closes a channel."""
     while True:
         message = await stream.receive()
         if message.type is not aiohttp.WSMsgType.BINARY:

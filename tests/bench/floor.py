@@ -1,7 +1,7 @@
-"""The floor: what the requests of N pods cost when nobody has to think about them.
+"""The floor: the cost of the requests for N pods without any decisions.
 
-For each pod one coroutine creates it and sends what farlet would send, in farlet's order and with
-farlet's client; as many at a time as pods are created at a time.
+For each pod one coroutine creates it and sends the requests that farlet would send, in the same
+order and with farlet's client, with the same concurrency as the creation of pods.
 """
 
 import contextlib
@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
-from bench import stage, workload
+from bench import environment, workload
+from bench.environment import NODE, Environment
 from bench.recording import Identity, Request, Script
-from bench.stage import NODE, Stage
 from clusters import workspace
 from farlet import errors
 from farlet.client import cluster as clusters
@@ -23,21 +23,21 @@ from farlet.constants import JSON
 from farlet.telemetry.metrics import Metrics
 
 LAG = 32
-"""So many pods are created before the first is served: an API server answers a request for the
-token of a pod that it has only just stored with 404, and the floor has neither watch nor sleep."""
+"""Number of pods that are created before the first is served: an API server answers a token request
+for a pod that it has just stored with 404, and the floor has neither watch nor sleep."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """Seconds and, of the sender and creator together, CPU seconds."""
+    """Seconds, and CPU seconds of sender and creator together."""
 
     seconds: float
     delete_seconds: float
     cpu_seconds: float
 
 
-async def run(on: Stage, script: Script, *, count: int, prefix: str) -> Floor:
-    """Send for so many pods, wait until all is quiet, send their ends."""
+async def run(on: Environment, script: Script, *, count: int, prefix: str) -> Floor:
+    """Send the requests for `count` pods, wait until all run, and send those for their deletion."""
     pods: dict[str, Identity] = {}
     bound: deque[Identity] = deque()
     async with _clients(on) as clients:
@@ -49,7 +49,7 @@ async def run(on: Stage, script: Script, *, count: int, prefix: str) -> Floor:
                 except errors.NotFound:
                     if identity.token:
                         raise
-                    bound.append(identity)  # even LAG was too little for this one: later
+                    bound.append(identity)  # even LAG was too short for this one: retry later
                     return
                 if request.path.endswith("/token"):
                     identity = dataclasses.replace(identity, token=answer["status"]["token"])
@@ -75,11 +75,11 @@ async def run(on: Stage, script: Script, *, count: int, prefix: str) -> Floor:
             late = [bound.popleft() for _ in range(len(bound))]
             await workload.at_once(serve, late)
         seconds, used = time.monotonic() - begun, time.process_time() - cpu
-        await stage.settled(on)
+        await environment.settled(on)
         cpu, begun = time.process_time(), time.monotonic()
         await workload.at_once(end, names)
         ended, used = time.monotonic() - begun, used + time.process_time() - cpu
-        await stage.empty(on)
+        await environment.empty(on)
     return Floor(seconds, ended, used)
 
 
@@ -101,7 +101,7 @@ async def _send(
     except errors.NotFound:
         if request.method != "GET":
             raise
-        return {}  # farlet asks whether the mirror is gone, and so do we
+        return {}  # farlet checks that the mirror is gone, so the floor does too
 
 
 def _replaced(text: bytes, olds: Sequence[bytes], news: Sequence[bytes]) -> bytes:
@@ -111,7 +111,7 @@ def _replaced(text: bytes, olds: Sequence[bytes], news: Sequence[bytes]) -> byte
 
 
 @contextlib.asynccontextmanager
-async def _clients(on: Stage) -> AsyncIterator[dict[str, clusters.Cluster]]:
+async def _clients(on: Environment) -> AsyncIterator[dict[str, clusters.Cluster]]:
     both, metrics = on.clusters, Metrics()
     home = both.home.login(f"system:node:{NODE}", groups=["system:nodes"])
     foreign = both.foreign.login(workspace.USER)

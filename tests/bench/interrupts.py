@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal end a bench in order, once."""
+"""Ctrl-C, SIGTERM and a closed terminal end a benchmark cleanly."""
 
 import asyncio
 import signal
@@ -12,20 +12,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Listens from the moment it is made."""
+    """Handles signals from its creation on."""
 
     def __init__(self) -> None:
         self._over = False
         self._listen()
 
     def run(self, work: Coroutine[None, None, T]) -> T:
-        """Run `work` to its end, or cancel it and raise KeyboardInterrupt."""
+        """Run `work`; on a signal cancel it and raise KeyboardInterrupt."""
         try:
             return asyncio.run(self._cancelled_by_signals(work))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         finally:
-            self._listen()  # a loop that is closed leaves the default handlers behind
+            self._listen()  # closing a loop restores the default handlers
 
     async def _cancelled_by_signals(self, work: Coroutine[None, None, T]) -> T:
         task = asyncio.ensure_future(work)

@@ -11,7 +11,7 @@ Buckets = dict[float, float]
 
 
 async def read(made: Farlet) -> Buckets:
-    """What was observed since its start."""
+    """The histogram since the start of the process."""
     families = text_string_to_metric_families(await made.metrics())
     found = next(f for f in families if f.name == "farlet_event_loop_lag_seconds")
     return {
@@ -20,12 +20,12 @@ async def read(made: Farlet) -> Buckets:
 
 
 def since(before: Buckets, now: Buckets) -> Buckets:
-    """What was observed in between."""
+    """The histogram of the time in between."""
     return {bound: count - before[bound] for bound, count in now.items()}
 
 
 def quantile(buckets: Buckets, point: float) -> float:
-    """As `histogram_quantile` of Prometheus: linear within a bucket."""
+    """Like `histogram_quantile` of Prometheus: linear within a bucket."""
     wanted, below, count = max(buckets.values()) * point, 0.0, 0.0
     for bound, upto in sorted(buckets.items()):
         if upto >= wanted and upto > count:
@@ -33,4 +33,4 @@ def quantile(buckets: Buckets, point: float) -> float:
                 return below
             return below + (bound - below) * (wanted - count) / (upto - count)
         below, count = bound, upto
-    raise ValueError("nothing was observed")
+    raise ValueError("the histogram has no observations")

@@ -1,7 +1,7 @@
-"""What farlet sends for one pod, written down while farlet itself does it.
+"""Records the requests that farlet sends for one pod.
 
-The engine runs in this process, without Kopf: pods are handed to it as Kopf would. Its HTTP client
-is wrapped, nothing else; so the floor replays what the product sends now, not what it once sent.
+The engine runs in this process without Kopf; the benchmark passes pods to it as Kopf would. Only
+its HTTP client is wrapped, so the floor replays what the present version of farlet sends.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from unittest import mock
 import orjson
 
 from bench import workload
-from bench.stage import HOME_API, NODE, Stage
+from bench.environment import HOME_API, NODE, Environment
 from clusters import farlet as farlets
 from clusters import rest, workspace
 from farlet import engine as engines
@@ -27,12 +27,12 @@ from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
 
 _OF_THE_NODE = ("/leases", "/nodes", "/configmaps")
-"""In paths of requests that are no pod's: heartbeats, and whether the foreign server is there."""
+"""Paths of requests that belong to no pod: heartbeats and checks of the foreign API server."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One request as `Cluster.call` got it; names and tokens are those of the recorded pod."""
+    """One request of `Cluster.call`, with names and tokens of the recorded pod."""
 
     cluster: str
     method: str
@@ -44,7 +44,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What in the recorded requests differs from pod to pod."""
+    """The parts of the recorded requests that differ between pods."""
 
     name: str
     uid: str
@@ -52,30 +52,30 @@ class Identity:
     token: str
 
     def values(self) -> list[bytes]:
-        """In an order that is the same for all; the token also as a Secret holds it."""
+        """All values in a fixed order; the token also in base64, as in a Secret."""
         secret = base64.b64encode(self.token.encode())
         return [v.encode() for v in (self.name, self.uid, self.mirror_uid)] + [secret]
 
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """The requests from binding to Running at home, and those from deletion to gone."""
+    """The requests from binding to home Running, and those from deletion to gone."""
 
     identity: Identity
     start: list[Request]
     end: list[Request]
 
 
-async def record(stage: Stage) -> Script:
-    """Let farlet serve one pod from its binding to its end, and write down what it sends."""
+async def record(env: Environment) -> Script:
+    """Let farlet serve one pod from its binding to its end, and record its requests."""
     sent: list[tuple[Request, JSON]] = []
-    async with _engine(stage) as engine:
-        # What a namespace costs once is not part of what a pod costs.
-        await _live(stage, engine, "first")
+    async with _engine(env) as engine:
+        # The cost of opening a namespace is not part of the cost of a pod.
+        await _live(env, engine, "first")
         with _recorder(sent):
-            pod = await _start(stage, engine, "recorded")
+            pod = await _start(env, engine, "recorded")
             start = list(sent)
-            await _end(stage, engine, "recorded")
+            await _end(env, engine, "recorded")
     identity = Identity(
         name="recorded",
         uid=pod["metadata"]["uid"],
@@ -118,8 +118,8 @@ def _recorder(sent: list[tuple[Request, JSON]]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
-    both = stage.clusters
+async def _engine(env: Environment) -> AsyncIterator[engines.Engine]:
+    both = env.clusters
     settings = loading.load(
         Settings,
         {
@@ -147,29 +147,29 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
         await running
 
 
-async def _live(stage: Stage, engine: engines.Engine, name: str) -> None:
-    await _start(stage, engine, name)
-    await _end(stage, engine, name)
+async def _live(env: Environment, engine: engines.Engine, name: str) -> None:
+    await _start(env, engine, name)
+    await _end(env, engine, name)
 
 
-async def _start(stage: Stage, engine: engines.Engine, name: str) -> rest.Object:
-    await workload.create(stage, name)
-    return await _told(stage, engine, name, until=rest.phase("Running"))
+async def _start(env: Environment, engine: engines.Engine, name: str) -> rest.Object:
+    await workload.create(env, name)
+    return await _pass_events(env, engine, name, until=rest.phase("Running"))
 
 
-async def _end(stage: Stage, engine: engines.Engine, name: str) -> None:
-    await workload.delete(stage, name)
-    await _told(stage, engine, name, until=rest.gone)
+async def _end(env: Environment, engine: engines.Engine, name: str) -> None:
+    await workload.delete(env, name)
+    await _pass_events(env, engine, name, until=rest.gone)
 
 
-async def _told(
-    stage: Stage, engine: engines.Engine, name: str, *, until: rest.Condition
+async def _pass_events(
+    env: Environment, engine: engines.Engine, name: str, *, until: rest.Condition
 ) -> rest.Object:
-    """Tell the engine of a home pod, as Kopf would, until it is as wished."""
+    """Pass events of a home pod to the engine, as Kopf would, until the condition holds."""
     last: rest.Object = {}
     deadline = time.monotonic() + workload.STALL_SECONDS
     while time.monotonic() < deadline:
-        pod = await stage.home.find("pods", name=name, namespace=stage.names.home)
+        pod = await env.home.find("pods", name=name, namespace=env.names.home)
         if pod is None:
             engine.bridge.feed("DELETED", last)
         elif pod["metadata"]["resourceVersion"] != last.get("metadata", {}).get("resourceVersion"):
@@ -178,7 +178,7 @@ async def _told(
             return pod or last
         last = pod or last
         await asyncio.sleep(0.05)
-    raise workload.NeverRan(f"the pod to be recorded got no further than {last.get('status')}")
+    raise workload.NeverRan(f"the recorded pod stayed in status {last.get('status')}")
 
 
 def _answer(sent: list[tuple[Request, JSON]], ending: str) -> JSON:

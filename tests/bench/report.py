@@ -1,4 +1,4 @@
-"""What a bench says: a table for people, JSON for whoever compares two of them."""
+"""The results of a benchmark: a table, and JSON to compare two runs."""
 
 import dataclasses
 import os
@@ -18,14 +18,14 @@ _LIBRARIES = ("kopf", "kubernetes-asyncio", "aiohttp", "orjson")
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A floor and the run of farlet that followed it."""
+    """A run of the floor and the following run of farlet."""
 
     floor: Floor
     farlet: Run
 
 
 def machine() -> dict[str, Any]:
-    """Where the figures are from; to be asked before anything runs."""
+    """The machine; call this before the benchmark starts."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -67,7 +67,7 @@ def result(
 
 
 def table(found: dict[str, Any]) -> str:
-    """For a terminal: each figure as median (least to most)."""
+    """A table for a terminal, with each figure as median (minimum to maximum)."""
     pairs, count = found["pairs"], found["pods"]
     where = found["machine"]
     head = (
@@ -157,7 +157,7 @@ def _request_lines(requests: dict[str, Any]) -> list[str]:
     for title, key in (
         ("bound to Running", "start"),
         ("deleted to gone", "end"),
-        ("of these refused", "refused"),
+        ("of these rejected", "refused"),
         ("per minute, of the process", "per_minute"),
     ):
         lines.append(f"  {title}: {sum(one['requests'] for one in requests[key]):.2f}")

@@ -1,4 +1,4 @@
-"""One run of farlet: a fresh process, N pods until all run, until all are gone."""
+"""One run of farlet: a new process, N pods until all run, and until all are gone."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench import stage, workload
-from bench.stage import NODE, Stage
+from bench import environment, workload
+from bench.environment import NODE, Environment
 from clusters import farlet
 
 _MIB = 2**20
@@ -16,7 +16,7 @@ _MIB = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run took. Seconds, but for memory, which is in MiB."""
+    """The results of one run: times in seconds, memory in MiB."""
 
     seconds: float
     delete_seconds: float
@@ -31,9 +31,9 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def process(on: Stage, *, name: str) -> AsyncIterator[farlet.Farlet]:
-    """A ready farlet with the settings that users get, stopped at the end."""
-    settings = {"log-level": "info", **stage.HOME_API}
+async def process(on: Environment, *, name: str) -> AsyncIterator[farlet.Farlet]:
+    """A ready farlet with default settings, stopped at the end."""
+    settings = {"log-level": "info", **environment.HOME_API}
     made = farlet.create(on.clusters, node=NODE, settings=settings, name=name)
     made.start()
     try:
@@ -43,11 +43,11 @@ async def process(on: Stage, *, name: str) -> AsyncIterator[farlet.Farlet]:
         await made.stop()
 
 
-async def run(on: Stage, *, count: int, prefix: str) -> Run:
-    """Create so many pods, see them run, delete them. Raises `NeverRan`."""
+async def run(on: Environment, *, count: int, prefix: str) -> Run:
+    """Create `count` pods, wait until they run, and delete them. Raises `NeverRan`."""
     names = workload.names(count, prefix=prefix)
     async with process(on, name=prefix) as made, workload.clock(on) as clock:
-        await asyncio.sleep(1.0)  # what a process does once after its start
+        await asyncio.sleep(1.0)  # work of a process after its start
         before, begun = made.usage(), time.monotonic()
         await workload.at_once(lambda name: workload.create(on, name), names)
         await clock.all_in(clock.home_running, names, what="never ran")
@@ -57,7 +57,7 @@ async def run(on: Stage, *, count: int, prefix: str) -> Run:
         await workload.at_once(lambda name: workload.delete(on, name), names)
         await clock.all_in(clock.home_gone, names, what="were never removed")
         delete_seconds = max(clock.home_gone.values()) - begun_delete
-        await stage.empty(on)
+        await environment.empty(on)
         after, peak = made.usage(), _peak(made.process.pid)
     return Run(
         seconds=seconds,
@@ -74,7 +74,7 @@ async def run(on: Stage, *, count: int, prefix: str) -> Run:
 
 
 def _peak(pid: int) -> float:
-    """The most memory that a process ever had resident, MiB."""
+    """The peak resident memory of a process, MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

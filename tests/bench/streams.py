@@ -1,11 +1,11 @@
-"""`python -m bench.streams`: 200 `exec` sessions at once for a minute, and pods meanwhile.
+"""`python -m bench.streams`: 200 concurrent `exec` sessions for a minute, and pods.
 
-Each goes from here to home's API server, on to farlet's kubelet port, to the foreign API server and
-to a container on a real node, and sends a line of 1 KiB every second that must come back. Beside
-them pods are created and deleted at a steady pace, which must run as ever. What counts: no session
-fails, the event loop of farlet is not late, its memory does not grow.
+Each session passes through the home API server, farlet's kubelet port and the foreign API server to
+a container on a real node, and sends a line of 1 KiB every second, which must be returned. At the
+same time pods are created and deleted at a steady rate and must start as usual. No session may
+fail, the event loop of farlet must not be late, and its memory must not grow.
 
-Exit codes: 0, 1 when a session failed, 2 for wrong usage, 130 after Ctrl-C.
+Exit codes: 0, 1 if a session failed, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from typing import Any
 
 import aiohttp
 
-from bench import execsession, lateness, report, serving, stage, workload
+from bench import environment, execsession, lateness, report, serving, workload
+from bench.environment import NODE, Environment
 from bench.interrupts import Interrupts
-from bench.stage import NODE, Stage
 from bench.workload import NeverRan
 from clusters import controlplane, errors, farlet, images, kubeconfig, kwok, pair, rest
 from clusters import progress as progresses
 from clusters.cluster import Spec
 
 PODS = 4
-"""Among which the sessions are shared out."""
+"""Pods among which the sessions are distributed."""
 
 PODS_PER_SECOND = 2.0
 MEMORY_EVERY_SECONDS = 1.0
@@ -41,7 +41,7 @@ _MIB = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """All figures. Seconds, MiB."""
+    """All figures, in seconds and MiB."""
 
     sessions: int
     seconds: float
@@ -81,17 +81,17 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    told = _told(found, where)
+    result = _result(found, where)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
-    print(_table(told))
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(_table(result))
     print(f"\nAll figures: {arguments.json}")
     return 1 if found.errors else 0
 
 
 @contextlib.contextmanager
 def _clusters(progress: progresses.Progress) -> Iterator[pair.Clusters]:
-    """Home plain, foreign with a real node; no audit logs."""
+    """A home cluster with fake nodes, a foreign one with a real node; no audit logs."""
     options = controlplane.Options(audit=False)
     home = Spec("home", fake_nodes=0, options=options)
     foreign = Spec("foreign", number=2, real_node=True, options=options)
@@ -103,7 +103,7 @@ async def _run(
     both: pair.Clusters, sessions: int, *, seconds: float, progress: progresses.Progress
 ) -> Result:
     async with (
-        stage.opened(both) as on,
+        environment.opened(both) as on,
         serving.process(on, name="streams") as made,
         workload.clock(on) as clock,
     ):
@@ -157,9 +157,9 @@ async def _run(
 
 
 async def _minute(
-    on: Stage, made: farlet.Farlet, *, seconds: float
+    on: Environment, made: farlet.Farlet, *, seconds: float
 ) -> tuple[list[float], list[str]]:
-    """Create and delete pods at a steady pace; memory in MiB, and the names of the pods."""
+    """Create and delete pods at a steady rate; return memory in MiB, and the names of the pods."""
     memory: list[float] = []
     names: list[str] = []
     begun = time.monotonic()
@@ -196,7 +196,7 @@ async def _client(both: pair.Clusters) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def _pod(name: str) -> rest.Object:
-    """A pod of the real node in which many commands may run."""
+    """A pod on the real node in which many commands can run."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -212,7 +212,7 @@ def _pod(name: str) -> rest.Object:
     }
 
 
-def _told(found: Result, where: dict[str, Any]) -> dict[str, Any]:
+def _result(found: Result, where: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": where,
         **dataclasses.asdict(found),
@@ -228,35 +228,35 @@ def _points(values: Sequence[float]) -> dict[str, float]:
     return {**found, "max": ordered[-1]}
 
 
-def _table(told: dict[str, Any]) -> str:
-    where, memory = told["machine"], told["rss_minute"]
+def _table(result: dict[str, Any]) -> str:
+    where, memory = result["machine"], result["rss_minute"]
 
     def points(key: str) -> str:
-        found = told[key]
+        found = result[key]
         return f"{found['p50']:.3f}, {found['p99']:.3f}, {found['max']:.3f}"
 
-    lag = ", ".join(f"{told[key] * 1e3:.1f}" for key in ("lag_p50", "lag_p99"))
+    lag = ", ".join(f"{result[key] * 1e3:.1f}" for key in ("lag_p50", "lag_p99"))
     rss = ", ".join(f"{one:.0f}" for one in (memory[0], memory[-1], max(memory)))
     rows = (
-        ("sessions that failed", f"{len(told['errors'])} of {told['sessions']}"),
+        ("sessions that failed", f"{len(result['errors'])} of {result['sessions']}"),
         ("opening, s: p50, p99, max", points("opening")),
-        ("lines there and back", told["round_trips"]["count"]),
-        ("there and back, s: p50, p99, max", points("round_trips")),
+        ("lines returned", result["round_trips"]["count"]),
+        ("round trip, s: p50, p99, max", points("round_trips")),
         ("loop lag of farlet, ms: p50, p99", lag),
-        ("CPU of farlet, cores", f"{told['cpu_share']:.2f}"),
-        ("RSS before, MiB", f"{told['rss_before']:.0f}"),
-        ("RSS in the minute, MiB: first, last, most", rss),
-        ("RSS after, MiB", f"{told['rss_after']:.0f}"),
-        (f"pods run beside, {PODS_PER_SECOND:.0f} per second", told["pods"]),
+        ("CPU of farlet, cores", f"{result['cpu_share']:.2f}"),
+        ("RSS before, MiB", f"{result['rss_before']:.0f}"),
+        ("RSS in the minute, MiB: first, last, maximum", rss),
+        ("RSS after, MiB", f"{result['rss_after']:.0f}"),
+        (f"pods created meanwhile, {PODS_PER_SECOND:.0f} per second", result["pods"]),
         ("bound to home Running, s: p50, p99, max", points("bound_to_running")),
     )
     head = (
-        f"{told['sessions']} exec sessions for {told['seconds']:.0f} s; {where['cores']} cores "
+        f"{result['sessions']} exec sessions for {result['seconds']:.0f} s; {where['cores']} cores "
         f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, load before "
         f"{where['load_before']:.1f}"
     )
     lines = [head, "", *(f"{name:44}{value}" for name, value in rows)]
-    lines += [f"  {error}" for error in sorted(set(told["errors"]))[:10]]
+    lines += [f"  {error}" for error in sorted(set(result["errors"]))[:10]]
     return "\n".join(lines)
 
 

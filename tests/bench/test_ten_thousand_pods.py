@@ -1,6 +1,6 @@
-"""Ten thousand pods on one node: all run, all go, and each costs no more memory than the others.
+"""Ten thousand pods on one node: all run, all are deleted, and memory grows linearly.
 
-The figures go into `docs/soak/`, dated, whoever runs this.
+The test writes the figures to `docs/soak/`, with the date.
 """
 
 import asyncio
@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, serving, stage, workload
+from bench import environment, report, serving, workload
 from clusters import pair
 from clusters import progress as progresses
 
 POINTS = (1_000, 2_500, 5_000, 7_500, 10_000)
 GROWTH = 1.25
-"""The later half's memory per pod over the earlier half's: 1, but for what allocators round."""
+"""Maximum ratio of memory per pod, later half to earlier half: 1, plus allocator rounding."""
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 
 @pytest.mark.soak
-def test_ten_thousand_pods_run_and_each_takes_the_same_memory() -> None:
-    with stage.clusters(audit=False, progress=progresses.Progress()) as both:
+def test_ten_thousand_pods_run_and_memory_grows_linearly() -> None:
+    with environment.clusters(audit=False, progress=progresses.Progress()) as both:
         figures = asyncio.run(_grow(both))
     _write(figures)
     first, middle, last = (figures[count].rss for count in (POINTS[0], POINTS[2], POINTS[-1]))
@@ -41,11 +41,11 @@ class _Point:
 
 
 async def _grow(both: pair.Clusters) -> dict[int, _Point]:
-    """Memory at each number of pods, all Running; at the end, as 0, once all are gone."""
+    """Memory at each number of Running pods; the last entry is after the deletion of all."""
     figures: dict[int, _Point] = {}
     names = workload.names(POINTS[-1], prefix="pod")
     async with (
-        stage.opened(both) as on,
+        environment.opened(both) as on,
         serving.process(on, name="soak") as made,
         workload.clock(on) as clock,
     ):
@@ -77,13 +77,15 @@ def _write(figures: dict[int, _Point]) -> None:
     lines = [
         f"# Ten thousand pods on one node, {today}",
         "",
-        f"`make soak` on {machine}; both control planes, fake nodes and farlet on this machine.",
+        "Purpose: measure memory and time for ten thousand pods.",
+        "",
+        f"`make soak` on {machine}; both control planes, kwok nodes and farlet on this machine.",
         "",
         "| pods Running | RSS of farlet, MiB | seconds since the first create |",
         "|---|---|---|",
     ]
     lines += [
-        f"| {count or 'all gone again'} | {point.rss:.0f} | {point.seconds:.0f} |"
+        f"| {count or '0, after all were deleted'} | {point.rss:.0f} | {point.seconds:.0f} |"
         for count, point in figures.items()
     ]
     RESULTS.mkdir(exist_ok=True)

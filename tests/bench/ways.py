@@ -1,10 +1,10 @@
-"""`python -m bench.ways [WAY ...]`: what the way to home's API server costs its clients.
+"""`python -m bench.ways [WAY ...]`: the cost of each path to the home API server.
 
-The same load goes straight to the API server and through each way (wayshome.py), in turns: a list
-of 5,000 pods, a steady 500 small requests per second on 200 kept connections, and requests each on
-a connection of its own. What counts are ratios to the direct way. CPU is that of each process.
+The same load is sent directly to the API server and through each path (wayshome.py), in turns: a
+list of 5,000 pods, 500 small requests per second on 200 open connections, and requests on new
+connections. The important figures are ratios to the direct path. CPU is measured per process.
 
-Exit codes: 0, 1 when a request failed, 2 for wrong usage, 130 after Ctrl-C.
+Exit codes: 0, 1 if a request failed, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import lateness, report, stage, workload
+from bench import environment, lateness, report, workload
+from bench.environment import NAMESPACE, Environment
 from bench.interrupts import Interrupts
-from bench.stage import NAMESPACE, Stage
 from bench.wayshome import DIRECT, WAYS, Open, Used
 from clusters import binaries, controlplane, errors, kubeconfig, pair, processes, rest
 from clusters import progress as progresses
 from clusters.cluster import Spec
 
 PADDING = 5_000
-"""Bytes in an annotation of each pod, which then has the size of a pod in use: 5.7 kB of JSON."""
+"""Bytes in an annotation of each pod, so that it has a realistic size: 5.7 kB of JSON."""
 
 _MIB = 2**20
 SMALL = f"/api/v1/namespaces/{NAMESPACE}/configmaps/small"
@@ -40,37 +40,37 @@ LOADS: dict[str, list[str]] = {
     "fresh": ["-path", SMALL, "-count", "300"],
 }
 BUSY = ["-path", LIST, "-count", "30"]
-"""Beside which pods are made."""
+"""The load during which pods are created."""
 
 IDLE_PODS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One load on one way: what the load told, and CPU seconds by process.
+    """One load on one path: the output of the load program, and CPU seconds by process.
 
-    `late` are p50 and p99 of how late the event loop of the farlet that carries was, in ms.
+    `late` are p50 and p99 of the lateness of the carrying farlet's event loop, in ms.
     """
 
-    told: dict[str, Any]
+    result: dict[str, Any]
     cpu: dict[str, float]
     late: tuple[float, float] | None
 
     @property
     def mib_per_second(self) -> float:
-        return float(self.told["bytes"]) / float(self.told["seconds"]) / _MIB
+        return float(self.result["bytes"]) / float(self.result["seconds"]) / _MIB
 
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """How long pods took, one after another, in seconds, and what was listed meanwhile."""
+    """Seconds until pods were Running, one after another, and the lists at the same time."""
 
     listed: Round | None
     reached: list[float]
 
 
 Found = dict[str, dict[str, list[Round]]]
-"""By load and way."""
+"""By load and path."""
 
 
 def main() -> int:
@@ -97,12 +97,12 @@ def main() -> int:
         for load, by in found.items()
     }
     pods = {way: [dataclasses.asdict(one) for one in by] for way, by in beside.items()}
-    told = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
-    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+    result = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(_tables(found, ways, pods=arguments.pods, where=where))
-    print("\n".join(_told_beside(way, one) for way, by in beside.items() for one in by))
+    print("\n".join(_beside_line(way, one) for way, by in beside.items() for one in by))
     print(f"\nAll figures: {arguments.json}")
-    failed = [one.told for by in found.values() for rounds in by.values() for one in rounds]
+    failed = [one.result for by in found.values() for rounds in by.values() for one in rounds]
     return 1 if any(one["errors"] for one in failed) else 0
 
 
@@ -110,12 +110,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.ways", description=__doc__)
     parser.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(WAYS)}; default all")
     parser.add_argument("--pods", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3, help="how often the ways take turns")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
     parser.add_argument("--json", type=Path, default=Path(".build/ways.json"), metavar="FILE")
     arguments = parser.parse_args()
     arguments.ways = arguments.ways or list(WAYS)
     if unknown := set(arguments.ways) - set(WAYS):
-        parser.error(f"no such way: {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
+        parser.error(
+            f"unknown path: {', '.join(sorted(unknown))}; expected one of {', '.join(WAYS)}"
+        )
     if arguments.rounds < 1 or arguments.pods < 1:
         parser.error("--rounds and --pods must be at least 1")
     return arguments
@@ -123,7 +125,7 @@ def _arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _clusters(ways: Sequence[str], progress: progresses.Progress) -> Iterator[pair.Clusters]:
-    """Home plain; foreign with a real node where a way needs one; no audit logs."""
+    """Home with fake nodes, foreign with a real node if a path requires one; no audit logs."""
     options = controlplane.Options(audit=False)
     real = any(WAYS[way].real_node for way in ways)
     home = Spec("home", fake_nodes=0, options=options)
@@ -143,7 +145,7 @@ async def _run(
     login = _login(both)
     found: Found = {load: {way: [] for way in ways} for load in LOADS}
     beside: dict[str, list[Beside]] = {}
-    async with stage.opened(both) as on, contextlib.AsyncExitStack() as stack:
+    async with environment.opened(both) as on, contextlib.AsyncExitStack() as stack:
         with progress.step(f"creating {arguments.pods} pods"):
             await _fill(on, arguments.pods)
         opened = {way: await stack.enter_async_context(WAYS[way].open(both)) for way in ways}
@@ -153,28 +155,28 @@ async def _run(
                 with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
                     found[load][way].append(await _measured(both, opened[way], command))
         for way in (one for one in ways if opened[one].carrying is not None):
-            with progress.step(f"pods beside lists by {way}"):
+            with progress.step(f"pods during lists through {way}"):
                 command = [program, "-mode", "list", *BUSY, *login]
                 beside[way] = await _beside(on, opened[way], command)
     return found, beside
 
 
-async def _fill(on: Stage, count: int) -> None:
-    """Pods that nobody will ever touch, and one small object."""
+async def _fill(on: Environment, count: int) -> None:
+    """Create pods that stay unscheduled, and one small object."""
     small = {"metadata": {"name": "small"}, "data": {"key": "value"}}
     await on.home.create("configmaps", small, namespace=NAMESPACE)
 
     async def create(name: str) -> None:
         pod = workload.manifest(name)
         pod["metadata"]["annotations"] = {"bench.example/padding": "x" * PADDING}
-        pod["spec"] |= {"nodeName": None, "schedulerName": "nobody"}
+        pod["spec"] |= {"nodeName": None, "schedulerName": "none"}
         await on.home.create("pods", pod, namespace=NAMESPACE)
 
     await workload.at_once(create, workload.names(count, prefix="pod"))
 
 
-async def _beside(on: Stage, opened: Open, command: Sequence[str | Path]) -> list[Beside]:
-    """What pods need that this farlet runs, without lists and meanwhile."""
+async def _beside(on: Environment, opened: Open, command: Sequence[str | Path]) -> list[Beside]:
+    """Times until pods of this farlet run, without lists and with lists."""
     idle = [await _reached(on, f"idle-{number}") for number in range(IDLE_PODS)]
     listing = asyncio.create_task(_measured(on.clusters, opened, command))
     busy: list[float] = []
@@ -183,8 +185,8 @@ async def _beside(on: Stage, opened: Open, command: Sequence[str | Path]) -> lis
     return [Beside(None, idle), Beside(await listing, busy)]
 
 
-async def _reached(on: Stage, name: str) -> float:
-    """Seconds from when one pod is asked for until it runs at home."""
+async def _reached(on: Environment, name: str) -> float:
+    """Seconds from the creation of one home pod until it is Running."""
     begun = time.monotonic()
     await workload.create(on, name)
     await on.home.until("pods", rest.phase("Running"), name=name, namespace=NAMESPACE, seconds=60)
@@ -192,7 +194,7 @@ async def _reached(on: Stage, name: str) -> float:
 
 
 def _login(both: pair.Clusters) -> list[str]:
-    """The administrator, as files."""
+    """The credentials of the administrator, as files."""
     access = kubeconfig.read(both.home.kubeconfig)
     words: list[str] = []
     for flag, content in (
@@ -201,7 +203,9 @@ def _login(both: pair.Clusters) -> list[str]:
         ("-key", access.key),
     ):
         if content is None:
-            raise errors.HarnessError("the bench needs an administrator with a certificate")
+            raise errors.HarnessError(
+                "the benchmark requires an administrator with a client certificate"
+            )
         path = both.instance.folder / f"load{flag}.pem"
         path.touch(mode=0o600)
         path.write_bytes(content)
@@ -220,14 +224,14 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
     before = _used(parts)
     output = await asyncio.to_thread(processes.run, dial, what="run the load")
     used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
-    told: dict[str, Any] = json.loads(output)
-    if told["errors"] == told["requests"]:
-        raise errors.HarnessError(f"no request was answered: {told['first_error']}")
+    result: dict[str, Any] = json.loads(output)
+    if result["errors"] == result["requests"]:
+        raise errors.HarnessError(f"no request succeeded: {result['first_error']}")
     points = None
     if carrying is not None and late is not None:
         meanwhile = lateness.since(late, await lateness.read(carrying))
         points = lateness.quantile(meanwhile, 0.5) * 1e3, lateness.quantile(meanwhile, 0.99) * 1e3
-    return Round(told, {**used, "client": told["cpu_seconds"]}, points)
+    return Round(result, {**used, "client": result["cpu_seconds"]}, points)
 
 
 def _used(parts: Mapping[str, Used]) -> dict[str, float]:
@@ -235,7 +239,7 @@ def _used(parts: Mapping[str, Used]) -> dict[str, float]:
 
 
 def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
-    """One table per load: medians over the rounds, ratios to the direct way of the same round."""
+    """One table per load: medians over the rounds, ratios to the direct path of the same round."""
     head = (
         f"{pods} pods; {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
         f"load before {where['load_before']:.1f}"
@@ -246,16 +250,16 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
         lines += ["", f"{load}: {' '.join(LOADS[load][2:])}"]
         for way in ways:
             rounds = by[way]
-            errors_seen = sum(one.told["errors"] for one in rounds)
+            errors_seen = sum(one.result["errors"] for one in rounds)
             figures = [
-                f"p50 {_median([one.told['p50_ms'] for one in rounds]):9.2f} ms",
-                f"p99 {_median([one.told['p99_ms'] for one in rounds]):9.2f} ms",
+                f"p50 {_median([one.result['p50_ms'] for one in rounds]):9.2f} ms",
+                f"p99 {_median([one.result['p99_ms'] for one in rounds]):9.2f} ms",
                 f"{_median([one.mib_per_second for one in rounds]):7.1f} MiB/s",
                 f"errors {errors_seen}",
             ]
             pairs = list(zip(rounds, direct, strict=True))
             ratios = {
-                "p50": [one.told["p50_ms"] / other.told["p50_ms"] for one, other in pairs],
+                "p50": [one.result["p50_ms"] / other.result["p50_ms"] for one, other in pairs],
                 "CPU": [sum(one.cpu.values()) / sum(other.cpu.values()) for one, other in pairs],
             }
             lines.append(f"  {way:10}{'  '.join(figures)}")
@@ -267,17 +271,17 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
                 p50, p99 = (_median(points) for points in zip(*late, strict=True))
                 lines.append(f"{'':12}event loop of farlet late by p50 {p50:.1f}, p99 {p99:.1f} ms")
             if way != DIRECT:
-                told = (f"{name} {_spread(values)}" for name, values in ratios.items())
-                lines.append(f"{'':12}ratio to direct: {', '.join(told)}")
+                result = (f"{name} {_spread(values)}" for name, values in ratios.items())
+                lines.append(f"{'':12}ratio to direct: {', '.join(result)}")
                 more = (
-                    f"{point} {_spread([a.told[key] - b.told[key] for a, b in pairs])}"
+                    f"{point} {_spread([a.result[key] - b.result[key] for a, b in pairs])}"
                     for point, key in (("p50", "p50_ms"), ("p99", "p99_ms"))
                 )
                 lines.append(f"{'':12}added, ms: {', '.join(more)}")
     return "\n".join(lines)
 
 
-def _told_beside(way: str, one: Beside) -> str:
+def _beside_line(way: str, one: Beside) -> str:
     reached = f"{len(one.reached)} pods Running after {_spread(one.reached)} s"
     if one.listed is None:
         return f"\n{way}, nothing else: {reached}"

@@ -1,14 +1,14 @@
-"""The ways to home's API server that are measured against each other.
+"""The paths to the home API server that `ways.py` compares.
 
-A way is opened on running clusters and says where a client dials, in which network that client must
-be, and which processes carry what it sends. One more way is one more row in `WAYS`.
+A path is opened on running clusters and returns the address for clients, the network in which the
+client must run, and the processes that carry its data. To add a path, add a row to `WAYS`.
 """
 
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from bench.stage import NODE
+from bench.environment import NODE
 from clusters import apiproxy, errors, farlet, gateway, pair, ports, processes
 from clusters.controlplane import SERVICES
 from clusters.netns import BRIDGE, Network
@@ -18,9 +18,9 @@ Used = Callable[[], processes.Usage]
 
 @dataclasses.dataclass(frozen=True)
 class Open:
-    """A way that can be gone now.
+    """An open path.
 
-    `parts` are the processes on it, but for the API server; `carrying` is the farlet on it.
+    `parts` are the processes on it except the API server; `carrying` is the farlet on it.
     """
 
     address: str
@@ -31,7 +31,7 @@ class Open:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """`real_node`: whether the foreign cluster needs one, with a network of its own."""
+    """`real_node`: whether the foreign cluster needs one, with its own network."""
 
     open: Callable[[pair.Clusters], contextlib.AbstractAsyncContextManager[Open]]
     real_node: bool = False
@@ -58,10 +58,10 @@ async def _haproxy(both: pair.Clusters) -> AsyncIterator[Open]:
 
 @contextlib.asynccontextmanager
 async def _gateway(both: pair.Clusters) -> AsyncIterator[Open]:
-    """By the address of the Service, from the network of the foreign node."""
+    """Use the address of the Service, from the network of the foreign node."""
     foreign = both.foreign.parts
     if foreign is None or foreign.node is None or foreign.plane.forwarder is None:
-        raise errors.HarnessError("the way by a gateway needs a real node abroad")
+        raise errors.HarnessError("the path through a gateway requires a real foreign node")
     async with gateway.installed(both) as made:
         settings = {**made.settings, "log-level": "info"}
         carrying = farlet.create(both, node=NODE, settings=settings)
@@ -75,13 +75,13 @@ async def _gateway(both: pair.Clusters) -> AsyncIterator[Open]:
                 "containerd": foreign.node.containerd.usage,
                 "kubelet": foreign.node.kubelet.usage,
                 "foreign API server": both.foreign.apiserver.process.usage,
-                # What stands for the network between the clusters.
+                # This process simulates the network between the clusters.
                 "network": foreign.plane.forwarder.process.usage,
                 "farlet": carrying.usage,
             }
-            # The node itself has no way to addresses of Services, which it would replace.
+            # The node itself has no route to addresses of Services.
             route = ["ip", "route", "replace", SERVICES, "dev", BRIDGE]
-            processes.run(both.foreign.network.inside(route), what="lead the node to Services")
+            processes.run(both.foreign.network.inside(route), what="add a route to Services")
             address = f"{await made.address()}:443"
             yield Open(address, network=both.foreign.network, parts=parts, carrying=carrying)
         finally:

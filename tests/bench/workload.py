@@ -1,7 +1,7 @@
-"""N pods, and a clock that sees each of them on its way through both clusters.
+"""N pods, and a clock that records the states of each of them in both clusters.
 
-Times are those at which this process learned of something from a watch: both ends of a latency
-are late by about the same, and no clock of an API server is asked.
+Times are those at which this process received an event of a watch: both ends of a latency are
+delayed by about the same time, and no clock of an API server is used.
 """
 
 import asyncio
@@ -13,27 +13,27 @@ from typing import TypeVar
 
 import aiohttp
 
-from bench.stage import NODE, Stage
+from bench.environment import NODE, Environment
 from clusters import errors, resources, rest
 
 T = TypeVar("T")
 
 CONCURRENCY = 32
 STALL_SECONDS = 60.0
-"""A pod has come nowhere when for so long no pod has come any further."""
+"""Seconds without progress of any pod after which the run fails."""
 
 
 class NeverRan(Exception):
-    """Pods that did not get where all pods should; the message names some of them."""
+    """Some pods did not reach the expected state; the message names some of them."""
 
 
 def names(count: int, *, prefix: str) -> list[str]:
-    """Names of so many pods."""
+    """Names of `count` pods."""
     return [f"{prefix}-{number:05d}" for number in range(count)]
 
 
 def manifest(name: str) -> rest.Object:
-    """A pod bound to the virtual node, with the default account's token and nothing special."""
+    """A simple pod bound to the virtual node, with the default account's token."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -67,19 +67,19 @@ async def at_once(each: Callable[[T], Awaitable[object]], items: Iterable[T]) ->
         raise group.exceptions[0] from None
 
 
-async def create(stage: Stage, name: str) -> rest.Object:
-    """Create one pod at home."""
-    return await stage.home.create("pods", manifest(name), namespace=stage.names.home)
+async def create(env: Environment, name: str) -> rest.Object:
+    """Create one home pod."""
+    return await env.home.create("pods", manifest(name), namespace=env.names.home)
 
 
-async def delete(stage: Stage, name: str) -> None:
-    """Ask for the deletion of one home pod, with its own grace."""
-    await stage.home.delete("pods", name=name, namespace=stage.names.home)
+async def delete(env: Environment, name: str) -> None:
+    """Request the deletion of one home pod, with its own grace period."""
+    await env.home.delete("pods", name=name, namespace=env.names.home)
 
 
 @dataclasses.dataclass
 class Clock:
-    """By pod name, in seconds of `time.monotonic`, each time the first such."""
+    """The first time of each state by pod name, in seconds of `time.monotonic`."""
 
     bound: dict[str, float] = dataclasses.field(default_factory=dict)
     mirrored: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -89,7 +89,7 @@ class Clock:
     mirror_gone: dict[str, float] = dataclasses.field(default_factory=dict)
 
     async def all_in(self, reached: dict[str, float], wanted: list[str], *, what: str) -> None:
-        """Return once all `wanted` have `reached` it. Raises `NeverRan` when nothing moves."""
+        """Return once all `wanted` are in `reached`. Raises `NeverRan` without progress."""
         last, since = -1, time.monotonic()
         while len(reached) < len(wanted):
             now = time.monotonic()
@@ -98,7 +98,7 @@ class Clock:
             if now - since > STALL_SECONDS:
                 late = [name for name in wanted if name not in reached]
                 raise NeverRan(
-                    f"{len(late)} of {len(wanted)} pods {what}, and no other did for "
+                    f"{len(late)} of {len(wanted)} pods {what}, without progress for "
                     f"{STALL_SECONDS:.0f} s: {', '.join(late[:5])}"
                 )
             await asyncio.sleep(0.02)
@@ -109,12 +109,12 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def clock(stage: Stage) -> AsyncIterator[Clock]:
-    """A clock that runs while the context lasts."""
+async def clock(env: Environment) -> AsyncIterator[Clock]:
+    """A clock that runs for the duration of the context."""
     seen = Clock()
     sides = (
-        (stage.home, stage.names.home, seen.bound, seen.home_running, seen.home_gone),
-        (stage.foreign, stage.names.foreign, seen.mirrored, seen.mirror_running, seen.mirror_gone),
+        (env.home, env.names.home, seen.bound, seen.home_running, seen.home_gone),
+        (env.foreign, env.names.foreign, seen.mirrored, seen.mirror_running, seen.mirror_gone),
     )
     watches = [
         asyncio.create_task(_follow(api, namespace, seen, added=added, running=running, gone=gone))
@@ -128,7 +128,7 @@ async def clock(stage: Stage) -> AsyncIterator[Clock]:
         ended = await asyncio.gather(*watches, return_exceptions=True)
     broken = [one for one in ended if not isinstance(one, asyncio.CancelledError)]
     if broken:
-        raise errors.HarnessError(f"the bench lost sight of its pods: {broken[0]!r}")
+        raise errors.HarnessError(f"the benchmark's watch failed: {broken[0]!r}")
 
 
 async def _follow(
@@ -140,14 +140,14 @@ async def _follow(
     running: dict[str, float],
     gone: dict[str, float],
 ) -> None:
-    """Note what happens to pods. The namespace must be empty at first."""
+    """Record the states of pods. The namespace must be empty at the start."""
     listed = await api.request("GET", resources.path("pods", namespace=namespace))
     version = listed["metadata"]["resourceVersion"]
     while True:
-        with contextlib.suppress(aiohttp.ClientPayloadError):  # a watch that was ended abruptly
+        with contextlib.suppress(aiohttp.ClientPayloadError):  # a watch that was cut off
             async for kind, pod in api.watch("pods", namespace=namespace, resourceVersion=version):
                 if kind == "ERROR":
-                    raise errors.HarnessError(f"a watch of the bench ended: {pod}")
+                    raise errors.HarnessError(f"a watch of the benchmark ended: {pod}")
                 now = time.monotonic()
                 name = pod["metadata"]["name"]
                 version = pod["metadata"]["resourceVersion"]

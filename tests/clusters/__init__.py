@@ -8,15 +8,15 @@ Nothing here is a mock, and nothing here imports farlet. In a test, take the fix
     foreign     rest.Api          foreign's administrator, for this test
     workspace   Workspace         .home and .foreign: namespaces for this test, farlet's Role there
     node        str               a name for this test's virtual node (farlet's --nodename), whose
-                                  Node farlet makes; it is deleted at the end
-    identity    Identity          who farlet is at home: `--home-identity=node|account`; tests
+                                  Node farlet creates; it is deleted at the end
+    identity    Identity          farlet's identity at home: `--home-identity=node|account`; tests
                                   marked `both_identities` run as each
     start_farlet                  `await start_farlet(node, way=..., settings={...})`: a ready
                                   farlet with a Node that takes pods, stopped at the end;
                                   `ready=False` does not wait
 
-When clusters stop, no farlet may have been refused (403) but what `refusals.py` excuses; tests that
-want it are marked `refused("home")` or `refused("foreign")`.
+When clusters stop, farlet's requests must have met no 403 that `refusals.py` does not excuse; tests
+that expect one are marked `refused("home")` or `refused("foreign")`.
 
 Elsewhere::
 
@@ -36,10 +36,10 @@ Each first builds what its *kit* lacks (`preparation.py`); tests find all kits b
 Clusters       .home .foreign .instance .home_api_in_foreign .foreign_api_in_home (host, port)
                .stop()
 Cluster        .name .kubeconfig .server .address .ca_file .real_node (its name)
-               .machine (where its API server finds this machine) .door(port) -> what leads there
+               .machine (this machine's address for its API server) .forwarder(port)
                .api(login=, user_agent=) -> rest.Api     .kubectl(*args, content=) -> str
                .login(user, groups=()) -> kubeconfig path
-               .apply(*objects)      .create_virtual_node(name), where no farlet makes one
+               .apply(*objects)      .create_virtual_node(name), if no farlet creates one
                .audit_mark() -> Mark                      .audit(since=, user_agent=prefix, user=,
                verb=, resource=, namespace=, name=, stage=) -> Iterator[auditlog.Entry]
                .apiserver.kill() .stop() .pause() .resume() .start() .wait_ready()
@@ -55,10 +55,10 @@ workspace      create(home_api, foreign_api) delete(...) create_farlet_namespace
                grant(foreign_api, namespace=, user=, rules=)
                allow_listing_pods(api, namespace=, account="default")
                until_allowed(api, user=, namespace=, rule=), as grant and allow_listing_pods do
-               force(api, pod_name, namespace=): gone at once, finalizers included
+               force(api, pod_name, namespace=): deleted at once, with finalizers
 cordons        close(api, *nodes): once the scheduler knows     reopen(api, *nodes)
 gateway        async with gateway.installed(clusters, replicas=1) -> Gateway: .settings (for farlet)
-               await .linked() .pods() .address() .apply() .kubectl(...) .told()
+               await .linked() .pods() .address() .apply() .kubectl(...) .diagnostics()
                Pod: .name .pid .address .kill() .signal(sign) .usage()
 metricsserver.running(cluster) -> context in which the cluster serves metrics.k8s.io
 images.CLIENTS the image with all clients (see images.py); give it 512Mi
@@ -70,13 +70,13 @@ have the taint `farlet.test/fake`. What pods on fake nodes do (`farlet.test/fini
 `farlet.test/hold`): stages.yaml.
 
 Controllers wait 24 h for a node's heartbeat (`Options.node_grace`), since this machine may be busy;
-where they are to watch, a test starts clusters of its own (`tests/integration/nodes/conftest.py`).
+a test that requires a shorter time starts its own clusters (`tests/integration/nodes/conftest.py`).
 
-What others learn by a watch (an authorizer a Role, a scheduler a cordon, kube-proxy a Service, an
-admission plugin a policy) is not so when the request that changed it returns. A test waits for what
-it needs, never for a time: `seconds=` and the like are generous, and only failures use them up.
-Where a time is promised, a busy machine gets slack beyond it. A time that is slept out is one in
-which something must not happen.
+Components learn of changes by a watch (an authorizer of a Role, a scheduler of a cordon, kube-proxy
+of a Service, an admission plugin of a policy), so a change is not yet effective when its request
+returns. A test waits for a condition, never for a time: `seconds=` and the like are generous, and
+only failures use them up. If a time is documented, the test adds slack for a busy machine. A test
+sleeps for a fixed time only to show that nothing happens in it.
 
 Home's API server reaches farlet's kubelet API: `kubectl logs` and the like work by
 `clusters.home.kubectl`. In a plain pair only `nodes/NAME/proxy` does not, which API servers refuse
@@ -99,5 +99,5 @@ Measured on 2 cores, 24 GB, cgroups v1, otherwise idle:
                            Java 63 s, unpacking 15 s; on a bare Debian 33 s of packages
     cache                  programs 770 MiB, image 690 MiB, prepared folder 1.6 GiB
 
-State is in $TMPDIR/clusters-*, removed at the end; a start removes what a dead owner left.
+State is in $TMPDIR/clusters-*, removed at the end; a start removes what a dead process left.
 """

@@ -1,4 +1,4 @@
-"""`make clusters`: both clusters for people; `python -m clusters prepare` only builds.
+"""`make clusters`: both clusters for users; `python -m clusters prepare` only builds.
 
 Runs in the foreground. Ctrl-C, SIGTERM or a closed terminal stops everything and leaves nothing.
 """
@@ -44,9 +44,9 @@ A pod for that node, from another terminal:
 Logs: {logs}    Ctrl-C stops everything.
 """
 _REAL = """\
-Each cluster has one node with real containers, and two fake ones where pods only seem to run: a pod
-gets there by toleration of the taint {taint}. Images: {image}."""
-_PLAIN = "Both clusters have fake nodes only, where pods only seem to run: they have no logs."
+Each cluster has one node with real containers, and two fake ones that only simulate pods: a pod
+gets there with a toleration of the taint {taint}. Images: {image}."""
+_PLAIN = "Both clusters have only fake nodes, which simulate pods: pods have no logs."
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def main() -> int:
         choices=["up", "plain", "prepare", "clean"],
         default="up",
         help="up: both clusters with real nodes; plain: with fake nodes only; prepare: build "
-        "programs and images; clean: remove what dead runs left",
+        "programs and images; clean: remove what killed runs left",
     )
     parser.add_argument(
         "kit", nargs="?", choices=preparation.KITS, default="all", help="what `prepare` builds"
@@ -83,9 +83,9 @@ def main() -> int:
 
 
 def prepare(kit: preparation.Kit, progress: progresses.Progress) -> None:
-    """Have the kit in the cache, unless clusters are given."""
+    """Build the kit into the cache, unless existing clusters are used."""
     if pair.given() is not None:
-        progress.line("clusters are given by the environment: nothing to build")
+        progress.line("existing clusters are used (see the environment): nothing to build")
         return
     if kit.image is not None:
         cluster.require_real_node()
@@ -93,7 +93,7 @@ def prepare(kit: preparation.Kit, progress: progresses.Progress) -> None:
 
 
 def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
-    """Start both clusters, and stop them when asked to."""
+    """Start both clusters, and stop them on a signal."""
     over = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -125,8 +125,8 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
                 **dict.fromkeys(("home-name", "foreign-system-namespace", "capacity", "log-level")),
             },
         )
-        if farlet.door is not None:
-            farlet.door.start()
+        if farlet.forwarder is not None:
+            farlet.forwarder.start()
         nodes = _REAL.format(taint=kwok.TAINT, image=images.CLIENTS) if real_nodes else _PLAIN
         print(
             _UP.format(
@@ -142,7 +142,7 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
         )
         try:
             signal.pause()
-        except KeyboardInterrupt:  # how `end` tells that it is time
+        except KeyboardInterrupt:  # raised by the signal handler
             progress.line("stopping both clusters")
     progress.line("stopped; nothing is left")
 

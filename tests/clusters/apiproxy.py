@@ -1,7 +1,8 @@
-"""HAProxy in front of home's API server, with the very configuration file that is shipped.
+"""HAProxy in front of the home API server, with the shipped configuration file.
 
-On this machine, by the HAProxy of Debian: in the foreign cluster's network, where it takes the
-place of the direct way to home, or on loopback. The shipped manifests run the same file in pods.
+It runs on this machine, with Debian's HAProxy: in the foreign cluster's network, where it replaces
+the direct path to the home cluster, or on loopback. The shipped manifests run the same file in
+pods.
 """
 
 import contextlib
@@ -34,14 +35,14 @@ class Proxy:
         processes.wait_for("HAProxy to serve", self._serves, seconds=60, process=self.process)
 
     def _serves(self) -> bool:
-        """It answers, so it listens at all its addresses."""
+        """Whether it answers; then it listens at all its addresses."""
         try:
             return self.ask("/livez")[0] == 200
         except OSError:  # not yet
             return False
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Code and body of an answer of the status frontend."""
+        """Code and body of a response of the status frontend."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self.status))
@@ -52,7 +53,7 @@ class Proxy:
 
 
 def program() -> Path:
-    """Debian's HAProxy, installed where it is missing."""
+    """Debian's HAProxy, installed if missing."""
     packages.ensure(packages.PROXY, progress=progresses.Progress())
     found = packages.path("haproxy")
     if found is None:
@@ -89,7 +90,7 @@ def create(
 
 @contextlib.contextmanager
 def before_home(clusters: pair.Clusters) -> Iterator[Proxy]:
-    """A running proxy where foreign pods find home's API server, in the place of the direct way."""
+    """A running proxy that replaces the direct path from foreign pods to the home API server."""
     (host, port), (_, other) = clusters.home_api_in_foreign, clusters.home_api_on_other_port
     proxy = create(
         clusters.instance,

@@ -1,7 +1,7 @@
-"""What an API server was really asked, and by whom: its audit log, typed.
+"""The audit log of an API server, typed: the requests that it received, and their users.
 
-The server writes an entry before it ends its answer (blocking mode), so whoever has the answer also
-finds the entry. Entries hold metadata only, never bodies: tokens do not get into this log.
+The server writes an entry before it ends its response (blocking mode), so a client that has the
+response also finds the entry. Entries contain metadata only, never bodies, and so no tokens.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ START = Mark(0)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One request as the API server saw it; `user` is whom the rights were asked of.
+    """One request as the API server saw it; `user` is the user whose permissions were checked.
 
-    `message` is the server's own, and empty when it did as asked.
+    `message` is the server's own, and empty after a success.
     """
 
     stage: str
@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def credential(self) -> str:
-        """Which certificate or token it came with, of those that the user has."""
+        """The ID of the certificate or token of the request."""
         extra = self.raw["user"].get("extra", {})
         return str(extra.get("authentication.kubernetes.io/credential-id", [""])[0])
 
@@ -101,19 +101,19 @@ class Log:
                 yield entry
 
     def refused(self) -> Iterator[Entry]:
-        """What was answered with 403; quick in a long log."""
+        """The entries with a 403 response; fast in a long log."""
         for entry in self._read(START, holding=(b'"code":403',)):
             if entry.code == 403:
                 yield entry
 
     def readiness(self) -> Iterator[datetime.datetime]:
-        """When the API server said that it was ready; quick in a long log."""
+        """When the API server reported that it was ready; fast in a long log."""
         for entry in self._read(START, holding=(b'"requestURI":"/readyz',)):
             if entry.code == 200:
                 yield entry.time
 
     def by_agents(self, *prefixes: str, since: Mark = START) -> Iterator[Entry]:
-        """What clients of these names asked, in each stage; quick in a long log."""
+        """The requests of these clients, in each stage; fast in a long log."""
         holding = tuple(f'"userAgent":"{prefix}'.encode() for prefix in prefixes)
         for entry in self._read(since, holding=holding):
             if entry.user_agent.startswith(prefixes):

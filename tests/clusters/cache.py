@@ -1,8 +1,8 @@
-"""Where built things are kept between runs, and how they get there whole.
+"""The cache for built files between runs.
 
-Everything in the cache is named by a hash of its inputs and moved into place in one step, so that
-an interrupted build never leaves a broken thing behind and a changed pin never meets an old binary.
-A file lock keeps two callers from building the same thing twice.
+Everything in the cache is named by a hash of its inputs and moved into place in one step, so an
+interrupted build never leaves an incomplete result, and a changed pin never uses an old binary. A
+file lock prevents two processes from building the same thing.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def lock(name: str, *, progress: progresses.Progress) -> Iterator[None]:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` to build in; removed at the end, whatever happened.
+    """A new folder beside `target` to build in; always removed at the end.
 
     The caller holds the lock: what another one left behind here was left by a crash.
     """

@@ -1,9 +1,9 @@
-"""One cluster: its control plane, its nodes, and all that a test may ask of it.
+"""One cluster: its control plane, its nodes, and the operations for tests.
 
 Two kinds. A *plain* cluster (`real_node=False`) has its API server directly on the host's loopback
-and fake nodes only: for scale and speed. The other has a real node as well and lives in namespaces
-of its own. A cluster that exists already (`existing`) offers what a kubeconfig can give; asking it
-for an audit log or for a kill fails and says so.
+and fake nodes only: for scale and speed. The other has a real node as well and lives in its own
+namespaces. An existing cluster (`existing`) offers what a kubeconfig can provide; operations such
+as reading its audit log or killing it fail with an error.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Usual(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a cluster is to be like."""
+    """The specification of a cluster."""
 
     name: str
     number: int = 1  # its pods live in 10.99.NUMBER.0/24; no two of a pair share one
@@ -105,7 +105,7 @@ class Cluster:
 
     @property
     def apiserver(self) -> controlplane.ApiServer:
-        """The API server, to be killed, paused and started again."""
+        """The API server, which tests can kill, pause and start again."""
         return self._own("killing or pausing its API server").plane.apiserver
 
     @property
@@ -118,22 +118,22 @@ class Cluster:
 
     @property
     def machine(self) -> str:
-        """The address at which its API server finds this machine: that of virtual nodes."""
+        """This machine's address for its API server, which virtual nodes use."""
         if self.parts is None:
             return ports.own_address()
         return self.parts.network.gateway if self.parts.network is not None else "127.0.0.1"
 
-    def door(self, port: int) -> processes.Process | None:
-        """What leads `machine` and this port to 127.0.0.1 and the same port on the host.
+    def forwarder(self, port: int) -> processes.Process | None:
+        """A forwarder from `machine` and this port to 127.0.0.1 and the same port on the host.
 
-        To be started; None where no door is needed.
+        Not started yet; None if no forwarder is required.
         """
         if self.parts is None or self.parts.network is None:
             return None
         return netns.forwarder(
             self.parts.owner,
             program=self.parts.programs["forwarder"],
-            log=self.folder / "logs" / f"door-{port}.log",
+            log=self.folder / "logs" / f"forwarder-{port}.log",
             listen=f"{self.machine}:{port}",
             target=f"127.0.0.1:{port}",
             listen_in=self.parts.network,
@@ -197,7 +197,7 @@ class Cluster:
         return self.audit_log.entries(since=since, **wanted)
 
     def create_virtual_node(self, name: str) -> None:
-        """The Node that farlet makes of itself, where none is started."""
+        """Create the Node that farlet would create, for tests without farlet."""
         self.apply(virtualnode.manifest(name))
 
     def load_image(self, image: str, archive: Path) -> None:
@@ -221,7 +221,7 @@ class Cluster:
 
     @property
     def audit_log(self) -> auditlog.Log:
-        """All that its API server was asked."""
+        """The audit log of its API server."""
         log = self._own("its audit log").plane.audit_log
         if log is None:
             raise errors.HarnessError(f"cluster {self.name} was started with Options(audit=False)")
@@ -230,8 +230,8 @@ class Cluster:
     def _own(self, what: str) -> Parts:
         if self.parts is None:
             raise errors.HarnessError(
-                f"cluster {self.name} was given by {self.kubeconfig}; {what} is possible only for "
-                f"clusters that the harness starts: unset FARLET_HOME_KUBECONFIG and "
+                f"cluster {self.name} was started outside ({self.kubeconfig}); {what} is possible "
+                f"only for clusters that the harness starts: unset FARLET_HOME_KUBECONFIG and "
                 f"FARLET_FOREIGN_KUBECONFIG for this test"
             )
         return self.parts
@@ -247,7 +247,7 @@ class Cluster:
 
 
 def existing(name: str, *, config: Path, folder: Path, kubectl: Path) -> Cluster:
-    """A cluster that somebody else runs."""
+    """An existing cluster that the harness did not start."""
     folder.mkdir(parents=True, exist_ok=True)
     found = Cluster(name, folder, config, kubectl, parts=None)
     found.kubectl("get", "--raw", "/readyz")
@@ -305,7 +305,7 @@ def start(
 
 
 def require_real_node() -> None:
-    """Fail where a real node is impossible, and say what is possible instead."""
+    """Raise an error with alternatives if a real node is impossible here."""
     if platform.system() != "Linux" or os.geteuid() != 0:
         raise errors.HarnessError(
             f"a real node needs Linux and root; this is {platform.system()} as user "

@@ -1,7 +1,7 @@
-"""TCP connections of a pod on a real node, as the kernel tells them: nobody in the pod is asked.
+"""TCP connections of a pod on a real node, read from the kernel without a command in the pod.
 
-A client whose peer has vanished believes in its connection for as long as nobody tells it. So
-whether connections hang is read where the client is.
+A client does not notice that its peer has vanished. So hanging connections are detected on the side
+of the client.
 """
 
 import socket
@@ -14,9 +14,9 @@ _ESTABLISHED = "01"
 
 
 def established(uid: str, *, to: tuple[str, int]) -> set[int]:
-    """Own ports of the connections that the pod of that uid has to an IPv4 address and port."""
+    """Local ports of the connections from the pod with this uid to an IPv4 address and port."""
     host, port = to
-    # As the kernel prints them: the address as one number of this machine, the port as it is.
+    # In the kernel's format: the address in host byte order, the port in network byte order.
     (number,) = struct.unpack("=I", socket.inet_aton(host))
     peer = f"{number:08X}:{port:04X}"
     lines = [line.split() for line in table(uid).splitlines()[1:]]

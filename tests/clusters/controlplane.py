@@ -34,20 +34,20 @@ _UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=1000")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What tests may want different."""
+    """Options that tests can change."""
 
     hosts: Sequence[str] = ()  # more names and addresses for the serving certificate
     audit: bool = True  # off for benchmarks
     admission: Sequence[str] = ()  # more admission plugins
     features: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     apiserver_flags: Sequence[str] = ()
-    # A virtual Node without a farlet must not be tainted, nor any other by a busy machine.
+    # Neither a virtual Node without farlet nor another node on a busy machine may be tainted.
     node_grace: str = "24h"
 
 
 @dataclasses.dataclass(frozen=True)
 class ApiServer:
-    """The API server of a running control plane, to be hurt by tests.
+    """The API server of a running control plane, which tests can kill or pause.
 
     `start` returns at once; follow it by `wait_ready` (in asyncio: by `asyncio.to_thread`).
     """
@@ -64,7 +64,7 @@ class ApiServer:
         self.process.stop()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """SIGSTOP: connections stay open without responses."""
         self.process.pause()
 
     def resume(self) -> None:
@@ -100,10 +100,10 @@ class ControlPlane:
     audit_log: auditlog.Log | None
 
     def stop(self) -> None:
-        """The state is thrown away, so nobody needs to say goodbye."""
+        """Kill all processes: the state is discarded anyway."""
         for process in self.others[1:]:
             process.kill()
-        self.apiserver.kill()  # before etcd: without it, it would hang
+        self.apiserver.kill()  # before etcd, without which it would hang
         self.others[0].kill()
         if self.forwarder is not None:
             self.forwarder.process.kill()
@@ -255,7 +255,7 @@ def _apiserver_flags(
 def _aggregator_flags(folder: Path) -> list[str]:
     """Flags for APIs that other servers serve (`metricsserver.py`).
 
-    The authority is one of its own: those servers believe what its certificates say of the user.
+    It has its own CA: these servers trust the user headers of a client with its certificates.
     """
     front = pki.authority(folder / "front-proxy", name="front-proxy-ca")
     proxy = front.client("client", user=FRONT_PROXY)

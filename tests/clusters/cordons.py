@@ -2,7 +2,7 @@
 
 A scheduler learns of a cordon by a watch, and of new pods by another: a pod that is created right
 after a cordon may still land on that node. So probes are created that fit on no node, until the
-scheduler names the cordon as the cause: it looks at that before it looks at resources.
+scheduler names the cordon as the cause: it checks cordons before resources.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ async def reopen(api: rest.Api, *nodes: str) -> None:
 
 
 async def _known(api: rest.Api, node: str) -> None:
-    told = ""
-    while "unschedulable" not in told:
+    message = ""
+    while "unschedulable" not in message:
         name = f"probe-{secrets.token_hex(4)}"
         await api.create("pods", _probe(name, node), namespace=_NAMESPACE)
         try:
             seen = await api.until("pods", _judged, name=name, namespace=_NAMESPACE)
         finally:
             await api.delete("pods", name=name, namespace=_NAMESPACE, gracePeriodSeconds="0")
-        told = _told(seen)
+        message = _scheduling_message(seen)
 
 
 async def _mark(api: rest.Api, node: str, *, closed: bool) -> None:
@@ -57,10 +57,10 @@ def _probe(name: str, node: str) -> rest.Object:
 
 
 def _judged(seen: rest.Object | None) -> bool:
-    """The scheduler has said why it does not bind it."""
-    return seen is not None and _told(seen) != ""
+    """Whether the scheduler has reported why it does not bind it."""
+    return seen is not None and _scheduling_message(seen) != ""
 
 
-def _told(seen: rest.Object) -> str:
+def _scheduling_message(seen: rest.Object) -> str:
     found = seen.get("status", {}).get("conditions", [])
     return next((str(one["message"]) for one in found if one.get("reason") == "Unschedulable"), "")

@@ -1,6 +1,6 @@
-"""One exception for everything that keeps the harness from doing its job.
+"""The exception for all failures of the harness.
 
-Its text is read by a person who only ran `make test`: it says what is wrong, where, and what to do
+Its readers may only have run `make test`, so the text contains what is wrong, where, and what to do
 next. Nothing in this package turns such an error into a skipped test.
 """
 
@@ -11,4 +11,4 @@ OTHER_WAY = (
 
 
 class HarnessError(Exception):
-    """The clusters cannot be built, started, used or stopped as asked."""
+    """The clusters cannot be built, started, used or stopped."""

@@ -23,7 +23,7 @@ from clusters.pair import Clusters
 
 ROOT = Path(__file__).parents[2]
 CAPACITY = "cpu=100k,memory=100Ti,pods=100k,ephemeral-storage=100Ti"
-"""Room for whatever a test wants to place."""
+"""Capacity for all pods of a test."""
 
 
 class Way(enum.Enum):
@@ -37,26 +37,26 @@ class Way(enum.Enum):
 class Farlet:
     """One farlet process; it can be started again after it was stopped or killed.
 
-    `kubelet_port` is that of the kubelet API on 127.0.0.1, to which `door` leads home's API server
-    while farlet lives.
+    `kubelet_port` is the port of the kubelet API on 127.0.0.1, to which `forwarder` passes
+    connections of the home API server while farlet runs.
     """
 
     node: str
     process: processes.Process
-    door: processes.Process | None
+    forwarder: processes.Process | None
     metrics_address: str
     health_address: str
     kubelet_port: int
 
     async def ready(self, *, seconds: float = 120.0) -> None:
-        """Return once /readyz answers 200; an error with the log's end when it does not.
+        """Return once /readyz answers 200; otherwise raise an error with the end of the log.
 
-        And once home's API server gets through to the kubelet API.
+        It also waits until the home API server reaches the kubelet API.
         """
         deadline = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
             while not (
-                (self.door is None or self.door.has_printed)
+                (self.forwarder is None or self.forwarder.has_printed)
                 and await _answers(session, f"http://{self.health_address}/readyz")
             ):
                 if not self.process.alive or time.monotonic() > deadline:
@@ -78,23 +78,23 @@ class Farlet:
             return await answer.text()
 
     def start(self) -> None:
-        """Start it, again too; follow by `ready`."""
-        if self.door is not None and not self.door.alive:
-            self.door.start()
+        """Start or restart it; then await `ready`."""
+        if self.forwarder is not None and not self.forwarder.alive:
+            self.forwarder.start()
         self.process.start()
 
     async def stop(self, *, grace: float = 30.0) -> int:
         """SIGTERM; the exit code."""
         await asyncio.to_thread(self.process.stop, grace=grace)
-        if self.door is not None:
-            self.door.kill()
+        if self.forwarder is not None:
+            self.forwarder.kill()
         return self.process.exit_code or 0
 
     def kill(self) -> None:
-        """SIGKILL, at this very moment."""
+        """SIGKILL, at once."""
         self.process.kill()
-        if self.door is not None:
-            self.door.kill()
+        if self.forwarder is not None:
+            self.forwarder.kill()
 
     async def restart(self) -> None:
         """SIGTERM, start, ready."""
@@ -108,7 +108,7 @@ class Farlet:
 
     @property
     def log(self) -> str:
-        """All it has logged, over all its lives."""
+        """Its log, over all its starts."""
         return self.process.output()
 
 
@@ -127,7 +127,7 @@ def create(
 ) -> Farlet:
     """A farlet for the virtual node, not started yet.
 
-    Without `home_login` it is at home what `identity` says; without `foreign_login` the user
+    Without `home_login` its home identity is `identity`; without `foreign_login` it is the user
     `farlet` of `workspace.py`. `settings` adds flags by name without dashes ("home-name"), or takes
     a default away by None. The default ones lead home-mode pods to home's API server, and that
     server to farlet's kubelet API.
@@ -167,13 +167,13 @@ def create(
     process = processes.Process(
         f"farlet {node}", command, log=log, environment={**marked, **(environment or {})}
     )
-    return Farlet(node, process, clusters.home.door(kubelet), metrics, health, kubelet)
+    return Farlet(node, process, clusters.home.forwarder(kubelet), metrics, health, kubelet)
 
 
 def _kubelet(home: Cluster, node: str, *, port: int) -> dict[str, str]:
-    """Flags with which a cluster's API server reaches the kubelet API, and believes it."""
+    """Flags with which a cluster's API server reaches the kubelet API and trusts it."""
     flags = {"node-ip": home.machine, "kubelet-port": str(port)}
-    if home.parts is None:  # its API server dials this machine, and its signer knows no better
+    if home.parts is None:  # its API server connects to this machine, and its signer is not used
         return flags
     authority = home.parts.plane.authority
     serving = authority.server(

@@ -1,4 +1,4 @@
-"""The image of farlet, built as the Dockerfile says, without a daemon and without a registry.
+"""The image of farlet, built like the Dockerfile, without a daemon and without a registry.
 
 Packages, environment, user and command are read from the Dockerfile's last stage; the steps in
 between are done here in the same order: Debian, the locked libraries, the wheel of this checkout,
@@ -28,7 +28,7 @@ _LIBRARIES = ROOT / "requirements-image.lock"
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What the Dockerfile says of the image that comes out."""
+    """The properties of the image in the Dockerfile."""
 
     packages: tuple[str, ...]
     config: Mapping[str, Any]

@@ -6,8 +6,9 @@
         pod, *_ = await made.pods()
         pod.kill()
 
-Pods find it at the address of the Service `home-api`, by kube-proxy; the direct way from foreign
-pods to home is closed meanwhile. It is in farlet's own foreign namespace: there is one at a time.
+Pods find it at the address of the Service `home-api`, by kube-proxy; the direct path from
+foreign pods to the home cluster is blocked. The gateway is in farlet's own foreign namespace, so
+there is one at a time.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ class Pod:
         self.signal(signal.SIGKILL)
 
     def signal(self, sign: signal.Signals) -> None:
-        """SIGSTOP and SIGCONT make it fall silent and go on."""
+        """Send a signal: SIGSTOP pauses it, SIGCONT resumes it."""
         os.kill(self.pid, sign)
 
     def usage(self) -> processes.Usage:
@@ -60,7 +61,7 @@ class Pod:
 
 @dataclasses.dataclass(frozen=True)
 class Gateway:
-    """What was installed."""
+    """The installed gateway."""
 
     clusters: pair.Clusters
     keys: Path
@@ -68,7 +69,7 @@ class Gateway:
 
     @property
     def settings(self) -> dict[str, str | None]:
-        """For `farlet.create` and `start_farlet`: this farlet leads home by the gateway alone."""
+        """Settings of a farlet whose pods reach home only through the gateway."""
         return {
             "home-api-server-host": None,
             "home-api-server-port": None,
@@ -81,19 +82,19 @@ class Gateway:
         return await asyncio.to_thread(run, f"--namespace={FARLET_NAMESPACE}", *arguments)
 
     async def address(self) -> str:
-        """That of the Service; its port is 443."""
+        """The address of the Service; its port is 443."""
         return await self.kubectl("get", "service", SERVICE, "-o", "jsonpath={.spec.clusterIP}")
 
     async def linked(self) -> None:
-        """Return once every pod is ready, as it is while it has a link to a farlet."""
+        """Return once every pod is ready, that is, has a link to a farlet."""
         await self.kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_PATIENCE}")
 
     async def apply(self) -> None:
-        """The manifests; again, where something of them was deleted."""
+        """Apply the manifests, also to recreate deleted objects."""
         await self.kubectl("apply", "-k", str(self.overlay))
 
     async def pods(self) -> list[Pod]:
-        """Those that run now, by name."""
+        """The running pods, by name."""
         found = json.loads(await self.kubectl("get", "pods", "-l", SELECTED, "-o", "json"))
         running = [one for one in found["items"] if one["status"].get("phase") == "Running"]
         return [
@@ -106,8 +107,8 @@ class Gateway:
             for one in sorted(running, key=lambda one: str(one["metadata"]["name"]))
         ]
 
-    async def told(self) -> str:
-        """What its pods are and logged, for whoever reads of a failed test."""
+    async def diagnostics(self) -> str:
+        """State and logs of its pods, for the message of a failed test."""
         pods = await self.kubectl("get", "pods", "-o", "wide")
         logs = await self.kubectl("logs", f"--selector={SELECTED}", "--prefix", "--tail=40")
         return f"{pods}\n{logs}"
@@ -115,7 +116,7 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def installed(clusters: pair.Clusters, *, replicas: int = 1) -> AsyncIterator[Gateway]:
-    """A gateway whose pods run, on the foreign real node; they are ready once farlet is linked."""
+    """A gateway with running pods on the real foreign node, ready once farlet is linked."""
     folder = clusters.instance.folder / f"gateway-{secrets.token_hex(3)}"
     folder.mkdir()
     made = Gateway(clusters, keys=folder / "keys", overlay=folder / "overlay")
@@ -144,9 +145,9 @@ async def installed(clusters: pair.Clusters, *, replicas: int = 1) -> AsyncItera
 
 
 async def _make_keys(made: Gateway) -> None:
-    """As docs/gateway.md says; of the commands that it prints, the one for abroad is run.
+    """Install as in docs/gateway.md; of the printed commands only the foreign one is run.
 
-    This farlet is no pod: it reads its own keys where they were made.
+    farlet is not a pod here: it reads its keys from the folder where they were created.
     """
     program = Path(sys.executable).parent / "farlet"
     printed = processes.run([program, "gateway-keys", made.keys], what="make keys")
@@ -155,7 +156,7 @@ async def _make_keys(made: Gateway) -> None:
 
 
 def _overlay(folder: Path, *, replicas: int) -> None:
-    """What is not the administrator's to decide: this image, the real node, how many."""
+    """Settings of the tests: the image, the real node, the number of replicas."""
     image, _, tag = farletimage.NAME.rpartition(":")
     selector = {"spec": {"template": {"spec": {"nodeSelector": {kwok.LABEL: "real"}}}}}
     where = {"metadata": {"name": NAME, "namespace": FARLET_NAMESPACE}}
@@ -173,7 +174,7 @@ def _overlay(folder: Path, *, replicas: int) -> None:
 
 
 async def _running(made: Gateway, replicas: int) -> None:
-    """Containers run; none is ready without a farlet."""
+    """Wait until all containers run; they are not ready without farlet."""
     counted = f"--for=jsonpath={{.status.replicas}}={replicas}"
     await made.kubectl("wait", f"deployment/{NAME}", counted, f"--timeout={_PATIENCE}")
     running = "--for=jsonpath={.status.phase}=Running"
@@ -181,7 +182,7 @@ async def _running(made: Gateway, replicas: int) -> None:
 
 
 def _process(uid: str) -> int:
-    """The process of farlet in a pod of that uid, which its control group names."""
+    """The farlet process in the pod with this uid, found by its control group."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

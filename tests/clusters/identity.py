@@ -1,9 +1,9 @@
-"""Who farlet is at home: the node that it serves, or an account with the rights shipped for one.
+"""farlet's identity in the home cluster: its node, or a ServiceAccount with the shipped Roles.
 
 The node is the usual case: a certificate of `system:node:NAME`, with what the Node authorizer and
-NodeRestriction leave to a kubelet. An account is a ServiceAccount of its own for each farlet, so
-that the audit log tells them apart, with the rules in `manifests/home/service-account` and a token,
-no certificate. What they grant on a named node only is granted on the node of that farlet.
+NodeRestriction allow a kubelet. An account is a separate ServiceAccount for each farlet, so that
+the audit log distinguishes them, with the rules in `manifests/home/service-account` and a token,
+no certificate. Rules for a named node apply to the node of that farlet.
 """
 
 import enum
@@ -23,13 +23,13 @@ _TOKEN_LIFE = "24h"  # no test run takes longer
 
 
 class Identity(enum.Enum):
-    """One of the two ways to log in at home."""
+    """One of the two identities in the home cluster."""
 
     NODE = "node"
     ACCOUNT = "account"
 
     def user(self, node: str) -> str:
-        """What API servers and their audit logs call the farlet of a node."""
+        """The user name of the farlet of a node."""
         return f"{_NODE if self is Identity.NODE else _ACCOUNT}{node}"
 
     def login(self, cluster: Cluster, node: str) -> Path:
@@ -54,12 +54,12 @@ class Identity(enum.Enum):
 
 
 def is_farlet(user: str) -> bool:
-    """Whether a user of home is the farlet of some virtual node, whichever way it logs in."""
+    """Whether a user of home is the farlet of some virtual node, with either identity."""
     return user.startswith((_NODE, _ACCOUNT))
 
 
 def _make_account(cluster: Cluster, name: str) -> None:
-    """A ServiceAccount with the shipped rights, those of all namespaces included."""
+    """A ServiceAccount with the shipped permissions, including the cluster-wide ones."""
     if not cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     where = {"name": name, "namespace": NAMESPACE}

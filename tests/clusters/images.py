@@ -2,18 +2,18 @@
 
 Importing and unpacking half a gigabyte at each start would cost many seconds per cluster. It is
 done once into a *prepared* containerd folder in the cache; a node's own folder gets a copy of its
-small databases and links to its blobs and unpacked layers, which nobody ever writes.
+small databases and links to its blobs and unpacked layers, which are never written.
 
 `CLIENTS` has `kubectl`, `curl`, `bash`, HAProxy, Python, Node, Java, and one command per client,
-each of which sets itself up with its library's own in-cluster loader and prints one JSON line
+each of which uses its library's own in-cluster loader and prints one JSON line
 `{client, host, namespace, username, extra, pods, error}`:
 `client-kubectl`, `client-python`, `client-python-asyncio`, `client-javascript`, `client-go`,
-`client-kopf-pykube`, `client-kube-rs-env`, `client-fabric8`, and two that dial
-`kubernetes.default.svc` whatever the environment says, `client-kopf` and `client-kube-rs-dns`.
+`client-kopf-pykube`, `client-kube-rs-env`, `client-fabric8`, and two that always
+connect to `kubernetes.default.svc`, `client-kopf` and `client-kube-rs-dns`.
 `client-all` runs all of them; `client-watch [SECONDS]` is one Python client that continues, with
 the hashes of the token file and of the token it used. Give it 512 MiB of memory.
 
-`CLIENT_GO` has `/client-go` alone and takes a second to make: it is what `make demo` shows.
+`CLIENT_GO` has only `/client-go` and is built within a second; `make demo` uses it.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from clusters.instance import Instance
 CLIENTS = "farlet.test/clients:1"
 CLIENT_GO = "farlet.test/client-go:1"
 DIAL_BY_NAME = {"kopf", "kube-rs-dns"}
-"""Clients in it that dial kubernetes.default.svc whatever the environment says."""
+"""Its clients that always connect to kubernetes.default.svc."""
 PAUSE = "farlet.test/pause:1"
 CONTAINERD_COMMON = """\
 disabled_plugins = [
@@ -95,13 +95,13 @@ def unpack(
 
 
 def lay_out(prepared: Prepared, *, root: Path) -> None:
-    """Make `root` a containerd folder of its own that holds the prepared images.
+    """Make `root` a separate containerd folder that contains the prepared images.
 
     Further images may be imported into it: no folder that gets new entries is a link.
     """
 
     def links(folder: str, names: list[str]) -> set[str]:
-        """Do not copy what is large and never written: link it instead."""
+        """Link large files that are never written; copy the others."""
         below = Path(folder).relative_to(prepared.root)
         large = set(names) if below == _BLOBS else set()
         if below.parent == _LAYERS:

@@ -1,11 +1,10 @@
-"""One run of the harness: its name, its folder, and what it must not leave behind.
+"""One run of the harness: its name, its folder, and its cleanup.
 
-The name is `PID-STARTTIME-SUFFIX` of the owning process. It stands in the folder's name, in the
-environment of every child process and in the names of control groups, so that a later run can tell
-what a dead owner left and remove it, and never touches what belongs to a live one.
+The name is `PID-STARTTIME-SUFFIX` of the owning process. It is part of the folder's name, of the
+environment of every child process and of the names of control groups, so that a later run can
+remove what a dead process left, and never touches what belongs to a running one.
 
-Network namespaces and mounts need no such care: they are held by processes alone (`netns.py`)
-and vanish with them.
+Network namespaces and mounts need no cleanup: they vanish with their processes (`netns.py`).
 """
 
 import contextlib
@@ -46,12 +45,12 @@ class Instance:
         return f"{_PREFIX}{self.name}-{cluster}"
 
     def remove(self) -> None:
-        """End what still lives, and remove folder and control groups."""
+        """Stop running processes, and remove folder and control groups."""
         _clean(self.name, self.folder)
 
 
 def create() -> Instance:
-    """A new instance, after removing what dead owners left."""
+    """A new instance, after removing what dead processes left."""
     clean_leftovers()
     pid = os.getpid()
     name = f"{pid}-{processes.start_time(pid)}-{secrets.token_hex(2)}"
@@ -61,7 +60,7 @@ def create() -> Instance:
 
 
 def clean_leftovers() -> list[str]:
-    """Remove the remains of instances whose owner is dead; their names."""
+    """Remove what instances of dead processes left; return their names."""
     with cache.lock("leftovers", progress=progresses.Progress()):
         return _clean_leftovers()
 
@@ -117,9 +116,9 @@ def _clean(name: str, folder: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while living := processes.marked(name):
         for pid in living:
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+            with contextlib.suppress(ProcessLookupError):  # it has exited in the meantime
                 os.kill(pid, signal.SIGKILL)
-        _in_time(deadline, f"processes {living} of harness instance {name} do not die")
+        _in_time(deadline, f"processes {living} of harness instance {name} do not exit")
     for group in _cgroups(name):
         while group.exists() and not _removed(group):
             _in_time(deadline, f"control group {group} cannot be removed")

@@ -17,7 +17,7 @@ from clusters.pki import Pair
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """How to reach an API server as somebody."""
+    """Address, CA and credentials for an API server."""
 
     server: str
     authority: bytes
@@ -44,9 +44,9 @@ def write(
     cluster: str,
     name: str | None = None,
 ) -> Path:
-    """A kubeconfig that holds all it needs in one file; a `user` is a certificate or a token.
+    """Write a self-contained kubeconfig; `user` is a certificate or a token.
 
-    The user is called `name`, else as the file is.
+    The user's name is `name`, by default that of the file.
     """
     name = name or path.stem
     if isinstance(user, Pair):
@@ -94,7 +94,7 @@ def read(path: Path) -> Access:
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration, binascii.Error) as error:
         raise errors.HarnessError(
-            f"kubeconfig {path} cannot be used: {type(error).__name__}: {error}; it needs a "
+            f"kubeconfig {path} cannot be used: {type(error).__name__}: {error}; expected a "
             f"current context, a server with its certificate authority, and a user with a client "
             f"certificate or a token"
         ) from error

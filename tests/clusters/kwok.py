@@ -1,6 +1,6 @@
 """Fake nodes: pods on them become Running, finish and disappear without any container.
 
-For scale, and for all that a container would only slow down. What pods there do is written in
+For scale and speed. What pods there do is written in
 `stages.yaml`. A fake node carries label `farlet.test/node: fake`.
 """
 
@@ -14,7 +14,7 @@ from clusters.instance import Instance
 from clusters.netns import Network
 
 LABEL = "farlet.test/node"
-TAINT = "farlet.test/fake"  # on fake nodes that take no pod by surprise
+TAINT = "farlet.test/fake"  # on fake nodes that only get pods with a toleration
 STAGES = Path(__file__).parent / "stages.yaml"
 _CAPACITY = {"cpu": "100k", "memory": "100Ti", "pods": "100k", "ephemeral-storage": "100Ti"}
 
@@ -48,7 +48,7 @@ def start(
     network: Network | None,
     login: Path,
 ) -> processes.Process:
-    """The process that plays all fake nodes of a cluster; their port answers on loopback."""
+    """The process that simulates all fake nodes of a cluster; their port listens on loopback."""
     address = network.gateway if network else "127.0.0.1"
     port = 10247 if network else ports.free(1)[0]
     serving = plane.authority.server("kwok-serving", user="kwok", hosts=[address])

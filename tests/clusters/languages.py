@@ -22,7 +22,7 @@ _JAVA_RELEASE = "17"  # what the library asks for; the image's is newer
 
 
 def locate() -> dict[str, Path]:
-    """The folder with each client, a program or jars and a class, there once it is built."""
+    """The folder with each client, a program or jars and a class, which exists once it is built."""
     return {name: _target(name) for name in (RUST, JAVA)}
 
 
@@ -56,7 +56,7 @@ def _rust(source: Path, target: Path) -> None:
     cargo = _rustup() or packages.path("cargo")
     if cargo is None:
         raise errors.HarnessError(
-            "the package cargo-web was installed, but there is no program `cargo`"
+            "the package cargo-web was installed, but the program `cargo` is missing"
         )
     build = target.parent / "build"
     _run(
@@ -68,7 +68,7 @@ def _rust(source: Path, target: Path) -> None:
 
 
 def _rustup() -> Path | None:
-    """Where Rust's own installer puts it, which need not be on PATH."""
+    """The folder of Rust's own installer, which may not be on PATH."""
     cargo = Path.home() / ".cargo" / "bin" / "cargo"
     return cargo if cargo.exists() else None
 
@@ -79,9 +79,9 @@ def _java(source: Path, target: Path) -> None:
     wanted = (source / "jars.sha256").read_text()
     _run(["sha256sum", "--check", "--quiet", "--strict", "-"], folder=target, content=wanted)
     known = {line.split()[1] for line in wanted.splitlines()}
-    if strangers := {path.name for path in target.iterdir()} - known:
+    if unknown := {path.name for path in target.iterdir()} - known:
         raise errors.HarnessError(
-            f"Maven brought jars that {source / 'jars.sha256'} does not list: {sorted(strangers)}"
+            f"Maven brought jars that {source / 'jars.sha256'} does not list: {sorted(unknown)}"
         )
     _run(
         ["javac", "--release", _JAVA_RELEASE, "-cp", f"{target}/*", "-d", target,
@@ -110,9 +110,9 @@ def _run(
         check=False,
     )
     if answer.returncode != 0:
-        told = (answer.stderr or answer.stdout)[-3000:]
+        output = (answer.stderr or answer.stdout)[-3000:]
         raise errors.HarnessError(
-            f"`{' '.join(map(str, command))}` ended with {answer.returncode}:\n{told}\n"
+            f"`{' '.join(map(str, command))}` ended with {answer.returncode}:\n{output}\n"
             f"Check that the registries of Rust's and Java's libraries are reachable, and that "
             f"`cargo --version` is at least 1.89. {errors.OTHER_WAY}"
         )

@@ -1,7 +1,7 @@
-"""metrics-server in a cluster with a real node: what `kubectl top` and HPAs ask.
+"""metrics-server in a cluster with a real node: the source of `kubectl top` and HPAs.
 
-It runs as a process beside the control plane, in the cluster's network, with the rights that its
-own manifests give it. While it is there, `metrics.k8s.io` is served by the cluster's API server. An
+It runs as a process beside the control plane, in the cluster's network, with the permissions of
+its own manifests. While it is there, `metrics.k8s.io` is served by the cluster's API server. An
 aggregated API whose server is gone keeps namespaces from being deleted, so its registration goes
 first at the end.
 """
@@ -16,7 +16,7 @@ from clusters import errors, kubeconfig, kwok, processes
 from clusters.cluster import Cluster
 
 RESOLUTION = "10s"
-"""How often it asks the kubelets; it takes no less. Figures are there after the second time."""
+"""Its minimum scrape interval. Figures are available after the second scrape."""
 
 _NAME = "metrics-server"
 _NAMESPACE = "kube-system"
@@ -35,11 +35,11 @@ class MetricsServer:
 
 @contextlib.contextmanager
 def running(cluster: Cluster) -> Iterator[MetricsServer]:
-    """It serves while the context lasts: at first it knows nobody's usage."""
+    """Run it for the duration of the context; at first it has no figures."""
     process = _process(cluster)
     cluster.apply(*_objects(cluster))
     try:
-        # It ends at once where its rights have not got around yet.
+        # It exits at once if its permissions are not effective yet.
         processes.wait_for(f"rights of {_NAME}", lambda: _may_start(cluster), seconds=_PATIENCE)
         process.start()
         processes.wait_for(
@@ -92,7 +92,7 @@ def _process(cluster: Cluster) -> processes.Process:
                 "--kubelet-use-node-status-port",
                 f"--metric-resolution={RESOLUTION}",
                 "--kubelet-request-timeout=8s",
-                f"--node-selector={kwok.LABEL}!=fake",  # those have no kubelet that could be asked
+                f"--node-selector={kwok.LABEL}!=fake",  # those have no kubelet
             ]
         ),
         log=cluster.folder / "logs" / f"{_NAME}.log",
@@ -104,7 +104,7 @@ def _may_start(cluster: Cluster) -> bool:
     asked = ["get", "configmaps/extension-apiserver-authentication", f"--namespace={_NAMESPACE}"]
     try:
         return cluster.kubectl("auth", "can-i", *asked, f"--as={_NAME}").strip() == "yes"
-    except errors.HarnessError:  # kubectl ends with 1 for "no"
+    except errors.HarnessError:  # kubectl exits with 1 for "no"
         return False
 
 

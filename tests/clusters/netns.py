@@ -1,13 +1,13 @@
-"""The place where a cluster with a real node lives: namespaces held by one process.
+"""The Linux namespaces of a cluster with a real node, held by one process.
 
-A real node changes much on the machine that it runs on: interfaces, mounts, sysctls, files under
-/run, /var/lib/kubelet and /var/log. All of that happens in a network, mount and PID namespace that
-exist only as long as their holder lives: killing it kills every container and takes all mounts and
-interfaces along, so there is nothing to clean up after a crash. The network has a loopback and the
-pods' bridge, no uplink: nothing can leave the machine.
+A real node changes interfaces, mounts, sysctls and files under /run, /var/lib/kubelet and /var/log.
+It does so in a network, a mount and a PID namespace that exist only while their holder runs: the
+end of the holder ends every container and removes all mounts and interfaces, so nothing needs
+cleanup after a crash. The network has a loopback and the pods' bridge but no uplink: no traffic
+leaves the machine.
 
-The control plane shares only the network namespace: its pids are the host's, to be killed and
-paused by tests.
+The control plane only shares the network namespace: its pids belong to the host, so that tests can
+kill and pause it.
 """
 
 import dataclasses
@@ -42,8 +42,9 @@ for name in $(cd "$1/sysctl" && find . -type f); do
   if [ -e "/proc/sys/$name" ]; then mount --bind "$1/sysctl/$name" "/proc/sys/$name"; fi
 done
 ip link set lo up
-# An address of its own: else it is that of one of its pods, and when that pod goes the others send
-# to nobody for half a minute. The CNI plugin sees to that only where it makes the bridge.
+# With its own MAC address: otherwise it has that of one of its pods, and when that pod is deleted
+# the others send to a wrong address for half a minute. The CNI plugin sets one only on bridges
+# that it creates.
 ip link add "$2" address 02:00:00:00:00:01 type bridge
 ip addr add "$3/24" dev "$2"
 ip link set "$2" up
@@ -112,7 +113,7 @@ def create(owner: Instance, *, folder: Path, number: int) -> Network:
         )
     except errors.HarnessError as error:
         raise errors.HarnessError(
-            f"{error}\nA real node needs root and the right to create namespaces. "
+            f"{error}\nA real node needs root and the permission to create namespaces. "
             f"{errors.OTHER_WAY}"
         ) from error
     (init,) = processes.children(holder.pid)

@@ -1,7 +1,7 @@
-"""The two clusters of every test: home, where pods are asked for, and foreign, where they run.
+"""The two clusters of every test: home, where pods are created, and foreign, where they run.
 
-Either both are started here, or both are given by FARLET_HOME_KUBECONFIG and
-FARLET_FOREIGN_KUBECONFIG: then nothing is built, started or stopped.
+Either both are started here, or both exist (FARLET_HOME_KUBECONFIG and
+FARLET_FOREIGN_KUBECONFIG): then nothing is built, started or stopped.
 """
 
 import concurrent.futures
@@ -32,7 +32,7 @@ from clusters.cluster import Cluster, Spec
 
 HOME_VARIABLE = "FARLET_HOME_KUBECONFIG"
 FOREIGN_VARIABLE = "FARLET_FOREIGN_KUBECONFIG"
-HOME_PORT_IN_FOREIGN = 443  # what clients dial that know no more than kubernetes.default.svc
+HOME_PORT_IN_FOREIGN = 443  # for clients that connect to kubernetes.default.svc
 OTHER_HOME_PORT_IN_FOREIGN = 26443
 FOREIGN_PORT_IN_HOME = 26444
 _Result = TypeVar("_Result")
@@ -52,9 +52,11 @@ class Clusters:
 
     @contextlib.contextmanager
     def without_home_door(self) -> Iterator[None]:
-        """Nothing listens at `home_api_in_foreign`, unless the caller sees to it."""
+        """Close `home_api_in_foreign`; the caller can open another listener there."""
         if self.home_door is None:
-            raise errors.HarnessError("only clusters with real nodes have a way that can be closed")
+            raise errors.HarnessError(
+                "only clusters with real nodes have a path that can be closed"
+            )
         door = self.home_door.process
         door.kill()
         try:
@@ -62,7 +64,7 @@ class Clusters:
         finally:
             door.start()
             processes.wait_for(
-                "the way from foreign pods to home",
+                "the path from foreign pods to home",
                 lambda: door.has_printed,
                 seconds=60,
                 process=door,
@@ -133,9 +135,9 @@ def start(
     programs = prepared.programs
     owner = instance.create()
     try:
-        # Where pods of one reach the other must be a name in the other's serving certificate.
-        # farlet itself dials that address from the machine, and is refused at once: it is one only
-        # abroad. Any other might be answered by a stranger, as where a proxy takes all connections.
+        # The address at which pods reach the other cluster must be in its serving certificate.
+        # farlet itself connects to that address from the machine, and is rejected at once: it
+        # exists only in the foreign network. A transparent proxy might answer another address.
         outside = [ports.own_address()] if foreign.real_node else []
         bridge = [netns.gateway(home.number)] if home.real_node else []
         home, foreign = _with_hosts(home, outside), _with_hosts(foreign, bridge)

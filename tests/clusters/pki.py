@@ -39,13 +39,13 @@ class Authority:
         return Pair(self.folder / "ca.crt", self.folder / "ca.key")
 
     def client(self, file: str, *, user: str, groups: Iterable[str] = ()) -> Pair:
-        """A certificate with which `user` logs in as a member of `groups`."""
+        """A client certificate of `user` as a member of `groups`."""
         return self._sign(file, _name(user, groups), ExtendedKeyUsageOID.CLIENT_AUTH, ())
 
     def server(
         self, file: str, *, user: str, hosts: Iterable[str], groups: Iterable[str] = ()
     ) -> Pair:
-        """A certificate with which a server answers under each of `hosts`: names or addresses."""
+        """A serving certificate for each of `hosts`: names or addresses."""
         return self._sign(file, _name(user, groups), ExtendedKeyUsageOID.SERVER_AUTH, hosts)
 
     def _sign(

@@ -1,9 +1,9 @@
 """Free TCP ports on loopback that stay free while their owner is down; this machine's address.
 
-The kernel gives outgoing connections ports of its ephemeral range. A server that is killed and
-started again on the same port must therefore not have one of those. Nor may it meet another one
-that was given the same port meanwhile: each process that asks for ports has a share of them that is
-its own until it ends, and gives none of it twice before it has given all.
+The kernel gives outgoing connections ports of its ephemeral range, so a server that is killed and
+restarted on the same port must use another range. No other server may take its port in the
+meantime: each process that requests ports reserves a share of them until it ends, and reuses a port
+only after it has used all of its share.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _SHARES = 16
 
 
 def own_address() -> str:
-    """An address of this machine towards the rest of the world."""
+    """This machine's address for outgoing connections."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("198.51.100.1", 9))  # sends nothing: it only asks for the route
@@ -35,7 +35,7 @@ def own_address() -> str:
 
 
 def free(count: int) -> list[int]:
-    """So many ports that nobody listens on."""
+    """`count` ports without a listener."""
     ours = _ours()
     found: list[int] = []
     for port in itertools.islice(ours.turn, len(ours.ports)):

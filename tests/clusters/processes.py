@@ -33,7 +33,7 @@ class Usage:
 class Process:
     """One program that can be started, stopped, killed, paused and started again.
 
-    Its output is appended to one log file over all its lives.
+    Its output is appended to one log file over all its runs.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """How the last life ended; None while it lasts or before the first."""
+        """The exit code of the last run; None while it runs or before the first start."""
         return None if self._child is None else self._child.poll()
 
     def start(self) -> None:
@@ -104,7 +104,7 @@ class Process:
         self._reap()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open without responses."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -117,7 +117,7 @@ class Process:
             os.killpg(self.pid, number)
 
     def wait(self, *, seconds: float) -> int:
-        """The exit code, once it has ended by itself."""
+        """The exit code, once it has exited."""
         if self._child is None or not _ends(self._child, seconds):
             raise errors.HarnessError(
                 f"{self.name} did not end within {seconds:.0f} s{self.tail()}"
@@ -129,7 +129,7 @@ class Process:
         return usage(self.pid)
 
     def output(self) -> str:
-        """All it has printed so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
@@ -168,12 +168,12 @@ def wait_for(
             )
         if time.monotonic() > deadline:
             tail = process.tail() if process is not None else ""
-            raise errors.HarnessError(f"waited {seconds:.0f} s in vain for {what}{tail}")
+            raise errors.HarnessError(f"timeout after {seconds:.0f} s waiting for {what}{tail}")
         time.sleep(interval)
 
 
 def run(command: Sequence[str | Path], *, what: str, content: str | None = None) -> str:
-    """The output of a short command; an error that tells `what` failed and how."""
+    """The output of a short command; an error with `what` failed and why."""
     answer = subprocess.run(
         [str(word) for word in command], input=content, capture_output=True, text=True, check=False
     )
@@ -227,7 +227,7 @@ def usage(pid: int) -> Usage:
     """What the process tree under `pid` uses."""
     fields = _stat(pid)
     if fields is None:
-        raise errors.HarnessError(f"process {pid} is gone: its use cannot be read any more")
+        raise errors.HarnessError(f"process {pid} is gone: its usage cannot be read")
     below = [usage(child) for child in children(pid) if start_time(child) is not None]
     # utime, stime and those of reaped children; threads are part of their process
     ticks = sum(int(value) for value in fields[11:15])

@@ -1,7 +1,7 @@
-"""Lines that tell a waiting person what is being done and for how long.
+"""Progress lines for a waiting user.
 
-A one-time build takes minutes; silence for minutes looks like a hang, so a step that lasts says so
-again every `HEARTBEAT` seconds.
+A one-time build takes minutes; silence for minutes looks like a hang, so a long step prints a line
+every `HEARTBEAT` seconds.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Announce a long step, repeat while it lasts, and tell its seconds at its end."""
+        """Print the start of a long step, a line at intervals, and its duration at the end."""
         begun = time.monotonic()
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(HEARTBEAT):
-                self.line(f"{text} ... still at it after {time.monotonic() - begun:.0f} s")
+                self.line(f"{text} ... still running after {time.monotonic() - begun:.0f} s")
 
         self.line(f"{text} ...")
         heart = threading.Thread(target=beat, daemon=True)

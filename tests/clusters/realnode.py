@@ -1,9 +1,9 @@
 """A real node: containerd, kubelet, kube-proxy and DNS, with runc and the CNI bridge of the system.
 
-For what only real containers can prove: what a real client sees, files that refresh, host aliases,
-exec and exit codes, probes, restarts. The node carries label `farlet.test/node: real`, and in tests
-a soft taint (PreferNoSchedule): pods that ask for nothing then run on a fake node, and a
-nodeSelector on that label is all that a pod needs to come here.
+For tests that require real containers: unmodified clients, refreshed files, host aliases, exec and
+exit codes, probes, restarts. The node has the label `farlet.test/node: real`, and in tests
+a soft taint (PreferNoSchedule): pods without a nodeSelector then run on a fake node, and a
+nodeSelector on that label places a pod here.
 
 Secrets reach a running container after at most `SYNC`, at once when the pod's annotations change.
 """
@@ -46,7 +46,7 @@ class RealNode:
         images.load(self.control, self.socket, image, archive)
 
     def stop(self) -> None:
-        """Containers die with the network's holder; nothing here is worth a goodbye."""
+        """Kill all processes; containers end with the holder of the network namespace."""
         for process in (self.resolver, self.proxy, self.kubelet, self.containerd):
             process.kill()
 

@@ -1,14 +1,14 @@
-"""No farlet may be refused: its rights are exact, so a 403 is a right or a request to be mended.
+"""farlet must get no 403: its permissions are exact, so a 403 shows a wrong Role or request.
 
-What is excused, and nothing else:
+Only these are excused:
 
-* at home, what a cache has not seen yet. The Node authorizer learns by watching which objects a
-  node's pods refer to, and NodeRestriction which pods there are. So while a pod of a namespace is
-  bound or deleted and for `LAG_SECONDS` afterwards, and likewise while the API server starts, they
-  may answer requests of `LAGGING` in the words of `LAGS`;
-* on either side, what an API server that starts refuses to others than nodes: it answers before it
-  has read all Roles;
-* on either side, whatever happens during a test that is marked to want it (`Excuse`).
+* in the home cluster, what a cache has not seen yet. The Node authorizer learns by a watch which
+  objects a node's pods refer to, and NodeRestriction which pods exist. So while a pod of a
+  namespace is bound or deleted and for `LAG_SECONDS` afterwards, and likewise while the API
+  server starts, they may answer requests of `LAGGING` with messages of `LAGS`;
+* in both clusters, what a starting API server rejects for users other than nodes: it answers before
+  it has read all Roles;
+* in both clusters, everything during a test that is marked to expect it (`Excuse`).
 """
 
 import collections
@@ -38,19 +38,19 @@ LAGS = (
     "does not match the UID in record",
 )
 ASKED_TOO_SOON = frozenset({403, 404})
-"""How a TokenRequest is answered while caches lag; farlet asks again until it is granted one."""
+"""Errors of a TokenRequest while caches lag; farlet retries until it is granted."""
 _MOST_TOLD = 20
 Span: TypeAlias = tuple[datetime.datetime, datetime.datetime]
-"""From when a change was begun until the API server had done it.
+"""From the start of a change until the API server has finished it.
 
-On a busy machine the two are apart: others hear of a binding before the request for it is answered,
-and a server answers for seconds before it is ready.
+On a busy machine the two differ: watchers see a binding before its request is answered, and a
+server answers for seconds before it is ready.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Excuse:
-    """A time during which farlet is refused on one side because a test wants it."""
+    """A time during which a test expects 403s for farlet in one cluster."""
 
     side: str  # a cluster's name
     begin: datetime.datetime
@@ -60,32 +60,32 @@ class Excuse:
 def check(clusters: Clusters, excuses: Collection[Excuse]) -> None:
     """AssertionError naming every 403 to a farlet that nothing excuses.
 
-    Says nothing of given clusters, whose audit logs are not ours to read.
+    Checks nothing in existing clusters, whose audit logs are not readable.
     """
     if clusters.home.parts is None or clusters.foreign.parts is None:
         return
     node = clusters.home.parts.node
-    home = at_home(
+    home = in_home(
         clusters.home.audit_log,
         starts=clusters.home.apiserver.process.starts,
         kubelet=None if node is None else identity.Identity.NODE.user(node.name),
     )
     starts = clusters.foreign.apiserver.process.starts
-    foreign = abroad(clusters.foreign.audit_log, starts=starts)
-    told = collections.Counter(
+    foreign = in_foreign(clusters.foreign.audit_log, starts=starts)
+    unexpected = collections.Counter(
         [*unexcused("home", home, excuses), *unexcused("foreign", foreign, excuses)]
     )
-    assert not told, "farlet was refused, and nothing excuses it:\n" + "\n".join(
-        f"{count} times {what}" for what, count in told.most_common(_MOST_TOLD)
+    assert not unexpected, "farlet got a 403 that nothing excuses:\n" + "\n".join(
+        f"{count} times {what}" for what, count in unexpected.most_common(_MOST_TOLD)
     )
 
 
-def at_home(
+def in_home(
     log: auditlog.Log, *, starts: Collection[datetime.datetime], kubelet: str | None
 ) -> list[auditlog.Entry]:
-    """403s to farlets at home, but for what lagging caches excuse.
+    """403s to farlets in the home cluster, except those excused by lagging caches.
 
-    `starts` of the API server; `kubelet` is a node that is none of ours.
+    `starts` of the API server; `kubelet` is a node that is not a virtual one.
     """
     refused = [
         entry
@@ -102,8 +102,8 @@ def at_home(
     ]
 
 
-def abroad(log: auditlog.Log, *, starts: Collection[datetime.datetime]) -> list[auditlog.Entry]:
-    """403s to farlets in the foreign cluster, but for what a server that starts excuses."""
+def in_foreign(log: auditlog.Log, *, starts: Collection[datetime.datetime]) -> list[auditlog.Entry]:
+    """403s to farlets in the foreign cluster, except those excused by a starting server."""
     started = _starting(log, starts)
     return [
         entry
@@ -117,7 +117,7 @@ def abroad(log: auditlog.Log, *, starts: Collection[datetime.datetime]) -> list[
 def unexcused(
     side: str, entries: Iterable[auditlog.Entry], excuses: Collection[Excuse]
 ) -> Iterator[str]:
-    """What to tell of entries outside all excuses of their side."""
+    """Descriptions of the entries outside all excuses of their cluster."""
     times = [(one.begin, one.end) for one in excuses if one.side == side]
     for entry in entries:
         if not any(begin <= entry.time <= end for begin, end in times):
@@ -126,12 +126,12 @@ def unexcused(
 
 
 def _by_test(entry: auditlog.Entry) -> bool:
-    """Sent by a test that logs in as farlet does."""
+    """Whether a test sent it with farlet's credentials."""
     return entry.user_agent.startswith(rest.USER_AGENT)
 
 
 def _changes(log: auditlog.Log) -> dict[str, list[Span]]:
-    """By namespace: when pods of it were made, bound or deleted."""
+    """By namespace: when its pods were created, bound or deleted."""
     found: dict[str, list[Span]] = collections.defaultdict(list)
     for entry in log.entries(resource="pods"):
         if entry.verb in {"create", "delete", "deletecollection"} and entry.code < 300:

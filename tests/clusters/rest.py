@@ -1,6 +1,6 @@
 """A small client for tests, the demo and benchmarks: raw JSON objects over aiohttp.
 
-It shares no code with farlet's own clients, so that a mistake there cannot hide itself here.
+It shares no code with farlet's own clients, so that an error there cannot hide itself here.
 
     async with cluster.api() as api:
         await api.create("pods", manifest, namespace="a")
@@ -35,7 +35,7 @@ PATIENCE = 90.0
 
 
 class ApiError(Exception):
-    """The API server refused; `code` and `reason` as it gave them."""
+    """An error response of the API server, with its `code` and `reason`."""
 
     def __init__(self, code: int, reason: str, message: str, *, request: str) -> None:
         super().__init__(f"{request}: {code} {reason}: {message}")
@@ -172,7 +172,7 @@ class Api:
     async def delete(
         self, resource: str, *, name: str, namespace: str | None = None, **params: str
     ) -> None:
-        """Ask for deletion; fine when there is none. `gracePeriodSeconds="0"` as a keyword."""
+        """Request the deletion; no error if it is gone. `gracePeriodSeconds="0"` as a keyword."""
         try:
             await self.request("DELETE", path(resource, namespace=namespace, name=name),
                                params=params)  # fmt: skip
@@ -181,7 +181,7 @@ class Api:
                 raise
 
     async def logs(self, name: str, *, namespace: str, **params: str) -> str:
-        """What a pod's container has printed."""
+        """The output of a pod's container."""
         url = path("pods", namespace=namespace, name=name, subresource="log")
         async with self._open.get(self._access.server + url, params=params) as answer:
             text = await answer.text()
@@ -251,7 +251,7 @@ class Api:
         where = f"{namespace}/{name}" if namespace else name
         state = "it does not exist" if last is None else json.dumps(last.get("status"), indent=1)
         raise AssertionError(
-            f"{resource} {where} at {self._access.server} did not become what was waited for in "
+            f"{resource} {where} at {self._access.server} did not meet the condition within "
             f"{seconds:.0f} s; last seen: {state}"
         )
 

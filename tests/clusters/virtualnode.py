@@ -1,4 +1,4 @@
-"""A virtual Node as farlet makes it, for those who need one and start no farlet."""
+"""A virtual Node like farlet's, for tests without farlet."""
 
 import platform
 from typing import Any
@@ -8,7 +8,7 @@ TAINT = "farlet.io/virtual-node"
 
 def manifest(name: str) -> dict[str, Any]:
     """A Node as the home cluster sees a foreign cluster."""
-    room = {"cpu": "100k", "memory": "100Ti", "pods": "100k", "ephemeral-storage": "100Ti"}
+    capacity = {"cpu": "100k", "memory": "100Ti", "pods": "100k", "ephemeral-storage": "100Ti"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -23,8 +23,8 @@ def manifest(name: str) -> dict[str, Any]:
         },
         "spec": {"taints": [{"key": TAINT, "effect": "NoSchedule"}]},
         "status": {
-            "capacity": room,
-            "allocatable": room,
+            "capacity": capacity,
+            "allocatable": capacity,
             "conditions": [{"type": "Ready", "status": "True", "reason": "TestHarness"}],
             "nodeInfo": dict.fromkeys(
                 (

@@ -1,7 +1,7 @@
-"""What one test gets for itself: a namespace at home, its foreign counterpart, and farlet's rights.
+"""The namespaces of one test in both clusters, with farlet's permissions in the foreign one.
 
-Tests share clusters and are kept apart by namespaces. The rights given in the foreign namespace are
-all that farlet may need there: one Role, nothing for the whole cluster.
+Tests share clusters and are separated by namespaces. In the foreign cluster farlet only gets one
+Role per namespace, and nothing cluster-wide.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests" / "foreign"
 
 
 def shipped_rules(file: str) -> list[dict[str, Any]]:
-    """The rules of the Role in a shipped manifest: farlet has no other rights in tests."""
+    """The rules of the Role in a shipped manifest: farlet has no other permissions in tests."""
     documents = yaml.safe_load_all((MANIFESTS / file).read_text())
     (role,) = (d for d in documents if d["kind"] == "Role")
     rules: list[dict[str, Any]] = role["rules"]
@@ -60,7 +60,7 @@ async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) 
 
 
 async def delete(home: rest.Api, foreign: rest.Api, made: Workspace) -> None:
-    """Ask for the deletion of both namespaces, and let pods go at once."""
+    """Request the deletion of both namespaces, and delete pods at once."""
     for api, namespace in ((home, made.home), (foreign, made.foreign)):
         for pod in await api.list("pods", namespace=namespace):
             await force(api, pod["metadata"]["name"], namespace=namespace)
@@ -68,7 +68,7 @@ async def delete(home: rest.Api, foreign: rest.Api, made: Workspace) -> None:
 
 
 async def force(api: rest.Api, name: str, *, namespace: str) -> None:
-    """Delete a pod at once, whatever finalizers it has; fine when it is gone already."""
+    """Delete a pod at once, with its finalizers; no error if it is gone."""
     try:
         body = {"metadata": {"finalizers": None}}
         await api.patch("pods", body, name=name, namespace=namespace)
@@ -79,7 +79,7 @@ async def force(api: rest.Api, name: str, *, namespace: str) -> None:
 
 
 async def create_farlet_namespace(foreign: rest.Api) -> None:
-    """The foreign namespace that farlet keeps its own things in; fine when it exists."""
+    """Create farlet's own foreign namespace; no error if it exists."""
     if await foreign.find("namespaces", name=FARLET_NAMESPACE) is None:
         await foreign.create("namespaces", _namespace(FARLET_NAMESPACE))
     if await foreign.find("roles", name=ROLE, namespace=FARLET_NAMESPACE) is None:
@@ -96,7 +96,7 @@ async def grant(
 ) -> None:
     """A Role and RoleBinding for `user` in one foreign namespace: the shipped rules, or `rules`.
 
-    They count when this returns: an API server learns of them by watches.
+    They are effective when this returns: an API server learns of them by watches.
     """
     if rules is None:
         rules = shipped_rules("offloaded-namespace.yaml")
@@ -122,7 +122,7 @@ async def grant(
 async def until_allowed(
     api: rest.Api, *, user: str, namespace: str, rule: Mapping[str, Any], allowed: bool = True
 ) -> None:
-    """Return once the API server lets `user` do the first thing of a rule, or does so no longer."""
+    """Return once the API server allows `user` the first verb of a rule, or denies it."""
     attributes = {
         "namespace": namespace,
         "group": rule["apiGroups"][0],

@@ -1,5 +1,5 @@
-"""`make demo`: what farlet does, in half a minute, on two real clusters and with real containers.
+"""`make demo` shows farlet in half a minute, on two real clusters and with real containers.
 
-Nothing is staged: pods go through home's scheduler, what a pod says comes from its own log, and
-which API server it asked comes from that server's audit log.
+Nothing is simulated: the home scheduler places the pods, the output of a pod comes from its own
+log, and the API server that a pod used is read from that server's audit log.
 """

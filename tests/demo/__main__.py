@@ -1,4 +1,4 @@
-"""Start the clusters, tell the story, leave nothing behind; Ctrl-C may come at any moment."""
+"""Start the clusters, run the demo, and leave nothing behind, even after Ctrl-C."""
 
 import asyncio
 import signal
@@ -12,8 +12,8 @@ from demo.screen import Screen
 
 
 def main() -> int:
-    """The exit code: 0, 1 for a failure that is told, 130 after Ctrl-C."""
-    # Who starts us in the background of a shell has made us deaf to it.
+    """Run the demo; exit code 0, 1 after an error, 130 after Ctrl-C."""
+    # A shell that starts us in the background ignores SIGINT for us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
@@ -21,16 +21,18 @@ def main() -> int:
     try:
         with pair.demo(progress=progress) as clusters:
             try:
-                asyncio.run(story.tell(clusters, Screen()))
+                asyncio.run(story.run(clusters, Screen()))
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    signal.signal(number, signal.SIG_IGN)  # stopping takes a second: let it
-        progress.line("both clusters were stopped; nothing is left")
+                    signal.signal(
+                        number, signal.SIG_IGN
+                    )  # stopping takes a second and must not be interrupted
+        progress.line("both clusters are stopped; nothing is left")
     except (errors.HarnessError, rest.ApiError, AssertionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        progress.line("interrupted; both clusters were stopped and nothing is left")
+        progress.line("interrupted; both clusters are stopped and nothing is left")
         return 130
     return 0
 

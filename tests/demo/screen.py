@@ -1,4 +1,4 @@
-"""Lines for a person: aligned columns, long texts wrapped, bold only on a terminal."""
+"""Output for a terminal: aligned columns, wrapped text, bold only on a terminal."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ WIDEST = 110
 
 
 class Screen:
-    """Standard output, and the seconds since `begin`."""
+    """Standard output, with the seconds since `begin`."""
 
     def __init__(self) -> None:
         self._width = min(shutil.get_terminal_size((100, 24)).columns, WIDEST)
@@ -19,7 +19,7 @@ class Screen:
         self._begun = time.monotonic()
 
     def begin(self) -> None:
-        """What is told from now on is told with the seconds since now."""
+        """Count the seconds of the following lines from now on."""
         self._begun = time.monotonic()
 
     def title(self, text: str) -> None:
@@ -39,18 +39,18 @@ class Screen:
             self._wrapped("  " + "".join(f"{cell:<{width}}  " for cell, width in cells), row[-1])
 
     def moment(self, what: str, state: str, detail: str = "") -> None:
-        """Something that happens now to `what`."""
+        """Print an event of `what` with its time."""
         seconds = time.monotonic() - self._begun
         self._wrapped(f"  {seconds:5.1f} s  {what:<9} {state:<9} ", detail)
 
     def act(self, command: str) -> None:
-        """Something that the demo does now."""
+        """Print a command of the demo with its time."""
         seconds = time.monotonic() - self._begun
         self.line(f"  {seconds:5.1f} s  $ {command}")
 
     def _wrapped(self, head: str, text: str) -> None:
-        room = max(self._width - len(head), 30)
-        lines = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+        width = max(self._width - len(head), 30)
+        lines = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
         self.line(f"{head}{lines[0]}".rstrip())
         for line in lines[1:]:
             self.line(f"{'':<{len(head)}}{line}")

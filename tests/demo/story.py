@@ -1,4 +1,4 @@
-"""Five pods, what happens to them, and what each finds."""
+"""The demo: five pods, their states, and the API that each of them reaches."""
 
 import asyncio
 import contextlib
@@ -19,28 +19,33 @@ SOON = 60.0  # more than enough on a busy machine
 
 
 @dataclasses.dataclass(frozen=True)
-class Cast:
-    """One pod of the story; all share one spec."""
+class Example:
+    """One pod of the demo; all have the same spec."""
 
     name: str
-    wish: str
+    intent: str
     access: str | None = None
     account: str | None = None
     runs: bool = True
 
 
 PODS = [
-    Cast("plain", "the API of home, as if it had never left"),
-    Cast("remote", "the API of foreign, where it runs", access="remote"),
-    Cast("disabled", "no API at all", access="disabled"),
-    Cast("guest", "as remote, by an account that is not there yet", access="remote", account=GUEST),
-    Cast("mistyped", "remote, but for a slip of the finger", access="rmote", runs=False),
+    Example("plain", "the home API, as in the home cluster"),
+    Example("remote", "the foreign API, where it runs", access="remote"),
+    Example("disabled", "no API at all", access="disabled"),
+    Example(
+        "guest",
+        "as remote, with an account that does not exist yet",
+        access="remote",
+        account=GUEST,
+    ),
+    Example("mistyped", "remote, but misspelled", access="rmote", runs=False),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """Where the story plays."""
+class Environment:
+    """The clusters and namespaces of the demo."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -49,31 +54,31 @@ class Stage:
     screen: Screen
 
 
-async def tell(clusters: pair.Clusters, screen: Screen) -> None:
-    """The whole story; pods, namespaces and farlet are gone at its end."""
-    async with _stage(clusters, screen) as stage:
-        _introduce(stage)
-        screen.title("At home, as it happens")
+async def run(clusters: pair.Clusters, screen: Screen) -> None:
+    """Run the demo; pods, namespaces and farlet are removed at its end."""
+    async with _environment(clusters, screen) as env:
+        _print_introduction(env)
+        screen.title("Live, as the home cluster shows it")
         screen.begin()
-        for cast in PODS:
-            await stage.home.create("pods", manifest(cast), namespace=NAMESPACE)
-        following = asyncio.create_task(_follow(stage))
+        for example in PODS:
+            await env.home.create("pods", manifest(example), namespace=NAMESPACE)
+        following = asyncio.create_task(_follow(env))
         try:
-            await _play(stage)
+            await _drive(env)
         finally:
             following.cancel()
-        await _found(stage)
-        await _leave(stage)
+        await _print_results(env)
+        await _clean_up(env)
 
 
-def manifest(cast: Cast) -> rest.Object:
+def manifest(example: Example) -> rest.Object:
     """A pod as its owner writes it."""
-    wanted = {ACCESS: cast.access, ACCOUNT: cast.account}
+    wanted = {ACCESS: example.access, ACCOUNT: example.account}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": cast.name,
+            "name": example.name,
             "annotations": {key: value for key, value in wanted.items() if value is not None},
         },
         "spec": {
@@ -93,76 +98,74 @@ def manifest(cast: Cast) -> rest.Object:
 
 
 @contextlib.asynccontextmanager
-async def _stage(clusters: pair.Clusters, screen: Screen) -> AsyncIterator[Stage]:
+async def _environment(clusters: pair.Clusters, screen: Screen) -> AsyncIterator[Environment]:
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         spaces = await workspace.create(home, foreign, name=NAMESPACE)
         await workspace.create_farlet_namespace(foreign)
         await workspace.allow_listing_pods(home, namespace=spaces.home)
         for account in ("default", GUEST):
             await workspace.allow_listing_pods(foreign, namespace=spaces.foreign, account=account)
-        # Pods name the real node abroad by this label; home's scheduler must find it here too.
+        # Pods select the real foreign node by this label; the virtual node needs it too.
         label = {"node-labels": f"{kwok.LABEL}=real", "foreign-node-labels": kwok.LABEL}
         process = farlet.create(clusters, node=NODE, settings=label)
         process.start()
         try:
             await process.ready()
-            yield Stage(clusters, home, foreign, spaces, screen)
+            yield Environment(clusters, home, foreign, spaces, screen)
         finally:
             await process.stop()
             await workspace.delete(home, foreign, spaces)
             await home.delete("nodes", name=NODE)
 
 
-def _introduce(stage: Stage) -> None:
-    screen, clusters = stage.screen, stage.clusters
+def _print_introduction(env: Environment) -> None:
+    screen, clusters = env.screen, env.clusters
     screen.title("Two Kubernetes clusters on this machine")
     screen.table(
         [
-            ("home", clusters.home.server, "where pods are asked for"),
+            ("home", clusters.home.server, "where pods are created"),
             ("foreign", clusters.foreign.server, "where they run, in real containers"),
-            ("farlet", f'node "{NODE}"', "is the foreign cluster, as home sees it"),
+            ("farlet", f'node "{NODE}"', "represents the foreign cluster in home"),
         ]
     )
     screen.title(f'Five pods for node "{NODE}"')
     screen.text(
-        "Each runs the same program, made with Kubernetes' own client-go, that asks: who am I, and "
-        f"on which cluster? Only their annotations differ, {ACCESS} and {ACCOUNT}:"
+        "Each runs the same program, built with client-go, which asks its API server: who am I? "
+        f"Only their annotations differ, {ACCESS} and {ACCOUNT}:"
     )
     screen.line()
     screen.table(
         [
-            ("pod", "support", "account-name", "what its owner wants"),
-            *((one.name, one.access or "-", one.account or "-", one.wish) for one in PODS),
+            ("pod", "support", "account-name", "intended API"),
+            *((one.name, one.access or "-", one.account or "-", one.intent) for one in PODS),
         ]
     )
 
 
-async def _play(stage: Stage) -> None:
-    """Wait for what needs no help, then help the one that waits."""
-    for cast in PODS:
-        done = rest.reason("InvalidAPIServerSupport") if not cast.runs else rest.phase("Running")
-        if cast.account is not None:
+async def _drive(env: Environment) -> None:
+    """Wait for the pods, then create the account for which one of them waits."""
+    for example in PODS:
+        done = rest.reason("InvalidAPIServerSupport") if not example.runs else rest.phase("Running")
+        if example.account is not None:
             done = rest.reason("ServiceAccountNotFound")
-        await stage.home.until("pods", done, name=cast.name, namespace=NAMESPACE, seconds=SOON)
-    await asyncio.sleep(1)  # to be seen waiting
-    namespace = stage.spaces.foreign
-    stage.screen.act(
+        await env.home.until("pods", done, name=example.name, namespace=NAMESPACE, seconds=SOON)
+    await asyncio.sleep(1)  # so that viewers see it wait
+    namespace = env.spaces.foreign
+    env.screen.act(
         f"kubectl --context=foreign create serviceaccount {GUEST} --namespace={namespace}"
     )
-    # What kubectl would do; building it takes half a minute.
-    await stage.foreign.create(
-        "serviceaccounts", {"metadata": {"name": GUEST}}, namespace=namespace
-    )
-    await stage.home.until(
+    # The same as kubectl, whose build would take half a minute.
+    await env.foreign.create("serviceaccounts", {"metadata": {"name": GUEST}}, namespace=namespace)
+    await env.home.until(
         "pods", rest.phase("Running"), name=GUEST, namespace=NAMESPACE, seconds=SOON
     )
-    await asyncio.sleep(0.3)  # for the line that tells it
+    await asyncio.sleep(0.3)  # until its line is printed
 
 
-async def _follow(stage: Stage) -> None:
-    """Tell every change of what home shows of a pod."""
+async def _follow(env: Environment) -> None:
+    """Print every change of a pod's status in the home cluster."""
     shown: dict[str, tuple[str, str]] = {}
-    async for _, pod in stage.home.watch("pods", namespace=NAMESPACE, resourceVersion="0"):
+    async for _, pod in env.home.watch("pods", namespace=NAMESPACE, resourceVersion="0"):
         name, status = pod["metadata"]["name"], pod["status"]
         reason = status.get("reason", "")
         state = (status.get("phase", "Pending"), reason)
@@ -170,62 +173,62 @@ async def _follow(stage: Stage) -> None:
             continue
         shown[name] = state
         if reason:
-            stage.screen.moment(name, state[0], f"{reason}: {status['message']}")
+            env.screen.moment(name, state[0], f"{reason}: {status['message']}")
         else:
-            mirror = await stage.foreign.get("pods", name=name, namespace=stage.spaces.foreign)
-            where = f"on {mirror['spec']['nodeName']}, in namespace {stage.spaces.foreign} there"
-            stage.screen.moment(name, state[0], where)
+            mirror = await env.foreign.get("pods", name=name, namespace=env.spaces.foreign)
+            where = f"on {mirror['spec']['nodeName']}, in namespace {env.spaces.foreign}"
+            env.screen.moment(name, state[0], where)
 
 
-async def _found(stage: Stage) -> None:
-    stage.screen.title("What each pod found")
-    rows = [(cast.name, *(await _of(stage, cast))) for cast in PODS]
-    stage.screen.table([("pod", "cluster", "address", "who am I"), *rows])
-    if stage.clusters.home.parts is not None:
-        stage.screen.line()
-        stage.screen.text("The cluster is the one whose audit log has the pod's request.")
+async def _print_results(env: Environment) -> None:
+    env.screen.title("Results")
+    rows = [(example.name, *(await _result(env, example))) for example in PODS]
+    env.screen.table([("pod", "cluster", "address", "who am I"), *rows])
+    if env.clusters.home.parts is not None:
+        env.screen.line()
+        env.screen.text("The cluster is the one whose audit log contains the pod's request.")
 
 
-async def _of(stage: Stage, cast: Cast) -> tuple[str, str, str]:
-    """Cluster, address, and the answer."""
-    if not cast.runs:
-        return "none", "-", "it never ran: nobody guesses what its owner meant"
+async def _result(env: Environment, example: Example) -> tuple[str, str, str]:
+    """Cluster, address, and the user name or error."""
+    if not example.runs:
+        return "none", "-", "it never ran: an unknown value grants no access"
     deadline = time.monotonic() + SOON
     output = ""
     while not output.endswith("\n") and time.monotonic() < deadline:
-        output = await stage.foreign.logs(cast.name, namespace=stage.spaces.foreign)
+        output = await env.foreign.logs(example.name, namespace=env.spaces.foreign)
         await asyncio.sleep(0.1)
     line = json.loads(output)
     if line["error"] is not None:
         return "none", "-", line["error"]
-    return _asked(stage, line), line["host"], line["username"]
+    return _used_cluster(env, line), line["host"], line["username"]
 
 
-def _asked(stage: Stage, line: rest.Object) -> str:
-    """The cluster that saw the request; for given clusters, the one at that address."""
-    if stage.clusters.home.parts is None:
-        host, port = stage.clusters.home_api_in_foreign
+def _used_cluster(env: Environment, line: rest.Object) -> str:
+    """The cluster that received the request; for existing clusters, the one with this address."""
+    if env.clusters.home.parts is None:
+        host, port = env.clusters.home_api_in_foreign
         return "home" if line["host"] == f"https://{host}:{port}" else "foreign"
     (uid,) = line["extra"]["authentication.kubernetes.io/pod-uid"]
     found = [
         cluster.name
-        for cluster in (stage.clusters.home, stage.clusters.foreign)
+        for cluster in (env.clusters.home, env.clusters.foreign)
         for entry in cluster.audit(user=line["username"], verb="list", resource="pods")
         if entry.raw["user"].get("extra", {}).get("authentication.kubernetes.io/pod-uid") == [uid]
     ]
     return " and ".join(dict.fromkeys(found))
 
 
-async def _leave(stage: Stage) -> None:
+async def _clean_up(env: Environment) -> None:
     begun = time.monotonic()
-    for cast in PODS:
-        await stage.home.delete("pods", name=cast.name, namespace=NAMESPACE)
-    for api, namespace in ((stage.home, NAMESPACE), (stage.foreign, stage.spaces.foreign)):
-        for cast in PODS:
-            await api.until("pods", rest.gone, name=cast.name, namespace=namespace, seconds=SOON)
+    for example in PODS:
+        await env.home.delete("pods", name=example.name, namespace=NAMESPACE)
+    for api, namespace in ((env.home, NAMESPACE), (env.foreign, env.spaces.foreign)):
+        for example in PODS:
+            await api.until("pods", rest.gone, name=example.name, namespace=namespace, seconds=SOON)
     seconds = time.monotonic() - begun
-    stage.screen.title("The end")
-    stage.screen.text(
-        f"The pods were deleted at home; {seconds:.1f} s later nothing of them was left on either "
+    env.screen.title("Cleanup")
+    env.screen.text(
+        f"The pods were deleted in home; {seconds:.1f} s later nothing of them was left on either "
         "cluster."
     )

@@ -1,6 +1,6 @@
-"""farlet under faults: what breaks here are API servers, networks, rights and farlet itself.
+"""Tests that break API servers, networks, permissions and farlet itself.
 
-farlet is a process as its users start it, and knows nothing of these tests: faults come from a
-proxy between it and an API server (`proxy.py`), from signals to processes, and from what the
-clusters' administrators may do.
+farlet runs as a process, as its users start it, without any test code in it. Faults come from a
+proxy between farlet and an API server (`proxy.py`), from signals to processes, and from actions
+that the administrators of the clusters can take.
 """

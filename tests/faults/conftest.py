@@ -1,5 +1,5 @@
-"""Fixtures of the tests of faults."""
+"""Fixtures of the fault tests."""
 
-from faults.fixtures import foreign_door, home_door, stage, start_proxied
+from faults.fixtures import env, foreign_proxy, home_proxy, start_proxied
 
-__all__ = ["foreign_door", "home_door", "stage", "start_proxied"]
+__all__ = ["env", "foreign_proxy", "home_proxy", "start_proxied"]

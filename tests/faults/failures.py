@@ -1,4 +1,4 @@
-"""The ways in which a request can fail at the door, each a `proxy.Fault`."""
+"""The ways in which a request can fail in the proxy, each a `proxy.Fault`."""
 
 import asyncio
 import dataclasses
@@ -11,14 +11,14 @@ from faults.proxy import Answer, Cut, Fault, Forward, Request
 
 
 class Moment(enum.Enum):
-    """When a fault strikes, seen from the API server."""
+    """When a fault happens: before or after the API server processes the request."""
 
     BEFORE = "before"
     AFTER = "after"
 
 
 def cut(moment: Moment = Moment.BEFORE) -> Fault:
-    """The connection breaks before the request arrives, or before its answer does."""
+    """The connection breaks before the request arrives, or before the response does."""
 
     async def fault(request: Request, forward: Forward) -> Answer:
         if moment is Moment.AFTER:
@@ -29,7 +29,7 @@ def cut(moment: Moment = Moment.BEFORE) -> Fault:
 
 
 def late(seconds: float) -> Fault:
-    """The answer takes longer."""
+    """The response is delayed."""
 
     async def fault(request: Request, forward: Forward) -> Answer:
         await asyncio.sleep(seconds)
@@ -42,11 +42,11 @@ def refused(
     code: int,
     *,
     reason: str,
-    message: str = "made up by a test",
+    message: str = "injected by a test",
     moment: Moment = Moment.BEFORE,
     headers: Mapping[str, str] | None = None,
 ) -> Fault:
-    """A Status of failure in place of the answer."""
+    """A failure Status in place of the response."""
 
     async def fault(request: Request, forward: Forward) -> Answer:
         if moment is Moment.AFTER:
@@ -69,7 +69,7 @@ def refused(
 
 
 def changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
-    """Another object in the answer; answers that are no success pass as they are."""
+    """A changed object in the response; error responses pass unchanged."""
 
     async def fault(request: Request, forward: Forward) -> Answer:
         answer = await forward(request)
@@ -82,7 +82,7 @@ def changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
 
 
 class Hold:
-    """Stops at a request until the test has done what it wanted to at this very moment."""
+    """Holds a request until the test continues, so that the test can act in between."""
 
     def __init__(self, moment: Moment) -> None:
         self._moment = moment
@@ -103,5 +103,5 @@ class Hold:
             await self._reached.wait()
 
     def cut(self) -> None:
-        """The request that waits breaks."""
+        """Break the connection of the held request."""
         self._let_go.set()

@@ -1,6 +1,6 @@
-"""Fixtures for tests that hurt: a stage, and farlet behind two doors that can fail.
+"""Fixtures for fault tests: an environment, and farlet behind two proxies that can fail.
 
-A `conftest.py` that wants them takes them over by name.
+A `conftest.py` imports the fixtures that its tests use.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -14,11 +14,11 @@ from clusters import workspace as workspaces
 from clusters.identity import Identity
 from conftest import StartFarlet
 from faults import proxy
-from faults.stage import Stage
+from faults.environment import Environment
 
 
 class StartProxied(Protocol):
-    """Starts a farlet that reaches both API servers by the doors of this test."""
+    """Starts a farlet that reaches both API servers through the proxies of this test."""
 
     async def __call__(
         self,
@@ -30,28 +30,28 @@ class StartProxied(Protocol):
 
 
 @pytest.fixture
-async def home_door(clusters: pair.Clusters) -> AsyncIterator[proxy.Proxy]:
-    """The door of the home API server."""
-    async with proxy.Proxy(clusters.home) as door:
-        yield door
+async def home_proxy(clusters: pair.Clusters) -> AsyncIterator[proxy.Proxy]:
+    """The proxy in front of the home API server."""
+    async with proxy.Proxy(clusters.home) as fault_proxy:
+        yield fault_proxy
 
 
 @pytest.fixture
-async def foreign_door(clusters: pair.Clusters) -> AsyncIterator[proxy.Proxy]:
-    """The door of the foreign API server."""
-    async with proxy.Proxy(clusters.foreign) as door:
-        yield door
+async def foreign_proxy(clusters: pair.Clusters) -> AsyncIterator[proxy.Proxy]:
+    """The proxy in front of the foreign API server."""
+    async with proxy.Proxy(clusters.foreign) as fault_proxy:
+        yield fault_proxy
 
 
 @pytest.fixture
 async def start_proxied(
     clusters: pair.Clusters,
     start_farlet: StartFarlet,
-    home_door: proxy.Proxy,
-    foreign_door: proxy.Proxy,
+    home_proxy: proxy.Proxy,
+    foreign_proxy: proxy.Proxy,
     identity: Identity,
 ) -> StartProxied:
-    """Start a farlet behind both doors; it is stopped at the end."""
+    """Start a farlet behind both proxies; it is stopped at the end of the test."""
 
     async def start(
         node: str,
@@ -63,8 +63,8 @@ async def start_proxied(
         foreign = clusters.foreign.login(workspaces.USER)
         return await start_farlet(
             node,
-            home_login=home_door.login(home),
-            foreign_login=foreign_door.login(foreign),
+            home_login=home_proxy.login(home),
+            foreign_login=foreign_proxy.login(foreign),
             settings=settings,
             ready=ready,
         )
@@ -73,13 +73,13 @@ async def start_proxied(
 
 
 @pytest.fixture
-def stage(
+def env(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
     workspace: workspaces.Workspace,
     node: str,
     identity: Identity,
-) -> Stage:
-    """Where a test of faults plays."""
-    return Stage(clusters, home, foreign, workspace, node, identity)
+) -> Environment:
+    """The environment of a fault test."""
+    return Environment(clusters, home, foreign, workspace, node, identity)

@@ -1,4 +1,4 @@
-"""Home pods as tests want them: bound to a virtual node, one container, little else."""
+"""Manifests of home pods: bound to a virtual node, with one container and few other fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -54,12 +54,12 @@ def pod(
 
 
 def access(mode: str) -> dict[str, str]:
-    """The annotation that chooses a mode; none for the default."""
+    """The annotation that selects an access mode; none for the default."""
     return {} if mode == HOME else {SUPPORT: mode}
 
 
 def finishing(phase: str, *, after: str) -> dict[str, str]:
-    """Annotations with which a pod on a fake node ends in `phase` after a duration (`300ms`)."""
+    """Annotations that end a pod on a fake node in `phase` after a duration (`300ms`)."""
     return {FINISH: phase, FINISH_AFTER: after}
 
 
@@ -73,11 +73,11 @@ def names(found: list[dict[str, Any]]) -> list[str]:
 
 
 def state(seen: Mapping[str, Any]) -> str:
-    """Phase and reason, for messages and comparisons."""
+    """Phase and reason in one string."""
     status = seen.get("status", {})
     return f"{status.get('phase')}/{status.get('reason', '-')}"
 
 
 def of_node(owned: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that carry farlet's owner label."""
+    """Those with farlet's virtual node label."""
     return [one for one in owned if OWNER in one["metadata"].get("labels", {})]

@@ -1,12 +1,13 @@
-"""A door in front of an API server that can fail in every way a network or a server can.
+"""A proxy in front of an API server that can fail in every way a network or a server can.
 
-It ends the client's TLS with a certificate of the cluster's own authority, reads who the client is
-from its certificate, and asks the API server as that user (the administrator may impersonate); a
-bearer token it passes on. So farlet needs nothing but another URL in its kubeconfig, and keeps its
-name, rights and user agent.
+It terminates the client's TLS with a certificate of the cluster's own CA and reads the user from
+the client certificate. It then sends the request as the administrator, who impersonates that user;
+a bearer token is passed on. So farlet only needs another URL in its kubeconfig, and keeps its
+user name, permissions and user agent.
 
-A `Fault` sees a request and a way to forward it, and returns an answer or raises `Cut`: what it
-does before forwarding the API server never hears of; what it does afterwards has happened.
+A `Fault` gets a request and a function that forwards it, and returns a response or raises `Cut`.
+If it fails before forwarding, the API server never receives the request; if it fails afterwards,
+the API server has processed it.
 """
 
 import asyncio
@@ -33,19 +34,19 @@ _SKIPPED = ("Accept-Encoding", "User-Agent", "Content-Type")
 
 
 class Cut(Exception):
-    """The connection breaks without an answer."""
+    """The connection breaks without a response."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A request as it came, before anything is known of its fate."""
+    """A request as received, before any rule is applied."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
-    url: str  # path and query, as they came
+    url: str  # path and query, as received
 
     @property
     def watch(self) -> bool:
@@ -63,7 +64,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """An answer that is sent whole."""
+    """A complete response."""
 
     code: int
     headers: Mapping[str, str]
@@ -76,7 +77,7 @@ Match: TypeAlias = Callable[[Request], bool]
 
 
 class Rule:
-    """A fault for the requests that match, from the `skip`ped on, at most `times` of them."""
+    """A fault for matching requests, after the first `skip`, at most `times` of them."""
 
     def __init__(self, match: Match, fault: Fault, *, skip: int, times: int | None) -> None:
         self._match = match
@@ -85,11 +86,11 @@ class Rule:
         self._left = times
         self.hits: list[Request] = []
         self.times: list[float] = []
-        """When each of them came, by the monotonic clock."""
+        """When each of them arrived, by the monotonic clock."""
         self._changed = asyncio.Event()
 
     def takes(self, request: Request) -> bool:
-        """Whether this request is to fail; it counts."""
+        """Whether the fault applies to this request, which then counts as a hit."""
         if self._left == 0 or not self._match(request):
             return False
         if self._skip > 0:
@@ -103,11 +104,11 @@ class Rule:
         return True
 
     def end(self) -> None:
-        """From now on nothing fails any more."""
+        """Apply this rule to no further request."""
         self._left = 0
 
     async def hit(self, count: int = 1, *, seconds: float = 120.0) -> None:
-        """Return once that many requests have met the fault."""
+        """Return once the fault has applied to that many requests."""
         async with asyncio.timeout(seconds):
             while len(self.hits) < count:
                 self._changed.clear()
@@ -115,12 +116,12 @@ class Rule:
 
 
 class Proxy:
-    """The door; open it with `async with`."""
+    """The proxy; open it with `async with`."""
 
     def __init__(self, cluster: Cluster, *, port: int | None = None) -> None:
         if cluster.parts is None:
             raise errors.HarnessError(
-                f"a proxy needs the authority of cluster {cluster.name}, which was given by "
+                f"a proxy needs the CA of cluster {cluster.name}, which was started outside: "
                 f"{cluster.kubeconfig}: unset FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG"
             )
         self._cluster = cluster
@@ -131,13 +132,13 @@ class Proxy:
         self._streams: list[_Stream] = []
         self._opened = asyncio.Event()
         self._administrator: aiohttp.ClientSession | None = None
-        self._nobody: aiohttp.ClientSession | None = None
+        self._anonymous: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         self._administrator = _session(self._access)
-        # A certificate would count more than the token that is passed on.
-        self._nobody = _session(dataclasses.replace(self._access, certificate=None, key=None))
+        # With a client certificate the API server would ignore the token that is passed on.
+        self._anonymous = _session(dataclasses.replace(self._access, certificate=None, key=None))
         app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -149,12 +150,12 @@ class Proxy:
         self.cut_watches()
         if self._runner is not None:
             await self._runner.cleanup()
-        for session in (self._administrator, self._nobody):
+        for session in (self._administrator, self._anonymous):
             if session is not None:
                 await session.close()
 
     def login(self, original: Path) -> Path:
-        """The same user's kubeconfig, leading through this door."""
+        """A kubeconfig of the same user that leads through this proxy."""
         content = yaml.safe_load(original.read_text())
         for entry in content["clusters"]:
             entry["cluster"]["server"] = f"https://127.0.0.1:{self.port}"
@@ -164,13 +165,13 @@ class Proxy:
         return path
 
     def on(self, match: Match, fault: Fault, *, skip: int = 0, times: int | None = None) -> Rule:
-        """From now on requests that match meet the fault; the first rule that takes one wins."""
+        """Apply the fault to matching requests from now on; the first matching rule wins."""
         rule = Rule(match, fault, skip=skip, times=times)
         self._rules.append(rule)
         return rule
 
     def heal(self) -> None:
-        """Forget all rules."""
+        """Remove all rules."""
         for rule in self._rules:
             rule.end()
         self._rules.clear()
@@ -183,14 +184,14 @@ class Proxy:
                 await self._opened.wait()
 
     def cut_watches(self, match: Match = lambda _: True) -> int:
-        """Break the open watches that match; how many."""
+        """Break the open watches that match, and return their number."""
         found = [stream for stream in self._streams if match(stream.request)]
         for stream in found:
             stream.cut.set()
         return len(found)
 
-    async def tell_watches(self, event: Mapping[str, Any], match: Match = lambda _: True) -> int:
-        """Put an event into the open watches that match; how many."""
+    async def inject_event(self, event: Mapping[str, Any], match: Match = lambda _: True) -> int:
+        """Send an event to the open watches that match, and return their number."""
         found = [stream for stream in self._streams if match(stream.request)]
         for stream in found:
             await stream.response.write(json.dumps(event).encode() + b"\n")
@@ -252,12 +253,12 @@ class Proxy:
 
     @contextlib.asynccontextmanager
     async def _ask(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        session = self._administrator if _AS in request.headers else self._nobody
+        session = self._administrator if _AS in request.headers else self._anonymous
         if session is None:
             raise errors.HarnessError("this Proxy is not open; use `async with Proxy(...)`")
         async with session.request(
             request.method,
-            # As it came: the API server is to decode it, not we.
+            # Forwarded as received: the API server decodes it.
             yarl.URL(self._access.server + request.url, encoded=True),
             data=request.body or None,
             headers=request.headers,
@@ -285,7 +286,7 @@ async def _until_cut(stream: _Stream, answer: aiohttp.ClientResponse) -> None:
 
 
 async def _copy(response: web.StreamResponse, answer: aiohttp.ClientResponse) -> None:
-    """Whole lines only, so that told events do not fall into the middle of another."""
+    """Forward complete lines only, so that an injected event never splits another one."""
     rest = b""
     async for chunk in answer.content.iter_any():
         head, newline, tail = (rest + chunk).rpartition(b"\n")
@@ -306,7 +307,7 @@ def _session(access: kubeconfig.Access) -> aiohttp.ClientSession:
 
 
 def _identity(incoming: web.Request) -> dict[str, str]:
-    """Who the client's certificate says it is, as the administrator asks for it.
+    """Headers with which the administrator impersonates the user of the client certificate.
 
     Empty for a client that has a token instead.
     """
@@ -317,7 +318,7 @@ def _identity(incoming: web.Request) -> dict[str, str]:
     (user,) = [value for kind, value in words if kind == "commonName"]
     groups = [value for kind, value in words if kind == "organizationName"]
     if len(groups) > 1:
-        raise errors.HarnessError(f"the proxy passes on one group, and {user} has {groups}")
+        raise errors.HarnessError(f"the proxy supports one group per user, but {user} has {groups}")
     return {_AS: user} | ({"Impersonate-Group": groups[0]} if groups else {})
 
 

@@ -1,8 +1,9 @@
-"""Whatever dies on the way through the gateway, clients abroad go on soon after it is back.
+"""Clients in mirror pods recover within ten seconds after any part of the gateway path was down.
 
-In a pod abroad run two unchanged clients without any timeout of their own: `kubectl get --watch` in
-a loop, and one that asks five times a second. Within ten seconds of the return both have to see
-home again, and no connection that is older than the fault may be left, as one that hangs would be.
+A mirror pod runs two unmodified clients without timeouts of their own: `kubectl get --watch` in a
+loop, and a client that sends five requests per second. Within ten seconds after the part is back,
+both must see the home cluster again, and no connection from before the fault must remain, since it
+would hang.
 """
 
 import asyncio
@@ -30,9 +31,9 @@ pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
 
 BACK_SECONDS = 10.0
 SLACK_SECONDS = 15.0
-"""What a busy machine may add; a connection that hangs does so for minutes."""
+"""Allowance for a busy machine; a connection that hangs does so for minutes."""
 CLIENTS = "clients"
-WATCHING, ASKING = "watching", "asking"
+WATCHING, POLLING = "watching", "polling"
 WATCH = """
 while true; do
   kubectl get pods --watch --output=name
@@ -43,8 +44,8 @@ done
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
-    """A gateway with one pod, its farlet, and a pod abroad with clients of home."""
+class GatewayEnvironment:
+    """A gateway with one pod, its farlet, and a mirror pod with two clients of the home API."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -54,46 +55,48 @@ class Site:
     farlet: farlets.Farlet
     address: str
     mirror: str
-    """The uid of the pod abroad."""
+    """The uid of the mirror pod."""
 
     def connected(self) -> set[int]:
-        """Own ports of the clients' connections to home."""
+        """Local ports of the clients' connections to the home API."""
         return connections.established(self.mirror, to=(self.address, 443))
 
     async def printed(self, container: str) -> str:
-        """All of it, in whole lines."""
+        """The output of a container, in complete lines."""
         output = await self.foreign.logs(CLIENTS, namespace=self.space.foreign, container=container)
         return output[: output.rfind("\n") + 1]
 
     async def seen_by_watch(self, name: str, *, until: float) -> float:
-        """When the watching client had told of a pod at home."""
+        """When the watching client had printed a home pod."""
         while f"pod/{name}\n" not in await self.printed(WATCHING):
-            assert time.time() < until, await self.told()
+            assert time.time() < until, await self.diagnostics()
             await asyncio.sleep(0.1)
         return time.time()
 
     async def answered(self, since: float, *, until: float) -> float:
-        """When the asking client first had an answer to what it asked after `since`."""
+        """When the polling client got its first response to a request sent after `since`."""
         while True:
-            for line in realpods.lines(await self.printed(ASKING)):
-                if line["error"] is None and _asked(line) > since:
-                    return _asked(line)
-            assert time.time() < until, await self.told()
+            for line in realpods.lines(await self.printed(POLLING)):
+                if line["error"] is None and _sent_at(line) > since:
+                    return _sent_at(line)
+            assert time.time() < until, await self.diagnostics()
             await asyncio.sleep(0.1)
 
-    async def told(self) -> str:
-        """For whoever reads of a failure."""
-        parts = [(await self.printed(name))[-1500:] for name in (WATCHING, ASKING)]
+    async def diagnostics(self) -> str:
+        """Outputs and logs, for the message of a failed test."""
+        parts = [(await self.printed(name))[-1500:] for name in (WATCHING, POLLING)]
         others = [
-            await self.gateway.told(),
+            await self.gateway.diagnostics(),
             self.farlet.log[-3000:],
             connections.table(self.mirror),
         ]
-        return "\n--\n".join(["not within the time", *parts, *others])
+        return "\n--\n".join(["the clients did not recover in time", *parts, *others])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterator[Site]:
+async def env(
+    clusters: pair.Clusters, usual_identity: Identity
+) -> AsyncIterator[GatewayEnvironment]:
     node = f"virtual-{secrets.token_hex(3)}"
     async with (
         clusters.home.api() as home,
@@ -114,20 +117,22 @@ async def site(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterat
         await made.linked()
         both = [
             realpods.container(WATCHING, "bash", "-c", WATCH),
-            realpods.container(ASKING, "client-watch", "0.2"),
+            realpods.container(POLLING, "client-watch", "0.2"),
         ]
         pod = realpods.bound(realpods.pod(CLIENTS, containers=both), node)
         await home.create("pods", pod, namespace=space.home)
         await home.until("pods", rest.ready, name=CLIENTS, namespace=space.home, seconds=180)
         mirror = await foreign.get("pods", name=CLIENTS, namespace=space.foreign)
         address = await made.address()
-        yield Site(clusters, home, foreign, space, made, farlet, address, manifests.uid(mirror))
+        yield GatewayEnvironment(
+            clusters, home, foreign, space, made, farlet, address, manifests.uid(mirror)
+        )
 
 
-async def kill_process_of_gateway(site: Site) -> float:
-    """The kubelet starts the container again."""
-    (pod,) = await site.gateway.pods()
-    before = await site.foreign.get("pods", name=pod.name, namespace=FARLET_NAMESPACE)
+async def kill_process_of_gateway(env: GatewayEnvironment) -> float:
+    """The kubelet restarts the container."""
+    (pod,) = await env.gateway.pods()
+    before = await env.foreign.get("pods", name=pod.name, namespace=FARLET_NAMESPACE)
 
     def restarts(seen: rest.Object) -> int:
         (status,) = seen["status"]["containerStatuses"]
@@ -137,49 +142,50 @@ async def kill_process_of_gateway(site: Site) -> float:
         return seen is not None and restarts(seen) > restarts(before) and rest.ready(seen)
 
     pod.kill()
-    await site.foreign.until("pods", again, name=pod.name, namespace=FARLET_NAMESPACE, seconds=180)
+    await env.foreign.until("pods", again, name=pod.name, namespace=FARLET_NAMESPACE, seconds=180)
     return time.time()
 
 
-async def delete_pod_of_gateway(site: Site) -> float:
-    """Its Deployment makes another.
+async def delete_pod_of_gateway(env: GatewayEnvironment) -> float:
+    """Its Deployment creates another pod.
 
-    With so much grace that kube-proxy hears of it first: else who connects just then sends to an
-    address without anybody, of whose end no kernel tells him, as with any Service.
+    The grace period lets kube-proxy learn of the deletion first. Otherwise a client that connects
+    at that moment sends to an address that no longer exists, and no kernel reports that to the
+    client, as with any Service.
     """
-    (pod,) = await site.gateway.pods()
-    await site.foreign.delete(
+    (pod,) = await env.gateway.pods()
+    await env.foreign.delete(
         "pods", name=pod.name, namespace=FARLET_NAMESPACE, gracePeriodSeconds="3"
     )
-    await site.foreign.until("pods", rest.gone, name=pod.name, namespace=FARLET_NAMESPACE)
-    await site.gateway.linked()
+    await env.foreign.until("pods", rest.gone, name=pod.name, namespace=FARLET_NAMESPACE)
+    await env.gateway.linked()
     return time.time()
 
 
-async def kill_farlet(site: Site) -> float:
-    """It is started at once, and what it needs for its start counts."""
-    site.farlet.kill()
-    site.farlet.start()
+async def kill_farlet(env: GatewayEnvironment) -> float:
+    """It is restarted at once; the time of the start counts."""
+    env.farlet.kill()
+    env.farlet.start()
     return time.time()
 
 
-async def kill_foreign_api_server(site: Site) -> float:
-    """And with it the port-forward."""
-    server = site.clusters.foreign.apiserver
+async def kill_foreign_api_server(env: GatewayEnvironment) -> float:
+    """This also ends the port-forward."""
+    server = env.clusters.foreign.apiserver
     server.kill()
     server.start()
     await asyncio.to_thread(server.wait_ready)
     return time.time()
 
 
-async def pause_foreign_api_server(site: Site) -> float:
-    """Connections stay, and nothing goes through them: nobody is told by his kernel."""
-    old = site.connected()
-    server = site.clusters.foreign.apiserver
+async def pause_foreign_api_server(env: GatewayEnvironment) -> float:
+    """Connections stay open without traffic, so no kernel reports an error."""
+    old = env.connected()
+    server = env.clusters.foreign.apiserver
     server.pause()
     try:
         until = time.time() + 15 + SLACK_SECONDS
-        while old & site.connected():
+        while old & env.connected():
             assert time.time() < until, "a connection hangs"
             await asyncio.sleep(0.1)
     finally:
@@ -198,66 +204,66 @@ async def pause_foreign_api_server(site: Site) -> float:
     ],
     ids=lambda fault: fault.__name__.replace("_", " "),
 )
-async def test_clients_go_on_within_ten_seconds_and_no_connection_hangs(
-    site: Site, fault: Callable[[Site], Awaitable[float]]
+async def test_clients_recover_within_ten_seconds_and_no_connection_hangs(
+    env: GatewayEnvironment, fault: Callable[[GatewayEnvironment], Awaitable[float]]
 ) -> None:
-    await _flowing(site)
-    old = await _both_connected(site)
+    await _flowing(env)
+    old = await _both_connected(env)
     began = time.time()
 
-    back = await fault(site)
-    name = await _create(site)
+    back = await fault(env)
+    name = await _create(env)
     watched, answered = await asyncio.gather(
-        site.seen_by_watch(name, until=back + BACK_SECONDS + SLACK_SECONDS),
-        site.answered(back, until=back + BACK_SECONDS + SLACK_SECONDS),
+        env.seen_by_watch(name, until=back + BACK_SECONDS + SLACK_SECONDS),
+        env.answered(back, until=back + BACK_SECONDS + SLACK_SECONDS),
     )
     print(
-        f"{fault.__name__}: back {back - began:.1f} s after the fault; an answer "
+        f"{fault.__name__}: back {back - began:.1f} s after the fault; first response "
         f"{answered - back:.1f} s later, the watch {watched - back:.1f} s later"
     )
-    assert old & site.connected() == set()
-    # The one that asks waits for ever where nobody answers.
-    asked = [_asked(line) for line in realpods.lines(await site.printed(ASKING))]
-    longest = max(after - before for before, after in itertools.pairwise(asked))
+    assert old & env.connected() == set()
+    # Without a response the polling client would wait forever.
+    sent = [_sent_at(line) for line in realpods.lines(await env.printed(POLLING))]
+    longest = max(after - before for before, after in itertools.pairwise(sent))
     assert longest < back - began + BACK_SECONDS + SLACK_SECONDS
-    await _counted(site)
+    await _counted(env)
 
 
-async def _flowing(site: Site) -> None:
-    """Both clients are served."""
+async def _flowing(env: GatewayEnvironment) -> None:
+    """Wait until both clients get responses."""
     until = time.time() + 9 * BACK_SECONDS
-    name = await _create(site)
+    name = await _create(env)
     await asyncio.gather(
-        site.seen_by_watch(name, until=until), site.answered(time.time(), until=until)
+        env.seen_by_watch(name, until=until), env.answered(time.time(), until=until)
     )
 
 
-async def _both_connected(site: Site) -> set[int]:
-    """The clients' connections, once each has its one: a watch may just have begun anew."""
+async def _both_connected(env: GatewayEnvironment) -> set[int]:
+    """The clients' connections, once each has one: a watch may be reconnecting."""
     until = time.time() + BACK_SECONDS + SLACK_SECONDS
-    while len(found := site.connected()) != 2:
-        assert time.time() < until, await site.told()
+    while len(found := env.connected()) != 2:
+        assert time.time() < until, await env.diagnostics()
         await asyncio.sleep(0.1)
     return found
 
 
-async def _counted(site: Site) -> None:
-    """Nobody carries more connections than clients have: none was left behind at home."""
+async def _counted(env: GatewayEnvironment) -> None:
+    """farlet has no more open connections than there are clients: none was leaked."""
     until = time.time() + BACK_SECONDS + SLACK_SECONDS
-    while "farlet_gateway_connections 2.0\n" not in await site.farlet.metrics():
-        assert time.time() < until, await site.farlet.metrics()
+    while "farlet_gateway_connections 2.0\n" not in await env.farlet.metrics():
+        assert time.time() < until, await env.farlet.metrics()
         await asyncio.sleep(0.1)
 
 
-async def _create(site: Site) -> str:
-    """A pod at home that nobody will ever run; its name."""
+async def _create(env: GatewayEnvironment) -> str:
+    """Create a home pod that no scheduler handles; return its name."""
     name = f"new-{secrets.token_hex(3)}"
-    spec = {"schedulerName": "nobody", "containers": [{"name": "main", "image": "none"}]}
+    spec = {"schedulerName": "none", "containers": [{"name": "main", "image": "none"}]}
     pod = {"metadata": {"name": name}, "spec": spec}
-    await site.home.create("pods", pod, namespace=site.space.home)
+    await env.home.create("pods", pod, namespace=env.space.home)
     return name
 
 
-def _asked(line: realpods.Line) -> float:
-    """When, in seconds since the epoch."""
+def _sent_at(line: realpods.OutputLine) -> float:
+    """The time of a request, in seconds since the epoch."""
     return datetime.datetime.fromisoformat(line["time"]).timestamp()

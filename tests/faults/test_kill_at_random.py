@@ -1,8 +1,8 @@
-"""farlet is killed at random moments while hundreds of pods come, end and go.
+"""farlet is killed at random moments while hundreds of pods are created, end and are deleted.
 
-What ran is told by two ledgers that farlet has no part in: the foreign API server's audit log (how
-often a pod of each name was made) and, for pods on the real node, a file of that node into which
-each container writes one line when it begins.
+Two records that are independent of farlet show what ran: the audit log of the foreign API server
+(how often a pod of each name was created) and, for pods on the real node, a file on that node into
+which each container writes one line when it starts.
 """
 
 import asyncio
@@ -16,38 +16,38 @@ import pytest
 from clusters import rest
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Sight, Stage
+from faults.environment import Environment, Observation
 
 pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 SEED = 7_2026
 KILLS = 30
 FIRST = 80
-COME, GO = 6, 6  # each time
-REAL_EVERY = 2  # kills from one pod on the real node to the next
-BUSY_SECONDS = 1.2  # the kill comes within, counted from the first of the new pods
+CREATED, DELETED = 6, 6  # per kill
+REAL_EVERY = 2  # kills between two pods on the real node
+BUSY_SECONDS = 1.2  # maximum time from the first new pod to the kill
 
 POLICIES = ("Always", "Never", "Never", "OnFailure")
 
 
-class Crowd:
-    """Pods of all kinds, drawn by dice; names are never used twice."""
+class Workload:
+    """Random pods of all kinds; no name is used twice."""
 
-    def __init__(self, stage: Stage, dice: random.Random, ledger: Path) -> None:
-        self._stage = stage
-        self._dice = dice
+    def __init__(self, env: Environment, rng: random.Random, ledger: Path) -> None:
+        self._stage = env
+        self._dice = rng
         self._ledger = ledger
         self.policies: dict[str, str] = {}
         self.refused: set[str] = set()
         self.real: dict[str, rest.Object] = {}
         self._living: list[str] = []
 
-    async def come(self, count: int) -> None:
+    async def create_pods(self, count: int) -> None:
         pods = [self._fake() for _ in range(count)]
         await self._stage.create(*pods)
 
-    async def come_real(self) -> None:
-        """One that writes its uid into the ledger, and one like it that is to be refused."""
+    async def create_real_pods(self) -> None:
+        """Create a pod that writes its uid into the ledger, and one that farlet rejects."""
         number = len(self.real)
         policy = ("Never", "OnFailure")[number % 2]
         name, bad = f"real-{number}", f"real-bad-{number}"
@@ -59,7 +59,7 @@ class Crowd:
         self.real[name] = made
         self.refused.add(bad)
 
-    async def go(self, count: int) -> None:
+    async def delete_pods(self, count: int) -> None:
         self._dice.shuffle(self._living)
         gone, self._living = self._living[:count], self._living[count:]
         await self._stage.delete(*gone)
@@ -84,7 +84,7 @@ class Crowd:
         return self._stage.pod(name, restart=policy, annotations=annotations)
 
     def _writer(self, name: str, policy: str, annotations: dict[str, str]) -> dict[str, Any]:
-        line = 'echo "$UID_AT_HOME" >> /ledger/lines; sleep 2'
+        line = 'echo "$HOME_UID" >> /ledger/lines; sleep 2'
         uid = {"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
         return self._stage.pod(
             name,
@@ -93,7 +93,7 @@ class Crowd:
             annotations=annotations,
             container={
                 "command": ["sh", "-c", line],
-                "env": [{"name": "UID_AT_HOME", **uid}],
+                "env": [{"name": "HOME_UID", **uid}],
                 "volumeMounts": [{"name": "ledger", "mountPath": "/ledger"}],
             },
             spec={
@@ -105,41 +105,43 @@ class Crowd:
 _ENDS = ("Succeeded", "Failed")
 
 
-async def test_thirty_kills_lose_double_and_harm_nothing(
-    stage: Stage, start_farlet: StartFarlet
+async def test_thirty_kills_neither_lose_nor_repeat_a_pod(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    ledger = stage.clusters.foreign.folder / f"ledger-{stage.node}" / "lines"
+    ledger = env.clusters.foreign.folder / f"ledger-{env.node}" / "lines"
     ledger.parent.mkdir()
     ledger.touch()
-    began = stage.clusters.foreign.audit_mark()
-    dice = random.Random(SEED)
-    crowd = Crowd(stage, dice, ledger)
-    farlet = await start_farlet(stage.node, arguments=["--allow-pod-feature", "host-path"])
-    await crowd.come(FIRST)
+    began = env.clusters.foreign.audit_mark()
+    rng = random.Random(SEED)
+    workload = Workload(env, rng, ledger)
+    farlet = await start_farlet(env.node, arguments=["--allow-pod-feature", "host-path"])
+    await workload.create_pods(FIRST)
     for number in range(KILLS):
-        changing = asyncio.gather(crowd.come(COME), crowd.go(GO))
+        changing = asyncio.gather(workload.create_pods(CREATED), workload.delete_pods(DELETED))
         if number % REAL_EVERY == 0:
-            await crowd.come_real()
-        await asyncio.sleep(dice.random() * BUSY_SECONDS)
+            await workload.create_real_pods()
+        await asyncio.sleep(rng.random() * BUSY_SECONDS)
         farlet.kill()
         await changing
         farlet.start()
         await farlet.ready()
-        judge(await stage.settled(steady=0.5), crowd)
+        check_consistency(await env.settled(steady=0.5), workload)
 
-    for made in crowd.real.values():
-        await stage.seen(made["metadata"]["name"], rest.phase("Succeeded"))
-    runs = stage.runs(began)
+    for made in workload.real.values():
+        await env.seen(made["metadata"]["name"], rest.phase("Succeeded"))
+    runs = env.runs(began)
     assert {name: count for name, count in runs.items() if count > 1} == {}
-    assert set(runs) & crowd.refused == set()
-    assert len(crowd.policies) > 200
-    assert crowd.written() == {manifests.uid(made): 1 for made in crowd.real.values()}
+    assert set(runs) & workload.refused == set()
+    assert len(workload.policies) > 200
+    assert workload.written() == {manifests.uid(made): 1 for made in workload.real.values()}
 
 
-def judge(sight: Sight, crowd: Crowd) -> None:
-    """Beyond that both sides agree: nothing is said to be lost, nothing refused has run."""
-    for pod in sight.pods:
+def check_consistency(observation: Observation, workload: Workload) -> None:
+    """No pod is reported lost, and no rejected pod has run."""
+    for pod in observation.pods:
         name, status = pod["metadata"]["name"], pod["status"]
         assert status.get("reason") != "MirrorLost", name
-        assert (status.get("reason") == "InvalidAPIServerSupport") == (name in crowd.refused), name
-    assert {one["metadata"]["name"] for one in sight.mirrors} & crowd.refused == set()
+        assert (status.get("reason") == "InvalidAPIServerSupport") == (name in workload.refused), (
+            name
+        )
+    assert {one["metadata"]["name"] for one in observation.mirrors} & workload.refused == set()

@@ -1,6 +1,6 @@
-"""Two farlets for one node: one that is frozen, cut off or told to end, and one that takes over.
+"""Two farlets for one node: one is frozen, cut off or stopped, and the other takes over.
 
-Both are the same user; the audit logs of both API servers tell them apart by their certificates.
+Both are the same user; the audit logs of the API servers distinguish them by certificate.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from clusters.farlet import Farlet, Way
 from clusters.identity import Identity
 from conftest import StartFarlet
 from faults import failures, proxy, writes
-from faults.stage import Stage
+from faults.environment import Environment
 from faults.test_outages import load
 
 pytestmark = pytest.mark.clusters
@@ -27,101 +27,101 @@ pytestmark = pytest.mark.clusters
 SEED = 20261123
 LEASES = "kube-node-lease"
 DURATION, DEADLINE, RETRY = 12.0, 8.0, 1.0
-"""Seconds; those of every candidate here."""
-ON_ITS_WAY = 2.0
-"""Seconds from the guard of a write to the API server's clock, on a machine with much to do."""
+"""Seconds, for every candidate in these tests."""
+IN_FLIGHT = 2.0
+"""Seconds from the write guard to the timestamp of the API server, on a busy machine."""
 SLACK = 30.0
-"""Seconds beyond those, for what takes one of them elsewhere."""
+"""Additional seconds for a busy machine."""
 ENOUGH = 5
-"""Writes to each side, and a candidate has worked."""
-LOOKS = {"get", "list", "watch"}
+"""Number of writes to each cluster after which a candidate counts as working."""
+READS = {"get", "list", "watch"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One of two farlets, and by which certificate each side knows it."""
+    """One of two farlets, and its client certificate in each cluster."""
 
     farlet: Farlet
-    at_home: str
-    abroad: str
+    home: str
+    foreign: str
 
     async def leads(self, *, within: float = 0.0) -> None:
-        """Return once it says that it leads."""
+        """Return once its metrics show that it leads."""
         line = f'leader_election_master_status{{name="{self.farlet.node}"}} 1.0'
         async with asyncio.timeout(within + SLACK):
             while line not in await self.farlet.metrics():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def ended(self, *, within: float = 0.0) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Its exit code, once it has exited."""
         return await asyncio.to_thread(self.farlet.process.wait, seconds=within + SLACK)
 
 
 @dataclasses.dataclass(frozen=True)
-class Contest:
-    """What is played on, and what the audit logs say of it."""
+class Election:
+    """The environment of two candidates, and their entries in the audit logs."""
 
-    stage: Stage
+    env: Environment
     start_farlet: StartFarlet
-    began_at_home: auditlog.Mark
-    began_abroad: auditlog.Mark
+    home_mark: auditlog.Mark
+    foreign_mark: auditlog.Mark
 
     async def candidate(
-        self, device: str, *, way: Way = Way.RUN, door: proxy.Proxy | None = None
+        self, device: str, *, way: Way = Way.RUN, fault_proxy: proxy.Proxy | None = None
     ) -> Candidate:
-        """A farlet with certificates of its own; at home behind a door if one is given."""
-        clusters = self.stage.clusters
-        home = clusters.home.login(self.stage.user, groups=["system:nodes"], device=device)
+        """Start a farlet with its own certificates; behind `fault_proxy` to the home cluster."""
+        clusters = self.env.clusters
+        home = clusters.home.login(self.env.user, groups=["system:nodes"], device=device)
         foreign = clusters.foreign.login(workspace.USER, device=device)
         farlet = await self.start_farlet(
-            self.stage.node,
+            self.env.node,
             way=way,
-            home_login=home if door is None else door.login(home),
+            home_login=home if fault_proxy is None else fault_proxy.login(home),
             foreign_login=foreign,
             settings=settings(),
         )
-        # A door asks as the administrator, who says whom he stands for.
-        seen_at_home = home if door is None else clusters.home.kubeconfig
+        # The proxy sends requests as the administrator, who impersonates the user.
+        seen_at_home = home if fault_proxy is None else clusters.home.kubeconfig
         return Candidate(farlet, credential(seen_at_home), credential(foreign))
 
-    def of(self, one: Candidate, *, at_home: bool) -> list[auditlog.Entry]:
-        """Its writes to one side that were applied or refused, by when they began."""
-        side = self.stage.clusters.home if at_home else self.stage.clusters.foreign
-        since = self.began_at_home if at_home else self.began_abroad
-        who = one.at_home if at_home else one.abroad
-        user = self.stage.user if at_home else workspace.USER
+    def of(self, one: Candidate, *, home_side: bool) -> list[auditlog.Entry]:
+        """Its writes to one cluster, accepted or rejected, by start time."""
+        side = self.env.clusters.home if home_side else self.env.clusters.foreign
+        since = self.home_mark if home_side else self.foreign_mark
+        who = one.home if home_side else one.foreign
+        user = self.env.user if home_side else workspace.USER
         found = [
             entry
             for entry in side.audit(since=since, user=user)
-            if entry.credential == who and entry.verb not in LOOKS
+            if entry.credential == who and entry.verb not in READS
         ]
         return sorted(found, key=lambda entry: entry.began)
 
     def renewals(self, one: Candidate) -> list[auditlog.Entry]:
-        """Its writes of the Lease that succeeded."""
+        """Its successful writes of the Lease."""
         return [
             entry
-            for entry in self.of(one, at_home=True)
+            for entry in self.of(one, home_side=True)
             if entry.resource == "leases" and entry.code < 300
         ]
 
-    def worked(self, one: Candidate, *, at_home: bool) -> list[auditlog.Entry]:
-        """What it has written of the pods' affairs."""
-        return [one for one in self.of(one, at_home=at_home) if one.resource != "leases"]
+    def worked(self, one: Candidate, *, home_side: bool) -> list[auditlog.Entry]:
+        """Its writes other than of the Lease."""
+        return [one for one in self.of(one, home_side=home_side) if one.resource != "leases"]
 
     async def works(self, one: Candidate) -> None:
-        """Return once it has written enough to both sides."""
+        """Return once it has written enough to both clusters."""
         async with asyncio.timeout(4 * SLACK):
-            while not all(len(self.worked(one, at_home=side)) > ENOUGH for side in (True, False)):  # noqa: ASYNC110
+            while not all(len(self.worked(one, home_side=side)) > ENOUGH for side in (True, False)):  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
 
     def check(self, old: Candidate, new: Candidate) -> None:
-        """No write of the old one began after its deadline, nor after the new one had the Lease."""
-        deadline = self.renewals(old)[-1].began + datetime.timedelta(seconds=DEADLINE + ON_ITS_WAY)
+        """No write of `old` began after its deadline or after `new` acquired the Lease."""
+        deadline = self.renewals(old)[-1].began + datetime.timedelta(seconds=DEADLINE + IN_FLIGHT)
         taken = self.renewals(new)[0].began
-        for at_home in (True, False):
-            before = self.worked(old, at_home=at_home)
-            after = self.worked(new, at_home=at_home)
+        for home_side in (True, False):
+            before = self.worked(old, home_side=home_side)
+            after = self.worked(new, home_side=home_side)
             assert len(before) > ENOUGH
             assert len(after) > ENOUGH
             late = [(e.began, e.verb, e.uri) for e in before if e.began > min(deadline, taken)]
@@ -130,141 +130,143 @@ class Contest:
 
 
 class Cut(enum.Enum):
-    """How a network can be cut."""
+    """How a network fails."""
 
     REFUSING = "connections break"
-    SILENT = "nothing is answered"
+    SILENT = "no response"
 
 
 @pytest.fixture
-def contest(stage: Stage, start_farlet: StartFarlet) -> Contest:
-    """Two farlets are to come."""
-    home, foreign = stage.clusters.home.audit_mark(), stage.clusters.foreign.audit_mark()
-    return Contest(stage, start_farlet, home, foreign)
+def election(env: Environment, start_farlet: StartFarlet) -> Election:
+    """An election without candidates yet."""
+    home, foreign = env.clusters.home.audit_mark(), env.clusters.foreign.audit_mark()
+    return Election(env, start_farlet, home, foreign)
 
 
 @pytest.mark.parametrize("way", Way, ids=lambda way: way.value)
-async def test_a_frozen_leader_writes_no_more_when_it_goes_on(contest: Contest, way: Way) -> None:
-    one = await contest.candidate("one", way=way)
-    other = await contest.candidate("other")
+async def test_a_frozen_leader_writes_nothing_after_it_is_resumed(
+    election: Election, way: Way
+) -> None:
+    one = await election.candidate("one", way=way)
+    other = await election.candidate("other")
     await one.leads()
-    async with load(contest.stage, SEED):
-        await contest.works(one)
+    async with load(election.env, SEED):
+        await election.works(one)
         one.farlet.process.pause()
         await other.leads(within=DURATION + 2 * RETRY)
-        await contest.works(other)
+        await election.works(other)
         one.farlet.process.resume()
         assert await one.ended() == 1
         await asyncio.sleep(1)
-    await contest.stage.settled(seconds=120)
-    contest.check(one, other)
-    says_why(one, "the process or its machine was suspended", way=way)
+    await election.env.settled(seconds=120)
+    election.check(one, other)
+    reports_cause(one, "the process or its machine was suspended", way=way)
 
 
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.value)
-async def test_a_leader_that_is_cut_off_from_home_writes_no_more(
-    contest: Contest, home_door: proxy.Proxy, cut: Cut
+async def test_a_leader_that_is_cut_off_from_home_stops_writing(
+    election: Election, home_proxy: proxy.Proxy, cut: Cut
 ) -> None:
-    one = await contest.candidate("one", door=home_door)
-    other = await contest.candidate("other")
+    one = await election.candidate("one", fault_proxy=home_proxy)
+    other = await election.candidate("other")
     await one.leads()
-    async with load(contest.stage, SEED):
-        await contest.works(one)
+    async with load(election.env, SEED):
+        await election.works(one)
         silent = failures.Hold(failures.Moment.BEFORE)
-        home_door.on(writes.everything, failures.cut() if cut is Cut.REFUSING else silent)
-        home_door.cut_watches()
+        home_proxy.on(writes.everything, failures.cut() if cut is Cut.REFUSING else silent)
+        home_proxy.cut_watches()
         assert await one.ended(within=DEADLINE) == 1
         ended = datetime.datetime.now(datetime.UTC)
-        led = ended - contest.renewals(one)[-1].began
-        assert led > datetime.timedelta(seconds=DEADLINE - ON_ITS_WAY)
+        led = ended - election.renewals(one)[-1].began
+        assert led > datetime.timedelta(seconds=DEADLINE - IN_FLIGHT)
         silent.cut()
-        home_door.heal()
+        home_proxy.heal()
         await other.leads(within=DURATION)
-        await contest.works(other)
-    await contest.stage.settled(seconds=120)
-    contest.check(one, other)
-    says_why(one, "home API server did not answer|no answer in time")
+        await election.works(other)
+    await election.env.settled(seconds=120)
+    election.check(one, other)
+    reports_cause(one, "home API server did not answer|no answer in time")
 
 
-async def test_a_leader_that_is_told_to_end_hands_over_when_its_work_is_done(
-    contest: Contest,
+async def test_a_stopped_leader_releases_the_lease_after_its_last_write(
+    election: Election,
 ) -> None:
-    one = await contest.candidate("one")
-    other = await contest.candidate("other")
+    one = await election.candidate("one")
+    other = await election.candidate("other")
     await one.leads()
-    async with load(contest.stage, SEED):
-        await contest.works(one)
+    async with load(election.env, SEED):
+        await election.works(one)
         assert await one.farlet.stop() == 0
         await other.leads(within=RETRY)
-        await contest.works(other)
-    await contest.stage.settled(seconds=120)
-    contest.check(one, other)
-    released = contest.renewals(one)[-1].began
-    # Else it would have waited until the Lease had expired.
-    took = contest.renewals(other)[0].began - released
+        await election.works(other)
+    await election.env.settled(seconds=120)
+    election.check(one, other)
+    released = election.renewals(one)[-1].began
+    # Without the release it would have waited until the Lease expired.
+    took = election.renewals(other)[0].began - released
     assert took < datetime.timedelta(seconds=DURATION / 2)
-    for at_home in (True, False):
-        assert all(entry.began <= released for entry in contest.of(one, at_home=at_home))
+    for home_side in (True, False):
+        assert all(entry.began <= released for entry in election.of(one, home_side=home_side))
 
 
-async def test_who_stands_by_only_looks(contest: Contest) -> None:
-    one = await contest.candidate("one")
-    other = await contest.candidate("other")
-    async with load(contest.stage, SEED):
+async def test_a_standby_only_reads(election: Election) -> None:
+    one = await election.candidate("one")
+    other = await election.candidate("other")
+    async with load(election.env, SEED):
         await asyncio.sleep(3 * RETRY)
-    await contest.stage.settled()
-    assert contest.of(other, at_home=True) == []
-    assert contest.of(other, at_home=False) == []
+    await election.env.settled()
+    assert election.of(other, home_side=True) == []
+    assert election.of(other, home_side=False) == []
     assert await other.farlet.stop() == 0
     await one.leads()
 
 
-async def test_the_lease_as_a_lock_is_the_heartbeat_too_and_may_be_deleted(
-    contest: Contest,
+async def test_the_lock_is_also_the_heartbeat_and_survives_its_deletion(
+    election: Election,
 ) -> None:
-    stage = contest.stage
-    one = await contest.candidate("one")
-    node = await stage.home.get("nodes", name=stage.node)
+    env = election.env
+    one = await election.candidate("one")
+    node = await env.home.get("nodes", name=env.node)
 
     def renewed(seen: rest.Object | None) -> bool:
         owners = [] if seen is None else seen["metadata"].get("ownerReferences", [])
         return [owner["uid"] for owner in owners] == [node["metadata"]["uid"]]
 
-    lease = await stage.home.until("leases", renewed, name=stage.node, namespace=LEASES)
+    lease = await env.home.until("leases", renewed, name=env.node, namespace=LEASES)
     holder = lease["spec"]["holderIdentity"]
     for _ in range(3):
-        await stage.home.delete("leases", name=stage.node, namespace=LEASES)
-        again = await stage.home.until("leases", renewed, name=stage.node, namespace=LEASES)
+        await env.home.delete("leases", name=env.node, namespace=LEASES)
+        again = await env.home.until("leases", renewed, name=env.node, namespace=LEASES)
         assert again["metadata"]["uid"] != lease["metadata"]["uid"]
         assert again["spec"]["holderIdentity"] == holder
         lease = again
     await one.leads()
 
 
-async def test_an_account_may_lead_by_another_lease(
-    stage: Stage, start_farlet: StartFarlet
+async def test_a_service_account_can_use_another_lease_as_lock(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     farlet = await start_farlet(
-        stage.node,
-        home_login=Identity.ACCOUNT.login(stage.clusters.home, stage.node),
+        env.node,
+        home_login=Identity.ACCOUNT.login(env.clusters.home, env.node),
         settings={**settings(), "leader-elect-lease": "farlet/lock"},
     )
-    await stage.create(stage.pod("one"))
-    await stage.seen("one", rest.phase("Running"))
+    await env.create(env.pod("one"))
+    await env.seen("one", rest.phase("Running"))
     assert 'leader_election_master_status{name="lock"} 1.0' in await farlet.metrics()
-    lock = await stage.home.get("leases", name="lock", namespace="farlet")
-    beat = await stage.home.get("leases", name=stage.node, namespace=LEASES)
+    lock = await env.home.get("leases", name="lock", namespace="farlet")
+    beat = await env.home.get("leases", name=env.node, namespace=LEASES)
     assert lock["spec"]["leaseDurationSeconds"] == DURATION
     assert "ownerReferences" not in lock["metadata"]
     assert beat["spec"]["leaseDurationSeconds"] == 40
-    assert beat["spec"]["holderIdentity"] == stage.node
+    assert beat["spec"]["holderIdentity"] == env.node
     assert await farlet.stop() == 0
-    released = await stage.home.get("leases", name="lock", namespace="farlet")
+    released = await env.home.get("leases", name="lock", namespace="farlet")
     assert released["spec"]["holderIdentity"] == ""
 
 
 def settings() -> dict[str, str | None]:
-    """Of every candidate. Two on one machine cannot both have the usual port."""
+    """Settings of every candidate. Two on one machine cannot share the default port."""
     return {
         "leader-elect": "true",
         "leader-elect-lease-duration": f"{DURATION:g}s",
@@ -275,20 +277,20 @@ def settings() -> dict[str, str | None]:
 
 
 def credential(login: Path) -> str:
-    """What an API server calls the certificate in a kubeconfig."""
+    """The ID of a kubeconfig's client certificate in audit logs."""
     certificate = kubeconfig.read(login).certificate
     if certificate is None:
-        raise errors.HarnessError(f"{login} holds no client certificate")
+        raise errors.HarnessError(f"{login} contains no client certificate")
     return (
         f"X509SHA256={hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.decode())).hexdigest()}"
     )
 
 
-def says_why(one: Candidate, why: str, *, way: Way = Way.RUN) -> None:
-    """It ended with one line on what happened, and nothing that looks like a bug."""
+def reports_cause(one: Candidate, why: str, *, way: Way = Way.RUN) -> None:
+    """Check that it exited with one line that names the cause, and without a traceback."""
     log = one.farlet.log
     last = [line for line in log.splitlines() if "leadership was lost" in line][-1]
     assert re.search(why, last)
     if way is Way.RUN:
         assert last.startswith("farlet: ")
-        assert "Traceback" not in log  # where Kopf is the host, it prints some of its own
+        assert "Traceback" not in log  # under `kopf run`, Kopf prints some of its own

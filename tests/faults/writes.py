@@ -1,4 +1,4 @@
-"""Every kind of write that farlet makes, told apart by what stands in the request."""
+"""Every kind of write that farlet sends, and how to recognize it by its request."""
 
 import dataclasses
 import datetime
@@ -15,7 +15,7 @@ _OWN = f"/namespaces/{workspace.FARLET_NAMESPACE}/"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of write: on which side, and how it is known."""
+    """One kind of write: its cluster, and how to recognize it."""
 
     side: str
     match: Match
@@ -42,14 +42,14 @@ def _own(match: Match, *, own: bool) -> Match:
 
 
 def _last_status(request: Request) -> bool:
-    """A status that says how the pod ended."""
+    """The final status of a pod."""
     phase = request.json.get("status", {}).get("phase") if request.method == "PATCH" else None
     return request.path.endswith("/status") and phase in {"Succeeded", "Failed"}
 
 
 KINDS: Mapping[str, Kind] = {
-    "registry": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=True)),
-    "registry entry": Kind(FOREIGN, _on("PATCH", "configmaps")),
+    "inventory": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=True)),
+    "inventory entry": Kind(FOREIGN, _on("PATCH", "configmaps")),
     "anchor": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=False)),
     "token": Kind(HOME, _ends("POST", "/token")),
     "mirror": Kind(FOREIGN, _ends("POST", "/pods")),
@@ -65,7 +65,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def short_tokens(seconds: int) -> Fault:
-    """Tokens are said to live so long: a half of it passes within a test, as no real one does."""
+    """Shorten the reported lifetime of tokens, so that half of it passes within a test."""
 
     def short(answer: dict[str, Any]) -> dict[str, Any]:
         expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
@@ -80,12 +80,12 @@ def everything(_: Request) -> bool:
 
 
 def watches(resource: str) -> Match:
-    """Watches of a kind of object."""
+    """Match watches of a resource."""
     return lambda request: request.watch and request.path.endswith(f"/{resource}")
 
 
 def lists(resource: str) -> Match:
-    """Lists of a kind of object."""
+    """Match lists of a resource."""
     return lambda request: (
         request.method == "GET" and not request.watch and request.path.endswith(f"/{resource}")
     )

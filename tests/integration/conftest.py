@@ -1,6 +1,6 @@
-"""Fixtures of integration tests beyond those that all tests share."""
+"""Additional fixtures of the integration tests."""
 
-from faults.fixtures import foreign_door, home_door, stage, start_proxied
+from faults.fixtures import env, foreign_proxy, home_proxy, start_proxied
 from integration.streaming import far
 
-__all__ = ["far", "foreign_door", "home_door", "stage", "start_proxied"]
+__all__ = ["env", "far", "foreign_proxy", "home_proxy", "start_proxied"]

@@ -1,8 +1,8 @@
-"""farlet installed as docs/installation.md says: the shipped manifests on two real clusters.
+"""farlet installed as in docs/installation.md: the shipped manifests on two real clusters.
 
-The manifests are copied, and of the copy only the settings are edited, as a user does; an overlay
-names the image, the real node and the credentials. Abroad farlet is the shipped ServiceAccount, so
-its rights there are those of the manifests too.
+The manifests are copied, and in the copy only the settings are edited, as a user does; an overlay
+sets the image, the real node and the credentials. In the foreign cluster farlet uses the shipped
+ServiceAccount, so its permissions there are those of the manifests too.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from clusters.farlet import ROOT
 from clusters.identity import Identity
 from clusters.workspace import Workspace
 
-NAME = "farlet"  # of everything the manifests make, and of the namespace it is in
+NAME = "farlet"  # of all objects in the manifests, and of their namespace
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 _FOLDERS = {Identity.NODE: "node-identity", Identity.ACCOUNT: "service-account"}
 _PATIENCE = "300s"
@@ -36,27 +36,27 @@ class Installation:
 
     @property
     def user(self) -> str:
-        """Whom home's API server takes farlet for."""
+        """The user name of farlet in the home cluster."""
         account = f"system:serviceaccount:{NAME}:{NAME}"
         return account if self.identity is Identity.ACCOUNT else self.identity.user(self.node)
 
     def kubectl(self, *arguments: str, content: str | None = None) -> str:
-        """kubectl in farlet's own namespace at home."""
+        """kubectl in farlet's own namespace in the home cluster."""
         return self.clusters.home.kubectl(f"--namespace={NAME}", *arguments, content=content)
 
     def rolled_out(self) -> None:
         """Return once every replica of the newest generation is ready."""
         self.kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_PATIENCE}")
 
-    def told(self) -> str:
-        """What its pods are and logged, for whoever reads of a failed test."""
+    def diagnostics(self) -> str:
+        """The state and the logs of its pods, for the message of a failed test."""
         pods = self.kubectl("get", "pods", "-o", "wide")
         log = ("logs", f"--selector=app.kubernetes.io/name={NAME}", "--prefix", "--tail=40")
         return f"{pods}\n{self.kubectl(*log)}"
 
     def remove(self) -> None:
-        """Delete what the manifests made, but for the namespace, which others use too."""
-        # First farlet itself: without its roles it would be refused, if only for a moment.
+        """Delete the objects of the manifests, except the namespace, which other tests use too."""
+        # First farlet itself: without its Roles its requests would be rejected for a moment.
         pods = f"--selector=app.kubernetes.io/name={NAME}"
         self.kubectl("delete", "deployment", NAME)
         self.kubectl("wait", "pods", pods, "--for=delete", f"--timeout={_PATIENCE}")
@@ -75,12 +75,12 @@ def install(
     identity: Identity,
     workspace: Workspace,
 ) -> Installation:
-    """Both sides, not ready yet; `folder` is empty."""
-    abroad = clusters.foreign
+    """Install both sides without waiting; `folder` is empty."""
+    foreign = clusters.foreign
     manifests = ROOT / "manifests"
-    abroad.kubectl("apply", "-k", str(manifests / "foreign"))
+    foreign.kubectl("apply", "-k", str(manifests / "foreign"))
     offloaded = manifests / "foreign" / "offloaded-namespace.yaml"
-    abroad.kubectl("apply", f"--namespace={workspace.foreign}", "-f", str(offloaded))
+    foreign.kubectl("apply", f"--namespace={workspace.foreign}", "-f", str(offloaded))
     _foreign_kubeconfig(clusters, folder / "overlay" / "foreign.kubeconfig")
     if identity is Identity.NODE:
         _home_kubeconfig(clusters, node, folder / "overlay" / "home.kubeconfig")
@@ -95,7 +95,7 @@ def install(
 
 
 async def approve_serving(clusters: pair.Clusters, home: rest.Api) -> None:
-    """Approve requests for serving certificates for ever, as an administrator would."""
+    """Approve all requests for serving certificates, as an administrator would."""
     async for kind, request in home.watch("certificatesigningrequests", resourceVersion="0"):
         wanted = request["spec"]["signerName"] == KUBELET_SERVING
         if kind == "ADDED" and wanted and not request["status"].get("conditions"):
@@ -104,7 +104,7 @@ async def approve_serving(clusters: pair.Clusters, home: rest.Api) -> None:
 
 
 def _edit(clusters: pair.Clusters, folder: Path, *, node: str) -> None:
-    """A copy of the manifests for home with settings of our own."""
+    """Copy the manifests for the home cluster, and edit the settings."""
     shutil.copytree(ROOT / "manifests" / "home", folder)
     host, port = clusters.home_api_in_foreign
     settings = folder / "base" / "settings.env"
@@ -120,8 +120,8 @@ def _edit(clusters: pair.Clusters, folder: Path, *, node: str) -> None:
 
 
 def _overlay(folder: Path, identity: Identity) -> Path:
-    """What is not the administrator's to decide: this image, this node, these credentials."""
-    logins = [f"{NAME}-foreign"] + ([f"{NAME}-home"] if identity is Identity.NODE else [])
+    """An overlay with the image, the node and the credentials of the tests."""
+    secrets = [f"{NAME}-foreign"] + ([f"{NAME}-home"] if identity is Identity.NODE else [])
     image, _, tag = farletimage.NAME.rpartition(":")
     selector = {"spec": {"template": {"spec": {"nodeSelector": {kwok.LABEL: "real"}}}}}
     where = {"metadata": {"name": NAME, "namespace": NAME}}
@@ -137,7 +137,7 @@ def _overlay(folder: Path, identity: Identity) -> Path:
                 "namespace": NAME,
                 "files": [f"kubeconfig={login.removeprefix(f'{NAME}-')}.kubeconfig"],
             }
-            for login in logins
+            for login in secrets
         ],
         "patches": [{"patch": yaml.safe_dump(deployment)}],
     }
@@ -147,8 +147,8 @@ def _overlay(folder: Path, identity: Identity) -> Path:
 
 
 def _foreign_kubeconfig(clusters: pair.Clusters, path: Path) -> None:
-    """farlet's ServiceAccount abroad, at the address at which home's pods reach its API."""
-    secret = (f"--namespace={NAME}", f"secret/{NAME}-login")
+    """A kubeconfig of farlet's foreign ServiceAccount, with the address for home pods."""
+    secret = (f"--namespace={NAME}", f"secret/{NAME}-token")
     clusters.foreign.kubectl(
         "wait", *secret, "--for=jsonpath={.data.token}", f"--timeout={_PATIENCE}"
     )
@@ -164,9 +164,9 @@ def _foreign_kubeconfig(clusters: pair.Clusters, path: Path) -> None:
 
 
 def _home_kubeconfig(clusters: pair.Clusters, node: str, path: Path) -> None:
-    """The node's certificate, at the address at which home's pods reach home's API.
+    """A kubeconfig with the node's certificate, with the address of the home API for home pods.
 
-    By address, since the clusters of tests have no DNS.
+    It contains an IP address, because the test clusters have no DNS.
     """
     content = json.loads(Identity.NODE.login(clusters.home, node).read_text())
     service = ("get", "service", "kubernetes", "--namespace=default")

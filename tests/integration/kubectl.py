@@ -1,4 +1,4 @@
-"""kubectl as a user runs it: exit codes, binary streams, a terminal, a process that goes on."""
+"""kubectl as a user runs it: exit codes, binary streams, a terminal, a long-running process."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBS
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a kubectl ended."""
+    """The exit code and the output of a kubectl."""
 
     code: int
     out: bytes
@@ -31,7 +31,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Kubectl:
-    """kubectl with one login and one namespace."""
+    """kubectl with one kubeconfig and one namespace."""
 
     program: Path
     kubeconfig: Path
@@ -40,11 +40,11 @@ class Kubectl:
 
     @classmethod
     def of(cls, cluster: Cluster, namespace: str, **environment: str) -> "Kubectl":
-        """The administrator's."""
+        """kubectl of the administrator."""
         return cls(cluster.kubectl_program, cluster.kubeconfig, namespace, environment)
 
     async def run(self, *arguments: str, stdin: bytes | None = None) -> Result:
-        """Run it to its end."""
+        """Run it until it exits."""
         process = await self._start(arguments, stdin=stdin is not None)
         async with asyncio.timeout(SECONDS):
             out, err = await process.communicate(stdin)
@@ -54,7 +54,7 @@ class Kubectl:
     async def running(
         self, *arguments: str, stdin: bool = False
     ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """It runs while the context lasts."""
+        """Run it for the duration of the context."""
         process = await self._start(arguments, stdin=stdin)
         try:
             async with asyncio.timeout(SECONDS):
@@ -66,7 +66,7 @@ class Kubectl:
 
     @contextlib.asynccontextmanager
     async def forwarding(self, *arguments: str) -> AsyncIterator[int]:
-        """`kubectl port-forward` while the context lasts; the port on this machine."""
+        """Run `kubectl port-forward` for the duration of the context; yield the local port."""
         async with self.running("port-forward", *arguments) as process:
             assert process.stdout is not None
             line = await process.stdout.readline()
@@ -78,7 +78,7 @@ class Kubectl:
 
     @contextlib.asynccontextmanager
     async def on_terminal(self, *arguments: str) -> AsyncIterator["Terminal"]:
-        """It runs on a terminal of its own."""
+        """Run it on its own terminal."""
         ours, its = pty.openpty()
         terminal = Terminal(ours)
         terminal.resize(rows=24, columns=80)
@@ -121,28 +121,28 @@ class Kubectl:
 
 
 class Terminal:
-    """The side of a terminal at which a person sits."""
+    """The user's side of a terminal."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._changed = asyncio.Event()
         self._seen = b""
         self.code: int | None = None
-        """How the program ended."""
+        """The exit code of the program."""
         os.set_blocking(descriptor, False)
         asyncio.get_running_loop().add_reader(descriptor, self._look)
 
     def type(self, text: str) -> None:
-        """Strike keys."""
+        """Send keystrokes."""
         os.write(self._descriptor, text.encode())
 
     def resize(self, *, rows: int, columns: int) -> None:
-        """Pull at the window's corner."""
+        """Resize the window."""
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, size)
 
     async def shows(self, pattern: str, *, seconds: float = 90.0) -> None:
-        """Return once a pattern has appeared in what was not matched yet."""
+        """Return once a pattern appears in the output after the previous match."""
         wanted = re.compile(pattern.encode())
         try:
             async with asyncio.timeout(seconds):
@@ -154,7 +154,7 @@ class Terminal:
         self._seen = self._seen[found.end() :]
 
     def close(self) -> None:
-        """Switch it off."""
+        """Close it."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
 

@@ -1,6 +1,6 @@
-"""Every manifest of the client-truth tests, run natively and then through farlet.
+"""Every manifest of the access mode tests, run natively and then through farlet.
 
-Only what happened is gathered here; what must be equal stands in `test_client_truth.py`.
+This module only collects results; `test_access_modes.py` compares them.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PATIENCE = 400.0  # some forty clients at once, on a busy machine
 class Case:
     mode: str
     account: str
-    guest: str | None = None  # the foreign account that an annotation names
+    guest: str | None = None  # the foreign account in the annotation
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ NAMED = Case("remote", "default", GUEST)
 DISABLED = [Case("disabled", "default"), Case("disabled", CARRIER)]
 CASES = [*HOME, *REMOTE, NAMED, *DISABLED]
 AT_HOME = [*HOME, REMOTE[0], DISABLED[0]]
-"""What runs natively at home: annotations mean nothing there, so one of each is enough."""
+"""Cases that run natively in the home cluster, which ignores the annotations: one of each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Run:
     pod: rest.Object
     mirror: rest.Object
     node_uids: dict[str, str]
-    lines: dict[str, realpods.Line]
+    lines: dict[str, realpods.OutputLine]
 
-    def told(self, client: str) -> realpods.Line:
-        """What the client printed, its own uids, node and address replaced by what they are."""
+    def output_of(self, client: str) -> realpods.OutputLine:
+        """The output of a client, with its uids, node and address replaced by placeholders."""
         line = json.loads(json.dumps(self.lines[client]))
         line["host"] = "ADDRESS" if str(line["host"]).startswith("https://") else line["host"]
         extra = line["extra"]
@@ -86,16 +86,16 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Native:
-    """The runs without farlet; namespaces stay for those with it."""
+    """The runs without farlet; the runs with farlet use the same namespaces."""
 
     spaces: dict[Case, workspace.Workspace]
-    at_home: dict[Case, Run]
-    abroad: dict[Case, Run]  # native in the foreign cluster
+    home: dict[Case, Run]
+    foreign: dict[Case, Run]  # native in the foreign cluster
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """All runs, and the audit logs from the moment on at which farlet's pods were created."""
+    """All runs, and the audit logs since the creation of farlet's pods."""
 
     clusters: pair.Clusters
     native: Native
@@ -112,17 +112,17 @@ class Seen:
 
 @contextlib.asynccontextmanager
 async def natively(clusters: pair.Clusters) -> AsyncIterator[Native]:
-    """Run the manifests where farlet has no part; the namespaces go at the end."""
+    """Run the manifests without farlet; the namespaces are deleted at the end."""
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
         await workspace.create_farlet_namespace(foreign)
         made = await asyncio.gather(*(_space(home, foreign) for _ in CASES))
         spaces = dict(zip(CASES, made, strict=True))
         try:
-            at_home, abroad = await asyncio.gather(
+            at_home, in_foreign = await asyncio.gather(
                 _run(clusters.home, {case: spaces[case].home for case in AT_HOME}),
                 _run(clusters.foreign, {case: spaces[case].foreign for case in REMOTE}),
             )
-            yield Native(spaces, at_home, abroad)
+            yield Native(spaces, at_home, in_foreign)
         finally:
             await asyncio.gather(
                 *(workspace.delete(home, foreign, space) for space in spaces.values())
@@ -138,7 +138,7 @@ async def through_farlet(
     identity: Identity,
     settings: Mapping[str, str | None],
 ) -> AsyncIterator[Seen]:
-    """Run these manifests on a virtual node; pods, mirrors and the node are gone at the end."""
+    """Run these manifests on a virtual node; pods, mirrors and node are deleted at the end."""
     node = f"virtual-{secrets.token_hex(3)}"
     real = clusters.home.real_node
     spaces = {case: native.spaces[case] for case in cases}
@@ -154,13 +154,13 @@ async def through_farlet(
             through = await _run_through_farlet(clusters, spaces)
             yield Seen(clusters, native, through, *marks)
             await _remove(home, [space.home for space in spaces.values()])
-            # A pod that has ended is gone at home before farlet has removed its mirror.
+            # A finished home pod is gone before farlet has removed its mirror.
             await _until_gone(foreign, [space.foreign for space in spaces.values()])
         finally:
             await process.stop()
             await cordons.reopen(home, real)
             await home.delete("nodes", name=node)
-            # The next farlet is another node's: what a failure has left here would be a stranger.
+            # The next farlet serves another node, and would not own what a failed run left here.
             for api, each in (
                 (home, [space.home for space in spaces.values()]),
                 (foreign, [space.foreign for space in spaces.values()]),
@@ -181,7 +181,7 @@ async def _until_gone(api: rest.Api, namespaces: Collection[str]) -> None:
 
 
 async def _force(api: rest.Api, namespaces: Collection[str]) -> None:
-    """Delete them at once, with their finalizers: the farlet that would remove those has ended."""
+    """Delete them at once, with their finalizers: the farlet that would remove these has ended."""
     for namespace in namespaces:
         if await api.find("pods", name=POD, namespace=namespace) is not None:
             await workspace.force(api, POD, namespace=namespace)
@@ -189,7 +189,7 @@ async def _force(api: rest.Api, namespaces: Collection[str]) -> None:
 
 
 async def _space(home: rest.Api, foreign: rest.Api) -> workspace.Workspace:
-    """Namespaces with accounts that may list, and on each side a pod that tells it by its name."""
+    """Namespaces with accounts that can list pods, and in each a pod named by its cluster."""
     space = await workspace.create(home, foreign)
     for api, namespace, side in ((home, space.home, "home"), (foreign, space.foreign, "foreign")):
         for account in ("default", CARRIER, GUEST):
@@ -204,7 +204,7 @@ async def _space(home: rest.Api, foreign: rest.Api) -> workspace.Workspace:
 
 
 async def _run(cluster: Cluster, namespaces: dict[Case, str]) -> dict[Case, Run]:
-    """Run each manifest natively, and remove the pod again."""
+    """Run each manifest natively, and delete the pod."""
     async with cluster.api() as api:
         for case, namespace in namespaces.items():
             await realpods.create(cluster, case.manifest(), namespace=namespace)
@@ -222,7 +222,7 @@ async def _run(cluster: Cluster, namespaces: dict[Case, str]) -> dict[Case, Run]
 async def _run_through_farlet(
     clusters: pair.Clusters, spaces: dict[Case, workspace.Workspace]
 ) -> dict[Case, Run]:
-    """Run each manifest at home, where the virtual node is the only one that is open."""
+    """Run each manifest in the home cluster, where all nodes but the virtual one are cordoned."""
     for case, space in spaces.items():
         await realpods.create(clusters.home, case.manifest(), namespace=space.home)
     async with clusters.home.api() as home, clusters.foreign.api() as foreign:
@@ -245,7 +245,7 @@ async def _node_uids(api: rest.Api) -> dict[str, str]:
     return {node["metadata"]["name"]: node["metadata"]["uid"] for node in nodes}
 
 
-def _by_client(case: Case, output: str) -> dict[str, realpods.Line]:
+def _by_client(case: Case, output: str) -> dict[str, realpods.OutputLine]:
     found = {line["client"]: line for line in realpods.lines(output)}
     assert sorted(found) == sorted(case.clients), output
     return found

@@ -1,8 +1,8 @@
-"""Pods that run the unchanged real clients, and what those print.
+"""Pods that run unmodified clients, and the output of these clients.
 
-The manifests hold no variables, volumes, host aliases or TLS switches: whatever a client finds, its
-cluster gave it. They name no node either. Which of the nodes labelled `real` gets a pod is for the
-scheduler, and a test decides it by cordoning the others.
+The manifests contain no variables, volumes, host aliases or TLS options: a client only finds what
+its cluster provides. They name no node either. The scheduler selects a node labelled `real`, and a
+test controls the selection by cordoning the others.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ CLIENTS = (
     *("kubectl", "python", "python-asyncio", "javascript", "go"),
     *("kopf", "kopf-pykube", "kube-rs-env", "kube-rs-dns", "fabric8"),
 )
-USER_AGENTS = 8  # both ways of Kopf have one, as have those of kube-rs
+USER_AGENTS = 8  # Kopf uses two, and kube-rs too
 AS_REAL = {
     "node-labels": f"{kwok.LABEL}=real",
     "foreign-node-labels": kwok.LABEL,
     "node-taints": "none",
 }
-"""Settings of a farlet whose node the scheduler treats as any other with real containers."""
+"""Settings with which the scheduler treats the virtual node like other real nodes."""
 ENDED = rest.phase("Succeeded", "Failed")
 
-Line = dict[str, Any]
-"""What one client printed: client, host, namespace, username, extra, pods, error."""
+OutputLine = dict[str, Any]
+"""One line of output of a client: client, host, namespace, username, extra, pods, error."""
 
 
 def pod(
@@ -39,7 +39,7 @@ def pod(
     annotations: Mapping[str, str] | None = None,
     **spec: object,
 ) -> rest.Object:
-    """A pod of one container for the real nodes; `spec` adds fields or replaces them."""
+    """A pod with one container for real nodes; `spec` adds or replaces fields."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -55,7 +55,7 @@ def pod(
 
 
 def container(name: str, *command: str, **more: object) -> rest.Object:
-    """A container of the image that has all clients."""
+    """A container with the image that contains all clients."""
     return {
         "name": name,
         "image": images.CLIENTS,
@@ -66,18 +66,18 @@ def container(name: str, *command: str, **more: object) -> rest.Object:
 
 
 def bound(wanted: rest.Object, node: str) -> rest.Object:
-    """The pod as created for a node by name, for tests that need no scheduler."""
+    """The pod bound to a node, for tests without a scheduler."""
     return {**wanted, "spec": {**wanted["spec"], "nodeName": node}}
 
 
 async def create(cluster: Cluster, manifest: str, *, namespace: str) -> None:
-    """Create what is in a file of these very bytes, as a user does."""
+    """Create objects from a file with exactly these bytes, as a user does."""
     await asyncio.to_thread(
         cluster.kubectl, "create", f"--namespace={namespace}", "-f", "-", content=manifest
     )
 
 
-def lines(output: str) -> list[Line]:
+def lines(output: str) -> list[OutputLine]:
     """The JSON lines that a container printed."""
     return [json.loads(line) for line in output.splitlines() if line]
 
@@ -85,7 +85,7 @@ def lines(output: str) -> list[Line]:
 async def outputs(
     api: rest.Api, pods: Sequence[tuple[str, str]], *, seconds: float = 300
 ) -> list[tuple[rest.Object, str]]:
-    """Pods of (namespace, name) as they ended, each with what it printed."""
+    """Finished pods by (namespace, name), each with its output."""
 
     async def one(namespace: str, name: str) -> tuple[rest.Object, str]:
         ended = await api.until("pods", ENDED, name=name, namespace=namespace, seconds=seconds)
@@ -97,11 +97,11 @@ async def outputs(
 async def event(
     api: rest.Api, name: str, *, namespace: str, reason: str, seconds: float = 90
 ) -> rest.Object:
-    """The first Event of that reason on a pod."""
+    """The first Event with this reason for a pod."""
     chosen = f"involvedObject.name={name},reason={reason}"
     async with asyncio.timeout(seconds):
         async for _, found in api.watch(
             "events", namespace=namespace, fieldSelector=chosen, resourceVersion="0"
         ):
             return found
-    raise AssertionError(f"the watch of Events {chosen} ended before there was one")
+    raise AssertionError(f"the watch of Events {chosen} ended without an Event")

@@ -1,4 +1,4 @@
-"""A virtual node whose kubelet API home's API server reaches, and pods with real containers."""
+"""A virtual node whose kubelet API is reachable from the home API server, with real pods."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ STAYS = ("bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait")
 
 @dataclasses.dataclass(frozen=True)
 class Far:
-    """The node, and how it is reached."""
+    """The virtual node, and clients for it."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -26,7 +26,7 @@ class Far:
     farlet: farlets.Farlet
 
     def kubectl(self, **environment: str) -> Kubectl:
-        """kubectl at home, in this test's namespace."""
+        """kubectl for the home cluster, in this test's namespace."""
         return Kubectl.of(self.clusters.home, self.workspace.home, **environment)
 
     async def create(self, name: str, *command: str, **spec: Any) -> None:
@@ -38,14 +38,14 @@ class Far:
         )
 
     async def pod(self, name: str, *command: str, **spec: Any) -> rest.Object:
-        """A pod on this node that runs."""
+        """A running pod on this node."""
         await self.create(name, *command, **spec)
         return await self.home.until(
             "pods", rest.ready, name=name, namespace=self.workspace.home, seconds=180
         )
 
     async def prints(self, name: str, line: str, *, container: str = "main") -> None:
-        """Return once a container has printed a line that begins so."""
+        """Return once a container has printed a line with this prefix."""
         async with self.kubectl().running("logs", "-f", name, "-c", container) as process:
             assert process.stdout is not None
             while printed := await process.stdout.readline():
@@ -62,5 +62,5 @@ async def far(
     node: str,
     start_farlet: StartFarlet,
 ) -> Far:
-    """Such a node, for this test."""
+    """A virtual node for this test."""
     return Far(clusters, home, workspace, node, await start_farlet(node))

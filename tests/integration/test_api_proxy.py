@@ -1,7 +1,7 @@
-"""HAProxy as shipped between clients and home's API server, and what happens when either dies.
+"""The shipped HAProxy between clients and the home API server, when either of the two dies.
 
-On loopback where it is only about HAProxy, and before unchanged `kubectl get --watch` in a pod
-abroad where it is about clients. That every client works through it: `test_client_truth.py`.
+Tests of HAProxy alone run on loopback; tests of clients use an unmodified `kubectl get --watch` in
+a mirror pod. `test_access_modes.py` shows that every client works through the proxy.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.clusters
 
 RECOVERY_SECONDS = 10.0
 SLACK_SECONDS = 20.0
-"""For clients to start, and checks to be made, on a machine that has much else to do."""
-AT_ONCE_SECONDS = 8.0  # sooner than by any timeout of a connection that waits
-IDLE_SECONDS = 13.0  # longer than all that the configuration allows before a connection stands
+"""Seconds for clients to start and for checks, on a busy machine."""
+AT_ONCE_SECONDS = 8.0  # less than any timeout of a waiting connection
+IDLE_SECONDS = 13.0  # longer than all timeouts of the configuration for a new connection
 WATCHER = """
 while :; do
   kubectl get pods --watch --output=name
-  echo over
+  echo ended
   sleep 0.5
 done
 """
@@ -43,7 +43,7 @@ done
 
 @contextlib.contextmanager
 def on_loopback(clusters: pair.Clusters, *backends: str) -> Iterator[tuple[Proxy, Path]]:
-    """A proxy and the administrator's kubeconfig that leads through it."""
+    """A proxy, and an administrator's kubeconfig that leads through it."""
     (port,) = ports.free(1)
     name = f"loopback-{port}"
     listen = f"127.0.0.1:{port}"
@@ -67,7 +67,7 @@ def home_of(clusters: pair.Clusters) -> str:
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    """Return once it holds; AssertionError when it does not in time."""
+    """Return once the condition holds; raise AssertionError after the timeout."""
     seconds = RECOVERY_SECONDS + SLACK_SECONDS
     deadline = time.monotonic() + seconds
     while not holds():
@@ -85,20 +85,20 @@ def is_up(proxy: Proxy, backend: str) -> bool:
     return bool(value == "1")
 
 
-async def test_a_backend_that_is_dead_is_found_out_and_no_request_fails(
+async def test_a_dead_backend_is_detected_and_no_request_fails(
     clusters: pair.Clusters,
 ) -> None:
     (dead,) = ports.free(1)
     with on_loopback(clusters, f"127.0.0.1:{dead}", home_of(clusters)) as (proxy, login):
         for _ in range(10):
-            async with clusters.home.api(login=login) as api:  # a connection of its own
+            async with clusters.home.api(login=login) as api:  # a new connection
                 await api.request("GET", "/readyz")
         await eventually(lambda: not is_up(proxy, "home-api-1"))
         assert is_up(proxy, "home-api-2")
         assert proxy.ask("/readyz")[0] == 200
 
 
-async def test_with_no_backend_left_a_connection_ends_at_once_and_the_pod_is_not_ready(
+async def test_without_backends_connections_end_at_once_and_the_pod_is_not_ready(
     clusters: pair.Clusters,
 ) -> None:
     (dead,) = ports.free(1)
@@ -111,10 +111,10 @@ async def test_with_no_backend_left_a_connection_ends_at_once_and_the_pod_is_not
                     await api.request("GET", "/readyz")
 
 
-async def test_what_takes_connections_without_being_an_api_server_is_no_backend(
+async def test_a_server_that_accepts_connections_but_is_not_an_api_server_is_down(
     clusters: pair.Clusters,
 ) -> None:
-    """As a load balancer does whose own servers are gone."""
+    """A load balancer without servers behaves like this."""
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as liar:
         host, port = liar.sockets[0].getsockname()
         with on_loopback(clusters, f"{host}:{port}", home_of(clusters)) as (proxy, _):
@@ -122,7 +122,7 @@ async def test_what_takes_connections_without_being_an_api_server_is_no_backend(
             assert is_up(proxy, "home-api-2")
 
 
-async def test_a_silent_watch_lives_and_a_stop_lets_it_go_on_while_nobody_new_comes_in(
+async def test_a_silent_watch_survives_and_continues_during_a_stop_that_rejects_new_clients(
     clusters: pair.Clusters, workspace: Workspace
 ) -> None:
     with on_loopback(clusters, home_of(clusters)) as (proxy, login):
@@ -152,7 +152,7 @@ async def test_a_silent_watch_lives_and_a_stop_lets_it_go_on_while_nobody_new_co
                 await delivers("after-silence")
 
                 proxy.process.signal(signal.SIGUSR1)
-                while await _takes_connections(clusters, login):  # until it has met the signal
+                while await _takes_connections(clusters, login):  # until it handles the signal
                     assert not watching.done()
                 await delivers("while-it-stops")
                 assert not watching.done()
@@ -179,13 +179,13 @@ async def _until_cut(following: Awaitable[None]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Watcher:
-    """A pod abroad that watches its home namespace for ever, anew whenever a watch ends."""
+    """A mirror pod that watches its home namespace and reconnects whenever a watch ends."""
 
     foreign: rest.Api
     namespace: str
 
     async def lines(self) -> list[str]:
-        """All that it has printed."""
+        """All lines that it has printed."""
         return (await self.foreign.logs("watcher", namespace=self.namespace)).splitlines()
 
     async def printed(self, line: str) -> int:
@@ -193,7 +193,7 @@ class Watcher:
         return (await self.lines()).count(line)
 
     async def prints(self, line: str, *, beyond: int = 0) -> None:
-        """Return once it has printed the line again; AssertionError when that takes too long."""
+        """Return once it prints the line again; raise AssertionError after the timeout."""
         seconds = RECOVERY_SECONDS + SLACK_SECONDS
         deadline = time.monotonic() + seconds
         while await self.printed(line) <= beyond:
@@ -226,13 +226,13 @@ async def watcher(
 
 @pytest.fixture
 def proxy(clusters: pair.Clusters) -> Iterator[Proxy]:
-    """The only way from foreign pods to home's API server."""
+    """HAProxy as the only path from mirror pods to the home API server."""
     with apiproxy.before_home(clusters) as running:
         yield running
 
 
 @pytest.mark.parametrize("victim", ["proxy", "API server"])
-async def test_a_watch_ends_when_the_way_is_cut_and_the_client_is_back_soon_after_it_is(
+async def test_a_watch_ends_when_the_path_is_cut_and_the_client_reconnects_when_it_is_back(
     clusters: pair.Clusters,
     home: rest.Api,
     workspace: Workspace,

@@ -1,4 +1,4 @@
-"""HAProxy's configuration as shipped: what HAProxy itself accepts. No cluster is needed."""
+"""The shipped HAProxy configuration, checked by HAProxy itself. No cluster is required."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clusters import apiproxy
 
 
 def check(*backends: str) -> tuple[int, str]:
-    """Exit code and words of HAProxy's own check, without anything of this environment."""
+    """Exit code and output of HAProxy's own check, in an empty environment."""
     answer = subprocess.run(
         [apiproxy.program(), "-c", "-f", apiproxy.CONFIGURATION],
         env={"PATH": os.environ["PATH"], **apiproxy.environment(backends)},
@@ -26,20 +26,20 @@ def check(*backends: str) -> tuple[int, str]:
     "backends",
     [
         pytest.param(["203.0.113.7:6443"], id="one address"),
-        pytest.param(["2001:db8::7:6443"], id="IPv6 as the variables of a pod give it"),
+        pytest.param(["2001:db8::7:6443"], id="IPv6 as in the variables of a pod"),
         pytest.param(["[2001:db8::7]:6443"], id="IPv6 in brackets"),
         pytest.param([f"203.0.113.{last}:6443" for last in range(1, 6)], id="five addresses"),
     ],
 )
-def test_haproxy_accepts_the_configuration_without_a_word(backends: list[str]) -> None:
-    code, told = check(*backends)
-    assert (code, "[WARNING]" in told, "[ALERT]" in told) == (0, False, False), told
+def test_haproxy_accepts_the_configuration_without_a_warning(backends: list[str]) -> None:
+    code, output = check(*backends)
+    assert (code, "[WARNING]" in output, "[ALERT]" in output) == (0, False, False), output
 
 
-def test_a_name_that_nobody_knows_yet_does_not_stop_haproxy() -> None:
-    """The load balancer may come later: names are looked up again."""
-    code, told = check("api.home.invalid:6443")
-    assert code == 0, told
+def test_an_unknown_name_does_not_prevent_the_start() -> None:
+    """The load balancer can be created later: names are resolved again."""
+    code, output = check("api.home.invalid:6443")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_name_that_nobody_knows_yet_does_not_stop_haproxy() -> None:
         pytest.param(["203.0.113.7"], "port", id="no port"),
     ],
 )
-def test_haproxy_refuses_to_start_and_says_why(backends: list[str], why: str) -> None:
-    code, told = check(*backends)
+def test_haproxy_refuses_to_start_and_reports_why(backends: list[str], why: str) -> None:
+    code, output = check(*backends)
     assert code == 1
-    assert why in told
+    assert why in output

@@ -1,7 +1,7 @@
-"""The shipped HAProxy manifests in both clusters, as docs/api-proxy.md says, with real pods.
+"""The shipped HAProxy manifests in both clusters, as in docs/api-proxy.md, with real pods.
 
-Namespaces enforce the restricted Pod Security standard. A client in a pod dials the Service by the
-API server's own name and verifies home's certificate, so what answers is home.
+Namespaces enforce the restricted Pod Security standard. A client in a pod connects to the Service
+by the API server's own name and verifies home's certificate, so the home API server answers.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SHIPPED = "HOME_API_1=203.0.113.7:6443\n"
 
 @dataclasses.dataclass(frozen=True)
 class Installation:
-    """The manifests of one way, copied and edited as a user does, applied in one cluster."""
+    """The manifests for one cluster, copied, edited and applied as a user does."""
 
     way: str
     cluster: Cluster
@@ -71,13 +71,13 @@ def installed(
     made.apply()
     yield made
     cluster.kubectl("delete", "-k", str(tmp_path / "overlay"))
-    # Else those that end still would be taken for pods of the next one.
+    # Otherwise pods that are still terminating would be taken for those of the next test.
     made.kubectl("wait", "pods", f"--selector={SELECTED}", "--for=delete", "--timeout=180s")
     cluster.kubectl("label", "namespace", NAMESPACE, f"{RESTRICTED}-")
 
 
 def _overlay(folder: Path, *, way: str) -> None:
-    """What is not the user's to decide: an image that is here already, and the real node."""
+    """Settings of the tests: a local image, and the real node."""
     image, _, tag = images.CLIENTS.rpartition(":")
     where = {"metadata": {"name": NAME, "namespace": NAMESPACE}}
     selector = {"spec": {"template": {"spec": {"nodeSelector": {kwok.LABEL: "real"}}}}}
@@ -93,7 +93,7 @@ def _overlay(folder: Path, *, way: str) -> None:
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
 
 
-async def test_a_client_reaches_home_through_the_service(
+async def test_a_client_reaches_the_home_api_server_through_the_service(
     clusters: pair.Clusters, installed: Installation, workspace: Workspace
 ) -> None:
     await asyncio.to_thread(installed.rolled_out)
@@ -122,7 +122,7 @@ async def test_a_client_reaches_home_through_the_service(
 
 
 @pytest.mark.parametrize("installed", ["foreign"], indirect=True)
-async def test_a_wrong_address_never_replaces_a_right_one(
+async def test_a_wrong_address_never_replaces_a_working_one(
     foreign: rest.Api, installed: Installation
 ) -> None:
     await asyncio.to_thread(installed.rolled_out)
@@ -140,6 +140,6 @@ async def test_a_wrong_address_never_replaces_a_right_one(
 
 
 async def _ready(api: rest.Api) -> set[str]:
-    """The names of the pods that the Service leads to."""
+    """The names of the pods behind the Service."""
     found = await api.list("pods", namespace=NAMESPACE, labelSelector=SELECTED)
     return {pod["metadata"]["name"] for pod in found if rest.ready(pod)}

@@ -1,8 +1,8 @@
-"""A home token never goes where somebody else, or nobody to be believed, answers.
+"""A home token is never sent to a server without a valid certificate of the home API server.
 
-By either way that farlet looks: straight at the address of the flags, and by a port-forward into
-a pod behind the Service `home-api`. Pods wait and say why, and both audit logs show that nothing
-was asked for and nothing written; the right certificate lets them go on by itself.
+farlet checks in two ways: by a connection to the address of the flags, and by a port-forward into
+a pod behind the Service `home-api`. Pods wait and show why, and both audit logs show that farlet
+requested and wrote nothing; once the certificate is valid, the pods start automatically.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clusters import workspace as workspaces
 from clusters.workspace import FARLET_NAMESPACE
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Stage
+from faults.environment import Environment
 from unit import certificates
 
 pytestmark = pytest.mark.clusters
@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 USUAL = "kubernetes.default.svc"
 REACHABLE = "farlet.io/HomeAPIReachable"
 ANSWERS = "answers"
-"""The pod behind the Service in these tests: it answers on one port for each certificate."""
+"""The pod behind the Service in these tests: it serves each certificate on its own port."""
 FIRST_PORT = 7000
 
 Make = Callable[[certificates.Pair], certificates.Pair]
@@ -40,15 +40,15 @@ Make = Callable[[certificates.Pair], certificates.Pair]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A certificate that must not be believed.
+    """A certificate that farlet must not accept.
 
-    `make` has the home CA; `None` is the real API server of the foreign cluster. `told` is
-    what pods say, and `cure` what they are told to do by either way.
+    `make` uses the home CA; `None` means the real API server of the foreign cluster. `expected` and
+    `fix` are parts of the message: the problem, and what to do about it.
     """
 
     make: Make | None
-    told: str
-    cure: dict[str, str]
+    expected: str
+    fix: dict[str, str]
 
 
 def server(*hosts: str, begins: datetime | None = None, ends: datetime | None = None) -> Make:
@@ -64,7 +64,7 @@ def server(*hosts: str, begins: datetime | None = None, ends: datetime | None = 
 
 
 def of_a_stranger(_: certificates.Pair) -> certificates.Pair:
-    return server(USUAL, "127.0.0.1")(certificates.authority("somebody"))
+    return server(USUAL, "127.0.0.1")(certificates.authority("another-ca"))
 
 
 LEADS = {"flags": "--home-api-server-host", "service": "check where the Service home-api"}
@@ -87,68 +87,68 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def pairs(clusters: pair.Clusters) -> dict[str, certificates.Pair]:
-    """The certificates of all cases that have one."""
+    """The certificates of all cases."""
     parts = clusters.home.parts
     assert parts is not None
     ca = certificates.Pair(parts.plane.authority.certificate, parts.plane.authority.key)
     return {name: case.make(ca) for name, case in CASES.items() if case.make is not None}
 
 
-# --- what both ways have in common ----------------------------------------------------------------
+# --- common to flags and Service ------------------------------------------------------------------
 
 
-async def refused(stage: Stage, case: Case, *, way: str) -> None:
-    """A pod waits and says why; nothing was asked at home for it, nothing was written abroad."""
-    at_home, abroad = stage.clusters.home.audit_mark(), stage.clusters.foreign.audit_mark()
-    await stage.create(stage.pod("waits"))
-    waiting = await stage.seen("waits", rest.reason("HomeAPICertificateInvalid"))
+async def refused(env: Environment, case: Case, *, way: str) -> None:
+    """A pod waits and shows why; no home request and no foreign write was sent for it."""
+    home_mark, foreign_mark = env.clusters.home.audit_mark(), env.clusters.foreign.audit_mark()
+    await env.create(env.pod("waits"))
+    waiting = await env.seen("waits", rest.reason("HomeAPICertificateInvalid"))
     status = waiting["status"]
     assert status["phase"] == "Pending"
-    assert case.told in status["message"]
-    assert case.cure[way] in status["message"]
-    condition = await reachable(stage, "False")
+    assert case.expected in status["message"]
+    assert case.fix[way] in status["message"]
+    condition = await reachable(env, "False")
     assert (condition["reason"], condition["message"]) == (
         "HomeAPICertificateInvalid",
         status["message"],
     )
-    # What farlet does for another pod, it does after it has looked at this one.
-    await stage.create(stage.pod("remote", annotations=manifests.access("remote")))
-    await stage.seen("remote", rest.phase("Running"))
-    assert manifests.names((await stage.sight()).mirrors) == ["remote"]
-    assert tokens(stage, at_home) == []
-    assert secrets(stage, abroad) == []
+    # farlet handles the other pod after this one.
+    await env.create(env.pod("remote", annotations=manifests.access("remote")))
+    await env.seen("remote", rest.phase("Running"))
+    assert manifests.names((await env.observe()).mirrors) == ["remote"]
+    assert tokens(env, home_mark) == []
+    assert secrets(env, foreign_mark) == []
 
 
-async def goes_on(stage: Stage, *, since: auditlog.Mark) -> None:
-    """The pod that has waited runs, with a token; `since` is from before the cure."""
-    await stage.seen("waits", rest.phase("Running"))
-    assert (await reachable(stage, "True"))["reason"] == "HomeAPIVerified"
-    assert len([one for one in tokens(stage, since) if one.code == 201]) == 1
-    await stage.settled()
+async def continues(env: Environment, *, since: auditlog.Mark) -> None:
+    """The waiting pod runs, with a token; `since` is from before the fix."""
+    await env.seen("waits", rest.phase("Running"))
+    assert (await reachable(env, "True"))["reason"] == "HomeAPIVerified"
+    assert len([one for one in tokens(env, since) if one.code == 201]) == 1
+    await env.settled()
 
 
-async def reachable(stage: Stage, status: str) -> dict[str, str]:
-    """What the Node says of the way home, once it has that status."""
+async def reachable(env: Environment, status: str) -> dict[str, str]:
+    """The Node condition HomeAPIReachable, once it has this status."""
 
     def found(node: rest.Object | None) -> dict[str, str]:
         conditions = (node or {}).get("status", {}).get("conditions", [])
         return next((one for one in conditions if one["type"] == REACHABLE), {})
 
-    seen = await stage.home.until(
-        "nodes", lambda node: found(node).get("status") == status, name=stage.node
+    seen = await env.home.until(
+        "nodes", lambda node: found(node).get("status") == status, name=env.node
     )
     return found(seen)
 
 
-def tokens(stage: Stage, since: auditlog.Mark) -> list[auditlog.Entry]:
-    """Tokens that farlet asked for, granted or not."""
-    asked = stage.clusters.home.audit(since=since, user=stage.user, verb="create")
+def tokens(env: Environment, since: auditlog.Mark) -> list[auditlog.Entry]:
+    """Token requests of farlet, granted or not."""
+    asked = env.clusters.home.audit(since=since, user=env.user, verb="create")
     return [entry for entry in asked if entry.subresource == "token"]
 
 
-def secrets(stage: Stage, since: auditlog.Mark) -> list[auditlog.Entry]:
-    """Secrets that farlet wrote abroad, or tried to."""
-    asked = stage.clusters.foreign.audit(since=since, user=workspaces.USER, resource="secrets")
+def secrets(env: Environment, since: auditlog.Mark) -> list[auditlog.Entry]:
+    """Writes of Secrets by farlet in the foreign cluster, successful or not."""
+    asked = env.clusters.foreign.audit(since=since, user=workspaces.USER, resource="secrets")
     return [entry for entry in asked if entry.verb in {"create", "update", "patch"}]
 
 
@@ -157,7 +157,7 @@ def secrets(stage: Stage, since: auditlog.Mark) -> list[auditlog.Entry]:
 
 @contextlib.asynccontextmanager
 async def answering(pair: certificates.Pair, folder: Path) -> AsyncIterator[asyncio.Server]:
-    """A server on this machine that shows a certificate and says nothing."""
+    """A server on this machine that presents a certificate and sends nothing."""
 
     def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -168,41 +168,41 @@ async def answering(pair: certificates.Pair, folder: Path) -> AsyncIterator[asyn
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_pods_wait_where_the_address_of_the_flags_is_not_to_be_believed(
-    stage: Stage,
+async def test_pods_wait_while_the_address_of_the_flags_has_an_invalid_certificate(
+    env: Environment,
     start_farlet: StartFarlet,
     pairs: dict[str, certificates.Pair],
     tmp_path: Path,
     name: str,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        host, port = stage.clusters.foreign.address
+        host, port = env.clusters.foreign.address
         if name in pairs:
             server = await stack.enter_async_context(answering(pairs[name], tmp_path))
             host, port = server.sockets[0].getsockname()
         flags = {"home-api-server-host": host, "home-api-server-port": str(port)}
-        await start_farlet(stage.node, settings=flags)
-        await refused(stage, CASES[name], way="flags")
+        await start_farlet(env.node, settings=flags)
+        await refused(env, CASES[name], way="flags")
 
 
-async def test_a_file_of_another_ca_holds_pods_back_until_it_is_the_right_one(
-    stage: Stage, start_farlet: StartFarlet, tmp_path: Path
+async def test_pods_wait_until_the_ca_file_contains_the_right_ca(
+    env: Environment, start_farlet: StartFarlet, tmp_path: Path
 ) -> None:
     file = tmp_path / "home-ca.crt"
-    file.write_text(certificates.authority("somebody").pem)
-    host, port = stage.clusters.home.address  # where farlet itself can look
+    file.write_text(certificates.authority("another-ca").pem)
+    host, port = env.clusters.home.address  # an address that farlet itself can reach
     flags = {
         "home-api-server-host": host,
         "home-api-server-port": str(port),
         "home-api-server-ca-file": str(file),
     }
-    await start_farlet(stage.node, settings=flags)
-    cure = {"flags": "--home-api-server-ca-file"}
-    case = Case(None, f"issuer is CN={stage.clusters.home.name}-ca", cure)
-    await refused(stage, case, way="flags")
-    before = stage.clusters.home.audit_mark()
-    file.write_text(stage.clusters.home.ca_file.read_text())
-    await goes_on(stage, since=before)
+    await start_farlet(env.node, settings=flags)
+    fix = {"flags": "--home-api-server-ca-file"}
+    case = Case(None, f"issuer is CN={env.clusters.home.name}-ca", fix)
+    await refused(env, case, way="flags")
+    before = env.clusters.home.audit_mark()
+    file.write_text(env.clusters.home.ca_file.read_text())
+    await continues(env, since=before)
 
 
 # --- by the Service -------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Service:
     ports: Sequence[str]
 
     def leads_to(self, name: str) -> None:
-        """From now on it is the port with this certificate, or `home`."""
+        """Switch to the port with this certificate, or to `home`."""
         target = FIRST_PORT + self.ports.index(name)
         self.clusters.foreign.kubectl("apply", "-f", "-", content=json.dumps(_service(target)))
 
@@ -244,17 +244,17 @@ async def service(
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_pods_wait_where_what_is_behind_the_service_is_not_to_be_believed(
-    stage: Stage, start_farlet: StartFarlet, service: Service, name: str
+async def test_pods_wait_while_the_server_behind_the_service_has_an_invalid_certificate(
+    env: Environment, start_farlet: StartFarlet, service: Service, name: str
 ) -> None:
     await asyncio.to_thread(service.leads_to, name)
     flags = {"home-api-server-host": None, "home-api-server-port": None}
-    farlet = await start_farlet(stage.node, settings=flags)
-    await refused(stage, CASES[name], way="service")
+    farlet = await start_farlet(env.node, settings=flags)
+    await refused(env, CASES[name], way="service")
     if name == "another cluster":
-        before = stage.clusters.home.audit_mark()
+        before = env.clusters.home.audit_mark()
         await asyncio.to_thread(service.leads_to, "home")
-        await goes_on(stage, since=before)
+        await continues(env, since=before)
         assert len(farlet.process.starts) == 1
 
 
@@ -295,7 +295,7 @@ def _pod() -> rest.Object:
 def _config(
     clusters: pair.Clusters, ports: Sequence[str], pairs: dict[str, certificates.Pair]
 ) -> rest.Object:
-    """A port shows a certificate; that of another cluster, and home's, lead to an API server."""
+    """One port per certificate; those of the two clusters lead to their API servers."""
     host, port = clusters.home_api_on_other_port
     leads = {
         "another cluster": '"${KUBERNETES_SERVICE_HOST}:443"',

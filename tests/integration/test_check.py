@@ -1,4 +1,4 @@
-"""`farlet check` against real clusters: what it says of addresses that are given by flags."""
+"""`farlet check` on real clusters: its results for addresses that are set by flags."""
 
 import asyncio
 import base64
@@ -18,27 +18,27 @@ from clusters import workspace as workspaces
 pytestmark = pytest.mark.clusters
 
 ENDS_SECONDS = 60.0
-ADDRESS = "home API for pods abroad"
+ADDRESS = "home API for foreign pods"
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Flags (a function of a folder and the clusters), and what is found with them."""
+    """Flags (a function of a folder and the clusters), and the expected results."""
 
     flags: Callable[[Path, pair.Clusters], Mapping[str, str]]
     code: int
     outcomes: Mapping[str, str]
-    told: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
 
 
 def _seen(_folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
-    """What leads to home from here; that of pods abroad leads there from abroad only."""
+    """An address of the home API for this machine; mirror pods need another one."""
     host, port = clusters.home.address
     return {"home-api-server-host": host, "home-api-server-port": str(port)}
 
 
 def _another_ca(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
-    """Pods are to believe the foreign cluster's CA, which has signed nothing of home."""
+    """A CA file with the foreign cluster's CA, which has not signed home's certificate."""
     content = yaml.safe_load(clusters.foreign.kubeconfig.read_text())["clusters"][0]["cluster"]
     file = folder / "another-ca.crt"
     file.write_bytes(base64.b64decode(content["certificate-authority-data"]))
@@ -54,7 +54,7 @@ def _dead(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
     return {**_seen(folder, clusters), "foreign-kubeconfig": str(file)}
 
 
-# A warning, since the address is that of the machine itself.
+# A warning, because the address belongs to this machine.
 GOOD = {
     "home API server": "ok",
     "foreign API server": "ok",
@@ -63,7 +63,7 @@ GOOD = {
 }
 
 CASES = {
-    "an address that leads to home": Case(_seen, 0, GOOD, ("kubernetes.default.svc",)),
+    "an address of the home API server": Case(_seen, 0, GOOD, ("kubernetes.default.svc",)),
     "another CA": Case(
         _another_ca,
         1,
@@ -83,7 +83,7 @@ async def _checked(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
-async def test_an_address_given_by_flags_is_checked(
+async def test_an_address_set_by_flags_is_checked(
     clusters: pair.Clusters, foreign: rest.Api, tmp_path: Path, case: Case
 ) -> None:
     await workspaces.create_farlet_namespace(foreign)
@@ -99,8 +99,8 @@ async def test_an_address_given_by_flags_is_checked(
     assert found["ok"] is (case.code == 0)
     outcomes = {one["what"]: one["outcome"] for one in found["checks"]}
     assert case.outcomes.items() <= outcomes.items(), found
-    for words_told in case.told:
-        assert words_told in answer.stdout
+    for fragment in case.expected:
+        assert fragment in answer.stdout
     if case.code == 0:
         table = await _checked(words)
         assert table.returncode == 0

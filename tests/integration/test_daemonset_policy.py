@@ -1,4 +1,4 @@
-"""The shipped policy keeps DaemonSets off virtual nodes, and changes nothing else of them."""
+"""The shipped policy keeps DaemonSets off virtual nodes, and changes nothing else in them."""
 
 import asyncio
 import time
@@ -34,11 +34,11 @@ NOT_TOGETHER = {"podAntiAffinity": {REQUIRED: [{"topologyKey": "zone", "labelSel
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def policy(clusters: pair.Clusters) -> AsyncIterator[None]:
-    """In force at home; removed at the end."""
+    """The policy, active in the home cluster until the end."""
     objects = list(yaml.safe_load_all(POLICY.read_text()))
     for found in objects:
         if found["kind"] == "MutatingAdmissionPolicy":
-            found["spec"]["failurePolicy"] = "Fail"  # a mistake in it shall be seen
+            found["spec"]["failurePolicy"] = "Fail"  # an error in it must be visible
     clusters.home.apply(*objects)
     async with clusters.home.api() as home:
         await _until_in_force(home)
@@ -50,14 +50,14 @@ async def policy(clusters: pair.Clusters) -> AsyncIterator[None]:
 
 
 async def _until_in_force(home: rest.Api, *, in_force: bool = True) -> None:
-    """A policy counts once the API server has compiled it, and until it has seen it go."""
+    """Wait until the API server has compiled the policy, or has seen its deletion."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         made = await home.create("daemonsets", daemonset(), namespace="default", dryRun="All")
         if bool(affinity(made)) is in_force:
             return
         await asyncio.sleep(0.1)
-    raise AssertionError(f"the policy never came {'into' if in_force else 'out of'} force")
+    raise AssertionError(f"the policy is still {'in' if in_force else ''}active")
 
 
 def daemonset(
@@ -95,7 +95,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "none": (None, KEPT_OFF),
     "an empty one": ({}, KEPT_OFF),
     "an empty one of nodes": ({"nodeAffinity": {}}, KEPT_OFF),
-    "only a wish": (
+    "only a preference": (
         {"nodeAffinity": PREFERRED},
         {"nodeAffinity": KEPT_OFF["nodeAffinity"] | PREFERRED},
     ),
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"nodeAffinity": terms({"matchExpressions": [ARCH]}) | PREFERRED},
         {"nodeAffinity": terms({"matchExpressions": [ARCH, OFF]}) | PREFERRED},
     ),
-    "a term of fields": (
+    "a term with fields": (
         {"nodeAffinity": terms({"matchFields": [HERE]})},
         {"nodeAffinity": terms({"matchExpressions": [OFF], "matchFields": [HERE]})},
     ),
@@ -125,7 +125,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"nodeAffinity": terms({}, {"matchExpressions": [ARCH]})},
         {"nodeAffinity": terms({}, {"matchExpressions": [ARCH, OFF]})},
     ),
-    "what it would get": (
+    "the affinity of the policy": (
         {"nodeAffinity": terms({"matchExpressions": [OFF]}, {"matchExpressions": [ARCH]})},
         {"nodeAffinity": terms({"matchExpressions": [OFF]}, {"matchExpressions": [ARCH, OFF]})},
     ),
@@ -133,7 +133,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("given", "expected"), CASES.values(), ids=CASES)
-async def test_a_daemonset_whose_affinity_is(
+async def test_the_policy_extends_an_affinity_that_is(
     home: rest.Api, given: Any, expected: dict[str, Any]
 ) -> None:
     made = await home.create(
@@ -143,7 +143,7 @@ async def test_a_daemonset_whose_affinity_is(
 
 
 @pytest.mark.parametrize(("allowed", "kept_off"), [("true", False), ("false", True), ("", True)])
-async def test_an_annotation_lets_a_daemonset_pass(
+async def test_a_daemonset_with_the_annotation_is_not_changed(
     home: rest.Api, allowed: str, *, kept_off: bool
 ) -> None:
     made = await home.create(
@@ -152,7 +152,7 @@ async def test_an_annotation_lets_a_daemonset_pass(
     assert affinity(made) == (KEPT_OFF if kept_off else None)
 
 
-async def test_what_stands_is_changed_with_its_template_and_then_once(
+async def test_an_existing_daemonset_is_changed_once_with_its_next_template_change(
     home: rest.Api, workspace: Workspace
 ) -> None:
     namespace = workspace.home
@@ -173,12 +173,12 @@ async def test_what_stands_is_changed_with_its_template_and_then_once(
 
 
 async def _replaced(home: rest.Api, wanted: rest.Object) -> rest.Object:
-    """With the resourceVersion taken off: the controller writes its status meanwhile."""
+    """Without resourceVersion, because the controller writes the status at the same time."""
     del wanted["metadata"]["resourceVersion"]
     return await home.replace("daemonsets", wanted)
 
 
-async def test_the_controller_puts_pods_on_machines_only(
+async def test_the_controller_creates_pods_on_real_nodes_only(
     clusters: pair.Clusters, home: rest.Api, workspace: Workspace, node: str
 ) -> None:
     namespace = workspace.home
@@ -196,7 +196,7 @@ async def test_the_controller_puts_pods_on_machines_only(
             and seen["status"]["desiredNumberScheduled"] >= least
         )
 
-    # One after the other: the controller that counts the virtual node for one knows of it.
+    # One after the other: once the controller has counted the first, it knows the virtual node.
     for name, allowed, least in (("all", "true", len(machines) + 1), ("machines", None, 0)):
         await home.create("daemonsets", daemonset(name, allowed=allowed), namespace=namespace)
         seen = await home.until(

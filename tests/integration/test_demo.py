@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: it tells the truth, ends by itself, and leaves nothing."""
+"""The demo as a new user runs it: its output is correct, it ends, and leaves nothing behind."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ async def _demo() -> asyncio.subprocess.Process:
 
 
 def _left(pid: int) -> list[str]:
-    """What the harness instances of that process have left on this machine."""
+    """What the harness instances of this process have left on the machine."""
     names = {name for name in processes.marks() if name.startswith(f"{pid}-")}
     names |= {name for name in instance.clean_leftovers() if name.startswith(f"{pid}-")}
     return sorted(names)
@@ -40,16 +40,16 @@ async def test_the_demo_shows_what_each_pod_found() -> None:
     assert demo.returncode == 0, output
     assert _left(demo.pid) == []
 
-    told = output[output.index("At home, as it happens") :]
+    table = output[output.index("Live, as the home cluster shows it") :]
     for line in (
         r"mistyped +Pending +InvalidAPIServerSupport: ",
         r"guest +Pending +ServiceAccountNotFound: ",
         r"\$ kubectl .* create serviceaccount guest ",
         r"guest +Running +on foreign-real",
     ):
-        found = re.search(line, told)
-        assert found, f"{line} is not in {told}"
-        told = told[found.end() :] if "mistyped" not in line else told
+        found = re.search(line, table)
+        assert found, f"{line} is not in {table}"
+        table = table[found.end() :] if "mistyped" not in line else table
     for line in (
         r"plain +home +https://\S+ +system:serviceaccount:demo:default\n",
         r"remote +foreign +https://10\.96\.0\.1:443 +system:serviceaccount:demo-home:default\n",
@@ -58,12 +58,12 @@ async def test_the_demo_shows_what_each_pod_found() -> None:
         r"mistyped +none +- +it never ran",
         r"nothing of them was left on either cluster",
     ):
-        assert re.search(line, told), f"{line} is not in {told}"
-    assert "eyJ" not in output  # how every token begins
+        assert re.search(line, table), f"{line} is not in {table}"
+    assert "eyJ" not in output  # the beginning of every token
 
 
 @pytest.mark.parametrize(
-    "until", ["starting clusters", "At home"], ids=["as clusters start", "as pods run"]
+    "until", ["starting clusters", "At home"], ids=["while clusters start", "while pods run"]
 )
 async def test_the_demo_leaves_nothing_after_an_interrupt(until: str) -> None:
     demo = await _demo()
@@ -71,7 +71,7 @@ async def test_the_demo_leaves_nothing_after_an_interrupt(until: str) -> None:
     async with asyncio.timeout(600):
         while until not in (line := (await demo.stdout.readline()).decode()):
             assert line, f"the demo ended with {await demo.wait()} before {until!r}"
-        await asyncio.sleep(2)  # in the middle of it
+        await asyncio.sleep(2)  # while it is running
         os.killpg(demo.pid, signal.SIGINT)
         rest = (await demo.stdout.read()).decode()
         assert await demo.wait() == 130, rest

@@ -1,4 +1,4 @@
-"""On another port than 443, clients that dial a name do not reach home, and their owner is told."""
+"""On a port other than 443, clients that use the DNS name fail, and an Event reports it."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from integration import realpods
 pytestmark = pytest.mark.clusters
 
 
-async def test_clients_that_dial_a_name_do_not_work_on_another_port_and_an_event_names_them(
+async def test_clients_that_use_the_dns_name_fail_on_another_port_and_an_event_reports_it(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -29,5 +29,5 @@ async def test_clients_that_dial_a_name_do_not_work_on_another_port_and_an_event
     failed = {line["client"] for line in realpods.lines(output) if line["error"] is not None}
     assert failed == images.DIAL_BY_NAME
     event = await realpods.event(home, "who", namespace=workspace.home, reason="SpecAdjusted")
-    told = f"listens on port {port}: clients that dial https://kubernetes.default.svc"
-    assert told in event["message"]
+    expected = f"listens on port {port}: clients that dial https://kubernetes.default.svc"
+    assert expected in event["message"]

@@ -1,6 +1,6 @@
-"""Every container of a pod reaches the API alike, and reads its files as it would at home.
+"""Every container of a pod reaches the API and reads its files as it would in the home cluster.
 
-Each pod runs on home's real node and then through farlet. What its containers print is the same.
+Each pod runs on home's real node and then through farlet. Its containers print the same.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from integration import realpods
 
 pytestmark = pytest.mark.clusters
 
-Output = dict[str, list[realpods.Line]]
-"""What each container of a pod printed, less what differs from run to run."""
+Output = dict[str, list[realpods.OutputLine]]
+"""The output of each container of a pod, without what differs between runs."""
 
 READ = """
 import base64, json, os, pathlib
@@ -83,7 +83,7 @@ PODS = [init_and_sidecar(), user_1000(), two_audiences()]
 NAMES = [pod["metadata"]["name"] for pod in PODS]
 
 
-async def test_containers_print_abroad_what_they_print_at_home(
+async def test_containers_print_the_same_in_both_clusters(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -100,7 +100,7 @@ async def test_containers_print_abroad_what_they_print_at_home(
     through = await _run(home, workspace.home, node=node, reads=foreign, runs_in=workspace.foreign)
     assert through == native
 
-    # And what they print is not merely the same, but right.
+    # The output is also correct, not only the same.
     account = f"system:serviceaccount:{workspace.home}:default"
     for name in ("init", "sidecar", "main"):
         (line,) = through["init-and-sidecar"][name]
@@ -114,7 +114,7 @@ async def test_containers_print_abroad_what_they_print_at_home(
     assert (vault["audience"], vault["life"]) == (["vault"], 1200)
 
 
-async def test_a_token_that_can_never_be_refreshed_is_warned_of(
+async def test_a_token_that_cannot_be_refreshed_causes_a_warning(
     home: rest.Api, workspace: Workspace, node: str, start_farlet: StartFarlet
 ) -> None:
     await start_farlet(node)
@@ -137,7 +137,7 @@ async def _run(
     reads: rest.Api,
     runs_in: str | None = None,
 ) -> dict[str, Output]:
-    """Run all pods on one node of home; by name, what their containers printed."""
+    """Run all pods on one home node; return the output of their containers by name."""
     for pod in PODS:
         await home.create("pods", realpods.bound(pod, node), namespace=namespace)
     for name in NAMES:
@@ -165,7 +165,9 @@ def _containers(pod: rest.Object) -> list[str]:
     return [one["name"] for one in (*spec.get("initContainers", ()), *spec["containers"])]
 
 
-async def _printed(api: rest.Api, pod: str, namespace: str, container: str) -> list[realpods.Line]:
+async def _printed(
+    api: rest.Api, pod: str, namespace: str, container: str
+) -> list[realpods.OutputLine]:
     output = await api.logs(pod, namespace=namespace, container=container)
     varying = ("host", "extra", "pods")
     return [

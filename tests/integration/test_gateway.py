@@ -1,7 +1,7 @@
-"""The gateway as shipped: real pods abroad reach home by nothing but farlet's own connection.
+"""The shipped gateway: mirror pods reach the home cluster only over farlet's own connection.
 
-Two gateway pods behind the Service, one farlet, and one pod abroad in which the tests run what they
-need; the direct way from foreign pods to home is closed.
+Two gateway pods behind the Service, one farlet, and one mirror pod in which the tests run commands;
+the direct path from mirror pods to the home cluster is blocked.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-POD = "abroad"
+POD = "mirror"
 NAME = "kubernetes.default.svc"
 REACHABLE = "farlet.io/HomeAPIReachable"
 NOT_CONFIGURED = "HomeAPINotConfigured"
 LARGE, PIECES = 900_000, 20
-"""Bytes of one object, and how many of them are listed: 18 MB."""
+"""Size and number of the objects of a list: 18 MB in total."""
 
 HALF_CLOSE = f"""
 import socket
@@ -59,8 +59,8 @@ sys.stdin.read()
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
-    """Both ends, and a pod of the home cluster that runs abroad; `waited` is how it waited."""
+class GatewayEnvironment:
+    """Both ends, and a mirror pod; `waited` is the home pod while it waited."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -72,29 +72,29 @@ class Site:
     waited: rest.Object
 
     @property
-    def abroad(self) -> Kubectl:
+    def foreign_kubectl(self) -> Kubectl:
         """kubectl of the foreign cluster's administrator in the namespace of mirrors."""
         return Kubectl.of(self.clusters.foreign, self.space.foreign)
 
     async def inside(self, *command: str) -> Result:
         """Run a command in the pod."""
-        return await self.abroad.run("exec", POD, "--", *command)
+        return await self.foreign_kubectl.run("exec", POD, "--", *command)
 
     async def until_dialled(self, name: str) -> None:
-        """Return once a pod can connect: kube-proxy hears of a Service later than farlet may."""
+        """Return once a pod can connect: kube-proxy may learn of a Service after farlet."""
         curl = ("curl", "--silent", "--retry", "60", "--retry-delay", "1", "--retry-all-errors")
-        asked = await self.abroad.run(
+        asked = await self.foreign_kubectl.run(
             "exec", name, "--", *curl, "--insecure", f"https://{NAME}/livez"
         )
         assert asked.code == 0, asked
 
     async def condition(self, status: str) -> dict[str, Any]:
-        """What the Node says of the way home, once it has that status."""
+        """The Node condition HomeAPIReachable, once it has this status."""
         seen = await self.home.until("nodes", lambda one: _says(one, status), name=self.node)
         return _conditions(seen)[REACHABLE]
 
     async def check(self, *arguments: str, **settings: str) -> Result:
-        """`farlet check` with the settings of the farlet that runs."""
+        """`farlet check` with the settings of the running farlet."""
         program, _, *flags = self.farlet.process.command
         for flag, value in settings.items():
             flags[flags.index(f"--{flag.replace('_', '-')}") + 1] = value
@@ -108,8 +108,10 @@ class Site:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterator[Site]:
-    """The Service comes last: farlet is already running, and a pod waits for it."""
+async def env(
+    clusters: pair.Clusters, usual_identity: Identity
+) -> AsyncIterator[GatewayEnvironment]:
+    """The Service is created last, when farlet is running and a pod waits for it."""
     node = f"virtual-{secrets.token_hex(3)}"
     async with (
         clusters.home.api() as home,
@@ -133,149 +135,157 @@ async def site(clusters: pair.Clusters, usual_identity: Identity) -> AsyncIterat
         await _create(home, POD, space=space, node=node)
         waits = rest.reason(NOT_CONFIGURED)
         waited = await home.until("pods", waits, name=POD, namespace=space.home)
-        site = Site(clusters, home, foreign, space, node, made, farlet, waited)
-        await site.condition("False")
+        env = GatewayEnvironment(clusters, home, foreign, space, node, made, farlet, waited)
+        await env.condition("False")
         await made.apply()
         await made.linked()
         await home.until("pods", rest.ready, name=POD, namespace=space.home, seconds=180)
-        await site.until_dialled(POD)
-        yield site
+        await env.until_dialled(POD)
+        yield env
 
 
-async def test_a_pod_waits_until_there_is_a_service_and_then_starts_by_itself(site: Site) -> None:
-    assert "manifests/foreign/gateway" in site.waited["status"]["message"]
-    pod = await site.home.get("pods", name=POD, namespace=site.space.home)
-    assert pod["metadata"]["uid"] == site.waited["metadata"]["uid"]
+async def test_a_pod_waits_for_the_service_and_then_starts_automatically(
+    env: GatewayEnvironment,
+) -> None:
+    assert "manifests/foreign/gateway" in env.waited["status"]["message"]
+    pod = await env.home.get("pods", name=POD, namespace=env.space.home)
+    assert pod["metadata"]["uid"] == env.waited["metadata"]["uid"]
     (status,) = pod["status"]["containerStatuses"]
     assert (status["ready"], status["restartCount"]) == (True, 0)
 
 
-async def test_kubectl_in_a_pod_abroad_sees_home(site: Site) -> None:
-    answer = await site.inside("kubectl", "get", "pods", "--output=name")
+async def test_kubectl_in_a_mirror_pod_sees_the_home_cluster(env: GatewayEnvironment) -> None:
+    answer = await env.inside("kubectl", "get", "pods", "--output=name")
     assert (answer.out, answer.err) == (f"pod/{POD}\n".encode(), "")
 
 
-async def test_node_and_metrics_tell_that_home_is_reachable(site: Site) -> None:
-    condition = await site.condition("True")
-    address = await site.gateway.address()
+async def test_node_and_metrics_show_that_the_home_api_is_reachable(
+    env: GatewayEnvironment,
+) -> None:
+    condition = await env.condition("True")
+    address = await env.gateway.address()
     assert condition["reason"] == "HomeAPIVerified"
-    assert condition["message"] == f"pods abroad reach it at {NAME}:443 at {address}"
-    async with asyncio.timeout(rest.PATIENCE):  # a gateway knows of a link before farlet counts it
-        while await _metrics(site) != {"home_api_reachable": 1, "gateway_links": 2}:  # noqa: ASYNC110
+    assert condition["message"] == f"foreign pods reach it at {NAME}:443 at {address}"
+    async with asyncio.timeout(rest.PATIENCE):  # a gateway has the link before farlet counts it
+        while await _metrics(env) != {"home_api_reachable": 1, "gateway_links": 2}:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
-async def test_connections_are_shared_by_all_gateway_pods(site: Site) -> None:
-    async with asyncio.timeout(180):  # kube-proxy may know only the first of both yet
-        while not all(await _held(site)):
+async def test_connections_are_shared_by_all_gateway_pods(env: GatewayEnvironment) -> None:
+    async with asyncio.timeout(180):  # kube-proxy may know only the first of the two yet
+        while not all(await _held(env)):
             pass
 
 
-async def _held(site: Site) -> list[int]:
-    """How many of 16 connections each of the two gateways carries."""
+async def _held(env: GatewayEnvironment) -> list[int]:
+    """The number of connections, of 16, through each of the two gateways."""
     command = ("exec", "-i", POD, "--", "python3", "-c", HOLD)
-    async with site.abroad.running(*command, stdin=True) as process:
+    async with env.foreign_kubectl.running(*command, stdin=True) as process:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"held\n"
-        pods = await site.gateway.pods()
+        pods = await env.gateway.pods()
         assert len(pods) == 2
-        async with asyncio.timeout(90):  # farlet's own look at the address may be under way
+        async with asyncio.timeout(90):  # farlet's own check of the address may be running
             while True:
                 carried = [_connections(pod, port=6443) for pod in pods]
-                told = "farlet_gateway_connections 16.0\n" in await site.farlet.metrics()
-                if told and sum(carried) == 16:
+                expected = "farlet_gateway_connections 16.0\n" in await env.farlet.metrics()
+                if expected and sum(carried) == 16:
                     return carried
                 await asyncio.sleep(0.1)
 
 
-async def test_half_a_connection_closes_before_the_other(site: Site) -> None:
-    """An API server ends what says nothing and will not: it hears of that, and is heard."""
+async def test_half_a_connection_closes_before_the_other(env: GatewayEnvironment) -> None:
+    """An API server closes an idle half-closed connection: both directions are passed on."""
     async with asyncio.timeout(180):
-        answer = await site.inside("python3", "-c", HALF_CLOSE)
+        answer = await env.inside("python3", "-c", HALF_CLOSE)
     assert (answer.out, answer.err) == (b"b''\n", "")
 
 
-async def test_a_large_list_arrives_whole(site: Site) -> None:
+async def test_a_large_list_arrives_whole(env: GatewayEnvironment) -> None:
     pieces = ({"metadata": {"name": f"piece-{number}"}} for number in range(PIECES))
     for piece in pieces:
         data = {"text": secrets.token_hex(LARGE // 2)}
-        await site.home.create("configmaps", {**piece, "data": data}, namespace=site.space.home)
+        await env.home.create("configmaps", {**piece, "data": data}, namespace=env.space.home)
     get = ("get", "configmaps", "--output=json", "--field-selector=metadata.name!=kube-root-ca.crt")
-    at_home = await Kubectl.of(site.clusters.home, site.space.home).run(*get)
-    through = await site.inside("kubectl", *get)
+    at_home = await Kubectl.of(env.clusters.home, env.space.home).run(*get)
+    through = await env.inside("kubectl", *get)
     assert len(at_home.out) > LARGE * PIECES
     assert (through.code, through.err) == (0, "")
-    # Not `==` of both in one assertion, whose difference nobody could read.
+    # Not one `==` of both lists: pytest would print an unreadable difference.
     same = through.out == at_home.out
     assert same, (len(through.out), len(at_home.out))
 
 
-async def test_farlet_check_finds_nothing_wrong(site: Site) -> None:
-    answer = await site.check("--output=json")
+async def test_farlet_check_finds_nothing_wrong(env: GatewayEnvironment) -> None:
+    answer = await env.check("--output=json")
     assert (answer.code, answer.err) == (0, "")
-    told = json.loads(answer.out)
-    pods = [pod.name for pod in await site.gateway.pods()]
-    assert told["ok"] is True
-    assert {one["what"]: one["outcome"] for one in told["checks"]} == dict.fromkeys(
+    expected = json.loads(answer.out)
+    pods = [pod.name for pod in await env.gateway.pods()]
+    assert expected["ok"] is True
+    assert {one["what"]: one["outcome"] for one in expected["checks"]} == dict.fromkeys(
         [
-            *("home API server", "foreign API server", "home API for pods abroad"),
+            *("home API server", "foreign API server", "home API for foreign pods"),
             *("certificate at that address", *(f"gateway {name}" for name in pods)),
         ],
         "ok",
     )
-    table = (await site.check()).out.decode()
-    assert f"{NAME}:443 at {await site.gateway.address()}" in table
+    table = (await env.check()).out.decode()
+    assert f"{NAME}:443 at {await env.gateway.address()}" in table
     assert all(f"gateway {name}" in table for name in pods)
 
 
-async def test_farlet_check_tells_of_keys_that_do_not_fit(site: Site, tmp_path: Path) -> None:
-    program = Path(site.farlet.process.command[0])
-    processes.run([program, "gateway-keys", tmp_path / "keys"], what="make other keys")
-    answer = await site.check(gateway_keys=str(tmp_path / "keys" / "home"))
+async def test_farlet_check_reports_keys_that_do_not_match(
+    env: GatewayEnvironment, tmp_path: Path
+) -> None:
+    program = Path(env.farlet.process.command[0])
+    processes.run([program, "gateway-keys", tmp_path / "keys"], what="create other keys")
+    answer = await env.check(gateway_keys=str(tmp_path / "keys" / "home"))
     assert (answer.code, answer.err) == (1, "")
     table = answer.out.decode()
     assert table.count("both Secrets must come from one run of farlet gateway-keys") == 2
-    # The farlet that runs has not suffered from it.
-    assert (await _metrics(site))["gateway_links"] == 2
+    # The running farlet is not affected.
+    assert (await _metrics(env))["gateway_links"] == 2
 
 
-async def test_a_service_at_another_address_is_for_new_pods_and_an_event_says_so(
-    site: Site,
+async def test_new_pods_use_a_new_service_address_and_an_event_reports_the_change(
+    env: GatewayEnvironment,
 ) -> None:
-    first = await site.foreign.get(
+    first = await env.foreign.get(
         "services", name=gateway.SERVICE, namespace=workspaces.FARLET_NAMESPACE
     )
-    before = await site.gateway.address()
-    await site.gateway.kubectl("delete", "service", gateway.SERVICE)
-    await site.condition("False")
-    await site.gateway.apply()
-    await site.condition("True")
-    after = await site.gateway.address()
+    before = await env.gateway.address()
+    await env.gateway.kubectl("delete", "service", gateway.SERVICE)
+    await env.condition("False")
+    await env.gateway.apply()
+    await env.condition("True")
+    after = await env.gateway.address()
     assert before != after
-    await _create(site.home, "later", space=site.space, node=site.node)
+    await _create(env.home, "later", space=env.space, node=env.node)
     event = await realpods.event(
-        site.home, POD, namespace=site.space.home, reason="HomeAPIEndpointChanged", seconds=180
+        env.home, POD, namespace=env.space.home, reason="HomeAPIEndpointChanged", seconds=180
     )
     assert f"{NAME}:443 at {after}" in event["message"]
-    await site.home.until("pods", rest.ready, name="later", namespace=site.space.home, seconds=180)
-    await site.until_dialled("later")
-    answer = await site.abroad.run("exec", "later", "--", "kubectl", "get", "pods", "--output=name")
+    await env.home.until("pods", rest.ready, name="later", namespace=env.space.home, seconds=180)
+    await env.until_dialled("later")
+    answer = await env.foreign_kubectl.run(
+        "exec", "later", "--", "kubectl", "get", "pods", "--output=name"
+    )
     assert answer.out == f"pod/{POD}\npod/later\n".encode()
-    await _put_back(site, first)
+    await _put_back(env, first)
 
 
-async def _put_back(site: Site, service: rest.Object) -> None:
-    """The pod of all these tests reaches home again, and is the only one."""
-    await site.home.delete("pods", name="later", namespace=site.space.home)
-    await site.home.until("pods", rest.gone, name="later", namespace=site.space.home)
-    await site.gateway.kubectl("delete", "service", gateway.SERVICE)
-    await site.condition("False")
+async def _put_back(env: GatewayEnvironment, service: rest.Object) -> None:
+    """The mirror pod reaches the home cluster again, and is the only pod."""
+    await env.home.delete("pods", name="later", namespace=env.space.home)
+    await env.home.until("pods", rest.gone, name="later", namespace=env.space.home)
+    await env.gateway.kubectl("delete", "service", gateway.SERVICE)
+    await env.condition("False")
     kept = {key: service["metadata"].get(key, {}) for key in ("name", "labels", "annotations")}
-    await site.foreign.create(
+    await env.foreign.create(
         "services", {**service, "metadata": kept}, namespace=workspaces.FARLET_NAMESPACE
     )
-    await site.condition("True")
-    await site.until_dialled(POD)
+    await env.condition("True")
+    await env.until_dialled(POD)
 
 
 async def _create(home: rest.Api, name: str, *, space: Workspace, node: str) -> None:
@@ -293,16 +303,16 @@ def _says(node: rest.Object | None, status: str) -> bool:
     return found is not None and found["status"] == status
 
 
-async def _metrics(site: Site) -> dict[str, float]:
-    """Those that tell how home is reached."""
-    lines = (await site.farlet.metrics()).splitlines()
+async def _metrics(env: GatewayEnvironment) -> dict[str, float]:
+    """The Node conditions about the home API."""
+    lines = (await env.farlet.metrics()).splitlines()
     wanted = ("farlet_home_api_reachable ", "farlet_gateway_links ")
     found = [line.split() for line in lines if line.startswith(wanted)]
     return {name.removeprefix("farlet_"): float(value) for name, value in found}
 
 
 def _connections(pod: gateway.Pod, *, port: int) -> int:
-    """How many are established at a port of that pod, as the kernel tells."""
+    """The number of established connections to a port of this pod, from the kernel."""
     lines = [
         line.split()
         for family in ("tcp", "tcp6")

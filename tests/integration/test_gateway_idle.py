@@ -1,7 +1,7 @@
-"""A watch by way of the gateway that says nothing for ten minutes, and then delivers.
+"""A watch through the gateway is idle for ten minutes, and then delivers an event.
 
-Meanwhile its token is replaced, as it lives no longer than that, and nobody hears of it. That it is
-one and the same connection is read where the client is, and in home's audit log.
+In the meantime its token is replaced, because it expires; the client does not notice. The client's
+sockets and home's audit log show that the connection stayed the same.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ WATCHER = "watcher"
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 
-async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connection(
+async def test_a_watch_that_is_idle_for_ten_minutes_delivers_on_the_same_connection(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -63,7 +63,7 @@ async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connectio
 
         silent = await foreign.logs(WATCHER, namespace=workspace.foreign)
         asked = time.monotonic()
-        spec = {"schedulerName": "nobody", "containers": [{"name": "main", "image": "none"}]}
+        spec = {"schedulerName": "none", "containers": [{"name": "main", "image": "none"}]}
         late = {"metadata": {"name": "late"}, "spec": spec}
         await home.create("pods", late, namespace=workspace.home)
         printed = await _printed(foreign, workspace, "pod/late\n")
@@ -76,22 +76,22 @@ async def test_a_watch_that_idles_for_ten_minutes_delivers_on_the_same_connectio
         assert len(list(watches)) == 1
         assert not list(clusters.home.audit(since=mark, user=account, verb="watch"))
         assert len(tokens) >= 2
-        assert "farlet disconnected" not in await made.told()
+        assert "farlet disconnected" not in await made.diagnostics()
         mib = farlet.usage().rss_bytes / 2**20
         _write(tokens=len(tokens), took=took, mib=mib)
 
 
 async def _printed(foreign: rest.Api, workspace: Workspace, wanted: str) -> str:
-    """All that the watcher has printed, once `wanted` is part of it."""
+    """The output of the watcher, once it contains `wanted`."""
     until = time.monotonic() + 60
-    while wanted not in (told := await foreign.logs(WATCHER, namespace=workspace.foreign)):
-        assert time.monotonic() < until, told
+    while wanted not in (output := await foreign.logs(WATCHER, namespace=workspace.foreign)):
+        assert time.monotonic() < until, output
         await asyncio.sleep(0.05)
-    return told
+    return output
 
 
 async def _token(foreign: rest.Api, workspace: Workspace) -> bytes:
-    """What farlet has delivered last."""
+    """The token that farlet delivered last."""
     (secret,) = await foreign.list("secrets", namespace=workspace.foreign)
     return base64.b64decode(secret["data"]["token"])
 
@@ -102,20 +102,22 @@ def _write(*, tokens: int, took: float, mib: float) -> None:
     machine = (
         f"`make soak` on {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
         f"Python {where['python']}; `kubectl get pods --watch` in a container on the real node of "
-        "the foreign cluster, by way of a gateway pod and the port-forward of the foreign API "
+        "the foreign cluster, through a gateway pod and the port-forward of the foreign API "
         "server."
     )
     lines = [
-        f"# A watch that idles behind the gateway, {today}",
+        f"# Idle watch through the gateway, {today}",
+        "",
+        "Purpose: check that a watch through the gateway survives ten minutes without traffic.",
         "",
         machine,
         "",
         "| | |",
         "|---|---|",
-        f"| how long nothing was to be told | {IDLE_SECONDS / 60:.1f} minutes |",
-        f"| tokens that the pod had one after another, each for {LIFETIME} s | {tokens} |",
+        f"| time without an event | {IDLE_SECONDS / 60:.1f} minutes |",
+        f"| tokens that the pod received in turn, each valid for {LIFETIME} s | {tokens} |",
         "| connections of the client, and watches in home's audit log | 1 and 1 |",
-        f"| from the creation of a pod at home until kubectl had printed it | {took:.2f} s |",
+        f"| from the creation of a home pod until kubectl had printed it | {took:.2f} s |",
         f"| RSS of farlet at the end | {mib:.0f} MiB |",
     ]
     RESULTS.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""Every golden mirror and its Secret are what a real foreign API server accepts.
+"""A real foreign API server accepts every golden mirror and its Secret.
 
-Created with `dryRun=All`, so validation and admission run as they would for farlet, and the
-answer shows what admission would have added: for a mirror it must not be an account, a token or
-a second volume.
+The test creates them with `dryRun=All`, so validation and admission run as for farlet, and the
+response shows what admission adds: for a mirror that must not be an account, a token or a second
+volume.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ def _read(case: podcases.Case, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def namespaces(clusters: pair.Clusters) -> Iterator[None]:
-    """The foreign namespaces of all cases, with the accounts that they name."""
+    """The foreign namespaces of all cases, with the accounts that they use."""
     mirrors = [_read(case, "mirror.yaml") for case in CASES]
     wanted = {
         (m["metadata"]["namespace"], m["spec"].get("serviceAccountName", "default"))
@@ -60,7 +60,7 @@ def namespaces(clusters: pair.Clusters) -> Iterator[None]:
 
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_golden_mirror_is_accepted_and_given_nothing(
+async def test_a_golden_mirror_is_accepted_and_nothing_is_added(
     case: podcases.Case, foreign: rest.Api
 ) -> None:
     mirror = _read(case, "mirror.yaml")
@@ -86,7 +86,9 @@ async def test_a_golden_mirror_is_accepted_and_given_nothing(
 
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("case", WITH_SECRET, ids=lambda case: case.name)
-async def test_a_golden_secret_is_accepted_as_it_is(case: podcases.Case, foreign: rest.Api) -> None:
+async def test_a_golden_secret_is_accepted_unchanged(
+    case: podcases.Case, foreign: rest.Api
+) -> None:
     secret = _read(case, "secret.yaml")
     namespace = secret["metadata"]["namespace"]
     answer = await foreign.create("secrets", secret, namespace=namespace, dryRun="All")

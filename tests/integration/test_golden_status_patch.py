@@ -1,8 +1,8 @@
-"""Every golden status is what a real home API server accepts, from the node itself.
+"""A real home API server accepts every golden status from the node.
 
-The home pod of a case is made and given its status, then the PATCH of the case is sent with the
-rights of a kubelet (node authorizer, NodeRestriction). What the server answers must be what was
-wanted, so that the next comparison finds nothing to write.
+The home pod of a case is created with its status; then the PATCH of the case is sent with the
+permissions of a kubelet (node authorizer, NodeRestriction). The response must contain the desired
+status, so that the next comparison finds nothing to write.
 """
 
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from golden import statuscases
 
 @pytest.fixture
 async def kubelet(clusters: pair.Clusters, node: str) -> AsyncIterator[rest.Api]:
-    """The home API as the virtual node may use it; no farlet runs, so nobody else makes it."""
+    """The home API with the identity of the virtual node, which the test creates itself."""
     clusters.home.create_virtual_node(node)
     login = clusters.home.login(f"system:node:{node}", groups=("system:nodes",))
     async with rest.Api(login) as api:
@@ -27,7 +27,7 @@ async def kubelet(clusters: pair.Clusters, node: str) -> AsyncIterator[rest.Api]
 
 
 async def make(home: rest.Api, golden: Any, *, node: str, namespace: str) -> Any:
-    """A bound pod of this spec, in this status."""
+    """A bound pod with this spec and status."""
     spec = {**golden["spec"], "nodeName": node, "automountServiceAccountToken": False}
     ephemeral = spec.pop("ephemeralContainers", None)
     meta = {"name": "golden", "annotations": golden["metadata"].get("annotations", {})}
@@ -53,7 +53,7 @@ async def patch(api: rest.Api, pod: Any, body: Any, *, part: str = "status") -> 
 
 
 def plain(value: Any) -> Any:
-    """Without nulls, which a server prints for times that nobody knows."""
+    """Without nulls, which a server returns for unknown times."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
@@ -66,7 +66,7 @@ def conditions(status: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", statuscases.names())
-async def test_a_golden_status_is_accepted_and_stored_as_wanted(
+async def test_a_golden_status_is_accepted_and_stored_unchanged(
     name: str, home: rest.Api, kubelet: rest.Api, workspace: Workspace, node: str
 ) -> None:
     case = statuscases.load(name)
@@ -78,16 +78,16 @@ async def test_a_golden_status_is_accepted_and_stored_as_wanted(
         body["metadata"]["uid"] = before["metadata"]["uid"]
         after = await patch(kubelet, before, body)
 
-    wanted = case.desired()
-    told = conditions(wanted.status)
+    desired = case.desired()
+    sent = conditions(desired.status)
     others = {k: v for k, v in conditions(before["status"]).items() if k not in owned.OWNED}
-    assert conditions(after["status"]) == {**told, **others}
+    assert conditions(after["status"]) == {**sent, **others}
     for field in wanteds.WRITTEN:
         if field != "conditions":
-            assert plain(after["status"].get(field)) == plain(wanted.status.get(field)), field
-    for key, value in wanted.annotations.items():
+            assert plain(after["status"].get(field)) == plain(desired.status.get(field)), field
+    for key, value in desired.annotations.items():
         assert after["metadata"].get("annotations", {}).get(key) == value
-    assert wanteds.patch(after, wanted) is None
+    assert wanteds.patch(after, desired) is None
 
 
 NEVER: Any = {
@@ -138,7 +138,7 @@ NEVER: Any = {
         pytest.param({"metadata": {"labels": {"a": "b"}}}, 403, id="a-label"),
     ],
 )
-async def test_the_home_server_still_refuses_what_the_rules_are_there_for(
+async def test_the_home_server_still_rejects_what_the_rules_avoid(
     body: Any, code: int, home: rest.Api, kubelet: rest.Api, workspace: Workspace, node: str
 ) -> None:
     pod = await make(home, NEVER, node=node, namespace=workspace.home)

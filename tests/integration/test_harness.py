@@ -1,4 +1,4 @@
-"""The ground that other tests stand on: real clusters, real clients, faults, and no remains."""
+"""The harness of the other tests: real clusters, real clients, faults, and a complete cleanup."""
 
 import asyncio
 import json
@@ -109,7 +109,7 @@ async def test_every_client_in_a_real_container_sees_its_own_cluster(
     assert len(asked) == realpods.USER_AGENTS, asked
 
 
-async def test_one_client_lives_on_and_tells_which_token_it_uses(
+async def test_a_long_running_client_prints_which_token_it_uses(
     home: rest.Api, workspace: Workspace
 ) -> None:
     namespace = workspace.home
@@ -125,7 +125,7 @@ async def test_one_client_lives_on_and_tells_which_token_it_uses(
         assert line["token_used"] == line["token_file"], line
 
 
-async def test_a_pod_that_asks_for_no_node_runs_on_a_fake_one_finishes_and_disappears(
+async def test_a_pod_without_a_node_selector_runs_on_a_fake_node_ends_and_is_deleted(
     foreign: rest.Api, workspace: Workspace
 ) -> None:
     wanted = pod("quick", finish="Failed", **{"finish-after": "300ms"})
@@ -195,7 +195,7 @@ async def test_a_home_pod_is_bound_to_the_virtual_node(
     )
 
 
-async def test_farlets_foreign_user_may_work_in_its_namespace_and_nowhere_else(
+async def test_farlets_foreign_user_has_access_to_its_namespaces_only(
     clusters: pair.Clusters, workspace: Workspace
 ) -> None:
     login = clusters.foreign.login(workspaces.USER)
@@ -206,7 +206,7 @@ async def test_farlets_foreign_user_may_work_in_its_namespace_and_nowhere_else(
         assert refused.value.code == 403
 
 
-async def test_the_audit_log_tells_who_asked_what_by_user_agent(
+async def test_the_audit_log_shows_requests_by_user_agent(
     clusters: pair.Clusters, workspace: Workspace
 ) -> None:
     mark = clusters.home.audit_mark()
@@ -252,7 +252,7 @@ async def test_a_paused_api_server_answers_once_it_is_resumed(clusters: pair.Clu
         assert await asyncio.wait_for(asking, 60)
 
 
-async def test_given_clusters_are_used_as_they_are(
+async def test_existing_clusters_are_used_unchanged(
     clusters: pair.Clusters, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(pair.HOME_VARIABLE, str(clusters.home.kubeconfig))
@@ -270,14 +270,14 @@ async def test_given_clusters_are_used_as_they_are(
     clusters.foreign.kubectl("get", "--raw", "/readyz")
 
 
-def test_one_given_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_existing_cluster_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(pair.HOME_VARIABLE, "/nowhere")
     monkeypatch.delenv(pair.FOREIGN_VARIABLE, raising=False)
     with pytest.raises(errors.HarnessError, match="set both"):
         pair.real()
 
 
-def test_without_root_the_error_names_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_root_the_error_names_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(errors.HarnessError, match=pair.FOREIGN_VARIABLE):
         pair.real()
@@ -301,7 +301,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_a_killed_owner_left_is_removed_by_the_next_start_and_nothing_else(
+def test_the_next_start_removes_only_what_a_killed_process_left(
     clusters: pair.Clusters,
 ) -> None:
     crashed = subprocess.run(

@@ -1,6 +1,6 @@
-"""While nothing happens farlet writes nothing but the node's heartbeat.
+"""While nothing happens, farlet writes only the heartbeat of the node.
 
-Whatever foreign admission made of its mirrors.
+This holds even if foreign admission has changed its mirrors.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from clusters import workspace as workspaces
 from clusters.cluster import Cluster
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Stage
+from faults.environment import Environment
 
 pytestmark = pytest.mark.clusters
 
@@ -28,7 +28,7 @@ QUIET_SECONDS = 3.0
 ALIVE = "foreign: get configmaps"
 READS = {"get", "list", "watch"}
 
-# What a service mesh does: a container, a label, an annotation, a volume, a toleration more.
+# Like a service mesh: an additional container, label, annotation, volume and toleration.
 INJECTIONS = """[
   JSONPatch{op: "add", path: "/spec/containers/-",
     value: Object.spec.containers{name: "injected", image: "farlet.test/clients:1"}},
@@ -40,13 +40,13 @@ INJECTIONS = """[
 
 
 @contextlib.asynccontextmanager
-async def injecting(stage: Stage) -> AsyncIterator[None]:
-    """Foreign admission limits every container and injects another."""
+async def injecting(env: Environment) -> AsyncIterator[None]:
+    """Foreign admission that sets limits and injects a container."""
     name = f"inject-{secrets.token_hex(3)}"
-    namespace = stage.workspace.foreign
+    namespace = env.workspace.foreign
     sizes = {"cpu": "1", "memory": "64Mi"}
     limits = {"type": "Container", "default": sizes, "defaultRequest": {"cpu": "10m"}}
-    await stage.foreign.create(
+    await env.foreign.create(
         "limitranges",
         {"metadata": {"name": "sizes"}, "spec": {"limits": [limits]}},
         namespace=namespace,
@@ -58,7 +58,7 @@ async def injecting(stage: Stage) -> AsyncIterator[None]:
         "resources": ["pods"],
     }
     only = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    await stage.foreign.create(
+    await env.foreign.create(
         "mutatingadmissionpolicies",
         {
             "metadata": {"name": name},
@@ -70,63 +70,61 @@ async def injecting(stage: Stage) -> AsyncIterator[None]:
             },
         },
     )
-    await stage.foreign.create(
+    await env.foreign.create(
         "mutatingadmissionpolicybindings",
         {"metadata": {"name": name}, "spec": {"policyName": name}},
     )
-    await _until_it_injects(stage)
+    await _until_it_injects(env)
     yield
-    await stage.foreign.delete("mutatingadmissionpolicybindings", name=name)
-    await stage.foreign.delete("mutatingadmissionpolicies", name=name)
+    await env.foreign.delete("mutatingadmissionpolicybindings", name=name)
+    await env.foreign.delete("mutatingadmissionpolicies", name=name)
 
 
-async def _until_it_injects(stage: Stage) -> None:
-    """A policy counts only once the API server has compiled it."""
-    # A node name brings the tolerations, and an account the volume, that are added to.
+async def _until_it_injects(env: Environment) -> None:
+    """Wait until the API server has compiled the policy; before that it has no effect."""
+    # With a node name and an account, the pod has the tolerations and the volume to extend.
     probe = manifests.pod("probe", node="nowhere", labels={"a": "b"}, annotations={"a": "b"})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        made = await stage.foreign.create(
-            "pods", probe, namespace=stage.workspace.foreign, dryRun="All"
+        made = await env.foreign.create(
+            "pods", probe, namespace=env.workspace.foreign, dryRun="All"
         )
         if len(made["spec"]["containers"]) == 2:
             return
         await asyncio.sleep(0.2)
-    raise AssertionError("the policy never came into force")
+    raise AssertionError("the policy did not take effect in time")
 
 
-async def test_sixty_idle_seconds_see_no_write_but_heartbeats(
-    stage: Stage, start_farlet: StartFarlet
+async def test_sixty_idle_seconds_have_no_write_but_heartbeats(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    async with injecting(stage):
-        await start_farlet(stage.node)
-        await stage.create(
-            stage.pod("home"),
-            stage.pod("never", restart="Never"),
-            stage.pod("remote", annotations=manifests.access("remote")),
-            stage.pod("disabled", annotations=manifests.access("disabled")),
-            stage.pod(
-                "ends", restart="Never", annotations=manifests.finishing("Failed", after="1s")
+    async with injecting(env):
+        await start_farlet(env.node)
+        await env.create(
+            env.pod("home"),
+            env.pod("never", restart="Never"),
+            env.pod("remote", annotations=manifests.access("remote")),
+            env.pod("disabled", annotations=manifests.access("disabled")),
+            env.pod("ends", restart="Never", annotations=manifests.finishing("Failed", after="1s")),
+            env.pod("refused", annotations={manifests.SUPPORT: "nonsense"}),
+            env.pod(
+                "waits", annotations={manifests.SUPPORT: "remote", manifests.ACCOUNT: "missing"}
             ),
-            stage.pod("refused", annotations={manifests.SUPPORT: "nonsense"}),
-            stage.pod(
-                "waits", annotations={manifests.SUPPORT: "remote", manifests.ACCOUNT: "nobody"}
-            ),
-            stage.pod("held", annotations={manifests.HOLD: "yes"}),
+            env.pod("held", annotations={manifests.HOLD: "yes"}),
         )
         for name in ("home", "never", "remote", "disabled"):
-            await stage.seen(name, rest.phase("Running"))
-        await stage.seen("ends", rest.phase("Failed"))
-        await stage.seen("refused", rest.reason("InvalidAPIServerSupport"))
-        await stage.seen("waits", rest.reason("ServiceAccountNotFound"))
-        await stage.mirror("held", rest.exists)
-        mirrors = {one["metadata"]["name"]: one for one in (await stage.sight()).mirrors}
+            await env.seen(name, rest.phase("Running"))
+        await env.seen("ends", rest.phase("Failed"))
+        await env.seen("refused", rest.reason("InvalidAPIServerSupport"))
+        await env.seen("waits", rest.reason("ServiceAccountNotFound"))
+        await env.mirror("held", rest.exists)
+        mirrors = {one["metadata"]["name"]: one for one in (await env.observe()).mirrors}
         for name in ("home", "never", "remote", "disabled", "ends", "held"):
             _was_injected(mirrors[name])
-        home = await stage.home.get("pods", name="home", namespace=stage.workspace.home)
+        home = await env.home.get("pods", name="home", namespace=env.workspace.home)
         assert [one["name"] for one in home["status"]["containerStatuses"]] == ["main"]
-        sides = (stage.clusters.home, stage.clusters.foreign)
-        users = (stage.user, workspaces.USER)
+        sides = (env.clusters.home, env.clusters.foreign)
+        users = (env.user, workspaces.USER)
         await _until_quiet(sides, users)
 
         marks = [side.audit_mark() for side in sides]
@@ -141,16 +139,16 @@ async def test_sixty_idle_seconds_see_no_write_but_heartbeats(
         print(f"requests in {idle:.1f} idle seconds: {dict(seen)}")
         beats = seen.pop("home: update leases", 0) + seen.pop("home: patch leases", 0)
         assert abs(beats - idle / BEAT_SECONDS) <= 1.5
-        # Whether the foreign API server is there; the anchor of the namespace, and the registry.
+        # The check of the foreign API server, the anchor of the namespace, and the inventory.
         asked = seen.pop(ALIVE, 0)
         assert asked <= idle / BEAT_SECONDS + 2 * idle / LOOK_SECONDS + 1
         writes = {what: count for what, count in seen.items() if what.split()[1] not in READS}
         assert writes == {}
-        assert sum(seen.values()) <= 4  # a watch may end and begin again
+        assert sum(seen.values()) <= 4  # a watch may end and be reopened
 
 
 async def _until_quiet(sides: Sequence[Cluster], users: Sequence[str]) -> None:
-    """Return once farlet has written nothing but heartbeats for a while, if it ever does not."""
+    """Return once farlet has written only heartbeats for a while."""
     for _ in range(20):
         marks = [side.audit_mark() for side in sides]
         await asyncio.sleep(QUIET_SECONDS)

@@ -1,8 +1,8 @@
-"""farlet as a pod of the home cluster, by the shipped manifests, as each of its two identities.
+"""farlet as a pod of the home cluster, with the shipped manifests, with each of its two identities.
 
-All that holds for a process on a machine holds for the Deployment too: pods run abroad and reach
-home, home's API server calls the kubelet API at the pod's address, a rollout disturbs nobody, and
-no request is made that the table of rights lacks.
+The Deployment works like a process on a machine: mirror pods run and reach the home cluster, the
+home API server connects to the kubelet API at the pod's address, a rollout disturbs nothing, and
+farlet sends no request that the table of permissions lacks.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ SERVER = "server"
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
-    """A farlet in the home cluster, and a pod of its node that runs on."""
+class InClusterEnvironment:
+    """A farlet in the home cluster, and a long-running pod on its node."""
 
     installed: Installation
     home: rest.Api
@@ -39,7 +39,7 @@ class Site:
     foreign_mark: auditlog.Mark
 
     async def kubectl(self, *arguments: str) -> str:
-        """kubectl of home's administrator in the namespace of the test's pods."""
+        """kubectl of the home administrator in the namespace of the pods."""
         home = self.installed.clusters.home
         return await asyncio.to_thread(home.kubectl, f"--namespace={self.space.home}", *arguments)
 
@@ -50,12 +50,12 @@ def image(clusters: pair.Clusters) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=Identity, ids=lambda i: i.value)
-async def site(
+async def env(
     request: pytest.FixtureRequest,
     clusters: pair.Clusters,
     image: None,
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[InClusterEnvironment]:
     identity: Identity = request.param
     marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
     node = f"virtual-{secrets.token_hex(3)}"
@@ -67,7 +67,7 @@ async def site(
         space = await workspaces.create(home, foreign)
         stack.push_async_callback(workspaces.delete, home, foreign, space)
         await workspaces.allow_listing_pods(home, namespace=space.home)
-        # Else it would lack what the farlets of other tests need there.
+        # Otherwise it would lack what the farlets of other tests require there.
         await workspaces.create_farlet_namespace(foreign)
         await stack.enter_async_context(_beside(incluster.approve_serving(clusters, home)))
         installed = await asyncio.to_thread(
@@ -79,12 +79,12 @@ async def site(
             workspace=space,
         )
         stack.push_async_callback(asyncio.to_thread, installed.remove)
-        stack.callback(lambda: print(installed.told()))
+        stack.callback(lambda: print(installed.diagnostics()))
         await asyncio.to_thread(installed.rolled_out)
         pod = realpods.pod(SERVER, "client-watch", "3600")
         await home.create("pods", realpods.bound(pod, node), namespace=space.home)
         await home.until("pods", rest.phase("Running"), name=SERVER, namespace=space.home)
-        yield Site(installed, home, foreign, space, *marks)
+        yield InClusterEnvironment(installed, home, foreign, space, *marks)
 
 
 @contextlib.asynccontextmanager
@@ -99,100 +99,108 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
             await task
 
 
-async def test_two_replicas_are_ready_in_a_namespace_that_enforces_restricted(site: Site) -> None:
-    namespace = await site.home.get("namespaces", name=incluster.NAME)
+async def test_two_replicas_are_ready_in_a_namespace_that_enforces_restricted(
+    env: InClusterEnvironment,
+) -> None:
+    namespace = await env.home.get("namespaces", name=incluster.NAME)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    pods = await site.home.list(
+    pods = await env.home.list(
         "pods", namespace=incluster.NAME, labelSelector=f"app.kubernetes.io/name={incluster.NAME}"
     )
     assert [pod["status"]["containerStatuses"][0]["ready"] for pod in pods] == [True, True]
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods} == {0}
-    assert {pod["spec"]["nodeName"] for pod in pods} == {site.installed.clusters.home.real_node}
+    assert {pod["spec"]["nodeName"] for pod in pods} == {env.installed.clusters.home.real_node}
 
 
-async def test_a_pod_less_strict_than_ours_is_not_admitted_beside_it(site: Site) -> None:
+async def test_a_less_strict_pod_is_not_admitted_in_the_same_namespace(
+    env: InClusterEnvironment,
+) -> None:
     with pytest.raises(rest.ApiError, match='violates PodSecurity "restricted'):
-        await site.home.create(
+        await env.home.create(
             "pods", realpods.pod("lax", "true"), namespace=incluster.NAME, dryRun="All"
         )
 
 
-async def test_a_client_in_a_pod_of_the_node_finds_home(site: Site) -> None:
-    wanted = realpods.bound(realpods.pod("client", "client-go"), site.installed.node)
-    await site.home.create("pods", wanted, namespace=site.space.home)
-    ((ended, output),) = await realpods.outputs(site.foreign, [(site.space.foreign, "client")])
+async def test_a_client_in_a_pod_of_the_node_reaches_the_home_api(
+    env: InClusterEnvironment,
+) -> None:
+    wanted = realpods.bound(realpods.pod("client", "client-go"), env.installed.node)
+    await env.home.create("pods", wanted, namespace=env.space.home)
+    ((ended, output),) = await realpods.outputs(env.foreign, [(env.space.foreign, "client")])
     (line,) = realpods.lines(output)
-    assert ended["spec"]["nodeName"] == site.installed.clusters.foreign.real_node
-    assert line["username"] == f"system:serviceaccount:{site.space.home}:default"
+    assert ended["spec"]["nodeName"] == env.installed.clusters.foreign.real_node
+    assert line["username"] == f"system:serviceaccount:{env.space.home}:default"
     assert line["error"] is None
-    shown = await site.home.until("pods", realpods.ENDED, name="client", namespace=site.space.home)
+    shown = await env.home.until("pods", realpods.ENDED, name="client", namespace=env.space.home)
     assert shown["status"]["phase"] == "Succeeded"
 
 
-async def test_the_node_has_the_address_of_one_of_the_pods(site: Site) -> None:
-    node = await site.home.get("nodes", name=site.installed.node)
-    assert (await _at_a_living_pod(site))(node)
+async def test_the_node_has_the_address_of_one_of_the_pods(env: InClusterEnvironment) -> None:
+    node = await env.home.get("nodes", name=env.installed.node)
+    assert (await _at_a_living_pod(env))(node)
     assert node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
 
 
-async def test_kubectl_logs_and_exec_come_through_the_port_at_the_pod_s_address(
-    site: Site,
+async def test_kubectl_logs_and_exec_use_the_port_at_the_pod_s_address(
+    env: InClusterEnvironment,
 ) -> None:
-    printed = await _logs(site)
-    abroad = await site.foreign.logs(SERVER, namespace=site.space.foreign)
-    assert abroad.startswith(printed)
-    said = await site.kubectl("exec", SERVER, "--", "printenv", "KUBERNETES_SERVICE_HOST")
-    assert said.strip() == site.installed.clusters.home_api_in_foreign[0]
+    printed = await _logs(env)
+    foreign_output = await env.foreign.logs(SERVER, namespace=env.space.foreign)
+    assert foreign_output.startswith(printed)
+    said = await env.kubectl("exec", SERVER, "--", "printenv", "KUBERNETES_SERVICE_HOST")
+    assert said.strip() == env.installed.clusters.home_api_in_foreign[0]
 
 
-async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(site: Site) -> None:
-    before = await site.foreign.get("pods", name=SERVER, namespace=site.space.foreign)
-    node = await site.home.get("nodes", name=site.installed.node)
+async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(env: InClusterEnvironment) -> None:
+    before = await env.foreign.get("pods", name=SERVER, namespace=env.space.foreign)
+    node = await env.home.get("nodes", name=env.installed.node)
     seen: list[rest.Object] = []
 
     async def follow() -> None:
-        async for _, found in site.home.watch(
+        async for _, found in env.home.watch(
             "nodes",
-            fieldSelector=f"metadata.name={site.installed.node}",
+            fieldSelector=f"metadata.name={env.installed.node}",
             resourceVersion=node["metadata"]["resourceVersion"],
         ):
             seen.append(found)
 
     async with _beside(follow()):
-        await asyncio.to_thread(site.installed.kubectl, "rollout", "restart", "deployment/farlet")
-        await asyncio.to_thread(site.installed.rolled_out)
-        moved = await _at_a_living_pod(site)
-        await site.home.until("nodes", moved, name=site.installed.node)
+        await asyncio.to_thread(env.installed.kubectl, "rollout", "restart", "deployment/farlet")
+        await asyncio.to_thread(env.installed.rolled_out)
+        moved = await _at_a_living_pod(env)
+        await env.home.until("nodes", moved, name=env.installed.node)
     assert [_ready(one) for one in seen] == ["True"] * len(seen)
     assert [one["spec"].get("taints") for one in seen] == [node["spec"].get("taints")] * len(seen)
     assert {one["metadata"]["uid"] for one in seen} <= {node["metadata"]["uid"]}
-    after = await site.foreign.get("pods", name=SERVER, namespace=site.space.foreign)
+    after = await env.foreign.get("pods", name=SERVER, namespace=env.space.foreign)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["metadata"].get("deletionTimestamp") is None
-    assert await _logs(site)
+    assert await _logs(env)
 
 
-async def test_farlet_asked_for_nothing_that_the_table_of_rights_lacks(site: Site) -> None:
-    clusters = site.installed.clusters
-    rightsaudit.read(clusters, home=site.home_mark, foreign=site.foreign_mark).check()
+async def test_farlet_sent_no_request_that_the_table_of_permissions_lacks(
+    env: InClusterEnvironment,
+) -> None:
+    clusters = env.installed.clusters
+    rightsaudit.read(clusters, home=env.home_mark, foreign=env.foreign_mark).check()
     refused = [
         (one.verb, one.resource, one.subresource, one.message)
-        for one in clusters.home.audit_log.by_agents(*rightsaudit.AGENTS, since=site.home_mark)
-        if one.code == 403 and one.user == site.installed.user
+        for one in clusters.home.audit_log.by_agents(*rightsaudit.AGENTS, since=env.home_mark)
+        if one.code == 403 and one.user == env.installed.user
     ]
     assert [one for one in refused if "no relationship found" not in one[3]] == []
 
 
 NOT_YET = ("(ServiceUnavailable)", "certificate signed by unknown authority")
-"""It does not know its pods yet; nobody has approved the certificate for its address yet."""
+"""Errors while it does not know its pods yet, or its serving certificate is not approved yet."""
 
 
-async def _logs(site: Site) -> str:
-    """What `kubectl logs` prints, once the pod has; who has just begun to lead may put it off."""
+async def _logs(env: InClusterEnvironment) -> str:
+    """The output of `kubectl logs`, once the pod has printed; a new leader may not serve it yet."""
     async with asyncio.timeout(rest.PATIENCE):
         while True:
             try:
-                if printed := await site.kubectl("logs", SERVER):
+                if printed := await env.kubectl("logs", SERVER):
                     return printed
             except errors.HarnessError as error:
                 if not any(text in str(error) for text in NOT_YET):
@@ -200,9 +208,9 @@ async def _logs(site: Site) -> str:
             await asyncio.sleep(0.5)
 
 
-async def _at_a_living_pod(site: Site) -> rest.Condition:
-    """The node has the address of a pod of farlet's that is there and stays."""
-    pods = await site.home.list("pods", namespace=incluster.NAME)
+async def _at_a_living_pod(env: InClusterEnvironment) -> rest.Condition:
+    """Wait until the node has the address of a farlet pod that is not being deleted."""
+    pods = await env.home.list("pods", namespace=incluster.NAME)
     living = {pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
     def holds(node: rest.Object | None) -> bool:

@@ -1,6 +1,6 @@
-"""The commands of docs/installation.md, run as they stand there, give what the page promises.
+"""The commands of docs/installation.md have the documented effects.
 
-On clusters of their own: the page speaks of fixed names. Nothing of farlet runs here.
+They run on separate clusters, because the page uses fixed names. farlet itself does not run.
 """
 
 import functools
@@ -26,14 +26,14 @@ ACCOUNT = "system:serviceaccount:farlet:farlet"
 
 
 class Reader:
-    """Somebody who has followed the page, in the folder where that happened."""
+    """A reader who has run the commands of the page in this folder."""
 
     def __init__(self, folder: Path, clusters: pair.Clusters) -> None:
         self.folder = folder
         self.clusters = clusters
 
     def allowed(self, cluster: Cluster, namespace: str, verb: str, what: str, *who: str) -> str:
-        """What `kubectl auth can-i` says: it ends with 1 where the answer is no."""
+        """The answer of `kubectl auth can-i`, which exits with 1 for "no"."""
         command: list[str | Path] = [
             cluster.kubectl_program,
             *who,
@@ -49,8 +49,8 @@ class Reader:
         assert answer.returncode in {0, 1}, answer.stderr
         return answer.stdout.strip()
 
-    def may(self, cluster: Cluster, namespace: str, verb: str, what: str, *who: str) -> bool:
-        """Whether it says yes."""
+    def can(self, cluster: Cluster, namespace: str, verb: str, what: str, *who: str) -> bool:
+        """Whether the answer is yes."""
         return self.allowed(cluster, namespace, verb, what, *who) == "yes"
 
 
@@ -77,28 +77,28 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         )
         assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
         made = Reader(folder, clusters)
-        # The page's last binding of each side: API servers learn of rights by watches.
+        # The last binding on each side: API servers learn of permissions by watches, with a delay.
         foreign, home = clusters.foreign, clusters.home
         for question in (
             (foreign, "shop-home", "create", "pods", "--kubeconfig=foreign.kubeconfig"),
             (home, "shop", "create", TOKENS, f"--kubeconfig={home.kubeconfig}", f"--as={ACCOUNT}"),
         ):
-            processes.wait_for("rights", functools.partial(made.may, *question), seconds=60)
+            processes.wait_for("rights", functools.partial(made.can, *question), seconds=60)
         yield made
 
 
-def test_abroad_farlet_may_make_pods_where_it_was_allowed_to(reader: Reader) -> None:
+def test_farlet_can_create_foreign_pods_only_in_offloaded_namespaces(reader: Reader) -> None:
     who = "--kubeconfig=foreign.kubeconfig"
-    abroad = reader.clusters.foreign
+    foreign = reader.clusters.foreign
     asked = [("shop-home", "pods"), ("farlet", "configmaps"), ("farlet", "pods")]
     asked += [("default", "pods"), ("kube-system", "secrets")]
-    found = [reader.allowed(abroad, namespace, "create", what, who) for namespace, what in asked]
+    found = [reader.allowed(foreign, namespace, "create", what, who) for namespace, what in asked]
     assert found == ["yes", "yes", "no", "no", "no"]
 
 
-def test_at_home_farlet_is_the_node(reader: Reader) -> None:
+def test_in_the_home_cluster_farlet_is_the_node(reader: Reader) -> None:
     home = reader.clusters.home
-    # The page's address is that of home as its own pods know it.
+    # The page uses the address for home pods, which this machine cannot reach.
     who = ("--kubeconfig=home.kubeconfig", f"--server={home.server}")
     command: list[str | Path] = [home.kubectl_program, *who, "auth", "whoami", "-o", "json"]
     answer = subprocess.run(
@@ -124,10 +124,10 @@ def test_at_home_farlet_is_the_node(reader: Reader) -> None:
         pytest.param("default", "patch", "nodes/far", "yes", id="own node"),
         pytest.param("default", "patch", "nodes/near", "no", id="another node"),
         pytest.param("kube-system", "get", AUTHORITY, "yes", id="authority of clients"),
-        pytest.param("farlet", "get", "secrets", "no", id="secrets beside it"),
+        pytest.param("farlet", "get", "secrets", "no", id="secrets in its namespace"),
     ],
 )
-def test_an_account_at_home_may_what_the_page_says(
+def test_the_home_service_account_has_the_documented_permissions(
     reader: Reader, namespace: str, verb: str, what: str, says: str
 ) -> None:
     home = reader.clusters.home
@@ -136,14 +136,14 @@ def test_an_account_at_home_may_what_the_page_says(
 
 
 def _commands() -> str:
-    """All shell blocks of the page but the one that builds an image."""
+    """All shell blocks of the page except the one that builds an image."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) > 4
     return "\n".join(block for block in blocks if not block.startswith("docker "))
 
 
 def _contexts(path: Path, clusters: pair.Clusters) -> Path:
-    """One kubeconfig with the contexts `home` and `foreign`, as the page supposes."""
+    """A kubeconfig with the contexts `home` and `foreign` that the page uses."""
     merged: dict[str, list[object]] = {"clusters": [], "users": [], "contexts": []}
     for cluster in (clusters.home, clusters.foreign):
         content = json.loads(cluster.kubeconfig.read_text())

@@ -1,6 +1,6 @@
 """`kopf run operator/main.py` serves a virtual node as `farlet run` does.
 
-One pod per mode, in real containers; settings come from FARLET_* alone.
+One pod per access mode, in real containers; all settings come from FARLET_* variables.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ MODES = ("home", "remote", "disabled")
 
 
 @pytest.mark.both_identities
-async def test_a_pod_of_each_mode_runs_and_goes_under_kopf_run(
+async def test_a_pod_of_each_access_mode_runs_and_is_deleted_under_kopf_run(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -53,7 +53,7 @@ async def test_a_pod_of_each_mode_runs_and_goes_under_kopf_run(
     assert await process.stop() == 0
 
 
-async def test_a_setting_that_is_wrong_ends_kopf_run_with_a_line_that_names_it(
+async def test_an_invalid_setting_ends_kopf_run_with_one_line_that_names_it(
     node: str, start_farlet: StartFarlet
 ) -> None:
     process = await start_farlet(

@@ -1,4 +1,4 @@
-"""kubectl exec, attach and cp on a pod of the virtual node, all the way to a real container."""
+"""kubectl exec, attach and cp on a pod of the virtual node with a real container."""
 
 import hashlib
 import os
@@ -14,11 +14,11 @@ from integration.streaming import Far
 pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 MIB = 1 << 20
-SHELL = ("bash", "--norc", "--noediting")  # the terminal echoes, not the shell
+SHELL = ("bash", "--norc", "--noediting")  # echoed by the terminal, not by the shell
 
 
 @pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
-async def test_exec_brings_output_errors_and_exit_codes_back(
+async def test_exec_returns_output_errors_and_exit_codes(
     far: Far, environment: dict[str, str]
 ) -> None:
     await far.pod("web")
@@ -36,7 +36,7 @@ async def test_exec_brings_output_errors_and_exit_codes_back(
 
 
 @pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
-async def test_64_mib_go_into_a_container_and_come_back_the_same(
+async def test_64_mib_pass_into_a_container_and_back_unchanged(
     far: Far, environment: dict[str, str]
 ) -> None:
     await far.pod("web")
@@ -47,10 +47,10 @@ async def test_64_mib_go_into_a_container_and_come_back_the_same(
     assert hashlib.sha256(back.out).digest() == hashlib.sha256(blob).digest()
 
 
-async def test_a_terminal_has_the_size_of_the_window_and_follows_it(far: Far) -> None:
+async def test_a_terminal_has_and_follows_the_size_of_the_window(far: Far) -> None:
     await far.pod("web")
     async with far.kubectl().on_terminal("exec", "-it", "web", "--", *SHELL) as terminal:
-        # kubectl sends the size beside the command: a program may begin before it is there.
+        # kubectl sends the size separately, so the program may start before it arrives.
         terminal.type(_unlike("0 0"))
         await terminal.shows("24 80")
         terminal.resize(rows=50, columns=132)
@@ -58,14 +58,14 @@ async def test_a_terminal_has_the_size_of_the_window_and_follows_it(far: Far) ->
         await terminal.shows("50 132")
         terminal.type("cat; echo still here\n")
         terminal.type("typed\n")
-        await terminal.shows(r"typed[\s\S]*typed")  # the echo, and what cat says
+        await terminal.shows(r"typed[\s\S]*typed")  # the echo, and the output of cat
         terminal.type("\x03")
         await terminal.shows("\\^C")
         terminal.type("exit 3\n")
     assert terminal.code == 3
 
 
-async def test_attach_joins_the_program_that_runs(far: Far) -> None:
+async def test_attach_connects_to_the_running_program(far: Far) -> None:
     reader = ("bash", "-c", "while read line; do echo got $line; done; echo ended; sleep infinity")
     await far.pod("web", *reader, containers=[_interactive(*reader)])
     async with far.kubectl().running("attach", "-i", "web", stdin=True) as process:
@@ -75,7 +75,7 @@ async def test_attach_joins_the_program_that_runs(far: Far) -> None:
         assert await process.stdout.readline() == b"got one\n"
         process.stdin.write(b"two\n")
         assert await process.stdout.readline() == b"got two\n"
-        process.stdin.close()  # stdinOnce: the end of our input is the end of the program's
+        process.stdin.close()  # stdinOnce: the end of our input ends the input of the program
         assert await process.stdout.readline() == b"ended\n"
 
 
@@ -92,7 +92,7 @@ async def test_files_are_copied_both_ways(far: Far, tmp_path: Path) -> None:
     assert _tree(tmp_path / "back") == _tree(tmp_path / "there")
 
 
-async def test_what_does_not_run_is_told_in_a_kubelet_s_words(far: Far) -> None:
+async def test_errors_have_the_wording_of_a_kubelet(far: Far) -> None:
     await far.pod("web", containers=[_named("main"), _named("other")])
     kubectl = far.kubectl()
     other = await kubectl.run("exec", "web", "-c", "other", "--", "hostname")
@@ -103,7 +103,7 @@ async def test_what_does_not_run_is_told_in_a_kubelet_s_words(far: Far) -> None:
 
 
 def _unlike(size: str) -> str:
-    """A line for a shell that prints the size of its terminal once that is another one."""
+    """A shell line that prints the size of the terminal after it has changed."""
     return f'while [ "$(stty size)" = "{size}" ]; do sleep 0.1; done; stty size\n'
 
 

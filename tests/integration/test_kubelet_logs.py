@@ -1,4 +1,4 @@
-"""kubectl logs on a pod of the virtual node, in all its forms."""
+"""kubectl logs on a pod of the virtual node, with all its options."""
 
 import asyncio
 import datetime
@@ -20,7 +20,7 @@ def named(name: str, script: str) -> rest.Object:
     return realpods.container(name, "bash", "-c", script)
 
 
-async def test_logs_are_cut_as_asked(far: Far) -> None:
+async def test_logs_are_limited_as_requested(far: Far) -> None:
     await far.pod("web", "bash", "-c", SPEAKS)
     kubectl = far.kubectl()
     async with kubectl.running("logs", "-f", "web") as process:
@@ -39,7 +39,7 @@ async def test_logs_are_cut_as_asked(far: Far) -> None:
     stamped = (await kubectl.run("logs", "web", "--timestamps", "--tail=1")).out.decode()
     stamp, _, _ = stamped.partition(" ")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", stamp)
-    since = await kubectl.run("logs", "web", f"--since-time={stamp}")  # whole seconds count
+    since = await kubectl.run("logs", "web", f"--since-time={stamp}")  # only whole seconds count
     assert stamped.partition(" ")[2] in since.out.decode()
     future = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     assert (
@@ -48,7 +48,7 @@ async def test_logs_are_cut_as_asked(far: Far) -> None:
     assert (await kubectl.run("logs", "web", "--since=1h")).out == every.out
 
 
-async def test_logs_of_every_container_and_of_the_run_before(far: Far) -> None:
+async def test_logs_of_every_container_and_of_the_previous_run(far: Far) -> None:
     born_twice = named("twice", f"{BIRTH}; [ -e /data/once ] && sleep infinity; touch /data/once")
     born_twice["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
     await far.pod(
@@ -80,7 +80,7 @@ def _again(seen: rest.Object | None) -> bool:
     return any(s["restartCount"] == 1 and "running" in s["state"] for s in statuses)
 
 
-async def test_logs_that_are_followed_end_with_the_container(far: Far) -> None:
+async def test_followed_logs_end_with_the_container(far: Far) -> None:
     await far.create("job", "bash", "-c", "for i in 1 2 3; do echo $i; sleep 0.5; done")
     await far.home.until(
         "pods", rest.phase("Running", "Succeeded"), name="job", namespace=far.workspace.home
@@ -91,7 +91,7 @@ async def test_logs_that_are_followed_end_with_the_container(far: Far) -> None:
     assert (await far.kubectl().run("logs", "job")).out == b"1\n2\n3\n"
 
 
-async def test_a_line_shows_as_soon_as_it_is_written_also_after_a_silence(far: Far) -> None:
+async def test_a_line_appears_as_soon_as_it_is_written_even_after_a_pause(far: Far) -> None:
     await far.pod(
         "web",
         "bash",
@@ -102,7 +102,7 @@ async def test_a_line_shows_as_soon_as_it_is_written_also_after_a_silence(far: F
     kubectl = far.kubectl()
     async with kubectl.running("logs", "-f", "web") as process:
         assert process.stdout is not None
-        await asyncio.sleep(7)  # longer than any keep-alive
+        await asyncio.sleep(7)  # longer than any keepalive
         for word in ("one", "two"):
             said = await kubectl.run("exec", "web", "--", "bash", "-c", f"echo {word} >> /tmp/in")
             assert said.code == 0, said.err
@@ -110,7 +110,7 @@ async def test_a_line_shows_as_soon_as_it_is_written_also_after_a_silence(far: F
                 assert await process.stdout.readline() == f"{word}\n".encode()
 
 
-async def test_a_pod_that_does_not_run_is_told_in_a_kubelet_s_words(far: Far) -> None:
+async def test_logs_of_a_pod_that_does_not_run_fail_with_the_wording_of_a_kubelet(far: Far) -> None:
     await far.create("stuck", containers=[{"name": "main", "image": "no.example/no:1"}])
     kubectl = far.kubectl()
 
@@ -119,9 +119,9 @@ async def test_a_pod_that_does_not_run_is_told_in_a_kubelet_s_words(far: Far) ->
         return any("Pull" in s["state"].get("waiting", {}).get("reason", "") for s in statuses)
 
     await far.home.until("pods", pulling, name="stuck", namespace=far.workspace.home)
-    told = await kubectl.run("logs", "stuck")
-    assert told.code != 0
-    assert 'container "main" in pod "stuck" is waiting to start:' in told.err
+    result = await kubectl.run("logs", "stuck")
+    assert result.code != 0
+    assert 'container "main" in pod "stuck" is waiting to start:' in result.err
 
     refused = realpods.bound(realpods.pod("refused", *streaming.STAYS), far.node)
     refused["metadata"]["annotations"] = {realpods.ACCESS: "nonsense"}
@@ -132,7 +132,7 @@ async def test_a_pod_that_does_not_run_is_told_in_a_kubelet_s_words(far: Far) ->
         name="refused",
         namespace=far.workspace.home,
     )
-    told = await kubectl.run("logs", "refused")
+    result = await kubectl.run("logs", "refused")
     assert (
         'container "main" in pod "refused" is waiting to start: InvalidAPIServerSupport'
-    ) in told.err
+    ) in result.err

@@ -27,7 +27,7 @@ asyncio.run(main())
 
 
 async def echoed(port: int, blob: bytes) -> bytes:
-    """What comes back over one connection for this."""
+    """The response to `data` over one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def send() -> None:
@@ -49,7 +49,9 @@ async def listening(far: Far) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
-async def test_64_mib_go_through_a_port_both_ways(far: Far, environment: dict[str, str]) -> None:
+async def test_64_mib_pass_through_a_port_in_both_directions(
+    far: Far, environment: dict[str, str]
+) -> None:
     await listening(far)
     blob = os.urandom(64 * MIB)
     async with far.kubectl(**environment).forwarding("web", ":7777") as port:
@@ -57,14 +59,16 @@ async def test_64_mib_go_through_a_port_both_ways(far: Far, environment: dict[st
 
 
 @pytest.mark.parametrize("environment", [{}, SPDY], ids=["WebSocket", "SPDY"])
-async def test_50_connections_at_once_do_not_meet(far: Far, environment: dict[str, str]) -> None:
+async def test_50_concurrent_connections_are_separate(
+    far: Far, environment: dict[str, str]
+) -> None:
     await listening(far)
     blobs = [os.urandom(MIB // 4) for _ in range(50)]
     async with far.kubectl(**environment).forwarding("web", ":7777") as port:
         assert await asyncio.gather(*(echoed(port, blob) for blob in blobs)) == blobs
 
 
-async def test_a_port_where_nobody_listens_is_told(far: Far) -> None:
+async def test_a_closed_port_is_reported(far: Far) -> None:
     await listening(far)
     async with far.kubectl().running("port-forward", "web", ":7778") as process:
         assert process.stdout is not None

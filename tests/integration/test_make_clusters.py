@@ -1,4 +1,4 @@
-"""`make clusters` as a person uses it: what it prints, pasted into a shell, does what it says."""
+"""`make clusters` as a user runs it: the printed commands work when pasted into a shell."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ class Shell:
         self._exports = "\n".join(exports)
 
     def run(self, command: str) -> str:
-        """The output of a command that succeeds."""
+        """Run a command that must succeed; return its output."""
         answer = subprocess.run(
             ["bash", "-euc", f"{self._exports}\n{command}"],
             capture_output=True,
@@ -48,7 +48,7 @@ class Shell:
 
     @contextlib.contextmanager
     def running(self, command: str, log: Path) -> Iterator[None]:
-        """The command runs meanwhile."""
+        """Run the command for the duration of the context."""
         with (
             log.open("w") as output,
             subprocess.Popen(
@@ -85,7 +85,7 @@ def test_the_two_kubeconfigs_merge_without_a_shared_name(shell: Shell, kind: str
 
 
 @pytest.mark.parametrize("context", ["home", "foreign"])
-def test_a_pod_that_selects_no_node_gets_the_real_one_or_stays_pending(
+def test_a_pod_without_a_node_selector_gets_the_real_node_or_stays_pending(
     shell: Shell, context: str
 ) -> None:
     kubectl = f"kubectl --context {context}"

@@ -1,6 +1,6 @@
-"""Clients that speak the WebSocket protocol from before Kubernetes 1.30, as most libraries do.
+"""Clients with the WebSocket protocol from before Kubernetes 1.30, which most libraries use.
 
-Home's API server translates the newer one for a kubelet; this one it hands through as it is, by
+The home API server translates the newer protocol for a kubelet; it passes this one on unchanged, by
 GET, and so does farlet.
 """
 
@@ -17,7 +17,7 @@ OUTPUT, STATUS = 1, 3
 PORT = 8080
 
 
-async def test_an_older_client_s_exec_brings_output_and_status(far: Far) -> None:
+async def test_exec_of_an_older_client_returns_output_and_status(far: Far) -> None:
     await far.pod("web")
     query = [("command", "echo"), ("command", "said"), ("stdout", "true")]
     channels = await _spoken(far, "exec", query)
@@ -25,13 +25,13 @@ async def test_an_older_client_s_exec_brings_output_and_status(far: Far) -> None
     assert b'"status":"Success"' in channels[STATUS]
 
 
-async def test_an_older_client_s_attach_joins_what_runs(far: Far) -> None:
+async def test_attach_of_an_older_client_connects_to_the_running_program(far: Far) -> None:
     await far.pod("web", "bash", "-c", "while sleep 0.2; do echo tick; done")
     channels = await _spoken(far, "attach", [("stdout", "true")], until=b"tick\n")
     assert channels[OUTPUT].startswith(b"tick\n")
 
 
-async def test_an_older_client_s_port_forward_begins_with_the_port(far: Far) -> None:
+async def test_port_forward_of_an_older_client_starts_with_the_port(far: Far) -> None:
     await far.pod("web")
     number = PORT.to_bytes(2, "little")
     channels = await _spoken(far, "portforward", [("ports", str(PORT))], until=number)
@@ -41,7 +41,7 @@ async def test_an_older_client_s_port_forward_begins_with_the_port(far: Far) -> 
 async def _spoken(
     far: Far, what: str, query: list[tuple[str, str]], *, until: bytes | None = None
 ) -> dict[int, bytes]:
-    """What comes on each channel, to the end or until some bytes have come on one."""
+    """The data of each channel, until the end or until one has received some bytes."""
     access = kubeconfig.read(far.clusters.home.kubeconfig)
     path = f"/api/v1/namespaces/{far.workspace.home}/pods/web/{what}?{urlencode(query)}"
     channels: dict[int, bytes] = collections.defaultdict(bytes)

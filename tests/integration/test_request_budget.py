@@ -1,8 +1,8 @@
-"""What one pod costs both API servers, counted in their audit logs by farlet's user agent.
+"""The number of requests per pod, counted in both audit logs by farlet's user agent.
 
-Counted per pod are the requests that name it, its ServiceAccount (each pod here has one of its
-own name) or its Secret. Watches, lists and Events are no part of a pod's budget: they are counted
-apart, and printed.
+A pod's requests are those that contain its name, its ServiceAccount (here each pod has one with its
+own name) or its Secret. Watches, lists and Events are not part of a pod's budget: they are counted
+separately and printed.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ PODS = 12
 QUIET_SECONDS = 1.0
 ENOUGH_SECONDS = 90.0
 LAGGED = frozenset(f"create serviceaccounts/token {code}" for code in refusals.ASKED_TOO_SOON)
-"""Home's caches have not seen the binding yet: asked again at once, for one audience only."""
+"""The home API server's caches do not contain the binding yet; only one audience is retried."""
 MOST_LAGGED = 5
 LAGGED_EACH = 0.1
-"""Seconds from one such request to the next: more than `MOST_LAGGED` are as many as caches lag."""
+"""Minimum seconds between two such requests; lagging caches can cause more than `MOST_LAGGED`."""
 REFRESH_SECONDS = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """Requests as `verb resource/subresource code`, in their order."""
+    """Requests as `verb resource/subresource code`, in order."""
 
     home: list[str]
     foreign: list[str]
     lagged: float = 0.0
-    """Seconds for which home's caches did not know the pod."""
+    """Seconds until home's caches contained the pod."""
 
     def within_lag(self) -> bool:
-        """Lagging caches were asked no faster than they are to be."""
+        """Check that requests to lagging caches were not repeated too fast."""
         count = sum(word in LAGGED for word in self.home)
         return count <= MOST_LAGGED + self.lagged / LAGGED_EACH
 
@@ -60,9 +60,9 @@ async def spent(
     *,
     foreign: int = 0,
 ) -> dict[str, Spent]:
-    """What each pod has cost since `marks`, once nothing has been asked for a while.
+    """The requests of each pod since `marks`, once no request was sent for a while.
 
-    And not before each has cost so many requests to the foreign cluster: those that are expected.
+    It also waits until each pod has the expected number of requests to the foreign cluster.
     """
     before = -1
     deadline = time.monotonic() + ENOUGH_SECONDS
@@ -120,8 +120,8 @@ def _word(entry: auditlog.Entry) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """A running farlet and where it works."""
+class Environment:
+    """A running farlet and its environment."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -131,7 +131,7 @@ class Stage:
     farlet: farlets.Farlet
 
     async def running(self, manifest: Callable[[str], dict[str, Any]]) -> list[rest.Object]:
-        """Pods made at once, each with an account of its own, once all run."""
+        """Pods created concurrently, each with its own ServiceAccount, once all run."""
         pods = [manifest(f"pod-{number}") for number in range(PODS)]
         for api, namespace in (
             (self.home, self.workspace.home),
@@ -150,13 +150,13 @@ class Stage:
         return list(made)
 
     async def settle(self) -> None:
-        """The namespace is open and its watches stand: what that costs is no pod's."""
+        """Open the namespace and its watches first: these requests do not belong to a pod."""
         first = manifests.pod("first", node=self.node, annotations=manifests.access("disabled"))
         await self.home.create("pods", first, namespace=self.workspace.home)
         await self.seen(first, rest.phase("Running"))
 
     async def finish(self, pod: Mapping[str, Any]) -> None:
-        """Let the pod's mirror, on a fake node, end well."""
+        """End the pod's mirror on a fake node with Succeeded."""
         await self.foreign.patch(
             "pods",
             {"metadata": {"annotations": {manifests.FINISH: "Succeeded"}}},
@@ -171,27 +171,27 @@ class Stage:
         )
 
     def report(self, marks: Mapping[str, auditlog.Mark]) -> None:
-        """Print what belongs to no pod."""
+        """Print the requests that belong to no pod."""
         for side in _sides(self.clusters):
             apart = collections.Counter(
                 _word(entry)
-                for stage in ("ResponseComplete", "ResponseStarted")
-                for entry in side.audit(since=marks[side.name], user_agent=AGENT, stage=stage)
+                for env in ("ResponseComplete", "ResponseStarted")
+                for entry in side.audit(since=marks[side.name], user_agent=AGENT, env=env)
                 if entry.verb in {"list", "watch"} or entry.resource == "events"
             )
-            print(f"{side.name}, apart: {dict(apart)}")
+            print(f"{side.name}, other requests: {dict(apart)}")
 
 
 @pytest.fixture
-async def stage(
+async def env(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
     node: str,
     start_farlet: StartFarlet,
-) -> Stage:
-    return Stage(clusters, home, foreign, workspace, node, await start_farlet(node))
+) -> Environment:
+    return Environment(clusters, home, foreign, workspace, node, await start_farlet(node))
 
 
 def _account(name: str) -> dict[str, Any]:
@@ -209,26 +209,26 @@ def _tokens(*audiences: str) -> dict[str, Any]:
     ("mode", "audiences", "most_home", "most_foreign"),
     [
         pytest.param("home", (), 3, 2, id="home"),
-        pytest.param("home", ("one",), 4, 2, id="home with a further audience"),
-        pytest.param("home", ("one", "two"), 5, 2, id="home with two further audiences"),
+        pytest.param("home", ("one",), 4, 2, id="home with an additional audience"),
+        pytest.param("home", ("one", "two"), 5, 2, id="home with two additional audiences"),
         pytest.param("remote", (), 2, 1, id="remote"),
         pytest.param("disabled", (), 2, 1, id="disabled"),
     ],
 )
-async def test_a_pod_comes_to_run_and_goes_again_within_its_budget(
-    stage: Stage, mode: str, audiences: tuple[str, ...], most_home: int, most_foreign: int
+async def test_a_pod_starts_and_is_deleted_within_its_budget(
+    env: Environment, mode: str, audiences: tuple[str, ...], most_home: int, most_foreign: int
 ) -> None:
     def manifest(name: str) -> dict[str, Any]:
         return manifests.pod(
             name,
-            node=stage.node,
+            node=env.node,
             annotations=manifests.access(mode),
             spec=_account(name) | (_tokens(*audiences) if audiences else {}),
         )
 
-    began = mark(stage.clusters)
-    pods = await stage.running(manifest)
-    for name, cost in (await spent(stage.clusters, began, pods, foreign=most_foreign)).items():
+    began = mark(env.clusters)
+    pods = await env.running(manifest)
+    for name, cost in (await spent(env.clusters, began, pods, foreign=most_foreign)).items():
         assert cost.within_lag(), (name, cost)
         assert len(cost.without_lag()) <= most_home, (name, cost)
         assert len(cost.foreign) <= most_foreign, (name, cost)
@@ -237,69 +237,67 @@ async def test_a_pod_comes_to_run_and_goes_again_within_its_budget(
             1 + len(audiences) if mode == "home" else 0
         ), (name, cost)
 
-    deleting = mark(stage.clusters)
-    await _delete(stage, pods)
-    for name, cost in (await spent(stage.clusters, deleting, pods)).items():
+    deleting = mark(env.clusters)
+    await _delete(env, pods)
+    for name, cost in (await spent(env.clusters, deleting, pods)).items():
         assert len(cost.home) <= 2, (name, cost)
         assert len(cost.foreign) <= 2, (name, cost)
         assert "delete pods 200" in cost.home, (name, cost)
 
 
-async def test_a_pod_that_ends_costs_one_status_and_one_finalizer(stage: Stage) -> None:
+async def test_a_pod_that_ends_costs_one_status_and_one_finalizer(env: Environment) -> None:
     def manifest(name: str) -> dict[str, Any]:
         return manifests.pod(
             name,
-            node=stage.node,
+            node=env.node,
             restart="Never",
             spec=_account(name),
         )
 
-    pods = await _at_rest(stage, manifest)
-    ending = mark(stage.clusters)
-    await asyncio.gather(*(stage.finish(pod) for pod in pods))
-    await asyncio.gather(*(stage.seen(pod, rest.phase("Succeeded")) for pod in pods))
-    for name, cost in (await spent(stage.clusters, ending, pods, foreign=1)).items():
+    pods = await _at_rest(env, manifest)
+    ending = mark(env.clusters)
+    await asyncio.gather(*(env.finish(pod) for pod in pods))
+    await asyncio.gather(*(env.seen(pod, rest.phase("Succeeded")) for pod in pods))
+    for name, cost in (await spent(env.clusters, ending, pods, foreign=1)).items():
         assert cost.home == ["patch pods/status 200"], (name, cost)
         assert cost.foreign == ["patch pods 200"], (name, cost)
 
-    deleting = mark(stage.clusters)
-    await _delete(stage, pods)
-    for name, cost in (await spent(stage.clusters, deleting, pods)).items():
+    deleting = mark(env.clusters)
+    await _delete(env, pods)
+    for name, cost in (await spent(env.clusters, deleting, pods)).items():
         assert len(cost.home) <= 2, (name, cost)
         assert len(cost.foreign) <= 2, (name, cost)
 
 
-async def test_the_deletion_of_a_pod_whose_mirror_has_a_finalizer_costs_one_more_abroad(
-    stage: Stage,
+async def test_deleting_a_pod_whose_mirror_has_a_finalizer_costs_one_more_foreign_request(
+    env: Environment,
 ) -> None:
     pods = await _at_rest(
-        stage,
-        lambda name: manifests.pod(name, node=stage.node, restart="Never", spec=_account(name)),
+        env,
+        lambda name: manifests.pod(name, node=env.node, restart="Never", spec=_account(name)),
     )
-    deleting = mark(stage.clusters)
-    await _delete(stage, pods)
-    for name, cost in (await spent(stage.clusters, deleting, pods)).items():
+    deleting = mark(env.clusters)
+    await _delete(env, pods)
+    for name, cost in (await spent(env.clusters, deleting, pods)).items():
         assert len(cost.home) <= 2, (name, cost)
         assert len(cost.foreign) <= 3, (name, cost)
 
 
-async def test_a_refresh_of_a_token_costs_one_request_at_home_and_two_abroad(
+async def test_a_token_refresh_costs_one_home_and_two_foreign_requests(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
     node: str,
     start_proxied: StartProxied,
-    home_door: proxy.Proxy,
+    home_proxy: proxy.Proxy,
 ) -> None:
-    # The first token of each pod is said to live so long: one refresh, and no further.
-    home_door.on(writes.KINDS["token"].match, _first(writes.short_tokens(REFRESH_SECONDS)))
+    # A shortened lifetime of each pod's first token: exactly one refresh.
+    home_proxy.on(writes.KINDS["token"].match, _first(writes.short_tokens(REFRESH_SECONDS)))
     farlet = await start_proxied(node)
-    stage = Stage(clusters, home, foreign, workspace, node, farlet)
+    env = Environment(clusters, home, foreign, workspace, node, farlet)
     began = mark(clusters)
-    pods = await stage.running(
-        lambda name: manifests.pod(name, node=stage.node, spec=_account(name))
-    )
+    pods = await env.running(lambda name: manifests.pod(name, node=env.node, spec=_account(name)))
     for name, cost in (await spent(clusters, began, pods, foreign=4)).items():
         refresh = Spent(cost.home[-1:], cost.foreign[2:])
         assert refresh.home == ["create serviceaccounts/token 201"], (name, cost)
@@ -308,7 +306,7 @@ async def test_a_refresh_of_a_token_costs_one_request_at_home_and_two_abroad(
 
 
 def _first(fault: proxy.Fault) -> proxy.Fault:
-    """The fault, for the first request to each path that is granted."""
+    """The fault, for the first granted request to each path."""
     met = set()
 
     async def first(request: proxy.Request, forward: proxy.Forward) -> proxy.Answer:
@@ -322,47 +320,49 @@ def _first(fault: proxy.Fault) -> proxy.Fault:
     return first
 
 
-async def test_a_burst_of_visible_changes_costs_one_status_each_at_most(stage: Stage) -> None:
-    pods = await _at_rest(
-        stage, lambda name: manifests.pod(name, node=stage.node, spec=_account(name))
-    )
-    changing = mark(stage.clusters)
+async def test_each_visible_change_of_a_burst_costs_at_most_one_status(env: Environment) -> None:
+    pods = await _at_rest(env, lambda name: manifests.pod(name, node=env.node, spec=_account(name)))
+    changing = mark(env.clusters)
     for count in (1, 2):
         for pod in pods:
             name = pod["metadata"]["name"]
-            found = await stage.foreign.get("pods", name=name, namespace=stage.workspace.foreign)
+            found = await env.foreign.get("pods", name=name, namespace=env.workspace.foreign)
             (container,) = found["status"]["containerStatuses"]
             container["restartCount"] = count
-            await stage.foreign.patch(
+            await env.foreign.patch(
                 "pods",
                 {"status": {"containerStatuses": [container]}},
                 name=name,
-                namespace=stage.workspace.foreign,
+                namespace=env.workspace.foreign,
                 subresource="status",
             )
-    await asyncio.gather(*(stage.seen(pod, _restarted(2)) for pod in pods))
-    for name, cost in (await spent(stage.clusters, changing, pods)).items():
+    await asyncio.gather(*(env.seen(pod, _restarted(2)) for pod in pods))
+    for name, cost in (await spent(env.clusters, changing, pods)).items():
         assert 1 <= len(cost.home) <= 2, (name, cost)
         assert set(cost.home) == {"patch pods/status 200"}, (name, cost)
         assert cost.foreign == [], (name, cost)
 
 
-async def test_a_refused_pod_costs_one_status_however_long_it_waits(stage: Stage) -> None:
-    await stage.settle()
-    refusing = mark(stage.clusters)
-    bad = manifests.pod("bad", node=stage.node, annotations={manifests.SUPPORT: "yes"})
-    await stage.home.create("pods", bad, namespace=stage.workspace.home)
-    made = await stage.seen(bad, rest.reason("InvalidAPIServerSupport"))
+async def test_a_rejected_pod_costs_one_status_regardless_of_how_long_it_waits(
+    env: Environment,
+) -> None:
+    await env.settle()
+    refusing = mark(env.clusters)
+    bad = manifests.pod("bad", node=env.node, annotations={manifests.SUPPORT: "yes"})
+    await env.home.create("pods", bad, namespace=env.workspace.home)
+    made = await env.seen(bad, rest.reason("InvalidAPIServerSupport"))
     await asyncio.sleep(5)
-    cost = (await spent(stage.clusters, refusing, [made]))["bad"]
+    cost = (await spent(env.clusters, refusing, [made]))["bad"]
     assert cost == Spent(home=["patch pods/status 200"], foreign=[])
 
 
-async def _at_rest(stage: Stage, manifest: Callable[[str], dict[str, Any]]) -> list[rest.Object]:
-    """Pods of mode home that run and have their Secrets, which fake nodes do not wait for."""
-    began = mark(stage.clusters)
-    pods = await stage.running(manifest)
-    await spent(stage.clusters, began, pods, foreign=2)
+async def _at_rest(
+    env: Environment, manifest: Callable[[str], dict[str, Any]]
+) -> list[rest.Object]:
+    """Running pods of mode home with their Secrets, for which fake nodes do not wait."""
+    began = mark(env.clusters)
+    pods = await env.running(manifest)
+    await spent(env.clusters, began, pods, foreign=2)
     return pods
 
 
@@ -373,12 +373,12 @@ def _restarted(count: int) -> rest.Condition:
     )
 
 
-async def _delete(stage: Stage, pods: Iterable[Mapping[str, Any]]) -> None:
-    namespace = stage.workspace.home
+async def _delete(env: Environment, pods: Iterable[Mapping[str, Any]]) -> None:
+    namespace = env.workspace.home
     await asyncio.gather(
         *(
-            stage.home.delete("pods", name=pod["metadata"]["name"], namespace=namespace)
+            env.home.delete("pods", name=pod["metadata"]["name"], namespace=namespace)
             for pod in pods
         )
     )
-    await asyncio.gather(*(stage.seen(pod, rest.gone) for pod in pods))
+    await asyncio.gather(*(env.seen(pod, rest.gone) for pod in pods))

@@ -1,8 +1,7 @@
-"""No token is found anywhere but in the Secret that it was made for.
+"""Tokens appear nowhere except in their Secrets.
 
-The tokens that are looked for are the real ones, read from the foreign Secrets at the end of a run
-that had every reason to talk: debug logs, refusals, a restart, an API server whose errors recite
-what was sent to it.
+The test reads the real tokens from the foreign Secrets, after a run with debug logs, rejected
+requests, a restart, and an API server whose errors quote what it received.
 """
 
 import asyncio
@@ -17,8 +16,8 @@ from clusters import farlet as farlets
 from clusters import rest
 from conftest import StartFarlet
 from faults import failures, proxy, writes
+from faults.environment import Environment
 from faults.fixtures import StartProxied
-from faults.stage import Stage
 from integration import realpods
 
 pytestmark = pytest.mark.clusters
@@ -27,7 +26,7 @@ PODS = 6
 AUDIENCES = ("one", "two")
 LEAST = 10
 
-# The API server is to say all that it was sent, but for line breaks, which messages cannot have.
+# The API server quotes everything it received, except line breaks, which messages cannot contain.
 RECITE = (
     "'not with ' + object.data.filter(k, !string(object.data[k]).contains('\\n'))"
     ".map(k, string(object.data[k])).join(' ')"
@@ -35,10 +34,10 @@ RECITE = (
 
 
 def shapes(token: str) -> set[str]:
-    """How a token may look where somebody has let it slip: plain, cut short, or in base64."""
+    """Forms in which a token may leak: plain, truncated, or in base64."""
     signature = token.rsplit(".", 1)[1]
     plain = {token, signature[:40]}
-    # Within a longer text that was encoded, base64 begins at one of three offsets.
+    # In a longer encoded text, base64 starts at one of three offsets.
     coded = {
         base64.b64encode(b"x" * offset + token.encode())[4 if offset else 0 : 120].decode()
         for offset in range(3)
@@ -47,7 +46,7 @@ def shapes(token: str) -> set[str]:
 
 
 def shapes_of_key(key: str) -> set[str]:
-    """Pieces of a private key of SSH as they may stand somewhere, plain or in base64 once more."""
+    """Parts of an SSH private key, plain or encoded in base64 again."""
     body = "".join(key.splitlines()[1:-1])
     plain = {body[at : at + 40] for at in range(70, len(body) - 40, 40)}
     coded = {
@@ -61,106 +60,106 @@ def found(
     places: Mapping[str, str],
     shapes: Callable[[str], set[str]] = shapes,
 ) -> list[str]:
-    """Where any of the tokens, or what else has `shapes`, stands in any of them."""
+    """The texts that contain any of the secrets in any of its `shapes`."""
     looked_for = {shape for one in wanted for shape in shapes(one)}
     return [place for place, text in places.items() if any(shape in text for shape in looked_for)]
 
 
-async def tokens_of(stage: Stage) -> set[str]:
-    """The tokens that farlet has sent abroad."""
+async def tokens_of(env: Environment) -> set[str]:
+    """The tokens that farlet has sent to the foreign cluster."""
     values = {
         base64.b64decode(value).decode()
-        for secret in (await stage.sight()).secrets
+        for secret in (await env.observe()).secrets
         for value in secret["data"].values()
     }
     return {value for value in values if value.count(".") == 2 and value.startswith("ey")}
 
 
-async def places(stage: Stage, farlet: farlets.Farlet) -> dict[str, str]:
-    """Everything that farlet has written or said, but for the Secrets."""
-    told: dict[str, str] = {
+async def places(env: Environment, farlet: farlets.Farlet) -> dict[str, str]:
+    """Everything that farlet has written or logged, except the Secrets."""
+    texts: dict[str, str] = {
         "log": farlet.log,
         "metrics": await farlet.metrics(),
         "command line": json.dumps(farlet.process.command),
     }
     for side, api, namespace in (
-        (stage.clusters.home, stage.home, stage.workspace.home),
-        (stage.clusters.foreign, stage.foreign, stage.workspace.foreign),
+        (env.clusters.home, env.home, env.workspace.home),
+        (env.clusters.foreign, env.foreign, env.workspace.foreign),
     ):
         parts = side.parts
         assert parts is not None
         assert parts.plane.audit_log is not None
-        told[f"audit log of {side.name}"] = parts.plane.audit_log.path.read_text()
+        texts[f"audit log of {side.name}"] = parts.plane.audit_log.path.read_text()
         for resource in ("pods", "events", "configmaps"):
             objects = await api.list(resource, namespace=namespace)
-            told[f"{resource} of {side.name}"] = json.dumps(objects)
+            texts[f"{resource} of {side.name}"] = json.dumps(objects)
         for secret in await api.list("secrets", namespace=namespace):
             about = f"metadata of {secret['metadata']['name']}"
-            told[about] = json.dumps(secret["metadata"])
-    return told
+            texts[about] = json.dumps(secret["metadata"])
+    return texts
 
 
-async def test_no_token_is_found_anywhere_and_a_planted_one_is(
-    stage: Stage,
+async def test_no_token_is_found_but_a_planted_one_is(
+    env: Environment,
     start_proxied: StartProxied,
-    home_door: proxy.Proxy,
-    foreign_door: proxy.Proxy,
+    home_proxy: proxy.Proxy,
+    foreign_proxy: proxy.Proxy,
 ) -> None:
-    farlet = await start_proxied(stage.node, settings={"log-level": "debug"})
-    # Requests that fail with a token in their hands.
+    farlet = await start_proxied(env.node, settings={"log-level": "debug"})
+    # Failing requests that contain a token.
     for kind in ("secret", "token", "mirror"):
-        door = home_door if writes.KINDS[kind].side == writes.HOME else foreign_door
+        fault_proxy = home_proxy if writes.KINDS[kind].side == writes.HOME else foreign_proxy
         match = writes.KINDS[kind].match
-        door.on(match, failures.refused(500, reason="InternalError"), times=1)
-        door.on(match, failures.cut(), times=1)
-        door.on(match, failures.refused(422, reason="Invalid"), times=1)
+        fault_proxy.on(match, failures.refused(500, reason="InternalError"), times=1)
+        fault_proxy.on(match, failures.cut(), times=1)
+        fault_proxy.on(match, failures.refused(422, reason="Invalid"), times=1)
     sources = [{"serviceAccountToken": {"path": one, "audience": one}} for one in AUDIENCES]
     more = {"volumes": [{"name": "more", "projected": {"sources": sources}}]}
-    await stage.create(*(stage.pod(f"pod-{number}", spec=more) for number in range(PODS)))
-    await stage.settled()
+    await env.create(*(env.pod(f"pod-{number}", spec=more) for number in range(PODS)))
+    await env.settled()
     await farlet.restart()
-    await stage.create(stage.pod("late", spec=more))
-    await stage.settled()
+    await env.create(env.pod("late", spec=more))
+    await env.settled()
 
-    tokens = await tokens_of(stage)
+    tokens = await tokens_of(env)
     assert len(tokens) >= LEAST
-    told = await places(stage, farlet)
-    assert all(text for place, text in told.items() if place != "configmaps of home")
-    assert found(tokens, told) == []
+    texts = await places(env, farlet)
+    assert all(text for place, text in texts.items() if place != "configmaps of home")
+    assert found(tokens, texts) == []
 
     victim = next(iter(tokens))
     data = base64.b64encode(victim.encode()).decode()
     body = base64.b64encode(json.dumps({"token": victim}).encode()).decode()
     planted = {"plain": f'"{victim}"', "in base64": data, "in a body in base64": body}
-    assert found(tokens, told | planted) == list(planted)
+    assert found(tokens, texts | planted) == list(planted)
 
 
-async def test_an_api_server_that_recites_what_it_was_sent_is_not_quoted_with_tokens(
-    stage: Stage, start_farlet: StartFarlet
+async def test_tokens_in_errors_of_an_api_server_are_not_passed_on(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     name = f"recite-{secrets.token_hex(3)}"
-    await _refuse_secrets(stage, name)
-    farlet = await start_farlet(stage.node)
-    await stage.create(stage.pod("one"))
+    await _refuse_secrets(env, name)
+    farlet = await start_farlet(env.node)
+    await env.create(env.pod("one"))
     event = await realpods.event(
-        stage.home, "one", namespace=stage.workspace.home, reason="ForeignRejected"
+        env.home, "one", namespace=env.workspace.home, reason="ForeignRejected"
     )
     assert "not with" in event["message"]
-    recited = (await places(stage, farlet))["audit log of foreign"]
-    assert "not with" in recited  # the foreign API server itself says it all
-    await stage.foreign.delete("validatingadmissionpolicybindings", name=name)
-    await stage.foreign.delete("validatingadmissionpolicies", name=name)
-    await stage.settled()
+    recited = (await places(env, farlet))["audit log of foreign"]
+    assert "not with" in recited  # the foreign API server itself logs everything
+    await env.foreign.delete("validatingadmissionpolicybindings", name=name)
+    await env.foreign.delete("validatingadmissionpolicies", name=name)
+    await env.settled()
 
-    tokens = await tokens_of(stage)
-    assert len(tokens) == 1  # the very one that was refused before: it was kept
-    told = await places(stage, farlet)
-    del told["audit log of foreign"]
-    assert found(tokens, told) == []
+    tokens = await tokens_of(env)
+    assert len(tokens) == 1  # the same token that was rejected before: farlet kept it
+    texts = await places(env, farlet)
+    del texts["audit log of foreign"]
+    assert found(tokens, texts) == []
 
 
-async def _refuse_secrets(stage: Stage, name: str) -> None:
-    only = {"matchLabels": {"kubernetes.io/metadata.name": stage.workspace.foreign}}
+async def _refuse_secrets(env: Environment, name: str) -> None:
+    only = {"matchLabels": {"kubernetes.io/metadata.name": env.workspace.foreign}}
     rule = {
         "apiGroups": [""],
         "apiVersions": ["v1"],
@@ -173,8 +172,8 @@ async def _refuse_secrets(stage: Stage, name: str) -> None:
         "validations": [{"expression": "false", "messageExpression": RECITE}],
     }
     meta = {"name": name}
-    await stage.foreign.create("validatingadmissionpolicies", {"metadata": meta, "spec": spec})
-    await stage.foreign.create(
+    await env.foreign.create("validatingadmissionpolicies", {"metadata": meta, "spec": spec})
+    await env.foreign.create(
         "validatingadmissionpolicybindings",
         {"metadata": meta, "spec": {"policyName": name, "validationActions": ["Deny"]}},
     )
@@ -182,11 +181,11 @@ async def _refuse_secrets(stage: Stage, name: str) -> None:
     async with asyncio.timeout(90):
         while True:
             try:
-                await stage.foreign.create(
-                    "secrets", probe, namespace=stage.workspace.foreign, dryRun="All"
+                await env.foreign.create(
+                    "secrets", probe, namespace=env.workspace.foreign, dryRun="All"
                 )
             except rest.ApiError as error:
-                # Bytes or their base64: what the policy sees is what it recites.
+                # Bytes or their base64: the policy quotes what it sees.
                 if any(word in str(error) for word in ("shibboleth", "c2hpYmJvbGV0aA==")):
                     return
                 raise

@@ -1,6 +1,6 @@
-"""A foreign namespace that farlet shares: with another node's farlet, another home's, with others.
+"""A foreign namespace shared with the farlet of another node or home cluster, or with other users.
 
-Each farlet here has a foreign user of its own, so that the foreign audit log tells who did what.
+Each farlet has its own foreign user, so that the foreign audit log shows who did what.
 """
 
 import asyncio
@@ -15,39 +15,39 @@ from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Stage
+from faults.environment import Environment
 
 pytestmark = pytest.mark.clusters
 
 
 @dataclasses.dataclass(frozen=True)
-class Party:
+class Tenant:
     """One farlet, its home namespace, and its foreign user."""
 
-    stage: Stage
+    env: Environment
     farlet: farlets.Farlet
     user: str
 
     async def running(self, *names: str) -> None:
-        await self.stage.create(*(self.stage.pod(name) for name in names))
-        await asyncio.gather(*(self.stage.seen(name, rest.phase("Running")) for name in names))
+        await self.env.create(*(self.env.pod(name) for name in names))
+        await asyncio.gather(*(self.env.seen(name, rest.phase("Running")) for name in names))
 
 
 @pytest.fixture(params=["two nodes", "two homes"])
-async def parties(
-    request: pytest.FixtureRequest, stage: Stage, start_farlet: StartFarlet
-) -> AsyncIterator[tuple[Party, Party]]:
+async def tenants(
+    request: pytest.FixtureRequest, env: Environment, start_farlet: StartFarlet
+) -> AsyncIterator[tuple[Tenant, Tenant]]:
     """Two farlets whose home namespaces share one foreign namespace: the first's."""
     two_homes = request.param == "two homes"
-    more = await workspaces.create(stage.home, stage.foreign)
-    shared = stage.workspace.foreign
-    # Two homes may well call their virtual nodes alike; one home may not.
+    more = await workspaces.create(env.home, env.foreign)
+    shared = env.workspace.foreign
+    # Virtual nodes of two home clusters can have the same name; those of one cannot.
     node = f"virtual-{secrets.token_hex(3)}"
     second = dataclasses.replace(
-        stage, node=node, workspace=dataclasses.replace(more, foreign=shared)
+        env, node=node, workspace=dataclasses.replace(more, foreign=shared)
     )
     made = []
-    for number, one in enumerate((stage, second)):
+    for number, one in enumerate((env, second)):
         user = f"farlet-{number}-{secrets.token_hex(2)}"
         for namespace in (shared, workspaces.FARLET_NAMESPACE):
             await _bind(one.foreign, namespace=namespace, user=user)
@@ -57,10 +57,10 @@ async def parties(
         farlet = await start_farlet(
             one.node, settings=settings, foreign_login=one.clusters.foreign.login(user)
         )
-        made.append(Party(one, farlet, user))
+        made.append(Tenant(one, farlet, user))
     yield made[0], made[1]
-    await stage.home.delete("nodes", name=node)
-    await workspaces.delete(stage.home, stage.foreign, more)
+    await env.home.delete("nodes", name=node)
+    await workspaces.delete(env.home, env.foreign, more)
 
 
 async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
@@ -82,82 +82,82 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
     )
 
 
-async def test_two_farlets_never_touch_each_others_pods(parties: tuple[Party, Party]) -> None:
-    one, two = parties
-    began = one.stage.clusters.foreign.audit_mark()
+async def test_two_farlets_never_touch_each_others_pods(tenants: tuple[Tenant, Tenant]) -> None:
+    one, two = tenants
+    began = one.env.clusters.foreign.audit_mark()
     await one.running("same", "mine")
     await two.running("other")
-    await two.stage.create(two.stage.pod("same", restart="Never"))
-    await two.stage.seen("same", rest.reason("NameConflict"))
-    before = await _mirrors(one.stage)
+    await two.env.create(two.env.pod("same", restart="Never"))
+    await two.env.seen("same", rest.reason("NameConflict"))
+    before = await _mirrors(one.env)
     assert sorted(before) == ["mine", "other", "same"]
     owners = {
         name: mirror["metadata"]["labels"][manifests.OWNER] for name, mirror in before.items()
     }
     assert owners["mine"] == owners["same"] != owners["other"]
 
-    for party in parties:
-        await party.farlet.restart()
-    await two.stage.delete("other")
-    await two.stage.seen("other", rest.gone)
+    for tenant in tenants:
+        await tenant.farlet.restart()
+    await two.env.delete("other")
+    await two.env.seen("other", rest.gone)
     two.farlet.kill()
-    await one.stage.delete("mine")
-    await one.stage.seen("mine", rest.gone)
+    await one.env.delete("mine")
+    await one.env.seen("mine", rest.gone)
     two.farlet.start()
     await two.farlet.ready()
     await asyncio.sleep(2)
-    after = await _mirrors(one.stage)
+    after = await _mirrors(one.env)
     assert {name: manifests.uid(mirror) for name, mirror in after.items()} == {
         "same": manifests.uid(before["same"])
     }
 
-    await one.stage.delete("same")
-    await one.stage.seen("same", rest.gone)
-    await two.stage.seen("same", rest.phase("Running"))
-    secrets_left = (await two.stage.sight()).secrets
+    await one.env.delete("same")
+    await one.env.seen("same", rest.gone)
+    await two.env.seen("same", rest.phase("Running"))
+    secrets_left = (await two.env.observe()).secrets
     assert len(secrets_left) == 1
     _touched_only(one, began, {"same", "mine"})
     _touched_only(two, began, {"same", "other"})
     assert [entry.code for entry in _writes(two, began) if entry.name == "same"].count(201) == 1
 
 
-def _touched_only(party: Party, began: auditlog.Mark, names: set[str]) -> None:
-    pods = {entry.name for entry in _writes(party, began) if entry.resource == "pods"}
-    assert pods <= names, party.user
+def _touched_only(tenant: Tenant, began: auditlog.Mark, names: set[str]) -> None:
+    pods = {entry.name for entry in _writes(tenant, began) if entry.resource == "pods"}
+    assert pods <= names, tenant.user
     deleted = [
         entry
-        for entry in _writes(party, began)
+        for entry in _writes(tenant, began)
         if entry.verb.startswith("delete") and entry.resource != "pods"
     ]
-    assert deleted == [], party.user
+    assert deleted == [], tenant.user
 
 
-def _writes(party: Party, began: auditlog.Mark) -> list[auditlog.Entry]:
+def _writes(tenant: Tenant, began: auditlog.Mark) -> list[auditlog.Entry]:
     return [
         entry
-        for entry in party.stage.clusters.foreign.audit(since=began, user=party.user)
+        for entry in tenant.env.clusters.foreign.audit(since=began, user=tenant.user)
         if entry.verb not in {"get", "list", "watch"}
     ]
 
 
-async def _mirrors(stage: Stage) -> dict[str, rest.Object]:
-    return {mirror["metadata"]["name"]: mirror for mirror in (await stage.sight()).mirrors}
+async def _mirrors(env: Environment) -> dict[str, rest.Object]:
+    return {mirror["metadata"]["name"]: mirror for mirror in (await env.observe()).mirrors}
 
 
 # --- others in the same namespace ----------------------------------------------------------------
 
 
 async def test_a_replica_set_and_a_service_that_select_a_mirror_change_nothing(
-    stage: Stage, start_farlet: StartFarlet
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     labels = {"app": "shop"}
-    namespace = stage.workspace.foreign
-    await start_farlet(stage.node)
-    await stage.create(stage.pod("shop", labels=labels))
-    before = (await stage.settled()).mirrors[0]
+    namespace = env.workspace.foreign
+    await start_farlet(env.node)
+    await env.create(env.pod("shop", labels=labels))
+    before = (await env.settled()).mirrors[0]
     theirs = manifests.pod("unused", node="", labels=labels)
     del theirs["spec"]["nodeName"], theirs["metadata"]["name"]
-    await stage.foreign.create(
+    await env.foreign.create(
         "replicasets",
         {
             "metadata": {"name": "shop"},
@@ -165,59 +165,59 @@ async def test_a_replica_set_and_a_service_that_select_a_mirror_change_nothing(
         },
         namespace=namespace,
     )
-    await stage.foreign.create(
+    await env.foreign.create(
         "services",
         {"metadata": {"name": "shop"}, "spec": {"selector": labels, "ports": [{"port": 80}]}},
         namespace=namespace,
     )
-    await stage.foreign.until(
+    await env.foreign.until(
         "replicasets",
         lambda seen: seen is not None and seen["status"].get("readyReplicas") == 1,
         name="shop",
         namespace=namespace,
     )
-    pods = await stage.foreign.list("pods", namespace=namespace, labelSelector="app=shop")
-    assert len(pods) == 2  # it has made its own
-    await stage.foreign.patch(
+    pods = await env.foreign.list("pods", namespace=namespace, labelSelector="app=shop")
+    assert len(pods) == 2  # it has created its own
+    await env.foreign.patch(
         "replicasets", {"spec": {"replicas": 0}}, name="shop", namespace=namespace
     )
-    await stage.foreign.until(
+    await env.foreign.until(
         "replicasets",
         lambda seen: seen is not None and seen["status"].get("replicas", 0) == 0,
         name="shop",
         namespace=namespace,
     )
-    await stage.foreign.delete("replicasets", name="shop", namespace=namespace)
-    after = (await stage.settled()).mirrors[0]
+    await env.foreign.delete("replicasets", name="shop", namespace=namespace)
+    after = (await env.settled()).mirrors[0]
     assert manifests.uid(after) == manifests.uid(before)
     assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
 
 
 @pytest.fixture
-async def other_node(stage: Stage) -> AsyncIterator[str]:
-    """A Node of home that no farlet serves."""
+async def other_node(env: Environment) -> AsyncIterator[str]:
+    """A Node of the home cluster that no farlet serves."""
     name = f"virtual-{secrets.token_hex(3)}"
-    await asyncio.to_thread(stage.clusters.home.create_virtual_node, name)
+    await asyncio.to_thread(env.clusters.home.create_virtual_node, name)
     yield name
-    await stage.home.delete("nodes", name=name)
+    await env.home.delete("nodes", name=name)
 
 
-async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
-    stage: Stage, start_farlet: StartFarlet, other_node: str
+async def test_forged_labels_and_annotations_of_foreign_pods_change_nothing_in_the_home_cluster(
+    env: Environment, start_farlet: StartFarlet, other_node: str
 ) -> None:
-    namespace = stage.workspace.foreign
-    await start_farlet(stage.node)
-    await stage.create(
-        stage.pod("victim"),
-        stage.pod("aside", restart="Never", annotations=manifests.access("disabled")),
+    namespace = env.workspace.foreign
+    await start_farlet(env.node)
+    await env.create(
+        env.pod("victim"),
+        env.pod("aside", restart="Never", annotations=manifests.access("disabled")),
     )
-    # Bound to another node, and none of farlet's business.
-    elsewhere = stage.pod("elsewhere")
+    # Bound to another node, so farlet ignores it.
+    elsewhere = env.pod("elsewhere")
     elsewhere["spec"]["nodeName"] = other_node
-    await stage.create(elsewhere)
-    before = await _home(stage)
-    real = await stage.foreign.get("pods", name="victim", namespace=namespace)
-    began = stage.clusters.home.audit_mark()
+    await env.create(elsewhere)
+    before = await _home(env)
+    real = await env.foreign.get("pods", name="victim", namespace=namespace)
+    began = env.clusters.home.audit_mark()
 
     for name, about in (("forged", "victim"), ("elsewhere", "elsewhere"), ("third", "aside")):
         forged = manifests.pod(
@@ -228,13 +228,13 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
             annotations={
                 **real["metadata"]["annotations"],
                 **manifests.finishing("Failed", after="0ms"),
-                "farlet.io/home-namespace": stage.workspace.home,
+                "farlet.io/home-namespace": env.workspace.home,
                 "farlet.io/home-name": about,
                 manifests.HOME_UID: manifests.uid(before[about]),
             },
         )
         del forged["spec"]["nodeName"]
-        await stage.foreign.create("pods", forged, namespace=namespace)
+        await env.foreign.create("pods", forged, namespace=namespace)
     for key, value in {
         manifests.HOME_UID: manifests.uid(before["elsewhere"]),
         "farlet.io/home-name": "elsewhere",
@@ -244,26 +244,26 @@ async def test_what_is_forged_on_foreign_pods_changes_nothing_at_home(
         "farlet.io/restarts": '{"main": 99}',
     }.items():
         body = {"metadata": {"annotations": {key: value}}}
-        await stage.foreign.patch("pods", body, name="aside", namespace=namespace)
+        await env.foreign.patch("pods", body, name="aside", namespace=namespace)
     await asyncio.sleep(4)
 
-    after = await _home(stage)
+    after = await _home(env)
     assert {name: _visible(pod) for name, pod in after.items()} == {
         name: _visible(pod) for name, pod in before.items()
     }
     tokens = [
         entry
-        for entry in stage.clusters.home.audit(since=began, user=stage.user)
+        for entry in env.clusters.home.audit(since=began, user=env.user)
         if entry.subresource == "token"
     ]
     assert tokens == []
 
 
-async def _home(stage: Stage) -> dict[str, rest.Object]:
-    """The home pods, running where farlet has a say."""
+async def _home(env: Environment) -> dict[str, rest.Object]:
+    """The home pods, once those of farlet's node run."""
     for name in ("victim", "aside"):
-        await stage.seen(name, rest.phase("Running"))
-    pods = await stage.home.list("pods", namespace=stage.workspace.home)
+        await env.seen(name, rest.phase("Running"))
+    pods = await env.home.list("pods", namespace=env.workspace.home)
     return {pod["metadata"]["name"]: pod for pod in pods}
 
 

@@ -1,8 +1,8 @@
-"""On a real kubelet, whoever may read a native token file may read it in the mirror too.
+"""Every container user that can read a native token file can read it in the mirror too.
 
-A token that a kubelet projects is chowned to the user of the containers; the files of a Secret
+A kubelet changes the owner of a projected token to the user of the containers; files of a Secret
 always belong to root. Each case runs twice on the same real node, as a native pod and as the
-mirror that farlet would make of it, and each container says whether it can read the file.
+mirror that farlet would create, and each container prints whether it can read the file.
 """
 
 from typing import Any, cast
@@ -24,7 +24,7 @@ READ = (
 )
 Context = dict[str, int]
 CASES = [
-    pytest.param({}, [{}], ["yes"], id="root by the image"),
+    pytest.param({}, [{}], ["yes"], id="root from the image"),
     pytest.param({"runAsUser": 1000}, [{}], ["yes"], id="all as 1000"),
     pytest.param({"runAsUser": 1000, "fsGroup": 2000}, [{}], ["yes"], id="with fsGroup"),
     pytest.param(
@@ -35,7 +35,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("of_pod", "of_containers", "native"), CASES)
-async def test_a_mirror_reads_its_token_as_the_native_pod_does(
+async def test_a_mirror_can_read_its_token_like_the_native_pod(
     of_pod: Context,
     of_containers: list[Context],
     native: list[str],

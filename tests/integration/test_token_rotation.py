@@ -1,9 +1,9 @@
 """A client that never restarts keeps working while its home tokens are replaced.
 
-API servers grant no token below ten minutes, so waiting for the half of its life takes too long for
-a test. farlet reads from an annotation of the mirror when a token was issued and when it expires:
-writing older times there makes the token due now, and all that follows is real. That nothing but
-time is needed is shown by the soak test.
+API servers grant tokens for ten minutes or more, so half of a lifetime takes too long for a test.
+farlet reads from an annotation of the mirror when a token was issued and when it expires: writing
+older times there makes the token due now, and everything that follows is real. The soak test shows
+the same without changed times.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.clusters
 POD = "watch"
 LIFETIME = 600  # the shortest that an API server grants
 REACHES_CONTAINER = 20.0
-CLIENT_READS_AGAIN = 60.0  # of the Python client
+CLIENT_READS_AGAIN = 60.0  # as in the Python client
 SLACK = 120.0
 
 
 @pytest.mark.both_identities
-async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_to_use_it(
+async def test_a_running_client_gets_each_new_token_within_seconds_and_uses_it(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -50,52 +50,54 @@ async def test_a_running_client_gets_each_new_token_within_seconds_and_goes_on_t
         namespace=workspace.home,
     )
     await home.until("pods", rest.ready, name=POD, namespace=workspace.home, seconds=180)
-    (first, *_) = await _told(foreign, workspace, lambda told: len(told) > 0, seconds=SLACK)
+    (first, *_) = await _until_printed(
+        foreign, workspace, lambda lines: len(lines) > 0, seconds=SLACK
+    )
     tokens = [first["token_file"]]
     assert first["token_used"] == tokens[0]
 
     for _ in range(3):
         marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
         await _make_due(foreign, workspace)
-        told = await _told(
-            foreign, workspace, lambda told: told[-1]["token_file"] not in tokens, seconds=SLACK
+        lines = await _until_printed(
+            foreign, workspace, lambda lines: lines[-1]["token_file"] not in tokens, seconds=SLACK
         )
-        tokens.append(told[-1]["token_file"])
+        tokens.append(lines[-1]["token_file"])
         assert tokens[-1] == await _token_in_secret(foreign, workspace)
 
-        await asyncio.sleep(1)  # for a request too many
+        await asyncio.sleep(1)  # time in which an extra request would appear
         at_home = _writes(
             clusters.home, since=marks[0], user=identity.user(node), namespace=workspace.home
         )
-        abroad = _writes(
+        foreign_writes = _writes(
             clusters.foreign,
             since=marks[1],
             user=workspaces.USER,
             namespace=workspace.foreign,
         )
         assert [_what(one) for one in at_home] == ["create serviceaccounts/token"]
-        assert [_what(one) for one in abroad] == ["patch secrets", "patch pods"]
-        seen = next(one for one in told if one["token_file"] == tokens[-1])
-        took = datetime.datetime.fromisoformat(seen["time"]) - abroad[0].time
+        assert [_what(one) for one in foreign_writes] == ["patch secrets", "patch pods"]
+        seen = next(one for one in lines if one["token_file"] == tokens[-1])
+        took = datetime.datetime.fromisoformat(seen["time"]) - foreign_writes[0].time
         print(f"the container saw the new token {took.total_seconds():.1f} s after the Secret")
         assert took.total_seconds() < REACHES_CONTAINER
 
     assert len(set(tokens)) == 4
-    told = await _told(
+    lines = await _until_printed(
         foreign,
         workspace,
-        lambda told: told[-1]["token_used"] == tokens[-1],
+        lambda lines: lines[-1]["token_used"] == tokens[-1],
         seconds=CLIENT_READS_AGAIN + SLACK,
     )
     account = f"system:serviceaccount:{workspace.home}:default"
-    assert {(one["error"], one["username"]) for one in told} == {(None, account)}
+    assert {(one["error"], one["username"]) for one in lines} == {(None, account)}
     running = await home.get("pods", name=POD, namespace=workspace.home)
     (container,) = running["status"]["containerStatuses"]
     assert container["restartCount"] == 0
 
 
 @pytest.mark.soak
-async def test_a_running_client_outlives_its_first_token_four_times_over(
+async def test_a_running_client_outlives_four_tokens(
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
@@ -110,40 +112,40 @@ async def test_a_running_client_outlives_its_first_token_four_times_over(
     )
     await home.until("pods", rest.ready, name=POD, namespace=workspace.home, seconds=180)
     await asyncio.sleep(4 * LIFETIME + 60)
-    told = await _told(foreign, workspace, lambda told: len(told) > 0, seconds=SLACK)
-    assert {one["error"] for one in told} == {None}
-    assert len({one["token_file"] for one in told}) >= 8  # refreshed at half of their life
-    assert told[-1]["token_used"] != told[0]["token_used"]
+    lines = await _until_printed(foreign, workspace, lambda lines: len(lines) > 0, seconds=SLACK)
+    assert {one["error"] for one in lines} == {None}
+    assert len({one["token_file"] for one in lines}) >= 8  # refreshed after half of their lifetime
+    assert lines[-1]["token_used"] != lines[0]["token_used"]
 
 
 async def _make_due(foreign: rest.Api, workspace: Workspace) -> None:
-    """Write into the mirror that two thirds of its token's life are over."""
+    """Change the mirror's annotation so that two thirds of its token's lifetime are over."""
     now = int(time.time())
     times = {"token": [now - 2 * LIFETIME // 3, now + LIFETIME // 3]}
     body = {"metadata": {"annotations": {realpods.TOKENS: json.dumps(times)}}}
     await foreign.patch("pods", body, name=POD, namespace=workspace.foreign)
 
 
-async def _told(
+async def _until_printed(
     foreign: rest.Api,
     workspace: Workspace,
-    condition: Callable[[list[realpods.Line]], bool],
+    condition: Callable[[list[realpods.OutputLine]], bool],
     *,
     seconds: float,
-) -> list[realpods.Line]:
-    """All that the client has printed, once `condition` holds for it."""
+) -> list[realpods.OutputLine]:
+    """All lines of the client, once `condition` holds for them."""
     deadline = time.monotonic() + seconds
     while True:
         output = await foreign.logs(POD, namespace=workspace.foreign)
-        told = realpods.lines(output[: output.rfind("\n") + 1])
-        if told and condition(told):
-            return told
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {told[-3:]}"
+        lines = realpods.lines(output[: output.rfind("\n") + 1])
+        if lines and condition(lines):
+            return lines
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {lines[-3:]}"
         await asyncio.sleep(0.25)
 
 
 async def _token_in_secret(foreign: rest.Api, workspace: Workspace) -> str:
-    """The hash of what farlet delivered last, as the client prints it."""
+    """The hash of the last delivered token, as the client prints it."""
     (secret,) = await foreign.list("secrets", namespace=workspace.foreign)
     token = base64.b64decode(secret["data"]["token"])
     payload = token.split(b".")[1]
@@ -155,7 +157,7 @@ async def _token_in_secret(foreign: rest.Api, workspace: Workspace) -> str:
 def _writes(
     cluster: Cluster, *, since: auditlog.Mark, user: str, namespace: str
 ) -> list[auditlog.Entry]:
-    """What farlet wrote there. What it reads now and then, and heartbeats, are of no pod."""
+    """farlet's writes for pods, without heartbeats."""
     found = cluster.audit(since=since, user=user, namespace=namespace)
     return [one for one in found if one.verb not in {"get", "list", "watch"}]
 

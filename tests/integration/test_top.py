@@ -1,4 +1,4 @@
-"""kubectl top and an autoscaler at home on pods that run abroad: a metrics-server on each side."""
+"""kubectl top and an autoscaler in the home cluster, with a metrics-server in each cluster."""
 
 import asyncio
 import contextlib
@@ -20,15 +20,15 @@ pytestmark = pytest.mark.clusters
 
 SECONDS = 480.0
 BUSY_MILLIS = 20
-"""Thousandths of a core that something busy has at least, and something idle never; its limit is
-200, but all else on this machine may leave it little."""
+"""Minimum millicores of a busy container, which an idle one never reaches. The limit is 200, but
+other work on this machine may leave little of it."""
 TARGET_PERCENT = 10
 BUSY = ("bash", "-c", "while :; do :; done")
 
 
 @pytest.fixture(scope="module")
 def metrics_api(request: pytest.FixtureRequest, clusters: pair.Clusters) -> Iterator[None]:
-    """Both clusters have a metrics API, or none: each test says which."""
+    """Both clusters have a metrics API, or none: each test selects which."""
     with contextlib.ExitStack() as stack:
         if request.param:
             for cluster in (clusters.foreign, clusters.home):
@@ -44,7 +44,7 @@ without_metrics_api = pytest.mark.parametrize(
 
 @pytest.mark.usefixtures("metrics_api")
 @without_metrics_api
-async def test_without_a_metrics_api_abroad_the_node_answers_and_says_so_once(
+async def test_without_a_foreign_metrics_api_the_node_answers_and_logs_it_once(
     clusters: pair.Clusters,
     home: rest.Api,
     workspace: Workspace,
@@ -54,11 +54,11 @@ async def test_without_a_metrics_api_abroad_the_node_answers_and_says_so_once(
     farlet = await start_farlet(node)
     await _run(home, workspace, _pod("web", "sleep", "infinity"), node)
     for _ in range(2):
-        told = await _proxied(clusters.home, node, "/metrics/resource")
-        found = {family.name: family for family in text_string_to_metric_families(told)}
+        text = await _proxied(clusters.home, node, "/metrics/resource")
+        found = {family.name: family for family in text_string_to_metric_families(text)}
         assert [one.value for one in found["resource_scrape_error"].samples] == [1.0]
         assert len(found) == 1
-        await asyncio.sleep(6)  # an answer that is kept for a few seconds is asked for anew
+        await asyncio.sleep(6)  # the cached response expires after a few seconds
     summary = json.loads(await _proxied(clusters.home, node, "/stats/summary"))
     assert summary["node"]["nodeName"] == node
     assert summary["pods"] == []
@@ -73,7 +73,7 @@ async def test_without_a_metrics_api_abroad_the_node_answers_and_says_so_once(
 
 @pytest.mark.usefixtures("metrics_api")
 @with_metrics_api
-async def test_kubectl_top_shows_at_home_what_it_shows_abroad(
+async def test_kubectl_top_shows_the_same_in_both_clusters(
     clusters: pair.Clusters,
     home: rest.Api,
     workspace: Workspace,
@@ -85,11 +85,15 @@ async def test_kubectl_top_shows_at_home_what_it_shows_abroad(
     await _run(home, workspace, _pod("idle", "sleep", "infinity"), node)
 
     async def same() -> bool:
-        at_home = await _usage(clusters.home, workspace.home)
-        abroad = await _usage(clusters.foreign, workspace.foreign)
-        return len(at_home) == 2 and at_home == abroad and at_home["busy"][0] > 1000 * BUSY_MILLIS
+        home_usage = await _usage(clusters.home, workspace.home)
+        foreign_usage = await _usage(clusters.foreign, workspace.foreign)
+        return (
+            len(home_usage) == 2
+            and home_usage == foreign_usage
+            and home_usage["busy"][0] > 1000 * BUSY_MILLIS
+        )
 
-    await _until("home knows what is known abroad", same)
+    await _until("both metrics APIs return the same", same)
     listed = await _kubectl(
         clusters.home, "top", "pod", "--containers", "--no-headers", f"-n={workspace.home}"
     )
@@ -105,7 +109,7 @@ async def test_kubectl_top_shows_at_home_what_it_shows_abroad(
 
 @pytest.mark.usefixtures("metrics_api")
 @with_metrics_api
-async def test_an_autoscaler_at_home_scales_by_what_pods_use_abroad(
+async def test_a_home_autoscaler_scales_by_the_usage_of_mirror_pods(
     clusters: pair.Clusters,
     home: rest.Api,
     workspace: Workspace,
@@ -148,7 +152,7 @@ def _pod(name: str, *command: str) -> rest.Object:
 
 
 def _scaled(namespace: str, node: str) -> list[dict[str, Any]]:
-    """A Deployment whose one pod is busy, and its autoscaler."""
+    """A Deployment with one busy pod, and its autoscaler."""
     pod = _pod("web", *BUSY)
     metadata = {"name": "web", "namespace": namespace}
     labels = {"app": "web"}
@@ -179,7 +183,7 @@ def _scaled(namespace: str, node: str) -> list[dict[str, Any]]:
 
 
 async def _usage(cluster: Cluster, namespace: str) -> dict[str, tuple[int, str]]:
-    """Millionths of a core and memory by pod, as a metrics API knows them."""
+    """CPU (microcores) and memory by pod, from a metrics API."""
     path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods"
     listed = json.loads(await _kubectl(cluster, "get", "--raw", path))
     usages = {i["metadata"]["name"]: i["containers"][0]["usage"] for i in listed["items"]}
@@ -202,5 +206,5 @@ async def _kubectl(cluster: Cluster, *arguments: str) -> str:
 async def _until(what: str, done: Callable[[], Awaitable[bool]]) -> None:
     deadline = time.monotonic() + SECONDS
     while not await done():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"timeout; waited until {what}"
         await asyncio.sleep(2)

@@ -48,7 +48,7 @@ ANSWER_SECONDS = 10.0
 CARRY_SECONDS = 20.0
 """Until a gateway that this process has connected to is seen to be ready."""
 
-_ADDRESS = "home API for pods abroad"
+_ADDRESS = "home API for foreign pods"
 _NOWHERE = Reason.HOME_API_UNVERIFIED
 """Of a Service behind which nobody is ready."""
 

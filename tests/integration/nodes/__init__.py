@@ -1,4 +1,4 @@
-"""The virtual node as home's own controllers, its scheduler and kubectl see it.
+"""The virtual node as seen by the controllers, the scheduler and kubectl of the home cluster.
 
-On plain clusters, whose node lifecycle controller has little patience: see `conftest.py`.
+The clusters have a node lifecycle controller with a short grace period: see `conftest.py`.
 """

@@ -1,4 +1,4 @@
-"""All that a Node has been, and what may be said of it: the witness of these tests."""
+"""Records all states of a Node, and checks them."""
 
 import asyncio
 import contextlib
@@ -17,14 +17,14 @@ _BY_HOME = "node.kubernetes.io/"
 
 
 class NodeLog:
-    """Each state of a Node since the log began, the first included; a deleted one is None."""
+    """Each state of a Node since the start of the log; None if deleted."""
 
     def __init__(self) -> None:
         self.states: list[rest.Object | None] = []
         self.begun = asyncio.Event()
 
     def never_flapped(self) -> None:
-        """It was one and the same Node throughout, ready, and home had nothing against it."""
+        """Check that it was always the same Node, ready and without taints of home controllers."""
         assert self.states
         for seen in self.states:
             assert seen is not None, "the Node was deleted"
@@ -41,7 +41,7 @@ class NodeLog:
 
 @contextlib.asynccontextmanager
 async def kept(api: rest.Api, name: str) -> AsyncIterator[NodeLog]:
-    """The log of a Node, kept until the end; an API server that is killed only delays it."""
+    """Record a Node until the end of the context; a killed API server only delays it."""
     log = NodeLog()
     writing = asyncio.create_task(_write(log, api, name))
     try:
@@ -80,7 +80,7 @@ def condition(seen: rest.Object, kind: str) -> dict[str, Any]:
 
 
 def taints_of_home(seen: rest.Object) -> list[str]:
-    """Keys and effects of what home's controllers hold against a Node, a cordon apart."""
+    """Keys and effects of the taints of home controllers, except a cordon."""
     return [
         f"{taint['key']}:{taint['effect']}"
         for taint in seen["spec"].get("taints", [])
@@ -98,7 +98,7 @@ def says(kind: str, status: str) -> rest.Condition:
 
 
 def well(seen: rest.Object | None) -> bool:
-    """A condition for `Api.until`: ready, in touch with the foreign side, open, untainted."""
+    """A condition for `Api.until`: ready, foreign API reachable, schedulable, untainted."""
     return (
         seen is not None
         and condition(seen, READY).get("status") == "True"
@@ -109,5 +109,5 @@ def well(seen: rest.Object | None) -> bool:
 
 
 def tainted(key: str) -> rest.Condition:
-    """A condition for `Api.until`: home has put this taint on the Node."""
+    """A condition for `Api.until`: the Node has this taint of a home controller."""
     return lambda seen: seen is not None and any(key in taint for taint in taints_of_home(seen))

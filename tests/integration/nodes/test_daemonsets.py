@@ -1,6 +1,7 @@
-"""A DaemonSet whose pods tolerate everything: home's controller binds one to the virtual node too.
+"""A DaemonSet whose pods tolerate everything: its controller creates one for the virtual node too.
 
-It is refused without being Failed, since a failed one would be made again for ever.
+farlet rejects the pod without making it Failed, since the controller would recreate a failed one
+again and again.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import pytest
 from clusters import images, rest
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Stage
+from faults.environment import Environment
 
 pytestmark = pytest.mark.clusters
 
@@ -20,49 +21,49 @@ NAME = "agent"
 SCHEDULER = "system:kube-scheduler"
 
 
-async def test_a_daemonset_makes_one_pod_here_that_waits_refused_and_no_churn(
-    stage: Stage, start_farlet: StartFarlet
+async def test_a_daemonset_creates_one_pending_pod_and_no_churn(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(stage.node)
-    await _one_pod_and_no_churn(stage, seconds=15)
+    await start_farlet(env.node)
+    await _one_pod_and_no_churn(env, seconds=15)
 
 
 @pytest.mark.soak
-async def test_five_minutes_of_a_daemonset_are_one_pod_and_no_churn(
-    stage: Stage, start_farlet: StartFarlet
+async def test_a_daemonset_creates_one_pod_and_no_churn_in_five_minutes(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(stage.node)
-    await _one_pod_and_no_churn(stage, seconds=300)
+    await start_farlet(env.node)
+    await _one_pod_and_no_churn(env, seconds=300)
 
 
-async def _one_pod_and_no_churn(stage: Stage, *, seconds: float) -> None:
-    namespace = stage.workspace.home
-    marks = stage.clusters.home.audit_mark(), stage.clusters.foreign.audit_mark()
-    await stage.home.create("daemonsets", daemonset(stage.node), namespace=namespace)
-    waiting = await _refused(stage)
+async def _one_pod_and_no_churn(env: Environment, *, seconds: float) -> None:
+    namespace = env.workspace.home
+    marks = env.clusters.home.audit_mark(), env.clusters.foreign.audit_mark()
+    await env.home.create("daemonsets", daemonset(env.node), namespace=namespace)
+    waiting = await _refused(env)
     name = waiting["metadata"]["name"]
     await asyncio.sleep(seconds)
 
-    (still,) = await stage.home.list("pods", namespace=namespace)
+    (still,) = await env.home.list("pods", namespace=namespace)
     assert manifests.uid(still) == manifests.uid(waiting)
     assert manifests.state(still) == "Pending/DaemonSetNotAllowed"
-    assert (await stage.sight()).mirrors == []
-    assert stage.runs(marks[1]) == {}
+    assert (await env.observe()).mirrors == []
+    assert env.runs(marks[1]) == {}
     asked = collections.Counter(
         f"{entry.verb} {entry.resource}/{entry.subresource} {entry.code}"
-        for entry in stage.clusters.home.audit(since=marks[0], namespace=namespace)
+        for entry in env.clusters.home.audit(since=marks[0], namespace=namespace)
         if entry.resource == "pods"
         and entry.verb not in {"get", "list", "watch"}
-        # A scheduler that does not know the new Node yet says on the pod that it waits.
+        # A scheduler that does not know the new Node yet writes a condition to the pod.
         and (entry.user, entry.subresource) != (SCHEDULER, "status")
     )
-    # The controller names no pod when it creates one: all of the namespace are counted.
+    # Creations contain no pod name, so all of the namespace are counted.
     assert asked == {
         "create pods/ 201": 1,
         "create pods/binding 201": 1,
         "patch pods/status 200": 1,
     }
-    events = await stage.home.list(
+    events = await env.home.list(
         "events",
         namespace=namespace,
         fieldSelector=f"involvedObject.name={name},reason=DaemonSetNotAllowed",
@@ -70,24 +71,24 @@ async def _one_pod_and_no_churn(stage: Stage, *, seconds: float) -> None:
     assert len(events) == 1
     assert events[0].get("count", 1) == 1
 
-    await stage.home.delete("daemonsets", name=NAME, namespace=namespace)
-    await stage.seen(name, rest.gone)
+    await env.home.delete("daemonsets", name=NAME, namespace=namespace)
+    await env.seen(name, rest.gone)
 
 
-async def _refused(stage: Stage) -> rest.Object:
-    """The pod that the controller has made for the node, refused."""
+async def _refused(env: Environment) -> rest.Object:
+    """The pod that the controller has created for the node, rejected by farlet."""
     async with asyncio.timeout(rest.PATIENCE):
         while True:
-            pods = await stage.home.list("pods", namespace=stage.workspace.home)
+            pods = await env.home.list("pods", namespace=env.workspace.home)
             if pods and "nodeName" in pods[0]["spec"]:  # the scheduler has bound it
                 (pod,) = pods
-                assert pod["spec"]["nodeName"] == stage.node
-                return await stage.seen(pod["metadata"]["name"], rest.reason("DaemonSetNotAllowed"))
+                assert pod["spec"]["nodeName"] == env.node
+                return await env.seen(pod["metadata"]["name"], rest.reason("DaemonSetNotAllowed"))
             await asyncio.sleep(0.1)
 
 
 def daemonset(node: str) -> dict[str, Any]:
-    """It tolerates everything, and is kept to one node so that it is told from its like."""
+    """It tolerates everything, and selects one node."""
     labels = {"app": NAME}
     return {
         "metadata": {"name": NAME},

@@ -1,6 +1,7 @@
-"""Who gets through the node's port, and the certificates on both sides of it, on real API servers.
+"""Access to the kubelet API, and the certificates on both sides, with real API servers.
 
-The port is asked directly, as Prometheus would, and through home's API server, as kubectl does.
+Requests go directly to the port, like those of Prometheus, and through the home API server, like
+those of kubectl.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from clusters import farlet as farlets
 from clusters.cluster import Cluster
 from clusters.identity import Identity
 from conftest import StartFarlet
-from faults.stage import Stage
+from faults.environment import Environment
 
 pytestmark = pytest.mark.clusters
 
@@ -32,9 +33,9 @@ SECONDS = 120.0
 
 @dataclasses.dataclass(frozen=True)
 class Port:
-    """A farlet's kubelet API, and how it was told to serve it."""
+    """The kubelet API of a farlet, and its settings."""
 
-    stage: Stage
+    env: Environment
     farlet: farlets.Farlet
     host: str
     number: int
@@ -47,7 +48,7 @@ class Port:
         token: str | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> tuple[int, str]:
-        """Status and text, as somebody with that certificate or token."""
+        """Status and text of a request with this certificate or token."""
         context = trust or ssl.create_default_context()
         if trust is None:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -61,8 +62,8 @@ class Port:
             return answer.status, await answer.text()
 
     async def through_home(self, path: str = "/healthz") -> rest.Object:
-        """The same by way of home's API server, as kubectl asks. Raises `rest.ApiError`."""
-        return await self.stage.home.request("GET", f"/api/v1/nodes/{self.stage.node}/proxy{path}")
+        """The same through the home API server, like kubectl. Raises `rest.ApiError`."""
+        return await self.env.home.request("GET", f"/api/v1/nodes/{self.env.node}/proxy{path}")
 
 
 def _show(context: ssl.SSLContext, access: kubeconfig.Access, folder: Path) -> None:
@@ -76,8 +77,8 @@ def _show(context: ssl.SSLContext, access: kubeconfig.Access, folder: Path) -> N
 class Opener:
     """Starts farlets that serve the kubelet API."""
 
-    def __init__(self, stage: Stage, start: StartFarlet) -> None:
-        self._stage = stage
+    def __init__(self, env: Environment, start: StartFarlet) -> None:
+        self._stage = env
         self._start = start
 
     async def __call__(
@@ -86,7 +87,7 @@ class Opener:
         home_login: Path | None = None,
         settings: Mapping[str, str | None] | None = None,
     ) -> Port:
-        # Home's API server is no proxy to loopback.
+        # The home API server does not proxy to loopback.
         host, (number,) = ports.own_address(), ports.free(1)
         farlet = await self._start(
             self._stage.node,
@@ -104,20 +105,20 @@ class Opener:
 
 
 @pytest.fixture
-def opened(stage: Stage, start_farlet: StartFarlet) -> Opener:
-    return Opener(stage, start_farlet)
+def opened(env: Environment, start_farlet: StartFarlet) -> Opener:
+    return Opener(env, start_farlet)
 
 
 class Accounts:
-    """ServiceAccounts of the test's namespace; what they may is taken away at the end."""
+    """ServiceAccounts in the test's namespace; their permissions are removed at the end."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._home = stage.clusters.home
-        self._namespace = stage.workspace.home
+    def __init__(self, env: Environment) -> None:
+        self._home = env.clusters.home
+        self._namespace = env.workspace.home
         self._roles: list[str] = []
 
     async def token(self, name: str, *subresources: str) -> str:
-        """The token of an account that may `get` these subresources of nodes."""
+        """The token of an account that can `get` these subresources of nodes."""
         await self._kubectl("create", "serviceaccount", name, f"--namespace={self._namespace}")
         if subresources:
             role, account = f"{self._namespace}-{name}", f"{self._namespace}:{name}"
@@ -130,7 +131,7 @@ class Accounts:
                 *("create", "clusterrolebinding", role),
                 *(f"--clusterrole={role}", f"--serviceaccount={account}"),
             )
-            # An API server learns of rights by watches.
+            # An API server learns of permissions by watches, with a delay.
             user = f"--as=system:serviceaccount:{account}"
             may = ("auth", "can-i", "get", "nodes", f"--subresource={subresources[0]}", user)
             await _until(lambda: _says_yes(self._home, may))
@@ -146,21 +147,21 @@ class Accounts:
 
 
 @pytest.fixture
-async def accounts(stage: Stage) -> AsyncIterator[Accounts]:
-    made = Accounts(stage)
+async def accounts(env: Environment) -> AsyncIterator[Accounts]:
+    made = Accounts(env)
     yield made
     await made.forget()
 
 
-async def test_callers_get_what_a_kubelet_would_tell_them(
-    stage: Stage, opened: Opener, accounts: Accounts, tmp_path: Path
+async def test_clients_get_the_responses_of_a_kubelet(
+    env: Environment, opened: Opener, accounts: Accounts, tmp_path: Path
 ) -> None:
-    home = stage.clusters.home
+    home = env.clusters.home
     port = await opened()
     poor = await accounts.token("poor")
     rich = await accounts.token("rich", "proxy")
     narrow = await accounts.token("narrow", "healthz")
-    who = f"system:serviceaccount:{stage.workspace.home}"
+    who = f"system:serviceaccount:{env.workspace.home}"
 
     def forbidden(user: str, *subresources: str) -> tuple[int, str]:
         wanted = " ".join(subresources)
@@ -175,35 +176,35 @@ async def test_callers_get_what_a_kubelet_would_tell_them(
     assert await port.get(token=rich) == (200, "ok")
     assert await port.get(token=narrow) == (200, "ok")
     assert await port.get("/pods", token=narrow) == forbidden(f"{who}:narrow", "pods", "proxy")
-    admin, nobody = home.kubeconfig, home.login("nobody-in-particular")
+    admin, unknown = home.kubeconfig, home.login("unknown-user")
     assert await port.get(login=admin) == (200, "ok")
-    assert await port.get(login=nobody) == forbidden("nobody-in-particular", "healthz", "proxy")
-    strangers = pki.authority(tmp_path, name="a stranger")
-    stranger = kubeconfig.write(
-        tmp_path / "stranger.kubeconfig",
+    assert await port.get(login=unknown) == forbidden("unknown-user", "healthz", "proxy")
+    other_ca = pki.authority(tmp_path, name="another CA")
+    outsider = kubeconfig.write(
+        tmp_path / "outsider.kubeconfig",
         server=home.server,
-        authority=strangers.files.certificate.read_bytes(),
-        user=strangers.client("stranger", user="kube-apiserver", groups=["system:masters"]),
+        authority=other_ca.files.certificate.read_bytes(),
+        user=other_ca.client("outsider", user="kube-apiserver", groups=["system:masters"]),
         cluster="home",
     )
     with pytest.raises(aiohttp.ClientError):
-        await port.get(login=stranger)
+        await port.get(login=outsider)
 
 
-async def test_home_s_own_certificate_is_known_by_what_home_publishes(
-    stage: Stage, opened: Opener
+async def test_the_home_api_server_s_client_certificate_is_accepted(
+    env: Environment, opened: Opener
 ) -> None:
-    """An account may read the ConfigMap; a node is given a file."""
-    login = Identity.ACCOUNT.login(stage.clusters.home, stage.node)
+    """A ServiceAccount reads the CA from the ConfigMap; a node gets it in a file."""
+    login = Identity.ACCOUNT.login(env.clusters.home, env.node)
     port = await opened(home_login=login, settings={"client-ca-file": None})
     await _until(lambda: "client CA loaded" in port.farlet.log)
-    assert await port.get(login=stage.clusters.home.kubeconfig) == (200, "ok")
+    assert await port.get(login=env.clusters.home.kubeconfig) == (200, "ok")
 
 
-async def test_the_serving_certificate_is_home_s_once_an_administrator_approves(
-    stage: Stage, opened: Opener, tmp_path: Path
+async def test_the_serving_certificate_is_issued_by_home_after_approval(
+    env: Environment, opened: Opener, tmp_path: Path
 ) -> None:
-    home = stage.clusters.home
+    home = env.clusters.home
     kept = {
         "cert-dir": str(tmp_path / "kept"),
         "tls-cert-file": None,
@@ -211,11 +212,11 @@ async def test_the_serving_certificate_is_home_s_once_an_administrator_approves(
     }
     port = await opened(settings=kept)
     trust = ssl.create_default_context(cafile=home.ca_file)
-    # Home checks certificates of kubelets: a self-signed one does not do.
+    # The home API server verifies certificates of kubelets and rejects a self-signed one.
     with pytest.raises(rest.ApiError, match="x509: certificate signed by unknown authority"):
         await port.through_home()
     async with asyncio.timeout(SECONDS):
-        while not (requests := await _requests(stage, SERVING)):  # noqa: ASYNC110
+        while not (requests := await _requests(env, SERVING)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     (request,) = requests
     await asyncio.to_thread(home.kubectl, "certificate", "approve", request["metadata"]["name"])
@@ -225,11 +226,11 @@ async def test_the_serving_certificate_is_home_s_once_an_administrator_approves(
 
     await port.farlet.restart()
     assert await port.through_home() == {"text": "ok"}
-    assert len(await _requests(stage, SERVING)) == 1
+    assert len(await _requests(env, SERVING)) == 1
 
 
 async def test_a_serving_certificate_in_files_is_read_again_when_it_changes(
-    stage: Stage, opened: Opener, tmp_path: Path
+    env: Environment, opened: Opener, tmp_path: Path
 ) -> None:
     authority = pki.authority(tmp_path / "other", name="another CA")
     first = authority.server("serving", user="far", hosts=[ports.own_address()])
@@ -240,21 +241,21 @@ async def test_a_serving_certificate_in_files_is_read_again_when_it_changes(
         }
     )
     trust = ssl.create_default_context(cafile=authority.files.certificate)
-    admin = stage.clusters.home.kubeconfig
+    admin = env.clusters.home.kubeconfig
     assert (await port.get(login=admin, trust=trust))[0] == 200
     before = await _serial(port)
     authority.server("serving", user="far", hosts=[ports.own_address()])
     await _until(lambda: "serving certificate reloaded" in port.farlet.log)
     assert await _serial(port) != before
-    assert await _requests(stage, SERVING) == []
+    assert await _requests(env, SERVING) == []
 
 
 async def test_the_node_s_own_certificate_is_rotated(
-    stage: Stage, opened: Opener, tmp_path: Path
+    env: Environment, opened: Opener, tmp_path: Path
 ) -> None:
-    home = stage.clusters.home
+    home = env.clusters.home
     await _let_nodes_renew(home)
-    old = _nearly_over(home, stage.node, tmp_path)
+    old = _nearly_over(home, env.node, tmp_path)
     untouched = old.read_bytes()
     kept = tmp_path / "kept"
     port = await opened(
@@ -264,28 +265,28 @@ async def test_the_node_s_own_certificate_is_rotated(
     current = kept / "kubelet-client-current.pem"
     await _until(current.exists)
     certificate = x509.load_pem_x509_certificate(current.read_bytes())
-    assert certificate.subject.rfc4514_string() == f"CN=system:node:{stage.node},O=system:nodes"
+    assert certificate.subject.rfc4514_string() == f"CN=system:node:{env.node},O=system:nodes"
     digest = certificate.fingerprint(hashes.SHA256()).hex()
     mark = home.audit_mark()
 
     def used() -> Iterator[set[str]]:
-        for entry in home.audit(since=mark, user=f"system:node:{stage.node}"):
+        for entry in home.audit(since=mark, user=f"system:node:{env.node}"):
             extra = entry.raw["user"].get("extra", {})
             yield set(extra.get("authentication.kubernetes.io/credential-id", ()))
 
     await _until(lambda: {f"X509SHA256={digest}"} in used())
-    (request,) = await _requests(stage, CLIENT)
+    (request,) = await _requests(env, CLIENT)
     assert request["status"]["conditions"][0]["reason"] == "AutoApproved"
     assert old.read_bytes() == untouched
     assert (await port.get(login=home.kubeconfig))[0] == 200
 
 
-async def test_farlet_refuses_to_rotate_what_is_no_node_s_certificate(
-    stage: Stage, start_farlet: StartFarlet, tmp_path: Path
+async def test_farlet_refuses_to_rotate_a_certificate_that_is_not_of_a_node(
+    env: Environment, start_farlet: StartFarlet, tmp_path: Path
 ) -> None:
     farlet = await start_farlet(
-        stage.node,
-        home_login=Identity.ACCOUNT.login(stage.clusters.home, stage.node),
+        env.node,
+        home_login=Identity.ACCOUNT.login(env.clusters.home, env.node),
         settings={"rotate-certificates": "true", "cert-dir": str(tmp_path)},
         ready=False,
     )
@@ -294,13 +295,13 @@ async def test_farlet_refuses_to_rotate_what_is_no_node_s_certificate(
     assert "Traceback" not in farlet.log
 
 
-# --- around -----------------------------------------------------------------------------------
+# --- helpers -----------------------------------------------------------------------------------
 
 
 def _says_yes(cluster: Cluster, question: tuple[str, ...]) -> bool:
     try:
         return cluster.kubectl(*question).strip().endswith("yes")
-    except errors.HarnessError:  # kubectl ends with 1 for "no"
+    except errors.HarnessError:  # kubectl exits with 1 for "no"
         return False
 
 
@@ -311,13 +312,13 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _requests(stage: Stage, signer: str) -> list[rest.Object]:
-    """What this test's node has asked for."""
-    found = await stage.home.list("certificatesigningrequests")
+async def _requests(env: Environment, signer: str) -> list[rest.Object]:
+    """The certificate signing requests of this test's node."""
+    found = await env.home.list("certificatesigningrequests")
     return [
         one
         for one in found
-        if one["spec"]["username"].endswith(stage.node) and one["spec"]["signerName"] == signer
+        if one["spec"]["username"].endswith(env.node) and one["spec"]["signerName"] == signer
     ]
 
 
@@ -327,7 +328,7 @@ async def _serial(port: Port) -> int:
 
 
 async def _let_nodes_renew(home: Cluster) -> None:
-    """As kubeadm does it."""
+    """The same permissions as kubeadm grants."""
     binding = f"clusterrolebinding/{SELF_NODE_CLIENT}"
     if not await asyncio.to_thread(home.kubectl, "get", binding, "--ignore-not-found", "-oname"):
         await asyncio.to_thread(
@@ -341,7 +342,7 @@ async def _let_nodes_renew(home: Cluster) -> None:
 
 
 def _nearly_over(home: Cluster, node: str, folder: Path) -> Path:
-    """A login of the node whose certificate has one hour of ten left."""
+    """A kubeconfig of the node whose certificate expires in one of ten hours."""
     assert home.parts is not None
     authority = home.parts.plane.authority
     now = datetime.datetime.now(datetime.UTC)

@@ -1,7 +1,7 @@
-"""The foreign API server is gone for a while: what home is told, and what it makes of it.
+"""What the home cluster sees during an outage of the foreign API server, and how it reacts.
 
-Both ways of `--foreign-unreachable` in little: waits are seconds here, and only farlet cannot reach
-the foreign side. Six minutes with the usual tolerations are in `tests/faults/test_six_minutes.py`.
+Both values of `--foreign-unreachable`, with short timeouts; only farlet cannot reach the foreign
+cluster. `tests/faults/test_long_outage.py` tests six minutes with the default tolerations.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import pytest
 
 from clusters import cordons, images, kwok, rest, virtualnode
 from faults import failures, manifests, proxy, writes
+from faults.environment import Environment
 from faults.fixtures import StartProxied
-from faults.stage import Stage
 from integration.nodes import nodelog
 
 pytestmark = pytest.mark.clusters
@@ -30,116 +30,116 @@ REPLICAS = 3
 
 
 @contextlib.contextmanager
-def outage(door: proxy.Proxy, how: str) -> Iterator[None]:
-    """The foreign API server refuses connections, or answers nothing."""
-    gone = door.on(writes.everything, OUTAGES[how])
-    door.cut_watches()
+def outage(fault_proxy: proxy.Proxy, how: str) -> Iterator[None]:
+    """The foreign API server rejects connections, or does not answer."""
+    gone = fault_proxy.on(writes.everything, OUTAGES[how])
+    fault_proxy.cut_watches()
     yield
     gone.end()
 
 
-def told(policy: str) -> dict[str, str | None]:
+def settings(policy: str) -> dict[str, str | None]:
     return {"foreign-unreachable": policy, "foreign-unreachable-after": str(AFTER)}
 
 
 @pytest.mark.parametrize("how", OUTAGES)
-async def test_held_pods_stay_and_the_node_gets_no_new_ones_until_the_outage_is_over(
-    stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy, how: str
+async def test_with_hold_pods_stay_and_the_node_gets_no_new_ones_during_an_outage(
+    env: Environment, start_proxied: StartProxied, foreign_proxy: proxy.Proxy, how: str
 ) -> None:
-    began = stage.clusters.foreign.audit_mark()
-    await start_proxied(stage.node, settings=told("hold"))
-    await stage.create(
-        stage.pod("always", spec=impatient()),
-        stage.pod("never", restart="Never", spec=impatient()),
+    began = env.clusters.foreign.audit_mark()
+    await start_proxied(env.node, settings=settings("hold"))
+    await env.create(
+        env.pod("always", spec=impatient()),
+        env.pod("never", restart="Never", spec=impatient()),
     )
-    before = await stage.settled()
-    async with nodelog.kept(stage.home, stage.node) as log:
-        with outage(foreign_door, how):
-            await stage.home.until("nodes", held, name=stage.node, seconds=NOTICED)
+    before = await env.settled()
+    async with nodelog.kept(env.home, env.node) as log:
+        with outage(foreign_proxy, how):
+            await env.home.until("nodes", held, name=env.node, seconds=NOTICED)
             await asyncio.sleep(HELD)
-            pods = await stage.home.list("pods", namespace=stage.workspace.home)
+            pods = await env.home.list("pods", namespace=env.workspace.home)
             assert seen(pods) == seen(before.pods)
-        await stage.home.until("nodes", nodelog.well, name=stage.node, seconds=NOTICED)
+        await env.home.until("nodes", nodelog.well, name=env.node, seconds=NOTICED)
     log.never_flapped()
-    after = await stage.settled()
+    after = await env.settled()
     assert seen(after.pods) == seen(before.pods)
     assert seen(after.mirrors) == seen(before.mirrors)
-    assert stage.runs(began) == {"always": 1, "never": 1}
+    assert env.runs(began) == {"always": 1, "never": 1}
 
 
-async def test_a_farlet_that_starts_in_an_outage_keeps_its_node_as_it_was(
-    stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
+async def test_a_farlet_that_starts_during_an_outage_keeps_its_node_unchanged(
+    env: Environment, start_proxied: StartProxied, foreign_proxy: proxy.Proxy
 ) -> None:
-    began = stage.clusters.foreign.audit_mark()
-    farlet = await start_proxied(stage.node, settings=told("hold"))
-    await stage.create(stage.pod("one", spec=impatient()))
-    before = await stage.settled()
-    async with nodelog.kept(stage.home, stage.node) as log:
-        with outage(foreign_door, "refuses"):
-            await stage.home.until("nodes", held, name=stage.node, seconds=NOTICED)
-            await nodelog.beat(stage.home, stage.node)
+    began = env.clusters.foreign.audit_mark()
+    farlet = await start_proxied(env.node, settings=settings("hold"))
+    await env.create(env.pod("one", spec=impatient()))
+    before = await env.settled()
+    async with nodelog.kept(env.home, env.node) as log:
+        with outage(foreign_proxy, "refuses"):
+            await env.home.until("nodes", held, name=env.node, seconds=NOTICED)
+            await nodelog.beat(env.home, env.node)
             farlet.kill()
             farlet.start()
-            await nodelog.beat(stage.home, stage.node)
-            assert held(await stage.home.get("nodes", name=stage.node))
-            pods = await stage.home.list("pods", namespace=stage.workspace.home)
+            await nodelog.beat(env.home, env.node)
+            assert held(await env.home.get("nodes", name=env.node))
+            pods = await env.home.list("pods", namespace=env.workspace.home)
             assert seen(pods) == seen(before.pods)
-        await stage.home.until("nodes", nodelog.well, name=stage.node, seconds=NOTICED)
+        await env.home.until("nodes", nodelog.well, name=env.node, seconds=NOTICED)
     log.never_flapped()
-    after = await stage.settled()
+    after = await env.settled()
     assert seen(after.mirrors) == seen(before.mirrors)
-    assert stage.runs(began) == {"one": 1}
+    assert env.runs(began) == {"one": 1}
 
 
-async def test_a_cordon_of_the_admin_outlives_an_outage_that_is_held(
-    stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
+async def test_with_hold_a_cordon_by_an_administrator_outlasts_an_outage(
+    env: Environment, start_proxied: StartProxied, foreign_proxy: proxy.Proxy
 ) -> None:
-    await start_proxied(stage.node, settings=told("hold"))
-    await cordons.close(stage.home, stage.node)
-    with outage(foreign_door, "refuses"):
-        await stage.home.until(
-            "nodes", nodelog.says(nodelog.FOREIGN, "False"), name=stage.node, seconds=NOTICED
+    await start_proxied(env.node, settings=settings("hold"))
+    await cordons.close(env.home, env.node)
+    with outage(foreign_proxy, "refuses"):
+        await env.home.until(
+            "nodes", nodelog.says(nodelog.FOREIGN, "False"), name=env.node, seconds=NOTICED
         )
-    back = await stage.home.until(
-        "nodes", nodelog.says(nodelog.FOREIGN, "True"), name=stage.node, seconds=NOTICED
+    back = await env.home.until(
+        "nodes", nodelog.says(nodelog.FOREIGN, "True"), name=env.node, seconds=NOTICED
     )
     assert nodelog.cordoned(back)
     await asyncio.sleep(2)
-    assert nodelog.cordoned(await stage.home.get("nodes", name=stage.node))
+    assert nodelog.cordoned(await env.home.get("nodes", name=env.node))
 
 
-async def test_pods_of_a_node_that_is_not_ready_are_replaced_elsewhere_and_none_runs_twice(
-    stage: Stage, start_proxied: StartProxied, foreign_door: proxy.Proxy
+async def test_with_notready_pods_are_replaced_on_other_nodes_and_none_runs_twice(
+    env: Environment, start_proxied: StartProxied, foreign_proxy: proxy.Proxy
 ) -> None:
-    began = stage.clusters.foreign.audit_mark()
-    await start_proxied(stage.node, settings=told("notready"))
-    namespace = stage.workspace.home
-    await stage.create(stage.pod("patient"))  # no toleration of its own: five minutes
-    patient = await stage.seen("patient", rest.phase("Running"))
-    moved = uids(await deployed_here(stage))
+    began = env.clusters.foreign.audit_mark()
+    await start_proxied(env.node, settings=settings("notready"))
+    namespace = env.workspace.home
+    await env.create(env.pod("patient"))  # the default toleration: five minutes
+    patient = await env.seen("patient", rest.phase("Running"))
+    moved = uids(await deployed_here(env))
 
-    with outage(foreign_door, "refuses"):
-        lost = await stage.home.until(
-            "nodes", nodelog.says(nodelog.READY, "False"), name=stage.node, seconds=NOTICED
+    with outage(foreign_proxy, "refuses"):
+        lost = await env.home.until(
+            "nodes", nodelog.says(nodelog.READY, "False"), name=env.node, seconds=NOTICED
         )
         assert not nodelog.cordoned(lost), "as with a dead kubelet, taints alone keep pods away"
-        replaced = await until_replicas_run(stage, here=False)
+        replaced = await until_replicas_run(env, here=False)
         assert moved & uids(replaced) == set()
         await asyncio.sleep(3)
-        pods = await stage.home.list("pods", namespace=namespace)
+        pods = await env.home.list("pods", namespace=namespace)
         going = [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
-        assert uids(going) == moved, "nobody but the foreign side can say that they have ended"
+        assert uids(going) == moved, "only the foreign cluster can confirm that pods have ended"
         assert {manifests.state(pod) for pod in pods} == {"Running/-"}
 
-    await stage.home.until("nodes", nodelog.well, name=stage.node, seconds=NOTICED)
-    sight = await stage.settled()
-    assert uids(sight.pods) == {manifests.uid(patient)}
-    assert set(stage.runs(began).values()) == {1}
-    assert len(stage.runs(began)) == REPLICAS + 1
+    await env.home.until("nodes", nodelog.well, name=env.node, seconds=NOTICED)
+    observation = await env.settled()
+    assert uids(observation.pods) == {manifests.uid(patient)}
+    assert set(env.runs(began).values()) == {1}
+    assert len(env.runs(began)) == REPLICAS + 1
 
 
 def impatient() -> dict[str, Any]:
-    """Tolerations that end soon on a node that is not ready or not reachable."""
+    """Short tolerations for a node that is not ready or not reachable."""
     each = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATED}
     return {
         "tolerations": [
@@ -150,21 +150,21 @@ def impatient() -> dict[str, Any]:
     }
 
 
-async def deployed_here(stage: Stage) -> list[rest.Object]:
-    """Running pods of a Deployment that may go to home's other nodes, but had to come here."""
-    others = await stage.home.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
+async def deployed_here(env: Environment) -> list[rest.Object]:
+    """Running pods of a Deployment that can use home's other nodes, which were cordoned."""
+    others = await env.home.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
     names = [node["metadata"]["name"] for node in others]
-    await cordons.close(stage.home, *names)
+    await cordons.close(env.home, *names)
     try:
-        body = deployment([stage.node, *names])
-        await stage.home.create("deployments", body, namespace=stage.workspace.home)
-        return await until_replicas_run(stage, here=True)
+        body = deployment([env.node, *names])
+        await env.home.create("deployments", body, namespace=env.workspace.home)
+        return await until_replicas_run(env, here=True)
     finally:
-        await cordons.reopen(stage.home, *names)
+        await cordons.reopen(env.home, *names)
 
 
 def deployment(nodes: list[str]) -> dict[str, Any]:
-    """A Deployment whose pods may go to those nodes."""
+    """A Deployment whose pods can use these nodes."""
     labels = {"app": "movable"}
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
     required = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
@@ -184,23 +184,23 @@ def deployment(nodes: list[str]) -> dict[str, Any]:
     }
 
 
-async def until_replicas_run(stage: Stage, *, here: bool) -> list[rest.Object]:
-    """Those that are not going, once all run: on this node, or all on others."""
+async def until_replicas_run(env: Environment, *, here: bool) -> list[rest.Object]:
+    """The pods that are not being deleted, once all run on this node, or all on others."""
     async with asyncio.timeout(180):
         while True:
-            pods = await stage.home.list(
-                "pods", namespace=stage.workspace.home, labelSelector="app=movable"
+            pods = await env.home.list(
+                "pods", namespace=env.workspace.home, labelSelector="app=movable"
             )
             staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
             running = [pod for pod in staying if manifests.state(pod) == "Running/-"]
-            placed = [(pod["spec"]["nodeName"] == stage.node) is here for pod in running]
+            placed = [(pod["spec"]["nodeName"] == env.node) is here for pod in running]
             if len(staying) == REPLICAS and placed == [True] * REPLICAS:
                 return staying
             await asyncio.sleep(0.2)
 
 
 def held(found: rest.Object | None) -> bool:
-    """farlet has said that the foreign side is silent, and keeps new pods away."""
+    """farlet reports the outage on the Node, and keeps new pods away."""
     return (
         found is not None
         and nodelog.cordoned(found)
@@ -210,7 +210,7 @@ def held(found: rest.Object | None) -> bool:
 
 
 def seen(found: list[rest.Object]) -> dict[str, tuple[str, bool]]:
-    """What each pod is, by its uid."""
+    """The state of each pod, by uid."""
     return {
         manifests.uid(pod): (manifests.state(pod), "deletionTimestamp" in pod["metadata"])
         for pod in found

@@ -1,4 +1,4 @@
-"""What farlet registers, and what it refuses to start with because a node may not change it."""
+"""What farlet registers, and with which settings it refuses to start."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from clusters import rest
 from clusters.identity import Identity
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Stage
+from faults.environment import Environment
 from integration.nodes import nodelog
 
 pytestmark = [pytest.mark.clusters, pytest.mark.core]
@@ -18,25 +18,25 @@ ENDS_SECONDS = 120.0
 
 
 @pytest.mark.both_identities
-async def test_home_sees_a_node_with_all_that_kubectl_and_the_scheduler_need(
-    stage: Stage, start_farlet: StartFarlet
+async def test_the_node_has_all_that_kubectl_and_the_scheduler_require(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     farlet = await start_farlet(
-        stage.node,
+        env.node,
         settings={
             "capacity": "cpu=8,memory=32Gi,pods=110,example.com/gpu=2",
-            "node-labels": "example.com/team=far,topology.kubernetes.io/zone=abroad",
+            "node-labels": "example.com/team=far,topology.kubernetes.io/zone=far-away",
             "node-annotations": "example.com/note=hello",
             "provider-id": "farlet://far",
         },
     )
-    node = await stage.home.until("nodes", nodelog.well, name=stage.node)
+    node = await env.home.until("nodes", nodelog.well, name=env.node)
     labels = node["metadata"]["labels"]
     assert {
-        "kubernetes.io/hostname": stage.node,
+        "kubernetes.io/hostname": env.node,
         "type": "virtual-kubelet",
         "example.com/team": "far",
-        "topology.kubernetes.io/zone": "abroad",
+        "topology.kubernetes.io/zone": "far-away",
     }.items() <= labels.items()
     assert "node.kubernetes.io/exclude-from-external-load-balancers" in labels
     assert node["metadata"]["annotations"]["example.com/note"] == "hello"
@@ -45,13 +45,13 @@ async def test_home_sees_a_node_with_all_that_kubectl_and_the_scheduler_need(
         ("farlet.io/virtual-node", "NoSchedule")
     ]
     status = node["status"]
-    room = {"cpu": "8", "memory": "32Gi", "pods": "110", "example.com/gpu": "2"}
-    assert room.items() <= status["capacity"].items()
-    assert room.items() <= status["allocatable"].items()
+    capacity = {"cpu": "8", "memory": "32Gi", "pods": "110", "example.com/gpu": "2"}
+    assert capacity.items() <= status["capacity"].items()
+    assert capacity.items() <= status["allocatable"].items()
     addresses = {one["type"]: one["address"] for one in status["addresses"]}
-    assert addresses["InternalIP"] == stage.clusters.home.machine
+    assert addresses["InternalIP"] == env.clusters.home.machine
     assert status["daemonEndpoints"]["kubeletEndpoint"]["Port"] == farlet.kubelet_port
-    foreign = await stage.foreign.request("GET", "/version")
+    foreign = await env.foreign.request("GET", "/version")
     assert status["nodeInfo"]["kubeletVersion"] == foreign["gitVersion"]
 
 
@@ -60,7 +60,7 @@ REFUSED = {
         {"node-taints": "example.com/other=yes:NoExecute"},
         ("kubectl taint", "example.com/other=yes:NoExecute"),
     ),
-    "a label that nodes may not give themselves": (
+    "a label that nodes are not allowed to set": (
         {"node-labels": "node-role.kubernetes.io/far=yes"},
         ("kubectl label", "node-role.kubernetes.io/far=yes"),
     ),
@@ -68,19 +68,17 @@ REFUSED = {
 
 
 @pytest.mark.refused("home")
-@pytest.mark.parametrize(("settings", "told"), REFUSED.values(), ids=REFUSED)
-async def test_what_a_node_may_not_change_is_an_error_that_names_the_admins_command(
-    stage: Stage,
+@pytest.mark.parametrize(("settings", "expected"), REFUSED.values(), ids=REFUSED)
+async def test_what_a_node_is_not_allowed_to_change_is_an_error_with_the_kubectl_command(
+    env: Environment,
     start_farlet: StartFarlet,
     settings: dict[str, str | None],
-    told: tuple[str, str],
+    expected: tuple[str, str],
 ) -> None:
-    first = await start_farlet(stage.node)
-    before = await stage.home.until("nodes", nodelog.well, name=stage.node)
+    first = await start_farlet(env.node)
+    before = await env.home.until("nodes", nodelog.well, name=env.node)
     await first.stop()
-    second = farlets.create(
-        stage.clusters, node=stage.node, identity=Identity.NODE, settings=settings
-    )
+    second = farlets.create(env.clusters, node=env.node, identity=Identity.NODE, settings=settings)
     second.start()
     try:
         code = await asyncio.to_thread(second.process.wait, seconds=ENDS_SECONDS)
@@ -88,69 +86,69 @@ async def test_what_a_node_may_not_change_is_an_error_that_names_the_admins_comm
         await second.stop()
     assert code == 1
     last = second.log.strip().splitlines()[-1]
-    for words in (stage.node, *told):
+    for words in (env.node, *expected):
         assert words in last
     assert "Traceback" not in second.log
-    after = await stage.home.get("nodes", name=stage.node)
+    after = await env.home.get("nodes", name=env.node)
     assert after["spec"]["taints"] == before["spec"]["taints"]
     assert "node-role.kubernetes.io/far" not in after["metadata"]["labels"]
 
 
-async def test_an_account_adds_the_taint_that_the_settings_want(
-    stage: Stage, start_farlet: StartFarlet
+async def test_a_service_account_adds_the_taint_of_the_settings(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    login = Identity.ACCOUNT.login(stage.clusters.home, stage.node)
-    first = await start_farlet(stage.node, home_login=login)
-    before = await stage.home.until("nodes", nodelog.well, name=stage.node)
+    login = Identity.ACCOUNT.login(env.clusters.home, env.node)
+    first = await start_farlet(env.node, home_login=login)
+    before = await env.home.until("nodes", nodelog.well, name=env.node)
     await first.stop()
     await start_farlet(
-        stage.node,
+        env.node,
         home_login=login,
         settings={"node-taints": "example.com/other=yes:NoSchedule"},
     )
-    after = await stage.home.until("nodes", nodelog.well, name=stage.node)
+    after = await env.home.until("nodes", nodelog.well, name=env.node)
     assert manifests.uid(after) == manifests.uid(before)
     assert {one["key"] for one in after["spec"]["taints"]} >= {"example.com/other"}
 
 
 @pytest.mark.refused("foreign")
-async def test_without_capacity_and_without_the_right_to_see_foreign_nodes_both_cures_are_named(
-    stage: Stage, start_farlet: StartFarlet
+async def test_without_capacity_and_without_access_to_foreign_nodes_both_fixes_are_named(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    farlet = await start_farlet(stage.node, settings={"capacity": None}, ready=False)
+    farlet = await start_farlet(env.node, settings={"capacity": None}, ready=False)
     assert await asyncio.to_thread(farlet.process.wait, seconds=ENDS_SECONDS) == 1
     last = farlet.log.strip().splitlines()[-1]
     assert "--capacity" in last
     assert "nodes" in last
-    assert await stage.home.find("nodes", name=stage.node) is None
+    assert await env.home.find("nodes", name=env.node) is None
 
 
 async def test_capacity_is_the_sum_over_foreign_nodes_and_follows_them(
-    stage: Stage, start_farlet: StartFarlet
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     await start_farlet(
-        stage.node,
+        env.node,
         settings={"capacity": None},
-        foreign_login=stage.clusters.foreign.kubeconfig,
+        foreign_login=env.clusters.foreign.kubeconfig,
     )
-    first, second = await stage.foreign.list("nodes")
+    first, second = await env.foreign.list("nodes")
     both = amounts(first, "pods") + amounts(second, "pods")
-    await stage.home.until("nodes", holding(both), name=stage.node)
+    await env.home.until("nodes", holding(both), name=env.node)
     name = first["metadata"]["name"]
-    stage.clusters.foreign.kubectl("cordon", name)
+    env.clusters.foreign.kubectl("cordon", name)
     try:
-        await stage.home.until("nodes", holding(amounts(second, "pods")), name=stage.node)
+        await env.home.until("nodes", holding(amounts(second, "pods")), name=env.node)
     finally:
-        stage.clusters.foreign.kubectl("uncordon", name)
-    await stage.home.until("nodes", holding(both), name=stage.node)
+        env.clusters.foreign.kubectl("uncordon", name)
+    await env.home.until("nodes", holding(both), name=env.node)
 
 
 def amounts(node: rest.Object, resource: str) -> int:
-    """How much is allocatable, of something that is counted in ones or thousands."""
+    """The allocatable amount of a resource with a plain or `k` quantity."""
     text = str(node["status"]["allocatable"][resource])
     return int(text.removesuffix("k")) * (1000 if text.endswith("k") else 1)
 
 
 def holding(pods: int) -> rest.Condition:
-    """So many pods fit on the Node."""
+    """A condition: the Node has this number of pods allocatable."""
     return lambda seen: seen is not None and amounts(seen, "pods") == pods

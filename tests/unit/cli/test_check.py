@@ -26,7 +26,7 @@ from unit.homeapi.discovery import stage
 from unit.reconcile import apiserver
 
 USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
-ADDRESS = "home API for pods abroad"
+ADDRESS = "home API for foreign pods"
 UNVERIFIED: dict[str, Any] = {"insecure-skip-tls-verify": True}
 
 MIXED = (

@@ -104,7 +104,7 @@ READY = entry("get", "", code=200, user="admin", seconds=-40, requestURI="/ready
     ],
 )
 def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
-    assert refusals.at_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL) == []
+    assert refusals.in_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL) == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> No
     ],
 )
 def test_at_home_is_told(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
-    (told,) = refusals.at_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL)
+    (told,) = refusals.in_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL)
     assert told.code == 403
 
 
@@ -164,7 +164,7 @@ def test_abroad_only_a_server_that_has_started_is_excused(
     tmp_path: Path, user: str, seconds: float, count: int
 ) -> None:
     found = log(tmp_path, entry("create", "pods", user=user, seconds=seconds, message=CANNOT))
-    assert len(refusals.abroad(found, starts=[at(-60)])) == count
+    assert len(refusals.in_foreign(found, starts=[at(-60)])) == count
 
 
 @pytest.mark.parametrize(

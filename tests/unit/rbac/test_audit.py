@@ -91,7 +91,7 @@ STRANGERS = [
 @pytest.mark.parametrize(("side", "request_"), ALLOWED)
 def test_a_request_with_a_row_uses_it(side: Side, request_: auditlog.Entry) -> None:
     found = rightsaudit.compare(side, [request_])
-    assert not found.strangers
+    assert not found.without_row
     assert {one.verb for one in found.used} == {request_.verb}
     assert all(str(one) not in rightsaudit.unused(found.used) for one in found.used)
 
@@ -99,7 +99,7 @@ def test_a_request_with_a_row_uses_it(side: Side, request_: auditlog.Entry) -> N
 @pytest.mark.parametrize(("side", "request_"), STRANGERS)
 def test_a_request_without_a_row_is_told(side: Side, request_: auditlog.Entry) -> None:
     found = rightsaudit.compare(side, [request_, request_])
-    ((told, count),) = found.strangers.items()
+    ((told, count),) = found.without_row.items()
     assert count == 2
     assert request_.verb in told
     assert request_.user in told

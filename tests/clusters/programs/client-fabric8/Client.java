@@ -24,9 +24,9 @@ public final class Client {
     }
   }
 
-  /** An error with all that caused it: what went wrong is told by the innermost. */
-  private static String told(Throwable error) {
-    return error.getCause() == null ? error.toString() : error + ": " + told(error.getCause());
+  /** An error with all its causes: the innermost one names the problem. */
+  private static String describe(Throwable error) {
+    return error.getCause() == null ? error.toString() : error + ": " + describe(error.getCause());
   }
 
   public static void main(String[] arguments) {
@@ -41,7 +41,7 @@ public final class Client {
     try {
       look(seen);
     } catch (RuntimeException error) {
-      seen.put("error", told(error));
+      seen.put("error", describe(error));
     }
     System.out.println(new KubernetesSerialization().asJson(seen));
     System.exit(seen.get("error") == null ? 0 : 1);

@@ -75,7 +75,7 @@ func main() {
 		}
 		response, err := answer(known, packet[:length])
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "a packet of", sender, "that is no question:", err)
+			fmt.Fprintln(os.Stderr, "a packet of", sender, "that is not a question:", err)
 			continue
 		}
 		if _, err := socket.WriteTo(response, sender); err != nil {

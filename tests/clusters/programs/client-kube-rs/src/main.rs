@@ -22,7 +22,7 @@ async fn look(seen: &mut Value, mode: &str) -> Result<(), Box<dyn Error>> {
         .create(&PostParams::default(), &SelfSubjectReview::default())
         .await?;
     let who = review.status.and_then(|status| status.user_info);
-    let who = who.ok_or("the review names nobody")?;
+    let who = who.ok_or("the review contains no user")?;
     seen["username"] = json!(who.username);
     seen["extra"] = json!(who.extra);
     let pods: Api<Pod> = Api::default_namespaced(client);

@@ -1,9 +1,9 @@
-"""What unchanged real clients see through farlet is what they see without it.
+"""Unmodified clients see the same through farlet as without it, in every access mode.
 
-Per case one manifest. Its bytes run first where the pod would be native (on home's real node, for
-mode `remote` on the foreign one), then through farlet on the foreign real node; the scheduler alone
-puts them there. Who was asked is read from the audit logs of both API servers.
-Mode `home` is tried on every way that leads to home's API server.
+Each case is one manifest. It runs first where the pod would be native (on home's real node, for
+mode `remote` on the foreign one), then through farlet on the real foreign node; only the scheduler
+places it. The audit logs of both API servers show which server the clients used.
+Mode `home` is tested on every path to the home API server.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.clusters, pytest.mark.core]
 
 
 class Way(enum.Enum):
-    """How pods abroad reach home's API server."""
+    """How mirror pods reach the home API server."""
 
     DIRECT = "direct"
     HAPROXY = "haproxy"
@@ -45,7 +45,7 @@ class Way(enum.Enum):
 
     @contextlib.asynccontextmanager
     async def open(self, clusters: pair.Clusters) -> AsyncIterator[Mapping[str, str | None]]:
-        """Home's API server is reached in this way, and only in it; farlet's settings for it."""
+        """Allow only this path to the home API server, and yield farlet's settings for it."""
         match self:
             case Way.DIRECT:
                 yield {}
@@ -57,7 +57,7 @@ class Way(enum.Enum):
                     yield made.settings
 
 
-# How each library says that it is in no cluster.
+# How each library reports that it is not in a cluster.
 NOT_IN_A_CLUSTER = {
     "kubectl": "The connection to the server localhost:8080 was refused",
     "python": "Service host/port is set but empty",
@@ -91,7 +91,7 @@ def per_client(cases: list[Case]) -> pytest.MarkDecorator:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def native(clusters: pair.Clusters) -> AsyncIterator[Native]:
-    """What every way is compared with."""
+    """The native runs, with which every path is compared."""
     async with manifestruns.natively(clusters) as runs:
         yield runs
 
@@ -103,7 +103,7 @@ async def seen(
     native: Native,
     usual_identity: Identity,
 ) -> AsyncIterator[Seen]:
-    """Everything on the direct way; on others what goes through them."""
+    """All cases on the direct path; on other paths only those that use them."""
     cases = CASES if request.param is Way.DIRECT else HOME
     async with (
         request.param.open(clusters) as settings,
@@ -114,42 +114,42 @@ async def seen(
         yield runs
 
 
-# --- what clients print ---------------------------------------------------------------------
+# --- what clients print ---------------------------------------------------------------------------
 
 
 @on_every_way
 @per_client(HOME)
-def test_in_mode_home_a_client_prints_what_it_prints_at_home(
+def test_in_mode_home_a_client_prints_the_same_as_in_the_home_cluster(
     seen: Seen, case: Case, client: str
 ) -> None:
-    native, far = seen.native.at_home[case], seen.through_farlet[case]
+    native, far = seen.native.home[case], seen.through_farlet[case]
     namespace = seen.native.spaces[case].home
-    told = far.told(client)
-    assert told == native.told(client)
-    assert told["namespace"] == namespace
-    assert told["username"] == f"system:serviceaccount:{namespace}:{case.account}"
-    assert told["extra"]["authentication.kubernetes.io/pod-name"] == [POD]
-    assert told["pods"] == [f"{BYSTANDER}-home", POD]
-    assert told["error"] is None
+    output = far.output_of(client)
+    assert output == native.output_of(client)
+    assert output["namespace"] == namespace
+    assert output["username"] == f"system:serviceaccount:{namespace}:{case.account}"
+    assert output["extra"]["authentication.kubernetes.io/pod-name"] == [POD]
+    assert output["pods"] == [f"{BYSTANDER}-home", POD]
+    assert output["error"] is None
 
 
 @on_direct_way
 @per_client(REMOTE)
-def test_in_mode_remote_a_client_prints_what_it_prints_as_a_native_pod_abroad(
+def test_in_mode_remote_a_client_prints_the_same_as_in_a_native_foreign_pod(
     seen: Seen, case: Case, client: str
 ) -> None:
     far = dataclasses.replace(seen.through_farlet[case], pod=seen.through_farlet[case].mirror)
     namespace = seen.native.spaces[case].foreign
-    told = far.told(client)
-    assert told == seen.native.abroad[case].told(client)
-    assert told["namespace"] == namespace
-    assert told["username"] == f"system:serviceaccount:{namespace}:{case.account}"
-    assert told["pods"] == [f"{BYSTANDER}-foreign", POD]
-    assert told["error"] is None
+    output = far.output_of(client)
+    assert output == seen.native.foreign[case].output_of(client)
+    assert output["namespace"] == namespace
+    assert output["username"] == f"system:serviceaccount:{namespace}:{case.account}"
+    assert output["pods"] == [f"{BYSTANDER}-foreign", POD]
+    assert output["error"] is None
 
 
 @on_direct_way
-def test_in_mode_remote_an_annotation_names_the_foreign_account(seen: Seen) -> None:
+def test_in_mode_remote_the_annotation_selects_the_foreign_account(seen: Seen) -> None:
     (line,) = seen.through_farlet[NAMED].lines.values()
     assert line["username"] == f"system:serviceaccount:{seen.native.spaces[NAMED].foreign}:{GUEST}"
     assert line["pods"] == [f"{BYSTANDER}-foreign", POD]
@@ -157,7 +157,7 @@ def test_in_mode_remote_an_annotation_names_the_foreign_account(seen: Seen) -> N
 
 @on_direct_way
 @per_client(DISABLED)
-def test_in_mode_disabled_a_client_says_that_it_is_in_no_cluster(
+def test_in_mode_disabled_a_client_reports_that_it_is_not_in_a_cluster(
     seen: Seen, case: Case, client: str
 ) -> None:
     line = seen.through_farlet[case].lines[client]
@@ -166,22 +166,20 @@ def test_in_mode_disabled_a_client_says_that_it_is_in_no_cluster(
 
 
 @per_client(AT_HOME)
-def test_at_home_a_manifest_works_whatever_its_annotation(
+def test_a_manifest_works_natively_with_any_annotation(
     native: Native, case: Case, client: str
 ) -> None:
-    line = native.at_home[case].lines[client]
+    line = native.home[case].lines[client]
     assert line["error"] is None
     assert line["username"] == f"system:serviceaccount:{native.spaces[case].home}:{case.account}"
 
 
-# --- who was asked --------------------------------------------------------------------------
+# --- which API server was used --------------------------------------------------------------------
 
 
 @on_every_way
 @per_case(HOME)
-def test_in_mode_home_the_home_api_is_asked_by_every_client_and_the_foreign_one_never(
-    seen: Seen, case: Case
-) -> None:
+def test_in_mode_home_every_client_uses_the_home_api_only(seen: Seen, case: Case) -> None:
     space = seen.native.spaces[case]
     user = f"system:serviceaccount:{space.home}:{case.account}"
     asked = {
@@ -196,9 +194,7 @@ def test_in_mode_home_the_home_api_is_asked_by_every_client_and_the_foreign_one_
 
 @on_direct_way
 @per_case([*REMOTE, NAMED])
-def test_in_mode_remote_the_foreign_api_is_asked_by_every_client_and_the_home_one_never(
-    seen: Seen, case: Case
-) -> None:
+def test_in_mode_remote_every_client_uses_the_foreign_api_only(seen: Seen, case: Case) -> None:
     space = seen.native.spaces[case]
     user = f"system:serviceaccount:{space.foreign}:{case.guest or case.account}"
     lists = [
@@ -213,7 +209,7 @@ def test_in_mode_remote_the_foreign_api_is_asked_by_every_client_and_the_home_on
 
 @on_direct_way
 @per_case(DISABLED)
-def test_in_mode_disabled_no_server_is_asked_anything(seen: Seen, case: Case) -> None:
+def test_in_mode_disabled_no_api_server_gets_a_request(seen: Seen, case: Case) -> None:
     space = seen.native.spaces[case]
     assert _from_pod(seen, case) == []
     assert _as_account_of(seen.asked_foreign(), space.foreign) == []
@@ -221,8 +217,8 @@ def test_in_mode_disabled_no_server_is_asked_anything(seen: Seen, case: Case) ->
 
 
 @on_every_way
-def test_nobody_asks_without_credentials(seen: Seen) -> None:
-    """What a client without a token, or with one of the other cluster, would leave behind."""
+def test_no_request_lacks_valid_credentials(seen: Seen) -> None:
+    """A client without a token, or with one of the other cluster, would leave such entries."""
     asked = [*seen.asked_home(), *seen.asked_foreign()]
     everything = [one for one in asked if one.user_agent != apiproxy.USER_AGENT]
     assert everything
@@ -230,12 +226,12 @@ def test_nobody_asks_without_credentials(seen: Seen) -> None:
     assert [one for one in everything if one.code == 401] == []
 
 
-# --- where it ran ---------------------------------------------------------------------------
+# --- where it ran ---------------------------------------------------------------------------------
 
 
 @on_direct_way
 @per_case(CASES)
-def test_the_pod_was_put_on_the_virtual_node_and_ran_on_the_foreign_real_one(
+def test_the_pod_was_scheduled_to_the_virtual_node_and_ran_on_the_real_foreign_node(
     seen: Seen, case: Case
 ) -> None:
     run = seen.through_farlet[case]
@@ -246,7 +242,7 @@ def test_the_pod_was_put_on_the_virtual_node_and_ran_on_the_foreign_real_one(
 
 
 @per_case(CASES)
-def test_a_manifest_gives_clients_no_help(case: Case) -> None:
+def test_the_manifests_do_not_configure_the_clients(case: Case) -> None:
     spec = json.loads(case.manifest())["spec"]
     assert set(spec) <= {
         *("containers", "nodeSelector", "restartPolicy", "serviceAccountName"),
@@ -257,7 +253,7 @@ def test_a_manifest_gives_clients_no_help(case: Case) -> None:
 
 
 def _from_pod(seen: Seen, case: Case) -> list[auditlog.Entry]:
-    """Requests at the foreign API server that came from the mirror's address."""
+    """Requests to the foreign API server from the mirror's address."""
     address = seen.through_farlet[case].mirror["status"]["podIP"]
     return [one for one in seen.asked_foreign() if address in one.raw["sourceIPs"]]
 

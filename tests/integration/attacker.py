@@ -1,6 +1,6 @@
-"""Ends of a gateway's link that have the right key and no scruples, and a neighbour of it.
+"""Malicious peers of both ends of a gateway's link, and a malicious neighbour of the gateway.
 
-The programs run in pods; what they print is what a test asserts.
+The programs run in pods and print what the tests assert.
 """
 
 import json
@@ -15,11 +15,11 @@ SAY = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as peer:
     peer.sendall(sys.argv[3].encode())
-    while said := peer.recv(65536):
-        sys.stdout.buffer.write(said)
+    while received := peer.recv(65536):
+        sys.stdout.buffer.write(received)
         sys.stdout.flush()
 """
-"""Say something to an address, and print what comes back."""
+"""Send text to an address, and print the response."""
 
 _TAKEN_OVER = """
 import asyncio, asyncssh, json, socket, sys
@@ -32,11 +32,11 @@ async def main():
         "farlet", sock=sock, config=None, known_hosts=None, agent_path=None, username="gateway",
         client_keys=["/etc/farlet/gateway/private-key"],
     )
-    wanted = {
+    requests = {
         f"{host}:{port}": farlet.open_connection(host, port)
         for host, port in json.loads(sys.argv[1])
     }
-    wanted |= {
+    requests |= {
         "a shell": farlet.create_process(),
         "a command": farlet.create_process("id"),
         "files": farlet.start_sftp_client(),
@@ -45,9 +45,9 @@ async def main():
         "a network device": farlet.open_tun(),
     }
     got = {}
-    for what, asked in wanted.items():
+    for what, request in requests.items():
         try:
-            await asyncio.wait_for(asked, 10)
+            await asyncio.wait_for(request, 10)
             got[what] = "granted"
         except Exception as error:
             got[what] = type(error).__name__
@@ -58,11 +58,11 @@ async def main():
 
 asyncio.run(main())
 """
-"""Answer farlet as a gateway with its key, ask for what no gateway asks, and print what came."""
+"""Act as a gateway that has its key, request what no gateway requests, and print the results."""
 
 
 def pod(*, addresses: list[tuple[str, int]]) -> rest.Object:
-    """A gateway's pod for farlet, if for nobody else: it is never ready."""
+    """A pod that only farlet takes for a gateway: it is never ready."""
     container = {
         "name": "gateway",
         "image": farletimage.NAME,
@@ -85,17 +85,17 @@ def pod(*, addresses: list[tuple[str, int]]) -> rest.Object:
     }
 
 
-class Lax(asyncssh.SSHServer):
-    """Has farlet's key, and believes everybody."""
+class PermissiveServer(asyncssh.SSHServer):
+    """An SSH server with farlet's key that accepts every client."""
 
     def begin_auth(self, username: str) -> bool:
-        """Ask who it is."""
+        """Require authentication."""
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """By a key."""
+        """Support public keys."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Any key."""
+        """Accept any key."""
         return True

@@ -1,4 +1,4 @@
-"""How farlet starts, refuses to start, waits for what is not there yet, and stops."""
+"""How farlet starts, refuses to start, waits for API servers, and stops."""
 
 import asyncio
 import dataclasses
@@ -19,21 +19,21 @@ from clusters import pair, ports, rest
 from clusters import workspace as workspaces
 from conftest import StartFarlet
 from faults import manifests, proxy
-from faults.stage import Stage
+from faults.environment import Environment
 
 pytestmark = pytest.mark.clusters
 
 ENDS_SECONDS = 90.0
-SOON_SECONDS = 18.0  # sooner than what has begun is given up (--shutdown-grace)
+SOON_SECONDS = 18.0  # less than --shutdown-grace-period
 
 
 @dataclasses.dataclass(frozen=True)
 class Wrong:
-    """Flags that are wrong (a function of a folder and the clusters), and what is said of it."""
+    """Invalid flags (a function of a folder and the clusters), and the expected error."""
 
     flags: Callable[[Path, pair.Clusters], Mapping[str, str]]
     code: int
-    told: tuple[str, ...]
+    expected: tuple[str, ...]
 
 
 def _file(folder: Path, content: str) -> str:
@@ -55,12 +55,12 @@ def _busy(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
 
 
 WRONG = {
-    "a kubeconfig that is not there": Wrong(
+    "a missing kubeconfig": Wrong(
         lambda folder, _: {"foreign-kubeconfig": str(folder / "none")},
         2,
         ("--foreign-kubeconfig", "No such file"),
     ),
-    "a home kubeconfig that is not there": Wrong(
+    "a missing home kubeconfig": Wrong(
         lambda folder, _: {"home-kubeconfig": str(folder / "none")},
         2,
         ("--home-kubeconfig", "No such file"),
@@ -70,7 +70,7 @@ WRONG = {
         1,
         ("foreign", "wrong.kubeconfig", "--foreign-kubeconfig"),
     ),
-    "a kubeconfig that is some other YAML": Wrong(
+    "a YAML file that is not a kubeconfig": Wrong(
         lambda folder, _: {"home-kubeconfig": _file(folder, "- 1\n- 2\n")},
         1,
         ("home", "wrong.kubeconfig", "--home-kubeconfig"),
@@ -80,25 +80,25 @@ WRONG = {
         1,
         ("foreign", "wrong.kubeconfig"),
     ),
-    "a context that is not in it": Wrong(
+    "an unknown context": Wrong(
         lambda _, clusters: {"foreign-context": "nowhere"}, 1, ("nowhere", "foreign")
     ),
-    "a home token that is not valid": Wrong(
+    "an invalid home token": Wrong(
         lambda folder, clusters: {
             "home-kubeconfig": _edited(folder, clusters.home.kubeconfig, token="wrong")
         },
         1,
         ("home", "401"),
     ),
-    "a foreign token that is not valid": Wrong(
+    "an invalid foreign token": Wrong(
         lambda folder, clusters: {
             "foreign-kubeconfig": _edited(folder, clusters.foreign.kubeconfig, token="wrong")
         },
         1,
         ("foreign", "401"),
     ),
-    "a foreign user without rights": Wrong(
-        lambda _, clusters: {"foreign-kubeconfig": str(clusters.foreign.login("nobody"))},
+    "a foreign user without permissions": Wrong(
+        lambda _, clusters: {"foreign-kubeconfig": str(clusters.foreign.login("no-permissions"))},
         1,
         ("foreign", "farlet", "manifests/foreign", "--foreign-system-namespace"),
     ),
@@ -110,7 +110,7 @@ WRONG = {
         2,
         ("--foreign-kubeconfig", "same"),
     ),
-    "a node name that is none": Wrong(
+    "an invalid node name": Wrong(
         lambda *_: {"nodename": "Not_A_Name"}, 2, ("--nodename", "Not_A_Name")
     ),
     "a busy port": Wrong(_busy, 1, ("metrics-bind-address", "another process listens")),
@@ -132,10 +132,10 @@ WRONG = {
         2,
         ("--home-api-server-host", "--home-api-server-port"),
     ),
-    "a port that is none": Wrong(
+    "an invalid port": Wrong(
         lambda *_: {"home-api-server-port": "65536"}, 2, ("--home-api-server-port", "65535")
     ),
-    "a file of certificates that holds none": Wrong(
+    "a CA file without certificates": Wrong(
         lambda folder, _: {"home-api-server-ca-file": _file(folder, "nothing")},
         2,
         ("--home-api-server-ca-file", "no PEM certificate"),
@@ -144,7 +144,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", [pytest.param(wrong, id=name) for name, wrong in WRONG.items()])
-async def test_a_wrong_start_ends_with_one_line_that_says_what_is_wrong(
+async def test_an_invalid_start_ends_with_one_line_that_names_the_problem(
     clusters: pair.Clusters, foreign: rest.Api, tmp_path: Path, wrong: Wrong
 ) -> None:
     await workspaces.create_farlet_namespace(foreign)
@@ -162,77 +162,75 @@ async def test_a_wrong_start_ends_with_one_line_that_says_what_is_wrong(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise AssertionError(f"farlet goes on: {error.stderr!r}") from None
+        raise AssertionError(f"farlet did not exit: {error.stderr!r}") from None
     assert answer.returncode == wrong.code, answer.stderr
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
     last = answer.stderr.strip().splitlines()[-1]
-    for words in wrong.told:
+    for words in wrong.expected:
         assert words in last, answer.stderr
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
 @pytest.mark.parametrize("way", farlets.Way, ids=lambda way: way.name)
-async def test_a_signal_ends_farlet_in_order_and_mirrors_stay(
-    stage: Stage, start_farlet: StartFarlet, way: farlets.Way, sign: signal.Signals
+async def test_a_signal_ends_farlet_gracefully_and_mirrors_stay(
+    env: Environment, start_farlet: StartFarlet, way: farlets.Way, sign: signal.Signals
 ) -> None:
-    farlet = await start_farlet(stage.node, way=way)
-    await stage.create(stage.pod("stays", restart="Never"))
-    before = await stage.settled()
+    farlet = await start_farlet(env.node, way=way)
+    await env.create(env.pod("stays", restart="Never"))
+    before = await env.settled()
     farlet.process.signal(sign)
     assert await asyncio.to_thread(farlet.process.wait, seconds=SOON_SECONDS) == 0
     assert "Traceback" not in farlet.log
-    after = await stage.sight()
+    after = await env.observe()
     assert [manifests.uid(one) for one in after.mirrors] == [
         manifests.uid(one) for one in before.mirrors
     ]
 
 
 @pytest.mark.parametrize("side", ["home", "foreign"])
-async def test_an_api_server_that_is_not_there_at_the_start_is_waited_for(
-    stage: Stage, start_farlet: StartFarlet, side: str
+async def test_farlet_waits_for_an_api_server_that_is_down_at_the_start(
+    env: Environment, start_farlet: StartFarlet, side: str
 ) -> None:
-    cluster = getattr(stage.clusters, side)
+    cluster = getattr(env.clusters, side)
     login = (
-        stage.identity.login(cluster, stage.node)
-        if side == "home"
-        else cluster.login(workspaces.USER)
+        env.identity.login(cluster, env.node) if side == "home" else cluster.login(workspaces.USER)
     )
     (port,) = ports.free(1)
-    door = proxy.Proxy(cluster, port=port)
+    fault_proxy = proxy.Proxy(cluster, port=port)
     farlet = await start_farlet(
-        stage.node,
-        home_login=door.login(login) if side == "home" else None,
-        foreign_login=door.login(login) if side == "foreign" else None,
+        env.node,
+        home_login=fault_proxy.login(login) if side == "home" else None,
+        foreign_login=fault_proxy.login(login) if side == "foreign" else None,
         ready=False,
     )
-    await stage.create(stage.pod("waits"))
+    await env.create(env.pod("waits"))
     code, text = await _readyz(farlet)
     assert code == 500
     assert f"{side} API server" in text
     if side == "foreign":
-        waiting = await stage.seen("waits", rest.reason("ForeignUnreachable"))
+        waiting = await env.seen("waits", rest.reason("ForeignUnreachable"))
         assert "farlet keeps trying" in waiting["status"]["message"]
-    async with door:
+    async with fault_proxy:
         await farlet.ready()
-        await stage.seen("waits", rest.phase("Running"))
-        await stage.settled()
+        await env.seen("waits", rest.phase("Running"))
+        await env.settled()
         assert (await _readyz(farlet))[0] == 200
         await farlet.stop()
 
 
-async def test_a_stop_while_farlet_waits_for_home_is_obeyed(
-    stage: Stage, start_farlet: StartFarlet
+async def test_farlet_can_be_stopped_while_it_waits_for_the_home_api_server(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    door = proxy.Proxy(stage.clusters.home)  # never opened
-    login = stage.identity.login(stage.clusters.home, stage.node)
-    farlet = await start_farlet(stage.node, home_login=door.login(login), ready=False)
+    fault_proxy = proxy.Proxy(env.clusters.home)  # never opened
+    login = env.identity.login(env.clusters.home, env.node)
+    farlet = await start_farlet(env.node, home_login=fault_proxy.login(login), ready=False)
     assert (await _readyz(farlet))[0] == 500
     assert await farlet.stop() == 0
 
 
 async def _readyz(farlet: farlets.Farlet) -> tuple[int, str]:
-    """Code and text, once anybody answers and the first attempt has failed or gone well."""
+    """Code and text of the probe, once it responds and the first attempt has finished."""
     deadline = time.monotonic() + ENDS_SECONDS
     async with aiohttp.ClientSession() as session:
         while True:
@@ -242,7 +240,7 @@ async def _readyz(farlet: farlets.Farlet) -> tuple[int, str]:
                     if answer.status == 200 or "API server" in text:
                         return answer.status, text
             except aiohttp.ClientError:
-                text = "nobody answers"
+                text = "no response"
             assert time.monotonic() < deadline, text
             await asyncio.sleep(0.1)
 
@@ -254,43 +252,41 @@ async def _readyz(farlet: farlets.Farlet) -> tuple[int, str]:
     ("preflight", "runs"),
     [pytest.param("warn", True, id="warns"), pytest.param("require", False, id="waits")],
 )
-async def test_an_address_that_farlet_cannot_reach_itself(
-    stage: Stage, start_farlet: StartFarlet, preflight: str, runs: bool
+async def test_an_address_that_farlet_itself_cannot_reach_is_used_with_a_warning(
+    env: Environment, start_farlet: StartFarlet, preflight: str, runs: bool
 ) -> None:
-    (nobody,) = ports.free(1)
+    (closed,) = ports.free(1)
     farlet = await start_farlet(
-        stage.node,
+        env.node,
         settings={
             "home-api-server-host": "127.0.0.1",
-            "home-api-server-port": str(nobody),
+            "home-api-server-port": str(closed),
             "home-api-preflight": preflight,
         },
     )
-    await stage.create(stage.pod("one"))
+    await env.create(env.pod("one"))
     if runs:
-        seen = await stage.seen("one", rest.phase("Running"))
+        seen = await env.seen("one", rest.phase("Running"))
         conditions = {one["type"]: one for one in seen["status"]["conditions"]}
         assert conditions["farlet.io/HomeAPIVerified"]["status"] == "False"
         assert conditions["farlet.io/HomeAPIVerified"]["reason"] == "HomeAPIUnverified"
         assert "home API address not verified" in farlet.log
     else:
-        waiting = await stage.seen("one", rest.reason("HomeAPIUnverified"))
-        assert f"127.0.0.1:{nobody}" in waiting["status"]["message"]
+        waiting = await env.seen("one", rest.reason("HomeAPIUnverified"))
+        assert f"127.0.0.1:{closed}" in waiting["status"]["message"]
         assert "--home-api-preflight" in waiting["status"]["message"]
-        assert (await stage.sight()).mirrors == []
+        assert (await env.observe()).mirrors == []
         with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", nobody)) != 0
+            assert probe.connect_ex(("127.0.0.1", closed)) != 0
 
 
-async def test_pods_that_want_home_wait_where_nothing_was_said_of_its_address(
-    stage: Stage, start_farlet: StartFarlet
+async def test_pods_of_mode_home_wait_if_no_address_is_configured(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     await start_farlet(
-        stage.node, settings={"home-api-server-host": None, "home-api-server-port": None}
+        env.node, settings={"home-api-server-host": None, "home-api-server-port": None}
     )
-    await stage.create(
-        stage.pod("home"), stage.pod("disabled", annotations=manifests.access("disabled"))
-    )
-    waiting = await stage.seen("home", rest.reason("HomeAPINotConfigured"))
+    await env.create(env.pod("home"), env.pod("disabled", annotations=manifests.access("disabled")))
+    waiting = await env.seen("home", rest.reason("HomeAPINotConfigured"))
     assert "--home-api-server-host" in waiting["status"]["message"]
-    await stage.seen("disabled", rest.phase("Running"))
+    await env.seen("disabled", rest.phase("Running"))

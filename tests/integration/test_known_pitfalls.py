@@ -1,8 +1,9 @@
-"""What went wrong on running clusters with operators of this kind, and must not here.
+"""Known problems of comparable operators do not occur in farlet.
 
-A pod told the wrong namespace, a mistyped annotation taken for full access, a home token made for
-pods that asked for none, half an address that leads to the wrong API server, and tokens that live
-for a year though an hour was asked for. (What a pod's own clients see: `test_client_truth.py`.)
+The problems: a pod sees the wrong namespace, a misspelled annotation grants full access, a home
+token is created for pods that request none, half an address leads to the wrong API server, and
+tokens are valid for a year although an hour was requested.
+(Clients in pods: `test_access_modes.py`.)
 """
 
 import asyncio
@@ -24,7 +25,7 @@ TELL = "echo $NAMESPACE $ACCOUNT; cat /info/namespace; echo; cat /api/namespace 
 
 
 def telling(mode: str) -> rest.Object:
-    """A pod that prints its namespace by a variable, a downward file and a client's file."""
+    """A pod that prints its namespace from a variable, a downward API file and a token volume."""
     of_field = {"fieldRef": {"fieldPath": "metadata.namespace"}}
     item = {"path": "namespace", **of_field}
     main = realpods.container(
@@ -59,7 +60,7 @@ def on_fake_node(name: str, **annotations: str) -> rest.Object:
     )
 
 
-async def test_a_pod_is_told_the_namespace_of_the_cluster_whose_api_it_reaches(
+async def test_a_pod_sees_the_namespace_of_the_cluster_whose_api_it_reaches(
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
@@ -71,11 +72,16 @@ async def test_a_pod_is_told_the_namespace_of_the_cluster_whose_api_it_reaches(
     for mode in modes:
         await home.create("pods", realpods.bound(telling(mode), node), namespace=workspace.home)
     ended = await realpods.outputs(foreign, [(workspace.foreign, mode) for mode in modes])
-    told = {mode: output.split() for mode, (_, output) in zip(modes, ended, strict=True)}
-    assert told["home"] == [workspace.home, "default", workspace.home, workspace.home]
-    assert told["remote"] == [workspace.foreign, "default", workspace.foreign, workspace.foreign]
-    # Its identity stays that of home; of the API's own files nothing is left.
-    assert told["disabled"][:3] == [workspace.home, "default", workspace.home]
+    expected = {mode: output.split() for mode, (_, output) in zip(modes, ended, strict=True)}
+    assert expected["home"] == [workspace.home, "default", workspace.home, workspace.home]
+    assert expected["remote"] == [
+        workspace.foreign,
+        "default",
+        workspace.foreign,
+        workspace.foreign,
+    ]
+    # It keeps its home identity, without the files for API access.
+    assert expected["disabled"][:3] == [workspace.home, "default", workspace.home]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ async def test_a_pod_is_told_the_namespace_of_the_cluster_whose_api_it_reaches(
         ),
     ],
 )
-async def test_an_annotation_that_means_nothing_gives_no_access_but_a_reason(
+async def test_an_invalid_annotation_grants_no_access_and_sets_a_reason(
     clusters: pair.Clusters,
     home: rest.Api,
     workspace: Workspace,
@@ -119,7 +125,7 @@ async def test_an_annotation_that_means_nothing_gives_no_access_but_a_reason(
         assert "disabled, home, remote" in pod["status"]["message"]
     await realpods.event(home, "refused", namespace=workspace.home, reason=wanted)
 
-    # Its neighbour is through, so its own turn has been.
+    # The other pod is done, so farlet has handled this one too.
     await home.until("pods", rest.phase("Running"), name="accepted", namespace=workspace.home)
     requests = _token_requests(clusters, workspace, since=marks[0])
     assert [one.code for one in requests if one.code not in refusals.ASKED_TOO_SOON] == [201]
@@ -127,7 +133,7 @@ async def test_an_annotation_that_means_nothing_gives_no_access_but_a_reason(
     assert {one.name for one in made if one.resource == "pods"} == {"accepted"}
 
 
-async def test_no_home_token_is_made_for_pods_that_do_not_reach_home(
+async def test_no_home_token_is_created_for_pods_without_home_access(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -142,7 +148,7 @@ async def test_no_home_token_is_made_for_pods_that_do_not_reach_home(
         await home.create("pods", wanted, namespace=workspace.home)
     for mode in ("remote", "disabled"):
         await home.until("pods", rest.phase("Running"), name=mode, namespace=workspace.home)
-    await asyncio.sleep(2)  # a Secret would follow its mirror
+    await asyncio.sleep(2)  # a Secret would follow the mirror
     assert _token_requests(clusters, workspace, since=marks[0]) == []
     assert await foreign.list("secrets", namespace=workspace.foreign) == []
     written = clusters.foreign.audit(
@@ -152,7 +158,7 @@ async def test_no_home_token_is_made_for_pods_that_do_not_reach_home(
 
 
 @pytest.mark.parametrize("missing", ["host", "port"])
-async def test_half_an_address_keeps_the_other_half_and_never_leads_to_the_foreign_api(
+async def test_half_an_address_is_completed_and_never_leads_to_the_foreign_api(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -163,8 +169,12 @@ async def test_half_an_address_keeps_the_other_half_and_never_leads_to_the_forei
 ) -> None:
     mark = clusters.foreign.audit_mark()
     await start_farlet(node, settings={f"home-api-server-{missing}": None})
-    abroad, own = clusters.home_api_in_foreign, clusters.home.address
-    host, port = (own[0], abroad[1]) if missing == "host" else (abroad[0], own[1])
+    foreign_address, home_address = clusters.home_api_in_foreign, clusters.home.address
+    host, port = (
+        (home_address[0], foreign_address[1])
+        if missing == "host"
+        else (foreign_address[0], home_address[1])
+    )
     wanted = realpods.pod("half", "client-go")
     await home.create("pods", realpods.bound(wanted, node), namespace=workspace.home)
     ((mirror, output),) = await realpods.outputs(foreign, [(workspace.foreign, "half")])
@@ -174,7 +184,7 @@ async def test_half_an_address_keeps_the_other_half_and_never_leads_to_the_forei
     assert variables["KUBERNETES_SERVICE_HOST"] == host
     assert variables["KUBERNETES_SERVICE_PORT"] == str(port)
     (line,) = realpods.lines(output)
-    # Nothing listens there; what counts is that the client went nowhere else.
+    # Nothing listens there; the client must not connect elsewhere.
     assert line["host"] == f"https://{host}:{port}"
     assert "connection refused" in line["error"]
     address = mirror["status"]["podIP"]
@@ -182,7 +192,7 @@ async def test_half_an_address_keeps_the_other_half_and_never_leads_to_the_forei
     assert asked == []
 
 
-async def test_no_client_sends_its_token_to_a_server_that_the_ca_does_not_verify(
+async def test_no_client_sends_its_token_to_a_server_with_another_ca(
     clusters: pair.Clusters,
     home: rest.Api,
     foreign: rest.Api,
@@ -190,7 +200,7 @@ async def test_no_client_sends_its_token_to_a_server_that_the_ca_does_not_verify
     node: str,
     start_farlet: StartFarlet,
 ) -> None:
-    """Nothing that farlet gives to a pod switches verification off, not even by accident."""
+    """Nothing that farlet adds to a pod disables verification."""
     mark = clusters.home.audit_mark()
     await start_farlet(node, settings={"home-api-server-ca-file": str(clusters.foreign.ca_file)})
     wanted = realpods.bound(realpods.pod("careful", "client-all"), node)
@@ -203,7 +213,7 @@ async def test_no_client_sends_its_token_to_a_server_that_the_ca_does_not_verify
     assert list(clusters.home.audit(since=mark, user=account)) == []
 
 
-async def test_without_any_address_a_pod_waits_and_says_so(
+async def test_without_an_address_a_pod_waits_and_shows_why(
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
@@ -224,10 +234,10 @@ async def test_without_any_address_a_pod_waits_and_says_so(
     ("settings", "life"),
     [
         pytest.param({}, HOUR, id="by default an hour"),
-        pytest.param({"home-token-lifetime": "as-requested"}, YEAR, id="a year only where asked"),
+        pytest.param({"home-token-lifetime": "as-requested"}, YEAR, id="a year only if requested"),
     ],
 )
-async def test_a_token_lives_as_long_as_it_seems(
+async def test_a_token_has_the_requested_lifetime(
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
@@ -236,14 +246,14 @@ async def test_a_token_lives_as_long_as_it_seems(
     settings: dict[str, str | None],
     life: int,
 ) -> None:
-    """Kubernetes writes 3607 s into every pod, for which its API server grants a year."""
+    """Kubernetes requests 3607 s for every pod, for which its API server grants a year."""
     await start_farlet(node, settings=settings)
     wanted = realpods.bound(on_fake_node("holder"), node)
     made = await home.create("pods", wanted, namespace=workspace.home)
     (volume,) = made["spec"]["volumes"]
     assert volume["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"] == 3607
     await home.until("pods", rest.phase("Running"), name="holder", namespace=workspace.home)
-    # A fake node starts a mirror without its Secret, as no kubelet does.
+    # A fake node starts a mirror without its Secret, unlike a kubelet.
     name = f"farlet-{made['metadata']['uid']}"
     secret = await foreign.until("secrets", rest.exists, name=name, namespace=workspace.foreign)
     claims = _claims(secret["data"]["token"])

@@ -1,4 +1,4 @@
-"""What nobody gets through the node's port by being clever, with real API servers on both sides."""
+"""Attacks through the port of the node fail, with real API servers on both sides."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ SPDY = (
 async def dialled(
     far: Far, folder: Path
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """The port, as somebody who may do everything at home."""
+    """The port, used by an administrator of the home cluster."""
     access = kubeconfig.read(far.clusters.home.kubeconfig)
     assert access.certificate is not None
     assert access.key is not None
@@ -46,7 +46,7 @@ async def status_of(far: Far, folder: Path, request: str) -> int:
         return int((await reader.readline()).split(b" ")[1])
 
 
-async def test_a_request_behind_an_upgrade_does_not_run_with_farlet_s_rights(
+async def test_a_request_behind_an_upgrade_is_not_executed_with_farlet_s_permissions(
     far: Far, tmp_path: Path
 ) -> None:
     await far.pod("web")
@@ -58,7 +58,7 @@ async def test_a_request_behind_an_upgrade_does_not_run_with_farlet_s_rights(
     )
     streams = "input=1&output=1&command=cat"
     for pod, container, upgrade, expected in (
-        ("web", "main", SPDY, 101),  # becomes a stream: what follows is bytes of SPDY
+        ("web", "main", SPDY, 101),  # becomes a stream: the following bytes are SPDY data
         ("web", "main", SPDY.replace("SPDY/3.1", "h2c"), 400),
         ("web", "main", SPDY.replace("SPDY/3.1", "nonsense"), 400),
         ("web", "other", SPDY, 500),
@@ -84,7 +84,7 @@ async def test_a_request_behind_an_upgrade_does_not_run_with_farlet_s_rights(
     assert still["status"]["phase"] == "Running"
 
 
-async def test_only_pods_of_this_node_are_reached_and_by_no_trick(far: Far, tmp_path: Path) -> None:
+async def test_only_pods_of_this_node_are_reachable(far: Far, tmp_path: Path) -> None:
     await far.pod("web")
     home, foreign = far.workspace.home, far.workspace.foreign
     assert await status_of(far, tmp_path, f"GET /containerLogs/{home}/web/main") == 200
@@ -102,12 +102,12 @@ async def test_only_pods_of_this_node_are_reached_and_by_no_trick(far: Far, tmp_
     }.items():
         assert await status_of(far, tmp_path, f"GET {path}") == expected, path
     through_home = f"/api/v1/nodes/{far.node}/proxy/containerLogs/{foreign}/web/main"
-    told = await far.kubectl().run("get", "--raw", through_home)
-    assert told.code != 0
+    result = await far.kubectl().run("get", "--raw", through_home)
+    assert result.code != 0
 
 
-async def test_a_websocket_client_of_old_is_carried_to_the_container(far: Far) -> None:
-    """As the Python and the JavaScript client speak: home's API server passes it on unchanged."""
+async def test_a_client_with_an_older_websocket_protocol_reaches_the_container(far: Far) -> None:
+    """The protocol of the Python and JavaScript clients, which the API server passes on."""
     await far.pod("web")
     access = kubeconfig.read(far.clusters.home.kubeconfig)
     folder = far.clusters.instance.folder

@@ -1,4 +1,4 @@
-"""The judge of all tests of faults sees what it is there to see."""
+"""`differences`, on which all fault tests rely, reports every kind of difference."""
 
 import copy
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from faults import manifests
-from faults.stage import Sight, differences
+from faults.environment import Observation, differences
 
 
-def well() -> Sight:
-    """A running pod with its mirror and Secret, an ended one, and a refused one."""
+def consistent() -> Observation:
+    """A running pod with mirror and Secret, an ended pod, and a rejected pod."""
     mirrors = [_mirror("runs", "Running"), _mirror("ended", "Succeeded")]
     secret = {"metadata": {"name": "s", "ownerReferences": [{"uid": "m-runs", "name": "runs"}]}}
     pods = [_pod("runs", "Running"), _pod("ended", "Succeeded"), _pod("refused", "Pending")]
     pods[2]["status"]["reason"] = "InvalidAPIServerSupport"
-    return Sight(pods, mirrors, [secret])
+    return Observation(pods, mirrors, [secret])
 
 
 def _pod(name: str, phase: str) -> dict[str, Any]:
@@ -31,19 +31,19 @@ def _mirror(name: str, phase: str) -> dict[str, Any]:
     }
 
 
-def test_a_world_that_is_well_has_no_differences() -> None:
-    assert differences(well()) == []
+def test_consistent_clusters_have_no_differences() -> None:
+    assert differences(consistent()) == []
 
 
-WRONG: dict[str, tuple[Callable[[Sight], object], str]] = {
+DIFFERENCES: dict[str, tuple[Callable[[Observation], object], str]] = {
     "a lost mirror": (lambda s: s.mirrors.pop(0), "has 0 mirrors"),
     "two mirrors": (lambda s: s.mirrors.append(copy.deepcopy(s.mirrors[0])), "has 2 mirrors"),
-    "a mirror too many": (lambda s: s.pods.pop(0), "has no home pod"),
-    "a mirror of a refused pod": (
+    "an extra mirror": (lambda s: s.pods.pop(0), "has no home pod"),
+    "a mirror of a rejected pod": (
         lambda s: s.mirrors.append(_mirror("refused", "Running")),
-        "is refused and has a mirror",
+        "is rejected but has a mirror",
     ),
-    "a Secret too many": (
+    "an extra Secret": (
         lambda s: s.secrets[0]["metadata"]["ownerReferences"][0].update(uid="old"),
         "has no mirror",
     ),
@@ -52,29 +52,29 @@ WRONG: dict[str, tuple[Callable[[Sight], object], str]] = {
         lambda s: s.mirrors[0]["status"].update(phase="Failed"),
         "its mirror Failed",
     ),
-    "an ended pod that runs": (
+    "a mirror that runs although its home pod has ended": (
         lambda s: s.mirrors[1]["status"].update(phase="Running"),
         "has ended and its mirror has not",
     ),
-    "a finalizer that stays": (
+    "a remaining finalizer": (
         lambda s: s.mirrors[1]["metadata"].update(finalizers=[manifests.OBSERVED]),
-        "the finalizer stands still",
+        "the finalizer remains",
     ),
-    "a deletion that hangs at home": (
+    "a home pod whose deletion hangs": (
         lambda s: s.pods[0]["metadata"].update(deletionTimestamp="now"),
-        "home pod runs is being deleted",
+        "home pod runs is still being deleted",
     ),
-    "a deletion that hangs abroad": (
+    "a mirror whose deletion hangs": (
         lambda s: s.mirrors[0]["metadata"].update(deletionTimestamp="now"),
-        "mirror runs is being deleted",
+        "mirror runs is still being deleted",
     ),
 }
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"), [pytest.param(*case, id=name) for name, case in WRONG.items()]
+    ("spoil", "expected"), [pytest.param(*case, id=name) for name, case in DIFFERENCES.items()]
 )
-def test_the_judge_tells(spoil: Callable[[Sight], object], told: str) -> None:
-    sight = well()
-    spoil(sight)
-    assert any(told in word for word in differences(sight)), differences(sight)
+def test_a_difference_is_reported(spoil: Callable[[Observation], object], expected: str) -> None:
+    observation = consistent()
+    spoil(observation)
+    assert any(expected in word for word in differences(observation)), differences(observation)

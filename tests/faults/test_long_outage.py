@@ -1,10 +1,10 @@
-"""Six minutes without the foreign API server, for both ways to tell home of it, at once.
+"""Six minutes without the foreign API server, with both values of `--foreign-unreachable`.
 
-Home evicts pods from a node that is not ready after five minutes, unless they say otherwise: so
-six are enough to see what `hold` spares and what `notready` brings. What ran is told by two ledgers
-that farlet has no part in: the foreign audit log (which mirrors were made) and a file of the
-foreign real node, into which each container writes its home uid when it begins. The times go into
-`docs/soak/`.
+The home cluster evicts pods from a node that is not ready after five minutes, unless their
+tolerations differ: six minutes show what `hold` prevents and what `notready` causes. Two records
+that are independent of farlet show what ran: the foreign audit log (which mirrors were created) and
+a file on the real foreign node, into which each container writes its home uid when it starts. The
+test writes the measured times to `docs/soak/`.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from clusters import workspace as workspaces
 from clusters.cluster import Spec
 from conftest import StartFarlet
 from faults import manifests
-from faults.stage import Stage
+from faults.environment import Environment
 from integration.nodes import nodelog
 
 pytestmark = [pytest.mark.clusters, pytest.mark.soak]
 
 OUTAGE_SECONDS = 360.0
-EVICTED_SECONDS = 60.0  # home's five minutes count from when it knows, which takes one more
+EVICTED_SECONDS = 60.0  # the five minutes start when the node is tainted, about one minute later
 BACK_SECONDS = 90.0
 SETTLED_SECONDS = 180.0
 REPLICAS = 3
@@ -45,7 +45,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 @pytest.fixture(scope="module")
 def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
-    """Containers abroad are real; home has the patience that Kubernetes ships with."""
+    """Foreign containers are real; the home cluster has the default settings of Kubernetes."""
     usual = controlplane.Options(node_grace="50s")
     both = pair.start(
         home=Spec("home", options=usual),
@@ -57,24 +57,24 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One virtual node, what home is told of it, and what has happened when."""
+    """One virtual node with its `--foreign-unreachable` policy, and when events happened."""
 
     policy: str
-    stage: Stage
+    env: Environment
     farlet: farlets.Farlet
     log: nodelog.NodeLog
     before: list[rest.Object]
     times: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def pods_named(self, prefix: str) -> set[str]:
-        """The uids of those of the first pods whose names begin so."""
+        """The uids of the initial pods whose names have this prefix."""
         return {
             manifests.uid(pod) for pod in self.before if pod["metadata"]["name"].startswith(prefix)
         }
 
 
 class Clock:
-    """Notes when something was first seen, in seconds since the foreign API server was killed."""
+    """Records when events were first seen, in seconds since the kill of the API server."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -87,20 +87,20 @@ class Clock:
         side.times.setdefault(what, self.now)
 
 
-async def test_six_minutes_without_the_foreign_api_server_end_as_documented(
-    stage: Stage, start_farlet: StartFarlet
+async def test_an_outage_of_six_minutes_has_the_documented_effects(
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    ledger = stage.clusters.foreign.folder / f"ledger-{stage.node}" / "lines"
+    ledger = env.clusters.foreign.folder / f"ledger-{env.node}" / "lines"
     ledger.parent.mkdir()
     ledger.touch()
-    began = stage.clusters.foreign.audit_mark()
-    async with _other(stage) as other, contextlib.AsyncExitStack() as stack:
+    began = env.clusters.foreign.audit_mark()
+    async with _other(env) as other, contextlib.AsyncExitStack() as stack:
         held, lost = [
             await _begin(stack, one, policy, ledger, start_farlet)
-            for one, policy in ((stage, HOLD), (other, NOTREADY))
+            for one, policy in ((env, HOLD), (other, NOTREADY))
         ]
-        await cordons.reopen(stage.home, *await _fakes(stage))
-        server = stage.clusters.foreign.apiserver
+        await cordons.reopen(env.home, *await _fakes(env))
+        server = env.clusters.foreign.apiserver
         server.kill()
         clock = Clock()
         try:
@@ -119,48 +119,48 @@ async def test_six_minutes_without_the_foreign_api_server_end_as_documented(
 
 
 @contextlib.asynccontextmanager
-async def _other(stage: Stage) -> AsyncIterator[Stage]:
-    """A second node and its namespaces on the same clusters."""
-    more = await workspaces.create(stage.home, stage.foreign)
+async def _other(env: Environment) -> AsyncIterator[Environment]:
+    """A second virtual node with its own namespaces in the same clusters."""
+    more = await workspaces.create(env.home, env.foreign)
     node = f"virtual-{secrets.token_hex(3)}"
-    yield dataclasses.replace(stage, workspace=more, node=node)
-    await stage.home.delete("nodes", name=node)
-    await workspaces.delete(stage.home, stage.foreign, more)
+    yield dataclasses.replace(env, workspace=more, node=node)
+    await env.home.delete("nodes", name=node)
+    await workspaces.delete(env.home, env.foreign, more)
 
 
 async def _begin(
     stack: contextlib.AsyncExitStack,
-    stage: Stage,
+    env: Environment,
     policy: str,
     ledger: Path,
     start_farlet: StartFarlet,
 ) -> Side:
-    """A farlet with pods that run on its node, where home's other nodes take none yet."""
-    fakes = await _fakes(stage)
-    await cordons.close(stage.home, *fakes)
+    """Start a farlet with pods on its node, while home's other nodes are cordoned."""
+    fakes = await _fakes(env)
+    await cordons.close(env.home, *fakes)
     farlet = await start_farlet(
-        stage.node,
+        env.node,
         settings={"foreign-unreachable": policy},
         arguments=["--allow-pod-feature", "host-path"],
     )
-    await stage.home.create(
+    await env.home.create(
         "deployments",
-        _deployment(ledger, [stage.node, *fakes]),
-        namespace=stage.workspace.home,
+        _deployment(ledger, [env.node, *fakes]),
+        namespace=env.workspace.home,
     )
     forever = [
         {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute"}
         for key in ("not-ready", "unreachable")
     ]
-    await stage.create(
-        stage.pod("never", restart="Never", on="real", **_writing(ledger)),
-        stage.pod("patient", on="real", **_writing(ledger, tolerations=forever)),
+    await env.create(
+        env.pod("never", restart="Never", on="real", **_writing(ledger)),
+        env.pod("patient", on="real", **_writing(ledger, tolerations=forever)),
     )
-    await stage.home.until("deployments", _available, name=APP, namespace=stage.workspace.home)
-    before = (await stage.settled()).pods
+    await env.home.until("deployments", _available, name=APP, namespace=env.workspace.home)
+    before = (await env.settled()).pods
     assert [manifests.state(pod) for pod in before] == ["Running/-"] * (REPLICAS + 2)
-    log = await stack.enter_async_context(nodelog.kept(stage.home, stage.node))
-    return Side(policy, stage, farlet, log, before)
+    log = await stack.enter_async_context(nodelog.kept(env.home, env.node))
+    return Side(policy, env, farlet, log, before)
 
 
 def _available(seen: rest.Object | None) -> bool:
@@ -168,51 +168,53 @@ def _available(seen: rest.Object | None) -> bool:
 
 
 async def _watch_outage(clock: Clock, held: Side, lost: Side) -> None:
-    """Note what is told and what goes, for six minutes, and until home has evicted what it may."""
+    """Record events for six minutes and until all expected evictions have happened."""
     evicting = lost.pods_named(APP) | lost.pods_named("never")
     while True:
         for side in (held, lost):
-            node = await side.stage.home.get("nodes", name=side.stage.node)
+            node = await side.env.home.get("nodes", name=side.env.node)
             if nodelog.condition(node, nodelog.FOREIGN)["status"] == "False":
-                clock.note(side, "home is told that the foreign side does not answer")
+                clock.note(
+                    side, "farlet reports on the Node that the foreign API server does not answer"
+                )
             if nodelog.condition(node, nodelog.READY)["status"] != "True":
                 clock.note(side, "the Node is not ready")
             if nodelog.taints_of_home(node):
-                clock.note(side, "home taints the Node")
+                clock.note(side, "the home cluster taints the Node")
             if nodelog.cordoned(node):
-                clock.note(side, "the Node takes no new pods")
+                clock.note(side, "the Node accepts no new pods")
             pods = await _pods(side)
             gone = {manifests.uid(pod) for pod in side.before} - pods.keys()
-            assert gone == set(), "only the foreign side can say that they have ended"
+            assert gone == set(), "only the foreign cluster can confirm that pods have ended"
             states = {manifests.state(pod) for uid, pod in pods.items() if _here(side, pod)}
             assert states == {"Running/-"}
         pods = await _pods(lost)
         going = {uid for uid, pod in pods.items() if "deletionTimestamp" in pod["metadata"]}
         if going:
-            clock.note(lost, "home evicts the first pod")
+            clock.note(lost, "the home cluster evicts the first pod")
         elsewhere = [pod for pod in pods.values() if not _here(lost, pod)]
         running = [pod for pod in elsewhere if manifests.state(pod) == "Running/-"]
         if len(running) == REPLICAS:
-            clock.note(lost, "all replicas run elsewhere")
+            clock.note(lost, "all replicas run on other nodes")
         done = going == evicting and len(running) == REPLICAS
         if clock.now > OUTAGE_SECONDS and done:
             return
-        assert clock.now < OUTAGE_SECONDS + EVICTED_SECONDS, f"home evicted {len(going)} pods only"
+        assert clock.now < OUTAGE_SECONDS + EVICTED_SECONDS, f"only {len(going)} pods were evicted"
         await asyncio.sleep(1)
 
 
 async def _back(clock: Clock, side: Side) -> None:
-    """Return once the Node is well and both sides agree."""
-    await side.stage.home.until("nodes", nodelog.well, name=side.stage.node, seconds=BACK_SECONDS)
+    """Return once the Node is ready and both clusters agree."""
+    await side.env.home.until("nodes", nodelog.well, name=side.env.node, seconds=BACK_SECONDS)
     clock.note(side, "the Node is as before")
-    await side.stage.settled(seconds=SETTLED_SECONDS)
-    clock.note(side, "both sides agree")
+    await side.env.settled(seconds=SETTLED_SECONDS)
+    clock.note(side, "home and foreign cluster agree")
 
 
 async def _held_as_documented(held: Side) -> None:
-    """Nothing happened at home: same pods, same mirrors, same containers, on a ready Node."""
+    """The home cluster shows the same pods, mirrors and containers, on a ready Node."""
     held.log.never_flapped()
-    after = await held.stage.sight()
+    after = await held.env.observe()
     assert _uids(after.pods) == _uids(held.before)
     for pod in (*after.pods, *after.mirrors):
         (container,) = pod["status"]["containerStatuses"]
@@ -221,8 +223,8 @@ async def _held_as_documented(held: Side) -> None:
 
 
 async def _lost_as_documented(lost: Side) -> None:
-    """Pods went as from a dead machine, but for the one that tolerates it; replicas run at home."""
-    after = await lost.stage.sight()
+    """Pods were evicted as from a dead machine, except the one that tolerates the outage."""
+    after = await lost.env.observe()
     assert _uids(after.pods) == lost.pods_named("patient")
     assert len(after.mirrors) == 1
     pods = await _pods(lost)
@@ -239,36 +241,36 @@ def _ran_once(held: Side, lost: Side, began: auditlog.Mark, ledger: Path) -> Non
     assert written == dict.fromkeys(first, 1)
     for side in (held, lost):
         names = {pod["metadata"]["name"] for pod in side.before}
-        assert side.stage.runs(began) == dict.fromkeys(names, 1)
+        assert side.env.runs(began) == dict.fromkeys(names, 1)
 
 
 async def _pods(side: Side) -> dict[str, rest.Object]:
-    """All pods of the side's home namespace by uid, wherever they are."""
-    found = await side.stage.home.list("pods", namespace=side.stage.workspace.home)
+    """All pods of the home namespace by uid, on any node."""
+    found = await side.env.home.list("pods", namespace=side.env.workspace.home)
     return {manifests.uid(pod): pod for pod in found}
 
 
 def _here(side: Side, pod: rest.Object) -> bool:
-    return bool(pod["spec"].get("nodeName") == side.stage.node)
+    return bool(pod["spec"].get("nodeName") == side.env.node)
 
 
 def _uids(pods: Iterable[rest.Object]) -> set[str]:
     return {manifests.uid(pod) for pod in pods}
 
 
-async def _fakes(stage: Stage) -> list[str]:
-    """Home's own nodes."""
-    nodes = await stage.home.list("nodes", labelSelector="farlet.test/node=fake")
+async def _fakes(env: Environment) -> list[str]:
+    """Names of the home cluster's own nodes."""
+    nodes = await env.home.list("nodes", labelSelector="farlet.test/node=fake")
     return [node["metadata"]["name"] for node in nodes]
 
 
 def _writing(ledger: Path, **spec: object) -> dict[str, Any]:
-    """Arguments of a pod that writes its home uid into the ledger, and goes on."""
+    """Arguments of a pod that writes its home uid into the ledger and keeps running."""
     uid = {"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     return {
         "container": {
-            "command": ["sh", "-c", 'echo "$UID_AT_HOME" >> /ledger/lines; exec sleep inf'],
-            "env": [{"name": "UID_AT_HOME", **uid}],
+            "command": ["sh", "-c", 'echo "$HOME_UID" >> /ledger/lines; exec sleep inf'],
+            "env": [{"name": "HOME_UID", **uid}],
             "volumeMounts": [{"name": "ledger", "mountPath": "/ledger"}],
         },
         "spec": {
@@ -279,7 +281,7 @@ def _writing(ledger: Path, **spec: object) -> dict[str, Any]:
 
 
 def _deployment(ledger: Path, nodes: list[str]) -> dict[str, Any]:
-    """Replicas for those nodes; tolerations of an outage are those that home's admission gives."""
+    """A Deployment for those nodes, with the default tolerations of the home cluster."""
     labels = {"app": APP}
     writing = _writing(ledger)
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
@@ -313,20 +315,25 @@ def _write(*sides: Side) -> None:
     machine = (
         f"`make soak` on {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
         f"Python {where['python']}; both control planes, a real foreign node and two farlets on "
-        "this machine. Home's settings are those that Kubernetes ships with."
+        "this machine. The home cluster has the default settings of Kubernetes."
     )
     pods = (
-        f"On each node ran a Deployment of {REPLICAS}, a bare pod, and a pod that tolerates an "
-        "outage for ever. Seconds count from when the foreign API server was killed."
+        f"Each node ran a Deployment with {REPLICAS} replicas, a bare pod, and a pod that "
+        "tolerates an outage without limit. Seconds count from the moment when the foreign API "
+        "server was killed."
     )
     title = f"# Six minutes without the foreign API server, {today}"
-    lines = [title, "", machine, "", pods]
+    purpose = (
+        "Purpose: check what the home cluster shows and does during an outage of the foreign API "
+        "server, in both modes of `--foreign-unreachable`."
+    )
+    lines = [title, "", purpose, "", machine, "", pods]
     for side in sides:
         lines += [
             "",
             f"## `--foreign-unreachable={side.policy}`",
             "",
-            "| second | what |",
+            "| second | event |",
             "|---|---|",
         ]
         lines += [f"| {at:.0f} | {what} |" for what, at in sorted(side.times.items(), key=_at)]

@@ -1,7 +1,7 @@
-"""Pods that the home scheduler places, and home controllers that look after them.
+"""Pods of home controllers, placed by the home scheduler.
 
-Everywhere else tests bind pods themselves; here the whole of home does its work: Deployment,
-ReplicaSet, scheduler, and the deletion that a controller asks for.
+Most other tests bind pods themselves; here the components of the home cluster do it: Deployment,
+ReplicaSet, scheduler, and the deletion by a controller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LABELS = {"app": "web"}
 
 
 @pytest.mark.both_identities
-async def test_a_deployment_runs_abroad_scales_and_replaces_what_is_deleted(
+async def test_a_deployment_runs_scales_and_replaces_deleted_pods_in_the_foreign_cluster(
     home: rest.Api,
     foreign: rest.Api,
     workspace: Workspace,
@@ -37,17 +37,19 @@ async def test_a_deployment_runs_abroad_scales_and_replaces_what_is_deleted(
     assert {p["spec"]["nodeName"] for p in pods} == {node}
     assert names(mirrors) == names(pods)
     for pod in pods:
-        # The scheduler wrote it, so it is the scheduler's and not rewritten by farlet.
+        # The condition of the scheduler, which farlet must not rewrite.
         scheduled = next(c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
         assert scheduled["status"] == "True"
     for mirror in mirrors:
         owners = mirror["metadata"]["ownerReferences"]
-        assert [o["kind"] for o in owners] == ["ConfigMap"], "the ReplicaSet does not exist abroad"
+        assert [o["kind"] for o in owners] == ["ConfigMap"], (
+            "the ReplicaSet does not exist in the foreign cluster"
+        )
 
     victim = pods[0]["metadata"]["name"]
     await home.delete("pods", name=victim, namespace=workspace.home)
     await home.until("pods", rest.gone, name=victim, namespace=workspace.home)
-    # What the Deployment tells may be from before.
+    # The status of the Deployment may be out of date.
     async with asyncio.timeout(rest.PATIENCE):
         while len(await running(home, workspace.home)) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What all runs of a bench share: clusters, one namespace on each side, one virtual node."""
+"""The environment of all runs: clusters, a namespace in each, and a virtual node."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ NAMESPACE = "bench"
 _FAKE_NODES = 4
 _PATIENCE = 300.0
 HOME_API = {"home-api-server-host": "192.0.2.1", "home-api-server-port": "443"}
-"""Where pods are told to find home's API server: nobody here will ask it. On another port each pod
-would cost an Event that tells of clients which dial 443; farlet cannot reach this one (TEST-NET-1,
-RFC 5737), goes on with a warning, and so needs no port 443 of this machine."""
+"""The address of the home API for pods, which no pod here uses. With another port each pod would
+cost an Event about clients that connect to port 443. farlet cannot reach this address (TEST-NET-1,
+RFC 5737) and continues with a warning, so the benchmark needs no port 443 on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """Open clients of both administrators, and where the pods live."""
+class Environment:
+    """Open clients of both administrators, and the namespaces of the pods."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -32,43 +32,43 @@ class Stage:
 
 @contextlib.contextmanager
 def clusters(*, audit: bool, progress: progresses.Progress) -> Iterator[pair.Clusters]:
-    """Two plain clusters with the virtual node, gone at the end."""
+    """Two clusters with fake nodes and the virtual node, stopped at the end."""
     home, foreign = (
         Spec(name, fake_nodes=_FAKE_NODES, options=controlplane.Options(audit=audit))
         for name in ("home", "foreign")
     )
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
-        both.home.create_virtual_node(NODE)  # the floor has no farlet that would
+        both.home.create_virtual_node(NODE)  # in the runs of the floor, no farlet does it
         yield both
 
 
 @contextlib.asynccontextmanager
-async def opened(both: pair.Clusters) -> AsyncIterator[Stage]:
-    """The namespaces, made; both clients, open."""
+async def opened(both: pair.Clusters) -> AsyncIterator[Environment]:
+    """Create the namespaces and open both clients."""
     async with both.home.api() as home, both.foreign.api() as foreign:
         await workspace.create_farlet_namespace(foreign)
         names = await workspace.create(home, foreign, name=NAMESPACE)
-        yield Stage(both, home, foreign, names)
+        yield Environment(both, home, foreign, names)
 
 
-async def settled(stage: Stage) -> None:
-    """Return once fake nodes run all mirrors there are."""
+async def settled(env: Environment) -> None:
+    """Return once fake nodes run all existing mirrors."""
 
     async def running() -> bool:
-        pods = await stage.foreign.list("pods", namespace=stage.names.foreign)
+        pods = await env.foreign.list("pods", namespace=env.names.foreign)
         return all(pod["status"].get("phase") == "Running" for pod in pods)
 
     await _until(running, what="all mirrors run")
 
 
-async def empty(stage: Stage) -> None:
-    """Return once neither side has a pod, nor the foreign one a Secret, left."""
+async def empty(env: Environment) -> None:
+    """Return once no pods and no foreign Secrets are left."""
 
     async def nothing() -> bool:
         return not (
-            await stage.home.list("pods", namespace=stage.names.home)
-            or await stage.foreign.list("pods", namespace=stage.names.foreign)
-            or await stage.foreign.list("secrets", namespace=stage.names.foreign)
+            await env.home.list("pods", namespace=env.names.home)
+            or await env.foreign.list("pods", namespace=env.names.foreign)
+            or await env.foreign.list("secrets", namespace=env.names.foreign)
         )
 
     await _until(nothing, what="all pods and Secrets are gone")
@@ -78,5 +78,5 @@ async def _until(done: Callable[[], Awaitable[bool]], *, what: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not await done():
         if time.monotonic() > deadline:
-            raise errors.HarnessError(f"waited {_PATIENCE:.0f} s in vain until {what}")
+            raise errors.HarnessError(f"timeout after {_PATIENCE:.0f} s; waited until {what}")
         await asyncio.sleep(0.5)

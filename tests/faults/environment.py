@@ -1,7 +1,7 @@
-"""What a test of faults plays on, and the one question that all of them end with.
+"""The environment of a fault test, and the comparison with which every fault test ends.
 
-`Stage.differences` compares both clusters as an administrator sees them, and knows nothing of
-farlet but the words that it writes on objects.
+`differences` compares both clusters as an administrator sees them. Of farlet it uses only the
+labels, annotations and reasons that farlet writes to objects.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ CONVERGED_SECONDS = 120.0
 STEADY_SECONDS = 1.0
 
 WAITING = frozenset({"InvalidAPIServerSupport", "InvalidRemoteServiceAccount", "UnsupportedPod"})
-"""Reasons that no passing of time and no end of a fault will cure."""
+"""Reasons that remain until a user changes the pod; no end of a fault removes them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
-    """Both sides at one moment."""
+class Observation:
+    """The objects of both clusters at one moment."""
 
     pods: list[rest.Object]
     mirrors: list[rest.Object]
@@ -33,8 +33,8 @@ class Sight:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """Both clusters, a namespace on each side, a virtual node, and who its farlet is at home."""
+class Environment:
+    """Both clusters, a namespace in each, a virtual node, and its identity in the home cluster."""
 
     clusters: pair.Clusters
     home: rest.Api
@@ -45,12 +45,12 @@ class Stage:
 
     @property
     def user(self) -> str:
-        """What home calls the farlet of this node."""
+        """The user name of this node's farlet in the home cluster."""
         return self.identity.user(self.node)
 
-    def pod(self, name: str, **wanted: Any) -> dict[str, Any]:
-        """A manifest for this stage's node; `wanted` as in `manifests.pod`."""
-        return manifests.pod(name, node=self.node, **wanted)
+    def pod(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """A manifest for this node; keyword arguments as in `manifests.pod`."""
+        return manifests.pod(name, node=self.node, **arguments)
 
     async def create(self, *pods: Mapping[str, Any]) -> list[rest.Object]:
         """Create home pods at the same time."""
@@ -80,44 +80,46 @@ class Stage:
         )
 
     async def delete(self, *names: str) -> None:
-        """Ask for the deletion of home pods."""
+        """Request the deletion of home pods."""
         namespace = self.workspace.home
         await asyncio.gather(
             *(self.home.delete("pods", name=name, namespace=namespace) for name in names)
         )
 
     async def finish(self, name: str, phase: str) -> None:
-        """Let the pod's mirror, on a fake node, end."""
+        """End the pod's mirror on a fake node."""
         body = {"metadata": {"annotations": {manifests.FINISH: phase}}}
         await self.foreign.patch("pods", body, name=name, namespace=self.workspace.foreign)
 
-    async def sight(self) -> Sight:
-        """Home pods of the node; what carries farlet's label abroad."""
+    async def observe(self) -> Observation:
+        """Home pods of the node, and foreign objects with farlet's label."""
         pods = await self.home.list(
             "pods", namespace=self.workspace.home, fieldSelector=f"spec.nodeName={self.node}"
         )
         mirrors = await self.foreign.list("pods", namespace=self.workspace.foreign)
         secrets = await self.foreign.list("secrets", namespace=self.workspace.foreign)
-        return Sight(pods, manifests.of_node(mirrors), manifests.of_node(secrets))
+        return Observation(pods, manifests.of_node(mirrors), manifests.of_node(secrets))
 
     async def settled(
         self, *, seconds: float = CONVERGED_SECONDS, steady: float = STEADY_SECONDS
-    ) -> Sight:
-        """Both sides, once they agree and have agreed for a while; else what differs is told."""
+    ) -> Observation:
+        """Wait until both clusters agree for `steady` seconds; fail with the differences."""
         deadline = time.monotonic() + seconds
         agreed_since: float | None = None
         while True:
-            sight = await self.sight()
-            found = differences(sight)
+            observation = await self.observe()
+            found = differences(observation)
             now = time.monotonic()
             agreed_since = None if found else agreed_since or now
             if agreed_since is not None and now - agreed_since >= steady:
-                return sight
-            assert now < deadline, f"both sides differ after {seconds:.0f} s: {found[:20]}"
+                return observation
+            assert now < deadline, (
+                f"home and foreign cluster still differ after {seconds:.0f} s: {found[:20]}"
+            )
             await asyncio.sleep(0.25)
 
     def runs(self, since: auditlog.Mark) -> collections.Counter[str]:
-        """How often the foreign API server has taken a pod of each name."""
+        """How often a pod of each name was created in the foreign cluster."""
         return collections.Counter(
             entry.name
             for entry in self.clusters.foreign.audit(
@@ -127,26 +129,30 @@ class Stage:
         )
 
 
-def differences(sight: Sight) -> list[str]:
-    """What is not as it has to be once everything is quiet; empty when all is well."""
-    pods = {manifests.uid(pod): pod for pod in sight.pods}
+def differences(observation: Observation) -> list[str]:
+    """All differences between home pods, mirrors and Secrets; empty if there are none."""
+    pods = {manifests.uid(pod): pod for pod in observation.pods}
     mirrors: dict[str, list[rest.Object]] = collections.defaultdict(list)
-    for mirror in sight.mirrors:
+    for mirror in observation.mirrors:
         mirrors[mirror["metadata"]["annotations"][manifests.HOME_UID]].append(mirror)
     return [
-        *(word for pod in sight.pods for word in _pod(pod, mirrors.get(manifests.uid(pod), []))),
-        *(word for mirror in sight.mirrors for word in _mirror(mirror, pods)),
-        *_secrets(sight),
+        *(
+            word
+            for pod in observation.pods
+            for word in _pod(pod, mirrors.get(manifests.uid(pod), []))
+        ),
+        *(word for mirror in observation.mirrors for word in _mirror(mirror, pods)),
+        *_secrets(observation),
     ]
 
 
 def _pod(pod: rest.Object, mirrors: list[rest.Object]) -> Iterable[str]:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     if "deletionTimestamp" in pod["metadata"]:
-        yield f"home pod {name} is being deleted still"
+        yield f"home pod {name} is still being deleted"
     if status.get("reason") in WAITING:
         if mirrors:
-            yield f"home pod {name} is refused and has a mirror"
+            yield f"home pod {name} is rejected but has a mirror"
         return
     if ended(pod):
         return
@@ -165,15 +171,15 @@ def _mirror(mirror: rest.Object, pods: Mapping[str, rest.Object]) -> Iterable[st
     elif ended(pod) and not ended(mirror):
         yield f"home pod {name} has ended and its mirror has not"
     elif ended(pod) and manifests.OBSERVED in metadata.get("finalizers", ()):
-        yield f"mirror {name} has ended, home knows, and the finalizer stands still"
+        yield f"mirror {name} has ended and home shows it, but the finalizer remains"
     if "deletionTimestamp" in metadata:
-        yield f"mirror {name} is being deleted still"
+        yield f"mirror {name} is still being deleted"
 
 
-def _secrets(sight: Sight) -> Iterable[str]:
-    owners = {manifests.uid(mirror): mirror for mirror in sight.mirrors}
+def _secrets(observation: Observation) -> Iterable[str]:
+    owners = {manifests.uid(mirror): mirror for mirror in observation.mirrors}
     owned = set()
-    for secret in sight.secrets:
+    for secret in observation.secrets:
         (owner,) = secret["metadata"]["ownerReferences"]
         owned.add(owner["uid"])
         if owner["uid"] not in owners:
