@@ -1,7 +1,7 @@
 """An event loop whose clock jumps instead of waiting, so that hours of timers take no time.
 
 Whatever is due next is due now: where every task waits for a timer, the clock moves to the
-first one. Where every task waits for something that no timer brings, the test is told.
+first one. Where every task waits for something that no timer brings, the test fails.
 """
 
 from __future__ import annotations

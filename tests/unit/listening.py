@@ -1,6 +1,6 @@
 """A server of a test that leaves no connection behind.
 
-A transport that nobody closed is reported whenever the garbage collector meets it, during another
+An unclosed transport is reported when the garbage collector finds it, during another
 test as a rule; with warnings as errors that one would fail.
 """
 

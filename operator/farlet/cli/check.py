@@ -1,8 +1,8 @@
-"""`farlet check`: looks at what farlet depends on, from where it stands, and changes nothing.
+"""`farlet check`: verify prerequisites from this machine, without changing any object.
 
-Each finding says what was looked at, what was seen and, where that is not good, what to do. The
-same rooms do the looking as in a running farlet, so both come to the same verdict. Where gateways
-are that no farlet is connected to, this process connects to them for the time of its look.
+Each finding has a result and, unless the result is good, a fix. The modules of a running farlet do
+the work, so that both come to the same result. If no farlet is connected to a gateway, this process
+connects to it while it checks.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 10.0
 CARRY_SECONDS = 20.0
-"""Until a gateway that this process has connected to is seen to be ready."""
+"""Time for a gateway to become ready after this process has connected to it."""
 
 _ADDRESS = "home API for foreign pods"
-_NOWHERE = Reason.HOME_API_UNVERIFIED
-"""Of a Service behind which nobody is ready."""
+_NO_BACKEND = Reason.HOME_API_UNVERIFIED
+"""Reason of a Service without a ready pod."""
 
 
 class Outcome(StrEnum):
-    """How it is."""
+    """Result of one check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -63,7 +63,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `hint` says what to do; empty where nothing is."""
+    """The result of one check. `hint` is the fix; empty if there is nothing to fix."""
 
     what: str
     outcome: Outcome
@@ -72,17 +72,17 @@ class Finding:
 
 
 def check(settings: Settings) -> tuple[Finding, ...]:
-    """Look at everything. Raises `UsageError` for settings that do not fit together."""
-    # Findings tell it all; a log beside them would tell it twice.
+    """Run all checks. Raises `UsageError` for inconsistent settings."""
+    # The findings contain all that the log would say.
     logs.configure(LogLevel.ERROR, settings.log_format, stream=io.StringIO())
-    return asyncio.run(look(settings))
+    return asyncio.run(findings(settings))
 
 
-def table(findings: tuple[Finding, ...]) -> str:
-    """For people: one line each, and what to do below it."""
-    rows = [("CHECK", "RESULT", "SEEN"), *((one.what, one.outcome, one.seen) for one in findings)]
+def table(found: tuple[Finding, ...]) -> str:
+    """One line per finding, with its fix below."""
+    rows = [("CHECK", "RESULT", "SEEN"), *((one.what, one.outcome, one.seen) for one in found)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    hints = ["", *(one.hint for one in findings)]
+    hints = ["", *(one.hint for one in found)]
     lines = []
     for (what, outcome, seen), hint in zip(rows, hints, strict=True):
         lines.append(f"{what:<{widths[0]}}  {outcome:<{widths[1]}}  {' '.join(seen.split())}")
@@ -91,18 +91,18 @@ def table(findings: tuple[Finding, ...]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def to_json(findings: tuple[Finding, ...]) -> str:
-    """For programs."""
-    content = {"ok": good(findings), "checks": findings}
+def to_json(found: tuple[Finding, ...]) -> str:
+    """The findings as a JSON document."""
+    content = {"ok": good(found), "checks": found}
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def good(findings: tuple[Finding, ...]) -> bool:
-    """Whether nothing has failed."""
-    return all(one.outcome is not Outcome.FAILED for one in findings)
+def good(found: tuple[Finding, ...]) -> bool:
+    """Whether no check has failed."""
+    return all(one.outcome is not Outcome.FAILED for one in found)
 
 
-async def look(settings: Settings) -> tuple[Finding, ...]:
+async def findings(settings: Settings) -> tuple[Finding, ...]:
     """All findings. Raises `UsageError`."""
     metrics = Metrics()
     home = Cluster(
@@ -115,12 +115,12 @@ async def look(settings: Settings) -> tuple[Finding, ...]:
     )
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]
-        at_home, abroad = (one.outcome is Outcome.OK for one in found)
-        if at_home:
+        home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
+        if home_ok:
             found += await _address(
                 HomeAPISupervisor(settings, home, foreign, metrics=metrics), settings
             )
-        if at_home and abroad and settings.gateway_keys is not None:
+        if home_ok and foreign_ok and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)
 
@@ -134,80 +134,83 @@ async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:
             await opened.enter_async_context(cluster)
             version = await cluster.server_version()
     except errors.StartError as err:
-        return Finding(what, Outcome.FAILED, str(err), f"look at {flags}")
+        return Finding(what, Outcome.FAILED, str(err), f"check {flags}")
     except (errors.FarletError, TimeoutError) as err:
-        hint = f"look at {flags}, and at the network to the server that they name"
+        hint = f"check {flags}, and the network to that API server"
         seen = str(err) or f"no answer within {ANSWER_SECONDS:g} s"
         return Finding(what, Outcome.FAILED, seen, hint)
     seen = f"{version} at {cluster.server}, in {_since(started)}"
     return Finding(what, Outcome.OK, seen)
 
 
-# --- the address ------------------------------------------------------------------------------
+# --- endpoint ------------------------------------------------------------------------------
 
 
-async def _address(way: HomeAPISupervisor, settings: Settings) -> list[Finding]:
-    """As a farlet that starts now would find it. Raises `UsageError`."""
-    looking = way.discovery
+async def _address(supervisor: HomeAPISupervisor, settings: Settings) -> list[Finding]:
+    """The endpoint that a farlet would use that starts now. Raises `UsageError`."""
+    discovery = supervisor.discovery
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            await looking.identify_home(asyncio.Event())
+            await discovery.identify_home(asyncio.Event())
     except (errors.StartError, TimeoutError) as err:
-        hint = str(err) or f"{looking.problem}; try again"
-        return [Finding(_ADDRESS, Outcome.FAILED, "home was not identified", hint)]
-    async with way.checking():
-        await looking.checked.wait()
-        found = await _looked(looking)
-    home_api = looking.ctx().home_api
-    served = not isinstance(home_api, Refused) or home_api.reason is not _NOWHERE
+        hint = str(err) or f"{discovery.problem}; try again"
+        return [Finding(_ADDRESS, Outcome.FAILED, "home cluster not identified", hint)]
+    async with supervisor.checking():
+        await discovery.checked.wait()
+        found = await _endpoint(discovery)
+    home_api = discovery.ctx().home_api
+    served = not isinstance(home_api, Refused) or home_api.reason is not _NO_BACKEND
     if served or settings.gateway_keys is None:
         return found
-    # Nobody is served by the gateways, so nobody is disturbed if this process serves a while.
+    # No farlet serves these gateways, so this process can serve them for a while.
     try:
-        async with way.running():
+        async with supervisor.running():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CARRY_SECONDS):
-                    looking.checked.clear()
-                    await looking.checked.wait()  # which waits for the gateways that there are
-                    while isinstance(looking.ctx().home_api, Refused) and way.gateway_connected:
-                        looking.checked.clear()
-                        await looking.checked.wait()
-            return await _looked(looking)
+                    discovery.checked.clear()
+                    await discovery.checked.wait()  # waits for the existing gateways
+                    while (
+                        isinstance(discovery.ctx().home_api, Refused)
+                        and supervisor.gateway_connected
+                    ):
+                        discovery.checked.clear()
+                        await discovery.checked.wait()
+            return await _endpoint(discovery)
     except* errors.StartError:
-        pass  # of the keys, which are looked at next
+        pass  # an error of the keys, which _gateways reports
     return found
 
 
-async def _looked(looking: Discovery) -> list[Finding]:
-    """What was seen last."""
-    ctx = looking.ctx()
-    found = [_judged(ctx)]
+async def _endpoint(discovery: Discovery) -> list[Finding]:
+    """Findings of the last check of the endpoint."""
+    ctx = discovery.ctx()
+    found = [_state(ctx)]
     if _is_answered(ctx.home_api):
         started = time.perf_counter()
-        names = await looking.certificate_names()
-        if not isinstance(names, WrongCertificate | Unreachable):  # else it has been told
+        names = await discovery.certificate_names()
+        if not isinstance(names, WrongCertificate | Unreachable):  # else the endpoint has a finding
             listed = f"names (SANs): {', '.join(names) or 'none'}; in {_since(started)}"
             found.append(Finding("certificate at that address", Outcome.OK, listed))
     return found
 
 
 def _is_answered(home_api: HomeAPI) -> bool:
-    """Whether something answers at the endpoint, so that it has a certificate to show."""
+    """Whether a server answers at the endpoint, so that its certificate can be shown."""
     if isinstance(home_api, Refused):
         certificate = home_api.reason is Reason.HOME_API_CERTIFICATE_INVALID
         return certificate and home_api.endpoint is not None
     return isinstance(home_api, Verified)
 
 
-def _judged(ctx: Context) -> Finding:
+def _state(ctx: Context) -> Finding:
     where = "no address" if ctx.endpoint is None else str(ctx.endpoint)
     match ctx.home_api:
         case Refused(_, message):
             return Finding(_ADDRESS, Outcome.FAILED, where, message)
         case NotConfigured():
             hint = (
-                f"no Service {HOME_API_SERVICE} is in the foreign namespace {ctx.namespaces.own}: "
-                "apply manifests/foreign/gateway there, or give --home-api-server-host and "
+                f"the foreign namespace {ctx.namespaces.own} has no Service {HOME_API_SERVICE}: "
+                "apply manifests/foreign/gateway there, or set --home-api-server-host and "
                 "--home-api-server-port"
             )
             return Finding(_ADDRESS, Outcome.FAILED, where, hint)
@@ -224,23 +227,23 @@ def _judged(ctx: Context) -> Finding:
 
 
 async def _gateways(
-    folder: Path, settings: Settings, home: Cluster, foreign: Cluster
+    directory: Path, settings: Settings, home: Cluster, foreign: Cluster
 ) -> list[Finding]:
-    """Whether each gateway and we believe each other; nothing is carried."""
+    """Whether each gateway and this process authenticate each other."""
     from farlet.gateway import home_dialer, keys
 
     try:
-        own = keys.read(folder)
+        own = keys.read(directory)
         home_dialer.HomeDialer(home).check()
     except errors.StartError as err:
-        return [Finding("gateway keys", Outcome.FAILED, str(folder), str(err))]
+        return [Finding("gateway keys", Outcome.FAILED, str(directory), str(err))]
     namespace = settings.foreign_system_namespace
     try:
         pods, _ = await foreign.list(
             resources.PODS, namespace=namespace, label_selector=GATEWAY_SELECTOR
         )
     except errors.FarletError as err:
-        hint = "apply manifests/foreign with the foreign namespace of this farlet"
+        hint = f"apply manifests/foreign to the namespace {namespace}"
         return [Finding("gateways", Outcome.FAILED, str(err), hint)]
     if not pods:
         hint = f"apply manifests/foreign/gateway to the namespace {namespace}"
@@ -252,8 +255,8 @@ async def _gateways(
         and "deletionTimestamp" not in pod["metadata"]
     ]
     if not running:
-        hint = f"look at the Deployment farlet-gateway in the namespace {namespace}"
-        return [Finding("gateways", Outcome.FAILED, "no pod runs", hint)]
+        hint = f"kubectl describe deployment farlet-gateway --namespace {namespace}"
+        return [Finding("gateways", Outcome.FAILED, "no running pod", hint)]
     return [await _gateway(foreign, name, own) for name in running]
 
 
@@ -269,20 +272,30 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
             try:
                 made = await tunnel.connect(forward.socket, own, _refused)
             except asyncssh.Error as err:
-                hint = "both Secrets must come from one run of farlet gateway-keys: docs/gateway.md"
+                hint = "create both Secrets from one run of farlet gateway-keys (docs/gateway.md)"
                 return Finding(what, Outcome.FAILED, tunnel.failure(err), hint)
             except OSError as err:
                 seen = forward.kubelet_error or tunnel.failure(err)
-                return Finding(what, Outcome.FAILED, seen, f"look at the log of the pod {pod}")
+                return Finding(
+                    what,
+                    Outcome.FAILED,
+                    seen,
+                    f"kubectl logs {pod.name} --namespace {pod.namespace}",
+                )
             seen = f"linked in {_since(started)}"
             made.abort()
             return Finding(what, Outcome.OK, seen)
     except errors.FarletError as err:
-        return Finding(what, Outcome.FAILED, str(err), f"look at the pod {pod}")
+        return Finding(
+            what,
+            Outcome.FAILED,
+            str(err),
+            f"kubectl describe pod {pod.name} --namespace {pod.namespace}",
+        )
 
 
 async def _refused(_factory: Callable[[], asyncio.Protocol]) -> object:
-    """A look carries nothing: the gateway asks the next farlet."""
+    """Refuse connections, so that the gateway uses another farlet."""
     raise ConnectionRefusedError
 
 

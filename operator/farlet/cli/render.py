@@ -1,9 +1,9 @@
-"""What farlet would make of one home Pod, computed without any cluster.
+"""The foreign objects that farlet would create for one home Pod, computed without a cluster.
 
-The same pure rooms as in a running farlet do the work, so what is printed is what would be
-sent, with three exceptions that are always visible: what only a running farlet can know prints
-as `RESOLVED`, token values print as `REDACTED`, and the additions of the home API server to a
-bare manifest are told as such. Nothing is invented, and nothing here does I/O.
+The pure packages of a running farlet do the work, so the output is what farlet would send, with
+three visible exceptions: values that only a running farlet knows print as `RESOLVED`, tokens print
+as `REDACTED`, and additions of the home API server to a bare manifest are marked as such. This
+module does no I/O.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from farlet.k8s_types import EnvVar, NewPod, OwnerReference, Pod, PodSpec, Secre
 REDACTED = "<redacted>"
 
 UNKNOWN_PORT = 0
-"""Stands for a port of the home API server that is not known here; no server listens on it."""
+"""Placeholder for an unknown port of the home API server; no server listens on port 0."""
 
 ANCHOR: OwnerReference = {
     "apiVersion": "v1",
@@ -50,7 +50,7 @@ ANCHOR: OwnerReference = {
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One home Pod, as it was understood, and what would be made of it."""
+    """One home Pod as farlet reads it, and the foreign objects for it."""
 
     home: Pod
     mirror: NewPod

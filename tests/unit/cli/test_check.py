@@ -36,17 +36,17 @@ MIXED = (
 
 
 @dataclass
-class Scene:
+class Environment:
     """Two API servers, and the settings of a farlet between them."""
 
     folder: Path
-    abroad: stage.ForeignCluster
+    foreign: stage.ForeignCluster
     flags: dict[str, str]
     gateways: list[dict[str, Any]] = field(default_factory=list)
 
     async def findings(self, **flags: str) -> dict[str, Finding]:
         wanted = loading.load(settings.Settings, {**self.flags, **flags})
-        return {one.what: one for one in await checking.look(wanted)}
+        return {one.what: one for one in await checking.findings(wanted)}
 
 
 async def version(_request: web.Request) -> web.StreamResponse:
@@ -54,12 +54,12 @@ async def version(_request: web.Request) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def standing(folder: Path) -> AsyncIterator[Scene]:
-    abroad = stage.ForeignCluster(
+async def environment(folder: Path) -> AsyncIterator[Environment]:
+    foreign = stage.ForeignCluster(
         folder, certificates.authority("home CA"), service=stage.service()
     )
-    abroad.present(*USUAL)
-    (folder / "ca.crt").write_text(abroad.ca.pem)
+    foreign.present(*USUAL)
+    (folder / "ca.crt").write_text(foreign.ca.pem)
 
     gateways: list[dict[str, Any]] = []
 
@@ -70,10 +70,10 @@ async def standing(folder: Path) -> AsyncIterator[Scene]:
             return web.json_response(
                 {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": gateways}
             )
-        return await abroad.answer(request)
+        return await foreign.answer(request)
 
     # Over TLS, as gateways lead to no other.
-    pair = certificates.issue(abroad.ca, user="home", uses=(certificates.SERVER,), hosts=USUAL)
+    pair = certificates.issue(foreign.ca, user="home", uses=(certificates.SERVER,), hosts=USUAL)
     tls = certificates.server_context(pair, folder / "home-tls")
     async with apiserver.listening() as front, apiserver.listening(tls) as at_home:
         front.answer, at_home.answer = answer, version
@@ -87,78 +87,78 @@ async def standing(folder: Path) -> AsyncIterator[Scene]:
             "home_api_server_ca_file": str(folder / "ca.crt"),
             "node_ip": "192.0.2.1",
         }
-        yield Scene(folder, abroad, flags, gateways)
+        yield Environment(folder, foreign, flags, gateways)
 
 
 async def test_all_is_well(tmp_path: Path) -> None:
-    async with standing(tmp_path) as scene:
-        found = await scene.findings()
+    async with environment(tmp_path) as env:
+        found = await env.findings()
     assert {one.outcome for one in found.values()} == {Outcome.OK}
     assert found["home API server"].seen.startswith("v1.33.1 at https://127.0.0.1:")
     assert found[ADDRESS].seen == "kubernetes.default.svc:443 at 10.96.3.4"
     assert ", ".join(USUAL) in found["certificate at that address"].seen
     assert checking.good(tuple(found.values()))
-    assert scene.abroad.received == b""
+    assert env.foreign.received == b""
 
 
-def _no_service(scene: Scene) -> dict[str, str]:
-    scene.abroad.service = None
+def _no_service(env: Environment) -> dict[str, str]:
+    env.foreign.service = None
     return {}
 
 
-def _another_ca(scene: Scene) -> dict[str, str]:
-    scene.abroad.present(*USUAL, ca=certificates.authority("another CA"))
+def _another_ca(env: Environment) -> dict[str, str]:
+    env.foreign.present(*USUAL, ca=certificates.authority("another CA"))
     return {}
 
 
-def _nobody_ready(scene: Scene) -> dict[str, str]:
-    scene.abroad.pods = []
+def _no_ready_pod(env: Environment) -> dict[str, str]:
+    env.foreign.pods = []
     return {}
 
 
-def _forbidden(scene: Scene) -> dict[str, str]:
-    scene.abroad.forbids = stage.SERVICES
+def _forbidden(env: Environment) -> dict[str, str]:
+    env.foreign.forbids = stage.SERVICES
     return {}
 
 
-def _dead(side: str) -> Callable[[Scene], dict[str, str]]:
-    def flags(scene: Scene) -> dict[str, str]:
-        path = apiserver.kubeconfig(scene.folder / "dead", "http://127.0.0.1:1")
+def _dead(side: str) -> Callable[[Environment], dict[str, str]]:
+    def flags(env: Environment) -> dict[str, str]:
+        path = apiserver.kubeconfig(env.folder / "dead", "http://127.0.0.1:1")
         return {f"{side}_kubeconfig": str(path)}
 
     return flags
 
 
-def _garbage(scene: Scene) -> dict[str, str]:
-    (scene.folder / "garbage").write_text("}{ no yaml")
-    return {"foreign_kubeconfig": str(scene.folder / "garbage")}
+def _garbage(env: Environment) -> dict[str, str]:
+    (env.folder / "garbage").write_text("}{ no yaml")
+    return {"foreign_kubeconfig": str(env.folder / "garbage")}
 
 
-def _no_keys(scene: Scene) -> dict[str, str]:
-    (scene.folder / "keys").mkdir()
-    return {"gateway_keys": str(scene.folder / "keys")}
+def _no_keys(env: Environment) -> dict[str, str]:
+    (env.folder / "keys").mkdir()
+    return {"gateway_keys": str(env.folder / "keys")}
 
 
-def _no_gateway(scene: Scene) -> dict[str, str]:
-    own, _ = keys.write(scene.folder / "keys")
+def _no_gateway(env: Environment) -> dict[str, str]:
+    own, _ = keys.write(env.folder / "keys")
     return {"gateway_keys": str(own)}
 
 
-def _evicted(scene: Scene) -> dict[str, str]:
-    scene.gateways.append({**stage.pod("evicted"), "status": {"phase": "Failed"}})
-    return _no_gateway(scene)
+def _evicted(env: Environment) -> dict[str, str]:
+    env.gateways.append({**stage.pod("evicted"), "status": {"phase": "Failed"}})
+    return _no_gateway(env)
 
 
-def _nobody_ready_and_no_gateway(scene: Scene) -> dict[str, str]:
-    return {**_nobody_ready(scene), **_no_gateway(scene)}
+def _no_ready_pod_and_no_gateway(env: Environment) -> dict[str, str]:
+    return {**_no_ready_pod(env), **_no_gateway(env)}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "what", "told"),
+    ("wrong", "what", "text"),
     [
         pytest.param(_no_service, ADDRESS, "apply manifests/foreign/gateway", id="no Service"),
         pytest.param(_another_ca, ADDRESS, "not signed by the home CA", id="another CA"),
-        pytest.param(_nobody_ready, ADDRESS, "no pod behind", id="nobody behind the Service"),
+        pytest.param(_no_ready_pod, ADDRESS, "no pod behind", id="no pod behind the Service"),
         pytest.param(_forbidden, ADDRESS, "manifests/foreign", id="no right to see the Service"),
         pytest.param(_dead("home"), "home API server", "--home-kubeconfig", id="a dead home"),
         pytest.param(_dead("foreign"), "foreign API server", "--foreign-k", id="a dead foreign"),
@@ -166,26 +166,26 @@ def _nobody_ready_and_no_gateway(scene: Scene) -> dict[str, str]:
         pytest.param(_garbage, "foreign API server", "garbage", id="a kubeconfig of garbage"),
         pytest.param(_no_keys, "gateway keys", "gateway-keys", id="no keys"),
         pytest.param(_no_gateway, "gateways", "manifests/foreign/gateway", id="no gateway"),
-        pytest.param(_evicted, "gateways", "no pod runs", id="none that runs"),
+        pytest.param(_evicted, "gateways", "no running pod", id="none that runs"),
         pytest.param(
-            _nobody_ready_and_no_gateway, ADDRESS, "no pod behind", id="nobody to be connected to"
+            _no_ready_pod_and_no_gateway, ADDRESS, "no pod behind", id="no pod and no gateway"
         ),
     ],
 )
 async def test_what_is_wrong_is_found_and_says_what_to_do(
-    tmp_path: Path, wrong: Callable[[Scene], dict[str, str]], what: str, told: str
+    tmp_path: Path, wrong: Callable[[Environment], dict[str, str]], what: str, text: str
 ) -> None:
-    async with standing(tmp_path) as scene:
-        found = await scene.findings(**wrong(scene))
+    async with environment(tmp_path) as env:
+        found = await env.findings(**wrong(env))
     assert found[what].outcome is Outcome.FAILED
     assert found[what].hint
-    assert told in f"{found[what].seen} {found[what].hint}"
+    assert text in f"{found[what].seen} {found[what].hint}"
     assert not checking.good(tuple(found.values()))
 
 
 async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) -> None:
-    async with standing(tmp_path) as scene:
-        found = await scene.findings(home_api_server_host="127.0.0.1", home_api_server_port="1")
+    async with environment(tmp_path) as env:
+        found = await env.findings(home_api_server_host="127.0.0.1", home_api_server_port="1")
     assert found[ADDRESS].outcome is Outcome.WARNING
     assert "connection refused" in found[ADDRESS].hint
     assert "certificate at that address" not in found
@@ -193,16 +193,14 @@ async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) 
 
 
 async def test_an_address_where_each_pod_meets_itself_is_a_warning(tmp_path: Path) -> None:
-    async with standing(tmp_path) as scene:
+    async with environment(tmp_path) as env:
         pair = certificates.issue(
-            scene.abroad.ca, user="api", uses=(certificates.SERVER,), hosts=("127.0.0.1",)
+            env.foreign.ca, user="api", uses=(certificates.SERVER,), hosts=("127.0.0.1",)
         )
         tls = certificates.server_context(pair, tmp_path / "here-tls")
         async with apiserver.listening(tls) as here:
             port = here.url.rpartition(":")[2]
-            found = await scene.findings(
-                home_api_server_host="127.0.0.1", home_api_server_port=port
-            )
+            found = await env.findings(home_api_server_host="127.0.0.1", home_api_server_port=port)
     assert found[ADDRESS].outcome is Outcome.WARNING
     assert "each pod reaches itself" in found[ADDRESS].hint
     assert found["certificate at that address"].outcome is Outcome.OK
@@ -216,12 +214,12 @@ async def test_a_home_that_is_lost_meanwhile_is_not_waited_for(
     async def lost(request: web.Request) -> web.StreamResponse:
         return await (version if request.path == "/version" else apiserver.status(503))(request)
 
-    async with standing(tmp_path) as scene, apiserver.listening() as at_home:
+    async with environment(tmp_path) as env, apiserver.listening() as at_home:
         at_home.answer = lost
-        scene.flags.pop("home_id")
+        env.flags.pop("home_id")
         path = apiserver.kubeconfig(tmp_path / "lost", at_home.url)
         async with asyncio.timeout(10):
-            found = await scene.findings(home_kubeconfig=str(path))
+            found = await env.findings(home_kubeconfig=str(path))
     assert found[ADDRESS].outcome is Outcome.FAILED
     assert "503" in found[ADDRESS].hint
 

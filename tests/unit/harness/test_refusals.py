@@ -99,7 +99,7 @@ READY = entry("get", "", code=200, user="admin", seconds=-40, requestURI="/ready
         ),
         pytest.param([entry("create", TOKEN, code=201)], id="allowed"),
         pytest.param([entry("list", "pods", user=REAL)], id="a real kubelet"),
-        pytest.param([entry("list", "pods", user="system:anonymous")], id="somebody else"),
+        pytest.param([entry("list", "pods", user="system:anonymous")], id="another user"),
         pytest.param([entry("list", "pods", agent="farlet-tests")], id="a test's own request"),
     ],
 )
@@ -156,7 +156,7 @@ def test_at_home_is_told(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
         pytest.param("farlet", 0, 1, id="farlet"),
         pytest.param("farlet-0-ab", 0, 1, id="a farlet of a test"),
         pytest.param("farlets", 0, 0, id="another name"),
-        pytest.param("nobody", 0, 0, id="somebody else"),
+        pytest.param("other", 0, 0, id="another user"),
         pytest.param("farlet", -55, 0, id="farlet, by a server just started"),
     ],
 )

@@ -108,9 +108,9 @@ def test_a_request_without_a_row_is_told(side: Side, request_: auditlog.Entry) -
         found.check()
 
 
-def test_a_row_that_nothing_used_is_told_verb_by_verb() -> None:
+def test_a_row_that_nothing_used_is_reported_verb_by_verb() -> None:
     found = rightsaudit.compare(FOREIGN, [entry("get", "pods", namespace="shop-home")])
-    where = "foreign, each namespace whose pods run abroad"
+    where = "foreign, each offloaded namespace"
     unused = rightsaudit.unused(found.used)
     assert f"{where}: get pods" not in unused
     assert {f"{where}: watch pods", f"{where}: create secrets"} <= set(unused)

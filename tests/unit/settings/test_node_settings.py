@@ -1,4 +1,4 @@
-"""What may be said of the Node, and what of it decides how pods look abroad."""
+"""Settings of the Node, and those of them that shape mirror pods."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_a_good_value_is_kept(kubeconfig: str, field: str, given: object, kept: 
     [
         pytest.param("node_labels", "a", "expected KEY=VALUE", id="a label without a value"),
         pytest.param("node_labels", "a b=c", "is not a valid key", id="a key with a blank"),
-        pytest.param("node_labels", "A_b/c=d", "is not a DNS name", id="a prefix that is no name"),
+        pytest.param(
+            "node_labels", "A_b/c=d", "is not a DNS name", id="a prefix that is not a name"
+        ),
         pytest.param(
             "node_labels", "a=b c", "is not a valid label value", id="a value with a blank"
         ),
