@@ -54,7 +54,7 @@ class Mirroring:
         self.scopes = namespaces.ForeignNamespaces(
             foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
         )
-        performer = executor.ActionExecutor(
+        action_executor = executor.ActionExecutor(
             home=home,
             foreign=foreign,
             store=store,
@@ -67,7 +67,7 @@ class Mirroring:
             store,
             node=settings.nodename,
             wake=self._queue.add,
-            dropped=performer.at_home.dropped,
+            dropped=action_executor.home.dropped,
             on_listed=self.scopes.wake_all,
             prune=self.scopes.prune,
         )
@@ -75,13 +75,13 @@ class Mirroring:
             store=store,
             scopes=self.scopes,
             queue=self._queue,
-            performer=performer,
+            executor=action_executor,
             recorder=self._recorder,
             strategies=strategies,
             ctx=ctx,
             home_listed=lambda: self.pods.listed,
         )
-        self.scopes.noticed = performer.moments.noticed
+        self.scopes.noticed = action_executor.times.changed
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)

@@ -22,6 +22,8 @@ from farlet.foreign import event_handlers
 from farlet.foreign.inventory import NamespaceInventory, name_for
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
+from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS
 from farlet.store import Store
 
 RETRY_FIRST_SECONDS = 1.0
@@ -33,7 +35,6 @@ log = structlog.get_logger()
 Wake = Callable[[ObjectKey, float], None]
 """Reconcile this home key in that many seconds."""
 
-DOUBT_SECONDS = 5.0
 ANCHOR_SECONDS = 60.0
 """An anchor that somebody deleted is noticed within this time, or when a mirror goes."""
 
@@ -111,6 +112,11 @@ class ForeignNamespace:
         """A Secret that the store lacks does not exist."""
         return self.anchor is not None and self._secrets.complete
 
+    @property
+    def anchor_age(self) -> float:
+        """Seconds since the anchor was last read."""
+        return asyncio.get_running_loop().time() - self._anchored_at
+
     def idle(self, now: float) -> bool:
         """For some minutes nothing at home has needed this namespace and nothing of ours is in it.
 
@@ -151,7 +157,7 @@ class ForeignNamespace:
             return self._refused
         for reflector in (self._pods, self._secrets, self._accounts):
             if reflector.error is not None:
-                return api_refusals.of(reflector.error, what="scope")
+                return api_refusals.of(reflector.error, step=Step.NAMESPACE)
         return None
 
     async def run(self) -> None:
@@ -171,8 +177,7 @@ class ForeignNamespace:
         A mirror made with an owner that is gone would be collected as garbage. Who was looked
         at a moment ago is not doubted again.
         """
-        recent = asyncio.get_running_loop().time() - self._anchored_at < DOUBT_SECONDS
-        if self.anchor is not None and not recent:
+        if self.anchor is not None and self.anchor_age >= ANCHOR_TRUSTED_SECONDS:
             self.anchor = None
             self._doubted.set()
 
@@ -205,7 +210,7 @@ class ForeignNamespace:
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
         told = self._refused
-        self._refused = api_refusals.of(err, what="scope") or self._refused
+        self._refused = api_refusals.of(err, step=Step.NAMESPACE) or self._refused
         news = told is None or self._refused is None or told.reason is not self._refused.reason
         (log.warning if news else log.debug)(
             "foreign namespace was not opened",

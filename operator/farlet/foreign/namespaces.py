@@ -19,6 +19,7 @@ from farlet.errors import Refused
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 from farlet.store import Store
 
 REGISTRY_SECONDS = 60.0
@@ -66,7 +67,7 @@ class ForeignNamespaces:
             try:
                 entries = await self.registry.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
-                self.refused = api_refusals.of(err, what="scope") or self.refused
+                self.refused = api_refusals.of(err, step=Step.NAMESPACE) or self.refused
                 if str(err) != told:
                     log.warning("registry was not read", err=str(err), retry_in=seconds)
                 told = str(err)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from farlet import errors
 from farlet.constants import Reason
 from farlet.errors import Refused
+from farlet.planning.actions import Step
 
 _LAGS = (
     "no relationship found",
@@ -34,11 +35,17 @@ def lags(err: errors.FarletError, *, name: str) -> bool:
     return isinstance(err, errors.NotFound) and f'"{name}" not found' in err.message
 
 
-def of(err: errors.FarletError, *, what: str) -> Refused | None:
-    """The refusal that a failed step means; `what` is `token` at home, else what was done abroad.
+_WHAT = {
+    Step.TOKEN: "token",
+    Step.MIRROR: "mirror",
+    Step.SECRET: "secret",
+    Step.REMOVAL: "removal of the mirror",
+    Step.NAMESPACE: "scope",
+}
 
-    In words that fit "the foreign cluster does not take the ...": `mirror`, `secret`, `scope`,
-    `removal of the mirror`; or empty.
+
+def of(err: errors.FarletError, *, step: Step) -> Refused | None:
+    """The refusal that a failed step means.
 
     `None`: it says nothing about this pod (a lost answer of the home API, a lost race).
     """
@@ -55,10 +62,8 @@ def of(err: errors.FarletError, *, what: str) -> Refused | None:
     if not isinstance(err, errors.ApiError) or isinstance(err, errors.Throttled | errors.Gone):
         return None
     if err.cluster == "home":
-        return _home(err) if what == "token" else None
-    if not what:
-        return None
-    return _foreign(err, what=what)
+        return _home(err) if step is Step.TOKEN else None
+    return None if step is Step.HOME else _foreign(err, what=_WHAT[step])
 
 
 def _home(err: errors.ApiError) -> Refused | None:

@@ -16,14 +16,13 @@ from farlet import constants, errors
 from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
-from farlet.k8s_types import Pod, Secret
-from farlet.planning import predicates, token_rotation
-from farlet.planning import snapshot as do
-from farlet.planning.snapshot import Missing, Snapshot
+from farlet.k8s_types import ObjectMeta, Pod, Secret
+from farlet.planning import actions, predicates, token_rotation
+from farlet.planning.actions import Step
 from farlet.reconcile import event_recorder
 from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.reconcile.token_requests import Tokens
-from farlet.store import Store
+from farlet.store import Store, key_of
 from farlet.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -40,7 +39,7 @@ class ForeignActions:
         tokens: Tokens,
         recorder: event_recorder.Recorder,
         metrics: Metrics,
-        moments: PodTimes,
+        times: PodTimes,
         ctx: Callable[[], Context],
     ) -> None:
         self._cluster = cluster
@@ -48,86 +47,76 @@ class ForeignActions:
         self._tokens = tokens
         self._recorder = recorder
         self._metrics = metrics
-        self._moments = moments
+        self._times = times
         self._ctx = ctx
 
-    async def create(self, s: Snapshot, action: do.CreateMirror, known: PassState) -> None:
+    async def create(self, action: actions.CreateMirror, state: PassState) -> None:
         """Request the tokens, then POST the mirror."""
-        assert not isinstance(s.home, Missing)
-        uid = s.home["metadata"]["uid"]
-        first_seen = self._moments.first_seen(uid)
-        known.step = "token"
-        granted = await self._tokens.grant(s.home, action.token_specs)
+        uid = predicates.uid(action.home)
+        first_seen = self._times.first_seen(uid)
+        state.step = Step.TOKEN
+        granted = await self._tokens.grant(action.home, action.token_specs)
         body = token_rotation.stamped(action.pod, granted)
         path = f"/api/v1/namespaces/{action.pod['metadata']['namespace']}/pods"
-        known.step = "mirror"
+        state.step = Step.MIRROR
         try:
             answer: Any = await self._cluster.call("POST", path, body=body)
         except errors.Conflict as err:
             if not err.already_exists:
                 raise
             # An earlier answer was lost, or the name is somebody else's: look.
-            await self.confirm_gone(s, known)
+            await self.confirm_gone(key_of(action.pod), state)
             return
         self._store.mirrors.put(answer)
-        self._store.departed.pop(_key(answer), None)
-        known.mirror_gone = False
-        self._moments.has_mirror(uid)
+        self._store.departed.pop(key_of(answer), None)
+        state.mirror_gone = False
+        self._times.mirror_created(uid)
         self._metrics.mirror_latency.observe(time.monotonic() - first_seen)
         for field in action.unknown_fields:
             self._metrics.unknown_field(field)
         if action.notices:
-            self._recorder.note(s.home, Reason.SPEC_ADJUSTED, "; ".join(action.notices))
+            self._recorder.note(action.home, Reason.SPEC_ADJUSTED, "; ".join(action.notices))
 
-    async def provide_secret(self, s: Snapshot, action: do.ProvideSecret, known: PassState) -> None:
+    async def provide_secret(self, action: actions.ProvideSecret, state: PassState) -> None:
         """Request the tokens that are not held, write the Secret, record the times."""
-        assert not isinstance(s.home, Missing)
-        assert not isinstance(s.mirror, Missing)
-        known.step = "token"
+        home, mirror = action.home, action.mirror
+        state.step = Step.TOKEN
         try:
-            granted = await self._tokens.grant(s.home, action.token_specs)
-        except errors.FarletError as err:
+            granted = await self._tokens.grant(home, action.token_specs)
+        except errors.FarletError:
             self._metrics.token_refresh_failures.inc()
-            if action.overdue:
-                known.step = ""  # told here; two reasons in turn would be an Event each, each time
-                self._recorder.note(
-                    s.home,
-                    Reason.TOKEN_REFRESH_FAILED,
-                    "the pod's home token is past 80 % of its life and could not be refreshed: "
-                    f"{err}",
-                )
             raise
-        known.step = "secret"
-        owner = predicates.reference(s.mirror)
-        for secret in action.strategy.objects(s.home, granted, self._ctx(), owner):
-            if not await self._write_secret(s, secret, exists=action.exists):
+        state.step = Step.SECRET
+        owner = predicates.reference(mirror)
+        for secret in action.strategy.objects(home, granted, self._ctx(), owner):
+            if not await self._write_secret(secret, existing=action.existing):
                 return
-        times = token_rotation.record(s.mirror, granted)
+        times = token_rotation.record(mirror, granted)
         if times is not None:
             # Besides keeping the times this makes the foreign kubelet look at the Secret at once.
             answer: Any = await self._cluster.call(
                 "PATCH",
-                _path(s.mirror),
+                _path(mirror),
                 body={
                     "metadata": {
-                        "uid": predicates.uid(s.mirror),
+                        "uid": predicates.uid(mirror),
                         "annotations": {constants.TOKENS: times},
                     }
                 },
                 content_type=clusters.MERGE_PATCH,
             )
             self._store.mirrors.put(answer)
-            log.debug("home tokens were refreshed", pod=str(s.key))
-        self._tokens.delivered(s.home)
+            log.debug("home tokens were refreshed", pod=str(key_of(home)))
+        self._tokens.delivered(home)
 
-    async def _write_secret(self, s: Snapshot, secret: Secret, *, exists: bool) -> bool:
+    async def _write_secret(self, secret: Secret, *, existing: ObjectMeta | None) -> bool:
         """Whether it stands now; false: what was known of it is out of date, so decide again."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         path = f"/api/v1/namespaces/{namespace}/secrets"
         answer: Any
         try:
-            if exists and not isinstance(s.secret, Missing):
-                metadata = {**secret["metadata"], "uid": s.secret["uid"]}
+            if existing is not None:
+                metadata = {**secret["metadata"], "uid": existing["uid"]}
                 body = {**secret, "metadata": metadata}
                 answer = await self._cluster.call(
                     "PATCH", f"{path}/{name}", body=body, content_type=clusters.MERGE_PATCH
@@ -136,13 +125,13 @@ class ForeignActions:
                 answer = await self._cluster.call("POST", path, body=secret)
         except errors.NotFound:
             known = self._store.secrets.get(ObjectKey(namespace, name))
-            if not exists or known is None:
+            if existing is None or known is None:
                 raise
             uid = known["metadata"].get("uid", "")
             self._store.secrets.remove(ObjectKey(namespace, name), uid)
             return False
         except errors.Conflict as err:
-            if exists or not err.already_exists:
+            if existing is not None or not err.already_exists:
                 raise
             answer = await self._cluster.call("GET", f"{path}/{name}", accept=clusters.METADATA)
             if (
@@ -159,23 +148,23 @@ class ForeignActions:
         self._store.secrets.put(answer)
         return True
 
-    async def delete(self, s: Snapshot, action: do.DeleteMirror) -> None:
+    async def delete(self, action: actions.DeleteMirror) -> None:
         """DELETE the mirror of this uid."""
-        assert not isinstance(s.mirror, Missing)
-        body: JSON = {"preconditions": {"uid": action.uid}}
+        mirror = action.mirror
+        body: JSON = {"preconditions": {"uid": predicates.uid(mirror)}}
         if action.grace is not None:
             body["gracePeriodSeconds"] = action.grace
         try:
-            answer: Any = await self._cluster.call("DELETE", _path(s.mirror), body=body)
+            answer: Any = await self._cluster.call("DELETE", _path(mirror), body=body)
         except errors.NotFound:
-            self._forget(s.mirror)
+            self._forget(mirror)
             return
         if _still_there(answer):
             self._store.mirrors.put(answer)
         else:
-            self._forget(s.mirror)
+            self._forget(mirror)
 
-    async def release(self, action: do.ReleaseMirror) -> None:
+    async def release(self, action: actions.ReleaseMirror) -> None:
         """Remove our finalizer."""
         metadata = action.mirror["metadata"]
         kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
@@ -206,15 +195,15 @@ class ForeignActions:
         else:
             self._forget(answer)
 
-    async def reclaim(self, s: Snapshot, action: do.ReclaimMirror, known: PassState) -> None:
+    async def reclaim(self, action: actions.ReclaimMirror, state: PassState) -> None:
         """Put our label and annotations back."""
-        assert not isinstance(s.mirror, Missing)
+        uid = predicates.uid(action.mirror)
         answer: Any = await self._cluster.call(
             "PATCH",
-            _path(s.mirror),
+            _path(action.mirror),
             body={
                 "metadata": {
-                    "uid": action.uid,
+                    "uid": uid,
                     "labels": dict(action.labels),
                     "annotations": dict(action.annotations),
                 }
@@ -222,27 +211,26 @@ class ForeignActions:
             content_type=clusters.MERGE_PATCH,
         )
         self._store.mirrors.put(answer)
-        known.stranger = None
-        log.warning("label of a mirror was restored", pod=str(s.key), uid=action.uid)
+        state.stranger = None
+        log.warning("label of a mirror was restored", mirror=str(key_of(action.mirror)), uid=uid)
 
-    async def confirm_gone(self, s: Snapshot, known: PassState) -> None:
+    async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """GET the mirror by name."""
-        foreign = self._ctx().namespaces.foreign(s.key.namespace)
-        known.step = "mirror"
+        state.step = Step.MIRROR
         try:
             answer: Any = await self._cluster.call(
-                "GET", f"/api/v1/namespaces/{foreign}/pods/{s.key.name}"
+                "GET", f"/api/v1/namespaces/{key.namespace}/pods/{key.name}"
             )
         except errors.NotFound:
-            known.mirror_gone = True
+            state.mirror_gone = True
             return
         if predicates.is_ours(answer, virtual_node_id=self._ctx().virtual_node_id):
             self._store.mirrors.put(answer)
-        if _key(answer) not in self._store.mirrors:
-            known.stranger = answer
+        if key_of(answer) not in self._store.mirrors:
+            state.stranger = answer
 
     def _forget(self, mirror: Pod) -> None:
-        self._store.mirrors.remove(_key(mirror), mirror["metadata"]["uid"])
+        self._store.mirrors.remove(key_of(mirror), mirror["metadata"]["uid"])
 
 
 def _still_there(answer: Any) -> bool:
@@ -262,7 +250,3 @@ def _still_there(answer: Any) -> bool:
 def _path(pod: Pod) -> str:
     metadata = pod["metadata"]
     return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-
-
-def _key(pod: Pod) -> ObjectKey:
-    return ObjectKey(pod["metadata"]["namespace"], pod["metadata"]["name"])

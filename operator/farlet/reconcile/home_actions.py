@@ -18,12 +18,10 @@ from farlet.client import cluster as clusters
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.k8s_types import Pod
-from farlet.planning import predicates
-from farlet.planning import snapshot as do
-from farlet.planning.snapshot import Missing, Snapshot
+from farlet.planning import actions, predicates
 from farlet.reconcile import event_recorder
 from farlet.reconcile.pass_state import PassState, PodTimes
-from farlet.store import Store
+from farlet.store import Store, key_of
 from farlet.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -39,23 +37,24 @@ class HomeActions:
         *,
         recorder: event_recorder.Recorder,
         metrics: Metrics,
-        moments: PodTimes,
+        times: PodTimes,
         ctx: Callable[[], Context],
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._recorder = recorder
         self._metrics = metrics
-        self._moments = moments
+        self._times = times
         self._ctx = ctx
 
-    async def patch_status(self, s: Snapshot, action: do.PatchStatus) -> None:
+    async def patch_status(self, action: actions.PatchStatus) -> None:
         """PATCH the home pod's status, then tell the Event that goes with it."""
-        changed = self._moments.settled(s.key)
+        key = key_of(action.home)
+        changed = self._times.reconciled(key)
         try:
             answer = await self._cluster.call(
                 "PATCH",
-                f"{_path(s.key)}/status",
+                f"{_path(key)}/status",
                 body=action.body,
                 content_type=clusters.STRATEGIC_PATCH,
             )
@@ -63,27 +62,28 @@ class HomeActions:
             if "metadata.uid" in err.message:
                 raise  # the pod was replaced by another of its name: no bug of ours
             self._metrics.status_rejected.inc()
-            log.error("home status was rejected", pod=str(s.key), err=err.message)
-            if not isinstance(s.home, Missing):
-                self._recorder.note(s.home, Reason.STATUS_REJECTED, err.message)
+            log.error("home status was rejected", pod=str(key), err=err.message)
+            self._recorder.note(action.home, Reason.STATUS_REJECTED, err.message)
             raise
         self._put(answer)
         if changed is not None:
             self._metrics.status_latency.observe(time.monotonic() - changed)
-        if action.event is not None and not isinstance(s.home, Missing):
+        if action.event is not None:
             reason, message = action.event
-            if self._store.home.uid(s.key) == predicates.uid(s.home):  # not gone meanwhile
-                self._moments.told(predicates.uid(s.home))
-            log.info("pod status was set", pod=str(s.key), reason=reason.value, detail=message)
-            self._recorder.note(s.home, reason, message)
+            uid = predicates.uid(action.home)
+            if self._store.home.uid(key) == uid:  # not gone meanwhile
+                self._times.reported(uid)
+            log.info("pod status was set", pod=str(key), reason=reason.value, detail=message)
+            self._recorder.note(action.home, reason, message)
 
-    async def delete(self, s: Snapshot, action: do.DeleteHome) -> None:
+    async def delete(self, action: actions.DeleteHome) -> None:
         """DELETE the pod of this uid for good."""
+        key, uid = key_of(action.home), predicates.uid(action.home)
         try:
             await self._cluster.call(
                 "DELETE",
-                _path(s.key),
-                body={"gracePeriodSeconds": 0, "preconditions": {"uid": action.uid}},
+                _path(key),
+                body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}},
             )
         except errors.NotFound:
             # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
@@ -91,25 +91,24 @@ class HomeActions:
             if there is not None and there["metadata"].get("uid") == action.uid:
                 raise
         except errors.Conflict as err:
-            now = await self._find(s.key)
-            if now is not None and now["metadata"].get("uid") == action.uid:
+            now = await self._find(key)
+            if now is not None and now["metadata"].get("uid") == uid:
                 raise  # not its uid was the conflict
-            log.info("home pod was replaced", pod=str(s.key), err=err.message)
+            log.info("home pod was replaced", pod=str(key), err=err.message)
         else:
-            log.debug("home pod was removed", pod=str(s.key), uid=action.uid)
-            assert not isinstance(s.home, Missing)
-            if s.home["metadata"].get("finalizers"):
+            log.debug("home pod was removed", pod=str(key), uid=uid)
+            if action.home["metadata"].get("finalizers"):
                 # It stays until others let it go; our part is done.
-                held: Any = await self._cluster.call("GET", _path(s.key))
+                held: Any = await self._cluster.call("GET", _path(key))
                 self._put(held)
                 return
-        self.dropped(s.key, action.uid)
+        self.dropped(key, uid)
 
-    async def confirm_gone(self, s: Snapshot, known: PassState) -> None:
+    async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """Look whether a pod of this name is bound to our node."""
-        found = await self._find(s.key)
+        found = await self._find(key)
         if found is None:
-            known.home_gone = True
+            state.home_gone = True
         else:
             self._put(found)
 
@@ -118,7 +117,7 @@ class HomeActions:
         self._store.home.remove(key, uid)
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
-        self._moments.forget(uid)
+        self._times.forget(uid)
 
     async def _find(self, key: ObjectKey) -> Pod | None:
         """The pod of this name that is bound to our node, as home has it now.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from farlet.constants import ObjectKey
 from farlet.k8s_types import Pod
+from farlet.planning.actions import Step
+from farlet.planning.snapshot import Ages
 
 
 @dataclass(slots=True)
@@ -21,8 +23,8 @@ class PassState:
     mirror_gone: bool = False
     stranger: Pod | None = None
     secret_failed: bool = False
-    step: str = ""
-    """What a failure would be about, as `refusals.of` takes it; empty: nothing of the pod's."""
+    step: Step = Step.HOME
+    """What a request that fails now was for."""
 
 
 class PodTimes:
@@ -31,47 +33,44 @@ class PodTimes:
     def __init__(self) -> None:
         self._first_seen: dict[str, float] = {}
         """By home uid, until its mirror stands."""
-        self._made: dict[str, float] = {}
-        """By home uid: when its mirror was made by this process."""
-        self._changed: dict[ObjectKey, float] = {}
-        self._told: dict[str, float] = {}
+        self._created: dict[str, float] = {}
+        """By home uid: when its mirror was created by this process."""
+        self._reported: dict[str, float] = {}
         """By home uid: when a reason was last written."""
+        self._changed: dict[ObjectKey, float] = {}
 
-    def noticed(self, key: ObjectKey) -> None:
+    def changed(self, key: ObjectKey) -> None:
         """A mirror of `key` changed just now."""
         self._changed.setdefault(key, time.monotonic())
 
-    def settled(self, key: ObjectKey) -> float | None:
-        """Home is told all that is known of `key`; when the first of it was noticed."""
+    def reconciled(self, key: ObjectKey) -> float | None:
+        """Home shows all that is known of `key`; returns when the first of it changed."""
         return self._changed.pop(key, None)
 
     def first_seen(self, uid: str) -> float:
-        """When home pod `uid`, which has no mirror yet, was first asked about."""
+        """When home pod `uid`, which has no mirror yet, was first reconciled."""
         return self._first_seen.setdefault(uid, time.monotonic())
 
-    def waited(self, uid: str) -> float:
-        """Seconds since `first_seen`; infinite for a pod that has its mirror."""
-        return time.monotonic() - self._first_seen.get(uid, -math.inf)
-
-    def has_mirror(self, uid: str) -> None:
-        """The mirror of home pod `uid` was made just now."""
-        self._made[uid] = time.monotonic()
+    def mirror_created(self, uid: str) -> None:
+        """The mirror of home pod `uid` was created just now."""
+        self._created[uid] = time.monotonic()
         self._first_seen.pop(uid, None)
 
-    def made(self, uid: str) -> float:
-        """Seconds since the mirror of home pod `uid` was made; infinite if not by this process."""
-        return time.monotonic() - self._made.get(uid, -math.inf)
+    def reported(self, uid: str) -> None:
+        """A reason was written on home pod `uid` just now."""
+        self._reported[uid] = time.monotonic()
 
-    def told(self, uid: str) -> None:
-        """A reason was written on this home pod just now."""
-        self._told[uid] = time.monotonic()
-
-    def told_within(self, uid: str, seconds: float) -> bool:
-        """Whether a reason was written on this home pod so short a time ago."""
-        return time.monotonic() - self._told.get(uid, -seconds) < seconds
+    def ages(self, uid: str) -> Ages:
+        """How long ago these things happened to home pod `uid`."""
+        now = time.monotonic()
+        return Ages(
+            first_seen=now - self._first_seen.get(uid, -math.inf),
+            mirror_created=now - self._created.get(uid, -math.inf),
+            reason_written=now - self._reported.get(uid, -math.inf),
+        )
 
     def forget(self, uid: str) -> None:
         """Home pod `uid` is gone for good."""
         self._first_seen.pop(uid, None)
-        self._made.pop(uid, None)
-        self._told.pop(uid, None)
+        self._created.pop(uid, None)
+        self._reported.pop(uid, None)

@@ -7,15 +7,17 @@ not name is as it usually is: bound, restartPolicy Always, no access to any API.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import orjson
 
 from farlet import access, constants
-from farlet.access import AccessStrategy
+from farlet.access import AccessStrategy, choice
 from farlet.constants import JSON, ObjectKey
 from farlet.context import Context, Endpoint, NamespaceMap
+from farlet.errors import Refused
 from farlet.forge import status
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.snapshot import Missing, Snapshot
@@ -25,6 +27,7 @@ MIRROR = "mirror-1"
 NOW = 1_767_323_045.0
 STAMP = "2026-01-02T03:04:05Z"
 KEY = ObjectKey("default", "web")
+MIRROR_KEY = ObjectKey("default-h", "web")
 CONTEXT = Context(
     node="far",
     home_id="there",
@@ -178,7 +181,24 @@ def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
 
 def snapshot(pod: Pod | Missing, abroad: Pod | Missing, **known: Any) -> Snapshot:
     """What is known; the foreign namespace is open unless said otherwise."""
-    return Snapshot(key=KEY, now=NOW, home=pod, mirror=abroad, **{"anchor": ANCHOR, **known})
+    given = Snapshot(key=KEY, now=NOW, home=pod, mirror=abroad, **{"anchor": ANCHOR, **known})
+    return under(given, CONTEXT)
+
+
+def under(given: Snapshot, ctx: Context) -> Snapshot:
+    """The same with the mirror's key and the access mode that this context leads to."""
+    foreign = ctx.namespaces.foreign(KEY.namespace)
+    mirror_key = None if foreign is None else ObjectKey(foreign, KEY.name)
+    return dataclasses.replace(given, mirror_key=mirror_key, access=_access(given.home, ctx))
+
+
+def _access(pod: Pod | Missing, ctx: Context) -> AccessStrategy | Refused | None:
+    if isinstance(pod, Missing):
+        return None
+    try:
+        return choice.choose(pod, STRATEGIES, ctx)
+    except Refused as refused:
+        return refused
 
 
 def times(issued: float, expires: float) -> str:

@@ -75,19 +75,19 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             store=store,
             scopes=opened,
             queue=queue,
-            performer=performer,
+            executor=performer,
             recorder=recorder,
             strategies=objects.STRATEGIES,
             ctx=lambda: objects.CONTEXT,
             home_listed=lambda: pods.listed,
         )
-        opened.noticed = performer.moments.noticed
+        opened.noticed = performer.times.changed
         pods = home_pods.HomePods(
             home,
             store,
             node=objects.CONTEXT.node,
             wake=queue.add,
-            dropped=performer.at_home.dropped,
+            dropped=performer.home.dropped,
             on_listed=opened.wake_all,
             prune=opened.prune,
         )

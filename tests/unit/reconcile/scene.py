@@ -176,19 +176,19 @@ class Scene:
                 store=store,
                 scopes=self.scopes,
                 queue=self.queue,
-                performer=self.performer,
+                executor=self.performer,
                 recorder=self.recorder,
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
                 home_listed=lambda: self.pods.listed,
             )
-            self.scopes.noticed = self.performer.moments.noticed
+            self.scopes.noticed = self.performer.times.changed
             self.pods = home_pods.HomePods(
                 home,
                 store,
                 node=self.ctx.node,
                 wake=self.queue.add,
-                dropped=self.performer.at_home.dropped,
+                dropped=self.performer.home.dropped,
                 on_listed=self.scopes.wake_all,
                 prune=_nothing,
             )

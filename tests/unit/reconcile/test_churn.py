@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import cast
 
 import pytest
@@ -12,6 +11,7 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
+from farlet.planning.snapshot import Ages
 from farlet.store import Store
 from unit import faketime
 from unit.planning import model, objects
@@ -162,8 +162,7 @@ def test_a_late_event_of_the_pod_before_drops_nothing() -> None:
 def _assert_forgotten(s: scene.Scene, uid: str) -> None:
     assert s.store.tokens == {}
     assert s.store.departed == {}
-    assert s.performer.moments.waited(uid) == math.inf
-    assert not s.performer.moments.told_within(uid, 1e9)
+    assert s.performer.times.ages(uid) == Ages()
     assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
 
 

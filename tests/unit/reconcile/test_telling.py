@@ -12,6 +12,7 @@ from farlet.constants import Reason
 from farlet.errors import FarletError
 from farlet.forge import status
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 from farlet.store import Store, key_of
 from unit.planning import objects
 from unit.reconcile import scene
@@ -139,12 +140,12 @@ def _not_found(text: str) -> FarletError:
     )
 
 
-@pytest.mark.parametrize("what", ["mirror", "secret", "scope", "token", ""])
+@pytest.mark.parametrize("step", Step)
 @pytest.mark.parametrize(
     "text", ['pods "web" not found', 'secrets "farlet-uid-1" not found', "not found"]
 )
-def test_what_vanished_abroad_is_no_lack_of_a_namespace(what: str, text: str) -> None:
-    assert api_refusals.of(_not_found(text), what=what) is None
+def test_what_vanished_abroad_is_no_lack_of_a_namespace(step: Step, text: str) -> None:
+    assert api_refusals.of(_not_found(text), step=step) is None
 
 
 @pytest.mark.parametrize("vanishes", ["the mirror", "the Secret"])

@@ -11,13 +11,15 @@ from farlet.constants import (
 from farlet.context import DaemonSetPods, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-from farlet.planning.snapshot import NOTHING, Missing
+from farlet.planning.actions import NOTHING
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import daemon, home, snapshot, waiting
 from unit.planning.rows.row import Row, creates, shows, within
 
 _REMOTE = {API_SERVER_SUPPORT: "remote", REMOTE_SERVICE_ACCOUNT_NAME: "robot"}
 _UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "nobody answers")
 _LABELLED = within(remote_service_accounts=RemoteServiceAccounts.LABELLED)
+_NOT_OFFLOADED = {"namespace_open": False, "namespace_unused": True}
 _HOST_NETWORK = home(spec={"hostNetwork": True})
 
 
@@ -168,7 +170,7 @@ REFUSED = (
     ),
     Row(
         "a pod of a namespace that is not offloaded waits",
-        snapshot(home(), Missing.ABSENT, mirror_gone=True),
+        snapshot(home(), Missing.UNKNOWN, **_NOT_OFFLOADED),
         shows("Pending", Reason.NAMESPACE_NOT_OFFLOADED),
         ctx=within(
             namespaces=type(within().namespaces)(home="h", own="farlet", template=None),

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from farlet.planning.snapshot import (
-    NOTHING,
-    ConfirmMirrorGone,
-    DeleteHome,
-    DeleteMirror,
-    Missing,
-    ReleaseMirror,
-)
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone, DeleteMirror, ReleaseMirror
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import (
-    HOME,
     MIRROR,
+    MIRROR_KEY,
     RUNNING,
     ended,
     exited,
@@ -22,7 +16,7 @@ from unit.planning.objects import (
     snapshot,
     stranger,
 )
-from unit.planning.rows.row import Row, does, ends, shows
+from unit.planning.rows.row import Row, does, ends, removes, shows
 
 _LEAVING = home(grace=30, phase="Running", state=RUNNING, mirrored=MIRROR)
 _UNSTARTED = home(grace=30)
@@ -33,22 +27,22 @@ WITH_MIRROR = (
     Row(
         "the mirror of a leaving pod gets the grace of its home pod",
         snapshot(shown(_LEAVING, mirror()), mirror()),
-        does(DeleteMirror(MIRROR, 30)),
+        does(DeleteMirror(mirror(), 30)),
     ),
     Row(
         "a leaving pod's mirror is deleted before its status is reflected",
         snapshot(_LEAVING, mirror()),
-        does(DeleteMirror(MIRROR, 30)),
+        does(DeleteMirror(mirror(), 30)),
     ),
     Row(
         "a shorter grace is passed on",
         snapshot(shown(home(grace=5), _DYING), _DYING),
-        does(DeleteMirror(MIRROR, 5)),
+        does(DeleteMirror(_DYING, 5)),
     ),
     Row(
         "the grace of a forced deletion is passed on while others hold the home pod",
         snapshot(shown(home(grace=0, finalizers=["example.org/held"]), _DYING), _DYING),
-        does(DeleteMirror(MIRROR, 0)),
+        does(DeleteMirror(_DYING, 0)),
     ),
     Row(
         "an equal grace is not asked for twice",
@@ -82,19 +76,19 @@ WITHOUT = (
         Row(
             f"a leaving pod asks live before it is removed, its mirror being {text}",
             snapshot(_LEAVING, side),
-            does(ConfirmMirrorGone()),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
         )
         for side, text in ((Missing.ABSENT, "absent"), (Missing.UNKNOWN, "unseen"))
     ),
     Row(
         "a leaving pod that never had a mirror asks live as well",
         snapshot(_UNSTARTED, Missing.ABSENT),
-        does(ConfirmMirrorGone()),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
         "a leaving pod that never had a mirror is removed without another word",
         snapshot(_UNSTARTED, Missing.ABSENT, mirror_gone=True),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     Row(
         "a leaving pod writes that its containers ended before it is removed",
@@ -114,7 +108,7 @@ WITHOUT = (
     Row(
         "a leaving pod that told its end is removed",
         snapshot(ended(_LEAVING), Missing.ABSENT, mirror_gone=True),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     Row(
         "a leaving pod that has finished is removed",
@@ -123,7 +117,7 @@ WITHOUT = (
             Missing.ABSENT,
             mirror_gone=True,
         ),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     *(
         Row(
@@ -144,7 +138,7 @@ WITHOUT = (
     Row(
         "a leaving pod whose name a stranger has abroad leaves without touching it",
         snapshot(_UNSTARTED, stranger()),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     Row(
         "a leaving pod whose lost mirror's name a stranger took tells its end first",

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from farlet.planning.snapshot import (
+from farlet.planning.actions import (
     NOTHING,
     ConfirmHomeGone,
     ConfirmMirrorGone,
     DeleteMirror,
-    Missing,
     ReleaseMirror,
 )
-from unit.planning.objects import MIRROR, exited, home, mirror, shown, snapshot, stranger
+from farlet.planning.snapshot import Missing
+from unit.planning.objects import (
+    KEY,
+    MIRROR,
+    MIRROR_KEY,
+    exited,
+    home,
+    mirror,
+    shown,
+    snapshot,
+    stranger,
+)
 from unit.planning.rows.row import Row, does, shows
 
 _DYING = mirror(grace=30)
@@ -37,17 +47,17 @@ ABSENT = (
     Row(
         "a mirror without home pod asks home before it ends",
         snapshot(Missing.ABSENT, mirror()),
-        does(ConfirmHomeGone()),
+        does(ConfirmHomeGone(KEY)),
     ),
     Row(
         "a dying mirror without home pod asks home before it is released",
         snapshot(Missing.ABSENT, _HELD),
-        does(ConfirmHomeGone()),
+        does(ConfirmHomeGone(KEY)),
     ),
     Row(
         "a mirror whose home pod is gone for certain ends with its own grace",
         snapshot(Missing.ABSENT, mirror(), home_gone=True),
-        does(DeleteMirror(MIRROR, None)),
+        does(DeleteMirror(mirror(), None)),
     ),
     Row(
         "a dying mirror of a gone home pod is left to its kubelet",
@@ -77,7 +87,7 @@ TERMINAL = (
     Row(
         "a finished home pod ends a mirror that still runs",
         snapshot(shown(home(phase="Failed", state=exited(1)), mirror()), mirror()),
-        does(DeleteMirror(MIRROR, None)),
+        does(DeleteMirror(mirror(), None)),
     ),
     Row(
         "a finished home pod does not hurry a mirror that ends already",
@@ -131,7 +141,7 @@ TERMINAL = (
     Row(
         "a finished pod's mirror that left the watch undeleted is looked for live",
         snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded")),
-        does(ConfirmMirrorGone()),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
         "a finished pod's mirror that left the watch undeleted and is gone changes nothing",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from farlet.constants import API_SERVER_SUPPORT, JSON, Reason
 from farlet.k8s_types import Pod
-from farlet.planning.snapshot import NOTHING, ConfirmMirrorGone, Missing
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import (
     MIRROR,
+    MIRROR_KEY,
     RUNNING,
     WAITING,
     daemon,
@@ -53,7 +55,7 @@ EVIDENCE = (
         Row(
             f"an absent mirror of restartPolicy {policy} is looked for live",
             snapshot(_ran(policy), Missing.ABSENT),
-            does(ConfirmMirrorGone()),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
         )
         for policy in POLICIES
     ),
@@ -65,7 +67,7 @@ EVIDENCE = (
                 Missing.ABSENT,
                 last=mirror(phase="Pending"),
             ),
-            does(ConfirmMirrorGone()),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
         )
         for policy in POLICIES
     ),
@@ -88,7 +90,7 @@ EVIDENCE = (
             Missing.ABSENT,
             last=mirror(),
         ),
-        does(ConfirmMirrorGone()),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from farlet import constants
 from farlet.constants import Reason
 from farlet.errors import Refused
-from farlet.planning.snapshot import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
+from farlet.planning.actions import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
 from unit.planning.objects import (
     CONTEXT,
     HOME,
@@ -30,7 +30,7 @@ OTHERS = (
     Row(
         "the mirror of an earlier pod of the name ends first",
         snapshot(home(), _OTHER),
-        does(DeleteMirror("mirror-0", None)),
+        does(DeleteMirror(_OTHER, None)),
     ),
     Row(
         "the dying mirror of an earlier pod is waited for",
@@ -45,7 +45,7 @@ OTHERS = (
     Row(
         "a leaving pod ends the mirror of an earlier pod of the name",
         snapshot(home(grace=30), _OTHER),
-        does(DeleteMirror("mirror-0", None)),
+        does(DeleteMirror(_OTHER, None)),
     ),
     Row(
         "a stranger of the name is told and never touched",
@@ -85,7 +85,7 @@ OTHERS = (
         snapshot(home(mirrored=MIRROR, phase="Running"), mirror(virtual_node_id=None)),
         does(
             ReclaimMirror(
-                MIRROR,
+                mirror(virtual_node_id=None),
                 {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
                 {
                     constants.HOME_NAMESPACE: KEY.namespace,

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from farlet import constants
-from farlet.access import AccessStrategy
 from farlet.constants import Reason
 from farlet.context import Context
-from farlet.planning.snapshot import (
+from farlet.planning.actions import (
     CreateMirror,
     Decision,
-    Missing,
+    DeleteHome,
     PatchStatus,
     ProvideSecret,
-    Snapshot,
+    Wait,
 )
+from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning import objects
 
 Decide = Callable[..., Decision]
@@ -36,11 +36,13 @@ class Row:
     given: Snapshot
     expected: Expected
     ctx: Context = objects.CONTEXT
-    strategies: Mapping[str, AccessStrategy] = field(default_factory=lambda: objects.STRATEGIES)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "given", objects.under(self.given, self.ctx))
 
     def holds(self, decide: Decide) -> tuple[bool, Decision]:
         """Whether `decide` answers as the row says, and its answer."""
-        got = decide(self.given, ctx=self.ctx, strategies=self.strategies)
+        got = decide(self.given, ctx=self.ctx)
         if isinstance(self.expected, Decision):
             return got == self.expected, got
         return self.expected(self.given, got), got
@@ -67,7 +69,9 @@ def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> E
             return False
         assert not isinstance(given.home, Missing)
         body = got.action.body
-        status = {"phase": given.home["status"]["phase"], **body.get("status", {})}
+        before = given.home["status"]
+        status = {"phase": before["phase"], "reason": before.get("reason")}
+        status |= body.get("status", {})
         told = None if got.action.event is None else got.action.event[0]
         return (
             body["metadata"]["uid"] == objects.HOME
@@ -121,7 +125,7 @@ def provides(*, exists: bool, overdue: bool = False, tokens: int = 1) -> Expecte
         action = got.action
         return (
             isinstance(action, ProvideSecret)
-            and action.exists is exists
+            and (action.existing is not None) is exists
             and action.overdue is overdue
             and len(action.token_specs) == tokens
         )
@@ -134,7 +138,7 @@ def notes(reason: Reason | None) -> Expected:
 
     def check(_: Snapshot, got: Decision) -> bool:
         told = None if got.note is None else got.note[0]
-        return got.action is None and told is reason
+        return (got.action is None or isinstance(got.action, Wait)) and told is reason
 
     return check
 
@@ -143,8 +147,23 @@ def looks_again(*, after: float, before: float) -> Expected:
     """Nothing now; again in between so many seconds."""
 
     def check(given: Snapshot, got: Decision) -> bool:
-        if got.action is not None or got.again_at is None:
-            return False
-        return after <= got.again_at - objects.NOW <= before
+        return isinstance(got.action, Wait) and after <= got.action.seconds <= before
 
     return check
+
+
+def fails(reason: Reason, action: Wait | None = None) -> Expected:
+    """Tried again after the backoff, with an Event of this reason and no status."""
+
+    def check(_: Snapshot, got: Decision) -> bool:
+        told = None if got.note is None else got.note[0]
+        return got.action == action and got.retry and told is reason
+
+    return check
+
+
+def removes() -> Expected:
+    """The home pod it was decided on is deleted for good."""
+    return lambda given, got: (
+        not isinstance(given.home, Missing) and got == Decision(DeleteHome(given.home))
+    )

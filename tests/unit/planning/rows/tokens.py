@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from farlet.constants import API_SERVER_SUPPORT, Reason
 from farlet.k8s_types import Pod
-from farlet.planning.snapshot import NOTHING, Missing, ProvideSecret
+from farlet.planning.actions import NOTHING, ProvideSecret
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
 from unit.planning.rows.row import Row, looks_again, notes, provides, shows, within
 
