@@ -87,8 +87,8 @@ class HomeActions:
             )
         except errors.NotFound:
             # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
-            there = await self._find(s.key)
-            if there is not None and there["metadata"].get("uid") == action.uid:
+            there = await self._find(key)
+            if there is not None and there["metadata"].get("uid") == uid:
                 raise
         except errors.Conflict as err:
             now = await self._find(key)
