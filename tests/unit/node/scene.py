@@ -25,8 +25,8 @@ from farlet.context import Context
 from farlet.node import virtual_node
 from farlet.settings import loading
 from unit import faketime
+from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server
-from unit.planning.wire import Wire
 
 NODE = "far"
 CAPACITY = "cpu=8,memory=32Gi,pods=110"
@@ -35,7 +35,7 @@ NOWHERE = cast("tuple[str, ...]", (None, "farlet"))
 """Objects of no namespace, and farlet's own."""
 
 
-class Line(Wire):
+class Line(FakeCluster):
     """A connection that keeps what was asked, and what a server is to forbid."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:

@@ -25,7 +25,7 @@ import orjson
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from unit.planning import stories
-from unit.planning.telling import world
+from unit.planning.running import world
 from unit.planning.world import Step
 
 STORIES = 500
@@ -60,7 +60,7 @@ def requests(story: Sequence[Step]) -> Iterator[str]:
     """One line per request that farlet sends in a story."""
     random.seed(SEED)
     with world() as made:
-        yield from made.tell(story)
+        yield from made.run(story)
         for at, cluster, request, body in made.sent:
             document = orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()
             document = _OF_THIS_RUN.sub("", document)

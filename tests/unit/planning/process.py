@@ -20,7 +20,7 @@ from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from unit.planning import objects
-from unit.planning.wire import Wire
+from unit.planning.fake_cluster import FakeCluster
 
 WORKERS = 3
 KOPF_RESTART_SECONDS = 1.0
@@ -42,8 +42,8 @@ class _Silent:
 class _EventLog:
     """Keeps Events beside the other requests; they meet no fault and take no time."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._wire = cluster
 
     async def call(self, method: str, path: str, *, body: JSON) -> JSON:
         """As `Cluster.call` does."""
@@ -51,19 +51,22 @@ class _EventLog:
         return {}
 
 
-async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
+async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
-    home, foreign = cast("clusters.Cluster", home_wire), cast("clusters.Cluster", foreign_wire)
+    home, foreign = (
+        cast("clusters.Cluster", home_cluster),
+        cast("clusters.Cluster", foreign_cluster),
+    )
     store = Store()
     queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
     dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
-    event_log = cast("clusters.Cluster", _EventLog(home_wire))
+    event_log = cast("clusters.Cluster", _EventLog(home_cluster))
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
         opened = namespaces.ForeignNamespaces(
             foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
         )
-        performer = executor.ActionExecutor(
+        action_executor = executor.ActionExecutor(
             home=home,
             foreign=foreign,
             store=store,
@@ -75,31 +78,31 @@ async def run(home_wire: Wire, foreign_wire: Wire, metrics: Metrics) -> None:
             store=store,
             scopes=opened,
             queue=queue,
-            executor=performer,
+            executor=action_executor,
             recorder=recorder,
             strategies=objects.STRATEGIES,
             ctx=lambda: objects.CONTEXT,
             home_listed=lambda: pods.listed,
         )
-        opened.noticed = performer.times.changed
+        opened.noticed = action_executor.times.changed
         pods = home_pods.HomePods(
             home,
             store,
             node=objects.CONTEXT.node,
             wake=queue.add,
-            dropped=performer.home.dropped,
+            dropped=action_executor.home.dropped,
             on_listed=opened.wake_all,
             prune=opened.prune,
         )
         tasks.create_task(recorder.run())
         tasks.create_task(opened.load())
         tasks.create_task(pods.run())
-        tasks.create_task(_kopf(home_wire, pods))
+        tasks.create_task(_kopf(home_cluster, pods))
         for _ in range(WORKERS):
             tasks.create_task(queue.work(reconciler.work))
 
 
-async def _kopf(wire: Wire, pods: home_pods.HomePods) -> None:
+async def _kopf(cluster: FakeCluster, pods: home_pods.HomePods) -> None:
     """Lists (events of type None), watches, goes on after a broken watch, lists after 410.
 
     What vanished between two lists it never tells. Where it fails it is started again.
@@ -109,12 +112,12 @@ async def _kopf(wire: Wire, pods: home_pods.HomePods) -> None:
     while True:
         try:
             if not version:
-                listed = await wire.call("GET", query)
+                listed = await cluster.call("GET", query)
                 for pod in listed["items"]:
                     pods.event(None, pod)
                 version = listed["metadata"]["resourceVersion"]
             path = f"{query}&resourceVersion={version}"
-            async for event in wire.watch(path, opened=lambda: None):
+            async for event in cluster.watch(path, opened=lambda: None):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind != "BOOKMARK":
                     pods.event(event.kind, cast("Any", event.object))

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from unit.planning.wire import Fault
+from unit.planning.fake_cluster import Fault
 from unit.planning.world import Step
 
 LONGEST = 25

@@ -1,7 +1,7 @@
 """Whatever happens, in whatever order: nothing runs twice, nothing is left, all comes to rest.
 
 Every part of farlet between its two API servers is the real one; Kubernetes is `model.py` and
-`kubelet.py`. What must never happen is in `judge.py`. A story that fails is printed as the
+`kubelet.py`. What must never happen is in `invariants.py`. A story that fails is printed as the
 shortest one that does, and belongs into `TOLD_BEFORE` once it is understood.
 """
 
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from unit.planning import kubelet, model, stories
-from unit.planning.telling import tell
-from unit.planning.wire import Fault
+from unit.planning.fake_cluster import Fault
+from unit.planning.running import violations
 from unit.planning.world import Step
 
 EXAMPLES = 600
@@ -78,7 +78,7 @@ TOLD_BEFORE = {
 
 @pytest.mark.parametrize("story", TOLD_BEFORE.values(), ids=TOLD_BEFORE)
 def test_a_story_that_was_told_before_ends_well(story: Sequence[Step]) -> None:
-    assert tell(story) == []
+    assert violations(story) == []
 
 
 @settings(
@@ -92,11 +92,11 @@ def test_a_story_that_was_told_before_ends_well(story: Sequence[Step]) -> None:
 )
 @given(stories.STORIES)
 def test_every_story_ends_well(story: Sequence[Step]) -> None:
-    assert tell(story) == []
+    assert violations(story) == []
 
 
 def test_no_story_means_that_nothing_happens() -> None:
-    assert tell(()) == []
+    assert violations(()) == []
 
 
 @pytest.mark.parametrize("room", [model, kubelet], ids=["server", "kubelet"])

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from farlet.planning import plan
 from unit.planning import mutants, rows, stories
 from unit.planning.mutations import MUTATIONS, Mutation
-from unit.planning.telling import tell
+from unit.planning.running import violations
 from unit.planning.world import Step
 
 BY_SENTENCE = {row.says: row for row in rows.EVERY}
@@ -26,8 +26,8 @@ def test_a_row_catches_a_plan_that(mutation: Mutation) -> None:
 
 @pytest.mark.parametrize("mutation", TOLD, ids=lambda mutation: mutation.says)
 def test_a_story_ends_badly_with_a_plan_that(mutation: Mutation) -> None:
-    assert tell(mutation.story) == []
-    assert tell(mutation.story, plan=mutants.plan(mutation.changes)) != []
+    assert violations(mutation.story) == []
+    assert violations(mutation.story, plan=mutants.plan(mutation.changes)) != []
 
 
 @pytest.mark.parametrize("mutation", AT_RANDOM, ids=lambda mutation: mutation.says)
@@ -45,7 +45,7 @@ def test_random_stories_end_badly_with_a_plan_that(mutation: Mutation) -> None:
     )
     @given(stories.STORIES)
     def every_story_ends_well(story: Sequence[Step]) -> None:
-        assert not tell(story, plan=mutant)
+        assert not violations(story, plan=mutant)
 
     with pytest.raises(AssertionError):
         every_story_ends_well()

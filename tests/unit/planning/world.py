@@ -16,15 +16,15 @@ from farlet import constants, errors
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import model, objects, process
-from unit.planning.judge import Judge
+from unit.planning.fake_cluster import FakeCluster, Fault
+from unit.planning.invariants import Invariants
 from unit.planning.model import JSON, Server
-from unit.planning.wire import Fault, Wire
 
 MOST_WRITES = 400
 """No story is so long that it needs more of them."""
 BACKOFF_SECONDS = 20.0
 QUIET_SECONDS = 40.0
-SETTLED_WITHIN_SECONDS = 420.0
+CONVERGED_WITHIN_SECONDS = 420.0
 """What vanished at home while nobody looked is found by a sweep, every 300 s."""
 
 HOME, FOREIGN = "default", "default-h"
@@ -41,7 +41,7 @@ class Step:
 
 
 class World:
-    """One story. `tell` it, then see `wrongs`."""
+    """One story. `run` it, then see `violations`."""
 
     def __init__(
         self,
@@ -55,71 +55,75 @@ class World:
         self._metrics = metrics
         self.home = Server(clock, (HOME,))
         self.foreign = Server(clock, (FOREIGN, objects.CONTEXT.namespaces.own))
-        self._wires = {
-            "home": Wire("home", self.home, clock),
-            "foreign": Wire("foreign", self.foreign, clock),
+        self._clusters = {
+            "home": FakeCluster("home", self.home, clock),
+            "foreign": FakeCluster("foreign", self.foreign, clock),
         }
-        self.judge = Judge(self.home, self.foreign)
+        self.invariants = Invariants(self.home, self.foreign)
         self._process: asyncio.Task[None] | None = None
         self._node = loop.create_task(self._live())
         self.start()
 
     async def _live(self) -> None:
         while True:
-            self.judge.kubelet.step()
+            self.invariants.kubelet.step()
             await asyncio.sleep(0.5)
 
     @property
     def sent(self) -> list[tuple[float, str, str, JSON]]:
         """All that farlet sent to both clusters, in order: seconds, cluster, request, body."""
-        both = [one for wire in self._wires.values() for one in wire.sent]
+        both = [one for cluster in self._clusters.values() for one in cluster.sent]
         return sorted(both, key=lambda one: one[0])
 
     # --- the story ----------------------------------------------------------------------------
 
-    def tell(self, story: Sequence[Step]) -> list[str]:
+    def run(self, story: Sequence[Step]) -> list[str]:
         """All that went wrong in a story and in the quiet after it."""
         for step in story:
             with contextlib.suppress(model.Status):
                 getattr(self, step.what)(*step.args)
             self.wait(step.then)
-            if self.wrongs():
-                return self.wrongs()
+            if self.violations():
+                return self.violations()
         return self._end()
 
-    def wrongs(self) -> list[str]:
-        invalid = [text for wire in self._wires.values() for text in wire.invalid]
-        endless = ["it writes without end"] if self.judge.writes > MOST_WRITES else []
+    def violations(self) -> list[str]:
+        invalid = [text for cluster in self._clusters.values() for text in cluster.invalid]
+        endless = ["it writes without end"] if self.invariants.writes > MOST_WRITES else []
         bugs = [str(entry) for entry in self._logs if entry["log_level"] in ("error", "critical")]
-        return [*self.judge.wrongs, *invalid, *endless, *bugs]
+        return [*self.invariants.violations, *invalid, *endless, *bugs]
 
     def _end(self) -> list[str]:
         """Everything works again, nothing happens any more: see that both sides come to rest."""
-        for wire in self._wires.values():
-            wire.faults.clear()
-            wire.down, wire.lag, wire.twice = False, 0.0, False
-        self.judge.kubelet.frozen = False
+        for cluster in self._clusters.values():
+            cluster.faults.clear()
+            cluster.down, cluster.lag, cluster.twice = False, 0.0, False
+        self.invariants.kubelet.frozen = False
         self.start()
         waited = 0.0
-        while self.judge.unsettled() and waited < SETTLED_WITHIN_SECONDS and not self.wrongs():
+        while (
+            self.invariants.unconverged()
+            and waited < CONVERGED_WITHIN_SECONDS
+            and not self.violations()
+        ):
             self.wait(5.0)
             waited += 5.0
-        if self.wrongs() or self.judge.unsettled():
-            return [*self.wrongs(), *self.judge.unsettled()]
+        if self.violations() or self.invariants.unconverged():
+            return [*self.violations(), *self.invariants.unconverged()]
         self.wait(BACKOFF_SECONDS)
-        before = self.judge.writes
+        before = self.invariants.writes
         self.wait(QUIET_SECONDS)
-        restless = self.judge.writes - before
+        restless = self.invariants.writes - before
         return [
-            *self.wrongs(),
-            *self.judge.unsettled(),
+            *self.violations(),
+            *self.invariants.unconverged(),
             *([f"{restless} writes while nothing changed"] if restless else []),
         ]
 
     def wait(self, seconds: float) -> None:
         """Time passes, until something has gone wrong."""
         until = self._loop.time() + seconds
-        while not self.wrongs():
+        while not self.violations():
             left = until - self._loop.time()
             self._loop.run_until_complete(asyncio.sleep(max(0.0, min(left, 2.0))))
             if left <= 2.0:
@@ -138,7 +142,7 @@ class World:
         """Farlet starts, unless it runs."""
         if self._process is None:
             self._process = self._loop.create_task(
-                process.run(self._wires["home"], self._wires["foreign"], self._metrics)
+                process.run(self._clusters["home"], self._clusters["foreign"], self._metrics)
             )
 
     def kill(self) -> None:
@@ -160,31 +164,31 @@ class World:
 
     def fault(self, side: str, *faults: Fault) -> None:
         """The next writes of farlet on this side go so."""
-        self._wires[side].faults.extend(faults)
+        self._clusters[side].faults.extend(faults)
 
     def outage(self, side: str) -> None:
         """The server answers nobody, and watches break."""
-        self._wires[side].down = True
-        self._wires[side].break_watches()
+        self._clusters[side].down = True
+        self._clusters[side].break_watches()
 
     def back(self, side: str) -> None:
-        self._wires[side].down = False
+        self._clusters[side].down = False
 
     def cut(self, side: str) -> None:
         """Watches break; the server goes on."""
-        self._wires[side].break_watches()
+        self._clusters[side].break_watches()
 
     def gap(self, side: str) -> None:
         """Watches break and what happened until now was compacted away."""
         server = self.home if side == "home" else self.foreign
         server.compact()
-        self._wires[side].break_watches()
+        self._clusters[side].break_watches()
 
     def lag(self, side: str, seconds: float) -> None:
-        self._wires[side].lag = seconds
+        self._clusters[side].lag = seconds
 
     def repeat(self, side: str, twice: bool) -> None:
-        self._wires[side].twice = twice
+        self._clusters[side].twice = twice
 
     # --- home ---------------------------------------------------------------------------------
 
@@ -229,14 +233,14 @@ class World:
     # --- abroad -------------------------------------------------------------------------------
 
     def exit(self, name: str, code: int) -> None:
-        self.judge.kubelet.exit(name, code)
+        self.invariants.kubelet.exit(name, code)
 
     def stops_with(self, name: str, code: int) -> None:
-        self.judge.kubelet.stop_codes[name] = code
+        self.invariants.kubelet.stop_codes[name] = code
 
     def freeze(self, frozen: bool) -> None:
         """The foreign node does nothing, or goes on."""
-        self.judge.kubelet.frozen = frozen
+        self.invariants.kubelet.frozen = frozen
 
     def discard(self, name: str, grace: int | None = None) -> None:
         """Somebody deletes the mirror abroad."""
@@ -246,7 +250,7 @@ class World:
         """Somebody takes the finalizer off a mirror that home knows, and forces it away."""
         mirror = self._known(name)
         if mirror is not None:
-            self.judge.blinded.add(self.judge.made[mirror["metadata"]["uid"]])
+            self.invariants.blinded.add(self.invariants.made[mirror["metadata"]["uid"]])
             where = ("pods", FOREIGN, name)
             body = {"metadata": {"finalizers": None}}
             self.foreign.patch(where, body, by=USER, status=False, strategic=False)
@@ -276,7 +280,7 @@ class World:
     def retreat(self, name: str) -> None:
         """The stranger goes."""
         pod = self.foreign.get(("pods", FOREIGN, name))
-        if pod["metadata"]["uid"] not in self.judge.made:
+        if pod["metadata"]["uid"] not in self.invariants.made:
             self.discard(name, 0)
 
     def burn(self, name: str) -> None:

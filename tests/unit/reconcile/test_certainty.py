@@ -9,20 +9,20 @@ import pytest
 from farlet.constants import ObjectKey
 from farlet.context import Context, NamespaceMap
 from unit.planning import objects
-from unit.planning.wire import Fault
-from unit.reconcile import scene
-from unit.reconcile.scene import HOME, Scene
+from unit.planning.fake_cluster import Fault
+from unit.reconcile import harness
+from unit.reconcile.harness import HOME, Harness
 
-_PAIRS = NamespaceMap(home="h", own=scene.OWN, template=None, pairs=((HOME, scene.FOREIGN),))
+_PAIRS = NamespaceMap(home="h", own=harness.OWN, template=None, pairs=((HOME, harness.FOREIGN),))
 ONE_NAMESPACE: Context = dataclasses.replace(objects.CONTEXT, namespaces=_PAIRS)
 """Only `default` is offloaded; pods of `second` have nowhere to go."""
-REGISTRY = f"/namespaces/{scene.OWN}/configmaps"
+REGISTRY = f"/namespaces/{harness.OWN}/configmaps"
 
 
 WRITES = r"^(PATCH|DELETE) .*/pods/web"
 
 
-def _unread(made: Scene) -> None:
+def _unread(made: Harness) -> None:
     made.foreign.refusing[REGISTRY] = made.foreign.silence
 
 
@@ -33,7 +33,7 @@ def _unread(made: Scene) -> None:
 def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
     policy: str, deleted: bool
 ) -> None:
-    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+    with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second", policy=policy, mirrored="mirror-1")
         if deleted:
             s.delete(namespace="second")
@@ -46,7 +46,7 @@ def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
 
 
 def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_let_go() -> None:
-    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+    with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second")
         s.delete(namespace="second")
         _unread(s)
@@ -59,7 +59,7 @@ def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_let_go() -> Non
 
 
 def test_once_the_registry_is_read_a_pod_of_no_namespace_is_told_so() -> None:
-    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+    with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second")
         _unread(s)
         s.start()
@@ -75,14 +75,14 @@ def test_once_the_registry_is_read_a_pod_of_no_namespace_is_told_so() -> None:
 )
 @pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
 def test_without_a_live_look_a_pod_that_says_it_was_mirrored(policy: str, deleted: bool) -> None:
-    with scene.playing(starts=False) as s:
+    with harness.running(starts=False) as s:
         s.create(policy=policy, mirrored="mirror-1")
         if deleted:
             s.delete()
-        s.foreign.refusing[scene.FOREIGN] = s.foreign.silence
+        s.foreign.refusing[harness.FOREIGN] = s.foreign.silence
         s.start()
         s.wait(60.0)
-        assert not s.scopes.known(scene.FOREIGN), "the registry says that nothing was ever there"
+        assert not s.scopes.known(harness.FOREIGN), "the registry says that nothing was ever there"
         assert not s.home.requests(WRITES)
         s.foreign.refusing.clear()
         s.wait(40.0)
@@ -91,7 +91,7 @@ def test_without_a_live_look_a_pod_that_says_it_was_mirrored(policy: str, delete
 
 
 def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
-    with scene.playing(ctx=ONE_NAMESPACE, starts=False) as s:
+    with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second", mirrored="mirror-1")
         s.start()
         s.wait(10.0)
@@ -104,10 +104,10 @@ def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
 
 
 def test_a_namespace_whose_removal_was_not_answered_is_registered_again() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
-        assert s.registered() == {scene.FOREIGN: HOME}
+        assert s.registered() == {harness.FOREIGN: HOME}
         s.delete()
         s.wait(60.0)
         assert s.pod() is None
@@ -119,11 +119,11 @@ def test_a_namespace_whose_removal_was_not_answered_is_registered_again() -> Non
         s.create()
         s.wait(5.0)
         assert s.mirror() is not None
-        assert s.registered() == {scene.FOREIGN: HOME}
+        assert s.registered() == {harness.FOREIGN: HOME}
 
 
 def test_a_namespace_whose_removal_never_arrived_stays_registered() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.delete()
@@ -132,5 +132,5 @@ def test_a_namespace_whose_removal_never_arrived_stays_registered() -> None:
         s.wait(301.0)
         s.foreign.faults.append(Fault.LOST)
         s.prune()
-        assert s.registered() == {scene.FOREIGN: HOME}
-        assert s.scopes.known(scene.FOREIGN), "what may still stand there is not taken for gone"
+        assert s.registered() == {harness.FOREIGN: HOME}
+        assert s.scopes.known(harness.FOREIGN), "what may still stand there is not taken for gone"

@@ -16,8 +16,8 @@ from farlet.store import Store
 from unit import faketime
 from unit.planning import model, objects
 from unit.planning.model import Server
-from unit.reconcile import scene
-from unit.reconcile.scene import HOME, KUBELET
+from unit.reconcile import harness
+from unit.reconcile.harness import HOME, KUBELET
 
 HALF_LIFE = 2000.0
 
@@ -31,7 +31,7 @@ class _Starting:
         self.store = Store()
         self.dropped: list[tuple[str, str]] = []
         self.looked = False
-        home = scene.Line("home", self.server, lambda: objects.NOW + loop.time())
+        home = harness.RecordingCluster("home", self.server, lambda: objects.NOW + loop.time())
         self.pods = home_pods.HomePods(
             cast("clusters.Cluster", home),
             self.store,
@@ -159,15 +159,15 @@ def test_a_late_event_of_the_pod_before_drops_nothing() -> None:
 # --- what is kept of pods that are gone -------------------------------------------------------
 
 
-def _assert_forgotten(s: scene.Scene, uid: str) -> None:
+def _assert_forgotten(s: harness.Harness, uid: str) -> None:
     assert s.store.tokens == {}
     assert s.store.departed == {}
-    assert s.performer.times.ages(uid) == Ages()
+    assert s.executor.times.ages(uid) == Ages()
     assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
 
 
 def test_nothing_is_kept_of_a_pod_that_ran() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         pod = s.create(mode="home")
         s.wait(2.0)
         s.runs()
@@ -176,7 +176,9 @@ def test_nothing_is_kept_of_a_pod_that_ran() -> None:
         s.wait(2.0)
         s.remove()
         (secret,) = s.secrets()  # the foreign garbage collector's work
-        s.foreign_server.delete(("secrets", scene.FOREIGN, secret["metadata"]["name"]), by=KUBELET)
+        s.foreign_server.delete(
+            ("secrets", harness.FOREIGN, secret["metadata"]["name"]), by=KUBELET
+        )
         s.wait(2.0)
         assert s.pod() is None
         _assert_forgotten(s, pod["metadata"]["uid"])
@@ -188,7 +190,7 @@ def test_nothing_is_kept_of_a_pod_that_ran() -> None:
     ids=["its token was refused", "its mirror was refused"],
 )
 def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         for line in (s.home, s.foreign):
             line.refusing[refused] = line.refusal(errors.Forbidden, 403, "no", reason="Forbidden")
         pod = s.create(mode="home")
@@ -202,7 +204,7 @@ def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
 
 
 def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_written() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         pod = s.create(mode="remote")
         while s.reason() is None:
             s.wait(0.001)  # the answer is on its way
@@ -213,7 +215,7 @@ def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_writte
 
 
 def test_nothing_is_kept_of_a_pod_that_was_replaced_while_its_token_was_undelivered() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.foreign.refusing[r"POST .*/secrets"] = s.foreign.silence
         first = s.create(mode="home")
         s.wait(5.0)

@@ -10,14 +10,14 @@ from farlet import draining, errors
 from farlet.constants import ObjectKey
 from unit.planning import model, objects
 from unit.planning.model import JSON
-from unit.reconcile import scene
-from unit.reconcile.scene import HOME, USER, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import HOME, USER, Harness
 
 EVICTIONS = "POST .*/eviction$"
 WEB = ObjectKey(HOME, "web")
 
 
-def _running(s: Scene, *names: str) -> None:
+def _running(s: Harness, *names: str) -> None:
     for name in names:
         s.create(name)
     s.wait(2.0)
@@ -26,12 +26,12 @@ def _running(s: Scene, *names: str) -> None:
     s.wait(2.0)
 
 
-def _evicted(s: Scene) -> list[str]:
+def _evicted(s: Harness) -> list[str]:
     return [asked.request.split("/")[-2] for asked in s.home.requests(EVICTIONS)]
 
 
 def test_every_pod_is_evicted_once_and_waited_for() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "one", "two")
         drain = s.drain()
         s.wait(4.0)
@@ -48,7 +48,7 @@ def test_every_pod_is_evicted_once_and_waited_for() -> None:
 
 
 def test_an_empty_node_is_cordoned_and_drained_at_once() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         cordoned: list[float] = []
 
         async def cordon() -> None:
@@ -62,7 +62,7 @@ def test_an_empty_node_is_cordoned_and_drained_at_once() -> None:
 
 
 def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         tries: list[int] = []
 
         async def cordon() -> None:
@@ -79,7 +79,7 @@ def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is()
 
 
 def test_a_pod_that_came_meanwhile_goes_too() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "one")
         drain = s.drain()
         s.wait(1.0)
@@ -93,7 +93,7 @@ def test_a_pod_that_came_meanwhile_goes_too() -> None:
 
 
 def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "web")
         s.home.refusing[EVICTIONS] = s.home.refusal(
             errors.Throttled, 429, "would violate the disruption budget", reason="TooManyRequests"
@@ -110,7 +110,7 @@ def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> N
 
 
 def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "web")
         drain = s.drain(seconds=30.0)
         s.wait(29.0)
@@ -121,7 +121,7 @@ def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
 
 
 def test_who_is_in_a_hurry_waits_for_nothing() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "web")
         hurry = asyncio.Event()
         drain = s.drain(hurry=hurry)
@@ -132,7 +132,7 @@ def test_who_is_in_a_hurry_waits_for_nothing() -> None:
 
 
 def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "web")
         held = {"metadata": {"finalizers": ["example.org/held"]}}
         where = ("pods", HOME, "web")
@@ -147,7 +147,7 @@ def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> N
 
 
 def test_a_pod_that_was_replaced_is_looked_at_anew() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "web")
         s.home.refusing[EVICTIONS] = s.home.refusal(
             errors.Conflict, 409, "the UID in the precondition does not match", reason="Conflict"
@@ -180,7 +180,7 @@ def _changed(pod: JSON, **metadata: object) -> JSON:
     ],
 )
 def test_a_pod_is_left_alone(pod: JSON) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.home_server.create("pods", HOME, model.clone(pod), by=USER)
         s.wait(2.0)
         drain = s.drain()

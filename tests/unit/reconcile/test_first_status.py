@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from unit.planning import objects
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, KUBELET, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, KUBELET, Harness
 
 STATUS = r"^PATCH .*/pods/web/status$"
 
 
-def _phase(s: Scene) -> str:
+def _phase(s: Harness) -> str:
     pod = s.pod()
     assert pod is not None
     return str(pod["status"]["phase"])
 
 
-def _scheduled(s: Scene) -> None:
+def _scheduled(s: Harness) -> None:
     where, bound = ("pods", FOREIGN, "web"), {"spec": {"nodeName": "worker"}}
     s.foreign_server.patch(where, bound, by=KUBELET, status=False, strategic=False)
 
 
 def test_a_mirror_that_runs_at_once_is_one_status_and_a_prompt_one() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(0.1)
         _scheduled(s)
@@ -35,7 +35,7 @@ def test_a_mirror_that_runs_at_once_is_one_status_and_a_prompt_one() -> None:
 
 
 def test_a_mirror_that_takes_its_time_is_told_of_all_the_same() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(3.0)
         assert len(s.home.requests(STATUS)) == 1
@@ -45,7 +45,7 @@ def test_a_mirror_that_takes_its_time_is_told_of_all_the_same() -> None:
 
 
 def test_what_a_kubelet_says_of_containers_does_not_wait() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(0.1)
         told = objects.mirror(state=objects.WAITING)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from farlet import errors
-from unit.planning.wire import Fault
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, HOME, OWN, Scene
+from unit.planning.fake_cluster import Fault
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, HOME, OWN, Harness
 
 
-def _emptied(s: Scene) -> None:
+def _emptied(s: Harness) -> None:
     s.create()
     s.wait(5.0)
     s.delete()
@@ -20,7 +20,7 @@ def _emptied(s: Scene) -> None:
 
 
 def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.remove_anchor(OWN)
@@ -31,7 +31,7 @@ def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> No
 
 
 def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
         s.prune()
@@ -42,7 +42,7 @@ def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed(
 
 
 def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
         s.prune()
@@ -61,7 +61,7 @@ def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None
 def test_a_registry_that_somebody_deleted_is_made_again_within_a_minute(
     namespaces: tuple[str, ...],
 ) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         for namespace in namespaces:
             s.create(namespace=namespace)
         s.wait(5.0)
@@ -73,7 +73,7 @@ def test_a_registry_that_somebody_deleted_is_made_again_within_a_minute(
 
 
 def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         pattern = f"/namespaces/{OWN}/configmaps"
@@ -86,7 +86,7 @@ def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
 
 
 def test_a_registry_that_stands_costs_one_look_a_minute_and_no_write() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         before = len(s.foreign.requests(f"/namespaces/{OWN}/configmaps"))
@@ -106,7 +106,7 @@ UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
 
 @pytest.mark.parametrize(("kind", "code", "text"), UNREADABLE.values(), ids=UNREADABLE)
 def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: str) -> None:
-    with scene.playing(starts=False) as s:
+    with harness.running(starts=False) as s:
         s.foreign.refusing[f"/namespaces/{OWN}/configmaps"] = s.foreign.refusal(kind, code, text)
         with pytest.raises(ExceptionGroup) as raised:
             s.start()
@@ -116,7 +116,7 @@ def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: 
 
 
 def test_a_foreign_side_that_asks_to_wait_does_not_refuse_the_start() -> None:
-    with scene.playing(starts=False) as s:
+    with harness.running(starts=False) as s:
         pattern = f"/namespaces/{OWN}/configmaps"
         s.foreign.refusing[pattern] = s.foreign.refusal(errors.Throttled, 429, "slow down")
         s.create()

@@ -15,13 +15,13 @@ from farlet.planning import api_refusals
 from farlet.planning.actions import Step
 from farlet.store import Store, key_of
 from unit.planning import objects
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, Harness
 
 STATUS = "PATCH .*/status"
 
 
-def _quota(s: Scene) -> None:
+def _quota(s: Harness) -> None:
     """Each refusal of the quota has other numbers in it."""
     used = itertools.count(1)
     s.foreign.refusing[r"POST .*/pods$"] = lambda: errors.Forbidden(
@@ -34,7 +34,7 @@ def _quota(s: Scene) -> None:
 
 
 def test_other_words_for_the_same_reason_are_written_once_a_minute() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(600.0)
@@ -45,7 +45,7 @@ def test_other_words_for_the_same_reason_are_written_once_a_minute() -> None:
 
 
 def test_other_words_for_the_same_reason_are_one_event() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(600.0)
@@ -53,7 +53,7 @@ def test_other_words_for_the_same_reason_are_one_event() -> None:
 
 
 def test_another_reason_is_written_and_told_at_once() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(10.0)
@@ -66,7 +66,7 @@ def test_another_reason_is_written_and_told_at_once() -> None:
 
 
 def test_a_pod_that_goes_on_is_not_held_up_by_the_minute() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(10.0)
@@ -95,7 +95,7 @@ OBSTACLES: dict[str, tuple[str, Any, str]] = {
 def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
     request_: str, answer: Any, reason: str
 ) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.runs()
@@ -117,7 +117,7 @@ def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
 
 
 def test_a_home_pod_whose_mirror_may_not_be_deleted_says_why() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.runs()
@@ -150,7 +150,7 @@ def test_what_vanished_abroad_is_no_lack_of_a_namespace(step: Step, text: str) -
 
 @pytest.mark.parametrize("vanishes", ["the mirror", "the Secret"])
 def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create(mode="home")
         s.wait(2.0)
         s.runs()
@@ -161,7 +161,7 @@ def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) 
         else:
             (secret,) = s.secrets()
             where = ("secrets", FOREIGN, secret["metadata"]["name"])
-            s.foreign_server.delete(where, by=scene.USER)
+            s.foreign_server.delete(where, by=harness.USER)
         s.wait(600.0)
         assert s.foreign.requests(r"PATCH .*/secrets/"), "it was tried"
         assert s.events() == []

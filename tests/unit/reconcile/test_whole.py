@@ -19,9 +19,9 @@ from farlet import errors, store
 from farlet.settings import Settings, loading
 from unit.node.scene import CAPACITY, NOWHERE, Line
 from unit.planning import model, objects
+from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server
-from unit.planning.wire import Wire
-from unit.reconcile import apiserver, scene
+from unit.reconcile import apiserver, harness
 from unit.reconcile.apiserver import HTML, Answer, Front, other
 
 
@@ -53,7 +53,7 @@ def modelled(server: Server, name: str) -> Answer:
     return answer
 
 
-async def _watched(wire: Wire, request: web.Request) -> web.StreamResponse:
+async def _watched(wire: FakeCluster, request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     async for event in wire.watch(request.raw_path, opened=lambda: None):
@@ -67,8 +67,8 @@ class _Whole:
         self.engine = engine
         self.home = home
         self.foreign = foreign
-        self.home_server = Server(_now, (*NOWHERE, scene.HOME))
-        self.foreign_server = Server(_now, (scene.OWN, scene.FOREIGN))
+        self.home_server = Server(_now, (*NOWHERE, harness.HOME))
+        self.foreign_server = Server(_now, (harness.OWN, harness.FOREIGN))
         self.works = {
             "home": modelled(self.home_server, "home"),
             "foreign": modelled(self.foreign_server, "foreign"),
@@ -79,7 +79,7 @@ class _Whole:
         """Somebody creates a pod, and Kopf tells of it."""
         pod: JSON = model.clone(objects.home(annotations=_mode(mode)))
         pod["metadata"]["name"] = name
-        made = self.home_server.create("pods", scene.HOME, pod, by=scene.USER)
+        made = self.home_server.create("pods", harness.HOME, pod, by=harness.USER)
         self.engine.bridge.feed("ADDED", model.clone(made))
 
     def metric(self, name: str) -> float | None:

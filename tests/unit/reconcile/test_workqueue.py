@@ -30,7 +30,7 @@ class Told:
         self.retries += 1
 
 
-class Scene:
+class Harness:
     """A queue, its workers, and when each key was worked on."""
 
     def __init__(self, *, takes: float = 0.0) -> None:
@@ -51,8 +51,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(*, workers: int = 1, takes: float = 0.0) -> AsyncIterator[Scene]:
-    made = Scene(takes=takes)
+async def scene(*, workers: int = 1, takes: float = 0.0) -> AsyncIterator[Harness]:
+    made = Harness(takes=takes)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(workers):
             tasks.create_task(made.queue.work(made.perform))

@@ -45,7 +45,7 @@ def world(*, plan: ModuleType | None = None) -> Iterator[World]:
             yield World(loop, clock.time, Metrics(), logs)
 
 
-def tell(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
+def violations(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
     """What goes wrong in a story."""
     with world(plan=plan) as made:
-        return made.tell(story)
+        return made.run(story)

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from farlet import constants
+from unit.planning.fake_cluster import FARLET
 from unit.planning.kubelet import Kubelet
 from unit.planning.model import JSON, Server, Write
-from unit.planning.wire import FARLET
 
 TERMINAL = ("Succeeded", "Failed")
 GIVEN_UP = constants.Reason.MIRROR_LOST.value
 
 
-class Judge:
+class Invariants:
     """Collects what went wrong."""
 
     def __init__(self, home: Server, foreign: Server) -> None:
         self._home = home
         self._foreign = foreign
         self.kubelet = Kubelet(foreign, self._started)
-        self.wrongs: list[str] = []
+        self.violations: list[str] = []
         self.writes = 0
         """Of farlet, on both sides, for pods."""
         self.made: dict[str, str] = {}
@@ -56,21 +56,21 @@ class Judge:
         uid = after["metadata"]["uid"]
         was, now = before["status"].get("phase"), after["status"].get("phase")
         if uid in self._finished and now != was:
-            self._wrong(f"{uid} went back from {was} to {now}")
+            self._violated(f"{uid} went back from {was} to {now}")
         for status in after["status"].get("containerStatuses", ()):
             mirror = self.kubelet.ran(status.get("containerID", ""))
             if mirror is not None and self.made.get(mirror) != uid:
-                self._wrong(f"{uid} shows a container that was never its own")
+                self._violated(f"{uid} shows a container that was never its own")
         if was not in TERMINAL and now in TERMINAL:
             self._finished.add(uid)
             if after["status"].get("reason") == GIVEN_UP and self._mirrors(uid):
-                self._wrong(f"the mirror of {uid} was called lost and is there")
+                self._violated(f"the mirror of {uid} was called lost and is there")
 
     def _removed(self, pod: JSON) -> None:
         self.writes += 1
         uid = pod["metadata"]["uid"]
         if self._mirrors(uid):
-            self._wrong(f"home pod {uid} was removed before its mirror")
+            self._violated(f"home pod {uid} was removed before its mirror")
 
     def _abroad(self, write: Write) -> None:
         if write.by != FARLET or write.where[0] == "configmaps":
@@ -84,20 +84,20 @@ class Judge:
             return
         uid = write.before["metadata"]["uid"]
         if uid not in self.made:
-            self._wrong(f"{write.verb} of {uid}, which is not farlet's")
+            self._violated(f"{write.verb} of {uid}, which is not farlet's")
             return
         home = self._home.find("pods", self.made[uid])
         if home is None:
             return
         if write.verb == "delete" and _wanted(home):
-            self._wrong(f"the mirror of {self.made[uid]}, which lives, was deleted")
+            self._violated(f"the mirror of {self.made[uid]}, which lives, was deleted")
         if write.verb == "patch" and _let_go(write) and not _told(home, write.before):
-            self._wrong(f"the mirror of {self.made[uid]} was released before its end was told")
+            self._violated(f"the mirror of {self.made[uid]} was released before its end was told")
 
     def _created(self, mirror: JSON) -> None:
         uid = mirror["metadata"]["annotations"][constants.HOME_UID]
         if uid in self._finished:
-            self._wrong(f"{uid} has finished and was sent abroad again")
+            self._violated(f"{uid} has finished and was sent abroad again")
         self._again(uid)
         self.made[mirror["metadata"]["uid"]] = uid
 
@@ -114,24 +114,24 @@ class Judge:
         ]
         policy = self._policies[uid]
         if policy == "Never" and ran:
-            self._wrong(f"{uid} of restartPolicy Never runs twice")
+            self._violated(f"{uid} of restartPolicy Never runs twice")
         if policy == "OnFailure" and uid not in self.blinded and any(0 in r.codes for r in ran):
-            self._wrong(f"{uid} of restartPolicy OnFailure runs again after a success")
+            self._violated(f"{uid} of restartPolicy OnFailure runs again after a success")
 
     def _mirrors(self, uid: str) -> list[str]:
         there = (pod["metadata"]["uid"] for pod in self._foreign.all("pods"))
         return [mirror for mirror in there if self.made.get(mirror) == uid]
 
-    def _wrong(self, text: str) -> None:
-        self.wrongs.append(text)
+    def _violated(self, text: str) -> None:
+        self.violations.append(text)
 
     # --- once all is quiet --------------------------------------------------------------------
 
-    def unsettled(self) -> list[str]:
+    def unconverged(self) -> list[str]:
         """Why the two sides do not fit yet; empty: they do."""
-        return [*self._home_unsettled(), *self._abroad_unsettled()]
+        return [*self._home_unconverged(), *self._abroad_unconverged()]
 
-    def _home_unsettled(self) -> Iterator[str]:
+    def _home_unconverged(self) -> Iterator[str]:
         for pod in self._home.all("pods"):
             metadata, status = pod["metadata"], pod["status"]
             uid = metadata["uid"]
@@ -174,7 +174,7 @@ class Judge:
             if mirror["metadata"]["uid"] not in owners:
                 yield f"the mirror of {uid} has no Secret"
 
-    def _abroad_unsettled(self) -> Iterator[str]:
+    def _abroad_unconverged(self) -> Iterator[str]:
         for mirror in self._foreign.all("pods"):
             metadata = mirror["metadata"]
             uid = self.made.get(metadata["uid"])

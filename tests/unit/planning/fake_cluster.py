@@ -52,7 +52,7 @@ _KINDS: dict[int, type[errors.ApiError]] = {
 }
 
 
-class Wire:
+class FakeCluster:
     """A connection to one server."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:

@@ -31,8 +31,8 @@ from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import model, objects
+from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server, Write
-from unit.planning.wire import Wire
 
 USER, KUBELET = "user", "kubelet"
 OWN, HOME, FOREIGN = "farlet", "default", "default-h"
@@ -51,7 +51,7 @@ class Asked:
     body: Any
 
 
-class Line(Wire):
+class RecordingCluster(FakeCluster):
     """A wire that remembers what it was asked, and refuses what it is told to refuse."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
@@ -94,14 +94,14 @@ class Line(Wire):
         return errors.Unreachable(cluster=self.name, request="it", cause="connection refused")
 
 
-class Scene:
-    """One farlet and what it stands between. Made by `playing`."""
+class Harness:
+    """One farlet and what it stands between. Made by `running`."""
 
     store: Store
     queue: work_queue.WorkQueue[ObjectKey]
     recorder: event_recorder.Recorder
     scopes: namespaces.ForeignNamespaces
-    performer: executor.ActionExecutor
+    executor: executor.ActionExecutor
     pods: home_pods.HomePods
 
     def __init__(
@@ -113,8 +113,8 @@ class Scene:
         clock = self.clock
         self.home_server = Server(clock, (*NAMESPACES, OWN))
         self.foreign_server = Server(clock, (OWN, *(f"{name}-h" for name in NAMESPACES)))
-        self.home = Line("home", self.home_server, clock)
-        self.foreign = Line("foreign", self.foreign_server, clock)
+        self.home = RecordingCluster("home", self.home_server, clock)
+        self.foreign = RecordingCluster("foreign", self.foreign_server, clock)
         self.woken: list[ObjectKey] = []
         """Keys that scopes asked to have looked at."""
         self.metrics = Metrics()
@@ -164,7 +164,7 @@ class Scene:
             self.scopes = namespaces.ForeignNamespaces(
                 foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
             )
-            self.performer = executor.ActionExecutor(
+            self.executor = executor.ActionExecutor(
                 home=home,
                 foreign=foreign,
                 store=store,
@@ -176,19 +176,19 @@ class Scene:
                 store=store,
                 scopes=self.scopes,
                 queue=self.queue,
-                executor=self.performer,
+                executor=self.executor,
                 recorder=self.recorder,
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
                 home_listed=lambda: self.pods.listed,
             )
-            self.scopes.noticed = self.performer.times.changed
+            self.scopes.noticed = self.executor.times.changed
             self.pods = home_pods.HomePods(
                 home,
                 store,
                 node=self.ctx.node,
                 wake=self.queue.add,
-                dropped=self.performer.home.dropped,
+                dropped=self.executor.home.dropped,
                 on_listed=self.scopes.wake_all,
                 prune=_nothing,
             )
@@ -352,7 +352,7 @@ class _Clock:
 
 
 @contextlib.contextmanager
-def playing(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Scene]:
+def running(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Harness]:
     """A scene of its own. `starts` False: the test starts farlet itself."""
     with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
         clock = _Clock(loop)
@@ -360,7 +360,7 @@ def playing(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[
             if name.startswith("farlet.") and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
         with structlog.testing.capture_logs() as logs:
-            made = Scene(loop, ctx, logs)
+            made = Harness(loop, ctx, logs)
             if starts:
                 made.start()
             yield made
