@@ -1,7 +1,7 @@
 """The answers of `plan`: data, no behaviour.
 
 An `Action` is one write, or one live read, on one of the two API servers. It carries the objects
-it was decided on, so that whoever carries it out looks nothing up. H is the home pod, M its mirror.
+it was decided on, so that the executor needs no other facts. H is the home pod, M its mirror.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """What to do next for one home pod: a pure function of what is known of both sides.
 
-`decide` reads a `Snapshot` and returns at most one `Action`. The reconciler performs it, what
-came back enters the store, and `decide` is asked again, until nothing is left to do. So a
-crash between two actions is no special case: the next process asks the same question.
+`decide` reads a `Snapshot` and returns at most one `Action`. The reconciler performs the action,
+puts the answer into the store and calls `decide` again, until nothing is left to do. So a crash
+between two actions needs no special case: the next process starts from the same facts.
 
 The table is that of `docs/pods.md`. H is the home pod, M its mirror. Each side is present,
-`ABSENT` or `UNKNOWN`; nothing that cannot be taken back follows from UNKNOWN, and before
-such an action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`).
+`ABSENT` or `UNKNOWN`. Nothing irreversible follows from UNKNOWN, and before an irreversible
+action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`).
 
-No I/O and no clock in here: `Snapshot.now` is the time, and durations are facts of the snapshot.
+This module does no I/O and reads no clock: `Snapshot.now` is the time, and durations are facts of
+the snapshot.
 """
 
 from __future__ import annotations
@@ -52,27 +53,27 @@ from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS, Failure, Missing, S
 
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
-"""For a pod bound less than so long ago, home's caches may not know it yet."""
+"""The caches of the home API server may lack a pod that was bound less than this time ago."""
 
 FIRST_STATUS_SECONDS = 2.0
-"""A new mirror is scheduled before a kubelet says anything of its containers: home is not told of
-that step in this time, since it would be a request and a watch event for everybody at home."""
+"""A new mirror is scheduled before a kubelet reports its containers. For this time that step alone
+is not written to home, since it would cost a request, and a watch event for each home watcher."""
 
 REWRITE_SECONDS = 60.0
-"""While a reason stands, its message is not written more often."""
+"""The message of an unchanged reason is not written more often than this."""
 
-_NOWHERE = (
-    "the pod has run abroad and its namespace is offloaded no longer, so farlet cannot see whether "
-    "its mirror is gone. Offload the namespace again (--namespace-map), or remove the pod with "
-    "kubectl delete --force if you know that nothing of it runs"
+_NO_LONGER_OFFLOADED = (
+    "this pod has run in the foreign cluster, and its namespace is no longer offloaded: farlet "
+    "cannot check whether its mirror is gone. Offload the namespace again (--namespace-map); or, "
+    "if you know that none of its containers run, remove the pod with kubectl delete --force"
 )
 
 
 def decide(s: Snapshot, *, ctx: Context) -> Decision:
-    """The row of the table that fits. Raises nothing: refusals become a status."""
+    """The decision of the matching row. Raises nothing: refusals become a status."""
     if s.failure is not None:
         return _failed(s, s.failure, ctx=ctx)
-    if _anchor_is_doubtful(s):
+    if _must_recheck_anchor(s):
         return Decision(RecheckAnchor())
     decision = _row(s, ctx=ctx)
     if isinstance(decision.action, PatchStatus):
@@ -81,10 +82,10 @@ def decide(s: Snapshot, *, ctx: Context) -> Decision:
 
 
 def needs_namespace(home: Pod, *, ctx: Context) -> bool:
-    """Whether H has a use for its foreign namespace.
+    """Whether farlet must open the foreign namespace for H.
 
-    Pods of DaemonSets that never run there have none, so that the foreign kube-system is not
-    opened on their behalf.
+    A DaemonSet pod that never runs there does not need it. Otherwise the DaemonSets of the home
+    kube-system would make farlet open the foreign one.
     """
     try:
         guards.check_controller(home, ctx)
@@ -106,10 +107,10 @@ def _row(s: Snapshot, *, ctx: Context) -> Decision:
     return _with_mirror(s, home, mirror, ctx=ctx)
 
 
-def _anchor_is_doubtful(s: Snapshot) -> bool:
-    """A mirror that home wants is being deleted or is gone: its namespace or anchor may be, too.
+def _must_recheck_anchor(s: Snapshot) -> bool:
+    """M is being deleted or is gone although H needs it: perhaps its namespace or anchor is, too.
 
-    A mirror whose owner is gone would be collected as garbage.
+    The garbage collector would delete a new mirror whose owner is gone.
     """
     if s.anchor is None or s.anchor_age < ANCHOR_TRUSTED_SECONDS:
         return False
@@ -120,11 +121,11 @@ def _anchor_is_doubtful(s: Snapshot) -> bool:
     return is_deleting(s.mirror) and not is_terminal(s.home)
 
 
-# --- when a status is written, and what a failure means ---------------------------------------
+# --- pace of status writes, and failed actions ------------------------------------------------
 
 
 def _paced(s: Snapshot, patch: PatchStatus, *, retry: bool) -> Decision:
-    """The status now, or later."""
+    """Write the status now or later."""
     if _repeats(s, patch):
         return Decision(retry=True) if retry else Decision(Wait(REWRITE_SECONDS))
     held = FIRST_STATUS_SECONDS - s.ages.mirror_created
@@ -134,7 +135,7 @@ def _paced(s: Snapshot, patch: PatchStatus, *, retry: bool) -> Decision:
 
 
 def _repeats(s: Snapshot, patch: PatchStatus) -> bool:
-    """H shows the reason already, only its message differs, and it was written not long ago."""
+    """Only the message differs from what H shows, and the reason was written a short time ago."""
     return (
         patch.event is not None
         and patch.home.get("status", {}).get("reason") == patch.event[0]
@@ -143,7 +144,7 @@ def _repeats(s: Snapshot, patch: PatchStatus) -> bool:
 
 
 def _only_scheduled(s: Snapshot) -> bool:
-    """No kubelet has reported on M yet."""
+    """No kubelet has reported the containers of M yet."""
     if isinstance(s.mirror, Missing):
         return False
     reported = s.mirror.get("status", {})
@@ -151,7 +152,7 @@ def _only_scheduled(s: Snapshot) -> bool:
 
 
 def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
-    """An action has failed: when to try again, and what its owner must know."""
+    """An action has failed: when to try again, and what to report to the owner of H."""
     err = failure.error
     overdue = _overdue(failure)
     if api_refusals.lags(err, name=s.key.name) and s.ages.first_seen < LAG_SECONDS:
@@ -159,13 +160,13 @@ def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
     if isinstance(err, Throttled):
         return Decision(Wait(err.retry_after), retry=True, note=overdue)
     if overdue is not None:
-        # Two reasons in turn would be an Event each, every time.
+        # One Event. A second reason, in turn with this one, would be a new Event at each retry.
         return Decision(retry=True, note=overdue)
     refused = api_refusals.of(err, step=failure.step)
     if refused is None or isinstance(s.home, Missing):
         return Decision(retry=True)
     if not isinstance(s.mirror, Missing) or is_deleting(s.home):
-        # The status reports the mirror, and its end; the failure is an Event beside it.
+        # The status shows the state of M, or the end of H. The failure is an Event only.
         return Decision(retry=True, note=(refused.reason, refused.message))
     if is_terminal(s.home):
         return Decision(retry=True)
@@ -174,14 +175,15 @@ def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
 
 
 def _overdue(failure: Failure) -> tuple[Reason, str] | None:
-    """An old token could not be replaced in time."""
+    """The Event for a token that is past `WARN_AT` of its life and could not be refreshed."""
     action = failure.action
     if not isinstance(action, ProvideSecret):
         return None
     if failure.step is not Step.TOKEN or not action.overdue:
         return None
     message = (
-        f"the pod's home token is past 80 % of its life and could not be refreshed: {failure.error}"
+        "the pod's home token is past 80 % of its lifetime and could not be refreshed: "
+        f"{failure.error}"
     )
     return Reason.TOKEN_REFRESH_FAILED, message
 
@@ -199,7 +201,7 @@ def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
 
 
 def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
-    """M's name belongs to an earlier uid of ours, or to a stranger."""
+    """M's name belongs to the mirror of an earlier pod, or to an unrelated pod."""
     if is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
         return _remove(mirror, grace=None)
     if is_deleting(home) or is_terminal(home):
@@ -208,29 +210,29 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
     refused = Refused(
         Reason.NAME_CONFLICT,
-        f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod of the name "
-        f"{mirror['metadata']['name']} that is not farlet's. Rename or delete one of the two",
+        f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod named "
+        f"{mirror['metadata']['name']} that farlet did not create. Rename or delete one of the two",
     )
     return _wait(s, home, refused, ctx=ctx, gone=True, retry=True)
 
 
 def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False) -> Decision:
-    """M is absent or unknown; `taken`: what has its name is not ours."""
+    """M is absent or unknown. `taken`: an unrelated pod has its name."""
     gone = taken or _certainly_gone(s, home)
     mirrored = status.mirrored_uid(home) is not None or s.last is not None
     if is_deleting(home):
         return _deleted(s, home, ctx=ctx, mirrored=mirrored, gone=gone)
     if is_terminal(home):
-        # One that left our watch without being deleted may have lost no more than its label.
-        doubtful = s.last is not None and not is_deleting(s.last) and not gone
-        return _confirm_mirror_gone(s) if doubtful else NOTHING
+        # A mirror that left the watch without a deletion may only have lost its label.
+        unconfirmed = s.last is not None and not is_deleting(s.last) and not gone
+        return _confirm_mirror_gone(s) if unconfirmed else NOTHING
     if s.mirror is Missing.UNKNOWN and (s.namespace_open or not gone):
-        return _blind(s, home, ctx=ctx, mirrored=mirrored)
+        return _foreign_side_unknown(s, home, ctx=ctx, mirrored=mirrored)
     if not mirrored:
         return _create(s, home, ctx=ctx, restarts={})
     if s.last is not None:
         seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
-        if predicates.tells_more(home, seen):
+        if predicates.shows_more(home, seen):
             return _write(home, seen)
     if not gone:
         return _confirm_mirror_gone(s)
@@ -240,7 +242,7 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
 
 
 def _certainly_gone(s: Snapshot, home: Pod) -> bool:
-    """The API server said so, or nothing of H was ever created: neither there nor by its status."""
+    """A live GET answered 404, or neither the inventory nor H's status knows of a mirror."""
     return s.mirror_gone or (s.namespace_unused and status.mirrored_uid(home) is None)
 
 
@@ -251,11 +253,13 @@ def _confirm_mirror_gone(s: Snapshot) -> Decision:
 def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool, gone: bool) -> Decision:
     """H is being deleted and no mirror is known."""
     if not gone and not s.namespace_open:
-        # Nothing can be read there, so nobody can say whether something of H runs.
-        note = (Reason.NAMESPACE_NOT_OFFLOADED, _NOWHERE) if s.namespace_unused else None
+        # farlet does not read that namespace, so it cannot know whether a mirror runs there.
+        note = (
+            (Reason.NAMESPACE_NOT_OFFLOADED, _NO_LONGER_OFFLOADED) if s.namespace_unused else None
+        )
         return Decision(note=note)
     if home["metadata"].get("deletionGracePeriodSeconds") == 0:
-        # Others' finalizers hold it; there is nothing left that a kubelet would do.
+        # Finalizers of other controllers hold it; a kubelet would have nothing left to do.
         return NOTHING
     if not gone:
         return _confirm_mirror_gone(s)
@@ -266,14 +270,14 @@ def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool, gone: bool
     return Decision(DeleteHome(home))
 
 
-def _blind(
+def _foreign_side_unknown(
     s: Snapshot,
     home: Pod,
     *,
     ctx: Context,
     mirrored: bool,
 ) -> Decision:
-    """The foreign side cannot be seen: say so on pods that never ran, touch no others."""
+    """The foreign side is unknown: report that on pods that never ran, leave others unchanged."""
     if mirrored:
         return NOTHING
     try:
@@ -291,14 +295,14 @@ def _create(
     ctx: Context,
     restarts: Mapping[str, int],
 ) -> Decision:
-    """Nothing of H runs, and something should."""
+    """H has no mirror and needs one."""
     try:
         guards.check_controller(home, ctx)
         strategy = _selected(s)
         for account in strategy.requirements(home, ctx):
             if isinstance(s.accounts, Missing):
                 return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)
-            _require(account.name, account.label, s.accounts, s.mirror_key)
+            _check_account(account.name, account.label, s.accounts, s.mirror_key)
         forged = pods.forge_mirror(
             home,
             strategy=strategy,
@@ -345,25 +349,25 @@ def _with_mirror(
         if isinstance(provided.action, ProvideSecret):
             return provided
         wait = provided.action
-        note = _left_behind(mirror, ctx)
+        note = _outdated_endpoint(mirror, ctx)
     reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
     if reflected.action is not None:
         return reflected
     if constants.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
-        # Home tells by now how it ended.
+        # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
     return Decision(wait, note=note)
 
 
-def _left_behind(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
-    """M runs with an address of the home API server that is not the one for new pods."""
-    dialled = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
-    if dialled is None or ctx.endpoint is None or dialled == str(ctx.endpoint):
+def _outdated_endpoint(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
+    """The Event for a mirror that runs with an earlier address of the home API server."""
+    configured = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
+    if configured is None or ctx.endpoint is None or configured == str(ctx.endpoint):
         return None
     message = (
-        f"pods that start now reach the home API server at {ctx.endpoint}. This one keeps the "
-        "address that it was started with, as its environment and hosts file cannot be changed: "
-        "make it again if that address is to go"
+        f"new pods reach the home API server at {ctx.endpoint}. This pod keeps the address it was "
+        "started with, since its environment and hosts file cannot be changed. Recreate it before "
+        "you remove the old address"
     )
     return Reason.HOME_API_ENDPOINT_CHANGED, message
 
@@ -375,13 +379,13 @@ def _secret(
     *,
     ctx: Context,
 ) -> Decision:
-    """The Secret beside M: there, M's own, its tokens fresh."""
+    """M's Secret: it exists, belongs to M, and its tokens and CA are up to date."""
     strategy = s.access
     if strategy is None or isinstance(strategy, Refused):
         return NOTHING
     if mirror["metadata"].get("annotations", {}).get(constants.ACCESS) != strategy.name:
-        # The owner has changed the annotation since: a running pod keeps what it has, and
-        # what anybody writes abroad never fetches a home token.
+        # The annotation of H has changed since M was created: a running pod keeps its mode. And an
+        # annotation that is written in the foreign cluster never fetches a home token.
         return NOTHING
     secret = s.secret
     owner = predicates.reference(mirror)
@@ -396,7 +400,7 @@ def _secret(
                 return Decision(ProvideSecret(home, mirror, strategy, token_specs, existing))
             return NOTHING
     except Refused:
-        # It was allowed when M was made; what runs keeps what it has, and gets no new token.
+        # It was allowed when M was created. A running pod keeps its files and gets no new token.
         return NOTHING
     due = token_rotation.due(token_specs, mirror, uid=uid(home), now=s.now)
     if due.token_specs:
@@ -408,18 +412,18 @@ def _secret(
     return NOTHING if due.again_at is None else Decision(Wait(due.again_at - s.now))
 
 
-_OUT_OF_SIGHT = frozenset(
+_ONLY_FOR_NEW_PODS = frozenset(
     {Reason.HOME_API_NOT_CONFIGURED, Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE}
 )
-"""Why new pods get no address, while nothing speaks against the one that a running pod has."""
+"""Reasons that keep new pods waiting for an address; the address of a running pod stays valid."""
 
 
 def _still_required(strategy: AccessStrategy, home: Pod, ctx: Context) -> None:
-    """Raises `Refused` where a running pod is to get no new token."""
+    """Raises `Refused` if a running pod must not get a new token."""
     try:
         strategy.requirements(home, ctx)
     except Refused as refused:
-        if refused.reason not in _OUT_OF_SIGHT or not ctx.home_ca:
+        if refused.reason not in _ONLY_FOR_NEW_PODS or not ctx.home_ca:
             raise
 
 
@@ -435,24 +439,26 @@ def _wait(
     gone: bool = False,
     retry: bool = False,
 ) -> Decision:
-    """Say why H waits; `gone`: nothing of it runs for certain."""
-    say = status.stranded if gone else status.waiting
-    wanted = say(home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now)
-    body = status.patch(home, wanted)
+    """Report why H waits. `gone`: no container of H runs."""
+    desired_status = status.stranded if gone else status.waiting
+    desired = desired_status(
+        home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now
+    )
+    body = status.patch(home, desired)
     event = (refused.reason, refused.message)
     return Decision(None if body is None else PatchStatus(home, body, event), retry=retry)
 
 
-def _write(home: Pod, wanted: status.DesiredStatus, reason: Reason | None = None) -> Decision:
-    body = status.patch(home, wanted)
+def _write(home: Pod, desired: status.DesiredStatus, reason: Reason | None = None) -> Decision:
+    body = status.patch(home, desired)
     if body is None:
         return NOTHING
-    event = None if reason is None else (reason, str(wanted.status.get("message", "")))
+    event = None if reason is None else (reason, str(desired.status.get("message", "")))
     return Decision(PatchStatus(home, body, event))
 
 
 def _remove(mirror: Pod, *, grace: int | None) -> Decision:
-    """M has no home pod any more: end it, and let it go."""
+    """M has no home pod any more: delete it, then remove our finalizer."""
     if not is_deleting(mirror):
         return Decision(DeleteMirror(mirror, grace))
     if constants.OBSERVED in mirror["metadata"].get("finalizers", ()):
@@ -461,14 +467,14 @@ def _remove(mirror: Pod, *, grace: int | None) -> Decision:
 
 
 def _selected(s: Snapshot) -> AccessStrategy:
-    """The access mode of H. Raises `Refused` where it selects none."""
-    assert s.access is not None, "every snapshot with a home pod has one"
+    """The access mode of H. Raises `Refused` if its annotations are not valid."""
+    assert s.access is not None, "a snapshot with a home pod has an access mode or a refusal"
     if isinstance(s.access, Refused):
         raise Refused(s.access.reason, s.access.message)
     return s.access
 
 
-def _require(
+def _check_account(
     name: str, label: str | None, accounts: Mapping[str, ObjectMeta], mirror: ObjectKey | None
 ) -> None:
     namespace = None if mirror is None else mirror.namespace
@@ -477,12 +483,12 @@ def _require(
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_FOUND,
             f"the ServiceAccount {name} does not exist in the foreign namespace {namespace}. "
-            "Create it there and the pod goes on by itself, or name another with the annotation "
-            f"{constants.REMOTE_SERVICE_ACCOUNT_NAME}",
+            "Create it there, and the pod starts automatically; or select another one with the "
+            f"annotation {constants.REMOTE_SERVICE_ACCOUNT_NAME}",
         )
     if label is not None and account.get("labels", {}).get(label) != "true":
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
             f"the ServiceAccount {name} in the foreign namespace {namespace} lacks the label "
-            f"{label}=true, and --remote-service-accounts=labelled asks for it",
+            f"{label}=true, which --remote-service-accounts=labelled requires",
         )

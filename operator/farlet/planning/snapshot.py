@@ -1,8 +1,8 @@
-"""The question that `plan` is asked: all that is known about one home pod at one moment.
+"""The input of `plan`: all that is known about one home pod at one moment.
 
-Facts only. What follows from them is decided in `plan`, so nothing here is ever changed to get
-another answer. Durations are monotonic seconds; `now` is the only reading of the wall clock,
-which the times in objects need.
+Facts only; what follows from them is decided in `plan`. A fact is never changed to get another
+decision. Durations are monotonic seconds. `now` is the wall clock, which is required to compare
+with times in objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
 
 ANCHOR_TRUSTED_SECONDS = 5.0
-"""An anchor that was read so short a time ago is not read again."""
+"""An anchor that was read less than this time ago is not read again."""
 
 
 class Missing(Enum):
@@ -31,10 +31,10 @@ class Missing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """Seconds since something happened to the home pod in this process; infinite: it did not."""
+    """Seconds since these events of the home pod in this process; infinite: no such event."""
 
     first_seen: float = math.inf
-    """It was first seen without a mirror, and has none since."""
+    """It was first seen without a mirror, and still has none."""
     mirror_created: float = math.inf
     """Its mirror was created."""
     reason_written: float = math.inf
@@ -62,27 +62,27 @@ class Snapshot:
     mirror_key: ObjectKey | None = None
     """Namespace and name of the mirror; `None`: the home namespace is not offloaded."""
     access: AccessStrategy | Refused | None = None
-    """The access mode that H selects, or why it selects none; `None` without H."""
+    """The access mode that H selects, or why its selection is not valid; `None` without H."""
     home_gone: bool = False
-    """A live list did not have it, or the deletion of the very uid was seen."""
+    """A live list lacks it, or a watch showed the deletion of its uid."""
     mirror_gone: bool = False
     """A live GET answered 404."""
     last: Pod | None = None
     """The mirror as it was last seen before it vanished in this process's lifetime."""
     secret: ObjectMeta | Missing = Missing.UNKNOWN
     secret_failed: bool = False
-    """It could not be provided a moment ago; the rest of the pod must not wait for it."""
+    """Its last write failed. The pod's status does not wait for it."""
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
     namespace_open: bool = True
-    """The foreign namespace is followed; in one that is not, nothing can be read."""
+    """farlet watches the foreign namespace; otherwise it reads nothing there."""
     namespace_unused: bool = False
-    """The inventory was read, and says that nothing of ours was ever created there."""
+    """The inventory was read and does not list the namespace: no mirror was created there."""
     anchor: OwnerReference | None = None
     anchor_age: float = 0.0
     """Seconds since the anchor was last read."""
     problem: Refused | None = None
-    """Why the foreign namespace cannot be used or seen now."""
+    """Why the foreign namespace cannot be read or used now."""
     ages: Ages = field(default_factory=Ages)
     failure: Failure | None = None
-    """The action that was decided on these facts, and failed."""
+    """The action decided on these facts, if it failed."""

@@ -1,7 +1,7 @@
-"""Actions carried out: which side each goes to, and what a failure of it would be about.
+"""Performs the actions of `plan`: sends each to its cluster and records what it is for.
 
-Each is one write, or one live look, and its answer teaches the store. `home_actions` and
-`foreign_actions` send them; nothing in these modules decides whether to act; `plan` has.
+Each action is one write or one live read, and its answer updates the store. `home_actions` and
+`foreign_actions` send the requests. These modules never decide whether to act; `plan` does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ActionExecutor:
         )
 
     async def perform(self, action: actions.Action, state: PassState) -> None:
-        """One action. Raises `ApiError` and `Unreachable`; `state.step` says what they concern."""
+        """Perform one action. Raises `ApiError` and `Unreachable`; `state.step` is what failed."""
         state.step = Step.HOME
         match action:
             case actions.PatchStatus():

@@ -1,7 +1,7 @@
-"""Actions on the foreign side: the mirror, its Secret of home tokens, and their end.
+"""Actions in the foreign cluster: create, reclaim and delete the mirror, write its Secret.
 
-Nothing here decides whether to act; `plan` has. Every write carries the uid it was decided on,
-so that an object that was replaced meanwhile is never touched. Errors are the caller's.
+`plan` decides whether to act. Every write carries the uid it was decided on, so that an object of
+the same name that replaced it is never changed. The caller handles errors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class ForeignActions:
-    """What is written and looked up abroad."""
+    """Writes and reads in the foreign cluster."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ForeignActions:
         except errors.Conflict as err:
             if not err.already_exists:
                 raise
-            # An earlier answer was lost, or the name is somebody else's: look.
+            # An earlier answer was lost, or an unrelated pod has the name: read it.
             await self.confirm_gone(key_of(action.pod), state)
             return
         self._store.mirrors.put(answer)
@@ -93,7 +93,7 @@ class ForeignActions:
                 return
         times = token_rotation.record(mirror, granted)
         if times is not None:
-            # Besides keeping the times this makes the foreign kubelet look at the Secret at once.
+            # This records the times, and makes the foreign kubelet read the Secret at once.
             answer: Any = await self._cluster.call(
                 "PATCH",
                 _path(mirror),
@@ -106,11 +106,11 @@ class ForeignActions:
                 content_type=clusters.MERGE_PATCH,
             )
             self._store.mirrors.put(answer)
-            log.debug("home tokens were refreshed", pod=str(key_of(home)))
+            log.debug("home tokens refreshed", pod=str(key_of(home)))
         self._tokens.delivered(home)
 
     async def _write_secret(self, secret: Secret, *, existing: ObjectMeta | None) -> bool:
-        """Whether it stands now; false: what was known of it is out of date, so decide again."""
+        """Write it. False: what was known of it was out of date, so decide again."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         path = f"/api/v1/namespaces/{namespace}/secrets"
         answer: Any
@@ -124,10 +124,10 @@ class ForeignActions:
             else:
                 answer = await self._cluster.call("POST", path, body=secret)
         except errors.NotFound:
-            known = self._store.secrets.get(ObjectKey(namespace, name))
-            if existing is None or known is None:
+            stored = self._store.secrets.get(ObjectKey(namespace, name))
+            if existing is None or stored is None:
                 raise
-            uid = known["metadata"].get("uid", "")
+            uid = stored["metadata"].get("uid", "")
             self._store.secrets.remove(ObjectKey(namespace, name), uid)
             return False
         except errors.Conflict as err:
@@ -140,8 +140,8 @@ class ForeignActions:
             ):
                 raise errors.Refused(
                     Reason.NAME_CONFLICT,
-                    f"the foreign namespace {namespace} has a Secret {name} that is not farlet's. "
-                    "Delete it",
+                    f"the foreign namespace {namespace} has a Secret {name} that farlet did not "
+                    "create. Delete it",
                 ) from err
             self._store.secrets.put(answer)
             return False
@@ -172,7 +172,7 @@ class ForeignActions:
             answer: Any = await self._cluster.call(
                 "PATCH",
                 _path(action.mirror),
-                # The list is replaced as a whole: only the version it was read from may be.
+                # The patch replaces the whole list, so it must fail on any other version.
                 body={
                     "metadata": {
                         "uid": metadata["uid"],
@@ -186,9 +186,9 @@ class ForeignActions:
             self._forget(action.mirror)
             return
         except errors.Conflict:
-            # The mirror moved on since it was read: read it now.
-            moved: Any = await self._cluster.call("GET", _path(action.mirror))
-            self._store.mirrors.put(moved)
+            # The mirror has changed since it was read: read it again.
+            newer: Any = await self._cluster.call("GET", _path(action.mirror))
+            self._store.mirrors.put(newer)
             return
         if _still_there(answer):
             self._store.mirrors.put(answer)
@@ -211,8 +211,8 @@ class ForeignActions:
             content_type=clusters.MERGE_PATCH,
         )
         self._store.mirrors.put(answer)
-        state.stranger = None
-        log.warning("label of a mirror was restored", mirror=str(key_of(action.mirror)), uid=uid)
+        state.unrelated = None
+        log.warning("mirror label restored", mirror=str(key_of(action.mirror)), uid=uid)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """GET the mirror by name."""
@@ -227,17 +227,17 @@ class ForeignActions:
         if predicates.is_ours(answer, virtual_node_id=self._ctx().virtual_node_id):
             self._store.mirrors.put(answer)
         if key_of(answer) not in self._store.mirrors:
-            state.stranger = answer
+            state.unrelated = answer
 
     def _forget(self, mirror: Pod) -> None:
         self._store.mirrors.remove(key_of(mirror), mirror["metadata"]["uid"])
 
 
 def _still_there(answer: Any) -> bool:
-    """Whether a pod in the answer to a DELETE or PATCH exists still.
+    """Whether a pod in the answer to a DELETE or PATCH still exists.
 
-    A graceful deletion leaves it until its kubelet is done, a finalizer until that is removed;
-    without either the answer shows the pod as it was when it went.
+    A pod with a grace period exists until its kubelet has stopped it, one with a finalizer until
+    that is removed. Otherwise the answer shows the pod as it was before it was deleted.
     """
     metadata = answer.get("metadata", {})
     return answer.get("kind") == "Pod" and bool(

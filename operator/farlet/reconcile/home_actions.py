@@ -1,7 +1,7 @@
-"""Actions on the home side: the status of a pod, and its end.
+"""Actions in the home cluster: patch the status of a pod, delete it, check that it is gone.
 
-Nothing here decides whether to act; `plan` has. Every write carries the uid it was decided on,
-so that a pod that was replaced meanwhile is never touched. Errors are the caller's.
+`plan` decides whether to act. Every write carries the uid it was decided on, so that a pod of the
+same name that replaced it is never changed. The caller handles errors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class HomeActions:
-    """What is written and looked up at home."""
+    """Writes and reads in the home cluster."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class HomeActions:
         self._ctx = ctx
 
     async def patch_status(self, action: actions.PatchStatus) -> None:
-        """PATCH the home pod's status, then tell the Event that goes with it."""
+        """PATCH the home pod's status, then record its Event."""
         key = key_of(action.home)
         changed = self._times.reconciled(key)
         try:
@@ -60,9 +60,9 @@ class HomeActions:
             )
         except errors.Invalid as err:
             if "metadata.uid" in err.message:
-                raise  # the pod was replaced by another of its name: no bug of ours
+                raise  # another pod of this name has replaced it
             self._metrics.status_rejected.inc()
-            log.error("home status was rejected", pod=str(key), err=err.message)
+            log.error("home API server rejected pod status", pod=str(key), err=err.message)
             self._recorder.note(action.home, Reason.STATUS_REJECTED, err.message)
             raise
         self._put(answer)
@@ -71,13 +71,13 @@ class HomeActions:
         if action.event is not None:
             reason, message = action.event
             uid = predicates.uid(action.home)
-            if self._store.home.uid(key) == uid:  # not gone meanwhile
+            if self._store.home.uid(key) == uid:  # it still exists
                 self._times.reported(uid)
-            log.info("pod status was set", pod=str(key), reason=reason.value, detail=message)
+            log.info("pod status set", pod=str(key), reason=reason.value, detail=message)
             self._recorder.note(action.home, reason, message)
 
     async def delete(self, action: actions.DeleteHome) -> None:
-        """DELETE the pod of this uid for good."""
+        """DELETE the pod of this uid with grace period 0."""
         key, uid = key_of(action.home), predicates.uid(action.home)
         try:
             await self._cluster.call(
@@ -93,19 +93,19 @@ class HomeActions:
         except errors.Conflict as err:
             now = await self._find(key)
             if now is not None and now["metadata"].get("uid") == uid:
-                raise  # not its uid was the conflict
-            log.info("home pod was replaced", pod=str(key), err=err.message)
+                raise  # the conflict was not about the uid
+            log.info("home pod replaced", pod=str(key), err=err.message)
         else:
-            log.debug("home pod was removed", pod=str(key), uid=uid)
+            log.debug("home pod deleted", pod=str(key), uid=uid)
             if action.home["metadata"].get("finalizers"):
-                # It stays until others let it go; our part is done.
-                held: Any = await self._cluster.call("GET", _path(key))
-                self._put(held)
+                # It stays until other controllers remove their finalizers.
+                kept: Any = await self._cluster.call("GET", _path(key))
+                self._put(kept)
                 return
         self.dropped(key, uid)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
-        """Look whether a pod of this name is bound to our node."""
+        """Check whether a pod of this name is bound to our node."""
         found = await self._find(key)
         if found is None:
             state.home_gone = True
@@ -113,17 +113,17 @@ class HomeActions:
             self._put(found)
 
     def dropped(self, key: ObjectKey, uid: str) -> None:
-        """Home pod `uid` is gone for good: keep nothing of it."""
+        """Home pod `uid` is deleted: keep nothing of it."""
         self._store.home.remove(key, uid)
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
         self._times.forget(uid)
 
     async def _find(self, key: ObjectKey) -> Pod | None:
-        """The pod of this name that is bound to our node, as home has it now.
+        """The pod of this name that is bound to our node, read live.
 
         A list, because the Node authorizer answers 403 to a node that asks by name for a pod that
-        is gone, or another's (`authorizePod` in `plugin/pkg/auth/authorizer/node`).
+        is gone or belongs to another node (`authorizePod` in `plugin/pkg/auth/authorizer/node`).
         """
         selector = quote(f"metadata.name={key.name},spec.nodeName={self._ctx().node}")
         answer = await self._cluster.call(

@@ -1,6 +1,6 @@
-"""What a pass over a key finds out live, and when things happened: memory beyond the store.
+"""What one pass over a key reads live, and when events happened: memory beyond the store.
 
-A restart may lose all of it; it shapes delays, latencies and repetitions, never what is decided.
+A restart can lose all of it. It affects delays, latencies and repetitions, never the outcome.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from farlet.planning.snapshot import Ages
 
 @dataclass(slots=True)
 class PassState:
-    """What one pass over a key has found out live, beyond the store."""
+    """What one pass over a key has read live, beyond the store."""
 
     home_gone: bool = False
     mirror_gone: bool = False
-    stranger: Pod | None = None
+    unrelated: Pod | None = None
+    """The pod under the mirror's name that is not ours."""
     secret_failed: bool = False
     step: Step = Step.HOME
-    """What a request that fails now was for."""
+    """What the current request is for."""
 
 
 class PodTimes:
-    """When what happened to a pod in this process. All times are monotonic, in seconds."""
+    """When events of a pod happened in this process. All times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._first_seen: dict[str, float] = {}
-        """By home uid, until its mirror stands."""
+        """By home uid, until its mirror is created."""
         self._created: dict[str, float] = {}
         """By home uid: when its mirror was created by this process."""
         self._reported: dict[str, float] = {}
@@ -40,28 +41,28 @@ class PodTimes:
         self._changed: dict[ObjectKey, float] = {}
 
     def changed(self, key: ObjectKey) -> None:
-        """A mirror of `key` changed just now."""
+        """The mirror of `key` has just changed."""
         self._changed.setdefault(key, time.monotonic())
 
     def reconciled(self, key: ObjectKey) -> float | None:
-        """Home shows all that is known of `key`; returns when the first of it changed."""
+        """The home status of `key` is up to date. Returns when the first change of it was seen."""
         return self._changed.pop(key, None)
 
     def first_seen(self, uid: str) -> float:
-        """When home pod `uid`, which has no mirror yet, was first reconciled."""
+        """When home pod `uid` was first seen without a mirror."""
         return self._first_seen.setdefault(uid, time.monotonic())
 
     def mirror_created(self, uid: str) -> None:
-        """The mirror of home pod `uid` was created just now."""
+        """The mirror of home pod `uid` has just been created."""
         self._created[uid] = time.monotonic()
         self._first_seen.pop(uid, None)
 
     def reported(self, uid: str) -> None:
-        """A reason was written on home pod `uid` just now."""
+        """A reason has just been written to the status of home pod `uid`."""
         self._reported[uid] = time.monotonic()
 
     def ages(self, uid: str) -> Ages:
-        """How long ago these things happened to home pod `uid`."""
+        """Seconds since the events of home pod `uid`."""
         now = time.monotonic()
         return Ages(
             first_seen=now - self._first_seen.get(uid, -math.inf),
@@ -70,7 +71,7 @@ class PodTimes:
         )
 
     def forget(self, uid: str) -> None:
-        """Home pod `uid` is gone for good."""
+        """Home pod `uid` is deleted."""
         self._first_seen.pop(uid, None)
         self._created.pop(uid, None)
         self._reported.pop(uid, None)

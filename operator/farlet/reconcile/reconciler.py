@@ -1,8 +1,7 @@
-"""Carry out the plan for one home pod: snapshot, decide, perform, until nothing is left.
+"""Carry out the plan for one home pod: snapshot, decide, perform, until nothing is left to do.
 
-One pass at a time per key. Answers enter the store at once, so the next decision sees them. A
-step that fails says so on a pod that has not run yet, and the key comes again after a backoff;
-nothing is remembered that a restart would lose.
+One pass at a time per key. Answers enter the store at once, so that the next decision includes
+them. This module reads facts and carries out decisions; all policy is in `plan`.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from farlet.reconcile.work_queue import WorkQueue
 from farlet.store import Store
 
 STEPS = 30
-"""More actions than any way through the table has; beyond it something goes round in circles."""
+"""No row of the table needs as many actions; more of them are a bug."""
 
 log = structlog.get_logger()
 
 
 class Reconciler:
-    """Reconciles keys; `reconcile` is what the workers of the queue call."""
+    """Reconciles keys; the workers of the queue call `work`."""
 
     def __init__(
         self,
         *,
         store: Store,
-        scopes: ForeignNamespaces,
+        namespaces: ForeignNamespaces,
         queue: WorkQueue[ObjectKey],
         executor: ActionExecutor,
         recorder: event_recorder.Recorder,
@@ -52,7 +51,7 @@ class Reconciler:
         home_listed: Callable[[], bool],
     ) -> None:
         self._store = store
-        self._scopes = scopes
+        self._namespaces = namespaces
         self._queue = queue
         self._executor = executor
         self._times = executor.times
@@ -62,20 +61,20 @@ class Reconciler:
         self._home_listed = home_listed
 
     async def work(self, key: ObjectKey) -> None:
-        """`reconcile`, and a bug met by one pod stays with that pod. Raises only cancellation."""
+        """`reconcile`; an internal error affects only this pod. Raises only cancellation."""
         try:
             await self.reconcile(key)
         except Exception as err:
-            # As controller-runtime recovers from panics: every other pod goes on.
-            log.exception("reconciling met a bug", pod=str(key))
+            # As controller-runtime recovers from panics: all other pods are still reconciled.
+            log.exception("reconcile failed with an internal error", pod=str(key))
             home = self._store.home.get(key)
             if home is not None:
-                text = f"farlet met a bug and will try again: {type(err).__name__}. See its log"
+                text = f"internal error ({type(err).__name__}); retrying. See the farlet log"
                 self._recorder.note(home, Reason.INTERNAL_ERROR, text)
             self._queue.retry(key, at_least=5.0)
 
     async def reconcile(self, key: ObjectKey) -> None:
-        """Bring both sides of one key together. Raises nothing but cancellation and bugs."""
+        """Perform what `plan` decides until nothing is left. Raises only cancellation and bugs."""
         state = PassState()
         for _ in range(STEPS):
             snapshot = self._snapshot(key, state)
@@ -93,18 +92,22 @@ class Reconciler:
                 await self._failed(snapshot, Failure(action, state.step, err))
                 if not isinstance(action, ProvideSecret) or state.secret_failed:
                     return
-                state.secret_failed = True  # what the mirror tells must not wait for its token
+                state.secret_failed = True  # the status must not wait for the token
                 continue
             if decision.retry:
                 self._queue.retry(key)
                 return
-        log.error("reconciling went round in circles", pod=str(key))
+        log.error("reconcile exceeded its steps", pod=str(key), steps=STEPS)
         self._queue.retry(key, at_least=5.0)
 
-    # --- what is known ------------------------------------------------------------------------
+    # --- facts --------------------------------------------------------------------------------
 
     def _snapshot(self, key: ObjectKey, state: PassState) -> Snapshot:
-        """The facts of this moment. A pod of the same name may have replaced the one before."""
+        """The facts of this moment.
+
+        Taken anew for each decision: within a pass, a pod of the same name can replace the home
+        pod. So access mode and foreign namespace are determined here, once for each decision.
+        """
         store, ctx = self._store, self._ctx()
         home: Pod | Missing | None = store.home.get(key)
         if home is None:
@@ -112,8 +115,8 @@ class Reconciler:
         access = None if isinstance(home, Missing) else self._access(home, ctx)
         foreign = ctx.namespaces.foreign(key.namespace)
         mirror_key = None if foreign is None else ObjectKey(foreign, key.name)
-        scope = None if foreign is None else self._scope(key, foreign, home)
-        if scope is None or mirror_key is None:
+        namespace = None if foreign is None else self._namespace(key, foreign, home)
+        if namespace is None or mirror_key is None:
             return Snapshot(
                 key=key,
                 now=time.time(),
@@ -122,21 +125,21 @@ class Reconciler:
                 mirror_key=mirror_key,
                 access=access,
                 namespace_open=False,
-                namespace_unused=self._scopes.loaded.is_set(),
-                problem=self._scopes.refused,
+                namespace_unused=self._namespaces.loaded.is_set(),
+                problem=self._namespaces.refused,
             )
-        mirror: Pod | Missing | None = state.stranger or store.mirrors.get(mirror_key)
+        mirror: Pod | Missing | None = state.unrelated or store.mirrors.get(mirror_key)
         if mirror is None:
-            mirror = Missing.ABSENT if scope.mirrors_known else Missing.UNKNOWN
+            mirror = Missing.ABSENT if namespace.mirrors_known else Missing.UNKNOWN
         home_gone = state.home_gone
         secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
         uid = ""
         if not isinstance(home, Missing):
             uid = predicates.uid(home)
-            found = store.secrets.get(ObjectKey(scope.foreign, secret_name(uid)))
+            found = store.secrets.get(ObjectKey(namespace.foreign, secret_name(uid)))
             if found is not None:
                 secret = found["metadata"]
-            elif scope.secrets_known:
+            elif namespace.secrets_known:
                 secret = Missing.ABSENT
             if isinstance(mirror, Missing):
                 self._times.first_seen(uid)
@@ -148,7 +151,7 @@ class Reconciler:
             isinstance(home, Missing)
             or not predicates.is_mirror_of(home, last, virtual_node_id=ctx.virtual_node_id)
         ):
-            last = None  # it ran an earlier pod of this name
+            last = None  # it belonged to an earlier pod of this name
         return Snapshot(
             key=key,
             now=time.time(),
@@ -161,11 +164,11 @@ class Reconciler:
             last=last,
             secret=secret,
             secret_failed=state.secret_failed,
-            accounts=self._accounts(key, home, mirror, access, scope),
-            namespace_unused=not self._scopes.known(scope.foreign),
-            anchor=scope.anchor,
-            anchor_age=scope.anchor_age,
-            problem=scope.problem,
+            accounts=self._accounts(key, home, mirror, access, namespace),
+            namespace_unused=not self._namespaces.known(namespace.foreign),
+            anchor=namespace.anchor,
+            anchor_age=namespace.anchor_age,
+            problem=namespace.problem,
             ages=self._times.ages(uid),
         )
 
@@ -175,13 +178,15 @@ class Reconciler:
         except errors.Refused as refused:
             return refused
 
-    def _scope(self, key: ObjectKey, foreign: str, home: Pod | Missing) -> ForeignNamespace | None:
-        """The foreign namespace of a key; a home pod opens it, its absence does not."""
+    def _namespace(
+        self, key: ObjectKey, foreign: str, home: Pod | Missing
+    ) -> ForeignNamespace | None:
+        """The foreign namespace of a key. A home pod that needs it opens it."""
         if isinstance(home, Missing):
-            needed = self._scopes.known(foreign)
+            needed = self._namespaces.known(foreign)
         else:
-            needed = self._scopes.opened(foreign) or plan.needs_namespace(home, ctx=self._ctx())
-        return self._scopes.of(key.namespace) if needed else None
+            needed = self._namespaces.opened(foreign) or plan.needs_namespace(home, ctx=self._ctx())
+        return self._namespaces.of(key.namespace) if needed else None
 
     def _accounts(
         self,
@@ -189,11 +194,11 @@ class Reconciler:
         home: Pod | Missing,
         mirror: Pod | Missing,
         access: AccessStrategy | errors.Refused | None,
-        scope: ForeignNamespace,
+        namespace: ForeignNamespace,
     ) -> Mapping[str, k8s_types.ObjectMeta] | Missing:
-        """Only a pod that waits for an account makes us watch them."""
+        """Only a pod that requires an account makes farlet watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
-            scope.asks_no_more(key)
+            namespace.asks_no_more(key)
             return Missing.UNKNOWN
         if access is None or isinstance(access, errors.Refused):
             return Missing.UNKNOWN
@@ -201,18 +206,18 @@ class Reconciler:
             required = access.requirements(home, self._ctx())
         except errors.Refused:
             return Missing.UNKNOWN
-        accounts = scope.accounts(key) if required else None
+        accounts = namespace.accounts(key) if required else None
         return Missing.UNKNOWN if accounts is None else accounts
 
-    # --- afterwards ---------------------------------------------------------------------------
+    # --- end of a pass ------------------------------------------------------------------------
 
     def _recheck_anchor(self, key: ObjectKey) -> None:
-        scope = self._scopes.of(key.namespace)
-        if scope is not None:
-            scope.doubt()
+        namespace = self._namespaces.of(key.namespace)
+        if namespace is not None:
+            namespace.doubt()
 
     def _end(self, s: Snapshot, decision: Decision, *, failed: bool) -> None:
-        """Nothing is left to do now."""
+        """End a pass that has nothing left to do now."""
         wait = decision.action if isinstance(decision.action, Wait) else None
         if wait is not None and wait.unreported:
             self._queue.add_after(s.key, wait.seconds)
@@ -220,7 +225,7 @@ class Reconciler:
         self._note(s, decision)
         self._times.reconciled(s.key)
         if failed:
-            return  # it comes again after its backoff
+            return  # the failure has added its retry
         if decision.retry:
             self._queue.retry(s.key)
             return
@@ -229,7 +234,7 @@ class Reconciler:
             self._queue.add_after(s.key, wait.seconds)
 
     async def _failed(self, s: Snapshot, failure: Failure) -> None:
-        """Come again later, and report why where the plan says so."""
+        """Retry later, and report the failure as the plan decides."""
         uid = "" if isinstance(s.home, Missing) else predicates.uid(s.home)
         s = dataclasses.replace(s, ages=self._times.ages(uid), failure=failure)
         decision = plan.decide(s, ctx=self._ctx())
@@ -244,17 +249,19 @@ class Reconciler:
             try:
                 await self._executor.home.patch_status(decision.action)
             except errors.FarletError as second:
-                log.info("reason was not told", pod=str(s.key), err=str(second))
+                log.info("failed to update pod status", pod=str(s.key), err=str(second))
 
     def _log_failure(self, key: ObjectKey, failure: Failure, *, retry_in: float) -> None:
         err = failure.error
         if isinstance(err, errors.Throttled):
-            log.info("API server asked to wait", pod=str(key), err=str(err), retry_in=retry_in)
+            log.info(
+                "API server throttled a request", pod=str(key), err=str(err), retry_in=retry_in
+            )
             return
-        # A lost race: the watch will tell, or has told already.
+        # The object has changed or is gone: a watch event brings its key again.
         raced = isinstance(err, errors.Conflict | errors.NotFound) and err.cluster == "home"
         (log.info if raced else log.warning)(
-            "reconciling failed",
+            "reconcile failed",
             pod=str(key),
             step=failure.step.name.lower(),
             err=str(err),

@@ -94,7 +94,9 @@ MUTATIONS = (
         "takes a finished mirror for deleted when only its label is gone",
         (
             Replaced(
-                "_without_mirror", "_confirm_mirror_gone(s) if doubtful else NOTHING", by="NOTHING"
+                "_without_mirror",
+                "_confirm_mirror_gone(s) if unconfirmed else NOTHING",
+                by="NOTHING",
             ),
         ),
         "a finished pod's mirror that left the watch undeleted is looked for live",
@@ -229,12 +231,12 @@ MUTATIONS = (
     ),
     Mutation(
         "trusts an anchor whose mirror was deleted",
-        (Answers("_anchor_is_doubtful", "False"),),
+        (Answers("_must_recheck_anchor", "False"),),
         "the deletion of a mirror that home wants puts its anchor in doubt",
     ),
     Mutation(
         "trusts an anchor whose mirror is gone",
-        (Replaced("_anchor_is_doubtful", "s.mirror_gone", by="False"),),
+        (Replaced("_must_recheck_anchor", "s.mirror_gone", by="False"),),
         "the loss of a mirror that home wants puts its anchor in doubt",
     ),
     Mutation(

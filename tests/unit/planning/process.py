@@ -76,7 +76,7 @@ async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: 
         )
         reconciler = reconcile.Reconciler(
             store=store,
-            scopes=opened,
+            namespaces=opened,
             queue=queue,
             executor=action_executor,
             recorder=recorder,

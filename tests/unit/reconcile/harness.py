@@ -174,7 +174,7 @@ class Harness:
             )
             reconciler = reconcile.Reconciler(
                 store=store,
-                scopes=self.scopes,
+                namespaces=self.scopes,
                 queue=self.queue,
                 executor=self.executor,
                 recorder=self.recorder,

@@ -75,7 +75,7 @@ def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is()
         s.wait(60.0)
         assert tries[0] == 0
         assert len(tries) == 3
-        assert [entry["event"] for entry in s.logs].count("node was not cordoned") == 1
+        assert [entry["event"] for entry in s.logs].count("failed to cordon node") == 1
 
 
 def test_a_pod_that_came_meanwhile_goes_too() -> None:
@@ -101,7 +101,7 @@ def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> N
         drain = s.drain()
         s.wait(21.0)
         assert len(_evicted(s)) == 5
-        assert [entry["event"] for entry in s.logs].count("eviction was refused") == 1
+        assert [entry["event"] for entry in s.logs].count("eviction rejected") == 1
         s.home.refusing.clear()
         s.wait(6.0)
         s.remove()
