@@ -101,7 +101,7 @@ class Table(Generic[T]):
         return [key for key in self._objects if key.namespace == namespace]
 
     def put(self, obj: T) -> bool:
-        """Keep `obj` unless a newer version or its deletion was seen; returns whether it was kept."""
+        """Keep `obj` unless it is outdated or deleted; returns whether it was kept."""
         metadata = obj["metadata"]
         uid, now = metadata.get("uid", ""), version(metadata)
         if now <= self._deleted.get(uid, -1):

@@ -209,7 +209,7 @@ class FakeCluster:
         try:
             self._serve(method, path, body, content_type)
         except Status:
-            return  # nobody is there to be told
+            return  # the sender has given up
 
     def note(self, request: str, body: JSON) -> None:
         """Keep a request in `sent`."""

@@ -1,7 +1,7 @@
-"""What must never happen, watched at every write, and what must stand once all is quiet.
+"""What must never happen, checked at every write, and what must hold once nothing changes any more.
 
-Knows a mirror by who made it and for whom, as the request that made it said, so that nothing
-that is written on objects afterwards can mislead it.
+It knows a mirror by the request that created it, so that later writes on objects cannot mislead
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GIVEN_UP = constants.Reason.MIRROR_LOST.value
 
 
 class Invariants:
-    """Collects what went wrong."""
+    """Collects violations."""
 
     def __init__(self, home: Server, foreign: Server) -> None:
         self._home = home
@@ -30,16 +30,16 @@ class Invariants:
         self.made: dict[str, str] = {}
         """Uid of a mirror -> uid of the home pod that it was made for."""
         self.blinded: set[str] = set()
-        """Home uids whose mirror lost its finalizer to somebody else: its end may be unseen."""
+        """Home uids whose mirror lost its finalizer to a user: its end can be unseen."""
         self._policies: dict[str, str] = {}
         self._finished: set[str] = set()
         """Home uids that farlet has made terminal."""
-        home.observers.append(self._at_home)
-        foreign.observers.append(self._abroad)
+        home.observers.append(self._home_write)
+        foreign.observers.append(self._foreign_write)
 
     # --- at every write -----------------------------------------------------------------------
 
-    def _at_home(self, write: Write) -> None:
+    def _home_write(self, write: Write) -> None:
         if write.where[0] != "pods":
             return
         before, after = write.before, write.after
@@ -72,7 +72,7 @@ class Invariants:
         if self._mirrors(uid):
             self._violated(f"home pod {uid} was removed before its mirror")
 
-    def _abroad(self, write: Write) -> None:
+    def _foreign_write(self, write: Write) -> None:
         if write.by != FARLET or write.where[0] == "configmaps":
             return  # what farlet keeps for itself
         self.writes += 1
@@ -92,12 +92,12 @@ class Invariants:
         if write.verb == "delete" and _wanted(home):
             self._violated(f"the mirror of {self.made[uid]}, which lives, was deleted")
         if write.verb == "patch" and _let_go(write) and not _told(home, write.before):
-            self._violated(f"the mirror of {self.made[uid]} was released before its end was told")
+            self._violated(f"the mirror of {self.made[uid]} was released before its end was shown")
 
     def _created(self, mirror: JSON) -> None:
         uid = mirror["metadata"]["annotations"][constants.HOME_UID]
         if uid in self._finished:
-            self._violated(f"{uid} has finished and was sent abroad again")
+            self._violated(f"{uid} has finished and got another mirror")
         self._again(uid)
         self.made[mirror["metadata"]["uid"]] = uid
 
@@ -129,7 +129,7 @@ class Invariants:
 
     def unconverged(self) -> list[str]:
         """Why the two sides do not fit yet; empty: they do."""
-        return [*self._home_unconverged(), *self._abroad_unconverged()]
+        return [*self._home_unconverged(), *self._foreign_unconverged()]
 
     def _home_unconverged(self) -> Iterator[str]:
         for pod in self._home.all("pods"):
@@ -174,17 +174,17 @@ class Invariants:
             if mirror["metadata"]["uid"] not in owners:
                 yield f"the mirror of {uid} has no Secret"
 
-    def _abroad_unconverged(self) -> Iterator[str]:
+    def _foreign_unconverged(self) -> Iterator[str]:
         for mirror in self._foreign.all("pods"):
             metadata = mirror["metadata"]
             uid = self.made.get(metadata["uid"])
             if uid is None:
                 if "deletionTimestamp" in metadata:
-                    yield f"the stranger {metadata['name']} is still going"
+                    yield f"the unrelated pod {metadata['name']} is still going"
                 continue
             home = self._home.find("pods", uid)
             if not _labelled(mirror) and (home is None or not _wanted(home)):
-                continue  # whoever takes the label off what has finished keeps it
+                continue  # a finished mirror without our label stays
             if home is None:
                 yield f"a mirror outlives {uid}"
             elif mirror["status"].get("phase") in TERMINAL and metadata.get("finalizers"):
@@ -198,7 +198,7 @@ class Invariants:
                 yield f"Secret {secret['metadata']['name']} has no mirror"
 
     def _taken(self, pod: JSON) -> bool:
-        """A stranger has the name, or a mirror of an earlier pod that nobody could know for one."""
+        """An unrelated pod has the name, or an earlier mirror that cannot be recognised."""
         metadata = pod["metadata"]
         for other in self._foreign.all("pods"):
             whose = self.made.get(other["metadata"]["uid"])

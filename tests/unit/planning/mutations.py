@@ -34,7 +34,7 @@ _OURS = "is_ours(mirror, virtual_node_id=ctx.virtual_node_id)"
 
 MUTATIONS = (
     Mutation(
-        "takes a home side that is not listed for empty",
+        "takes an unlisted home side for empty",
         (
             Skipped("_row", "home is Missing.UNKNOWN"),
             Replaced("_row", "home is Missing.ABSENT", by="isinstance(home, Missing)"),
@@ -45,7 +45,7 @@ MUTATIONS = (
         at_random=True,
     ),
     Mutation(
-        "takes an unseen foreign side for empty",
+        "takes an unknown foreign side for empty",
         (
             Skipped(
                 "_without_mirror",
@@ -53,14 +53,14 @@ MUTATIONS = (
             ),
             _NOT_CONFIRMED,
         ),
-        "an unseen mirror of restartPolicy Never is not lost",
+        "an unknown mirror of restartPolicy Never is not lost",
         (_run("Never"), Step("outage", ("foreign",)), Step("restart", (), 8.0)),
         at_random=True,
     ),
     Mutation(
-        "calls a mirror lost without looking for it live",
+        "calls a mirror lost without reading it live",
         (_NOT_CONFIRMED,),
-        "an absent mirror of restartPolicy Never is looked for live",
+        "an absent mirror of restartPolicy Never is read live",
         (_run("Never"), Step("forge_label", ("a",), 3.0)),
     ),
     Mutation(
@@ -80,8 +80,7 @@ MUTATIONS = (
                 module=PREDICATES,
             ),
         ),
-        "a lost mirror of restartPolicy OnFailure is not made again after a success "
-        "of its last run",
+        "a lost mirror of restartPolicy OnFailure is not recreated after a success of its last run",
     ),
     Mutation(
         "runs a finished pod again",
@@ -99,7 +98,7 @@ MUTATIONS = (
                 by="NOTHING",
             ),
         ),
-        "a finished pod's mirror that left the watch undeleted is looked for live",
+        "a finished pod's mirror that left the watch without a deletion is read live",
     ),
     Mutation(
         "leaves the mirror of a finished pod running",
@@ -111,7 +110,7 @@ MUTATIONS = (
     Mutation(
         "removes a home pod before its mirror has ended",
         (Skipped("_deleted", "not gone"),),
-        "a leaving pod asks live before it is removed, its mirror being unseen",
+        "a terminating pod's mirror is read live before the pod is removed, if unknown",
         (
             _run("Always"),
             Step("outage", ("foreign",)),
@@ -120,7 +119,7 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "lets a mirror go before its end is told",
+        "releases a mirror before its end is shown",
         (
             Replaced(
                 "_with_mirror",
@@ -128,7 +127,7 @@ MUTATIONS = (
                 by="reflected.action is not None and not is_finished(mirror)",
             ),
         ),
-        "the finalizer stays until the final status stands at home",
+        "the finalizer stays until home shows the final status",
         (_run("Never"), Step("exit", ("a", 0), 3.0)),
         at_random=True,
     ),
@@ -147,20 +146,20 @@ MUTATIONS = (
         at_random=True,
     ),
     Mutation(
-        "deletes a stranger that has the name",
+        "deletes an unrelated pod that has the name",
         (Replaced("_name_taken", _OURS, by="True"),),
-        "a stranger of the name is told and never touched",
+        "an unrelated pod of the name is reported and never changed",
         (Step("intrude", ("a",)), _run("Always")),
         at_random=True,
     ),
     Mutation(
-        "leaves its label off",
+        "does not restore its label",
         (Skipped("_with_mirror", f"not {_OURS}"),),
-        "the label of a mirror that home names by uid is put back",
+        "the label of a mirror that home names by uid is restored",
         (_run("Always"), Step("forge_label", ("a",), 3.0)),
     ),
     Mutation(
-        "makes no Secret again",
+        "does not recreate a Secret",
         (Skipped("_secret", "strategy.objects(home, {}, ctx, owner)"),),
         "a mirror without its Secret gets one",
         (_run("Always", "home"), Step("burn", ("a",), 3.0)),
@@ -177,7 +176,7 @@ MUTATIONS = (
         "a Secret is written anew, without a new token, when it holds another CA",
     ),
     Mutation(
-        "does not hurry a mirror whose home pod got less time",
+        "ignores that the grace period of a home pod got shorter",
         (
             Replaced(
                 "grace_shorter",
@@ -222,41 +221,41 @@ MUTATIONS = (
                 "api_refusals.lags(err, name=s.key.name) and s.ages.first_seen < LAG_SECONDS",
             ),
         ),
-        "a refusal by lagging caches is tried again in a moment without a word",
+        "a refusal by lagging caches is tried again in a moment without a report",
     ),
     Mutation(
-        "takes every refusal by caches for a lag",
+        "ignores how long caches have lagged",
         (Replaced("_failed", "s.ages.first_seen < LAG_SECONDS", by="True"),),
         "a refusal as by lagging caches is reported after ten seconds",
     ),
     Mutation(
         "trusts an anchor whose mirror was deleted",
         (Answers("_must_recheck_anchor", "False"),),
-        "the deletion of a mirror that home wants puts its anchor in doubt",
+        "the deletion of a mirror that home wants rechecks its anchor",
     ),
     Mutation(
         "trusts an anchor whose mirror is gone",
         (Replaced("_must_recheck_anchor", "s.mirror_gone", by="False"),),
-        "the loss of a mirror that home wants puts its anchor in doubt",
+        "the loss of a mirror that home wants rechecks its anchor",
     ),
     Mutation(
         "removes a pod that ran in a namespace that cannot be read any more",
         (Replaced("_certainly_gone", "status.mirrored_uid(home) is None", by="True"),),
-        "a leaving pod that ran in a namespace no longer offloaded stays and says why",
+        "a terminating pod that ran in a namespace no longer offloaded stays and reports why",
     ),
     Mutation(
-        "looks into a namespace that nobody follows",
+        "reads a namespace that is not watched",
         (Skipped("_deleted", "not gone and not s.namespace_open"),),
-        "before the inventory is read a leaving pod that never ran stays",
+        "before the inventory is read a terminating pod that never ran stays",
     ),
     Mutation(
         "takes an inventory that was not read for empty",
         (Replaced("_certainly_gone", "s.namespace_unused", by="True"),),
-        "before the inventory is read a leaving pod that never ran stays",
+        "before the inventory is read a terminating pod that never ran stays",
     ),
     Mutation(
-        "looks for a mirror where none was ever created",
+        "reads a mirror where none was ever created",
         (Answers("_certainly_gone", "s.mirror_gone"),),
-        "a leaving pod is removed without a request where nothing was ever created",
+        "a terminating pod is removed without a request where nothing was ever created",
     ),
 )

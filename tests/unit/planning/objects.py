@@ -146,16 +146,16 @@ def daemon(pod: Pod) -> Pod:
     return result
 
 
-def stranger(**changes: Any) -> Pod:
+def unrelated(**changes: Any) -> Pod:
     """A foreign pod that took M's name and has nothing to do with farlet."""
-    pod = mirror(uid="stranger-1", virtual_node_id=None, **changes)
+    pod = mirror(uid="unrelated-1", virtual_node_id=None, **changes)
     del pod["metadata"]["annotations"]
     return pod
 
 
-def shown(pod: Pod, abroad: Pod) -> Pod:
+def shown(pod: Pod, mirror: Pod) -> Pod:
     """H once it shows all that M says."""
-    wanted = status.reflect(pod, abroad, ctx=CONTEXT, now=NOW)
+    wanted = status.reflect(pod, mirror, ctx=CONTEXT, now=NOW)
     result = copy.deepcopy(pod)
     result["status"] = copy.deepcopy(wanted.status)
     for key, value in wanted.annotations.items():
@@ -179,9 +179,9 @@ def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
     return result
 
 
-def snapshot(pod: Pod | Missing, abroad: Pod | Missing, **known: Any) -> Snapshot:
+def snapshot(pod: Pod | Missing, mirror: Pod | Missing, **known: Any) -> Snapshot:
     """What is known; the foreign namespace is open unless said otherwise."""
-    given = Snapshot(key=KEY, now=NOW, home=pod, mirror=abroad, **{"anchor": ANCHOR, **known})
+    given = Snapshot(key=KEY, now=NOW, home=pod, mirror=mirror, **{"anchor": ANCHOR, **known})
     return under(given, CONTEXT)
 
 

@@ -27,7 +27,7 @@ KOPF_RESTART_SECONDS = 1.0
 
 
 class _Silent:
-    """The queue has nobody to tell."""
+    """No metrics."""
 
     def added(self, depth: int) -> None:
         """Not counted."""
@@ -59,7 +59,7 @@ async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: 
     )
     store = Store()
     queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
-    dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
+    dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
     event_log = cast("clusters.Cluster", _EventLog(home_cluster))
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
@@ -103,9 +103,9 @@ async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: 
 
 
 async def _kopf(cluster: FakeCluster, pods: home_pods.HomePods) -> None:
-    """Lists (events of type None), watches, goes on after a broken watch, lists after 410.
+    """Lists (events of type None), watches, continues after a broken watch, lists after 410.
 
-    What vanished between two lists it never tells. Where it fails it is started again.
+    It never reports what vanished between two lists. It is restarted when it fails.
     """
     query = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{objects.CONTEXT.node}"
     version = ""

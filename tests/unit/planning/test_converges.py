@@ -32,7 +32,7 @@ TOLD_BEFORE = {
         Step("forge_label", ("a",), 0.4),
         Step("exit", ("a", 0), 8.0),
     ),
-    "a stranger takes the name of a mirror that was deleted abroad": (
+    "an unrelated pod takes the name of a mirror that was deleted in the foreign cluster": (
         _create("Always"),
         Step("forge_owner", ("a",), 1.2),
         Step("discard", ("a", 1)),
@@ -43,7 +43,7 @@ TOLD_BEFORE = {
         _create("Never"),
         Step("replace", ("a", "Never"), 1.2),
     ),
-    "a pod is replaced while nobody looks": (
+    "a pod is replaced while no watch is open": (
         _create("Never"),
         Step("gap", ("home",)),
         Step("outage", ("home",), 0.06),
@@ -99,9 +99,9 @@ def test_no_story_means_that_nothing_happens() -> None:
     assert violations(()) == []
 
 
-@pytest.mark.parametrize("room", [model, kubelet], ids=["server", "kubelet"])
-def test_the_model_knows_nothing_of_farlet(room: object) -> None:
-    tree = ast.parse(Path(str(room.__file__)).read_text())  # type: ignore[attr-defined]
+@pytest.mark.parametrize("module", [model, kubelet], ids=["server", "kubelet"])
+def test_the_model_knows_nothing_of_farlet(module: object) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text())  # type: ignore[attr-defined]
     imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     assert not [name for name in imported if name is not None and name.startswith("farlet")]

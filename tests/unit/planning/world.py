@@ -25,7 +25,7 @@ MOST_WRITES = 400
 BACKOFF_SECONDS = 20.0
 QUIET_SECONDS = 40.0
 CONVERGED_WITHIN_SECONDS = 420.0
-"""What vanished at home while nobody looked is found by a sweep, every 300 s."""
+"""A resync every 300 s finds what vanished at home while no watch was open."""
 
 HOME, FOREIGN = "default", "default-h"
 USER = "user"
@@ -132,7 +132,7 @@ class World:
             try:
                 self._process.result()
             except* errors.StartError:
-                # It ends with a message, and whoever supervises it starts it again.
+                # It ends with a message, and its supervisor starts it again.
                 self._process = None
                 self.start()
 
@@ -167,7 +167,7 @@ class World:
         self._clusters[side].faults.extend(faults)
 
     def outage(self, side: str) -> None:
-        """The server answers nobody, and watches break."""
+        """The server does not answer, and watches break."""
         self._clusters[side].down = True
         self._clusters[side].break_watches()
 
@@ -175,7 +175,7 @@ class World:
         self._clusters[side].down = False
 
     def cut(self, side: str) -> None:
-        """Watches break; the server goes on."""
+        """Watches break; the server still answers."""
         self._clusters[side].break_watches()
 
     def gap(self, side: str) -> None:
@@ -193,7 +193,7 @@ class World:
     # --- home ---------------------------------------------------------------------------------
 
     def create(self, name: str, policy: str, mode: str, *, held: bool = False) -> None:
-        """Somebody creates a pod that is bound to the virtual node."""
+        """A user creates a pod that is bound to the virtual node."""
         pod: JSON = model.clone(
             objects.home(
                 policy=policy,
@@ -206,7 +206,7 @@ class World:
         self.home.create("pods", HOME, pod, by=USER)
 
     def create_held(self, name: str, policy: str) -> None:
-        """As `create`, with a finalizer of somebody else's."""
+        """As `create`, with a finalizer of another controller."""
         self.create(name, policy, "disabled", held=True)
 
     def delete(self, name: str, grace: int | None = None) -> None:
@@ -230,7 +230,7 @@ class World:
             body = {"status": {"phase": "Failed", "reason": "Evicted"}}
             self.home.patch(("pods", HOME, name), body, by=USER, status=True, strategic=False)
 
-    # --- abroad -------------------------------------------------------------------------------
+    # --- the foreign cluster ------------------------------------------------------------------
 
     def exit(self, name: str, code: int) -> None:
         self.invariants.kubelet.exit(name, code)
@@ -239,15 +239,15 @@ class World:
         self.invariants.kubelet.stop_codes[name] = code
 
     def freeze(self, frozen: bool) -> None:
-        """The foreign node does nothing, or goes on."""
+        """The foreign node stops working, or works again."""
         self.invariants.kubelet.frozen = frozen
 
     def discard(self, name: str, grace: int | None = None) -> None:
-        """Somebody deletes the mirror abroad."""
+        """A user deletes the mirror in the foreign cluster."""
         self.foreign.delete(("pods", FOREIGN, name), by=USER, grace=grace)
 
     def strip(self, name: str) -> None:
-        """Somebody takes the finalizer off a mirror that home knows, and forces it away."""
+        """A user removes the finalizer of a mirror that home knows, and forces it away."""
         mirror = self._known(name)
         if mirror is not None:
             self.invariants.blinded.add(self.invariants.made[mirror["metadata"]["uid"]])
@@ -257,12 +257,12 @@ class World:
             self.foreign.delete(where, by=USER, grace=0)
 
     def forge_label(self, name: str) -> None:
-        """Somebody takes our label off a mirror that home knows."""
+        """A user removes our label from a mirror that home knows."""
         self._forge(name, {"labels": {constants.VIRTUAL_NODE_ID: None}})
 
     def forge_owner(self, name: str) -> None:
-        """Somebody makes a mirror that home knows say that it is another pod's."""
-        self._forge(name, {"annotations": {constants.HOME_UID: "somebody-else"}})
+        """A user changes the annotation that names the home pod of a mirror that home knows."""
+        self._forge(name, {"annotations": {constants.HOME_UID: "another-uid"}})
 
     def _forge(self, name: str, metadata: JSON) -> None:
         if self._known(name) is not None:
@@ -271,27 +271,27 @@ class World:
             self.foreign.patch(where, body, by=USER, status=False, strategic=False)
 
     def intrude(self, name: str) -> None:
-        """A stranger takes the name."""
-        pod = model.clone(objects.stranger())
-        pod["metadata"] = {"name": name, "labels": {"app": "stranger"}}
+        """An unrelated pod takes the name."""
+        pod = model.clone(objects.unrelated())
+        pod["metadata"] = {"name": name, "labels": {"app": "unrelated"}}
         pod["spec"] = {"containers": [{"name": "main"}]}
         self.foreign.create("pods", FOREIGN, pod, by=USER)
 
     def retreat(self, name: str) -> None:
-        """The stranger goes."""
+        """The unrelated pod goes."""
         pod = self.foreign.get(("pods", FOREIGN, name))
         if pod["metadata"]["uid"] not in self.invariants.made:
             self.discard(name, 0)
 
     def burn(self, name: str) -> None:
-        """Somebody deletes the Secrets of pods of that name."""
+        """A user deletes the Secrets of pods of that name."""
         for secret in self.foreign.all("secrets", FOREIGN):
             metadata = secret["metadata"]
             if any(owner["name"] == name for owner in metadata.get("ownerReferences", ())):
                 self.foreign.delete(("secrets", FOREIGN, metadata["name"]), by=USER)
 
     def unanchor(self) -> None:
-        """Somebody deletes what owns the mirrors, and the garbage collector deletes them."""
+        """A user deletes the anchor, and the garbage collector deletes them."""
         for anchor in self.foreign.all("configmaps", FOREIGN):
             where = ("configmaps", FOREIGN, anchor["metadata"]["name"])
             self.foreign.delete(where, by=USER)

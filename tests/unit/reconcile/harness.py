@@ -1,6 +1,6 @@
 """farlet between two model clusters, without Kopf and without a foreign kubelet.
 
-Every room that reads, decides or writes is the real one; the test plays the users, the foreign
+Every module that reads, decides or writes is the real one; the test plays the users, the foreign
 kubelet and what goes wrong between them. Time jumps, so minutes of waiting take none.
 """
 
@@ -52,7 +52,7 @@ class Asked:
 
 
 class RecordingCluster(FakeCluster):
-    """A wire that remembers what it was asked, and refuses what it is told to refuse."""
+    """A fake cluster that records requests and refuses those that the test selects."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
         super().__init__(name, server, clock)
@@ -84,7 +84,7 @@ class RecordingCluster(FakeCluster):
     def refusal(
         self, kind: type[errors.ApiError], code: int, message: str, *, reason: str = ""
     ) -> Refusal:
-        """An answer of this server that is no success."""
+        """An error answer of this server."""
         return lambda: kind(
             cluster=self.name, request="it", code=code, status_reason=reason, message=message
         )
@@ -227,7 +227,7 @@ class Harness:
         )
         return self._loop.create_task(work)
 
-    # --- people and controllers at home -------------------------------------------------------
+    # --- users and controllers in the home cluster --------------------------------------------
 
     def create(
         self,
@@ -238,7 +238,7 @@ class Harness:
         policy: str = "Always",
         mirrored: str | None = None,
     ) -> JSON:
-        """Somebody creates a pod that is bound to the node. `mirrored`: it has run before."""
+        """A user creates a pod that is bound to the node. `mirrored`: it has run before."""
         pod: JSON = model.clone(objects.home(policy=policy, reads_token=mode == "home"))
         pod["metadata"] |= {
             "name": name,
@@ -278,7 +278,7 @@ class Harness:
             if e["involvedObject"]["name"] == name
         ]
 
-    # --- abroad -------------------------------------------------------------------------------
+    # --- the foreign cluster ------------------------------------------------------------------
 
     def mirror(self, name: str = "web", *, namespace: str = FOREIGN) -> JSON | None:
         """The mirror as it is."""
@@ -300,7 +300,7 @@ class Harness:
         self.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
 
     def remove(self, name: str = "web") -> None:
-        """The mirror is gone at once, whoever did it."""
+        """The mirror is gone at once, for any cause."""
         where = ("pods", FOREIGN, name)
         free = {"metadata": {"finalizers": None}}
         self.foreign_server.patch(where, free, by=USER, status=False, strategic=False)
@@ -311,7 +311,7 @@ class Harness:
         return self.foreign_server.all("configmaps", namespace)
 
     def remove_anchor(self, namespace: str = FOREIGN) -> None:
-        """Somebody deletes it."""
+        """A user deletes it."""
         for anchor in self.anchors(namespace):
             where = ("configmaps", namespace, anchor["metadata"]["name"])
             self.foreign_server.delete(where, by=USER)
@@ -323,11 +323,11 @@ class Harness:
         return data
 
     def secrets(self) -> list[JSON]:
-        """All Secrets abroad."""
+        """All foreign Secrets."""
         return self.foreign_server.all("secrets", FOREIGN)
 
     def secret(self, pod: JSON, *, labels: dict[str, str] | None = None) -> JSON:
-        """Somebody makes a Secret of the name that the one of this home pod would have."""
+        """A user creates a Secret of the name that farlet uses for this home pod."""
         body = {
             "metadata": {"name": secret_name(pod["metadata"]["uid"]), "labels": labels or {}},
             "data": {"password": "dGhlaXJz"},

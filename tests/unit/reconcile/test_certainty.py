@@ -41,7 +41,7 @@ def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
         s.start()
         s.wait(120.0)
         assert not s.home.requests(WRITES)
-        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to look in"
+        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to read"
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 
 
@@ -98,7 +98,7 @@ def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
         s.delete(namespace="second")
         s.wait(300.0)
         assert s.pod(namespace="second") is not None, "what it ran may run still"
-        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to look in"
+        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to read"
         assert s.events() == ["NamespaceNotOffloaded"]
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 

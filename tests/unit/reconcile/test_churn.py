@@ -23,7 +23,7 @@ HALF_LIFE = 2000.0
 
 
 class _Starting:
-    """The room of home pods alone; the test plays Kopf, which may be slow."""
+    """Home pods alone; the test plays Kopf, which can be slow."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ def _json(code: int, text: str) -> Answer:
     return answer
 
 
-STRANGERS: dict[str, Answer] = {
+NOT_KUBERNETES: dict[str, Answer] = {
     "404 of a proxy": other(404, HTML),
     "404 without a body": other(404, ""),
     "404 in JSON of another kind": _json(404, '{"error": "no route"}'),
@@ -50,7 +50,7 @@ STRANGERS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
 async def test_nothing_is_known_after(answer: Answer, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
@@ -59,7 +59,7 @@ async def test_nothing_is_known_after(answer: Answer, tmp_path: Path) -> None:
         assert cluster.problem is not None
 
 
-@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
 async def test_what_an_extension_answers_tells_nothing_of_the_api_server(
     answer: Answer, tmp_path: Path
 ) -> None:
@@ -116,7 +116,7 @@ async def _follow(cluster: clusters.Cluster, opened: Callable[[], None]) -> list
     return [event.kind async for event in cluster.watch(WATCH, opened=opened)]
 
 
-@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
 async def test_no_watch_stands_after(answer: Answer, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
@@ -137,7 +137,7 @@ async def test_no_watch_was_ever_live_after(answer: Answer, tmp_path: Path) -> N
 
 LINES: dict[str, tuple[str, type[errors.FarletError]]] = {
     "no JSON": ("<html>\n", errors.Unreachable),
-    "JSON that is no event": ('{"kind": "Pod"}\n', errors.Unreachable),
+    "JSON that is not an event": ('{"kind": "Pod"}\n', errors.Unreachable),
     "an event of nothing": ('{"type": "ADDED", "object": null}\n', errors.Unreachable),
     "an event of a word": ('{"type": "ADDED", "object": "web"}\n', errors.Unreachable),
     "a number": ("7\n", errors.Unreachable),

@@ -1,4 +1,4 @@
-"""Somebody abroad takes farlet's label off a mirror: it is put back, whatever the pod is at."""
+"""farlet restores its label on a mirror in every state of the pod."""
 
 from __future__ import annotations
 

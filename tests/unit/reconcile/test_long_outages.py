@@ -30,7 +30,7 @@ def _gone() -> errors.FarletError:
 
 
 class _Server:
-    """Fails as it is told to; otherwise lists nothing, and its watches show nothing."""
+    """Fails as the test decides; otherwise its lists are empty and its watches show nothing."""
 
     def __init__(self) -> None:
         self.failing: errors.FarletError | None = None

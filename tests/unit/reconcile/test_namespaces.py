@@ -23,7 +23,7 @@ def _owner(s: Harness) -> str:
     return uid
 
 
-def test_an_anchor_that_vanished_is_noticed_when_somebody_deletes_a_mirror() -> None:
+def test_a_deleted_anchor_is_found_when_a_user_deletes_a_mirror() -> None:
     with harness.running() as s:
         s.create()
         s.wait(10.0)
@@ -38,7 +38,7 @@ def test_an_anchor_that_vanished_is_noticed_when_somebody_deletes_a_mirror() -> 
         assert _owner(s) == anchor["metadata"]["uid"], "else it would be collected as garbage"
 
 
-def test_the_deletion_of_a_mirror_whose_pod_goes_too_is_no_cause_for_doubt() -> None:
+def test_the_deletion_of_a_mirror_with_its_home_pod_does_not_recheck_the_anchor() -> None:
     with harness.running() as s:
         s.create()
         s.wait(10.0)
@@ -50,7 +50,7 @@ def test_the_deletion_of_a_mirror_whose_pod_goes_too_is_no_cause_for_doubt() -> 
         assert len(s.foreign.requests(LOOKS)) == looks
 
 
-def test_the_anchor_is_looked_at_each_minute() -> None:
+def test_the_anchor_is_read_each_minute() -> None:
     with harness.running() as s:
         s.create()
         s.wait(1.0)
@@ -73,7 +73,7 @@ def test_an_anchor_that_is_made_anew_wakes_all_pods_of_its_namespace() -> None:
         assert {ObjectKey(HOME, name) for name in names} <= set(s.woken)
 
 
-def test_an_anchor_that_is_still_there_wakes_nobody() -> None:
+def test_an_anchor_that_still_exists_wakes_no_pod() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -181,7 +181,7 @@ def test_the_five_minutes_start_anew_after_an_interruption() -> None:
         assert len(s.scopes) == 0
 
 
-def test_a_namespace_that_was_never_opened_is_closed_once_nobody_wants_it() -> None:
+def test_a_namespace_that_was_never_opened_is_closed_once_no_pod_needs_it() -> None:
     with harness.running() as s:
         s.foreign.refusing[rf"/namespaces/{FOREIGN}/configmaps"] = s.foreign.refusal(
             errors.NotFound, 404, f'namespaces "{FOREIGN}" not found', reason="NotFound"
@@ -200,7 +200,7 @@ def test_a_namespace_that_was_never_opened_is_closed_once_nobody_wants_it() -> N
         assert len(s.foreign.requests("PATCH")) == before, "it was never registered"
         tried = len(s.foreign.requests(FOREIGN))
         s.wait(120.0)
-        assert len(s.foreign.requests(FOREIGN)) == tried, "nobody asks for it any more"
+        assert len(s.foreign.requests(FOREIGN)) == tried, "no request names it any more"
 
 
 def test_a_closed_namespace_is_watched_no_more_and_its_accounts_are_forgotten() -> None:

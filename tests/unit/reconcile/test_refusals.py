@@ -89,7 +89,11 @@ MEANINGS: dict[str, tuple[FarletError, Step, Reason | None]] = {
         Step.MIRROR,
         Reason.UNSUPPORTED_POD,
     ),
-    "nothing: a lost race abroad": (_api(errors.Conflict, 409, "modified"), Step.MIRROR, None),
+    "nothing: a conflict in the foreign cluster": (
+        _api(errors.Conflict, 409, "modified"),
+        Step.MIRROR,
+        None,
+    ),
     "nothing: a lost race at home": (
         _api(errors.Conflict, 409, "modified", at="home"),
         Step.TOKEN,

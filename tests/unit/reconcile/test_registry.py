@@ -19,7 +19,7 @@ def _emptied(s: Harness) -> None:
     assert s.mirror() is None
 
 
-def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> None:
+def test_a_deleted_registry_is_recreated_with_all_its_entries() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -30,7 +30,7 @@ def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> No
         assert s.mirror("db", namespace="second-h") is not None
 
 
-def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed() -> None:
+def test_a_deleted_registry_is_recreated_without_removed_entries() -> None:
     with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
@@ -58,7 +58,7 @@ def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None
 
 
 @pytest.mark.parametrize("namespaces", [(HOME, "second"), ()], ids=["in use", "empty"])
-def test_a_registry_that_somebody_deleted_is_made_again_within_a_minute(
+def test_a_deleted_registry_is_recreated_within_a_minute(
     namespaces: tuple[str, ...],
 ) -> None:
     with harness.running() as s:
@@ -99,7 +99,7 @@ def test_a_registry_that_stands_costs_one_look_a_minute_and_no_write() -> None:
 UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
     "credentials that are not accepted": (errors.ApiError, 401, "Unauthorized"),
     "a right that is missing": (errors.Forbidden, 403, "configmaps is forbidden"),
-    "an answer that nobody foresaw": (errors.ApiError, 406, "not acceptable"),
+    "an unexpected answer": (errors.ApiError, 406, "not acceptable"),
     "a request that is not understood": (errors.Invalid, 400, "bad request"),
 }
 

@@ -82,7 +82,7 @@ UNBELIEVABLE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("tokens", UNBELIEVABLE.values(), ids=UNBELIEVABLE)
-def test_times_that_nobody_was_granted_cost_one_refresh(tokens: object) -> None:
+def test_invalid_times_cost_one_refresh(tokens: object) -> None:
     due = _due(tokens)
     assert (due.token_specs, due.overdue) == ((CLAIM,), False)
 

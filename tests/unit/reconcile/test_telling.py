@@ -1,4 +1,4 @@
-"""What is told at home of what goes wrong: how often, in which words, and when nothing is."""
+"""Which failures are reported on the home pod, how often, and with which message."""
 
 from __future__ import annotations
 
@@ -144,12 +144,12 @@ def _not_found(text: str) -> FarletError:
 @pytest.mark.parametrize(
     "text", ['pods "web" not found', 'secrets "farlet-uid-1" not found', "not found"]
 )
-def test_what_vanished_abroad_is_no_lack_of_a_namespace(step: Step, text: str) -> None:
+def test_a_404_for_another_object_does_not_mean_a_missing_namespace(step: Step, text: str) -> None:
     assert api_refusals.of(_not_found(text), step=step) is None
 
 
 @pytest.mark.parametrize("vanishes", ["the mirror", "the Secret"])
-def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) -> None:
+def test_a_refresh_of_a_vanished_object_reports_no_reason(vanishes: str) -> None:
     with harness.running() as s:
         s.create(mode="home")
         s.wait(2.0)
@@ -175,20 +175,20 @@ def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) 
 
 
 @pytest.mark.parametrize(
-    ("gated_abroad", "ready_at_home"),
+    ("gated_in_foreign", "ready_in_home"),
     [(True, "True"), (False, "False")],
     ids=[
         "a mirror that only its own gate holds back is ready at home",
         "a mirror without a gate that is not ready is on a lost node",
     ],
 )
-def test_what_the_store_keeps_of_a_mirror(gated_abroad: bool, ready_at_home: str) -> None:
+def test_what_the_store_keeps_of_a_mirror(gated_in_foreign: bool, ready_in_home: str) -> None:
     told: Any = objects.mirror()
     told["status"]["conditions"] = [
         {"type": "ContainersReady", "status": "True"},
         {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
     ]
-    if gated_abroad:
+    if gated_in_foreign:
         told["spec"]["readinessGates"] = [{"conditionType": "example.org/injected"}]
     store = Store()
     store.mirrors.put(told)
@@ -196,4 +196,4 @@ def test_what_the_store_keeps_of_a_mirror(gated_abroad: bool, ready_at_home: str
     assert kept is not None
     wanted = status.reflect(objects.home(), kept, ctx=objects.CONTEXT, now=objects.NOW)
     ready = {c["type"]: c["status"] for c in wanted.status["conditions"]}
-    assert ready["Ready"] == ready_at_home
+    assert ready["Ready"] == ready_in_home

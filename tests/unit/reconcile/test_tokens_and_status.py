@@ -207,7 +207,7 @@ def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
 @pytest.mark.parametrize(
     "labels",
     [{}, {"farlet.io/virtual-node-id": "another-node"}],
-    ids=["of a stranger", "of another node"],
+    ids=["of an unrelated pod", "of another node"],
 )
 def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> None:
     with harness.running() as s:
@@ -237,7 +237,7 @@ def test_a_refresh_names_the_uid_of_the_secret_that_it_changes() -> None:
         assert patch.body["metadata"]["uid"] == secret["metadata"]["uid"]
 
 
-def test_a_secret_that_was_replaced_unseen_by_a_stranger_s_is_not_overwritten() -> None:
+def test_a_secret_that_an_unrelated_one_replaced_is_not_overwritten() -> None:
     with harness.running() as s:
         _running(s)
         (secret,) = s.secrets()

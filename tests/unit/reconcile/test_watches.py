@@ -99,7 +99,7 @@ class Server:
 
 
 class Told:
-    """A sink that notes what it is told."""
+    """A handler that records its calls."""
 
     def __init__(self) -> None:
         self.lists: list[tuple[list[str], int]] = []
@@ -182,8 +182,8 @@ def test_a_watch_that_ends_goes_on_where_it_was() -> None:
     first = Watch(("MODIFIED", "a", 8), ("BOOKMARK", "", 20))
     scene = Harness(Server(_list(7, "a"), first, Watch())).after(150)
     assert scene.server.asked[-1] == "WATCH ?resourceVersion=20"
-    assert scene.told.events == [("MODIFIED", "a")], "a bookmark is no event"
-    assert scene.states == [(True, True)], "an end is no loss"
+    assert scene.told.events == [("MODIFIED", "a")], "a bookmark is not an event"
+    assert scene.states == [(True, True)], "the end of a watch is not a loss"
 
 
 def test_watches_that_end_at_once_are_not_asked_for_without_a_pause() -> None:

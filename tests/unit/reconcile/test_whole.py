@@ -30,7 +30,7 @@ def _now() -> float:
 
 
 def modelled(server: Server, name: str) -> Answer:
-    """Answers of a model of a cluster. Its Leases are taken by whoever asks."""
+    """Answers of a model of a cluster. Any client can take its Leases."""
     wire = Line(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -76,7 +76,7 @@ class _Whole:
         home.answer, foreign.answer = self.works["home"], self.works["foreign"]
 
     def create(self, name: str, *, mode: str = "disabled") -> None:
-        """Somebody creates a pod, and Kopf tells of it."""
+        """A user creates a pod, and Kopf delivers its event."""
         pod: JSON = model.clone(objects.home(annotations=_mode(mode)))
         pod["metadata"]["name"] = name
         made = self.home_server.create("pods", harness.HOME, pod, by=harness.USER)
@@ -93,7 +93,7 @@ class _Whole:
     async def until(self, true: Callable[[], bool]) -> None:
         """It becomes true within some seconds, or the test fails."""
         async with asyncio.timeout(20):
-            while not true():  # noqa: ASYNC110 - nobody tells when
+            while not true():  # noqa: ASYNC110 - no event shows it
                 await asyncio.sleep(0.01)
 
 
@@ -169,7 +169,7 @@ async def test_pods_are_counted_by_phase_and_mode_without_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unreadable:
-        """Stands where the room of the store has `orjson`."""
+        """Replaces `orjson` in the store."""
 
         dumps = staticmethod(orjson.dumps)
 

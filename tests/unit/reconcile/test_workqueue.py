@@ -247,7 +247,7 @@ PROMISES: dict[str, Callable[[], Awaitable[None]]] = {
     "an event does not wait for the backoff": _woken_before_backoff,
     "closing lets work end and starts none": _close,
     "closing ends workers that wait": _close_idle,
-    "the observer is told of depth, waiting and work": _tells,
+    "the observer gets depth, waiting time and work time": _tells,
     "it knows for how long each key has been worked on": _runs,
 }
 

@@ -1,4 +1,4 @@
-"""What the store keeps, and that nobody can change it from outside."""
+"""What the store keeps, and that no caller can change it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _pod(version: int, **status: object) -> Any:
             "name": "p",
             "uid": "u",
             "resourceVersion": str(version),
-            "managedFields": [{"manager": "somebody"}],
+            "managedFields": [{"manager": "kubectl"}],
         },
         "spec": {"nodeName": "n", "containers": [{"name": "main"}]},
         "status": {**status},

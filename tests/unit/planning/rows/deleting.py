@@ -14,7 +14,7 @@ from unit.planning.objects import (
     mirror,
     shown,
     snapshot,
-    stranger,
+    unrelated,
 )
 from unit.planning.rows.row import Row, does, ends, removes, shows
 
@@ -25,12 +25,12 @@ _LAST = mirror(grace=30, phase="Failed", state=exited(143), observed=True)
 
 WITH_MIRROR = (
     Row(
-        "the mirror of a leaving pod gets the grace of its home pod",
+        "the mirror of a terminating pod gets the grace of its home pod",
         snapshot(shown(_LEAVING, mirror()), mirror()),
         does(DeleteMirror(mirror(), 30)),
     ),
     Row(
-        "a leaving pod's mirror is deleted before its status is reflected",
+        "a terminating pod's mirror is deleted before its status is reflected",
         snapshot(_LEAVING, mirror()),
         does(DeleteMirror(mirror(), 30)),
     ),
@@ -55,17 +55,17 @@ WITH_MIRROR = (
         NOTHING,
     ),
     Row(
-        "the last states of a leaving pod are reflected",
+        "the last states of a terminating pod are reflected",
         snapshot(_LEAVING, _LAST),
         ends(143, "Failed"),
     ),
     Row(
-        "a leaving pod's mirror is released once its last states stand at home",
+        "a terminating pod's mirror is released once home shows its last states",
         snapshot(shown(_LEAVING, _LAST), _LAST),
         does(ReleaseMirror(_LAST)),
     ),
     Row(
-        "a leaving pod whose mirror still runs is not removed",
+        "a terminating pod whose mirror still runs is not removed",
         snapshot(shown(_LEAVING, _DYING), _DYING, mirror_gone=True),
         NOTHING,
     ),
@@ -74,29 +74,29 @@ WITH_MIRROR = (
 WITHOUT = (
     *(
         Row(
-            f"a leaving pod asks live before it is removed, its mirror being {text}",
+            f"a terminating pod's mirror is read live before the pod is removed, if {text}",
             snapshot(_LEAVING, side),
             does(ConfirmMirrorGone(MIRROR_KEY)),
         )
-        for side, text in ((Missing.ABSENT, "absent"), (Missing.UNKNOWN, "unseen"))
+        for side, text in ((Missing.ABSENT, "absent"), (Missing.UNKNOWN, "unknown"))
     ),
     Row(
-        "a leaving pod that never had a mirror asks live as well",
+        "a terminating pod's mirror is read live even if it never had one",
         snapshot(_UNSTARTED, Missing.ABSENT),
         does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "a leaving pod that never had a mirror is removed without another word",
+        "a terminating pod that never had a mirror is removed without another status",
         snapshot(_UNSTARTED, Missing.ABSENT, mirror_gone=True),
         removes(),
     ),
     Row(
-        "a leaving pod writes that its containers ended before it is removed",
+        "a terminating pod writes that its containers ended before it is removed",
         snapshot(_LEAVING, Missing.ABSENT, mirror_gone=True),
         ends(137, "Failed"),
     ),
     Row(
-        "a leaving pod tells the end that its mirror was last seen with",
+        "a terminating pod shows the end that its mirror was last seen with",
         snapshot(
             _LEAVING,
             Missing.ABSENT,
@@ -106,12 +106,12 @@ WITHOUT = (
         ends(0, "Succeeded"),
     ),
     Row(
-        "a leaving pod that told its end is removed",
+        "a terminating pod that shows its end is removed",
         snapshot(ended(_LEAVING), Missing.ABSENT, mirror_gone=True),
         removes(),
     ),
     Row(
-        "a leaving pod that has finished is removed",
+        "a terminating pod that has finished is removed",
         snapshot(
             ended(home(grace=30, policy="Never", mirrored=MIRROR, state=exited(0))),
             Missing.ABSENT,
@@ -132,17 +132,17 @@ WITHOUT = (
         for side, gone, text in (
             (Missing.ABSENT, True, "gone"),
             (Missing.ABSENT, False, "absent"),
-            (Missing.UNKNOWN, False, "unseen"),
+            (Missing.UNKNOWN, False, "unknown"),
         )
     ),
     Row(
-        "a leaving pod whose name a stranger has abroad leaves without touching it",
-        snapshot(_UNSTARTED, stranger()),
+        "a terminating pod whose name an unrelated pod has is removed without changing it",
+        snapshot(_UNSTARTED, unrelated()),
         removes(),
     ),
     Row(
-        "a leaving pod whose lost mirror's name a stranger took tells its end first",
-        snapshot(_LEAVING, stranger()),
+        "a terminating pod whose lost mirror's name an unrelated pod took shows its end first",
+        snapshot(_LEAVING, unrelated()),
         shows("Failed"),
     ),
 )

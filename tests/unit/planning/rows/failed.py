@@ -49,7 +49,7 @@ _NEW_POD = snapshot(home(), Missing.ABSENT, ages=Ages(first_seen=1.0))
 
 ROWS = (
     Row(
-        "a refusal by lagging caches is tried again in a moment without a word",
+        "a refusal by lagging caches is tried again in a moment without a report",
         _after(_NEW_POD, Step.TOKEN, _LAGS),
         does(Wait(0.1)),
     ),
@@ -73,7 +73,7 @@ ROWS = (
         does(Wait(7.0), retry=True),
     ),
     Row(
-        "an answer of home that was lost is no reason to wait",
+        "a lost answer of the home API server is not a reason that is shown",
         _after(_NEW_POD, Step.HOME, _SILENT_HOME),
         Decision(retry=True),
     ),
@@ -103,7 +103,7 @@ ROWS = (
         )
         for given, text in (
             (snapshot(shown(home(), mirror()), mirror()), "a pod that has its mirror"),
-            (snapshot(home(grace=30), Missing.ABSENT), "a leaving pod"),
+            (snapshot(home(grace=30), Missing.ABSENT), "a terminating pod"),
         )
     ),
     *(
@@ -129,7 +129,7 @@ ROWS = (
     ),
     *(
         Row(
-            f"a refusal is no matter of the token's age {text}",
+            f"a refusal does not warn of the token's age {text}",
             _unrefreshed(err, overdue=overdue, step=step),
             fails(reason),
         )

@@ -44,13 +44,13 @@ def _unused(pod: Pod | Missing) -> Snapshot:
 
 NOT_FOLLOWED = (
     Row(
-        "a leaving pod that ran in a namespace no longer offloaded stays and says why",
+        "a terminating pod that ran in a namespace no longer offloaded stays and reports why",
         _unused(_LEAVING),
         notes(Reason.NAMESPACE_NOT_OFFLOADED),
         ctx=_NOT_OFFLOADED,
     ),
     Row(
-        "a leaving pod of a namespace that is not offloaded is removed if it never ran",
+        "a terminating pod of a namespace that is not offloaded is removed if it never ran",
         _unused(home(grace=30)),
         removes(),
         ctx=_NOT_OFFLOADED,
@@ -62,18 +62,18 @@ NOT_FOLLOWED = (
         ctx=_NOT_OFFLOADED,
     ),
     Row(
-        "a DaemonSet's pod waits although nobody follows its foreign namespace",
+        "a DaemonSet's pod waits although its foreign namespace is not watched",
         _unused(daemon(home())),
         shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
-        "a DaemonSet's leaving pod is removed although nobody follows its foreign namespace",
+        "a DaemonSet's terminating pod is removed although its foreign namespace is not watched",
         _unused(daemon(home(grace=30))),
         removes(),
     ),
     *(
         Row(
-            f"before the inventory is read a leaving pod {text} stays",
+            f"before the inventory is read a terminating pod {text} stays",
             _unread(pod),
             NOTHING,
         )
@@ -89,17 +89,17 @@ NOT_FOLLOWED = (
 
 UNUSED = (
     Row(
-        "a leaving pod is removed without a request where nothing was ever created",
+        "a terminating pod is removed without a request where nothing was ever created",
         snapshot(home(grace=30), Missing.ABSENT, namespace_unused=True),
         removes(),
     ),
     Row(
-        "a leaving pod that ran by its own status is looked for live in any namespace",
+        "a terminating pod whose status shows a mirror is read live in any namespace",
         snapshot(_LEAVING, Missing.ABSENT, namespace_unused=True),
         does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "a lost mirror is looked for live though the inventory lists no such namespace",
+        "a lost mirror is read live though the inventory lists no such namespace",
         snapshot(_RUNNING, Missing.ABSENT, namespace_unused=True),
         does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
@@ -115,12 +115,12 @@ _SHOWN = shown(home(), _DYING)
 
 ANCHORS = (
     Row(
-        "the deletion of a mirror that home wants puts its anchor in doubt",
+        "the deletion of a mirror that home wants rechecks its anchor",
         snapshot(_SHOWN, _DYING, anchor_age=ANCHOR_TRUSTED_SECONDS),
         does(RecheckAnchor()),
     ),
     Row(
-        "the loss of a mirror that home wants puts its anchor in doubt",
+        "the loss of a mirror that home wants rechecks its anchor",
         snapshot(_RUNNING, Missing.ABSENT, mirror_gone=True, anchor_age=ANCHOR_TRUSTED_SECONDS),
         does(RecheckAnchor()),
     ),
@@ -130,22 +130,22 @@ ANCHORS = (
         NOTHING,
     ),
     Row(
-        "an anchor that is unknown is in doubt already",
+        "an unknown anchor is not rechecked",
         snapshot(_SHOWN, _DYING, anchor=None, anchor_age=ANCHOR_TRUSTED_SECONDS),
         NOTHING,
     ),
     Row(
-        "a mirror that is absent is looked for live before its anchor is in doubt",
+        "a mirror that is absent is read live before its anchor is rechecked",
         snapshot(_RUNNING, Missing.ABSENT, anchor_age=ANCHOR_TRUSTED_SECONDS),
         does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "the deletion of a mirror whose home pod leaves is no cause for doubt",
+        "the deletion of a mirror whose home pod is terminating does not recheck its anchor",
         snapshot(_LEAVING, mirror(), anchor_age=ANCHOR_TRUSTED_SECONDS),
         does(DeleteMirror(mirror(), 30)),
     ),
     Row(
-        "the deletion of a mirror whose home pod has finished is no cause for doubt",
+        "the deletion of a mirror whose home pod has finished does not recheck its anchor",
         snapshot(
             shown(home(phase="Failed", state=exited(1)), _DYING),
             _DYING,

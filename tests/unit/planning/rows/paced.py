@@ -9,7 +9,7 @@ from farlet.errors import Refused
 from farlet.k8s_types import Pod
 from farlet.planning.actions import Decision, Wait
 from farlet.planning.snapshot import Ages, Missing
-from unit.planning.objects import home, mirror, snapshot, stranger, waiting
+from unit.planning.objects import home, mirror, snapshot, unrelated, waiting
 from unit.planning.rows.row import Row, does, shows
 
 _UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "connection refused")
@@ -76,7 +76,7 @@ ROWS = (
     Row(
         "a name that stays taken is tried again although its message is not repeated",
         snapshot(
-            waiting(home(), Reason.NAME_CONFLICT, "other words"), stranger(), ages=_A_MOMENT_AGO
+            waiting(home(), Reason.NAME_CONFLICT, "other words"), unrelated(), ages=_A_MOMENT_AGO
         ),
         Decision(retry=True),
     ),

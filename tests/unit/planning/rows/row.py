@@ -61,7 +61,7 @@ def within(**changes: Any) -> Context:
 def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> Expected:
     """A status patch of the uid that was decided on, after which H is in this phase.
 
-    `reason` is told in an Event as well.
+    `reason` is the reason of an Event, too.
     """
 
     def check(given: Snapshot, got: Decision) -> bool:
