@@ -128,7 +128,7 @@ class Invariants:
     # --- once all is quiet --------------------------------------------------------------------
 
     def unconverged(self) -> list[str]:
-        """Why the two sides do not fit yet; empty: they do."""
+        """Why the two sides have not converged yet; empty: they have."""
         return [*self._home_unconverged(), *self._foreign_unconverged()]
 
     def _home_unconverged(self) -> Iterator[str]:
@@ -151,7 +151,7 @@ class Invariants:
                     yield f"{uid} is not refused: {status}"
             elif self._taken(pod):
                 if status.get("reason") != constants.Reason.NAME_CONFLICT.value:
-                    yield f"{uid} does not tell that its name is taken: {status}"
+                    yield f"{uid} does not report that its name is taken: {status}"
             elif not running:
                 yield f"{uid} has no mirror: {status}"
             else:
@@ -222,7 +222,7 @@ def _refused(home: JSON) -> bool:
 
 
 def _let_go(write: Write) -> bool:
-    """Our finalizer was taken away."""
+    """Our finalizer was removed."""
     left = () if write.after is None else write.after["metadata"].get("finalizers", ())
     assert write.before is not None
     return constants.OBSERVED not in left

@@ -1,4 +1,4 @@
-"""The foreign cluster's scheduler, kubelet and garbage collector, as far as pods can tell.
+"""The foreign cluster's scheduler, kubelet and garbage collector, as far as pods notice.
 
 Written from pkg/kubelet: a deleted pod's containers are stopped, then its status becomes
 terminal, then it is deleted with grace 0; restart policies; a pod that was forced away loses
@@ -131,8 +131,8 @@ class Kubelet:
         for kind in owned:
             for obj in self._server.all(kind):
                 metadata = obj["metadata"]
-                asked = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
-                if asked and not asked & owners and "deletionTimestamp" not in metadata:
+                uids = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
+                if uids and not uids & owners and "deletionTimestamp" not in metadata:
                     self._server.delete(_where(obj, kind), by="garbage-collector")
 
 

@@ -70,7 +70,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The function returns this, whatever it is asked."""
+    """The function returns this, whatever its arguments are."""
 
     function: str
     expression: str

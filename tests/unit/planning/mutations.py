@@ -18,7 +18,7 @@ from unit.planning.world import Step
 class Mutation:
     """One mistake."""
 
-    says: str
+    sentence: str
     changes: tuple[Change, ...]
     row: str
     story: tuple[Step, ...] = ()

@@ -154,7 +154,7 @@ def unrelated(**changes: Any) -> Pod:
 
 
 def shown(pod: Pod, mirror: Pod) -> Pod:
-    """H once it shows all that M says."""
+    """H once it shows the status of M."""
     wanted = status.reflect(pod, mirror, ctx=CONTEXT, now=NOW)
     result = copy.deepcopy(pod)
     result["status"] = copy.deepcopy(wanted.status)
@@ -172,7 +172,7 @@ def ended(pod: Pod, last: Pod | None = None) -> Pod:
 
 
 def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
-    """H once it says why it waits."""
+    """H once it shows why it waits."""
     result = copy.deepcopy(pod)
     wanted = status.waiting(pod, reason=reason, message=message, ctx=CONTEXT, now=NOW)
     result["status"] = wanted.status
@@ -180,7 +180,7 @@ def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
 
 
 def snapshot(pod: Pod | Missing, mirror: Pod | Missing, **known: Any) -> Snapshot:
-    """What is known; the foreign namespace is open unless said otherwise."""
+    """What is known; the foreign namespace is open unless sentences otherwise."""
     given = Snapshot(key=KEY, now=NOW, home=pod, mirror=mirror, **{"anchor": ANCHOR, **known})
     return under(given, CONTEXT)
 
@@ -208,7 +208,7 @@ def times(issued: float, expires: float) -> str:
 
 
 def secret(*, of: str = MIRROR, ca: str = CONTEXT.home_ca_digest) -> ObjectMeta:
-    """Metadata of the Secret beside the mirror of uid `of`; `ca` says which it holds."""
+    """Metadata of the Secret beside the mirror of uid `of`; `ca` is the digest of its CA."""
     return {
         "name": f"farlet-{HOME}",
         "namespace": "default-h",

@@ -108,12 +108,12 @@ def main() -> int:
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     comparing.add_argument("--renames", type=Path)
-    asked = parser.parse_args()
-    if asked.verb == "record":
-        record(asked.file)
+    options = parser.parse_args()
+    if options.verb == "record":
+        record(options.file)
         return 0
-    renames = asked.renames.read_text() if asked.renames else ""
-    found = list(differences(asked.before.read_text(), asked.after.read_text(), renames))
+    renames = options.renames.read_text() if options.renames else ""
+    found = list(differences(options.before.read_text(), options.after.read_text(), renames))
     for difference in found[:SHOWN]:
         print(difference)
     print(f"{len(found)} stories differ")

@@ -1,4 +1,4 @@
-"""One farlet process over two wires: every part but Kopf and the network is the real one.
+"""One farlet process on two fake clusters: every part but Kopf and the network is the real one.
 
 Put together as `engine.Engine` does, with Kopf's watch played by `_kopf`.
 """

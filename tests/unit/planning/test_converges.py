@@ -2,7 +2,7 @@
 
 Every part of farlet between its two API servers is the real one; Kubernetes is `model.py` and
 `kubelet.py`. What must never happen is in `invariants.py`. A story that fails is printed as the
-shortest one that does, and belongs into `TOLD_BEFORE` once it is understood.
+shortest one that does, and belongs into `KNOWN_STORIES` once it is understood.
 """
 
 import ast
@@ -24,9 +24,9 @@ def _create(policy: str, mode: str = "disabled", then: float = 3.0) -> Step:
     return Step("create", ("a", policy, mode), then)
 
 
-TOLD_BEFORE = {
-    "the label of a mirror is taken off": (_create("Always"), Step("forge_label", ("a",), 0.4)),
-    "the label is taken off and the watch tells late": (
+KNOWN_STORIES = {
+    "the label of a mirror is removed": (_create("Always"), Step("forge_label", ("a",), 0.4)),
+    "the label is removed and the watch lags": (
         _create("Never"),
         Step("lag", ("foreign", 4.0)),
         Step("forge_label", ("a",), 0.4),
@@ -76,8 +76,8 @@ TOLD_BEFORE = {
 }
 
 
-@pytest.mark.parametrize("story", TOLD_BEFORE.values(), ids=TOLD_BEFORE)
-def test_a_story_that_was_told_before_ends_well(story: Sequence[Step]) -> None:
+@pytest.mark.parametrize("story", KNOWN_STORIES.values(), ids=KNOWN_STORIES)
+def test_a_known_story_ends_well(story: Sequence[Step]) -> None:
     assert violations(story) == []
 
 
@@ -95,7 +95,7 @@ def test_every_story_ends_well(story: Sequence[Step]) -> None:
     assert violations(story) == []
 
 
-def test_no_story_means_that_nothing_happens() -> None:
+def test_an_empty_story_ends_well() -> None:
     assert violations(()) == []
 
 

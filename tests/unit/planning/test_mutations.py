@@ -11,12 +11,12 @@ from unit.planning.mutations import MUTATIONS, Mutation
 from unit.planning.running import violations
 from unit.planning.world import Step
 
-BY_SENTENCE = {row.says: row for row in rows.EVERY}
-TOLD = [mutation for mutation in MUTATIONS if mutation.story]
+BY_SENTENCE = {row.sentence: row for row in rows.EVERY}
+WITH_STORY = [mutation for mutation in MUTATIONS if mutation.story]
 AT_RANDOM = [mutation for mutation in MUTATIONS if mutation.at_random]
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.says)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.sentence)
 def test_a_row_catches_a_plan_that(mutation: Mutation) -> None:
     row = BY_SENTENCE[mutation.row]
     assert row.holds(plan.decide)[0]
@@ -24,13 +24,13 @@ def test_a_row_catches_a_plan_that(mutation: Mutation) -> None:
     assert not holds, got
 
 
-@pytest.mark.parametrize("mutation", TOLD, ids=lambda mutation: mutation.says)
+@pytest.mark.parametrize("mutation", WITH_STORY, ids=lambda mutation: mutation.sentence)
 def test_a_story_ends_badly_with_a_plan_that(mutation: Mutation) -> None:
     assert violations(mutation.story) == []
     assert violations(mutation.story, plan=mutants.plan(mutation.changes)) != []
 
 
-@pytest.mark.parametrize("mutation", AT_RANDOM, ids=lambda mutation: mutation.says)
+@pytest.mark.parametrize("mutation", AT_RANDOM, ids=lambda mutation: mutation.sentence)
 def test_random_stories_end_badly_with_a_plan_that(mutation: Mutation) -> None:
     mutant = mutants.plan(mutation.changes)
 
@@ -51,8 +51,8 @@ def test_random_stories_end_badly_with_a_plan_that(mutation: Mutation) -> None:
         every_story_ends_well()
 
 
-def test_no_two_mutations_say_the_same() -> None:
-    assert len({mutation.says for mutation in MUTATIONS}) == len(MUTATIONS)
+def test_no_two_mutations_have_the_same_sentence() -> None:
+    assert len({mutation.sentence for mutation in MUTATIONS}) == len(MUTATIONS)
 
 
 def test_a_change_that_fits_no_place_is_an_error() -> None:

@@ -1,7 +1,7 @@
-"""Two model clusters, a kubelet, a farlet process, and whatever may befall them.
+"""Two model clusters, a kubelet, a farlet process, and the faults they meet.
 
-A `Step` is one thing that happens and the time that passes after it. Whatever cannot happen
-now does not: so any list of steps is a story, and a shorter one still is.
+A `Step` is one event and the time that passes after it. A step that is not possible now is skipped:
+so any list of steps is a story, and so is any shorter one.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class World:
     # --- the story ----------------------------------------------------------------------------
 
     def run(self, story: Sequence[Step]) -> list[str]:
-        """All that went wrong in a story and in the quiet after it."""
+        """All that violates an invariant in a story and in the quiet after it."""
         for step in story:
             with contextlib.suppress(model.Status):
                 getattr(self, step.what)(*step.args)
@@ -94,7 +94,7 @@ class World:
         return [*self.invariants.violations, *invalid, *endless, *bugs]
 
     def _end(self) -> list[str]:
-        """Everything works again, nothing happens any more: see that both sides come to rest."""
+        """All faults end and nothing changes any more: both sides must converge."""
         for cluster in self._clusters.values():
             cluster.faults.clear()
             cluster.down, cluster.lag, cluster.twice = False, 0.0, False
@@ -139,21 +139,21 @@ class World:
     # --- the operator -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Farlet starts, unless it runs."""
+        """farlet starts, unless it runs."""
         if self._process is None:
             self._process = self._loop.create_task(
                 process.run(self._clusters["home"], self._clusters["foreign"], self._metrics)
             )
 
     def kill(self) -> None:
-        """Farlet dies at once, whatever it is at, and forgets everything."""
+        """farlet is killed at any point, and forgets everything."""
         if self._process is not None:
             self._process.cancel()
             self._loop.run_until_complete(asyncio.wait([self._process]))
             self._process = None
 
     def rest(self) -> None:
-        """Ten minutes in which nothing happens: sweeps, bookmarks, watches that end."""
+        """Ten minutes without changes: resyncs, bookmarks, watches that end."""
         self.wait(600.0)
 
     def restart(self) -> None:
@@ -163,7 +163,7 @@ class World:
     # --- faults -------------------------------------------------------------------------------
 
     def fault(self, side: str, *faults: Fault) -> None:
-        """The next writes of farlet on this side go so."""
+        """The next writes of farlet on this side meet these faults."""
         self._clusters[side].faults.extend(faults)
 
     def outage(self, side: str) -> None:
@@ -214,17 +214,17 @@ class World:
         self.home.delete(("pods", HOME, name), by=USER, grace=grace)
 
     def replace(self, name: str, policy: str) -> None:
-        """A pod is forced away and one of the same name is there at once."""
+        """A pod is deleted by force and recreated at once."""
         self.delete(name, 0)
         self.create(name, policy, "disabled")
 
     def let_go(self, name: str) -> None:
-        """Others' finalizers are taken off the home pod."""
+        """Finalizers of other controllers are removed from the home pod."""
         body = {"metadata": {"finalizers": None}}
         self.home.patch(("pods", HOME, name), body, by=USER, status=False, strategic=False)
 
     def evict(self, name: str) -> None:
-        """A controller at home ends the pod (`Failed`)."""
+        """A controller in the home cluster ends the pod (`Failed`)."""
         pod = self.home.get(("pods", HOME, name))
         if pod["status"]["phase"] not in ("Succeeded", "Failed"):
             body = {"status": {"phase": "Failed", "reason": "Evicted"}}
@@ -247,7 +247,7 @@ class World:
         self.foreign.delete(("pods", FOREIGN, name), by=USER, grace=grace)
 
     def strip(self, name: str) -> None:
-        """A user removes the finalizer of a mirror that home knows, and forces it away."""
+        """A user removes the finalizer of a mirror that home knows, and deletes it by force."""
         mirror = self._known(name)
         if mirror is not None:
             self.invariants.blinded.add(self.invariants.made[mirror["metadata"]["uid"]])

@@ -43,7 +43,7 @@ Refusal = Callable[[], errors.FarletError]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """One request that farlet sent."""
 
     at: float
@@ -57,7 +57,7 @@ class RecordingCluster(FakeCluster):
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
         super().__init__(name, server, clock)
         self._now = clock
-        self.asked: list[Asked] = []
+        self.received: list[Request] = []
         self.refusing: dict[str, Refusal] = {}
         """Regular expression for `METHOD path` -> what is raised instead of an answer."""
 
@@ -71,15 +71,15 @@ class RecordingCluster(FakeCluster):
         accept: str | None = None,
     ) -> JSON:
         request = f"{method} {path}"
-        self.asked.append(Asked(self._now() - objects.NOW, request, body))
+        self.received.append(Request(self._now() - objects.NOW, request, body))
         for pattern, refusal in self.refusing.items():
             if re.search(pattern, request):
                 raise refusal()
         return await super().call(method, path, body=body, content_type=content_type, accept=accept)
 
-    def requests(self, pattern: str) -> list[Asked]:
-        """What was asked that looks so."""
-        return [asked for asked in self.asked if re.search(pattern, asked.request)]
+    def requests(self, pattern: str) -> list[Request]:
+        """The requests that match `pattern`."""
+        return [one for one in self.received if re.search(pattern, one.request)]
 
     def refusal(
         self, kind: type[errors.ApiError], code: int, message: str, *, reason: str = ""
@@ -95,7 +95,7 @@ class RecordingCluster(FakeCluster):
 
 
 class Harness:
-    """One farlet and what it stands between. Made by `running`."""
+    """One farlet between two model clusters. Created by `running`."""
 
     store: Store
     queue: work_queue.WorkQueue[ObjectKey]
@@ -116,10 +116,10 @@ class Harness:
         self.home = RecordingCluster("home", self.home_server, clock)
         self.foreign = RecordingCluster("foreign", self.foreign_server, clock)
         self.woken: list[ObjectKey] = []
-        """Keys that scopes asked to have looked at."""
+        """Keys that foreign namespaces have woken."""
         self.metrics = Metrics()
         self.feeding = True
-        """Kopf tells of home pods."""
+        """Kopf delivers events of home pods."""
         self.home_server.observers.append(self._feed)
         self._process: asyncio.Task[None] | None = None
 
@@ -133,19 +133,19 @@ class Harness:
             self._process.result()
 
     def start(self) -> None:
-        """Farlet starts; what it knew before is forgotten."""
+        """farlet starts without memory."""
         self._process = self._loop.create_task(self._run())
         self.wait(0.001)
 
     def kill(self) -> None:
-        """Farlet dies at once, whatever it is at."""
+        """farlet is killed at any point."""
         assert self._process is not None
         self._process.cancel()
         self._loop.run_until_complete(asyncio.wait([self._process]))
         self._process = None
 
     def prune(self) -> None:
-        """What a sweep does every few minutes."""
+        """What a resync does every few minutes."""
         self._loop.run_until_complete(self.scopes.prune())
 
     async def _run(self) -> None:
@@ -215,7 +215,7 @@ class Harness:
         hurry: asyncio.Event | None = None,
         cordon: Callable[[], Awaitable[None]] | None = None,
     ) -> asyncio.Task[draining.Drained]:
-        """Farlet was asked to empty its node."""
+        """farlet drains its node."""
         home = cast("clusters.Cluster", self.home)
         work = draining.drain(
             home,
@@ -288,14 +288,14 @@ class Harness:
             return None
 
     def runs(self, name: str = "web", *, restarts: int = 0, ready: bool = True) -> None:
-        """The mirror is on a foreign node, whose kubelet says that it runs."""
+        """The mirror is on a foreign node, whose kubelet reports that it runs."""
         bound = {"spec": {"nodeName": "worker"}}
         self.foreign_server.patch(
             ("pods", FOREIGN, name), bound, by=KUBELET, status=False, strategic=False
         )
         state = objects.RUNNING if ready else objects.WAITING
-        told = objects.mirror(phase="Running", state=state, restarts=restarts)
-        body = {"status": told.get("status", {}), "metadata": {}}
+        running = objects.mirror(phase="Running", state=state, restarts=restarts)
+        body = {"status": running.get("status", {}), "metadata": {}}
         where = ("pods", FOREIGN, name)
         self.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
 
@@ -317,7 +317,7 @@ class Harness:
             self.foreign_server.delete(where, by=USER)
 
     def registered(self) -> dict[str, str]:
-        """What the registry says."""
+        """The entries of the registry."""
         (registry,) = self.anchors(OWN)
         data: dict[str, str] = registry["data"]
         return data
@@ -336,11 +336,11 @@ class Harness:
 
 
 async def _nothing() -> None:
-    """Scopes are closed when the test says so."""
+    """The test decides when namespaces are closed."""
 
 
 class _Clock:
-    """Stands where farlet's modules have `time`."""
+    """Replaces `time` in farlet's modules."""
 
     def __init__(self, loop: faketime.Loop) -> None:
         self._loop = loop
@@ -353,7 +353,7 @@ class _Clock:
 
 @contextlib.contextmanager
 def running(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Harness]:
-    """A scene of its own. `starts` False: the test starts farlet itself."""
+    """A harness of its own. `starts` False: the test starts farlet itself."""
     with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
         clock = _Clock(loop)
         for name, module in list(sys.modules.items()):

@@ -41,11 +41,11 @@ def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
         s.start()
         s.wait(120.0)
         assert not s.home.requests(WRITES)
-        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to read"
+        assert not s.foreign.requests(r"/pods/web"), "the pod has no foreign namespace"
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 
 
-def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_let_go() -> None:
+def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_removed() -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second")
         s.delete(namespace="second")
@@ -55,10 +55,10 @@ def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_let_go() -> Non
         assert s.pod(namespace="second") is not None
         s.foreign.refusing.clear()
         s.wait(15.0)
-        assert s.pod(namespace="second") is None, "it is looked at once the registry is read"
+        assert s.pod(namespace="second") is None, "it is reconciled once the registry is read"
 
 
-def test_once_the_registry_is_read_a_pod_of_no_namespace_is_told_so() -> None:
+def test_once_the_registry_is_read_a_pod_of_no_namespace_shows_the_reason() -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second")
         _unread(s)
@@ -74,7 +74,7 @@ def test_once_the_registry_is_read_a_pod_of_no_namespace_is_told_so() -> None:
     "deleted", [False, True], ids=["is not taken for lost", "is not let go while it is deleted"]
 )
 @pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
-def test_without_a_live_look_a_pod_that_says_it_was_mirrored(policy: str, deleted: bool) -> None:
+def test_without_a_live_read_a_pod_whose_status_shows_a_mirror(policy: str, deleted: bool) -> None:
     with harness.running(starts=False) as s:
         s.create(policy=policy, mirrored="mirror-1")
         if deleted:
@@ -82,15 +82,15 @@ def test_without_a_live_look_a_pod_that_says_it_was_mirrored(policy: str, delete
         s.foreign.refusing[harness.FOREIGN] = s.foreign.silence
         s.start()
         s.wait(60.0)
-        assert not s.scopes.known(harness.FOREIGN), "the registry says that nothing was ever there"
+        assert not s.scopes.known(harness.FOREIGN), "the registry lists no such namespace"
         assert not s.home.requests(WRITES)
         s.foreign.refusing.clear()
         s.wait(40.0)
-        assert s.foreign.requests(r"GET .*/pods/web"), "a live look comes before the verdict"
+        assert s.foreign.requests(r"GET .*/pods/web"), "a live read comes before the decision"
         assert (s.pod() is None) is deleted
 
 
-def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
+def test_a_mirrored_pod_of_no_namespace_reports_why_it_cannot_be_deleted() -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second", mirrored="mirror-1")
         s.start()
@@ -98,7 +98,7 @@ def test_a_mirrored_pod_of_no_namespace_says_why_it_cannot_be_deleted() -> None:
         s.delete(namespace="second")
         s.wait(300.0)
         assert s.pod(namespace="second") is not None, "what it ran may run still"
-        assert not s.foreign.requests(r"/pods/web"), "there is no namespace to read"
+        assert not s.foreign.requests(r"/pods/web"), "the pod has no foreign namespace"
         assert s.events() == ["NamespaceNotOffloaded"]
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 

@@ -30,7 +30,7 @@ class _Starting:
         self.server = Server(lambda: objects.NOW + loop.time(), (HOME,))
         self.store = Store()
         self.dropped: list[tuple[str, str]] = []
-        self.looked = False
+        self.drained = False
         home = harness.RecordingCluster("home", self.server, lambda: objects.NOW + loop.time())
         self.pods = home_pods.HomePods(
             cast("clusters.Cluster", home),
@@ -47,7 +47,7 @@ class _Starting:
         self.store.home.remove(key, uid)
 
     def _look(self) -> None:
-        self.looked = True
+        self.drained = True
 
     async def _prune(self) -> None:
         """No scopes here."""
@@ -65,33 +65,33 @@ class _Starting:
         self.server.delete(("pods", HOME, name), by="user", grace=0)
 
 
-def test_pods_that_are_deleted_before_kopf_tells_of_them_do_not_hold_up_the_start() -> None:
+def test_pods_that_are_deleted_before_kopf_delivers_them_do_not_delay_the_start() -> None:
     async def story() -> None:
         s = _Starting()
-        told, _ = s.create("told"), s.create("deleted")
+        delivered, _ = s.create("delivered"), s.create("deleted")
         sweep = asyncio.create_task(s.pods.run())
         await asyncio.sleep(0.5)
         assert not s.listed()
         s.delete("deleted")
-        s.pods.event(None, told)
+        s.pods.event(None, delivered)
         await asyncio.sleep(2.0)
         assert s.listed()
-        assert s.looked
+        assert s.drained
         sweep.cancel()
 
     faketime.run(story())
 
 
-def test_pods_that_are_created_later_do_not_hold_up_the_start() -> None:
+def test_pods_that_are_created_later_do_not_delay_the_start() -> None:
     async def story() -> None:
         s = _Starting()
         first = s.create("first")
         sweep = asyncio.create_task(s.pods.run())
         for n in range(20):
             await asyncio.sleep(0.5)
-            s.create(f"later-{n}")  # Kopf is behind: it tells of none of them
+            s.create(f"later-{n}")  # Kopf is behind: it has delivered none of them
             if n == 4:
-                assert not s.listed(), "one of the first is not told of yet"
+                assert not s.listed(), "one of the first is not delivered yet"
                 s.pods.event(None, first)
         assert s.listed()
         sweep.cancel()

@@ -60,7 +60,7 @@ async def test_nothing_is_known_after(answer: Answer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
-async def test_what_an_extension_answers_tells_nothing_of_the_api_server(
+async def test_answers_of_an_extension_do_not_change_the_state_of_the_api_server(
     answer: Answer, tmp_path: Path
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
@@ -175,7 +175,7 @@ async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("said", "waited"),
+    ("header", "waited"),
     [
         pytest.param("3", 3.0, id="a few seconds are waited"),
         pytest.param("3600", 30.0, id="an hour is thirty seconds"),
@@ -185,9 +185,9 @@ async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("code", [429, 503])
-async def test_retry_after(code: int, said: str, waited: float, tmp_path: Path) -> None:
+async def test_retry_after(code: int, header: str, waited: float, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = status(code, **{"Retry-After": said})
+        front.answer = status(code, **{"Retry-After": header})
         with pytest.raises(errors.Throttled) as raised:
             await cluster.call("GET", PATH)
         assert raised.value.retry_after == waited

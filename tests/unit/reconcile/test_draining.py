@@ -27,7 +27,7 @@ def _running(s: Harness, *names: str) -> None:
 
 
 def _evicted(s: Harness) -> list[str]:
-    return [asked.request.split("/")[-2] for asked in s.home.requests(EVICTIONS)]
+    return [one.request.split("/")[-2] for one in s.home.requests(EVICTIONS)]
 
 
 def test_every_pod_is_evicted_once_and_waited_for() -> None:
@@ -78,7 +78,7 @@ def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is()
         assert [entry["event"] for entry in s.logs].count("failed to cordon node") == 1
 
 
-def test_a_pod_that_came_meanwhile_goes_too() -> None:
+def test_a_pod_that_is_bound_meanwhile_is_evicted_too() -> None:
     with harness.running() as s:
         _running(s, "one")
         drain = s.drain()
@@ -92,7 +92,7 @@ def test_a_pod_that_came_meanwhile_goes_too() -> None:
         assert drain.result().left == ()
 
 
-def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> None:
+def test_an_eviction_that_a_budget_rejects_is_retried_and_logged_once() -> None:
     with harness.running() as s:
         _running(s, "web")
         s.home.refusing[EVICTIONS] = s.home.refusal(
@@ -109,7 +109,7 @@ def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> N
         assert drain.result() == draining.Drained(evicted=1, left=())
 
 
-def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
+def test_pods_that_do_not_end_in_time_are_left_as_they_are() -> None:
     with harness.running() as s:
         _running(s, "web")
         drain = s.drain(seconds=30.0)
@@ -120,7 +120,7 @@ def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
         assert s.mirror() is not None
 
 
-def test_who_is_in_a_hurry_waits_for_nothing() -> None:
+def test_an_immediate_stop_waits_for_nothing() -> None:
     with harness.running() as s:
         _running(s, "web")
         hurry = asyncio.Event()
@@ -131,7 +131,7 @@ def test_who_is_in_a_hurry_waits_for_nothing() -> None:
         assert drain.result().left == (WEB,)
 
 
-def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> None:
+def test_a_pod_with_other_finalizers_is_not_waited_for_once_its_mirror_is_gone() -> None:
     with harness.running() as s:
         _running(s, "web")
         held = {"metadata": {"finalizers": ["example.org/held"]}}
@@ -146,7 +146,7 @@ def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> N
         assert s.pod() is not None
 
 
-def test_a_pod_that_was_replaced_is_looked_at_anew() -> None:
+def test_a_pod_that_replaces_another_is_checked_again() -> None:
     with harness.running() as s:
         _running(s, "web")
         s.home.refusing[EVICTIONS] = s.home.refusal(

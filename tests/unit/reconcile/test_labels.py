@@ -70,7 +70,7 @@ def test_that_of_a_pod_that_is_being_deleted_which_waits_for_its_mirror() -> Non
         assert s.pod() is None
 
 
-def test_a_finished_pod_whose_mirror_is_gone_costs_one_look() -> None:
+def test_a_finished_pod_whose_mirror_is_gone_costs_one_read() -> None:
     with harness.running() as s:
         _running(s, policy="Never")
         body = {"status": objects.mirror(phase="Succeeded").get("status", {})}

@@ -13,7 +13,7 @@ from unit.planning import objects
 from unit.reconcile import harness
 from unit.reconcile.harness import FOREIGN, HOME, USER, Harness
 
-LOOKS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
+READS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
 
 
 def _owner(s: Harness) -> str:
@@ -44,10 +44,10 @@ def test_the_deletion_of_a_mirror_with_its_home_pod_does_not_recheck_the_anchor(
         s.wait(10.0)
         s.runs()
         s.wait(1.0)
-        looks = len(s.foreign.requests(LOOKS))
+        reads = len(s.foreign.requests(READS))
         s.delete()
         s.wait(2.0)
-        assert len(s.foreign.requests(LOOKS)) == looks
+        assert len(s.foreign.requests(READS)) == reads
 
 
 def test_the_anchor_is_read_each_minute() -> None:
@@ -55,12 +55,12 @@ def test_the_anchor_is_read_each_minute() -> None:
         s.create()
         s.wait(1.0)
         s.wait(600.0)
-        at = [asked.at for asked in s.foreign.requests(LOOKS)]
+        at = [one.at for one in s.foreign.requests(READS)]
         pauses = {round(b - a) for a, b in itertools.pairwise(at)}
         assert pauses == {60}
 
 
-def test_an_anchor_that_is_made_anew_wakes_all_pods_of_its_namespace() -> None:
+def test_an_anchor_that_is_recreated_wakes_all_pods_of_its_namespace() -> None:
     with harness.running() as s:
         names = ("web", "db", "cache")
         for name in names:
@@ -95,8 +95,8 @@ def _emptied(s: Harness) -> None:
 
 
 IDLE: dict[str, tuple[tuple[float, ...], int]] = {
-    "one look, however late": ((1000.0,), 1),
-    "two looks a moment apart": ((0.0, 1.0), 1),
+    "one check, however late": ((1000.0,), 1),
+    "two checks a moment apart": ((0.0, 1.0), 1),
     "less than five minutes": ((0.0, 150.0, 149.0), 1),
     "five minutes": ((0.0, 150.0, 150.0), 0),
 }
@@ -203,7 +203,7 @@ def test_a_namespace_that_was_never_opened_is_closed_once_no_pod_needs_it() -> N
         assert len(s.foreign.requests(FOREIGN)) == tried, "no request names it any more"
 
 
-def test_a_closed_namespace_is_watched_no_more_and_its_accounts_are_forgotten() -> None:
+def test_a_closed_namespace_is_not_watched_and_its_accounts_are_dropped() -> None:
     with harness.running() as s:
         _account(s, "default")
         s.create(mode="remote")
@@ -241,7 +241,7 @@ def _account(s: Harness, name: str) -> None:
     s.foreign_server.create("serviceaccounts", FOREIGN, {"metadata": {"name": name}}, by=USER)
 
 
-def test_an_account_that_appears_wakes_only_pods_that_asked_for_one() -> None:
+def test_an_account_that_appears_wakes_only_pods_that_require_one() -> None:
     with harness.running() as s:
         for name in ("a", "b", "c"):
             s.create(name, mode="disabled")
@@ -255,7 +255,7 @@ def test_an_account_that_appears_wakes_only_pods_that_asked_for_one() -> None:
         s.woken.clear()
         _account(s, "default")
         s.wait(0.04)
-        assert set(s.woken) == {ObjectKey(HOME, "waits")}, "it asked again"
+        assert set(s.woken) == {ObjectKey(HOME, "waits")}, "it required one again"
         s.wait(1.0)
         assert s.mirror("waits") is not None
 

@@ -124,13 +124,13 @@ def test_an_answer_means(err: FarletError, step: Step, reason: Reason | None) ->
 @pytest.mark.parametrize(
     ("err", "step"),
     [(err, step) for err, step, reason in MEANINGS.values() if reason is not None],
-    ids=[says for says, (_, _, reason) in MEANINGS.items() if reason is not None],
+    ids=[name for name, (_, _, reason) in MEANINGS.items() if reason is not None],
 )
-def test_the_servers_own_words_are_kept(err: FarletError, step: Step) -> None:
+def test_the_server_s_message_is_kept(err: FarletError, step: Step) -> None:
     refused = api_refusals.of(err, step=step)
     assert refused is not None
-    said = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
-    assert said in refused.message
+    words = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
+    assert words in refused.message
 
 
 _UNRELATED = "no relationship found between node 'far' and this object"
@@ -171,7 +171,7 @@ LAGS: dict[str, tuple[FarletError, bool]] = {
         _api(errors.NotFound, 404, 'serviceaccounts "robot" not found', at="home"),
         False,
     ),
-    "the foreign side says the same": (_api(errors.Forbidden, 403, _UNRELATED), False),
+    "the same words of the foreign side": (_api(errors.Forbidden, 403, _UNRELATED), False),
     "a right is missing": (_api(errors.Forbidden, 403, _RBAC, at="home"), False),
     "home is silent": (_silent("home"), False),
 }

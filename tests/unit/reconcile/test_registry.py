@@ -1,4 +1,4 @@
-"""What says which foreign namespaces are in use, and a start that cannot read it."""
+"""The inventory of foreign namespaces in use, and a start that cannot read it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_deleted_registry_is_recreated_without_removed_entries() -> None:
         assert s.registered() == {"second-h": "second"}
 
 
-def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None:
+def test_a_removed_namespace_does_not_come_back_with_the_registry() -> None:
     with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
@@ -72,7 +72,7 @@ def test_a_deleted_registry_is_recreated_within_a_minute(
         assert len(before) == len(namespaces)
 
 
-def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
+def test_a_registry_that_cannot_be_read_ends_nothing() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -85,15 +85,15 @@ def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
         assert s.registered() == {FOREIGN: HOME}
 
 
-def test_a_registry_that_stands_costs_one_look_a_minute_and_no_write() -> None:
+def test_an_unchanged_registry_costs_one_read_a_minute_and_no_write() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
         before = len(s.foreign.requests(f"/namespaces/{OWN}/configmaps"))
         s.wait(600.0)
-        asked = s.foreign.requests(f"/namespaces/{OWN}/configmaps")[before:]
-        assert len(asked) == 10
-        assert all(one.request.startswith("GET") for one in asked)
+        later = s.foreign.requests(f"/namespaces/{OWN}/configmaps")[before:]
+        assert len(later) == 10
+        assert all(one.request.startswith("GET") for one in later)
 
 
 UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
@@ -115,7 +115,7 @@ def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: 
         assert text in str(err) or str(code) in str(err)
 
 
-def test_a_foreign_side_that_asks_to_wait_does_not_refuse_the_start() -> None:
+def test_a_throttled_foreign_side_does_not_refuse_the_start() -> None:
     with harness.running(starts=False) as s:
         pattern = f"/namespaces/{OWN}/configmaps"
         s.foreign.refusing[pattern] = s.foreign.refusal(errors.Throttled, 429, "slow down")

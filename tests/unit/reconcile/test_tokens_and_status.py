@@ -91,10 +91,10 @@ def test_no_first_secret_is_provided_while_the_address_of_home_is_refused() -> N
         s.kill()
         s.foreign.refusing.clear()
         s.ctx = BLOCKED
-        asked = len(s.home.requests(TOKEN))
+        before = len(s.home.requests(TOKEN))
         s.start()
         s.wait(60.0)
-        assert len(s.home.requests(TOKEN)) == asked
+        assert len(s.home.requests(TOKEN)) == before
         assert s.secrets() == []
         s.ctx = objects.CONTEXT
         s.scopes.wake_all()
@@ -113,7 +113,7 @@ def test_a_token_that_is_held_goes_nowhere_while_the_address_of_home_is_refused(
         assert s.secrets() == []
 
 
-def test_a_crash_shows_at_home_though_tokens_are_refused() -> None:
+def test_a_crash_shows_in_home_although_tokens_are_refused() -> None:
     with harness.running() as s:
         _running(s)
         _refuse_tokens(s)
@@ -124,7 +124,7 @@ def test_a_crash_shows_at_home_though_tokens_are_refused() -> None:
         assert _restarts_shown(s) == 1
 
 
-def test_a_crash_shows_at_home_though_the_secret_is_refused() -> None:
+def test_a_crash_shows_in_home_although_the_secret_is_refused() -> None:
     with harness.running() as s:
         _running(s)
         s.foreign.refusing[rf"PATCH {SECRETS}"] = s.foreign.refusal(
@@ -137,7 +137,7 @@ def test_a_crash_shows_at_home_though_the_secret_is_refused() -> None:
         assert s.events() == ["ForeignRejected"]
 
 
-def test_a_crash_shows_at_home_though_the_first_secret_is_refused() -> None:
+def test_a_crash_shows_in_home_although_the_first_secret_is_refused() -> None:
     with harness.running() as s:
         s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
         s.create(mode="home")
@@ -154,7 +154,7 @@ def test_a_refused_refresh_is_tried_again_with_longer_and_longer_pauses() -> Non
         _running(s)
         _refuse_tokens(s)
         s.wait(HALF_LIFE)
-        at = [asked.at for asked in s.home.requests(TOKEN)][1:]
+        at = [one.at for one in s.home.requests(TOKEN)][1:]
         pauses = [b - a for a, b in itertools.pairwise(at)]
         assert pauses[0] < 1.0
         assert pauses[-1] == pytest.approx(15.0, abs=0.1)
@@ -166,7 +166,7 @@ def test_a_refused_refresh_is_tried_again_with_longer_and_longer_pauses() -> Non
         assert len(s.home.requests(TOKEN)) == tried, "one that was granted ends it"
 
 
-def test_a_refused_refresh_is_told_once_and_its_age_once() -> None:
+def test_a_refused_refresh_is_reported_once_and_its_age_once() -> None:
     with harness.running() as s:
         _running(s)
         _refuse_tokens(s)
@@ -176,7 +176,7 @@ def test_a_refused_refresh_is_told_once_and_its_age_once() -> None:
         assert s.events() == ["TokenRequestFailed", "TokenRefreshFailed"]
 
 
-def test_a_refused_refresh_writes_nothing_at_home() -> None:
+def test_a_refused_refresh_writes_no_home_status() -> None:
     with harness.running() as s:
         _running(s)
         before = len(s.home.requests("PATCH"))
@@ -185,7 +185,7 @@ def test_a_refused_refresh_writes_nothing_at_home() -> None:
         assert len(s.home.requests("PATCH")) == before
 
 
-def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
+def test_a_mirror_that_ends_while_tokens_are_refused_ends_in_home() -> None:
     with harness.running() as s:
         s.create(mode="home", policy="Never")
         s.wait(2.0)

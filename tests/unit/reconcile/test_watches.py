@@ -60,24 +60,24 @@ class Watch:
 
 
 class Server:
-    """Answers in the order of its script, then hangs; notes what it was asked, and when."""
+    """Answers in the order of its script, then hangs; records requests and their times."""
 
     def __init__(self, *script: JSON | errors.FarletError | Watch) -> None:
         self._script = list(script)
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.at: list[float] = []
         self.accepted: list[str | None] = []
 
     async def call(self, method: str, path: str, *, accept: str | None = None) -> JSON:
         answer = await self._next(f"{method} {path}", accept)
-        assert not isinstance(answer, Watch), "a list was asked for, not a watch"
+        assert not isinstance(answer, Watch), "a list was requested, not a watch"
         return answer
 
     async def watch(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
     ) -> AsyncIterator[WatchEvent]:
         answer = await self._next(f"WATCH {path}", accept)
-        assert isinstance(answer, Watch), "a watch was asked for, not a list"
+        assert isinstance(answer, Watch), "a watch was requested, not a list"
         if answer.opens:
             opened()
         for kind, name, version in answer.events:
@@ -87,7 +87,7 @@ class Server:
             raise answer.ends
 
     async def _next(self, request: str, accept: str | None) -> JSON | Watch:
-        self.asked.append(request.replace(PATH, ""))
+        self.requests.append(request.replace(PATH, ""))
         self.at.append(round(asyncio.get_running_loop().time(), 3))
         self.accepted.append(accept)
         if not self._script:
@@ -98,7 +98,7 @@ class Server:
         return answer
 
 
-class Told:
+class Calls:
     """A handler that records its calls."""
 
     def __init__(self) -> None:
@@ -117,12 +117,12 @@ class Harness:
 
     def __init__(self, server: Server, *, selector: str = "", metadata_only: bool = False) -> None:
         self.server = server
-        self.told = Told()
+        self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
         self.reflector = reflector.Reflector(
             cast("clusters.Cluster", server),
             PATH,
-            self.told,
+            self.calls,
             on_state=lambda: self.states.append((self.reflector.complete, self.healthy)),
             label_selector=selector,
             metadata_only=metadata_only,
@@ -150,9 +150,9 @@ def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_lists_then_watches_from_that_version() -> None:
     scene = Harness(Server(_list(7, "a", "b"), Watch(("ADDED", "c", 8)))).after(50)
-    assert scene.server.asked == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
-    assert scene.told.lists == [(["a", "b"], 7)]
-    assert scene.told.events == [("ADDED", "c")]
+    assert scene.server.requests == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
+    assert scene.calls.lists == [(["a", "b"], 7)]
+    assert scene.calls.events == [("ADDED", "c")]
     assert scene.reflector.complete
     assert scene.states == [(True, True)]
 
@@ -160,50 +160,50 @@ def test_it_lists_then_watches_from_that_version() -> None:
 def test_pages_are_one_list() -> None:
     pages = (_list(7, "a", more="next/page"), _list(7, "b", more="last"), _list(7, "c"))
     scene = Harness(Server(*pages, Watch())).after(50)
-    assert scene.server.asked == [
+    assert scene.server.requests == [
         "GET ?limit=500",
         "GET ?limit=500&continue=next/page",
         "GET ?limit=500&continue=last",
         "WATCH ?resourceVersion=7",
     ]
-    assert scene.told.lists == [(["a", "b", "c"], 7)]
+    assert scene.calls.lists == [(["a", "b", "c"], 7)]
 
 
-def test_the_selector_and_the_form_are_asked_for_in_both() -> None:
+def test_list_and_watch_have_the_selector_and_the_form() -> None:
     server = Server(_list(7), Watch())
     Harness(server, selector="farlet.io/virtual-node-id=me", metadata_only=True).after(50)
     assert all(
-        "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.asked
+        "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.requests
     )
     assert server.accepted == [clusters.METADATA_LIST, clusters.METADATA]
 
 
-def test_a_watch_that_ends_goes_on_where_it_was() -> None:
+def test_a_watch_that_ends_continues_at_its_version() -> None:
     first = Watch(("MODIFIED", "a", 8), ("BOOKMARK", "", 20))
     scene = Harness(Server(_list(7, "a"), first, Watch())).after(150)
-    assert scene.server.asked[-1] == "WATCH ?resourceVersion=20"
-    assert scene.told.events == [("MODIFIED", "a")], "a bookmark is not an event"
+    assert scene.server.requests[-1] == "WATCH ?resourceVersion=20"
+    assert scene.calls.events == [("MODIFIED", "a")], "a bookmark is not an event"
     assert scene.states == [(True, True)], "the end of a watch is not a loss"
 
 
-def test_watches_that_end_at_once_are_not_asked_for_without_a_pause() -> None:
+def test_watches_that_end_at_once_are_retried_with_pauses() -> None:
     server = Server(_list(7), *[Watch(lasts=0.0)] * 50)
     Harness(server).after(20)
-    assert len(server.asked) < 25
+    assert len(server.requests) < 25
 
 
 def test_too_old_a_version_is_listed_again() -> None:
     gone = Watch(ends=_api(errors.Gone, 410), lasts=10.0)
     scene = Harness(Server(_list(7, "a"), gone, _list(30), Watch())).after(60)
-    assert scene.server.asked[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
-    assert scene.told.lists == [(["a"], 7), ([], 30)]
+    assert scene.server.requests[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
+    assert scene.calls.lists == [(["a"], 7), ([], 30)]
     assert scene.reflector.complete
 
 
 def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
     script = (_list(7, "a", more="x"), _api(errors.Gone, 410), _list(9, "b"), Watch())
     scene = Harness(Server(*script)).after(50)
-    assert scene.told.lists == [(["b"], 9)]
+    assert scene.calls.lists == [(["b"], 9)]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
     again: list[JSON | Watch] = [Watch()] if then.startswith("WATCH") else [_list(8), Watch()]
     server = Server(_list(7), Watch(("BOOKMARK", "", 8)), Watch(ends=ends), *again)
     scene = Harness(server).after(290)
-    assert then == scene.server.asked[3]
+    assert then == scene.server.requests[3]
     assert scene.states == [(True, True), (False, False), (True, True)]
 
 
@@ -255,7 +255,7 @@ def test_a_watch_that_was_accepted_starts_the_backoff_anew() -> None:
     assert server.at == [0, 1, 3, 3, 9]
 
 
-def test_a_server_that_asks_to_wait_is_given_the_time() -> None:
+def test_a_throttled_request_waits_for_its_time() -> None:
     server = Server(_throttled(40.0), _list(7), Watch())
     Harness(server).after(60)
     assert server.at[:2] == [0, 40]

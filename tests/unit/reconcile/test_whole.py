@@ -1,4 +1,4 @@
-"""The whole engine over HTTP: what it tells of itself while API servers fail and come back."""
+"""The whole engine over HTTP: what it reports while API servers fail and recover."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ BREAKS: dict[str, tuple[str, str, str]] = {
     "home": ("home", "farlet_home_up", "nonsense"),
     "foreign": ("foreign", "farlet_foreign_up", "disabled"),
 }
-"""Which side fails, what tells of it, and a pod that makes farlet write there."""
+"""Which side fails, where that shows, and a pod that makes farlet write there."""
 
 
 @pytest.mark.parametrize(("side", "metric", "mode"), BREAKS.values(), ids=BREAKS)
@@ -158,10 +158,10 @@ async def test_a_side_that_answers_nothing_is_not_up_until_it_answers(
 
 async def test_a_side_that_refuses_is_up(tmp_path: Path) -> None:
     async with whole(tmp_path) as w:
-        asked = len(w.home.asked)
+        before = len(w.home.asked)
         w.home.answer = apiserver.status(403)
         w.create("web", mode="nonsense")
-        await w.until(lambda: len(w.home.asked) > asked + 2)
+        await w.until(lambda: len(w.home.asked) > before + 2)
         assert w.metric("farlet_home_up") == 1
 
 

@@ -48,7 +48,7 @@ CREATED = (
         creates(),
     ),
     Row(
-        "a pod of the foreign API starts where its account has the label asked for",
+        "a pod of the foreign API starts where its account has the required label",
         snapshot(
             home(annotations=_REMOTE),
             Missing.ABSENT,
@@ -139,7 +139,7 @@ REFUSED = (
         shows("Pending", Reason.SERVICE_ACCOUNT_NOT_FOUND),
     ),
     Row(
-        "an account without the label asked for is waited for",
+        "a pod waits for an account without the required label",
         snapshot(
             home(annotations=_REMOTE),
             Missing.ABSENT,
@@ -165,7 +165,7 @@ REFUSED = (
         shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
-        "a pod of a DaemonSet is not told what else would keep it from running",
+        "a pod of a DaemonSet shows no other obstacle",
         snapshot(
             daemon(home(annotations={API_SERVER_SUPPORT: "nearby"}, spec={"hostNetwork": True})),
             Missing.ABSENT,

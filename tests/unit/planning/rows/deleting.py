@@ -45,7 +45,7 @@ WITH_MIRROR = (
         does(DeleteMirror(_DYING, 0)),
     ),
     Row(
-        "an equal grace is not asked for twice",
+        "an equal grace is not requested twice",
         snapshot(shown(_LEAVING, _DYING), _DYING),
         NOTHING,
     ),

@@ -68,7 +68,7 @@ ROWS = (
         fails(Reason.TOKEN_REQUEST_FAILED),
     ),
     Row(
-        "a server that asks to wait is not asked before",
+        "a throttled request is not retried before its time",
         _after(_NEW_POD, Step.MIRROR, _throttled()),
         does(Wait(7.0), retry=True),
     ),
@@ -108,7 +108,7 @@ ROWS = (
     ),
     *(
         Row(
-            f"a refusal says nothing about {text}",
+            f"a refusal is not reported on {text}",
             _after(snapshot(pod, Missing.ABSENT), Step.MIRROR, _QUOTA),
             Decision(retry=True),
         )

@@ -63,7 +63,7 @@ OTHERS = (
             waiting(
                 home(),
                 Reason.NAME_CONFLICT,
-                "the foreign namespace default-h has a pod of the name web that is not farlet's. "
+                "the foreign namespace default-h has a pod named web that farlet did not create. "
                 "Rename or delete one of the two",
             ),
             unrelated(),

@@ -30,9 +30,9 @@ Expected = Decision | Callable[[Snapshot, Decision], bool]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`says` is the sentence that the test is called by."""
+    """`sentence` is the name of the test."""
 
-    says: str
+    sentence: str
     given: Snapshot
     expected: Expected
     ctx: Context = objects.CONTEXT
@@ -41,7 +41,7 @@ class Row:
         object.__setattr__(self, "given", objects.under(self.given, self.ctx))
 
     def holds(self, decide: Decide) -> tuple[bool, Decision]:
-        """Whether `decide` answers as the row says, and its answer."""
+        """Whether `decide` answers as the row expects, and its answer."""
         got = decide(self.given, ctx=self.ctx)
         if isinstance(self.expected, Decision):
             return got == self.expected, got
@@ -72,11 +72,11 @@ def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> E
         before = given.home["status"]
         status = {"phase": before["phase"], "reason": before.get("reason")}
         status |= body.get("status", {})
-        told = None if got.action.event is None else got.action.event[0]
+        noted = None if got.action.event is None else got.action.event[0]
         return (
             body["metadata"]["uid"] == objects.HOME
             and status["phase"] == phase
-            and told is reason
+            and noted is reason
             and (reason is None or status.get("reason") == reason)
         )
 
@@ -137,8 +137,8 @@ def notes(reason: Reason | None) -> Expected:
     """Nothing to be done, and an Event of this reason, or none."""
 
     def check(_: Snapshot, got: Decision) -> bool:
-        told = None if got.note is None else got.note[0]
-        return (got.action is None or isinstance(got.action, Wait)) and told is reason
+        noted = None if got.note is None else got.note[0]
+        return (got.action is None or isinstance(got.action, Wait)) and noted is reason
 
     return check
 
@@ -156,8 +156,8 @@ def fails(reason: Reason, action: Wait | None = None) -> Expected:
     """Tried again after the backoff, with an Event of this reason and no status."""
 
     def check(_: Snapshot, got: Decision) -> bool:
-        told = None if got.note is None else got.note[0]
-        return got.action == action and got.retry and told is reason
+        noted = None if got.note is None else got.note[0]
+        return got.action == action and got.retry and noted is reason
 
     return check
 

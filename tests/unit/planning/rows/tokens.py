@@ -1,4 +1,4 @@
-"""Rows: M runs, and its Secret and tokens are looked after."""
+"""Rows: M runs, and its Secret and tokens are kept up to date."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ ROWS = (
         Row(
             f"a pod that dials {text}",
             snapshot(_READER, dialling, secret=secret()),
-            notes(told),
+            notes(reason),
         )
-        for dialling, told, text in (
+        for dialling, reason, text in (
             (
                 _dialling("198.51.100.1:443"),
                 Reason.HOME_API_ENDPOINT_CHANGED,

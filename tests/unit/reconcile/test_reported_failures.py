@@ -33,18 +33,18 @@ def _quota(s: Harness) -> None:
     )
 
 
-def test_other_words_for_the_same_reason_are_written_once_a_minute() -> None:
+def test_other_messages_of_the_same_reason_are_written_once_a_minute() -> None:
     with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(600.0)
-        at = [asked.at for asked in s.home.requests(STATUS)]
+        at = [one.at for one in s.home.requests(STATUS)]
         assert len(s.foreign.requests(r"POST .*/pods$")) > 30, "it is tried far more often"
         assert 5 <= len(at) <= 11
         assert all(b - a >= 60.0 for a, b in itertools.pairwise(at))
 
 
-def test_other_words_for_the_same_reason_are_one_event() -> None:
+def test_other_messages_of_the_same_reason_are_one_event() -> None:
     with harness.running() as s:
         _quota(s)
         s.create()
@@ -52,7 +52,7 @@ def test_other_words_for_the_same_reason_are_one_event() -> None:
         assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
 
 
-def test_another_reason_is_written_and_told_at_once() -> None:
+def test_another_reason_is_written_and_reported_at_once() -> None:
     with harness.running() as s:
         _quota(s)
         s.create()
@@ -65,7 +65,7 @@ def test_another_reason_is_written_and_told_at_once() -> None:
         assert s.events() == ["ForeignQuotaExceeded", "ForeignRejected"]
 
 
-def test_a_pod_that_goes_on_is_not_held_up_by_the_minute() -> None:
+def test_a_pod_that_starts_is_not_delayed_by_the_minute() -> None:
     with harness.running() as s:
         _quota(s)
         s.create()
@@ -82,7 +82,7 @@ def test_a_pod_that_goes_on_is_not_held_up_by_the_minute() -> None:
 _RIGHT = 'pods "web" is forbidden: User "farlet" cannot get resource "pods"'
 
 OBSTACLES: dict[str, tuple[str, Any, str]] = {
-    "its mirror may not be looked for": (
+    "its mirror cannot be read": (
         r"GET .*/pods/web",
         (errors.Forbidden, 403, _RIGHT),
         "ForeignForbidden",
@@ -92,7 +92,7 @@ OBSTACLES: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize(("request_", "answer", "reason"), OBSTACLES.values(), ids=OBSTACLES)
-def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
+def test_a_home_pod_whose_deletion_cannot_be_finished_reports_why(
     request_: str, answer: Any, reason: str
 ) -> None:
     with harness.running() as s:
@@ -116,7 +116,7 @@ def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
         assert s.pod() is None
 
 
-def test_a_home_pod_whose_mirror_may_not_be_deleted_says_why() -> None:
+def test_a_home_pod_whose_mirror_cannot_be_deleted_reports_why() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -155,7 +155,7 @@ def test_a_refresh_of_a_vanished_object_reports_no_reason(vanishes: str) -> None
         s.wait(2.0)
         s.runs()
         s.wait(1500.0)
-        s.foreign.lag = 1000.0  # no watch tells of it before the refresh meets it
+        s.foreign.lag = 1000.0  # no watch shows it before the refresh meets it
         if vanishes == "the mirror":
             s.remove()
         else:
@@ -183,16 +183,16 @@ def test_a_refresh_of_a_vanished_object_reports_no_reason(vanishes: str) -> None
     ],
 )
 def test_what_the_store_keeps_of_a_mirror(gated_in_foreign: bool, ready_in_home: str) -> None:
-    told: Any = objects.mirror()
-    told["status"]["conditions"] = [
+    mirror: Any = objects.mirror()
+    mirror["status"]["conditions"] = [
         {"type": "ContainersReady", "status": "True"},
         {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
     ]
     if gated_in_foreign:
-        told["spec"]["readinessGates"] = [{"conditionType": "example.org/injected"}]
+        mirror["spec"]["readinessGates"] = [{"conditionType": "example.org/injected"}]
     store = Store()
-    store.mirrors.put(told)
-    kept = store.mirrors.get(key_of(told))
+    store.mirrors.put(mirror)
+    kept = store.mirrors.get(key_of(mirror))
     assert kept is not None
     wanted = status.reflect(objects.home(), kept, ctx=objects.CONTEXT, now=objects.NOW)
     ready = {c["type"]: c["status"] for c in wanted.status["conditions"]}
