@@ -112,6 +112,7 @@ class Reconciler:
         home: Pod | Missing | None = store.home.get(key)
         if home is None:
             home = Missing.ABSENT if self._home_listed() else Missing.UNKNOWN
+        uid = "" if isinstance(home, Missing) else predicates.uid(home)
         access = None if isinstance(home, Missing) else self._access(home, ctx)
         foreign = ctx.namespaces.foreign(key.namespace)
         mirror_key = None if foreign is None else ObjectKey(foreign, key.name)
@@ -127,15 +128,14 @@ class Reconciler:
                 namespace_open=False,
                 namespace_unused=self._namespaces.loaded.is_set(),
                 problem=self._namespaces.refused,
+                ages=self._times.ages(uid),
             )
         mirror: Pod | Missing | None = state.unrelated or store.mirrors.get(mirror_key)
         if mirror is None:
             mirror = Missing.ABSENT if namespace.mirrors_known else Missing.UNKNOWN
         home_gone = state.home_gone
         secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
-        uid = ""
         if not isinstance(home, Missing):
-            uid = predicates.uid(home)
             found = store.secrets.get(ObjectKey(namespace.foreign, secret_name(uid)))
             if found is not None:
                 secret = found["metadata"]

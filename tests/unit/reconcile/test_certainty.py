@@ -1,11 +1,13 @@
-"""What may be taken for certain: whether there is, or was, a mirror of a home pod."""
+"""Evidence of a mirror: what is certain before the registry is read, and without a live read."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
+from farlet import errors
 from farlet.constants import ObjectKey
 from farlet.context import Context, NamespaceMap
 from unit.planning import objects
@@ -56,6 +58,22 @@ def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_removed() -> No
         s.foreign.refusing.clear()
         s.wait(15.0)
         assert s.pod(namespace="second") is None, "it is reconciled once the registry is read"
+
+
+def test_before_the_registry_is_read_changing_messages_are_written_once_a_minute() -> None:
+    with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
+        tries = itertools.count(1)
+        s.foreign.refusing[REGISTRY] = lambda: errors.Unreachable(
+            cluster="foreign", request="GET", cause=f"connection reset, try {next(tries)}"
+        )
+        s.create(namespace="second")
+        s.start()
+        for _ in range(300):
+            s.wait(1.0)
+            s.queue.add(ObjectKey("second", "web"))
+        at = [one.at for one in s.home.requests(WRITES)]
+        assert 4 <= len(at) <= 6
+        assert all(b - a >= 60.0 for a, b in itertools.pairwise(at))
 
 
 def test_once_the_registry_is_read_a_pod_of_no_namespace_shows_the_reason() -> None:
