@@ -58,6 +58,7 @@ check: $(STAMP) ## Format, lint, types, layers, generated pages
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@PYTHONPATH=tools $(BIN)/python -m url_literals
 	@PYTHONPATH=tools $(BIN)/python -m reference.pages --check
 
 generate: $(STAMP) ## Write the files that are generated from code: reference pages, manifests, dashboard

@@ -15,7 +15,7 @@ from typing import Any
 import kopf
 import structlog
 
-from farlet import engine, errors
+from farlet import engine, errors, health
 from farlet.home import handlers
 from farlet.settings import Settings, loading
 from farlet.telemetry import logs
@@ -26,7 +26,7 @@ class _Hosted:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.engine = engine.Engine(settings)
+        self.engine = engine.Engine(settings, watch=health.HostedWatch())
         self.started = threading.Event()
         self.failed: str | None = None
         self._loop = asyncio.new_event_loop()

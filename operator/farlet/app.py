@@ -20,14 +20,12 @@ def run(settings: Settings) -> int:
     Raises `UsageError` and `StartError`.
     """
     logs.configure(settings.log_level, settings.log_format)
-    engine = Engine(settings)
     registry = kopf.OperatorRegistry()
+    thread = kopf_thread.KopfThread(registry)
+    engine = Engine(settings, watch=thread)
     handlers.register(
         registry, node=settings.nodename, login=engine.bridge.login, feed=engine.bridge.feed
     )
-    thread = kopf_thread.KopfThread(registry, on_restart=engine.bridge.restarted)
-    engine.health.kopf_alive = lambda: thread.alive
-    engine.health.watch_problem = lambda: thread.problem
     # Kopf warns that it handles no signals outside of the main thread; the engine does.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
@@ -37,7 +35,7 @@ def run(settings: Settings) -> int:
         for sign in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sign, _told_to_end, ends)
         try:
-            await engine.run(ends, started=thread.start)
+            await engine.run(ends, started=lambda: thread.start(on_restart=engine.bridge.restarted))
         finally:
             await thread.stop()
 

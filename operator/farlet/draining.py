@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.forge import guards
@@ -43,7 +44,7 @@ class Drained:
 
 
 async def drain(
-    home: clusters.Cluster,
+    home: ApiClient,
     store: Store,
     *,
     ctx: Callable[[], Context],
@@ -79,7 +80,7 @@ async def drain(
 class _Drain:
     """The state of one drain, by pod uid."""
 
-    def __init__(self, home: clusters.Cluster, store: Store, ctx: Callable[[], Context]) -> None:
+    def __init__(self, home: ApiClient, store: Store, ctx: Callable[[], Context]) -> None:
         self._home = home
         self._store = store
         self._ctx = ctx
@@ -131,15 +132,16 @@ class _Drain:
 
     async def _evict(self, key: ObjectKey, uid: str) -> None:
         try:
-            await self._home.call(
-                "POST",
-                f"/api/v1/namespaces/{key.namespace}/pods/{key.name}/eviction",
-                body={
+            await self._home.create(
+                resources.POD_EVICTIONS,
+                {
                     "apiVersion": "policy/v1",
                     "kind": "Eviction",
                     "metadata": {"namespace": key.namespace, "name": key.name},
                     "deleteOptions": {"preconditions": {"uid": uid}},
                 },
+                namespace=key.namespace,
+                name=key.name,
             )
         except (errors.NotFound, errors.Conflict):
             return  # it is gone or was replaced: the watch shows it

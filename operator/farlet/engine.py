@@ -20,8 +20,8 @@ import structlog
 
 from farlet import access, draining, errors, health
 from farlet.certs import client_certificate, key_pairs
-from farlet.client import cluster as clusters
-from farlet.client import credential_sources
+from farlet.client import credential_sources, write_guard
+from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.home import bridge
@@ -29,6 +29,7 @@ from farlet.homeapi import supervisor
 from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership
 from farlet.leaderelection import lease as leases
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import Mirroring
@@ -53,7 +54,7 @@ class Shutdown:
 class Engine:
     """One virtual node's worth of farlet, without Kopf."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, watch: health.HomeWatch) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
@@ -63,9 +64,11 @@ class Engine:
             self._rotated = key_pairs.CertificateStore(settings.cert_dir, client_certificate.CLIENT)
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
-        self._home = clusters.Cluster("home", home_source, metrics=self.metrics.client("home"))
-        self._foreign = clusters.Cluster(
-            "foreign", foreign_source, metrics=self.metrics.client("foreign")
+        self._window = WriteWindow(settings)
+        guard = self._window.guard if settings.leader_elect else write_guard.unguarded
+        self._home = Cluster("home", home_source, metrics=self.metrics.client("home"), guard=guard)
+        self._foreign = Cluster(
+            "foreign", foreign_source, metrics=self.metrics.client("foreign"), guard=guard
         )
         self._store = Store()
         self._way = supervisor.HomeAPISupervisor(
@@ -77,11 +80,19 @@ class Engine:
         )
         self._discovery = self._way.discovery
         self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
-        self.health = health.Health(
-            self._home, self._foreign, start_problem=lambda: self._discovery.problem
-        )
+        self._phase: str | None = health.STARTING
         self._mirroring: Mirroring | None = None
         self._node: VirtualNode | None = None
+        self.health = health.Health(
+            self._home,
+            self._foreign,
+            watch,
+            phase=lambda: self._phase,
+            start_problem=lambda: self._discovery.problem,
+            pods=lambda: None if self._mirroring is None else self._mirroring.pods,
+            namespaces=lambda: None if self._mirroring is None else self._mirroring.scopes,
+            node=lambda: self._node,
+        )
         self._told: Context | None = None
         """What pods were last looked at with."""
 
@@ -128,13 +139,16 @@ class Engine:
             await self._serve(ends, started, None)
             return
         election = leadership.Leadership(
-            self._home, settings, node=settings.nodename, observer=self.metrics.leader
+            self._home,
+            settings,
+            self._window,
+            node=settings.nodename,
+            observer=self.metrics.leader,
         )
-        self._home.guard = self._foreign.guard = election.guard
-        self.health.phase = health.STANDING_BY
+        self._phase = health.STANDING_BY
         if not await election.acquire(ends.stop):
             return
-        self.health.phase = "starting"
+        self._phase = health.STARTING
         # What was not seen to end might still arrive at a server: then the Lease runs out first.
         if await self._serve(ends, started, election) == 0:
             await election.release()
@@ -172,14 +186,14 @@ class Engine:
             if await _first_is(node.registered, before=ends.stop):
                 await mirroring.start()
                 self.bridge.open(mirroring.pods)
-                self.health.phase = None
+                self._phase = None
                 # What stands by now stays: to look through it again is a pause of 60 ms each time.
                 gc.collect()
                 gc.freeze()
                 started()
                 await ends.stop.wait()
             log.info("farlet is stopping")
-            self.health.phase = "stopping"
+            self._phase = "stopping"
             if settings.drain_on_exit and node.registered.is_set():
                 await self._empty(node, ends)
             closing = tasks.create_task(port.aclose(), name="end of the kubelet API")
@@ -216,7 +230,7 @@ class Engine:
     # --- the parts ----------------------------------------------------------------------------
 
     def _make_mirroring(self, tasks: asyncio.TaskGroup) -> Mirroring:
-        made = Mirroring(
+        return Mirroring(
             self.settings,
             home=self._home,
             foreign=self._foreign,
@@ -226,15 +240,13 @@ class Engine:
             ctx=self._discovery.ctx,
             tasks=tasks,
         )
-        self.health.scopes, self.health.pods = made.scopes, made.pods
-        return made
 
     def _make_node(
         self, mirroring: Mirroring, election: leadership.Leadership | None
     ) -> VirtualNode:
         scopes = mirroring.scopes
         lock = election.lease if election is not None and election.is_heartbeat else None
-        made = self.health.node = VirtualNode(
+        return VirtualNode(
             home=self._home,
             foreign=self._foreign,
             settings=self.settings,
@@ -243,7 +255,6 @@ class Engine:
             lease=lock or self._own_lease(),
             beats=lock is None,
         )
-        return made
 
     def _own_lease(self) -> leases.Lease:
         return leases.Lease(

@@ -227,6 +227,30 @@ class Secret(TypedDict):
     data: NotRequired[dict[str, str]]
 
 
+class ConfigMap(TypedDict):
+    metadata: ObjectMeta
+    data: NotRequired[dict[str, str]]
+    apiVersion: NotRequired[str]
+    kind: NotRequired[str]
+
+
+class LeaseSpec(TypedDict, total=False):
+    """`coordination.k8s.io/v1`; times are RFC 3339 with microseconds."""
+
+    holderIdentity: str
+    leaseDurationSeconds: int
+    acquireTime: str
+    renewTime: str
+    leaseTransitions: int
+
+
+class Lease(TypedDict):
+    apiVersion: str
+    kind: str
+    metadata: ObjectMeta
+    spec: NotRequired[LeaseSpec]
+
+
 class PartialObject(TypedDict):
     """What a metadata-only list or watch returns (`meta.k8s.io/v1` PartialObjectMetadata)."""
 

@@ -6,6 +6,13 @@ forge. A name is a contract between versions of farlet: changing one orphans obj
 
 from __future__ import annotations
 
+from farlet.k8s_types import PodSpec
+
+
+def service_account(spec: PodSpec) -> str:
+    """The pod's account; ServiceAccount admission writes `default` where none is given."""
+    return spec.get("serviceAccountName") or "default"
+
 
 def mirror_name(name: str) -> str:
     """The mirror's name: the home pod's own, so that `hostname` and `metadata.name` are equal.

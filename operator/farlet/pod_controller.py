@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from farlet import access
-from farlet.client import cluster as clusters
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.foreign import namespaces
@@ -34,8 +34,8 @@ class Mirroring:
         self,
         settings: Settings,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         store: Store,
         strategies: Mapping[str, access.AccessStrategy],
         metrics: Metrics,
@@ -51,9 +51,6 @@ class Mirroring:
         self._recorder = event_recorder.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
         )
-        self.scopes = namespaces.ForeignNamespaces(
-            foreign, store, ctx=ctx, wake=self._queue.add_after, tasks=tasks
-        )
         action_executor = executor.ActionExecutor(
             home=home,
             foreign=foreign,
@@ -62,13 +59,21 @@ class Mirroring:
             metrics=metrics,
             ctx=ctx,
         )
+        self.scopes = namespaces.ForeignNamespaces(
+            foreign,
+            store,
+            ctx=ctx,
+            wake=self._queue.add_after,
+            on_mirror_change=action_executor.times.changed,
+            tasks=tasks,
+        )
         self.pods = home_pods.HomePods(
             home,
             store,
             node=settings.nodename,
             wake=self._queue.add,
             dropped=action_executor.home.dropped,
-            on_listed=self.scopes.wake_all,
+            on_synced=self.scopes.wake_all,
             prune=self.scopes.prune,
         )
         self._reconciler = reconciler.Reconciler(
@@ -79,9 +84,8 @@ class Mirroring:
             recorder=self._recorder,
             strategies=strategies,
             ctx=ctx,
-            home_listed=lambda: self.pods.listed,
+            home_listed=lambda: self.pods.has_synced,
         )
-        self.scopes.noticed = action_executor.times.changed
         self._forever: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)
@@ -90,8 +94,8 @@ class Mirroring:
         """Whether a pod, or the mirror that it had, can still appear: farlet has just started."""
         home = self._store.home.get(key)
         if home is None:
-            return not self.pods.listed
-        return mirrored_uid(home) is not None and not self.scopes.mirrors_known(key.namespace)
+            return not self.pods.has_synced
+        return mirrored_uid(home) is not None and not self.scopes.mirrors_in_sync(key.namespace)
 
     async def start(self) -> None:
         """Start. A `StartError` is raised in the task group, before any other task starts."""

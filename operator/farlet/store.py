@@ -132,7 +132,9 @@ class Table(Generic[T]):
         """Whether a deletion of this uid was seen."""
         return uid in self._deleted
 
-    def missing_from(self, listed: Iterable[T], namespace: str | None, as_of: int) -> list[T]:
+    def missing_from(
+        self, listed: Iterable[T | PartialObject], namespace: str | None, as_of: int
+    ) -> list[T]:
         """Known objects, not newer than `as_of`, that a complete list lacks."""
         uids = {obj["metadata"].get("uid") for obj in listed}
         return [

@@ -19,7 +19,9 @@ from bench.stage import HOME_API, NODE, Stage
 from clusters import farlet as farlets
 from clusters import rest, workspace
 from farlet import engine as engines
+from farlet import health
 from farlet.client import cluster as clusters
+from farlet.client.resources import JSON_BODY
 from farlet.constants import JSON
 from farlet.settings import LogFormat, LogLevel, Settings, loading
 from farlet.telemetry import logs
@@ -93,7 +95,7 @@ def _recorder(sent: list[tuple[Request, JSON]]) -> Iterator[None]:
         path: str,
         *,
         body: object = None,
-        content_type: str = clusters.JSON_BODY,
+        content_type: str = JSON_BODY,
         accept: str | None = None,
     ) -> JSON:
         data = None if body is None else orjson.dumps(body)
@@ -134,7 +136,7 @@ async def _engine(stage: Stage) -> AsyncIterator[engines.Engine]:
         },
     )
     logs.configure(LogLevel.ERROR, LogFormat.AUTO)
-    engine = engines.Engine(settings)
+    engine = engines.Engine(settings, watch=health.HostedWatch())
     ends, started = engines.Shutdown(), asyncio.Event()
     running = asyncio.create_task(engine.run(ends, started=started.set))
     try:

@@ -158,7 +158,7 @@ async def test_a_frozen_leader_writes_no_more_when_it_goes_on(contest: Contest, 
         await asyncio.sleep(1)
     await contest.stage.settled(seconds=120)
     contest.check(one, other)
-    says_why(one, "the process or its machine stood still", way=way)
+    says_why(one, "the process or its machine was suspended", way=way)
 
 
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.value)

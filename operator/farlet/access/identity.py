@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
+from farlet import names
 from farlet.access import Change
 from farlet.constants import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
 from farlet.context import Context
@@ -34,7 +35,7 @@ ANNOTATIONS: Mapping[str, str] = MappingProxyType(
 
 def service_account(pod: Pod) -> str:
     """The pod's account; ServiceAccount admission writes `default` where none is given."""
-    return pod.get("spec", {}).get("serviceAccountName") or "default"
+    return names.service_account(pod.get("spec", {}))
 
 
 def values(pod: Pod, ctx: Context) -> dict[str, str]:

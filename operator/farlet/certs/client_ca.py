@@ -21,17 +21,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import file_stamps
-from farlet.constants import JSON
+from farlet import errors, retrying
+from farlet.client import file_stamps, resources
+from farlet.client.api_client import ApiClient
+from farlet.k8s_types import ConfigMap
 
 LOOK_SECONDS = 10.0
 """How often a file is looked at."""
 AGAIN_SECONDS = (5.0, 120.0)
 """First and longest pause before the ConfigMap is asked for again after a failure."""
 
-_COLLECTION = "/api/v1/namespaces/kube-system/configmaps"
+_NAMESPACE = "kube-system"
 _NAME = "extension-apiserver-authentication"
 _KEY = "client-ca-file"
 _CONSEQUENCE = (
@@ -46,13 +46,13 @@ log = structlog.get_logger()
 class ClientCA:
     """The bundle in force."""
 
-    def __init__(self, home: clusters.Cluster, *, file: Path | None) -> None:
+    def __init__(self, home: ApiClient, *, file: Path | None) -> None:
         self._home = home
         self._file = file
         self._seen: file_stamps.Stamps = ()
         self._anchors: list[x509.Certificate] = []
-        self._pause = AGAIN_SECONDS[0]
-        self._told: str | None = None
+        self._backoff = retrying.Backoff(*AGAIN_SECONDS, factor=3.0)
+        self._failures = retrying.OncePerCause()
         self.pem = ""
         """The CAs in PEM; empty while none is known."""
 
@@ -95,33 +95,31 @@ class ClientCA:
             try:
                 await self._follow()
             except errors.FarletError as err:
-                if not self.pem and str(err) != self._told:
-                    self._told = str(err)
+                if not self.pem and self._failures.is_new(str(err)):
                     log.warning("client CA is not known", err=str(err), consequence=_CONSEQUENCE)
-                await asyncio.sleep(self._pause)
-                self._pause = min(self._pause * 3, AGAIN_SECONDS[1])
+                await asyncio.sleep(self._backoff.next())
 
     async def _follow(self) -> None:
-        found = await self._home.call("GET", f"{_COLLECTION}/{_NAME}")
+        found = await self._home.get(resources.CONFIG_MAPS, _NAME, namespace=_NAMESPACE)
         self._published(found)
         version = found["metadata"]["resourceVersion"]
         while True:
-            started = asyncio.get_running_loop().time()
-            async for event in self._home.watch(
-                f"{_COLLECTION}?fieldSelector=metadata.name%3D{_NAME}&resourceVersion={version}",
+            async for event in self._home.watch_object(
+                resources.CONFIG_MAPS,
+                _NAME,
+                namespace=_NAMESPACE,
+                version=version,
                 opened=self._opened,
+                at_least=AGAIN_SECONDS[0],
             ):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind in {"ADDED", "MODIFIED"}:
                     self._published(event.object)
-            # A server that ends watches at once must not be asked without a pause.
-            spent = asyncio.get_running_loop().time() - started
-            await asyncio.sleep(max(0.0, AGAIN_SECONDS[0] - spent))
 
     def _opened(self) -> None:
-        self._pause = AGAIN_SECONDS[0]
+        self._backoff.reset()
 
-    def _published(self, config_map: JSON) -> None:
+    def _published(self, config_map: ConfigMap) -> None:
         try:
             self._take(str((config_map.get("data") or {}).get(_KEY, "")))
         except ValueError as err:

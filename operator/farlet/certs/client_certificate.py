@@ -7,16 +7,18 @@ from there (`credentials.py`). Runs whether this process leads or not.
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs, signing_requests
-from farlet.client import cluster as clusters
+from farlet.client import cluster
+from farlet.client.api_client import ApiClient
+from farlet.client.credentials import Login
 
 LOOK_SECONDS = 10.0
 """How often the clock and the login are looked at; not before connections look at the files."""
@@ -26,8 +28,12 @@ CLIENT = "kubelet-client"
 log = structlog.get_logger()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+class NodeClient(ApiClient, Protocol):
+    """A client that shows what it logs in with."""
+
+    async def login(self) -> Login:
+        """What new connections are made with."""
+        ...
 
 
 class ClientCertificate:
@@ -35,11 +41,11 @@ class ClientCertificate:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: NodeClient,
         *,
         node: str,
         folder: key_pairs.CertificateStore,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._home = home
@@ -76,8 +82,7 @@ class ClientCertificate:
     async def _renew(self) -> None:
         pair = await signing_requests.obtained(
             self._home,
-            # Who does not lead has to log in as well.
-            functools.partial(self._home.ahead, seconds=clusters.REQUEST_SECONDS),
+            signing_requests.Unqueued(self._home, seconds=cluster.REQUEST_SECONDS),
             signer=signing_requests.Signer.CLIENT,
             node=self._node,
             addresses=(),

@@ -105,7 +105,7 @@ def self_signed(*, node: str, addresses: Sequence[str], now: datetime) -> KeyPai
 
 def covers(leaf: x509.Certificate, *, node: str, addresses: Sequence[str]) -> bool:
     """Whether a certificate is this node's, and holds every one of its addresses."""
-    return is_node(leaf, node) and set(addresses) <= set(_addresses(leaf))
+    return is_node(leaf, node) and set(addresses) <= set(subject_alternative_names(leaf))
 
 
 def is_node(leaf: x509.Certificate, node: str) -> bool:
@@ -193,10 +193,11 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.DNSName(address)
 
 
-def _addresses(leaf: x509.Certificate) -> list[str]:
+def subject_alternative_names(leaf: x509.Certificate) -> list[str]:
+    """DNS names, then IP addresses, that a certificate is valid for."""
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return []
     ips = names.get_values_for_type(x509.IPAddress)
     return [*names.get_values_for_type(x509.DNSName), *map(str, ips)]

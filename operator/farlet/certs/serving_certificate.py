@@ -17,11 +17,11 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
-from farlet.client import cluster as clusters
 from farlet.client import file_stamps
+from farlet.client.api_client import ApiClient
 from farlet.settings.kubelet import KubeletSettings
 
 LOOK_SECONDS = 10.0
@@ -38,10 +38,6 @@ _GIVE_FILES = "give --tls-cert-file and --tls-private-key-file"
 log = structlog.get_logger()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class CertificateManager(Protocol):
     """Keeps `ServingTLS` supplied."""
 
@@ -56,7 +52,7 @@ class CertificateManager(Protocol):
 
 def keeper(
     settings: KubeletSettings,
-    home: clusters.Cluster,
+    home: ApiClient,
     tls: ServingTLS,
     *,
     node: str,
@@ -116,13 +112,13 @@ class ServingCertificate:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         tls: ServingTLS,
         *,
         node: str,
         addresses: Callable[[], Sequence[str]],
         folder: key_pairs.CertificateStore | None,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._home = home
@@ -163,7 +159,7 @@ class ServingCertificate:
                 addresses,
                 signing_requests.obtained(
                     self._home,
-                    self._home.call,
+                    signing_requests.Queued(self._home),
                     signer=signing_requests.Signer.SERVING,
                     node=self._node,
                     addresses=addresses,

@@ -18,9 +18,10 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 
 SHORTEST_SECONDS = 1.0
@@ -32,8 +33,6 @@ DENIED_SECONDS = 1800.0
 """Pause before what was denied is asked for again."""
 AGAIN_SECONDS = (2.0, 120.0)
 """First and longest pause before asking again when asking itself failed."""
-
-_PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 
 
 log = structlog.get_logger()
@@ -57,17 +56,56 @@ class NotGranted(errors.FarletError):
     """The request was denied, failed or was removed. Asking at once again would not help."""
 
 
-class Send(Protocol):
-    """How a request to the API server is made that is no watch: `Cluster.call`, or `ahead`."""
+class Requests(Protocol):
+    """How CertificateSigningRequests are written and read: queued, or not."""
 
-    async def __call__(self, method: str, path: str, *, body: object = None) -> JSON:
-        """The JSON of the answer, or a `FarletError`."""
+    async def create(self, body: JSON) -> JSON:
+        """POST one."""
+        ...
+
+    async def get(self, name: str) -> JSON:
+        """GET one."""
         ...
 
 
+class Queued:
+    """They wait for other requests and for leadership, as all writes do."""
+
+    def __init__(self, home: ApiClient) -> None:
+        self._home = home
+
+    async def create(self, body: JSON) -> JSON:
+        """POST one."""
+        return await self._home.create(resources.SIGNING_REQUESTS, body)
+
+    async def get(self, name: str) -> JSON:
+        """GET one."""
+        return await self._home.get(resources.SIGNING_REQUESTS, name)
+
+
+class Unqueued:
+    """They wait for nothing: a process that does not lead must be able to log in as well."""
+
+    def __init__(self, home: ApiClient, *, seconds: float) -> None:
+        self._home = home
+        self._seconds = seconds
+
+    async def create(self, body: JSON) -> JSON:
+        """POST one."""
+        return await self._home.request_unqueued(
+            "POST", resources.SIGNING_REQUESTS, body=body, seconds=self._seconds
+        )
+
+    async def get(self, name: str) -> JSON:
+        """GET one."""
+        return await self._home.request_unqueued(
+            "GET", resources.SIGNING_REQUESTS, name, seconds=self._seconds
+        )
+
+
 async def obtained(
-    home: clusters.Cluster,
-    send: Send,
+    home: ApiClient,
+    requests: Requests,
     *,
     signer: Signer,
     node: str,
@@ -79,13 +117,13 @@ async def obtained(
 
     `addresses` (IPs, names) are those to serve at; none for a client. `asked`: as in `granted`.
     """
-    pause = AGAIN_SECONDS[0]
+    backoff = retrying.Backoff(*AGAIN_SECONDS)
     while True:
         key = key_pairs.new_key()
         request = key_pairs.request(key, node=node, addresses=addresses)
         seconds = DENIED_SECONDS
         try:
-            chain = await granted(home, send, signer=signer, request=request, asked=asked)
+            chain = await granted(home, requests, signer=signer, request=request, asked=asked)
             pair = key_pairs.of(chain, key_pairs.key_pem(key))
             if key_pairs.covers(pair.leaf, node=node, addresses=addresses) and (
                 now() < key_pairs.due(pair.leaf, 0.0)
@@ -96,14 +134,14 @@ async def obtained(
             cause = str(err)
         except errors.FarletError as err:
             cause = str(err)
-            seconds, pause = pause, min(2 * pause, AGAIN_SECONDS[1])
+            seconds = backoff.next()
         log.warning("certificate was not granted", signer=signer.value, err=cause, retry_in=seconds)
         await asyncio.sleep(seconds)
 
 
 async def granted(
-    home: clusters.Cluster,
-    send: Send,
+    home: ApiClient,
+    requests: Requests,
     *,
     signer: Signer,
     request: bytes,
@@ -124,7 +162,7 @@ async def granted(
             "usages": list(_USES[signer]),
         },
     }
-    standing = await send("POST", _PATH, body=body)
+    standing = await requests.create(body)
     name, uid = standing["metadata"]["name"], standing["metadata"]["uid"]
     asked(name)
     while True:
@@ -132,39 +170,37 @@ async def granted(
             certificate = await _watched(home, standing)
             if certificate is not None:
                 return certificate
-            standing = await send("GET", f"{_PATH}/{name}")
+            standing = await requests.get(name)
         except errors.NotFound as err:
             raise NotGranted(f"CertificateSigningRequest {name} was removed") from err
         except (errors.Gone, errors.Unreachable, errors.Throttled):
             await asyncio.sleep(LOST_SECONDS)
-            standing = await _again(send, name) or standing
+            standing = await _again(requests, name) or standing
         if standing["metadata"]["uid"] != uid:
             raise NotGranted(f"CertificateSigningRequest {name} was removed and made by another")
 
 
-async def _again(send: Send, name: str) -> JSON | None:
+async def _again(requests: Requests, name: str) -> JSON | None:
     try:
-        return await send("GET", f"{_PATH}/{name}")
+        return await requests.get(name)
     except (errors.Unreachable, errors.Throttled):
         return None
 
 
-async def _watched(home: clusters.Cluster, standing: JSON) -> bytes | None:
+async def _watched(home: ApiClient, standing: JSON) -> bytes | None:
     """The certificate once it is there; `None` when the watch ended before."""
     if (certificate := _decided(standing)) is not None:
         return certificate
-    started = asyncio.get_running_loop().time()
     name, version = (standing["metadata"][key] for key in ("name", "resourceVersion"))
-    query = f"fieldSelector=metadata.name%3D{name}&resourceVersion={version}"
-    async for event in home.watch(f"{_PATH}?{query}", opened=lambda: None):
+    async for event in home.watch_object(
+        resources.SIGNING_REQUESTS, name, version=version, at_least=SHORTEST_SECONDS
+    ):
         if event.kind == "DELETED":
             raise NotGranted(f"CertificateSigningRequest {name} was removed")
         if event.kind in {"ADDED", "MODIFIED"}:
             certificate = _decided(event.object)
             if certificate is not None:
                 return certificate
-    spent = asyncio.get_running_loop().time() - started
-    await asyncio.sleep(max(0.0, SHORTEST_SECONDS - spent))
     return None
 
 

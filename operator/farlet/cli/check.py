@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from farlet import errors
-from farlet.client import credential_sources
+from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
 from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
 from farlet.context import Context
@@ -124,14 +124,14 @@ async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await opened.enter_async_context(cluster)
-            answer = await cluster.call("GET", "/version")
+            version = await cluster.server_version()
     except errors.StartError as err:
         return Finding(what, Outcome.FAILED, str(err), f"look at {flags}")
     except (errors.FarletError, TimeoutError) as err:
         hint = f"look at {flags}, and at the network to the server that they name"
         seen = str(err) or f"no answer within {ANSWER_SECONDS:g} s"
         return Finding(what, Outcome.FAILED, seen, hint)
-    seen = f"{answer.get('gitVersion')} at {cluster.server}, in {_since(started)}"
+    seen = f"{version} at {cluster.server}, in {_since(started)}"
     return Finding(what, Outcome.OK, seen)
 
 
@@ -215,9 +215,10 @@ async def _gateways(
     except errors.StartError as err:
         return [Finding("gateway keys", Outcome.FAILED, str(folder), str(err))]
     namespace = settings.foreign_system_namespace
-    path = f"/api/v1/namespaces/{namespace}/pods?labelSelector={GATEWAY_SELECTOR}"
     try:
-        pods = (await foreign.call("GET", path)).get("items", ())
+        pods, _ = await foreign.list(
+            resources.PODS, namespace=namespace, label_selector=GATEWAY_SELECTOR
+        )
     except errors.FarletError as err:
         hint = "apply manifests/foreign with the foreign namespace of this farlet"
         return [Finding("gateways", Outcome.FAILED, str(err), hint)]

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import yaml
 
+from farlet import names
 from farlet.access import Change
 from farlet.constants import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
 from farlet.errors import UsageError
@@ -79,7 +80,7 @@ def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, list[C
     completed: Pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
     if not is_bare(pod):
         return completed, []
-    spec["serviceAccountName"] = spec.get("serviceAccountName") or "default"
+    spec["serviceAccountName"] = names.service_account(spec)
     if spec.get("automountServiceAccountToken") is False:
         return completed, []
     return completed, list(_mount_token(cast("JSON", spec)))

@@ -1,3 +1,3 @@
-"""Connections to API servers below `clusters`: with what farlet logs in, how a request travels,
-what an answer means, and when a write may still be sent.
+"""Everything that speaks to an API server: resources and verbs, connections and credentials,
+watches, raw streams, and the guard of writes.
 """

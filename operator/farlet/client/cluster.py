@@ -1,11 +1,10 @@
 """One API server: single requests, single watches, single streams.
 
-Requests carry raw JSON, since typed models cost more than all the rest of the hot path.
-Nothing here retries, decides or remembers objects: a caller that gets `Unreachable` does not
-know whether its write was applied and must look again. Who may write at all is asked of `guard`,
-at the last moment.
+Requests are raw JSON, since typed models cost more than all the rest of the hot path. Nothing here
+retries, decides or stores objects: a caller that gets `Unreachable` does not know whether its write
+was applied and must read again. `guard` decides at the last moment whether a write may be sent.
 
-Bodies and answers never reach an error text or a log: some of them hold tokens.
+Bodies and answers never reach an error text or a log: some of them contain tokens.
 """
 
 from __future__ import annotations
@@ -21,42 +20,45 @@ import yarl
 
 from farlet import __version__, errors
 from farlet.client import credentials, decode, raw_response, sessions, tls_stream, write_guard
+from farlet.client.api_client import ApiClient
 from farlet.client.credential_sources import ClusterSource
+from farlet.client.resources import JSON_BODY
 from farlet.constants import JSON
 from farlet.telemetry.metrics import ClientMetrics
-
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-JSON_BODY = "application/json"
-METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 USER_AGENT = f"farlet/{__version__}"
 
 REQUEST_SECONDS = 30.0
 REQUESTS_AT_ONCE = 16
-"""To one API server. Each connection keeps 256 KiB of TLS buffer (`asyncio.sslproto`), and no
-server answers faster because more are asked of it. Watches are not counted."""
+"""Requests in flight to one API server. Each connection keeps 256 KiB of TLS buffer
+(`asyncio.sslproto`), and more requests at once do not make a server faster. Watches are not
+counted."""
 WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
 
 
-class Cluster:
+class Cluster(ApiClient):
     """A connection to one API server. Use as an async context manager."""
 
     def __init__(
-        self, name: credentials.Name, source: ClusterSource, *, metrics: ClientMetrics
+        self,
+        name: credentials.Name,
+        source: ClusterSource,
+        *,
+        metrics: ClientMetrics,
+        guard: write_guard.Guard = write_guard.unguarded,
     ) -> None:
-        self.name = name
+        """`guard` is called for every write of `call` when its connection stands and its bytes
+        would be sent next."""
+        self._name = name
         self._sessions = sessions.Sessions(name, source)
         self._metrics = metrics
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._scratch = bytearray(tls_stream.CHUNK)
-        self.guard: write_guard.Guard = write_guard.anybody
-        """Asked for every write of `call` when its connection stands and its bytes would go."""
+        self._guard = guard
         self.problem: str | None = None
-        """Why the last request got no answer; `None` when it got one, whatever it said."""
+        """Why the last request got no answer; `None` if it got one, even an error."""
 
     async def __aenter__(self) -> Cluster:
         await self.login()
@@ -66,22 +68,27 @@ class Cluster:
         await self._sessions.close()
 
     @property
+    def name(self) -> credentials.Name:
+        """`home` or `foreign`."""
+        return self._name
+
+    @property
     def server(self) -> str:
         """Base URL of the API server."""
         return self._sessions.login.server
 
     @property
     def ca_file(self) -> str | None:
-        """The CA bundle that verifies this server; `None` where the system's CAs do."""
+        """The CA bundle that verifies this server; `None` for the system's CAs."""
         return self._sessions.login.ca_file
 
     @property
     def proxy(self) -> str | None:
-        """The proxy by which it is reached, if there is one."""
+        """The URL of the proxy to this server, if there is one."""
         return self._sessions.login.proxy
 
     async def login(self) -> credentials.Login:
-        """Who we are to this server now; new connections are made with it.
+        """The current login; new connections use it.
 
         Raises `StartError` naming the file, the first time only.
         """
@@ -96,7 +103,7 @@ class Cluster:
         content_type: str = JSON_BODY,
         accept: str | None = None,
     ) -> JSON:
-        """One request; `path` holds the query. Returns the JSON of the answer.
+        """One request; `path` contains the query. Returns the JSON of the answer.
 
         Raises a kind of `ApiError` for an answer other than 2xx, `Unreachable` for none, and
         `NotLeading` for a write that was not sent.
@@ -104,39 +111,41 @@ class Cluster:
         write = None
         if method != "GET":
             data = b"" if body is None else orjson.dumps(body)
-            write = write_guard.Body(data, content_type, guard=self.guard)
-        asked = _asked(self.name, method, path)
-        answer = await self._ask(asked, method, path, body=write, accept=accept)
-        return self._read(asked, *answer)
+            write = write_guard.Body(data, content_type, guard=self._guard)
+        info = _request_info(self._name, method, path)
+        answer = await self._request(info, method, path, body=write, accept=accept)
+        return self._read(info, *answer)
 
-    async def ahead(self, method: str, path: str, *, body: object = None, seconds: float) -> JSON:
+    async def call_unqueued(
+        self, method: str, path: str, *, body: object = None, seconds: float
+    ) -> JSON:
         """As `call`, but it waits for no other request, asks no guard, and ends after `seconds`.
 
-        For Leases: whether the others may go on depends on them.
+        For Leases and logins: all other requests depend on them.
         """
         write = None
         if body is not None:
-            write = write_guard.Body(orjson.dumps(body), JSON_BODY, guard=write_guard.anybody)
-        asked = _asked(self.name, method, path)
-        with self._asking(asked):
+            write = write_guard.Body(orjson.dumps(body), JSON_BODY, guard=write_guard.unguarded)
+        info = _request_info(self._name, method, path)
+        with self._errors_of(info):
             async with asyncio.timeout(seconds):
-                answer = await self._ask(asked, method, path, body=write, slots=nullcontext())
-        return self._read(asked, *answer)
+                answer = await self._request(info, method, path, body=write, slots=nullcontext())
+        return self._read(info, *answer)
 
-    async def get_extension(self, path: str) -> tuple[int, bytes]:
+    async def call_aggregated(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET that the API server passes on to another server.
 
-        Unjudged: that an aggregated API is missing or broken says nothing of the API server, which
-        itself answers 404 and 503 as plain text then. Raises `Unreachable`.
+        The answer is not interpreted: a missing or broken aggregated API says nothing about the API
+        server, which answers 404 and 503 as plain text then. Raises `Unreachable`.
         """
-        asked = _asked(self.name, "GET", path)
-        code, raw, _ = await self._ask(asked, "GET", path)
+        info = _request_info(self._name, "GET", path)
+        code, raw, _ = await self._request(info, "GET", path)
         self.problem = None
         return code, raw
 
-    async def _ask(
+    async def _request(
         self,
-        asked: decode.RequestInfo,
+        info: decode.RequestInfo,
         method: str,
         path: str,
         *,
@@ -144,11 +153,11 @@ class Cluster:
         accept: str | None = None,
         slots: AbstractAsyncContextManager[None] | None = None,
     ) -> tuple[int, bytes, str | None]:
-        """Status, body and Retry-After; asked again with new credentials if ours were refused."""
+        """Status, body and Retry-After. After a 401, retried once with new credentials."""
         for attempt in (1, 2):
             async with slots or self._slots:
                 login = await self.login()
-                with self._asking(asked):
+                with self._errors_of(info):
                     code, raw, retry_after = await self._send(
                         login, method, path, body=body, headers=_headers(login, accept)
                     )
@@ -187,20 +196,20 @@ class Cluster:
             self._metrics.answered(method, code)
             self._metrics.took(method, time.monotonic() - started)
 
-    async def watch(
+    async def watch_path(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[decode.WatchEvent]:
-        """Events of one watch request until the server ends it; `path` holds the query.
+    ) -> AsyncIterator[decode.WatchEvent[JSON]]:
+        """Events of one watch request until the server ends it; `path` contains the query.
 
         `opened` is called once the server has accepted the watch. Raises `Gone` when the
         resourceVersion is too old, other `ApiError`s, and `Unreachable`.
         """
         path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
-        asked = _asked(self.name, "WATCH", path)
+        info = _request_info(self._name, "WATCH", path)
         code: int | None = None
         login = await self.login()
         try:
-            with self._asking(asked):
+            with self._errors_of(info):
                 async with self._sessions.session.get(
                     _url(login, path),
                     headers=_headers(login, accept),
@@ -213,9 +222,9 @@ class Cluster:
                     if code != 200:
                         if code == 401:
                             await self._sessions.refused(login)
-                        decode.read(asked, code, await response.read())
+                        decode.read(info, code, await response.read())
                     if response.content_type != JSON_BODY:
-                        raise asked.unreachable(decode.STRANGER.format(code))
+                        raise info.unreachable(decode.NOT_KUBERNETES.format(code))
                     self.problem = None
                     opened()
                     rest = b""
@@ -224,34 +233,34 @@ class Cluster:
                             (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
                         )
                         for line in lines:
-                            yield decode.event(asked, line)
+                            yield decode.event(info, line)
                     if rest:
-                        raise asked.unreachable("the watch broke off within an event")
+                        raise info.unreachable("the watch ended within an event")
         finally:
             self._metrics.answered("WATCH", code)
 
-    async def open(
+    async def open_path(
         self, method: str, path: str, headers: raw_response.Headers
     ) -> raw_response.RawResponse:
-        """One request on a connection of its own, for streams; whatever the status, it is given.
+        """One request on a connection of its own, for streams; any status is returned.
 
-        Asked as us: who we are is added to `headers`. Waits for the answer as long as it takes.
+        Our credentials are added to `headers`. Waits for the answer without a limit.
         Raises `Unreachable`, and `NotLeading` for another method than GET.
         """
-        asked = _asked(self.name, method, path)
+        info = _request_info(self._name, method, path)
         for attempt in (1, 2):
             login = await self.login()
             code: int | None = None
-            ours = _headers(login, raw_response.ANYTHING)
+            headers_of_login = _headers(login, raw_response.ANYTHING)
             try:
-                with self._asking(asked):
+                with self._errors_of(info):
                     exchange = await raw_response.open_raw(
                         login,
                         method,
                         path,
-                        [*ours.items(), *headers],
+                        [*headers_of_login.items(), *headers],
                         scratch=self._scratch,
-                        guard=write_guard.anybody if method == "GET" else self.guard,
+                        guard=write_guard.unguarded if method == "GET" else self._guard,
                     )
                 code = exchange.status
             finally:
@@ -264,22 +273,22 @@ class Cluster:
         raise AssertionError("the loop returns or raises")
 
     def _read(
-        self, asked: decode.RequestInfo, code: int, raw: bytes, retry_after: str | None
+        self, info: decode.RequestInfo, code: int, raw: bytes, retry_after: str | None
     ) -> JSON:
-        with self._asking(asked):
-            answer = decode.read(asked, code, raw, retry_after)
+        with self._errors_of(info):
+            answer = decode.read(info, code, raw, retry_after)
         self.problem = None
         return answer
 
     @contextmanager
-    def _asking(self, asked: decode.RequestInfo) -> Iterator[None]:
-        """What goes wrong within is raised as one of ours; `problem` follows."""
+    def _errors_of(self, info: decode.RequestInfo) -> Iterator[None]:
+        """Raise what fails within as a `FarletError`, and set `problem` to it."""
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
             if isinstance(err.__cause__, errors.NotLeading):
                 raise err.__cause__ from None
-            error = asked.unreachable(err)
+            error = info.unreachable(err)
             self.problem = error.cause
             raise error from err
         except errors.Unreachable as err:
@@ -290,7 +299,7 @@ class Cluster:
             raise
 
 
-def _asked(cluster: str, method: str, path: str) -> decode.RequestInfo:
+def _request_info(cluster: str, method: str, path: str) -> decode.RequestInfo:
     return decode.RequestInfo(cluster, f"{method} {path.partition('?')[0]}")
 
 

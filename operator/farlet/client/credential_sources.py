@@ -1,6 +1,6 @@
 """Where the credentials of both clusters come from: settings, the pod farlet runs in, a kubeconfig.
 
-Pure: what the environment says is given.
+Pure: the environment is a parameter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class ClusterSource:
     """Where the credentials of a cluster come from.
 
     `kubeconfig` None: those of the pod farlet runs in. A string may be a list of paths, as in
-    `$KUBECONFIG`. `context` None: the kubeconfig's current one. `rotated`: where certificate and
-    key lie that this process was granted in place of the kubeconfig's, if it was.
+    `$KUBECONFIG`. `context` None: the kubeconfig's current one. `rotated`: the file of the
+    certificate and key that farlet was granted in place of the kubeconfig's, if it renews them.
     """
 
     kubeconfig: str | None
@@ -28,7 +28,7 @@ class ClusterSource:
 
 
 def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:
-    """Home credentials: as set, else the pod's own inside one, else as kubectl finds them.
+    """Home credentials: as set, else those of the pod farlet runs in, else as kubectl finds them.
 
     Raises `UsageError` for a context without a kubeconfig.
     """
@@ -41,7 +41,7 @@ def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource
 
 
 def foreign_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:
-    """Foreign credentials. Raises `UsageError` when they are those of home."""
+    """Foreign credentials. Raises `UsageError` if they are those of the home cluster."""
     source = _source("foreign", settings.foreign_kubeconfig, settings.foreign_context)
     if source == home_source(settings, environ):
         raise UsageError(

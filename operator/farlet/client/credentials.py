@@ -1,9 +1,9 @@
-"""Who farlet is towards an API server, read from where its credentials lie, and read again in time.
+"""The credentials of farlet for one API server: loaded, and reloaded when they change or expire.
 
-kubernetes-asyncio understands kubeconfigs, exec plugins and the files of a pod. What it found
-becomes a `Login`: plain values and one TLS context, from which connections are made. The files
-behind it are looked at again while the process runs, since ServiceAccount tokens and client
-certificates are replaced under it; a login that cannot be read again is kept as it was.
+kubernetes-asyncio reads kubeconfigs, exec plugins and the files of a pod. The result becomes a
+`Login`: plain values and one TLS context, with which connections are made. Its files are checked
+while the process runs, since ServiceAccount tokens and client certificates are rotated. If a reload
+fails, the previous login stays in use.
 
 No request is sent from here, and no token or key reaches a log or an error text.
 """
@@ -28,22 +28,22 @@ from cryptography import x509
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import file_stamps
 from farlet.client.credential_sources import ClusterSource
 
-LOOK_SECONDS = 10.0
-"""How often the files behind a login are looked at, at most."""
+CHECK_SECONDS = 10.0
+"""The files of a login are checked no more often than this."""
 EARLY_SECONDS = 30.0
-"""So long before its end a login is read again."""
+"""A login is reloaded so long before it expires."""
 RELOAD_SECONDS = 5.0
-"""Shortest time between two readings for an API server that keeps refusing."""
+"""Shortest time between two reloads for an API server that keeps answering 401."""
 PLUGIN_SECONDS = 30.0
-"""How long reading may take; exec plugins ask others."""
+"""How long loading may take: exec plugins may send requests."""
 
 BACKDATED = timedelta(minutes=10)
-"""So much earlier than it was issued a certificate may say it begins, for clocks that are behind:
-kube-controller-manager signs so for 5 minutes."""
+"""How far `notBefore` of a certificate may lie before its issue, for clocks that are behind:
+kube-controller-manager backdates by 5 minutes."""
 
 Name = Literal["home", "foreign"]
 
@@ -52,93 +52,91 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Login:
-    """What connections to one API server are made with. Two readings are never the same."""
+    """What connections to one API server are made with. No two loads are equal."""
 
     server: str
     """Base URL, without a slash at its end."""
     authorization: str | None = field(repr=False)
-    """Value of the header of that name."""
+    """Value of the `Authorization` header."""
     context: ssl.SSLContext
     server_hostname: str | None
-    """The name that the server's certificate is to have, where that is not the URL's."""
+    """The name that the server's certificate must contain, if it is not the URL's."""
     proxy: str | None
     verified: bool
-    """Whether the server's certificate is looked at at all."""
+    """Whether the server's certificate is verified."""
     ca_file: str | None
-    """The CA bundle that verifies the server; `None` where the system's CAs do."""
+    """The CA bundle that verifies the server; `None` for the system's CAs."""
     certificate_file: str | None
     key_file: str | None
     certificate: x509.Certificate | None
     """The leaf in `certificate_file`."""
     connecting: tuple[object, ...]
-    """What connections depend on; a new token alone needs no new ones."""
+    """What connections depend on. A new token alone requires no new ones."""
     seen: file_stamps.Stamps
     expires: float | None
-    """End of the client certificate or of what an exec plugin gave, in epoch seconds."""
+    """When the client certificate or the exec plugin's credentials expire, in epoch seconds."""
 
     def holds(self, now: float) -> bool:
-        """Whether it is still what its files say, and for a while; `now` in epoch seconds."""
+        """Whether its files are unchanged and it does not expire soon; `now` in epoch seconds."""
         early = self.expires is not None and now >= self.expires - EARLY_SECONDS
         return not early and file_stamps.unchanged(self.seen)
 
 
 class Credentials:
-    """The login of the moment. To be used in one event loop."""
+    """The current login. For one event loop."""
 
     def __init__(self, name: Name, source: ClusterSource) -> None:
         self._name = name
         self._source = source
         self._login: Login | None = None
-        self._loaded = 0.0
-        self._looked = 0.0
+        self._loaded_at = 0.0
+        self._checked_at = 0.0
         self._loading = asyncio.Lock()
-        self._complaint: str | None = None
+        self._failures = retrying.OncePerCause()
 
     async def load(self) -> Login:
-        """Read everything now. Raises `StartError` naming the file."""
-        self._looked = self._loaded = time.monotonic()
+        """Load everything now. Raises `StartError` naming the file."""
+        self._checked_at = self._loaded_at = time.monotonic()
         self._login = await load(self._name, self._source)
         return self._login
 
     async def current(self) -> Login:
-        """The login to use for a request now. Raises `StartError` only if there never was one."""
+        """The login for a request now. Raises `StartError` only if none was ever loaded."""
         login = self._login
         if login is None:
             return await self.load()
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+        if time.monotonic() - self._checked_at < CHECK_SECONDS:
             return login
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         if not login.holds(time.time()):
             async with self._loading:
-                await self._again()
+                await self._reload()
         return self._login or login
 
     async def refused(self, login: Login) -> bool:
-        """After a 401 for `login`: whether there is another one to ask with."""
+        """After a 401 for `login`: whether there is another one to retry with."""
         async with self._loading:
             if self._login is not login:
                 return True
-            if time.monotonic() - self._loaded < RELOAD_SECONDS:
+            if time.monotonic() - self._loaded_at < RELOAD_SECONDS:
                 return False
-            return await self._again()
+            return await self._reload()
 
-    async def _again(self) -> bool:
+    async def _reload(self) -> bool:
         try:
             await self.load()
         except errors.StartError as err:
-            # Half of a pair may have been replaced so far.
-            if str(err) != self._complaint:
-                log.warning("credentials were not read again", cluster=self._name, err=str(err))
-            self._complaint = str(err)
+            # Perhaps only one file of a pair has been replaced so far.
+            if self._failures.is_new(str(err)):
+                log.warning("failed to reload credentials", cluster=self._name, err=str(err))
             return False
-        if self._complaint is not None:
-            log.info("credentials were read again", cluster=self._name)
-        self._complaint = None
+        if self._failures.clear():
+            log.info("credentials reloaded", cluster=self._name)
         return True
 
 
 async def load(name: Name, source: ClusterSource) -> Login:
-    """The login of a cluster. Raises `StartError` naming where it should come from."""
+    """The login of a cluster. Raises `StartError` naming its source."""
     configuration = client.Configuration()
     try:
         if source.kubeconfig is None:
@@ -189,7 +187,7 @@ def _login(
     server = str(configuration.host).rstrip("/")
     return Login(
         server=server,
-        # A file of a token may end in a newline, which no header may hold.
+        # A token file may end in a newline, which is not allowed in a header.
         authorization=token.strip() if token else None,
         context=_context(configuration, *pair),
         server_hostname=configuration.tls_server_name or None,
@@ -213,10 +211,10 @@ def _login(
 def _newest(
     pair: tuple[str | None, str | None], rotated: Path | None
 ) -> tuple[tuple[str | None, str | None], x509.Certificate]:
-    """The given pair, or the rotated one if it is the same name's and was not issued before it.
+    """The given pair, or the rotated one if it has the same subject and was not issued before it.
 
-    Not the one that lasts longer: after a change of the CA the admin's new certificate is what
-    the API server believes, however long the old one would last.
+    The one that expires later would be wrong: after a change of the CA the API server accepts the
+    administrator's new certificate only, even if the old one would last longer.
     """
     given = x509.load_pem_x509_certificate(Path(str(pair[0])).read_bytes())
     if rotated is None or not rotated.is_file():
@@ -241,7 +239,7 @@ def _context(
 
 
 def _token_file(loader: config.kube_config.KubeConfigLoader) -> list[Path]:
-    # The library tells nowhere else which file held the token.
+    # The library exposes nowhere else which file contained the token.
     user = loader._user
     if user is None or "tokenFile" not in user or "token" in user:
         return []
@@ -261,7 +259,7 @@ def _unloadable(name: Name, source: ClusterSource, err: Exception) -> errors.Sta
 
 
 def _environment_proxy(server: str) -> str | None:
-    """What `HTTPS_PROXY` and `NO_PROXY` say of a server; `None`: it is asked directly."""
+    """The proxy that `HTTPS_PROXY` and `NO_PROXY` select for a server; `None`: no proxy."""
     url = urlsplit(server)
     if not url.hostname or urllib.request.proxy_bypass(url.hostname):
         return None

@@ -1,13 +1,14 @@
-"""What an API server's answer means: the JSON of a success, or the error that it stands for.
+"""Decode an API server's answer: the JSON of a success, or the error that it stands for.
 
-Not everything that answers is an API server. A balancer, a proxy or a captive portal answers as
-well, and what it says of an object is not known to be true: it counts as no answer at all.
-Nothing here asks anything, and no body reaches an error text.
+Not everything that answers is an API server. A load balancer, a proxy or a captive portal answers
+as well, and its statement about an object is not reliable: it counts as no answer.
+No request is sent from here, and no body reaches an error text.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import orjson
 
@@ -15,9 +16,9 @@ from farlet import errors
 from farlet.constants import JSON
 
 RETRY_AFTER_SECONDS = 30.0
-"""The longest that a server, or what stands before it, can make us wait."""
+"""The longest pause that a server, or a proxy before it, can demand."""
 
-STRANGER = "HTTP {} that is no answer of an API server"
+NOT_KUBERNETES = "HTTP {} from something that is not an API server"
 
 _KINDS: dict[int, type[errors.ApiError]] = {
     400: errors.Invalid,
@@ -30,28 +31,31 @@ _KINDS: dict[int, type[errors.ApiError]] = {
 }
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(Generic[T]):
     """One event of a watch; `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
 
     kind: str
-    object: JSON
+    object: T
 
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """Who was asked for what: `request` is the method and the path without its query."""
+    """What an error names: `request` is the method and the path without its query."""
 
     cluster: str
     request: str
 
     def unreachable(self, why: BaseException | str) -> errors.Unreachable:
-        """The error for "no answer came"."""
+        """The error for a request without an answer."""
         cause = "timed out" if isinstance(why, TimeoutError) else str(why) or type(why).__name__
         return errors.Unreachable(cluster=self.cluster, request=self.request, cause=cause)
 
 
-def read(asked: RequestInfo, code: int, raw: bytes, retry_after: str | None = None) -> JSON:
+def read(info: RequestInfo, code: int, raw: bytes, retry_after: str | None = None) -> JSON:
     """The object in an answer 2xx. Raises a kind of `ApiError` for another, else `Unreachable`.
 
     `retry_after` is the header of that name.
@@ -63,26 +67,26 @@ def read(asked: RequestInfo, code: int, raw: bytes, retry_after: str | None = No
     status = answer.get("object", answer) if isinstance(answer, dict) else {}
     if not isinstance(status, dict):
         status = {}
-    # Of what farlet asks for, only `/version` answers with an object that has no kind.
+    # Of all that farlet requests, only `/version` answers with an object that has no kind.
     if 200 <= code < 300 and ("kind" in status or "gitVersion" in status):
         return answer
     if status.get("kind") != "Status":
-        raise asked.unreachable(STRANGER.format(code))
-    raise _refusal(asked, code, status, retry_after)
+        raise info.unreachable(NOT_KUBERNETES.format(code))
+    raise _refusal(info, code, status, retry_after)
 
 
 def _refusal(
-    asked: RequestInfo, code: int, status: JSON, retry_after: str | None
+    info: RequestInfo, code: int, status: JSON, retry_after: str | None
 ) -> errors.ApiError | errors.Unreachable:
     kind = _KINDS.get(code, errors.ApiError)
     if code == 503 and retry_after is not None:
         kind = errors.Throttled
     if kind is errors.ApiError and code >= 500:
-        # A server on its way down or up answers 500 to 504; the write may have run.
-        return asked.unreachable(f"HTTP {code}: {status.get('message')}")
+        # A server that starts or stops answers 500 to 504; the write may have been applied.
+        return info.unreachable(f"HTTP {code}: {status.get('message')}")
     error = kind(
-        cluster=asked.cluster,
-        request=asked.request,
+        cluster=info.cluster,
+        request=info.request,
         code=code,
         status_reason=str(status.get("reason", "")),
         message=str(status.get("message", "no message")),
@@ -93,14 +97,14 @@ def _refusal(
     return error
 
 
-def event(asked: RequestInfo, line: bytes) -> WatchEvent:
-    """One line of a watch. Raises what an ERROR event says, `Unreachable` for no event."""
+def event(info: RequestInfo, line: bytes) -> WatchEvent[JSON]:
+    """One line of a watch. Raises the error of an ERROR event, `Unreachable` if it is invalid."""
     try:
         found = orjson.loads(line)
         kind, obj = found["type"], found["object"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as err:
-        raise asked.unreachable("a line that is no event of a watch") from err
+        raise info.unreachable("a line that is not a watch event") from err
     if kind == "ERROR" or not isinstance(obj, dict):
         code = obj.get("code") if isinstance(obj, dict) else None
-        read(asked, code if isinstance(code, int) else 500, line)
+        read(info, code if isinstance(code, int) else 500, line)
     return WatchEvent(kind, obj)

@@ -1,7 +1,7 @@
-"""Whether files are still those that were read.
+"""Detect that files have changed since they were read.
 
-By their metadata, which costs microseconds: where a Secret is mounted, the kubelet exchanges a
-link, and other writers replace or rewrite the file; either shows.
+Only metadata is compared, which costs microseconds. The kubelet replaces a symbolic link where a
+Secret is mounted, other writers replace or rewrite the file; both change the metadata.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 Stamps: TypeAlias = tuple[tuple[str, int, int, int], ...]
-"""Path, inode, size and time of change in ns; zeros for one that is not there."""
+"""Path, inode, size and modification time in ns; zeros for a file that does not exist."""
 
 
 def stamps(files: Iterable[str | Path]) -> Stamps:
-    """Taken before the files are read, so that no change falls between. Links are followed."""
+    """Call it before the files are read, so that no change is missed. Links are followed."""
     return tuple(_stamp(str(file)) for file in files)
 
 
 def unchanged(seen: Stamps) -> bool:
-    """Whether every file is the one of which `seen` was taken."""
+    """Whether no file has changed since `seen`."""
     return all(_stamp(one[0]) == one for one in seen)
 
 

@@ -1,11 +1,11 @@
-"""kubernetes-asyncio without its model classes, which cost 33 MiB and half of the start.
+"""Import kubernetes-asyncio without its model classes, which cost 33 MiB and half the start time.
 
-farlet takes from it how configurations are loaded and how connections are made; objects stay raw
-JSON. But importing anything of the package imports all, and Kopf does so when it finds it. So the
-package objects are made here without running their `__init__`, with only what `config` asks of
-them; modules below them are imported as ever. `docs/decisions/0003-memory.md` has the figures.
+farlet uses its loading of configurations only; objects stay raw JSON. But importing any part of the
+package imports all of it, and Kopf imports it when it is installed. So the package objects are
+created here without running their `__init__`, with only what `config` needs. Modules below them are
+imported as usual. `docs/decisions/0003-memory.md` has the figures.
 
-Under `kopf run` Kopf is imported first, and all of the package with it: then nothing is done here.
+Under `kopf run` Kopf is imported first, and the whole package with it: then this does nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = "kubernetes_asyncio"
 
 
 def install() -> None:
-    """To be called before Kopf or `farlet.client.cluster` is imported."""
+    """Call it before Kopf or `farlet.client.cluster` is imported."""
     if PACKAGE in sys.modules:
         return
     parent = _unexecuted(PACKAGE, None)
@@ -34,7 +34,7 @@ def install() -> None:
 
 
 class _NoApiClient:
-    """Stands where `config` imports the client that its shortcuts would make."""
+    """Replaces the client that the shortcuts of `config` would create."""
 
     def __init__(self, *_: object, **__: object) -> None:
         raise RuntimeError("farlet runs without the model classes of kubernetes-asyncio")

@@ -1,4 +1,4 @@
-"""The address of this machine on the way to an API server, where that can call back."""
+"""The address of this machine at which an API server can call back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 
 async def towards(server: str) -> str | None:
-    """The IP address from which this machine would talk to the `server` of that URL.
+    """The source IP address of connections from this machine to the URL `server`.
 
-    The routing table answers; no packet is sent, but a name is resolved. `None`: there is no way.
+    From the routing table: no packet is sent, but a name is resolved. `None`: there is no route.
     """
     url = urlsplit(server)
     port = url.port or (443 if url.scheme == "https" else 80)

@@ -1,8 +1,8 @@
-"""One request to an API server on a connection of its own, whose bytes are the caller's.
+"""One request to an API server on a connection of its own, for logs that are followed and upgrades.
 
-For what `clusters` cannot do with a pool of connections and whole answers: logs that are followed
-for hours, and upgrades after which the connection is no HTTP any more. The connection is made as
-the login says: its CA, its client certificate, its proxy. Nothing is retried or decided here.
+`cluster` cannot serve them with its pool of connections and whole answers: logs may be followed for
+hours, and after an upgrade the connection carries another protocol. The connection uses the CA,
+client certificate and proxy of the login. Nothing is retried or decided here.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CONNECT_SECONDS = 15.0
 HEAD_BYTES = 64 * 1024
 
 ANYTHING = "*/*"
-"""The `Accept` of a request whose answer nobody here reads."""
+"""The `Accept` of a request whose answer is passed on unread."""
 
 Headers = Sequence[tuple[str, str]]
 
 
 class RawResponse:
-    """A request that was answered. Ends with `close` or `abort`, whatever happened."""
+    """A request that was answered. Always end it with `close` or `abort`."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class RawResponse:
 
     @property
     def switched(self) -> bool:
-        """The answer is 101: the channel carries another protocol from here on."""
+        """Whether the answer is 101: the channel carries another protocol from here on."""
         return self.status == 101
 
     @property
     def early(self) -> bytes:
-        """What came behind the head of a 101 already."""
+        """The bytes received after the head of a 101."""
         return self._http.trailing_data[0]
 
     def headers(self, name: str) -> list[str]:
@@ -57,7 +57,7 @@ class RawResponse:
         return [value for key, value in self._headers if key == name]
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Pieces of the body as they come. Raises `OSError` if it breaks off."""
+        """Pieces of the body as they arrive. Raises `OSError` if the connection breaks."""
         while True:
             event = await _event(self.channel, self._http)
             if isinstance(event, h11.Data):
@@ -66,7 +66,7 @@ class RawResponse:
                 return
 
     async def text(self, limit: int) -> bytes:
-        """The body's beginning. Raises `OSError` if it breaks off before `limit`."""
+        """The beginning of the body. Raises `OSError` if the connection breaks before `limit`."""
         read = b""
         async for piece in self.body():
             read += piece
@@ -75,7 +75,7 @@ class RawResponse:
         return read[:limit]
 
     async def close(self) -> None:
-        """End the connection in order."""
+        """Close the connection gracefully."""
         await self.channel.close()
 
     def abort(self) -> None:
@@ -92,11 +92,11 @@ async def open_raw(
     scratch: bytearray,
     guard: write_guard.Guard,
 ) -> RawResponse:
-    """Send a request without a body and read the head of its answer; `path` holds the query.
+    """Send a request without a body and read the head of its answer; `path` contains the query.
 
-    `headers` are all there are but `Host`. Waits for the answer as long as it takes: what is asked
-    for may be silent. Raises `OSError`, `TimeoutError` if no connection could be made in time, and
-    what `guard` raises, which is asked when the connection stands.
+    `headers` are all headers except `Host`. Waits for the answer without a limit: a followed log
+    may be silent. Raises `OSError`, `TimeoutError` if no connection was made in time, and what
+    `guard` raises, which is called once the connection stands.
     """
     server = urlsplit(login.server)
     async with asyncio.timeout(CONNECT_SECONDS):
@@ -107,7 +107,7 @@ async def open_raw(
         wire = [(name.encode(), value.encode("latin-1")) for name, value in sent]
         request = h11.Request(method=method, target=server.path + path, headers=wire)
         guard()
-        answer = await _ask(channel, http, request)
+        answer = await _request(channel, http, request)
     except BaseException:
         channel.abort()
         raise
@@ -117,7 +117,7 @@ async def open_raw(
 async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls_stream.TLSStream:
     """A connection to the API server, through the proxy if there is one."""
     if server.hostname is None:
-        raise OSError(f"{login.server!r} names no host")
+        raise OSError(f"{login.server!r} contains no host")
     port = server.port or (443 if server.scheme == "https" else 80)
     if login.proxy is None:
         channel = await tls_stream.connect(server.hostname, port, scratch)
@@ -139,8 +139,8 @@ async def tunnel(
     """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6). Raises `OSError`."""
     if proxy.scheme != "http" or proxy.hostname is None:
         raise OSError(
-            f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: give one that is "
-            "spoken to by http"
+            f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: give a "
+            "proxy with the scheme http"
         )
     channel = await tls_stream.connect(proxy.hostname, proxy.port or 80, scratch)
     try:
@@ -153,21 +153,21 @@ async def tunnel(
             )
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
         request = h11.Request(method="CONNECT", target=where, headers=headers)
-        answer = await _ask(channel, http, request)
+        answer = await _request(channel, http, request)
         if not 200 <= answer.status_code < 300:
             raise OSError(f"the proxy {proxy.hostname} answered {answer.status_code} to CONNECT")
         if http.trailing_data[0]:
-            raise OSError(f"the proxy {proxy.hostname} sent bytes that nobody had asked for")
+            raise OSError(f"the proxy {proxy.hostname} sent unexpected bytes")
     except BaseException:
         channel.abort()
         raise
     return channel
 
 
-async def _ask(
+async def _request(
     channel: tls_stream.TLSStream, http: h11.Connection, request: h11.Request
 ) -> h11.Response | h11.InformationalResponse:
-    """The head of the answer; 101 is one, other 1xx are passed over."""
+    """The head of the answer: 101 is one, other 1xx are skipped."""
     head, end = http.send(request), http.send(h11.EndOfMessage())
     await channel.write((head or b"") + (end or b""))
     while True:
@@ -179,12 +179,12 @@ async def _ask(
 
 
 async def _event(channel: tls_stream.TLSStream, http: h11.Connection) -> h11.Event:
-    """What the server sends next. Raises `OSError` for what is no HTTP."""
+    """What the server sends next. Raises `OSError` for invalid HTTP."""
     while True:
         try:
             event = http.next_event()
         except h11.RemoteProtocolError as err:
-            raise ConnectionAbortedError(f"no proper HTTP: {err}") from err
+            raise ConnectionAbortedError(f"invalid HTTP: {err}") from err
         if event is h11.NEED_DATA:
             http.receive_data(await channel.read())
         elif isinstance(event, h11.Event) and not isinstance(event, h11.ConnectionClosed):

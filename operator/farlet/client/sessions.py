@@ -1,7 +1,7 @@
-"""Connections to one API server, made anew when what they rest on among the credentials changes.
+"""Connections to one API server, replaced when the credentials they depend on change.
 
-A new token alone needs no new connections. What runs on old ones may end on them: watches last for
-minutes, and to break them would look like an outage. No request is sent from here.
+A new token alone requires no new connections. Requests on the old ones may complete: watches last
+for minutes, and to break them would look like an outage. No request is sent from here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from farlet.client.credential_sources import ClusterSource
 
 
 class Sessions:
-    """Who we are to that server, and the session to ask it by. To be used in one event loop."""
+    """The login for one server, and the session for its requests. For one event loop."""
 
     def __init__(self, name: credentials.Name, source: ClusterSource) -> None:
         self._credentials = credentials.Credentials(name, source)
@@ -23,16 +23,16 @@ class Sessions:
 
     @property
     def login(self) -> credentials.Login:
-        """The login that was used last."""
+        """The login that `current` returned last."""
         if self._login is None:
-            raise RuntimeError("the cluster is used before it was loaded")
+            raise RuntimeError("the cluster is used before its login was loaded")
         return self._login
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """That of `login`."""
+        """The session of `login`."""
         if self._session is None:
-            raise RuntimeError("the cluster is used before it was loaded")
+            raise RuntimeError("the cluster is used before its login was loaded")
         return self._session
 
     async def current(self) -> credentials.Login:
@@ -53,7 +53,7 @@ class Sessions:
         return login
 
     async def refused(self, login: credentials.Login) -> bool:
-        """After a 401 for `login`: whether there is another one to ask with."""
+        """After a 401 for `login`: whether there is another one to retry with."""
         return await self._credentials.refused(login)
 
     async def close(self) -> None:

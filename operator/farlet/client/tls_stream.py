@@ -1,10 +1,10 @@
-"""Bytes to and from one peer, over TCP or TLS, with little memory and in both directions alone.
+"""Bytes to and from one peer, over TCP or TLS, with little memory and half-closed connections.
 
 The streams of asyncio keep 256 KiB of TLS buffer for each connection, which is too much for a
-door that hundreds of people may hold open, and cannot end one direction without the other, which
-is how a program at the far end is told that its input is over. So this room drives TLS itself,
-by the public parts of `ssl` (`MemoryBIO`, `SSLObject`): what has arrived is decrypted when it is
-asked for, nothing is read ahead beyond one chunk, and what waits to be sent is bounded.
+server with hundreds of open connections. They also cannot close one direction alone, which is how a
+program learns that its input has ended. So this module drives TLS with the public parts of `ssl`
+(`MemoryBIO`, `SSLObject`): received bytes are decrypted on demand, nothing is read ahead beyond one
+chunk, and the bytes that wait to be sent are bounded.
 
 Nothing here knows HTTP. docs/decisions/0009-kubelet-streams.md says what was measured.
 """
@@ -24,17 +24,17 @@ CHUNK = 16 * 1024
 """Bytes of one read, and of one TLS record."""
 
 BACKLOG = 64 * 1024
-"""Bytes not taken by the peer yet, above which `write` waits."""
+"""`write` waits while the peer has not accepted more bytes than this."""
 
 CLOSE_SECONDS = 2.0
-"""How long a peer who owes us nothing is waited for to take our last bytes."""
+"""How long to wait for a peer to accept our last bytes."""
 
-_SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""A peer that has vanished is noticed after two minutes. A stream may be silent for longer."""
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""A vanished peer is detected after two minutes. A live stream may be silent for longer."""
 
 
 class TLSStream(asyncio.BufferedProtocol):
-    """One connection. Begins in plain text; `secure` makes it TLS.
+    """One connection. It begins in plain text; `secure` starts TLS.
 
     One task may read while another writes. Every method that sends or receives raises `OSError`
     (`ssl.SSLError` is one) when the connection is broken or TLS is violated, as by an end of the
@@ -44,44 +44,44 @@ class TLSStream(asyncio.BufferedProtocol):
     def __init__(
         self, scratch: bytearray, *, opened: Callable[[TLSStream], None] = lambda _: None
     ) -> None:
-        """`scratch`: at least `CHUNK` bytes that all channels of a loop may share."""
+        """`scratch`: at least `CHUNK` bytes, shared by all streams of a loop."""
         self._scratch = memoryview(scratch)[:CHUNK]
         self._opened = opened
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._taken: list[bytes] = []
-        """Decrypted, but not asked for yet."""
+        """Decrypted, but not read yet."""
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._paused = False
         self._ended = False
-        """Nothing comes any more, not even the end of TLS."""
+        """The peer sends nothing more, not even the end of TLS."""
         self._silent = False
-        """The peer has said that nothing comes any more."""
+        """The peer has ended its direction."""
         self._closing = False
         self._hungry = asyncio.Event()
-        """A reader waits, and has had all that came; or nothing comes any more."""
+        """A reader waits and has read everything received; or nothing more will arrive."""
         self._lost = asyncio.Event()
         self._why: Exception | None = None
 
-    # --- what asyncio calls -------------------------------------------------------------------
+    # --- called by asyncio ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=BACKLOG, low=CHUNK)
-        _watch_for_silence(transport.get_extra_info("socket"))
+        keep_alive(transport.get_extra_info("socket"))
         self._opened(self)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where the next bytes go; `buffer_updated` follows before anything else runs."""
+        """The buffer for the next bytes; `buffer_updated` follows before anything else runs."""
         return self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have arrived."""
+        """`nbytes` bytes have arrived in the buffer."""
         if self._closing:
             return
         self._hungry.clear()
@@ -92,22 +92,22 @@ class TLSStream(asyncio.BufferedProtocol):
         self._arrived.set()
 
     def eof_received(self) -> bool:
-        """The peer sends no more; we still may."""
+        """The peer sends no more. Our direction stays open."""
         self._ended = True
         self._incoming.write_eof()
         self._arrived.set()
         return True
 
     def pause_writing(self) -> None:
-        """The peer does not take what we send."""
+        """The send buffer is full."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The send buffer has space again."""
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing goes either way any more."""
+        """The connection is closed in both directions."""
         self._why = exc
         self._incoming.write_eof()
         self._ended = True
@@ -116,18 +116,18 @@ class TLSStream(asyncio.BufferedProtocol):
         self._arrived.set()
         self._writable.set()
 
-    # --- what we call -------------------------------------------------------------------------
+    # --- called by users -------------------------------------------------------------------------
 
     @property
     def certificate(self) -> bytes | None:
-        """The peer's certificate (DER) as TLS verified it; `None` where it showed none."""
+        """The peer's certificate (DER) that TLS verified; `None` if it sent none."""
         return None if self._tls is None else self._tls.getpeercert(binary_form=True)
 
     async def secure(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
-        """Make it TLS. `server_hostname`: whom the peer must prove to be."""
-        # Some releases of Python 3.11, Debian's among them, take a cut connection for an end.
+        """Start TLS. `server_hostname`: the name that the peer's certificate must contain."""
+        # Some releases of Python 3.11, Debian's among them, treat a cut connection as a proper end.
         context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         tls = context.wrap_bio(
             self._incoming,
@@ -142,7 +142,7 @@ class TLSStream(asyncio.BufferedProtocol):
                 self._send_records()
                 await self._more()
             except ssl.SSLError:
-                self._send_records()  # tells the peer why
+                self._send_records()  # an alert with the reason
                 raise
             else:
                 self._tls = tls
@@ -152,7 +152,7 @@ class TLSStream(asyncio.BufferedProtocol):
     async def read(self) -> bytes:
         """The next bytes, `CHUNK` at most; empty once the peer has ended its direction.
 
-        May be cancelled without losing any.
+        Cancelling it loses no bytes.
         """
         while True:
             data = self._taken.pop(0) if self._taken else self._take()
@@ -164,7 +164,7 @@ class TLSStream(asyncio.BufferedProtocol):
             await self._more()
 
     async def write(self, data: bytes) -> None:
-        """Send; returns when no more than `BACKLOG` waits to be taken by the peer."""
+        """Send. Returns when no more than `BACKLOG` bytes wait for the peer."""
         view = memoryview(data)
         for start in range(0, len(view), CHUNK):
             self._check()
@@ -178,15 +178,15 @@ class TLSStream(asyncio.BufferedProtocol):
         self._check()
 
     def end(self) -> None:
-        """Send no more. What the peer sends can still be read."""
+        """End our direction. What the peer sends can still be read."""
         if self._closing or self._lost.is_set():
             return
         if self._tls is None:
             self._transport.write_eof()
             return
-        # The peer has not ended yet (SSLWantReadError), or has broken off.
+        # The peer has not ended yet (SSLWantReadError), or the connection is broken.
         with contextlib.suppress(ssl.SSLError):
-            # `unwrap` also looks for the peer's end, and would throw away data that it meets.
+            # `unwrap` also reads up to the peer's end, and would discard data before it.
             while data := self._take():
                 self._taken.append(data)
             self._tls.unwrap()
@@ -198,17 +198,17 @@ class TLSStream(asyncio.BufferedProtocol):
         await self.finish(seconds=seconds)
 
     async def finish(self, *, seconds: float) -> None:
-        """Close once the peer has taken what was sent and has ended as well, or after `seconds`.
+        """Close once the peer has accepted what was sent and has ended, too, or after `seconds`.
 
-        What he still sends is dropped. TLS calls it a break where `end` was not called before.
+        What the peer still sends is dropped. Call `end` before, or TLS reports a truncation.
         """
         self._closing = True
         if self._lost.is_set():
             return
         try:
             async with asyncio.timeout(seconds):
-                # To close over bytes that were not read, or before the peer has read ours, resets
-                # the connection, and he loses what the kernel has not delivered yet.
+                # To close with unread bytes, or before the peer has read ours, resets the
+                # connection, and the peer loses what its kernel has not delivered yet.
                 self._transport.write_eof()
                 if self._paused:
                     self._paused = False
@@ -223,7 +223,7 @@ class TLSStream(asyncio.BufferedProtocol):
 
     @property
     def drained(self) -> bool:
-        """All that has come so far has been read; or nothing comes any more."""
+        """Whether all received bytes were read, or no more can arrive."""
         if self._ended or self._silent:
             return True
         return self._hungry.is_set() and not _unread(self._transport.get_extra_info("socket"))
@@ -232,20 +232,20 @@ class TLSStream(asyncio.BufferedProtocol):
         """Wait until `drained`."""
         while not self.drained:
             await self._hungry.wait()
-            await asyncio.sleep(0)  # what has come since is taken now
+            await asyncio.sleep(0)  # bytes that arrived meanwhile are received now
 
     async def lost(self) -> None:
-        """Wait until the connection is gone for good, without reading."""
+        """Wait until the connection is closed, without reading."""
         await self._lost.wait()
 
     def abort(self) -> None:
-        """Drop the connection, and what was not sent yet."""
+        """Drop the connection and what was not sent yet."""
         self._closing = True
         if not self._lost.is_set():
             self._transport.abort()
 
     def hand_over(self, protocol: asyncio.Protocol) -> None:
-        """Give the connection, in plain text and with nothing unread, to another protocol."""
+        """Pass the connection, in plain text and with nothing unread, to another protocol."""
         self._closing = True
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
@@ -253,7 +253,7 @@ class TLSStream(asyncio.BufferedProtocol):
     # --- inside -------------------------------------------------------------------------------
 
     def _take(self) -> bytes | None:
-        """What has arrived, decrypted; empty at the end; `None` if nothing is there yet."""
+        """Received bytes, decrypted; empty at the end; `None` if there are none yet."""
         if self._tls is None:
             if data := self._incoming.read(CHUNK):
                 return data
@@ -262,10 +262,10 @@ class TLSStream(asyncio.BufferedProtocol):
             return b"" if self._ended else None
         try:
             return self._tls.read(CHUNK)
-        except ssl.SSLZeroReturnError:  # where both sides have ended; else `read` is empty
+        except ssl.SSLZeroReturnError:  # when both sides have ended; else `read` is empty
             return b""
         except ssl.SSLWantReadError:
-            self._send_records()  # an answer of TLS itself, as to a change of keys
+            self._send_records()  # an answer of TLS, such as to a key update
             return None
 
     async def _more(self) -> None:
@@ -298,13 +298,14 @@ async def connect(host: str, port: int, scratch: bytearray) -> TLSStream:
 
 
 def _unread(sock: socket.socket) -> int:
-    """Bytes that the kernel has received and nobody has read."""
+    """The number of bytes that the kernel has received and that were not read."""
     size = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
     return int.from_bytes(size, sys.byteorder)
 
 
-def _watch_for_silence(sock: socket.socket) -> None:
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernel notice within two minutes that the peer has vanished."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SILENCE:
+    for name, value in _KEEPALIVE:
         if hasattr(socket, name):  # by these names on Linux
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,8 +1,8 @@
-"""The body of a write, which asks a guard at the last moment whether it may go.
+"""The body of a write, which asks a guard at the last moment whether it may be sent.
 
-Between a decision to write and its bytes on the wire lie a wait for a slot, for credentials, for a
-connection and its TLS; a process may be frozen or cut off in any of them, and wake up when
-another one has taken its place. Nothing here knows what the guard rests on.
+Between the decision to write and the bytes on the wire, a request waits for a slot, credentials, a
+connection and TLS. The process may be frozen or partitioned in each of these waits, and continue
+when another one has taken over. What the guard checks is not known here.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 Guard = Callable[[], float]
-"""For how many seconds from now a write may still arrive. Raises `NotLeading` for none."""
+"""For how many seconds from now a write may still arrive. Raises `NotLeading` if it may not."""
 
 
-def anybody() -> float:
-    """The guard that holds up nothing."""
+def unguarded() -> float:
+    """The guard that allows every write."""
     return math.inf
 
 
 class Body(aiohttp.BytesPayload):
-    """Bytes of a request. The first of them take its head with them (aiohttp keeps it back).
+    """Bytes of a request. aiohttp sends the head together with the first of them.
 
-    Used again as it is, guard and all, where a request is sent again.
+    A retry uses the same object, so that the guard is asked again.
     """
 
     def __init__(self, data: bytes, content_type: str, *, guard: Guard) -> None:
@@ -36,7 +36,7 @@ class Body(aiohttp.BytesPayload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        """Ask, then send. Raises what the guard raises."""
+        """Ask the guard, then send. Raises what the guard raises."""
         seconds = self._guard()
         if seconds < math.inf:
             _forget_after(seconds, writer)
@@ -46,8 +46,8 @@ class Body(aiohttp.BytesPayload):
 def _forget_after(seconds: float, writer: AbstractStreamWriter) -> None:
     """Have the kernel drop what the peer has not acknowledged by then (RFC 793, USER TIMEOUT).
 
-    It would go on sending for minutes, also for a process that has ended, and a write of ours
-    would arrive after those of another.
+    Otherwise it would retransmit for minutes, even after the process has ended, and our write could
+    arrive after writes of the next leader.
     """
     found = writer.transport.get_extra_info("socket") if writer.transport is not None else None
     if found is not None and hasattr(socket, "TCP_USER_TIMEOUT"):

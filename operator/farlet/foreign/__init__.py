@@ -1,1 +1,1 @@
-"""What farlet follows in the foreign cluster: which namespaces, and what it is told of them."""
+"""What farlet follows in the foreign cluster: its namespaces, and the objects in them."""

@@ -1,12 +1,11 @@
-"""Where the events of one scope's watches go: into the store, and on to who waits for them."""
+"""Store what the watches of one foreign namespace report, and wake the pods it concerns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from farlet import store
-from farlet.constants import JSON, ObjectKey
+from farlet.constants import ObjectKey
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.store import Store, Table, key_of
 
@@ -32,7 +31,7 @@ class Accounts(Mapping[str, ObjectMeta]):
 
 
 class Mirrors:
-    """Sink of one scope's pods."""
+    """Handles the mirror pods of one foreign namespace."""
 
     def __init__(
         self, store: Store, *, home: str, foreign: str, wake: Callable[[ObjectKey], None]
@@ -42,18 +41,17 @@ class Mirrors:
         self._foreign = foreign
         self._wake = wake
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
-        """A complete list: what it lacks has vanished in a gap of the watch."""
-        pods: list[Any] = list(objects)
-        for gone in self._store.mirrors.missing_from(pods, self._foreign, version):
+    def replaced(self, objects: Sequence[Pod], version: int) -> None:
+        """A complete list: what it does not contain was deleted while no watch was open."""
+        for gone in self._store.mirrors.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
-        for pod in pods:
+        for pod in objects:
             if self._store.mirrors.put(pod):
                 self._wake(key_of(pod))
 
-    def changed(self, kind: str, obj: JSON) -> None:
-        """One event; an older one than what is known changes nothing."""
-        pod: Any = obj
+    def changed(self, kind: str, obj: Pod) -> None:
+        """One event. One that is older than the stored object changes nothing."""
+        pod = obj
         if kind == "DELETED":
             self._vanished(pod, as_of=store.version(pod["metadata"]))
         elif self._store.mirrors.put(pod):
@@ -69,7 +67,7 @@ class Mirrors:
 
 
 class Partials:
-    """Sink of metadata-only objects."""
+    """Handles objects of which only the metadata is watched."""
 
     def __init__(
         self,
@@ -82,21 +80,19 @@ class Partials:
         self._foreign = foreign
         self._wake = wake
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
-        """A complete list: what it lacks has vanished in a gap of the watch."""
-        listed: list[Any] = list(objects)
-        for gone in self._table.missing_from(listed, self._foreign, version):
+    def replaced(self, objects: Sequence[PartialObject], version: int) -> None:
+        """A complete list: what it does not contain was deleted while no watch was open."""
+        for gone in self._table.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
-        for obj in listed:
+        for obj in objects:
             self.changed("ADDED", obj)
 
-    def changed(self, kind: str, obj: JSON) -> None:
-        """One event; an older one than what is known changes nothing."""
-        partial: Any = obj
+    def changed(self, kind: str, obj: PartialObject) -> None:
+        """One event. One that is older than the stored object changes nothing."""
         if kind == "DELETED":
-            self._vanished(partial, as_of=store.version(partial["metadata"]))
-        elif self._table.put(partial):
-            self._wake(partial)
+            self._vanished(obj, as_of=store.version(obj["metadata"]))
+        elif self._table.put(obj):
+            self._wake(obj)
 
     def _vanished(self, gone: PartialObject, *, as_of: int) -> None:
         self._table.remove(key_of(gone), gone["metadata"].get("uid", ""), as_of=as_of)

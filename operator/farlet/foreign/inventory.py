@@ -1,8 +1,8 @@
-"""Which foreign namespaces this node uses: a ConfigMap in farlet's own foreign namespace.
+"""Which foreign namespaces this node uses: a ConfigMap in farlet's foreign system namespace.
 
-With namespaced rights nobody can list where mirrors of a dead process might be left. A
-namespace is written here before the first mirror is made in it, so one that does not stand
-here holds nothing of ours. `docs/decisions/0004-inventory.md` says what else was considered.
+Namespaced permissions do not allow farlet to search the cluster for mirrors that an earlier
+process left. So a namespace is written here before the first mirror is created in it, and one
+that is not listed contains nothing of ours. `docs/decisions/0004-inventory.md` lists alternatives.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from collections.abc import Mapping
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.constants import JSON, VIRTUAL_NODE_ID
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import VIRTUAL_NODE_ID
 from farlet.context import Context
+from farlet.k8s_types import ConfigMap
 
 log = structlog.get_logger()
 
 
 class NamespaceInventory:
-    """Foreign namespace -> home namespace, beyond the life of a process."""
+    """Foreign namespace -> home namespace. Outlives the process."""
 
-    def __init__(self, cluster: clusters.Cluster, ctx: Context) -> None:
+    def __init__(self, cluster: ApiClient, ctx: Context) -> None:
         self._cluster = cluster
         self._own = ctx.namespaces.own
         self._virtual_node_id = ctx.virtual_node_id
         self._name = name_for(ctx)
-        self._path = f"/api/v1/namespaces/{self._own}/configmaps"
         self._entries: dict[str, str] = {}
         self._writing = asyncio.Lock()
 
@@ -38,13 +39,13 @@ class NamespaceInventory:
     async def read(self, ctx: Context) -> Mapping[str, str]:
         """All entries. Raises `Unreachable`, `Throttled`, and `StartError`.
 
-        `StartError`: it can be neither read nor made, or the mapping of namespaces has changed
-        since; what runs under the old one would be taken for lost.
+        `StartError`: it can be neither read nor created, or the mapping of namespaces has changed
+        since it was written. Mirrors under the old mapping would look lost.
         """
         try:
-            found = await self._cluster.call("GET", f"{self._path}/{self._name}")
+            found = await self._get()
         except errors.NotFound:
-            found = await self._make()
+            found = await self._create()
         except (errors.Throttled, errors.Gone):
             raise
         except errors.ApiError as err:
@@ -61,37 +62,40 @@ class NamespaceInventory:
         return self._entries
 
     async def add(self, foreign: str, home: str) -> None:
-        """Remember a namespace, before anything is made in it."""
+        """Record a namespace, before anything is created in it."""
         async with self._writing:
             if self._entries.get(foreign) != home:
                 await self._write({foreign: home})
                 self._entries[foreign] = home
 
     async def remove(self, foreign: str) -> None:
-        """Forget a namespace that holds nothing of ours any more."""
+        """Remove a namespace that contains nothing of ours any more."""
         async with self._writing:
-            # Should the answer be lost, nobody knows whether it stands: `add` writes it again.
+            # If the answer is lost, the entry may still exist: `add` writes it again.
             self._entries[foreign] = ""
             await self._write({foreign: None})
             self._entries.pop(foreign, None)
 
-    async def keep(self) -> None:
-        """Write again what somebody has taken away.
+    async def restore(self) -> None:
+        """Write entries again that were removed by others.
 
-        Raises what `Cluster.call` raises, and `StartError` where it can no longer be made.
+        Raises what `ApiClient.get` raises, and `StartError` if it cannot be created again.
         """
         async with self._writing:
             try:
-                found = await self._cluster.call("GET", f"{self._path}/{self._name}")
+                found = await self._get()
             except errors.NotFound:
-                found = await self._make()
-            told = found.get("data") or {}
-            lacking = {f: h for f, h in self._entries.items() if h and h != told.get(f)}
-            if lacking:
-                await self._patch(lacking)
-                log.warning("registry of foreign namespaces was restored", lacking=len(lacking))
+                found = await self._create()
+            stored = found.get("data") or {}
+            missing = {f: h for f, h in self._entries.items() if h and h != stored.get(f)}
+            if missing:
+                await self._patch(missing)
+                log.warning("foreign namespace inventory restored", missing=len(missing))
 
-    async def _make(self) -> JSON:
+    async def _get(self) -> ConfigMap:
+        return await self._cluster.get(resources.CONFIG_MAPS, self._name, namespace=self._own)
+
+    async def _create(self) -> ConfigMap:
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -99,12 +103,12 @@ class NamespaceInventory:
             "data": {},
         }
         try:
-            return await self._cluster.call("POST", self._path, body=body)
+            return await self._cluster.create(resources.CONFIG_MAPS, body, namespace=self._own)
         except errors.Throttled:
             raise
         except errors.Conflict:
-            # Another start was quicker, or it is our own from a request whose answer was lost.
-            return await self._cluster.call("GET", f"{self._path}/{self._name}")
+            # Created by another process, or by our request whose answer was lost.
+            return await self._get()
         except errors.ApiError as err:
             raise self._unusable(err) from err
 
@@ -112,31 +116,28 @@ class NamespaceInventory:
         try:
             await self._patch(data)
         except errors.NotFound:
-            # Somebody deleted it: what is known of it is made again, with this change.
-            await self._make()
+            # It was deleted: create it again with all entries and this change.
+            await self._create()
             await self._patch({k: v for k, v in self._entries.items() if v} | dict(data))
 
     async def _patch(self, data: Mapping[str, str | None]) -> None:
-        await self._cluster.call(
-            "PATCH",
-            f"{self._path}/{self._name}",
-            body={"data": dict(data)},
-            content_type=clusters.MERGE_PATCH,
+        await self._cluster.patch(
+            resources.CONFIG_MAPS, self._name, {"data": dict(data)}, namespace=self._own
         )
 
     def _unusable(self, err: errors.ApiError) -> errors.StartError:
         if err.code == 401:
             return errors.StartError(
-                f"{err}: it does not accept farlet's credentials. Give a kubeconfig with valid "
-                "ones by --foreign-kubeconfig"
+                f"{err}: the foreign API server does not accept farlet's credentials. Give a "
+                "kubeconfig with valid ones with --foreign-kubeconfig"
             )
         return errors.StartError(
-            f"farlet's own namespace {self._own!r} in the foreign cluster cannot be used: "
+            f"the foreign system namespace {self._own!r} cannot be used: "
             f"{err.message}. Apply manifests/foreign/farlet-namespace.yaml there, or name another "
             "namespace with --foreign-system-namespace"
         )
 
 
 def name_for(ctx: Context) -> str:
-    """Name of this node's ConfigMaps abroad: the registry, and the anchor in each namespace."""
+    """Name of this node's foreign ConfigMaps: the inventory, and the anchor in each namespace."""
     return f"farlet-{ctx.virtual_node_id}"

@@ -1,7 +1,7 @@
-"""One foreign namespace in use: its anchor, its watches, and what is wrong with it.
+"""One foreign namespace in use: its anchor, its watches, and its problem if there is one.
 
-Opening it proves that the namespace exists and that farlet may work there. What is lost in one
-scope touches only its own pods; which scopes there are is not its matter, but that of `scopes`.
+Opening it proves that the namespace exists and that farlet is allowed to work there. A failure in
+one namespace affects its own pods only. `namespaces` decides which ones are open.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import reflector as watches
+from farlet import errors, retrying
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.client.reflector import Reflector
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
@@ -33,84 +34,87 @@ RETRY_LAST_SECONDS = 10.0
 log = structlog.get_logger()
 
 Wake = Callable[[ObjectKey, float], None]
-"""Reconcile this home key in that many seconds."""
+"""Reconcile the home pod of this key after so many seconds."""
 
 ANCHOR_SECONDS = 60.0
-"""An anchor that somebody deleted is noticed within this time, or when a mirror goes."""
+"""A deleted anchor is noticed within this time, or when a mirror is deleted."""
 
 IDLE_SECONDS = 300.0
-"""Longer than any request that was on its way when the last pod went."""
+"""Longer than any request that was in flight when the last pod was removed."""
 
 COALESCE_SECONDS = 0.05
-"""Changes of a mirror within this time become one status at home."""
+"""Changes of a mirror within this time become one status in the home cluster."""
 
 
 class SharedState(Protocol):
-    """What all scopes have in common; `scopes.Scopes` is it."""
+    """What all foreign namespaces have in common. `ForeignNamespaces` implements it."""
 
-    cluster: clusters.Cluster
+    cluster: ApiClient
     store: Store
     ctx: Callable[[], Context]
     wake: Wake
-    registry: NamespaceInventory
-    noticed: Callable[[ObjectKey], None]
+    inventory: NamespaceInventory
+    on_mirror_change: Callable[[ObjectKey], None]
     loaded: asyncio.Event
     refused: Refused | None
 
 
 class ForeignNamespace:
-    """One pair of namespaces. `run` keeps it open; the properties are what `reconcile` reads."""
+    """One pair of namespaces. `run` keeps it open; the reconciler reads the properties.
 
-    def __init__(self, scopes: SharedState, home: str, foreign: str) -> None:
-        self._scopes = scopes
+    `in_sync` properties say whether an object that the store lacks is known not to exist.
+    """
+
+    def __init__(self, shared: SharedState, home: str, foreign: str) -> None:
+        self._shared = shared
         self.home = home
         self.foreign = foreign
         self.anchor: OwnerReference | None = None
         self._refused: Refused | None = None
-        base = f"/api/v1/namespaces/{foreign}"
-        owner = f"{VIRTUAL_NODE_ID}={scopes.ctx().virtual_node_id}"
-        store = scopes.store
-        self._pods = watches.Reflector(
-            scopes.cluster,
-            f"{base}/pods",
+        owner = f"{VIRTUAL_NODE_ID}={shared.ctx().virtual_node_id}"
+        store = shared.store
+        self._pods = Reflector(
+            shared.cluster,
+            resources.PODS,
             event_handlers.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
+            namespace=foreign,
             on_state=self._followed,
             label_selector=owner,
         )
-        self._secrets = watches.Reflector(
-            scopes.cluster,
-            f"{base}/secrets",
+        self._secrets = Reflector(
+            shared.cluster,
+            resources.SECRETS.metadata_only,
             event_handlers.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
+            namespace=foreign,
             on_state=self.wake_all,
             label_selector=owner,
-            metadata_only=True,
         )
-        self._accounts = watches.Reflector(
-            scopes.cluster,
-            f"{base}/serviceaccounts",
+        self._accounts = Reflector(
+            shared.cluster,
+            resources.SERVICE_ACCOUNTS.metadata_only,
             event_handlers.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
+            namespace=foreign,
             on_state=self.wake_all,
-            metadata_only=True,
         )
-        self._accounts_wanted = asyncio.Event()
+        self._accounts_needed = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
-        """Home pods without a mirror that asked for an account since accounts last changed."""
+        """Home pods without a mirror that need an account, since accounts last changed."""
         self._opened = asyncio.Event()
-        self._doubted = asyncio.Event()
+        self._recheck = asyncio.Event()
         self._anchored_at = 0.0
         self._pods_lost = False
         self.task: asyncio.Task[None] | None = None
         self._idle_since: float | None = None
 
     @property
-    def mirrors_known(self) -> bool:
-        """A mirror that the store lacks does not exist."""
-        return self.anchor is not None and self._pods.complete
+    def mirrors_in_sync(self) -> bool:
+        """Whether a mirror that the store lacks does not exist."""
+        return self.anchor is not None and self._pods.in_sync
 
     @property
-    def secrets_known(self) -> bool:
-        """A Secret that the store lacks does not exist."""
-        return self.anchor is not None and self._secrets.complete
+    def secrets_in_sync(self) -> bool:
+        """Whether a Secret that the store lacks does not exist."""
+        return self.anchor is not None and self._secrets.in_sync
 
     @property
     def anchor_age(self) -> float:
@@ -118,13 +122,13 @@ class ForeignNamespace:
         return asyncio.get_running_loop().time() - self._anchored_at
 
     def idle(self, now: float) -> bool:
-        """For some minutes nothing at home has needed this namespace and nothing of ours is in it.
+        """Whether, for some minutes, no home pod needed it and it contained nothing of ours.
 
-        One that was never opened holds nothing.
+        One that was never opened contains nothing.
         """
-        store = self._scopes.store
+        store = self._shared.store
         opened = self._opened.is_set()
-        seen = self.mirrors_known and self.secrets_known
+        seen = self.mirrors_in_sync and self.secrets_in_sync
         left = store.mirrors.keys(self.foreign) or store.secrets.keys(self.foreign)
         if store.home.keys(self.home) or (opened and (not seen or left)):
             self._idle_since = None
@@ -133,26 +137,26 @@ class ForeignNamespace:
             self._idle_since = now
         return now - self._idle_since >= IDLE_SECONDS
 
-    def accounts(self, asked_by: ObjectKey) -> Mapping[str, ObjectMeta] | None:
+    def accounts(self, waiting: ObjectKey) -> Mapping[str, ObjectMeta] | None:
         """ServiceAccounts by name; `None` while they are not known.
 
-        Asking starts the watch, and `asked_by` is looked at again when an account changes.
+        The first call starts the watch. `waiting` is reconciled when an account changes.
         """
-        self._accounts_wanted.set()
-        self._waiting.add(asked_by)
-        if not self._accounts.complete:
+        self._accounts_needed.set()
+        self._waiting.add(waiting)
+        if not self._accounts.in_sync:
             return None
-        return event_handlers.Accounts(self.foreign, self._scopes.store.accounts)
+        return event_handlers.Accounts(self.foreign, self._shared.store.accounts)
 
-    def asks_no_more(self, key: ObjectKey) -> None:
-        """It has its mirror, or is gone: no change of an account matters to it."""
+    def forget_waiting(self, key: ObjectKey) -> None:
+        """The pod has its mirror, or was deleted: it waits for no account any more."""
         self._waiting.discard(key)
 
     @property
     def problem(self) -> Refused | None:
-        """Why this namespace cannot be used or seen now."""
-        if not self._scopes.loaded.is_set():
-            return self._scopes.refused
+        """Why this namespace cannot be used or watched now."""
+        if not self._shared.loaded.is_set():
+            return self._shared.refused
         if self._refused is not None:
             return self._refused
         for reflector in (self._pods, self._secrets, self._accounts):
@@ -161,96 +165,93 @@ class ForeignNamespace:
         return None
 
     async def run(self) -> None:
-        """Open the namespace, retrying for ever, then follow it."""
-        await self._scopes.loaded.wait()
+        """Open the namespace, with retries, then follow it until cancelled."""
+        await self._shared.loaded.wait()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_anchored())
             await self._opened.wait()
             tasks.create_task(self._pods.run())
             tasks.create_task(self._secrets.run())
-            await self._accounts_wanted.wait()
+            await self._accounts_needed.wait()
             tasks.create_task(self._accounts.run())
 
-    def doubt(self) -> None:
-        """The namespace, and our anchor with it, may have been deleted: look before going on.
+    def recheck_anchor(self) -> None:
+        """The namespace or our anchor in it may have been deleted: read it before the next write.
 
-        A mirror made with an owner that is gone would be collected as garbage. Who was looked
-        at a moment ago is not doubted again.
+        The garbage collector deletes a mirror whose owner does not exist. For example, a mirror
+        that disappeared may be the first sign that its whole namespace was deleted. An anchor
+        that was read within the last seconds is not read again.
         """
         if self.anchor is not None and self.anchor_age >= ANCHOR_TRUSTED_SECONDS:
             self.anchor = None
-            self._doubted.set()
+            self._recheck.set()
 
     async def _keep_anchored(self) -> None:
-        """Open, then look again when in doubt and once in a while."""
-        seconds = RETRY_FIRST_SECONDS
+        """Open it, then check the anchor on request and once a minute."""
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
         while True:
-            self._doubted.clear()
+            self._recheck.clear()
             before = self.anchor
             try:
                 anchor = await self._ensure_anchor()
-                await self._scopes.registry.add(self.foreign, self.home)
+                await self._shared.inventory.add(self.foreign, self.home)
             except errors.FarletError as err:
+                seconds = backoff.next()
                 self._not_opened(err, retry_in=seconds)
                 await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
                 continue
-            seconds = RETRY_FIRST_SECONDS
+            backoff.reset()
             self.anchor, self._refused = anchor, None
             self._anchored_at = asyncio.get_running_loop().time()
             if anchor != before:
-                log.info("foreign namespace was opened", namespace=self.foreign, home=self.home)
+                log.info("foreign namespace opened", namespace=self.foreign, home=self.home)
                 self._opened.set()
                 self.wake_all()
-            try:
-                async with asyncio.timeout(ANCHOR_SECONDS):
-                    await self._doubted.wait()
-            except TimeoutError:
-                continue
+            await retrying.wait(self._recheck, ANCHOR_SECONDS)
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
-        told = self._refused
+        before = self._refused
         self._refused = api_refusals.of(err, step=Step.NAMESPACE) or self._refused
-        news = told is None or self._refused is None or told.reason is not self._refused.reason
-        (log.warning if news else log.debug)(
-            "foreign namespace was not opened",
+        new = before is None or self._refused is None or before.reason is not self._refused.reason
+        (log.warning if new else log.debug)(
+            "failed to open foreign namespace",
             namespace=self.foreign,
             err=str(err),
             retry_in=retry_in,
         )
-        if news:
+        if new:
             self.wake_all()
 
     def _followed(self) -> None:
-        """The watch of mirrors was lost, or stands again: what happened meanwhile is not known."""
+        """The watch of mirrors was lost or is open again. What happened in between is not known."""
         if self._pods.live and self._opened.is_set() and self._pods_lost:
-            self.doubt()
+            self.recheck_anchor()
         self._pods_lost = not self._pods.live
         self.wake_all()
 
     async def _ensure_anchor(self) -> OwnerReference:
         """The ConfigMap that owns all mirrors of this node in this namespace.
 
-        As their controller it keeps foreign ReplicaSets and Jobs from adopting them.
+        It is their controller, so that no foreign ReplicaSet or Job adopts them.
         """
-        name = name_for(self._scopes.ctx())
-        path = f"/api/v1/namespaces/{self.foreign}/configmaps"
+        name = name_for(self._shared.ctx())
+        client, namespace = self._shared.cluster, self.foreign
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
                 "name": name,
-                "labels": {VIRTUAL_NODE_ID: self._scopes.ctx().virtual_node_id},
+                "labels": {VIRTUAL_NODE_ID: self._shared.ctx().virtual_node_id},
             },
-            "data": {"about": f"owns the mirrors of pods on node {self._scopes.ctx().node}"},
+            "data": {"about": f"owns the mirrors of pods on node {self._shared.ctx().node}"},
         }
         try:
-            found = await self._scopes.cluster.call("GET", f"{path}/{name}")
+            found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
         except errors.NotFound:
             try:
-                found = await self._scopes.cluster.call("POST", path, body=body)
+                found = await client.create(resources.CONFIG_MAPS, body, namespace=namespace)
             except errors.Conflict:
-                found = await self._scopes.cluster.call("GET", f"{path}/{name}")
+                found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -260,13 +261,13 @@ class ForeignNamespace:
         }
 
     def home_key(self, foreign: ObjectKey) -> ObjectKey:
-        """The home pod that a mirror of this name belongs to: our own mapping, not its labels."""
+        """The home pod of a mirror, by our own mapping of names: its labels are not trusted."""
         return ObjectKey(self.home, foreign.name)
 
     def wake(self, foreign: ObjectKey, seconds: float = COALESCE_SECONDS) -> None:
-        """A mirror changed."""
-        self._scopes.noticed(self.home_key(foreign))
-        self._scopes.wake(self.home_key(foreign), seconds)
+        """Reconcile the home pod of a mirror that changed."""
+        self._shared.on_mirror_change(self.home_key(foreign))
+        self._shared.wake(self.home_key(foreign), seconds)
 
     def _wake_secret(self, secret: PartialObject) -> None:
         for owner in secret["metadata"].get("ownerReferences", ()):
@@ -276,12 +277,12 @@ class ForeignNamespace:
     def _account_changed(self, _account: PartialObject) -> None:
         waiting, self._waiting = self._waiting, set()
         for key in waiting:
-            self._scopes.wake(key, 0)
+            self._shared.wake(key, 0)
 
     def wake_all(self) -> None:
-        """What is known of this namespace has changed for all its pods."""
-        store = self._scopes.store
+        """Reconcile all pods of this namespace."""
+        store = self._shared.store
         for key in store.home.keys(self.home):
-            self._scopes.wake(key, 0)
+            self._shared.wake(key, 0)
         for key in store.mirrors.keys(self.foreign):
             self.wake(key, 0)

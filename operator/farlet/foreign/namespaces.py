@@ -1,7 +1,7 @@
-"""All foreign namespaces in use: which are open, since when, and what the registry knows of them.
+"""All foreign namespaces in use, and the inventory of those that earlier processes used.
 
-A scope opens when a home pod needs its namespace, or at start when the registry says that an
-earlier process used it; it is closed when nothing has needed it for some minutes.
+A namespace opens when a home pod needs it, or at start if the inventory contains it. It closes
+when nothing has needed it for some minutes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import structlog
 
-from farlet import errors
-from farlet.client import cluster as clusters
+from farlet import errors, retrying
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
@@ -22,35 +22,36 @@ from farlet.planning import api_refusals
 from farlet.planning.actions import Step
 from farlet.store import Store
 
-REGISTRY_SECONDS = 60.0
-"""A registry that somebody deleted is made again within this time."""
+RESTORE_SECONDS = 60.0
+"""A deleted inventory is created again within this time."""
 
 log = structlog.get_logger()
 
 
 class ForeignNamespaces:
-    """All scopes of this process, and the registry."""
+    """All open namespaces of this process, and the inventory."""
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         ctx: Callable[[], Context],
         wake: Wake,
+        on_mirror_change: Callable[[ObjectKey], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
+        """`on_mirror_change` gets the key of a home pod whose mirror has changed."""
         self.cluster = cluster
         self.store = store
         self.ctx = ctx
         self.wake = wake
+        self.on_mirror_change = on_mirror_change
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
-        self.registry = NamespaceInventory(cluster, ctx())
-        self.noticed: Callable[[ObjectKey], None] = lambda _: None
-        """Told of home keys whose mirror has just changed, for the latency that is measured."""
+        self.inventory = NamespaceInventory(cluster, ctx())
         self.loaded = asyncio.Event()
-        """The registry was read; before, nothing is known of what earlier processes left."""
+        """The inventory was read. Before, what earlier processes left is unknown."""
         self.refused: Refused | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -58,22 +59,24 @@ class ForeignNamespaces:
         return len(self._open)
 
     async def load(self) -> None:
-        """Read the registry and open what earlier processes used; tries until there is an answer.
+        """Read the inventory and open what earlier processes used. Retries until it is answered.
 
         Raises `StartError` as `NamespaceInventory.read` does.
         """
-        seconds, told = RETRY_FIRST_SECONDS, ""
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
+        failures = retrying.OncePerCause()
         while not self.loaded.is_set():
             try:
-                entries = await self.registry.read(self.ctx())
+                entries = await self.inventory.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
                 self.refused = api_refusals.of(err, step=Step.NAMESPACE) or self.refused
-                if str(err) != told:
-                    log.warning("registry was not read", err=str(err), retry_in=seconds)
-                told = str(err)
+                seconds = backoff.next()
+                if failures.is_new(str(err)):
+                    log.warning(
+                        "failed to read foreign namespace inventory", err=str(err), retry_in=seconds
+                    )
                 self.wake_all()
                 await asyncio.sleep(seconds)
-                seconds = min(seconds * 2, RETRY_LAST_SECONDS)
                 continue
             self.loaded.set()
             for home in entries.values():
@@ -81,71 +84,79 @@ class ForeignNamespaces:
         self.refused = None
         for key in self.store.home:
             self.wake(key, 0)
-        self._keeping = self._tasks.create_task(self._keep_registry(), name="registry kept")
+        self._keeping = self._tasks.create_task(self._restore_inventory(), name="inventory")
 
-    async def _keep_registry(self) -> None:
-        """Nothing else would tell that somebody deleted it, until the next namespace is opened."""
+    async def _restore_inventory(self) -> None:
+        """Nothing else would notice its deletion before the next namespace is opened."""
         while True:
-            await asyncio.sleep(REGISTRY_SECONDS)
+            await asyncio.sleep(RESTORE_SECONDS)
             try:
-                await self.registry.keep()
+                await self.inventory.restore()
             except errors.FarletError as err:
-                log.warning("registry was not looked at", err=str(err), retry_in=REGISTRY_SECONDS)
+                log.warning(
+                    "failed to check foreign namespace inventory",
+                    err=str(err),
+                    retry_in=RESTORE_SECONDS,
+                )
 
     def wake_all(self) -> None:
-        """Look at every pod of every scope again."""
-        for scope in self._open.values():
-            scope.wake_all()
+        """Reconcile every pod of every open namespace."""
+        for namespace in self._open.values():
+            namespace.wake_all()
 
     def of(self, home: str) -> ForeignNamespace | None:
-        """The scope of a home namespace, opened on first use; `None` where none is allowed."""
+        """That of a home namespace, opened on first use; `None` if it is not offloaded."""
         foreign = self.ctx().namespaces.foreign(home)
         if foreign is None:
             return None
-        scope = self._open.get(foreign)
-        if scope is None:
-            scope = self._open[foreign] = ForeignNamespace(self, home, foreign)
-            scope.task = self._tasks.create_task(scope.run(), name=f"scope {foreign}")
-        return scope
+        namespace = self._open.get(foreign)
+        if namespace is None:
+            namespace = self._open[foreign] = ForeignNamespace(self, home, foreign)
+            namespace.task = self._tasks.create_task(namespace.run(), name=f"namespace {foreign}")
+        return namespace
 
-    def mirrors_known(self, home: str) -> bool:
-        """A mirror of this home namespace that the store lacks does not exist."""
+    def mirrors_in_sync(self, home: str) -> bool:
+        """Whether a mirror of this home namespace that the store lacks does not exist."""
         foreign = self.ctx().namespaces.foreign(home)
-        scope = None if foreign is None else self._open.get(foreign)
-        return foreign is None or (scope is not None and scope.mirrors_known)
+        namespace = None if foreign is None else self._open.get(foreign)
+        return foreign is None or (namespace is not None and namespace.mirrors_in_sync)
 
     async def prune(self) -> None:
-        """Close scopes that have been idle for some minutes, so that watches do not pile up."""
+        """Close namespaces that have been idle for some minutes, and their watches with them."""
         if not self.loaded.is_set():
             return
         now = asyncio.get_running_loop().time()
-        for foreign, scope in list(self._open.items()):
-            if scope.idle(now):
+        for foreign, namespace in list(self._open.items()):
+            if namespace.idle(now):
                 del self._open[foreign]
-                if scope.task is not None:
-                    scope.task.cancel()
+                if namespace.task is not None:
+                    namespace.task.cancel()
                 self.store.accounts.clear(foreign)
-                if foreign in self.registry:
-                    await self._unregister(scope)
+                if foreign in self.inventory:
+                    await self._unregister(namespace)
 
-    async def _unregister(self, scope: ForeignNamespace) -> None:
+    async def _unregister(self, namespace: ForeignNamespace) -> None:
         try:
-            await self.registry.remove(scope.foreign)
+            await self.inventory.remove(namespace.foreign)
         except errors.FarletError as err:
-            # It stays in the registry: opened again, and found empty, by the next process.
-            log.info("foreign namespace stays registered", namespace=scope.foreign, err=str(err))
+            # It stays in the inventory: the next process opens it and finds it empty.
+            log.info(
+                "failed to remove foreign namespace from inventory",
+                namespace=namespace.foreign,
+                err=str(err),
+            )
             return
-        log.info("foreign namespace was closed", namespace=scope.foreign, home=scope.home)
+        log.info("foreign namespace closed", namespace=namespace.foreign, home=namespace.home)
 
-    def opened(self, foreign: str) -> bool:
-        """This foreign namespace has a scope."""
+    def is_open(self, foreign: str) -> bool:
+        """Whether this foreign namespace is open."""
         return foreign in self._open
 
-    def known(self, foreign: str) -> bool:
-        """Something of ours may be, or have been, in this foreign namespace."""
-        return not self.loaded.is_set() or foreign in self.registry
+    def may_hold_mirrors(self, foreign: str) -> bool:
+        """Whether something of ours may exist, or have existed, in this foreign namespace."""
+        return not self.loaded.is_set() or foreign in self.inventory
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """What keeps the scopes open, and the registry, to be cancelled at the end."""
-        own = (self._keeping, *(scope.task for scope in self._open.values()))
+        """The tasks of the namespaces and the inventory, to be cancelled at the end."""
+        own = (self._keeping, *(namespace.task for namespace in self._open.values()))
         return [task for task in own if task is not None]

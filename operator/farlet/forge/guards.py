@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from farlet import names
 from farlet.constants import (
     API_ACCESS_MOUNT,
     JSON,
@@ -148,7 +149,7 @@ def _legacy_tokens(spec: PodSpec, suspects: dict[str, str]) -> Iterator[Finding]
     name that the token controller made (account, `-token-`, five letters) gives itself away.
     A Secret beside a projected token of its own does neither.
     """
-    account = spec.get("serviceAccountName") or "default"
+    account = names.service_account(spec)
     what = "is a token Secret: its token never expires and belongs to the home cluster"
     for container in containers(spec):
         for mount in container.get("volumeMounts") or ():

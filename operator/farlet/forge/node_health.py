@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 
 from farlet import constants, k8s_types
 from farlet.context import Context
+from farlet.forge.conditions import rfc3339
 
 
 class Foreign(Enum):
@@ -108,7 +109,7 @@ def conditions(
     node: k8s_types.Node | None, wanted: Iterable[Say], now: datetime
 ) -> list[k8s_types.NodeCondition]:
     """As they should be written: each with its heartbeat, and its last change if that is known."""
-    at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    at = rfc3339(now.timestamp())
     result: list[k8s_types.NodeCondition] = []
     for say in wanted:
         before = condition(node, say.type) if node is not None else None

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from farlet import names
 from farlet.access import AccessStrategy, Change
 from farlet.constants import (
     ACCESS,
@@ -146,7 +147,7 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: list[Change]) -> 
     annotations[HOME_NAME] = home["name"]
     annotations[HOME_UID] = home["uid"]
     annotations[HOME_NODE] = spec.get("nodeName") or ctx.node
-    annotations[HOME_SERVICE_ACCOUNT] = spec.get("serviceAccountName") or "default"
+    annotations[HOME_SERVICE_ACCOUNT] = names.service_account(spec)
     annotations[ACCESS] = access
     return annotations
 

@@ -16,14 +16,13 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping
 from wsproto.utilities import generate_accept_token
 
-from farlet.client import decode, raw_response
-from farlet.client.cluster import Cluster
+from farlet.client import decode, raw_response, resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 
 OPEN_SECONDS = 10.0
@@ -123,7 +122,7 @@ class Forward:
 
 
 @contextlib.asynccontextmanager
-async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[Forward]:
+async def opened(cluster: ApiClient, pod: ObjectKey, port: int) -> AsyncIterator[Forward]:
     """A port-forward that lasts no longer than the context.
 
     When either side ends, so does the other. A port where nothing listens shows as an end with a
@@ -148,9 +147,10 @@ async def opened(cluster: Cluster, pod: ObjectKey, port: int) -> AsyncIterator[F
             running.result()
 
 
-async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawResponse:
+async def _ask(cluster: ApiClient, pod: ObjectKey, port: int) -> raw_response.RawResponse:
     """The upgrade, accepted."""
-    path = f"/api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/portforward"
+    resource = resources.POD_PORT_FORWARD
+    path = resource.path(pod.namespace, pod.name)
     asked = decode.RequestInfo(cluster.name, f"GET {path}")
     key = base64.b64encode(os.urandom(16)).decode()
     headers = [
@@ -162,11 +162,18 @@ async def _ask(cluster: Cluster, pod: ObjectKey, port: int) -> raw_response.RawR
     ]
     try:
         async with asyncio.timeout(OPEN_SECONDS):
-            exchange = await cluster.open("GET", f"{path}?ports={port}", headers)
+            exchange = await cluster.open_stream(
+                "GET",
+                resource,
+                pod.name,
+                namespace=pod.namespace,
+                query=f"ports={port}",
+                headers=headers,
+            )
             try:
                 if not exchange.switched:
                     decode.read(asked, exchange.status, await exchange.text(_REFUSAL_BYTES))
-                    raise asked.unreachable(decode.STRANGER.format(exchange.status))
+                    raise asked.unreachable(decode.NOT_KUBERNETES.format(exchange.status))
                 accepted = exchange.headers("sec-websocket-accept")
                 if accepted != [generate_accept_token(key.encode()).decode()]:
                     raise asked.unreachable("an upgrade that is no WebSocket of ours")

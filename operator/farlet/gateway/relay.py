@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import asyncssh
 
+from farlet.client import tls_stream
+
 WINDOW = 1024 * 1024
 """Bytes that one connection may have under way in one direction, and so the most that waits for a
 reader who does not read."""
@@ -23,9 +25,6 @@ PACKET = 64 * 1024
 
 WAITING = 64 * 1024
 """Bytes for the TCP side above which no more is taken from the channel."""
-
-_SILENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""A peer that has vanished is noticed after two minutes. A watch may be silent for longer."""
 
 
 class Relay:
@@ -248,10 +247,7 @@ def _nobody(_splice: Relay) -> None:
 
 def _prepare(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SILENCE:
-        if hasattr(socket, name):  # by these names on Linux
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    tls_stream.keep_alive(sock)
 
 
 def _reset(transport: asyncio.Transport) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import asyncssh
 import structlog
 
-from farlet import errors
-from farlet.client import reflector
+from farlet import errors, retrying
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.client.cluster import Cluster
-from farlet.constants import GATEWAY_SELECTOR, JSON, ObjectKey
+from farlet.constants import GATEWAY_SELECTOR, ObjectKey
 from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
+from farlet.k8s_types import Pod
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 
 def keeping(
     home: Cluster,
-    foreign: Cluster,
+    foreign: ApiClient,
     *,
     namespace: str,
     folder: Path,
@@ -59,7 +60,7 @@ class TunnelManager:
 
     def __init__(
         self,
-        foreign: Cluster,
+        foreign: ApiClient,
         *,
         namespace: str,
         folder: Path,
@@ -74,8 +75,9 @@ class TunnelManager:
         self._moved = asyncio.Event()
         self._reflector = reflector.Reflector(
             foreign,
-            f"/api/v1/namespaces/{namespace}/pods",
+            resources.PODS,
             self,
+            namespace=namespace,
             on_state=self._tell,
             label_selector=GATEWAY_SELECTOR,
         )
@@ -93,7 +95,9 @@ class TunnelManager:
             return problem
         if self._reflector.error is not None:
             return str(self._reflector.error)
-        return "no gateway pod runs" if self._reflector.listed else "gateway pods are being listed"
+        return (
+            "no gateway pod runs" if self._reflector.has_synced else "gateway pods are being listed"
+        )
 
     async def settled(self) -> None:
         """Wait until a gateway is connected or none is there to be, but not for long."""
@@ -104,7 +108,7 @@ class TunnelManager:
                     await self._moved.wait()
 
     def _is_awaited(self) -> bool:
-        return not self._reflector.listed and self._reflector.error is None
+        return not self._reflector.has_synced and self._reflector.error is None
 
     @property
     def connected(self) -> tuple[int, int]:
@@ -118,7 +122,7 @@ class TunnelManager:
 
     # --- what the reflector tells -------------------------------------------------------------
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
+    def replaced(self, objects: Sequence[Pod], version: int) -> None:  # noqa: ARG002
         """All pods there are."""
         for gone in self._kept.keys() - {one["metadata"]["uid"] for one in objects}:
             self._forget(gone)
@@ -126,7 +130,7 @@ class TunnelManager:
             self._look(pod)
         self._tell()
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Pod) -> None:
         """One pod."""
         if kind == "DELETED":
             self._forget(obj["metadata"]["uid"])
@@ -135,7 +139,7 @@ class TunnelManager:
         # A pod that is connected becomes ready later, and only then does the Service lead to it.
         self._tell()
 
-    def _look(self, pod: JSON) -> None:
+    def _look(self, pod: Pod) -> None:
         metadata = pod["metadata"]
         uid = metadata["uid"]
         if pod.get("status", {}).get("phase") != "Running":
@@ -157,20 +161,18 @@ class TunnelManager:
 
     async def _keep(self, uid: str, pod: ObjectKey) -> None:
         loop = asyncio.get_running_loop()
-        failures = 0
+        backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         try:
             while True:
                 started = loop.time()
                 problem = f"gateway pod {pod} is not connected: {await self._connect(uid, pod)}"
                 if loop.time() - started > STEADY_SECONDS:
-                    failures = 0
-                seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, 8), BACKOFF_LAST_SECONDS)
-                failures += 1
+                    backoff.reset()
                 if problem != self._problems.get(uid):
                     log.warning("gateway was not connected", pod=str(pod), err=problem)
                     self._problems[uid] = problem
                     self._tell()
-                await asyncio.sleep(seconds * random.uniform(0.7, 1.0))  # noqa: S311
+                await asyncio.sleep(retrying.jittered(backoff.next()))
         finally:
             self._problems.pop(uid, None)
             self._tell()

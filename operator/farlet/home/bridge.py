@@ -23,19 +23,19 @@ LOGIN_MINUTES = 2
 
 
 class Pods(Protocol):
-    """Who is told, in the engine's loop."""
+    """Receives home pods, in the engine's loop."""
 
     def event(self, kind: str | None, pod: JSON) -> None:
         """One event of the watch; `kind` None: part of a listing."""
         ...
 
-    def relisted(self) -> None:
-        """Kopf was started again."""
+    def resync(self) -> None:
+        """Kopf was restarted: find what was deleted in between."""
         ...
 
 
 class Bridge:
-    """Takes events from any thread; `open` says where they go. Earlier ones are kept."""
+    """Takes events from any thread. They are queued until `open` names their receiver."""
 
     def __init__(self, source: ClusterSource, *, on_restart: Callable[[], None]) -> None:
         self._source = source
@@ -53,25 +53,25 @@ class Bridge:
         self._fed.append((kind, pod))
         if self._taking or self._to is None or self._to[0].is_closed():
             return
-        # To wake the other loop costs a system call and a change of thread: once for a burst.
+        # Waking the other loop costs a system call and a context switch: once per burst.
         self._taking = True
         self._to[0].call_soon_threadsafe(self._take, *self._to)
 
     def _take(self, loop: asyncio.AbstractEventLoop, pods: Pods) -> None:
-        # First: an event that comes from now on wakes us again, whether it is still seen or not.
+        # Reset first: an event that arrives from now on wakes us again, even if this call takes it.
         self._taking = False
         while self._fed:
             loop.call_soon(pods.event, *self._fed.popleft())
 
     def restarted(self) -> None:
-        """Kopf was started again: what vanished meanwhile must be looked for."""
+        """Kopf was restarted: what was deleted in between must be found."""
         self._on_restart()
         if self._to is not None and not self._to[0].is_closed():
             loop, pods = self._to
-            loop.call_soon_threadsafe(pods.relisted)
+            loop.call_soon_threadsafe(pods.resync)
 
     async def login(self) -> kopf.ConnectionInfo:
-        """Home credentials as Kopf wants them. Raises `StartError` naming the file."""
+        """Home credentials in Kopf's form. Raises `StartError` naming the file."""
         login = await credentials.load("home", self._source)
         scheme, _, token = (login.authorization or "").partition(" ")
         return kopf.ConnectionInfo(
@@ -88,10 +88,11 @@ class Bridge:
 
 
 def _expiration(now: datetime) -> datetime:
-    """When Kopf is to ask again, in whole minutes.
+    """When Kopf must read credentials again, in whole minutes.
 
-    Files are replaced under one name, and Kopf never again takes credentials that look like ones
-    refused before; so they must differ in time, but not so much that refused ones are tried for
-    ever: equal ones within a minute end its watch, which is started again with a delay.
+    Kopf never reuses credentials that equal ones the server refused, and a rotated file keeps its
+    path. So the expiration makes new ones differ. It changes only once a minute: equal credentials
+    within a minute end Kopf's watch, which restarts after a delay, so that refused credentials are
+    not retried without a pause.
     """
     return now.replace(second=0, microsecond=0) + timedelta(minutes=LOGIN_MINUTES)

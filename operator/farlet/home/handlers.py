@@ -1,8 +1,8 @@
-"""Kopf decorators, and nothing else: what Kopf sees of home is handed on as it is.
+"""Kopf decorators and nothing else: pod events are passed on unchanged.
 
-Kopf runs in a thread and loop of its own. A Kopf operator that ends cancels every task of its
-loop that is younger than itself, and it takes many watch errors for its own end; so nothing
-of the engine lives in there, and the engine starts Kopf again.
+Kopf runs in a thread and loop of its own. A Kopf operator that ends cancels every task of its loop
+that is younger than itself, and many watch errors end it. So nothing of the engine runs in that
+loop, and Kopf is restarted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def register(registry: kopf.OperatorRegistry, *, node: str, login: Login, feed: 
         settings.watching.chunk_size = 500
         settings.watching.connect_timeout = 10
         settings.networking.request_timeout = 30
-        settings.queueing.idle_timeout = 1.0  # a worker per pod is kept no longer than of use
+        settings.queueing.idle_timeout = 1.0  # an idle worker per pod costs memory
         settings.persistence.diffbase_storage = _NoDiffBase()
 
     @kopf.on.login(registry=registry)
@@ -45,7 +45,7 @@ def register(registry: kopf.OperatorRegistry, *, node: str, login: Login, feed: 
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Kopf copies each object whole to find differences; with `on.event` alone nobody asks."""
+    """Kopf copies each whole object to find differences, which `on.event` does not need."""
 
     def build(self, **_: Any) -> Any:
         return {}

@@ -1,7 +1,7 @@
-"""Home pods of this node as Kopf tells of them, and what Kopf cannot tell.
+"""Home pods of this node: the events that Kopf passes on, and what Kopf does not report.
 
-Kopf never reports an object that vanished while its watch was down. So the list of names is
-compared with what is known: at start, after each new listing by Kopf, and every few minutes.
+Kopf never reports an object that was deleted while its watch was down. So the list of names is
+compared with the store: at start, after each new list of Kopf, and every few minutes (a resync).
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.constants import JSON, ObjectKey
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import ObjectKey
 from farlet.store import Store, key_of
 
-SWEEP_SECONDS = 300.0
+RESYNC_SECONDS = 300.0
 SETTLE_SECONDS = 1.0
-"""From an event of a new listing to the sweep that follows it; Kopf is still telling the rest."""
-PAGE = 500
+"""From the first event of a new list to the resync after it; Kopf still delivers the others."""
 
 log = structlog.get_logger()
 
@@ -31,27 +30,27 @@ class HomePods:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         store: Store,
         *,
         node: str,
         wake: Callable[[ObjectKey], None],
         dropped: Callable[[ObjectKey, str], None],
-        on_listed: Callable[[], None],
+        on_synced: Callable[[], None],
         prune: Callable[[], Awaitable[None]],
     ) -> None:
         self._home = home
         self._store = store
-        self._path = f"/api/v1/pods?fieldSelector={quote(f'spec.nodeName={node}')}&limit={PAGE}"
+        self._node = node
         self._wake = wake
         self._dropped = dropped
-        self._on_listed = on_listed
+        self._on_listed = on_synced
         self._prune = prune
-        self._sweep_wanted = asyncio.Event()
-        self._asked = False
+        self._resync_requested = asyncio.Event()
+        self._listed_before = False
         self._awaited: set[str] = set()
-        """Uids of a list that Kopf has not told of yet."""
-        self.listed = False
+        """Uids of the first list that Kopf has not delivered yet."""
+        self.has_synced = False
         """Every pod that was bound to this node when we started is in the store."""
         self.error: str | None = "not listed yet"
 
@@ -68,59 +67,54 @@ class HomePods:
                 self._dropped(key, before)
             self._wake(key)
         self._awaited.discard(pod["metadata"]["uid"])
-        if kind is None and self.listed:
-            self._sweep_wanted.set()
+        if kind is None and self.has_synced:
+            self._resync_requested.set()
 
-    def relisted(self) -> None:
-        """Kopf was started again: what vanished meanwhile it will not tell."""
-        self._sweep_wanted.set()
+    def resync(self) -> None:
+        """Kopf was restarted: it does not report what was deleted in between."""
+        self._resync_requested.set()
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Resync until cancelled."""
         while True:
             try:
-                await self._sweep()
+                await self._resync()
                 self.error = None
-                if self.listed:
+                if self.has_synced:
                     await self._prune()
-                pause = SWEEP_SECONDS if self.listed else SETTLE_SECONDS
+                pause = RESYNC_SECONDS if self.has_synced else SETTLE_SECONDS
             except errors.FarletError as err:
                 self.error = str(err)
-                log.warning("home pods were not listed", err=str(err))
+                log.warning("failed to list home pods", err=str(err))
                 pause = SETTLE_SECONDS * 5
             try:
                 async with asyncio.timeout(pause):
-                    await self._sweep_wanted.wait()
+                    await self._resync_requested.wait()
                     await asyncio.sleep(SETTLE_SECONDS)
             except TimeoutError:
                 continue
             finally:
-                self._sweep_wanted.clear()
+                self._resync_requested.clear()
 
-    async def _sweep(self) -> None:
-        listed: list[Any] = []
-        token = ""
-        page: JSON = {}
-        while True:
-            page = await self._home.call(
-                "GET", self._path + (token and f"&continue={token}"), accept=clusters.METADATA_LIST
-            )
-            listed.extend(page.get("items") or ())
-            token = quote(page["metadata"].get("continue", ""))
-            if not token:
-                break
-        as_of = int(page["metadata"]["resourceVersion"])
-        for pod in self._store.home.missing_from(listed, None, as_of):
+    async def _resync(self) -> None:
+        listed, version = await self._home.list_all(
+            resources.PODS.metadata_only, field_selector=f"spec.nodeName={self._node}"
+        )
+        for pod in self._store.home.missing_from(listed, None, int(version)):
             key = key_of(pod)
-            log.info("home pod vanished unseen", pod=str(key), uid=pod["metadata"]["uid"])
+            log.info(
+                "home pod was deleted while no watch was open",
+                pod=str(key),
+                uid=pod["metadata"]["uid"],
+            )
             self._dropped(key, pod["metadata"]["uid"])
             self._wake(key)
-        if not self.listed:
+        if not self.has_synced:
             missing = {p["metadata"]["uid"] for p in listed if key_of(p) not in self._store.home}
-            # New ones come and go meanwhile: only what was there at first is waited for.
-            self._awaited = missing & self._awaited if self._asked else missing
-            self._asked = True
+            # Pods come and go meanwhile: wait only for those of the first list.
+            self._awaited = missing & self._awaited if self._listed_before else missing
+            self._listed_before = True
             if not self._awaited:
-                self.listed = True
-                log.info("home pods were listed", count=len(listed))
+                self.has_synced = True
+                log.info("home pods listed", count=len(listed))
                 self._on_listed()

@@ -10,7 +10,6 @@ is away. One that was never seen to is not given to pods, if farlet should be ab
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,9 +17,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import own_address
+from farlet import errors, retrying
+from farlet.client import own_address, resources
+from farlet.client.cluster import Cluster
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import Context, Endpoint
 from farlet.homeapi import endpoint, endpoint_state, preflight
@@ -50,8 +49,8 @@ class Discovery:
     def __init__(
         self,
         settings: Settings,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: Cluster,
+        foreign: Cluster,
         *,
         on_change: Callable[[], None],
         gateway_problem: Callable[[], str | None],
@@ -63,7 +62,7 @@ class Discovery:
         self._gateway_problem = gateway_problem
         self._ctx: Context | None = None
         self._worded_at = 0.0
-        self._ca_problem: str | None = None
+        self._ca_failures = retrying.OncePerCause()
         self._again = asyncio.Event()
         self._seen: Endpoint | None = None
         """What was seen to lead to home by the Service."""
@@ -96,8 +95,8 @@ class Discovery:
         home_id = self._settings.home_id
         while home_id is None:
             try:
-                service = await self._home.call(
-                    "GET", "/api/v1/namespaces/default/services/kubernetes"
+                service = await self._home.get(
+                    resources.SERVICES, "kubernetes", namespace="default"
                 )
                 home_id = service["metadata"]["uid"]
             except (errors.Unreachable, errors.Throttled) as err:
@@ -106,7 +105,7 @@ class Discovery:
                         "home API server was not reached", err=str(err), retry_in=RETRY_SECONDS
                     )
                 self.problem = str(err)
-                if await _within(stop, RETRY_SECONDS):
+                if await retrying.wait(stop, RETRY_SECONDS):
                     return False
             except errors.ApiError as err:
                 raise errors.StartError(
@@ -140,7 +139,7 @@ class Discovery:
                 self.looked.set()
                 waits = self.ctx().endpoint_refusal is not None
                 await asyncio.sleep(LEAST_SECONDS)
-                await _within(self._again, SOON_SECONDS if waits else LOOK_SECONDS)
+                await retrying.wait(self._again, SOON_SECONDS if waits else LOOK_SECONDS)
 
     async def names(self) -> tuple[str, ...] | WrongCertificate | Unreachable:
         """The names in the certificate at the address there is, by the way it is looked at."""
@@ -176,9 +175,10 @@ class Discovery:
         except (OSError, UnicodeDecodeError) as err:
             # It is being replaced, or has been taken away: what runs keeps the old one.
             text, problem = before, str(err)
-        if problem is not None and problem != self._ca_problem:
+        if problem is None:
+            self._ca_failures.clear()
+        elif self._ca_failures.is_new(problem):
             log.warning("home CA was not read", file=str(file), err=problem)
-        self._ca_problem = problem
         return text
 
     def _worded(self, before: Context, ctx: Context) -> Context:
@@ -291,11 +291,3 @@ def _tell(ctx: Context) -> None:
 
 async def at_once() -> None:
     """For `ready`, where nothing is in the making."""
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for `event`, but not longer; returns whether it came."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

@@ -233,16 +233,9 @@ def _mismatch(
 
 def sans(certificate: x509.Certificate) -> list[str]:
     """DNS names, then IP addresses, that a certificate is valid for."""
-    from cryptography import x509
+    from farlet.certs import key_pairs
 
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return []
-    return [
-        *found.get_values_for_type(x509.DNSName),
-        *map(str, found.get_values_for_type(x509.IPAddress)),
-    ]
+    return key_pairs.subject_alternative_names(certificate)
 
 
 def _day(moment: datetime) -> str:

@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from urllib.parse import quote
 
 from farlet import errors
-from farlet.client import reflector
-from farlet.client.cluster import Cluster
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_API_SERVICE, JSON, ObjectKey
 from farlet.gateway import port_forward
 from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import Passage
+from farlet.k8s_types import Pod
 
 FIRST_LOOK_SECONDS = 5.0
 
@@ -26,14 +26,17 @@ FIRST_LOOK_SECONDS = 5.0
 class HomeService:
     """What is known of the Service. `on_change` is called when that has become another."""
 
-    def __init__(self, foreign: Cluster, *, namespace: str, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, foreign: ApiClient, *, namespace: str, on_change: Callable[[], None]
+    ) -> None:
         self._foreign = foreign
         self._namespace = namespace
         self._on_change = on_change
         self._reflector = reflector.Reflector(
             foreign,
-            f"/api/v1/namespaces/{namespace}/services",
+            resources.SERVICES,
             self,
+            namespace=namespace,
             on_state=self._tell,
             field_selector=f"metadata.name={HOME_API_SERVICE}",
         )
@@ -44,7 +47,7 @@ class HomeService:
     @property
     def known(self) -> bool:
         """Whether it is known that there is one, or that there is none."""
-        return self._reflector.listed
+        return self._reflector.has_synced
 
     @property
     def problem(self) -> errors.FarletError | None:
@@ -106,10 +109,10 @@ class HomeService:
     async def _behind(self, passage: Passage) -> tuple[ObjectKey, int]:
         """A pod that the Service sends to now, and its port. Raises `OSError` for none."""
         selector = ",".join(f"{key}={value}" for key, value in sorted(passage.selector.items()))
-        answer = await self._foreign.call(
-            "GET", f"/api/v1/namespaces/{self._namespace}/pods?labelSelector={quote(selector)}"
+        pods, _ = await self._foreign.list(
+            resources.PODS, namespace=self._namespace, label_selector=selector
         )
-        ready = [pod for pod in answer.get("items", ()) if _is_ready(pod)]
+        ready = [pod for pod in pods if _is_ready(pod)]
         for pod in ready:
             port = _port(pod, passage.target)
             if port is not None:
@@ -119,14 +122,14 @@ class HomeService:
         raise ConnectionRefusedError(f"no pod behind {passage} is ready")
 
 
-def _is_ready(pod: JSON) -> bool:
+def _is_ready(pod: Pod) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return "deletionTimestamp" not in pod["metadata"] and any(
         one["type"] == "Ready" and one["status"] == "True" for one in conditions
     )
 
 
-def _port(pod: JSON, target: int | str) -> int | None:
+def _port(pod: Pod, target: int | str) -> int | None:
     """The number of a Service's target port in this pod."""
     if isinstance(target, int):
         return target

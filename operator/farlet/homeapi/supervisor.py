@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from farlet.client import cluster as clusters
+from farlet.client.cluster import Cluster
 from farlet.homeapi import discovery
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
@@ -29,8 +29,8 @@ class HomeAPISupervisor:
     def __init__(
         self,
         settings: Settings,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: Cluster,
+        foreign: Cluster,
         *,
         metrics: Metrics,
         on_change: Callable[[], None] = _nobody,

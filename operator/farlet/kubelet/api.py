@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from farlet.certs import client_ca, serving_certificate, serving_tls
-from farlet.client import cluster as clusters
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.kubelet import auth
@@ -33,8 +33,8 @@ class KubeletAPI:
         at: Address,
         settings: Settings,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         store: Store,
         ctx: Callable[[], Context],
         metrics: Metrics,

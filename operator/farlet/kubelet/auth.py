@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 import structlog
@@ -23,9 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs.client_ca import ClientCA
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.single_flight_cache import Answer, SingleFlightCache
@@ -43,8 +44,6 @@ REMEMBERED = 1024
 
 AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 
-_TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105
-_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
 """A user's uid within the subject (`k8s.io/apiserver/pkg/authentication/request/x509`)."""
@@ -62,20 +61,16 @@ class User:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Authenticator:
     """Finds out who calls."""
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         client_ca: ClientCA,
         *,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
     ) -> None:
         self._home = home
         self._client_ca = client_ca
@@ -115,7 +110,7 @@ class Authenticator:
                 "kind": "TokenReview",
                 "spec": {"token": token},
             }
-            answer = await self._home.call("POST", _TOKEN_REVIEWS, body=body)
+            answer = await self._home.create(resources.TOKEN_REVIEWS, body)
             user = _reviewed(answer.get("status") or {})
             return Answer(user, GOOD_TOKEN_SECONDS if user else BAD_TOKEN_SECONDS)
 
@@ -132,7 +127,7 @@ class Authorizer:
 
     def __init__(
         self,
-        home: clusters.Cluster,
+        home: ApiClient,
         *,
         node: str,
         clock: Callable[[], float] = time.monotonic,
@@ -186,7 +181,7 @@ class Authorizer:
                 "kind": "SubjectAccessReview",
                 "spec": spec,
             }
-            answer = await self._home.call("POST", _ACCESS_REVIEWS, body=body)
+            answer = await self._home.create(resources.ACCESS_REVIEWS, body)
             status = answer.get("status") or {}
             allowed = status.get("allowed") is True and status.get("denied") is not True
             return Answer(allowed, ALLOWED_SECONDS if allowed else DENIED_SECONDS)

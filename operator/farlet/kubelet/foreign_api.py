@@ -7,25 +7,16 @@ kubelet says, and wraps it itself. So the message is taken out.
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import quote
 
 import orjson
 
 from farlet import redaction
 from farlet.client import raw_response
-from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
 """Home's API server reads no more of an error (`maxReadLength` in `response_checker.go`)."""
-
-
-def pod_path(target: PodTarget) -> str:
-    """The mirror's path in the foreign API."""
-    return (
-        f"/api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}"
-    )
 
 
 async def refusal(exchange: raw_response.RawResponse) -> Refusal:

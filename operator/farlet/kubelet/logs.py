@@ -11,7 +11,8 @@ import re
 from datetime import datetime
 from urllib.parse import urlencode
 
-from farlet.client.cluster import Cluster
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.kubelet import foreign_api
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
@@ -27,7 +28,7 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d
 
 
 async def serve(
-    caller: Responder, target: PodTarget, options: dict[str, str], foreign: Cluster
+    caller: Responder, target: PodTarget, options: dict[str, str], foreign: ApiClient
 ) -> None:
     """Send the logs until they or the caller end.
 
@@ -65,11 +66,12 @@ def options(request: Request) -> dict[str, str]:
 
 
 async def _serve(
-    caller: Responder, target: PodTarget, options: dict[str, str], foreign: Cluster
+    caller: Responder, target: PodTarget, options: dict[str, str], foreign: ApiClient
 ) -> None:
     query = urlencode({"container": target.container, **options})
-    path = f"{foreign_api.pod_path(target)}/log?{query}"
-    exchange = await foreign.open("GET", path, [])
+    exchange = await foreign.open_stream(
+        "GET", resources.POD_LOGS, target.pod, namespace=target.namespace, query=query
+    )
     try:
         if exchange.status != 200:
             raise await foreign_api.refusal(exchange)

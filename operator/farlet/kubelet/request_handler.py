@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import structlog
 
 from farlet import errors
-from farlet.client.cluster import Cluster
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.kubelet import auth, logs, pod_lists, routes, streams
@@ -46,7 +46,7 @@ class RequestHandler:
         self,
         *,
         store: Store,
-        foreign: Cluster,
+        foreign: ApiClient,
         ctx: Callable[[], Context],
         authenticator: auth.Authenticator,
         authorizer: auth.Authorizer,

@@ -16,8 +16,8 @@ import asyncio
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
-from farlet.client import raw_response, tls_stream
-from farlet.client.cluster import Cluster
+from farlet.client import raw_response, resources, tls_stream
+from farlet.client.api_client import ApiClient
 from farlet.kubelet import foreign_api
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
@@ -55,26 +55,36 @@ _STREAMS = (("input", "stdin"), ("output", "stdout"), ("error", "stderr"), ("tty
 """Parameters of a kubelet, and those of an API server (`PodExecOptions`)."""
 
 _SUBRESOURCES = {
-    Endpoint.EXEC: "exec",
-    Endpoint.ATTACH: "attach",
-    Endpoint.PORT_FORWARD: "portforward",
+    Endpoint.EXEC: resources.POD_EXEC,
+    Endpoint.ATTACH: resources.POD_ATTACH,
+    Endpoint.PORT_FORWARD: resources.POD_PORT_FORWARD,
 }
 
 
-async def serve(caller: Responder, endpoint: Endpoint, target: PodTarget, foreign: Cluster) -> None:
+async def serve(
+    caller: Responder, endpoint: Endpoint, target: PodTarget, foreign: ApiClient
+) -> None:
     """Carry one stream to its end.
 
     Raises `Refusal` where it does not come about, `OSError` when either side breaks off.
     """
     request = caller.request
     headers = upgrade(request)
-    subresource = f"{_SUBRESOURCES[endpoint]}?{query(endpoint, request, target)}"
-    path = f"{foreign_api.pod_path(target)}/{subresource}"
+    asked = query(endpoint, request, target)
     # The API servers take WebSockets by GET only, and SPDY by both: POST needs fewer rights.
     method = "GET" if _is_websocket(request) else "POST"
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            exchange = await caller.cancel_on_disconnect(foreign.open(method, path, headers))
+            exchange = await caller.cancel_on_disconnect(
+                foreign.open_stream(
+                    method,
+                    _SUBRESOURCES[endpoint],
+                    target.pod,
+                    namespace=target.namespace,
+                    query=asked,
+                    headers=headers,
+                )
+            )
     except TimeoutError:
         raise Refusal(504, "the foreign API server did not accept the stream in time") from None
     try:

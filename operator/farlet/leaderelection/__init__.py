@@ -1,1 +1,1 @@
-"""The Lease of this node at home, and which of several farlet processes holds it."""
+"""The Lease of this node in the home cluster, and which of several farlet processes holds it."""

@@ -1,11 +1,11 @@
-"""One Lease at home: whose name stands in it, for how long nothing has changed, and ours in it.
+"""One Lease in the home cluster: its holder, how long it has not changed, and our writes to it.
 
 It is a node's heartbeat (KEP-589) and the lock of leader election. Both are written as kubelets and
-client-go write theirs, by whole objects that carry the uid and resourceVersion they replace. What
-is written by others is never compared with a clock of ours: a Lease has run out when we have seen
-nothing change in it for as long as it says, by a clock that only this machine keeps.
+client-go do it: whole objects with the uid and resourceVersion that they replace. Times written by
+others are never compared with our clock: a Lease has expired when we have seen no change in it for
+its duration, measured by the monotonic clock of this machine.
 
-Who may take it, and what follows, is for `leadership` to decide.
+`leadership` decides when to take it, and what follows.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Protocol, TypeVar
 
-from farlet import errors
+from farlet import errors, k8s_types, retrying
+from farlet.client import resources
+from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
-from farlet.k8s_types import ObjectMeta
+from farlet.k8s_types import LeaseSpec
+
+T = TypeVar("T")
 
 NODE_LEASES = "kube-node-lease"
 """Namespace of the nodes' own Leases (`NamespaceNodeLease` in `pkg/apis/core`)."""
@@ -27,37 +31,23 @@ NODE_LEASES = "kube-node-lease"
 boottime: Callable[[], float] = functools.partial(
     time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 )
-"""Seconds that nobody can set. Where the system has one, of a clock that goes on while the machine
-sleeps: `CLOCK_MONOTONIC` of Linux stands still then, and a Lease does not."""
+"""Seconds of a clock that cannot be set. It continues while the machine is suspended, where the
+system has such a clock: `CLOCK_MONOTONIC` of Linux stops then, and a Lease does not."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+class LeaseRequests(Protocol):
+    """The part of `ApiClient` that Leases need."""
 
-
-class LeaseSpec(TypedDict, total=False):
-    """`coordination.k8s.io/v1`; times are RFC 3339 with microseconds."""
-
-    holderIdentity: str
-    leaseDurationSeconds: int
-    acquireTime: str
-    renewTime: str
-    leaseTransitions: int
-
-
-class LeaseObject(TypedDict):
-    """A Lease as it is on the wire."""
-
-    apiVersion: str
-    kind: str
-    metadata: ObjectMeta
-    spec: NotRequired[LeaseSpec]
-
-
-class Requests(Protocol):
-    """The part of `clusters.Cluster` that Leases need."""
-
-    async def ahead(self, method: str, path: str, *, body: object = None, seconds: float) -> JSON:
+    async def request_unqueued(
+        self,
+        method: str,
+        resource: Resource[T],
+        name: str = "",
+        *,
+        namespace: str = "",
+        body: Mapping[str, object] | None = None,
+        seconds: float,
+    ) -> T:
         """One request that waits for no other, bounded in time."""
         ...
 
@@ -66,19 +56,19 @@ class Lease:
     """The Lease of that name, to be held by `holder`. For one task at a time.
 
     Each method raises kinds of `ApiError`, and `Unreachable` when no answer came within `patience`
-    seconds; then what was written may stand there or not, and may yet come to stand there.
+    seconds. In that case the write may have been applied, or may be applied later.
     """
 
     def __init__(
         self,
-        home: Requests,
+        home: LeaseRequests,
         key: ObjectKey,
         *,
         holder: str,
         duration: int,
         patience: float,
         clock: Callable[[], float] = boottime,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = retrying.utc_now,
     ) -> None:
         self.key = key
         self.holder = holder
@@ -87,9 +77,8 @@ class Lease:
         self._patience = patience
         self._clock = clock
         self._now = now
-        self._all = f"/apis/coordination.k8s.io/v1/namespaces/{key.namespace}/leases"
-        self._looked = False
-        self._seen: LeaseObject | None = None
+        self._was_read = False
+        self._seen: k8s_types.Lease | None = None
         self._changed = 0.0
         self._vanished = False
         self._settles = -math.inf
@@ -99,14 +88,15 @@ class Lease:
 
     @property
     def held_by(self) -> str:
-        """Whose name stood in it last; empty for nobody, and where there is no Lease."""
+        """The holder when it was last seen; empty if it had none, or there is no Lease."""
         return _spec(self._seen).get("holderIdentity", "")
 
     @property
     def free_in(self) -> float:
-        """Seconds until `holder` may write its name into it, as far as was seen; 0 when it may.
+        """Seconds until `holder` is allowed to write its name into it; 0 if it is allowed now.
 
-        One that has vanished is left for its holder to make again, as long as one of ours lasts.
+        A Lease that was deleted is left to its holder, who may create it again, for the duration
+        of one of ours.
         """
         if self.held_by in {"", self.holder} and not self._vanished:
             return 0.0
@@ -115,42 +105,45 @@ class Lease:
 
     @property
     def settled_in(self) -> float:
-        """Seconds until a renewal says that nobody relies on a Lease that was there before.
+        """Seconds until our renewal proves that no other process relies on an earlier Lease.
 
-        Whoever held one that was deleted a moment ago does not know yet; so one that was made after
-        an absence counts from its first duration on. Infinite where there is none.
+        The holder of a deleted Lease may not know about the deletion, and may write until its own
+        deadline. So a Lease that was created while none existed counts only after one duration.
+        For example, with a duration of 15 s: the Lease is deleted at 0 s, we create it at 2 s and
+        may lead from 17 s on. Infinite while there is no Lease.
         """
         return max(0.0, self._settles - self._clock())
 
-    async def look(self) -> None:
+    async def read(self) -> None:
         """Read it."""
         try:
-            answer: Any = await self._ask("GET", f"{self._all}/{self.key.name}")
+            found = await self._request("GET", self.key.name)
         except errors.NotFound:
-            answer = None
-        self._note(answer)
+            self._note(None)
+        else:
+            self._note(found)
 
     # --- our name in it -----------------------------------------------------------------------
 
     def owned_by(self, node: str, uid: str | None) -> None:
-        """From its next renewal on, let it go with the Node of that uid, and with nothing else.
+        """From the next renewal on, the Node of that uid is its only owner.
 
-        `None`: the Node does not exist. A Lease that names a Node of another uid as its owner is
-        deleted by home's garbage collector, so none is named then.
+        `None`: the Node does not exist. Home's garbage collector deletes a Lease whose owner has
+        another uid, so it has no owner then.
         """
         self._owners = []
         if uid is not None:
             self._owners.append({"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid})
 
     async def hold(self) -> None:
-        """Write our name into what was seen last: make it, take it, or renew it.
+        """Write our name into the Lease as it was last read: create, take or renew it.
 
-        Raises `Conflict` if it is not as it was seen any more, or is gone; then `look` again.
+        Raises `Conflict` if it has changed since, or was deleted. `read` it again then.
         """
-        if not self._looked:
-            await self.look()
+        if not self._was_read:
+            await self.read()
         old = _spec(self._seen)
-        now = self._moment(old)
+        now = self._renew_time(old)
         spec: LeaseSpec = {
             **old,
             "holderIdentity": self.holder,
@@ -163,27 +156,27 @@ class Lease:
         await self._write(spec)
 
     async def renew(self) -> None:
-        """`hold`, whoever else has written into it meanwhile: the heartbeat of a node."""
+        """`hold`, even if others have written to it meanwhile: the heartbeat of a node."""
         try:
             await self.hold()
         except errors.Conflict:
-            await self.look()
+            await self.read()
             await self.hold()
 
     async def release(self) -> None:
-        """Take our name out, if it stands there, so that the next holder need not wait."""
+        """Remove our name, if it is the holder, so that the next holder need not wait."""
         try:
             await self._leave()
         except errors.Conflict:
-            await self.look()
+            await self.read()
             await self._leave()
 
     async def _leave(self) -> None:
         if self.held_by != self.holder:
             return
         old = _spec(self._seen)
-        now = self._moment(old)
-        # One second, as client-go writes it: what an empty name means not everybody knows.
+        now = self._renew_time(old)
+        # One second, as client-go writes it: not every client knows what an empty name means.
         await self._write(
             {
                 **old,
@@ -199,12 +192,11 @@ class Lease:
     async def _write(self, spec: LeaseSpec) -> None:
         if self._seen is None:
             fresh: JSON = {"name": self.key.name, "namespace": self.key.namespace}
-            answer: Any = await self._ask("POST", self._all, self._object(fresh, spec))
+            answer = await self._request("POST", body=self._object(fresh, spec))
         else:
-            # With the uid of what it replaces: a PUT alone would make a Lease that is gone.
+            # With the uid it replaces: a PUT without it would create a Lease that was deleted.
             meta = {k: v for k, v in self._seen["metadata"].items() if k != "managedFields"}
-            path = f"{self._all}/{self.key.name}"
-            answer = await self._ask("PUT", path, self._object(meta, spec))
+            answer = await self._request("PUT", self.key.name, self._object(meta, spec))
         self._note(answer)
 
     def _object(self, metadata: JSON, spec: LeaseSpec) -> JSON:
@@ -217,20 +209,29 @@ class Lease:
             "spec": spec,
         }
 
-    async def _ask(self, method: str, path: str, body: JSON | None = None) -> JSON:
-        return await self._home.ahead(method, path, body=body, seconds=self._patience)
+    async def _request(
+        self, method: str, name: str = "", body: JSON | None = None
+    ) -> k8s_types.Lease:
+        return await self._home.request_unqueued(
+            method,
+            resources.LEASES,
+            name,
+            namespace=self.key.namespace,
+            body=body,
+            seconds=self._patience,
+        )
 
-    def _note(self, found: LeaseObject | None) -> None:
-        if not self._looked or _said(found) != _said(self._seen):
+    def _note(self, found: k8s_types.Lease | None) -> None:
+        if not self._was_read or _holder_fields(found) != _holder_fields(self._seen):
             self._changed = self._clock()
         self._vanished = found is None and (self._vanished or self._seen is not None)
         if found is None:
             self._settles = math.inf
         elif self._settles == math.inf:
             self._settles = self._clock() + self._duration
-        self._looked, self._seen = True, found
+        self._was_read, self._seen = True, found
 
-    def _moment(self, old: LeaseSpec) -> str:
+    def _renew_time(self, old: LeaseSpec) -> str:
         """Now, but later than the last renewal, whose writer's clock may have been ahead of ours.
 
         Home's node lifecycle controller counts a renewal only if its time is later than that of
@@ -242,12 +243,12 @@ class Lease:
         return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _spec(lease: LeaseObject | None) -> LeaseSpec:
+def _spec(lease: k8s_types.Lease | None) -> LeaseSpec:
     return {} if lease is None else lease.get("spec", {})
 
 
-def _said(lease: LeaseObject | None) -> object:
-    """What a holder changes; not labels, nor what others put on it."""
+def _holder_fields(lease: k8s_types.Lease | None) -> object:
+    """The fields that a holder changes, without labels and annotations."""
     return None if lease is None else (lease["metadata"].get("uid"), _spec(lease))
 
 

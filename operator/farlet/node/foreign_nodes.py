@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import structlog
 
-from farlet import errors, k8s_types
-from farlet.client import cluster as clusters
-from farlet.client import reflector
-from farlet.constants import JSON
+from farlet import errors
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.forge import capacity
+from farlet.k8s_types import Node
 
-PATH = "/api/v1/nodes"
 REFUSALS = 3
 """An API server that has only just started may refuse what it allows: it has not read all Roles."""
 REFUSED_SECONDS = 1.0
@@ -30,12 +28,12 @@ log = structlog.get_logger()
 class ForeignNodes:
     """Follows the nodes abroad. All methods run in the engine's loop."""
 
-    def __init__(self, foreign: clusters.Cluster, *, on_change: Callable[[], None]) -> None:
+    def __init__(self, foreign: ApiClient, *, on_change: Callable[[], None]) -> None:
         self._machines: dict[str, capacity.ForeignNode] = {}
         self._listed = False
         self._foreign = foreign
         self._on_change = on_change
-        self._reflector = reflector.Reflector(foreign, PATH, self, on_state=self._told)
+        self._reflector = reflector.Reflector(foreign, resources.NODES, self, on_state=self._told)
         self.settled = asyncio.Event()
         """They were listed, or it was told why that is not possible."""
 
@@ -54,7 +52,7 @@ class ForeignNodes:
         """Return at the first answer other than 403."""
         for _ in range(REFUSALS):
             try:
-                await self._foreign.call("GET", f"{PATH}?limit=1")
+                await self._foreign.list(resources.NODES, limit=1)
             except errors.Forbidden as err:
                 refusal = err
                 await asyncio.sleep(REFUSED_SECONDS)
@@ -83,7 +81,7 @@ class ForeignNodes:
         """What they agree on."""
         return capacity.kind(self._machines.values())
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:  # noqa: ARG002
+    def replaced(self, objects: Sequence[Node], version: int) -> None:  # noqa: ARG002
         """A complete list."""
         self._machines = {}
         for node in objects:
@@ -92,7 +90,7 @@ class ForeignNodes:
         self.settled.set()
         self._on_change()
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Node) -> None:
         """One event."""
         before = self._machines.pop(obj["metadata"]["name"], None)
         if kind != "DELETED":
@@ -101,10 +99,10 @@ class ForeignNodes:
         if before != self._machines.get(obj["metadata"]["name"]):
             self._on_change()
 
-    def _take(self, node: JSON) -> None:
+    def _take(self, node: Node) -> None:
         name = node["metadata"]["name"]
         try:
-            machine = capacity.machine(cast("k8s_types.Node", node))
+            machine = capacity.machine(node)
         except ValueError as err:
             log.warning("foreign node was left out", foreign_node=name, err=str(err))
             return

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 
 SECONDS = 10.0
 """A quarter of the Lease, as kubelets renew theirs (`nodeLeaseRenewIntervalFraction`)."""
@@ -40,14 +40,16 @@ class NodeLease(Protocol):
 async def beat(lease: NodeLease, *, alive: Callable[[], bool]) -> None:
     """Renew for ever, while the node is `alive`. Raises nothing but cancellation."""
     now = asyncio.get_running_loop().time
-    lost = False
+    failures = retrying.OncePerCause()
     while True:
         began = now()
         try:
             if alive():
                 await lease.renew()
-            lost, pause = False, SECONDS
+            failures.clear()
+            pause = SECONDS
         except errors.FarletError as err:
-            (log.debug if lost else log.warning)("heartbeat was not written", err=str(err))
-            lost, pause = True, RETRY_SECONDS
+            first = failures.is_new("not written")
+            (log.warning if first else log.debug)("heartbeat was not written", err=str(err))
+            pause = RETRY_SECONDS
         await asyncio.sleep(max(0.0, began + pause - now()))

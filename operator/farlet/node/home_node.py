@@ -7,30 +7,30 @@ A node identity may list and watch no other (`authorizeNode` in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
-from farlet import k8s_types, store
-from farlet.client import cluster as clusters
-from farlet.client import reflector
+from farlet import store
+from farlet.client import reflector, resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
+from farlet.k8s_types import Node
 
 
 class HomeNode:
     """Tells `on_change` of every change. All methods run in the engine's loop."""
 
-    def __init__(self, home: clusters.Cluster, name: str, *, on_change: Callable[[], None]) -> None:
+    def __init__(self, home: ApiClient, name: str, *, on_change: Callable[[], None]) -> None:
         self._home = home
-        self._path = f"/api/v1/nodes/{name}"
+        self._name = name
         self._on_change = on_change
         self._version = 0
         self._reflector = reflector.Reflector(
             home,
-            "/api/v1/nodes",
+            resources.NODES,
             self,
             on_state=on_change,
             field_selector=f"metadata.name={name}",
         )
-        self.node: k8s_types.Node | None = None
+        self.node: Node | None = None
         """`None`: it is not there."""
 
     async def run(self) -> None:
@@ -39,36 +39,40 @@ class HomeNode:
 
     async def read(self) -> None:
         """GET it. Raises as `Cluster.call`."""
-        self.took(await self._home.call("GET", self._path))
+        self.took(await self._home.get(resources.NODES, self._name))
 
     async def create(self, node: JSON) -> None:
         """POST it. Raises as `Cluster.call`."""
-        self.took(await self._home.call("POST", "/api/v1/nodes", body=node))
+        self.took(await self._home.create(resources.NODES, node))
 
-    async def patch(self, body: JSON, *, subresource: str = "") -> None:
+    async def patch(
+        self, body: JSON, *, resource: resources.Resource[Node] = resources.NODES
+    ) -> None:
         """PATCH it, strategically; what the server made of it is known at once.
 
         Raises as `Cluster.call`.
         """
-        path = f"{self._path}/{subresource}" if subresource else self._path
-        content_type = clusters.STRATEGIC_PATCH
-        self.took(await self._home.call("PATCH", path, body=body, content_type=content_type))
+        self.took(
+            await self._home.patch(
+                resource, self._name, body, content_type=resources.STRATEGIC_PATCH
+            )
+        )
 
-    def took(self, node: JSON) -> None:
+    def took(self, node: Node) -> None:
         """An answer of the server; an older one than what is known changes nothing."""
         version = store.version(node["metadata"])
         if version > self._version:
-            self.node, self._version = cast("k8s_types.Node", node), version
+            self.node, self._version = node, version
             self._on_change()
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+    def replaced(self, objects: Sequence[Node], version: int) -> None:
         """A complete list, of at most one."""
         for node in objects:
             self.took(node)
         if not objects and version > self._version:
             self._went(version)
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Node) -> None:
         """One event."""
         if kind != "DELETED":
             self.took(obj)

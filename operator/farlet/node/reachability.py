@@ -13,7 +13,9 @@ from collections.abc import Callable
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import ObjectKey
 from farlet.forge.node_health import Foreign
 
 PROBE_SECONDS = 10.0
@@ -30,17 +32,17 @@ class Reachability:
 
     def __init__(
         self,
-        foreign: clusters.Cluster,
-        path: str,
+        foreign: ApiClient,
+        config_map: ObjectKey,
         *,
         refused: Callable[[], str | None],
         after: float,
         on_change: Callable[[], None],
     ) -> None:
-        """`path` is that of the object; `refused` tells what else keeps pods from being served
+        """`config_map` is what is asked for; `refused` tells what else keeps pods from being served
         abroad; `after` is in seconds."""
         self._foreign = foreign
-        self._path = path
+        self._config_map = config_map
         self._refused = refused
         self._after = after
         self._on_change = on_change
@@ -70,7 +72,11 @@ class Reachability:
     async def _ask(self) -> str | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._foreign.call("GET", self._path, accept=clusters.METADATA)
+                await self._foreign.get(
+                    resources.CONFIG_MAPS.metadata_only,
+                    self._config_map.name,
+                    namespace=self._config_map.namespace,
+                )
         except TimeoutError:
             return "the foreign API server did not answer in time"
         except errors.ApiError as err:
@@ -105,8 +111,8 @@ class Reachability:
 
     async def _look_at_version(self, now: float) -> None:
         try:
-            answer = await self._foreign.call("GET", "/version")
+            version = await self._foreign.server_version()
         except errors.FarletError as err:
             log.info("version of the foreign API server was not read", err=str(err))
             return
-        self.version, self._version_at = str(answer.get("gitVersion", "")) or None, now
+        self.version, self._version_at = version, now

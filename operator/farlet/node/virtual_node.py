@@ -17,9 +17,17 @@ from datetime import UTC, datetime
 
 import structlog
 
-from farlet import errors, k8s_types
-from farlet.client import cluster as clusters
-from farlet.constants import ARCH_LABEL, JSON, OS_LABEL, VIRTUAL_NODE_LABEL, NodeCondition
+from farlet import errors, k8s_types, retrying
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import (
+    ARCH_LABEL,
+    JSON,
+    OS_LABEL,
+    VIRTUAL_NODE_LABEL,
+    NodeCondition,
+    ObjectKey,
+)
 from farlet.context import Context
 from farlet.foreign import inventory
 from farlet.forge import capacity, node_health
@@ -53,8 +61,8 @@ class VirtualNode:
     def __init__(
         self,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         settings: Settings,
         ctx: Callable[[], Context],
         foreign_problem: Callable[[], str | None],
@@ -78,10 +86,9 @@ class VirtualNode:
         self._absence_told = False
         self._uid = ""
         self._home_node = HomeNode(home, settings.nodename, on_change=self._home_changed)
-        own = f"/api/v1/namespaces/{ctx().namespaces.own}/configmaps"
         self._reach = Reachability(
             foreign,
-            f"{own}/{inventory.name_for(ctx())}",
+            ObjectKey(ctx().namespaces.own, inventory.name_for(ctx())),
             refused=foreign_problem,
             after=settings.foreign_unreachable_after,
             on_change=self._changed.set,
@@ -193,20 +200,21 @@ class VirtualNode:
                 ) from err
 
     async def _keep(self) -> None:
-        told = ""
+        failures = retrying.OncePerCause()
         while True:
             self._changed.clear()
             pause = self._due_in()
             try:
                 await self._sync()
-                told, pause = "", self._due_in()
+                failures.clear()
+                pause = self._due_in()
             except errors.NotFound:
                 pass  # the watch will tell
             except errors.FarletError as err:
-                (log.debug if told == str(err) else log.warning)(
+                (log.warning if failures.is_new(str(err)) else log.debug)(
                     "node was not updated", err=str(err), retry_in=RETRY_SECONDS
                 )
-                told, pause = str(err), RETRY_SECONDS
+                pause = RETRY_SECONDS
             try:
                 async with asyncio.timeout(max(SETTLE_SECONDS, pause)):
                     await asyncio.sleep(SETTLE_SECONDS)
@@ -248,12 +256,17 @@ class VirtualNode:
             due=self._due_in() <= 0,
         )
         if body is not None:
-            await self._patch(body, subresource="status")
+            await self._patch(body, resource=resources.NODE_STATUS)
             self._reported = asyncio.get_running_loop().time()
 
-    async def _patch(self, body: JSON | None, *, subresource: str = "") -> None:
+    async def _patch(
+        self,
+        body: JSON | None,
+        *,
+        resource: resources.Resource[k8s_types.Node] = resources.NODES,
+    ) -> None:
         if body is not None:
-            await self._home_node.patch(body, subresource=subresource)
+            await self._home_node.patch(body, resource=resource)
 
     # --- what it should be --------------------------------------------------------------------
 

@@ -16,8 +16,10 @@ import structlog
 from prometheus_client import Counter
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
+from farlet.forge import conditions
 from farlet.k8s_types import Pod
 
 BUFFER = 1000
@@ -45,7 +47,7 @@ class _Note:
 class Recorder:
     """Queues Events; `run` posts them."""
 
-    def __init__(self, home: clusters.Cluster, *, node: str, dropped: Counter) -> None:
+    def __init__(self, home: ApiClient, *, node: str, dropped: Counter) -> None:
         self._home = home
         self._node = node
         self._dropped = dropped
@@ -92,7 +94,7 @@ class Recorder:
 
     async def _post(self, note: _Note) -> None:
         namespace = note.pod["namespace"]
-        at = note.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = conditions.rfc3339(note.at.timestamp())
         body = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -112,7 +114,7 @@ class Recorder:
             "count": 1,
         }
         try:
-            await self._home.call("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
+            await self._home.create(resources.EVENTS, body, namespace=namespace)
         except errors.FarletError as err:
             self._dropped.inc()
             log.info("event dropped", reason=note.reason.value, err=str(err))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farlet.client import cluster as clusters
+from farlet.client.api_client import ApiClient
 from farlet.context import Context
 from farlet.planning import actions
 from farlet.planning.actions import Step
@@ -24,8 +24,8 @@ class ActionExecutor:
     def __init__(
         self,
         *,
-        home: clusters.Cluster,
-        foreign: clusters.Cluster,
+        home: ApiClient,
+        foreign: ApiClient,
         store: Store,
         recorder: event_recorder.Recorder,
         metrics: Metrics,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import structlog
 
 from farlet import constants, errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.k8s_types import ObjectMeta, Pod, Secret
@@ -33,7 +34,7 @@ class ForeignActions:
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         tokens: Tokens,
@@ -57,10 +58,10 @@ class ForeignActions:
         state.step = Step.TOKEN
         granted = await self._tokens.grant(action.home, action.token_specs)
         body = token_rotation.stamped(action.pod, granted)
-        path = f"/api/v1/namespaces/{action.pod['metadata']['namespace']}/pods"
+        namespace = action.pod["metadata"]["namespace"]
         state.step = Step.MIRROR
         try:
-            answer: Any = await self._cluster.call("POST", path, body=body)
+            answer = await self._cluster.create(resources.PODS, body, namespace=namespace)
         except errors.Conflict as err:
             if not err.already_exists:
                 raise
@@ -94,16 +95,8 @@ class ForeignActions:
         times = token_rotation.record(mirror, granted)
         if times is not None:
             # This records the times, and makes the foreign kubelet read the Secret at once.
-            answer: Any = await self._cluster.call(
-                "PATCH",
-                _path(mirror),
-                body={
-                    "metadata": {
-                        "uid": predicates.uid(mirror),
-                        "annotations": {constants.TOKENS: times},
-                    }
-                },
-                content_type=clusters.MERGE_PATCH,
+            answer = await self._patch(
+                mirror, {"uid": predicates.uid(mirror), "annotations": {constants.TOKENS: times}}
             )
             self._store.mirrors.put(answer)
             log.debug("home tokens refreshed", pod=str(key_of(home)))
@@ -112,17 +105,15 @@ class ForeignActions:
     async def _write_secret(self, secret: Secret, *, existing: ObjectMeta | None) -> bool:
         """Write it. False: what was known of it was out of date, so decide again."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
-        path = f"/api/v1/namespaces/{namespace}/secrets"
-        answer: Any
         try:
             if existing is not None:
                 metadata = {**secret["metadata"], "uid": existing["uid"]}
                 body = {**secret, "metadata": metadata}
-                answer = await self._cluster.call(
-                    "PATCH", f"{path}/{name}", body=body, content_type=clusters.MERGE_PATCH
+                written = await self._cluster.patch(
+                    resources.SECRETS, name, body, namespace=namespace
                 )
             else:
-                answer = await self._cluster.call("POST", path, body=secret)
+                written = await self._cluster.create(resources.SECRETS, secret, namespace=namespace)
         except errors.NotFound:
             stored = self._store.secrets.get(ObjectKey(namespace, name))
             if existing is None or stored is None:
@@ -133,9 +124,11 @@ class ForeignActions:
         except errors.Conflict as err:
             if existing is not None or not err.already_exists:
                 raise
-            answer = await self._cluster.call("GET", f"{path}/{name}", accept=clusters.METADATA)
+            found = await self._cluster.get(
+                resources.SECRETS.metadata_only, name, namespace=namespace
+            )
             if (
-                answer["metadata"].get("labels", {}).get(constants.VIRTUAL_NODE_ID)
+                found["metadata"].get("labels", {}).get(constants.VIRTUAL_NODE_ID)
                 != self._ctx().virtual_node_id
             ):
                 raise errors.Refused(
@@ -143,24 +136,27 @@ class ForeignActions:
                     f"the foreign namespace {namespace} has a Secret {name} that farlet did not "
                     "create. Delete it",
                 ) from err
-            self._store.secrets.put(answer)
+            self._store.secrets.put(found)
             return False
-        self._store.secrets.put(answer)
+        self._store.secrets.put(written)
         return True
 
     async def delete(self, action: actions.DeleteMirror) -> None:
         """DELETE the mirror of this uid."""
         mirror = action.mirror
+        key = key_of(mirror)
         body: JSON = {"preconditions": {"uid": predicates.uid(mirror)}}
         if action.grace is not None:
             body["gracePeriodSeconds"] = action.grace
         try:
-            answer: Any = await self._cluster.call("DELETE", _path(mirror), body=body)
+            answer = await self._cluster.delete(
+                resources.PODS, key.name, body, namespace=key.namespace
+            )
         except errors.NotFound:
             self._forget(mirror)
             return
         if _still_there(answer):
-            self._store.mirrors.put(answer)
+            self._store.mirrors.put(cast("Pod", answer))
         else:
             self._forget(mirror)
 
@@ -169,25 +165,23 @@ class ForeignActions:
         metadata = action.mirror["metadata"]
         kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
         try:
-            answer: Any = await self._cluster.call(
-                "PATCH",
-                _path(action.mirror),
+            answer = await self._patch(
+                action.mirror,
                 # The patch replaces the whole list, so it must fail on any other version.
-                body={
-                    "metadata": {
-                        "uid": metadata["uid"],
-                        "resourceVersion": metadata["resourceVersion"],
-                        "finalizers": kept or None,
-                    }
+                {
+                    "uid": metadata["uid"],
+                    "resourceVersion": metadata["resourceVersion"],
+                    "finalizers": kept or None,
                 },
-                content_type=clusters.MERGE_PATCH,
             )
         except errors.NotFound:
             self._forget(action.mirror)
             return
         except errors.Conflict:
             # The mirror has changed since it was read: read it again.
-            newer: Any = await self._cluster.call("GET", _path(action.mirror))
+            newer = await self._cluster.get(
+                resources.PODS, metadata["name"], namespace=metadata["namespace"]
+            )
             self._store.mirrors.put(newer)
             return
         if _still_there(answer):
@@ -198,17 +192,13 @@ class ForeignActions:
     async def reclaim(self, action: actions.ReclaimMirror, state: PassState) -> None:
         """Put our label and annotations back."""
         uid = predicates.uid(action.mirror)
-        answer: Any = await self._cluster.call(
-            "PATCH",
-            _path(action.mirror),
-            body={
-                "metadata": {
-                    "uid": uid,
-                    "labels": dict(action.labels),
-                    "annotations": dict(action.annotations),
-                }
+        answer = await self._patch(
+            action.mirror,
+            {
+                "uid": uid,
+                "labels": dict(action.labels),
+                "annotations": dict(action.annotations),
             },
-            content_type=clusters.MERGE_PATCH,
         )
         self._store.mirrors.put(answer)
         state.unrelated = None
@@ -218,9 +208,7 @@ class ForeignActions:
         """GET the mirror by name."""
         state.step = Step.MIRROR
         try:
-            answer: Any = await self._cluster.call(
-                "GET", f"/api/v1/namespaces/{key.namespace}/pods/{key.name}"
-            )
+            answer = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)
         except errors.NotFound:
             state.mirror_gone = True
             return
@@ -229,24 +217,24 @@ class ForeignActions:
         if key_of(answer) not in self._store.mirrors:
             state.unrelated = answer
 
+    async def _patch(self, mirror: Pod, metadata: JSON) -> Pod:
+        key = key_of(mirror)
+        body = {"metadata": metadata}
+        return await self._cluster.patch(resources.PODS, key.name, body, namespace=key.namespace)
+
     def _forget(self, mirror: Pod) -> None:
         self._store.mirrors.remove(key_of(mirror), mirror["metadata"]["uid"])
 
 
-def _still_there(answer: Any) -> bool:
+def _still_there(answer: JSON | Pod) -> bool:
     """Whether a pod in the answer to a DELETE or PATCH still exists.
 
     A pod with a grace period exists until its kubelet has stopped it, one with a finalizer until
     that is removed. Otherwise the answer shows the pod as it was before it was deleted.
     """
-    metadata = answer.get("metadata", {})
+    metadata = cast("Pod", answer).get("metadata", {})
     return answer.get("kind") == "Pod" and bool(
         "deletionTimestamp" not in metadata
         or metadata.get("deletionGracePeriodSeconds")
         or metadata.get("finalizers")
     )
-
-
-def _path(pod: Pod) -> str:
-    metadata = pod["metadata"]
-    return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"

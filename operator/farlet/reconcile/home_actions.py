@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote
 
 import structlog
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.k8s_types import Pod
@@ -32,7 +31,7 @@ class HomeActions:
 
     def __init__(
         self,
-        cluster: clusters.Cluster,
+        cluster: ApiClient,
         store: Store,
         *,
         recorder: event_recorder.Recorder,
@@ -52,11 +51,12 @@ class HomeActions:
         key = key_of(action.home)
         changed = self._times.reconciled(key)
         try:
-            answer = await self._cluster.call(
-                "PATCH",
-                f"{_path(key)}/status",
-                body=action.body,
-                content_type=clusters.STRATEGIC_PATCH,
+            answer = await self._cluster.patch(
+                resources.POD_STATUS,
+                key.name,
+                action.body,
+                namespace=key.namespace,
+                content_type=resources.STRATEGIC_PATCH,
             )
         except errors.Invalid as err:
             if "metadata.uid" in err.message:
@@ -80,10 +80,11 @@ class HomeActions:
         """DELETE the pod of this uid with grace period 0."""
         key, uid = key_of(action.home), predicates.uid(action.home)
         try:
-            await self._cluster.call(
-                "DELETE",
-                _path(key),
-                body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}},
+            await self._cluster.delete(
+                resources.PODS,
+                key.name,
+                {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}},
+                namespace=key.namespace,
             )
         except errors.NotFound:
             # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
@@ -99,7 +100,7 @@ class HomeActions:
             log.debug("home pod deleted", pod=str(key), uid=uid)
             if action.home["metadata"].get("finalizers"):
                 # It stays until other controllers remove their finalizers.
-                kept: Any = await self._cluster.call("GET", _path(key))
+                kept = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)
                 self._put(kept)
                 return
         self.dropped(key, uid)
@@ -125,16 +126,12 @@ class HomeActions:
         A list, because the Node authorizer answers 403 to a node that asks by name for a pod that
         is gone or belongs to another node (`authorizePod` in `plugin/pkg/auth/authorizer/node`).
         """
-        selector = quote(f"metadata.name={key.name},spec.nodeName={self._ctx().node}")
-        answer = await self._cluster.call(
-            "GET", f"/api/v1/namespaces/{key.namespace}/pods?fieldSelector={selector}"
+        found, _ = await self._cluster.list(
+            resources.PODS,
+            namespace=key.namespace,
+            field_selector=f"metadata.name={key.name},spec.nodeName={self._ctx().node}",
         )
-        found: list[Pod] = answer.get("items") or []
         return found[0] if found else None
 
-    def _put(self, pod: Any) -> None:
+    def _put(self, pod: Pod) -> None:
         self._store.home.put(pod)
-
-
-def _path(key: ObjectKey) -> str:
-    return f"/api/v1/namespaces/{key.namespace}/pods/{key.name}"

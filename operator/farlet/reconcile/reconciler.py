@@ -132,14 +132,14 @@ class Reconciler:
             )
         mirror: Pod | Missing | None = state.unrelated or store.mirrors.get(mirror_key)
         if mirror is None:
-            mirror = Missing.ABSENT if namespace.mirrors_known else Missing.UNKNOWN
+            mirror = Missing.ABSENT if namespace.mirrors_in_sync else Missing.UNKNOWN
         home_gone = state.home_gone
         secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
         if not isinstance(home, Missing):
             found = store.secrets.get(ObjectKey(namespace.foreign, secret_name(uid)))
             if found is not None:
                 secret = found["metadata"]
-            elif namespace.secrets_known:
+            elif namespace.secrets_in_sync:
                 secret = Missing.ABSENT
             if isinstance(mirror, Missing):
                 self._times.first_seen(uid)
@@ -165,7 +165,7 @@ class Reconciler:
             secret=secret,
             secret_failed=state.secret_failed,
             accounts=self._accounts(key, home, mirror, access, namespace),
-            namespace_unused=not self._namespaces.known(namespace.foreign),
+            namespace_unused=not self._namespaces.may_hold_mirrors(namespace.foreign),
             anchor=namespace.anchor,
             anchor_age=namespace.anchor_age,
             problem=namespace.problem,
@@ -183,9 +183,11 @@ class Reconciler:
     ) -> ForeignNamespace | None:
         """The foreign namespace of a key. A home pod that needs it opens it."""
         if isinstance(home, Missing):
-            needed = self._namespaces.known(foreign)
+            needed = self._namespaces.may_hold_mirrors(foreign)
         else:
-            needed = self._namespaces.opened(foreign) or plan.needs_namespace(home, ctx=self._ctx())
+            needed = self._namespaces.is_open(foreign) or plan.needs_namespace(
+                home, ctx=self._ctx()
+            )
         return self._namespaces.of(key.namespace) if needed else None
 
     def _accounts(
@@ -198,7 +200,7 @@ class Reconciler:
     ) -> Mapping[str, k8s_types.ObjectMeta] | Missing:
         """Only a pod that requires an account makes farlet watch them."""
         if isinstance(home, Missing) or not isinstance(mirror, Missing):
-            namespace.asks_no_more(key)
+            namespace.forget_waiting(key)
             return Missing.UNKNOWN
         if access is None or isinstance(access, errors.Refused):
             return Missing.UNKNOWN
@@ -214,7 +216,7 @@ class Reconciler:
     def _recheck_anchor(self, key: ObjectKey) -> None:
         namespace = self._namespaces.of(key.namespace)
         if namespace is not None:
-            namespace.doubt()
+            namespace.recheck_anchor()
 
     def _end(self, s: Snapshot, decision: Decision, *, failed: bool) -> None:
         """End a pass that has nothing left to do now."""

@@ -16,9 +16,10 @@ from datetime import datetime
 import orjson
 from prometheus_client import Counter
 
-from farlet import errors
+from farlet import errors, names
 from farlet.access import Token, TokenSpec
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
 from farlet.store import Store
@@ -30,7 +31,7 @@ HELD_SECONDS = 300.0
 class Tokens:
     """Requests tokens, and keeps those that were not delivered yet for the next try."""
 
-    def __init__(self, home: clusters.Cluster, store: Store, *, granted: Counter) -> None:
+    def __init__(self, home: ApiClient, store: Store, *, granted: Counter) -> None:
         self._home = home
         self._store = store
         self._granted = granted
@@ -80,14 +81,14 @@ async def _caught(request: Awaitable[Token]) -> Token | errors.FarletError:
         return err
 
 
-async def request(home: clusters.Cluster, pod: Pod, token_spec: TokenSpec, *, now: float) -> Token:
+async def request(home: ApiClient, pod: Pod, token_spec: TokenSpec, *, now: float) -> Token:
     """One TokenRequest for the pod's ServiceAccount, bound to the pod.
 
     `audiences` is set only if the volume names one: NodeRestriction compares literally.
     Raises what `Cluster.call` raises.
     """
     metadata = pod["metadata"]
-    account = pod.get("spec", {}).get("serviceAccountName") or "default"
+    account = names.service_account(pod.get("spec", {}))
     spec: JSON = {
         "expirationSeconds": token_spec.expiration_seconds,
         "boundObjectRef": {
@@ -99,10 +100,11 @@ async def request(home: clusters.Cluster, pod: Pod, token_spec: TokenSpec, *, no
     }
     if token_spec.audience is not None:
         spec["audiences"] = [token_spec.audience]
-    answer = await home.call(
-        "POST",
-        f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token",
-        body={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec},
+    answer = await home.create(
+        resources.TOKEN_REQUESTS,
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec},
+        namespace=metadata["namespace"],
+        name=account,
     )
     status = answer["status"]
     value: str = status["token"]

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
+from farlet import retrying
+
 K = TypeVar("K")
 
 BACKOFF_FIRST_SECONDS = 0.25
@@ -107,7 +109,7 @@ class WorkQueue(Generic[K]):
         """Add `key` again after its backoff; returns the seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        seconds = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, 16), BACKOFF_LAST_SECONDS)
+        seconds = retrying.pause(failures, first=BACKOFF_FIRST_SECONDS, last=BACKOFF_LAST_SECONDS)
         seconds = max(seconds, at_least)
         self._observer.retried()
         self.add_after(key, seconds)

@@ -1,6 +1,6 @@
 """A home API server as far as identity goes: reviews, the published CA, and signing requests.
 
-Answers as `farlet.client.cluster.Cluster` does; the test plays approvers and administrators.
+The test plays approvers and administrators.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import base64
 import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from farlet import errors
-from farlet.client import cluster as clusters
 from farlet.client import decode
 from unit import certificates
+from unit.fakeclient import FakeClient
 
 JSON = dict[str, Any]
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -34,7 +34,7 @@ def refusal(code: int) -> errors.FarletError:
     return kind(cluster="home", request="GET /", code=code, status_reason="", message="no")
 
 
-class Home:
+class Home(FakeClient):
     """Objects by path, their watches, and what it was asked."""
 
     def __init__(self) -> None:
@@ -48,17 +48,20 @@ class Home:
         self._stirred = asyncio.Event()
         self._versions = itertools.count(1)
 
-    @property
-    def cluster(self) -> clusters.Cluster:
-        """As those see it who ask."""
-        return cast("clusters.Cluster", self)
-
     def count(self, method: str, path: str) -> int:
         return sum(1 for m, p, _ in self.asked if (m, p) == (method, path))
 
     # --- what farlet calls --------------------------------------------------------------------
 
-    async def call(self, method: str, path: str, *, body: Any = None, **_: object) -> JSON:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
         self.asked.append((method, path, body))
         await asyncio.sleep(0.01)
         if self.failing is not None:
@@ -72,12 +75,14 @@ class Home:
             raise refusal(404)
         return self.objects[path]
 
-    async def ahead(self, method: str, path: str, *, body: Any = None, seconds: float) -> JSON:
+    async def call_unqueued(
+        self, method: str, path: str, *, body: Any = None, seconds: float
+    ) -> JSON:
         return await self.call(method, path, body=body)
 
-    async def watch(
+    async def watch_path(
         self, path: str, *, opened: Callable[[], None], accept: str | None = None
-    ) -> AsyncIterator[decode.WatchEvent]:
+    ) -> AsyncIterator[decode.WatchEvent[JSON]]:
         self.asked.append(("WATCH", path, None))
         if self.failing is not None:
             raise self.failing()

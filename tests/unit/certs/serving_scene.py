@@ -26,10 +26,10 @@ class Scene:
     def __init__(self, folder: Path | None, *, jitter: float = 0.5) -> None:
         self.home = Home()
         self.addresses = ["10.0.0.1"]
-        self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home.cluster, file=None))
+        self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home, file=None))
         self.folder = key_pairs.CertificateStore(folder, keepers.SERVER) if folder else None
         self.keeper = keepers.ServingCertificate(
-            self.home.cluster,
+            self.home,
             self.tls,
             node="far",
             addresses=lambda: self.addresses,

@@ -39,7 +39,7 @@ def _play(story: Played, *, published: dict[str, Any] | None, file: Path | None 
         asked = Home()
         if published is not None:
             asked.put(MAP, published)
-        ca = client_ca.ClientCA(asked.cluster, file=file)
+        ca = client_ca.ClientCA(asked, file=file)
         running = asyncio.create_task(ca.run())
         try:
             await asyncio.sleep(1.0)
@@ -177,4 +177,4 @@ def test_a_file_without_a_certificate_refuses_the_start(tmp_path: Path) -> None:
     file = tmp_path / "ca.crt"
     file.write_text("nothing")
     with pytest.raises(errors.StartError, match=r"--client-ca-file .*ca\.crt cannot be used"):
-        client_ca.ClientCA(Home().cluster, file=file).look()
+        client_ca.ClientCA(Home(), file=file).look()

@@ -32,7 +32,7 @@ class _Scene(Home):
         self.used = True
         """Whether connections take what lies in the folder."""
         self.renewal = client_certificate.ClientCertificate(
-            self.cluster, node="far", folder=self.folder, now=self.now, jitter=lambda: 0.5
+            self, node="far", folder=self.folder, now=self.now, jitter=lambda: 0.5
         )
 
     def now(self) -> datetime:

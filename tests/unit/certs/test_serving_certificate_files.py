@@ -25,7 +25,7 @@ def test_files_are_followed(tmp_path: Path) -> None:
 
     async def main() -> None:
         certificate, key = _files(tmp_path, first)
-        tls = serving_tls.ServingTLS(client_ca.ClientCA(Home().cluster, file=None))
+        tls = serving_tls.ServingTLS(client_ca.ClientCA(Home(), file=None))
         keeper = keepers.FileCertificate(tls, certificate=certificate, key=key)
         keeper.prepare()
         running = asyncio.create_task(keeper.run())
@@ -48,7 +48,7 @@ def test_files_are_followed(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used_refuse_the_start(tmp_path: Path) -> None:
     certificate, _ = _files(tmp_path, certificates.issue(CA))
-    tls = serving_tls.ServingTLS(client_ca.ClientCA(Home().cluster, file=None))
+    tls = serving_tls.ServingTLS(client_ca.ClientCA(Home(), file=None))
     keeper = keepers.FileCertificate(tls, certificate=certificate, key=certificate)
     with pytest.raises(errors.StartError, match=r"--tls-cert-file .*serving\.crt"):
         keeper.prepare()

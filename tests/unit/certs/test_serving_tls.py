@@ -36,7 +36,7 @@ class _Door:
 
     def __init__(self, folder: Path, *anchors: Pair) -> None:
         self.file = folder / "client-ca.crt"
-        self.ca = client_ca.ClientCA(Home().cluster, file=self.file)
+        self.ca = client_ca.ClientCA(Home(), file=self.file)
         self.believe(*anchors)
         self.tls = serving_tls.ServingTLS(self.ca)
         self.port = 0

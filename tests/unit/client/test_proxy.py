@@ -15,15 +15,19 @@ PROXY = "http://proxy.example.org:3128"
 @pytest.mark.parametrize(
     ("environment", "in_kubeconfig", "used"),
     [
-        pytest.param({}, None, None, id="nothing says otherwise: the server is asked directly"),
-        pytest.param({"HTTPS_PROXY": PROXY}, None, PROXY, id="the environment's proxy is used"),
-        pytest.param({"https_proxy": PROXY}, None, PROXY, id="in small letters too"),
-        pytest.param({"HTTP_PROXY": PROXY}, None, None, id="one for plain HTTP is not for HTTPS"),
+        pytest.param({}, None, None, id="nothing is configured: no proxy"),
+        pytest.param(
+            {"HTTPS_PROXY": PROXY}, None, PROXY, id="the proxy of the environment is used"
+        ),
+        pytest.param({"https_proxy": PROXY}, None, PROXY, id="lower case works, too"),
+        pytest.param(
+            {"HTTP_PROXY": PROXY}, None, None, id="a proxy for plain HTTP is not used for HTTPS"
+        ),
         pytest.param(
             {"HTTPS_PROXY": PROXY, "NO_PROXY": ".example.org"},
             None,
             None,
-            id="a server that NO_PROXY names is asked directly",
+            id="a server in NO_PROXY needs no proxy",
         ),
         pytest.param(
             {"HTTPS_PROXY": "http://other.example.org:1"},

@@ -64,14 +64,14 @@ def trusting(ca: Path) -> dict[str, Any]:
 
 
 async def text(cluster: clusters.Cluster, path: str = "/logs") -> bytes:
-    exchange = await cluster.open("GET", path, [("X-Ours", "1")])
+    exchange = await cluster.open_path("GET", path, [("X-Ours", "1")])
     try:
         return await exchange.text(100)
     finally:
         await exchange.close()
 
 
-async def test_a_request_carries_who_we_are_and_what_was_asked(tmp_path: Path) -> None:
+async def test_a_request_contains_our_credentials_and_the_given_headers(tmp_path: Path) -> None:
     async with serving(tmp_path) as (front, kubeconfig):
         seen: list[Any] = []
 
@@ -87,7 +87,7 @@ async def test_a_request_carries_who_we_are_and_what_was_asked(tmp_path: Path) -
         assert seen[0]["Host"] == front.url.removeprefix("https://")
 
 
-async def test_a_server_that_stands_below_a_path_is_asked_there(tmp_path: Path) -> None:
+async def test_the_path_of_the_server_url_is_used(tmp_path: Path) -> None:
     async with serving(tmp_path) as (front, kubeconfig):
         kubeconfig.write_text(kubeconfig.read_text().replace(front.url, f"{front.url}/k8s/one/"))
         async with apiserver.connection(kubeconfig) as cluster:
@@ -95,7 +95,7 @@ async def test_a_server_that_stands_below_a_path_is_asked_there(tmp_path: Path) 
         assert front.asked == ["GET /k8s/one/logs"]
 
 
-async def test_a_client_certificate_and_another_name_of_the_server_are_honoured(
+async def test_the_client_certificate_and_the_tls_server_name_are_used(
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path, **{"tls-server-name": "node"}) as (front, kubeconfig):
@@ -115,7 +115,7 @@ async def test_a_client_certificate_and_another_name_of_the_server_are_honoured(
                 await text(cluster)
 
 
-async def test_a_server_of_another_authority_is_not_spoken_to(tmp_path: Path) -> None:
+async def test_a_server_with_a_certificate_of_another_ca_gets_no_request(tmp_path: Path) -> None:
     async with serving(tmp_path) as (front, kubeconfig):
         other = pki.authority(tmp_path / "other", name="other").files.certificate
         apiserver.kubeconfig(kubeconfig, front.url, **trusting(other))
@@ -126,7 +126,7 @@ async def test_a_server_of_another_authority_is_not_spoken_to(tmp_path: Path) ->
         assert not front.asked
 
 
-async def test_plain_http_is_spoken_where_the_kubeconfig_says_so(tmp_path: Path) -> None:
+async def test_plain_http_is_used_if_the_kubeconfig_says_so(tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (_, cluster):
         assert b"Pod" in await text(cluster)
 
@@ -144,7 +144,7 @@ async def proxied(
         yield front, proxy, cluster
 
 
-async def test_a_proxy_is_asked_to_connect_and_sees_only_tls(tmp_path: Path) -> None:
+async def test_a_proxy_gets_a_connect_request_and_sees_only_tls(tmp_path: Path) -> None:
     answer = b"HTTP/1.1 200 Connection established\r\n\r\n"
     async with proxied(tmp_path, answer, user="me:pass%20word@") as (front, proxy, cluster):
         assert b"Pod" in await text(cluster)
@@ -164,14 +164,14 @@ async def test_a_proxy_is_asked_to_connect_and_sees_only_tls(tmp_path: Path) -> 
         pytest.param(
             b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "http",
-            "nobody had asked for",
+            "sent unexpected bytes",
             id="more than an answer",
         ),
-        pytest.param(b"", "https", "spoken to by http", id="a proxy over TLS"),
-        pytest.param(b"", "socks5", "spoken to by http", id="another kind of proxy"),
+        pytest.param(b"", "https", "a proxy with the scheme http", id="a proxy over TLS"),
+        pytest.param(b"", "socks5", "a proxy with the scheme http", id="another kind of proxy"),
     ],
 )
-async def test_a_proxy_that_does_not_do_is_named(
+async def test_a_proxy_that_cannot_be_used_is_named(
     tmp_path: Path, answer: bytes, scheme: str, says: str
 ) -> None:
     async with proxied(tmp_path, answer, scheme=scheme) as (front, _, cluster):
@@ -180,7 +180,7 @@ async def test_a_proxy_that_does_not_do_is_named(
         assert not front.asked
 
 
-async def test_a_server_that_does_not_take_connections_is_not_waited_for(
+async def test_a_server_that_accepts_no_connections_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_response, "CONNECT_SECONDS", 0.2)
@@ -196,13 +196,11 @@ async def test_a_server_that_does_not_take_connections_is_not_waited_for(
 
 
 async def test_writes_ask_the_guard(tmp_path: Path) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
+    def guard() -> float:
+        raise errors.NotLeading("another process leads")
 
-        def guard() -> float:
-            raise errors.NotLeading("somebody else leads")
-
-        cluster.guard = guard
+    async with apiserver.connected(tmp_path, guard=guard) as (front, cluster):
         with pytest.raises(errors.NotLeading):
-            await cluster.open("POST", "/exec", [])
+            await cluster.open_path("POST", "/exec", [])
         assert not front.asked
         assert b"Pod" in await text(cluster)

@@ -21,7 +21,7 @@ async def everything(channel: tls_stream.TLSStream) -> bytes:
     return read
 
 
-async def test_a_direction_may_end_while_data_of_the_other_is_on_its_way(tmp_path: Path) -> None:
+async def test_one_direction_can_end_while_the_other_carries_data(tmp_path: Path) -> None:
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
         await other.write(b"not read yet")
         await asyncio.sleep(0.05)  # it lies there, unread, when `end` looks for the peer's end
@@ -32,7 +32,7 @@ async def test_a_direction_may_end_while_data_of_the_other_is_on_its_way(tmp_pat
         assert await everything(one) == b"not read yet, and more"
 
 
-async def test_a_connection_that_is_cut_is_no_end(tmp_path: Path) -> None:
+async def test_a_cut_connection_is_not_a_proper_end(tmp_path: Path) -> None:
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
         await one.write(b"the beginning")
         assert await other.read() == b"the beginning"
@@ -43,7 +43,7 @@ async def test_a_connection_that_is_cut_is_no_end(tmp_path: Path) -> None:
             await other.write(bytes(10 * MIB))
 
 
-async def test_a_read_that_is_given_up_loses_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_read_loses_nothing(tmp_path: Path) -> None:
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
         for number in range(50):
             reading = asyncio.create_task(other.read())
@@ -56,7 +56,7 @@ async def test_a_read_that_is_given_up_loses_nothing(tmp_path: Path) -> None:
             assert got == bytes([number])
 
 
-async def test_what_was_written_before_a_close_arrives_although_nobody_read_the_rest(
+async def test_what_was_written_before_a_close_arrives_although_the_rest_was_not_read(
     tmp_path: Path,
 ) -> None:
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
@@ -71,7 +71,7 @@ async def test_what_was_written_before_a_close_arrives_although_nobody_read_the_
             await shouting
 
 
-async def test_a_peer_that_takes_nothing_does_not_hold_up_a_close(
+async def test_a_peer_that_reads_nothing_does_not_delay_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls_stream, "CLOSE_SECONDS", 0.1)
@@ -83,7 +83,7 @@ async def test_a_peer_that_takes_nothing_does_not_hold_up_a_close(
             await other.close()
 
 
-async def test_both_directions_at_once_arrive_whole(tmp_path: Path) -> None:
+async def test_both_directions_arrive_complete_at_the_same_time(tmp_path: Path) -> None:
     blobs = os.urandom(8 * MIB), os.urandom(8 * MIB)
     async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
 

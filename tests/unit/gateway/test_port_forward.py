@@ -239,7 +239,7 @@ async def upgraded_to_nothing(request: web.Request) -> web.StreamResponse:
         pytest.param(
             apiserver.other(200, apiserver.HTML),
             errors.Unreachable,
-            "no answer of an API",
+            "not an API server",
             id="else",
         ),
         pytest.param(upgraded_to_nothing, errors.Unreachable, "no WebSocket of ours", id="replay"),

@@ -34,12 +34,10 @@ def registry(*, started: threading.Event, failing: bool) -> kopf.OperatorRegistr
 
 # Kopf makes coroutines for all its tasks before it starts them, and a start that fails drops them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_kopf_is_started_again_after_it_has_failed() -> None:
+async def test_kopf_is_restarted_after_it_has_failed() -> None:
     restarted, started = threading.Event(), threading.Event()
-    thread = kopf_thread.KopfThread(
-        registry(started=started, failing=True), on_restart=restarted.set
-    )
-    thread.start()
+    thread = kopf_thread.KopfThread(registry(started=started, failing=True))
+    thread.start(on_restart=restarted.set)
     try:
         assert await asyncio.to_thread(restarted.wait, 10)
         assert thread.alive
@@ -50,15 +48,13 @@ async def test_kopf_is_started_again_after_it_has_failed() -> None:
     assert not thread.alive
 
 
-async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
+async def test_the_problem_ends_when_kopf_has_run_for_some_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kopf_thread, "SETTLED_SECONDS", 0.0)
-    thread = kopf_thread.KopfThread(
-        registry(started=threading.Event(), failing=False), on_restart=lambda: None
-    )
+    thread = kopf_thread.KopfThread(registry(started=threading.Event(), failing=False))
     thread.problem = "of the life before"
-    thread.start()
+    thread.start(on_restart=lambda: None)
     try:
         await asyncio.to_thread(
             processes.wait_for, "Kopf to settle", lambda: thread.problem is None, seconds=10
@@ -67,7 +63,7 @@ async def test_the_problem_is_over_when_kopf_has_run_for_a_while(
         await thread.stop()
 
 
-async def test_a_watch_that_the_end_of_kopf_leaves_open_is_no_error(
+async def test_a_watch_that_kopf_leaves_open_at_its_end_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = threading.Event()
@@ -86,8 +82,8 @@ async def test_a_watch_that_the_end_of_kopf_leaves_open_is_no_error(
 
     watches: list[AsyncIterator[int]] = []
     monkeypatch.setattr(kopf, "operator", operator)
-    thread = kopf_thread.KopfThread(kopf.OperatorRegistry(), on_restart=lambda: None)
-    thread.start()
+    thread = kopf_thread.KopfThread(kopf.OperatorRegistry())
+    thread.start(on_restart=lambda: None)
     assert await asyncio.to_thread(opened.wait, 10)
     await thread.stop()
     assert not thread.alive
@@ -102,10 +98,8 @@ async def test_kopf_starts_for_a_user_without_a_name(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     started = threading.Event()
-    thread = kopf_thread.KopfThread(
-        registry(started=started, failing=False), on_restart=lambda: None
-    )
-    thread.start()
+    thread = kopf_thread.KopfThread(registry(started=started, failing=False))
+    thread.start(on_restart=lambda: None)
     try:
         assert await asyncio.to_thread(started.wait, 10)
         assert thread.problem is None
@@ -116,10 +110,8 @@ async def test_kopf_starts_for_a_user_without_a_name(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("wait", [pytest.param(True, id="runs"), pytest.param(False, id="starts")])
 async def test_a_stop_ends_kopf_while_it(wait: bool) -> None:
     restarted, started = threading.Event(), threading.Event()
-    thread = kopf_thread.KopfThread(
-        registry(started=started, failing=False), on_restart=restarted.set
-    )
-    thread.start()
+    thread = kopf_thread.KopfThread(registry(started=started, failing=False))
+    thread.start(on_restart=restarted.set)
     if wait:
         assert await asyncio.to_thread(started.wait, 10)
     await thread.stop()

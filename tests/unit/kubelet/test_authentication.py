@@ -31,7 +31,7 @@ API_SERVER = "kube-apiserver-kubelet-client"
 def _ca(folder: Path, *anchors: Pair) -> client_ca.ClientCA:
     file = folder / "client-ca.crt"
     file.write_text("".join(anchor.pem for anchor in anchors or (CA,)))
-    made = client_ca.ClientCA(Home().cluster, file=file)
+    made = client_ca.ClientCA(Home(), file=file)
     made.look()
     return made
 
@@ -40,7 +40,7 @@ def _authenticator(
     asked: Home, ca: client_ca.ClientCA, *, now: Callable[[], datetime] = lambda: NOW
 ) -> auth.Authenticator:
     clock = asyncio.get_running_loop().time
-    return auth.Authenticator(asked.cluster, ca, clock=clock, now=now)
+    return auth.Authenticator(asked, ca, clock=clock, now=now)
 
 
 def _issue(ca: Pair = CA, **how: Any) -> Pair:

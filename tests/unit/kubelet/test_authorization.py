@@ -20,7 +20,7 @@ USER = auth.User("scraper", ("system:authenticated",), "u1", (("a", ("1",)),))
 
 def _authorizer(asked: Home) -> auth.Authorizer:
     clock = asyncio.get_running_loop().time
-    return auth.Authorizer(asked.cluster, node="far", clock=clock)
+    return auth.Authorizer(asked, node="far", clock=clock)
 
 
 async def test_what_is_asked() -> None:

@@ -195,7 +195,7 @@ async def test_an_upgrade_with_a_body_never_goes_abroad(
         pytest.param(
             SWITCHED.replace(b"SPDY/3.1", b"h2c"), 502, "unasked", id="another protocol than asked"
         ),
-        pytest.param(b"220 mail.example.org ESMTP\r\n\r\n", 500, "no proper HTTP", id="no HTTP"),
+        pytest.param(b"220 mail.example.org ESMTP\r\n\r\n", 500, "invalid HTTP", id="no HTTP"),
         pytest.param(b"", 500, "did not answer", id="nothing"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from farlet.leaderelection import leadership
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.settings import loading
 from farlet.settings.leader import LeaderSettings
 from unit.leaderelection.leasemodel import FAR, Line, Server, Watcher
@@ -21,12 +22,10 @@ class Process:
         self.seen = Watcher()
         self.stop = asyncio.Event()
         self.loop = asyncio.get_running_loop()
+        read = loading.load(LeaderSettings, settings)
+        self.window = WriteWindow(read, clock=self.loop.time)
         self.leadership = leadership.Leadership(
-            self.line,
-            loading.load(LeaderSettings, settings),
-            node="far",
-            observer=self.seen,
-            clock=self.loop.time,
+            self.line, read, self.window, node="far", observer=self.seen
         )
 
     async def lead(self) -> float:

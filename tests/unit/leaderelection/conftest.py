@@ -1,4 +1,4 @@
-"""No variable of whoever runs the tests decides how a leader is elected."""
+"""No variable of the environment decides how a leader is elected."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from farlet import errors
+from unit.fakeclient import FakeClient
 
 FAR = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
@@ -75,8 +76,8 @@ class Fate:
     answers: float | None = 0.01
 
 
-class Line:
-    """A connection of one process to the server; a `leases.Requests`."""
+class Line(FakeClient):
+    """A connection of one process to the server."""
 
     def __init__(self, server: Server, fate: Callable[[], Fate] = Fate) -> None:
         self._server = server
@@ -85,10 +86,10 @@ class Line:
         self.thawed.set()
         self.refuses: errors.FarletError | None = None
 
-    async def ahead(
+    async def call_unqueued(
         self, method: str, path: str, *, body: object = None, seconds: float
     ) -> dict[str, Any]:
-        """One request; what has been sent arrives, whether or not somebody still waits for it."""
+        """One request. What was sent arrives even if its sender has stopped waiting."""
         await self.thawed.wait()
         if self.refuses is not None:
             raise self.refuses

@@ -21,7 +21,7 @@ from unit.leaderelection.leasemodel import Server, refusal
         pytest.param("farlet/lock", "farlet", "lock", False, id="another"),
     ],
 )
-def test_the_lock_is_the_lease_that_was_asked_for(
+def test_the_lock_is_the_lease_of_the_setting(
     given: str, namespace: str, name: str, is_heartbeat: bool
 ) -> None:
     async def story() -> None:
@@ -44,7 +44,7 @@ def test_no_two_processes_have_the_same_name() -> None:
 # --- taken ------------------------------------------------------------------------------------
 
 
-def test_a_lease_of_nobody_is_taken_at_once() -> None:
+def test_a_lease_without_a_holder_is_taken_immediately() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
@@ -53,13 +53,13 @@ def test_a_lease_of_nobody_is_taken_at_once() -> None:
         spec = server.leases[PATH]["spec"]
         assert spec["leaseDurationSeconds"] == 15
         assert spec["holderIdentity"] == one.leadership.lease.holder
-        assert one.leadership.guard() == pytest.approx(15 - 0.02)
+        assert one.window.guard() == pytest.approx(15 - 0.02)
         keeping.cancel()
 
     faketime.run(story())
 
 
-def test_who_finds_no_lease_takes_it_but_does_not_lead_yet() -> None:
+def test_a_process_that_creates_the_lease_does_not_lead_yet() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
@@ -76,7 +76,7 @@ def test_who_finds_no_lease_takes_it_but_does_not_lead_yet() -> None:
     faketime.run(story())
 
 
-def test_the_first_of_all_waits_as_long_as_a_leader_could_still_write() -> None:
+def test_the_first_process_waits_as_long_as_an_earlier_leader_could_write() -> None:
     async def story() -> None:
         server = Server()
         one, other = Process(server), Process(server)
@@ -93,7 +93,7 @@ def test_the_first_of_all_waits_as_long_as_a_leader_could_still_write() -> None:
     faketime.run(story())
 
 
-def test_who_made_the_lease_and_stops_before_it_leads_lets_it_run_out() -> None:
+def test_a_process_that_stops_before_it_leads_lets_its_lease_expire() -> None:
     async def story() -> None:
         server = Server()
         one = Process(server)
@@ -115,7 +115,7 @@ def test_who_made_the_lease_and_stops_before_it_leads_lets_it_run_out() -> None:
         pytest.param(None, id="no such namespace"),
     ],
 )
-def test_a_lease_that_may_never_be_had_refuses_the_start(refused: errors.ApiError | None) -> None:
+def test_a_lease_that_cannot_be_held_refuses_the_start(refused: errors.ApiError | None) -> None:
     async def story() -> None:
         one = Process(Server(), leader_elect_lease="farlet/far")
         one.line.refuses = refused

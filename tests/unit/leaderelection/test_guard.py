@@ -77,29 +77,28 @@ async def all_slots_taken(front: apiserver.Front, cluster: clusters.Cluster) -> 
 async def test_a_write_that_the_guard_refuses_is_not_sent(
     tmp_path: Path, method: str, body: object
 ) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        cluster.guard = Gate()
+    gate = Gate()
+    async with apiserver.connected(tmp_path, guard=gate) as (front, cluster):
         with pytest.raises(errors.NotLeading, match="another process leads"):
             await cluster.call(method, PODS, body=body)
         assert front.asked == []
         assert cluster.problem is None
-        cluster.guard = Gate(opened=1)
+        gate.opened = 2
         await cluster.call(method, PODS, body=body)
         assert front.asked == [f"{method} {PODS}"]
 
 
 async def test_reads_and_the_lease_ask_no_guard(tmp_path: Path) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        cluster.guard = Gate()
+    async with apiserver.connected(tmp_path, guard=Gate()) as (front, cluster):
         await cluster.call("GET", PODS)
-        await cluster.ahead("GET", LEASE, seconds=5)
-        await cluster.ahead("PUT", LEASE, body={"kind": "Lease"}, seconds=5)
+        await cluster.call_unqueued("GET", LEASE, seconds=5)
+        await cluster.call_unqueued("PUT", LEASE, body={"kind": "Lease"}, seconds=5)
         assert front.asked == [f"GET {PODS}", f"GET {LEASE}", f"PUT {LEASE}"]
 
 
 async def test_the_guard_is_asked_after_the_wait_for_a_slot(tmp_path: Path) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        cluster.guard = gate = Gate(opened=1)
+    gate = Gate(opened=1)
+    async with apiserver.connected(tmp_path, guard=gate) as (front, cluster):
         async with all_slots_taken(front, cluster):
             write = asyncio.create_task(cluster.call("POST", PODS, body={}))
             await asyncio.sleep(0)
@@ -124,8 +123,7 @@ async def test_the_guard_is_asked_after_the_connection_stands(
     async with apiserver.listening() as front:
         server = front.url.replace("127.0.0.1", "localhost")
         path = apiserver.kubeconfig(tmp_path / "kubeconfig", server)
-        async with apiserver.connection(path) as cluster:
-            cluster.guard = gate
+        async with apiserver.connection(path, guard=gate) as cluster:
             with pytest.raises(errors.NotLeading):
                 await cluster.call("POST", PODS, body={})
         assert gate.asked == 1
@@ -137,7 +135,7 @@ async def test_the_lease_does_not_wait_for_a_slot(tmp_path: Path) -> None:
         apiserver.connected(tmp_path) as (front, cluster),
         all_slots_taken(front, cluster),
     ):
-        await cluster.ahead("PUT", LEASE, body={"kind": "Lease"}, seconds=5)
+        await cluster.call_unqueued("PUT", LEASE, body={"kind": "Lease"}, seconds=5)
         assert front.asked == [f"PUT {LEASE}"]
 
 
@@ -145,9 +143,9 @@ async def test_the_guard_is_asked_again_when_new_credentials_are_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("farlet.client.credentials.RELOAD_SECONDS", 0.0)
-    async with apiserver.connected(tmp_path) as (front, cluster):
+    gate = Gate(opened=1)
+    async with apiserver.connected(tmp_path, guard=gate) as (front, cluster):
         front.answer = apiserver.status(401)
-        cluster.guard = gate = Gate(opened=1)
         with pytest.raises(errors.NotLeading):
             await cluster.call("POST", PODS, body={})
         assert front.asked == [f"POST {PODS}"]
@@ -159,7 +157,7 @@ async def test_the_guard_is_asked_again_when_new_credentials_are_tried(
     [
         pytest.param(7.25, 7250, id="while the write may arrive"),
         pytest.param(0.0001, 1, id="at least a moment"),
-        pytest.param(math.inf, 0, id="as it likes, where nobody else leads"),
+        pytest.param(math.inf, 0, id="without a limit where no other process leads"),
     ],
 )
 async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
@@ -181,12 +179,11 @@ async def test_the_kernel_sends_a_write_no_longer_than_it_may_arrive(
         transport.abort()
 
 
-async def test_a_stream_that_the_guard_refuses_is_not_asked_for(tmp_path: Path) -> None:
-    async with apiserver.connected(tmp_path) as (front, cluster):
-        cluster.guard = Gate()
+async def test_a_stream_that_the_guard_refuses_is_not_opened(tmp_path: Path) -> None:
+    async with apiserver.connected(tmp_path, guard=Gate()) as (front, cluster):
         with pytest.raises(errors.NotLeading):
-            await cluster.open("POST", f"{PODS}/web/exec", [])
+            await cluster.open_path("POST", f"{PODS}/web/exec", [])
         assert front.asked == []
-        looked = await cluster.open("GET", f"{PODS}/web/log", [])
+        looked = await cluster.open_path("GET", f"{PODS}/web/log", [])
         looked.abort()
         assert front.asked == [f"GET {PODS}/web/log"]

@@ -44,7 +44,7 @@ def lease(
     )
 
 
-def test_a_lease_that_is_not_there_is_made() -> None:
+def test_a_missing_lease_is_created() -> None:
     async def story() -> None:
         server = Server()
         await lease(Line(server)).renew()
@@ -68,7 +68,7 @@ def test_a_renewal_is_one_request_and_changes_nothing_but_the_time() -> None:
         ours = lease(Line(server), wall=wall)
         await ours.renew()
         server.leases[PATH]["metadata"]["labels"] = {"a": "b"}
-        await ours.look()
+        await ours.read()
         before = server.leases[PATH]
         server.log.clear()
         wall.now += timedelta(seconds=10)
@@ -84,11 +84,11 @@ def test_a_renewal_is_one_request_and_changes_nothing_but_the_time() -> None:
 @pytest.mark.parametrize(
     ("uids", "owners"),
     [
-        pytest.param([], None, id="nothing is known of the Node"),
-        pytest.param([None], [], id="the Node is not there yet"),
-        pytest.param(["1"], ["1"], id="the Node is there"),
+        pytest.param([], None, id="the Node was not read yet"),
+        pytest.param([None], [], id="the Node does not exist yet"),
+        pytest.param(["1"], ["1"], id="the Node exists"),
         pytest.param([None, "1"], ["1"], id="the Node appeared"),
-        pytest.param(["1", "2"], ["2"], id="the Node was made again"),
+        pytest.param(["1", "2"], ["2"], id="the Node was created again"),
         pytest.param(["1", None], [], id="the Node was deleted"),
     ],
 )
@@ -113,7 +113,7 @@ def test_the_node_and_nothing_else_owns_it(
     faketime.run(story())
 
 
-def test_an_owner_that_is_there_stays_until_the_node_was_looked_at() -> None:
+def test_an_existing_owner_stays_until_the_node_was_read() -> None:
     async def story() -> None:
         server = Server()
         first = lease(Line(server))
@@ -126,7 +126,7 @@ def test_an_owner_that_is_there_stays_until_the_node_was_looked_at() -> None:
     faketime.run(story())
 
 
-def test_a_heartbeat_takes_the_lease_whoever_wrote_into_it() -> None:
+def test_a_heartbeat_takes_the_lease_from_any_holder() -> None:
     async def story() -> None:
         server = Server()
         one, other = lease(Line(server)), lease(Line(server), "host_uuid", duration=15)
@@ -141,7 +141,7 @@ def test_a_heartbeat_takes_the_lease_whoever_wrote_into_it() -> None:
     faketime.run(story())
 
 
-def test_who_holds_is_refused_when_another_wrote_meanwhile() -> None:
+def test_a_holder_gets_a_conflict_when_another_wrote_meanwhile() -> None:
     async def story() -> None:
         server = Server()
         ours = lease(Line(server))
@@ -150,14 +150,14 @@ def test_who_holds_is_refused_when_another_wrote_meanwhile() -> None:
         with pytest.raises(errors.Conflict):
             await ours.hold()
         assert server.leases[PATH]["spec"]["holderIdentity"] == "other"
-        await ours.look()
+        await ours.read()
         assert ours.held_by == "other"
 
     faketime.run(story())
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["deleted", "deleted and made again"])
-def test_a_lease_that_is_gone_is_not_made_by_its_renewal(again: bool) -> None:
+def test_a_renewal_does_not_create_a_deleted_lease(again: bool) -> None:
     async def story() -> None:
         server = Server()
         ours = lease(Line(server))
@@ -174,7 +174,7 @@ def test_a_lease_that_is_gone_is_not_made_by_its_renewal(again: bool) -> None:
     faketime.run(story())
 
 
-def test_a_lost_answer_costs_one_more_look() -> None:
+def test_a_lost_answer_costs_one_more_read() -> None:
     async def story() -> None:
         server = Server()
         line = Line(server)
@@ -198,7 +198,7 @@ def test_a_lost_answer_costs_one_more_look() -> None:
         pytest.param(timedelta(hours=1), timedelta(hours=1, microseconds=1), id="one ahead"),
     ],
 )
-def test_a_renewal_is_later_than_the_one_before_whatever_the_clocks_say(
+def test_each_renewal_has_a_later_time_even_if_clocks_differ(
     ahead: timedelta, wanted: timedelta
 ) -> None:
     async def story() -> None:
@@ -214,14 +214,16 @@ def test_a_renewal_is_later_than_the_one_before_whatever_the_clocks_say(
 @pytest.mark.parametrize(
     ("seen", "free_in"),
     [
-        pytest.param(None, 0.0, id="none is there"),
-        pytest.param({}, 0.0, id="nobody's"),
+        pytest.param(None, 0.0, id="there is none"),
+        pytest.param({}, 0.0, id="without a holder"),
         pytest.param({"holderIdentity": ""}, 0.0, id="released"),
         pytest.param({"holderIdentity": "far", "leaseDurationSeconds": 15}, 0.0, id="ours"),
         pytest.param(
-            {"holderIdentity": "other", "leaseDurationSeconds": 15}, 15.0, id="held: as it says"
+            {"holderIdentity": "other", "leaseDurationSeconds": 15},
+            15.0,
+            id="held: for its own duration",
         ),
-        pytest.param({"holderIdentity": "other"}, 40.0, id="held without a word on how long"),
+        pytest.param({"holderIdentity": "other"}, 40.0, id="held without a duration"),
         pytest.param(
             {
                 "holderIdentity": "other",
@@ -229,11 +231,11 @@ def test_a_renewal_is_later_than_the_one_before_whatever_the_clocks_say(
                 "renewTime": "2020-01-01T00:00:00.000000Z",
             },
             15.0,
-            id="renewed years ago, as its holder's clock says",
+            id="renewed years ago by its holder's clock",
         ),
     ],
 )
-def test_it_is_free_when_nothing_was_seen_to_change_for_its_duration(
+def test_it_is_free_when_it_has_not_changed_for_its_duration(
     seen: dict[str, Any] | None, free_in: float
 ) -> None:
     async def story() -> None:
@@ -242,10 +244,10 @@ def test_it_is_free_when_nothing_was_seen_to_change_for_its_duration(
             meta = {"uid": "1", "resourceVersion": "1"}
             server.leases[PATH] = {"metadata": meta, "spec": seen}
         ours = lease(Line(server))
-        await ours.look()
+        await ours.read()
         assert ours.free_in == pytest.approx(free_in)
         await asyncio.sleep(10)
-        await ours.look()
+        await ours.read()
         assert ours.free_in == pytest.approx(max(0.0, free_in - 10 - 0.02))
         await asyncio.sleep(30)
         assert ours.free_in == 0.0
@@ -258,11 +260,11 @@ def test_it_is_free_when_nothing_was_seen_to_change_for_its_duration(
     [
         pytest.param(lambda s: s.edit(PATH, renewTime="2026-05-01T12:00:09Z"), True, id="renewal"),
         pytest.param(lambda s: s.edit(PATH, holderIdentity="third"), True, id="another holder"),
-        pytest.param(lambda s: s.leases.clear(), True, id="deletion, until it is made again"),
+        pytest.param(lambda s: s.leases.clear(), True, id="deletion, until it is created again"),
         pytest.param(
             lambda s: s.leases[PATH]["metadata"].update(uid="2"), True, id="another Lease"
         ),
-        pytest.param(lambda s: s.edit(PATH), False, id="something beside its spec"),
+        pytest.param(lambda s: s.edit(PATH), False, id="a change outside its spec"),
     ],
 )
 def test_what_counts_as_a_sign_of_its_holder(change: Any, counts: bool) -> None:
@@ -270,16 +272,16 @@ def test_what_counts_as_a_sign_of_its_holder(change: Any, counts: bool) -> None:
         server = Server()
         await lease(Line(server), "other").renew()
         ours = lease(Line(server))
-        await ours.look()
+        await ours.read()
         await asyncio.sleep(39)
         change(server)
-        await ours.look()
+        await ours.read()
         assert (ours.free_in > 1) is counts
 
     faketime.run(story())
 
 
-def test_who_releases_takes_only_its_own_name_out() -> None:
+def test_a_release_removes_only_its_own_name() -> None:
     async def story() -> None:
         server = Server()
         ours, other = lease(Line(server)), lease(Line(server), "other")
@@ -299,9 +301,9 @@ def test_who_releases_takes_only_its_own_name_out() -> None:
 @pytest.mark.parametrize(
     ("absent", "answered", "settled_in"),
     [
-        pytest.param(False, True, 0.0, id="one that was there"),
-        pytest.param(True, True, 40.0, id="one that we made"),
-        pytest.param(True, False, 40.0, id="one that we made without hearing of it"),
+        pytest.param(False, True, 0.0, id="one that existed"),
+        pytest.param(True, True, 40.0, id="one that we created"),
+        pytest.param(True, False, 40.0, id="one that we created without an answer"),
     ],
 )
 def test_a_new_lease_settles_after_its_duration(
@@ -313,7 +315,7 @@ def test_a_new_lease_settles_after_its_duration(
         if not absent:
             await lease(line, "other").renew()
         ours = lease(line)
-        await ours.look()
+        await ours.read()
         assert ours.settled_in == (math.inf if absent else 0.0)
         if answered:
             await ours.hold()
@@ -323,7 +325,7 @@ def test_a_new_lease_settles_after_its_duration(
                 await ours.hold()
             assert ours.settled_in == (math.inf if absent else 0.0)
             line.fate = Fate
-            await ours.look()
+            await ours.read()
         assert ours.held_by == "far"
         assert ours.settled_in == settled_in
         await asyncio.sleep(settled_in)
@@ -333,5 +335,5 @@ def test_a_new_lease_settles_after_its_duration(
     faketime.run(story())
 
 
-def test_the_clock_goes_on_while_the_machine_sleeps() -> None:
+def test_the_clock_continues_while_the_machine_is_suspended() -> None:
     assert leases.boottime() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1.0)

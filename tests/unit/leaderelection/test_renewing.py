@@ -18,12 +18,12 @@ from unit.leaderelection.leasemodel import Fate, Server
 @pytest.mark.parametrize(
     "meet",
     [
-        pytest.param(lambda s: s.edit(PATH), id="a label was put on the Lease"),
+        pytest.param(lambda s: s.edit(PATH), id="a label was added to the Lease"),
         pytest.param(lambda s: s.leases.clear(), id="the Lease was deleted"),
-        pytest.param(lambda s: s.edit(PATH, holderIdentity=""), id="the name was taken out"),
+        pytest.param(lambda s: s.edit(PATH, holderIdentity=""), id="the holder was removed"),
     ],
 )
-def test_a_leader_goes_on_where_nobody_else_leads(meet: Any) -> None:
+def test_a_leader_continues_while_no_other_process_leads(meet: Any) -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
@@ -49,7 +49,7 @@ def test_a_short_outage_costs_nothing() -> None:
         assert one.leadership.leading
         one.line.refuses = None
         await asyncio.sleep(5)
-        assert one.leadership.guard() > 12
+        assert one.window.guard() > 12
         keeping.cancel()
 
     faketime.run(story())
@@ -79,27 +79,27 @@ def test_a_leader_that_cannot_renew_stops_at_its_deadline(fate: Fate) -> None:
         assert "Lease kube-node-lease/far was not renewed within 10 s" in str(caught.value)
         assert one.seen.leading is False
         with pytest.raises(errors.NotLeading, match="leadership was lost"):
-            one.leadership.guard()
+            one.window.guard()
 
     faketime.run(story())
 
 
-def test_the_guard_closes_at_the_deadline_though_nothing_else_runs() -> None:
+def test_the_guard_closes_at_the_deadline_without_any_task() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
         keeping.cancel()
         sent = one.loop.time() - 0.02
         await asyncio.sleep(sent + 9.99 - one.loop.time())
-        assert one.leadership.guard() == pytest.approx(5.01)
+        assert one.window.guard() == pytest.approx(5.01)
         await asyncio.sleep(0.02)
         with pytest.raises(errors.NotLeading):
-            one.leadership.guard()
+            one.window.guard()
 
     faketime.run(story())
 
 
-def test_a_frozen_leader_that_wakes_up_late_renews_no_more() -> None:
+def test_a_frozen_leader_that_wakes_up_late_does_not_renew() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
@@ -130,7 +130,7 @@ def test_a_renewal_that_is_answered_too_late_does_not_open_the_guard_again() -> 
     faketime.run(story())
 
 
-def test_a_leader_that_sees_another_name_stops_at_once() -> None:
+def test_a_leader_that_sees_another_holder_stops_immediately() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)

@@ -14,7 +14,7 @@ from unit.leaderelection.leasemodel import Server, refusal
 # --- waiting ----------------------------------------------------------------------------------
 
 
-def test_who_stands_by_leaves_a_deleted_lease_to_its_holder() -> None:
+def test_a_standby_leaves_a_deleted_lease_to_its_holder() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
@@ -32,7 +32,7 @@ def test_who_stands_by_leaves_a_deleted_lease_to_its_holder() -> None:
     faketime.run(story())
 
 
-def test_who_stands_by_writes_nothing() -> None:
+def test_a_standby_writes_nothing() -> None:
     async def story() -> None:
         server = Server()
         _, keeping = await leader(server)
@@ -45,8 +45,8 @@ def test_who_stands_by_writes_nothing() -> None:
         assert sum(entry.startswith("PUT") for entry in server.log) in {29, 30}  # the leader's
         assert server.leases[PATH]["spec"]["holderIdentity"] == holder
         assert other.seen.leading is False
-        with pytest.raises(errors.NotLeading, match="is not held"):
-            other.leadership.guard()
+        with pytest.raises(errors.NotLeading, match="is not held by this process"):
+            other.window.guard()
         waiting.cancel()
         keeping.cancel()
 
@@ -60,10 +60,10 @@ def test_who_stands_by_writes_nothing() -> None:
             errors.Unreachable(cluster="home", request="GET", cause="refused"), id="unreachable"
         ),
         pytest.param(refusal(errors.Throttled, "GET", code=429), id="throttled"),
-        pytest.param(refusal(errors.ApiError, "GET", code=401), id="not let in"),
+        pytest.param(refusal(errors.ApiError, "GET", code=401), id="credentials not accepted"),
     ],
 )
-def test_who_stands_by_waits_for_an_api_server(err: errors.FarletError) -> None:
+def test_a_standby_waits_for_an_api_server(err: errors.FarletError) -> None:
     async def story() -> None:
         server = Server()
         _, keeping = await leader(server)
@@ -80,7 +80,7 @@ def test_who_stands_by_waits_for_an_api_server(err: errors.FarletError) -> None:
     faketime.run(story())
 
 
-def test_who_stands_by_ends_when_it_is_told_to() -> None:
+def test_a_standby_ends_when_it_is_stopped() -> None:
     async def story() -> None:
         server = Server()
         _, keeping = await leader(server)
@@ -99,7 +99,7 @@ def test_who_stands_by_ends_when_it_is_told_to() -> None:
 # --- following --------------------------------------------------------------------------------
 
 
-def test_a_dead_leader_is_followed_after_the_duration_of_its_lease() -> None:
+def test_a_dead_leader_is_replaced_after_the_duration_of_its_lease() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)
@@ -115,7 +115,7 @@ def test_a_dead_leader_is_followed_after_the_duration_of_its_lease() -> None:
     faketime.run(story())
 
 
-def test_a_leader_that_releases_is_followed_within_a_retry_period() -> None:
+def test_a_leader_that_releases_is_replaced_within_a_retry_period() -> None:
     async def story() -> None:
         server = Server()
         one, keeping = await leader(server)

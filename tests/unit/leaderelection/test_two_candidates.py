@@ -1,7 +1,7 @@
 """Several processes, one Lease, and a world that freezes, cuts off, delays, loses and deletes.
 
 Whatever happens, no two guards are open at once, and no write arrives after another process has
-begun to lead. When nothing more happens, somebody leads.
+begun to lead. When nothing more happens, one process leads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from farlet import errors
 from farlet.leaderelection import leadership
+from farlet.leaderelection.write_window import WriteWindow
 from farlet.settings import loading
 from farlet.settings.leader import LeaderSettings
 from unit import faketime
@@ -28,7 +29,7 @@ from unit.leaderelection.leasemodel import FAR, Fate, Line, Server, Watcher
 PROCESSES = 3
 RESTART_SECONDS = 1.0
 PEACE_SECONDS = 60.0
-"""After the last trouble: longer than a Lease and the restart of whoever lost it."""
+"""After the last trouble: longer than a Lease and the restart of the process that lost it."""
 
 
 class Trouble(StrEnum):
@@ -84,12 +85,10 @@ class Process:
         self.under_way = 0
         self.drained = asyncio.Event()
         self.drained.set()
+        settings = loading.load(LeaderSettings, {})
+        self.window = WriteWindow(settings, clock=lambda: loop.time() - behind)
         self.leadership = leadership.Leadership(
-            self.line,
-            loading.load(LeaderSettings, {}),
-            node="far",
-            observer=Watcher(),
-            clock=lambda: loop.time() - behind,
+            self.line, settings, self.window, node="far", observer=Watcher()
         )
 
     def fate(self) -> Fate:
@@ -128,7 +127,7 @@ class Process:
             await asyncio.sleep(self.dice.choice([0.01, 0.3]))
             await self.line.thawed.wait()
             try:
-                seconds = self.leadership.guard()
+                seconds = self.window.guard()
             except errors.NotLeading:
                 continue
             self.world.opened(self)
@@ -209,7 +208,7 @@ async def happen(story: list[Happening], world: World, seed: int) -> None:
     await asyncio.sleep(PEACE_SECONDS)
     everything = [checking, *tasks.values()]
     assert not any(task.done() for task in everything), [t for t in everything if t.done()]
-    assert sum(p.leadership.leading for p in living.values()) == 1, "nobody leads"
+    assert sum(p.leadership.leading for p in living.values()) == 1, "no process leads"
     for task in everything:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -233,7 +232,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(story=st.lists(HAPPENINGS, max_size=12), seed=st.integers(0, 1 << 16))
 @settings(max_examples=150, deadline=None)
-def test_no_two_processes_may_write_at_once(story: list[Happening], seed: int) -> None:
+def test_no_two_processes_write_at_the_same_time(story: list[Happening], seed: int) -> None:
     world = World()
     with faketime.loop() as loop:
         failures: list[str] = []

@@ -20,7 +20,6 @@ from typing import Any, cast
 import structlog
 
 from farlet import errors, settings
-from farlet.client import cluster as clusters
 from farlet.context import Context
 from farlet.node import virtual_node
 from farlet.settings import loading
@@ -130,8 +129,8 @@ class Scene:
         read = loading.load(settings.Settings, given)
         self.lease = Lease()
         self.node = virtual_node.VirtualNode(
-            home=cast("clusters.Cluster", self.home),
-            foreign=cast("clusters.Cluster", self.foreign),
+            home=self.home,
+            foreign=self.foreign,
             settings=read,
             ctx=lambda: self._ctx(read),
             foreign_problem=lambda: self.foreign_problem,

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
 
 import pytest
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.constants import JSON
+from farlet.client import resources
+from farlet.constants import JSON, ObjectKey
 from farlet.forge.node_health import Foreign
 from farlet.node.reachability import Reachability
 from unit import faketime
+from unit.fakeclient import FakeClient
 
 
 def refusal(code: int, kind: type[errors.ApiError] = errors.ApiError) -> errors.ApiError:
     return kind(cluster="foreign", request="GET", code=code, status_reason="", message="no")
 
 
+OBJECT = ObjectKey("farlet", "farlet-1")
 SILENCE = errors.Unreachable(cluster="foreign", request="GET", cause="connection refused")
 
 
-class Server:
+class Server(FakeClient):
     """Answers, raises or hangs."""
 
     def __init__(self, problem: Callable[[float], Exception | float | None]) -> None:
         self._problem = problem
         self.asked = 0
 
-    async def call(self, _method: str, path: str, **_: object) -> JSON:
-        self.asked += path == "/object"
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
+        self.asked += path == resources.CONFIG_MAPS.path(*OBJECT)
         problem = self._problem(asyncio.get_running_loop().time())
         if isinstance(problem, Exception):
             raise problem
@@ -54,8 +63,8 @@ def seen(
             changes.append((round(asyncio.get_running_loop().time()), reach.state))
 
         reach = Reachability(
-            cast("clusters.Cluster", server),
-            "/object",
+            server,
+            OBJECT,
             refused=lambda: refused,
             after=40,
             on_change=changed,

@@ -1,6 +1,6 @@
 """The client of a model server: request paths, delays and scripted faults.
 
-Answers as `farlet.client.cluster.Cluster` does. Faults are scripted: each write takes the next one.
+Faults are scripted: each write takes the next one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 from farlet import errors
 from farlet.client.decode import WatchEvent
+from unit.fakeclient import FakeClient
 from unit.planning import model
 from unit.planning.model import JSON, Selects, Server, Status
 
@@ -52,11 +53,11 @@ _KINDS: dict[int, type[errors.ApiError]] = {
 }
 
 
-class FakeCluster:
+class FakeCluster(FakeClient):
     """A connection to one server."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
-        self.name = name
+        self._name = name
         self._server = server
         self._clock = clock
         self._news = asyncio.Event()
@@ -72,6 +73,10 @@ class FakeCluster:
         self.sent: list[tuple[float, str, str, JSON]] = []
         """All that farlet sent, faults included: seconds, cluster, verb and path, body."""
         server.observers.append(lambda _: self._stir())
+
+    @property
+    def name(self) -> str:
+        return self._name
 
     def break_watches(self) -> None:
         """Every open watch ends without an event."""
@@ -124,9 +129,9 @@ class FakeCluster:
             raise self._silence(request)
         return copy
 
-    async def watch(
+    async def watch_path(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncIterator[WatchEvent[JSON]]:
         """Events from the resourceVersion in the query on, until the watch breaks."""
         match = _PATH.fullmatch(path)
         assert match is not None

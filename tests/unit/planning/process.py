@@ -11,7 +11,6 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry, Counter
 
 from farlet import errors
-from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.foreign import namespaces
 from farlet.home import pods as home_pods
@@ -19,6 +18,7 @@ from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
+from unit.fakeclient import FakeClient
 from unit.planning import objects
 from unit.planning.fake_cluster import FakeCluster
 
@@ -39,33 +39,33 @@ class _Silent:
         """Not counted."""
 
 
-class _EventLog:
+class _EventLog(FakeClient):
     """Keeps Events beside the other requests; they meet no fault and take no time."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._wire = cluster
 
-    async def call(self, method: str, path: str, *, body: JSON) -> JSON:
-        """As `Cluster.call` does."""
-        self._wire.note(f"{method} {path}", body)
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
+        self._wire.note(f"{method} {path}", cast("JSON", body))
         return {}
 
 
-async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: Metrics) -> None:
+async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
-    home, foreign = (
-        cast("clusters.Cluster", home_cluster),
-        cast("clusters.Cluster", foreign_cluster),
-    )
     store = Store()
     queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
     dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
-    event_log = cast("clusters.Cluster", _EventLog(home_cluster))
+    event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
-        opened = namespaces.ForeignNamespaces(
-            foreign, store, ctx=lambda: objects.CONTEXT, wake=queue.add_after, tasks=tasks
-        )
         action_executor = executor.ActionExecutor(
             home=home,
             foreign=foreign,
@@ -73,6 +73,14 @@ async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: 
             recorder=recorder,
             metrics=metrics,
             ctx=lambda: objects.CONTEXT,
+        )
+        opened = namespaces.ForeignNamespaces(
+            foreign,
+            store,
+            ctx=lambda: objects.CONTEXT,
+            wake=queue.add_after,
+            on_mirror_change=action_executor.times.changed,
+            tasks=tasks,
         )
         reconciler = reconcile.Reconciler(
             store=store,
@@ -82,22 +90,21 @@ async def run(home_cluster: FakeCluster, foreign_cluster: FakeCluster, metrics: 
             recorder=recorder,
             strategies=objects.STRATEGIES,
             ctx=lambda: objects.CONTEXT,
-            home_listed=lambda: pods.listed,
+            home_listed=lambda: pods.has_synced,
         )
-        opened.noticed = action_executor.times.changed
         pods = home_pods.HomePods(
             home,
             store,
             node=objects.CONTEXT.node,
             wake=queue.add,
             dropped=action_executor.home.dropped,
-            on_listed=opened.wake_all,
+            on_synced=opened.wake_all,
             prune=opened.prune,
         )
         tasks.create_task(recorder.run())
         tasks.create_task(opened.load())
         tasks.create_task(pods.run())
-        tasks.create_task(_kopf(home_cluster, pods))
+        tasks.create_task(_kopf(home, pods))
         for _ in range(WORKERS):
             tasks.create_task(queue.work(reconciler.work))
 
@@ -117,7 +124,7 @@ async def _kopf(cluster: FakeCluster, pods: home_pods.HomePods) -> None:
                     pods.event(None, pod)
                 version = listed["metadata"]["resourceVersion"]
             path = f"{query}&resourceVersion={version}"
-            async for event in cluster.watch(path, opened=lambda: None):
+            async for event in cluster.watch_path(path, opened=lambda: None):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind != "BOOKMARK":
                     pods.event(event.kind, cast("Any", event.object))
@@ -126,4 +133,4 @@ async def _kopf(cluster: FakeCluster, pods: home_pods.HomePods) -> None:
         except errors.Unreachable:
             await asyncio.sleep(KOPF_RESTART_SECONDS)
             if not version:
-                pods.relisted()
+                pods.resync()

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import test_utils, web
 
 from farlet.client import cluster as clusters
-from farlet.client import credentials
+from farlet.client import credentials, write_guard
 from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
 
@@ -111,16 +111,23 @@ def kubeconfig(
     return path
 
 
-def connection(path: Path, name: credentials.Name = "foreign") -> clusters.Cluster:
+def connection(
+    path: Path,
+    name: credentials.Name = "foreign",
+    *,
+    guard: write_guard.Guard = write_guard.unguarded,
+) -> clusters.Cluster:
     """What farlet opens with that kubeconfig."""
     source = ClusterSource(kubeconfig=str(path), context=None)
-    return clusters.Cluster(name, source, metrics=Metrics().client(name))
+    return clusters.Cluster(name, source, metrics=Metrics().client(name), guard=guard)
 
 
 @asynccontextmanager
-async def connected(folder: Path) -> AsyncIterator[tuple[Front, clusters.Cluster]]:
+async def connected(
+    folder: Path, *, guard: write_guard.Guard = write_guard.unguarded
+) -> AsyncIterator[tuple[Front, clusters.Cluster]]:
     """A server and a connection to it; the kubeconfig is `folder/kubeconfig`."""
     async with listening() as front:
         path = kubeconfig(folder / "kubeconfig", front.url)
-        async with connection(path) as cluster:
+        async with connection(path, guard=guard) as cluster:
             yield front, cluster

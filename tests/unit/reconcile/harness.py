@@ -149,7 +149,7 @@ class Harness:
         self._loop.run_until_complete(self.scopes.prune())
 
     async def _run(self) -> None:
-        home, foreign = cast("clusters.Cluster", self.home), cast("clusters.Cluster", self.foreign)
+        home, foreign = self.home, self.foreign
         self.store = store = Store()
         self.queue = work_queue.WorkQueue(self.metrics.queue("pods"))
         self.recorder = event_recorder.Recorder(
@@ -161,9 +161,6 @@ class Harness:
             self.queue.add_after(key, seconds)
 
         async with asyncio.TaskGroup() as tasks:
-            self.scopes = namespaces.ForeignNamespaces(
-                foreign, store, ctx=lambda: self.ctx, wake=wake, tasks=tasks
-            )
             self.executor = executor.ActionExecutor(
                 home=home,
                 foreign=foreign,
@@ -171,6 +168,14 @@ class Harness:
                 recorder=self.recorder,
                 metrics=self.metrics,
                 ctx=lambda: self.ctx,
+            )
+            self.scopes = namespaces.ForeignNamespaces(
+                foreign,
+                store,
+                ctx=lambda: self.ctx,
+                wake=wake,
+                on_mirror_change=self.executor.times.changed,
+                tasks=tasks,
             )
             reconciler = reconcile.Reconciler(
                 store=store,
@@ -180,16 +185,15 @@ class Harness:
                 recorder=self.recorder,
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
-                home_listed=lambda: self.pods.listed,
+                home_listed=lambda: self.pods.has_synced,
             )
-            self.scopes.noticed = self.executor.times.changed
             self.pods = home_pods.HomePods(
                 home,
                 store,
                 node=self.ctx.node,
                 wake=self.queue.add,
                 dropped=self.executor.home.dropped,
-                on_listed=self.scopes.wake_all,
+                on_synced=self.scopes.wake_all,
                 prune=_nothing,
             )
             for pod in self.home_server.all("pods"):

@@ -100,7 +100,9 @@ def test_without_a_live_read_a_pod_whose_status_shows_a_mirror(policy: str, dele
         s.foreign.refusing[harness.FOREIGN] = s.foreign.silence
         s.start()
         s.wait(60.0)
-        assert not s.scopes.known(harness.FOREIGN), "the registry lists no such namespace"
+        assert not s.scopes.may_hold_mirrors(harness.FOREIGN), (
+            "the registry lists no such namespace"
+        )
         assert not s.home.requests(WRITES)
         s.foreign.refusing.clear()
         s.wait(40.0)
@@ -151,4 +153,4 @@ def test_a_namespace_whose_removal_never_arrived_stays_registered() -> None:
         s.foreign.faults.append(Fault.LOST)
         s.prune()
         assert s.registered() == {harness.FOREIGN: HOME}
-        assert s.scopes.known(harness.FOREIGN), "what may still stand there is not taken for gone"
+        assert s.scopes.may_hold_mirrors(harness.FOREIGN), "mirrors there are not taken for gone"

@@ -38,7 +38,7 @@ class _Starting:
             node="far",
             wake=lambda _: None,
             dropped=self._drop,
-            on_listed=self._look,
+            on_synced=self._look,
             prune=self._prune,
         )
 
@@ -59,7 +59,7 @@ class _Starting:
         return made
 
     def listed(self) -> bool:
-        return self.pods.listed
+        return self.pods.has_synced
 
     def delete(self, name: str) -> None:
         self.server.delete(("pods", HOME, name), by="user", grace=0)

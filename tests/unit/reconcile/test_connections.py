@@ -65,7 +65,7 @@ async def test_answers_of_an_extension_do_not_change_the_state_of_the_api_server
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
-        code, _ = await cluster.get_extension("/apis/metrics.k8s.io/v1beta1/pods?limit=1")
+        code, _ = await cluster.call_aggregated("/apis/metrics.k8s.io/v1beta1/pods?limit=1")
         assert code >= 200
         assert cluster.problem is None
 
@@ -75,7 +75,7 @@ async def test_an_extension_of_an_api_server_that_is_gone_is_unreachable(tmp_pat
         apiserver.kubeconfig(tmp_path / "kubeconfig", front.url)
     async with apiserver.connection(tmp_path / "kubeconfig") as cluster:
         with pytest.raises(errors.Unreachable):
-            await cluster.get_extension("/apis/metrics.k8s.io/v1beta1/pods")
+            await cluster.call_aggregated("/apis/metrics.k8s.io/v1beta1/pods")
         assert cluster.problem is not None
 
 
@@ -113,7 +113,7 @@ async def test_a_problem_is_over_with_the_next_answer(tmp_path: Path) -> None:
 
 
 async def _follow(cluster: clusters.Cluster, opened: Callable[[], None]) -> list[str]:
-    return [event.kind async for event in cluster.watch(WATCH, opened=opened)]
+    return [event.kind async for event in cluster.watch_path(WATCH, opened=opened)]
 
 
 @pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import cast
 
 import structlog.testing
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import reflector
+from farlet.client import reflector, resources
 from farlet.client.decode import WatchEvent
 from farlet.constants import JSON
 from unit import faketime
+from unit.fakeclient import FakeClient
 
 HOUR = 3600.0
 
@@ -29,7 +28,7 @@ def _gone() -> errors.FarletError:
     )
 
 
-class _Server:
+class _Server(FakeClient):
     """Fails as the test decides; otherwise its lists are empty and its watches show nothing."""
 
     def __init__(self) -> None:
@@ -40,15 +39,23 @@ class _Server:
         self.lists: list[float] = []
         self.watches: list[float] = []
 
-    async def call(self, _method: str, _path: str, *, accept: str | None = None) -> JSON:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
         self.lists.append(asyncio.get_running_loop().time())
         if self.failing is not None:
             raise self.failing
         return {"metadata": {"resourceVersion": "7"}, "items": [], "kind": accept or "List"}
 
-    async def watch(
-        self, _path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[WatchEvent]:
+    async def watch_path(
+        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+    ) -> AsyncIterator[WatchEvent[JSON]]:
         self.watches.append(asyncio.get_running_loop().time())
         if self.opens:
             opened()
@@ -71,7 +78,7 @@ class _Scene:
     def __init__(self) -> None:
         self.server = _Server()
         self.reflector = reflector.Reflector(
-            cast("clusters.Cluster", self.server), "/api/v1/pods", _Sink(), on_state=lambda: None
+            self.server, resources.SERVICES, _Sink(), on_state=lambda: None
         )
 
     async def follow(self, *acts: tuple[float, Callable[[], None]]) -> None:
@@ -97,7 +104,7 @@ def test_a_watch_comes_back_after_more_than_a_thousand_failures() -> None:
         scene.server.failing = None
 
     faketime.run(scene.follow((6 * HOUR, cure), (20.0, _nothing)))
-    assert scene.reflector.complete
+    assert scene.reflector.in_sync
     assert scene.reflector.error is None
 
 
@@ -130,7 +137,7 @@ def test_a_cause_is_logged_once_and_another_one_once_more() -> None:
     levels = Counter(
         (entry["log_level"], entry["err"].rpartition(": ")[2])
         for entry in logs
-        if entry["event"] == "watch was lost"
+        if entry["event"] == "watch lost"
     )
     assert levels["warning", "connection refused"] == 1
     assert levels["warning", "timed out"] == 1

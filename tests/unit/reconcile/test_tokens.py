@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any
 
 import pytest
 
 from farlet import errors
 from farlet.access import TokenSpec
-from farlet.client import cluster as clusters
 from farlet.k8s_types import Pod
 from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
+from unit.fakeclient import FakeClient
 from unit.planning.model import JSON
 
 POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}
 CLAIMS = tuple(TokenSpec(key=name, audience=name, expiration_seconds=3600) for name in "abc")
 
 
-class Home:
+class Home(FakeClient):
     """Answers TokenRequests when the test decides, and refuses those of the audiences it names."""
 
     def __init__(self) -> None:
@@ -29,7 +29,15 @@ class Home:
         self.open = asyncio.Event()
         self.refused: set[str] = set()
 
-    async def call(self, method: str, path: str, *, body: JSON) -> JSON:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
         assert (method, path) == (
             "POST",
             "/api/v1/namespaces/default/serviceaccounts/default/token",
@@ -49,8 +57,7 @@ class Home:
         return {"status": {"token": audience, "expirationTimestamp": "2030-01-01T00:00:00Z"}}
 
     def tokens(self) -> Tokens:
-        home = cast("clusters.Cluster", self)
-        return Tokens(home, Store(), granted=Metrics().tokens_granted)
+        return Tokens(self, Store(), granted=Metrics().tokens_granted)
 
 
 async def test_the_first_token_is_requested_alone_and_the_others_together() -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import cast
+from typing import Any
 
 import pytest
 
 from farlet import errors
-from farlet.client import cluster as clusters
-from farlet.client import reflector
+from farlet.client import reflector, resources
 from farlet.client.decode import WatchEvent
 from farlet.constants import JSON
 from unit import faketime
+from unit.fakeclient import FakeClient
 
-PATH = "/api/v1/namespaces/default-h/pods"
+PODS = resources.Resource[JSON]("", "v1", "pods")
+PATH = PODS.path("default-h")
 
 
 def _api(kind: type[errors.ApiError], code: int) -> errors.ApiError:
@@ -59,7 +60,7 @@ class Watch:
         self.opens = opens
 
 
-class Server:
+class Server(FakeClient):
     """Answers in the order of its script, then hangs; records requests and their times."""
 
     def __init__(self, *script: JSON | errors.FarletError | Watch) -> None:
@@ -68,14 +69,22 @@ class Server:
         self.at: list[float] = []
         self.accepted: list[str | None] = []
 
-    async def call(self, method: str, path: str, *, accept: str | None = None) -> JSON:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
         answer = await self._next(f"{method} {path}", accept)
         assert not isinstance(answer, Watch), "a list was requested, not a watch"
         return answer
 
-    async def watch(
+    async def watch_path(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncIterator[WatchEvent[JSON]]:
         answer = await self._next(f"WATCH {path}", accept)
         assert isinstance(answer, Watch), "a watch was requested, not a list"
         if answer.opens:
@@ -105,10 +114,10 @@ class Calls:
         self.lists: list[tuple[list[str], int]] = []
         self.events: list[tuple[str, str]] = []
 
-    def replaced(self, objects: Sequence[JSON], version: int) -> None:
+    def replaced(self, objects: Sequence[Any], version: int) -> None:
         self.lists.append(([obj["metadata"]["name"] for obj in objects], version))
 
-    def changed(self, kind: str, obj: JSON) -> None:
+    def changed(self, kind: str, obj: Any) -> None:
         self.events.append((kind, obj["metadata"]["name"]))
 
 
@@ -119,13 +128,14 @@ class Harness:
         self.server = server
         self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
+        pods: resources.Resource[Any] = PODS.metadata_only if metadata_only else PODS
         self.reflector = reflector.Reflector(
-            cast("clusters.Cluster", server),
-            PATH,
+            server,
+            pods,
             self.calls,
-            on_state=lambda: self.states.append((self.reflector.complete, self.healthy)),
+            on_state=lambda: self.states.append((self.reflector.in_sync, self.healthy)),
             label_selector=selector,
-            metadata_only=metadata_only,
+            namespace="default-h",
         )
 
     @property
@@ -153,7 +163,7 @@ def test_it_lists_then_watches_from_that_version() -> None:
     assert scene.server.requests == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
     assert scene.calls.lists == [(["a", "b"], 7)]
     assert scene.calls.events == [("ADDED", "c")]
-    assert scene.reflector.complete
+    assert scene.reflector.in_sync
     assert scene.states == [(True, True)]
 
 
@@ -175,7 +185,7 @@ def test_list_and_watch_have_the_selector_and_the_form() -> None:
     assert all(
         "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.requests
     )
-    assert server.accepted == [clusters.METADATA_LIST, clusters.METADATA]
+    assert server.accepted == [resources.METADATA_LIST, resources.METADATA]
 
 
 def test_a_watch_that_ends_continues_at_its_version() -> None:
@@ -197,7 +207,7 @@ def test_too_old_a_version_is_listed_again() -> None:
     scene = Harness(Server(_list(7, "a"), gone, _list(30), Watch())).after(60)
     assert scene.server.requests[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
     assert scene.calls.lists == [(["a"], 7), ([], 30)]
-    assert scene.reflector.complete
+    assert scene.reflector.in_sync
 
 
 def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
@@ -230,15 +240,15 @@ def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
 def test_while_it_cannot_watch_nothing_is_complete() -> None:
     scene = Harness(Server(_list(7), *[Watch(ends=_silent(), lasts=0.0, opens=False)] * 99))
     scene.after(30)
-    assert scene.reflector.listed
-    assert not scene.reflector.complete
+    assert scene.reflector.has_synced
+    assert not scene.reflector.in_sync
     assert isinstance(scene.reflector.error, errors.Unreachable)
 
 
 def test_a_list_alone_is_not_complete() -> None:
     scene = Harness(Server(_list(7))).after(30)
-    assert scene.reflector.listed
-    assert not scene.reflector.complete
+    assert scene.reflector.has_synced
+    assert not scene.reflector.in_sync
 
 
 def test_failures_back_off_to_a_limit() -> None:

@@ -15,7 +15,7 @@ import structlog.testing
 from aiohttp import web
 
 from farlet import engine as engines
-from farlet import errors, store
+from farlet import errors, health, store
 from farlet.settings import Settings, loading
 from unit.node.scene import CAPACITY, NOWHERE, Line
 from unit.planning import model, objects
@@ -56,7 +56,7 @@ def modelled(server: Server, name: str) -> Answer:
 async def _watched(wire: FakeCluster, request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    async for event in wire.watch(request.raw_path, opened=lambda: None):
+    async for event in wire.watch_path(request.raw_path, opened=lambda: None):
         line: JSON = {"type": event.kind, "object": {"kind": "Thing", **event.object}}
         await response.write(orjson.dumps(line) + b"\n")
     return response
@@ -116,7 +116,9 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "kubelet_bind_address": "0",
             "capacity": CAPACITY,
         }
-        made = _Whole(engines.Engine(loading.load(Settings, flags)), home, foreign)
+        made = _Whole(
+            engines.Engine(loading.load(Settings, flags), watch=health.HostedWatch()), home, foreign
+        )
         ends, started = engines.Shutdown(), asyncio.Event()
         running = asyncio.create_task(made.engine.run(ends, started=started.set))
         try:

@@ -13,13 +13,13 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 import structlog
 from prometheus_client import Gauge
 
 from farlet import errors
-from farlet.client import cluster as clusters
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context
 from farlet.kubelet import responses
@@ -48,7 +48,7 @@ class UsageCollector:
 
     def __init__(
         self,
-        foreign: clusters.Cluster,
+        foreign: ApiClient,
         store: Store,
         *,
         ctx: Callable[[], Context],
@@ -174,9 +174,10 @@ class UsageCollector:
 
     async def _ask(self, namespace: str) -> dict[str, metrics_api.PodSamples]:
         """Raises `Unreachable`, and `ValueError` that says what is wrong with the metrics API."""
-        selector = quote(f"{VIRTUAL_NODE_ID}={self._ctx().virtual_node_id}", safe="")
-        code, body = await self._foreign.get_extension(
-            f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}"
+        code, body = await self._foreign.get_aggregated(
+            resources.POD_METRICS,
+            namespace=namespace,
+            label_selector=f"{VIRTUAL_NODE_ID}={self._ctx().virtual_node_id}",
         )
         if code == 200:
             return await asyncio.to_thread(metrics_api.read, body, now=time.time())

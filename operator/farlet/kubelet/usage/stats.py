@@ -8,11 +8,11 @@ containers have their names at home. Pure: times are epoch seconds.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from farlet.constants import JSON
+from farlet.forge.conditions import rfc3339
 from farlet.k8s_types import ContainerStatus, Pod
 from farlet.kubelet.usage import counters, metrics_api
 from farlet.kubelet.usage.counters import Counter, Sample
@@ -129,7 +129,7 @@ def summary(usage: Usage) -> JSON:
         "nodeName": usage.node,
         # The system container of this name is "tracking Kubelet usage": farlet is the kubelet.
         "systemContainers": [_container("kubelet", usage.agent)],
-        "startTime": _time(usage.agent.since),
+        "startTime": rfc3339(usage.agent.since),
     }
     if usage.total is not None:
         node |= _cpu_and_memory(usage.total)
@@ -139,18 +139,18 @@ def summary(usage: Usage) -> JSON:
 def _pod(pod: PodUsage) -> JSON:
     return {
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "startTime": _time(pod.total.since),
+        "startTime": rfc3339(pod.total.since),
         "containers": [_container(name, counter) for name, counter in pod.containers.items()],
         **_cpu_and_memory(pod.total),
     }
 
 
 def _container(name: str, counter: Counter) -> JSON:
-    return {"name": name, "startTime": _time(counter.since), **_cpu_and_memory(counter)}
+    return {"name": name, "startTime": rfc3339(counter.since), **_cpu_and_memory(counter)}
 
 
 def _cpu_and_memory(counter: Counter) -> JSON:
-    at = _time(counter.last.at)
+    at = rfc3339(counter.last.at)
     return {
         "cpu": {
             "time": at,
@@ -159,11 +159,6 @@ def _cpu_and_memory(counter: Counter) -> JSON:
         },
         "memory": {"time": at, "workingSetBytes": counter.last.memory},
     }
-
-
-def _time(epoch: float) -> str:
-    """As `metav1.Time` is written: whole seconds."""
-    return f"{datetime.datetime.fromtimestamp(int(epoch), datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 # --- /metrics/resource ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ PATH = "/api/v1/namespaces/default/pods/web"
 
 
 class Clock:
-    """Stands where the room has `time`."""
+    """Replaces `time` in the module."""
 
     def __init__(self) -> None:
         self.late = 0.0

@@ -18,7 +18,7 @@ from unit.reconcile.apiserver import status
 WATCH = "/api/v1/pods?resourceVersion=7"
 
 
-async def test_requests_that_met_a_401_at_the_same_time_are_all_asked_again(
+async def test_all_requests_that_met_a_401_at_the_same_time_are_retried(
     tmp_path: Path, clock: Clock
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
@@ -30,7 +30,7 @@ async def test_requests_that_met_a_401_at_the_same_time_are_all_asked_again(
         assert len(front.asked) == 20
 
 
-async def test_credentials_that_stay_wrong_are_not_loaded_at_each_request(
+async def test_credentials_that_stay_invalid_are_not_loaded_for_each_request(
     tmp_path: Path, clock: Clock, loads: list[ClusterSource]
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
@@ -43,7 +43,7 @@ async def test_credentials_that_stay_wrong_are_not_loaded_at_each_request(
         assert len(loads) == 1
 
 
-async def test_credentials_that_are_refused_and_gone_leave_the_401(
+async def test_credentials_that_are_refused_and_deleted_leave_the_401(
     tmp_path: Path, clock: Clock
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
@@ -65,7 +65,9 @@ async def test_a_new_token_alone_keeps_connections(tmp_path: Path, clock: Clock)
         assert len(front.peers) == 1
 
 
-async def test_a_watch_lives_on_when_others_load_a_new_token(tmp_path: Path, clock: Clock) -> None:
+async def test_a_watch_continues_when_other_requests_load_a_new_token(
+    tmp_path: Path, clock: Clock
+) -> None:
     opened, ends = asyncio.Event(), asyncio.Event()
     only = takes_only("second")
 
@@ -82,7 +84,7 @@ async def test_a_watch_lives_on_when_others_load_a_new_token(tmp_path: Path, clo
         front.answer = answer
 
         async def follow() -> list[str]:
-            return [event.kind async for event in cluster.watch(WATCH, opened=opened.set)]
+            return [event.kind async for event in cluster.watch_path(WATCH, opened=opened.set)]
 
         watching = asyncio.create_task(follow())
         await opened.wait()

@@ -57,13 +57,13 @@ class _Scene:
 # --- exchanged --------------------------------------------------------------------------------
 
 
-async def test_a_client_certificate_is_exchanged(tmp_path: Path, clock: Clock) -> None:
+async def test_a_client_certificate_is_rotated(tmp_path: Path, clock: Clock) -> None:
     scene = _Scene(tmp_path)
     scene.use(scene.client("first"))
     async with apiserver.listening(scene.tls) as front, scene.connection(front) as cluster:
         await cluster.call("GET", PATH)
         scene.use(scene.client("second"))
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         assert front.logins == ["first", "second"]
 
@@ -77,15 +77,15 @@ async def test_a_certificate_whose_key_is_still_the_old_one_waits_for_it(
         second = scene.client("second")
         (tmp_path / "client.crt").write_text(second.pem)
         for _ in range(2):
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
             await cluster.call("GET", PATH)
         (tmp_path / "client.key").write_text(second.key_pem)
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         assert front.logins == ["first", "first", "second"]
 
 
-async def test_a_changed_ca_of_the_server_is_taken_up(tmp_path: Path, clock: Clock) -> None:
+async def test_a_changed_ca_of_the_server_is_used(tmp_path: Path, clock: Clock) -> None:
     scene = _Scene(tmp_path)
     scene.use(scene.client("me"))
     (tmp_path / "ca.crt").write_text(certificates.authority("another").pem)
@@ -93,7 +93,7 @@ async def test_a_changed_ca_of_the_server_is_taken_up(tmp_path: Path, clock: Clo
         with pytest.raises(errors.Unreachable, match="certificate verify failed"):
             await cluster.call("GET", PATH)
         (tmp_path / "ca.crt").write_text(scene.ca.pem)
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         assert front.logins == ["me"]
 
@@ -144,7 +144,7 @@ async def test_a_pair_that_was_granted_meanwhile_is_used(tmp_path: Path, clock: 
     async with apiserver.listening(scene.tls) as front, scene.connection(front) as cluster:
         await cluster.call("GET", PATH)
         scene.rotate(scene.client("system:node:far", begins=-HOUR / 2))
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         assert (await cluster.login()).certificate_file == str(scene.rotated)
         assert len(front.peers) == 2

@@ -27,11 +27,11 @@ print(json.dumps({{"apiVersion": "client.authentication.k8s.io/v1", "kind": "Exe
 @pytest.mark.parametrize(
     ("late", "token"),
     [
-        pytest.param(120.0, "run-1", id="in the middle of its life: not asked"),
-        pytest.param(275.0, "run-2", id="shortly before its end: asked again"),
+        pytest.param(120.0, "run-1", id="in the middle of its life: not run"),
+        pytest.param(275.0, "run-2", id="shortly before it expires: run again"),
     ],
 )
-async def test_a_plugin_is_asked_before_its_token_ends(
+async def test_a_plugin_is_run_before_its_token_expires(
     late: float, token: str, tmp_path: Path, clock: Clock
 ) -> None:
     (tmp_path / "runs").write_text("")

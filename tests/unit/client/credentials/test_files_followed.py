@@ -50,9 +50,7 @@ def _as_a_kubelet_does(folder: Path, server: str, token: str) -> None:
         pytest.param(_as_a_kubelet_does, id="in a mounted volume"),
     ],
 )
-async def test_a_token_is_exchanged_without_a_401(
-    write: Write, tmp_path: Path, clock: Clock
-) -> None:
+async def test_a_token_is_rotated_without_a_401(write: Write, tmp_path: Path, clock: Clock) -> None:
     async with apiserver.listening() as front:
         write(tmp_path, front.url, "first")
         async with apiserver.connection(tmp_path / "kubeconfig") as cluster:
@@ -60,12 +58,12 @@ async def test_a_token_is_exchanged_without_a_401(
             await cluster.call("GET", PATH)
             write(tmp_path, front.url, "second")
             front.answer = takes_only("second")
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
             await cluster.call("GET", PATH)
             assert len(front.asked) == 2
 
 
-async def test_a_pod_s_own_token_is_exchanged_without_a_401(
+async def test_the_token_of_the_pod_is_rotated_without_a_401(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca = certificates.authority()
@@ -85,30 +83,30 @@ async def test_a_pod_s_own_token_is_exchanged_without_a_401(
             await cluster.call("GET", PATH)
             (tmp_path / "token").write_text("second")
             front.answer = takes_only("second")
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
             await cluster.call("GET", PATH)
             assert len(front.asked) == 2
 
 
-async def test_files_that_stay_are_not_read_again(
+async def test_unchanged_files_are_not_read_again(
     tmp_path: Path, clock: Clock, loads: list[ClusterSource]
 ) -> None:
     async with apiserver.connected(tmp_path) as (_, cluster):
         for _ in range(5):
             await cluster.call("GET", PATH)
-            clock.late += credentials.LOOK_SECONDS
+            clock.late += credentials.CHECK_SECONDS
         assert len(loads) == 1
 
 
-async def test_a_kubeconfig_that_broke_leaves_the_login_as_it_was(
+async def test_a_broken_kubeconfig_leaves_the_previous_login_in_use(
     tmp_path: Path, clock: Clock
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         (tmp_path / "kubeconfig").write_text("{half of")
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, token="second")
         front.answer = takes_only("second")
-        clock.late += credentials.LOOK_SECONDS
+        clock.late += credentials.CHECK_SECONDS
         await cluster.call("GET", PATH)
         assert len(front.asked) == 2

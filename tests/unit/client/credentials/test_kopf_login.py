@@ -33,7 +33,9 @@ async def test_a_login_has(
     assert (info.server, info.scheme, info.token) == ("https://api:6443", scheme, token)
 
 
-async def test_a_login_ends_in_time_for_the_next_one_to_see_new_files(tmp_path: Path) -> None:
+async def test_a_login_expires_soon_enough_for_the_next_one_to_read_new_files(
+    tmp_path: Path,
+) -> None:
     apiserver.kubeconfig(tmp_path / "kubeconfig", "https://api:6443")
     info = await _bridge(tmp_path).login()
     assert info.expiration is not None

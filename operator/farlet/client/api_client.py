@@ -1,0 +1,240 @@
+"""What the rest of farlet can ask of one API server: typed verbs on resources.
+
+The verbs stand on five raw requests by path, which `cluster.Cluster` sends and tests play. Objects
+are the JSON of the answer; their types are a promise of the API, nothing is parsed or copied.
+
+All raise kinds of `ApiError` for an answer other than 2xx, `Unreachable` for none (a write may
+have been applied then), and `NotLeading` for a write that was not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol, TypeVar, cast
+from urllib.parse import quote
+
+from farlet.client import raw_response, resources
+from farlet.client.decode import WatchEvent
+from farlet.client.resources import ObjectList, Resource
+from farlet.constants import JSON
+
+T = TypeVar("T")
+
+PAGE = 500
+"""Objects in one answer to a list, as client-go asks for."""
+
+Body = Mapping[str, object]
+
+
+class ApiClient(Protocol):
+    """One API server."""
+
+    @property
+    def name(self) -> str:
+        """Which one: `home` or `foreign`."""
+        ...
+
+    # --- raw requests by path -----------------------------------------------------------------
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = resources.JSON_BODY,
+        accept: str | None = None,
+    ) -> JSON:
+        """One request; `path` contains the query. Returns the JSON of the answer."""
+        ...
+
+    async def call_unqueued(
+        self, method: str, path: str, *, body: object = None, seconds: float
+    ) -> JSON:
+        """As `call`, but it waits for no other request, asks no guard, and ends after `seconds`."""
+        ...
+
+    async def call_aggregated(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET, whatever they are. Raises `Unreachable`."""
+        ...
+
+    def watch_path(
+        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+    ) -> AsyncIterator[WatchEvent[JSON]]:
+        """Events of one watch request; `path` contains the query."""
+        ...
+
+    async def open_path(
+        self, method: str, path: str, headers: raw_response.Headers
+    ) -> raw_response.RawResponse:
+        """One request on a connection of its own."""
+        ...
+
+    # --- verbs --------------------------------------------------------------------------------
+
+    async def get(self, resource: Resource[T], name: str, *, namespace: str = "") -> T:
+        """Read one object."""
+        path = resource.path(namespace, name)
+        return cast("T", await self.call("GET", path, accept=resource.accept))
+
+    async def list(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 0,
+    ) -> ObjectList[T]:
+        """Read a collection with one request; no more than `limit` objects, if that is given."""
+        selected = resources.query(
+            label_selector=label_selector, field_selector=field_selector, limit=limit
+        )
+        path = resource.path(namespace)
+        answer = await self.call(
+            "GET", f"{path}?{selected}" if selected else path, accept=resource.accept_list
+        )
+        version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
+        return ObjectList(answer.get("items") or (), version)
+
+    async def list_all(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> ObjectList[T]:
+        """Read a collection of any size, in pages. All of it is as of one version."""
+        selected = resources.query(
+            label_selector=label_selector, field_selector=field_selector, limit=PAGE
+        )
+        path = f"{resource.path(namespace)}?{selected}"
+        page = await self.call("GET", path, accept=resource.accept_list)
+        items = [*(page.get("items") or ())]
+        while token := page["metadata"].get("continue"):
+            following = f"{path}&continue={quote(token)}"
+            page = await self.call("GET", following, accept=resource.accept_list)
+            items.extend(page.get("items") or ())
+        return ObjectList(items, str(page["metadata"]["resourceVersion"]))
+
+    def watch(
+        self,
+        resource: Resource[T],
+        *,
+        version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        opened: Callable[[], None],
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """Events after `version` until the server ends the watch, bookmarks included.
+
+        `opened` is called once the server has accepted the watch. Raises `Gone` when `version` is
+        too old.
+        """
+        selected = resources.query(label_selector=label_selector, field_selector=field_selector)
+        joined = f"{selected}&" if selected else ""
+        events = self.watch_path(
+            f"{resource.path(namespace)}?{joined}resourceVersion={version}",
+            accept=resource.accept,
+            opened=opened,
+        )
+        return cast("AsyncIterator[WatchEvent[T]]", events)
+
+    async def watch_object(
+        self,
+        resource: Resource[T],
+        name: str,
+        *,
+        version: str,
+        namespace: str = "",
+        opened: Callable[[], None] = lambda: None,
+        at_least: float,
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """As `watch`, of one object. Takes `at_least` so many seconds, unless it is left before:
+        a server that ends watches immediately must not be asked without a pause.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        async for event in self.watch(
+            resource,
+            version=version,
+            namespace=namespace,
+            field_selector=f"metadata.name={name}",
+            opened=opened,
+        ):
+            yield event
+        await asyncio.sleep(max(0.0, at_least - (loop.time() - started)))
+
+    async def create(
+        self, resource: Resource[T], body: Body, *, namespace: str = "", name: str = ""
+    ) -> T:
+        """POST an object. `name`: of the object whose subresource it is."""
+        return cast("T", await self.call("POST", resource.path(namespace, name), body=body))
+
+    async def patch(
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Body,
+        *,
+        namespace: str = "",
+        content_type: str = resources.MERGE_PATCH,
+    ) -> T:
+        """PATCH one object. Returns it as the server has it now."""
+        path = resource.path(namespace, name)
+        return cast("T", await self.call("PATCH", path, body=body, content_type=content_type))
+
+    async def delete(
+        self, resource: Resource[T], name: str, body: Body, *, namespace: str = ""
+    ) -> JSON:
+        """DELETE one object; `body` is the DeleteOptions. Returns the object, or a Status."""
+        return await self.call("DELETE", resource.path(namespace, name), body=body)
+
+    async def request_unqueued(
+        self,
+        method: str,
+        resource: Resource[T],
+        name: str = "",
+        *,
+        namespace: str = "",
+        body: Body | None = None,
+        seconds: float,
+    ) -> T:
+        """One request that waits for no other, asks no guard, and ends after `seconds`.
+
+        For Leases and logins: whether the others can be sent depends on them.
+        """
+        path = resource.path(namespace, name)
+        return cast("T", await self.call_unqueued(method, path, body=body, seconds=seconds))
+
+    async def server_version(self) -> str | None:
+        """Such as `v1.36.3`."""
+        return str((await self.call("GET", "/version")).get("gitVersion", "")) or None
+
+    async def get_aggregated(
+        self, resource: Resource[T], *, namespace: str = "", label_selector: str = ""
+    ) -> tuple[int, bytes]:
+        """Status and body of a list that the API server passes on to another server.
+
+        A missing or broken aggregated API says nothing about the API server, which answers 404
+        and 503 as plain text then. Raises `Unreachable` only.
+        """
+        selected = resources.query(label_selector=label_selector)
+        return await self.call_aggregated(f"{resource.path(namespace)}?{selected}")
+
+    async def open_stream(
+        self,
+        method: str,
+        resource: Resource[T],
+        name: str,
+        *,
+        namespace: str,
+        query: str,
+        headers: raw_response.Headers = (),
+    ) -> raw_response.RawResponse:
+        """One request on a connection of its own, whatever its status. Waits without a limit."""
+        path = resource.path(namespace, name)
+        return await self.open_path(method, f"{path}?{query}", headers)
