@@ -133,7 +133,7 @@ async def test_pods_tell_of_a_foreign_api_server_that_is_gone_and_go_on_when_it_
     foreign_door.cut_watches()
     await stage.create(stage.pod("late"))
     late = await stage.seen("late", rest.reason("ForeignUnreachable"))
-    assert "farlet retries" in late["status"]["message"]
+    assert "farlet keeps trying" in late["status"]["message"]
     before = await stage.home.get("pods", name="before", namespace=stage.workspace.home)
     assert manifests.state(before) == "Running/-"
     gone.end()

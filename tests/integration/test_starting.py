@@ -212,7 +212,7 @@ async def test_an_api_server_that_is_not_there_at_the_start_is_waited_for(
     assert f"{side} API server" in text
     if side == "foreign":
         waiting = await stage.seen("waits", rest.reason("ForeignUnreachable"))
-        assert "farlet retries" in waiting["status"]["message"]
+        assert "farlet keeps trying" in waiting["status"]["message"]
     async with door:
         await farlet.ready()
         await stage.seen("waits", rest.phase("Running"))

@@ -58,8 +58,8 @@ def of(err: errors.FarletError, *, step: Step) -> Refused | None:
             return None
         return Refused(
             Reason.FOREIGN_UNREACHABLE,
-            f"the foreign API server did not answer ({err.cause}). farlet retries; see its log "
-            "and the metric farlet_foreign_up",
+            f"the foreign API server does not answer ({err.cause}). farlet keeps trying; "
+            "its log and the metric farlet_foreign_up show when it is back",
         )
     if not isinstance(err, errors.ApiError) or isinstance(err, errors.Throttled | errors.Gone):
         return None
