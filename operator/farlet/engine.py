@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farlet import access, draining, errors, health
+from farlet import access, draining, errors, health, retrying
 from farlet.certs import client_certificate, key_pairs
 from farlet.client import credential_sources, write_guard
 from farlet.client.cluster import Cluster
@@ -61,7 +61,9 @@ class Engine:
         home_source = credential_sources.home_source(settings, os.environ)
         self._rotated: key_pairs.CertificateStore | None = None
         if settings.rotate_certificates and settings.cert_dir is not None:
-            self._rotated = key_pairs.CertificateStore(settings.cert_dir, client_certificate.CLIENT)
+            self._rotated = key_pairs.CertificateStore(
+                settings.cert_dir, client_certificate.FILE_PREFIX
+            )
             home_source = dataclasses.replace(home_source, rotated=self._rotated.current)
         foreign_source = credential_sources.foreign_source(settings, os.environ)
         self._window = WriteWindow(settings)
@@ -126,7 +128,10 @@ class Engine:
             keeping = None
             if self._rotated is not None:
                 login = client_certificate.ClientCertificate(
-                    self._home, node=self.settings.nodename, folder=self._rotated
+                    self._home,
+                    node=self.settings.nodename,
+                    store=self._rotated,
+                    now=retrying.utc_now,
                 )
                 keeping = tasks.create_task(login.run(), name="client certificate")
             yield
@@ -221,7 +226,7 @@ class Engine:
 
     def _context_changed(self) -> None:
         if self._node is not None:
-            self._node.look_again()
+            self._node.context_changed()
         for_pods = dataclasses.replace(self._discovery.ctx(), endpoint_doubt=None)
         if self._mirroring is not None and for_pods != self._told:
             self._mirroring.scopes.wake_all()
@@ -253,7 +258,8 @@ class Engine:
             ctx=self._discovery.ctx,
             foreign_problem=lambda: None if (no := scopes.refused) is None else no.message,
             lease=lock or self._own_lease(),
-            beats=lock is None,
+            renew_lease=lock is None,
+            now=retrying.utc_now,
         )
 
     def _own_lease(self) -> leases.Lease:
@@ -275,8 +281,9 @@ class Engine:
             ctx=self._discovery.ctx,
             metrics=self.metrics,
             problem=self.health.foreign_problem,
-            unsettled=mirroring.unsettled,
-            hurry=ends.hurry,
+            may_appear=mirroring.unsettled,
+            immediate=ends.hurry,
+            now=retrying.utc_now,
         )
 
 

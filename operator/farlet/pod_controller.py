@@ -47,7 +47,7 @@ class Mirroring:
         self._tasks = tasks
         observer = metrics.queue("pods")
         self._queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(observer)
-        observer.look_at(self._queue.running)
+        observer.observe_running(self._queue.running)
         self._recorder = event_recorder.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
         )

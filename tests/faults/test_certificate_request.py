@@ -12,7 +12,7 @@ from faults.stage import Stage
 pytestmark = pytest.mark.clusters
 
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-GRANTED = "serving certificate was granted"
+GRANTED = "serving certificate granted"
 
 
 async def test_a_certificate_that_is_granted_while_home_is_lost_is_found(

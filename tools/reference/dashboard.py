@@ -1,9 +1,9 @@
-"""The dashboard in `manifests/grafana/farlet.json`, as a table of panels.
+"""Generates the dashboard `manifests/grafana/farlet.json` from a table of panels.
 
-One panel answers one question that somebody has when pods do not do what they should, from top
-(is it up, is it leading) to bottom (what does the process itself need). Queries name metrics of
-`catalogue`; a test compares. Grafana's own format has forty lines for a panel, of which these are
-the ones that differ.
+Each panel answers one question of an administrator whose pods have problems, from top (is it up,
+is it the leader) to bottom (what does the process itself need). Queries use metrics of `catalogue`,
+which a test checks. Grafana's own format has forty lines for a panel; the table contains only those
+that differ.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from farlet.constants import JSON
 
 PATH = "manifests/grafana/farlet.json"
 
-_OF = 'job=~"$job",instance=~"$instance"'
+_SELECTED = 'job=~"$job",instance=~"$instance"'
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _COLUMNS = 24
-"""In Grafana's grid."""
+"""Width of Grafana's grid."""
 
 
-class Look(StrEnum):
-    """How a panel shows its series."""
+class PanelType(StrEnum):
+    """Types of panels, by Grafana's names."""
 
     STAT = "stat"
     LINES = "timeseries"
 
 
 class Unit(StrEnum):
-    """As Grafana names them."""
+    """Units, by Grafana's names."""
 
     NUMBER = "short"
     SECONDS = "s"
@@ -43,31 +43,31 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One question. `queries`: legend to PromQL, where `$OF` stands for the chosen processes."""
+    """One panel. `queries`: legend to PromQL, where `$OF` stands for the selected processes."""
 
     title: str
     unit: Unit
     queries: dict[str, str]
-    about: str = ""
-    look: Look = Look.LINES
+    description: str = ""
+    type: PanelType = PanelType.LINES
     width: int = 8
     stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels that belong together."""
+    """A row of panels with a title."""
 
     title: str
     panels: tuple[Panel, ...]
 
 
-def _stat(title: str, unit: Unit, query: str, about: str = "") -> Panel:
-    return Panel(title, unit, {"{{instance}}": query}, about, Look.STAT, width=4)
+def _stat(title: str, unit: Unit, query: str, description: str = "") -> Panel:
+    return Panel(title, unit, {"{{instance}}": query}, description, PanelType.STAT, width=4)
 
 
-def _quantiles(title: str, histogram: str, *, about: str = "", by: str = "") -> Panel:
-    """The 50th, 95th and 99th percentile of what took `histogram` seconds."""
+def _quantiles(title: str, histogram: str, *, description: str = "", by: str = "") -> Panel:
+    """The 50th, 95th and 99th percentile of a histogram in seconds."""
     labels = ", ".join(label for label in ("le", by) if label)
     legend = f" {{{{{by}}}}}" if by else ""
     return Panel(
@@ -78,51 +78,52 @@ def _quantiles(title: str, histogram: str, *, about: str = "", by: str = "") -> 
             f"sum by ({labels}) (rate({histogram}_bucket$OF[$__rate_interval])))"
             for point in (50, 95, 99)
         },
-        about,
+        description,
     )
 
 
-def _chosen(where: str = "") -> str:
-    """The selector of the processes that were chosen in the dashboard, and of more labels."""
-    return "{" + ",".join(part for part in (_OF, where) if part) + "}"
+def _selector(where: str = "") -> str:
+    """The selector for the processes selected in the dashboard, and for further labels."""
+    return "{" + ",".join(part for part in (_SELECTED, where) if part) + "}"
 
 
 def _per_second(counter: str, *by: str, where: str = "") -> str:
-    """How often `counter` counts, by labels."""
+    """The rate of a counter, by labels."""
     labels = f" by ({', '.join(by)}) " if by else ""
-    return f"sum{labels}(rate({counter}{_chosen(where)}[$__rate_interval]))"
+    return f"sum{labels}(rate({counter}{_selector(where)}[$__rate_interval]))"
 
 
-def _rates(title: str, counter: str, *by: str, where: str = "", about: str = "") -> Panel:
-    """How often per second `counter` counts, by labels."""
+def _rates(title: str, counter: str, *by: str, where: str = "", description: str = "") -> Panel:
+    """A panel with the rate of a counter, by labels."""
     legend = " ".join(f"{{{{{label}}}}}" for label in by)
-    return Panel(title, Unit.PER_SECOND, {legend: _per_second(counter, *by, where=where)}, about)
+    queries = {legend: _per_second(counter, *by, where=where)}
+    return Panel(title, Unit.PER_SECOND, queries, description)
 
 
 ROWS = (
     Row(
-        "Now",
+        "Current state",
         (
             _stat("Home API server answers", Unit.UP, "farlet_home_up$OF"),
             _stat("Foreign API server answers", Unit.UP, "farlet_foreign_up$OF"),
             _stat(
-                "Leads",
+                "Is leader",
                 Unit.UP,
                 "leader_election_master_status$OF",
-                "Of several processes for one node, one.",
+                "One of the processes for a node is the leader.",
             ),
             _stat("Running pods", Unit.NUMBER, "kubelet_running_pods$OF"),
             _stat(
                 "First token expires in",
                 Unit.SECONDS,
                 "farlet_token_remaining_seconds$OF",
-                "Below half of a token's life, refreshes fail.",
+                "Less than half of a token's lifetime means that refreshes fail.",
             ),
             _stat(
                 "Open streams",
                 Unit.NUMBER,
                 "sum by (instance) (kubelet_http_inflight_requests"
-                + _chosen('long_running="true"')
+                + _selector('long_running="true"')
                 + ")",
                 "exec, attach and port-forward.",
             ),
@@ -138,26 +139,26 @@ ROWS = (
                 stacked=True,
             ),
             Panel(
-                "Pods by access to an API",
+                "Pods by access mode",
                 Unit.NUMBER,
                 {"{{access}}": "sum by (access) (farlet_pods$OF)"},
-                "'invalid': the annotation names no mode; the pod waits.",
+                "'invalid': the annotation contains an unknown mode, and the pod waits.",
                 stacked=True,
             ),
             Panel(
-                "What should not happen",
+                "Anomalies",
                 Unit.PER_SECOND,
                 {
-                    "status refused": _per_second("farlet_status_rejected_total"),
+                    "status rejected": _per_second("farlet_status_rejected_total"),
                     "event dropped": _per_second("farlet_events_dropped_total"),
-                    "watch of home restarted": _per_second("farlet_kopf_restarts_total"),
-                    "unknown {{field}}": _per_second("farlet_unknown_fields_total", "field"),
+                    "watch of home pods restarted": _per_second("farlet_kopf_restarts_total"),
+                    "unknown field {{field}}": _per_second("farlet_unknown_fields_total", "field"),
                 },
             ),
-            _quantiles("Bound to mirror", "farlet_mirror_latency_seconds"),
-            _quantiles("Change of a mirror to home status", "farlet_status_latency_seconds"),
+            _quantiles("Binding to mirror creation", "farlet_mirror_latency_seconds"),
+            _quantiles("Mirror change to home status", "farlet_status_latency_seconds"),
             Panel(
-                "Tokens of pods",
+                "Age of tokens",
                 Unit.SECONDS,
                 {
                     "oldest": "max(farlet_token_age_seconds$OF)",
@@ -165,7 +166,7 @@ ROWS = (
                 },
             ),
             Panel(
-                "Grants of tokens",
+                "Token requests",
                 Unit.PER_SECOND,
                 {
                     "granted": _per_second("farlet_tokens_granted_total"),
@@ -179,38 +180,40 @@ ROWS = (
         (
             _rates("Requests", "rest_client_requests_total", "cluster", "method"),
             _rates(
-                "Requests that failed",
+                "Failed requests",
                 "rest_client_requests_total",
                 "cluster",
                 "method",
                 "code",
                 where='code!~"2.."',
-                about="404 after a deletion and 409 in a race are usual.",
+                description="404 after a deletion and 409 in a race are usual.",
             ),
-            _quantiles("Answers", "rest_client_request_duration_seconds", by="cluster"),
+            _quantiles(
+                "Duration of requests", "rest_client_request_duration_seconds", by="cluster"
+            ),
         ),
     ),
     Row(
-        "Work",
+        "Work queue",
         (
             Panel(
-                "Pods that wait for work",
+                "Waiting pods",
                 Unit.NUMBER,
                 {"{{name}}": "sum by (name) (workqueue_depth$OF)"},
             ),
-            _quantiles("Wait in the queue", "workqueue_queue_duration_seconds"),
-            _quantiles("Work on a pod", "workqueue_work_duration_seconds"),
+            _quantiles("Time in the queue", "workqueue_queue_duration_seconds"),
+            _quantiles("Processing of a pod", "workqueue_work_duration_seconds"),
             _rates("Retries", "workqueue_retries_total", "name"),
             Panel(
-                "Longest work now",
+                "Work in progress",
                 Unit.SECONDS,
                 {
                     "longest": "max(workqueue_longest_running_processor_seconds$OF)",
                     "all": "sum(workqueue_unfinished_work_seconds$OF)",
                 },
-                "What grows without end is a worker that is stuck.",
+                "Steady growth means that a worker is stuck.",
             ),
-            _rates("Added", "workqueue_adds_total", "name"),
+            _rates("Added keys", "workqueue_adds_total", "name"),
         ),
     ),
     Row(
@@ -218,7 +221,7 @@ ROWS = (
         (
             _rates("Requests by path", "kubelet_http_requests_total", "path"),
             Panel(
-                "Being answered",
+                "Requests in progress",
                 Unit.NUMBER,
                 {"{{path}}": "sum by (path) (kubelet_http_inflight_requests$OF)"},
             ),
@@ -236,9 +239,9 @@ ROWS = (
         "Process",
         (
             _quantiles(
-                "Lateness of the event loop",
+                "Lag of the event loop",
                 "farlet_event_loop_lag_seconds",
-                about="All requests and streams wait as long.",
+                description="All requests and streams are delayed as much.",
             ),
             Panel(
                 "CPU",
@@ -252,19 +255,19 @@ ROWS = (
 
 
 def expressions() -> Iterator[str]:
-    """Every query, as Grafana sends it but for its own variables."""
+    """Every query as Grafana sends it, apart from Grafana's own variables."""
     for row in ROWS:
         for panel in row.panels:
             for query in panel.queries.values():
-                yield query.replace("$OF", _chosen())
+                yield query.replace("$OF", _selector())
 
 
 def text() -> str:
-    """The file: one line for each panel, so that a change of one is a change of a line."""
+    """The file, with one line for each panel, so that diffs are short."""
     head = {
         "title": "farlet",
         "uid": "farlet",
-        "description": "Made by `python -m reference.pages`; change the code, not this file.",
+        "description": "Generated by `make generate`; change the code, not this file.",
         "tags": ["farlet", "kubernetes"],
         "schemaVersion": 39,
         "version": 1,
@@ -280,12 +283,12 @@ def text() -> str:
 
 def _variables() -> Iterator[JSON]:
     yield {"name": "datasource", "type": "datasource", "query": "prometheus"}
-    for name, of in (("job", ""), ("instance", '{job=~"$job"}')):
+    for name, selector in (("job", ""), ("instance", '{job=~"$job"}')):
         yield {
             "name": name,
             "type": "query",
             "datasource": _DATASOURCE,
-            "query": f"label_values(farlet_build_info{of}, {name})",
+            "query": f"label_values(farlet_build_info{selector}, {name})",
             "refresh": 2,
             "multi": True,
             "includeAll": True,
@@ -296,29 +299,29 @@ def _panels() -> Iterator[JSON]:
     number, top = 0, 0
     for row in ROWS:
         number += 1
-        place = {"x": 0, "y": top, "w": _COLUMNS, "h": 1}
-        yield {"id": number, "type": "row", "title": row.title, "gridPos": place}
+        position = {"x": 0, "y": top, "w": _COLUMNS, "h": 1}
+        yield {"id": number, "type": "row", "title": row.title, "gridPos": position}
         top, left, height = top + 1, 0, 0
         for panel in row.panels:
             number += 1
             if left + panel.width > _COLUMNS:
                 top, left = top + height, 0
-            height = 4 if panel.look is Look.STAT else 8
-            place = {"x": left, "y": top, "w": panel.width, "h": height}
-            yield _panel(panel, number=number, place=place)
+            height = 4 if panel.type is PanelType.STAT else 8
+            position = {"x": left, "y": top, "w": panel.width, "h": height}
+            yield _panel(panel, number=number, position=position)
             left += panel.width
         top += height
 
 
-def _panel(panel: Panel, *, number: int, place: dict[str, int]) -> JSON:
+def _panel(panel: Panel, *, number: int, position: dict[str, int]) -> JSON:
     custom = {"stacking": {"mode": "normal"}, "fillOpacity": 30} if panel.stacked else {}
     return {
         "id": number,
-        "type": panel.look.value,
+        "type": panel.type.value,
         "title": panel.title,
-        "description": panel.about,
+        "description": panel.description,
         "datasource": _DATASOURCE,
-        "gridPos": place,
+        "gridPos": position,
         "fieldConfig": {
             "defaults": {"unit": panel.unit.value, "custom": custom},
             "overrides": [],
@@ -326,7 +329,7 @@ def _panel(panel: Panel, *, number: int, place: dict[str, int]) -> JSON:
         "targets": [
             {
                 "refId": chr(ord("A") + at),
-                "expr": query.replace("$OF", _chosen()),
+                "expr": query.replace("$OF", _selector()),
                 "legendFormat": legend,
             }
             for at, (legend, query) in enumerate(panel.queries.items())

@@ -1,1 +1,1 @@
-"""Certificates of the node: key pairs, requests to home's signers, renewal."""
+"""Certificates of the node: key pairs, signing requests in the home cluster, renewal."""

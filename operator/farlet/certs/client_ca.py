@@ -1,11 +1,11 @@
-"""Whose client certificates the kubelet API believes: one bundle of CAs, followed while it changes.
+"""The bundle of CAs whose client certificates the kubelet API accepts, kept up to date.
 
-It comes from `--client-ca-file`, else from where an API server publishes the CA by which it
-itself knows clients: ConfigMap `kube-system/extension-apiserver-authentication`. That may be read
-by whom the Role `extension-apiserver-authentication-reader` is bound to. Without either only
-bearer tokens are left, and API servers that show a certificate, as nearly all do, are refused.
+It comes from `--client-ca-file`, else from the ConfigMap in which an API server publishes its own
+client CA: `kube-system/extension-apiserver-authentication`. The Role
+`extension-apiserver-authentication-reader` permits to read it. Without either the kubelet API
+accepts bearer tokens only, and rejects API servers that present a certificate, as nearly all do.
 
-A bundle that cannot be read in full is not taken, and the one before stays in force.
+A bundle that cannot be read completely is not used; the previous one stays in use.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from farlet.client import file_stamps, resources
 from farlet.client.api_client import ApiClient
 from farlet.k8s_types import ConfigMap
 
-LOOK_SECONDS = 10.0
-"""How often a file is looked at."""
-AGAIN_SECONDS = (5.0, 120.0)
-"""First and longest pause before the ConfigMap is asked for again after a failure."""
+CHECK_SECONDS = 10.0
+"""Between two checks of the file."""
+RETRY_SECONDS = (5.0, 120.0)
+"""First and longest pause before the ConfigMap is read again after a failure."""
 
 _NAMESPACE = "kube-system"
 _NAME = "extension-apiserver-authentication"
 _KEY = "client-ca-file"
 _CONSEQUENCE = (
-    "client certificates are not accepted at the kubelet port, so kubectl logs and exec will most "
-    "likely be refused. Give --client-ca-file, or bind the Role "
-    "kube-system/extension-apiserver-authentication-reader to farlet"
+    "the kubelet port does not accept client certificates, so kubectl logs and exec will most "
+    "likely fail. Set --client-ca-file, or bind the Role "
+    "kube-system/extension-apiserver-authentication-reader to farlet (manifests/home)"
 )
 
 log = structlog.get_logger()
 
 
 class ClientCA:
-    """The bundle in force."""
+    """The bundle in use."""
 
     def __init__(self, home: ApiClient, *, file: Path | None) -> None:
         self._home = home
         self._file = file
-        self._seen: file_stamps.Stamps = ()
+        self._stamps: file_stamps.Stamps = ()
         self._anchors: list[x509.Certificate] = []
-        self._backoff = retrying.Backoff(*AGAIN_SECONDS, factor=3.0)
+        self._backoff = retrying.Backoff(*RETRY_SECONDS, factor=3.0)
         self._failures = retrying.OncePerCause()
         self.pem = ""
-        """The CAs in PEM; empty while none is known."""
+        """The CAs in PEM; empty until the first was read."""
 
-    def vouches(self, certificate: x509.Certificate, now: datetime) -> bool:
-        """Whether one of the CAs has issued it itself, for a client, and for a time that is now.
+    def verifies(self, certificate: x509.Certificate, now: datetime) -> bool:
+        """Whether the certificate is valid now, for clients, and directly issued by one of the CAs.
 
-        TLS has verified the chain when the connection began; this holds for each request, as
-        `x509.Authenticator` of `k8s.io/apiserver` does it: a connection may outlive its
-        certificate, and the bundle. An intermediate CA must stand in the bundle.
+        TLS has verified the chain at the start of the connection. This check runs for each request,
+        as in `x509.Authenticator` of `k8s.io/apiserver`, since a connection may outlive its
+        certificate and the bundle. The bundle must contain intermediate CAs.
         """
         return (
             _valid(certificate, now)
@@ -69,40 +69,40 @@ class ClientCA:
             and any(_issued(certificate, by=anchor, now=now) for anchor in self._anchors)
         )
 
-    def look(self) -> None:
+    def read_file(self) -> None:
         """Read the file if it has changed.
 
-        Raises `StartError` as long as it never could be read; later a failure is a warning.
+        Raises `StartError` if it could never be read; a later failure is logged.
         """
-        if self._file is None or (self._seen and file_stamps.unchanged(self._seen)):
+        if self._file is None or (self._stamps and file_stamps.unchanged(self._stamps)):
             return
-        self._seen = file_stamps.stamps([self._file])
+        self._stamps = file_stamps.stamps([self._file])
         try:
-            self._take(self._file.read_text(encoding="utf-8", errors="replace"))
+            self._use(self._file.read_text(encoding="utf-8", errors="replace"))
         except (OSError, ValueError) as err:
             message = f"--client-ca-file {self._file} cannot be used: {err}"
             if not self.pem:
-                raise errors.StartError(f"{message}; it must hold PEM certificates") from err
-            log.warning("client CA was not read again", err=message)
+                raise errors.StartError(f"{message}; expected PEM certificates") from err
+            log.warning("failed to reload client CA", err=message)
 
     async def run(self) -> None:
-        """Follow the file, or the ConfigMap, for ever. Raises `StartError` like `look`."""
+        """Follow file or ConfigMap until cancelled. Raises `StartError` like `read_file`."""
         while True:
             if self._file is not None:
-                self.look()
-                await asyncio.sleep(LOOK_SECONDS)
+                self.read_file()
+                await asyncio.sleep(CHECK_SECONDS)
                 continue
             try:
                 await self._follow()
             except errors.FarletError as err:
                 if not self.pem and self._failures.is_new(str(err)):
-                    log.warning("client CA is not known", err=str(err), consequence=_CONSEQUENCE)
+                    log.warning("failed to read client CA", err=str(err), consequence=_CONSEQUENCE)
                 await asyncio.sleep(self._backoff.next())
 
     async def _follow(self) -> None:
-        found = await self._home.get(resources.CONFIG_MAPS, _NAME, namespace=_NAMESPACE)
-        self._published(found)
-        version = found["metadata"]["resourceVersion"]
+        config_map = await self._home.get(resources.CONFIG_MAPS, _NAME, namespace=_NAMESPACE)
+        self._read(config_map)
+        version = config_map["metadata"]["resourceVersion"]
         while True:
             async for event in self._home.watch_object(
                 resources.CONFIG_MAPS,
@@ -110,28 +110,28 @@ class ClientCA:
                 namespace=_NAMESPACE,
                 version=version,
                 opened=self._opened,
-                at_least=AGAIN_SECONDS[0],
+                at_least=RETRY_SECONDS[0],
             ):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind in {"ADDED", "MODIFIED"}:
-                    self._published(event.object)
+                    self._read(event.object)
 
     def _opened(self) -> None:
         self._backoff.reset()
 
-    def _published(self, config_map: ConfigMap) -> None:
+    def _read(self, config_map: ConfigMap) -> None:
         try:
-            self._take(str((config_map.get("data") or {}).get(_KEY, "")))
+            self._use(str((config_map.get("data") or {}).get(_KEY, "")))
         except ValueError as err:
             log.warning(
-                "client CA was not taken",
+                "published client CA is not valid",
                 where=f"{_KEY} of ConfigMap kube-system/{_NAME}",
                 err=str(err),
-                consequence="the one before stays in force" if self.pem else _CONSEQUENCE,
+                consequence="the previous one stays in use" if self.pem else _CONSEQUENCE,
             )
 
-    def _take(self, pem: str) -> None:
-        """Make it the bundle in force. Raises `ValueError`."""
+    def _use(self, pem: str) -> None:
+        """Use this bundle from now on. Raises `ValueError`."""
         anchors = x509.load_pem_x509_certificates(pem.encode())
         clean = "".join(
             one.public_bytes(serialization.Encoding.PEM).decode("ascii") for one in anchors
@@ -143,7 +143,7 @@ class ClientCA:
         except ssl.SSLError as err:
             raise ValueError(str(err)) from err
         self._anchors, self.pem = anchors, clean
-        log.info("client CA was taken", certificates=len(anchors))
+        log.info("client CA loaded", certificates=len(anchors))
 
 
 def _valid(certificate: x509.Certificate, now: datetime) -> bool:
@@ -154,7 +154,7 @@ def _for_clients(certificate: x509.Certificate) -> bool:
     try:
         uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        return True  # a certificate that names no use is for any (RFC 5280, 4.2.1.12)
+        return True  # a certificate without this extension is for any use (RFC 5280, 4.2.1.12)
     any_use = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
     return ExtendedKeyUsageOID.CLIENT_AUTH in uses or any_use in uses
 

@@ -1,9 +1,9 @@
-"""Keeps the certificate good with which the kubelet API is served.
+"""Keeps the serving certificate of the kubelet API valid.
 
-As `k8s.io/client-go/util/certificate` does for a kubelet: what lies in the folder is used again,
-a new one is asked for after 70 to 90 % of a life, and at once when an address is not covered. What
-is served in the meantime is shown anyhow, a self-signed certificate as the last resort: kubectl
-logs works with it wherever home's API server does not check certificates of kubelets.
+As `k8s.io/client-go/util/certificate` does for a kubelet: a stored certificate is used again, a new
+one is requested after 70 to 90 % of its lifetime, and immediately if it does not contain an address
+of the Node. Until then farlet serves the certificate that it has, at worst a self-signed one:
+kubectl logs works with it if the home API server does not verify the certificates of kubelets.
 """
 
 from __future__ import annotations
@@ -17,67 +17,69 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors, retrying
+from farlet import errors
 from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
 from farlet.client import file_stamps
 from farlet.client.api_client import ApiClient
 from farlet.settings.kubelet import KubeletSettings
 
-LOOK_SECONDS = 10.0
-"""How often addresses, files and the clock are looked at."""
-SERVER = "kubelet-server"
-"""How the files of the folder are called."""
+CHECK_SECONDS = 10.0
+"""Between two checks of addresses, files and clock."""
+FILE_PREFIX = "kubelet-server"
 
-_UNSIGNED = (
-    "kubectl logs, exec, attach and port-forward fail where home's API server checks the "
+_SELF_SIGNED = (
+    "kubectl logs, exec, attach and port-forward fail if the home API server verifies the "
     "certificates of kubelets (--kubelet-certificate-authority)"
 )
-_GIVE_FILES = "give --tls-cert-file and --tls-private-key-file"
+_SET_FILES = "set --tls-cert-file and --tls-private-key-file"
 
 log = structlog.get_logger()
 
 
 class CertificateManager(Protocol):
-    """Keeps `ServingTLS` supplied."""
+    """Supplies `ServingTLS` with certificates."""
 
     def prepare(self) -> None:
-        """Give it something to serve with, before the port opens. Raises `StartError`."""
+        """Supply a first certificate before the port opens. Raises `StartError`."""
         ...
 
     async def run(self) -> None:
-        """Keep it good, for ever."""
+        """Keep the certificate valid until cancelled."""
         ...
 
 
-def keeper(
+def certificate_manager(
     settings: KubeletSettings,
     home: ApiClient,
     tls: ServingTLS,
     *,
     node: str,
     addresses: Callable[[], Sequence[str]],
+    now: Callable[[], datetime],
 ) -> CertificateManager:
-    """What the settings ask for. `addresses`: those of the Node at that moment, IPs or names."""
+    """The manager that the settings select. `addresses`: the Node's current IPs or names."""
     certificate, key = settings.tls_cert_file, settings.tls_private_key_file
     if certificate is not None and key is not None:
         return FileCertificate(tls, certificate=certificate, key=key)
-    folder = (
-        None if settings.cert_dir is None else key_pairs.CertificateStore(settings.cert_dir, SERVER)
+    store = (
+        None
+        if settings.cert_dir is None
+        else key_pairs.CertificateStore(settings.cert_dir, FILE_PREFIX)
     )
-    return ServingCertificate(home, tls, node=node, addresses=addresses, folder=folder)
+    return ServingCertificate(home, tls, node=node, addresses=addresses, store=store, now=now)
 
 
 class FileCertificate:
-    """The serving certificate is a pair of files that somebody else keeps good."""
+    """Serves a certificate from files that another program renews."""
 
     def __init__(self, tls: ServingTLS, *, certificate: Path, key: Path) -> None:
         self._tls = tls
         self._files = certificate, key
-        self._seen: file_stamps.Stamps = ()
+        self._stamps: file_stamps.Stamps = ()
 
     def prepare(self) -> None:
-        """Read them. Raises `StartError`."""
+        """Read the files. Raises `StartError`."""
         try:
             self._read()
         except (OSError, ValueError) as err:
@@ -87,27 +89,27 @@ class FileCertificate:
             ) from err
 
     async def run(self) -> None:
-        """Read them again when they have changed; a pair that does not fit is not taken."""
+        """Reload the files when they have changed; ignore a key of another certificate."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            if file_stamps.unchanged(self._seen):
+            await asyncio.sleep(CHECK_SECONDS)
+            if file_stamps.unchanged(self._stamps):
                 continue
             try:
                 self._read()
-                log.info("serving certificate was read again", file=str(self._files[0]))
+                log.info("serving certificate reloaded", file=str(self._files[0]))
             except (OSError, ValueError) as err:
-                log.warning("serving certificate was not read again", err=str(err))
+                log.warning("failed to reload serving certificate", err=str(err))
 
     def _read(self) -> None:
-        self._seen = file_stamps.stamps(self._files)
+        self._stamps = file_stamps.stamps(self._files)
         certificate, key = (file.read_bytes() for file in self._files)
-        self._tls.use(key_pairs.of(certificate, key))
+        self._tls.use(key_pairs.parse(certificate, key))
 
 
 class ServingCertificate:
-    """The serving certificate is asked for from the signer `kubernetes.io/kubelet-serving`.
+    """Serves a certificate from the signer `kubernetes.io/kubelet-serving`.
 
-    `addresses`: those of the Node now, IPs or names. `folder` None: it is in memory only.
+    `addresses`: the Node's current IPs or names. `store` None: certificates are in memory only.
     """
 
     def __init__(
@@ -117,109 +119,109 @@ class ServingCertificate:
         *,
         node: str,
         addresses: Callable[[], Sequence[str]],
-        folder: key_pairs.CertificateStore | None,
-        now: Callable[[], datetime] = retrying.utc_now,
+        store: key_pairs.CertificateStore | None,
+        now: Callable[[], datetime],
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._home = home
         self._tls = tls
         self._node = node
         self._addresses = addresses
-        self._folder = folder
+        self._store = store
         self._now = now
         self._jitter = jitter
         self._granted: key_pairs.KeyPair | None = None
-        self._due = datetime.min.replace(tzinfo=UTC)
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
         self._request: str | None = None
-        self._told = False
+        self._reported = False
 
     def prepare(self) -> None:
-        """Serve with the pair of the folder, else with one that nobody signed."""
+        """Serve the stored certificate, else a self-signed one."""
         addresses = tuple(self._addresses())
-        if self._folder is not None:
+        if self._store is not None:
             try:
-                kept = self._folder.read()
-                if kept and key_pairs.covers(kept.leaf, node=self._node, addresses=addresses):
-                    self._use(kept)
+                stored = self._store.read()
+                if stored and key_pairs.covers(stored.leaf, node=self._node, addresses=addresses):
+                    self._use(stored)
             except (OSError, ValueError) as err:
-                log.warning("kept certificate was not used", err=str(err))
+                log.warning("failed to use stored certificate", err=str(err))
         if self._granted is None or self._granted.leaf.not_valid_after_utc <= self._now():
             self._granted = None
             now = self._now()
             self._tls.use(key_pairs.self_signed(node=self._node, addresses=addresses, now=now))
 
     async def run(self) -> None:
-        """Ask, wait, renew, for ever."""
+        """Request and renew certificates until cancelled."""
         while True:
             addresses = tuple(self._addresses())
-            if not addresses or self._good(addresses):
-                await asyncio.sleep(LOOK_SECONDS)
+            if not addresses or self._is_current(addresses):
+                await asyncio.sleep(CHECK_SECONDS)
                 continue
-            pair = await self._meanwhile(
+            pair = await self._while_unchanged(
                 addresses,
-                signing_requests.obtained(
+                signing_requests.request_certificate(
                     self._home,
                     signing_requests.Queued(self._home),
                     signer=signing_requests.Signer.SERVING,
                     node=self._node,
                     addresses=addresses,
-                    asked=self._asked,
+                    on_created=self._created,
                     now=self._now,
                 ),
             )
             if pair is not None:
-                self._take(pair)
+                self._accept(pair)
 
-    def _good(self, addresses: Sequence[str]) -> bool:
+    def _is_current(self, addresses: Sequence[str]) -> bool:
         return (
             self._granted is not None
             and key_pairs.covers(self._granted.leaf, node=self._node, addresses=addresses)
-            and self._now() < self._due
+            and self._now() < self._renew_at
         )
 
     def _use(self, pair: key_pairs.KeyPair) -> None:
         self._tls.use(pair)
-        self._granted, self._due = pair, key_pairs.due(pair.leaf, self._jitter())
+        self._granted, self._renew_at = pair, key_pairs.renew_at(pair.leaf, self._jitter())
 
-    def _take(self, pair: key_pairs.KeyPair) -> None:
+    def _accept(self, pair: key_pairs.KeyPair) -> None:
         self._use(pair)
-        self._request, self._told = None, False
-        log.info("serving certificate was granted", until=str(pair.leaf.not_valid_after_utc))
-        if self._folder is not None:
+        self._request, self._reported = None, False
+        log.info("serving certificate granted", until=str(pair.leaf.not_valid_after_utc))
+        if self._store is not None:
             try:
-                self._folder.store(pair, now=self._now())
+                self._store.write(pair, now=self._now())
             except OSError as err:
-                log.warning("certificate was not stored", err=str(err))
+                log.warning("failed to store certificate", err=str(err))
 
-    def _asked(self, request: str) -> None:
-        log.info("serving certificate was asked for", request=request)
-        self._request, self._told = request, False
+    def _created(self, request: str) -> None:
+        log.info("serving certificate requested", request=request)
+        self._request, self._reported = request, False
 
-    async def _meanwhile(
-        self, addresses: Sequence[str], asking: Coroutine[None, None, key_pairs.KeyPair]
+    async def _while_unchanged(
+        self, addresses: Sequence[str], requesting: Coroutine[None, None, key_pairs.KeyPair]
     ) -> key_pairs.KeyPair | None:
-        """What comes of asking; `None` as soon as other addresses are wanted."""
-        task = asyncio.create_task(asking)
+        """The requested certificate; `None` as soon as the Node has other addresses."""
+        task = asyncio.create_task(requesting)
         try:
-            while not (await asyncio.wait([task], timeout=LOOK_SECONDS))[0]:
+            while not (await asyncio.wait([task], timeout=CHECK_SECONDS))[0]:
                 if tuple(self._addresses()) != addresses:
                     return None
-                self._tell()
+                self._report_pending()
             return task.result()
         finally:
             task.cancel()
             await asyncio.wait([task])
 
-    def _tell(self) -> None:
-        """Say once that it takes longer than an approver that runs by itself would need."""
-        if self._told:
+    def _report_pending(self) -> None:
+        """Log once that the approval takes longer than an automatic approver needs."""
+        if self._reported:
             return
-        self._told = True
-        cure = _GIVE_FILES
+        self._reported = True
+        fix = _SET_FILES
         if self._request is not None:
-            cure = f"kubectl certificate approve {self._request}, or {cure}"
+            fix = f"kubectl certificate approve {self._request}, or {fix}"
         if self._granted is None:
-            log.warning("serving certificate is self-signed", consequence=_UNSIGNED, cure=cure)
+            log.warning("serving certificate is self-signed", consequence=_SELF_SIGNED, fix=fix)
         else:
             until = str(self._granted.leaf.not_valid_after_utc)
-            log.warning("serving certificate is not renewed yet", until=until, cure=cure)
+            log.warning("serving certificate is not renewed yet", until=until, fix=fix)

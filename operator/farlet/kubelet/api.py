@@ -1,9 +1,10 @@
-"""The kubelet API of one virtual node, put together: who may call, what answers, and its port."""
+"""The kubelet API of one virtual node, assembled from authentication, endpoints and listener."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -11,11 +12,12 @@ from farlet.certs import client_ca, serving_certificate, serving_tls
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.kubelet import auth
+from farlet.kubelet.authentication import Authenticator
+from farlet.kubelet.authorization import Authorizer
 from farlet.kubelet.request_handler import RequestHandler
 from farlet.kubelet.responses import Response
 from farlet.kubelet.server import KubeletServer
-from farlet.kubelet.usage import collector
+from farlet.kubelet.usage.collector import UsageCollector
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
@@ -23,9 +25,9 @@ from farlet.telemetry.metrics import EXPOSITION, Metrics
 
 
 class KubeletAPI:
-    """Listens while its context lasts; `run` keeps certificates and the client CA good.
+    """Listens while its context lasts; `run` keeps certificates and the client CA up to date.
 
-    Entering raises `StartError` for files that cannot be used and an address that cannot be had.
+    Entering raises `StartError` if a certificate file or the address cannot be used.
     """
 
     def __init__(
@@ -39,47 +41,50 @@ class KubeletAPI:
         ctx: Callable[[], Context],
         metrics: Metrics,
         problem: Callable[[], str | None],
-        unsettled: Callable[[ObjectKey], bool],
-        hurry: asyncio.Event,
+        may_appear: Callable[[ObjectKey], bool],
+        immediate: asyncio.Event,
+        now: Callable[[], datetime],
     ) -> None:
+        """`problem`, `may_appear`: see `RequestHandler`; `immediate`: see `KubeletServer`."""
         self._client_ca = client_ca.ClientCA(home, file=settings.client_ca_file)
-        tls = serving_tls.ServingTLS(self._client_ca)
-        self._keeper = serving_certificate.keeper(
+        tls = serving_tls.ServingTLS(self._client_ca, now=now)
+        self._certificates = serving_certificate.certificate_manager(
             settings,
             home,
             tls,
             node=settings.nodename,
-            # As the Node has them, no name beside: approvers compare the two.
+            # Exactly the Node's addresses, without names: approvers compare the two.
             addresses=lambda: [ip] if (ip := ctx().node_ip) else [],
+            now=now,
         )
         metrics.serving_certificate_remaining.set_function(tls.remaining)
-        meter = collector.UsageCollector(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
+        usage = UsageCollector(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
 
         async def own_metrics() -> Response:
             return Response(200, metrics.exposition(), EXPOSITION)
 
-        service = RequestHandler(
+        handler = RequestHandler(
             store=store,
             foreign=foreign,
             ctx=ctx,
-            authenticator=auth.Authenticator(home, self._client_ca),
-            authorizer=auth.Authorizer(home, node=settings.nodename),
+            authenticator=Authenticator(home, self._client_ca, now=now),
+            authorizer=Authorizer(home, node=settings.nodename),
             metrics=metrics.kubelet,
-            table={**meter.table(), "/metrics": own_metrics},
+            table={**usage.table(), "/metrics": own_metrics},
             problem=problem,
-            unsettled=unsettled,
+            may_appear=may_appear,
         )
         self._server = KubeletServer(
-            service.handle,
+            handler.handle,
             at=at,
             contexts=lambda: tls.context,
             grace=settings.shutdown_grace_period,
-            hurry=hurry,
+            immediate=immediate,
         )
 
     async def __aenter__(self) -> Self:
-        self._client_ca.look()
-        self._keeper.prepare()
+        self._client_ca.read_file()
+        self._certificates.prepare()
         await self._server.__aenter__()
         return self
 
@@ -92,7 +97,7 @@ class KubeletAPI:
         await self._server.__aexit__(kind, error, trace)
 
     async def run(self) -> None:
-        """For ever. Raises `StartError` (in a group)."""
+        """Runs until cancelled. Raises `StartError` (in a group)."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._client_ca.run(), name="client CA")
-            tasks.create_task(self._keeper.run(), name="serving certificate")
+            tasks.create_task(self._certificates.run(), name="serving certificate")

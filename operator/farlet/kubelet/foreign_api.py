@@ -1,7 +1,7 @@
-"""Where a mirror stands in the foreign API, and what that API's refusals mean to a caller at home.
+"""Translates errors of the foreign API server for a caller.
 
-A foreign API server wraps what its kubelet said into a Status; home's API server expects what a
-kubelet says, and wraps it itself. So the message is taken out.
+A foreign API server wraps its kubelet's error text into a Status. The home API server expects the
+kubelet's text and wraps it into a Status of its own, so the message is extracted here.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from farlet.kubelet.responses import Refusal
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
-"""Home's API server reads no more of an error (`maxReadLength` in `response_checker.go`)."""
+"""The home API server reads no more of an error (`maxReadLength` in `response_checker.go`)."""
 
 
-async def refusal(exchange: raw_response.RawResponse) -> Refusal:
-    """The foreign API server's error for a caller at home. Raises `OSError` if it breaks off."""
+async def refusal(response: raw_response.RawResponse) -> Refusal:
+    """The foreign API server's error, for the caller. Raises `OSError` if the answer is cut off."""
     async with asyncio.timeout(BODY_SECONDS):
-        body = await exchange.text(BODY_BYTES)
+        body = await response.text(BODY_BYTES)
     message = _message(body)
-    if exchange.status in {401, 403}:
-        # Not the caller's rights are lacking, as these codes would tell him, but ours.
+    if response.status in {401, 403}:
+        # Not 401 or 403: farlet lacks the permission, not the caller.
         return Refusal(
             500,
-            f"the foreign API server does not let farlet do this: {message}. Its administrator can "
-            "grant it with manifests/foreign",
+            f"the foreign API server does not allow farlet to do this: {message}. An administrator "
+            "of the foreign cluster can grant the permission: apply manifests/foreign there",
         )
-    if exchange.status < 400:
-        return Refusal(502, f"the foreign API server answered {exchange.status}, out of place")
-    return Refusal(exchange.status, message)
+    if response.status < 400:
+        return Refusal(502, f"unexpected answer of the foreign API server: HTTP {response.status}")
+    return Refusal(response.status, message)
 
 
 def _message(body: bytes) -> str:

@@ -1,8 +1,8 @@
-"""containerLogs: what a container of the mirror writes, brought to the caller as it comes.
+"""containerLogs: passes the logs of the mirror's container to the caller.
 
-The options are checked as a kubelet checks them and then asked of the foreign API server, which
-finds, cuts and follows the lines. Not one byte is kept here: a caller who reads slowly slows the
-server abroad, and when he leaves, so do we.
+The options are validated as by a kubelet and passed to the foreign API server, which selects and
+follows the lines. farlet buffers nothing: a slow caller slows down the foreign server, and when the
+caller disconnects, farlet closes its connection to the foreign server.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from farlet.kubelet.routes import Request
 
 _FLAGS = ("follow", "previous", "timestamps")
 _NUMBERS = {"sinceSeconds": 1, "tailLines": 0, "limitBytes": 1}
-"""Each with the least that is allowed."""
+"""Each with the minimum."""
 _STREAMS = frozenset({"All", "Stdout", "Stderr"})
 _INT64 = re.compile(r"[+-]?[0-9]{1,19}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
 async def serve(
-    caller: Responder, target: PodTarget, options: dict[str, str], foreign: ApiClient
+    responder: Responder, target: PodTarget, options: dict[str, str], foreign: ApiClient
 ) -> None:
-    """Send the logs until they or the caller end.
+    """Send the logs until they end or the caller disconnects.
 
-    Raises `Refusal` where there are none, `OSError` when either side breaks off.
+    Raises `Refusal` if there are none, `OSError` if a connection breaks.
     """
-    await caller.cancel_on_disconnect(_serve(caller, target, options, foreign))
+    await responder.cancel_on_disconnect(_serve(responder, target, options, foreign))
 
 
 def options(request: Request) -> dict[str, str]:
-    """The options for the API server; what has its default is left out.
+    """The options for the API server, without those that have their default.
 
-    Raises `Refusal`: 400 for what cannot be read, 422 for what makes no sense together
+    Raises `Refusal`: 400 for a value that cannot be parsed, 422 for options that exclude each other
     (`getContainerLogs` in `server.go`, `ValidatePodLogOptions`).
     """
     found = {name: "true" for name in _FLAGS if _flag(request.parameter(name))}
@@ -56,7 +56,7 @@ def options(request: Request) -> dict[str, str]:
     if stream is not None and stream != "All":
         found["stream"] = stream
     if (
-        any(int(found[name]) < least for name, least in _NUMBERS.items() if name in found)
+        any(int(found[name]) < minimum for name, minimum in _NUMBERS.items() if name in found)
         or ("sinceSeconds" in found and "sinceTime" in found)
         or (stream is not None and stream not in _STREAMS)
         or ("stream" in found and "tailLines" in found)
@@ -66,25 +66,25 @@ def options(request: Request) -> dict[str, str]:
 
 
 async def _serve(
-    caller: Responder, target: PodTarget, options: dict[str, str], foreign: ApiClient
+    responder: Responder, target: PodTarget, options: dict[str, str], foreign: ApiClient
 ) -> None:
     query = urlencode({"container": target.container, **options})
-    exchange = await foreign.open_stream(
+    response = await foreign.open_stream(
         "GET", resources.POD_LOGS, target.pod, namespace=target.namespace, query=query
     )
     try:
-        if exchange.status != 200:
-            raise await foreign_api.refusal(exchange)
-        await caller.begin(200, [("Content-Type", TEXT)])
-        async for piece in exchange.body():
-            await caller.send(piece)
-        await caller.end()
+        if response.status != 200:
+            raise await foreign_api.refusal(response)
+        await responder.begin(200, [("Content-Type", TEXT)])
+        async for piece in response.body():
+            await responder.send(piece)
+        await responder.end()
     finally:
-        exchange.abort()
+        response.abort()
 
 
 def _flag(text: str | None) -> bool:
-    """As `Convert_Slice_string_To_bool` of apimachinery: all but these two mean yes."""
+    """As `Convert_Slice_string_To_bool` of apimachinery: all but these two mean true."""
     return text is not None and text != "0" and text.lower() != "false"
 
 

@@ -1,7 +1,7 @@
-"""/pods and /runningpods/: the pods of this node as `PodList`s of v1, piece by piece.
+"""/pods and /runningpods/: the pods of this node as a v1 `PodList`, sent in pieces.
 
-Ten thousand pods are 80 MiB of JSON. So no list is ever held as a whole, what the store keeps is
-sent as it is where it can be, and the loop gets its turn in between.
+Ten thousand pods are 80 MiB of JSON. So a list is never in memory as a whole, stored documents are
+sent unchanged where possible, and the event loop runs other tasks in between.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from farlet.forge import containers
 from farlet.k8s_types import Pod
 from farlet.kubelet.responses import JSON_BODY, Response
 
-AT_ONCE = 50
+BATCH = 50
+"""Pods that are written before other tasks of the event loop run."""
 
 
 def bound(documents: Sequence[bytes]) -> Response:
-    """All pods that are bound to this node, as home knows them (`documents`: their JSON)."""
-    return Response(200, _listed(documents, _whole), JSON_BODY)
+    """All pods that the home cluster bound to this node (`documents`: their JSON)."""
+    return Response(200, _pod_list(documents, _unchanged), JSON_BODY)
 
 
 def running(documents: Sequence[bytes]) -> Response:
-    """Pods with a container that runs: names and images, as `ToAPIPod` of a kubelet tells them."""
-    return Response(200, _listed(documents, _running), JSON_BODY)
+    """Pods with a running container: names and images, as a kubelet's `ToAPIPod` lists them."""
+    return Response(200, _pod_list(documents, _running), JSON_BODY)
 
 
-def _whole(document: bytes) -> bytes:
+def _unchanged(document: bytes) -> bytes:
     return document
 
 
@@ -53,15 +54,15 @@ def _running(document: bytes) -> bytes | None:
     )
 
 
-async def _listed(
-    documents: Sequence[bytes], shown: Callable[[bytes], bytes | None]
+async def _pod_list(
+    documents: Sequence[bytes], to_item: Callable[[bytes], bytes | None]
 ) -> AsyncIterator[bytes]:
     comma = b""
     yield b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":['
     for number, document in enumerate(documents):
-        if number % AT_ONCE == 0:
+        if number % BATCH == 0:
             await asyncio.sleep(0)
-        if (item := shown(document)) is not None:
+        if (item := to_item(document)) is not None:
             yield comma + item
             comma = b","
     yield b"]}"

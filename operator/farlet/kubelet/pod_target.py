@@ -1,13 +1,12 @@
-"""Which mirror, and which container of it, a caller means; or why there is none, in a kubelet's
-words. Pure.
+"""Resolves the pod and container of a request to the mirror, or to a kubelet's error. Pure.
 
-The way goes from the home pod, by our own mapping of names, to the mirror that home itself has
-recorded by uid: nothing that anybody writes abroad can lead a caller to another pod. Containers
-that only the mirror has, such as sidecars injected abroad, are not shown at home and cannot be
-reached from there.
+farlet's own mapping of names leads from the home pod to the mirror, whose uid the home pod must
+have recorded: no object in the foreign cluster can direct a caller to another pod. Containers that
+only the mirror has, such as injected sidecars, do not appear in the home cluster and cannot be
+reached.
 
-The texts are those of `pkg/kubelet/server/server.go`, `kubelet_pods.go` and `streaming/errors.go`
-of Kubernetes 1.36.
+The error texts are those of `pkg/kubelet/server/server.go`, `kubelet_pods.go` and
+`streaming/errors.go` of Kubernetes 1.36.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _PULLING = {
 
 @dataclass(frozen=True, slots=True)
 class PodTarget:
-    """A container of a mirror, or with an empty `container` the mirror as a whole."""
+    """A container of a mirror; an empty `container` means the whole mirror."""
 
     namespace: str
     pod: str
@@ -39,9 +38,9 @@ class PodTarget:
 
 
 def resolve(route: Route, store: Store, ctx: Context, *, previous: bool = False) -> PodTarget:
-    """Where the route leads abroad. `previous`: to the logs of the container's last run.
+    """The mirror and container of a route. `previous`: the logs of the container's last run.
 
-    Raises `Refusal`.
+    Raises `Refusal` with the error of a kubelet.
     """
     home = store.home.get(ObjectKey(route.namespace, route.pod))
     if route.endpoint is Endpoint.CONTAINER_LOGS:
@@ -50,15 +49,16 @@ def resolve(route: Route, store: Store, ctx: Context, *, previous: bool = False)
         raise Refusal(404, "pod does not exist")
     if route.endpoint is Endpoint.PORT_FORWARD:
         return _for_ports(route, home, store, ctx)
-    wanted = route.uid is None or route.uid == home["metadata"].get("uid")
-    mirror = _mirror(home, store, ctx) if wanted and has_container(home, route.container) else None
+    same_uid = route.uid is None or route.uid == home["metadata"].get("uid")
+    exists = same_uid and has_container(home, route.container)
+    mirror = _mirror(home, store, ctx) if exists else None
     if mirror is None:
         raise Refusal(500, f'container not found ("{route.container}")')
     return PodTarget(mirror.namespace, mirror.name, route.container)
 
 
 def has_container(home: Pod, container: str) -> bool:
-    """Whether the pod's spec names this container, of whatever kind."""
+    """Whether the pod's spec contains this container (app, init or ephemeral)."""
     return any(
         c["name"] == container for group in containers.GROUPS for c in containers.of(home, group)
     )
@@ -87,7 +87,7 @@ def _for_logs(
 
 
 def _mirror(home: Pod, store: Store, ctx: Context) -> ObjectKey | None:
-    """The mirror that home has recorded; `None` while there is none, or only another."""
+    """The mirror that the home pod has recorded; `None` if it is absent or has another uid."""
     metadata = home["metadata"]
     namespace = ctx.namespaces.foreign(metadata.get("namespace", ""))
     if namespace is None:
@@ -102,21 +102,22 @@ def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
     name = home["metadata"]["name"]
     if previous:
         return f'previous terminated container "{container}" in pod "{name}" not found'
-    known = _status(home, container)
-    state = known.get("state", {})
-    if "terminated" in state or "terminated" in known.get("lastState", {}):
+    found = _status(home, container)
+    state = found.get("state", {}) if found else {}
+    last = found.get("lastState", {}) if found else {}
+    if "terminated" in state or "terminated" in last:
         return f'container "{container}" in pod "{name}" is terminated'
     if "running" in state:
         return f'container "{container}" in pod "{name}" is not available'
-    # Why the pod as a whole waits says more than that its containers do.
-    why = home.get("status", {}).get("reason") or state.get("waiting", {}).get("reason")
-    why = why or "ContainerCreating"
-    return f'container "{container}" in pod "{name}" is waiting to start: {_PULLING.get(why, why)}'
+    # The pod's own reason is more specific than that of a waiting container.
+    reason = home.get("status", {}).get("reason") or state.get("waiting", {}).get("reason")
+    reason = _PULLING.get(reason or "", reason or "ContainerCreating")
+    return f'container "{container}" in pod "{name}" is waiting to start: {reason}'
 
 
-def _status(home: Pod, container: str) -> ContainerStatus:
+def _status(home: Pod, container: str) -> ContainerStatus | None:
     for group in containers.GROUPS:
-        known = containers.statuses(home, group)
-        if container in known:
-            return known[container]
-    return {}
+        statuses = containers.statuses(home, group)
+        if container in statuses:
+            return statuses[container]
+    return None

@@ -1,8 +1,8 @@
-"""What the kubelet API does with a request: who asks, whether he may, and which room answers.
+"""Handles the requests of the kubelet API: authenticates, authorizes, and calls the endpoint.
 
-The order is a kubelet's: first authentication and authorization, for paths that do not exist as
-well, then the path. What a virtual node has nothing to answer with, it says so: 501, or the 405 of
-a kubelet whose administrator has turned that endpoint off.
+The order is a kubelet's: authentication and authorization come first, also for paths that do not
+exist; then the path is resolved. An endpoint that a virtual node does not have answers 501, or the
+405 of a kubelet whose administrator has disabled it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,23 @@ from farlet import errors
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.kubelet import auth, logs, pod_lists, routes, streams
-from farlet.kubelet import pod_target as targets
+from farlet.kubelet import (
+    authentication,
+    authorization,
+    logs,
+    pod_lists,
+    pod_target,
+    routes,
+    streams,
+)
+from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import Refusal, Response, text_response
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
 from farlet.telemetry.metrics import KubeletMetrics
 
-MOST_STREAMS = 1000
+MAX_STREAMS = 1000
 """As many as a container runtime lets a kubelet open (`maxInFlight` in `request_cache.go`)."""
 
 Table = Mapping[str, Callable[[], Awaitable[Response]]]
@@ -36,11 +44,15 @@ _DISABLED = {
     "/debug/flags": "flags endpoint is disabled.",
 }
 
+_STREAMED = frozenset(
+    {Endpoint.EXEC, Endpoint.ATTACH, Endpoint.PORT_FORWARD, Endpoint.CONTAINER_LOGS}
+)
+
 log = structlog.get_logger()
 
 
 class RequestHandler:
-    """The endpoints of one virtual node. `handle` is what `KubeletServer` calls."""
+    """The endpoints of one virtual node. `KubeletServer` calls `handle`."""
 
     def __init__(
         self,
@@ -48,16 +60,17 @@ class RequestHandler:
         store: Store,
         foreign: ApiClient,
         ctx: Callable[[], Context],
-        authenticator: auth.Authenticator,
-        authorizer: auth.Authorizer,
+        authenticator: authentication.Authenticator,
+        authorizer: authorization.Authorizer,
         metrics: KubeletMetrics,
         table: Table,
         problem: Callable[[], str | None],
-        unsettled: Callable[[ObjectKey], bool],
+        may_appear: Callable[[ObjectKey], bool],
     ) -> None:
         """`problem`: why `/healthz` fails, else `None`.
 
-        `unsettled`: whether what is not known of a pod may yet turn up.
+        `may_appear`: whether a pod that the store lacks may still appear in it, as just after a
+        start.
         """
         self._store = store
         self._foreign = foreign
@@ -67,66 +80,65 @@ class RequestHandler:
         self._metrics = metrics
         self._table = table
         self._problem = problem
-        self._unsettled = unsettled
+        self._may_appear = may_appear
         self._streams = 0
 
-    async def handle(self, caller: Responder) -> None:
-        """Answer one request. Raises `OSError` when the connection is not to be used any more."""
-        method, path, long_running = routes.labels(caller.request)
+    async def handle(self, responder: Responder) -> None:
+        """Answer one request. Raises `OSError` if the connection cannot be used any more."""
+        method, path, long_running = routes.labels(responder.request)
         with self._metrics.serving(method, path, long_running=long_running):
             try:
-                await self._answer(caller)
+                await self._answer(responder)
             except Refusal as err:
                 refusal = err.response
             except errors.FarletError as err:
                 refusal = text_response(500, str(err))
             else:
                 return
-            if caller.status is not None:
-                raise ConnectionAbortedError("the answer broke off")
-            await caller.refuse(refusal)
+            if responder.status is not None:
+                raise ConnectionAbortedError("the answer was cut off")
+            await responder.refuse(refusal)
 
-    async def _answer(self, caller: Responder) -> None:
-        request = caller.request
-        user = await self._authenticator.who(
-            caller.channel.certificate, request.header("authorization")
+    async def _answer(self, responder: Responder) -> None:
+        request = responder.request
+        user = await self._authenticator.authenticate(
+            responder.channel.certificate, request.header("authorization")
         )
         if user is None:
-            raise auth.unauthorized()
-        needs = routes.needs(request.method, request.path)
-        if not await self._authorizer.may(user, needs.verb, request.path, needs.subresources):
-            raise auth.forbidden(user, needs.verb, needs.subresources)
-        route = routes.find(request.method, request.path, self._table)
+            raise authentication.unauthorized()
+        verb, subresources = routes.required_permission(request.method, request.path)
+        if not await self._authorizer.is_allowed(user, verb, request.path, subresources):
+            raise authorization.forbidden(user, verb, subresources)
+        route = routes.match(request.method, request.path, self._table)
         if route.endpoint in _STREAMED:
-            log.debug("kubelet stream was asked for", user=user.name, path=request.path)
-            with self._stream():
-                await self._carry(caller, route)
+            log.debug("kubelet stream requested", user=user.name, path=request.path)
+            with self._stream_slot():
+                await self._stream(responder, route)
         else:
-            await caller.answer(await self._respond(caller, route))
+            await responder.answer(await self._response(responder.request.path, route))
 
-    async def _carry(self, caller: Responder, route: Route) -> None:
-        """Logs, and what needs an upgrade."""
+    async def _stream(self, responder: Responder, route: Route) -> None:
+        """Logs, and the endpoints that need an upgrade."""
         if route.endpoint is Endpoint.CONTAINER_LOGS:
-            options = logs.options(caller.request)
-            target = self._target(route, previous="previous" in options)
-            await logs.serve(caller, target, options, self._foreign)
+            options = logs.options(responder.request)
+            target = self._resolve(route, previous="previous" in options)
+            await logs.serve(responder, target, options, self._foreign)
         else:
-            target = self._target(route)
-            await streams.serve(caller, route.endpoint, target, self._foreign)
+            target = self._resolve(route)
+            await streams.serve(responder, route.endpoint, target, self._foreign)
 
-    def _target(self, route: Route, *, previous: bool = False) -> targets.PodTarget:
+    def _resolve(self, route: Route, *, previous: bool = False) -> PodTarget:
         try:
-            return targets.resolve(route, self._store, self._ctx(), previous=previous)
+            return pod_target.resolve(route, self._store, self._ctx(), previous=previous)
         except Refusal:
-            if not self._unsettled(ObjectKey(route.namespace, route.pod)):
+            if not self._may_appear(ObjectKey(route.namespace, route.pod)):
                 raise
-            # A client that is told of no pod or container gives up; this one it asks again.
-            text = "the virtual node has just started and does not know this pod yet\n"
+            # Clients give up after "not found", but retry after this.
+            text = "the virtual node has just started and does not know this pod yet; try again\n"
             raise Refusal(503, text, headers=(("Retry-After", "1"),)) from None
 
-    async def _respond(self, caller: Responder, route: Route) -> Response:
-        """What is answered at once."""
-        path = caller.request.path
+    async def _response(self, path: str, route: Route) -> Response:
+        """The answer of an endpoint that does not stream."""
         match route.endpoint:
             case Endpoint.TABLE:
                 return await self._table[path]()
@@ -138,7 +150,7 @@ class RequestHandler:
                 problem = self._problem()
                 return text_response(500, problem) if problem else text_response(200, "ok")
             case Endpoint.RUN | Endpoint.CHECKPOINT:
-                self._must_exist(route)
+                self._check_exists(route)
             case Endpoint.LOGS | Endpoint.DEBUG:
                 for root, text in _DISABLED.items():
                     if path == root or path.startswith(f"{root}/"):
@@ -148,16 +160,16 @@ class RequestHandler:
                 pass
         raise Refusal(501, f"a virtual node does not serve /{route.endpoint}\n")
 
-    def _must_exist(self, route: Route) -> None:
+    def _check_exists(self, route: Route) -> None:
         home = self._store.home.get(ObjectKey(route.namespace, route.pod))
         if home is None:
             raise Refusal(404, "pod does not exist")
-        if not targets.has_container(home, route.container):
+        if not pod_target.has_container(home, route.container):
             raise Refusal(404, f"container {route.container} does not exist")
 
     @contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= MOST_STREAMS:
+    def _stream_slot(self) -> Iterator[None]:
+        if self._streams >= MAX_STREAMS:
             text = "maximum number of in-flight requests exceeded"
             raise Refusal(429, text, headers=(("Retry-After", "1"),))
         self._streams += 1
@@ -165,8 +177,3 @@ class RequestHandler:
             yield
         finally:
             self._streams -= 1
-
-
-_STREAMED = frozenset(
-    {Endpoint.EXEC, Endpoint.ATTACH, Endpoint.PORT_FORWARD, Endpoint.CONTAINER_LOGS}
-)

@@ -1,8 +1,8 @@
-"""One request of a caller, and the ways in which it can be answered on the caller's connection.
+"""Answers one request on the caller's connection.
 
-Whole, piece by piece for as long as the caller stays, or by handing the connection over (101).
-Reads no more of what the caller sends than tells whether he is still there, so that a second
-request behind the first one goes nowhere until the first is answered.
+As a whole, in pieces until the caller disconnects, or with an upgrade (101), after which the
+endpoint owns the connection. Until then it reads only what is needed to notice a disconnect, so a
+second request behind the first is not processed before the first is answered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from farlet.kubelet.responses import Response
 from farlet.kubelet.routes import Request
 
 REFUSAL_SECONDS = 60.0
-"""For the caller to take a refusal."""
+"""For the caller to read a refusal."""
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ Headers = list[tuple[str, str]]
 
 
 class Responder:
-    """Who asked for `request`. Methods raise `OSError` once he has left."""
+    """The way to answer `request`. Methods raise `OSError` once the caller has disconnected."""
 
     def __init__(
         self, request: Request, channel: tls_stream.TLSStream, http: h11.Connection
@@ -36,10 +36,10 @@ class Responder:
         self.channel = channel
         self._http = http
         self.status: int | None = None
-        """Of the answer; `None` before it has begun."""
+        """The answer's; `None` until the answer has begun."""
 
     async def answer(self, response: Response) -> None:
-        """A whole answer."""
+        """Send the whole answer."""
         headers = [*response.headers, ("Content-Type", response.content_type)]
         if isinstance(response.body, bytes):
             headers.append(("Content-Length", str(len(response.body))))
@@ -52,10 +52,10 @@ class Responder:
         await self.end()
 
     async def refuse(self, response: Response) -> None:
-        """An answer in place of what was asked for.
+        """Send an error instead of the requested content.
 
-        The last one where what follows cannot be told from a body or from the bytes of an upgrade
-        that did not come about, and to those who are not known.
+        The connection is closed after a 401, and where the next bytes could be a body or belong to
+        an upgrade that was not accepted.
         """
         last = response.status == 401 or self._http.their_state is not h11.DONE
         closing = (("Connection", "close"),) if last else ()
@@ -63,43 +63,43 @@ class Responder:
             await self.answer(dataclasses.replace(response, headers=(*response.headers, *closing)))
 
     async def begin(self, status: int, headers: Headers) -> None:
-        """The head of an answer."""
+        """Send the head of an answer."""
         self.status = status
         await self._send(h11.Response(status_code=status, headers=_wire(headers)))
 
     async def send(self, data: bytes) -> None:
-        """A piece of the body; returns when the caller has taken most of it."""
+        """Send a piece of the body; returns when the caller has read most of it."""
         await self._send(h11.Data(data=data))
 
     async def end(self) -> None:
-        """No more of the body. An answer that lacks this is seen to be cut off."""
+        """End the body. Callers detect that an answer without this was cut off."""
         await self._send(h11.EndOfMessage())
 
-    async def switch(self, headers: Headers) -> bytes:
-        """Answer 101. The channel is the handler's then, and so is what came early: returned."""
+    async def upgrade(self, headers: Headers) -> bytes:
+        """Answer 101, after which the endpoint owns the channel. Returns bytes that came early."""
         self.status = 101
         await self._send(h11.InformationalResponse(status_code=101, headers=_wire(headers)))
         return self._http.trailing_data[0]
 
     async def cancel_on_disconnect(self, work: Coroutine[None, None, T]) -> T:
-        """Do `work` while the caller is there; cancel it and raise `OSError` when he leaves."""
-        task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._leaves())
+        """Do `work`; cancel it and raise `OSError` when the caller disconnects."""
+        task, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(self._disconnected())
         try:
-            await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise ConnectionAbortedError("the caller has left")
+                raise ConnectionAbortedError("the caller has disconnected")
             return task.result()
         finally:
             task.cancel()
-            leaving.cancel()
-            # What they raise now is of no interest any more, but has to be looked at.
-            await asyncio.gather(task, leaving, return_exceptions=True)
+            disconnect.cancel()
+            # Exceptions no longer matter here, but must be retrieved.
+            await asyncio.gather(task, disconnect, return_exceptions=True)
 
-    async def _leaves(self) -> None:
-        """Returns when the caller has ended his side, as clients do that wait no longer."""
+    async def _disconnected(self) -> None:
+        """Returns when the caller ends its side, as clients do that no longer wait."""
         data = await self.channel.read()
         if data:
-            # A second request, or early bytes of an upgrade: one chunk is kept, no more is read.
+            # A second request, or early bytes of an upgrade: keep one chunk, read no more.
             self._http.receive_data(data)
             await self.channel.lost()
 

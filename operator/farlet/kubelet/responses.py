@@ -1,7 +1,7 @@
-"""What an endpoint of the kubelet API answers, apart from how it is sent.
+"""Answers of the kubelet API, apart from how they are sent.
 
-A `Refusal` is raised where a kubelet would answer with an error; its text is what kubectl shows,
-so it says what a kubelet says. Nothing here does I/O.
+Endpoints raise a `Refusal` where a kubelet would answer with an error. kubectl shows its text, so
+it is the text of a kubelet. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JSON_BODY = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer. An iterator as `body` is sent piece by piece, as fast as it is taken."""
+    """An answer. If `body` is an iterator, its pieces are sent as fast as the caller reads them."""
 
     status: int
     body: bytes | AsyncIterator[bytes]
@@ -28,7 +28,7 @@ class Response:
 
 
 class Refusal(Exception):
-    """The endpoint answers with this error instead."""
+    """Raised by an endpoint to answer with this error."""
 
     def __init__(
         self, status: int, text: str, *, headers: tuple[tuple[str, str], ...] = ()
@@ -38,7 +38,6 @@ class Refusal(Exception):
 
 
 def text_response(status: int, text: str, *, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """A line of text."""
     return Response(status, text.encode("utf-8", "surrogateescape"), headers=headers)
 
 

@@ -1,8 +1,8 @@
-"""The TLS listener of the kubelet API: connections, request heads, limits, and the end.
+"""The TLS listener of the kubelet API: connections, request heads, limits and shutdown.
 
-Whoever can reach the port can open connections, so until a caller is known he gets little: a few
-seconds for a handshake and a request head of bounded size, and his place goes to the next one
-when places are short. What a request means, and who may ask it, is decided by the handler.
+Anyone who reaches the port can open connections. So a new connection gets only a few seconds for
+the handshake and a request head of bounded size, and is dropped for a newer one when the limit is
+reached. The handler authenticates, authorizes and answers the requests.
 
 HTTP is parsed by h11. A request with a body is refused: no endpoint reads one.
 """
@@ -32,13 +32,13 @@ HEAD_SECONDS = 10.0
 IDLE_SECONDS = 90.0
 """Between two requests, as a kubelet's server."""
 
-TAKING_SECONDS = 60.0
-"""For the caller to take the end of what he asked for, where the connection ends with it."""
+FINAL_READ_SECONDS = 60.0
+"""For the caller to read the end of an answer after which the connection is closed."""
 
-HEAD_BYTES = 64 * 1024
-"""A command of `kubectl exec` stands in it."""
+MAX_HEAD_BYTES = 64 * 1024
+"""The head contains the command of a `kubectl exec`."""
 
-MOST_CONNECTIONS = 2048
+MAX_CONNECTIONS = 2048
 """Each takes 20 to 90 KiB (docs/decisions/0009-kubelet-streams.md)."""
 
 Handler = Callable[[Responder], Awaitable[None]]
@@ -47,10 +47,10 @@ log = structlog.get_logger()
 
 
 class KubeletServer:
-    """Listens while its context lasts; then streams get `grace` seconds to end, less in a `hurry`.
+    """Listens while its context lasts; then streams get `grace` seconds to end.
 
-    `contexts` is asked for each new connection, so a new certificate is served from then on.
-    Entering raises `StartError` when the address cannot be had.
+    `immediate` ends that grace period. `contexts` is called for each new connection, so a new
+    certificate is served from then on. Entering raises `StartError` if the address cannot be used.
     """
 
     def __init__(
@@ -60,25 +60,24 @@ class KubeletServer:
         at: Address,
         contexts: Callable[[], ssl.SSLContext],
         grace: float,
-        hurry: asyncio.Event,
+        immediate: asyncio.Event,
     ) -> None:
         self._handler = handler
         self._at = at
         self._contexts = contexts
         self._grace = grace
-        self._hurry = hurry
+        self._immediate = immediate
         self._scratch = bytearray(tls_stream.CHUNK)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unknown: dict[tls_stream.TLSStream, None] = {}
-        """Connections that have not sent a first request yet, the oldest first."""
+        self._new: dict[tls_stream.TLSStream, None] = {}
+        """Connections without a first request yet, the oldest first."""
         self._idle: set[tls_stream.TLSStream] = set()
-        """Those between two requests."""
+        """Connections between two requests."""
         self._stopping = False
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         if self._server is None:
             raise RuntimeError("the server does not listen yet")
         port: int = self._server.sockets[0].getsockname()[1]
@@ -110,51 +109,51 @@ class KubeletServer:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for channel in (*self._unknown, *self._idle):
+        for channel in (*self._new, *self._idle):
             channel.abort()
         if self._tasks and error is None:
-            await self._let_end()
+            await self._wait_for_streams()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            log.info("kubelet streams were cut off", count=len(self._tasks))
+            log.info("cut off kubelet streams", count=len(self._tasks))
             await asyncio.wait(self._tasks)
 
-    async def _let_end(self) -> None:
-        hurried = asyncio.ensure_future(self._hurry.wait())
+    async def _wait_for_streams(self) -> None:
+        immediate = asyncio.ensure_future(self._immediate.wait())
         ended = asyncio.ensure_future(asyncio.wait(self._tasks, timeout=self._grace))
         try:
-            await asyncio.wait((hurried, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((immediate, ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            hurried.cancel()
+            immediate.cancel()
             ended.cancel()
 
     # --- connections --------------------------------------------------------------------------
 
     def _opened(self, channel: tls_stream.TLSStream) -> None:
-        if self._stopping or not self._place():
+        if self._stopping or not self._make_space():
             channel.abort()
             return
-        self._unknown[channel] = None
+        self._new[channel] = None
         task = asyncio.get_running_loop().create_task(self._connection(channel))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _place(self) -> bool:
-        """Whether there is room for one more, made by dropping who has not said anything yet."""
-        if len(self._tasks) < MOST_CONNECTIONS:
+    def _make_space(self) -> bool:
+        """Whether one more connection fits, if necessary by dropping the oldest new one."""
+        if len(self._tasks) < MAX_CONNECTIONS:
             return True
-        if not self._unknown:
+        if not self._new:
             return False
-        eldest = next(iter(self._unknown))
-        del self._unknown[eldest]
-        eldest.abort()
+        oldest = next(iter(self._new))
+        del self._new[oldest]
+        oldest.abort()
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (err := task.exception()) is not None:
-            # A bug of ours; the caller sees his connection cut.
+            # A bug of farlet; the caller's connection is cut.
             log.error("kubelet request failed", exc_info=err)
 
     async def _connection(self, channel: tls_stream.TLSStream) -> None:
@@ -163,23 +162,23 @@ class KubeletServer:
         except OSError as err:  # TimeoutError is one
             log.debug("kubelet connection ended", err=str(err) or type(err).__name__)
         finally:
-            self._unknown.pop(channel, None)
+            self._new.pop(channel, None)
             channel.abort()
 
     async def _serve(self, channel: tls_stream.TLSStream) -> float:
-        """Requests of one connection, one after the other. Raises `OSError`.
+        """Serve the requests of one connection, one after the other. Raises `OSError`.
 
-        Returns how many seconds the caller is given to take the end of the last answer.
+        Returns for how many seconds the caller may read the end of the last answer.
         """
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         async with asyncio.timeout(HEAD_SECONDS):
             await channel.secure(self._contexts(), server_side=True)
             request = await self._head(channel, http)
         while request is not None:
-            self._unknown.pop(channel, None)
+            self._new.pop(channel, None)
             status = await self._request(request, channel, http)
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE or self._stopping:
-                return TAKING_SECONDS if status < 400 else tls_stream.CLOSE_SECONDS
+                return FINAL_READ_SECONDS if status < 400 else tls_stream.CLOSE_SECONDS
             self._idle.add(channel)
             try:
                 request = await self._next(channel, http)
@@ -190,7 +189,7 @@ class KubeletServer:
     async def _next(
         self, channel: tls_stream.TLSStream, http: h11.Connection
     ) -> h11.Request | None:
-        """The head of a further request; `None` where none comes."""
+        """The head of the next request; `None` if none arrives."""
         http.start_next_cycle()
         if not http.trailing_data[0]:
             try:
@@ -204,13 +203,13 @@ class KubeletServer:
     async def _head(
         self, channel: tls_stream.TLSStream, http: h11.Connection
     ) -> h11.Request | None:
-        """The head of a request; `None` when the caller ended, or was told that it is wrong."""
+        """The head of a request; `None` if the caller closed, or sent an invalid one (refused)."""
         while True:
             try:
                 event = http.next_event()
             except h11.RemoteProtocolError as err:
                 refusal = text_response(err.error_status_hint, f"{err.error_status_hint}: {err}")
-                await Responder(_NOTHING, channel, http).refuse(refusal)
+                await Responder(_UNPARSED, channel, http).refuse(refusal)
                 return None
             if event is h11.NEED_DATA:
                 http.receive_data(await channel.read())
@@ -222,29 +221,29 @@ class KubeletServer:
     async def _request(
         self, head: h11.Request, channel: tls_stream.TLSStream, http: h11.Connection
     ) -> int:
-        """Answer one request; the answer's status."""
+        """Answer one request; return the answer's status."""
         try:
-            caller = Responder(_request(head, http), channel, http)
+            responder = Responder(_request(head, http), channel, http)
         except Refusal as err:
-            await Responder(_NOTHING, channel, http).refuse(err.response)
+            await Responder(_UNPARSED, channel, http).refuse(err.response)
             return err.response.status
-        await self._handler(caller)
-        if caller.status is None or http.our_state is h11.SEND_BODY:
-            raise ConnectionAbortedError("the answer broke off")
-        return caller.status
+        await self._handler(responder)
+        if responder.status is None or http.our_state is h11.SEND_BODY:
+            raise ConnectionAbortedError("the answer was cut off")
+        return responder.status
 
 
-_NOTHING = routes.Request("", "")
-"""What was not understood."""
+_UNPARSED = routes.Request("", "")
+"""Stands for a request that could not be parsed."""
 
 
 def _request(head: h11.Request, http: h11.Connection) -> routes.Request:
-    """The request as a whole. Raises `Refusal` for one that is unclear or has a body."""
+    """The parsed request. Raises `Refusal` if it is ambiguous or has a body."""
     try:
-        whole = isinstance(http.next_event(), h11.EndOfMessage)
+        complete = isinstance(http.next_event(), h11.EndOfMessage)
     except h11.RemoteProtocolError:
-        whole = False
-    if not whole:
-        raise Refusal(413, "413: a request to a kubelet has no body")
+        complete = False
+    if not complete:
+        raise Refusal(413, "413: requests to the kubelet API must not have a body")
     headers = tuple((name.decode(), value.decode("latin-1")) for name, value in head.headers)
     return routes.parse(head.method.decode(), head.target.decode(), headers)

@@ -1,8 +1,8 @@
-"""Answers of the home API server to questions that come again and again, kept for a while.
+"""Caches answers of the home API server to repeated questions, such as token reviews.
 
-Whoever knocks at the kubelet's port makes us ask, so this room bounds what a stranger can cost:
-how many answers are kept, how many questions are open at once, and how long one may take. Two
-who ask the same at the same time wait for one answer. Failures are told, not kept.
+Anyone who reaches the kubelet port can cause such a question, so the cost is bounded: the number
+of cached answers, of concurrent requests, and the duration of each. Concurrent callers with the
+same key share one request. Failures are raised to all of them and not cached.
 """
 
 from __future__ import annotations
@@ -17,69 +17,69 @@ from farlet import errors
 
 V = TypeVar("V")
 
-AT_ONCE = 4
-"""Open questions of one kind: a quarter of what one API server is asked at once."""
+MAX_CONCURRENT = 4
+"""A quarter of the requests that farlet sends to one API server at a time."""
 
-WITHIN_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[V]):
-    """An answer, and for how many seconds it is good."""
+class Entry(Generic[V]):
+    """A value and the number of seconds for which it is valid."""
 
     value: V
     seconds: float
 
 
 class SingleFlightCache(Generic[V]):
-    """The last `size` answers by key. `clock` is monotonic, in seconds."""
+    """The `size` most recently used values. `clock` is monotonic, in seconds."""
 
     def __init__(self, *, size: int, clock: Callable[[], float]) -> None:
         self._size = size
         self._clock = clock
-        self._kept: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
-        self._open: dict[bytes, asyncio.Future[V]] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._entries: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
+        self._in_flight: dict[bytes, asyncio.Future[V]] = {}
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
-    async def get(self, key: bytes, ask: Callable[[], Awaitable[Answer[V]]]) -> V:
-        """The kept answer, else the one that `ask` gives.
+    async def get(self, key: bytes, fetch: Callable[[], Awaitable[Entry[V]]]) -> V:
+        """The cached value, else the one that `fetch` returns.
 
-        Raises the `FarletError` of `ask`, or `TimeoutError`, for everybody who waits for it.
+        Raises the `FarletError` of `fetch`, or `TimeoutError`, in every caller that waits for it.
         """
         while True:
-            kept = self._kept.get(key)
-            if kept is not None and self._clock() < kept[1]:
-                self._kept.move_to_end(key)
-                return kept[0]
-            other = self._open.get(key)
+            entry = self._entries.get(key)
+            if entry is not None and self._clock() < entry[1]:
+                self._entries.move_to_end(key)
+                return entry[0]
+            other = self._in_flight.get(key)
             if other is None:
-                return await self._first(key, ask)
+                return await self._fetch(key, fetch)
             await asyncio.wait([other])
-            if not other.cancelled():  # else who asked went away, and one of us asks instead
+            if not other.cancelled():  # else its caller was cancelled, and one of us fetches
                 return other.result()
 
-    async def _first(self, key: bytes, ask: Callable[[], Awaitable[Answer[V]]]) -> V:
-        mine = self._open[key] = asyncio.get_running_loop().create_future()
+    async def _fetch(self, key: bytes, fetch: Callable[[], Awaitable[Entry[V]]]) -> V:
+        result = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(WITHIN_SECONDS), self._slots:
-                answer = await ask()
+            async with asyncio.timeout(TIMEOUT_SECONDS), self._slots:
+                entry = await fetch()
         except (errors.FarletError, TimeoutError) as err:
-            mine.set_exception(err)
-            mine.exception()  # somebody has seen it, even if nobody waits
+            result.set_exception(err)
+            result.exception()  # marks it as retrieved: perhaps no other caller waits
             raise
         else:
-            mine.set_result(answer.value)
-            self._keep(key, answer)
-            return answer.value
+            result.set_result(entry.value)
+            self._store(key, entry)
+            return entry.value
         finally:
-            mine.cancel()
-            del self._open[key]
+            result.cancel()
+            del self._in_flight[key]
 
-    def _keep(self, key: bytes, answer: Answer[V]) -> None:
-        self._kept[key] = (answer.value, self._clock() + answer.seconds)
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+    def _store(self, key: bytes, entry: Entry[V]) -> None:
+        self._entries[key] = (entry.value, self._clock() + entry.seconds)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)

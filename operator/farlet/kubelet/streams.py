@@ -1,13 +1,16 @@
-"""exec, attach and portForward: an upgrade asked for at home becomes one abroad, and then bytes.
+"""exec, attach and portForward: requests the same upgrade in the foreign cluster, relays bytes.
 
-No byte behind the two heads is interpreted, so whatever the two API servers upgrade to (SPDY/3.1,
-WebSocket, or what comes after them) keeps its exit codes, resizes, ends of input and resets.
+The bytes behind the two request heads are not interpreted. So any protocol that the two API servers
+agree on (SPDY/3.1, WebSocket or a later one) keeps its exit codes, resizes, ends of input and
+resets.
 
-Three things may never happen here. A credential or any other header of the caller's but those of
-the upgrade itself must not go abroad; farlet's own must not come back. And nothing that the caller
-sent behind his request's head may reach the foreign server unless it answered 101: it would be read
-as a further request, with farlet's rights. So nothing is sent there before, and after any other
-answer both connections end.
+Three security rules hold here:
+- Of the caller's headers only those of the upgrade are sent to the foreign cluster, and never a
+  credential.
+- farlet's own credentials are never sent back to the caller.
+- Bytes that the caller sent behind its request head reach the foreign server only after that server
+  answered 101; it would read them as a further request with farlet's permissions. So nothing is
+  sent there before, and after any other answer both connections are closed.
 """
 
 from __future__ import annotations
@@ -25,34 +28,35 @@ from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Request
 
 ANSWER_SECONDS = 60.0
-"""For the foreign API server, which asks the kubelet there, to accept an upgrade."""
+"""Until the foreign API server, which involves its kubelet, accepts an upgrade."""
 
 SILENCE_SECONDS = 30.0
-"""When one side has ended its direction, the other goes on for as long as bytes come."""
+"""After one side has ended its direction, the other may be silent for this long."""
 
-TURN_SECONDS = 2.0
-"""The longest that what a caller sends waits for him to take output."""
+OUTPUT_FIRST_SECONDS = 2.0
+"""For how long a caller's input waits until the caller has read pending output."""
 
-TAKING_SECONDS = 120.0
-"""For a slow reader to take the last bytes, which may be megabytes in the buffers of the kernel."""
+FINAL_READ_SECONDS = 120.0
+"""For a slow reader to read the last bytes, which may be megabytes in the kernel's buffers."""
 
 _SUBPROTOCOLS = "sec-websocket-protocol"
 _EXTENSIONS = "sec-websocket-extensions"
 _VERSION = "x-stream-protocol-version"
-_CARRIED = (_VERSION, "sec-websocket-key", "sec-websocket-version", _EXTENSIONS)
+_FORWARDED = (_VERSION, "sec-websocket-key", "sec-websocket-version", _EXTENSIONS)
 _RETURNED = ("upgrade", _VERSION, "sec-websocket-accept", _SUBPROTOCOLS, _EXTENSIONS)
 
 _BEARER = "base64url.bearer.authorization.k8s.io."
-"""A subprotocol that is a token (`k8s.io/apiserver/pkg/authentication/request/websocket`)."""
+"""Subprotocols with this prefix are tokens
+(`k8s.io/apiserver/pkg/authentication/request/websocket`)."""
 
 _TUNNEL = "SPDY/3.1+"
-"""Subprotocols that carry SPDY within a WebSocket (KEP-4006)."""
+"""Prefix of subprotocols that tunnel SPDY through a WebSocket (KEP-4006)."""
 
-_HTTP_AGAIN = frozenset({"h2c", "http", "tls"})
-"""Upgrades after which the connection would carry requests once more."""
+_FURTHER_REQUESTS = frozenset({"h2c", "http", "tls"})
+"""Upgrades after which the connection would carry further requests."""
 
 _STREAMS = (("input", "stdin"), ("output", "stdout"), ("error", "stderr"), ("tty", "tty"))
-"""Parameters of a kubelet, and those of an API server (`PodExecOptions`)."""
+"""Parameters of the kubelet API, each with that of the API server (`PodExecOptions`)."""
 
 _SUBRESOURCES = {
     Endpoint.EXEC: resources.POD_EXEC,
@@ -62,49 +66,56 @@ _SUBRESOURCES = {
 
 
 async def serve(
-    caller: Responder, endpoint: Endpoint, target: PodTarget, foreign: ApiClient
+    responder: Responder, endpoint: Endpoint, target: PodTarget, foreign: ApiClient
 ) -> None:
-    """Carry one stream to its end.
+    """Relay one stream until it ends.
 
-    Raises `Refusal` where it does not come about, `OSError` when either side breaks off.
+    Raises `Refusal` if it cannot be opened, `OSError` if a connection breaks.
     """
-    request = caller.request
-    headers = upgrade(request)
-    asked = query(endpoint, request, target)
-    # The API servers take WebSockets by GET only, and SPDY by both: POST needs fewer rights.
+    request = responder.request
+    headers = upgrade_headers(request)
+    parameters = query(endpoint, request, target)
+    # API servers accept WebSockets by GET only, SPDY by both. POST needs fewer permissions.
     method = "GET" if _is_websocket(request) else "POST"
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            exchange = await caller.cancel_on_disconnect(
+            response = await responder.cancel_on_disconnect(
                 foreign.open_stream(
                     method,
                     _SUBRESOURCES[endpoint],
                     target.pod,
                     namespace=target.namespace,
-                    query=asked,
+                    query=parameters,
                     headers=headers,
                 )
             )
     except TimeoutError:
-        raise Refusal(504, "the foreign API server did not accept the stream in time") from None
+        raise Refusal(
+            504, f"the foreign API server did not accept the stream within {ANSWER_SECONDS:.0f} s"
+        ) from None
     try:
-        if not exchange.switched:
-            raise await foreign_api.refusal(exchange)
-        early = await caller.switch(_answered(exchange, request))
-        await splice(caller.channel, exchange.channel, to_left=exchange.early, to_right=early)
+        if not response.switched:
+            raise await foreign_api.refusal(response)
+        early = await responder.upgrade(_upgraded_headers(response, request))
+        await relay(
+            responder.channel,
+            response.channel,
+            to_caller=response.early,
+            to_server=early,
+        )
     finally:
-        exchange.abort()
+        response.abort()
 
 
-def upgrade(request: Request) -> raw_response.Headers:
-    """The headers that ask for the same upgrade. Raises `Refusal` where none is asked for."""
+def upgrade_headers(request: Request) -> raw_response.Headers:
+    """The headers that request the same upgrade. Raises `Refusal` if the caller requests none."""
     protocol = request.header("upgrade")
     tokens = (request.header("connection") or "").lower().split(",")
     if not protocol or "upgrade" not in (token.strip() for token in tokens):
         raise Refusal(400, "Upgrade request required")
-    if protocol.lower().partition("/")[0] in _HTTP_AGAIN or "," in protocol:
+    if protocol.lower().partition("/")[0] in _FURTHER_REQUESTS or "," in protocol:
         raise Refusal(400, f"unable to upgrade: {protocol} carries further requests")
-    kept = [(name, value) for name, value in request.headers if name in _CARRIED]
+    kept = [(name, value) for name, value in request.headers if name in _FORWARDED]
     offers = [offer for offer in _subprotocols(request) if not offer.startswith(_BEARER)]
     if offers:
         kept.append((_SUBPROTOCOLS, ", ".join(offers)))
@@ -112,40 +123,47 @@ def upgrade(request: Request) -> raw_response.Headers:
 
 
 def query(endpoint: Endpoint, request: Request, target: PodTarget) -> str:
-    """The API server's query for that of a kubelet. Raises `Refusal` for what a kubelet refuses."""
+    """Translates the query of the kubelet API into that of an API server.
+
+    Raises `Refusal` for a query that a kubelet refuses.
+    """
     if endpoint is Endpoint.PORT_FORWARD:
         return urlencode([("ports", str(port)) for port in _ports(request)])
-    wanted = {name: request.parameter(name) == "1" for name, _ in _STREAMS}
-    if wanted["tty"]:
-        wanted["error"] = False  # there is one stream of output, as `NewOptions` has it
-    if not (wanted["input"] or wanted["output"] or wanted["error"]):
+    enabled = {name: request.parameter(name) == "1" for name, _ in _STREAMS}
+    if enabled["tty"]:
+        enabled["error"] = False  # a terminal has one stream of output, as in `NewOptions`
+    if not (enabled["input"] or enabled["output"] or enabled["error"]):
         raise Refusal(400, "you must specify at least 1 of stdin, stdout, stderr")
     fields = [("container", target.container)]
-    fields += [(theirs, "true" if wanted[ours] else "false") for ours, theirs in _STREAMS]
+    fields += [(api, "true" if enabled[kubelet] else "false") for kubelet, api in _STREAMS]
     if endpoint is Endpoint.EXEC:
         fields += [("command", word) for word in request.parameters("command")]
     return urlencode(fields, quote_via=quote, safe="", errors="surrogateescape")
 
 
-async def splice(
-    left: tls_stream.TLSStream, right: tls_stream.TLSStream, *, to_left: bytes, to_right: bytes
+async def relay(
+    caller: tls_stream.TLSStream,
+    server: tls_stream.TLSStream,
+    *,
+    to_caller: bytes,
+    to_server: bytes,
 ) -> None:
-    """Carry bytes both ways until both sides have ended; those given come first.
+    """Relay bytes in both directions until both sides have ended, the given ones first.
 
-    A side that ends ends the same direction beyond. What a side sent before it broke off still
-    arrives: programs close connections while their last output is on its way, and a read that
-    lacks the end is no error to those who see the exit code.
+    The end of one side is passed on as the end of that direction. Bytes that a side sent before
+    its connection broke are still delivered: programs close connections while their last output is
+    in transit, and a caller that sees the exit code does not notice that output is missing.
     """
-    moved = asyncio.Event()
+    progress = asyncio.Event()
     broken: set[tls_stream.TLSStream] = set()
-    turns = _Turns(right)
+    output = _OutputFirst(server)
 
     async def pump(source: tls_stream.TLSStream, sink: tls_stream.TLSStream, early: bytes) -> None:
         data = early or await _read(source, broken)
         while data:
-            moved.set()
-            if source is left:
-                await turns.wait()
+            progress.set()
+            if source is caller:
+                await output.wait()
             try:
                 await sink.write(data)
             except OSError:
@@ -155,20 +173,20 @@ async def splice(
         if data is not None:
             sink.end()
 
-    # By where they lead.
+    # By destination.
     pumps = {
-        right: asyncio.ensure_future(pump(left, right, to_right)),
-        left: asyncio.ensure_future(pump(right, left, to_left)),
+        server: asyncio.ensure_future(pump(caller, server, to_server)),
+        caller: asyncio.ensure_future(pump(server, caller, to_caller)),
     }
     try:
-        going = set(pumps.values())
-        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
-        while going := {task for task in going if not task.done()}:
+        pending = set(pumps.values())
+        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        while pending := {task for task in pending if not task.done()}:
             for sink in broken:
-                pumps[sink].cancel()  # what it carries can arrive no more
-            moved.clear()
-            done, _ = await asyncio.wait(going, timeout=SILENCE_SECONDS)
-            if not done and not moved.is_set():
+                pumps[sink].cancel()  # nothing can be delivered there any more
+            progress.clear()
+            done, _ = await asyncio.wait(pending, timeout=SILENCE_SECONDS)
+            if not done and not progress.is_set():
                 break
     finally:
         for task in pumps.values():
@@ -176,39 +194,39 @@ async def splice(
         await asyncio.gather(*pumps.values(), return_exceptions=True)
     for task in pumps.values():
         if not task.cancelled():
-            task.result()  # raises what is a bug
+            task.result()  # raises if there is a bug
     for side in broken:
         side.abort()
-    await asyncio.gather(*(side.finish(seconds=TAKING_SECONDS) for side in pumps))
+    await asyncio.gather(*(side.finish(seconds=FINAL_READ_SECONDS) for side in pumps))
 
 
-class _Turns:
-    """What comes from the server goes to the caller before what he sends goes on.
+class _OutputFirst:
+    """Delivers pending output of the server before further input of the caller.
 
-    A server closes its connection once it has written everything, and the kernel delivers the rest,
-    unless something comes in on that connection: then it drops the rest and resets. API servers
-    ping every five seconds, so a ping that overtakes megabytes of output costs the end of them.
+    A server closes its connection once it has written everything. The kernel then delivers the
+    rest, unless bytes arrive on that connection: in that case it drops the rest and resets. API
+    servers ping every five seconds, so a ping that overtakes megabytes of output loses their end.
     """
 
     def __init__(self, server: tls_stream.TLSStream) -> None:
         self._server = server
-        self._patient = True
+        self._waits = True
 
     async def wait(self) -> None:
-        """Return when all that has come so far has been passed on, or is waited for in vain."""
+        """Return when pending output has been delivered, or after `OUTPUT_FIRST_SECONDS`."""
         if self._server.drained:
-            self._patient = True
-        elif self._patient:
+            self._waits = True
+        elif self._waits:
             try:
-                async with asyncio.timeout(TURN_SECONDS):
+                async with asyncio.timeout(OUTPUT_FIRST_SECONDS):
                     await self._server.until_drained()
             except TimeoutError:
-                # The caller reads slowly, or not before he has written.
-                self._patient = False
+                # The caller reads slowly, or writes everything before it reads.
+                self._waits = False
 
 
 async def _read(source: tls_stream.TLSStream, broken: set[tls_stream.TLSStream]) -> bytes | None:
-    """What comes next; `None` if the side has broken off."""
+    """The next bytes, empty at the end; `None` if the connection is broken."""
     try:
         return await source.read()
     except OSError:
@@ -216,13 +234,17 @@ async def _read(source: tls_stream.TLSStream, broken: set[tls_stream.TLSStream])
         return None
 
 
-def _answered(exchange: raw_response.RawResponse, request: Request) -> list[tuple[str, str]]:
-    """The headers of the 101. Raises `Refusal` for one to a protocol that nobody asked for."""
-    upgraded = ",".join(exchange.headers("upgrade"))
+def _upgraded_headers(
+    response: raw_response.RawResponse, request: Request
+) -> list[tuple[str, str]]:
+    """The headers of the 101. Raises `Refusal` for a protocol that the caller did not request."""
+    upgraded = ",".join(response.headers("upgrade"))
     if upgraded.lower() != (request.header("upgrade") or "").lower():
-        raise Refusal(502, f"the foreign API server upgraded to {upgraded!r}, unasked")
-    carried = [(name, value) for name in _RETURNED for value in exchange.headers(name)]
-    return [("Connection", "Upgrade"), *carried]
+        raise Refusal(
+            502, f"the foreign API server upgraded to {upgraded!r}, which was not requested"
+        )
+    returned = [(name, value) for name in _RETURNED for value in response.headers(name)]
+    return [("Connection", "Upgrade"), *returned]
 
 
 def _is_websocket(request: Request) -> bool:
@@ -235,7 +257,7 @@ def _subprotocols(request: Request) -> list[str]:
 
 
 def _ports(request: Request) -> Iterator[int]:
-    """Ports that a WebSocket names (`NewV4Options`); SPDY names them later, by stream."""
+    """Ports in the query of a WebSocket (`NewV4Options`); SPDY sends them later, per stream."""
     listed = request.parameters("port")
     tunnels = any(offer.startswith(_TUNNEL) for offer in _subprotocols(request))
     if not listed and _is_websocket(request) and not tunnels:

@@ -1,6 +1,6 @@
-"""The Node object at home, kept as a kubelet keeps that of its machine.
+"""The Node object in the home cluster, maintained as a kubelet maintains its own.
 
-`virtualnode` puts the parts together: `registration` makes or adopts the Node, `homenode` follows
-it, `heartbeat` renews its Lease, `foreignnodes` adds up what fits, and `reachability` watches over
-the foreign API server. What the Node should look like is decided in `forge`.
+`virtual_node` combines the parts: `registration` creates or adopts the Node, `home_node` watches
+it, `heartbeat` renews its Lease, `foreign_nodes` determines its capacity, and `reachability` probes
+the foreign API server. `forge` computes the Node's fields.
 """

@@ -1,7 +1,8 @@
-"""The nodes of the foreign cluster, as far as the virtual node is their sum.
+"""Watches the nodes of the foreign cluster, whose sum is the capacity of the virtual node.
 
-Needs the right to list and watch nodes there, which nothing else of farlet does: without it the
-settings say what fits. While the foreign API server is silent, what was seen last counts.
+This requires the permission to list and watch nodes there, which nothing else in farlet needs;
+without it the settings must contain the capacity. While the foreign API server does not answer, the
+last known nodes count.
 """
 
 from __future__ import annotations
@@ -17,98 +18,100 @@ from farlet.client.api_client import ApiClient
 from farlet.forge import capacity
 from farlet.k8s_types import Node
 
-REFUSALS = 3
-"""An API server that has only just started may refuse what it allows: it has not read all Roles."""
+MAX_REFUSALS = 3
+"""An API server that has just started may deny allowed requests until it has read all Roles."""
 REFUSED_SECONDS = 1.0
-LOOK_SECONDS = 0.25
+CHECK_SECONDS = 0.25
 
 log = structlog.get_logger()
 
 
 class ForeignNodes:
-    """Follows the nodes abroad. All methods run in the engine's loop."""
+    """The foreign nodes that count. All methods run in the engine's loop."""
 
     def __init__(self, foreign: ApiClient, *, on_change: Callable[[], None]) -> None:
-        self._machines: dict[str, capacity.ForeignNode] = {}
+        self._nodes: dict[str, capacity.ForeignNode] = {}
         self._listed = False
         self._foreign = foreign
         self._on_change = on_change
-        self._reflector = reflector.Reflector(foreign, resources.NODES, self, on_state=self._told)
-        self.settled = asyncio.Event()
-        """They were listed, or it was told why that is not possible."""
+        self._reflector = reflector.Reflector(
+            foreign, resources.NODES, self, on_state=self._state_changed
+        )
+        self.answered = asyncio.Event()
+        """The nodes were listed, or the list failed."""
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Watch until cancelled."""
         await self._reflector.run()
 
-    async def insist(self) -> None:
-        """Return once they were listed. Raises `StartError` where that is not allowed."""
+    async def require_list(self) -> None:
+        """Return once the nodes were listed. Raises `StartError` if that is not allowed."""
         while not self._listed:
             if self.forbidden:
-                await self._ask_whether_allowed()
-            await asyncio.sleep(LOOK_SECONDS)
+                await self._check_allowed()
+            await asyncio.sleep(CHECK_SECONDS)
 
-    async def _ask_whether_allowed(self) -> None:
+    async def _check_allowed(self) -> None:
         """Return at the first answer other than 403."""
-        for _ in range(REFUSALS):
+        for _ in range(MAX_REFUSALS):
             try:
                 await self._foreign.list(resources.NODES, limit=1)
             except errors.Forbidden as err:
                 refusal = err
                 await asyncio.sleep(REFUSED_SECONDS)
             except errors.FarletError:
-                return  # the watch will tell
+                return  # the watch reports it
             else:
                 return
         raise errors.StartError(
-            f"how much fits on the node is not known: {refusal}. Say it by --capacity, such as "
+            f"the capacity of the node is unknown: {refusal}. Set it, for example with "
             "--capacity cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of "
             "the foreign cluster (manifests/foreign)"
         )
 
     @property
     def forbidden(self) -> bool:
-        """They were never listed, for lack of a right."""
+        """Whether the nodes were never listed, because the permission is missing."""
         return isinstance(self._reflector.error, errors.Forbidden) and not self._listed
 
     @property
-    def room(self) -> capacity.Resources | None:
-        """What fits on all of them; `None` while they are not known."""
-        return capacity.room(self._machines.values()) if self._listed else None
+    def resources(self) -> capacity.Resources | None:
+        """The sum of their allocatable resources; `None` until they were listed."""
+        return capacity.room(self._nodes.values()) if self._listed else None
 
     @property
-    def kind(self) -> capacity.Platform:
-        """What they agree on."""
-        return capacity.kind(self._machines.values())
+    def platform(self) -> capacity.Platform:
+        """The properties that all of them share."""
+        return capacity.kind(self._nodes.values())
 
     def replaced(self, objects: Sequence[Node], version: int) -> None:  # noqa: ARG002
         """A complete list."""
-        self._machines = {}
+        self._nodes = {}
         for node in objects:
-            self._take(node)
+            self._add(node)
         self._listed = True
-        self.settled.set()
+        self.answered.set()
         self._on_change()
 
     def changed(self, kind: str, obj: Node) -> None:
         """One event."""
-        before = self._machines.pop(obj["metadata"]["name"], None)
+        before = self._nodes.pop(obj["metadata"]["name"], None)
         if kind != "DELETED":
-            self._take(obj)
-        # Most events are heartbeats, or lists of images.
-        if before != self._machines.get(obj["metadata"]["name"]):
+            self._add(obj)
+        # Most events are heartbeats or lists of images.
+        if before != self._nodes.get(obj["metadata"]["name"]):
             self._on_change()
 
-    def _take(self, node: Node) -> None:
+    def _add(self, node: Node) -> None:
         name = node["metadata"]["name"]
         try:
-            machine = capacity.machine(node)
+            foreign_node = capacity.machine(node)
         except ValueError as err:
-            log.warning("foreign node was left out", foreign_node=name, err=str(err))
+            log.warning("foreign node is not valid", foreign_node=name, err=str(err))
             return
-        if machine is not None:
-            self._machines[name] = machine
+        if foreign_node is not None:
+            self._nodes[name] = foreign_node
 
-    def _told(self) -> None:
+    def _state_changed(self) -> None:
         if self._reflector.error is not None:
-            self.settled.set()
+            self.answered.set()

@@ -1,8 +1,8 @@
-"""The sign of life of the node: its Lease in `kube-node-lease`, renewed every 10 s (KEP-589).
+"""The heartbeat of the node: its Lease in `kube-node-lease`, renewed every 10 s (KEP-589).
 
-Home's node lifecycle controller takes a node for dead whose Lease was not renewed for 50 s, so a
-renewal that fails is tried again soon. Nothing is written while there is no Node: what a deleted
-one leaves is for home to collect.
+The home cluster's node lifecycle controller considers a node dead whose Lease was not renewed for
+50 s, so a failed renewal is retried soon. Nothing is written without a Node: the home cluster
+garbage-collects the Lease of a deleted one.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ log = structlog.get_logger()
 
 
 class NodeLease(Protocol):
-    """The part of `leases.Lease` that a node needs."""
+    """The methods of `leaderelection.lease.Lease` that a node needs."""
 
     async def renew(self) -> None:
-        """Write that we are alive. Raises as `Cluster.call`."""
+        """Write the Lease. Raises like `Cluster.call`."""
         ...
 
     def owned_by(self, node: str, uid: str | None) -> None:
-        """Let it go with that Node; `None`: with none."""
+        """Make that Node the owner of the Lease; `None`: no owner."""
         ...
 
 
 async def beat(lease: NodeLease, *, alive: Callable[[], bool]) -> None:
-    """Renew for ever, while the node is `alive`. Raises nothing but cancellation."""
+    """Renew while the node is `alive`. Raises only cancellation."""
     now = asyncio.get_running_loop().time
     failures = retrying.OncePerCause()
     while True:
-        began = now()
+        started = now()
         try:
             if alive():
                 await lease.renew()
@@ -50,6 +50,6 @@ async def beat(lease: NodeLease, *, alive: Callable[[], bool]) -> None:
             pause = SECONDS
         except errors.FarletError as err:
             first = failures.is_new("not written")
-            (log.warning if first else log.debug)("heartbeat was not written", err=str(err))
+            (log.warning if first else log.debug)("failed to write heartbeat", err=str(err))
             pause = RETRY_SECONDS
-        await asyncio.sleep(max(0.0, began + pause - now()))
+        await asyncio.sleep(max(0.0, started + pause - now()))

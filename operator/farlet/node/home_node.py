@@ -1,6 +1,6 @@
-"""This process's own Node as the home API server has it, followed by a watch of that one object.
+"""The Node of this process in the home cluster, kept up to date by a watch of that one object.
 
-A node identity may list and watch no other (`authorizeNode` in
+A node identity is not allowed to list or watch other Nodes (`authorizeNode` in
 `plugin/pkg/auth/authorizer/node/node_authorizer.go`).
 """
 
@@ -16,7 +16,7 @@ from farlet.k8s_types import Node
 
 
 class HomeNode:
-    """Tells `on_change` of every change. All methods run in the engine's loop."""
+    """Calls `on_change` after every change. All methods run in the engine's loop."""
 
     def __init__(self, home: ApiClient, name: str, *, on_change: Callable[[], None]) -> None:
         self._home = home
@@ -31,35 +31,32 @@ class HomeNode:
             field_selector=f"metadata.name={name}",
         )
         self.node: Node | None = None
-        """`None`: it is not there."""
+        """`None`: it does not exist."""
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Watch until cancelled."""
         await self._reflector.run()
 
     async def read(self) -> None:
-        """GET it. Raises as `Cluster.call`."""
-        self.took(await self._home.get(resources.NODES, self._name))
+        """GET the Node. Raises like `Cluster.call`."""
+        self.update(await self._home.get(resources.NODES, self._name))
 
     async def create(self, node: JSON) -> None:
-        """POST it. Raises as `Cluster.call`."""
-        self.took(await self._home.create(resources.NODES, node))
+        """POST the Node. Raises like `Cluster.call`."""
+        self.update(await self._home.create(resources.NODES, node))
 
     async def patch(
         self, body: JSON, *, resource: resources.Resource[Node] = resources.NODES
     ) -> None:
-        """PATCH it, strategically; what the server made of it is known at once.
-
-        Raises as `Cluster.call`.
-        """
-        self.took(
+        """Strategic PATCH; `node` is then the server's answer. Raises like `Cluster.call`."""
+        self.update(
             await self._home.patch(
                 resource, self._name, body, content_type=resources.STRATEGIC_PATCH
             )
         )
 
-    def took(self, node: Node) -> None:
-        """An answer of the server; an older one than what is known changes nothing."""
+    def update(self, node: Node) -> None:
+        """Take over an answer of the server, unless it is older than the known Node."""
         version = store.version(node["metadata"])
         if version > self._version:
             self.node, self._version = node, version
@@ -68,17 +65,17 @@ class HomeNode:
     def replaced(self, objects: Sequence[Node], version: int) -> None:
         """A complete list, of at most one."""
         for node in objects:
-            self.took(node)
+            self.update(node)
         if not objects and version > self._version:
-            self._went(version)
+            self._deleted(version)
 
     def changed(self, kind: str, obj: Node) -> None:
         """One event."""
         if kind != "DELETED":
-            self.took(obj)
+            self.update(obj)
         elif store.version(obj["metadata"]) > self._version:
-            self._went(store.version(obj["metadata"]))
+            self._deleted(store.version(obj["metadata"]))
 
-    def _went(self, version: int) -> None:
+    def _deleted(self, version: int) -> None:
         self.node, self._version = None, version
         self._on_change()

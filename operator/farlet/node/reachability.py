@@ -1,8 +1,8 @@
-"""Whether the foreign API server answers, asked often enough to say so within the minute.
+"""Probes whether the foreign API server is reachable, often enough to report it within a minute.
 
-What is asked for is an object that farlet reads anyway, so the answer comes from the server's
-storage: one that has lost its storage, or no longer takes our credentials, serves no pod. A
-silence counts once it has lasted; an answer counts at once.
+The probe reads an object that farlet reads anyway, so the answer comes from the server's storage: a
+server that has lost its storage, or no longer accepts farlet's credentials, cannot serve pods. The
+server is unreachable after a period without an answer, and reachable again at the first answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from farlet.forge.node_health import Foreign
 
 PROBE_SECONDS = 10.0
 RETRY_SECONDS = 2.0
-"""Between two tries while it is silent, so that its return is seen soon."""
+"""Between two probes without an answer, so that recovery is noticed soon."""
 ANSWER_SECONDS = 10.0
 VERSION_SECONDS = 300.0
 
@@ -28,48 +28,49 @@ log = structlog.get_logger()
 
 
 class Reachability:
-    """Asks for ever; `on_change` is called when `state` or `version` has become another."""
+    """Probes until cancelled; calls `on_change` when `state` or `version` changes."""
 
     def __init__(
         self,
         foreign: ApiClient,
         config_map: ObjectKey,
         *,
-        refused: Callable[[], str | None],
+        other_problem: Callable[[], str | None],
         after: float,
         on_change: Callable[[], None],
     ) -> None:
-        """`config_map` is what is asked for; `refused` tells what else keeps pods from being served
-        abroad; `after` is in seconds."""
+        """The probe reads `config_map`. `other_problem` returns another reason why pods cannot be
+        served in the foreign cluster. After `after` seconds without an answer the server is
+        unreachable."""
         self._foreign = foreign
         self._config_map = config_map
-        self._refused = refused
+        self._other_problem = other_problem
         self._after = after
         self._on_change = on_change
-        self._silent_since: float | None = None
+        self._failing_since: float | None = None
         self._version_at = 0.0
         self.state = Foreign.UNKNOWN
         self.problem = ""
-        """Why it is unreachable, as it was when that was first said: texts differ from try to
-        try, and each would be a write."""
+        """Why it is unreachable, at the time when that was first reported: texts differ from probe
+        to probe, and each change would cause a write."""
         self.version: str | None = None
 
     async def run(self) -> None:
-        """Ask for ever. Raises nothing but cancellation."""
+        """Probe until cancelled. Raises only cancellation."""
         now = asyncio.get_running_loop().time
-        self._silent_since = now()
+        self._failing_since = now()
         while True:
-            problem = await self._ask()
+            problem = await self._probe()
             if problem is None and self.state is not Foreign.UNKNOWN:
-                # Not at the start, when other parts have not begun.
-                problem = self._refused()
+                # Not at the start, when other parts have not started.
+                problem = self._other_problem()
             if problem is None:
-                await self._answered(now())
+                await self._succeeded(now())
             else:
-                self._silent(now(), problem)
+                self._failed(now(), problem)
             await asyncio.sleep(PROBE_SECONDS if problem is None else RETRY_SECONDS)
 
-    async def _ask(self) -> str | None:
+    async def _probe(self) -> str | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._foreign.get(
@@ -78,41 +79,41 @@ class Reachability:
                     namespace=self._config_map.namespace,
                 )
         except TimeoutError:
-            return "the foreign API server did not answer in time"
+            return f"the foreign API server did not answer within {ANSWER_SECONDS:.0f} s"
         except errors.ApiError as err:
             return str(err) if err.code == 401 or isinstance(err, errors.Throttled) else None
         except errors.FarletError as err:
             return str(err)
         return None
 
-    async def _answered(self, now: float) -> None:
-        self._silent_since = None
+    async def _succeeded(self, now: float) -> None:
+        self._failing_since = None
         before = self.state, self.version
         if self.state is not Foreign.REACHABLE or now - self._version_at > VERSION_SECONDS:
-            await self._look_at_version(now)
+            await self._read_version(now)
         if self.state is Foreign.UNREACHABLE:
-            log.info("foreign API server answers again")
+            log.info("foreign API server is reachable again")
         self.state, self.problem = Foreign.REACHABLE, ""
         if (self.state, self.version) != before:
             self._on_change()
 
-    def _silent(self, now: float, problem: str) -> None:
-        if self._silent_since is None:
-            self._silent_since = now
-        if self.state is Foreign.UNREACHABLE or now - self._silent_since < self._after:
+    def _failed(self, now: float, problem: str) -> None:
+        if self._failing_since is None:
+            self._failing_since = now
+        if self.state is Foreign.UNREACHABLE or now - self._failing_since < self._after:
             return
         self.state, self.problem = Foreign.UNREACHABLE, problem
         log.warning(
-            "foreign API server was silent for too long",
-            seconds=round(now - self._silent_since),
+            "foreign API server is unreachable",
+            seconds=round(now - self._failing_since),
             err=problem,
         )
         self._on_change()
 
-    async def _look_at_version(self, now: float) -> None:
+    async def _read_version(self, now: float) -> None:
         try:
             version = await self._foreign.server_version()
         except errors.FarletError as err:
-            log.info("version of the foreign API server was not read", err=str(err))
+            log.info("failed to read version of foreign API server", err=str(err))
             return
         self.version, self._version_at = version, now

@@ -1,8 +1,8 @@
-"""How the Node comes into being at home: made, or taken over from an earlier process.
+"""Registers the Node in the home cluster: creates it, or adopts that of an earlier process.
 
-A kubelet does the same (`tryRegisterWithAPIServer`), with two differences: a Node that is no
-virtual one is never touched, and what the settings ask for and the server refuses ends the start
-instead of being left out, since pods would be placed by it.
+A kubelet does the same (`tryRegisterWithAPIServer`), with two differences. A Node that is not
+virtual is never changed. A setting that the server rejects ends the start instead of being left
+out, since the scheduler would place pods by it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from farlet.settings import Settings
 log = structlog.get_logger()
 
 
-def look(settings: Settings, ctx: Context) -> forge.NodeConfig:
-    """What the settings say of the Node."""
+def node_config(settings: Settings, ctx: Context) -> forge.NodeConfig:
+    """The fields of the Node that settings determine."""
     return forge.NodeConfig(
         name=settings.nodename,
         labels=dict(settings.node_labels),
@@ -39,114 +39,116 @@ def look(settings: Settings, ctx: Context) -> forge.NodeConfig:
 
 
 async def register(
-    home_node: HomeNode, *, look: forge.NodeConfig, kind: Platform, new: JSON
+    home_node: HomeNode, *, config: forge.NodeConfig, platform: Platform, new: JSON
 ) -> None:
-    """Make the Node, or bring labels, annotations, provider id and taints of the one that exists
-    up to date; its status is left to the one who keeps it.
+    """Create the Node, or update labels, annotations, provider ID and taints of an existing one.
 
-    `new` is the whole of the one to make. Raises `StartError` with what to do; caused by
-    `Forbidden`, it may be what a server says that has only just started. Else as `Cluster.call`, of
-    which a `Conflict` is worth another try.
+    The status of an existing Node is not changed here. `new` is the complete Node to create.
+    Raises `StartError` with what to do; if `Forbidden` caused it, the server may just have started.
+    Else raises like `Cluster.call`; the caller should retry after a `Conflict`.
     """
     try:
         await home_node.read()
     except errors.NotFound:
-        await _create(home_node, look, new)
+        await _create(home_node, config, new)
         return
     except errors.Forbidden as err:
-        _forbidden("read", look, err)
+        _raise_forbidden("read", config, err)
     node = home_node.node
     if node is None:
-        return  # it went just now
+        return  # deleted just now
     if not forge.is_virtual(node):
         raise errors.StartError(
-            f"the Node {look.name} at home is a real machine, or another program's: it lacks the "
-            f"label {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}. Give another --nodename; or, "
-            "if it was made for farlet, kubectl label node "
-            f"{look.name} {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
+            f"the Node {config.name} in the home cluster is a real machine or belongs to another "
+            f"program: it lacks the label {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}. Set "
+            "another --nodename; or, if the Node was created for farlet, run kubectl label node "
+            f"{config.name} {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
         )
-    _check_provider(node, look)
-    await _adopt(home_node, node, look, kind)
-    await _taint(home_node, look)
-    log.info("node was taken over", node=look.name, uid=node["metadata"]["uid"])
+    _check_provider_id(node, config)
+    await _adopt(home_node, node, config, platform)
+    await _add_taints(home_node, config)
+    log.info("node adopted", node=config.name, uid=node["metadata"]["uid"])
 
 
-async def _create(home_node: HomeNode, look: forge.NodeConfig, new: JSON) -> None:
+async def _create(home_node: HomeNode, config: forge.NodeConfig, new: JSON) -> None:
     try:
         await home_node.create(new)
     except errors.Forbidden as err:
-        refused = node_restriction.restricted_labels(look.labels)
-        if refused and "label" in err.message:
-            _labels_refused(look, refused, made=False)
-        _forbidden("create", look, err)
+        restricted = node_restriction.restricted_labels(config.labels)
+        if restricted and "label" in err.message:
+            _raise_labels_not_allowed(config, restricted, exists=False)
+        _raise_forbidden("create", config, err)
     except errors.Invalid as err:
         raise errors.StartError(
-            f"the home API server takes no such Node {look.name}: {err.message}. Look at "
+            f"the home API server rejected the Node {config.name}: {err.message}. Check "
             "--nodename, --node-labels, --node-annotations, --node-taints and --provider-id"
         ) from err
-    log.info("node was made", node=look.name)
+    log.info("node created", node=config.name)
 
 
 async def _adopt(
-    home_node: HomeNode, node: k8s_types.Node, look: forge.NodeConfig, kind: Platform
+    home_node: HomeNode, node: k8s_types.Node, config: forge.NodeConfig, platform: Platform
 ) -> None:
-    body = forge.adoption_patch(node, look, kind)
+    body = forge.adoption_patch(node, config, platform)
     if body is None:
         return
     try:
         await home_node.patch(body)
     except errors.Forbidden as err:
-        refused = node_restriction.restricted_labels(body["metadata"].get("labels", ()))
-        if refused and "label" in err.message:
-            _labels_refused(look, refused, made=True)
-        _forbidden("patch", look, err)
+        restricted = node_restriction.restricted_labels(body["metadata"].get("labels", ()))
+        if restricted and "label" in err.message:
+            _raise_labels_not_allowed(config, restricted, exists=True)
+        _raise_forbidden("patch", config, err)
 
 
-async def _taint(home_node: HomeNode, look: forge.NodeConfig) -> None:
+async def _add_taints(home_node: HomeNode, config: forge.NodeConfig) -> None:
     node = home_node.node
-    missing = forge.missing_taints(node, look) if node is not None else []
+    missing = forge.missing_taints(node, config) if node is not None else []
     if node is None or not missing:
         return
     try:
         await home_node.patch(forge.taints_patch(node, missing))
     except errors.Forbidden as err:
         if "taints" not in err.message:
-            _forbidden("patch", look, err)
-        wanted = " ".join(map(str, missing))
+            _raise_forbidden("patch", config, err)
+        taints = " ".join(map(str, missing))
         raise errors.StartError(
-            f"the Node {look.name} lacks the taints {wanted}, and a node may not change its own "
-            f"once it is registered. An administrator can: kubectl taint node {look.name} "
-            f"{wanted} --overwrite. Or give --node-taints as the Node has them"
+            f"the Node {config.name} lacks the taints {taints}, and a registered node is not "
+            f"allowed to change its taints. Let an administrator run: kubectl taint node "
+            f"{config.name} {taints} --overwrite. Or set --node-taints to the Node's taints"
         ) from None
 
 
-def _check_provider(node: k8s_types.Node, look: forge.NodeConfig) -> None:
+def _check_provider_id(node: k8s_types.Node, config: forge.NodeConfig) -> None:
     present = node.get("spec", {}).get("providerID", "")
-    if look.provider_id is not None and present not in ("", look.provider_id):
+    if config.provider_id is not None and present not in ("", config.provider_id):
         raise errors.StartError(
-            f"the Node {look.name} has the provider id {present!r}, which nobody can change to "
-            f"{look.provider_id!r}. Give --provider-id as it is; or delete the Node, and with it "
-            f"its pods: kubectl delete node {look.name}"
+            f"the Node {config.name} has the provider ID {present!r}, which cannot be changed to "
+            f"{config.provider_id!r}. Set --provider-id to the Node's; or delete the Node and its "
+            f"pods: kubectl delete node {config.name}"
         )
 
 
-def _labels_refused(look: forge.NodeConfig, refused: Sequence[str], *, made: bool) -> NoReturn:
-    labels = " ".join(f"{key}={look.labels.get(key, '')}" for key in refused)
-    command = f"kubectl label node {look.name} {labels} --overwrite"
-    cure = (
-        f"An administrator can: {command}"
-        if made
-        else f"Start farlet once without them, let an administrator run: {command}, and give them "
+def _raise_labels_not_allowed(
+    config: forge.NodeConfig, labels: Sequence[str], *, exists: bool
+) -> NoReturn:
+    values = " ".join(f"{key}={config.labels.get(key, '')}" for key in labels)
+    command = f"kubectl label node {config.name} {values} --overwrite"
+    fix = (
+        f"Let an administrator run: {command}"
+        if exists
+        else f"Start farlet once without them, let an administrator run: {command}, and set them "
         "again"
     )
     raise errors.StartError(
-        f"a node may not give itself the labels {', '.join(refused)} of --node-labels. {cure}"
+        f"a node is not allowed to set the labels {', '.join(labels)} of --node-labels on its own "
+        f"Node. {fix}"
     ) from None
 
 
-def _forbidden(verb: str, look: forge.NodeConfig, err: errors.Forbidden) -> NoReturn:
+def _raise_forbidden(verb: str, config: forge.NodeConfig, err: errors.Forbidden) -> NoReturn:
     raise errors.StartError(
-        f"farlet may not {verb} the Node {look.name} at home: {err.message}. As a node, farlet "
-        "may do so for its own only: --nodename must be that of its certificate, "
+        f"farlet is not allowed to {verb} the Node {config.name} in the home cluster: "
+        f"{err.message}. With a node identity, --nodename must be the name in the certificate, "
         "system:node:<nodename>. A ServiceAccount needs the ClusterRole in manifests/home"
     ) from err

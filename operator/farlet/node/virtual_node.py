@@ -1,19 +1,19 @@
-"""One virtual node at home, from its registration to the end of the process.
+"""One virtual node in the home cluster, from its registration to the end of the process.
 
-What is known of both clusters comes together here and goes into the Node as `forge` says: status
-when something changed, else every five minutes; a cordon while pods are held. The end of the
-process writes nothing, as that of a kubelet: a restart is no news, and home notices a longer
-absence by the heartbeat.
+It combines the state of both clusters and writes the Node that `forge` computes: the status after a
+change, else every five minutes; a cordon while the foreign API server is unreachable and pods are
+held. Like a kubelet it writes nothing at the end of the process: a restart changes nothing, and the
+home cluster notices a longer absence by the missing heartbeat.
 
-A Node that its administrator deletes is not made again while the process lives, nor is anything
-else written for it: `problem` says so, and the next start makes it.
+A Node that an administrator deletes is not recreated while the process runs, and nothing else is
+written for it. `problem` reports that, and the next start creates the Node.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
@@ -34,21 +34,22 @@ from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
 from farlet.forge.node_health import Foreign, ForeignUnreachable, Say
 from farlet.node import heartbeat, registration
-from farlet.node.foreign_nodes import REFUSALS, ForeignNodes
+from farlet.node.foreign_nodes import MAX_REFUSALS, ForeignNodes
 from farlet.node.home_node import HomeNode
 from farlet.node.reachability import Reachability
 from farlet.settings import Settings
 
-FIRST_LOOK_SECONDS = 3.0
-"""How long a registration waits for the foreign side, so that a new Node is whole at once."""
+FOREIGN_SECONDS = 3.0
+"""How long registration waits for the foreign cluster, so that a new Node is complete at once."""
 STATUS_SECONDS = 300.0
-"""Between two writes of a status that does not change (`nodeStatusReportFrequency`)."""
+"""Between two writes of an unchanged status (`nodeStatusReportFrequency`)."""
 RETRY_SECONDS = 5.0
-SETTLE_SECONDS = 1.0
-"""Between two writes of one that does."""
+MIN_INTERVAL_SECONDS = 1.0
+"""Between two writes of a changing status."""
 
 HELD = "foreign-unreachable"
 DRAINED = "drain"
+"""Reasons in the annotation of a cordon."""
 
 _KEPT_LABELS = frozenset({VIRTUAL_NODE_LABEL, OS_LABEL, ARCH_LABEL})
 
@@ -67,29 +68,29 @@ class VirtualNode:
         ctx: Callable[[], Context],
         foreign_problem: Callable[[], str | None],
         lease: heartbeat.NodeLease,
-        beats: bool,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        renew_lease: bool,
+        now: Callable[[], datetime],
     ) -> None:
-        """`foreign_problem` tells what keeps pods from being served abroad, beside a silent API
-        server. `lease` is the node's own; with `beats` it is renewed here, else by who holds it
-        as a lock."""
+        """`foreign_problem` returns why pods cannot be served in the foreign cluster, apart from an
+        unreachable API server. `lease` is the node's own, renewed here if `renew_lease`, else by
+        leader election, which uses it as its lock."""
         self._settings = settings
         self._ctx = ctx
         self._lease = lease
-        self._beats = beats
+        self._renew_lease = renew_lease
         self._now = now
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._said: dict[str, Say] = {}
-        self._reported: float | None = None
+        self._overrides: dict[str, Say] = {}
+        self._reported_at: float | None = None
         self._draining = False
-        self._absence_told = False
+        self._deletion_reported = False
         self._uid = ""
         self._home_node = HomeNode(home, settings.nodename, on_change=self._home_changed)
-        self._reach = Reachability(
+        self._reachability = Reachability(
             foreign,
             ObjectKey(ctx().namespaces.own, inventory.name_for(ctx())),
-            refused=foreign_problem,
+            other_problem=foreign_problem,
             after=settings.foreign_unreachable_after,
             on_change=self._changed.set,
         )
@@ -97,35 +98,30 @@ class VirtualNode:
             None if settings.capacity else ForeignNodes(foreign, on_change=self._changed.set)
         )
         self.registered = asyncio.Event()
-        """Home has the Node."""
+        """The Node exists in the home cluster."""
 
-    # --- what others see and say of it --------------------------------------------------------
+    # --- used by other modules ----------------------------------------------------------------
 
     @property
     def problem(self) -> str | None:
-        """Why home cannot use the node; `None` while it can, as far as farlet is concerned."""
+        """Why the home cluster cannot use the node; `None` if farlet knows no reason."""
         if not self.registered.is_set():
             return "the Node is not registered yet"
         if self._node is None:
             return (
-                f"the Node {self._settings.nodename} was deleted; it is not made again before "
-                "the next start"
+                f"the Node {self._settings.nodename} was deleted; farlet creates it again at the "
+                "next start"
             )
         return None
 
-    def set_condition(self, kind: str, status: str, *, reason: str, message: str) -> None:
-        """Show a condition from now on, in place of farlet's own if it is one of these."""
-        self._said[kind] = Say(kind, status, reason, message)
-        self._changed.set()
-
-    def look_again(self) -> None:
-        """What the context says has changed."""
+    def context_changed(self) -> None:
+        """Update the Node soon."""
         self._changed.set()
 
     async def cordon(self) -> None:
-        """Take the node out of scheduling for a drain; the next process takes that back.
+        """Make the node unschedulable for a drain; the next process reverts that.
 
-        Raises as `Cluster.call`.
+        Raises like `Cluster.call`.
         """
         self._draining = True
         async with self._writing:
@@ -133,91 +129,95 @@ class VirtualNode:
                 await self._patch(forge.cordon_patch(self._node, DRAINED))
 
     async def retire(self) -> None:
-        """Tell home that the node is gone for good, not for a restart. Raises as `Cluster.call`."""
-        self.set_condition(
-            NodeCondition.READY, "False", reason="KubeletNotReady", message="node is shutting down"
+        """Report that the node stops for good, not for a restart. Raises like `Cluster.call`."""
+        self._overrides[NodeCondition.READY] = Say(
+            NodeCondition.READY, "False", "KubeletNotReady", "node is shutting down"
         )
         await self._sync()
 
     async def run(self) -> None:
-        """Register, then keep the Node for ever.
+        """Register the Node, then update it until cancelled.
 
-        Raises `StartError` (in a group), with what to do, where it cannot be registered as told.
+        Raises `StartError` (in a group), with what to do, if it cannot be registered with the
+        current settings.
         """
         async with asyncio.TaskGroup() as tasks:
             if self._foreign_nodes is not None:
                 tasks.create_task(self._foreign_nodes.run(), name="foreign nodes")
-                tasks.create_task(self._foreign_nodes.insist(), name="foreign nodes, at first")
-            tasks.create_task(self._reach.run(), name="foreign probe")
-            await self._look_abroad()
+                tasks.create_task(self._foreign_nodes.require_list(), name="foreign nodes listed")
+            tasks.create_task(self._reachability.run(), name="foreign probe")
+            await self._wait_for_foreign()
             await self._register()
             tasks.create_task(self._home_node.run(), name="home node")
-            if self._beats:
+            if self._renew_lease:
                 beating = heartbeat.beat(self._lease, alive=lambda: self._node is not None)
                 tasks.create_task(beating, name="heartbeat")
-            await self._keep()
+            await self._keep_updated()
 
-    async def _look_abroad(self) -> None:
+    async def _wait_for_foreign(self) -> None:
         nodes = self._foreign_nodes
         try:
-            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+            async with asyncio.timeout(FOREIGN_SECONDS):
                 if nodes is not None:
-                    await nodes.settled.wait()
-                while self._reach.state is Foreign.UNKNOWN:
+                    await nodes.answered.wait()
+                while self._reachability.state is Foreign.UNKNOWN:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            log.warning("foreign API server was not heard of yet", waited=FIRST_LOOK_SECONDS)
+            log.warning("foreign API server has not answered yet", waited=FOREIGN_SECONDS)
         if nodes is not None and nodes.forbidden:
-            await nodes.insist()
+            await nodes.require_list()
 
     async def _register(self) -> None:
         refusals = 0
         while not self.registered.is_set():
             try:
-                new = forge.new(self._look(), self._found(), self._says(None), self._now())
+                config, observed = self._config(), self._observation()
                 await registration.register(
-                    self._home_node, look=self._look(), kind=self._found().kind, new=new
+                    self._home_node,
+                    config=config,
+                    platform=observed.kind,
+                    new=forge.new(config, observed, self._conditions(None), self._now()),
                 )
                 if self._home_node.node is not None:
                     self._uid = self._home_node.node["metadata"]["uid"]
                     self.registered.set()
             except errors.Conflict as err:
-                log.info("node was changed meanwhile", err=str(err))
-                await asyncio.sleep(SETTLE_SECONDS)
+                log.info("node changed during registration", err=str(err))
+                await asyncio.sleep(MIN_INTERVAL_SECONDS)
             except (errors.Unreachable, errors.Throttled) as err:
-                log.warning("node was not registered", err=str(err), retry_in=RETRY_SECONDS)
+                log.warning("failed to register node", err=str(err), retry_in=RETRY_SECONDS)
                 await asyncio.sleep(RETRY_SECONDS)
             except errors.StartError as err:
                 refusals += 1
-                if refusals > REFUSALS or not isinstance(err.__cause__, errors.Forbidden):
+                if refusals > MAX_REFUSALS or not isinstance(err.__cause__, errors.Forbidden):
                     raise
-                log.info("node was not registered yet", err=str(err))
-                await asyncio.sleep(SETTLE_SECONDS)
+                log.info("node is not registered yet", err=str(err))
+                await asyncio.sleep(MIN_INTERVAL_SECONDS)
             except errors.ApiError as err:
                 raise errors.StartError(
-                    f"the Node {self._settings.nodename} cannot be registered at home: {err}"
+                    f"cannot register the Node {self._settings.nodename} in the home cluster: {err}"
                 ) from err
 
-    async def _keep(self) -> None:
+    async def _keep_updated(self) -> None:
         failures = retrying.OncePerCause()
         while True:
             self._changed.clear()
-            pause = self._due_in()
+            pause = self._seconds_until_report()
             try:
                 await self._sync()
                 failures.clear()
-                pause = self._due_in()
+                pause = self._seconds_until_report()
             except errors.NotFound:
-                pass  # the watch will tell
+                pass  # the watch reports the deletion
             except errors.FarletError as err:
                 (log.warning if failures.is_new(str(err)) else log.debug)(
-                    "node was not updated", err=str(err), retry_in=RETRY_SECONDS
+                    "failed to update node", err=str(err), retry_in=RETRY_SECONDS
                 )
                 pause = RETRY_SECONDS
             try:
-                async with asyncio.timeout(max(SETTLE_SECONDS, pause)):
-                    await asyncio.sleep(SETTLE_SECONDS)
+                async with asyncio.timeout(max(MIN_INTERVAL_SECONDS, pause)):
+                    await asyncio.sleep(MIN_INTERVAL_SECONDS)
                     await self._changed.wait()
             except TimeoutError:
                 continue
@@ -225,39 +225,39 @@ class VirtualNode:
     # --- writing ------------------------------------------------------------------------------
 
     async def _sync(self) -> None:
-        """Bring the Node up to date. Raises as `Cluster.call`."""
+        """Update the Node. Raises like `Cluster.call`."""
         async with self._writing:
-            for part in (self._labels, self._cordon, self._status):
-                # Each on what the one before has made of it.
+            for update in (self._update_labels, self._update_cordon, self._update_status):
+                # Each uses the result of the one before.
                 if (node := self._node) is not None:
-                    await part(node)
+                    await update(node)
 
-    async def _labels(self, node: k8s_types.Node) -> None:
-        """Those that foreign nodes decide, and the one without which the next start would refuse
-        the Node; the others are written at registration only."""
-        wanted = forge.labels(self._look(), self._found().kind)
-        kept = {key: value for key, value in wanted.items() if key in _KEPT_LABELS}
+    async def _update_labels(self, node: k8s_types.Node) -> None:
+        """The labels that depend on foreign nodes, and the one without which the next start would
+        reject the Node; the others are written at registration only."""
+        labels = forge.labels(self._config(), self._observation().kind)
+        kept = {key: value for key, value in labels.items() if key in _KEPT_LABELS}
         await self._patch(forge.labels_patch(node, kept))
 
-    async def _cordon(self, node: k8s_types.Node) -> None:
+    async def _update_cordon(self, node: k8s_types.Node) -> None:
         hold = self._settings.foreign_unreachable is ForeignUnreachable.HOLD
-        if self._reach.state is Foreign.REACHABLE and not self._draining:
+        if self._reachability.state is Foreign.REACHABLE and not self._draining:
             await self._patch(forge.uncordon_patch(node))
-        elif self._reach.state is Foreign.UNREACHABLE and hold:
+        elif self._reachability.state is Foreign.UNREACHABLE and hold:
             await self._patch(forge.cordon_patch(node, HELD))
 
-    async def _status(self, node: k8s_types.Node) -> None:
+    async def _update_status(self, node: k8s_types.Node) -> None:
         body = forge.status_patch(
             node,
-            self._look(),
-            self._found(),
-            self._says(node),
+            self._config(),
+            self._observation(),
+            self._conditions(node),
             self._now(),
-            due=self._due_in() <= 0,
+            due=self._seconds_until_report() <= 0,
         )
         if body is not None:
             await self._patch(body, resource=resources.NODE_STATUS)
-            self._reported = asyncio.get_running_loop().time()
+            self._reported_at = asyncio.get_running_loop().time()
 
     async def _patch(
         self,
@@ -268,40 +268,40 @@ class VirtualNode:
         if body is not None:
             await self._home_node.patch(body, resource=resource)
 
-    # --- what it should be --------------------------------------------------------------------
+    # --- desired state ------------------------------------------------------------------------
 
-    def _look(self) -> forge.NodeConfig:
-        return registration.look(self._settings, self._ctx())
+    def _config(self) -> forge.NodeConfig:
+        return registration.node_config(self._settings, self._ctx())
 
-    def _found(self) -> forge.NodeObservation:
+    def _observation(self) -> forge.NodeObservation:
         nodes = self._foreign_nodes
         return forge.NodeObservation(
             address=self._ctx().node_ip,
-            version=self._reach.version,
-            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.room,
-            kind=capacity.Platform(os="linux") if nodes is None else nodes.kind,
+            version=self._reachability.version,
+            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.resources,
+            kind=capacity.Platform(os="linux") if nodes is None else nodes.platform,
         )
 
-    def _says(self, node: k8s_types.Node | None) -> Sequence[Say]:
+    def _conditions(self, node: k8s_types.Node | None) -> Sequence[Say]:
         own = node_health.health(
-            self._reach.state,
-            problem=self._reach.problem,
+            self._reachability.state,
+            problem=self._reachability.problem,
             policy=self._settings.foreign_unreachable,
             node=node,
         )
         own = (*own, node_health.home_api(self._ctx()))
-        return tuple(({say.type: say for say in own} | self._said).values())
+        return tuple(({say.type: say for say in own} | self._overrides).values())
 
-    def _due_in(self) -> float:
-        if self._reported is None:
+    def _seconds_until_report(self) -> float:
+        if self._reported_at is None:
             return 0.0
-        return self._reported + STATUS_SECONDS - asyncio.get_running_loop().time()
+        return self._reported_at + STATUS_SECONDS - asyncio.get_running_loop().time()
 
-    # --- what is heard of it ------------------------------------------------------------------
+    # --- current state ------------------------------------------------------------------------
 
     @property
     def _node(self) -> k8s_types.Node | None:
-        """The Node, unless something that is no virtual node has taken its name since."""
+        """The Node, unless another Node that is not virtual has its name now."""
         node = self._home_node.node
         if node is None or node["metadata"]["uid"] == self._uid or forge.is_virtual(node):
             return node
@@ -312,7 +312,7 @@ class VirtualNode:
         uid = None if node is None else node["metadata"]["uid"]
         self._lease.owned_by(self._settings.nodename, uid)
         gone = self.registered.is_set() and node is None
-        if gone and not self._absence_told:
-            log.warning("node was deleted; it is not made again before the next start")
-        self._absence_told = gone
+        if gone and not self._deletion_reported:
+            log.warning("node was deleted", consequence="farlet creates it again at the next start")
+        self._deletion_reported = gone
         self._changed.set()

@@ -1,5 +1,5 @@
-"""What farlet tells about itself: logs, metrics, and whether it is alive and ready.
+"""Logs, metrics and probes of farlet.
 
-Three rooms, `logs`, `metrics` and `probes`, that know nothing of pods; others hand them numbers
-and words. No name of a pod and no token may leave through a metric, nor a token through a log.
+`catalogue` describes every metric and `metrics` counts it; `pod_counts` and `loop_lag` supply
+values. Metrics never contain the name of a pod or a token, logs never contain a token.
 """

@@ -1,12 +1,12 @@
-"""One stream of log records on stderr, ours and those of the libraries, without tokens.
+"""Configures logging: one stream of records on stderr, farlet's and the libraries', without tokens.
 
-Ours come from `structlog.get_logger()`, the libraries' from `logging`; both go through the same
-processors, so that a reader meets one format. JSON lines unless stderr is a terminal.
+farlet logs with `structlog.get_logger()`, libraries with `logging`. Both pass through the same
+processors and have one format: JSON lines, or text if stderr is a terminal.
 
-Three things keep tokens and bodies out: client libraries are held at INFO whatever was asked
-(kubernetes_asyncio prints whole bodies at DEBUG); of what Kopf attaches to records only the name
-of the object is kept; and whatever still looks like a token in a finished line is struck out.
-Tracebacks are plain: the formatters that show local variables would show tokens.
+Three measures keep tokens and bodies out of the log. Client libraries never log below INFO
+(kubernetes_asyncio prints whole bodies at DEBUG). Of the object that Kopf attaches to a record only
+the name and uid are kept. Finally, every part of a finished line that looks like a token is
+redacted. Tracebacks are plain, since formatters that print local variables would print tokens.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from farlet import redaction
 from farlet.settings import LogFormat, LogLevel
 
 CAPPED = ("kubernetes_asyncio", "aiohttp", "urllib3", "asyncio")
-"""Loggers that never write below INFO. Their children follow, none has a level of its own."""
+"""Loggers that never write below INFO. Their children inherit that; none sets its own level."""
 
 QUIET = ("asyncssh",)
-"""Loggers that tell at INFO of every connection of a pod, and write only warnings here."""
+"""Loggers limited to warnings, since they log every connection of a pod at INFO."""
 
 KOPF_OBJECTS = "kopf.objects"
-"""The logger of Kopf that speaks about single objects; one level quieter than the rest."""
+"""Kopf's logger for single objects, one level quieter than the others."""
 
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -41,10 +41,10 @@ _LEVELS = {
 
 
 def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None) -> None:
-    """Set up structlog and `logging` for this process, replacing what others had set up.
+    """Set up structlog and `logging` for this process, replacing any earlier configuration.
 
-    To be called by the composition root, and again after Kopf's command line configured its own.
-    `stream` is stderr unless given.
+    Called by the composition root, and again after Kopf's command line configured its own logging.
+    `stream` defaults to stderr.
     """
     out = sys.stderr if stream is None else stream
     text = style is LogFormat.TEXT or (style is LogFormat.AUTO and out.isatty())
@@ -81,12 +81,12 @@ def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None
     for name in CAPPED:
         capped = logging.getLogger(name)
         capped.setLevel(max(lowest, logging.INFO))
-        # Kopf's command line silences some of these with a handler of its own.
+        # Kopf's command line silences some of these with its own handler.
         capped.handlers.clear()
         capped.propagate = True
     for name in QUIET:
         logging.getLogger(name).setLevel(max(lowest, logging.WARNING))
-    # It says "succeeded" at INFO for every event of every pod, and prints whole pods at DEBUG.
+    # It logs "succeeded" at INFO for every event of every pod, and whole pods at DEBUG.
     logging.getLogger(KOPF_OBJECTS).setLevel(
         logging.INFO if lowest < logging.INFO else max(lowest, logging.WARNING)
     )
@@ -109,13 +109,13 @@ def _json() -> list[structlog.typing.Processor]:
 
 
 def _dump(event: MutableMapping[str, object], **_options: object) -> str:
-    # Where a line begins is what people read first. Values that JSON lacks become their text.
+    # People read the start of a line first. Values without a JSON type are logged as text.
     first = {key: event.pop(key) for key in ("timestamp", "level", "message") if key in event}
     return json.dumps(first | dict(event), default=str, separators=(",", ":"))
 
 
 def _name_object(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Put the name and uid of the object that Kopf attached to a record into the event."""
+    """Add the name and uid of the object that Kopf attached to a record."""
     ref = getattr(event.get("_record"), "k8s_ref", None)
     if isinstance(ref, Mapping):
         key = str(ref.get("kind", "object")).lower()
@@ -126,5 +126,5 @@ def _name_object(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def _redact(_logger: WrappedLogger, _method: str, line: MutableMapping[str, object] | str) -> str:
-    """Last of all, on the finished line: strike out whatever has the shape of a token."""
+    """The last step, on the finished line: redact everything that looks like a token."""
     return redaction.redact(str(line))

@@ -1,7 +1,7 @@
-"""How late the event loop is: the one delay that all requests, streams and timers share.
+"""Measures the lag of the event loop, which delays all requests, streams and timers.
 
-A timer is set and seen to ring, ten times a second: what it costs is not to be seen, and a wait
-that any event would have met at a random moment is met by it too.
+Ten times a second a timer is set and its delay observed. That costs too little to measure and
+samples the lag at random moments.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-EVERY_SECONDS = 0.1
+INTERVAL_SECONDS = 0.1
 
 
 async def watch(observe: Callable[[float], None]) -> None:
-    """Tell `observe` for ever how many seconds the running loop is late."""
+    """Call `observe` with the lag of the running loop in seconds, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + EVERY_SECONDS
-        await asyncio.sleep(EVERY_SECONDS)
+        due = loop.time() + INTERVAL_SECONDS
+        await asyncio.sleep(INTERVAL_SECONDS)
         observe(max(loop.time() - due, 0.0))

@@ -1,8 +1,8 @@
-"""Every metric of farlet, in a registry of its own.
+"""Every metric of farlet, in one registry.
 
-What there is and what it means stands in `catalogue`; here it is made and counted. What is counted
-often is bound to its labels once, so that counting is one method call; what can be looked up is
-looked up when someone scrapes, since a count that is kept up can only drift.
+`catalogue` describes the metrics; here they are created and counted. Frequent counters are bound to
+their labels once, so that counting is one method call. A value that can be read from elsewhere is
+read at each scrape, since a copy could drift.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from farlet.telemetry import catalogue
 from farlet.telemetry.catalogue import Description
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
-"""The media type of what Prometheus reads."""
+"""The media type that Prometheus reads."""
 
 PodCounts = Mapping[tuple[str, str], int]
 """Number of pods by (phase, access mode)."""
 
 
 class Metrics:
-    """All metrics of one process. Made once and handed on; two never meet."""
+    """All metrics of one process, created once and passed to all parts."""
 
     def __init__(self) -> None:
-        # Otherwise every series comes twice, once as the time of its creation. The switch is the
-        # library's own and the same for all registries.
+        # Otherwise every series has a second one with the time of its creation. The library applies
+        # this switch to all registries.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
@@ -90,7 +90,7 @@ class Metrics:
         )
 
     def queue(self, name: str) -> QueueMetrics:
-        """What the work queue `name` tells of itself; a `workqueue.Observer`."""
+        """The metrics of the work queue `name`; a `workqueue.Observer`."""
         return QueueMetrics(
             depth=self._depth.labels(name),
             adds=self._adds.labels(name),
@@ -102,19 +102,19 @@ class Metrics:
         )
 
     def client(self, cluster: str) -> ClientMetrics:
-        """What the client of `cluster`, which is `home` or `foreign`, counts."""
+        """The metrics of the client of `cluster`, which is `home` or `foreign`."""
         return ClientMetrics(cluster, requests=self._requests, seconds=self._request_seconds)
 
     def serves(self, node: str) -> None:
-        """Tell the name of the virtual node."""
+        """Set the name of the virtual node."""
         self._node_name.labels(node).set(1)
 
     def count_pods(self, count: Callable[[], PodCounts]) -> None:
-        """Let `farlet_pods` be what `count` returns when someone scrapes."""
-        self._pods.count = count
+        """Report the result of `count` as `farlet_pods` at each scrape."""
+        self._pods.set_function(count)
 
     def unknown_field(self, field: str) -> None:
-        """Count a field that was copied unknown, by a path without names: `spec.newThing`."""
+        """Count an unknown field that was copied, by a path without names: `spec.newThing`."""
         self._unknown_fields.labels(field).inc()
 
     def exposition(self) -> bytes:
@@ -135,7 +135,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """What one work queue tells of itself, bound to its name."""
+    """The metrics of one work queue."""
 
     depth: Gauge
     adds: Counter
@@ -145,29 +145,29 @@ class QueueMetrics:
     unfinished: Gauge
     longest: Gauge
 
-    def look_at(self, running: Callable[[], Sequence[float]]) -> None:
-        """Ask `running` at each scrape for how many seconds each key has been worked on."""
+    def observe_running(self, running: Callable[[], Sequence[float]]) -> None:
+        """Call `running` at each scrape: for how many seconds each key has been in progress."""
         self.unfinished.set_function(lambda: sum(running()))
         self.longest.set_function(lambda: max(running(), default=0.0))
 
     def added(self, depth: int) -> None:
-        """A key was added, and this many wait now."""
+        """A key was added; `depth` keys wait now."""
         self.adds.inc()
         self.depth.set(depth)
 
     def worked(self, waited: float, took: float, depth: int) -> None:
-        """A key was worked on: seconds in the queue and at work, and how many wait now."""
+        """A key was processed: seconds in the queue, seconds of work, and keys that wait now."""
         self.queued.observe(waited)
         self.working.observe(took)
         self.depth.set(depth)
 
     def retried(self) -> None:
-        """A key failed and will come again."""
+        """A key failed and was queued again."""
         self.retries.inc()
 
 
 class ClientMetrics:
-    """What the client of one cluster counts; label sets are bound when first seen."""
+    """The metrics of the client of one cluster; label sets are bound at their first use."""
 
     def __init__(self, cluster: str, *, requests: Counter, seconds: Histogram) -> None:
         self._cluster = cluster
@@ -177,7 +177,7 @@ class ClientMetrics:
         self._by_verb: dict[str, Histogram] = {}
 
     def answered(self, method: str, code: int | None) -> None:
-        """Count a request by its HTTP status; `code` None: no answer came."""
+        """Count a request by its HTTP status; `code` None: there was no answer."""
         bound = self._by_answer.get((method, code))
         if bound is None:
             text = catalogue.NO_ANSWER if code is None else str(code)
@@ -186,7 +186,7 @@ class ClientMetrics:
         bound.inc()
 
     def took(self, method: str, seconds: float) -> None:
-        """Observe how long a request took; not for watches, which last as they like."""
+        """Observe the duration of a request other than a watch."""
         bound = self._by_verb.get(method)
         if bound is None:
             bound = self._by_verb[method] = self._seconds.labels(self._cluster, method)
@@ -194,23 +194,23 @@ class ClientMetrics:
 
 
 class LeaderMetrics:
-    """What leader election tells of itself; a `leadership.Observer`."""
+    """The metrics of leader election; a `leadership.Observer`."""
 
     def __init__(self, *, leading: Gauge, slow: Counter) -> None:
         self._leading = leading
         self._slow = slow
 
     def led(self, lease: str, *, leading: bool) -> None:
-        """Whether the Lease of that name is held by this process."""
+        """Set whether this process holds the Lease."""
         self._leading.labels(lease).set(leading)
 
     def slow_path(self, lease: str) -> None:
-        """A renewal found something else than was written last."""
+        """A renewal found a Lease that another client had changed."""
         self._slow.labels(lease).inc()
 
 
 class KubeletMetrics:
-    """What the kubelet API counts of its requests, as a kubelet does (`Server.ServeHTTP`)."""
+    """The metrics of the kubelet API, as a kubelet counts them (`Server.ServeHTTP`)."""
 
     def __init__(self, *, requests: Counter, seconds: Histogram, inflight: Gauge) -> None:
         self._requests = requests
@@ -219,40 +219,43 @@ class KubeletMetrics:
 
     @contextlib.contextmanager
     def serving(self, method: str, path: str, *, long_running: bool) -> Iterator[None]:
-        """Count one request, and how long it lasts.
+        """Count one request and measure its duration.
 
-        `method` and `path` come from the table of routes, or are `other`: what a client sends
-        must never become a label.
+        `method` and `path` come from the table of routes, or are `other`: input of a client must
+        never become a label.
         """
         labels = (method, path, "readwrite", str(long_running).lower())
         inflight = self._inflight.labels(*labels)
         self._requests.labels(*labels).inc()
         inflight.inc()
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             yield
         finally:
             inflight.dec()
-            self._seconds.labels(*labels).observe(time.monotonic() - began)
+            self._seconds.labels(*labels).observe(time.monotonic() - started)
 
 
 class _Pods(Collector):
-    """`farlet_pods`: its labels are known only when it is counted."""
+    """`farlet_pods`, whose label values are known only at the scrape."""
 
     def __init__(self) -> None:
-        self.count: Callable[[], PodCounts] = dict
+        self._count: Callable[[], PodCounts] = dict
+
+    def set_function(self, count: Callable[[], PodCounts]) -> None:
+        self._count = count
 
     def describe(self) -> Iterator[Metric]:
-        """Name and help, without counting."""
+        """Name and help, without samples."""
         yield GaugeMetricFamily(
             catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
         )
 
     def collect(self) -> Iterator[Metric]:
-        """The pods there are now."""
+        """The current counts."""
         family = GaugeMetricFamily(
             catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
         )
-        for labels, number in self.count().items():
+        for labels, number in self._count().items():
             family.add_metric(labels, number)
         yield family

@@ -1,10 +1,10 @@
-"""The small HTTP server that a kubelet probes and Prometheus scrapes.
+"""The HTTP server for probes and Prometheus.
 
-It answers from memory: a probe that itself waited for an API server would turn one slow cluster
-into a restart of farlet. `/livez` fails only where a restart would help; `/readyz` tells whether
-pods are served now. Both speak as the health endpoints of Kubernetes do: 500 when a check fails,
-a list of all checks then and with `?verbose`, `?exclude=NAME` to leave one out. No authentication:
-nothing here is secret.
+It answers from memory: a probe that waited for an API server would turn one slow cluster into a
+restart of farlet. `/livez` fails only if a restart would help; `/readyz` shows whether pods are
+served. Both have the format of Kubernetes' health endpoints: 500 if a check fails, with a list of
+all checks; `?verbose` always lists them, `?exclude=NAME` leaves one out. There is no
+authentication, since nothing here is secret.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from farlet.settings.values import Address
 from farlet.telemetry.metrics import EXPOSITION, Metrics
 
 Check = Callable[[], str | None]
-"""`None`: all is well; else, in a few words, why not. Must not block."""
+"""Returns the problem in a few words, or `None`. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Named checks. `ready` holds those of `/readyz` beside those of `live`."""
+    """Checks by name. `/readyz` runs those of `live` and those of `ready`."""
 
     live: Mapping[str, Check] = field(default_factory=dict)
     ready: Mapping[str, Check] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Probes:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where the servers listen; differs from what was asked where port 0 was."""
+    """Where the servers listen; contains the chosen port if the setting was port 0."""
 
     metrics: Address | None
     health: Address | None
@@ -50,10 +50,10 @@ async def serve(
     metrics_at: Address | None,
     health_at: Address | None,
 ) -> AsyncIterator[Served]:
-    """Serve `/metrics`, if there are any, `/livez` and `/readyz` while the context lasts.
+    """Serve `/metrics` (unless `metrics` is None), `/livez` and `/readyz` while the context lasts.
 
-    An address `None` is not served; two equal ones are one server. Raises `StartError` when an
-    address cannot be had.
+    An address `None` disables its endpoints; two equal addresses share one server. Raises
+    `StartError` if an address cannot be used.
     """
     metrics_routes = [] if metrics is None else [web.get("/metrics", _metrics(metrics))]
     health_routes = [
@@ -80,18 +80,18 @@ async def _listen(
         return None
     app = web.Application()
     app.add_routes(routes)
-    # A scrape or probe that hangs must not hold up the end of the process.
+    # A scrape or probe that hangs must not delay the end of the process.
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:
         await web.TCPSite(runner, at.host or None, at.port).start()
     except OSError as err:
-        taken = err.errno == errno.EADDRINUSE
-        cause = "another process listens there" if taken else (err.strerror or str(err))
+        in_use = err.errno == errno.EADDRINUSE
+        cause = "another process listens there" if in_use else (err.strerror or str(err))
         raise StartError(
             f"{loading.flag_name(setting)} ({loading.env_name(setting)}) {at}: {cause}. "
-            "Choose another address, or 0 to turn it off"
+            "Choose another address, or 0 to disable it"
         ) from err
     return Address(at.host, runner.addresses[0][1])
 
@@ -104,41 +104,41 @@ def _metrics(metrics: Metrics) -> Handler:
 
 
 def _health(name: str, checks: Mapping[str, Check]) -> list[web.RouteDef]:
-    """`/name` for all checks, and `/name/CHECK` for one, as in `k8s.io/apiserver` (`healthz.go`).
+    """`/name` for all checks and `/name/CHECK` for one, as in `k8s.io/apiserver` (`healthz.go`).
 
-    But they say why a check failed: what kube-apiserver withholds is no secret of farlet's.
+    Unlike kube-apiserver, they show why a check failed: for farlet this is not secret.
     """
 
-    async def all_of_them(request: web.Request) -> web.StreamResponse:
+    async def all_checks(request: web.Request) -> web.StreamResponse:
         excluded = set(request.query.getall("exclude", []))
-        found = {check: why_not() for check, why_not in checks.items() if check not in excluded}
-        failed = any(found.values())
+        problems = {check: run() for check, run in checks.items() if check not in excluded}
+        failed = any(problems.values())
         lines = [
             f"[+]{check} excluded: ok"
             if check in excluded
             else f"[+]{check} ok"
-            if found[check] is None
-            else f"[-]{check} failed: {found[check]}"
+            if problems[check] is None
+            else f"[-]{check} failed: {problems[check]}"
             for check in checks
         ]
         if unknown := sorted(excluded - checks.keys()):
             quoted = ",".join(f'"{check}"' for check in unknown)
             lines.append(f"warn: some health checks cannot be excluded: no matches for {quoted}")
         lines.append(f"{name} check {'failed' if failed else 'passed'}\n")
-        # Always verbose on failure.
         verbose = failed or "verbose" in request.query
-        return _told("\n".join(lines) if verbose else "ok", failed=failed)
+        return _response("\n".join(lines) if verbose else "ok", failed=failed)
 
-    async def one(request: web.Request) -> web.StreamResponse:
-        why_not = checks.get(request.match_info["check"])
-        if why_not is None:
+    async def one_check(request: web.Request) -> web.StreamResponse:
+        check = checks.get(request.match_info["check"])
+        if check is None:
             raise web.HTTPNotFound
-        why = why_not()
-        return _told("ok" if why is None else f"internal server error: {why}\n", failed=bool(why))
+        problem = check()
+        text = "ok" if problem is None else f"internal server error: {problem}\n"
+        return _response(text, failed=bool(problem))
 
-    return [web.get(f"/{name}", all_of_them), web.get(f"/{name}/{{check}}", one)]
+    return [web.get(f"/{name}", all_checks), web.get(f"/{name}/{{check}}", one_check)]
 
 
-def _told(text: str, *, failed: bool) -> web.Response:
+def _response(text: str, *, failed: bool) -> web.Response:
     headers = {"X-Content-Type-Options": "nosniff"}
     return web.Response(text=text, headers=headers, status=500 if failed else 200)

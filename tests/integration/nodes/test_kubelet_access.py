@@ -196,7 +196,7 @@ async def test_home_s_own_certificate_is_known_by_what_home_publishes(
     """An account may read the ConfigMap; a node is given a file."""
     login = Identity.ACCOUNT.login(stage.clusters.home, stage.node)
     port = await opened(home_login=login, settings={"client-ca-file": None})
-    await _until(lambda: "client CA was taken" in port.farlet.log)
+    await _until(lambda: "client CA loaded" in port.farlet.log)
     assert await port.get(login=stage.clusters.home.kubeconfig) == (200, "ok")
 
 
@@ -219,7 +219,7 @@ async def test_the_serving_certificate_is_home_s_once_an_administrator_approves(
             await asyncio.sleep(0.1)
     (request,) = requests
     await asyncio.to_thread(home.kubectl, "certificate", "approve", request["metadata"]["name"])
-    await _until(lambda: "serving certificate was granted" in port.farlet.log)
+    await _until(lambda: "serving certificate granted" in port.farlet.log)
     assert (await port.get(login=home.kubeconfig, trust=trust))[0] == 200
     assert await port.through_home() == {"text": "ok"}
 
@@ -244,7 +244,7 @@ async def test_a_serving_certificate_in_files_is_read_again_when_it_changes(
     assert (await port.get(login=admin, trust=trust))[0] == 200
     before = await _serial(port)
     authority.server("serving", user="far", hosts=[ports.own_address()])
-    await _until(lambda: "serving certificate was read again" in port.farlet.log)
+    await _until(lambda: "serving certificate reloaded" in port.farlet.log)
     assert await _serial(port) != before
     assert await _requests(stage, SERVING) == []
 

@@ -1,6 +1,6 @@
-"""A home API server as far as identity goes: reviews, the published CA, and signing requests.
+"""A fake home API server for identities: reviews, the published CA, and signing requests.
 
-The test plays approvers and administrators.
+Tests act as approver and administrator.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ def refusal(code: int) -> errors.FarletError:
 
 
 class Home(FakeClient):
-    """Objects by path, their watches, and what it was asked."""
+    """Objects by path, their watches, and the received requests."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, Any]] = []
+        self.requests_seen: list[tuple[str, str, Any]] = []
         self.failing: Callable[[], errors.FarletError] | None = None
-        """What every request ends with, if anything."""
+        """The error of every request, if any."""
         self.review: Callable[[JSON], JSON] = lambda spec: {}
-        """Status of a review, from its spec."""
+        """The status of a review, from its spec."""
         self.objects: dict[str, JSON] = {}
-        self.news: list[tuple[str, str, JSON]] = []
-        self._stirred = asyncio.Event()
+        self.events: list[tuple[str, str, JSON]] = []
+        self._changed = asyncio.Event()
         self._versions = itertools.count(1)
 
     def count(self, method: str, path: str) -> int:
-        return sum(1 for m, p, _ in self.asked if (m, p) == (method, path))
+        return sum(1 for m, p, _ in self.requests_seen if (m, p) == (method, path))
 
-    # --- what farlet calls --------------------------------------------------------------------
+    # --- used by farlet -----------------------------------------------------------------------
 
     async def call(
         self,
@@ -62,7 +62,7 @@ class Home(FakeClient):
         content_type: str = "",
         accept: str | None = None,
     ) -> JSON:
-        self.asked.append((method, path, body))
+        self.requests_seen.append((method, path, body))
         await asyncio.sleep(0.01)
         if self.failing is not None:
             raise self.failing()
@@ -83,60 +83,60 @@ class Home(FakeClient):
     async def watch_path(
         self, path: str, *, opened: Callable[[], None], accept: str | None = None
     ) -> AsyncIterator[decode.WatchEvent[JSON]]:
-        self.asked.append(("WATCH", path, None))
+        self.requests_seen.append(("WATCH", path, None))
         if self.failing is not None:
             raise self.failing()
         opened()
         collection, _, query = path.partition("?")
         selector, _, version = query.partition("&resourceVersion=")
-        wanted = f"{collection}/{selector.removeprefix('fieldSelector=metadata.name%3D')}"
-        seen = 0
+        watched = f"{collection}/{selector.removeprefix('fieldSelector=metadata.name%3D')}"
+        sent = 0
         try:
             async with asyncio.timeout(WATCH_SECONDS):
                 while True:
-                    for kind, where, obj in self.news[seen:]:
-                        if where == wanted and int(obj["metadata"]["resourceVersion"]) > int(
+                    for kind, where, obj in self.events[sent:]:
+                        if where == watched and int(obj["metadata"]["resourceVersion"]) > int(
                             version
                         ):
                             yield decode.WatchEvent(kind, obj)
-                    seen = len(self.news)
-                    self._stirred.clear()
-                    await self._stirred.wait()
+                    sent = len(self.events)
+                    self._changed.clear()
+                    await self._changed.wait()
                     if self.failing is not None:
                         raise self.failing()
         except TimeoutError:
             return
 
-    # --- what the test does -------------------------------------------------------------------
+    # --- used by tests ------------------------------------------------------------------------
 
     def put(self, path: str, obj: JSON) -> JSON:
         kind = "MODIFIED" if path in self.objects else "ADDED"
         version = next(self._versions)
         metadata = {"uid": f"u{version}", **obj["metadata"], "resourceVersion": str(version)}
         self.objects[path] = {**obj, "metadata": metadata}
-        self.tell(kind, path)
+        self.emit(kind, path)
         return self.objects[path]
 
     def remove(self, path: str) -> None:
         version = str(next(self._versions))
         obj = self.objects.pop(path)
-        self.news.append(
+        self.events.append(
             ("DELETED", path, {**obj, "metadata": {**obj["metadata"], "resourceVersion": version}})
         )
-        self._stirred.set()
+        self._changed.set()
 
-    def tell(self, kind: str, path: str) -> None:
-        self.news.append((kind, path, self.objects[path]))
-        self._stirred.set()
+    def emit(self, kind: str, path: str) -> None:
+        self.events.append((kind, path, self.objects[path]))
+        self._changed.set()
 
     def fail(self, failing: Callable[[], errors.FarletError] | None) -> None:
-        """From now on, for open watches too."""
+        """Fail all requests from now on, open watches included."""
         self.failing = failing
-        self._stirred.set()
+        self._changed.set()
 
     @property
     def requests(self) -> list[JSON]:
-        """The signing requests there are, in their order."""
+        """The signing requests, in order of creation."""
         return [obj for path, obj in self.objects.items() if path.startswith(CSRS)]
 
     def decide(self, name: str, condition: str) -> None:
@@ -144,16 +144,18 @@ class Home(FakeClient):
         status = {"conditions": [{"type": condition, "reason": "Because", "message": "of it"}]}
         self.put(path, {**self.objects[path], "status": status})
 
-    def sign(self, name: str, ca: certificates.Pair, *, now: datetime, life: timedelta) -> None:
+    def sign(self, name: str, ca: certificates.Pair, *, now: datetime, lifetime: timedelta) -> None:
         path = f"{CSRS}/{name}"
         csr = self.objects[path]
         begins = now - timedelta(minutes=5)
         request = base64.b64decode(csr["spec"]["request"])
-        pem = certificates.sign(ca, request, begins=begins, ends=begins + life)
+        pem = certificates.sign(ca, request, begins=begins, ends=begins + lifetime)
         status = {**csr["status"], "certificate": base64.b64encode(pem.encode()).decode()}
         self.put(path, {**csr, "status": status})
 
-    def grant(self, name: str, ca: certificates.Pair, *, now: datetime, life: timedelta) -> None:
-        """Approved and signed."""
+    def grant(
+        self, name: str, ca: certificates.Pair, *, now: datetime, lifetime: timedelta
+    ) -> None:
+        """Approve and sign."""
         self.decide(name, "Approved")
-        self.sign(name, ca, now=now, life=life)
+        self.sign(name, ca, now=now, lifetime=lifetime)

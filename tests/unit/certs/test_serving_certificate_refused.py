@@ -1,4 +1,4 @@
-"""A serving certificate that is not granted is asked for again, also after an outage."""
+"""A serving certificate that is not granted is requested again, also after an outage."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from unit import certificates, faketime
 from unit.certificates import SERVER
 from unit.certs import home_server as home
 from unit.certs.home_server import CSRS
-from unit.certs.serving_scene import CA, Scene, play
+from unit.certs.serving_harness import CA, Harness, run
 
 # --- by the signer ----------------------------------------------------------------------------
 
 
-def _denied(scene: Scene) -> None:
-    scene.home.decide("csr-0", "Denied")
+def _denied(harness: Harness) -> None:
+    harness.home.decide("csr-0", "Denied")
 
 
-def _failed(scene: Scene) -> None:
-    scene.home.decide("csr-0", "Failed")
+def _failed(harness: Harness) -> None:
+    harness.home.decide("csr-0", "Failed")
 
 
-def _removed(scene: Scene) -> None:
-    scene.home.remove(f"{CSRS}/csr-0")
+def _deleted(harness: Harness) -> None:
+    harness.home.remove(f"{CSRS}/csr-0")
 
 
-def _for_another(scene: Scene) -> None:
-    """A signer that does as it likes."""
+def _of_another_node(harness: Harness) -> None:
+    """A signer that ignores the request."""
     path = f"{CSRS}/csr-0"
     pem = certificates.issue(CA, user="system:node:near", uses=[SERVER]).pem
     status = {
         "conditions": [{"type": "Approved"}],
         "certificate": base64.b64encode(pem.encode()).decode(),
     }
-    scene.home.put(path, {**scene.home.objects[path], "status": status})
+    harness.home.put(path, {**harness.home.objects[path], "status": status})
 
 
-def _garbage(scene: Scene) -> None:
+def _invalid(harness: Harness) -> None:
     path = f"{CSRS}/csr-0"
     status = {"conditions": [{"type": "Approved"}], "certificate": "%%%"}
-    scene.home.put(path, {**scene.home.objects[path], "status": status})
+    harness.home.put(path, {**harness.home.objects[path], "status": status})
 
 
-def _nearly_over(scene: Scene) -> None:
-    scene.grant("csr-0", life=timedelta(minutes=6))
+def _expiring_soon(harness: Harness) -> None:
+    harness.grant("csr-0", lifetime=timedelta(minutes=6))
 
 
 @pytest.mark.parametrize(
@@ -58,78 +58,78 @@ def _nearly_over(scene: Scene) -> None:
     [
         pytest.param(_denied, id="is denied"),
         pytest.param(_failed, id="fails"),
-        pytest.param(_removed, id="is removed"),
-        pytest.param(_for_another, id="brings another's certificate"),
-        pytest.param(_garbage, id="brings no certificate"),
-        pytest.param(_nearly_over, id="brings one that is nearly over"),
+        pytest.param(_deleted, id="is deleted"),
+        pytest.param(_of_another_node, id="returns a certificate of another node"),
+        pytest.param(_invalid, id="returns an invalid certificate"),
+        pytest.param(_expiring_soon, id="returns a certificate that expires soon"),
     ],
 )
-def test_a_request_is_made_again_after_a_while_when_it(
-    happens: Callable[[Scene], None],
+def test_a_new_request_follows_after_a_pause_when_it(
+    happens: Callable[[Harness], None],
 ) -> None:
-    async def story(scene: Scene) -> None:
-        happens(scene)
+    async def scenario(harness: Harness) -> None:
+        happens(harness)
         await asyncio.sleep(signing_requests.DENIED_SECONDS - 60.0)
-        assert not scene.signed()
-        assert scene.home.count("POST", CSRS) == 1
+        assert not harness.signed()
+        assert harness.home.count("POST", CSRS) == 1
         await asyncio.sleep(120.0)
-        assert scene.home.count("POST", CSRS) == 2
-        scene.grant(scene.home.requests[-1]["metadata"]["name"])
+        assert harness.home.count("POST", CSRS) == 2
+        harness.grant(harness.home.requests[-1]["metadata"]["name"])
         await asyncio.sleep(1.0)
-        assert scene.signed()
+        assert harness.signed()
 
-    warnings = [line for line in play(story) if line["log_level"] == "warning"]
-    assert any(line["event"] == "certificate was not granted" for line in warnings)
-
-
-# --- by an API server that is away ------------------------------------------------------------
+    warnings = [line for line in run(scenario) if line["log_level"] == "warning"]
+    assert any(line["event"] == "failed to obtain certificate" for line in warnings)
 
 
-def test_a_request_that_was_removed_during_an_outage_is_made_again() -> None:
-    async def story(scene: Scene) -> None:
-        scene.home.fail(home.unreachable)
+# --- by an unreachable API server -------------------------------------------------------------
+
+
+def test_a_request_deleted_during_an_outage_is_followed_by_a_new_one() -> None:
+    async def scenario(harness: Harness) -> None:
+        harness.home.fail(home.unreachable)
         await asyncio.sleep(60.0)
-        scene.home.objects.clear()
-        scene.home.fail(None)
+        harness.home.objects.clear()
+        harness.home.fail(None)
         await asyncio.sleep(signing_requests.DENIED_SECONDS + 60.0)
-        assert scene.home.count("POST", CSRS) == 2
+        assert harness.home.count("POST", CSRS) == 2
 
-    play(story)
+    run(scenario)
 
 
-def test_an_approval_during_an_outage_is_seen_after_it() -> None:
-    async def story(scene: Scene) -> None:
-        scene.home.fail(home.unreachable)
+def test_an_approval_during_an_outage_is_noticed_after_it() -> None:
+    async def scenario(harness: Harness) -> None:
+        harness.home.fail(home.unreachable)
         await asyncio.sleep(60.0)
-        scene.grant("csr-0")
-        scene.home.fail(None)
-        await asyncio.sleep(signing_requests.LOST_SECONDS + 1)
-        assert scene.signed()
-        assert scene.home.count("POST", CSRS) == 1
+        harness.grant("csr-0")
+        harness.home.fail(None)
+        await asyncio.sleep(signing_requests.UNREACHABLE_SECONDS + 1)
+        assert harness.signed()
+        assert harness.home.count("POST", CSRS) == 1
 
-    play(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize(
     "failing",
     [
         pytest.param(home.unreachable, id="does not answer"),
-        pytest.param(lambda: home.refusal(403), id="does not let farlet ask"),
+        pytest.param(lambda: home.refusal(403), id="does not allow the request"),
     ],
 )
-def test_it_asks_on_where_home(failing: Callable[[], errors.FarletError]) -> None:
+def test_requests_are_retried_when_home(failing: Callable[[], errors.FarletError]) -> None:
     async def main() -> None:
-        scene = Scene(None)
-        scene.home.fail(failing)
-        scene.keeper.prepare()
-        running = asyncio.create_task(scene.keeper.run())
+        harness = Harness(None)
+        harness.home.fail(failing)
+        harness.manager.prepare()
+        running = asyncio.create_task(harness.manager.run())
         await asyncio.sleep(3600.0)
-        assert 20 <= scene.home.count("POST", CSRS) <= 60
-        scene.home.fail(None)
-        await asyncio.sleep(signing_requests.AGAIN_SECONDS[1])
-        scene.grant("csr-0")
+        assert 20 <= harness.home.count("POST", CSRS) <= 60
+        harness.home.fail(None)
+        await asyncio.sleep(signing_requests.RETRY_SECONDS[1])
+        harness.grant("csr-0")
         await asyncio.sleep(1.0)
-        assert scene.signed()
+        assert harness.signed()
         running.cancel()
         await asyncio.wait([running])
 

@@ -1,4 +1,4 @@
-"""Real handshakes: which clients get through, and what is in force from which connection on."""
+"""Real handshakes: which clients are accepted, and when new certificates are used."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from unit import certificates, listening
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
 from unit.certs.home_server import Home
 
-CA, STRANGER = certificates.authority(), certificates.authority("a stranger")
-BELOW = certificates.authority("an intermediate", of=CA)
+CA, OTHER_CA = certificates.authority(), certificates.authority("another CA")
+INTERMEDIATE = certificates.authority("an intermediate", of=CA)
 NOW = datetime.now(UTC)
 
 
-def _pair(pair: Pair) -> key_pairs.KeyPair:
-    return key_pairs.of(pair.pem.encode(), pair.key_pem.encode())
+def _parsed(pair: Pair) -> key_pairs.KeyPair:
+    return key_pairs.parse(pair.pem.encode(), pair.key_pem.encode())
 
 
-def _served(user: str = "system:node:far", ca: Pair = CA) -> key_pairs.KeyPair:
-    return _pair(certificates.issue(ca, user=user, hosts=["127.0.0.1"], uses=[SERVER]))
+def _serving(user: str = "system:node:far", ca: Pair = CA) -> key_pairs.KeyPair:
+    return _parsed(certificates.issue(ca, user=user, hosts=["127.0.0.1"], uses=[SERVER]))
 
 
-class _Door:
-    """A port that tells each caller whose certificate it has seen."""
+class _Port:
+    """A port that answers with the caller's certificate."""
 
     def __init__(self, folder: Path, *anchors: Pair) -> None:
         self.file = folder / "client-ca.crt"
         self.ca = client_ca.ClientCA(Home(), file=self.file)
-        self.believe(*anchors)
-        self.tls = serving_tls.ServingTLS(self.ca)
+        self.trust(*anchors)
+        self.tls = serving_tls.ServingTLS(self.ca, now=lambda: datetime.now(UTC))
         self.port = 0
 
-    def believe(self, *anchors: Pair) -> None:
+    def trust(self, *anchors: Pair) -> None:
         if anchors:
             self.file.write_text("".join(anchor.pem for anchor in anchors))
-            self.ca.look()
+            self.ca.read_file()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -68,20 +68,20 @@ class _Door:
         try:
             await channel.secure(self.tls.context, server_side=True)
             while await channel.read():
-                await channel.write(channel.certificate or b"nobody")
-        except ssl.SSLError:  # what the tests ask of the other end
+                await channel.write(channel.certificate or b"no certificate")
+        except ssl.SSLError:  # the tests check it at the client
             return
         finally:
             channel.abort()
 
     async def call(self, context: ssl.SSLContext) -> tuple[bytes, ssl.SSLObject]:
-        """What the port says, and the session. Raises `OSError` where it hangs up."""
+        """The answer and the TLS session. Raises `OSError` if the port closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
         try:
-            writer.write(b"who am I")
+            writer.write(b"request")
             answer = await reader.read(4096)
             if not answer:
-                raise ConnectionResetError("hung up")
+                raise ConnectionResetError("closed")
             session: ssl.SSLObject = writer.get_extra_info("ssl_object")
             return answer, session
         finally:
@@ -104,93 +104,95 @@ def _issue(ca: Pair = CA, **how: Any) -> Pair:
     "certificate",
     [
         pytest.param(_issue(), id="of the client CA"),
-        pytest.param(_issue(uses=[]), id="for no use in particular"),
-        pytest.param(_issue(uses=[SERVER, CLIENT]), id="for both uses"),
+        pytest.param(_issue(uses=[]), id="without extended key usage"),
+        pytest.param(_issue(uses=[SERVER, CLIENT]), id="for servers and clients"),
     ],
 )
-async def test_a_certificate_is_seen(certificate: Pair, tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    async with door.open():
-        seen, _ = await door.call(_client(tmp_path, certificate))
+async def test_a_client_certificate_is_accepted(certificate: Pair, tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    async with port.open():
+        seen, _ = await port.call(_client(tmp_path, certificate))
         assert seen == certificate.der
 
 
-async def test_an_intermediate_of_the_bundle_is_enough(tmp_path: Path) -> None:
-    door = _Door(tmp_path, BELOW)
-    door.tls.use(_served())
-    certificate = _issue(BELOW)
-    async with door.open():
-        assert (await door.call(_client(tmp_path, certificate)))[0] == certificate.der
+async def test_a_certificate_of_an_intermediate_ca_in_the_bundle_is_accepted(
+    tmp_path: Path,
+) -> None:
+    port = _Port(tmp_path, INTERMEDIATE)
+    port.tls.use(_serving())
+    certificate = _issue(INTERMEDIATE)
+    async with port.open():
+        assert (await port.call(_client(tmp_path, certificate)))[0] == certificate.der
 
 
-async def test_nobody_has_to_show_a_certificate(tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    async with door.open():
-        assert (await door.call(_client(tmp_path)))[0] == b"nobody"
+async def test_a_client_certificate_is_optional(tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    async with port.open():
+        assert (await port.call(_client(tmp_path)))[0] == b"no certificate"
 
 
 @pytest.mark.parametrize(
     "certificate",
     [
-        pytest.param(_issue(STRANGER), id="of a stranger"),
+        pytest.param(_issue(OTHER_CA), id="of another CA"),
         pytest.param(_issue(begins=NOW - 2 * HOUR, ends=NOW - HOUR), id="that has expired"),
         pytest.param(_issue(uses=[SERVER]), id="for servers"),
-        pytest.param(certificates.authority("kube-apiserver"), id="signed by itself"),
+        pytest.param(certificates.authority("kube-apiserver"), id="that is self-signed"),
     ],
 )
-async def test_the_handshake_fails_with_one(certificate: Pair, tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    async with door.open():
-        # An alert, or the end of the connection, as it meets the client.
+async def test_the_handshake_fails_with_a_certificate(certificate: Pair, tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    async with port.open():
+        # An alert or a closed connection, whichever the client notices first.
         with pytest.raises(OSError):  # noqa: PT011
-            await door.call(_client(tmp_path, certificate))
+            await port.call(_client(tmp_path, certificate))
 
 
-async def test_where_no_client_ca_is_known_no_certificate_is_asked_for(tmp_path: Path) -> None:
-    door = _Door(tmp_path)
-    door.tls.use(_served())
-    async with door.open():
-        assert (await door.call(_client(tmp_path, _issue())))[0] == b"nobody"
+async def test_without_a_client_ca_no_certificate_is_requested(tmp_path: Path) -> None:
+    port = _Port(tmp_path)
+    port.tls.use(_serving())
+    async with port.open():
+        assert (await port.call(_client(tmp_path, _issue())))[0] == b"no certificate"
 
 
-async def test_a_new_serving_certificate_is_shown_from_the_next_connection_on(
+async def test_a_new_serving_certificate_is_used_from_the_next_connection(
     tmp_path: Path,
 ) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    async with door.open():
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    async with port.open():
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", door.port, ssl=_client(tmp_path)
+            "127.0.0.1", port.port, ssl=_client(tmp_path)
         )
-        door.tls.use(_served(ca=STRANGER))
-        writer.write(b"still there?")
-        assert await reader.read(4096) == b"nobody"
+        port.tls.use(_serving(ca=OTHER_CA))
+        writer.write(b"request")
+        assert await reader.read(4096) == b"no certificate"
         writer.transport.abort()
-        assert (await door.call(_client(tmp_path, ca=STRANGER)))[0] == b"nobody"
+        assert (await port.call(_client(tmp_path, ca=OTHER_CA)))[0] == b"no certificate"
         with pytest.raises(ssl.SSLCertVerificationError):
-            await door.call(_client(tmp_path))
+            await port.call(_client(tmp_path))
 
 
-async def test_a_new_client_ca_counts_from_the_next_connection_on(tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    mine, theirs = _issue(), _issue(STRANGER)
-    async with door.open():
-        await door.call(_client(tmp_path, mine))
-        door.believe(STRANGER)
-        assert (await door.call(_client(tmp_path, theirs)))[0] == theirs.der
+async def test_a_new_client_ca_is_used_from_the_next_connection(tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    old, new = _issue(), _issue(OTHER_CA)
+    async with port.open():
+        await port.call(_client(tmp_path, old))
+        port.trust(OTHER_CA)
+        assert (await port.call(_client(tmp_path, new)))[0] == new.der
         with pytest.raises(OSError):  # noqa: PT011
-            await door.call(_client(tmp_path, mine))
+            await port.call(_client(tmp_path, old))
 
 
-async def test_http_2_is_not_spoken(tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    async with door.open():
-        _, session = await door.call(_client(tmp_path))
+async def test_http_2_is_not_negotiated(tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    async with port.open():
+        _, session = await port.call(_client(tmp_path))
         assert session.selected_alpn_protocol() == "http/1.1"
 
 
@@ -204,41 +206,41 @@ async def test_http_2_is_not_spoken(tmp_path: Path) -> None:
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 async def test_tls(version: ssl.TLSVersion, accepted: bool, tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
     certificate = _issue()
     context = _client(tmp_path, certificate)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    async with door.open():
+    async with port.open():
         if accepted:
-            assert (await door.call(context))[0] == certificate.der
+            assert (await port.call(context))[0] == certificate.der
         else:
             with pytest.raises(OSError):  # noqa: PT011
-                await door.call(context)
+                await port.call(context)
 
 
 async def test_a_session_is_not_resumed(tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    async with door.open():
-        _, session = await door.call(_client(tmp_path, _issue()))
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    async with port.open():
+        _, session = await port.call(_client(tmp_path, _issue()))
         assert session.session is None or not session.session.has_ticket
 
 
-async def test_a_key_that_openssl_refuses_leaves_what_was_shown(tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    door.tls.use(_served())
-    good = _served()
-    broken = key_pairs.KeyPair(chain=good.chain, key=_served().key, leaf=good.leaf)
+async def test_a_key_that_openssl_rejects_leaves_the_previous_certificate(tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    port.tls.use(_serving())
+    good = _serving()
+    broken = key_pairs.KeyPair(chain=good.chain, key=_serving().key, leaf=good.leaf)
     with pytest.raises(ssl.SSLError):
-        door.tls.use(broken)
-    async with door.open():
-        assert (await door.call(_client(tmp_path)))[0] == b"nobody"
+        port.tls.use(broken)
+    async with port.open():
+        assert (await port.call(_client(tmp_path)))[0] == b"no certificate"
 
 
-def test_how_long_the_certificate_lasts(tmp_path: Path) -> None:
-    door = _Door(tmp_path, CA)
-    assert door.tls.remaining() == float("inf")
-    door.tls.use(_served())
-    assert 3500 < door.tls.remaining() <= 3600
+def test_the_remaining_lifetime_of_the_certificate(tmp_path: Path) -> None:
+    port = _Port(tmp_path, CA)
+    assert port.tls.remaining() == float("inf")
+    port.tls.use(_serving())
+    assert 3500 < port.tls.remaining() <= 3600

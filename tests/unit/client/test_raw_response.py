@@ -16,7 +16,7 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.client import raw_response
 from unit import listening
-from unit.kubelet import stage
+from unit.kubelet import harness
 from unit.reconcile import apiserver
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -53,7 +53,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @asynccontextmanager
 async def serving(folder: Path, **cluster: Any) -> AsyncIterator[tuple[apiserver.Front, Path]]:
     """An API server over TLS that looks at client certificates, and a kubeconfig for it."""
-    tls, _, ca = stage.contexts(folder / "pki")
+    tls, _, ca = harness.contexts(folder / "pki")
     async with apiserver.listening(tls) as front:
         path = folder / "kubeconfig"
         yield front, apiserver.kubeconfig(path, front.url, **trusting(ca), **cluster)

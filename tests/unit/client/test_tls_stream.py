@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from farlet.client import tls_stream
-from unit.kubelet import stage
+from unit.kubelet import harness
 
 MIB = 1 << 20
 
@@ -22,7 +22,7 @@ async def everything(channel: tls_stream.TLSStream) -> bytes:
 
 
 async def test_one_direction_can_end_while_the_other_carries_data(tmp_path: Path) -> None:
-    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+    async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
         await other.write(b"not read yet")
         await asyncio.sleep(0.05)  # it lies there, unread, when `end` looks for the peer's end
         one.end()
@@ -33,7 +33,7 @@ async def test_one_direction_can_end_while_the_other_carries_data(tmp_path: Path
 
 
 async def test_a_cut_connection_is_not_a_proper_end(tmp_path: Path) -> None:
-    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+    async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
         await one.write(b"the beginning")
         assert await other.read() == b"the beginning"
         one.abort()
@@ -44,7 +44,7 @@ async def test_a_cut_connection_is_not_a_proper_end(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_read_loses_nothing(tmp_path: Path) -> None:
-    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+    async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
         for number in range(50):
             reading = asyncio.create_task(other.read())
             await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def test_a_cancelled_read_loses_nothing(tmp_path: Path) -> None:
 async def test_what_was_written_before_a_close_arrives_although_the_rest_was_not_read(
     tmp_path: Path,
 ) -> None:
-    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+    async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
         shouting = asyncio.create_task(one.write(bytes(100 * MIB)))
         await other.write(b"go away")
         closing = asyncio.create_task(other.close())
@@ -75,7 +75,7 @@ async def test_a_peer_that_reads_nothing_does_not_delay_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls_stream, "CLOSE_SECONDS", 0.1)
-    async with stage.channel_pairs(tmp_path, 1) as ((_, other),):
+    async with harness.channel_pairs(tmp_path, 1) as ((_, other),):
         filling = asyncio.create_task(other.write(bytes(100 * MIB)))
         await asyncio.sleep(0.2)
         filling.cancel()
@@ -85,7 +85,7 @@ async def test_a_peer_that_reads_nothing_does_not_delay_a_close(
 
 async def test_both_directions_arrive_complete_at_the_same_time(tmp_path: Path) -> None:
     blobs = os.urandom(8 * MIB), os.urandom(8 * MIB)
-    async with stage.channel_pairs(tmp_path, 1) as ((one, other),):
+    async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
 
         async def send(channel: tls_stream.TLSStream, blob: bytes) -> None:
             await channel.write(blob)

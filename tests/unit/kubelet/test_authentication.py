@@ -1,4 +1,4 @@
-"""Who calls: by certificate, by token, and who is nobody."""
+"""Callers are identified by certificate or token, or rejected."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from farlet.certs import client_ca
-from farlet.kubelet import auth
+from farlet.kubelet import authentication
 from unit import certificates, faketime
 from unit.certificates import CLIENT, HOUR, SERVER, Pair
 from unit.certs import home_server as home
 from unit.certs.home_server import Home
 
-CA, STRANGER = certificates.authority(), certificates.authority("a CA of another cluster")
-BELOW = certificates.authority("an intermediate", of=CA)
-BELOW_STRANGER = certificates.authority(of=STRANGER)
+CA, OTHER_CA = certificates.authority(), certificates.authority("a CA of another cluster")
+INTERMEDIATE = certificates.authority("an intermediate", of=CA)
+INTERMEDIATE_OF_OTHER_CA = certificates.authority(of=OTHER_CA)
 NOW = datetime.now(UTC)
 API_SERVER = "kube-apiserver-kubelet-client"
 
@@ -31,56 +31,62 @@ API_SERVER = "kube-apiserver-kubelet-client"
 def _ca(folder: Path, *anchors: Pair) -> client_ca.ClientCA:
     file = folder / "client-ca.crt"
     file.write_text("".join(anchor.pem for anchor in anchors or (CA,)))
-    made = client_ca.ClientCA(Home(), file=file)
-    made.look()
-    return made
+    ca = client_ca.ClientCA(Home(), file=file)
+    ca.read_file()
+    return ca
 
 
 def _authenticator(
-    asked: Home, ca: client_ca.ClientCA, *, now: Callable[[], datetime] = lambda: NOW
-) -> auth.Authenticator:
+    server: Home, ca: client_ca.ClientCA, *, now: Callable[[], datetime] = lambda: NOW
+) -> authentication.Authenticator:
     clock = asyncio.get_running_loop().time
-    return auth.Authenticator(asked, ca, clock=clock, now=now)
+    return authentication.Authenticator(server, ca, clock=clock, now=now)
 
 
-def _issue(ca: Pair = CA, **how: Any) -> Pair:
-    return certificates.issue(ca, **{"user": API_SERVER, "groups": ["system:masters"], **how})
+def _issue(ca: Pair = CA, **options: Any) -> Pair:
+    return certificates.issue(ca, **{"user": API_SERVER, "groups": ["system:masters"], **options})
 
 
 @dataclass(frozen=True)
 class _Case:
     pair: Pair
-    known: bool
+    accepted: bool
     anchors: Sequence[Pair] = (CA,)
 
 
 CERTIFICATES: dict[str, _Case] = {
-    "of the client CA": _Case(_issue(), known=True),
-    "for no use in particular": _Case(_issue(uses=[]), known=True),
-    "for both uses": _Case(_issue(uses=[SERVER, CLIENT]), known=True),
-    "for servers": _Case(_issue(uses=[SERVER]), known=False),
-    "of a stranger": _Case(_issue(STRANGER), known=False),
-    "of a stranger of the same name": _Case(_issue(certificates.authority()), known=False),
-    "signed by itself": _Case(certificates.authority(API_SERVER), known=False),
-    "expired": _Case(_issue(begins=NOW - 2 * HOUR, ends=NOW - HOUR), known=False),
-    "not valid yet": _Case(_issue(begins=NOW + HOUR, ends=NOW + 2 * HOUR), known=False),
-    "of the second CA of the bundle": _Case(_issue(STRANGER), known=True, anchors=(CA, STRANGER)),
-    "of an intermediate in the bundle": _Case(_issue(BELOW), known=True, anchors=(CA, BELOW)),
-    "of an intermediate that the bundle lacks": _Case(_issue(BELOW), known=False),
-    "of a client that is no CA": _Case(_issue(_issue()), known=False, anchors=(CA,)),
+    "of the client CA": _Case(_issue(), accepted=True),
+    "without extended key usage": _Case(_issue(uses=[]), accepted=True),
+    "for servers and clients": _Case(_issue(uses=[SERVER, CLIENT]), accepted=True),
+    "for servers": _Case(_issue(uses=[SERVER]), accepted=False),
+    "of another CA": _Case(_issue(OTHER_CA), accepted=False),
+    "of another CA of the same name": _Case(_issue(certificates.authority()), accepted=False),
+    "that is self-signed": _Case(certificates.authority(API_SERVER), accepted=False),
+    "that has expired": _Case(_issue(begins=NOW - 2 * HOUR, ends=NOW - HOUR), accepted=False),
+    "that is not valid yet": _Case(_issue(begins=NOW + HOUR, ends=NOW + 2 * HOUR), accepted=False),
+    "of the second CA of the bundle": _Case(
+        _issue(OTHER_CA), accepted=True, anchors=(CA, OTHER_CA)
+    ),
+    "of an intermediate CA in the bundle": _Case(
+        _issue(INTERMEDIATE), accepted=True, anchors=(CA, INTERMEDIATE)
+    ),
+    "of an intermediate CA outside the bundle": _Case(_issue(INTERMEDIATE), accepted=False),
+    "issued by a client certificate": _Case(_issue(_issue()), accepted=False, anchors=(CA,)),
     "of a CA that has expired": _Case(
         _issue(old := certificates.authority("old", ends=NOW - timedelta(minutes=1))),
-        known=False,
+        accepted=False,
         anchors=(CA, old),
     ),
-    "without a name": _Case(_issue(subject=x509.Name([])), known=False),
+    "without a name": _Case(_issue(subject=x509.Name([])), accepted=False),
 }
 
 
 @pytest.mark.parametrize("case", CERTIFICATES.values(), ids=CERTIFICATES)
-async def test_a_certificate(case: _Case, tmp_path: Path) -> None:
-    found = await _authenticator(Home(), _ca(tmp_path, *case.anchors)).who(case.pair.der, None)
-    assert (found is not None) is case.known
+async def test_a_client_certificate(case: _Case, tmp_path: Path) -> None:
+    found = await _authenticator(Home(), _ca(tmp_path, *case.anchors)).authenticate(
+        case.pair.der, None
+    )
+    assert (found is not None) is case.accepted
 
 
 async def test_the_user_of_a_certificate(tmp_path: Path) -> None:
@@ -95,7 +101,9 @@ async def test_the_user_of_a_certificate(tmp_path: Path) -> None:
     )
     pair = _issue(subject=subject)
     digest = pair.certificate.fingerprint(hashes.SHA256()).hex()
-    assert await _authenticator(Home(), _ca(tmp_path)).who(pair.der, None) == auth.User(
+    assert await _authenticator(Home(), _ca(tmp_path)).authenticate(
+        pair.der, None
+    ) == authentication.User(
         name="last",
         groups=("ops", "dev", "system:authenticated"),
         uid="7",
@@ -103,26 +111,26 @@ async def test_the_user_of_a_certificate(tmp_path: Path) -> None:
     )
 
 
-async def test_a_connection_may_outlive_its_certificate(tmp_path: Path) -> None:
-    late = NOW
-    authenticator = _authenticator(Home(), _ca(tmp_path), now=lambda: late)
+async def test_a_certificate_is_rejected_once_it_has_expired(tmp_path: Path) -> None:
+    current = NOW
+    authenticator = _authenticator(Home(), _ca(tmp_path), now=lambda: current)
     pair = _issue(ends=NOW + HOUR)
-    assert await authenticator.who(pair.der, None) is not None
-    late = NOW + HOUR + timedelta(seconds=1)
-    assert await authenticator.who(pair.der, None) is None
+    assert await authenticator.authenticate(pair.der, None) is not None
+    current = NOW + HOUR + timedelta(seconds=1)
+    assert await authenticator.authenticate(pair.der, None) is None
 
 
-async def test_a_connection_may_outlive_the_ca(tmp_path: Path) -> None:
+async def test_a_certificate_is_rejected_once_its_ca_was_replaced(tmp_path: Path) -> None:
     ca = _ca(tmp_path)
     authenticator = _authenticator(Home(), ca)
-    assert await authenticator.who(_issue().der, None) is not None
-    (tmp_path / "client-ca.crt").write_text(STRANGER.pem)
-    ca.look()
-    assert await authenticator.who(_issue().der, None) is None
+    assert await authenticator.authenticate(_issue().der, None) is not None
+    (tmp_path / "client-ca.crt").write_text(OTHER_CA.pem)
+    ca.read_file()
+    assert await authenticator.authenticate(_issue().der, None) is None
 
 
-async def test_what_is_no_certificate_is_nobody(tmp_path: Path) -> None:
-    assert await _authenticator(Home(), _ca(tmp_path)).who(b"\x30\x00", None) is None
+async def test_an_invalid_certificate_is_rejected(tmp_path: Path) -> None:
+    assert await _authenticator(Home(), _ca(tmp_path)).authenticate(b"\x30\x00", None) is None
 
 
 # --- tokens -----------------------------------------------------------------------------------
@@ -136,7 +144,7 @@ GOOD = {
         "extra": {"b": ["2"], "a": ["1", "0"]},
     },
 }
-SCRAPER = auth.User(
+SCRAPER = authentication.User(
     name="system:serviceaccount:monitoring:scraper",
     groups=("system:serviceaccounts", "system:authenticated"),
     uid="u1",
@@ -147,79 +155,83 @@ HEADERS: dict[str, tuple[str | None, str | None]] = {
     "none": (None, None),
     "empty": ("", None),
     "of a token": ("Bearer abc", "abc"),
-    "in other letters": ("bEARER abc", "abc"),
-    "with blanks around": ("  Bearer abc  ", "abc"),
-    "with more behind": ("Bearer abc def", "abc"),
+    "in another case": ("bEARER abc", "abc"),
+    "with spaces around it": ("  Bearer abc  ", "abc"),
+    "with a further word": ("Bearer abc def", "abc"),
     "without a token": ("Bearer", None),
-    "with blanks for a token": ("Bearer   abc", None),
+    "with spaces in place of a token": ("Bearer   abc", None),
     "of a password": ("Basic dTpw", None),
-    "that is no ASCII": ("Bearer ab\xe9", None),
+    "that is not ASCII": ("Bearer ab\xe9", None),
 }
 
 
 @pytest.mark.parametrize(("header", "token"), HEADERS.values(), ids=HEADERS)
 async def test_a_header(header: str | None, token: str | None, tmp_path: Path) -> None:
-    asked = Home()
-    asked.review = lambda _: GOOD
-    found = await _authenticator(asked, _ca(tmp_path)).who(None, header)
+    server = Home()
+    server.review = lambda _: GOOD
+    found = await _authenticator(server, _ca(tmp_path)).authenticate(None, header)
     assert found == (SCRAPER if token else None)
-    assert [body["spec"] for _, _, body in asked.asked] == ([{"token": token}] if token else [])
+    assert [body["spec"] for _, _, body in server.requests_seen] == (
+        [{"token": token}] if token else []
+    )
 
 
 REVIEWS: dict[str, tuple[dict[str, Any], bool]] = {
-    "good": (GOOD, True),
-    "bad": ({"authenticated": False, "error": "expired"}, False),
+    "valid": (GOOD, True),
+    "invalid": ({"authenticated": False, "error": "expired"}, False),
     "empty": ({}, False),
-    "good, but of nobody": ({"authenticated": True, "user": {}}, False),
-    "no true answer": ({"authenticated": "yes", "user": GOOD["user"]}, False),
+    "valid, but without a user": ({"authenticated": True, "user": {}}, False),
+    "without a boolean": ({"authenticated": "yes", "user": GOOD["user"]}, False),
 }
 
 
-@pytest.mark.parametrize(("status", "known"), REVIEWS.values(), ids=REVIEWS)
-async def test_a_review(status: dict[str, Any], known: bool, tmp_path: Path) -> None:
-    asked = Home()
-    asked.review = lambda _: status
-    found = await _authenticator(asked, _ca(tmp_path)).who(None, "Bearer abc")
-    assert (found is not None) is known
+@pytest.mark.parametrize(("status", "accepted"), REVIEWS.values(), ids=REVIEWS)
+async def test_a_review(status: dict[str, Any], accepted: bool, tmp_path: Path) -> None:
+    server = Home()
+    server.review = lambda _: status
+    found = await _authenticator(server, _ca(tmp_path)).authenticate(None, "Bearer abc")
+    assert (found is not None) is accepted
 
 
-KEPT = [
-    pytest.param(GOOD, 119.0, 1, id="good, within two minutes"),
-    pytest.param(GOOD, 121.0, 2, id="good, after two minutes"),
-    pytest.param({}, 9.0, 1, id="bad, within ten seconds"),
-    pytest.param({}, 11.0, 2, id="bad, after ten seconds"),
+CACHED = [
+    pytest.param(GOOD, 119.0, 1, id="valid, within two minutes"),
+    pytest.param(GOOD, 121.0, 2, id="valid, after two minutes"),
+    pytest.param({}, 9.0, 1, id="invalid, within ten seconds"),
+    pytest.param({}, 11.0, 2, id="invalid, after ten seconds"),
 ]
 
 
-@pytest.mark.parametrize(("status", "seconds", "reviews"), KEPT)
-def test_a_token_seen_before(
+@pytest.mark.parametrize(("status", "seconds", "reviews"), CACHED)
+def test_reviews_of_the_same_token(
     status: dict[str, Any], seconds: float, reviews: int, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        asked = Home()
-        asked.review = lambda _: status
-        authenticator = _authenticator(asked, _ca(tmp_path))
-        await authenticator.who(None, "Bearer abc")
+        server = Home()
+        server.review = lambda _: status
+        authenticator = _authenticator(server, _ca(tmp_path))
+        await authenticator.authenticate(None, "Bearer abc")
         await asyncio.sleep(seconds)
-        await authenticator.who(None, "Bearer abc")
-        assert asked.count("POST", home.TOKEN_REVIEWS) == reviews
+        await authenticator.authenticate(None, "Bearer abc")
+        assert server.count("POST", home.TOKEN_REVIEWS) == reviews
 
     faketime.run(main())
 
 
-async def test_another_token_is_another_question(tmp_path: Path) -> None:
-    asked = Home()
-    asked.review = lambda spec: GOOD if spec["token"] == "abc" else {}
-    authenticator = _authenticator(asked, _ca(tmp_path))
-    found = [await authenticator.who(None, f"Bearer {token}") for token in ("abc", "abd", "ab")]
+async def test_each_token_is_reviewed(tmp_path: Path) -> None:
+    server = Home()
+    server.review = lambda spec: GOOD if spec["token"] == "abc" else {}
+    authenticator = _authenticator(server, _ca(tmp_path))
+    found = [
+        await authenticator.authenticate(None, f"Bearer {token}") for token in ("abc", "abd", "ab")
+    ]
     assert found == [SCRAPER, None, None]
 
 
-async def test_no_token_is_kept(tmp_path: Path) -> None:
-    asked = Home()
-    asked.review = lambda _: GOOD
-    authenticator = _authenticator(asked, _ca(tmp_path))
-    await authenticator.who(None, "Bearer hush")
+async def test_tokens_are_not_kept_in_memory(tmp_path: Path) -> None:
+    server = Home()
+    server.review = lambda _: GOOD
+    authenticator = _authenticator(server, _ca(tmp_path))
+    await authenticator.authenticate(None, "Bearer hush")
     assert "hush" not in repr(vars(authenticator)) + repr(vars(authenticator._reviews))
 
 
@@ -227,29 +239,29 @@ async def test_no_token_is_kept(tmp_path: Path) -> None:
     "failing",
     [
         pytest.param(home.unreachable, id="does not answer"),
-        pytest.param(lambda: home.refusal(403), id="does not let farlet ask"),
+        pytest.param(lambda: home.refusal(403), id="does not allow the review"),
     ],
 )
-async def test_where_home_gives_no_answer_nobody_is_let_in(
-    failing: Callable[[], Any], tmp_path: Path
-) -> None:
-    asked = Home()
-    asked.failing = failing
-    authenticator = _authenticator(asked, _ca(tmp_path))
-    assert await authenticator.who(None, "Bearer abc") is None
-    asked.failing, asked.review = None, lambda _: GOOD
-    assert await authenticator.who(None, "Bearer abc") == SCRAPER
+async def test_a_caller_is_rejected_if_home(failing: Callable[[], Any], tmp_path: Path) -> None:
+    server = Home()
+    server.failing = failing
+    authenticator = _authenticator(server, _ca(tmp_path))
+    assert await authenticator.authenticate(None, "Bearer abc") is None
+    server.failing, server.review = None, lambda _: GOOD
+    assert await authenticator.authenticate(None, "Bearer abc") == SCRAPER
 
 
-async def test_a_certificate_goes_before_a_token(tmp_path: Path) -> None:
-    asked = Home()
-    found = await _authenticator(asked, _ca(tmp_path)).who(_issue().der, "Bearer abc")
+async def test_a_certificate_takes_precedence_over_a_token(tmp_path: Path) -> None:
+    server = Home()
+    found = await _authenticator(server, _ca(tmp_path)).authenticate(_issue().der, "Bearer abc")
     assert found is not None
-    assert (found.name, asked.asked) == (API_SERVER, [])
+    assert (found.name, server.requests_seen) == (API_SERVER, [])
 
 
-async def test_a_token_may_make_up_for_a_certificate(tmp_path: Path) -> None:
-    asked = Home()
-    asked.review = lambda _: GOOD
-    found = await _authenticator(asked, _ca(tmp_path)).who(_issue(STRANGER).der, "Bearer abc")
+async def test_a_token_is_used_if_the_certificate_is_rejected(tmp_path: Path) -> None:
+    server = Home()
+    server.review = lambda _: GOOD
+    found = await _authenticator(server, _ca(tmp_path)).authenticate(
+        _issue(OTHER_CA).der, "Bearer abc"
+    )
     assert found == SCRAPER

@@ -1,4 +1,4 @@
-"""What is answered at once: lists of pods, health, and what a virtual node does not have."""
+"""Endpoints that do not stream: lists of pods, health, and unsupported ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 import orjson
 import pytest
 
-from unit.kubelet import stage
+from unit.kubelet import harness
 
 
-async def test_pods_are_those_that_home_bound_to_this_node(tmp_path: Path) -> None:
-    async with stage.playing(tmp_path) as all_:
+async def test_pods_lists_the_pods_that_home_bound_to_this_node(tmp_path: Path) -> None:
+    async with harness.running(tmp_path) as api:
         for number in range(120):
-            all_.store.home.put(stage.pods(f"web-{number}")[0])
-        caller = await all_.call()
-        await caller.ask("GET /pods")
+            api.store.home.put(harness.pods(f"web-{number}")[0])
+        caller = await api.call()
+        await caller.request("GET /pods")
         status, headers, body = await caller.answer()
         assert (status, headers["content-type"]) == (200, "application/json")
         listed = orjson.loads(body)
@@ -24,18 +24,18 @@ async def test_pods_are_those_that_home_bound_to_this_node(tmp_path: Path) -> No
         assert listed["items"][0]["spec"]["containers"] == [{"name": "main"}]
 
 
-async def test_running_pods_are_told_by_containers_that_run(tmp_path: Path) -> None:
-    async with stage.playing(tmp_path) as all_:
-        caller = await all_.call()
-        await caller.ask("GET /runningpods/")
+async def test_runningpods_lists_pods_with_running_containers(tmp_path: Path) -> None:
+    async with harness.running(tmp_path) as api:
+        caller = await api.call()
+        await caller.request("GET /runningpods/")
         assert orjson.loads((await caller.answer())[2])["items"] == []
-        home, _ = stage.pods("up")
+        home, _ = harness.pods("up")
         home["status"]["containerStatuses"] = [
             {"name": "main", "image": "web:1", "state": {"running": {}}},
             {"name": "done", "image": "web:1", "state": {"terminated": {}}},
         ]
-        all_.store.home.put(home)
-        await caller.ask("GET /runningpods/")
+        api.store.home.put(home)
+        await caller.request("GET /runningpods/")
         assert orjson.loads((await caller.answer())[2])["items"] == [
             {
                 "metadata": {"name": "up", "namespace": "shop", "uid": "home-up"},
@@ -46,7 +46,7 @@ async def test_running_pods_are_told_by_containers_that_run(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("line", "status", "says"),
+    ("line", "status", "text"),
     [
         ("GET /healthz", 200, "ok"),
         ("GET /healthz/ping", 200, "ok"),
@@ -64,25 +64,25 @@ async def test_running_pods_are_told_by_containers_that_run(tmp_path: Path) -> N
         ("DELETE /pods", 405, "405: Method Not Allowed"),
     ],
 )
-async def test_the_rest_answers_as_a_kubelet_s_would(
-    tmp_path: Path, line: str, status: int, says: str
+async def test_other_endpoints_answer_like_a_kubelet(
+    tmp_path: Path, line: str, status: int, text: str
 ) -> None:
-    async with stage.playing(tmp_path) as all_:
-        caller = await all_.call()
-        await caller.ask(line)
+    async with harness.running(tmp_path) as api:
+        caller = await api.call()
+        await caller.request(line)
         got, _, body = await caller.answer()
         assert got == status
-        assert says in body.decode()
+        assert text in body.decode()
 
 
 async def test_requests_are_counted_as_a_kubelet_counts_them(tmp_path: Path) -> None:
-    async with stage.playing(tmp_path) as all_:
-        caller = await all_.call()
-        for path in ("/healthz", "/pods", "/made/up"):
-            await caller.ask(f"GET {path}")
+    async with harness.running(tmp_path) as api:
+        caller = await api.call()
+        for path in ("/healthz", "/pods", "/unknown/path"):
+            await caller.request(f"GET {path}")
             await caller.answer()
-        told = all_.metrics.exposition().decode()
+        exposition = api.metrics.exposition().decode()
         for path in ("healthz", "pods", "other"):
             labels = f'long_running="false",method="GET",path="{path}",server_type="readwrite"'
-            assert f"kubelet_http_requests_total{{{labels}}} 1.0" in told
-            assert f"kubelet_http_inflight_requests{{{labels}}} 0.0" in told
+            assert f"kubelet_http_requests_total{{{labels}}} 1.0" in exposition
+            assert f"kubelet_http_inflight_requests{{{labels}}} 0.0" in exposition

@@ -1,4 +1,4 @@
-"""Where a caller is led, and what he is told where that is nowhere."""
+"""Resolving a request to a mirror, and the errors of a kubelet if there is none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from farlet.kubelet import pod_target as targets
+from farlet.kubelet import pod_target
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint, Route
 from farlet.store import Store
-from unit.kubelet import stage
+from unit.kubelet import harness
 
 LOGS = Route(Endpoint.CONTAINER_LOGS, "shop", "web", None, "main")
 EXEC = Route(Endpoint.EXEC, "shop", "web", None, "main")
@@ -19,25 +19,25 @@ PORTS = Route(Endpoint.PORT_FORWARD, "shop", "web")
 
 
 def store(*, mirrored: bool = True, recorded: bool = True, **status: Any) -> Store:
-    """The pod `shop/web`, with or without its mirror."""
-    made = Store()
-    home, mirror = stage.pods(recorded=recorded)
+    """A store with the pod `shop/web`, with or without its mirror."""
+    result = Store()
+    home, mirror = harness.pods(recorded=recorded)
     home["spec"]["initContainers"] = [{"name": "first"}]
     home["spec"]["ephemeralContainers"] = [{"name": "debugger"}]
     home["status"] |= status
-    made.home.put(home)
+    result.home.put(home)
     if mirrored:
-        made.mirrors.put(mirror)
-    return made
+        result.mirrors.put(mirror)
+    return result
 
 
-def find(route: Route, known: Store, *, previous: bool = False) -> PodTarget:
-    return targets.resolve(route, known, stage.CONTEXT, previous=previous)
+def resolve(route: Route, pods: Store, *, previous: bool = False) -> PodTarget:
+    return pod_target.resolve(route, pods, harness.CONTEXT, previous=previous)
 
 
-def refused(route: Route, known: Store, *, previous: bool = False) -> tuple[int, str]:
+def refused(route: Route, pods: Store, *, previous: bool = False) -> tuple[int, str]:
     with pytest.raises(Refusal) as raised:
-        find(route, known, previous=previous)
+        resolve(route, pods, previous=previous)
     body = raised.value.response.body
     assert isinstance(body, bytes)
     return raised.value.response.status, body.decode()
@@ -47,33 +47,33 @@ def refused(route: Route, known: Store, *, previous: bool = False) -> tuple[int,
 @pytest.mark.parametrize(
     "endpoint", [Endpoint.CONTAINER_LOGS, Endpoint.EXEC, Endpoint.ATTACH], ids=str
 )
-def test_every_container_that_home_knows_is_reached(endpoint: Endpoint, container: str) -> None:
+def test_every_container_of_the_home_pod_is_reached(endpoint: Endpoint, container: str) -> None:
     route = Route(endpoint, "shop", "web", None, container)
-    assert find(route, store()) == PodTarget("shop-h", "web", container)
+    assert resolve(route, store()) == PodTarget("shop-h", "web", container)
 
 
-def test_ports_are_those_of_the_whole_pod() -> None:
-    assert find(PORTS, store()) == PodTarget("shop-h", "web", "")
+def test_port_forward_leads_to_the_whole_pod() -> None:
+    assert resolve(PORTS, store()) == PodTarget("shop-h", "web", "")
 
 
 @pytest.mark.parametrize("uid", [None, "home-web"])
-def test_a_uid_has_to_be_the_pod_s_own_at_home(uid: str | None) -> None:
-    assert find(Route(Endpoint.EXEC, "shop", "web", uid, "main"), store()).pod == "web"
-    assert find(Route(Endpoint.PORT_FORWARD, "shop", "web", uid), store()).pod == "web"
+def test_a_uid_must_be_that_of_the_home_pod(uid: str | None) -> None:
+    assert resolve(Route(Endpoint.EXEC, "shop", "web", uid, "main"), store()).pod == "web"
+    assert resolve(Route(Endpoint.PORT_FORWARD, "shop", "web", uid), store()).pod == "web"
 
 
 @pytest.mark.parametrize(
-    ("route", "told"),
+    ("route", "error"),
     [
         pytest.param(
             Route(Endpoint.CONTAINER_LOGS, "shop", "other", None, "main"),
             (404, 'pod "other" does not exist'),
-            id="logs of a pod that is not ours",
+            id="logs of an unknown pod",
         ),
         pytest.param(
             Route(Endpoint.CONTAINER_LOGS, "shop-h", "web", None, "main"),
             (404, 'pod "web" does not exist'),
-            id="logs by the name abroad",
+            id="logs by the foreign namespace",
         ),
         pytest.param(
             Route(Endpoint.EXEC, "other", "web", None, "main"),
@@ -83,22 +83,22 @@ def test_a_uid_has_to_be_the_pod_s_own_at_home(uid: str | None) -> None:
         pytest.param(
             Route(Endpoint.PORT_FORWARD, "shop", "other"),
             (404, "pod does not exist"),
-            id="ports of a pod that is not ours",
+            id="ports of an unknown pod",
         ),
         pytest.param(
             Route(Endpoint.CONTAINER_LOGS, "shop", "web", None, "sidecar"),
             (404, 'container "sidecar" not found in pod "web"'),
-            id="logs of a container that home does not know",
+            id="logs of a container that only the mirror has",
         ),
         pytest.param(
             Route(Endpoint.EXEC, "shop", "web", None, "sidecar"),
             (500, 'container not found ("sidecar")'),
-            id="exec in a container that home does not know",
+            id="exec in a container that only the mirror has",
         ),
         pytest.param(
             Route(Endpoint.EXEC, "shop", "web", "mirror-web", "main"),
             (500, 'container not found ("main")'),
-            id="exec by the uid abroad",
+            id="exec by the uid of the mirror",
         ),
         pytest.param(
             Route(Endpoint.PORT_FORWARD, "shop", "web", "other"),
@@ -107,29 +107,29 @@ def test_a_uid_has_to_be_the_pod_s_own_at_home(uid: str | None) -> None:
         ),
     ],
 )
-def test_what_is_not_ours_does_not_exist(route: Route, told: tuple[int, str]) -> None:
-    assert refused(route, store()) == told
+def test_other_pods_and_containers_do_not_exist(route: Route, error: tuple[int, str]) -> None:
+    assert refused(route, store()) == error
 
 
 @pytest.mark.parametrize(
-    "known",
+    "pods",
     [
-        pytest.param(store(mirrored=False), id="gone"),
-        pytest.param(store(recorded=False), id="not recorded at home"),
+        pytest.param(store(mirrored=False), id="no mirror"),
+        pytest.param(store(recorded=False), id="not recorded in the home pod"),
     ],
 )
-def test_without_a_mirror_that_home_has_recorded_nothing_is_reached(known: Store) -> None:
-    assert refused(EXEC, known) == (500, 'container not found ("main")')
-    assert refused(PORTS, known) == (500, 'pod not found ("web_shop")')
+def test_without_a_recorded_mirror_nothing_is_reached(pods: Store) -> None:
+    assert refused(EXEC, pods) == (500, 'container not found ("main")')
+    assert refused(PORTS, pods) == (500, 'pod not found ("web_shop")')
 
 
-def test_a_pod_abroad_that_took_the_mirror_s_name_is_not_reached() -> None:
-    known = store()
-    _, other = stage.pods()
-    other["metadata"] |= {"uid": "a stranger", "resourceVersion": "9"}
-    known.mirrors.put(other)  # it has the mirror's name, label and annotations
-    assert refused(EXEC, known) == (500, 'container not found ("main")')
-    assert refused(LOGS, known)[0] == 400
+def test_a_foreign_pod_with_the_name_of_the_mirror_is_not_reached() -> None:
+    pods = store()
+    _, other = harness.pods()
+    other["metadata"] |= {"uid": "another", "resourceVersion": "9"}
+    pods.mirrors.put(other)  # with the mirror's name, label and annotations
+    assert refused(EXEC, pods) == (500, 'container not found ("main")')
+    assert refused(LOGS, pods)[0] == 400
 
 
 def container(**state: Any) -> dict[str, Any]:
@@ -137,13 +137,13 @@ def container(**state: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("status", "previous", "told"),
+    ("status", "previous", "error"),
     [
         pytest.param(
             {"phase": "Pending"},
             False,
             'container "main" in pod "web" is waiting to start: ContainerCreating',
-            id="nothing known",
+            id="no status",
         ),
         pytest.param(
             container(state={"waiting": {"reason": "PodInitializing"}}),
@@ -155,40 +155,40 @@ def container(**state: Any) -> dict[str, Any]:
             container(state={"waiting": {"reason": "ImagePullBackOff"}}),
             False,
             'container "main" in pod "web" is waiting to start: trying and failing to pull image',
-            id="pulling",
+            id="image pull fails",
         ),
         pytest.param(
             {"reason": "ServiceAccountNotFound"}
             | container(state={"waiting": {"reason": "ContainerCreating"}}),
             False,
             'container "main" in pod "web" is waiting to start: ServiceAccountNotFound',
-            id="the pod waits",
+            id="the pod has a reason",
         ),
         pytest.param(
             container(state={"terminated": {"exitCode": 0}}),
             False,
             'container "main" in pod "web" is terminated',
-            id="ended",
+            id="terminated",
         ),
         pytest.param(
             container(state={"waiting": {}}, lastState={"terminated": {}}),
             False,
             'container "main" in pod "web" is terminated',
-            id="ended once",
+            id="terminated before",
         ),
         pytest.param(
             container(state={"running": {}}),
             False,
             'container "main" in pod "web" is not available',
-            id="running, as far as home knows",
+            id="running",
         ),
         pytest.param(
             container(state={"running": {}}),
             True,
             'previous terminated container "main" in pod "web" not found',
-            id="an earlier run",
+            id="previous run",
         ),
     ],
 )
-def test_why_there_are_no_logs(status: dict[str, Any], previous: bool, told: str) -> None:
-    assert refused(LOGS, store(mirrored=False, **status), previous=previous) == (400, told)
+def test_the_error_for_missing_logs(status: dict[str, Any], previous: bool, error: str) -> None:
+    assert refused(LOGS, store(mirrored=False, **status), previous=previous) == (400, error)

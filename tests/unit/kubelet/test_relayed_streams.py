@@ -1,4 +1,4 @@
-"""Two sides of a tunnel: every byte arrives, and each direction ends alone."""
+"""Relayed streams: every byte is delivered, and each direction ends separately."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import pytest
 
 from farlet.client import tls_stream
 from farlet.kubelet import streams
-from unit.kubelet import stage
-from unit.kubelet.stage import EXEC, SPDY, Peer
+from unit.kubelet import harness
+from unit.kubelet.harness import EXEC, SPDY, Peer
 
 MIB = 1 << 20
 
 
 async def everything(channel: tls_stream.TLSStream, size: float = math.inf) -> bytes:
-    """All until the end, or until so much has come."""
+    """All bytes until the end, or until `size` bytes were read."""
     read = bytearray()
     while len(read) < size and (data := await channel.read()):
         read += data
     return bytes(read)
 
 
-def _under_way(channel: tls_stream.TLSStream) -> int:
-    """How many bytes of what was written the other end's kernel has not got yet."""
+def _in_transit(channel: tls_stream.TLSStream) -> int:
+    """Written bytes that the kernel of the other end has not received yet."""
     connection = channel._transport.get_extra_info("socket")
     queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
     return channel._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
@@ -40,9 +40,9 @@ def _under_way(channel: tls_stream.TLSStream) -> int:
 # --- ends -------------------------------------------------------------------------------------
 
 
-async def test_an_end_of_one_direction_is_an_end_of_that_direction_only(tmp_path: Path) -> None:
+async def test_the_end_of_one_direction_leaves_the_other_open(tmp_path: Path) -> None:
     blob = os.urandom(MIB)
-    async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
+    async with harness.channel_pairs(tmp_path, 2) as ((caller, caller_side), (server_side, server)):
 
         async def call() -> bytes:
             await caller.write(blob)
@@ -54,37 +54,43 @@ async def test_an_end_of_one_direction_is_an_end_of_that_direction_only(tmp_path
             await server.write(digest)
             server.end()
 
-        spliced = streams.splice(left, right, to_left=b"first", to_right=b"")
-        got, *_ = await asyncio.gather(call(), serve(), spliced)
+        relaying = streams.relay(caller_side, server_side, to_caller=b"first", to_server=b"")
+        got, *_ = await asyncio.gather(call(), serve(), relaying)
     assert got == b"first" + hashlib.sha256(blob).digest()
 
 
-async def test_a_side_that_never_ends_is_not_waited_for_in_silence(
+async def test_a_relay_ends_when_the_remaining_side_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "SILENCE_SECONDS", 0.05)
-    monkeypatch.setattr(streams, "TAKING_SECONDS", 0.05)
-    async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
-        spliced = asyncio.create_task(streams.splice(left, right, to_left=b"", to_right=b""))
+    monkeypatch.setattr(streams, "FINAL_READ_SECONDS", 0.05)
+    async with harness.channel_pairs(tmp_path, 2) as ((caller, caller_side), (server_side, server)):
+        relaying = asyncio.create_task(
+            streams.relay(caller_side, server_side, to_caller=b"", to_server=b"")
+        )
         caller.end()
-        for _ in range(5):  # longer than silence may last, but not silent
+        for _ in range(5):  # longer than the allowed silence, but not silent
             await asyncio.sleep(0.02)
             await server.write(b"more")
             assert await caller.read() == b"more"
         async with asyncio.timeout(5):
-            await spliced
+            await relaying
 
 
-@pytest.mark.parametrize("how", ["in order", "cut", "as Go does"])
-async def test_what_was_sent_before_a_side_closed_arrives_although_the_other_still_talks(
-    tmp_path: Path, how: str
+@pytest.mark.parametrize("how", ["closed", "cut", "closed as by Go"])
+async def test_output_before_a_close_is_delivered_although_the_caller_still_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """As when a program ends whose output is still on its way, and pings come meanwhile."""
+    """As when a program exits while its output is in transit and pings arrive."""
+    # On a busy machine the caller needs longer than usual for its output.
+    monkeypatch.setattr(streams, "OUTPUT_FIRST_SECONDS", 60.0)
     blob = os.urandom(16 * MIB)
-    async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
-        spliced = asyncio.create_task(streams.splice(left, right, to_left=b"", to_right=b""))
+    async with harness.channel_pairs(tmp_path, 2) as ((caller, caller_side), (server_side, server)):
+        relaying = asyncio.create_task(
+            streams.relay(caller_side, server_side, to_caller=b"", to_server=b"")
+        )
 
-        async def talk() -> None:
+        async def send() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     await caller.write(b"ping")
@@ -94,37 +100,39 @@ async def test_what_was_sent_before_a_side_closed_arrives_although_the_other_sti
             await server.write(blob)
             if how != "cut":
                 server.end()
-            if how == "as Go does":  # nothing reads any more what comes in
-                # So the kernel resets the connection, and drops what has not arrived by then.
-                while _under_way(server):  # noqa: ASYNC110 - no event marks its end
+            if how == "closed as by Go":  # incoming bytes are not read any more
+                # So the kernel resets the connection and drops bytes that are not delivered yet.
+                while _in_transit(server):  # noqa: ASYNC110 - no event marks its end
                     await asyncio.sleep(0.001)
                 server._transport.close()
             else:
                 await server.finish(seconds=10)
 
-        talking, serving = asyncio.create_task(talk()), asyncio.create_task(serve())
+        sending, serving = asyncio.create_task(send()), asyncio.create_task(serve())
         got = bytearray()
         with contextlib.suppress(OSError):
             while data := await caller.read():
                 got += data
                 await asyncio.sleep(0.0005)
         caller.abort()
-        await asyncio.gather(talking, serving, spliced)
+        await asyncio.gather(sending, serving, relaying)
     assert bytes(got) == blob
 
 
-# --- much at once -----------------------------------------------------------------------------
+# --- large amounts ----------------------------------------------------------------------------
 
 
-async def test_a_caller_who_writes_everything_before_he_reads_is_not_waited_for_again_and_again(
+async def test_input_of_a_caller_that_reads_only_later_waits_only_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "TURN_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "OUTPUT_FIRST_SECONDS", 0.05)
     flood, blob = bytes(32 * MIB), os.urandom(4 * MIB)
-    async with stage.channel_pairs(tmp_path, 2) as ((caller, left), (right, server)):
-        spliced = asyncio.create_task(streams.splice(left, right, to_left=b"", to_right=b""))
+    async with harness.channel_pairs(tmp_path, 2) as ((caller, caller_side), (server_side, server)):
+        relaying = asyncio.create_task(
+            streams.relay(caller_side, server_side, to_caller=b"", to_server=b"")
+        )
         flooding = asyncio.create_task(server.write(flood))
-        await asyncio.sleep(0.3)  # everything between is full now
+        await asyncio.sleep(0.3)  # all buffers in between are full now
         writing = asyncio.create_task(caller.write(blob))
         got = b""
         async with asyncio.timeout(5):
@@ -136,20 +144,20 @@ async def test_a_caller_who_writes_everything_before_he_reads_is_not_waited_for_
         assert len(await everything(caller, len(flood))) == len(flood)
         await flooding
         server.end()
-        await spliced
+        await relaying
 
 
-async def test_a_lot_goes_both_ways_at_once_and_arrives_whole(tmp_path: Path) -> None:
+async def test_large_amounts_in_both_directions_are_delivered_completely(tmp_path: Path) -> None:
     blob = os.urandom(16 * MIB)
 
     async def script(peer: Peer) -> None:
-        await stage.accept(peer)
+        await harness.accept(peer)
         while data := await peer.reader.read(100_000):
             await peer.send(data)
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         assert (await caller.answer())[0] == 101
         sending = asyncio.create_task(caller.send(blob))
         assert await caller.reader.readexactly(len(blob)) == blob
@@ -157,7 +165,7 @@ async def test_a_lot_goes_both_ways_at_once_and_arrives_whole(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reading", ["caller", "upstream"])
-async def test_a_reader_that_stops_stops_the_writer_and_not_our_memory(
+async def test_a_stopped_reader_stops_the_writer_and_bounds_memory(
     tmp_path: Path, reading: str
 ) -> None:
     sent = 0
@@ -171,21 +179,21 @@ async def test_a_reader_that_stops_stops_the_writer_and_not_our_memory(
     held = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await stage.accept(peer)
+        await harness.accept(peer)
         if reading == "caller":
             await flood(peer)
         await held.wait()
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         assert (await caller.answer())[0] == 101
         flooding = asyncio.create_task(flood(caller)) if reading == "upstream" else None
         before = -1
         while sent != before:
             before = sent
             await asyncio.sleep(0.3)
-        # So much fits into the sockets of three connections; an endless flood would not.
+        # The sockets of three connections buffer this much; an endless flood would exceed it.
         assert 0 < sent < 64 * MIB
         if flooding is not None:
             flooding.cancel()

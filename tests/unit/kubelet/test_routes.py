@@ -1,4 +1,4 @@
-"""Paths of a kubelet: which endpoint they mean, which right they need, which are refused."""
+"""Paths of a kubelet: their endpoint, the required permission, and refused paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from farlet.kubelet import routes
 from farlet.kubelet.responses import Refusal
-from farlet.kubelet.routes import Endpoint, Needs, Request, Route
+from farlet.kubelet.routes import Endpoint, Request, RequiredPermission, Route
 
 TABLE = frozenset({"/stats/summary", "/metrics/resource"})
 
@@ -52,29 +52,29 @@ TABLE = frozenset({"/stats/summary", "/metrics/resource"})
         pytest.param("GET /logs/", Route(Endpoint.LOGS), id="logs of the machine"),
         pytest.param("GET /logs/a/b.log", Route(Endpoint.LOGS), id="one log of the machine"),
         pytest.param("GET /debug/pprof/heap", Route(Endpoint.DEBUG), id="profiles"),
-        pytest.param("GET /stats/summary", Route(Endpoint.TABLE), id="of the table"),
+        pytest.param("GET /stats/summary", Route(Endpoint.TABLE), id="a path of the table"),
     ],
 )
-def test_a_path_leads_to_an_endpoint(line: str, route: Route) -> None:
+def test_a_path_matches_an_endpoint(line: str, route: Route) -> None:
     method, _, path = line.partition(" ")
-    assert routes.find(method, path, TABLE) == route
+    assert routes.match(method, path, TABLE) == route
 
 
 @pytest.mark.parametrize(
     ("line", "status"),
     [
         pytest.param("GET /", 404, id="the root"),
-        pytest.param("GET /nothing", 404, id="unknown"),
-        pytest.param("GET /table", 404, id="a word of ours"),
+        pytest.param("GET /nothing", 404, id="an unknown path"),
+        pytest.param("GET /table", 404, id="the name of the table"),
         pytest.param("GET /Pods", 404, id="another case"),
         pytest.param("GET /pods/shop", 404, id="a pod below pods"),
         pytest.param("POST /exec/ns/p", 404, id="exec without container"),
-        pytest.param("POST /exec/ns/p/u/c/x", 404, id="exec with more"),
+        pytest.param("POST /exec/ns/p/u/c/x", 404, id="exec with a further segment"),
         pytest.param("GET /containerLogs/ns/p/u/c", 404, id="logs with uid"),
         pytest.param("GET /portForward/ns", 404, id="port-forward without pod"),
-        pytest.param("GET /healthz/other", 404, id="no such check"),
-        pytest.param("GET /metrics", 404, id="metrics that nobody serves"),
-        pytest.param("GET /stats/container", 404, id="statistics that are gone"),
+        pytest.param("GET /healthz/other", 404, id="an unknown check"),
+        pytest.param("GET /metrics", 404, id="metrics without a handler"),
+        pytest.param("GET /stats/container", 404, id="removed statistics"),
         pytest.param("POST /pods", 405, id="posting pods"),
         pytest.param("DELETE /exec/ns/p/c", 405, id="deleting exec"),
         pytest.param("HEAD /containerLogs/ns/p/c", 405, id="head of logs"),
@@ -83,10 +83,10 @@ def test_a_path_leads_to_an_endpoint(line: str, route: Route) -> None:
         pytest.param("PUT /stats/summary", 405, id="putting statistics"),
     ],
 )
-def test_what_a_kubelet_does_not_serve(line: str, status: int) -> None:
+def test_a_path_that_a_kubelet_does_not_serve(line: str, status: int) -> None:
     method, _, path = line.partition(" ")
     with pytest.raises(Refusal) as raised:
-        routes.find(method, path, TABLE)
+        routes.match(method, path, TABLE)
     assert raised.value.response.status == status
     assert bool(raised.value.response.headers) is (status == 405)
 
@@ -95,12 +95,12 @@ def test_what_a_kubelet_does_not_serve(line: str, status: int) -> None:
     ("line", "subresources"),
     [
         pytest.param("GET /stats/summary", "stats", id="stats"),
-        pytest.param("GET /stats", "stats", id="stats itself"),
-        pytest.param("GET /statsx", "proxy", id="a longer word"),
+        pytest.param("GET /stats", "stats", id="the root of stats"),
+        pytest.param("GET /statsx", "proxy", id="a longer segment"),
         pytest.param("GET /metrics", "metrics", id="metrics"),
         pytest.param("GET /metrics/resource", "metrics", id="metrics below"),
         pytest.param("GET /logs/", "log", id="logs of the machine"),
-        pytest.param("GET /logs/kubelet.log", "log", id="one of them"),
+        pytest.param("GET /logs/kubelet.log", "log", id="one log file"),
         pytest.param("POST /checkpoint/a/b/c", "checkpoint", id="checkpoint"),
         pytest.param("GET /statusz", "statusz", id="statusz"),
         pytest.param("GET /flagz", "configz", id="flagz"),
@@ -117,10 +117,12 @@ def test_what_a_kubelet_does_not_serve(line: str, status: int) -> None:
         pytest.param("GET /", "proxy", id="the root"),
     ],
 )
-def test_the_right_that_a_path_needs(line: str, subresources: str) -> None:
+def test_the_permission_that_a_path_requires(line: str, subresources: str) -> None:
     method, _, path = line.partition(" ")
     verb = {"GET": "get", "POST": "create"}[method]
-    assert routes.needs(method, path) == Needs(verb, tuple(subresources.split()))
+    assert routes.required_permission(method, path) == RequiredPermission(
+        verb, tuple(subresources.split())
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_the_right_that_a_path_needs(line: str, subresources: str) -> None:
     ],
 )
 def test_the_verb_of_a_method(method: str, verb: str) -> None:
-    assert routes.needs(method, "/").verb == verb
+    assert routes.required_permission(method, "/").verb == verb
 
 
 @pytest.mark.parametrize(
@@ -169,32 +171,32 @@ def test_the_verb_of_a_method(method: str, verb: str) -> None:
         "/pods?" + "&".join(["a=b"] * 10_001),
     ],
 )
-def test_a_target_that_can_be_read_in_two_ways_is_refused(target: str) -> None:
+def test_an_ambiguous_target_is_refused(target: str) -> None:
     with pytest.raises(Refusal) as raised:
         routes.parse("GET", target, ())
     assert raised.value.response.status == 400
 
 
-def test_a_query_is_read_as_it_was_meant() -> None:
-    asked = routes.parse("GET", "/exec/a/b/c?command=a+b&command=%26%3D&tty=&x=%ff", ())
-    assert asked.path == "/exec/a/b/c"
-    assert asked.parameters("command") == ["a b", "&="]
-    assert asked.parameter("tty") == ""
-    assert asked.parameter("x") == "\udcff"
-    assert asked.parameter("stdin") is None
+def test_a_query_is_decoded() -> None:
+    parsed = routes.parse("GET", "/exec/a/b/c?command=a+b&command=%26%3D&tty=&x=%ff", ())
+    assert parsed.path == "/exec/a/b/c"
+    assert parsed.parameters("command") == ["a b", "&="]
+    assert parsed.parameter("tty") == ""
+    assert parsed.parameter("x") == "\udcff"
+    assert parsed.parameter("stdin") is None
 
 
 @pytest.mark.parametrize(
     ("line", "labels"),
     [
         pytest.param("GET /metrics/resource", ("GET", "metrics/resource", False), id="two parts"),
-        pytest.param("GET /metrics/a", ("GET", "other", False), id="made up"),
+        pytest.param("GET /metrics/a", ("GET", "other", False), id="an unknown path"),
         pytest.param("GET /pods", ("GET", "pods", False), id="one part"),
         pytest.param("POST /exec/a/b/c", ("POST", "exec", True), id="long-running"),
         pytest.param("GET /containerLogs/a/b/c", ("GET", "containerLogs", False), id="logs"),
-        pytest.param("BREW /coffee", ("other", "other", False), id="anything"),
+        pytest.param("BREW /coffee", ("other", "other", False), id="an unknown method"),
     ],
 )
-def test_metrics_have_few_labels(line: str, labels: tuple[str, str, bool]) -> None:
+def test_labels_of_metrics_have_few_values(line: str, labels: tuple[str, str, bool]) -> None:
     method, _, path = line.partition(" ")
     assert routes.labels(Request(method, path)) == labels

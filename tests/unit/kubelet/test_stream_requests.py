@@ -1,4 +1,4 @@
-"""What of a stream's request goes abroad: its query and its upgrade, and nothing else."""
+"""The query and the upgrade of a stream that are sent to the foreign API server."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def request(line: str, *headers: tuple[str, str]) -> routes.Request:
 
 
 @pytest.mark.parametrize(
-    ("line", "endpoint", "asked"),
+    ("line", "endpoint", "sent"),
     [
         pytest.param(
             "POST /exec/shop/web/main?command=sh&command=-c&command=echo+1%262%3B%20x&output=1",
             Endpoint.EXEC,
             "container=main&stdin=false&stdout=true&stderr=false&tty=false"
             "&command=sh&command=-c&command=echo%201%262%3B%20x",
-            id="words of a command keep their order and their bytes",
+            id="words of a command keep order and bytes",
         ),
         pytest.param(
             "POST /exec/shop/web/main?command=%ff%00&input=1",
             Endpoint.EXEC,
             "container=main&stdin=true&stdout=false&stderr=false&tty=false&command=%FF%00",
-            id="a command may hold bytes that are no text",
+            id="a command may contain bytes that are not text",
         ),
         pytest.param(
             "POST /exec/shop/web/main?command=sh&tty=1&input=1&output=1&error=1",
             Endpoint.EXEC,
             "container=main&stdin=true&stdout=true&stderr=false&tty=true&command=sh",
-            id="a terminal has no separate errors",
+            id="a terminal has no separate stderr",
         ),
         pytest.param(
             "POST /attach/shop/web/main?output=1&error=1&command=no&container=other&stdin=true",
             Endpoint.ATTACH,
             "container=main&stdin=false&stdout=true&stderr=true&tty=false",
-            id="attach has no command, and parameters of an API server count for nothing",
+            id="attach has no command and ignores parameters of an API server",
         ),
         pytest.param("POST /portForward/shop/web", Endpoint.PORT_FORWARD, "", id="ports by SPDY"),
         pytest.param(
@@ -57,12 +57,12 @@ def request(line: str, *headers: tuple[str, str]) -> routes.Request:
         ),
     ],
 )
-def test_the_query_is_translated(line: str, endpoint: Endpoint, asked: str) -> None:
-    assert streams.query(endpoint, request(line), TARGET) == asked
+def test_the_query_is_translated(line: str, endpoint: Endpoint, sent: str) -> None:
+    assert streams.query(endpoint, request(line), TARGET) == sent
 
 
 @pytest.mark.parametrize(
-    ("line", "headers", "says"),
+    ("line", "headers", "text"),
     [
         pytest.param(
             "POST /exec/shop/web/main?command=sh",
@@ -87,39 +87,41 @@ def test_the_query_is_translated(line: str, endpoint: Endpoint, asked: str) -> N
         ),
     ],
 )
-def test_what_a_kubelet_refuses_is_refused(
-    line: str, headers: tuple[tuple[str, str], ...], says: str
+def test_a_query_that_a_kubelet_refuses_is_refused(
+    line: str, headers: tuple[tuple[str, str], ...], text: str
 ) -> None:
-    asked = request(line, *headers)
-    endpoint = Endpoint(asked.path.split("/")[1])
+    parsed = request(line, *headers)
+    endpoint = Endpoint(parsed.path.split("/")[1])
     with pytest.raises(Refusal) as raised:
-        streams.query(endpoint, asked, TARGET)
+        streams.query(endpoint, parsed, TARGET)
     assert raised.value.response.status == 400
-    assert says in str(raised.value)
+    assert text in str(raised.value)
 
 
-def test_a_port_forward_within_a_websocket_names_its_ports_later() -> None:
-    asked = request(
+def test_a_port_forward_tunneled_through_a_websocket_has_no_ports_in_the_query() -> None:
+    parsed = request(
         "GET /portForward/shop/web",
         ("upgrade", "websocket"),
         ("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io"),
     )
-    assert streams.query(Endpoint.PORT_FORWARD, asked, TARGET) == ""
+    assert streams.query(Endpoint.PORT_FORWARD, parsed, TARGET) == ""
 
 
 # --- the upgrade ------------------------------------------------------------------------------
 
 
 UPGRADE = (("connection", "Upgrade"), ("upgrade", "SPDY/3.1"))
-ASKED = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
+REQUESTED = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
 
 
 @pytest.mark.parametrize(
-    ("sent", "carried"),
+    ("received", "sent"),
     [
-        pytest.param(UPGRADE, ASKED, id="an upgrade"),
+        pytest.param(UPGRADE, REQUESTED, id="an upgrade"),
         pytest.param(
-            (("connection", "keep-alive, upgrade"), ("upgrade", "SPDY/3.1")), ASKED, id="one of two"
+            (("connection", "keep-alive, upgrade"), ("upgrade", "SPDY/3.1")),
+            REQUESTED,
+            id="one of two options",
         ),
         pytest.param(
             (
@@ -128,11 +130,11 @@ ASKED = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
                 ("x-stream-protocol-version", "v3.channel.k8s.io"),
             ),
             [
-                *ASKED,
+                *REQUESTED,
                 ("x-stream-protocol-version", "v4.channel.k8s.io"),
                 ("x-stream-protocol-version", "v3.channel.k8s.io"),
             ],
-            id="versions in their order",
+            id="versions keep their order",
         ),
         pytest.param(
             (
@@ -149,8 +151,8 @@ ASKED = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
                 ("content-length", "0"),
                 ("host", "node"),
             ),
-            ASKED,
-            id="nothing else",
+            REQUESTED,
+            id="other headers are dropped",
         ),
         pytest.param(
             (
@@ -164,37 +166,37 @@ ASKED = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
                 ),
             ),
             [
-                *ASKED,
+                *REQUESTED,
                 ("sec-websocket-key", "k"),
                 ("sec-websocket-version", "13"),
                 ("sec-websocket-extensions", "x"),
                 ("sec-websocket-protocol", "v5.channel.k8s.io"),
             ],
-            id="a token among the subprotocols stays here",
+            id="a token among the subprotocols is dropped",
         ),
     ],
 )
-def test_only_the_upgrade_is_carried(
-    sent: tuple[tuple[str, str], ...], carried: list[tuple[str, str]]
+def test_only_the_headers_of_the_upgrade_are_sent(
+    received: tuple[tuple[str, str], ...], sent: list[tuple[str, str]]
 ) -> None:
-    assert streams.upgrade(request("POST /exec/a/b/c", *sent)) == carried
+    assert streams.upgrade_headers(request("POST /exec/a/b/c", *received)) == sent
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "received",
     [
         pytest.param((), id="none"),
-        pytest.param((("upgrade", "SPDY/3.1"),), id="not a header of the connection"),
-        pytest.param((("connection", "Upgrade"),), id="to nothing"),
+        pytest.param((("upgrade", "SPDY/3.1"),), id="without Connection: Upgrade"),
+        pytest.param((("connection", "Upgrade"),), id="without a protocol"),
         *(
             pytest.param((("connection", "Upgrade"), ("upgrade", to)), id=f"to {to}")
             for to in ("h2c", "HTTP/2.0", "TLS/1.2", "websocket, h2c")
         ),
     ],
 )
-def test_an_upgrade_is_needed_and_not_one_to_more_requests(
-    sent: tuple[tuple[str, str], ...],
+def test_an_upgrade_is_required_and_must_not_carry_further_requests(
+    received: tuple[tuple[str, str], ...],
 ) -> None:
     with pytest.raises(Refusal) as raised:
-        streams.upgrade(request("POST /exec/a/b/c", *sent))
+        streams.upgrade_headers(request("POST /exec/a/b/c", *received))
     assert raised.value.response.status == 400

@@ -1,4 +1,4 @@
-"""An upgrade becomes a tunnel: asked for abroad, granted or not, and ended when a side goes."""
+"""Upgrades of streams: accepted or refused by the foreign server, and closed by either side."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from unit.kubelet import stage
-from unit.kubelet.stage import EXEC, POD, SPDY, SWITCHED, Peer
+from unit.kubelet import harness
+from unit.kubelet.harness import EXEC, POD, SPDY, SWITCHED, Peer
 
-# --- granted ----------------------------------------------------------------------------------
+# --- accepted ---------------------------------------------------------------------------------
 
 
-async def test_an_exec_is_asked_for_abroad_as_farlet_and_bytes_go_both_ways(
+async def test_an_exec_is_relayed_with_farlets_credentials(
     tmp_path: Path,
 ) -> None:
     heads: list[str] = []
 
     async def script(peer: Peer) -> None:
-        heads.append(await stage.accept(peer))
+        heads.append(await harness.accept(peer))
         await peer.send(b"welcome")
         assert await peer.reader.readexactly(5) == b"hello"
         await peer.send(b"bye")
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY, "Authorization: Bearer callers", "Cookie: a=b")
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY, "Authorization: Bearer callers", "Cookie: a=b")
         code, headers, _ = await caller.answer()
         assert (code, headers) == (
             101,
@@ -40,34 +40,34 @@ async def test_an_exec_is_asked_for_abroad_as_farlet_and_bytes_go_both_ways(
         assert await caller.reader.readexactly(7) == b"welcome"
         await caller.send(b"hello")
         assert await caller.rest() == b"bye"
-        assert all_.authorizer.asked == [("create", "/exec/shop/web/main", ("proxy",))]
+        assert api.authorizer.reviews == [("create", "/exec/shop/web/main", ("proxy",))]
     first, *lines = heads[0].strip().split("\r\n")
     method, target, _ = first.split(" ")
     assert (method, urlsplit(target).path) == ("POST", f"{POD}/exec")
     assert dict(parse_qsl(urlsplit(target).query))["container"] == "main"
     names = {line.split(":")[0].lower() for line in lines}
     assert "cookie" not in names
-    assert f"Authorization: Bearer {stage.TOKEN}".lower() in heads[0].lower()
+    assert f"Authorization: Bearer {harness.TOKEN}".lower() in heads[0].lower()
     assert "callers" not in heads[0]
 
 
-async def test_bytes_that_come_with_either_head_are_carried(tmp_path: Path) -> None:
+async def test_bytes_that_arrive_with_either_head_are_relayed(tmp_path: Path) -> None:
     got: list[bytes] = []
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        await peer.send(SWITCHED + b"early from abroad")
-        got.append(await peer.reader.readexactly(15))
+        await peer.send(SWITCHED + b"early from the server")
+        got.append(await peer.reader.readexactly(17))
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY, early=b"early from home")
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY, early=b"early from caller")
         assert (await caller.answer())[0] == 101
-        assert await caller.rest() == b"early from abroad"
-    assert got == [b"early from home"]
+        assert await caller.rest() == b"early from the server"
+    assert got == [b"early from caller"]
 
 
-async def test_a_websocket_is_asked_for_by_get(tmp_path: Path) -> None:
+async def test_a_websocket_is_requested_with_get(tmp_path: Path) -> None:
     heads: list[str] = []
 
     async def script(peer: Peer) -> None:
@@ -77,9 +77,9 @@ async def test_a_websocket_is_asked_for_by_get(tmp_path: Path) -> None:
             b"Sec-WebSocket-Accept: a\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
         )
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(
             EXEC.replace("POST", "GET"),
             *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
             *("Sec-WebSocket-Key: k", "Sec-WebSocket-Protocol: v4.channel.k8s.io"),
@@ -88,11 +88,11 @@ async def test_a_websocket_is_asked_for_by_get(tmp_path: Path) -> None:
         assert code == 101
         assert headers["sec-websocket-accept"] == "a"
         assert headers["sec-websocket-protocol"] == "v4.channel.k8s.io"
-        assert all_.authorizer.asked == [("get", "/exec/shop/web/main", ("proxy",))]
+        assert api.authorizer.reviews == [("get", "/exec/shop/web/main", ("proxy",))]
     assert heads[0].startswith(f"GET {POD}/exec?")
 
 
-async def test_a_login_that_is_refused_abroad_is_read_again_and_the_stream_comes_about(
+async def test_refused_credentials_are_reloaded_and_the_stream_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("farlet.client.credentials.RELOAD_SECONDS", 0.0)
@@ -102,21 +102,21 @@ async def test_a_login_that_is_refused_abroad_is_read_again_and_the_stream_comes
         heads.append(await peer.head())
         if len(heads) == 1:
             path = tmp_path / "kubeconfig"
-            path.write_text(path.read_text().replace(stage.TOKEN, "the-next-one"))
+            path.write_text(path.read_text().replace(harness.TOKEN, "the-next-one"))
             await peer.send(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n")
         else:
             await peer.send(SWITCHED + b"in")
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         assert (await caller.answer())[0] == 101
         assert await caller.rest() == b"in"
-    assert [stage.TOKEN in head for head in heads] == [True, False]
+    assert [harness.TOKEN in head for head in heads] == [True, False]
     assert "the-next-one" in heads[1]
 
 
-# --- not granted ------------------------------------------------------------------------------
+# --- refused ----------------------------------------------------------------------------------
 
 
 def status(code: int, message: str) -> bytes:
@@ -127,26 +127,26 @@ def status(code: int, message: str) -> bytes:
 REFUSED = status(404, "pods not found 1")
 
 
-async def test_a_request_behind_an_upgrade_that_was_refused_runs_nowhere(tmp_path: Path) -> None:
+async def test_a_request_behind_a_refused_upgrade_is_never_executed(tmp_path: Path) -> None:
     behind: list[bytes] = []
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        await asyncio.sleep(0.1)  # time for bytes that must not come
+        await asyncio.sleep(0.1)  # time for bytes that must not arrive
         await peer.send(REFUSED)
         behind.append(await peer.rest())
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
         second = b"DELETE /api/v1/namespaces/shop-h HTTP/1.1\r\nHost: x\r\n\r\n"
-        await caller.ask(EXEC, *SPDY, early=second)
+        await caller.request(EXEC, *SPDY, early=second)
         await caller.send(second)
         code, headers, body = await caller.answer()
         assert (code, body, headers["connection"]) == (404, b"pods not found 1", "close")
         assert await caller.rest() == b""
-        assert len(all_.upstream.peers) == 1
-        assert len(all_.authorizer.asked) == 1
-        await asyncio.wait_for(all_.upstream.peers[0].writer.wait_closed(), 5)
+        assert len(api.upstream.peers) == 1
+        assert len(api.authorizer.reviews) == 1
+        await asyncio.wait_for(api.upstream.peers[0].writer.wait_closed(), 5)
     assert behind == [b""]
 
 
@@ -158,121 +158,124 @@ async def test_a_request_behind_an_upgrade_that_was_refused_runs_nowhere(tmp_pat
         pytest.param(("Transfer-Encoding: chunked", "Content-Length: 5"), id="with both"),
     ],
 )
-async def test_an_upgrade_with_a_body_never_goes_abroad(
-    tmp_path: Path, headers: tuple[str, ...]
-) -> None:
-    async with stage.playing(tmp_path, script=stage.accept) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY, *headers, early=b"5\r\nhello\r\n0\r\n\r\n")
+async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[str, ...]) -> None:
+    async with harness.running(tmp_path, script=harness.accept) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY, *headers, early=b"5\r\nhello\r\n0\r\n\r\n")
         code, answered, _ = await caller.answer()
         assert (code, answered["connection"]) == (413, "close")
         assert await caller.rest() == b""
-        assert not all_.upstream.peers
+        assert not api.upstream.peers
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "says"),
+    ("answer", "code", "text"),
     [
         pytest.param(REFUSED, 404, "pods not found 1", id="a Status is unwrapped"),
         pytest.param(
             b'HTTP/1.1 500 X\r\nContent-Length: 28\r\n\r\ncontainer not found ("main")',
             500,
             'container not found ("main")',
-            id="text is passed on",
+            id="text is returned unchanged",
         ),
         pytest.param(
-            status(403, "farlet may not"),
+            status(403, "forbidden"),
             500,
-            "does not let farlet do this: farlet may not",
-            id="our rights that lack are not the caller's",
+            "does not allow farlet to do this: forbidden",
+            id="missing permissions of farlet are not a 403 for the caller",
         ),
         pytest.param(
             b"HTTP/1.1 302 Found\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n",
             502,
-            "answered 302",
-            id="a redirect leads nowhere",
+            "HTTP 302",
+            id="a redirect is not followed",
         ),
         pytest.param(
-            SWITCHED.replace(b"SPDY/3.1", b"h2c"), 502, "unasked", id="another protocol than asked"
+            SWITCHED.replace(b"SPDY/3.1", b"h2c"),
+            502,
+            "which was not requested",
+            id="another protocol",
         ),
-        pytest.param(b"220 mail.example.org ESMTP\r\n\r\n", 500, "invalid HTTP", id="no HTTP"),
-        pytest.param(b"", 500, "did not answer", id="nothing"),
+        pytest.param(b"220 mail.example.org ESMTP\r\n\r\n", 500, "invalid HTTP", id="not HTTP"),
+        pytest.param(b"", 500, "did not answer", id="no answer"),
     ],
 )
-async def test_any_other_answer_is_told_and_ends_the_connection(
-    tmp_path: Path, answer: bytes, code: int, says: str
+async def test_any_other_answer_is_returned_and_closes_the_connection(
+    tmp_path: Path, answer: bytes, code: int, text: str
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(answer)
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         got, headers, body = await caller.answer()
         assert (got, headers["connection"]) == (code, "close")
-        assert says in body.decode()
+        assert text in body.decode()
         assert await caller.rest() == b""
 
 
-async def test_a_foreign_server_that_is_away_is_told_in_words(tmp_path: Path) -> None:
-    async with stage.playing(tmp_path) as all_:
-        all_.foreign.close()
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+async def test_an_unreachable_foreign_server_is_reported(tmp_path: Path) -> None:
+    async with harness.running(tmp_path) as api:
+        api.foreign.close()
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         code, _, body = await caller.answer()
         assert code == 500
         assert b"foreign API server did not answer POST" in body
 
 
-# --- a side that goes -------------------------------------------------------------------------
+# --- closed by one side -----------------------------------------------------------------------
 
 
-async def test_when_the_caller_goes_the_foreign_side_is_told(tmp_path: Path) -> None:
+async def test_when_the_caller_disconnects_the_foreign_connection_is_closed(tmp_path: Path) -> None:
     ended = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await stage.accept(peer)
+        await harness.accept(peer)
         await peer.rest()
         ended.set()
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         assert (await caller.answer())[0] == 101
         caller.cut()
         async with asyncio.timeout(5):
             await ended.wait()
 
 
-async def test_when_the_caller_goes_before_the_answer_the_request_abroad_is_dropped(
+async def test_when_the_caller_disconnects_before_the_answer_the_foreign_request_ends(
     tmp_path: Path,
 ) -> None:
-    asked, ended = asyncio.Event(), asyncio.Event()
+    received, ended = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        asked.set()
+        received.set()
         await peer.rest()
         ended.set()
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
-        await asked.wait()
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
+        await received.wait()
         caller.cut()
         async with asyncio.timeout(5):
             await ended.wait()
 
 
-async def test_when_the_foreign_side_breaks_off_so_do_we(tmp_path: Path) -> None:
+async def test_when_the_foreign_connection_breaks_the_caller_is_disconnected(
+    tmp_path: Path,
+) -> None:
     async def script(peer: Peer) -> None:
-        await stage.accept(peer)
+        await harness.accept(peer)
         peer.cut()
 
-    async with stage.playing(tmp_path, script=script) as all_:
-        caller = await all_.call()
-        await caller.ask(EXEC, *SPDY)
+    async with harness.running(tmp_path, script=script) as api:
+        caller = await api.call()
+        await caller.request(EXEC, *SPDY)
         assert (await caller.answer())[0] == 101
         async with asyncio.timeout(5):
             assert await caller.rest() == b""

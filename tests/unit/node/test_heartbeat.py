@@ -1,4 +1,4 @@
-"""A heartbeat that cannot be written is tried again soon; one that nobody needs is not written."""
+"""The interval of heartbeats, retries after failures, and no heartbeat without a Node."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from farlet import errors
 from farlet.node import heartbeat
 from unit import faketime
 
-SILENCE = errors.Unreachable(cluster="home", request="PUT lease", cause="timed out")
+UNREACHABLE = errors.Unreachable(cluster="home", request="PUT lease", cause="timed out")
 
 
 class Lease:
-    """Takes its time, and fails as often as it is told."""
+    """Renewals that take `seconds`; the first `failures` fail."""
 
     def __init__(self, *, failures: int = 0, seconds: float = 0.0) -> None:
         self.at: list[float] = []
@@ -24,10 +24,10 @@ class Lease:
         await asyncio.sleep(self._seconds)
         self._failures -= 1
         if self._failures >= 0:
-            raise SILENCE
+            raise UNREACHABLE
 
     def owned_by(self, node: str, uid: str | None) -> None:
-        raise AssertionError(f"not for the heartbeat to say: {node} {uid}")
+        raise AssertionError(f"the heartbeat set an owner: {node} {uid}")
 
 
 def beats(lease: Lease, *, seconds: float, alive: bool = True) -> list[float]:
@@ -40,17 +40,17 @@ def beats(lease: Lease, *, seconds: float, alive: bool = True) -> list[float]:
     return lease.at
 
 
-def test_it_beats_every_ten_seconds_however_long_one_takes() -> None:
+def test_a_heartbeat_is_written_every_ten_seconds_whatever_its_duration() -> None:
     assert beats(Lease(seconds=4), seconds=35) == [0, 10, 20, 30]
 
 
-def test_one_that_fails_is_tried_again_soon() -> None:
+def test_a_failed_heartbeat_is_retried_soon() -> None:
     assert beats(Lease(failures=3), seconds=20) == [0, 2, 4, 6, 16]
 
 
-def test_one_that_hangs_and_fails_is_tried_again_at_once() -> None:
+def test_a_heartbeat_that_hangs_and_fails_is_retried_immediately() -> None:
     assert beats(Lease(failures=2, seconds=10), seconds=25) == [0, 10, 20]
 
 
-def test_a_node_that_is_not_there_has_no_heartbeat() -> None:
+def test_without_a_node_no_heartbeat_is_written() -> None:
     assert beats(Lease(), seconds=60, alive=False) == []

@@ -1,4 +1,4 @@
-"""A node that lives: heartbeats, outages on either side, restarts, administrators' wishes."""
+"""A registered node: heartbeats, outages of either cluster, restarts, administrators' changes."""
 
 from __future__ import annotations
 
@@ -7,328 +7,323 @@ from pathlib import Path
 
 import pytest
 
-from unit.node import scene
-from unit.node.scene import Scene
+from unit.node import harness
+from unit.node.harness import Harness
 
 CORDON = "farlet.io/cordoned"
 REACHABLE = "farlet.io/ForeignReachable"
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Iterator[Scene]:
-    with scene.playing(tmp_path) as made:
-        yield made
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with harness.running(tmp_path) as node:
+        yield node
 
 
-def cordoned(play: Scene) -> bool:
-    return bool(play.there["spec"].get("unschedulable"))
+def cordoned(node: Harness) -> bool:
+    return bool(node.stored["spec"].get("unschedulable"))
 
 
-def test_the_heartbeat_comes_every_ten_seconds_and_belongs_to_the_node(play: Scene) -> None:
-    play.start()
-    play.wait(100)
+def test_the_lease_is_renewed_every_ten_seconds_and_owned_by_the_node(node: Harness) -> None:
+    node.start()
+    node.wait(100)
     pauses = {
         round(later - earlier)
-        for earlier, later in zip(play.lease.renewals, play.lease.renewals[1:], strict=False)
+        for earlier, later in zip(node.lease.renewals, node.lease.renewals[1:], strict=False)
     }
     assert pauses == {10}
-    assert play.lease.owner == play.there["metadata"]["uid"]
+    assert node.lease.owner == node.stored["metadata"]["uid"]
 
 
-def test_a_status_that_does_not_change_is_written_every_five_minutes(play: Scene) -> None:
-    play.start()
-    play.home.asked.clear()
-    play.wait(1000)
-    assert play.home.writes() == ["PATCH /api/v1/nodes/far/status"] * 3
-    ready = play.conditions()["Ready"]
+def test_an_unchanged_status_is_written_every_five_minutes(node: Harness) -> None:
+    node.start()
+    node.home.requests.clear()
+    node.wait(1000)
+    assert node.home.writes() == ["PATCH /api/v1/nodes/far/status"] * 3
+    ready = node.conditions()["Ready"]
     assert ready["lastHeartbeatTime"] > ready["lastTransitionTime"]
 
 
 # --- the foreign API server -------------------------------------------------------------------
 
 
-def test_a_short_silence_abroad_is_no_news(play: Scene) -> None:
-    play.start()
-    play.home.asked.clear()
-    play.foreign.down = True
-    play.wait(35)
-    play.foreign.down = False
-    play.wait(100)
-    assert play.home.writes() == []
+def test_a_short_foreign_outage_changes_nothing(node: Harness) -> None:
+    node.start()
+    node.home.requests.clear()
+    node.foreign.down = True
+    node.wait(35)
+    node.foreign.down = False
+    node.wait(100)
+    assert node.home.writes() == []
 
 
-def test_under_hold_a_silence_abroad_keeps_pods_and_takes_no_new_ones(play: Scene) -> None:
-    play.start()
-    since = play.conditions()["Ready"]["lastTransitionTime"]
-    play.foreign.down = True
-    play.wait(60)
-    assert cordoned(play)
-    assert play.there["metadata"]["annotations"][CORDON] == "foreign-unreachable"
-    assert play.condition(REACHABLE) == "False"
-    assert play.condition("Ready") == "True"
-    play.wait(600)
-    play.foreign.down = False
-    play.wait(10)
-    assert not cordoned(play)
-    assert CORDON not in play.there["metadata"].get("annotations", {})
-    assert play.condition(REACHABLE) == "True"
-    assert play.conditions()["Ready"]["lastTransitionTime"] == since
+def test_with_hold_a_foreign_outage_cordons_the_node_and_keeps_it_ready(node: Harness) -> None:
+    node.start()
+    since = node.conditions()["Ready"]["lastTransitionTime"]
+    node.foreign.down = True
+    node.wait(60)
+    assert cordoned(node)
+    assert node.stored["metadata"]["annotations"][CORDON] == "foreign-unreachable"
+    assert node.condition(REACHABLE) == "False"
+    assert node.condition("Ready") == "True"
+    node.wait(600)
+    node.foreign.down = False
+    node.wait(10)
+    assert not cordoned(node)
+    assert CORDON not in node.stored["metadata"].get("annotations", {})
+    assert node.condition(REACHABLE) == "True"
+    assert node.conditions()["Ready"]["lastTransitionTime"] == since
 
 
-def test_under_notready_a_silence_abroad_is_a_dead_machine(play: Scene) -> None:
-    play.start(foreign_unreachable="notready")
-    play.foreign.down = True
-    play.wait(60)
-    assert not cordoned(play)
-    assert play.condition("Ready") == "False"
-    assert play.condition(REACHABLE) == "False"
-    play.foreign.down = False
-    play.wait(10)
-    assert play.condition("Ready") == "True"
+def test_with_notready_a_foreign_outage_makes_the_node_notready(node: Harness) -> None:
+    node.start(foreign_unreachable="notready")
+    node.foreign.down = True
+    node.wait(60)
+    assert not cordoned(node)
+    assert node.condition("Ready") == "False"
+    assert node.condition(REACHABLE) == "False"
+    node.foreign.down = False
+    node.wait(10)
+    assert node.condition("Ready") == "True"
 
 
-def test_how_long_the_silence_may_be_is_a_setting(play: Scene) -> None:
-    play.start(foreign_unreachable_after="5m")
-    play.foreign.down = True
-    play.wait(280)
-    assert play.condition(REACHABLE) == "True"
-    play.wait(40)
-    assert play.condition(REACHABLE) == "False"
+def test_the_accepted_duration_of_an_outage_is_a_setting(node: Harness) -> None:
+    node.start(foreign_unreachable_after="5m")
+    node.foreign.down = True
+    node.wait(280)
+    assert node.condition(REACHABLE) == "True"
+    node.wait(40)
+    assert node.condition(REACHABLE) == "False"
 
 
-def test_a_silence_is_written_once_whatever_its_text(play: Scene) -> None:
-    play.start()
-    play.foreign.down = True
-    play.wait(60)
-    play.home.asked.clear()
-    play.foreign.down, play.foreign_problem = False, "the registry cannot be read"
-    play.wait(120)
-    assert play.home.writes() == []
+def test_an_outage_is_written_once_even_if_its_cause_changes(node: Harness) -> None:
+    node.start()
+    node.foreign.down = True
+    node.wait(60)
+    node.home.requests.clear()
+    node.foreign.down, node.foreign_problem = False, "the inventory cannot be read"
+    node.wait(120)
+    assert node.home.writes() == []
 
 
-def test_what_else_keeps_pods_from_running_abroad_is_a_silence(play: Scene) -> None:
-    play.start()
-    play.foreign_problem = "farlet may not use its own namespace"
-    play.wait(60)
-    assert play.conditions()[REACHABLE]["message"] == "farlet may not use its own namespace"
+def test_another_problem_of_the_foreign_cluster_counts_as_an_outage(node: Harness) -> None:
+    node.start()
+    node.foreign_problem = "farlet is not allowed to use its own namespace"
+    node.wait(60)
+    assert (
+        node.conditions()[REACHABLE]["message"] == "farlet is not allowed to use its own namespace"
+    )
 
 
-def test_the_foreign_version_follows_an_upgrade(play: Scene) -> None:
-    play.start()
-    play.foreign.version = "v1.37.0"
-    play.wait(320)
-    assert play.there["status"]["nodeInfo"]["kubeletVersion"] == "v1.37.0"
+def test_the_foreign_version_follows_an_upgrade(node: Harness) -> None:
+    node.start()
+    node.foreign.version = "v1.37.0"
+    node.wait(320)
+    assert node.stored["status"]["nodeInfo"]["kubeletVersion"] == "v1.37.0"
 
 
 # --- restarts ---------------------------------------------------------------------------------
 
 
-def test_a_restart_changes_no_condition(play: Scene) -> None:
-    play.start()
-    before = {kind: c["lastTransitionTime"] for kind, c in play.conditions().items()}
-    play.stop()
-    play.wait(30)
-    play.start()
-    play.wait(100)
-    after = {kind: c["lastTransitionTime"] for kind, c in play.conditions().items()}
+def test_a_restart_changes_no_condition(node: Harness) -> None:
+    node.start()
+    before = {kind: c["lastTransitionTime"] for kind, c in node.conditions().items()}
+    node.stop()
+    node.wait(30)
+    node.start()
+    node.wait(100)
+    after = {kind: c["lastTransitionTime"] for kind, c in node.conditions().items()}
     assert after == before
 
 
 @pytest.mark.parametrize("policy", ["hold", "notready"])
-def test_a_restart_within_an_outage_abroad_tells_nothing_before_its_time(
-    play: Scene, policy: str
+def test_a_restart_during_a_foreign_outage_reports_it_only_after_its_time(
+    node: Harness, policy: str
 ) -> None:
-    play.start(foreign_unreachable=policy)
-    play.stop()
-    play.foreign.down = True
-    play.start(foreign_unreachable=policy)
-    play.wait(30)
-    assert (play.condition("Ready"), play.condition(REACHABLE)) == ("True", "True")
-    assert play.lease.renewals
-    play.wait(30)
-    assert play.condition("Ready") == ("True" if policy == "hold" else "False")
-    assert cordoned(play) is (policy == "hold")
+    node.start(foreign_unreachable=policy)
+    node.stop()
+    node.foreign.down = True
+    node.start(foreign_unreachable=policy)
+    node.wait(30)
+    assert (node.condition("Ready"), node.condition(REACHABLE)) == ("True", "True")
+    assert node.lease.renewals
+    node.wait(30)
+    assert node.condition("Ready") == ("True" if policy == "hold" else "False")
+    assert cordoned(node) is (policy == "hold")
 
 
-def test_a_first_start_without_the_foreign_side_takes_no_pods_until_it_is_there(
-    play: Scene,
+def test_a_first_start_during_a_foreign_outage_accepts_no_pods_until_recovery(
+    node: Harness,
 ) -> None:
-    play.machine("a")
-    play.foreign.down = True
-    play.start(capacity=None)
-    play.wait(20)
-    assert play.condition("Ready") == "False"
-    assert play.there["status"]["allocatable"]["pods"] == "0"
-    play.foreign.down = False
-    play.wait(20)
-    assert play.condition("Ready") == "True"
-    assert play.there["status"]["allocatable"]["pods"] == "110"
+    node.foreign_node("a")
+    node.foreign.down = True
+    node.start(capacity=None)
+    node.wait(20)
+    assert node.condition("Ready") == "False"
+    assert node.stored["status"]["allocatable"]["pods"] == "0"
+    node.foreign.down = False
+    node.wait(20)
+    assert node.condition("Ready") == "True"
+    assert node.stored["status"]["allocatable"]["pods"] == "110"
 
 
-def test_what_fits_stays_while_the_foreign_side_is_silent_over_a_restart(play: Scene) -> None:
-    play.machine("a")
-    play.start(capacity=None)
-    play.stop()
-    play.foreign.down = True
-    play.start(capacity=None)
-    play.wait(100)
-    assert play.there["status"]["allocatable"]["pods"] == "110"
+def test_capacity_stays_during_a_foreign_outage_and_a_restart(node: Harness) -> None:
+    node.foreign_node("a")
+    node.start(capacity=None)
+    node.stop()
+    node.foreign.down = True
+    node.start(capacity=None)
+    node.wait(100)
+    assert node.stored["status"]["allocatable"]["pods"] == "110"
 
 
-def test_a_hold_ends_though_farlet_was_restarted_within_it(play: Scene) -> None:
-    play.start()
-    play.foreign.down = True
-    play.wait(60)
-    play.stop()
-    play.start()
-    play.wait(60)
-    assert cordoned(play)
-    play.foreign.down = False
-    play.wait(10)
-    assert not cordoned(play)
+def test_a_hold_ends_after_a_restart_during_the_outage(node: Harness) -> None:
+    node.start()
+    node.foreign.down = True
+    node.wait(60)
+    node.stop()
+    node.start()
+    node.wait(60)
+    assert cordoned(node)
+    node.foreign.down = False
+    node.wait(10)
+    assert not cordoned(node)
 
 
 # --- the home API server, its controllers and its administrators ------------------------------
 
 
-def test_a_node_that_home_took_for_dead_is_alive_at_once(play: Scene) -> None:
-    play.start()
-    play.change({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
-    play.wait(5)
-    assert play.condition("Ready") == "True"
+def test_a_condition_that_home_set_to_unknown_is_corrected_immediately(node: Harness) -> None:
+    node.start()
+    node.change({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    node.wait(5)
+    assert node.condition("Ready") == "True"
 
 
-def test_home_may_be_away_for_long(play: Scene) -> None:
-    play.start()
-    play.home.down = True
-    play.home.break_watches()
-    play.wait(600)
-    play.home.down = False
-    play.wait(30)
-    assert play.condition("Ready") == "True"
-    play.change({"status": {"allocatable": {"cpu": "1"}}})
-    play.wait(30)
-    assert play.there["status"]["allocatable"]["cpu"] == "8"
+def test_the_node_recovers_after_a_long_outage_of_home(node: Harness) -> None:
+    node.start()
+    node.home.down = True
+    node.home.break_watches()
+    node.wait(600)
+    node.home.down = False
+    node.wait(30)
+    assert node.condition("Ready") == "True"
+    node.change({"status": {"allocatable": {"cpu": "1"}}})
+    node.wait(30)
+    assert node.stored["status"]["allocatable"]["cpu"] == "8"
 
 
-def test_an_administrators_cordon_outlives_an_outage_abroad(play: Scene) -> None:
-    play.start()
-    play.change({"spec": {"unschedulable": True}})
-    play.foreign.down = True
-    play.wait(60)
-    play.foreign.down = False
-    play.wait(30)
-    assert cordoned(play)
+def test_an_administrators_cordon_stays_after_a_foreign_outage(node: Harness) -> None:
+    node.start()
+    node.change({"spec": {"unschedulable": True}})
+    node.foreign.down = True
+    node.wait(60)
+    node.foreign.down = False
+    node.wait(30)
+    assert cordoned(node)
 
 
-def test_an_administrator_who_uncordons_within_an_outage_is_not_contradicted(play: Scene) -> None:
-    play.start()
-    play.foreign.down = True
-    play.wait(60)
-    play.change({"spec": {"unschedulable": None}})
-    play.wait(400)
-    assert not cordoned(play)
-    play.foreign.down = False
-    play.wait(10)
-    assert CORDON not in play.there["metadata"].get("annotations", {})
+def test_an_uncordon_by_an_administrator_during_an_outage_is_respected(node: Harness) -> None:
+    node.start()
+    node.foreign.down = True
+    node.wait(60)
+    node.change({"spec": {"unschedulable": None}})
+    node.wait(400)
+    assert not cordoned(node)
+    node.foreign.down = False
+    node.wait(10)
+    assert CORDON not in node.stored["metadata"].get("annotations", {})
 
 
-def test_labels_of_the_administrator_stay(play: Scene) -> None:
-    play.start()
-    play.change({"metadata": {"labels": {"theirs": "x"}}})
-    play.wait(400)
-    assert play.there["metadata"]["labels"]["theirs"] == "x"
+def test_labels_of_an_administrator_stay(node: Harness) -> None:
+    node.start()
+    node.change({"metadata": {"labels": {"theirs": "x"}}})
+    node.wait(400)
+    assert node.stored["metadata"]["labels"]["theirs"] == "x"
 
 
-def test_the_label_by_which_farlet_knows_its_node_comes_back(play: Scene) -> None:
-    play.start()
-    play.change({"metadata": {"labels": {"type": None}}})
-    play.wait(5)
-    assert play.there["metadata"]["labels"]["type"] == "virtual-kubelet"
-    assert play.node.problem is None
+def test_the_label_that_identifies_a_virtual_node_is_restored(node: Harness) -> None:
+    node.start()
+    node.change({"metadata": {"labels": {"type": None}}})
+    node.wait(5)
+    assert node.stored["metadata"]["labels"]["type"] == "virtual-kubelet"
+    assert node.virtual_node.problem is None
 
 
-def test_a_node_that_is_deleted_is_not_made_again_nor_heard_of(play: Scene) -> None:
-    play.start()
-    play.delete()
-    play.wait(1)
-    play.home.asked.clear()
-    play.lease.renewals.clear()
-    play.wait(1000)
-    assert play.seen is None
-    assert play.home.writes() == []
-    assert play.lease.renewals == []
-    assert play.lease.owner is None
-    told = [entry for entry in play.logs if "deleted" in entry["event"]]
-    assert len(told) == 1
-    assert play.node.problem == (
-        "the Node far was deleted; it is not made again before the next start"
+def test_a_deleted_node_is_not_recreated_and_has_no_heartbeat(node: Harness) -> None:
+    node.start()
+    node.delete()
+    node.wait(1)
+    node.home.requests.clear()
+    node.lease.renewals.clear()
+    node.wait(1000)
+    assert node.stored_or_none is None
+    assert node.home.writes() == []
+    assert node.lease.renewals == []
+    assert node.lease.owner is None
+    reported = [entry for entry in node.logs if "deleted" in entry["event"]]
+    assert len(reported) == 1
+    assert node.virtual_node.problem == (
+        "the Node far was deleted; farlet creates it again at the next start"
     )
-    play.stop()
-    play.start()
-    assert play.condition("Ready") == "True"
+    node.stop()
+    node.start()
+    assert node.condition("Ready") == "True"
 
 
-def test_a_node_that_was_deleted_while_home_was_away_is_not_made_again(play: Scene) -> None:
-    play.start()
-    play.home.down = True
-    play.home.break_watches()
-    play.wait(30)
-    play.delete()
-    play.home_server.compact()
-    play.home.down = False
-    play.wait(400)
-    assert play.seen is None
+def test_a_node_deleted_during_an_outage_of_home_is_not_recreated(node: Harness) -> None:
+    node.start()
+    node.home.down = True
+    node.home.break_watches()
+    node.wait(30)
+    node.delete()
+    node.home_server.compact()
+    node.home.down = False
+    node.wait(400)
+    assert node.stored_or_none is None
 
 
-def test_a_node_that_is_deleted_and_made_again_by_hand_is_kept(play: Scene) -> None:
-    play.start()
-    play.delete()
-    play.wait(20)
-    play.create()
-    play.wait(30)
-    assert play.condition("Ready") == "True"
-    assert play.lease.owner == play.there["metadata"]["uid"]
-    assert play.lease.renewals[-1] > 20
+def test_a_virtual_node_recreated_by_an_administrator_is_maintained(node: Harness) -> None:
+    node.start()
+    node.delete()
+    node.wait(20)
+    node.create()
+    node.wait(30)
+    assert node.condition("Ready") == "True"
+    assert node.lease.owner == node.stored["metadata"]["uid"]
+    assert node.lease.renewals[-1] > 20
 
 
-def test_a_real_machine_that_takes_the_name_of_a_deleted_node_is_left_alone(play: Scene) -> None:
-    play.start()
-    play.delete()
-    play.wait(20)
-    made = play.create(labels={})
-    renewals = len(play.lease.renewals)
-    play.wait(400)
-    assert play.there == made
-    assert len(play.lease.renewals) == renewals
+def test_a_real_machine_with_the_name_of_a_deleted_node_is_not_changed(node: Harness) -> None:
+    node.start()
+    node.delete()
+    node.wait(20)
+    created = node.create(labels={})
+    renewals = len(node.lease.renewals)
+    node.wait(400)
+    assert node.stored == created
+    assert len(node.lease.renewals) == renewals
 
 
-# --- what other parts of farlet say -----------------------------------------------------------
+# --- requests of other modules ----------------------------------------------------------------
 
 
-def test_a_condition_of_another_part_is_shown(play: Scene) -> None:
-    play.start()
-    play.node.set_condition("farlet.io/Other", "True", reason="Because", message="so")
-    play.wait(5)
-    assert play.conditions()["farlet.io/Other"]["reason"] == "Because"
+def test_a_drained_node_is_cordoned_until_the_next_start(node: Harness) -> None:
+    node.start()
+    node.do(node.virtual_node.cordon())
+    node.wait(30)
+    assert cordoned(node)
+    node.do(node.virtual_node.retire())
+    assert node.condition("Ready") == "False"
+    node.stop()
+    node.start()
+    assert not cordoned(node)
+    assert node.condition("Ready") == "True"
 
 
-def test_a_drained_node_is_cordoned_until_the_next_start(play: Scene) -> None:
-    play.start()
-    play.do(play.node.cordon())
-    play.wait(30)
-    assert cordoned(play)
-    play.do(play.node.retire())
-    assert play.condition("Ready") == "False"
-    play.stop()
-    play.start()
-    assert not cordoned(play)
-    assert play.condition("Ready") == "True"
-
-
-def test_a_changed_address_is_shown(play: Scene) -> None:
-    play.start()
-    play.address = "10.0.0.2"
-    play.node.look_again()
-    play.wait()
-    assert play.there["status"]["addresses"] == [{"type": "InternalIP", "address": "10.0.0.2"}]
+def test_a_changed_address_is_reported(node: Harness) -> None:
+    node.start()
+    node.address = "10.0.0.2"
+    node.virtual_node.context_changed()
+    node.wait()
+    assert node.stored["status"]["addresses"] == [{"type": "InternalIP", "address": "10.0.0.2"}]

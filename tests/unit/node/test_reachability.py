@@ -1,4 +1,4 @@
-"""What counts as an answer of the foreign API server."""
+"""Which answers show that the foreign API server is reachable."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def refusal(code: int, kind: type[errors.ApiError] = errors.ApiError) -> errors.
 
 
 OBJECT = ObjectKey("farlet", "farlet-1")
-SILENCE = errors.Unreachable(cluster="foreign", request="GET", cause="connection refused")
+UNREACHABLE_ERROR = errors.Unreachable(cluster="foreign", request="GET", cause="connection refused")
 
 
 class Server(FakeClient):
-    """Answers, raises or hangs."""
+    """Answers, raises, or answers after a delay."""
 
     def __init__(self, problem: Callable[[float], Exception | float | None]) -> None:
         self._problem = problem
-        self.asked = 0
+        self.probes = 0
 
     async def call(
         self,
@@ -40,7 +40,7 @@ class Server(FakeClient):
         content_type: str = "",
         accept: str | None = None,
     ) -> JSON:
-        self.asked += path == resources.CONFIG_MAPS.path(*OBJECT)
+        self.probes += path == resources.CONFIG_MAPS.path(*OBJECT)
         problem = self._problem(asyncio.get_running_loop().time())
         if isinstance(problem, Exception):
             raise problem
@@ -48,13 +48,13 @@ class Server(FakeClient):
         return {"gitVersion": "v1"}
 
 
-def seen(
+def probe(
     problem: Callable[[float], Exception | float | None],
     *,
     seconds: float,
-    refused: str | None = None,
+    other_problem: str | None = None,
 ) -> tuple[Reachability, list[tuple[int, Foreign]], Server]:
-    """The end, every change with its second, and the server."""
+    """The final state, every change with its second, and the server."""
     server = Server(problem)
     changes: list[tuple[int, Foreign]] = []
 
@@ -65,7 +65,7 @@ def seen(
         reach = Reachability(
             server,
             OBJECT,
-            refused=lambda: refused,
+            other_problem=lambda: other_problem,
             after=40,
             on_change=changed,
         )
@@ -81,32 +81,28 @@ def seen(
     ("answer", "state"),
     [
         pytest.param(None, Foreign.REACHABLE, id="the object"),
-        pytest.param(refusal(404, errors.NotFound), Foreign.REACHABLE, id="that there is none"),
-        pytest.param(refusal(403, errors.Forbidden), Foreign.REACHABLE, id="that we may not"),
-        pytest.param(refusal(401), Foreign.UNREACHABLE, id="that it does not know us"),
-        pytest.param(refusal(429, errors.Throttled), Foreign.UNREACHABLE, id="later"),
-        pytest.param(SILENCE, Foreign.UNREACHABLE, id="nothing"),
-        pytest.param(
-            errors.StartError("no kubeconfig"), Foreign.UNREACHABLE, id="nobody was asked"
-        ),
+        pytest.param(refusal(404, errors.NotFound), Foreign.REACHABLE, id="not found"),
+        pytest.param(refusal(403, errors.Forbidden), Foreign.REACHABLE, id="forbidden"),
+        pytest.param(refusal(401), Foreign.UNREACHABLE, id="unauthorized"),
+        pytest.param(refusal(429, errors.Throttled), Foreign.UNREACHABLE, id="throttled"),
+        pytest.param(UNREACHABLE_ERROR, Foreign.UNREACHABLE, id="no answer"),
+        pytest.param(errors.StartError("no kubeconfig"), Foreign.UNREACHABLE, id="no request sent"),
         pytest.param(60.0, Foreign.UNREACHABLE, id="too late"),
     ],
 )
-def test_an_answer_is_what_shows_that_pods_can_be_served(
-    answer: Exception | float | None, state: Foreign
-) -> None:
-    reach, changes, _ = seen(lambda _: answer, seconds=90)
+def test_the_state_after_an_answer(answer: Exception | float | None, state: Foreign) -> None:
+    reach, changes, _ = probe(lambda _: answer, seconds=90)
     assert reach.state is state
     assert len(changes) == 1
 
 
-def test_a_server_that_answers_while_pods_cannot_be_served_is_no_help() -> None:
-    reach, _, __ = seen(lambda _: None, seconds=90, refused="the registry is broken")
-    assert (reach.state, reach.problem) == (Foreign.UNREACHABLE, "the registry is broken")
+def test_another_problem_makes_a_server_that_answers_unreachable() -> None:
+    reach, _, __ = probe(lambda _: None, seconds=90, other_problem="the inventory is broken")
+    assert (reach.state, reach.problem) == (Foreign.UNREACHABLE, "the inventory is broken")
 
 
-def test_a_silence_counts_after_its_time_and_an_answer_at_once() -> None:
-    reach, changes, _ = seen(lambda at: SILENCE if 100 < at < 200 else None, seconds=300)
+def test_an_outage_counts_after_its_time_and_an_answer_immediately() -> None:
+    reach, changes, _ = probe(lambda at: UNREACHABLE_ERROR if 100 < at < 200 else None, seconds=300)
     (first, up), (second, down), (third, again) = changes
     assert (up, down, again) == (Foreign.REACHABLE, Foreign.UNREACHABLE, Foreign.REACHABLE)
     assert first == 0
@@ -115,11 +111,11 @@ def test_a_silence_counts_after_its_time_and_an_answer_at_once() -> None:
     assert reach.problem == ""
 
 
-def test_a_server_that_answers_now_and_then_stays_reachable() -> None:
-    _, changes, __ = seen(lambda at: SILENCE if at % 30 > 5 else None, seconds=600)
+def test_a_server_that_answers_sometimes_stays_reachable() -> None:
+    _, changes, __ = probe(lambda at: UNREACHABLE_ERROR if at % 30 > 5 else None, seconds=600)
     assert changes == [(0, Foreign.REACHABLE)]
 
 
-def test_a_healthy_server_is_asked_six_times_a_minute() -> None:
-    _, __, server = seen(lambda _: None, seconds=59)
-    assert server.asked == 6
+def test_a_healthy_server_is_probed_six_times_a_minute() -> None:
+    _, __, server = probe(lambda _: None, seconds=59)
+    assert server.probes == 6

@@ -1,4 +1,4 @@
-"""How the Node comes into being at home, and why it may not."""
+"""The Node is created or adopted, or the start fails with a fix."""
 
 from __future__ import annotations
 
@@ -9,209 +9,213 @@ from typing import Any
 import pytest
 
 from farlet.forge import node_restriction as noderestriction
-from unit.node import scene
-from unit.node.scene import Scene
+from unit.node import harness
+from unit.node.harness import Harness
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Iterator[Scene]:
-    with scene.playing(tmp_path) as made:
-        yield made
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with harness.running(tmp_path) as node:
+        yield node
 
 
-def node_restriction(play: Scene) -> None:
-    """Home refuses what NodeRestriction refuses to a node (`admitNode`)."""
+def node_restriction(node: Harness) -> None:
+    """The home API server refuses what NodeRestriction refuses to a node (`admitNode`)."""
 
     def forbids(method: str, _path: str, body: Any) -> str | None:
-        before = play.seen
+        before = node.stored_or_none
         labels = body.get("metadata", {}).get("labels", {})
-        has = {} if before is None else before["metadata"]["labels"]
-        changed = [key for key, value in labels.items() if has.get(key) != value]
+        present = {} if before is None else before["metadata"]["labels"]
+        changed = [key for key, value in labels.items() if present.get(key) != value]
         if noderestriction.restricted_labels(changed):
             return "is not allowed to modify labels"
         if method == "PATCH" and "taints" in body.get("spec", {}):
-            return f'node "{scene.NODE}" is not allowed to modify taints'
+            return f'node "{harness.NODE}" is not allowed to modify taints'
         return None
 
-    play.home.forbids = forbids
+    node.home.forbids = forbids
 
 
-def test_a_node_that_is_not_there_is_made_and_ready(play: Scene) -> None:
-    play.start(node_labels="zone=abroad", provider_id="farlet://far")
-    assert play.there["metadata"]["labels"]["zone"] == "abroad"
-    assert play.there["spec"]["providerID"] == "farlet://far"
-    assert play.there["status"]["nodeInfo"]["kubeletVersion"] == "v1.36.3"
-    assert play.condition("Ready") == "True"
-    assert play.node.problem is None
+def test_a_missing_node_is_created_and_ready(node: Harness) -> None:
+    node.start(node_labels="zone=remote", provider_id="farlet://far")
+    assert node.stored["metadata"]["labels"]["zone"] == "remote"
+    assert node.stored["spec"]["providerID"] == "farlet://far"
+    assert node.stored["status"]["nodeInfo"]["kubeletVersion"] == "v1.36.3"
+    assert node.condition("Ready") == "True"
+    assert node.virtual_node.problem is None
 
 
-def test_one_write_makes_it_and_one_is_its_first_status(play: Scene) -> None:
-    play.start()
-    play.wait(200)
-    assert play.home.writes() == ["POST /api/v1/nodes", "PATCH /api/v1/nodes/far/status"]
+def test_a_node_is_created_with_one_write_and_a_first_status(node: Harness) -> None:
+    node.start()
+    node.wait(200)
+    assert node.home.writes() == ["POST /api/v1/nodes", "PATCH /api/v1/nodes/far/status"]
 
 
-def test_a_node_that_is_there_is_taken_over(play: Scene) -> None:
-    made = play.create(labels={"type": "virtual-kubelet", "theirs": "kept"})
-    play.start(node_labels="zone=abroad")
-    assert play.there["metadata"]["uid"] == made["metadata"]["uid"]
-    labels = play.there["metadata"]["labels"]
-    assert (labels["theirs"], labels["zone"]) == ("kept", "abroad")
-    assert play.there["status"]["allocatable"] == {"cpu": "8", "memory": "32Gi", "pods": "110"}
-    assert play.condition("Ready") == "True"
+def test_an_existing_node_is_adopted(node: Harness) -> None:
+    created = node.create(labels={"type": "virtual-kubelet", "theirs": "kept"})
+    node.start(node_labels="zone=remote")
+    assert node.stored["metadata"]["uid"] == created["metadata"]["uid"]
+    labels = node.stored["metadata"]["labels"]
+    assert (labels["theirs"], labels["zone"]) == ("kept", "remote")
+    assert node.stored["status"]["allocatable"] == {"cpu": "8", "memory": "32Gi", "pods": "110"}
+    assert node.condition("Ready") == "True"
 
 
 @pytest.mark.parametrize(
     "labels",
     [pytest.param({}, id="no labels"), pytest.param({"type": "gpu"}, id="another type")],
 )
-def test_a_node_that_is_no_virtual_one_is_never_touched(
-    play: Scene, labels: dict[str, str]
-) -> None:
-    made = play.create(labels=labels)
-    told = play.refusal()
-    assert "kubectl label node far type=virtual-kubelet" in told
-    assert play.there == made
-    assert play.lease.renewals == []
+def test_a_node_that_is_not_virtual_is_never_changed(node: Harness, labels: dict[str, str]) -> None:
+    created = node.create(labels=labels)
+    error = node.start_error()
+    assert "kubectl label node far type=virtual-kubelet" in error
+    assert node.stored == created
+    assert node.lease.renewals == []
 
 
-def test_home_that_does_not_answer_is_waited_for(play: Scene) -> None:
-    play.home.down = True
-    play.start()
-    play.wait(100)
-    assert play.node.problem == "the Node is not registered yet"
-    play.home.down = False
-    play.wait(10)
-    assert play.condition("Ready") == "True"
+def test_registration_waits_until_home_answers(node: Harness) -> None:
+    node.home.down = True
+    node.start()
+    node.wait(100)
+    assert node.virtual_node.problem == "the Node is not registered yet"
+    node.home.down = False
+    node.wait(10)
+    assert node.condition("Ready") == "True"
 
 
-def test_taints_that_an_account_may_set_are_set(play: Scene) -> None:
-    play.create(taints=[{"key": "theirs", "effect": "NoExecute"}])
-    play.start()
-    assert [t["key"] for t in play.there["spec"]["taints"]] == ["theirs", "farlet.io/virtual-node"]
+def test_missing_taints_are_added_if_that_is_allowed(node: Harness) -> None:
+    node.create(taints=[{"key": "theirs", "effect": "NoExecute"}])
+    node.start()
+    assert [t["key"] for t in node.stored["spec"]["taints"]] == ["theirs", "farlet.io/virtual-node"]
 
 
-def test_taints_that_a_node_may_not_set_end_the_start_with_the_command(play: Scene) -> None:
-    node_restriction(play)
-    play.create(taints=[])
-    told = play.refusal(node_taints="a=b:NoExecute,farlet.io/virtual-node:NoSchedule")
+def test_taints_that_a_node_cannot_set_fail_the_start_with_the_command(node: Harness) -> None:
+    node_restriction(node)
+    node.create(taints=[])
+    error = node.start_error(node_taints="a=b:NoExecute,farlet.io/virtual-node:NoSchedule")
     command = "kubectl taint node far a=b:NoExecute farlet.io/virtual-node:NoSchedule --overwrite"
-    assert command in told
-    assert "--node-taints" in told
+    assert command in error
+    assert "--node-taints" in error
 
 
-def test_a_node_that_is_as_it_should_be_is_adopted_by_a_node_identity(play: Scene) -> None:
-    node_restriction(play)
-    play.create(labels={"type": "virtual-kubelet", "node-role.kubernetes.io/far": ""})
-    play.start(node_labels="node-role.kubernetes.io/far=")
-    assert play.condition("Ready") == "True"
+def test_a_node_identity_adopts_a_node_that_needs_no_change(node: Harness) -> None:
+    node_restriction(node)
+    node.create(labels={"type": "virtual-kubelet", "node-role.kubernetes.io/far": ""})
+    node.start(node_labels="node-role.kubernetes.io/far=")
+    assert node.condition("Ready") == "True"
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["adopted", "new"])
-def test_labels_that_a_node_may_not_set_end_the_start_with_the_command(
-    play: Scene, there: bool
+def test_labels_that_a_node_cannot_set_fail_the_start_with_the_command(
+    node: Harness, there: bool
 ) -> None:
-    node_restriction(play)
+    node_restriction(node)
     if there:
-        play.create()
-    told = play.refusal(node_labels="node-role.kubernetes.io/far=x,fine=y")
-    assert "kubectl label node far node-role.kubernetes.io/far=x --overwrite" in told
-    assert "fine" not in told
-    assert there or "Start farlet once without them" in told
+        node.create()
+    error = node.start_error(node_labels="node-role.kubernetes.io/far=x,fine=y")
+    assert "kubectl label node far node-role.kubernetes.io/far=x --overwrite" in error
+    assert "fine" not in error
+    assert there or "Start farlet once without them" in error
 
 
 @pytest.mark.parametrize(
     ("method", "verb"),
     [pytest.param("GET", "read", id="read"), pytest.param("POST", "create", id="create")],
 )
-def test_a_right_that_is_missing_is_told_with_its_cure(play: Scene, method: str, verb: str) -> None:
-    play.home.forbids = lambda asked, *_: "no RBAC policy matched" if asked == method else None
-    told = play.refusal()
-    assert f"may not {verb} the Node far" in told
-    assert "system:node:<nodename>" in told
-    assert "ClusterRole" in told
+def test_a_missing_permission_is_reported_with_its_fix(
+    node: Harness, method: str, verb: str
+) -> None:
+    node.home.forbids = lambda sent, *_: "no RBAC policy matched" if sent == method else None
+    error = node.start_error()
+    assert f"not allowed to {verb} the Node far" in error
+    assert "system:node:<nodename>" in error
+    assert "ClusterRole" in error
 
 
-def test_a_home_that_has_only_just_started_may_refuse_for_a_moment(play: Scene) -> None:
-    play.home.forbids = lambda *_: "not read all Roles" if play.clock() < scene.EPOCH + 2 else None
-    play.start()
-    play.wait(10)
-    assert play.condition("Ready") == "True"
+def test_a_home_api_server_that_just_started_may_deny_requests_briefly(node: Harness) -> None:
+    node.home.forbids = lambda *_: (
+        "not read all Roles" if node.clock() < harness.EPOCH + 2 else None
+    )
+    node.start()
+    node.wait(10)
+    assert node.condition("Ready") == "True"
 
 
-def test_another_provider_id_cannot_be_given(play: Scene) -> None:
-    play.create(providerID="aws:///a/i-1")
-    told = play.refusal(provider_id="farlet://far")
-    assert "kubectl delete node far" in told
-    assert "'aws:///a/i-1'" in told
+def test_a_different_provider_id_fails_the_start(node: Harness) -> None:
+    node.create(providerID="aws:///a/i-1")
+    error = node.start_error(provider_id="farlet://far")
+    assert "kubectl delete node far" in error
+    assert "'aws:///a/i-1'" in error
 
 
 # --- capacity ---------------------------------------------------------------------------------
 
 
-def test_without_capacity_and_without_the_right_to_see_nodes_farlet_does_not_start(
-    play: Scene,
+def test_without_capacity_and_permission_to_list_foreign_nodes_the_start_fails(
+    node: Harness,
 ) -> None:
-    play.foreign.forbids = lambda _, path, __: "no" if path.startswith("/api/v1/nodes") else None
-    told = play.refusal(capacity=None)
-    assert "--capacity cpu=8,memory=32Gi,pods=110" in told
-    assert "list and watch the nodes" in told
-    assert play.seen is None
+    node.foreign.forbids = lambda _, path, __: "no" if path.startswith("/api/v1/nodes") else None
+    error = node.start_error(capacity=None)
+    assert "--capacity cpu=8,memory=32Gi,pods=110" in error
+    assert "list and watch the nodes" in error
+    assert node.stored_or_none is None
 
 
-def test_a_foreign_side_that_has_only_just_started_may_refuse_for_a_moment(play: Scene) -> None:
-    play.machine("a")
-    play.foreign.down = True
-    play.start(capacity=None)
-    play.wait(30)
-    play.foreign.down, up = False, play.clock()
-    play.foreign.forbids = lambda *_: "not read all Roles" if play.clock() < up + 3 else None
-    play.wait(60)
-    assert play.there["status"]["allocatable"]["pods"] == "110"
+def test_a_foreign_api_server_that_just_started_may_deny_requests_briefly(node: Harness) -> None:
+    node.foreign_node("a")
+    node.foreign.down = True
+    node.start(capacity=None)
+    node.wait(30)
+    node.foreign.down, up = False, node.clock()
+    node.foreign.forbids = lambda *_: "not read all Roles" if node.clock() < up + 3 else None
+    node.wait(60)
+    assert node.stored["status"]["allocatable"]["pods"] == "110"
 
 
-def test_a_right_that_proves_to_be_missing_later_ends_farlet_then(play: Scene) -> None:
-    play.foreign.down = True
-    play.start(capacity=None)
-    play.wait(30)
-    play.foreign.down = False
-    play.foreign.forbids = lambda *_: "no"
+def test_a_permission_found_missing_later_ends_farlet(node: Harness) -> None:
+    node.foreign.down = True
+    node.start(capacity=None)
+    node.wait(30)
+    node.foreign.down = False
+    node.foreign.forbids = lambda *_: "no"
     with pytest.raises(BaseExceptionGroup):
-        play.wait(60)
+        node.wait(60)
 
 
-def test_with_capacity_the_foreign_nodes_are_not_asked_for(play: Scene) -> None:
-    play.start()
-    play.wait(100)
-    assert not [path for _, path, _ in play.foreign.asked if path.startswith("/api/v1/nodes")]
-    assert "kubernetes.io/arch" not in play.there["metadata"]["labels"]
-    assert play.there["metadata"]["labels"]["kubernetes.io/os"] == "linux"
+def test_with_capacity_foreign_nodes_are_not_requested(node: Harness) -> None:
+    node.start()
+    node.wait(100)
+    assert not [path for _, path, _ in node.foreign.requests if path.startswith("/api/v1/nodes")]
+    assert "kubernetes.io/arch" not in node.stored["metadata"]["labels"]
+    assert node.stored["metadata"]["labels"]["kubernetes.io/os"] == "linux"
 
 
-def test_capacity_is_the_sum_of_foreign_nodes_and_follows_them(play: Scene) -> None:
-    play.machine("a")
-    play.machine("b", amounts={"cpu": "2", "memory": "1Gi", "pods": "10", "nvidia.com/gpu": "1"})
-    play.start(capacity=None)
-    assert play.there["status"]["allocatable"] == {
+def test_capacity_is_the_sum_of_foreign_nodes_and_is_updated(node: Harness) -> None:
+    node.foreign_node("a")
+    node.foreign_node(
+        "b", amounts={"cpu": "2", "memory": "1Gi", "pods": "10", "nvidia.com/gpu": "1"}
+    )
+    node.start(capacity=None)
+    assert node.stored["status"]["allocatable"] == {
         "cpu": "6",
         "memory": "9Gi",
         "pods": "120",
         "nvidia.com/gpu": "1",
     }
-    assert play.there["metadata"]["labels"]["kubernetes.io/arch"] == "amd64"
-    play.unplug("b")
-    play.wait()
-    assert play.there["status"]["allocatable"] == {"cpu": "4", "memory": "8Gi", "pods": "110"}
-    play.machine("c", arch="arm64", ready="False")
-    play.wait()
-    assert play.there["status"]["allocatable"]["cpu"] == "4"
-    assert "kubernetes.io/arch" not in play.there["metadata"]["labels"]
-    assert play.there["status"]["nodeInfo"]["architecture"] == ""
+    assert node.stored["metadata"]["labels"]["kubernetes.io/arch"] == "amd64"
+    node.delete_foreign_node("b")
+    node.wait()
+    assert node.stored["status"]["allocatable"] == {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    node.foreign_node("c", arch="arm64", ready="False")
+    node.wait()
+    assert node.stored["status"]["allocatable"]["cpu"] == "4"
+    assert "kubernetes.io/arch" not in node.stored["metadata"]["labels"]
+    assert node.stored["status"]["nodeInfo"]["architecture"] == ""
 
 
-def test_a_foreign_node_with_senseless_amounts_is_left_out(play: Scene) -> None:
-    play.machine("a")
-    play.machine("b", amounts={"cpu": "many"})
-    play.start(capacity=None)
-    assert play.there["status"]["allocatable"]["cpu"] == "4"
-    assert [entry["foreign_node"] for entry in play.logs if "foreign_node" in entry] == ["b"]
+def test_a_foreign_node_with_invalid_amounts_is_left_out(node: Harness) -> None:
+    node.foreign_node("a")
+    node.foreign_node("b", amounts={"cpu": "many"})
+    node.start(capacity=None)
+    assert node.stored["status"]["allocatable"]["cpu"] == "4"
+    assert [entry["foreign_node"] for entry in node.logs if "foreign_node" in entry] == ["b"]

@@ -17,7 +17,7 @@ from aiohttp import web
 from farlet import engine as engines
 from farlet import errors, health, store
 from farlet.settings import Settings, loading
-from unit.node.scene import CAPACITY, NOWHERE, Line
+from unit.node.harness import CAPACITY, NOWHERE, RecordedClient
 from unit.planning import model, objects
 from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server
@@ -31,7 +31,7 @@ def _now() -> float:
 
 def modelled(server: Server, name: str) -> Answer:
     """Answers of a model of a cluster. Any client can take its Leases."""
-    wire = Line(name, server, _now)
+    wire = RecordedClient(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if "/leases" in request.path:

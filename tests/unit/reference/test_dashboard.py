@@ -1,4 +1,4 @@
-"""The dashboard asks only for what there is."""
+"""The queries of the dashboard use only existing metrics and labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORD = re.compile(rf"(?<![\w.:])({_NAME})\s*(\()?")
 _OPERATORS = {"and", "or", "unless", "bool", "offset", "by", "without", "inf", "nan"}
 
 
-def asked(query: str) -> dict[str, set[str]]:
+def metrics_in(query: str) -> dict[str, set[str]]:
     """The names of metrics in a PromQL query, each with the labels that its selector names."""
     query = _RANGE.sub("", _STRING.sub('""', query))
     found: dict[str, set[str]] = {}
@@ -42,13 +42,13 @@ def asked(query: str) -> dict[str, set[str]]:
     return found
 
 
-def grouped(query: str) -> set[str]:
-    """The labels by which a query groups."""
+def group_labels(query: str) -> set[str]:
+    """The labels in the grouping clauses of a query."""
     lists = _LABELS.findall(_STRING.sub('""', query))
     return {label.strip() for one in lists for label in one.split(",") if label.strip()}
 
 
-def _there() -> Iterator[tuple[str, set[str]]]:
+def _existing() -> Iterator[tuple[str, set[str]]]:
     for row in catalogue.CATALOGUE:
         if row.kind is catalogue.Kind.HISTOGRAM:
             yield f"{row.name}_bucket", {*row.labels, "le"}
@@ -61,47 +61,55 @@ def _there() -> Iterator[tuple[str, set[str]]]:
             yield from ((sample.name, set()) for sample in family.samples)
 
 
-THERE = dict(_there())
+EXISTING = dict(_existing())
 
 
-def complaints(query: str) -> list[str]:
-    """What a query asks for that is not there."""
-    names = asked(query)
-    found = [f"no metric {name}" for name in names if name not in THERE]
-    known = {name: THERE.get(name, set()) | SCRAPED for name in names}
+def problems(query: str) -> list[str]:
+    """Metrics and labels in a query that do not exist."""
+    names = metrics_in(query)
+    found = [f"no metric {name}" for name in names if name not in EXISTING]
+    labels_of = {name: EXISTING.get(name, set()) | SCRAPED for name in names}
     found += [
         f"{name} has no label {label}"
         for name, labels in names.items()
-        for label in sorted(labels - known[name])
+        for label in sorted(labels - labels_of[name])
     ]
-    everywhere = set().union(*known.values())
+    everywhere = set().union(*labels_of.values())
     return found + [
-        f"no label {label} to group by" for label in sorted(grouped(query) - everywhere)
+        f"no label {label} to group by" for label in sorted(group_labels(query) - everywhere)
     ]
 
 
 @pytest.mark.parametrize("query", tuple(dashboard.expressions()))
-def test_every_query_names_what_there_is(query: str) -> None:
-    assert asked(query)
-    assert complaints(query) == []
+def test_every_query_uses_existing_metrics(query: str) -> None:
+    assert metrics_in(query)
+    assert problems(query) == []
 
 
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        pytest.param("farlet_podz", ["no metric farlet_podz"], id="a metric that is not there"),
+        pytest.param("farlet_podz", ["no metric farlet_podz"], id="an unknown metric"),
         pytest.param(
-            "sum(rate(farlet_pod_total[5m]))", ["no metric farlet_pod_total"], id="within functions"
+            "sum(rate(farlet_pod_total[5m]))",
+            ["no metric farlet_pod_total"],
+            id="an unknown metric in functions",
         ),
         pytest.param(
             "farlet_mirror_latency_seconds",
             ["no metric farlet_mirror_latency_seconds"],
-            id="a histogram as if it were one series",
+            id="a histogram without a suffix",
         ),
         pytest.param(
-            'farlet_pods{stage="Running"}', ["farlet_pods has no label stage"], id="a wrong label"
+            'farlet_pods{stage="Running"}',
+            ["farlet_pods has no label stage"],
+            id="an unknown label",
         ),
-        pytest.param("sum by (mode) (farlet_pods)", ["no label mode to group by"], id="a grouping"),
+        pytest.param(
+            "sum by (mode) (farlet_pods)",
+            ["no label mode to group by"],
+            id="an unknown label in a grouping",
+        ),
         pytest.param(
             "farlet_home_up / on (instance) group_left (node) kubelet_node_names",
             ["no metric kubelet_node_names", "no label node to group by"],
@@ -109,14 +117,14 @@ def test_every_query_names_what_there_is(query: str) -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_found(query: str, found: list[str]) -> None:
-    assert complaints(query) == found
+def test_unknown_metrics_and_labels_are_found(query: str, found: list[str]) -> None:
+    assert problems(query) == found
 
 
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        pytest.param("up", {"up": set()}, id="a name alone"),
+        pytest.param("up", {"up": set()}, id="only a name"),
         pytest.param('a{b="c{d}",e!~"f"} offset 5m', {"a": {"b", "e"}}, id="a string with braces"),
         pytest.param(
             "max by (le) (rate(a_bucket[5m:1m])) > bool 1.5e3",
@@ -127,24 +135,24 @@ def test_what_is_not_there_is_found(query: str, found: list[str]) -> None:
         pytest.param("quantile_over_time(0.9, a[1h]) - Inf", {"a": set()}, id="a function"),
     ],
 )
-def test_names_are_read_from_queries(query: str, names: dict[str, set[str]]) -> None:
-    assert asked(query) == names
+def test_names_and_labels_are_read_from_queries(query: str, names: dict[str, set[str]]) -> None:
+    assert metrics_in(query) == names
 
 
-def test_every_panel_has_its_own_place() -> None:
+def test_panels_do_not_overlap() -> None:
     panels = json.loads(dashboard.text())["panels"]
-    taken = [
+    occupied = [
         (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
         for panel in panels
         for x in range(panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["h"])
     ]
-    assert len(taken) == len(set(taken))
-    assert max(x for x, _ in taken) < 24
+    assert len(occupied) == len(set(occupied))
+    assert max(x for x, _ in occupied) < 24
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-def test_every_variable_of_a_query_is_one_of_the_dashboard() -> None:
+def test_every_variable_in_a_query_is_defined() -> None:
     board = json.loads(dashboard.text())
     variables = {one["name"] for one in board["templating"]["list"]} | {"__rate_interval"}
     used = {name for query in dashboard.expressions() for name in re.findall(r"\$(\w+)", query)}

@@ -1,4 +1,4 @@
-"""What log records look like, and what never stands in them."""
+"""The format of log records, and the redaction of tokens."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def configure(
     return stream
 
 
-def test_a_record_is_one_line_of_json_that_begins_with_when_and_what() -> None:
+def test_a_record_is_one_line_of_json_that_starts_with_time_level_and_message() -> None:
     out = configure()
-    structlog.get_logger().info("Mirror created", pod="shop/web", uid="u", tries=2)
+    structlog.get_logger().info("mirror created", pod="shop/web", uid="u", tries=2)
     line = json.loads(out.getvalue())
     assert list(line)[:3] == ["timestamp", "level", "message"]
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "level": "info",
-        "message": "Mirror created",
+        "message": "mirror created",
         "pod": "shop/web",
         "uid": "u",
         "tries": 2,
@@ -65,14 +65,14 @@ def test_a_record_is_one_line_of_json_that_begins_with_when_and_what() -> None:
     [
         pytest.param(LogFormat.AUTO, False, True, id="auto, no terminal: JSON"),
         pytest.param(LogFormat.AUTO, True, False, id="auto on a terminal: text"),
-        pytest.param(LogFormat.JSON, True, True, id="JSON where asked"),
-        pytest.param(LogFormat.TEXT, False, False, id="text where asked"),
+        pytest.param(LogFormat.JSON, True, True, id="JSON if selected"),
+        pytest.param(LogFormat.TEXT, False, False, id="text if selected"),
     ],
 )
 def test_the_format_follows_the_setting(style: LogFormat, terminal: bool, is_json: bool) -> None:
     out = configure(style=style, terminal=terminal)
-    structlog.get_logger().info("Mirror created")
-    assert "Mirror created" in out.getvalue()
+    structlog.get_logger().info("mirror created")
+    assert "mirror created" in out.getvalue()
     assert out.getvalue().startswith("{") is is_json
 
 
@@ -88,10 +88,10 @@ def test_the_format_follows_the_setting(style: LogFormat, terminal: bool, is_jso
         pytest.param(TOKEN.encode(), id="bytes"),
     ],
 )
-def test_tokens_are_struck_out_wherever_they_stand(value: object, style: LogFormat) -> None:
+def test_tokens_are_redacted_everywhere(value: object, style: LogFormat) -> None:
     out = configure(style=style)
-    structlog.get_logger().info("Request failed", err=value)
-    logging.getLogger("kopf").info("Request failed: %s", value)
+    structlog.get_logger().info("request failed", err=value)
+    logging.getLogger("kopf").info("request failed: %s", value)
     assert out.getvalue().count(redaction.REDACTED) == 2
     assert "eyJ" not in out.getvalue()
     assert "ZXlK" not in out.getvalue()
@@ -104,14 +104,14 @@ def test_tracebacks_show_neither_tokens_nor_local_variables(style: LogFormat) ->
     try:
         raise ValueError(TOKEN)
     except ValueError:
-        structlog.get_logger().exception("Reconcile failed")
-        logging.getLogger("kopf").exception("Reconcile failed")
+        structlog.get_logger().exception("reconcile failed")
+        logging.getLogger("kopf").exception("reconcile failed")
     assert out.getvalue().count("Traceback") == 2
     assert "eyJ" not in out.getvalue()
     assert out.getvalue().count(secret_local) == 0
 
 
-def test_words_that_only_resemble_tokens_stay() -> None:
+def test_text_that_only_resembles_tokens_stays() -> None:
     out = configure()
     structlog.get_logger().info("x", a="eyJ", b="eyJabc.def.ghi", c="keyJoin.eyJa.b")
     assert redaction.REDACTED not in out.getvalue()
@@ -120,20 +120,22 @@ def test_words_that_only_resemble_tokens_stay() -> None:
 @pytest.mark.parametrize(
     ("name", "level", "written"),
     [
-        pytest.param("kubernetes_asyncio.client.rest", logging.DEBUG, False, id="client bodies"),
-        pytest.param("kubernetes_asyncio.client.rest", logging.INFO, True, id="client notes"),
+        pytest.param(
+            "kubernetes_asyncio.client.rest", logging.DEBUG, False, id="bodies from the client"
+        ),
+        pytest.param(
+            "kubernetes_asyncio.client.rest", logging.INFO, True, id="notes from the client"
+        ),
         pytest.param("aiohttp.client", logging.DEBUG, False, id="aiohttp details"),
         pytest.param("kopf.objects", logging.DEBUG, False, id="whole pods from Kopf"),
         pytest.param("kopf.objects", logging.INFO, True, id="Kopf on one object"),
         pytest.param("kopf.activities", logging.DEBUG, True, id="other details of Kopf"),
     ],
 )
-def test_with_debug_libraries_still_keep_bodies_to_themselves(
-    name: str, level: int, written: bool
-) -> None:
+def test_with_debug_libraries_log_no_bodies(name: str, level: int, written: bool) -> None:
     out = configure(LogLevel.DEBUG)
-    logging.getLogger(name).log(level, "said")
-    assert ("said" in out.getvalue()) is written
+    logging.getLogger(name).log(level, "message text")
+    assert ("message text" in out.getvalue()) is written
 
 
 @pytest.mark.parametrize(
@@ -143,28 +145,36 @@ def test_with_debug_libraries_still_keep_bodies_to_themselves(
         pytest.param(LogLevel.INFO, "kopf", logging.INFO, True, id="info shows info"),
         pytest.param(LogLevel.INFO, "kopf.objects", logging.INFO, False, id="each event of Kopf"),
         pytest.param(LogLevel.INFO, "kopf.objects", logging.WARNING, True, id="its warnings"),
-        pytest.param(LogLevel.ERROR, "aiohttp", logging.WARNING, False, id="caps only raise"),
-        pytest.param(LogLevel.ERROR, "kopf.objects", logging.WARNING, False, id="also for Kopf"),
+        pytest.param(
+            LogLevel.ERROR, "aiohttp", logging.WARNING, False, id="limits only raise the level"
+        ),
+        pytest.param(
+            LogLevel.ERROR,
+            "kopf.objects",
+            logging.WARNING,
+            False,
+            id="limits only raise the level of Kopf",
+        ),
     ],
 )
-def test_the_level_holds_for_libraries(
+def test_the_level_applies_to_libraries(
     level: LogLevel, name: str, severity: int, written: bool
 ) -> None:
     out = configure(level)
-    logging.getLogger(name).log(severity, "said")
-    assert ("said" in out.getvalue()) is written
+    logging.getLogger(name).log(severity, "message text")
+    assert ("message text" in out.getvalue()) is written
 
 
-def test_the_level_holds_for_ours() -> None:
+def test_the_level_applies_to_farlet() -> None:
     out = configure(LogLevel.WARNING)
     log = structlog.get_logger()
-    log.info("Mirror created")
-    log.warning("Token not refreshed")
-    assert "Mirror created" not in out.getvalue()
-    assert "Token not refreshed" in out.getvalue()
+    log.info("mirror created")
+    log.warning("token not refreshed")
+    assert "mirror created" not in out.getvalue()
+    assert "token not refreshed" in out.getvalue()
 
 
-def test_of_what_kopf_attaches_only_the_name_of_the_object_is_kept() -> None:
+def test_of_the_object_that_kopf_attaches_only_name_and_uid_are_logged() -> None:
     out = configure()
     ref = {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web", "uid": "u"}
     extra = {"k8s_ref": ref, "settings": kopf.OperatorSettings(), "k8s_skip": True}
@@ -180,16 +190,16 @@ def test_of_what_kopf_attaches_only_the_name_of_the_object_is_kept() -> None:
     }
 
 
-def test_values_that_json_lacks_become_text() -> None:
+def test_values_without_a_json_type_are_logged_as_text() -> None:
     out = configure()
     structlog.get_logger().info("x", level_set=LogLevel.DEBUG, number=1 << 70, odd="\ud800")
     assert json.loads(out.getvalue())["level_set"] == "debug"
 
 
-def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_configuration_replaces_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     first = configure()
     second = configure()
-    structlog.get_logger().info("Mirror created")
+    structlog.get_logger().info("mirror created")
     assert first.getvalue() == ""
-    assert second.getvalue().count("Mirror created") == 1
+    assert second.getvalue().count("mirror created") == 1
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""What is counted, under which names."""
+"""Names, labels and values of metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def value(found: metrics.Metrics, name: str, /, **labels: str) -> float | None:
     return found.registry.get_sample_value(name, labels)
 
 
-def test_queues_are_counted_by_name() -> None:
+def test_queues_have_metrics_by_name() -> None:
     found = metrics.Metrics()
     pods = found.queue("pods")
     pods.added(1)
@@ -28,10 +28,10 @@ def test_queues_are_counted_by_name() -> None:
     assert value(found, "workqueue_retries_total", name="pods") == 1
 
 
-def test_what_workers_are_at_is_asked_when_someone_looks() -> None:
+def test_keys_in_progress_are_read_at_each_scrape() -> None:
     found = metrics.Metrics()
     running = [2.0, 5.0]
-    found.queue("pods").look_at(lambda: running)
+    found.queue("pods").observe_running(lambda: running)
     longest = "workqueue_longest_running_processor_seconds"
     assert value(found, "workqueue_unfinished_work_seconds", name="pods") == 7.0
     assert value(found, longest, name="pods") == 5.0
@@ -40,7 +40,7 @@ def test_what_workers_are_at_is_asked_when_someone_looks() -> None:
     assert value(found, longest, name="pods") == 0.0
 
 
-def test_a_request_to_the_kubelet_api_counts_at_once_and_its_seconds_at_its_end() -> None:
+def test_a_kubelet_request_is_counted_at_its_start_and_measured_at_its_end() -> None:
     found = metrics.Metrics()
     labels = {
         "method": "POST",
@@ -55,28 +55,28 @@ def test_a_request_to_the_kubelet_api_counts_at_once_and_its_seconds_at_its_end(
     assert value(found, "kubelet_http_requests_duration_seconds_count", **labels) == 1
 
 
-def test_a_request_that_breaks_off_is_over_too() -> None:
+def test_a_request_that_fails_is_no_longer_in_flight() -> None:
     found = metrics.Metrics()
     labels = {"method": "GET", "path": "pods", "server_type": "readwrite", "long_running": "false"}
     with pytest.raises(ConnectionResetError):
-        _break_off(found)
+        _fail_request(found)
     assert value(found, "kubelet_http_inflight_requests", **labels) == 0
     assert value(found, "kubelet_http_requests_duration_seconds_count", **labels) == 1
 
 
-def _break_off(found: metrics.Metrics) -> None:
+def _fail_request(found: metrics.Metrics) -> None:
     with found.kubelet.serving("GET", "pods", long_running=False):
         raise ConnectionResetError
 
 
-def test_who_leads_is_told_by_the_name_of_the_lease() -> None:
+def test_the_leader_is_reported_by_the_name_of_the_lease() -> None:
     found = metrics.Metrics()
     found.leader.led("farlet", leading=True)
     found.leader.slow_path("farlet")
     assert value(found, "leader_election_master_status", name="farlet") == 1
 
 
-def test_what_does_not_exist_expires_never() -> None:
+def test_the_remaining_lifetime_is_infinite_without_certificate_or_token() -> None:
     found = metrics.Metrics()
     assert value(found, "kubelet_certificate_manager_server_ttl_seconds") == float("inf")
     assert value(found, "farlet_token_remaining_seconds") == float("inf")
@@ -101,7 +101,7 @@ def test_requests_are_counted_by_cluster_method_and_code() -> None:
     assert value(found, name, cluster="home", verb="GET") == 0.25
 
 
-def test_pods_are_counted_when_someone_looks() -> None:
+def test_pods_are_counted_at_each_scrape() -> None:
     found = metrics.Metrics()
     pods = {("Running", "home"): 2}
     assert value(found, "farlet_pods", phase="Running", access="home") is None
@@ -111,7 +111,7 @@ def test_pods_are_counted_when_someone_looks() -> None:
     assert value(found, "farlet_pods", phase="Running", access="home") == 1
 
 
-def test_two_never_meet() -> None:
+def test_registries_are_separate() -> None:
     first, second = metrics.Metrics(), metrics.Metrics()
     first.status_rejected.inc()
     assert value(second, "farlet_status_rejected_total") == 0
@@ -123,12 +123,12 @@ def test_unknown_fields_are_counted_by_path() -> None:
     assert value(found, "farlet_unknown_fields_total", field="spec.newThing") == 1
 
 
-def test_the_exposition_can_be_parsed_and_holds_the_whole_catalogue() -> None:
+def test_the_exposition_is_valid_and_contains_the_whole_catalogue() -> None:
     found = metrics.Metrics()
     families = {f.name for f in text_string_to_metric_families(found.exposition().decode())}
     listed = {row.name.removesuffix("_total") for row in catalogue.CATALOGUE}
-    ours = {name for name in families if not name.startswith("process_")}
-    assert ours == listed
+    names = {name for name in families if not name.startswith("process_")}
+    assert names == listed
     assert "process_resident_memory_bytes" in families
 
 

@@ -1,4 +1,4 @@
-"""What is counted of the pods that a store knows."""
+"""Counts of the pods in a store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _pod(name: str, phase: str, annotations: dict[str, str] | None) -> Any:
     }
 
 
-def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> pod_counts.PodCounts:
+def _counts(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> pod_counts.PodCounts:
     store = Store()
     for pod in home:
         store.home.put(pod)
@@ -48,21 +48,19 @@ def _census(*, home: tuple[Any, ...] = (), mirrors: tuple[Any, ...] = ()) -> pod
     [
         pytest.param(None, "disabled", id="no annotations: the default"),
         pytest.param({"other": "x"}, "disabled", id="another annotation: the default"),
-        pytest.param({API_SERVER_SUPPORT: "remote"}, "remote", id="as asked"),
-        pytest.param({API_SERVER_SUPPORT: ""}, "invalid", id="an empty word is no mode"),
-        pytest.param({API_SERVER_SUPPORT: "Home"}, "invalid", id="an unknown word is no mode"),
+        pytest.param({API_SERVER_SUPPORT: "remote"}, "remote", id="the selected mode"),
+        pytest.param({API_SERVER_SUPPORT: ""}, "invalid", id="an empty value is not a mode"),
+        pytest.param({API_SERVER_SUPPORT: "Home"}, "invalid", id="an unknown value is not a mode"),
     ],
 )
-def test_a_pod_counts_in_the_mode_that_it_gets(
-    annotations: dict[str, str] | None, mode: str
-) -> None:
-    found = _census(home=(_pod("p", "Pending", annotations),))
+def test_a_pod_is_counted_in_its_access_mode(annotations: dict[str, str] | None, mode: str) -> None:
+    found = _counts(home=(_pod("p", "Pending", annotations),))
     assert found.pods() == {("Pending", mode): 1}
 
 
 def test_pods_are_counted_by_phase_and_mode() -> None:
     remote = {API_SERVER_SUPPORT: "remote"}
-    found = _census(
+    found = _counts(
         home=(
             _pod("a", "Running", None),
             _pod("b", "Running", None),
@@ -77,8 +75,8 @@ def test_pods_are_counted_by_phase_and_mode() -> None:
     }
 
 
-def test_of_mirrors_only_those_that_run_are_counted() -> None:
-    found = _census(mirrors=tuple(_pod(p, p, None) for p in ("Pending", "Running", "Succeeded")))
+def test_only_running_mirrors_are_counted() -> None:
+    found = _counts(mirrors=tuple(_pod(p, p, None) for p in ("Pending", "Running", "Succeeded")))
     assert found.running() == 1
 
 
@@ -96,19 +94,19 @@ def test_of_mirrors_only_those_that_run_are_counted() -> None:
         ),
         pytest.param([("Running", {"x": [100, 900]})], 900.0, -100.0, id="an expired one"),
         pytest.param([("Running", {"x": [1200, 4800]})], 0.0, 3800.0, id="a clock that is behind"),
-        pytest.param([("Succeeded", {"x": [1, 2]})], 0.0, math.inf, id="nobody needs it any more"),
+        pytest.param([("Succeeded", {"x": [1, 2]})], 0.0, math.inf, id="a finished mirror"),
         pytest.param(
             [("Running", {"x": [5, 4]}), ("Running", {"x": ["nan", "nan"]})],
             0.0,
             math.inf,
-            id="times that nobody was granted",
+            id="invalid times",
         ),
     ],
 )
-def test_ages_are_those_of_the_tokens_that_mirrors_have(
+def test_token_ages_are_those_of_unfinished_mirrors(
     mirrors: list[tuple[str, dict[str, list[int]] | None]], age: float, remaining: float
 ) -> None:
-    found = _census(
+    found = _counts(
         mirrors=tuple(
             _pod(f"m{n}", phase, None if times is None else {TOKENS: json.dumps(times)})
             for n, (phase, times) in enumerate(mirrors)

@@ -26,14 +26,14 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
     [
         pytest.param("/livez", None, None, 200, "ok", id="alive"),
         pytest.param("/readyz", None, None, 200, "ok", id="ready"),
-        pytest.param("/livez", None, "no answer", 200, "ok", id="alive though not ready"),
+        pytest.param("/livez", None, "no answer", 200, "ok", id="alive but not ready"),
         pytest.param(
             "/readyz",
             None,
             "no answer",
             500,
             "[+]loop ok\n[-]home failed: no answer\nreadyz check failed\n",
-            id="not ready says why",
+            id="the problem if not ready",
         ),
         pytest.param(
             "/livez",
@@ -41,7 +41,7 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             None,
             500,
             "[-]loop failed: stuck\nlivez check failed\n",
-            id="not alive says why",
+            id="the problem if not alive",
         ),
         pytest.param(
             "/readyz",
@@ -49,7 +49,7 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             None,
             500,
             "[-]loop failed: stuck\n[+]home ok\nreadyz check failed\n",
-            id="what is not alive is not ready",
+            id="not ready if not alive",
         ),
         pytest.param(
             "/readyz?verbose",
@@ -65,7 +65,7 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             None,
             200,
             "[+]loop ok\n[+]home ok\nreadyz check passed\n",
-            id="verbose lists them when all is well",
+            id="verbose lists every check without a problem",
         ),
         pytest.param(
             "/readyz?verbose&exclude=home",
@@ -73,7 +73,7 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             "no answer",
             200,
             "[+]loop ok\n[+]home excluded: ok\nreadyz check passed\n",
-            id="what is excluded does not count",
+            id="an excluded check does not count",
         ),
         pytest.param("/readyz?exclude=home&exclude=loop", "x", "y", 200, "ok", id="all excluded"),
         pytest.param(
@@ -84,9 +84,9 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             "[+]loop ok\n[+]home excluded: ok\n"
             'warn: some health checks cannot be excluded: no matches for "away","here"\n'
             "readyz check passed\n",
-            id="what cannot be excluded is told",
+            id="an unknown exclusion is reported",
         ),
-        pytest.param("/readyz/home", "stuck", None, 200, "ok", id="one check that is well"),
+        pytest.param("/readyz/home", "stuck", None, 200, "ok", id="one check without a problem"),
         pytest.param(
             "/readyz/home",
             None,
@@ -95,7 +95,7 @@ async def get(at: Address | None, path: str) -> tuple[int, str]:
             "internal server error: no answer\n",
             id="one check that failed",
         ),
-        pytest.param("/livez/home", None, None, 404, "404: Not Found", id="no such check"),
+        pytest.param("/livez/home", None, None, 404, "404: Not Found", id="an unknown check"),
     ],
 )
 async def test_probes_answer(
@@ -148,9 +148,11 @@ async def test_no_address_is_no_server() -> None:
         ),
     ],
 )
-async def test_a_busy_port_is_told_by_setting_and_address(metrics_busy: bool, setting: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        busy = Address("127.0.0.1", taken.getsockname()[1])
+async def test_a_port_in_use_is_reported_with_setting_and_address(
+    metrics_busy: bool, setting: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        busy = Address("127.0.0.1", listener.getsockname()[1])
         with pytest.raises(errors.StartError) as caught:
             async with probes.serve(
                 metrics=Metrics(),
@@ -161,11 +163,11 @@ async def test_a_busy_port_is_told_by_setting_and_address(metrics_busy: bool, se
                 pass
     assert str(caught.value) == (
         f"{setting} {busy}: another process listens there. "
-        "Choose another address, or 0 to turn it off"
+        "Choose another address, or 0 to disable it"
     )
 
 
-async def test_an_address_of_another_machine_is_told() -> None:
+async def test_an_address_of_another_machine_is_reported() -> None:
     with pytest.raises(errors.StartError, match=r"--metrics-bind-address .* 192\.0\.2\.1:80: "):
         async with probes.serve(
             metrics=Metrics(),

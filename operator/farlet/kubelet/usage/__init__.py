@@ -1,1 +1,1 @@
-"""What pods use: read from the foreign metrics API, served as a kubelet serves it."""
+"""CPU and memory usage of pods: read from the foreign metrics API, served as by a kubelet."""

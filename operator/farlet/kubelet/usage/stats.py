@@ -1,9 +1,9 @@
-"""The two documents in which a kubelet tells what its pods use, and what is put into them.
+"""Usage of pods and node, and the two documents in which a kubelet reports it.
 
 `/stats/summary` is `Summary` of `k8s.io/kubelet/pkg/apis/stats/v1alpha1`; `/metrics/resource` is
-what `pkg/kubelet/metrics/collectors/resource_metrics.go` makes of it, which metrics-server reads.
-A metrics API knows CPU and the working set of memory, so the optional rest is left out. Pods and
-containers have their names at home. Pure: times are epoch seconds.
+the output of `pkg/kubelet/metrics/collectors/resource_metrics.go`, which metrics-server reads.
+A metrics API knows only CPU and the working set of memory, so the optional rest is left out. Pods
+and containers have their home names. Pure: times are epoch seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NANO = 10**9
 
 @dataclass(frozen=True, slots=True)
 class PodUsage:
-    """What a home pod uses abroad: all of it, and by container."""
+    """Usage of a home pod's mirror, in total and by container."""
 
     namespace: str
     name: str
@@ -33,10 +33,10 @@ class PodUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the virtual node uses.
+    """Usage of the virtual node.
 
-    `agent` is the process of farlet itself, which a kubelet's machine has too. `total` is all pods
-    and the agent; `None` while some of the pods cannot be asked for.
+    `agent` is farlet's own process, in the place of the kubelet. `total` is all pods and the agent;
+    `None` while the usage of some pods is unknown.
     """
 
     node: str
@@ -48,28 +48,28 @@ class Usage:
 def pod_usage(
     home: Pod, mirror: Pod, samples: metrics_api.PodSamples, before: PodUsage | None
 ) -> PodUsage | None:
-    """What a pod uses as of `samples`, counted on from `before`; `None` if it is not known.
+    """Usage of a pod as of `samples`, continued from `before`; `None` if it is unknown.
 
-    Containers that only the mirror has, or that do not run, or that were started after the samples
-    were taken, are left out.
+    Containers are left out that only the mirror has, that do not run, or that started after the
+    samples were taken.
     """
     metadata = home["metadata"]
-    known = before.containers if before is not None else {}
+    previous = before.containers if before is not None else {}
     found: dict[str, Counter] = {}
     for name, started in _running(home, mirror):
         sample = samples.get(name)
         if sample is not None and sample.at > started:
-            found[name] = counters.counted(known.get(name), sample, born=started)
+            found[name] = counters.add_sample(previous.get(name), sample, started_at=started)
     if not found:
         return None
     return PodUsage(
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
         uid=metadata.get("uid", ""),
-        total=counters.counted(
+        total=counters.add_sample(
             before.total if before is not None else None,
             _sum(counter.last for counter in found.values()),
-            born=_epoch(mirror.get("status", {}).get("startTime")),
+            started_at=_epoch(mirror.get("status", {}).get("startTime")),
         ),
         containers=found,
     )
@@ -78,19 +78,19 @@ def pod_usage(
 def node_total(
     before: Counter | None, pods: Iterable[PodUsage], agent: Counter, *, now: float
 ) -> Counter:
-    """What the node uses: counted by what its pods and the agent use at the moment.
+    """Usage of the node: a counter of the current total rate of its pods and the agent.
 
-    Not the sum of their counters, which falls when a pod goes.
+    It is not the sum of their counters, which decreases when a pod is deleted.
     """
     parts = [pod.total.last for pod in pods]
     window = max((part.window for part in parts), default=agent.last.window)
     total = _sum((*parts, agent.last))
     sample = Sample(now, window, nanocores=total.nanocores, memory=total.memory)
-    return counters.counted(before, sample, born=agent.since)
+    return counters.add_sample(before, sample, started_at=agent.since)
 
 
 def _running(home: Pod, mirror: Pod) -> Iterator[tuple[str, float]]:
-    """Containers of the home pod that run abroad, and since when."""
+    """Running containers of the mirror that the home pod has too, each with its start time."""
     spec, status = home.get("spec", {}), mirror.get("status", {})
     ephemeral = {one["name"] for one in spec.get("ephemeralContainers", ())}
     names = {one["name"] for one in (*spec["containers"], *spec.get("initContainers", ()))}
@@ -106,7 +106,7 @@ def _running(home: Pod, mirror: Pod) -> Iterator[tuple[str, float]]:
 
 
 def _sum(samples: Iterable[Sample]) -> Sample:
-    """All together; as old as the oldest of them."""
+    """The sum of all samples, as old as the oldest."""
     parts = list(samples)
     return Sample(
         at=min(part.at for part in parts),
@@ -124,10 +124,9 @@ def _epoch(time: str | None) -> float:
 
 
 def summary(usage: Usage) -> JSON:
-    """The document of `/stats/summary`."""
     node: JSON = {
         "nodeName": usage.node,
-        # The system container of this name is "tracking Kubelet usage": farlet is the kubelet.
+        # The system container "tracking Kubelet usage" has this name, and farlet is the kubelet.
         "systemContainers": [_container("kubelet", usage.agent)],
         "startTime": rfc3339(usage.agent.since),
     }
@@ -166,14 +165,14 @@ def _cpu_and_memory(counter: Counter) -> JSON:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """One metric: what it is of (a prefix of its name), its name's rest, help and value."""
+    """One metric for containers, pods or the node, which prefix the `suffix` of its name."""
 
-    rest: str
+    suffix: str
     kind: str
     help: str
     value: Callable[[Counter], str]
-    timed: bool = True
-    """With the time of the sample, as all that was measured at a time."""
+    has_timestamp: bool = True
+    """Whether lines have the time of the sample, as measured values do."""
 
 
 _CPU = _Family(
@@ -193,17 +192,17 @@ _START = _Family(
     "gauge",
     "Start time of the {} since unix epoch in seconds",
     lambda counter: repr(counter.since),
-    timed=False,
+    has_timestamp=False,
 )
 _ERROR = "resource_scrape_error"
 _ERROR_HELP = "1 if there was an error while getting container metrics, 0 otherwise"
 
 
 def exposition(usage: Usage) -> str:
-    """The document of `/metrics/resource`: families by name, with times, as a kubelet prints them.
+    """The document of `/metrics/resource`: metrics with timestamps, as a kubelet prints them.
 
-    `resource_scrape_error` is 1 where some pods could not be asked for; its deprecated name
-    `scrape_error` is hidden in a kubelet 1.36 as well.
+    `resource_scrape_error` is 1 if the usage of some pods is unknown; its deprecated name
+    `scrape_error` is hidden in a kubelet 1.36 too.
     """
     containers = [
         (f'{{container="{name}",namespace="{pod.namespace}",pod="{pod.name}"}}', counter)
@@ -215,21 +214,21 @@ def exposition(usage: Usage) -> str:
     lines: list[str] = []
     for family in (_CPU, _MEMORY, _START):
         lines += _lines("container", family, containers)
-    for of, rows in (("node", node), ("pod", pods)):
+    for subject, rows in (("node", node), ("pod", pods)):
         for family in (_CPU, _MEMORY):
-            lines += _lines(of, family, rows)
+            lines += _lines(subject, family, rows)
     lines += _head(_ERROR, "gauge", _ERROR_HELP)
     lines.append(f"{_ERROR} {int(usage.total is None)}")
     return "\n".join(lines) + "\n"
 
 
-def _lines(of: str, family: _Family, rows: Iterable[tuple[str, Counter]]) -> Iterator[str]:
-    name = f"{of}_{family.rest}"
-    head = _head(name, family.kind, family.help.format(of))
+def _lines(subject: str, family: _Family, rows: Iterable[tuple[str, Counter]]) -> Iterator[str]:
+    name = f"{subject}_{family.suffix}"
+    head = _head(name, family.kind, family.help.format(subject))
     for labels, counter in rows:
         yield from head
         head = []
-        time = f" {round(counter.last.at * 1000)}" if family.timed else ""
+        time = f" {round(counter.last.at * 1000)}" if family.has_timestamp else ""
         yield f"{name}{labels} {family.value(counter)}{time}"
 
 

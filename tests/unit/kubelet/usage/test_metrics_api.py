@@ -1,4 +1,4 @@
-"""What is read from the answer of a metrics API, and what is not taken for one."""
+"""Reading a PodMetricsList, and rejecting everything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farlet.kubelet.usage.counters import Sample
 
 
 def _item(**changes: Any) -> dict[str, Any]:
-    """As metrics-server writes one."""
+    """An item in the format of metrics-server."""
     return {
         "metadata": {
             "name": "web",
@@ -49,7 +49,7 @@ def test_a_list_gives_samples_by_pod_and_container() -> None:
     }
 
 
-def test_an_empty_list_gives_none() -> None:
+def test_an_empty_list_gives_no_samples() -> None:
     assert metrics_api.read(_list(), now=AT) == {}
 
 
@@ -59,7 +59,7 @@ def test_an_empty_list_gives_none() -> None:
         pytest.param("250m", "64Mi", 250_000_000, 64 * 2**20, id="milli and mebi"),
         pytest.param("2", "1G", 2_000_000_000, 10**9, id="whole and decimal"),
         pytest.param("12u", "1500m", 12_000, 1, id="micro, and a fraction of a byte"),
-        pytest.param(3, 4096, 3_000_000_000, 4096, id="numbers in place of words"),
+        pytest.param(3, 4096, 3_000_000_000, 4096, id="numbers in place of strings"),
     ],
 )
 def test_quantities_are_read(cpu: object, memory: object, nanocores: int, size: int) -> None:
@@ -67,7 +67,7 @@ def test_quantities_are_read(cpu: object, memory: object, nanocores: int, size: 
     assert (found.nanocores, found.memory) == (nanocores, size)
 
 
-def test_a_clock_may_be_a_little_ahead() -> None:
+def test_a_small_clock_skew_is_accepted() -> None:
     assert metrics_api.read(_list(_item()), now=AT - 299)["web"]["main"].at == AT
 
 
@@ -84,39 +84,39 @@ def test_windows_are_read_as_go_writes_them(window: str, seconds: float) -> None
     assert metrics_api.read(_list(_item(window=window)), now=AT)["web"]["main"].window == seconds
 
 
-BROKEN = {
-    "no JSON": b"404 page not found",
+INVALID = {
+    "not JSON": b"404 page not found",
     "nothing": b"",
     "a number": b"7",
     "no items": b"{}",
     "items are null": b'{"items": null}',
-    "items are words": _list("web"),
+    "items are strings": _list("web"),
     "no name": _list(_item(metadata={})),
     "no time": _list(_item(timestamp=None)),
-    "a time that is none": _list(_item(timestamp="yesterday")),
+    "not a time": _list(_item(timestamp="yesterday")),
     "a time without a zone": _list(_item(timestamp="2026-07-01T10:00:20")),
-    "a time beyond all": _list(_item(timestamp="9999-12-31T23:59:59-23:59")),
-    "a time that has not come": _list(_item(timestamp="2026-07-01T10:05:21Z")),
-    "a time that never was": _list(_item(timestamp="0001-01-01T00:00:00Z")),
+    "a time outside the range": _list(_item(timestamp="9999-12-31T23:59:59-23:59")),
+    "a time in the future": _list(_item(timestamp="2026-07-01T10:05:21Z")),
+    "the zero time": _list(_item(timestamp="0001-01-01T00:00:00Z")),
     "no window": _list(_item(window="")),
-    "a window of nothing": _list(_item(window="0s")),
-    "a window that is none": _list(_item(window="soon")),
+    "an empty window": _list(_item(window="0s")),
+    "a window that is not a duration": _list(_item(window="soon")),
     "a window of a week": _list(_item(window="168h0m0s")),
     "a window that is a number": _list(_item(window=15)),
     "containers are null": _list(_item(containers=None)),
-    "containers are a word": _list(_item(containers="main")),
+    "containers are a string": _list(_item(containers="main")),
     "no usage": _list(_item(containers=[{"name": "main"}])),
     "no CPU": _list(_item(containers=[{"name": "main", "usage": {"memory": "1Mi"}}])),
-    "CPU below nothing": _list(_item(**_usage("-1m", "1Mi"))),
-    "memory below nothing": _list(_item(**_usage("1m", "-1"))),
-    "more CPU than there is": _list(_item(**_usage("10M", "1Mi"))),
-    "more memory than there is": _list(_item(**_usage("1m", "2Ei"))),
-    "a CPU that is no quantity": _list(_item(**_usage("much", "1Mi"))),
-    "a CPU as long as a book": _list(_item(**_usage("1" * 100_000, "1Mi"))),
+    "negative CPU": _list(_item(**_usage("-1m", "1Mi"))),
+    "negative memory": _list(_item(**_usage("1m", "-1"))),
+    "too much CPU": _list(_item(**_usage("10M", "1Mi"))),
+    "too much memory": _list(_item(**_usage("1m", "2Ei"))),
+    "CPU that is not a quantity": _list(_item(**_usage("much", "1Mi"))),
+    "CPU with 100,000 digits": _list(_item(**_usage("1" * 100_000, "1Mi"))),
 }
 
 
-@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
-def test_anything_else_is_refused_whole(body: bytes) -> None:
+@pytest.mark.parametrize("body", INVALID.values(), ids=INVALID)
+def test_an_invalid_list_is_rejected_as_a_whole(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         metrics_api.read(body, now=AT)

@@ -1,4 +1,4 @@
-"""Which container of which pod is counted, and the two documents that tell it."""
+"""The containers that count for a pod, and the two documents."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from farlet.kubelet.usage.counters import Counter, Sample
 
 CORE = 10**9
 STARTED = "2026-07-01T10:00:00Z"
-BORN = 1782900000.0
+STARTED_AT = 1782900000.0
 """`STARTED` in epoch seconds."""
 
 
 def sample(at: float, nanocores: int = CORE, memory: int = 100) -> Sample:
-    return Sample(BORN + at, 15.0, nanocores=nanocores, memory=memory)
+    return Sample(STARTED_AT + at, 15.0, nanocores=nanocores, memory=memory)
 
 
 def home(*containers: str, inits: tuple[str, ...] = (), ephemeral: tuple[str, ...] = ()) -> Any:
@@ -43,29 +43,32 @@ def mirror(*statuses: Any, **others: Any) -> Any:
     return {"metadata": {"namespace": "shop-home", "name": "web", "uid": "m"}, "status": status}
 
 
-def counted(pod: Any, abroad: Any, samples: Any, before: Any = None) -> stats.PodUsage:
-    found = stats.pod_usage(pod, abroad, samples, before)
+def usage(pod: Any, mirror_pod: Any, samples: Any, before: Any = None) -> stats.PodUsage:
+    found = stats.pod_usage(pod, mirror_pod, samples, before)
     assert found is not None
     return found
 
 
 ENDED = {"name": "main", "state": {"terminated": {"exitCode": 0}}}
-WAITS = {"name": "main", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+WAITING = {"name": "main", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
 SOME = {"main": sample(60), "log": sample(60), "proxy": sample(60)}
 
 
 @pytest.mark.parametrize(
-    ("pod", "abroad", "names"),
+    ("pod", "mirror_pod", "names"),
     [
-        pytest.param(home("main"), mirror(running("main")), {"main"}, id="one that runs"),
+        pytest.param(home("main"), mirror(running("main")), {"main"}, id="a running container"),
         pytest.param(
-            home("main", "log"), mirror(running("main"), running("log")), {"main", "log"}, id="two"
+            home("main", "log"),
+            mirror(running("main"), running("log")),
+            {"main", "log"},
+            id="two containers",
         ),
         pytest.param(
             home("main"),
             mirror(running("main"), running("proxy")),
             {"main"},
-            id="not one that only the mirror has",
+            id="without one that only the mirror has",
         ),
         pytest.param(
             home("main", inits=("log",)),
@@ -77,29 +80,39 @@ SOME = {"main": sample(60), "log": sample(60), "proxy": sample(60)}
             home("main", ephemeral=("log",)),
             mirror(running("main"), ephemeralContainerStatuses=[running("log")]),
             {"main", "log"},
-            id="one for debugging",
+            id="an ephemeral container",
         ),
-        pytest.param(home("main", "log"), mirror(ENDED, running("log")), {"log"}, id="not an end"),
-        pytest.param(home("main", "log"), mirror(WAITS, running("log")), {"log"}, id="not a wait"),
+        pytest.param(
+            home("main", "log"),
+            mirror(ENDED, running("log")),
+            {"log"},
+            id="without a terminated one",
+        ),
+        pytest.param(
+            home("main", "log"),
+            mirror(WAITING, running("log")),
+            {"log"},
+            id="without a waiting one",
+        ),
         pytest.param(
             home("main", "log"),
             mirror(running("main", "2026-07-01T10:01:00Z"), running("log")),
             {"log"},
-            id="not one started after the sample was taken",
+            id="without one started after the sample",
         ),
         pytest.param(
-            home("main"), mirror(running("main", None)), {"main"}, id="one of unknown start"
+            home("main"), mirror(running("main", None)), {"main"}, id="one without a start time"
         ),
         pytest.param(
             home("main", "other"),
             mirror(running("main"), running("other")),
             {"main"},
-            id="not one without a sample",
+            id="without one that has no sample",
         ),
     ],
 )
-def test_counted_is(pod: Any, abroad: Any, names: set[str]) -> None:
-    found = counted(pod, abroad, SOME)
+def test_the_usage_of_a_pod_includes(pod: Any, mirror_pod: Any, names: set[str]) -> None:
+    found = usage(pod, mirror_pod, SOME)
     assert set(found.containers) == names
     assert (found.namespace, found.name, found.uid) == ("shop", "web", "u")
     assert found.total.last.nanocores == CORE * len(names)
@@ -107,45 +120,50 @@ def test_counted_is(pod: Any, abroad: Any, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "abroad",
+    "mirror_pod",
     [
-        pytest.param(mirror(), id="no status"),
-        pytest.param({"metadata": {}}, id="no status at all"),
-        pytest.param(mirror(ENDED), id="all ended"),
+        pytest.param(mirror(), id="an empty status"),
+        pytest.param({"metadata": {}}, id="no status"),
+        pytest.param(mirror(ENDED), id="all terminated"),
     ],
 )
-def test_a_pod_of_which_nothing_runs_is_not_told(abroad: Any) -> None:
-    assert stats.pod_usage(home("main"), abroad, SOME, None) is None
+def test_a_pod_without_running_containers_is_left_out(mirror_pod: Any) -> None:
+    assert stats.pod_usage(home("main"), mirror_pod, SOME, None) is None
 
 
-def test_a_restart_begins_the_container_anew_and_not_the_pod() -> None:
+def test_a_restart_resets_the_counter_of_the_container_only() -> None:
     pod, first = home("main"), mirror(running("main"))
-    before = counted(pod, first, {"main": sample(60)})
+    before = usage(pod, first, {"main": sample(60)})
     again = mirror(running("main", "2026-07-01T10:01:10Z"))
-    after = counted(pod, again, {"main": sample(75)}, before)
-    assert after.containers["main"].since == BORN + 70
+    after = usage(pod, again, {"main": sample(75)}, before)
+    assert after.containers["main"].since == STARTED_AT + 70
     assert after.containers["main"].nanoseconds == 5 * CORE
     assert after.total.nanoseconds == before.total.nanoseconds + 15 * CORE
     assert after.total.since == before.total.since
 
 
-def test_a_mirror_that_was_made_again_begins_all_anew() -> None:
+def test_a_recreated_mirror_resets_all_counters() -> None:
     pod = home("main")
-    before = counted(pod, mirror(running("main")), {"main": sample(60)})
+    before = usage(pod, mirror(running("main")), {"main": sample(60)})
     later = "2026-07-01T10:02:00Z"
-    after = counted(
+    after = usage(
         pod, mirror(running("main", later), startTime=later), {"main": sample(130)}, before
     )
-    assert after.total.since == after.containers["main"].since == BORN + 120
+    assert after.total.since == after.containers["main"].since == STARTED_AT + 120
 
 
-AGENT = Counter(BORN, BORN, 2 * CORE, Sample(BORN + 60, 10.0, nanocores=CORE // 100, memory=50))
+AGENT = Counter(
+    STARTED_AT,
+    STARTED_AT,
+    2 * CORE,
+    Sample(STARTED_AT + 60, 10.0, nanocores=CORE // 100, memory=50),
+)
 
 
-def test_the_node_goes_on_when_a_pod_has_gone() -> None:
-    pod = counted(home("main"), mirror(running("main")), {"main": sample(60)})
-    first = stats.node_total(None, [pod], AGENT, now=BORN + 60)
-    alone = stats.node_total(first, [], AGENT, now=BORN + 75)
+def test_the_counter_of_the_node_continues_after_a_pod_is_deleted() -> None:
+    pod = usage(home("main"), mirror(running("main")), {"main": sample(60)})
+    first = stats.node_total(None, [pod], AGENT, now=STARTED_AT + 60)
+    alone = stats.node_total(first, [], AGENT, now=STARTED_AT + 75)
     assert first.last.memory == 150
     assert alone.last.memory == 50
     assert alone.nanoseconds - first.nanoseconds == 15 * CORE // 100
@@ -154,16 +172,21 @@ def test_the_node_goes_on_when_a_pod_has_gone() -> None:
 USAGE = stats.Usage(
     node="far",
     agent=AGENT,
-    total=Counter(BORN, BORN, 1500 * 10**6, Sample(BORN + 61, 15.0, nanocores=7, memory=4096)),
+    total=Counter(
+        STARTED_AT,
+        STARTED_AT,
+        1500 * 10**6,
+        Sample(STARTED_AT + 61, 15.0, nanocores=7, memory=4096),
+    ),
     pods=(
         stats.PodUsage(
             namespace="shop",
             name="web",
             uid="u",
-            total=Counter(BORN, BORN + 45, 30 * CORE, sample(60, 2 * CORE, 300)),
+            total=Counter(STARTED_AT, STARTED_AT + 45, 30 * CORE, sample(60, 2 * CORE, 300)),
             containers={
-                "main": Counter(BORN, BORN + 45.5, 20 * CORE, sample(60, CORE, 200)),
-                "log": Counter(BORN, BORN + 45, 1000, sample(60, 0, 100)),
+                "main": Counter(STARTED_AT, STARTED_AT + 45.5, 20 * CORE, sample(60, CORE, 200)),
+                "log": Counter(STARTED_AT, STARTED_AT + 45, 1000, sample(60, 0, 100)),
             },
         ),
     ),
@@ -266,22 +289,22 @@ def test_the_metrics_are_those_of_a_kubelet() -> None:
     assert stats.exposition(USAGE) == EXPOSITION
 
 
-def test_what_is_not_known_is_left_out_and_the_error_is_told() -> None:
+def test_unknown_usage_is_left_out_and_reported_as_an_error() -> None:
     unknown = stats.Usage(node="far", agent=AGENT, total=None, pods=())
     assert set(stats.summary(unknown)["node"]) == {"nodeName", "systemContainers", "startTime"}
     assert stats.summary(unknown)["pods"] == []
-    told = {
+    values = {
         family.name: [one.value for one in family.samples]
         for family in text_string_to_metric_families(stats.exposition(unknown))
     }
-    assert told == {"resource_scrape_error": [1.0]}
+    assert values == {"resource_scrape_error": [1.0]}
 
 
-def test_metrics_server_would_take_every_container() -> None:
-    # It leaves a pod out if a container has no CPU or memory (`checkContainerMetrics`), and reads
+def test_metrics_server_accepts_every_container() -> None:
+    # It leaves out a pod if a container has no CPU or memory (`checkContainerMetrics`), and reads
     # seconds as nanoseconds, rounded down.
-    least = counters.begun(sample(60, 0), born=0.0)
-    pod = stats.PodUsage("shop", "web", "u", total=least, containers={"main": least})
+    minimum = counters.new_counter(sample(60, 0), started_at=0.0)
+    pod = stats.PodUsage("shop", "web", "u", total=minimum, containers={"main": minimum})
     usage = stats.Usage(node="far", agent=AGENT, total=AGENT, pods=(pod,))
     families = text_string_to_metric_families(stats.exposition(usage))
     cpu = next(f for f in families if f.name == "container_cpu_usage_seconds")

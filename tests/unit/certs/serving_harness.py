@@ -1,4 +1,4 @@
-"""A node that keeps its serving certificate while a story is played, in time that jumps."""
+"""A node that renews its serving certificate while a scenario runs, with a fake clock."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 import structlog.testing
 
-from farlet.certs import client_ca, key_pairs, serving_tls
-from farlet.certs import serving_certificate as keepers
+from farlet.certs import client_ca, key_pairs, serving_certificate, serving_tls
 from unit import certificates, faketime
 from unit.certs.home_server import Home
 
@@ -20,20 +19,22 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-class Scene:
-    """A node that keeps its serving certificate, and everybody around it."""
+class Harness:
+    """A node that renews its serving certificate, with its home API server."""
 
     def __init__(self, folder: Path | None, *, jitter: float = 0.5) -> None:
         self.home = Home()
         self.addresses = ["10.0.0.1"]
-        self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home, file=None))
-        self.folder = key_pairs.CertificateStore(folder, keepers.SERVER) if folder else None
-        self.keeper = keepers.ServingCertificate(
+        self.tls = serving_tls.ServingTLS(client_ca.ClientCA(self.home, file=None), now=self.now)
+        self.store = (
+            key_pairs.CertificateStore(folder, serving_certificate.FILE_PREFIX) if folder else None
+        )
+        self.manager = serving_certificate.ServingCertificate(
             self.home,
             self.tls,
             node="far",
             addresses=lambda: self.addresses,
-            folder=self.folder,
+            store=self.store,
             now=self.now,
             jitter=lambda: jitter,
         )
@@ -43,31 +44,31 @@ class Scene:
         return START + timedelta(seconds=self._loop.time())
 
     @property
-    def shown(self) -> Any:
-        """The certificate that callers would see."""
+    def served(self) -> Any:
+        """The certificate that callers receive."""
         assert self.tls._pair is not None
         return self.tls._pair.leaf
 
     def signed(self) -> bool:
-        return bool(self.shown.issuer == CA.certificate.subject)
+        return bool(self.served.issuer == CA.certificate.subject)
 
-    def grant(self, name: str, *, life: timedelta = DAY) -> None:
-        self.home.grant(name, CA, now=self.now(), life=life)
-
-
-Story = Callable[[Scene], Awaitable[None]]
+    def grant(self, name: str, *, lifetime: timedelta = DAY) -> None:
+        self.home.grant(name, CA, now=self.now(), lifetime=lifetime)
 
 
-def play(story: Story, folder: Path | None = None) -> list[Any]:
-    """Run the keeper beside the story, in time that jumps; returns what was logged."""
+Scenario = Callable[[Harness], Awaitable[None]]
+
+
+def run(scenario: Scenario, folder: Path | None = None) -> list[Any]:
+    """Run the manager and the scenario with a fake clock; returns the log records."""
 
     async def main() -> None:
-        scene = Scene(folder)
-        scene.keeper.prepare()
-        running = asyncio.create_task(scene.keeper.run())
+        harness = Harness(folder)
+        harness.manager.prepare()
+        running = asyncio.create_task(harness.manager.run())
         try:
             await asyncio.sleep(1.0)
-            await story(scene)
+            await scenario(harness)
             assert not running.done()
         finally:
             running.cancel()

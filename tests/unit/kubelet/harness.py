@@ -1,6 +1,6 @@
-"""The kubelet API on a real port, a caller who speaks raw bytes, and a foreign server of a script.
+"""The kubelet API on a real port, a caller that sends raw bytes, and a scripted foreign server.
 
-Nothing between them is replaced: TLS, HTTP and sockets are real. Only who may call is decided here.
+TLS, HTTP and sockets are real. Only authentication and authorization are replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from farlet.client import cluster as clusters
 from farlet.client import tls_stream
 from farlet.constants import HOME_UID, VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context, NamespaceMap
-from farlet.kubelet import auth, request_handler, server
+from farlet.kubelet import authentication, authorization, request_handler, server
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -39,7 +39,7 @@ Script = Callable[["Peer"], Awaitable[object]]
 
 @dataclass
 class Peer:
-    """One end of a connection, as a test holds it."""
+    """One end of a connection, used by a test."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -49,10 +49,10 @@ class Peer:
         await self.writer.drain()
 
     async def head(self) -> str:
-        """A request's or an answer's head."""
+        """The head of a request or an answer."""
         return (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
 
-    async def ask(self, line: str, *headers: str, early: bytes = b"") -> None:
+    async def request(self, line: str, *headers: str, early: bytes = b"") -> None:
         """Send a request; `early` goes in the same write."""
         head = "\r\n".join([f"{line} HTTP/1.1", "Host: node", *headers, "", ""])
         await self.send(head.encode("latin-1") + early)
@@ -73,7 +73,7 @@ class Peer:
         return status, headers, body
 
     async def rest(self) -> bytes:
-        """All that comes until the other side ends or cuts the connection."""
+        """All bytes until the other side closes or cuts the connection."""
         read = b""
         try:
             while data := await self.reader.read(65536):
@@ -90,7 +90,7 @@ class Peer:
 
 @dataclass
 class Upstream:
-    """The foreign API server: every connection plays `script`."""
+    """The foreign API server: every connection runs `script`."""
 
     script: Script | None = None
     peers: list[Peer] = field(default_factory=list)
@@ -110,34 +110,36 @@ class Upstream:
             writer.close()
 
 
-class Authenticator(auth.Authenticator):
-    """Knows who brings the word `known`, or any certificate."""
+class Authenticator(authentication.Authenticator):
+    """Accepts the token `known` and any certificate."""
 
     def __init__(self) -> None:
         pass
 
-    async def who(
+    async def authenticate(
         self, peer_certificate_der: bytes | None, authorization: str | None
-    ) -> auth.User | None:
-        known = peer_certificate_der is not None or authorization == "Bearer known"
-        return auth.User("someone") if known else None
+    ) -> authentication.User | None:
+        accepted = peer_certificate_der is not None or authorization == "Bearer known"
+        return authentication.User("someone") if accepted else None
 
 
-class Authorizer(auth.Authorizer):
-    """Remembers what was asked, and allows what it is told to."""
+class Authorizer(authorization.Authorizer):
+    """Records reviews, and allows all of them or none."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
+        self.reviews: list[tuple[str, str, tuple[str, ...]]] = []
         self.allows = True
 
-    async def may(self, user: auth.User, verb: str, path: str, subresources: Sequence[str]) -> bool:
-        self.asked.append((verb, path, tuple(subresources)))
+    async def is_allowed(
+        self, user: authentication.User, verb: str, path: str, subresources: Sequence[str]
+    ) -> bool:
+        self.reviews.append((verb, path, tuple(subresources)))
         return self.allows
 
 
 @dataclass
-class Stage:
-    """All of it."""
+class Harness:
+    """The running kubelet API and the foreign API server."""
 
     port: int
     upstream: Upstream
@@ -148,7 +150,7 @@ class Stage:
     metrics: Metrics
     context: ssl.SSLContext
     foreign: asyncio.Server
-    hurry: asyncio.Event
+    immediate: asyncio.Event
     stack: AsyncExitStack
 
     async def call(self) -> Peer:
@@ -160,17 +162,17 @@ class Stage:
         return Peer(reader, writer)
 
     async def until_streams(self, number: int) -> None:
-        """Return once so many streams are carried."""
-        told = self.metrics.registry.get_sample_value
+        """Return once this number of streams is open."""
+        sample = self.metrics.registry.get_sample_value
         labels = {"method": "POST", "path": "exec", "server_type": "readwrite"}
         labels["long_running"] = "true"
         while True:
-            if told("kubelet_http_inflight_requests", labels) == number:
+            if sample("kubelet_http_inflight_requests", labels) == number:
                 return
             await asyncio.sleep(0.01)
 
-    async def leave(self) -> None:
-        """Stop the server now, as the end of the process does."""
+    async def stop(self) -> None:
+        """Stop the server, as at the end of the process."""
         await self.server.__aexit__(None, None, None)
 
 
@@ -201,7 +203,7 @@ def pods(name: str = "web", *, recorded: bool = True) -> tuple[Any, Any]:
 
 
 def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
-    """TLS of a server `node`, that of a caller whom it knows, and the file of their CA."""
+    """TLS of a server `node`, that of a caller with a certificate, and the file of their CA."""
     authority = pki.authority(folder, name="ca")
     node = authority.server("node", user="node", hosts=["node", "127.0.0.1"])
     caller = authority.client("caller", user="home-api-server")
@@ -218,14 +220,14 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
 async def channel_pairs(
     folder: Path, number: int
 ) -> AsyncIterator[list[tuple[tls_stream.TLSStream, tls_stream.TLSStream]]]:
-    """Connections over TLS, each as the one who made it holds it and as the other does."""
+    """TLS connections, each as a pair of client end and server end."""
     serving, calling, _ = contexts(folder)
     scratch = bytearray(tls_stream.CHUNK)
     accepted: asyncio.Queue[tls_stream.TLSStream] = asyncio.Queue()
     listener = await asyncio.get_running_loop().create_server(
         lambda: tls_stream.TLSStream(scratch, opened=accepted.put_nowait), "127.0.0.1", 0
     )
-    made = []
+    pairs = []
     for _ in range(number):
         one = await tls_stream.connect("127.0.0.1", listener.sockets[0].getsockname()[1], scratch)
         other = await accepted.get()
@@ -233,28 +235,28 @@ async def channel_pairs(
             one.secure(calling, server_side=False, server_hostname="node"),
             other.secure(serving, server_side=True),
         )
-        made.append((one, other))
+        pairs.append((one, other))
     try:
-        yield made
+        yield pairs
     finally:
         listener.close()
-        for pair in made:
+        for pair in pairs:
             for channel in pair:
                 channel.abort()
 
 
 @asynccontextmanager
-async def playing(
+async def running(
     folder: Path,
     *,
     script: Script | None = None,
     grace: float = 0.0,
     table: request_handler.Table | None = None,
-    unsettled: Callable[[ObjectKey], bool] = lambda _: False,
-) -> AsyncIterator[Stage]:
-    """Everything listens and the pod `shop/web` runs, while the context lasts."""
+    may_appear: Callable[[ObjectKey], bool] = lambda _: False,
+) -> AsyncIterator[Harness]:
+    """Start both servers with the pod `shop/web`, until the context ends."""
     serving, calling, ca = contexts(folder / "pki")
-    hurry = asyncio.Event()
+    immediate = asyncio.Event()
     upstream, store, metrics, authorizer = Upstream(script), Store(), Metrics(), Authorizer()
     home, mirror = pods()
     store.home.put(home)
@@ -279,7 +281,7 @@ async def playing(
             metrics=metrics.kubelet,
             table=table or {},
             problem=lambda: None,
-            unsettled=unsettled,
+            may_appear=may_appear,
         )
         listener = await stack.enter_async_context(
             server.KubeletServer(
@@ -287,10 +289,10 @@ async def playing(
                 at=Address("127.0.0.1", 0),
                 contexts=lambda: serving,
                 grace=grace,
-                hurry=hurry,
+                immediate=immediate,
             )
         )
-        yield Stage(
+        yield Harness(
             port=listener.port,
             upstream=upstream,
             store=store,
@@ -300,7 +302,7 @@ async def playing(
             metrics=metrics,
             context=calling,
             foreign=foreign,
-            hurry=hurry,
+            immediate=immediate,
             stack=stack,
         )
         for peer in upstream.peers:

@@ -1,10 +1,10 @@
-"""A virtual node between two model clusters, in a loop whose clock jumps.
+"""A virtual node between two model clusters, in an event loop with a fake clock.
 
-with scene.playing() as play:
-    play.start()
-    play.foreign.down = True
-    play.wait(60)
-    assert play.condition("farlet.io/ForeignReachable") == "False"
+with harness.running() as node:
+    node.start()
+    node.foreign.down = True
+    node.wait(60)
+    assert node.condition("farlet.io/ForeignReachable") == "False"
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import structlog
 
 from farlet import errors, settings
 from farlet.context import Context
-from farlet.node import virtual_node
+from farlet.node.virtual_node import VirtualNode
 from farlet.settings import loading
 from unit import faketime
 from unit.planning.fake_cluster import FakeCluster
@@ -31,17 +31,17 @@ NODE = "far"
 CAPACITY = "cpu=8,memory=32Gi,pods=110"
 EPOCH = 1_800_000_000.0
 NOWHERE = cast("tuple[str, ...]", (None, "farlet"))
-"""Objects of no namespace, and farlet's own."""
+"""Cluster-scoped objects, and those in farlet's own namespace."""
 
 
-class Line(FakeCluster):
-    """A connection that keeps what was asked, and what a server is to forbid."""
+class RecordedClient(FakeCluster):
+    """A client that records its requests and can make the server forbid some."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
         super().__init__(name, server, clock)
-        self.asked: list[tuple[str, str, JSON]] = []
+        self.requests: list[tuple[str, str, JSON]] = []
         self.forbids: Callable[[str, str, JSON], str | None] = lambda *_: None
-        """The message of a 403 to a request, if it gets one."""
+        """The message of a 403 for a request, or `None` to allow it."""
         self.version = "v1.36.3"
 
     async def call(
@@ -55,7 +55,7 @@ class Line(FakeCluster):
     ) -> JSON:
         """One request."""
         sent = cast("JSON", body or {})
-        self.asked.append((method, path, sent))
+        self.requests.append((method, path, sent))
         message = None if self.down else self.forbids(method, path, sent)
         if message is not None:
             raise errors.Forbidden(
@@ -70,12 +70,12 @@ class Line(FakeCluster):
         return await super().call(method, path, body=body, content_type=content_type, accept=accept)
 
     def writes(self) -> list[str]:
-        """What was not only read."""
-        return [f"{method} {path}" for method, path, _ in self.asked if method != "GET"]
+        """All requests but GET."""
+        return [f"{method} {path}" for method, path, _ in self.requests if method != "GET"]
 
 
 class Lease:
-    """Counts."""
+    """Records renewals."""
 
     def __init__(self) -> None:
         self.renewals: list[float] = []
@@ -88,10 +88,10 @@ class Lease:
         self.owner = uid
 
 
-class Scene:
-    """One virtual node and what it stands between. Made by `playing`."""
+class Harness:
+    """One virtual node with both clusters. Created by `running`."""
 
-    node: virtual_node.VirtualNode
+    virtual_node: VirtualNode
 
     def __init__(
         self, loop: faketime.Loop, folder: Path, logs: Sequence[MutableMapping[str, Any]]
@@ -102,8 +102,8 @@ class Scene:
         self.logs = logs
         self.home_server = Server(self.clock, NOWHERE)
         self.foreign_server = Server(self.clock, NOWHERE)
-        self.home = Line("home", self.home_server, self.clock)
-        self.foreign = Line("foreign", self.foreign_server, self.clock)
+        self.home = RecordedClient("home", self.home_server, self.clock)
+        self.foreign = RecordedClient("foreign", self.foreign_server, self.clock)
         self.lease = Lease()
         self.foreign_problem: str | None = None
         self.address = "10.0.0.1"
@@ -113,13 +113,13 @@ class Scene:
         return EPOCH + self._loop.time()
 
     def wait(self, seconds: float = 3.0) -> None:
-        """Time passes. What ends the process is raised."""
+        """Let time pass. Raises the error that ended the process."""
         self._loop.run_until_complete(asyncio.sleep(seconds))
         if self._process is not None and self._process.done():
             self._process.result()
 
     def start(self, **flags: object) -> None:
-        """Farlet starts, and gets three seconds."""
+        """Start farlet and let three seconds pass."""
         given: dict[str, object] = {
             "nodename": NODE,
             "foreign_kubeconfig": str(self._kubeconfig),
@@ -128,32 +128,32 @@ class Scene:
         given = {key: value for key, value in (given | flags).items() if value is not None}
         read = loading.load(settings.Settings, given)
         self.lease = Lease()
-        self.node = virtual_node.VirtualNode(
+        self.virtual_node = VirtualNode(
             home=self.home,
             foreign=self.foreign,
             settings=read,
             ctx=lambda: self._ctx(read),
             foreign_problem=lambda: self.foreign_problem,
             lease=self.lease,
-            beats=True,
+            renew_lease=True,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
         )
-        self._process = self._loop.create_task(self.node.run())
+        self._process = self._loop.create_task(self.virtual_node.run())
         self.wait()
 
     def stop(self) -> None:
-        """Farlet ends, as it does for a restart."""
+        """Stop farlet, as for a restart."""
         assert self._process is not None
         self._process.cancel()
         self._loop.run_until_complete(asyncio.wait([self._process]))
         self._process = None
 
     def do(self, what: Any) -> None:
-        """Await something of the node."""
+        """Run a coroutine of the node."""
         self._loop.run_until_complete(what)
 
-    def refusal(self, **flags: object) -> str:
-        """Why farlet does not start."""
+    def start_error(self, **flags: object) -> str:
+        """The error with which farlet fails to start."""
         try:
             self.start(**flags)
             self.wait(60)
@@ -163,16 +163,16 @@ class Scene:
             assert len(found.exceptions) == 1
             self._process = None
             return str(found.exceptions[0])
-        raise AssertionError("it started")
+        raise AssertionError("farlet started")
 
     def _ctx(self, read: settings.Settings) -> Context:
         ctx = read.context(node=NODE, home_id="home", endpoint=None, home_ca="")
         return dataclasses.replace(ctx, node_ip=self.address)
 
-    # --- home ---------------------------------------------------------------------------------
+    # --- home cluster -------------------------------------------------------------------------
 
     def create(self, **changes: Any) -> JSON:
-        """A Node of that name, made by somebody else."""
+        """Create a Node of that name, as an administrator."""
         labels = changes.pop("labels", {"type": "virtual-kubelet"})
         taints = changes.pop("taints", [{"key": "farlet.io/virtual-node", "effect": "NoSchedule"}])
         body = {
@@ -183,40 +183,40 @@ class Scene:
         return self.home_server.create("nodes", cast("str", None), body, by="admin")
 
     def change(self, body: JSON) -> None:
-        """Somebody else patches the Node, or its status."""
+        """Patch the Node or its status, as an administrator."""
         where = ("nodes", cast("str", None), NODE)
         status = "status" in body
         self.home_server.patch(where, body, by="admin", status=status, strategic=True)
 
     def delete(self) -> None:
-        """An administrator deletes the Node."""
+        """Delete the Node, as an administrator."""
         self.home_server.delete(("nodes", cast("str", None), NODE), by="admin")
 
     @property
-    def seen(self) -> JSON | None:
-        """The Node as home has it."""
+    def stored_or_none(self) -> JSON | None:
+        """The Node in the home cluster."""
         return next(iter(self.home_server.all("nodes")), None)
 
     @property
-    def there(self) -> JSON:
-        """The same, which is there."""
-        seen = self.seen
-        assert seen is not None
-        return seen
+    def stored(self) -> JSON:
+        """The Node in the home cluster, which must exist."""
+        found = self.stored_or_none
+        assert found is not None
+        return found
 
     def condition(self, kind: str) -> str | None:
-        """The status of a condition."""
+        """The status of a condition, `None` without it."""
         found = self.conditions().get(kind)
         return None if found is None else str(found["status"])
 
     def conditions(self) -> Mapping[str, JSON]:
-        """By type."""
-        return {c["type"]: c for c in self.there["status"].get("conditions", ())}
+        """Conditions by type."""
+        return {c["type"]: c for c in self.stored["status"].get("conditions", ())}
 
-    # --- abroad -------------------------------------------------------------------------------
+    # --- foreign cluster ----------------------------------------------------------------------
 
-    def machine(self, name: str, **changes: Any) -> None:
-        """A foreign node, made or changed."""
+    def foreign_node(self, name: str, **changes: Any) -> None:
+        """Create or change a foreign node."""
         amounts = changes.pop("amounts", {"cpu": "4", "memory": "8Gi", "pods": "110"})
         info = {"operatingSystem": "linux", "architecture": changes.pop("arch", "amd64")}
         ready = changes.pop("ready", "True")
@@ -228,19 +228,19 @@ class Scene:
         }
         body = {"metadata": {"name": name}, "spec": changes, "status": status}
         where = ("nodes", cast("str", None), name)
-        known = {node["metadata"]["name"] for node in self.foreign_server.all("nodes")}
-        if name in known:
+        existing = {node["metadata"]["name"] for node in self.foreign_server.all("nodes")}
+        if name in existing:
             self.foreign_server.patch(where, body, by="kubelet", status=True, strategic=False)
         else:
             self.foreign_server.create("nodes", cast("str", None), body, by="kubelet")
 
-    def unplug(self, name: str) -> None:
-        """A foreign node goes."""
+    def delete_foreign_node(self, name: str) -> None:
+        """Delete a foreign node."""
         self.foreign_server.delete(("nodes", cast("str", None), name), by="admin")
 
 
 @contextmanager
-def playing(folder: Path) -> Iterator[Scene]:
-    """A scene; farlet is not started yet."""
+def running(folder: Path) -> Iterator[Harness]:
+    """Both clusters; farlet is not started yet."""
     with faketime.loop() as loop, structlog.testing.capture_logs() as logs:
-        yield Scene(loop, folder, logs)
+        yield Harness(loop, folder, logs)
