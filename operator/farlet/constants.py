@@ -1,8 +1,7 @@
-"""Every word that farlet shares with Kubernetes or with its users, in one place.
+"""Names that farlet shares with Kubernetes or with its users, in one place.
 
-Names of labels, annotations, conditions, finalizers and reasons are a contract: people
-select by them, alert on them and put them into manifests. So each is spelled once, here.
-Nothing in this module does anything.
+Names of labels, annotations, conditions, finalizers and reasons are a public contract: users
+select by them, alert on them and write them into manifests. Each is spelled once, here.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 JSON: TypeAlias = dict[str, Any]
-"""A JSON object whose shape farlet does not look into."""
+"""A JSON object whose content farlet does not read."""
 
 
 class ObjectKey(NamedTuple):
-    """Name of a namespaced object; what an event carries and the work queue holds."""
+    """Name of a namespaced object; events and the work queue contain only these."""
 
     namespace: str
     name: str
@@ -38,63 +37,65 @@ OFFLOADABLE_ACCOUNT = "farlet.io/offloadable"
 # --- what farlet writes on foreign objects ----------------------------------------------------
 
 VIRTUAL_NODE_ID = "farlet.io/virtual-node-id"
-"""Label: hash of (home id, node name). Everything of ours abroad is selected by it."""
+"""Label: hash of (home id, node name). farlet selects all its foreign objects by it."""
 
 HOME_NAMESPACE = "farlet.io/home-namespace"
 HOME_NAME = "farlet.io/home-name"
 HOME_UID = "farlet.io/home-uid"
 HOME_NODE = "farlet.io/home-node"
 HOME_SERVICE_ACCOUNT = "farlet.io/home-service-account"
-"""Annotations on a mirror: the home pod in full (labels are too short for pod names)."""
+"""Annotations on a mirror that identify the home pod; labels are too short for pod names."""
 
 ACCESS = "farlet.io/api-access"
-"""Annotation on a mirror: the name of the access strategy that shaped it."""
+"""Annotation on a mirror: the access mode of its pod."""
 
 TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 
 GATEWAY_SELECTOR = "app.kubernetes.io/name=farlet-gateway"
-"""Pods in farlet's own foreign namespace that carry connections to home."""
+"""Pods in farlet's own foreign namespace that forward connections to the home cluster."""
 
 HOME_API_SERVICE = "home-api"
 """Service in farlet's own foreign namespace at which pods reach the home API server."""
 
 HOME_API = "farlet.io/home-api"
-"""Annotation on a mirror: where it reaches the home API server, as long as it runs."""
+"""Annotation on a mirror: the endpoint of the home API server in its spec."""
 
 HOME_CA = "farlet.io/home-ca"
-"""Annotation on a mirror's Secret: which CA it holds, as a hash."""
+"""Annotation on a mirror's Secret: hash of the CA bundle that it contains."""
 
 RESTARTS = "farlet.io/restarts"
-"""Annotation on a mirror made again: JSON, container name -> restarts before this mirror.
+"""Annotation on a recreated mirror: JSON, container name -> restarts before this mirror.
 
-Read once: what home then writes into its condition `farlet.io/Mirrored` counts."""
+Read once: from then on the condition `farlet.io/Mirrored` of the home pod contains them."""
 
 OBSERVED = "farlet.io/observed"
-"""Finalizer on mirrors of restartPolicy Never and OnFailure; gone once home knows the end."""
+"""Finalizer on mirrors with restartPolicy Never and OnFailure; farlet removes it once the home pod
+has the final status."""
 
 # --- what farlet writes on home objects -------------------------------------------------------
 
 FOREIGN_POD_IP = "farlet.io/foreign-pod-ip"
-"""Annotation on a home pod: the mirror's IP, which home must not route to."""
+"""Annotation on a home pod: the mirror's IP, to which the home cluster has no route."""
 
 VIRTUAL_NODE_TAINT = "farlet.io/virtual-node"
 VIRTUAL_NODE_LABEL = "type"
 VIRTUAL_NODE_LABEL_VALUE = "virtual-kubelet"
-"""Label of every virtual node, whoever runs it; farlet touches no Node without it."""
+"""Label of virtual nodes, of farlet and other programs; farlet changes no Node without it."""
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 OS_LABEL = "kubernetes.io/os"
 ARCH_LABEL = "kubernetes.io/arch"
 NO_LOAD_BALANCER_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
-"""Nothing listens at node ports of a virtual node."""
+"""Excludes the Node from load balancers: a virtual node does not serve node ports."""
 
 CORDONED = "farlet.io/cordoned"
-"""Annotation on the Node: farlet made it unschedulable, and why. A cordon without it stays."""
+"""Annotation on the Node: why farlet made it unschedulable. farlet removes no other
+cordon."""
 
 
 class NodeCondition(StrEnum):
-    """Condition types on the Node that farlet owns; all others are left alone."""
+    """Condition types on the Node that farlet owns; it changes no others."""
 
     READY = "Ready"
     MEMORY_PRESSURE = "MemoryPressure"
@@ -112,13 +113,13 @@ API_ACCESS_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Directory in which client libraries look for `token`, `ca.crt` and `namespace`."""
 
 DEFAULT_AUDIENCE_EXTENDED_SECONDS = 3607
-"""An API server turns a token request of just this life into a token of one year
+"""An API server answers a token request with exactly this lifetime with a token for one year
 (`--service-account-extend-token-expiration`; `WarnOnlyBoundTokenExpirationPeriod` in
 `pkg/serviceaccount`)."""
 
 
 class PodCondition(StrEnum):
-    """Condition types on home pods that farlet owns; all others are left alone."""
+    """Condition types on home pods that farlet owns; it changes no others."""
 
     MIRRORED = "farlet.io/Mirrored"
     HOME_API_VERIFIED = "farlet.io/HomeAPIVerified"
@@ -134,16 +135,16 @@ class PodCondition(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a pod waits or ended: `status.reason`, and the reason of the Event that tells it."""
+    """Why a pod waits or has ended: `status.reason`, and the reason of the Event about it."""
 
-    # The owner of the pod can cure these.
+    # The owner of the pod can fix these.
     INVALID_API_SERVER_SUPPORT = "InvalidAPIServerSupport"
     INVALID_REMOTE_SERVICE_ACCOUNT = "InvalidRemoteServiceAccount"
     SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
     SERVICE_ACCOUNT_NOT_ALLOWED = "ServiceAccountNotAllowed"
     UNSUPPORTED_POD = "UnsupportedPod"
     POD_FEATURE_NOT_ALLOWED = "PodFeatureNotAllowed"
-    # The administrator of farlet can cure these.
+    # The administrator of farlet can fix these.
     DAEMONSET_NOT_ALLOWED = "DaemonSetNotAllowed"
     NAMESPACE_NOT_OFFLOADED = "NamespaceNotOffloaded"
     NAMESPACE_NOT_FOUND = "ForeignNamespaceNotFound"
@@ -157,7 +158,7 @@ class Reason(StrEnum):
     HOME_API_ENDPOINT_CHANGED = "HomeAPIEndpointChanged"
     TOKEN_REQUEST_FAILED = "TokenRequestFailed"  # noqa: S105
     NAME_CONFLICT = "NameConflict"
-    # farlet tells what it did or met.
+    # farlet reports what it did or observed.
     MIRROR_LOST = "MirrorLost"
     MIRROR_CREATED = "MirrorCreated"
     STATUS_REJECTED = "StatusRejected"

@@ -1,31 +1,46 @@
 """The parts of Kubernetes JSON that farlet reads or writes, as `TypedDict`s.
 
-They are the objects as they come over the wire (camelCase), never converted to classes on the
-hot path. A field that farlet does not look into stays `JSON`.
-
-Nothing in this module does anything.
+These are the objects as an API server sends them (camelCase); the hot path never converts them to
+classes. A field whose content farlet does not read is `JSON`. A key is `Required` where an API
+server always sends it: it has no `omitempty`, or validation demands it.
 """
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from enum import StrEnum
+from typing import NotRequired, Required, TypedDict
 
 from farlet.constants import JSON
 
 
+class PodPhase(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+class ConditionStatus(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
 class OwnerReference(TypedDict, total=False):
-    apiVersion: str
-    kind: str
-    name: str
-    uid: str
+    apiVersion: Required[str]
+    kind: Required[str]
+    name: Required[str]
+    uid: Required[str]
     controller: bool
     blockOwnerDeletion: bool
 
 
 class ObjectMeta(TypedDict, total=False):
-    name: str
-    namespace: str
-    uid: str
+    """Metadata as an API server returns it."""
+
+    name: Required[str]
+    uid: Required[str]
     resourceVersion: str
     generation: int
     generateName: str
@@ -39,33 +54,48 @@ class ObjectMeta(TypedDict, total=False):
     managedFields: list[JSON]
 
 
+class NamespacedMeta(ObjectMeta, total=False):
+    namespace: Required[str]
+
+
+class NewObjectMeta(TypedDict):
+    """Metadata of an object that farlet is about to create."""
+
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    finalizers: NotRequired[list[str]]
+    ownerReferences: NotRequired[list[OwnerReference]]
+
+
 class KeyToPath(TypedDict, total=False):
-    key: str
-    path: str
+    key: Required[str]
+    path: Required[str]
     mode: int
 
 
 class ObjectFieldSelector(TypedDict, total=False):
     apiVersion: str
-    fieldPath: str
+    fieldPath: Required[str]
 
 
 class EnvVar(TypedDict, total=False):
-    name: str
+    name: Required[str]
     value: str
     valueFrom: JSON
 
 
 class VolumeMount(TypedDict, total=False):
-    name: str
-    mountPath: str
+    name: Required[str]
+    mountPath: Required[str]
     subPath: str
     subPathExpr: str
     readOnly: bool
 
 
 class Container(TypedDict, total=False):
-    name: str
+    name: Required[str]
     image: str
     command: list[str]
     args: list[str]
@@ -81,7 +111,7 @@ class Container(TypedDict, total=False):
 
 
 class DownwardAPIItem(TypedDict, total=False):
-    path: str
+    path: Required[str]
     fieldRef: ObjectFieldSelector
     resourceFieldRef: JSON
     mode: int
@@ -90,7 +120,7 @@ class DownwardAPIItem(TypedDict, total=False):
 class ServiceAccountTokenProjection(TypedDict, total=False):
     audience: str
     expirationSeconds: int
-    path: str
+    path: Required[str]
 
 
 class VolumeProjection(TypedDict, total=False):
@@ -110,7 +140,7 @@ class ProjectedVolume(TypedDict, total=False):
 
 
 class Volume(TypedDict, total=False):
-    name: str
+    name: Required[str]
     projected: ProjectedVolume
     downwardAPI: JSON
     configMap: JSON
@@ -120,7 +150,7 @@ class Volume(TypedDict, total=False):
 
 
 class HostAlias(TypedDict, total=False):
-    ip: str
+    ip: Required[str]
     hostnames: list[str]
 
 
@@ -149,8 +179,8 @@ class PodSpec(TypedDict, total=False):
 
 
 class Condition(TypedDict, total=False):
-    type: str
-    status: str
+    type: Required[str]
+    status: Required[str]
     reason: str
     message: str
     lastProbeTime: str | None
@@ -159,7 +189,7 @@ class Condition(TypedDict, total=False):
 
 
 class ContainerStateTerminated(TypedDict, total=False):
-    exitCode: int
+    exitCode: Required[int]
     signal: int
     reason: str
     message: str
@@ -175,13 +205,13 @@ class ContainerState(TypedDict, total=False):
 
 
 class ContainerStatus(TypedDict, total=False):
-    name: str
-    image: str
-    imageID: str
+    name: Required[str]
+    image: Required[str]
+    imageID: Required[str]
     containerID: str
-    ready: bool
+    ready: Required[bool]
     started: bool
-    restartCount: int
+    restartCount: Required[int]
     state: ContainerState
     lastState: ContainerState
     allocatedResources: dict[str, str]
@@ -212,19 +242,30 @@ class PodStatus(TypedDict, total=False):
 
 
 class Pod(TypedDict):
-    metadata: ObjectMeta
-    spec: NotRequired[PodSpec]
+    metadata: NamespacedMeta
+    spec: PodSpec
     status: NotRequired[PodStatus]
     apiVersion: NotRequired[str]
     kind: NotRequired[str]
 
 
-class Secret(TypedDict):
+class NewPod(TypedDict):
+    """A Pod that farlet is about to create."""
+
     apiVersion: str
     kind: str
-    metadata: ObjectMeta
-    type: NotRequired[str]
-    data: NotRequired[dict[str, str]]
+    metadata: NewObjectMeta
+    spec: PodSpec
+
+
+class Secret(TypedDict):
+    """A Secret that farlet is about to create."""
+
+    apiVersion: str
+    kind: str
+    metadata: NewObjectMeta
+    type: str
+    data: dict[str, str]
 
 
 class ConfigMap(TypedDict):
@@ -252,21 +293,21 @@ class Lease(TypedDict):
 
 
 class PartialObject(TypedDict):
-    """What a metadata-only list or watch returns (`meta.k8s.io/v1` PartialObjectMetadata)."""
+    """An item of a metadata-only list or watch (`meta.k8s.io/v1` PartialObjectMetadata)."""
 
-    metadata: ObjectMeta
+    metadata: NamespacedMeta
 
 
 class Taint(TypedDict, total=False):
-    key: str
+    key: Required[str]
     value: str
-    effect: str
+    effect: Required[str]
     timeAdded: str
 
 
 class NodeCondition(TypedDict, total=False):
-    type: str
-    status: str
+    type: Required[str]
+    status: Required[str]
     reason: str
     message: str
     lastHeartbeatTime: str | None

@@ -183,7 +183,7 @@ async def test_a_leader_that_is_cut_off_from_home_writes_no_more(
         await contest.works(other)
     await contest.stage.settled(seconds=120)
     contest.check(one, other)
-    says_why(one, "home API server did not answer|no answer came in time")
+    says_why(one, "home API server did not answer|no answer in time")
 
 
 async def test_a_leader_that_is_told_to_end_hands_over_when_its_work_is_done(

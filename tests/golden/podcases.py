@@ -1,9 +1,9 @@
-"""Golden cases of mirrors: what is read, how it is forged, and what is compared.
+"""Golden cases of mirrors: reads, forges and compares them.
 
-A case is a folder of `pods/`: `home.yaml` (the home Pod as an API server returns it) and
-`options.yaml` (how this farlet differs from the usual one below) are written by people; the
-rest is what farlet makes of them: `mirror.yaml`, `secret.yaml` where there is one, and
-`changes.txt`; or `refused.txt` alone. `pytest tests/golden --update-golden` rewrites the latter.
+A case is a folder of `pods/`. People write `home.yaml` (the home Pod as an API server returns it)
+and `options.yaml` (differences from the default context below); farlet computes the rest:
+`mirror.yaml`, `secret.yaml` where there is one, and `changes.txt`; or `refused.txt` alone.
+`pytest tests/golden --update-golden` rewrites the computed files.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from farlet.context import (
 from farlet.errors import Refused
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.k8s_types import OwnerReference, Pod, Secret
+from farlet.k8s_types import NewPod, OwnerReference, Pod, Secret
 
 FOLDER = Path(__file__).parent / "pods"
-MADE = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")
+COMPUTED = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")
 ISSUED = 1_767_323_045.0
 MIRROR_UID = "6f0a3f0c-2f6b-4c53-9d57-3f5b8f1d6a10"
 ANCHOR: OwnerReference = {
@@ -61,21 +61,21 @@ class Case:
         return dict(yaml.safe_load((self.folder / "options.yaml").read_text()))
 
     def recorded(self) -> dict[str, str]:
-        """The files that farlet is expected to make, by name."""
-        paths = [self.folder / name for name in MADE]
+        """The files that farlet is expected to compute, by name."""
+        paths = [self.folder / name for name in COMPUTED]
         return {path.name: path.read_text() for path in paths if path.exists()}
 
     def record(self, files: dict[str, str]) -> None:
-        """Replace the expectation."""
-        for name in MADE:
+        """Replaces the expected files."""
+        for name in COMPUTED:
             (self.folder / name).unlink(missing_ok=True)
         for name, text in files.items():
             (self.folder / name).write_text(text)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What farlet makes of a case that it does not refuse."""
+class Result:
+    """What farlet computes for a case that it does not refuse."""
 
     forged: forge.Forged
     secrets: tuple[Secret, ...]
@@ -87,8 +87,8 @@ def every() -> list[Case]:
     return [Case(path.parent) for path in sorted(FOLDER.glob("*/home.yaml"))]
 
 
-def make(case: Case, home: Pod | None = None) -> Made:
-    """Forge a case, from `home` if it is read already. Raises `Refused`."""
+def forge_case(case: Case, home: Pod | None = None) -> Result:
+    """Forges a case, from `home` if it is given. Raises `Refused`."""
     options = case.options()
     restarts = options.pop("restarts", {})
     ctx = context(options)
@@ -96,39 +96,39 @@ def make(case: Case, home: Pod | None = None) -> Made:
     guards.check_controller(home, ctx)
     strategy = choice.choose(home, access.load_strategies(), ctx)
     requirements = strategy.requirements(home, ctx)
-    claims = strategy.token_specs(home, ctx)
+    token_specs = strategy.token_specs(home, ctx)
     forged = forge.forge_mirror(
         home,
         strategy=strategy,
         ctx=ctx,
         anchor=ANCHOR,
-        token_times={c.key: (ISSUED, ISSUED + c.expiration_seconds) for c in claims},
+        token_times={c.key: (ISSUED, ISSUED + c.expiration_seconds) for c in token_specs},
         restarts=restarts,
     )
-    tokens = {c.key: Token(f"{c.key} of {c.audience}", ISSUED, ISSUED) for c in claims}
+    tokens = {c.key: Token(f"{c.key} of {c.audience}", ISSUED, ISSUED) for c in token_specs}
     owner: OwnerReference = {
         "apiVersion": "v1",
         "kind": "Pod",
         "name": forged.pod["metadata"]["name"],
         "uid": MIRROR_UID,
     }
-    return Made(forged, strategy.objects(home, tokens, ctx, owner), claims, requirements)
+    return Result(forged, strategy.objects(home, tokens, ctx, owner), token_specs, requirements)
 
 
 def files(case: Case) -> dict[str, str]:
-    """What farlet makes of a case, as the files of its folder."""
+    """What farlet computes for a case, as the files of its folder."""
     try:
-        made = make(case)
+        result = forge_case(case)
     except Refused as refused:
         return {"refused.txt": f"{refused.reason}: {refused.message}\n"}
-    result = {"mirror.yaml": dump(made.forged.pod), "changes.txt": _told(made)}
-    for secret in made.secrets:
-        result["secret.yaml"] = dump(secret)
-    return result
+    computed = {"mirror.yaml": dump(result.forged.pod), "changes.txt": _changes(result)}
+    for secret in result.secrets:
+        computed["secret.yaml"] = dump(secret)
+    return computed
 
 
 def context(options: dict[str, Any]) -> Context:
-    """The usual farlet, changed by options: fields of `Context`, and those of its parts."""
+    """The default context, changed by options: fields of `Context` and of its parts."""
     namespaces = NamespaceMap(
         home=options.pop("home_name", "home"),
         own=options.pop("own_namespace", "farlet"),
@@ -147,27 +147,24 @@ def context(options: dict[str, Any]) -> Context:
         options["remote_service_accounts"] = RemoteServiceAccounts(
             options["remote_service_accounts"]
         )
-    usual = Context(
+    default = Context(
         node="far",
         home_id="c3a4e0a6-5d0c-4a55-8a5d-2f1f3f1e7b90",
         namespaces=namespaces,
         endpoint=Endpoint("192.0.2.10", 443),
         home_ca=HOME_CA,
     )
-    return dataclasses.replace(usual, **options)
+    return dataclasses.replace(default, **options)
 
 
-def _told(made: Made) -> str:
-    lines = [
-        f"{'  ' if change.routine else '* '}{change.path} {change.what}: {change.why}"
-        for change in made.forged.changes
-    ]
-    lines += [f"unknown field {name}" for name in made.forged.unknown_fields]
+def _changes(result: Result) -> str:
+    lines = [f"{'  ' if change.routine else '* '}{change}" for change in result.forged.changes]
+    lines += [f"unknown field {name}" for name in result.forged.unknown_fields]
     lines += [
-        f"claim {claim.key} audience={claim.audience} {claim.expiration_seconds} s"
-        for claim in made.token_specs
+        f"token {spec.key} audience={spec.audience} {spec.expiration_seconds} s"
+        for spec in result.token_specs
     ]
-    lines += [f"requires ServiceAccount {r.name} label={r.label}" for r in made.requirements]
+    lines += [f"requires ServiceAccount {r.name} label={r.label}" for r in result.requirements]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -176,5 +173,5 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def dump(item: Pod | Secret) -> str:
+def dump(item: NewPod | Secret) -> str:
     return yaml.dump(dict(item), Dumper=_Dumper, sort_keys=False, width=100)

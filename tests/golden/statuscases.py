@@ -1,11 +1,11 @@
 """Golden cases of statuses: folders of YAML under `statuses/`, read and computed.
 
-home.yaml      the home pod as it stands
+home.yaml      the home pod
 mirror.yaml    its mirror, where there is one
-options.yaml   `call` (reflect unless told; waiting, stranded, lost, ended), `reason` and `message`
+options.yaml   `call` (default reflect; waiting, stranded, lost, ended), `reason` and `message`
                for the calls that take them, and `context`: fields that differ from CONTEXT
-wanted.yaml    the result: status, and annotations
-patch.yaml     the PATCH that follows, null where home shows everything already
+desired.yaml   the result: status, and annotations
+patch.yaml     the resulting PATCH, null where nothing differs
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ class Case:
     mirror: Pod | None
     options: Mapping[str, Any]
 
-    def wanted(self) -> status.DesiredStatus:
-        """The result of the call that the case asks for."""
+    def desired(self) -> status.DesiredStatus:
+        """The result of the call that the case names."""
         ctx = context(self.options.get("context", {}))
         match self.options.get("call", "reflect"):
             case "reflect":
@@ -63,7 +63,7 @@ class Case:
                 raise AssertionError(f"{self.path.name}/options.yaml: no call {other!r}")
 
     def stored(self, name: str) -> Any:
-        """What stands in a file of the case."""
+        """The content of a file of the case."""
         return yaml.safe_load((self.path / name).read_text())
 
 
@@ -85,7 +85,7 @@ def names() -> list[str]:
 
 
 def context(changes: Mapping[str, Any]) -> Context:
-    """CONTEXT with fields as YAML can tell them."""
+    """CONTEXT with fields in their YAML form."""
     values = dict(changes)
     if "pod_network" in values:
         values["pod_network"] = PodNetwork(values["pod_network"])
@@ -95,13 +95,13 @@ def context(changes: Mapping[str, Any]) -> Context:
 
 
 def dump(value: JSON | None) -> str:
-    """YAML as the golden files have it."""
+    """YAML in the form of the golden files."""
     text: str = yaml.dump(value, Dumper=_Plain, sort_keys=False, width=100)
     return text
 
 
 class _Plain(yaml.SafeDumper):
-    """Parts that are shared in memory are written out each time."""
+    """Writes parts that are shared in memory each time."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

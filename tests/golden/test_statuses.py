@@ -1,4 +1,4 @@
-"""Every case under `statuses/`: what `forge.status` computes is what stands in its files.
+"""Every case under `statuses/`: what `forge.status` computes equals its files.
 
 `pytest tests/golden --update-golden` rewrites the files; read the difference before committing.
 """
@@ -15,10 +15,10 @@ from golden import statuscases
 def test_status_is_the_golden_one(name: str, request: pytest.FixtureRequest) -> None:
     case = statuscases.load(name)
     untouched = copy.deepcopy((case.home, case.mirror))
-    wanted = case.wanted()
+    desired = case.desired()
     computed = {
-        "wanted.yaml": {"status": dict(wanted.status), "annotations": dict(wanted.annotations)},
-        "patch.yaml": status.patch(case.home, wanted),
+        "desired.yaml": {"status": dict(desired.status), "annotations": dict(desired.annotations)},
+        "patch.yaml": status.patch(case.home, desired),
     }
 
     if request.config.getoption("--update-golden"):

@@ -78,7 +78,7 @@ async def test_a_golden_status_is_accepted_and_stored_as_wanted(
         body["metadata"]["uid"] = before["metadata"]["uid"]
         after = await patch(kubelet, before, body)
 
-    wanted = case.wanted()
+    wanted = case.desired()
     told = conditions(wanted.status)
     others = {k: v for k, v in conditions(before["status"]).items() if k not in owned.OWNED}
     assert conditions(after["status"]) == {**told, **others}

@@ -1,9 +1,9 @@
-"""How a mirror reaches a Kubernetes API: one strategy per mode, found by entry points.
+"""How a mirror reaches a Kubernetes API: one strategy per access mode, loaded by entry points.
 
-A strategy is pure. It declares what it wants (tokens, objects, conditions to wait for) and
-returns changed specs; the reconciler does the I/O. Third parties may add one through the
-entry-point group `farlet.access`; its name is then a value of the annotation
-`liqo.io/api-server-support`. A strategy must not import `asyncio`, `time` or any client.
+A strategy is pure. It declares what it needs (tokens, objects, ServiceAccounts) and returns
+changed specs; the reconciler does the I/O. A plugin adds a strategy through the entry-point group
+`farlet.access`; its name is then a value of the annotation `liqo.io/api-server-support`. A strategy
+must not import `asyncio`, `time` or any client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Protocol, runtime_checkable
 
+from farlet.access.changes import Change
 from farlet.context import Context
 from farlet.errors import StartError
 from farlet.k8s_types import OwnerReference, Pod, PodSpec, Secret
@@ -22,10 +23,10 @@ ENTRY_POINTS = "farlet.access"
 
 @dataclass(frozen=True, slots=True)
 class TokenSpec:
-    """A token wanted: one TokenRequest, bound to the home pod.
+    """A token to request: one TokenRequest, bound to the home pod.
 
-    `audience` None: the request names none, which means the API server's own.
-    `key` is the item of the mirror's Secret that will hold it.
+    `audience` None: the request names none, which means the API server's own audience.
+    `key` is the item of the mirror's Secret that will contain the token.
     """
 
     key: str
@@ -35,7 +36,7 @@ class TokenSpec:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token granted. Times are epoch seconds. `repr` hides the value: it must never be logged."""
+    """A granted token. Times are epoch seconds. `repr` hides the value, so that no log shows it."""
 
     value: str
     issued: float
@@ -47,68 +48,59 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccountRequirement:
-    """A foreign ServiceAccount that must exist before the mirror is made."""
+    """A foreign ServiceAccount that must exist before farlet creates the mirror."""
 
     name: str
     label: str | None = None
-    """Label that must be `true` on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field in which mirror and home pod differ, for `render --explain` and Events."""
-
-    path: str
-    what: str
-    """`dropped`, `rewritten`, `forced`, `added` or `noticed`."""
-    why: str
-    routine: bool = False
-    """Every pod meets it, or it is what the mode is there for: `--explain` tells it, no Event."""
+    """A label that the ServiceAccount must have, with the value `true`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A changed copy of a spec and what was changed in it."""
+    """A changed copy of a spec, and the changes."""
 
     spec: PodSpec
     changes: tuple[Change, ...] = ()
     home_api: str = ""
-    """Where the spec leads to home (`str` of the endpoint), if it does."""
+    """`str` of the home API endpoint that the spec uses; empty if it uses none."""
 
 
 @runtime_checkable
 class AccessStrategy(Protocol):
-    """What a mode of API access must answer. All methods are pure and raise only `Refused`."""
+    """The behaviour of an access mode. All methods are pure and raise only `Refused`."""
 
     @property
     def name(self) -> str:
-        """The annotation value that selects it."""
+        """The access mode: the annotation value that selects this strategy."""
         ...
 
     @property
     def summary(self) -> str:
-        """One line for `farlet strategies`."""
+        """One line for `farlet access-modes`."""
         ...
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
-        """What must exist abroad first. Raises `Refused` for a pod this mode cannot serve."""
+        """What must exist in the foreign cluster first.
+
+        Raises `Refused` for a pod that this mode cannot serve.
+        """
         ...
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
-        """Tokens to request at home for this pod; empty for none."""
+        """Tokens to request in the home cluster for this pod; empty for none."""
         ...
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
-        """Shape a spec that `forge.pod` has already cleaned. Must not change its argument."""
+        """Shapes a spec that `forge.pod` has already cleaned. Must not change its argument."""
         ...
 
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """Objects beside the mirror, at most one Secret, owned by `owner` (the mirror).
+        """Objects to create with the mirror: at most one Secret, owned by `owner` (the mirror).
 
-        `tokens` maps `TokenSpec.key` to the token; those that are absent are left out of `data`
-        (a refresh writes only what is new).
+        `tokens` maps `TokenSpec.key` to the token; `data` contains only the tokens in this map, so
+        a refresh writes only new ones.
         """
         ...
 
@@ -116,25 +108,26 @@ class AccessStrategy(Protocol):
 def load_strategies() -> dict[str, AccessStrategy]:
     """All strategies by name.
 
-    Raises `StartError` when a plugin cannot be imported, is no strategy, or takes a taken name.
+    Raises `StartError` when a plugin cannot be imported, is not a strategy, or has a name that
+    another one has.
     """
-    found: dict[str, AccessStrategy] = {}
+    strategies: dict[str, AccessStrategy] = {}
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         origin = f"access strategy {entry.name!r} ({entry.value})"
         try:
             strategy = entry.load()()
         except (ImportError, AttributeError, TypeError) as err:
             raise StartError(
-                f"{origin} could not be loaded: {err}. Repair or uninstall its package"
+                f"{origin} could not be loaded: {err}. Fix or uninstall its package"
             ) from err
         if not isinstance(strategy, AccessStrategy) or strategy.name != entry.name:
             raise StartError(
-                f"{origin} is not a strategy of that name. Repair or uninstall its package"
+                f"{origin} is not a strategy of that name. Fix or uninstall its package"
             )
-        if entry.name in found:
+        if entry.name in strategies:
             raise StartError(
-                f"{origin} takes a name that {type(found[entry.name]).__module__} has already. "
-                "Uninstall one of the two"
+                f"{origin} has the same name as the one in "
+                f"{type(strategies[entry.name]).__module__}. Uninstall one of the two"
             )
-        found[entry.name] = strategy
-    return found
+        strategies[entry.name] = strategy
+    return strategies

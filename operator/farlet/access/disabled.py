@@ -1,8 +1,8 @@
-"""Mode `disabled`: the pod reaches no Kubernetes API by itself.
+"""Access mode `disabled`: the pod gets no access to a Kubernetes API.
 
-No token is requested, none is mounted, and the variables by which client libraries find an API
-server are empty, so that they say "not in a cluster". This is no network barrier: a pod that
-knows an address can still dial it.
+No token is requested or mounted, and the variables by which client libraries find an API server
+are empty, so that they report "not in a cluster". The network is not blocked: a pod that knows an
+address can still connect to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import cast
 
 from farlet.access import (
-    Change,
     Mutation,
     ServiceAccountRequirement,
     Token,
@@ -21,53 +20,52 @@ from farlet.access import (
     no_foreign_account,
     removal,
 )
+from farlet.access.changes import ChangeLog
 from farlet.context import Context
 from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret
 
 
 class DisabledAccess:
-    """The pod asked for no API."""
+    """The pod gets no API access."""
 
     name = "disabled"
     summary = "no API: no token, no CA, empty KUBERNETES_* variables"
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
-        """Nothing has to exist."""
+        """None."""
         return ()
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
-        """No token is requested."""
+        """None."""
         return ()
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
-        """A spec without token sources, whose identity is still the home pod's."""
-        changes: list[Change] = []
+        """The spec without token sources, with the home pod's identity."""
+        changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
         removed = removal.without_access(spec.get("volumes") or (), changes)
         if removed.volumes:
             shaped["volumes"] = [identity.in_volume(v, changes) for v in removed.volumes]
         else:
             shaped.pop("volumes", None)
-        empty = environment.nowhere()
-        known = identity.values(pod, ctx)
+        empty = environment.empty_variables()
+        values = identity.values(pod, ctx)
 
         def shape(container: Container, path: str) -> Container:
-            env = identity.in_env(container.get("env") or [], known, path, changes)
-            env = environment.first(empty, env, path, changes)
-            changes.append(
-                Change(f"{path}.env", "added", "KUBERNETES_* are empty: no API", routine=True)
-            )
+            env = identity.in_env(container.get("env") or [], values, path, changes)
+            env = environment.prepend(empty, env, path, changes)
+            changes.added(f"{path}.env", "KUBERNETES_* are empty: no API", routine=True)
             result: Container = {**container, "env": env}
-            mounts = removed.mounts(result.pop("volumeMounts", []), path, changes)
+            mounts = removed.remaining_mounts(result.pop("volumeMounts", []), path, changes)
             if mounts:
                 result["volumeMounts"] = mounts
             return result
 
-        no_foreign_account.each_container(shaped, shape)
+        no_foreign_account.replace_containers(shaped, shape)
         return Mutation(spec=cast("PodSpec", shaped), changes=tuple(changes))
 
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """No object goes with the mirror."""
+        """None."""
         return ()

@@ -1,16 +1,17 @@
-"""The variables by which a container finds its API server.
+"""The environment variables by which a container finds its API server.
 
 A kubelet injects `KUBERNETES_*` for the `kubernetes` Service of *its own* cluster into every
-container, `enableServiceLinks` or not, but lets the container's own variables win
-(`makeEnvironmentVariables` in `pkg/kubelet/kubelet_pods.go`). So a mirror without ours would
-dial the foreign API. Ours stand first, since the kubelet expands `$(VAR)` in order.
+container, `enableServiceLinks` or not, but the container's own variables take precedence
+(`makeEnvironmentVariables` in `pkg/kubelet/kubelet_pods.go`). So a mirror without farlet's
+variables would connect to the foreign API. They come first, since the kubelet expands `$(VAR)` in
+order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.context import Endpoint
 from farlet.k8s_types import EnvVar
 
@@ -21,10 +22,10 @@ _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 
 
-def dialling(endpoint: Endpoint) -> list[EnvVar]:
-    """What a kubelet would inject for a `kubernetes` Service at `endpoint` (`envvars.go`).
+def api_variables(endpoint: Endpoint) -> list[EnvVar]:
+    """The variables that a kubelet injects for a `kubernetes` Service at `endpoint` (`envvars.go`).
 
-    For a port other than 443 the names with 443 are set too: the foreign kubelet would inject
+    For another port than 443 the names with 443 are set, too: the foreign kubelet would inject
     them for the foreign API.
     """
     port, url = str(endpoint.port), f"tcp://{endpoint.netloc}"
@@ -44,33 +45,30 @@ def dialling(endpoint: Endpoint) -> list[EnvVar]:
     return env
 
 
-def nowhere() -> list[EnvVar]:
-    """The same names, empty: client libraries then say that they are in no cluster."""
-    names = dialling(Endpoint(host="", port=SERVICE_PORT))
+def empty_variables() -> list[EnvVar]:
+    """The same names, empty: client libraries then report that they are not in a cluster."""
+    names = api_variables(Endpoint(host="", port=SERVICE_PORT))
     return [{"name": variable["name"], "value": ""} for variable in names]
 
 
-def first(
-    ours: Sequence[EnvVar], env: list[EnvVar], path: str, changes: list[Change]
+def prepend(
+    ours: Sequence[EnvVar], env: list[EnvVar], path: str, changes: ChangeLog
 ) -> list[EnvVar]:
-    """`env` with ours before it; a variable that the pod sets itself keeps the pod's value.
+    """`ours` before `env`; a variable that the pod sets itself keeps the pod's value.
 
-    Where the pod refers to such a variable as `$(NAME)` before it sets it, or while it does,
-    ours is kept as well: the kubelet takes a doubled name in order, so the reference sees ours
-    and the process sees the pod's, as at home. What `envFrom` brings cannot be known here; ours
-    win over it.
+    Where the pod refers to such a variable as `$(NAME)` before or while it sets it, ours is kept
+    as well: the kubelet applies a duplicate name in order, so the reference gets our value and
+    the process gets the pod's, as in the home cluster. The content of `envFrom` is not known here;
+    our variables take precedence over it.
     """
     kept: list[EnvVar] = []
     positions = {variable["name"]: index for index, variable in enumerate(env)}
     for variable in ours:
         position = positions.get(variable["name"])
         if position is not None:
-            changes.append(
-                Change(
-                    f"{path}.env[{variable['name']}]",
-                    "noticed",
-                    "the pod sets it itself; its value is kept, whatever API server that means",
-                )
+            changes.unchanged(
+                f"{path}.env[{variable['name']}]",
+                "the pod sets it itself; its value is kept, whatever API server it names",
             )
             reference = f"$({variable['name']})"
             if not any(reference in (e.get("value") or "") for e in env[: position + 1]):
@@ -79,10 +77,10 @@ def first(
     return [*kept, *env]
 
 
-def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change]) -> list[EnvVar]:
-    """`env` in which `host` is not reached through a proxy that the pod sets.
+def bypass_proxies(env: list[EnvVar], host: str, path: str, changes: ChangeLog) -> list[EnvVar]:
+    """`env` with `host` in `NO_PROXY`, where the pod sets a proxy.
 
-    At home the pod's own `NO_PROXY` names the Service range; it cannot know our address.
+    In the home cluster the pod's own `NO_PROXY` names the Service range; it cannot name `host`.
     """
     if not any(e["name"].lower() in _PROXIES and _is_set(e) for e in env):
         return env
@@ -95,9 +93,7 @@ def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change])
         present = True
         at = f"{path}.env[{entry['name']}]"
         if entry.get("valueFrom"):
-            changes.append(
-                Change(at, "noticed", f"farlet cannot add to it; its source must name {host}")
-            )
+            changes.unchanged(at, f"farlet cannot add to it; its source must name {host}")
             result.append(entry)
             continue
         value = entry.get("value") or ""
@@ -105,15 +101,11 @@ def past_proxies(env: list[EnvVar], host: str, path: str, changes: list[Change])
         if host in named or "*" in named:
             result.append(entry)
             continue
-        changes.append(Change(at, "rewritten", "the home API server is not behind the pod's proxy"))
+        changes.rewritten(at, "pods reach the home API server without their proxy")
         result.append({"name": entry["name"], "value": f"{value},{host}" if value else host})
     if present:
         return result
-    changes.append(
-        Change(
-            f"{path}.env[NO_PROXY]", "added", "the home API server is not behind the pod's proxy"
-        )
-    )
+    changes.added(f"{path}.env[NO_PROXY]", "pods reach the home API server without their proxy")
     added: list[EnvVar] = [{"name": name, "value": host} for name in _NO_PROXY]
     return [*added, *env]
 

@@ -1,7 +1,7 @@
-"""Mode `home`, the default: the pod must not be able to tell that it is away.
+"""Access mode `home`, the default: a pod cannot tell that it runs in the foreign cluster.
 
-Its variables, host names, files and identity name the home cluster; its tokens are requested at
-home, bound to the home pod, and brought in one Secret beside the mirror.
+Its variables, host names, files and identity name the home cluster. farlet requests its tokens in
+the home cluster, bound to the home pod, and stores them in one Secret beside the mirror.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import cast
 
 from farlet import names
 from farlet.access import (
-    Change,
     Mutation,
     ServiceAccountRequirement,
     Token,
@@ -23,6 +22,7 @@ from farlet.access import (
     secret_files,
     volumes,
 )
+from farlet.access.changes import ChangeLog
 from farlet.constants import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
     HOME_API_SERVICE,
@@ -38,43 +38,43 @@ from farlet.errors import Refused
 from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret
 
 DEFAULT_TOKEN_SECONDS = 3600
-"""Life of a projected token that asks for none (`SetDefaults_ServiceAccountTokenProjection`)."""
+"""Lifetime of a projected token that sets none (`SetDefaults_ServiceAccountTokenProjection`)."""
 
 _ACCESS_ADDRESS = "KUBERNETES_* name the home API server"
 
 
 class HomeAccess:
-    """The pod stays a client of the home cluster."""
+    """The pod is a client of the home cluster."""
 
     name = "home"
-    summary = "the home API, as if the pod still ran at home"
+    summary = "the home API, as if the pod ran in the home cluster"
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
-        """Nothing has to exist abroad. Raises `Refused` while pods could not reach home.
+        """No foreign object has to exist. Raises `Refused` while pods cannot reach the home API.
 
-        That goes for a pod without any token as well: natively it may dial the API without
-        one, and without our variables it would dial the foreign API.
+        This includes pods without a token: in the home cluster such a pod can connect without
+        one, and without our variables it would connect to the foreign API.
         """
         _endpoint(ctx)
         return ()
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
-        """One token per audience; where volumes ask different lives, the shortest."""
+        """One token per audience, with the shortest lifetime that a volume requests for it."""
         token_specs: dict[str | None, TokenSpec] = {}
-        for source in volumes.token_sources(pod.get("spec", {})):
+        for source in volumes.token_sources(pod["spec"]):
             audience = volumes.audience(source)
             seconds = _lifetime(source.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS, ctx)
-            known = token_specs.get(audience)
-            if known is None or seconds < known.expiration_seconds:
+            other = token_specs.get(audience)
+            if other is None or seconds < other.expiration_seconds:
                 token_specs[audience] = TokenSpec(
                     key=volumes.token_key(audience), audience=audience, expiration_seconds=seconds
                 )
         return tuple(token_specs.values())
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
-        """A spec that reaches home. Raises what `requirements` raises."""
+        """The spec, changed to reach the home API. Raises as `requirements`."""
         endpoint = _endpoint(ctx)
-        changes: list[Change] = []
+        changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
         files = secret_files.SecretFiles(
             secret=names.secret_name(pod["metadata"]["uid"]), mode=volumes.token_mode(spec)
@@ -84,30 +84,30 @@ class HomeAccess:
                 identity.in_volume(files.volume(volume, changes), changes)
                 for volume in spec["volumes"]
             ]
-        dialling = environment.dialling(endpoint)
-        known = identity.values(pod, ctx)
+        variables = environment.api_variables(endpoint)
+        values = identity.values(pod, ctx)
 
         def shape(container: Container, path: str) -> Container:
             result = files.environment(container, path, changes)
-            env = identity.in_env(result.get("env") or [], known, path, changes)
-            env = environment.past_proxies(env, endpoint.host, path, changes)
-            env = environment.first(dialling, env, path, changes)
-            changes.append(Change(f"{path}.env", "added", _ACCESS_ADDRESS, routine=True))
+            env = identity.in_env(result.get("env") or [], values, path, changes)
+            env = environment.bypass_proxies(env, endpoint.host, path, changes)
+            env = environment.prepend(variables, env, path, changes)
+            changes.added(f"{path}.env", _ACCESS_ADDRESS, routine=True)
             return {**result, "env": env}
 
-        no_foreign_account.each_container(shaped, shape)
+        no_foreign_account.replace_containers(shaped, shape)
         if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)
-        changes += _limits(endpoint)
-        changes += volumes.stale_mounts(spec)
+        _report_limits(endpoint, changes)
+        volumes.report_stale_mounts(spec, changes)
         return Mutation(cast("PodSpec", shaped), tuple(changes), home_api=str(endpoint))
 
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """The Secret of tokens, CA and namespace; none where the pod reads no such file."""
-        spec = pod.get("spec", {})
+        """The Secret with tokens, CA and namespace; none where the pod reads no such file."""
+        spec = pod["spec"]
         if next(volumes.token_sources(spec), None) is None and not volumes.reads_root_ca(spec):
             return ()
         home = pod["metadata"]
@@ -148,61 +148,59 @@ def _endpoint(ctx: Context) -> Endpoint:
     if ctx.endpoint is None:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
-            "farlet knows no address at which pods in the foreign cluster reach the home API "
+            "farlet has no address at which pods in the foreign cluster reach the home API "
             f"server: the namespace {ctx.namespaces.own} there has no Service {HOME_API_SERVICE}. "
-            "Apply manifests/foreign/gateway, or have farlet started with --home-api-server-host "
-            "and --home-api-server-port, or set the annotation liqo.io/api-server-support to "
-            "remote or disabled on a new pod",
+            "Apply manifests/foreign/gateway, or start farlet with --home-api-server-host and "
+            "--home-api-server-port, or recreate the pod with the annotation "
+            "liqo.io/api-server-support set to remote or disabled",
         )
     if not ctx.home_ca:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
-            "farlet has no CA certificate by which pods could verify the home API server. Have it "
-            "started with --home-api-server-ca-file",
+            "farlet has no CA certificate by which pods can verify the home API server. Start it "
+            "with --home-api-server-ca-file",
         )
     return ctx.endpoint
 
 
-def _lifetime(asked: int, ctx: Context) -> int:
-    seconds = asked if ctx.token_lifetime is None else ctx.token_lifetime
+def _lifetime(requested: int, ctx: Context) -> int:
+    seconds = requested if ctx.token_lifetime is None else ctx.token_lifetime
     if seconds == DEFAULT_AUDIENCE_EXTENDED_SECONDS and not ctx.token_as_requested:
         return DEFAULT_TOKEN_SECONDS
     return seconds
 
 
 def service_names(domain: str) -> tuple[str, ...]:
-    """The names of the API server within its own cluster (`kubernetes.default` and longer)."""
+    """DNS names of the API server in its own cluster (`kubernetes.default` and longer)."""
     service = "kubernetes.default.svc"
     return ("kubernetes", "kubernetes.default", service, f"{service}.{domain}")
 
 
 def _aliases(
-    aliases: list[HostAlias], endpoint: Endpoint, ctx: Context, changes: list[Change]
+    aliases: list[HostAlias], endpoint: Endpoint, ctx: Context, changes: ChangeLog
 ) -> list[HostAlias]:
-    """Host aliases with the names of the home API; a name that the pod sets itself stays.
+    """Host aliases with the names of the home API server; names that the pod sets itself stay.
 
     They work with hostNetwork too: the kubelet appends them to the node's own hosts file
     (`nodeHostsFileContent` in `pkg/kubelet/kubelet_pods.go`).
     """
     taken = {name for alias in aliases for name in alias.get("hostnames") or ()}
-    wanted = service_names(ctx.cluster_domain)
-    if not (endpoint.is_ip or endpoint.host in wanted):
-        wanted = (*wanted, endpoint.host)
-    ours = [name for name in wanted if name not in taken]
-    changes.extend(
-        Change(f"spec.hostAliases[{name}]", "noticed", "the pod sets this name itself; it is kept")
-        for name in wanted
-        if name in taken
-    )
+    hostnames = service_names(ctx.cluster_domain)
+    if not (endpoint.is_ip or endpoint.host in hostnames):
+        hostnames = (*hostnames, endpoint.host)
+    ours = [name for name in hostnames if name not in taken]
+    for name in hostnames:
+        if name in taken:
+            changes.unchanged(
+                f"spec.hostAliases[{name}]", "the pod sets this name itself; it is kept"
+            )
     if not ours:
         return aliases
-    changes.append(
-        Change("spec.hostAliases", "added", "names of the home API server", routine=True)
-    )
+    changes.added("spec.hostAliases", "names of the home API server", routine=True)
     ips = endpoint.aliased
     merged: list[HostAlias] = [
         {"ip": alias["ip"], "hostnames": [*(alias.get("hostnames") or ()), *ours]}
-        if alias["ip"] in ips  # the server's list is keyed by IP
+        if alias["ip"] in ips  # the server merges the list by IP
         else alias
         for alias in aliases
     ]
@@ -213,22 +211,22 @@ def _aliases(
     return [*merged, *added]
 
 
-def _limits(endpoint: Endpoint) -> list[Change]:
-    """Clients that dial the Service's DNS name on 443 whatever their environment says."""
+def _report_limits(endpoint: Endpoint, changes: ChangeLog) -> None:
+    """Reports clients that use the Service's DNS name and port 443, whatever their environment."""
     obstacles = []
     if not endpoint.aliased:
-        obstacles.append("is a DNS name, which host aliases cannot stand for")
+        obstacles.append("is a DNS name, which host aliases cannot point to")
     if endpoint.port != environment.SERVICE_PORT:
         obstacles.append(f"listens on port {endpoint.port}")
     if not obstacles:
-        return []
+        return
     why = (
-        f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that dial "
-        "https://kubernetes.default.svc whatever the environment says (Kopf's own login, kube-rs "
-        "incluster_dns, many shell scripts) will not reach it. By a Service "
-        f"{HOME_API_SERVICE} with port 443 in farlet's foreign namespace they would"
+        f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that "
+        "always use https://kubernetes.default.svc (Kopf's own login, kube-rs incluster_dns, many "
+        f"shell scripts) cannot reach it. They can through a Service {HOME_API_SERVICE} with port "
+        "443 in farlet's foreign namespace"
     )
-    return [Change("spec.hostAliases", "noticed", why)]
+    changes.unchanged("spec.hostAliases", why)
 
 
 def _base64(text: str) -> str:

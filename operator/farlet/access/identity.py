@@ -1,12 +1,12 @@
-"""Who a pod says that it is: its home namespace, uid, node and account, wherever it runs.
+"""A pod's identity at home: its namespace, uid, node and ServiceAccount.
 
-A pod reads these four through the downward API. Abroad the kubelet would resolve them to the
-mirror's, and a client that asks the home API about the mirror's namespace finds nothing. In
-the environment the home values stand as literals; in files the downward API reads them from
-annotations that `forge.pod` puts on the mirror, so that no further object is needed. The pod's
-name is equal on both sides, and its IPs are truly the mirror's.
+A pod reads these four through the downward API. The foreign kubelet would resolve them to the
+mirror's, and the home API has no objects in the mirror's namespace. In the environment the home
+values become literals; in files the downward API reads them from annotations that `forge.pod` puts
+on the mirror, so no further object is required. The pod's name is the same in both clusters, and
+its IPs are really the mirror's.
 
-Used by every strategy that sends pods abroad as if at home; never by `remote`.
+All strategies use this except `remote`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import cast
 
 from farlet import names
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
 from farlet.context import Context
 from farlet.k8s_types import DownwardAPIItem, EnvVar, Pod, Volume
@@ -26,7 +26,7 @@ ANNOTATIONS: Mapping[str, str] = MappingProxyType(
         "metadata.namespace": HOME_NAMESPACE,
         "metadata.uid": HOME_UID,
         "spec.nodeName": HOME_NODE,
-        "spec.host": HOME_NODE,  # old name, still converted (`ConvertDownwardAPIFieldLabel`)
+        "spec.host": HOME_NODE,  # its former name, still converted (`ConvertDownwardAPIFieldLabel`)
         "spec.serviceAccountName": HOME_SERVICE_ACCOUNT,
     }
 )
@@ -34,14 +34,14 @@ ANNOTATIONS: Mapping[str, str] = MappingProxyType(
 
 
 def service_account(pod: Pod) -> str:
-    """The pod's account; ServiceAccount admission writes `default` where none is given."""
-    return names.service_account(pod.get("spec", {}))
+    """The pod's ServiceAccount; admission sets `default` where the pod names none."""
+    return names.service_account(pod["spec"])
 
 
 def values(pod: Pod, ctx: Context) -> dict[str, str]:
     """Field path -> home value."""
     home = pod["metadata"]
-    node = pod.get("spec", {}).get("nodeName") or ctx.node
+    node = pod["spec"].get("nodeName") or ctx.node
     return {
         "metadata.namespace": home["namespace"],
         "metadata.uid": home["uid"],
@@ -52,27 +52,30 @@ def values(pod: Pod, ctx: Context) -> dict[str, str]:
 
 
 def in_env(
-    env: list[EnvVar], known: Mapping[str, str], path: str, changes: list[Change]
+    env: list[EnvVar], home_values: Mapping[str, str], path: str, changes: ChangeLog
 ) -> list[EnvVar]:
-    """Environment whose identity fields are literals, at their places.
+    """`env` with literals in place of identity fields, in the same order.
 
-    None of the values can hold a `$`, so the kubelet's `$(VAR)` expansion leaves them alone.
+    No value can contain a `$`, so the kubelet's `$(VAR)` expansion does not change them.
     """
     return [
-        _literal(entry, known, path, changes) if "valueFrom" in entry else entry for entry in env
+        _literal(entry, home_values, path, changes) if "valueFrom" in entry else entry
+        for entry in env
     ]
 
 
-def _literal(entry: EnvVar, known: Mapping[str, str], path: str, changes: list[Change]) -> EnvVar:
+def _literal(
+    entry: EnvVar, home_values: Mapping[str, str], path: str, changes: ChangeLog
+) -> EnvVar:
     field = _field_path(entry["valueFrom"] or {})
-    if field not in known:
+    if field not in home_values:
         return entry
-    changes.append(_rewritten(f"{path}.env[{entry['name']}]", field))
-    return {"name": entry["name"], "value": known[field]}
+    _rewritten(changes, f"{path}.env[{entry['name']}]", field)
+    return {"name": entry["name"], "value": home_values[field]}
 
 
-def in_volume(volume: Volume, changes: list[Change]) -> Volume:
-    """Volume whose downward API items read identity fields from the mirror's annotations."""
+def in_volume(volume: Volume, changes: ChangeLog) -> Volume:
+    """The volume, with identity fields of the downward API read from the mirror's annotations."""
     path = f"spec.volumes[{volume['name']}]"
     if "downwardAPI" in volume:
         source = volume["downwardAPI"]
@@ -86,8 +89,8 @@ def in_volume(volume: Volume, changes: list[Change]) -> Volume:
         for index, projection in enumerate(sources):
             if "downwardAPI" not in projection:
                 continue
-            wanted = projection["downwardAPI"].get("items") or []
-            items = _items(wanted, f"{path}.projected.downwardAPI", changes)
+            original = projection["downwardAPI"].get("items") or []
+            items = _items(original, f"{path}.projected.downwardAPI", changes)
             if items is not None:
                 sources[index] = {"downwardAPI": {**projection["downwardAPI"], "items": items}}
                 changed = True
@@ -97,16 +100,16 @@ def in_volume(volume: Volume, changes: list[Change]) -> Volume:
 
 
 def _items(
-    items: list[DownwardAPIItem], path: str, changes: list[Change]
+    items: list[DownwardAPIItem], path: str, changes: ChangeLog
 ) -> list[DownwardAPIItem] | None:
-    """The items rewritten, or `None` where none is an identity field."""
+    """The rewritten items, or `None` where none is an identity field."""
     if not any(_field_path(item) in ANNOTATIONS for item in items):
         return None
     rewritten: list[DownwardAPIItem] = []
     for item in items:
         field = _field_path(item)
         if field in ANNOTATIONS:
-            changes.append(_rewritten(f"{path}.items[{item['path']}]", field))
+            _rewritten(changes, f"{path}.items[{item['path']}]", field)
             selector = {
                 "apiVersion": "v1",
                 "fieldPath": f"metadata.annotations['{ANNOTATIONS[field]}']",
@@ -121,5 +124,5 @@ def _field_path(source: Mapping[str, object]) -> str:
     return str(reference.get("fieldPath", ""))
 
 
-def _rewritten(path: str, field: str) -> Change:
-    return Change(path, "rewritten", f"{field}: the pod sees its home identity", routine=True)
+def _rewritten(changes: ChangeLog, path: str, field: str) -> None:
+    changes.rewritten(path, f"{field}: the pod sees its home identity", routine=True)

@@ -1,7 +1,7 @@
-"""What every mirror shares that has no account of the foreign cluster.
+"""Changes to the spec of every mirror that must not have a foreign ServiceAccount.
 
-A mirror must never hold a foreign ServiceAccount by accident: without a name, admission there
-gives it `default`, and with it a token unless that is switched off.
+Without a ServiceAccount name, foreign admission gives a pod `default`, and mounts a token of it
+unless the spec turns that off.
 """
 
 from __future__ import annotations
@@ -9,42 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.k8s_types import Container, PodSpec
 
 Shape = Callable[[Container, str], Container]
-"""(container, its path) -> the container shaped; never changed in place."""
+"""(container, its path) -> a changed copy of the container."""
 
 
-def without_account(spec: PodSpec, changes: list[Change]) -> JSON:
-    """A shallow copy of `spec` that holds no ServiceAccount and gets no token mounted."""
+def without_account(spec: PodSpec, changes: ChangeLog) -> JSON:
+    """A shallow copy of `spec` without a ServiceAccount and without a mounted token."""
     copy: JSON = {**spec}
     if copy.pop("serviceAccountName", None) is not None:
-        changes.append(
-            Change(
-                "spec.serviceAccountName",
-                "dropped",
-                "it is an account of the home cluster",
-                routine=True,
-            )
+        changes.dropped(
+            "spec.serviceAccountName", "it is an account of the home cluster", routine=True
         )
     copy.pop("serviceAccount", None)
     if copy.get("automountServiceAccountToken") is not False:
-        changes.append(
-            Change(
-                "spec.automountServiceAccountToken",
-                "forced",
-                "a token of the foreign cluster must not be mounted",
-                routine=True,
-            )
+        changes.forced(
+            "spec.automountServiceAccountToken",
+            "a token of the foreign cluster must not be mounted",
+            routine=True,
         )
     copy["automountServiceAccountToken"] = False
     return copy
 
 
-def each_container(spec: JSON, shape: Shape) -> None:
-    """Replace every init container, sidecar and container of a spec that is already a copy."""
+def replace_containers(spec: JSON, shape: Shape) -> None:
+    """Replaces every init container, sidecar and container in place; `spec` must be a copy."""
     for field in ("initContainers", "containers"):
         if spec.get(field):
             spec[field] = [

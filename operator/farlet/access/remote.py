@@ -1,8 +1,8 @@
-"""Mode `remote`: the pod reaches the foreign API, as a native pod of the foreign cluster.
+"""Access mode `remote`: the pod reaches the foreign API, as a native pod of the foreign cluster.
 
-Nothing but the account's name is touched. The token volume that home admission injected works
-unchanged abroad: the foreign kubelet resolves its token, CA and namespace to foreign ones, and
-foreign admission adds no second one where a mount stands at that path
+Only the name of the ServiceAccount changes. The token volume that home admission injected works
+unchanged in the foreign cluster: the foreign kubelet fills it with a foreign token, CA and
+namespace, and foreign admission adds no second volume where a mount exists at that path
 (`mountServiceAccountToken` in `plugin/pkg/admission/serviceaccount`).
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet.access import Change, Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
+from farlet.access import Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
+from farlet.access.changes import Change, ChangeKind
 from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
@@ -24,40 +25,40 @@ class RemoteAccess:
     summary = "the foreign API, as a ServiceAccount of the foreign cluster"
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
-        """The foreign account; `Refused` where the administrator does not give it."""
-        wanted = _account(pod)
+        """The foreign account; raises `Refused` where the settings do not allow it."""
+        account = _foreign_account(pod)
         home = identity.service_account(pod)
         match ctx.remote_service_accounts:
-            case RemoteServiceAccounts.SAME_NAME if wanted != home:
+            case RemoteServiceAccounts.SAME_NAME if account != home:
                 raise Refused(
                     Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
-                    f"the pod asks for the foreign ServiceAccount {wanted}, but runs at home as "
-                    f"{home}, and --remote-service-accounts=same-name allows only that name. "
+                    f"the pod selects the foreign ServiceAccount {account}, but its own is {home}; "
+                    "--remote-service-accounts=same-name allows only that name. "
                     f"Remove the annotation {REMOTE_SERVICE_ACCOUNT_NAME} or set "
-                    f"spec.serviceAccountName to {wanted}",
+                    f"spec.serviceAccountName to {account}",
                 )
             case RemoteServiceAccounts.LABELLED:
-                return (ServiceAccountRequirement(name=wanted, label=OFFLOADABLE_ACCOUNT),)
+                return (ServiceAccountRequirement(name=account, label=OFFLOADABLE_ACCOUNT),)
             case _:
-                return (ServiceAccountRequirement(name=wanted),)
+                return (ServiceAccountRequirement(name=account),)
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
-        """No home token leaves home."""
+        """None: the pod has no access to the home API."""
         return ()
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
-        """The spec with the foreign account's name. Raises what `requirements` raises."""
+        """The spec with the foreign account's name. Raises as `requirements`."""
         self.requirements(pod, ctx)
-        wanted = _account(pod)
-        if spec.get("serviceAccountName") == wanted:
+        account = _foreign_account(pod)
+        if spec.get("serviceAccountName") == account:
             return Mutation(spec=spec)
         return Mutation(
-            spec={**spec, "serviceAccountName": wanted},
+            spec={**spec, "serviceAccountName": account},
             changes=(
                 Change(
                     "spec.serviceAccountName",
-                    "rewritten",
-                    f"foreign account, by annotation {REMOTE_SERVICE_ACCOUNT_NAME}",
+                    ChangeKind.REWRITTEN,
+                    f"the foreign account of annotation {REMOTE_SERVICE_ACCOUNT_NAME}",
                     routine=True,
                 ),
             ),
@@ -66,10 +67,10 @@ class RemoteAccess:
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """No object goes with the mirror."""
+        """None."""
         return ()
 
 
-def _account(pod: Pod) -> str:
+def _foreign_account(pod: Pod) -> str:
     annotations = pod["metadata"].get("annotations") or {}
     return annotations.get(REMOTE_SERVICE_ACCOUNT_NAME) or identity.service_account(pod)

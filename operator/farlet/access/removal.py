@@ -1,11 +1,11 @@
-"""Volumes of a pod that asked for no API: what is taken away, and what that leaves behind."""
+"""Removes API access from the volumes and mounts of a pod with access mode `disabled`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.access.volumes import NAMESPACE_FIELD, is_root_ca
 from farlet.constants import KUBE_ROOT_CA
 from farlet.k8s_types import Volume, VolumeMount, VolumeProjection
@@ -13,43 +13,40 @@ from farlet.k8s_types import Volume, VolumeMount, VolumeProjection
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Volumes without API access, and which mounts lost their ground."""
+    """Volumes without API access, and what was removed from them."""
 
     volumes: list[Volume]
-    gone: frozenset[str]
-    """Volumes of which nothing was left."""
+    removed: frozenset[str]
+    """Names of volumes that were removed as a whole."""
     files: Mapping[str, frozenset[str]]
-    """Volume -> paths of removed files in it."""
+    """Volume name -> paths of files that were removed from it."""
 
-    def mounts(
-        self, mounts: Sequence[VolumeMount], path: str, changes: list[Change]
+    def remaining_mounts(
+        self, mounts: Sequence[VolumeMount], path: str, changes: ChangeLog
     ) -> list[VolumeMount]:
-        """The mounts that still have something to mount."""
+        """The mounts whose volume or file still exists."""
         kept = []
         for mount in mounts:
             name = mount["name"]
-            if name in self.gone or mount.get("subPath", "") in self.files.get(name, ()):
-                changes.append(
-                    Change(
-                        f"{path}.volumeMounts[{mount['mountPath']}]",
-                        "dropped",
-                        "the pod asked for no API access; nothing is left to mount",
-                        routine=True,
-                    )
+            if name in self.removed or mount.get("subPath", "") in self.files.get(name, ()):
+                changes.dropped(
+                    f"{path}.volumeMounts[{mount['mountPath']}]",
+                    "the pod's access mode is disabled; what it mounted was removed",
+                    routine=True,
                 )
             else:
                 kept.append(mount)
         return kept
 
 
-def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
-    """Volumes without token sources, and without the CA and the namespace that came with them.
+def without_access(volumes: Sequence[Volume], changes: ChangeLog) -> Removal:
+    """Volumes without token sources, and without the CA and namespace beside them.
 
-    A volume that held nothing else goes away whole: an empty directory where libraries look
-    for their token would only puzzle them. `kube-root-ca.crt` by itself is public and stays.
+    A volume with nothing else is removed as a whole: an empty directory where client libraries
+    look for their token would confuse them. `kube-root-ca.crt` without a token is public and stays.
     """
     kept: list[Volume] = []
-    gone: set[str] = set()
+    removed: set[str] = set()
     files: dict[str, frozenset[str]] = {}
     for volume in volumes:
         sources = volume.get("projected", {}).get("sources") or []
@@ -59,8 +56,8 @@ def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
             if is_root_ca(volume.get("configMap")) or any(
                 is_root_ca(s.get("configMap")) for s in sources
             ):
-                why = f"{KUBE_ROOT_CA} is the foreign cluster's where no API access is given"
-                changes.append(Change(path, "noticed", why))
+                why = f"{KUBE_ROOT_CA} is the foreign cluster's in access mode disabled"
+                changes.unchanged(path, why)
             kept.append(volume)
             continue
         rest = [
@@ -68,15 +65,15 @@ def without_access(volumes: Sequence[Volume], changes: list[Change]) -> Removal:
             for source in sources
             if "serviceAccountToken" not in source and not is_root_ca(source.get("configMap"))
         ]
-        why = "the pod asked for no API access"
+        why = "the pod's access mode is disabled"
         if all(_only_namespace(source) for source in rest):
-            gone.add(volume["name"])
-            changes.append(Change(path, "dropped", why, routine=True))
+            removed.add(volume["name"])
+            changes.dropped(path, why, routine=True)
             continue
         files[volume["name"]] = frozenset(token["path"] for token in tokens)
-        changes.append(Change(f"{path}.projected.sources", "dropped", why, routine=True))
+        changes.dropped(f"{path}.projected.sources", why, routine=True)
         kept.append({**volume, "projected": {**volume["projected"], "sources": rest}})
-    return Removal(volumes=kept, gone=frozenset(gone), files=files)
+    return Removal(volumes=kept, removed=frozenset(removed), files=files)
 
 
 def _only_namespace(source: VolumeProjection) -> bool:

@@ -1,7 +1,7 @@
-"""Tokens, CA and namespace as files of the one Secret that farlet keeps beside a mirror.
+"""Tokens, CA and namespace as files of the Secret that farlet stores beside a mirror.
 
-A volume keeps its name, its mounts and the paths inside; only where the bytes come from
-changes. Other items of the same volume stay as they are.
+A volume keeps its name, its mounts and its paths; only the source of the content changes. Other
+items of the same volume stay unchanged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from farlet.access import Change, volumes
+from farlet.access import volumes
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.k8s_types import Container, EnvVar, KeyToPath, Volume, VolumeProjection
 
@@ -19,13 +20,13 @@ _WHY_CA = "the CA that verifies the home API server"
 
 @dataclass(frozen=True, slots=True)
 class SecretFiles:
-    """Rewrites what reads tokens, CA and namespace to read one Secret."""
+    """Rewrites volumes and variables with tokens, CA or namespace to use one Secret."""
 
     secret: str
     mode: int | None
 
-    def volume(self, volume: Volume, changes: list[Change]) -> Volume:
-        """A volume fed from the Secret where it held anything of the API access."""
+    def volume(self, volume: Volume, changes: ChangeLog) -> Volume:
+        """The volume, with the parts that concern API access read from the Secret."""
         path = f"spec.volumes[{volume['name']}]"
         if "projected" in volume:
             sources = volume["projected"].get("sources") or []
@@ -36,14 +37,14 @@ class SecretFiles:
         source = volume.get("configMap")
         if source is None or not volumes.is_root_ca(source):
             return volume
-        changes.append(_rewritten(f"{path}.configMap", _WHY_CA))
+        changes.rewritten(f"{path}.configMap", _WHY_CA, routine=True)
         secret: JSON = {"secretName": self.secret, "items": _ca_items(source)}
         secret |= {k: source[k] for k in ("defaultMode", "optional") if k in source}
         rest = {key: value for key, value in volume.items() if key != "configMap"}
         return cast("Volume", {**rest, "secret": secret})
 
     def _sources(
-        self, sources: Sequence[VolumeProjection], path: str, changes: list[Change]
+        self, sources: Sequence[VolumeProjection], path: str, changes: ChangeLog
     ) -> list[VolumeProjection] | None:
         """Projected sources, or `None` where none concerns the API access."""
         has_token = any("serviceAccountToken" in source for source in sources)
@@ -64,14 +65,14 @@ class SecretFiles:
                     item["mode"] = self.mode
                 rewritten.append(self._from_secret([item]))
                 why = f"token of the pod's home account, from Secret {self.secret}"
-                changes.append(_rewritten(f"{at}.serviceAccountToken", why))
+                changes.rewritten(f"{at}.serviceAccountToken", why, routine=True)
             elif volumes.is_root_ca(source.get("configMap")):
                 config_map = source["configMap"]
                 projection = self._from_secret(_ca_items(config_map))
                 if "optional" in config_map:
                     projection["secret"]["optional"] = config_map["optional"]
                 rewritten.append(projection)
-                changes.append(_rewritten(f"{at}.configMap", _WHY_CA))
+                changes.rewritten(f"{at}.configMap", _WHY_CA, routine=True)
             elif has_token and "downwardAPI" in source:
                 rewritten += self._namespace_items(source, f"{path}.downwardAPI", changes)
             else:
@@ -79,10 +80,10 @@ class SecretFiles:
         return rewritten
 
     def _namespace_items(
-        self, source: VolumeProjection, path: str, changes: list[Change]
+        self, source: VolumeProjection, path: str, changes: ChangeLog
     ) -> list[VolumeProjection]:
-        """Namespace items beside a token come from the Secret; other items stay."""
-        mine: list[KeyToPath] = []
+        """The sources for namespace items beside a token, from the Secret; other items stay."""
+        ours: list[KeyToPath] = []
         rest = []
         for item in source["downwardAPI"].get("items") or ():
             if (item.get("fieldRef") or {}).get("fieldPath") != volumes.NAMESPACE_FIELD:
@@ -91,11 +92,13 @@ class SecretFiles:
             entry: KeyToPath = {"key": volumes.NAMESPACE_KEY, "path": item["path"]}
             if "mode" in item:
                 entry["mode"] = item["mode"]
-            mine.append(entry)
-            changes.append(_rewritten(f"{path}.items[{item['path']}]", "the pod's home namespace"))
-        if not mine:
+            ours.append(entry)
+            changes.rewritten(
+                f"{path}.items[{item['path']}]", "the pod's home namespace", routine=True
+            )
+        if not ours:
             return [source]
-        kept: list[VolumeProjection] = [self._from_secret(mine)]
+        kept: list[VolumeProjection] = [self._from_secret(ours)]
         if rest:
             kept.append({"downwardAPI": {**source["downwardAPI"], "items": rest}})
         return kept
@@ -103,11 +106,11 @@ class SecretFiles:
     def _from_secret(self, items: list[KeyToPath]) -> VolumeProjection:
         return {"secret": {"name": self.secret, "items": items}}
 
-    def environment(self, container: Container, path: str, changes: list[Change]) -> Container:
-        """A container whose variables take the CA from the Secret.
+    def environment(self, container: Container, path: str, changes: ChangeLog) -> Container:
+        """The container, with variables that read the CA from the Secret.
 
-        `envFrom` cannot point to our Secret, it would turn the token into a variable too: the
-        one key of `kube-root-ca.crt` becomes a variable of its own.
+        `envFrom` cannot use the Secret, since it would set the token as a variable, too: the only
+        key of `kube-root-ca.crt` becomes a separate variable.
         """
         env: list[EnvVar] = list(container.get("env") or ())
         changed = False
@@ -122,7 +125,7 @@ class SecretFiles:
                     "name": entry["name"],
                     "valueFrom": {"secretKeyRef": {**reference, "name": self.secret}},
                 }
-                changes.append(_rewritten(f"{path}.env[{entry['name']}]", _WHY_CA))
+                changes.rewritten(f"{path}.env[{entry['name']}]", _WHY_CA, routine=True)
                 changed = True
         env_from = container.get("envFrom") or []
         kept = [source for source in env_from if not volumes.is_root_ca(source.get("configMapRef"))]
@@ -137,7 +140,7 @@ class SecretFiles:
                 for prefix in dict.fromkeys(prefixes)
                 if f"{prefix}{volumes.CA_KEY}" not in named
             ]
-            changes.append(_rewritten(f"{path}.envFrom", _WHY_CA))
+            changes.rewritten(f"{path}.envFrom", _WHY_CA, routine=True)
             changed = True
         if not changed:
             return container
@@ -152,8 +155,8 @@ def _ca_items(reference: JSON) -> list[KeyToPath]:
 def _overwritten(path: str, later: Sequence[VolumeProjection]) -> bool:
     """Whether a later source writes the same file.
 
-    Natively the last one wins, since a token's path is not compared with others on create;
-    the paths of Secret items are, so the loser must go.
+    In an original pod the last source wins, since validation does not compare a token's path with
+    others. It compares the paths of Secret items, so the overwritten one is dropped.
     """
     for source in later:
         if source.get("serviceAccountToken", {}).get("path") == path:
@@ -163,7 +166,3 @@ def _overwritten(path: str, later: Sequence[VolumeProjection]) -> bool:
             if any(item["path"] == path for item in items):
                 return True
     return False
-
-
-def _rewritten(path: str, why: str) -> Change:
-    return Change(path, "rewritten", why, routine=True)

@@ -1,7 +1,7 @@
-"""What in a pod's volumes and variables concerns its API access: tokens, CA, namespace.
+"""Finds the parts of a pod's volumes and variables that concern API access.
 
-Recognizes and reads; it changes nothing. `secretfiles` feeds such files from a Secret of ours
-(home), `removal` takes them away (disabled).
+Those are tokens, the CA and the namespace. Nothing here changes a pod: `secret_files` rewrites
+these parts to use a Secret (access mode `home`), `removal` removes them (`disabled`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON, KUBE_ROOT_CA
 from farlet.k8s_types import Container, PodSpec, ServiceAccountTokenProjection, VolumeMount
 
@@ -21,14 +21,14 @@ NAMESPACE_FIELD = "metadata.namespace"
 
 
 def token_key(audience: str | None) -> str:
-    """Key in the Secret: `token` for the API server's own audience, else one by its hash."""
+    """Key in the Secret: `token` for the API server's own audience, else `token-<hash>`."""
     if audience is None:
         return _TOKEN
     return f"{_TOKEN}-{hashlib.sha256(audience.encode()).hexdigest()[:32]}"
 
 
 def audience(source: ServiceAccountTokenProjection) -> str | None:
-    """The audience as the volume names it; an empty one is the same as none."""
+    """The audience that the volume names; an empty one is the same as none."""
     return source.get("audience") or None
 
 
@@ -41,7 +41,7 @@ def token_sources(spec: PodSpec) -> Iterator[ServiceAccountTokenProjection]:
 
 
 def reads_root_ca(spec: PodSpec) -> bool:
-    """Whether anything in the pod reads `kube-root-ca.crt`, as a file or from the environment."""
+    """Whether the pod reads `kube-root-ca.crt`, as a file or as a variable."""
     for volume in spec.get("volumes") or ():
         if is_root_ca(volume.get("configMap")):
             return True
@@ -61,14 +61,14 @@ def reads_root_ca(spec: PodSpec) -> bool:
 
 
 def token_mode(spec: PodSpec) -> int | None:
-    """Mode of a token's Secret item, such that who could read the native file can read this.
+    """File mode for tokens from the Secret: the processes that can read a native token can read it.
 
     A native token file is 0600 and owned by the `runAsUser` that all containers share, or 0600
     with `fsGroup` (the volume then adds group read), else it has the volume's default mode and
     belongs to root (`pkg/volume/projected/projected.go`, `FsUserFrom` in
     `pkg/volume/util/util.go`). A Secret's file always belongs to root: `fsGroup` is applied to
-    it alike, but for a user other than root only reading by all will do. `None`: the volume's
-    default mode, as natively.
+    it likewise, but a user other than root needs a file that all can read. `None`: the volume's
+    default mode, as for a native token.
     """
     if (spec.get("securityContext") or {}).get("fsGroup") is not None:
         return 0o600
@@ -88,8 +88,8 @@ def _shared_user(spec: PodSpec) -> int | None:
     return users.pop() if len(users) == 1 else None
 
 
-def stale_mounts(spec: PodSpec) -> list[Change]:
-    """Mounts of a token by `subPath`: the kubelet never refreshes those, at home neither."""
+def report_stale_mounts(spec: PodSpec, changes: ChangeLog) -> None:
+    """Reports mounts of a token by `subPath`: a kubelet never refreshes those, nor at home."""
     tokens = {
         volume["name"]: [
             source["serviceAccountToken"]["path"]
@@ -99,16 +99,14 @@ def stale_mounts(spec: PodSpec) -> list[Change]:
         for volume in spec.get("volumes") or ()
     }
     why = "a token mounted by subPath is never refreshed and expires; mount the whole volume"
-    return [
-        Change(f"{path}.volumeMounts[{mount['mountPath']}]", "noticed", why)
-        for path, container in containers(spec)
-        for mount in container.get("volumeMounts") or ()
-        if any(_reaches(mount, token) for token in tokens.get(mount["name"], ()))
-    ]
+    for path, container in containers(spec):
+        for mount in container.get("volumeMounts") or ():
+            if any(_reaches(mount, token) for token in tokens.get(mount["name"], ())):
+                changes.unchanged(f"{path}.volumeMounts[{mount['mountPath']}]", why)
 
 
 def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:
-    """Init containers, sidecars and containers with their paths, in the order of their start."""
+    """Init containers, sidecars and containers with their paths, in their order of start."""
     for container in spec.get("initContainers") or ():
         yield f"spec.initContainers[{container['name']}]", container
     for container in spec.get("containers") or ():
@@ -116,15 +114,15 @@ def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:
 
 
 def _reaches(mount: VolumeMount, file: str) -> bool:
-    """Whether a mount shows a part of its volume in which `file` is, or may be."""
+    """Whether a mount by sub-path contains `file`, or may contain it."""
     part = mount.get("subPath", "").strip("/")
     return bool(mount.get("subPathExpr")) or (part != "" and f"{file}/".startswith(f"{part}/"))
 
 
 def is_root_ca(reference: JSON | None) -> bool:
-    """Whether a reference to a ConfigMap (volume, variable, `envFrom`) means the CA bundle.
+    """Whether a reference to a ConfigMap (volume, variable, `envFrom`) is one to the CA bundle.
 
-    The bundle has one key; a reference that asks for others is not ours to serve.
+    The bundle has one key; a reference to other keys stays unchanged.
     """
     if reference is None or reference.get("name") != KUBE_ROOT_CA:
         return False

@@ -14,10 +14,10 @@ from typing import Any, cast
 import yaml
 
 from farlet import names
-from farlet.access import Change
+from farlet.access.changes import Change, ChangeLog
 from farlet.constants import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
 from farlet.errors import UsageError
-from farlet.k8s_types import Pod, Volume
+from farlet.k8s_types import NamespacedMeta, Pod, Volume
 
 RESOLVED = "<resolved at run time>"
 
@@ -66,27 +66,34 @@ def is_bare(pod: Pod) -> bool:
     return "uid" not in pod["metadata"]
 
 
-def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, list[Change]]:
+def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, tuple[Change, ...]]:
     """A copy of `pod` with all that the forge requires, and what was added to a bare one.
 
     `namespace` and `node` apply where the Pod has none.
     """
-    metadata, spec = pod["metadata"].copy(), pod.get("spec", {}).copy()
+    metadata: JSON = {**pod["metadata"]}
+    spec = pod["spec"].copy()
     if "name" not in metadata:
         metadata["name"] = f"{metadata.get('generateName', '')}{RESOLVED}"
     metadata.setdefault("namespace", namespace)
     metadata.setdefault("uid", RESOLVED)
     spec.setdefault("nodeName", node or RESOLVED)
-    completed: Pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    completed: Pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": cast("NamespacedMeta", metadata),
+        "spec": spec,
+    }
+    changes = ChangeLog()
     if not is_bare(pod):
-        return completed, []
+        return completed, tuple(changes)
     spec["serviceAccountName"] = names.service_account(spec)
-    if spec.get("automountServiceAccountToken") is False:
-        return completed, []
-    return completed, list(_mount_token(cast("JSON", spec)))
+    if spec.get("automountServiceAccountToken") is not False:
+        _mount_token(cast("JSON", spec), changes)
+    return completed, tuple(changes)
 
 
-def _mount_token(spec: JSON) -> Iterator[Change]:
+def _mount_token(spec: JSON, changes: ChangeLog) -> None:
     """Change `spec` as `mountServiceAccountToken` of ServiceAccount admission does."""
     volumes: list[Volume] = spec.get("volumes") or []
     name = next((v["name"] for v in volumes if v["name"].startswith(_TOKEN_VOLUME)), None)
@@ -114,7 +121,7 @@ def _mount_token(spec: JSON) -> Iterator[Change]:
     if mounted and name is None:
         spec["volumes"] = [*volumes, {"name": mount["name"], "projected": _token_volume()}]
     if mounted:
-        yield Change(f"spec.volumes[{mount['name']}]", "added", why)
+        changes.added(f"spec.volumes[{mount['name']}]", why)
 
 
 def _token_volume() -> JSON:

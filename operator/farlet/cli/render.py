@@ -9,7 +9,6 @@ bare manifest are told as such. Nothing is invented, and nothing here does I/O.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,19 +20,19 @@ import yaml
 from farlet import constants
 from farlet.access import (
     AccessStrategy,
-    Change,
     ServiceAccountRequirement,
     Token,
     TokenSpec,
     choice,
 )
+from farlet.access.changes import Change, ChangeKind
 from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import JSON, TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.k8s_types import EnvVar, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import EnvVar, NewPod, OwnerReference, Pod, PodSpec, Secret
 
 REDACTED = "<redacted>"
 
@@ -54,7 +53,7 @@ class Rendered:
     """One home Pod, as it was understood, and what would be made of it."""
 
     home: Pod
-    mirror: Pod
+    mirror: NewPod
     secrets: tuple[Secret, ...]
     access: str
     changes: tuple[Change, ...]
@@ -134,7 +133,7 @@ def to_json(rendered: Rendered) -> str:
 def explain(rendered: Rendered) -> str:
     """One line per difference between home pod and mirror, and per thing it needs."""
     foreign = rendered.mirror["metadata"]["namespace"]
-    lines = [f"{c.path} {c.what}: {c.why}" for c in rendered.changes]
+    lines = [str(change) for change in rendered.changes]
     lines += [
         f"spec.{name} copied: newer than this version of farlet" for name in rendered.unknown_fields
     ]
@@ -171,11 +170,9 @@ def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
         "farlet's settings --home-api-server-host and --home-api-server-port were not both given: "
         "names of the home API server become host aliases where its address is an IP"
     )
-    about_address = "spec.hostAliases", "noticed"
+    about_address = "spec.hostAliases", ChangeKind.UNCHANGED
     return [
-        dataclasses.replace(change, why=why)
-        if (change.path, change.what) == about_address
-        else change
+        change._replace(why=why) if (change.path, change.kind) == about_address else change
         for change in changes
     ]
 
@@ -184,7 +181,7 @@ def _is_known(address: Endpoint | None) -> bool:
     return address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT)
 
 
-def _without_port(mirror: Pod, ctx: Context) -> Pod:
+def _without_port(mirror: NewPod, ctx: Context) -> NewPod:
     """The mirror without the stand-in for an unknown port."""
     if ctx.endpoint is None or ctx.endpoint.port != UNKNOWN_PORT:
         return mirror

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 async def towards(server: str) -> str | None:
     """The source IP address of connections from this machine to the URL `server`.
 
-    From the routing table: no packet is sent, but a name is resolved. `None`: there is no route.
+    From the routing table: no packet is sent, but a name is resolved. `None`: no route exists.
     """
     url = urlsplit(server)
     port = url.port or (443 if url.scheme == "https" else 80)

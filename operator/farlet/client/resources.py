@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from farlet import k8s_types
 from farlet.constants import JSON
-from farlet.k8s_types import ConfigMap, Node, PartialObject, Pod, Secret
+from farlet.k8s_types import ConfigMap, Node, PartialObject, Pod
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ POD_ATTACH = PODS.below("attach")
 POD_PORT_FORWARD = PODS.below("portforward")
 NODES = Resource[Node]("", "v1", "nodes")
 NODE_STATUS = dataclasses.replace(NODES, subresource="status")
-SECRETS = Resource[Secret]("", "v1", "secrets")
+SECRETS = Resource[PartialObject]("", "v1", "secrets")
 CONFIG_MAPS = Resource[ConfigMap]("", "v1", "configmaps")
 SERVICES = Resource[JSON]("", "v1", "services")
 EVENTS = Resource[JSON]("", "v1", "events")

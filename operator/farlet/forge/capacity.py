@@ -1,7 +1,7 @@
-"""How much fits on the virtual node, and what kind of machine it is: the sum of foreign nodes.
+"""Capacity and platform of the virtual node: the sum of the foreign nodes.
 
-Only nodes that an ordinary mirror could land on count as room. What kind they are is said only
-where all of them agree, since the home scheduler takes a label for the truth about each of them.
+Only nodes that an ordinary mirror could run on count. A property of the platform is reported only
+where all of them agree, since the home scheduler takes a label as true for each of them.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from farlet.constants import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
+from farlet.constants import VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE, NodeCondition
 from farlet.forge import quantities
 from farlet.forge.quantities import Quantity
-from farlet.k8s_types import Node
+from farlet.k8s_types import ConditionStatus, Node
 
 CONTROL_PLANE_TAINTS = frozenset(
     {"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"}
 )
-"""Nodes that keep ordinary pods away for good. Other taints (of GPU nodes, say) are for pods to
-tolerate, and tolerations travel."""
+"""Ordinary pods never tolerate these. Pods may tolerate others (of GPU nodes, for example), and
+mirrors keep their tolerations."""
 
-NEEDED = ("cpu", "memory", "pods")
-"""Without one of these the scheduler places nothing on a node."""
+REQUIRED = ("cpu", "memory", "pods")
+"""The scheduler places nothing on a node that lacks one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Resources:
     allocatable: Mapping[str, str]
 
 
-EMPTY: Mapping[str, str] = dict.fromkeys(NEEDED, "0")
+EMPTY: Mapping[str, str] = dict.fromkeys(REQUIRED, "0")
 """Nothing fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What kind of machines stand behind the virtual node.
+    """Operating system and hardware of the foreign nodes.
 
     A value is empty where they differ, and `None` where it is not known.
     """
@@ -51,22 +51,22 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class ForeignNode:
-    """What counts of one foreign node."""
+    """What farlet reads of one foreign node."""
 
     name: str
     usable: bool
     """Ready, and not cordoned."""
     capacity: Mapping[str, Quantity]
     allocatable: Mapping[str, Quantity]
-    kind: Platform
+    platform: Platform
 
 
-def machine(node: Node) -> ForeignNode | None:
-    """What counts of a foreign node; `None` for one that mirrors never run on.
+def foreign_node(node: Node) -> ForeignNode | None:
+    """A foreign node as farlet counts it; `None` for one that mirrors never run on.
 
-    Those are nodes of the control plane, and virtual ones: what runs on those is counted where it
-    runs, and two clusters that offload to each other would count without end. Raises `ValueError`
-    for an amount that is none.
+    Those are control plane nodes, and virtual ones: their pods count on the nodes they really run
+    on, and two clusters that offload to each other would add up their capacities without end.
+    Raises `ValueError` for an amount that is not a quantity.
     """
     metadata, spec, status = node["metadata"], node.get("spec", {}), node.get("status", {})
     if metadata.get("labels", {}).get(VIRTUAL_NODE_LABEL) == VIRTUAL_NODE_LABEL_VALUE:
@@ -75,7 +75,8 @@ def machine(node: Node) -> ForeignNode | None:
     if any(t["key"] in CONTROL_PLANE_TAINTS and t["effect"] != "PreferNoSchedule" for t in taints):
         return None
     ready = any(
-        c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ())
+        c["type"] == NodeCondition.READY and c["status"] == ConditionStatus.TRUE
+        for c in status.get("conditions", ())
     )
     info = status.get("nodeInfo", {})
     return ForeignNode(
@@ -83,7 +84,7 @@ def machine(node: Node) -> ForeignNode | None:
         usable=ready and not spec.get("unschedulable", False),
         capacity=_parsed(status.get("capacity", {})),
         allocatable=_parsed(status.get("allocatable", {})),
-        kind=Platform(
+        platform=Platform(
             os=info.get("operatingSystem", ""),
             arch=info.get("architecture", ""),
             kernel=info.get("kernelVersion", ""),
@@ -92,26 +93,26 @@ def machine(node: Node) -> ForeignNode | None:
     )
 
 
-def room(machines: Iterable[ForeignNode]) -> Resources:
-    """What fits on all usable machines together."""
-    # A sum is written as its first part is: always in the same order.
-    usable = sorted((m for m in machines if m.usable), key=lambda m: m.name)
-    return Resources(_sum(m.capacity for m in usable), _sum(m.allocatable for m in usable))
+def total(nodes: Iterable[ForeignNode]) -> Resources:
+    """The resources of all usable nodes together."""
+    # A sum keeps the notation of its first operand: always add in the same order.
+    usable = sorted((node for node in nodes if node.usable), key=lambda node: node.name)
+    return Resources(_sum(n.capacity for n in usable), _sum(n.allocatable for n in usable))
 
 
-def kind(machines: Iterable[ForeignNode]) -> Platform:
-    """What all machines agree on, usable or not, so that one that reboots changes nothing."""
-    kinds = [m.kind for m in machines]
+def common_platform(nodes: Iterable[ForeignNode]) -> Platform:
+    """What all nodes have in common, usable or not, so that a reboot of one changes nothing."""
+    platforms = [node.platform for node in nodes]
     return Platform(
-        os=_agreed(k.os for k in kinds),
-        arch=_agreed(k.arch for k in kinds),
-        kernel=_agreed(k.kernel for k in kinds),
-        image=_agreed(k.image for k in kinds),
+        os=_common(p.os for p in platforms),
+        arch=_common(p.arch for p in platforms),
+        kernel=_common(p.kernel for p in platforms),
+        image=_common(p.image for p in platforms),
     )
 
 
-def fixed(amounts: Iterable[tuple[str, str]]) -> Resources:
-    """Exactly these, in canonical form."""
+def configured(amounts: Iterable[tuple[str, str]]) -> Resources:
+    """The amounts of `--capacity`, which are in canonical form."""
     given = dict(amounts)
     return Resources(given, given)
 
@@ -120,16 +121,16 @@ def _parsed(amounts: Mapping[str, str]) -> dict[str, Quantity]:
     return {name: quantities.parse(amount) for name, amount in amounts.items()}
 
 
-def _sum(rooms: Iterable[Mapping[str, Quantity]]) -> dict[str, str]:
-    parts: dict[str, list[Quantity]] = {name: [] for name in NEEDED}
-    for amounts in rooms:
+def _sum(addends: Iterable[Mapping[str, Quantity]]) -> dict[str, str]:
+    parts: dict[str, list[Quantity]] = {name: [] for name in REQUIRED}
+    for amounts in addends:
         for name, amount in amounts.items():
             parts.setdefault(name, []).append(amount)
     return {name: str(quantities.total(amounts)) for name, amounts in sorted(parts.items())}
 
 
-def _agreed(values: Iterable[str | None]) -> str | None:
-    found = set(values)
-    if not found:
+def _common(values: Iterable[str | None]) -> str | None:
+    distinct = set(values)
+    if not distinct:
         return None
-    return found.pop() if len(found) == 1 else ""
+    return distinct.pop() if len(distinct) == 1 else ""

@@ -1,12 +1,12 @@
-"""Statuses of containers: those of the mirror brought home, and those of containers without any.
+"""Statuses of home containers: reflected from the mirror, or computed where it has none.
 
-What a container's mirror says comes home by the table in `statusfields.py`; a container that
-the mirror does not report is waiting, and if it ran until now, that run has ended in a way that
-nobody saw (exit code 137, reason `ContainerStatusUnknown`, as `convertToAPIContainerStatuses` in
-pkg/kubelet/kubelet_pods.go has it). What statuses amount to is judged in `outcomes.py`.
+`status_fields.py` says what happens to each field of a mirror's container status. A container
+that the mirror does not report is waiting; if it was running until now, that run has ended with an
+unknown result (exit code 137, reason `ContainerStatusUnknown`, as `convertToAPIContainerStatuses`
+in pkg/kubelet/kubelet_pods.go has it). `outcomes.py` computes what the statuses amount to.
 
-Nothing raises: what a foreign server returned has the shape of a Pod, and annotations, which
-anybody may write, are checked.
+No function raises: an API server returned the Pod, so it has the shape of one, and annotations,
+which every foreign user with write access can change, are validated here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import orjson
 from farlet import constants
 from farlet.constants import JSON, PodCondition
 from farlet.forge import phases, status_fields
-from farlet.k8s_types import Container, ContainerState, ContainerStatus, Pod, PodSpec
+from farlet.k8s_types import (
+    ConditionStatus,
+    Container,
+    ContainerState,
+    ContainerStatus,
+    Pod,
+    PodSpec,
+)
 
 MAX_RESTARTS = 2**31 - 1
 """`restartCount` is an int32; a larger number would make the whole status undecodable."""
@@ -34,7 +41,7 @@ UNKNOWN_END: ContainerState = {
     "terminated": {
         "exitCode": 137,
         "reason": "ContainerStatusUnknown",
-        "message": "The mirror of this pod was gone before the end of this container was seen",
+        "message": "The mirror pod was gone before farlet saw how this container ended",
     }
 }
 
@@ -58,47 +65,46 @@ Statuses = dict[Group, list[ContainerStatus]]
 
 
 def of(pod: Pod, group: Group) -> list[Container]:
-    """The containers of a group, in the order in which their statuses stand."""
-    spec = cast("Mapping[str, list[Container]]", pod.get("spec", {}))
+    """The containers of a group, in the order of their statuses."""
+    spec = cast("Mapping[str, list[Container]]", pod["spec"])
     found = spec.get(group.spec) or []
     return sorted(found, key=_name) if group.by_name and len(found) > 1 else found
 
 
 def statuses(pod: Pod, group: Group) -> dict[str, ContainerStatus]:
-    """The reported statuses of a group, by container name."""
+    """The statuses of a group that a pod has, by container name."""
     status = cast("Mapping[str, list[ContainerStatus]]", pod.get("status", {}))
     return {s["name"]: s for s in status.get(group.status) or ()}
 
 
 def offsets(home: Pod, mirror: Pod) -> dict[str, int]:
-    """Restarts before this mirror was made, by container name.
+    """Restarts before this mirror was created, by container name.
 
-    Once home has told of this mirror, what it wrote then beside the mirror's uid counts. Before,
-    the mirror's annotation does, as far as it can be true: anybody abroad may write it.
+    They are recorded at home with the mirror's uid when its first status is reflected. Until
+    then the mirror's annotation counts, within the bounds of home's own restart counts: foreign
+    users may have changed it.
     """
-    uid, _, told = (recorded(home) or "").partition(" ")
-    if uid and uid == mirror["metadata"].get("uid"):
-        return _counts(told)
+    uid, _, counts = (recorded(home) or "").partition(" ")
+    if uid and uid == mirror["metadata"]["uid"]:
+        return _counts(counts)
     if not uid:
         return {}
-    written = _counts(mirror["metadata"].get("annotations", {}).get(constants.RESTARTS))
-    known = {
-        s["name"]: s.get("restartCount", 0) for g in GROUPS for s in statuses(home, g).values()
-    }
-    return {name: n for name, n in written.items() if n <= known.get(name, 0) + 1}
+    annotated = _counts(mirror["metadata"].get("annotations", {}).get(constants.RESTARTS))
+    live = {s["name"]: s["restartCount"] for g in GROUPS for s in statuses(home, g).values()}
+    return {name: n for name, n in annotated.items() if n <= live.get(name, 0) + 1}
 
 
 def recorded(home: Pod) -> str | None:
     """The message of `farlet.io/Mirrored`: a mirror's uid, then its `offsets` as JSON if any."""
     for condition in home.get("status", {}).get("conditions") or ():
-        if condition["type"] == PodCondition.MIRRORED and condition.get("status") == "True":
-            return condition.get("message")
+        if condition["type"] == PodCondition.MIRRORED:
+            return condition.get("message") if condition["status"] == ConditionStatus.TRUE else None
     return None
 
 
 def record(home: Pod, mirror: Pod) -> str:
     """The message of `farlet.io/Mirrored` for this mirror, as `recorded` reads it."""
-    uid = mirror["metadata"].get("uid", "")
+    uid = mirror["metadata"]["uid"]
     before = offsets(home, mirror)
     if not before:
         return uid
@@ -106,7 +112,7 @@ def record(home: Pod, mirror: Pod) -> str:
 
 
 def _counts(text: str | None) -> dict[str, int]:
-    """A map of names to counts; what is none is ignored."""
+    """A map of names to counts; everything else in the text is ignored."""
     if not text:
         return {}
     try:
@@ -119,20 +125,23 @@ def _counts(text: str | None) -> dict[str, int]:
 
 
 def creating(home: Pod) -> str:
-    """The waiting reason of a kubelet that has nothing to report yet."""
-    return "PodInitializing" if home.get("spec", {}).get("initContainers") else "ContainerCreating"
+    """The waiting reason that a kubelet reports before it has started any container."""
+    return "PodInitializing" if home["spec"].get("initContainers") else "ContainerCreating"
 
 
 def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
-    """The mirror's statuses as home shows them; `pending`: why unreported containers wait."""
+    """The mirror's statuses, as the home pod shows them.
+
+    `pending` is the waiting reason of containers that the mirror does not report.
+    """
     before = offsets(home, mirror)
     result: Statuses = {}
     for group in GROUPS:
-        live, abroad = statuses(home, group), statuses(mirror, group)
+        live, foreign = statuses(home, group), statuses(mirror, group)
         rows = result[group] = []
         for container in of(home, group):
             name = container["name"]
-            old, new = live.get(name), abroad.get(name)
+            old, new = live.get(name), foreign.get(name)
             if new is None:
                 rows.append(
                     _unreported(container, old, reason=pending, restarts=before.get(name, 0))
@@ -140,12 +149,12 @@ def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
             elif old is not None and _stays_terminated(home, container, group, old, new):
                 rows.append(old)
             else:
-                rows.append(_carried(container, group, old, new, before=before.get(name)))
+                rows.append(_reflected(container, group, old, new, before=before.get(name)))
     return result
 
 
 def waiting(home: Pod, *, reason: str) -> Statuses:
-    """Every container that has not ended waits for `reason`."""
+    """Every container that has not ended is waiting with `reason`."""
     result: Statuses = {}
     for group in GROUPS:
         live = statuses(home, group)
@@ -156,7 +165,7 @@ def waiting(home: Pod, *, reason: str) -> Statuses:
 
 
 def reported(home: Pod) -> Statuses:
-    """Home's own statuses; a container that has none waits."""
+    """Home's own statuses; a container without one is waiting."""
     result: Statuses = {}
     for group in GROUPS:
         live = statuses(home, group)
@@ -168,7 +177,7 @@ def reported(home: Pod) -> Statuses:
 
 
 def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
-    """Whether a container that ended so may run again.
+    """Whether a container with this exit code is allowed to run again.
 
     `ContainerShouldRestart` in pkg/api/v1/pod/util.go (KEP-5307: rules of a container count
     before its policy, its policy before the pod's).
@@ -179,7 +188,7 @@ def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
             codes = rule.get("exitCodes") or {}
             listed = exit_code in codes.get("values", ())
             if codes.get("operator") == ("In" if listed else "NotIn"):
-                return True  # both actions there are, Restart and RestartAllContainers
+                return True  # both existing actions, Restart and RestartAllContainers
     policy = own or spec.get("restartPolicy", "Always")
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
@@ -187,23 +196,22 @@ def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
 def _stays_terminated(
     home: Pod, container: Container, group: Group, old: ContainerStatus, new: ContainerStatus
 ) -> bool:
-    """The home server would refuse the new state, or home has finished.
+    """The home API server would refuse the new state, or the home pod has finished.
 
-    `ValidateContainerStateTransition` and its two sisters in pkg/apis/core/validation.
+    `ValidateContainerStateTransition` and the two functions for init and ephemeral containers in
+    pkg/apis/core/validation.
     """
     terminated = (old.get("state") or {}).get("terminated")
     if not terminated or (new.get("state") or {}).get("terminated"):
         return False
     if group is EPHEMERAL or phases.is_terminal(home):
         return True
-    spec = home.get("spec", {})
-    return not (
-        may_restart(spec, container, terminated.get("exitCode", 0)) or _restarts_together(spec)
-    )
+    spec = home["spec"]
+    return not (may_restart(spec, container, terminated["exitCode"]) or _restarts_together(spec))
 
 
 def _restarts_together(spec: PodSpec) -> bool:
-    """Some container may restart all of them (KEP-5532), so that any may leave terminated."""
+    """A container may restart all containers (KEP-5532), so any of them may leave terminated."""
     return any(
         rule.get("action") == "RestartAllContainers"
         for c in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
@@ -211,7 +219,7 @@ def _restarts_together(spec: PodSpec) -> bool:
     )
 
 
-def _carried(
+def _reflected(
     container: Container,
     group: Group,
     old: ContainerStatus | None,
@@ -219,15 +227,18 @@ def _carried(
     *,
     before: int | None,
 ) -> ContainerStatus:
-    """One status by the table. `before`: restarts before this mirror, None for a first mirror."""
+    """One status by the table in `status_fields`.
+
+    `before`: restarts before this mirror, None for a first mirror.
+    """
     source = cast("JSON", new)
     row: JSON = {field: source[field] for field in _COPIED if field in source}
     row["state"] = new.get("state") or {}
     row["lastState"] = new.get("lastState") or {}
     if not row["lastState"] and before is not None and old is not None:
-        row["lastState"] = _former(old, new)
-    restarts = min(MAX_RESTARTS, new.get("restartCount", 0) + (before or 0))
-    row["restartCount"] = max(restarts, old.get("restartCount", 0) if old else 0)
+        row["lastState"] = _previous_run(old, new)
+    restarts = min(MAX_RESTARTS, new["restartCount"] + (before or 0))
+    row["restartCount"] = max(restarts, old["restartCount"] if old else 0)
     mounts = _mounts(container, new)
     if mounts:
         row["volumeMounts"] = mounts
@@ -240,8 +251,8 @@ def _carried(
     return cast("ContainerStatus", row)
 
 
-def _former(old: ContainerStatus, new: ContainerStatus) -> ContainerState:
-    """How the run before this mirror ended, as home knows it.
+def _previous_run(old: ContainerStatus, new: ContainerStatus) -> ContainerState:
+    """How the run before this mirror ended, by home's status.
 
     A kubelet does the same where it lost the old container (`convertToAPIContainerStatuses`).
     """
@@ -255,11 +266,11 @@ def _former(old: ContainerStatus, new: ContainerStatus) -> ContainerState:
 
 
 def _mounts(container: Container, new: ContainerStatus) -> list[JSON]:
-    """Mounts that home's container has. `volumeStatus` stays abroad: alpha in 1.36."""
+    """The reported mounts that home's container has, without `volumeStatus`: alpha in 1.36."""
     reported = new.get("volumeMounts")
     if not reported:
         return []
-    own = {(m.get("name"), m.get("mountPath")) for m in container.get("volumeMounts", ())}
+    own = {(m["name"], m["mountPath"]) for m in container.get("volumeMounts", ())}
     return [
         {k: v for k, v in m.items() if k != "volumeStatus"}
         for m in reported
@@ -272,13 +283,13 @@ def _unreported(
 ) -> ContainerStatus:
     """The status of a container that no mirror reports.
 
-    One that ran until now is gone with its mirror: that run has ended, nobody knows how.
+    One that was running is gone with its mirror: that run has ended, with an unknown result.
     """
-    state: ContainerState = (old or {}).get("state") or {}
+    state: ContainerState = (old.get("state") if old else None) or {}
     if old is not None and state.get("terminated"):
         return old
-    count = old.get("restartCount", 0) if old else 0
-    last: ContainerState = (old or {}).get("lastState") or {}
+    count = old["restartCount"] if old else 0
+    last: ContainerState = (old.get("lastState") if old else None) or {}
     if "running" in state:
         count, last = count + 1, UNKNOWN_END
     return {

@@ -1,7 +1,7 @@
-"""What home should show of a pod, and the one request that makes it so.
+"""The status that a home pod should have, and the one request that brings it there.
 
-`status.py` computes a `DesiredStatus`; `patch` compares it with what home shows. Only fields that
-farlet writes are compared, so that nothing of anybody else's is ever touched or taken back.
+`status.py` computes a `DesiredStatus`; `patch` compares it with the home pod. It compares only
+fields that farlet writes, so it never changes or reverts what other components wrote.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ADDRESSES = frozenset({"podIPs", "hostIPs"})
 
 @dataclass(frozen=True, slots=True)
 class DesiredStatus:
-    """What home should show.
+    """The status and annotations that the home pod should have.
 
-    `status` holds all fields of `WRITTEN` that should stand there and, of the conditions, those
-    that farlet owns. `annotations`: key -> value, None where it should not stand.
+    `status` has every field of `WRITTEN` that the pod should have and, of the conditions, those
+    that farlet owns. `annotations`: key -> value, None for an annotation to remove.
     """
 
     status: PodStatus
@@ -35,22 +35,23 @@ class DesiredStatus:
 
 
 def unchanged(home: Pod) -> DesiredStatus:
-    """What home shows already, of what farlet writes; its status is a copy to be added to."""
+    """What the home pod has already, of what farlet writes; the caller may add to its status."""
     live = cast("JSON", home.get("status", {}))
     status: JSON = {field: live[field] for field in WRITTEN if field in live}
     status["conditions"] = conditions.owned(home)
     return DesiredStatus(cast("PodStatus", status), {})
 
 
-def patch(home: Pod, wanted: DesiredStatus) -> JSON | None:
-    """Body of a strategic merge PATCH of pods/status; None where home shows it already.
+def patch(home: Pod, desired: DesiredStatus) -> JSON | None:
+    """Body of a strategic merge PATCH of pods/status; None where nothing differs.
 
-    It carries the uid, so that a pod of another uid refuses it (422, `metadata.uid` being
-    immutable), and what differs, as the kubelet's does (`PatchPodStatus` in pkg/util/pod). By
-    the patch strategies of k8s.io/api core/v1 conditions merge by type, addresses by ip,
-    objects by key; lists of container statuses are replaced as wholes. A null removes.
+    It contains the uid, so that the server refuses it for a pod with another uid (422, since
+    `metadata.uid` is immutable), and the differences, like a kubelet's (`PatchPodStatus` in
+    pkg/util/pod). By the patch strategies of k8s.io/api core/v1 conditions merge by type,
+    addresses by ip, objects by key; lists of container statuses are replaced as a whole. A null
+    removes a field.
     """
-    live, target = cast("JSON", home.get("status", {})), cast("JSON", wanted.status)
+    live, target = cast("JSON", home.get("status", {})), cast("JSON", desired.status)
     status: JSON = {}
     for field in WRITTEN:
         before, after = live.get(field), target.get(field)
@@ -64,14 +65,14 @@ def patch(home: Pod, wanted: DesiredStatus) -> JSON | None:
             status[field] = merge.difference(before, after)
         else:
             status[field] = after
-    changed = _changed_conditions(home, wanted)
+    changed = _changed_conditions(home, desired)
     if changed:
         status["conditions"] = changed
     current = home["metadata"].get("annotations", {})
-    annotations = {k: v for k, v in wanted.annotations.items() if current.get(k) != v}
+    annotations = {k: v for k, v in desired.annotations.items() if current.get(k) != v}
     if not status and not annotations:
         return None
-    body: JSON = {"metadata": {"uid": home["metadata"].get("uid", "")}}
+    body: JSON = {"metadata": {"uid": home["metadata"]["uid"]}}
     if annotations:
         body["metadata"]["annotations"] = annotations
     if status:
@@ -79,11 +80,11 @@ def patch(home: Pod, wanted: DesiredStatus) -> JSON | None:
     return body
 
 
-def _changed_conditions(home: Pod, wanted: DesiredStatus) -> list[JSON]:
-    """Elements that merge by type into what home shows."""
+def _changed_conditions(home: Pod, desired: DesiredStatus) -> list[JSON]:
+    """The elements to send; the server merges them by type."""
     live = cast("dict[str, JSON]", conditions.by_type(home))
     changed: list[JSON] = []
-    for condition in cast("list[JSON]", wanted.status.get("conditions", [])):
+    for condition in cast("list[JSON]", desired.status.get("conditions", [])):
         old = live.pop(condition["type"], None)
         if old is None:
             changed.append(condition)

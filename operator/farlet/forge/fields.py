@@ -1,11 +1,10 @@
-"""The table of all PodSpec fields: which travel, which change, which stay at home, and why.
+"""The table of all PodSpec fields: which are copied, rewritten or dropped, and why.
 
 One row per field of `PodSpec` in `k8s.io/api/core/v1/types.go` of Kubernetes 1.36; a test
-compares the two lists. A field that is not in the table is newer than farlet: it is copied,
-since the user asked for it and the foreign server knows best whether it understands it, and
-its name is reported so that somebody adds a row.
+compares the two lists. A field that is not in the table is newer than farlet: it is copied, since
+the foreign API server decides whether it knows it, and reported, so that a row gets added.
 
-The table cleans a spec before an access strategy shapes it; it must not know any strategy.
+The table applies before an access strategy shapes the spec, and is the same for all strategies.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.context import Context
 from farlet.forge import scheduling
 from farlet.k8s_types import Pod, PodSpec
 
-Rewrite: TypeAlias = Callable[[Any, Pod, Context, list[Change]], object]
-"""(value, home pod, context, changes to add to) -> new value; `None` leaves the field out."""
+Rewrite: TypeAlias = Callable[[Any, Pod, Context, ChangeLog], object]
+"""(value, home pod, context, change log) -> new value; `None` removes the field."""
 
 
 class Rule(Enum):
@@ -38,15 +37,15 @@ class Rule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One row. `why` is shown to users for a field that is dropped."""
+    """One row. Users see `why` for a field that is dropped."""
 
     rule: Rule
     why: str
     rewrite: Rewrite | None = None
     routine: bool = False
-    """Dropping it is of no interest: the home server filled it in for every pod."""
+    """No Event when it is dropped: the home API server sets it on every pod."""
     usual: object = None
-    """Value whose loss is routine, where any other was somebody's wish."""
+    """Dropping this value is routine; a user set any other."""
 
 
 def _dropped(why: str, *, usual: object = None) -> Field:
@@ -68,32 +67,34 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "initContainers": Field(Rule.ACCESS, "sidecars included"),
         "volumes": Field(Rule.ACCESS, "token sources follow the API access; hostPath is guarded"),
         "ephemeralContainers": _routine(
-            "a server refuses them on create; they are added to the living mirror"
+            "a server refuses them on create; farlet adds them to the running mirror"
         ),
         "restartPolicy": _copied("the foreign kubelet restarts containers"),
         "terminationGracePeriodSeconds": _copied("the foreign kubelet stops containers"),
         "activeDeadlineSeconds": _copied("the foreign kubelet ends the pod"),
-        "os": _copied("it decides which fields are valid and which nodes fit"),
-        "resources": _copied("pod-level requests and limits hold on the real node"),
+        "os": _copied("it determines which fields are valid and which nodes fit"),
+        "resources": _copied("pod-level requests and limits apply on the real node"),
         "shareProcessNamespace": _copied("inside the pod"),
-        "securityContext": _copied("inside the pod; foreign Pod Security has the last word"),
-        "runtimeClassName": _copied("the class must exist abroad; its absence is refused there"),
+        "securityContext": _copied("inside the pod; foreign Pod Security decides"),
+        "runtimeClassName": _copied(
+            "the class must exist in the foreign cluster, which refuses the mirror otherwise"
+        ),
         "overhead": _routine("RuntimeClass admission of each cluster sets its own"),
         "imagePullSecrets": _copied("by name; the foreign kubelet pulls"),
         "hostUsers": _copied("user namespaces are the real node's"),
         # Who it is, and what it reaches.
-        "serviceAccountName": Field(Rule.ACCESS, "the account is home's or foreign, by mode"),
-        "serviceAccount": _routine("deprecated twin of serviceAccountName"),
+        "serviceAccountName": Field(Rule.ACCESS, "a home or a foreign account, by access mode"),
+        "serviceAccount": _routine("deprecated alias of serviceAccountName"),
         "automountServiceAccountToken": Field(Rule.ACCESS, "off unless the account is foreign"),
         "hostAliases": Field(Rule.ACCESS, "names of the home API server may be added"),
-        "hostname": _copied("what the pod calls itself"),
-        "subdomain": _copied("what the pod calls itself"),
-        "setHostnameAsFQDN": _copied("what the pod calls itself"),
-        "hostnameOverride": _copied("what the pod calls itself"),
+        "hostname": _copied("the pod's own host name"),
+        "subdomain": _copied("the pod's own host name"),
+        "setHostnameAsFQDN": _copied("the pod's own host name"),
+        "hostnameOverride": _copied("the pod's own host name"),
         "dnsPolicy": _copied("the real node resolves names"),
         "dnsConfig": _copied("the real node resolves names"),
         "enableServiceLinks": _copied(
-            "links follow the Services of the mirror's namespace; KUBERNETES_* are set by us"
+            "links follow the Services of the mirror's namespace; farlet sets KUBERNETES_*"
         ),
         "hostNetwork": Field(Rule.GUARDED, "it is the foreign node's network"),
         "hostPID": Field(Rule.GUARDED, "they are the foreign node's processes"),
@@ -103,58 +104,60 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "nodeName": _routine("it names the virtual node; the foreign scheduler chooses a real one"),
         "nodeSelector": Field(
             Rule.REWRITTEN,
-            "less the virtual node's labels",
+            "without the virtual node's labels",
             lambda value, _pod, ctx, changes: scheduling.node_selector(value, ctx, changes),
         ),
         "affinity": Field(
             Rule.REWRITTEN,
-            "less the virtual node's labels and merged keys",
+            "without the virtual node's labels and merged keys",
             lambda value, pod, ctx, changes: scheduling.affinity(
                 value, pod["metadata"].get("labels") or {}, ctx, changes
             ),
         ),
         "tolerations": Field(
             Rule.REWRITTEN,
-            "less the virtual node's taints",
+            "without the virtual node's taints",
             lambda value, _pod, ctx, changes: scheduling.tolerations(value, ctx, changes),
         ),
         "topologySpreadConstraints": Field(
             Rule.REWRITTEN,
-            "less the keys that the home server merged in",
+            "without the keys that the home API server merged in",
             lambda value, _pod, _ctx, changes: scheduling.spread(value, changes),
         ),
         "schedulerName": _dropped(
-            "a scheduler of the home cluster does not schedule abroad; the foreign default does",
+            "the foreign cluster's default scheduler places the mirror",
             usual="default-scheduler",
         ),
-        "schedulingGates": _dropped("they gate the home scheduler, which has done its work"),
+        "schedulingGates": _dropped("they gate the home scheduler, which has placed the pod"),
         "schedulingGroup": _dropped("the PodGroup is an object of the home cluster"),
-        "priorityClassName": _copied("by name; without such a class the foreign server refuses"),
+        "priorityClassName": _copied(
+            "by name; the foreign API server refuses the mirror without that class"
+        ),
         "priority": _routine("Priority admission of each cluster computes it from the class"),
         "preemptionPolicy": _routine("Priority admission of each cluster takes it from the class"),
         "readinessGates": _dropped(
-            "their conditions are set on the home pod and judged there", usual=[]
+            "their conditions are set on the home pod and evaluated there", usual=[]
         ),
     }
 )
 
 
-def clean(pod: Pod, ctx: Context) -> tuple[PodSpec, list[Change], tuple[str, ...]]:
-    """The spec of `pod` by the table, what changed, and the fields that the table lacks.
+def clean(pod: Pod, ctx: Context) -> tuple[PodSpec, ChangeLog, tuple[str, ...]]:
+    """The spec of `pod` by the table, the changes, and fields that are not in the table.
 
-    Values that do not change are shared with the home pod, so neither may be changed in place.
+    Unchanged values are shared with the home pod: callers must not change them in place.
     """
-    changes: list[Change] = []
+    changes = ChangeLog()
     unknown: list[str] = []
     spec: JSON = {}
-    for name, value in cast("JSON", pod.get("spec", {})).items():
+    for name, value in cast("JSON", pod["spec"]).items():
         field = FIELDS.get(name)
         if field is None:
             unknown.append(name)
             spec[name] = value
         elif field.rule is Rule.DROPPED:
             routine = field.routine or value == field.usual
-            changes.append(Change(f"spec.{name}", "dropped", field.why, routine))
+            changes.dropped(f"spec.{name}", field.why, routine=routine)
         elif field.rewrite is not None and value:
             rewritten = field.rewrite(value, pod, ctx, changes)
             if rewritten is not None:

@@ -1,21 +1,19 @@
-"""Pods that farlet does not send abroad as they are, unless a setting lets them pass.
+"""Pods that farlet refuses to create mirrors for, unless a setting allows them.
 
-Pods of DaemonSets are refused for what made them (`--daemonset-pods`). All others are refused for
-what they ask (`--allow-pod-feature`), and that is of two kinds: what reaches into the foreign
-node (its network, processes, memory, files), which is the foreign administrator's to give; and
-credentials or devices that exist only in the home cluster, without which a pod would start and
-fail for reasons that its message does not show.
+Pods of DaemonSets are refused because of their controller (`--daemonset-pods`). Other pods are
+refused for features they use (`--allow-pod-feature`): access to the foreign node (its network,
+processes, memory, files), which only the foreign administrator can grant; and credentials or
+devices that exist only in the home cluster, without which a pod would start and then fail for
+reasons that its status does not show.
 
-All that a pod asks goes into one message: its owner should not have to cure it piece by piece.
+One message names all refused features of a pod, so that its owner can fix them at once.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from farlet import names
 from farlet.constants import (
     API_ACCESS_MOUNT,
     JSON,
@@ -29,35 +27,35 @@ from farlet.k8s_types import Container, Pod, PodSpec, Volume
 
 
 class Finding(NamedTuple):
-    """Something that needs an allowance."""
+    """A feature that needs an allowance."""
 
     allowance: Allowance
     path: str
-    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.problem}"
 
 
 _HOST_ACCESS = frozenset(
     {Allowance.HOST_NETWORK, Allowance.HOST_PID, Allowance.HOST_IPC, Allowance.HOST_PATH}
 )
 
-_LEGACY_SUFFIX = re.compile(r"-token-[bcdfghjklmnpqrstvwxz2456789]{5}")
-"""What the token controller appended to a ServiceAccount's name (`apiserver` `names.go`)."""
-
 
 def check_controller(pod: Pod, ctx: Context) -> None:
-    """Raise `Refused` when `pod` belongs to a DaemonSet and `ctx` lets none of those pass.
+    """Raises `Refused` for a pod of a DaemonSet, unless `ctx` allows them.
 
-    Before anything else is asked about the pod: whatever it lacks, nobody should mend it.
+    This is checked first: such a pod has no other problem that its owner should fix.
     """
     name = daemonset(pod)
     if name is None or ctx.daemonset_pods is DaemonSetPods.RUN:
         return
     raise Refused(
         Reason.DAEMONSET_NOT_ALLOWED,
-        f"the DaemonSet {name} put the pod on a virtual node, which is no machine to run an agent "
-        "on. Keep DaemonSets off with manifests/home/daemonset-policy.yaml or with the node "
-        f"affinity {VIRTUAL_NODE_LABEL} NotIn [{VIRTUAL_NODE_LABEL_VALUE}] in this one, or have "
-        f"farlet started with --daemonset-pods={DaemonSetPods.RUN}",
+        f"the DaemonSet {name} scheduled this pod to a virtual node, where DaemonSet pods are not "
+        "allowed. Keep all DaemonSets off virtual nodes with manifests/home/daemonset-policy.yaml, "
+        f"or this one with the node affinity {VIRTUAL_NODE_LABEL} NotIn "
+        f"[{VIRTUAL_NODE_LABEL_VALUE}], or start farlet with --daemonset-pods={DaemonSetPods.RUN}",
     )
 
 
@@ -71,43 +69,41 @@ def daemonset(pod: Pod) -> str | None:
 
 
 def check(pod: Pod, ctx: Context) -> None:
-    """Raise `Refused` when `pod` asks for what `ctx.allow_pod_feature` does not hold."""
-    found = [f for f in _findings(pod.get("spec", {})) if f.allowance not in ctx.allow_pod_feature]
+    """Raises `Refused` for a pod with features that `ctx.allow_pod_feature` does not contain."""
+    found = [f for f in _findings(pod["spec"]) if f.allowance not in ctx.allow_pod_feature]
     if not found:
         return
     host = any(f.allowance in _HOST_ACCESS for f in found)
-    text = "; ".join(f"{f.path} {f.what}" for f in found)
+    text = "; ".join(map(str, found))
     flags = " ".join(
         f"--allow-pod-feature={name}" for name in dict.fromkeys(f.allowance for f in found)
     )
     raise Refused(
         Reason.POD_FEATURE_NOT_ALLOWED if host else Reason.UNSUPPORTED_POD,
         f"the pod cannot run in the foreign cluster: {text}. Remove it from the pod, keep the "
-        f"pod off this node, or have farlet started with {flags}",
+        f"pod off this node, or start farlet with {flags}",
     )
 
 
 def _findings(spec: PodSpec) -> Iterator[Finding]:
     raw: JSON = {**spec}
-    for field, allowance, what in (
+    for field, allowance, problem in (
         ("hostNetwork", Allowance.HOST_NETWORK, "uses the network of a foreign node"),
         ("hostPID", Allowance.HOST_PID, "sees the processes of a foreign node"),
         ("hostIPC", Allowance.HOST_IPC, "shares the memory of a foreign node"),
         (
             "resourceClaims",
             Allowance.RESOURCE_CLAIMS,
-            "claims devices of the home cluster, which are not abroad",
+            "claims devices of the home cluster, which the foreign cluster does not have",
         ),
     ):
         if raw.get(field):
-            yield Finding(allowance, f"spec.{field}", what)
+            yield Finding(allowance, f"spec.{field}", problem)
     volumes = spec.get("volumes") or []
-    suspects: dict[str, str] = {}
     for volume in volumes:
         yield from _volume_findings(volume)
-        for name in _secret_names(volume):
-            suspects.setdefault(volume["name"], name)
-    yield from _legacy_tokens(spec, suspects)
+    secrets = {volume["name"]: name for volume in volumes if (name := _secret_name(volume))}
+    yield from _legacy_tokens(spec, secrets)
 
 
 def _volume_findings(volume: Volume) -> Iterator[Finding]:
@@ -121,55 +117,45 @@ def _volume_findings(volume: Volume) -> Iterator[Finding]:
             yield Finding(
                 Allowance.CLUSTER_TRUST_BUNDLE,
                 f"{path}.projected.sources[{index}].clusterTrustBundle",
-                "names a trust bundle of the home cluster, which is not abroad",
+                "names a trust bundle of the home cluster, which the foreign cluster does not have",
             )
         if "podCertificate" in source:
             yield Finding(
                 Allowance.POD_CERTIFICATE,
                 f"{path}.projected.sources[{index}].podCertificate",
-                "wants a certificate that only a home kubelet can obtain",
+                "requests a certificate that only a kubelet of the home cluster can obtain",
             )
 
 
-def _secret_names(volume: Volume) -> Iterator[str]:
+def _secret_name(volume: Volume) -> str | None:
+    """The Secret in a volume; None beside a projected token, which client libraries then use."""
     if "secret" in volume:
-        yield volume["secret"].get("secretName", "")
+        return volume["secret"].get("secretName")
     sources = volume.get("projected", {}).get("sources") or ()
-    if not any("serviceAccountToken" in source for source in sources):
-        for source in sources:
-            if "secret" in source:
-                yield source["secret"].get("name", "")
+    if any("serviceAccountToken" in source for source in sources):
+        return None
+    return next((source["secret"].get("name") for source in sources if "secret" in source), None)
 
 
-def _legacy_tokens(spec: PodSpec, suspects: dict[str, str]) -> Iterator[Finding]:
-    """Secrets that hold a ServiceAccount token of unlimited life.
+def _legacy_tokens(spec: PodSpec, secrets: Mapping[str, str]) -> Iterator[Finding]:
+    """Secrets that contain a ServiceAccount token which never expires.
 
-    The type of a Secret is not in the pod. What can be known from the pod alone: a Secret that
-    is mounted where client libraries look for their token holds one, whatever its name; and a
-    name that the token controller made (account, `-token-`, five letters) gives itself away.
-    A Secret beside a projected token of its own does neither.
+    The pod does not name the type of a Secret. But a Secret that is mounted where client
+    libraries look for their token contains one, whatever its name.
     """
-    account = names.service_account(spec)
-    what = "is a token Secret: its token never expires and belongs to the home cluster"
+    reported: set[str] = set()
     for container in containers(spec):
         for mount in container.get("volumeMounts") or ():
-            name = suspects.get(mount["name"])
-            if name is not None and _at_api_access(mount["mountPath"]):
+            volume = mount["name"]
+            if volume in secrets and volume not in reported and _at_api_access(mount["mountPath"]):
+                reported.add(volume)
                 yield Finding(
                     Allowance.LEGACY_TOKEN_SECRETS,
-                    f"spec.volumes[{mount['name']}] (Secret {name}, mounted at "
+                    f"spec.volumes[{volume}] (Secret {secrets[volume]}, mounted at "
                     f"{mount['mountPath']} in {container['name']})",
-                    what,
+                    "is a token Secret: its token never expires and belongs to the home cluster; "
+                    "a projected token replaces it",
                 )
-                del suspects[mount["name"]]
-        for path, name in _referenced(container):
-            if _made_by_token_controller(name, account):
-                yield Finding(Allowance.LEGACY_TOKEN_SECRETS, f"{path} (Secret {name})", what)
-    for volume, name in suspects.items():
-        if _made_by_token_controller(name, account):
-            yield Finding(
-                Allowance.LEGACY_TOKEN_SECRETS, f"spec.volumes[{volume}] (Secret {name})", what
-            )
 
 
 def containers(spec: PodSpec) -> Iterator[Container]:
@@ -178,20 +164,5 @@ def containers(spec: PodSpec) -> Iterator[Container]:
     yield from spec.get("containers") or ()
 
 
-def _referenced(container: Container) -> Iterator[tuple[str, str]]:
-    at = container["name"]
-    for env in container.get("env") or ():
-        reference = (env.get("valueFrom") or {}).get("secretKeyRef")
-        if reference is not None:
-            yield f"env {env['name']} of container {at}", reference.get("name", "")
-    for source in container.get("envFrom") or ():
-        if "secretRef" in source:
-            yield f"envFrom of container {at}", source["secretRef"].get("name", "")
-
-
 def _at_api_access(path: str) -> bool:
     return path.rstrip("/") == API_ACCESS_MOUNT or path.startswith(f"{API_ACCESS_MOUNT}/")
-
-
-def _made_by_token_controller(name: str, account: str) -> bool:
-    return name.startswith(account) and bool(_LEGACY_SUFFIX.fullmatch(name[len(account) :]))

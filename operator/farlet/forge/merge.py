@@ -1,8 +1,8 @@
-"""Comparing two JSON values as an API server would, and telling it the difference.
+"""Compares two JSON values as an API server would, and computes patches between them.
 
-An API server prints some empty fields and leaves out others (`omitempty`), so that what it
-returns is seldom literally what was sent. Whoever compares the two literally writes for ever.
-`difference` and `replaced` speak the language of strategic merge patches
+An API server prints some empty fields and omits others (`omitempty`), so an object that it returns
+is seldom literally the one that was sent; a literal comparison would cause a write at every
+comparison. `difference` returns a strategic merge patch
 (k8s.io/apimachinery/pkg/util/strategicpatch): an explicit null removes a key.
 """
 
@@ -14,8 +14,8 @@ from farlet.constants import JSON
 def same(one: object, other: object) -> bool:
     """Whether an API server would store the same for both.
 
-    Missing, null, zero, false, the empty string and the empty list are one; an empty object is
-    not: `waiting: {}` says something.
+    Missing, null, zero, false, the empty string and the empty list are equal. An empty object
+    differs from them: `waiting: {}` has a meaning.
     """
     if one == other:
         return True
@@ -29,7 +29,7 @@ def same(one: object, other: object) -> bool:
 
 
 def difference(old: JSON, new: JSON) -> JSON:
-    """What must be merged into `old` so that it becomes `new`."""
+    """The merge patch that turns `old` into `new`."""
     result: JSON = {}
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
@@ -40,8 +40,3 @@ def difference(old: JSON, new: JSON) -> JSON:
         else:
             result[key] = after
     return result
-
-
-def replaced(new: list[JSON] | None) -> list[JSON] | None:
-    """A list that merges by key, sent so that nothing of the old one remains."""
-    return [{"$patch": "replace"}, *new] if new else None

@@ -1,11 +1,11 @@
-"""The Node object as farlet wants it, and the patches that lead there from the one that is.
+"""The desired Node object, and the patches that turn the existing one into it.
 
 Follows a kubelet (`pkg/kubelet/kubelet_node_status.go`, `pkg/kubelet/nodestatus`): labels are
-written at registration, capacity, addresses and versions are kept as wanted, a condition keeps
-the time of its last transition, and a heartbeat alone is no reason to write. What others put on
-the Node (labels, annotations, taints, conditions, a cordon) stays.
+written at registration; capacity, addresses and versions are kept as desired; a condition keeps
+the time of its last transition; a heartbeat alone causes no write. What others put on the Node
+(labels, annotations, taints, conditions, a cordon) stays.
 
-Pure: what is known of the clusters, and the time, are arguments.
+Pure: the state of the clusters and the time are arguments.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from farlet.constants import (
 )
 from farlet.forge import capacity, node_health
 from farlet.forge.capacity import Platform, Resources
-from farlet.forge.node_health import Say
+from farlet.forge.node_health import DesiredNodeCondition
 
 
 class Taint(NamedTuple):
-    """A taint; prints as kubectl takes it."""
+    """A taint; `str` is its form in `kubectl taint`."""
 
     key: str
     value: str
@@ -47,7 +47,7 @@ class Taint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """What the settings say of the Node."""
+    """What the settings say about the Node."""
 
     name: str
     labels: Mapping[str, str]
@@ -55,39 +55,44 @@ class NodeConfig:
     taints: tuple[Taint, ...]
     provider_id: str | None
     machine_id: str
-    """32 hexadecimal digits; that of the owner label, so that they lead to the mirrors."""
+    """32 hexadecimal digits: the value of the label `farlet.io/virtual-node-id` on mirrors."""
     runtime: str
-    """What stands for the container runtime: `farlet://<version>`."""
+    """The container runtime version that the Node reports: `farlet://<version>`."""
     port: int | None
-    """Of the kubelet API; `None`: there is none."""
+    """Of the kubelet API; `None`: farlet does not serve it."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeObservation:
-    """What only the clusters can tell of the Node; `None` where it is not known (yet)."""
+    """What farlet read from the clusters about the Node; `None` where it is not known (yet)."""
 
     address: str
     """Empty where it is not known."""
     version: str | None
-    """Of the foreign API server; stands for the kubelet's."""
-    room: Resources | None
-    kind: Platform
+    """Of the foreign API server; the Node reports it as the kubelet's."""
+    resources: Resources | None
+    platform: Platform
 
 
-def new(look: NodeConfig, found: NodeObservation, says: Iterable[Say], now: datetime) -> JSON:
-    """The Node to create. API servers take the status of a Node with its creation."""
-    wanted = labels(look, found.kind)
+def new(
+    config: NodeConfig,
+    observed: NodeObservation,
+    desired: Iterable[DesiredNodeCondition],
+    now: datetime,
+) -> JSON:
+    """The Node to create. API servers accept the status of a Node on creation."""
+    desired_labels = labels(config, observed.platform)
     metadata: JSON = {
-        "name": look.name,
-        "labels": {key: value for key, value in wanted.items() if value is not None},
+        "name": config.name,
+        "labels": {key: value for key, value in desired_labels.items() if value is not None},
     }
-    if look.annotations:
-        metadata["annotations"] = dict(look.annotations)
-    spec: JSON = {"taints": [_taint(taint) for taint in look.taints]}
-    if look.provider_id is not None:
-        spec["providerID"] = look.provider_id
-    status = _status(look, found) | {"conditions": node_health.conditions(None, says, now)}
-    if found.room is None:
+    if config.annotations:
+        metadata["annotations"] = dict(config.annotations)
+    spec: JSON = {"taints": [_taint(taint) for taint in config.taints]}
+    if config.provider_id is not None:
+        spec["providerID"] = config.provider_id
+    status = _status(config, observed) | {"conditions": node_health.conditions(None, desired, now)}
+    if observed.resources is None:
         nothing = dict(capacity.EMPTY)
         status |= {"capacity": nothing, "allocatable": nothing}
     return {
@@ -100,159 +105,165 @@ def new(look: NodeConfig, found: NodeObservation, says: Iterable[Say], now: date
 
 
 def is_virtual(node: k8s_types.Node) -> bool:
-    """The Node is no real machine. Whose it is, its Lease decides."""
-    found = node["metadata"].get("labels", {}).get(VIRTUAL_NODE_LABEL)
-    return found == VIRTUAL_NODE_LABEL_VALUE
+    """The Node is a virtual one. Its Lease shows which process it belongs to."""
+    label = node["metadata"].get("labels", {}).get(VIRTUAL_NODE_LABEL)
+    return label == VIRTUAL_NODE_LABEL_VALUE
 
 
-def labels(look: NodeConfig, kind: Platform) -> dict[str, str | None]:
-    """The labels that the Node has to have; with `None`, those that it must not have.
+def labels(config: NodeConfig, platform: Platform) -> dict[str, str | None]:
+    """The labels that the Node must have; with `None`, those that it must not have.
 
-    An architecture that is not known is not spoken of.
+    Labels for a platform that is not known are left as they are.
     """
-    machine = {OS_LABEL: kind.os, ARCH_LABEL: kind.arch}
+    from_platform = {OS_LABEL: platform.os, ARCH_LABEL: platform.arch}
     return {
         VIRTUAL_NODE_LABEL: VIRTUAL_NODE_LABEL_VALUE,
-        HOSTNAME_LABEL: look.name,
+        HOSTNAME_LABEL: config.name,
         NO_LOAD_BALANCER_LABEL: "true",
-        **{key: value or None for key, value in machine.items() if value is not None},
-        **look.labels,
+        **{key: value or None for key, value in from_platform.items() if value is not None},
+        **config.labels,
     }
 
 
-def labels_patch(node: k8s_types.Node, wanted: Mapping[str, str | None]) -> JSON | None:
-    """Labels as wanted; `None` where they are."""
-    missing = _missing(node["metadata"].get("labels", {}), wanted)
+def labels_patch(node: k8s_types.Node, desired: Mapping[str, str | None]) -> JSON | None:
+    """Sets the desired labels; `None` where the Node has them."""
+    missing = _missing(node["metadata"].get("labels", {}), desired)
     return _patch(node, {"labels": missing}) if missing else None
 
 
-def adoption_patch(node: k8s_types.Node, look: NodeConfig, kind: Platform) -> JSON | None:
-    """What registration writes on a Node that exists, but for its taints."""
+def adoption_patch(node: k8s_types.Node, config: NodeConfig, platform: Platform) -> JSON | None:
+    """What registration writes to an existing Node, except its taints; `None` for nothing."""
     metadata: JSON = {}
     before = node["metadata"]
-    if missing := _missing(before.get("labels", {}), labels(look, kind)):
+    if missing := _missing(before.get("labels", {}), labels(config, platform)):
         metadata["labels"] = missing
-    if missing := _missing(before.get("annotations", {}), look.annotations):
+    if missing := _missing(before.get("annotations", {}), config.annotations):
         metadata["annotations"] = missing
     spec: JSON = {}
-    if look.provider_id is not None and look.provider_id != node.get("spec", {}).get("providerID"):
-        spec["providerID"] = look.provider_id
+    if config.provider_id is not None and config.provider_id != node.get("spec", {}).get(
+        "providerID"
+    ):
+        spec["providerID"] = config.provider_id
     if not metadata and not spec:
         return None
     return _patch(node, metadata) | ({"spec": spec} if spec else {})
 
 
-def missing_taints(node: k8s_types.Node, look: NodeConfig) -> list[Taint]:
-    """Taints of the settings that the Node lacks, or has with another value."""
+def missing_taints(node: k8s_types.Node, config: NodeConfig) -> list[Taint]:
+    """Taints of the settings that the Node lacks or has with another value."""
     present = {
         Taint(t["key"], t.get("value", ""), t["effect"])
         for t in node.get("spec", {}).get("taints", ())
     }
-    return [taint for taint in look.taints if taint not in present]
+    return [taint for taint in config.taints if taint not in present]
 
 
 def taints_patch(node: k8s_types.Node, missing: Sequence[Taint]) -> JSON:
-    """Those taints beside the ones that are there. Taints are one list: no merging by servers."""
+    """Adds the missing taints to those of the Node. Servers do not merge the list of taints."""
     replaced = {(taint.key, taint.effect) for taint in missing}
     kept = [
         t for t in node.get("spec", {}).get("taints", ()) if (t["key"], t["effect"]) not in replaced
     ]
-    return _patch(node, {}, certain=True) | {
+    return _patch(node, {}, this_version=True) | {
         "spec": {"taints": [*kept, *(_taint(taint) for taint in missing)]}
     }
 
 
 def status_patch(
     node: k8s_types.Node,
-    look: NodeConfig,
-    found: NodeObservation,
-    says: Sequence[Say],
+    config: NodeConfig,
+    observed: NodeObservation,
+    desired: Sequence[DesiredNodeCondition],
     now: datetime,
     *,
     due: bool,
 ) -> JSON | None:
-    """The status as it should be, heartbeats renewed; `None` where it is and none is `due`."""
+    """The desired status with new heartbeats; `None` where nothing differs and none is `due`."""
     before: JSON = {**node.get("status", {})}
     changes: JSON = {}
-    for key, wanted in _status(look, found).items():
+    for key, desired_value in _status(config, observed).items():
         present = before.get(key)
-        if present == wanted:
+        if present == desired_value:
             continue
         if key == "addresses":
-            # They merge by type, so that another address of a type would stay beside the new.
-            changes[key] = [{"$patch": "replace"}, *wanted]
+            # Servers merge them by type: the old address of a type would stay beside the new one.
+            changes[key] = [{"$patch": "replace"}, *desired_value]
         elif key in ("capacity", "allocatable"):
-            # What is there no more goes: nobody else knows what fits abroad.
-            changes[key] = dict.fromkeys(present or ()) | wanted
-        elif missing := _missing(present or {}, wanted):
+            # Removes resources that foreign nodes no longer have: only farlet writes them.
+            changes[key] = dict.fromkeys(present or ()) | desired_value
+        elif missing := _missing(present or {}, desired_value):
             changes[key] = missing
-    conditions = node_health.conditions(node, says, now)
-    if not changes and not due and all(node_health.stands(node, wanted) for wanted in conditions):
+    conditions = node_health.conditions(node, desired, now)
+    if (
+        not changes
+        and not due
+        and all(node_health.is_current(node, condition) for condition in conditions)
+    ):
         return None
     return _patch(node, {}) | {"status": {**changes, "conditions": conditions}}
 
 
 def cordon_patch(node: k8s_types.Node, why: str) -> JSON | None:
-    """Take the Node out of scheduling; `None` if it is, or if someone put it back since."""
+    """Makes the Node unschedulable; `None` if it is, or if it was uncordoned since farlet did."""
     if node.get("spec", {}).get("unschedulable") or cordoned_by_us(node):
         return None
-    return _patch(node, {"annotations": {CORDONED: why}}, certain=True) | {
+    return _patch(node, {"annotations": {CORDONED: why}}, this_version=True) | {
         "spec": {"unschedulable": True}
     }
 
 
 def uncordon_patch(node: k8s_types.Node) -> JSON | None:
-    """Take our own cordon back; `None` where there is none."""
+    """Removes farlet's own cordon; `None` where the Node has none."""
     if not cordoned_by_us(node):
         return None
-    return _patch(node, {"annotations": {CORDONED: None}}, certain=True) | {
+    return _patch(node, {"annotations": {CORDONED: None}}, this_version=True) | {
         "spec": {"unschedulable": None}
     }
 
 
 def cordoned_by_us(node: k8s_types.Node) -> bool:
-    """farlet made it unschedulable, and has not taken that back."""
+    """farlet made the Node unschedulable, and has not reverted it."""
     return CORDONED in node["metadata"].get("annotations", {})
 
 
-def _patch(node: k8s_types.Node, metadata: JSON, *, certain: bool = False) -> JSON:
-    """A patch for this very Node; `certain`: for this very version of it."""
+def _patch(node: k8s_types.Node, metadata: JSON, *, this_version: bool = False) -> JSON:
+    """A patch for the Node with this uid; `this_version`: with this resourceVersion, too."""
     before = node["metadata"]
     of = {"uid": before["uid"]} | (
-        {"resourceVersion": before["resourceVersion"]} if certain else {}
+        {"resourceVersion": before["resourceVersion"]} if this_version else {}
     )
     return {"metadata": {**of, **metadata}}
 
 
-def _missing(present: Mapping[str, object], wanted: Mapping[str, object]) -> JSON:
-    return {key: value for key, value in wanted.items() if present.get(key) != value}
+def _missing(present: Mapping[str, object], desired: Mapping[str, object]) -> JSON:
+    return {key: value for key, value in desired.items() if present.get(key) != value}
 
 
-def _status(look: NodeConfig, found: NodeObservation) -> JSON:
-    """What is known of the status, but for the conditions."""
+def _status(config: NodeConfig, observed: NodeObservation) -> JSON:
+    """The status without conditions, as far as it is known."""
     status: JSON = {
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": look.port or 0}},
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port or 0}},
         "nodeInfo": {
-            "machineID": look.machine_id,
-            "systemUUID": str(UUID(look.machine_id)),
+            "machineID": config.machine_id,
+            "systemUUID": str(UUID(config.machine_id)),
             "bootID": "",
-            "containerRuntimeVersion": look.runtime,
+            "containerRuntimeVersion": config.runtime,
             "kubeProxyVersion": "",
             **_known(
-                kubeletVersion=found.version,
-                operatingSystem=found.kind.os,
-                architecture=found.kind.arch,
-                kernelVersion=found.kind.kernel,
-                osImage=found.kind.image,
+                kubeletVersion=observed.version,
+                operatingSystem=observed.platform.os,
+                architecture=observed.platform.arch,
+                kernelVersion=observed.platform.kernel,
+                osImage=observed.platform.image,
             ),
         },
     }
-    if found.address:
-        # No Hostname: API servers would try that first, and it need not resolve.
-        status["addresses"] = [{"type": "InternalIP", "address": found.address}]
-    if found.room is not None:
-        status["capacity"] = dict(found.room.capacity)
-        status["allocatable"] = dict(found.room.allocatable)
+    if observed.address:
+        # No Hostname: API servers would try that first, and it might not resolve.
+        status["addresses"] = [{"type": "InternalIP", "address": observed.address}]
+    if observed.resources is not None:
+        status["capacity"] = dict(observed.resources.capacity)
+        status["allocatable"] = dict(observed.resources.allocatable)
     return status
 
 

@@ -1,6 +1,6 @@
-"""What a node may not do to its own Node object, as the admission plugin NodeRestriction has it.
+"""The labels that the admission plugin NodeRestriction does not let a node set on itself.
 
-Source: `plugin/pkg/admission/noderestriction/admission.go`. Only for telling a person what to do:
+Source: `plugin/pkg/admission/noderestriction/admission.go`. Only messages with a fix use this:
 the API server decides.
 """
 
@@ -31,7 +31,7 @@ _ALLOWED_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
 def restricted_labels(keys: Iterable[str]) -> list[str]:
-    """Those that a node may not give itself, sorted (`getForbiddenLabels`)."""
+    """Labels that a node cannot set on itself, sorted (`getForbiddenLabels`)."""
     return sorted(key for key in keys if _restricted(key))
 
 

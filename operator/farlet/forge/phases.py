@@ -1,16 +1,16 @@
-"""The phase of a home pod, and what it may still become.
+"""The phase of a home pod, and which phases may follow it.
 
-Phases only go forward: a pod that has finished never runs again, one that has run is never
-Pending again. `plan` asks here before it makes a mirror anew, so nothing in here may guess.
+Phases only move forward: a pod that has finished never runs again, and one that has run is never
+Pending again. `plan` relies on this module before it recreates a mirror, so nothing here guesses.
 """
 
 from __future__ import annotations
 
-from farlet.k8s_types import Pod
+from farlet.k8s_types import Pod, PodPhase
 
-TERMINAL = frozenset({"Succeeded", "Failed"})
-STARTED = frozenset({"Running", "Unknown"})
-_KNOWN = TERMINAL | STARTED | {"Pending"}
+TERMINAL = frozenset({PodPhase.SUCCEEDED, PodPhase.FAILED})
+STARTED = frozenset({PodPhase.RUNNING, PodPhase.UNKNOWN})
+_ALL = frozenset(PodPhase)
 
 
 def is_terminal(pod: Pod) -> bool:
@@ -19,35 +19,37 @@ def is_terminal(pod: Pod) -> bool:
 
 
 def ran_to_success(pod: Pod) -> bool:
-    """Some regular container has ended with exit code 0, now or in the run before."""
+    """A regular container has exited with code 0, in its current or its previous run."""
     for status in pod.get("status", {}).get("containerStatuses") or ():
         for state in (status.get("state"), status.get("lastState")):
-            if state and (state.get("terminated") or {}).get("exitCode") == 0:
+            terminated = state.get("terminated") if state else None
+            if terminated and terminated["exitCode"] == 0:
                 return True
     return False
 
 
 def of(home: Pod, mirror: Pod) -> str:
-    """The phase of a home pod whose mirror is this. A mirror that is replaced ends nothing."""
-    before = home.get("status", {}).get("phase", "Pending")
+    """The phase of a home pod with this mirror. A mirror that is being replaced ends nothing."""
+    before = home.get("status", {}).get("phase", PodPhase.PENDING)
     if before in TERMINAL:
         return before
-    phase = mirror.get("status", {}).get("phase", "Pending")
-    if phase not in _KNOWN or (phase == "Pending" and before in STARTED):
+    phase = mirror.get("status", {}).get("phase", PodPhase.PENDING)
+    if phase not in _ALL or (phase == PodPhase.PENDING and before in STARTED):
         return before
     if phase in TERMINAL and _replaced(home, mirror):
-        return before if before in STARTED else "Running"
+        return before if before in STARTED else PodPhase.RUNNING
     return phase
 
 
 def _replaced(home: Pod, mirror: Pod) -> bool:
-    """Somebody abroad deleted the mirror, and home's restart policy asks for another.
+    """The mirror was deleted in the foreign cluster, and home's restart policy demands another.
 
     A kubelet ends every deleted pod in a terminal phase, those of restartPolicy Always too.
     """
     if "deletionTimestamp" in home["metadata"] or "deletionTimestamp" not in mirror["metadata"]:
         return False
-    policy = home.get("spec", {}).get("restartPolicy", "Always")
+    policy = home["spec"].get("restartPolicy", "Always")
     if policy == "OnFailure":
-        return mirror.get("status", {}).get("phase") == "Failed" and not ran_to_success(mirror)
+        failed = mirror.get("status", {}).get("phase") == PodPhase.FAILED
+        return failed and not ran_to_success(mirror)
     return policy == "Always"

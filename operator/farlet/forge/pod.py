@@ -1,10 +1,9 @@
-"""From a home pod to its mirror: everything but the I/O.
+"""Computes the mirror of a home pod, without I/O.
 
-A mirror is made of three things: metadata of our own with the user's labels and annotations,
-the spec cleaned by the table in `fields`, and that spec shaped by the strategy which gives the
-pod its API. This room decides nothing about *when* a mirror is made (`plan` does) and asks no
-server. It never changes the home pod, which lives in a store that others read: whatever is not
-rewritten is shared between the two.
+A mirror consists of farlet's own metadata with the user's labels and annotations, and of the home
+pod's spec, cleaned by the table in `fields` and then shaped by the pod's access strategy. `plan`
+decides *when* a mirror is created. Nothing here changes the home pod, which other readers of the
+store share: values that are not rewritten are shared between pod and mirror.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import Any
 import orjson
 
 from farlet import names
-from farlet.access import AccessStrategy, Change
+from farlet.access import AccessStrategy
+from farlet.access.changes import Change, ChangeLog
 from farlet.constants import (
     ACCESS,
     FOREIGN_POD_IP,
@@ -35,25 +35,25 @@ from farlet.constants import (
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import fields, guards
-from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
+from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, Pod
 from farlet.names import mirror_name, secret_name
 
 __all__ = ["Forged", "forge_mirror", "mirror_name", "secret_name"]
 
 RESERVED = "farlet.io/"
-"""Prefix of labels and annotations that mean something to farlet."""
+"""Prefix of the labels and annotations that farlet uses."""
 
 STATIC_POD = "kubernetes.io/config."
-"""Prefix of the annotations by which kubelets know static pods and their mirror pods."""
+"""Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """A mirror, and in what it differs from its home pod."""
+    """A mirror, and its differences from the home pod."""
 
-    pod: Pod
+    pod: NewPod
     changes: tuple[Change, ...] = ()
     unknown_fields: tuple[str, ...] = ()
     """PodSpec fields newer than farlet's table; they were copied."""
@@ -71,9 +71,9 @@ def forge_mirror(
     """The mirror of a home pod.
 
     `anchor` is the controller that keeps foreign ReplicaSets from adopting the mirror.
-    `token_times` maps `Claim.key` to (issued, expires) in epoch seconds; `restarts` maps
+    `token_times` maps `TokenSpec.key` to (issued, expires) in epoch seconds; `restarts` maps
     container names to the restarts of earlier mirrors. Raises `Refused` for a pod that cannot
-    go abroad as it is: its namespace, what it asks of the node, or its API access.
+    have a mirror: for its namespace, a guarded feature, or its API access.
     """
     home = pod["metadata"]
     namespace = ctx.namespaces.foreign(home["namespace"])
@@ -81,13 +81,13 @@ def forge_mirror(
         raise Refused(
             Reason.NAMESPACE_NOT_OFFLOADED,
             f"namespace {home['namespace']} is not offloaded to the foreign cluster. Keep the pod "
-            f"off this node, or have farlet started with --namespace-map="
+            f"off this node, or start farlet with --namespace-map="
             f"{home['namespace']}=<foreign namespace>",
         )
     guards.check(pod, ctx)
     spec, changes, unknown = fields.clean(pod, ctx)
     mutation = strategy.mutate(spec, pod, ctx)
-    metadata: ObjectMeta = {
+    metadata: NewObjectMeta = {
         "name": mirror_name(home["name"]),
         "namespace": namespace,
         "labels": _labels(home, ctx, changes),
@@ -101,7 +101,7 @@ def forge_mirror(
         metadata["annotations"][RESTARTS] = _compact(dict(restarts))
     if anchor is not None:
         metadata["ownerReferences"] = [anchor]
-    if pod.get("spec", {}).get("restartPolicy", "Always") != "Always":
+    if pod["spec"].get("restartPolicy", "Always") != "Always":
         metadata["finalizers"] = [OBSERVED]
     return Forged(
         pod={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": mutation.spec},
@@ -110,39 +110,39 @@ def forge_mirror(
     )
 
 
-def _labels(home: ObjectMeta, ctx: Context, changes: list[Change]) -> dict[str, str]:
-    """The user's labels and the one that we select by."""
-    wanted = home.get("labels") or {}
-    labels = {key: value for key, value in wanted.items() if not key.startswith(RESERVED)}
-    if len(labels) != len(wanted):
-        _report_reserved("labels", wanted.keys() - labels.keys(), changes)
+def _labels(home: ObjectMeta, ctx: Context, changes: ChangeLog) -> dict[str, str]:
+    """The user's labels, and the one by which farlet selects mirrors."""
+    original = home.get("labels") or {}
+    labels = {key: value for key, value in original.items() if not key.startswith(RESERVED)}
+    if len(labels) != len(original):
+        _report_reserved("labels", original.keys() - labels.keys(), changes)
     labels[VIRTUAL_NODE_ID] = ctx.virtual_node_id
     return labels
 
 
-def _annotations(pod: Pod, access: str, ctx: Context, changes: list[Change]) -> dict[str, str]:
-    """The user's annotations, those of `liqo.io/` included, and where the mirror comes from.
+def _annotations(pod: Pod, access: str, ctx: Context, changes: ChangeLog) -> dict[str, str]:
+    """The user's annotations, including those of `liqo.io/`, and farlet's own about the home pod.
 
-    `last-applied-configuration` stays at home: it describes another object, in another
-    namespace, and a `kubectl apply` abroad would act on it. So do the marks of static pods: a
-    server refuses them without nodeName, and a kubelet would not run the mirror.
+    `last-applied-configuration` is dropped: it describes another object in another namespace, and
+    `kubectl apply` in the foreign cluster would act on it. So are the annotations of static pods:
+    a server refuses them without nodeName, and a kubelet would not run the mirror.
     """
     home = pod["metadata"]
-    wanted = home.get("annotations") or {}
+    original = home.get("annotations") or {}
     annotations = {}
-    for key, value in wanted.items():
+    for key, value in original.items():
         if key.startswith(RESERVED):
-            if key != FOREIGN_POD_IP:  # written by us
+            if key != FOREIGN_POD_IP:  # farlet's own
                 _report_reserved("annotations", {key}, changes)
         elif key.startswith(STATIC_POD):
             why = "kubelets would take the mirror for a static pod and not run it"
-            changes.append(Change(f"metadata.annotations[{key}]", "dropped", why))
+            changes.dropped(f"metadata.annotations[{key}]", why)
         elif key == LAST_APPLIED:
             why = "it describes the home pod, not the mirror"
-            changes.append(Change(f"metadata.annotations[{key}]", "dropped", why, routine=True))
+            changes.dropped(f"metadata.annotations[{key}]", why, routine=True)
         else:
             annotations[key] = value
-    spec = pod.get("spec", {})
+    spec = pod["spec"]
     annotations[HOME_NAMESPACE] = home["namespace"]
     annotations[HOME_NAME] = home["name"]
     annotations[HOME_UID] = home["uid"]
@@ -152,11 +152,9 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: list[Change]) -> 
     return annotations
 
 
-def _report_reserved(where: str, keys: set[str], changes: list[Change]) -> None:
-    changes.extend(
-        Change(f"metadata.{where}[{key}]", "dropped", f"{RESERVED} is reserved for farlet")
-        for key in sorted(keys)
-    )
+def _report_reserved(where: str, keys: set[str], changes: ChangeLog) -> None:
+    for key in sorted(keys):
+        changes.dropped(f"metadata.{where}[{key}]", f"{RESERVED} is reserved for farlet")
 
 
 def _compact(value: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""Amounts of resources as Kubernetes writes them: read, added, written in canonical form.
+"""Parses, adds and prints amounts of resources as Kubernetes does.
 
-The rules are those of `resource.Quantity` (`apimachinery/pkg/api/resource/quantity.go`): what is
-finer than a billionth is rounded away from zero, a sum keeps the notation of its first operand
-that is not zero, and the canonical form has no fraction and the largest suffix that loses
-nothing. API servers store that form, so two amounts are equal if their texts are.
+The rules are those of `resource.Quantity` (`apimachinery/pkg/api/resource/quantity.go`): amounts
+are rounded away from zero to billionths, a sum keeps the notation of its first operand that is not
+zero, and the canonical form has no fraction and the largest suffix without loss. API servers
+store the canonical form, so two amounts are equal if their texts are.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from decimal import Decimal
 from enum import StrEnum
 
 _LONGEST = 64
-"""Characters; no amount that means anything is longer."""
+"""Characters; no meaningful amount is longer."""
 
 _NANO = 10**9
 
 _LARGEST = (2**63 - 1) * _NANO
-"""To which API servers cut amounts in binary notation."""
+"""API servers clamp amounts in binary notation to this."""
 
 _SYNTAX = re.compile(
     r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))"
@@ -47,7 +47,7 @@ class Notation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An amount in billionths, and the notation that it came in."""
+    """An amount in billionths, and the notation it was written in."""
 
     nanos: int
     notation: Notation = Notation.DECIMAL
@@ -72,17 +72,17 @@ class Quantity:
 
     @property
     def whole(self) -> bool:
-        """It has no fraction."""
+        """Whether it has no fraction."""
         return self.nanos % _NANO == 0
 
 
 def parse(text: str) -> Quantity:
-    """Read `1`, `500m`, `1.5Gi`, `2e3` and the like. Raises `ValueError` for anything else."""
+    """Parses amounts such as `500m`, `1.5Gi` or `2e3`. Raises `ValueError` for other texts."""
     found = _SYNTAX.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         raise ValueError(
-            f"{text[:_LONGEST]!r} is no quantity: give a number with one of the suffixes "
-            "m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, or none"
+            f"{text[:_LONGEST]!r} is not a quantity: expected a number, optionally with one of the "
+            "suffixes m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei"
         )
     if found["binary"]:
         notation, factor = Notation.BINARY, Decimal(1024 ** _BINARY[found["binary"]])
@@ -100,7 +100,7 @@ def parse(text: str) -> Quantity:
 
 
 def total(quantities: Iterable[Quantity]) -> Quantity:
-    """Their sum; zero for none."""
+    """The sum; zero for an empty iterable."""
     result = Quantity(0)
     for one in quantities:
         result = Quantity(

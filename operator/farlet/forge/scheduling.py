@@ -1,9 +1,9 @@
-"""What of a pod's scheduling wishes makes sense on the foreign side.
+"""The scheduling fields of a pod, rewritten for the foreign scheduler.
 
-The home scheduler has used these fields to choose the virtual node; the foreign scheduler
-reads them again to choose a real one. What speaks of the virtual node itself would leave the
-mirror unschedulable, and what the home API server wrote into selectors would make the foreign
-one refuse the mirror. Everything else is the user's wish and travels.
+The home scheduler has used these fields to choose the virtual node; the foreign scheduler uses
+them to choose a real one. Terms about the virtual node itself would leave the mirror
+unschedulable, and expressions that the home API server merged into selectors would make the
+foreign API server refuse the mirror. All other terms are copied.
 
 Each function returns its argument when nothing changes, a changed copy otherwise, and `None`
 when nothing is left of it; none changes its argument.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from farlet.access import Change
+from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.context import Context
 
@@ -23,50 +23,46 @@ Labels: TypeAlias = Mapping[str, str]
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
-# All of these are routine: a pod had to say such things to come to the virtual node at all.
-_OWN_LABEL = "the label is one that farlet puts on the virtual node; foreign nodes lack it"
-_OWN_TAINT = "the taint is the virtual node's; foreign nodes lack it"
-_NODE_NAME = "it names a home node; foreign names differ"
-_MERGED = "the home server merged in (mis)matchLabelKeys; the foreign one does it again"
+# All of these are routine: pods need such terms to be scheduled to the virtual node.
+_OWN_LABEL = "only the virtual node has this label; foreign nodes do not"
+_OWN_TAINT = "only the virtual node has this taint; foreign nodes do not"
+_NODE_NAME = "it names a home node; foreign nodes have other names"
+_MERGED = "the home API server merged (mis)matchLabelKeys into it; the foreign one does so again"
 
 
 def node_selector(
-    selector: dict[str, str], ctx: Context, changes: list[Change]
+    selector: dict[str, str], ctx: Context, changes: ChangeLog
 ) -> dict[str, str] | None:
     """A node selector without the virtual node's own labels."""
     ours = selector.keys() & ctx.node_labels
     if not ours:
         return selector
-    changes.extend(
-        Change(f"spec.nodeSelector[{key}]", "dropped", _OWN_LABEL, routine=True)
-        for key in sorted(ours)
-    )
+    for key in sorted(ours):
+        changes.dropped(f"spec.nodeSelector[{key}]", _OWN_LABEL, routine=True)
     return {key: value for key, value in selector.items() if key not in ours} or None
 
 
-def tolerations(wanted: list[JSON], ctx: Context, changes: list[Change]) -> list[JSON] | None:
+def tolerations(original: list[JSON], ctx: Context, changes: ChangeLog) -> list[JSON] | None:
     """Tolerations without those of the virtual node's taints.
 
     Those for `not-ready` and `unreachable` stay: where the home API server added them
     (DefaultTolerationSeconds), the foreign one would add the same, and where the user or a
-    DaemonSet wrote them, they say how long the pod may sit on a lost foreign node.
+    DaemonSet set them, they limit how long the pod stays on a lost foreign node.
     """
-    kept = [t for t in wanted if t.get("key", "") not in ctx.taints]
-    if len(kept) == len(wanted):
-        return wanted
-    changes.extend(
-        Change(f"spec.tolerations[{t['key']}]", "dropped", _OWN_TAINT, routine=True)
-        for t in wanted
-        if t.get("key", "") in ctx.taints
-    )
+    kept = [t for t in original if t.get("key", "") not in ctx.taints]
+    if len(kept) == len(original):
+        return original
+    for t in original:
+        if t.get("key", "") in ctx.taints:
+            changes.dropped(f"spec.tolerations[{t['key']}]", _OWN_TAINT, routine=True)
     return kept or None
 
 
-def spread(constraints: list[JSON], changes: list[Change]) -> list[JSON]:
-    """Topology spread constraints as their author wrote them."""
+def spread(constraints: list[JSON], changes: ChangeLog) -> list[JSON]:
+    """Topology spread constraints without the keys that the home API server merged in."""
     cleaned = []
     for index, constraint in enumerate(constraints):
-        selector = _unmerged(
+        selector = _without_merged_keys(
             constraint, {}, f"spec.topologySpreadConstraints[{index}].labelSelector", changes
         )
         cleaned.append(
@@ -75,14 +71,14 @@ def spread(constraints: list[JSON], changes: list[Change]) -> list[JSON]:
     return cleaned
 
 
-def affinity(wanted: JSON, labels: Labels, ctx: Context, changes: list[Change]) -> JSON | None:
-    """Node, pod and anti-affinity fit for foreign nodes and namespaces."""
-    cleaned = dict(wanted)
-    if "nodeAffinity" in wanted:
-        _replace(cleaned, "nodeAffinity", _node_affinity(wanted["nodeAffinity"], ctx, changes))
+def affinity(original: JSON, labels: Labels, ctx: Context, changes: ChangeLog) -> JSON | None:
+    """Node affinity, pod affinity and anti-affinity for foreign nodes and namespaces."""
+    cleaned = dict(original)
+    if "nodeAffinity" in original:
+        _replace(cleaned, "nodeAffinity", _node_affinity(original["nodeAffinity"], ctx, changes))
     for kind in ("podAffinity", "podAntiAffinity"):
-        if kind in wanted:
-            _replace(cleaned, kind, _pod_affinity(wanted[kind], kind, labels, ctx, changes))
+        if kind in original:
+            _replace(cleaned, kind, _pod_affinity(original[kind], kind, labels, ctx, changes))
     return cleaned or None
 
 
@@ -93,19 +89,19 @@ def _replace(target: JSON, key: str, value: object) -> None:
         del target[key]
 
 
-def _node_affinity(wanted: JSON, ctx: Context, changes: list[Change]) -> JSON:
-    cleaned = dict(wanted)
+def _node_affinity(original: JSON, ctx: Context, changes: ChangeLog) -> JSON:
+    cleaned = dict(original)
     path = "spec.affinity.nodeAffinity"
-    if REQUIRED in wanted:
-        required = wanted[REQUIRED]
+    if REQUIRED in original:
+        required = original[REQUIRED]
         terms = _required_terms(
             required.get("nodeSelectorTerms") or [], f"{path}.required", ctx, changes
         )
         _replace(cleaned, REQUIRED, {**required, "nodeSelectorTerms": terms} if terms else None)
-    if PREFERRED in wanted:
+    if PREFERRED in original:
         preferences = []
-        for index, entry in enumerate(wanted[PREFERRED]):
-            term = _without_own(
+        for index, entry in enumerate(original[PREFERRED]):
+            term = _without_own_labels(
                 entry.get("preference") or {}, f"{path}.preferred[{index}]", ctx, changes
             )
             if term:  # an empty preference prefers nothing
@@ -115,20 +111,20 @@ def _node_affinity(wanted: JSON, ctx: Context, changes: list[Change]) -> JSON:
 
 
 def _required_terms(
-    terms: Sequence[JSON], path: str, ctx: Context, changes: list[Change]
+    terms: Sequence[JSON], path: str, ctx: Context, changes: ChangeLog
 ) -> list[JSON]:
-    """The terms, of which one must match; empty when the virtual node alone satisfied one.
+    """The terms, of which one must match; empty when one required only the virtual node.
 
-    Kubernetes lets an empty term match nothing, while a term that said no more than "the
-    virtual node" is satisfied by having come here: then nothing is required any longer.
-    A term that demands one of our labels to be missing cannot be what brought the pod here.
+    A term without expressions would match nothing. A term that required only the virtual node is
+    satisfied, so no term is required any more. A term that excludes the virtual node cannot be
+    the one that matched it.
     """
     kept = []
     for index, term in enumerate(terms):
         if _excludes_virtual_node(term, ctx):
-            changes.append(Change(f"{path}[{index}]", "dropped", _OWN_LABEL, routine=True))
+            changes.dropped(f"{path}[{index}]", _OWN_LABEL, routine=True)
             continue
-        cleaned = _without_own(term, f"{path}[{index}]", ctx, changes)
+        cleaned = _without_own_labels(term, f"{path}[{index}]", ctx, changes)
         if not cleaned and term:
             return []
         kept.append(cleaned)
@@ -142,32 +138,30 @@ def _excludes_virtual_node(term: JSON, ctx: Context) -> bool:
     )
 
 
-def _without_own(term: JSON, path: str, ctx: Context, changes: list[Change]) -> JSON:
+def _without_own_labels(term: JSON, path: str, ctx: Context, changes: ChangeLog) -> JSON:
     """A node selector term less our labels, and less node names (`matchFields` knows no other)."""
     cleaned = dict(term)
     if "matchFields" in cleaned:
         del cleaned["matchFields"]
-        changes.append(Change(f"{path}.matchFields", "dropped", _NODE_NAME, routine=True))
+        changes.dropped(f"{path}.matchFields", _NODE_NAME, routine=True)
     expressions = term.get("matchExpressions") or []
     kept = [e for e in expressions if e.get("key") not in ctx.node_labels]
     if len(kept) != len(expressions):
-        changes.extend(
-            Change(f"{path}.matchExpressions[{e['key']}]", "dropped", _OWN_LABEL, routine=True)
-            for e in expressions
-            if e.get("key") in ctx.node_labels
-        )
+        for e in expressions:
+            if e.get("key") in ctx.node_labels:
+                changes.dropped(f"{path}.matchExpressions[{e['key']}]", _OWN_LABEL, routine=True)
         _replace(cleaned, "matchExpressions", kept)
     return cleaned
 
 
 def _pod_affinity(
-    wanted: JSON, kind: str, labels: Labels, ctx: Context, changes: list[Change]
+    original: JSON, kind: str, labels: Labels, ctx: Context, changes: ChangeLog
 ) -> JSON:
     path = f"spec.affinity.{kind}"
 
     def shape(term: JSON, at: str) -> JSON:
         shaped = term
-        selector = _unmerged(term, labels, f"{at}.labelSelector", changes)
+        selector = _without_merged_keys(term, labels, f"{at}.labelSelector", changes)
         if selector is not None:
             shaped = {**shaped, "labelSelector": selector}
         if term.get("namespaces"):
@@ -177,45 +171,43 @@ def _pod_affinity(
             }
         return shaped
 
-    cleaned = dict(wanted)
-    if REQUIRED in wanted:
+    cleaned = dict(original)
+    if REQUIRED in original:
         cleaned[REQUIRED] = [
-            shape(term, f"{path}.required[{i}]") for i, term in enumerate(wanted[REQUIRED])
+            shape(term, f"{path}.required[{i}]") for i, term in enumerate(original[REQUIRED])
         ]
-    if PREFERRED in wanted:
+    if PREFERRED in original:
         cleaned[PREFERRED] = [
             {**e, "podAffinityTerm": shape(e["podAffinityTerm"], f"{path}.preferred[{i}]")}
-            for i, e in enumerate(wanted[PREFERRED])
+            for i, e in enumerate(original[PREFERRED])
         ]
     return cleaned
 
 
-def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: list[Change]) -> list[str]:
-    """Home namespaces by their foreign names.
+def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: ChangeLog) -> list[str]:
+    """The foreign names of home namespaces.
 
-    One that is not offloaded keeps its name: without it the term would get another meaning, an
-    empty list being the pod's own namespace.
+    A namespace that is not offloaded keeps its name: an empty list would mean the pod's own
+    namespace.
     """
-    changes.append(
-        Change(path, "rewritten", "home namespaces have other names abroad", routine=True)
-    )
+    changes.rewritten(path, "home namespaces have other names in the foreign cluster", routine=True)
     mapped = []
     for name in names:
         foreign = ctx.namespaces.foreign(name)
         if foreign is None:
-            why = "the namespace is not offloaded; none of its pods is abroad"
-            changes.append(Change(f"{path}[{name}]", "noticed", why))
+            why = "the namespace is not offloaded; the foreign cluster has none of its pods"
+            changes.unchanged(f"{path}[{name}]", why)
         mapped.append(foreign or name)
     return mapped
 
 
-def _unmerged(term: JSON, labels: Labels, path: str, changes: list[Change]) -> JSON | None:
-    """The label selector without what `matchLabelKeys` and `mismatchLabelKeys` put into it.
+def _without_merged_keys(term: JSON, labels: Labels, path: str, changes: ChangeLog) -> JSON | None:
+    """The label selector without the expressions of `matchLabelKeys` and `mismatchLabelKeys`.
 
     `applyLabelKeysToLabelSelector` (`pkg/registry/core/pod/strategy.go`) appends `key In
     [value]` on create and validation then refuses a second expression on a key of
-    `matchLabelKeys`, so every `In` on such a key is the server's. For `mismatchLabelKeys` the
-    author may have expressions on the same key; the server's is the last that fits. `None`
+    `matchLabelKeys`, so the server added every `In` on such a key. For `mismatchLabelKeys` the
+    user may have expressions on the same key; the server's is the last that matches. `None`
     where nothing changes.
     """
     selector: JSON | None = term.get("labelSelector")
@@ -232,7 +224,7 @@ def _unmerged(term: JSON, labels: Labels, path: str, changes: list[Change]) -> J
                 break
     if len(kept) == len(expressions):
         return None
-    changes.append(Change(path, "rewritten", _MERGED, routine=True))
+    changes.rewritten(path, _MERGED, routine=True)
     cleaned = dict(selector)
     _replace(cleaned, "matchExpressions", kept)
     return cleaned

@@ -1,13 +1,13 @@
 """The status of a home pod, computed from the home pod and its mirror.
 
-farlet is the kubelet of the virtual node, so what stands here must read like what a kubelet
-writes: tools, controllers and people judge a pod by it. `statusfields.py` says what becomes of
-each field, `containers.py` and `conditions.py` answer for theirs; this room puts them together
-for each thing that can be said of a pod: its mirror says so (`reflect`), it waits (`waiting`,
-`stranded`), its mirror is lost (`lost`), it is over (`ended`). `patch` is the difference.
+farlet is the kubelet of the virtual node, so it must write what a kubelet would write: tools,
+controllers and people act on it. `status_fields.py` says what happens to each field;
+`containers.py` and `conditions.py` compute their parts. One function for each situation of a pod:
+it has a mirror (`reflect`), it waits (`waiting`, `stranded`), its mirror is lost (`lost`), it has
+ended (`ended`). `patch` computes the request that writes the result.
 
-Pure: no clock, no I/O. `now` is epoch seconds. No function changes its arguments, and what they
-return shares parts with them, so results must not be changed either. None of them raises.
+Pure: no clock, no I/O. `now` is epoch seconds. No function changes its arguments, and results share
+parts with them, so callers must not change results either. No function raises.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import cast
 from farlet import constants
 from farlet.constants import JSON, PodCondition, Reason
 from farlet.context import Context, PodNetwork
-from farlet.forge import conditions, containers, outcomes, phases
-from farlet.forge import desired_status as wanteds
-from farlet.forge.conditions import Fact
+from farlet.forge import conditions, containers, desired_status, outcomes, phases
+from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
 from farlet.forge.phases import is_terminal, ran_to_success
-from farlet.k8s_types import Condition, ContainerStatus, Pod, PodStatus
+from farlet.k8s_types import Condition, ConditionStatus, ContainerStatus, Pod, PodPhase, PodStatus
 
 __all__ = [
     "DesiredStatus",
@@ -46,30 +45,32 @@ def mirrored_uid(home: Pod) -> str | None:
 
 
 def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatus:
-    """The mirror's status brought home."""
-    live, abroad = home.get("status", {}), mirror.get("status", {})
+    """The mirror's status, as the home pod shows it."""
+    live, foreign = home.get("status", {}), mirror.get("status", {})
     phase = phases.of(home, mirror)
     unschedulable = _unschedulable(mirror)
 
-    status = _common(home, now=now, ctx=ctx, started=abroad.get("startTime"))
-    status["phase"] = phase
+    status = _common(home, now=now, ctx=ctx, started=foreign.get("startTime"))
+    status["phase"] = str(phase)
     pending = containers.creating(home)
     if is_terminal(home):
         reason, message = live.get("reason"), live.get("message")
     elif unschedulable is not None:
         reason = unschedulable.get("reason") or "Unschedulable"
         message = unschedulable.get("message")
+        if message:
+            message = f"in the foreign cluster: {message}"
         pending = reason
     else:
-        reason, message = abroad.get("reason"), abroad.get("message")
-    _tell(status, reason, message)
+        reason, message = foreign.get("reason"), foreign.get("message")
+    _set_reason(status, reason, message)
 
     statuses = containers.reflected(home, mirror, pending=pending)
-    _put(status, statuses)
-    if home.get("spec", {}).get("resources"):
+    _set_statuses(status, statuses)
+    if home["spec"].get("resources"):
         for field in ("resources", "allocatedResources"):
-            if field in abroad:
-                status[field] = abroad[field]
+            if field in foreign:
+                status[field] = foreign[field]
 
     ips = _ips(mirror)
     shown = [ip for ip in map(ctx.to_home_ip, ips) if ip] if _connected(ctx) else []
@@ -77,17 +78,17 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
         status["podIP"] = shown[0]
         status["podIPs"] = [{"ip": ip} for ip in shown]
 
-    kept, facts = conditions.scheduled(home)
-    facts.append(conditions.mirrored(containers.record(home, mirror)))
-    if not ctx.endpoint_verified and _access(mirror) == "home":
-        facts.append(conditions.unverified(ctx))
-    facts += _progress(home, mirror, statuses, phase=phase)
-    target = conditions.disruption(home, mirror, over=phase in phases.TERMINAL)
-    if isinstance(target, Fact):
-        facts.append(target)
+    kept, desired = conditions.scheduled(home)
+    desired.append(conditions.mirrored(containers.record(home, mirror)))
+    if not ctx.endpoint_verified and _access_mode(mirror) == "home":
+        desired.append(conditions.unverified(ctx))
+    desired += _progress(home, mirror, statuses, phase=phase)
+    target = conditions.disruption(home, mirror, finished=phase in phases.TERMINAL)
+    if isinstance(target, DesiredCondition):
+        desired.append(target)
     elif target is not None:
         kept.append(target)
-    status["conditions"] = _settle(home, facts, kept=kept, now=now)
+    status["conditions"] = _with_times(home, desired, kept=kept, now=now)
     return DesiredStatus(
         status,
         {constants.FOREIGN_POD_IP: None if _connected(ctx) or not ips else ",".join(ips)},
@@ -97,128 +98,133 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
 def waiting(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> DesiredStatus:
     """Pending with a reason.
 
-    A pod that has had a mirror keeps its phase, container statuses and conditions: the mirror
-    may be running well while, say, a refresh of its token is refused. Of such a pod only
-    `reason` and `message` tell; `stranded` is for one whose mirror is gone for certain.
-    The condition `Mirrored` is neither set nor taken away: True must never be lost.
+    A pod that has had a mirror keeps its phase, container statuses and conditions, since the
+    mirror may be running well while, for example, a refresh of its token is refused: only
+    `reason` and `message` change. `stranded` is for a pod whose mirror is certainly gone.
+    The condition `Mirrored` is neither set nor removed, so that a True is never lost.
     """
     if is_terminal(home):
-        return wanteds.unchanged(home)
+        return desired_status.unchanged(home)
     if mirrored_uid(home) is None and home.get("status", {}).get("phase") not in phases.STARTED:
         return stranded(home, reason=reason, message=message, ctx=ctx, now=now)
-    wanted = wanteds.unchanged(home)
-    _tell(wanted.status, reason.value, message)
-    return wanted
+    result = desired_status.unchanged(home)
+    _set_reason(result.status, reason.value, message)
+    return result
 
 
 def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> DesiredStatus:
-    """No mirror exists, and none can be made for now: nothing of the pod runs.
+    """The pod has no mirror, and none can be created for now: no container of it runs.
 
-    The phase never goes back to Pending; readiness does, so that no Service sends traffic.
-    Containers that ran until now wait, their last state is an end that nobody saw.
+    The phase never returns to Pending; the pod becomes unready, so that no Service sends it
+    traffic. Containers that were running wait, and their last state is an unknown end.
     """
     if is_terminal(home):
-        return wanteds.unchanged(home)
+        return desired_status.unchanged(home)
     live = home.get("status", {})
     status = _common(home, now=now, ctx=ctx, started=None)
     phase = live.get("phase")
-    status["phase"] = phase if phase in phases.STARTED else "Pending"
-    _tell(status, reason.value, message)
-    _put(status, containers.waiting(home, reason=reason.value))
-    kept, facts = conditions.scheduled(home)
-    kept += _standing(home, PodCondition.MIRRORED, PodCondition.DISRUPTION_TARGET)
-    facts.append(Fact(PodCondition.READY_TO_START_CONTAINERS, "False"))
+    status["phase"] = phase if phase in phases.STARTED else PodPhase.PENDING.value
+    _set_reason(status, reason.value, message)
+    _set_statuses(status, containers.waiting(home, reason=reason.value))
+    kept, desired = conditions.scheduled(home)
+    kept += _existing(home, PodCondition.MIRRORED, PodCondition.DISRUPTION_TARGET)
+    desired.append(DesiredCondition(PodCondition.READY_TO_START_CONTAINERS, ConditionStatus.FALSE))
     initialized = conditions.by_type(home).get(PodCondition.INITIALIZED)
-    if initialized is not None and initialized.get("status") == "True":
+    if initialized is not None and initialized["status"] == ConditionStatus.TRUE:
         kept.append(initialized)
     else:
-        facts.append(Fact(PodCondition.INITIALIZED, "False", reason.value))
-    facts += conditions.not_ready(reason.value)
-    status["conditions"] = _settle(home, facts, kept=kept, now=now)
+        desired.append(
+            DesiredCondition(PodCondition.INITIALIZED, ConditionStatus.FALSE, reason.value)
+        )
+    desired += conditions.not_ready(reason.value)
+    status["conditions"] = _with_times(home, desired, kept=kept, now=now)
     return DesiredStatus(status, {constants.FOREIGN_POD_IP: None})
 
 
 def lost(home: Pod, *, ctx: Context, now: float) -> DesiredStatus:
-    """Failed, since the mirror vanished before its end was seen and must not run twice."""
+    """Failed: the mirror vanished before farlet saw its end, and it must not run twice."""
     if is_terminal(home):
-        return wanteds.unchanged(home)
-    namespace = ctx.namespaces.foreign(home["metadata"].get("namespace", ""))
-    policy = home.get("spec", {}).get("restartPolicy", "Always")
+        return desired_status.unchanged(home)
+    namespace = ctx.namespaces.foreign(home["metadata"]["namespace"])
+    policy = home["spec"].get("restartPolicy", "Always")
     where = f"foreign namespace {namespace}" if namespace else "foreign cluster"
     message = (
-        f"the mirror of this pod in the {where} was deleted before its end was seen, and with "
-        f"restartPolicy {policy} it may have done its work: it is not run again. Find out who "
-        "deletes pods there; create a new pod if the work is to be done once more"
+        f"the mirror of this pod in the {where} was deleted before farlet saw how it ended. With "
+        f"restartPolicy {policy} it does not run again, since its work may be done. Find out who "
+        "deletes pods there; create a new pod to run the work again"
     )
     statuses = outcomes.ended(home, containers.reported(home))
-    wanted = _over(home, wanteds.unchanged(home), statuses, phase="Failed", now=now)
-    _tell(wanted.status, Reason.MIRROR_LOST.value, message)
-    return wanted
+    unchanged = desired_status.unchanged(home)
+    result = _finish(home, unchanged, statuses, phase=PodPhase.FAILED, now=now)
+    _set_reason(result.status, Reason.MIRROR_LOST.value, message)
+    return result
 
 
 def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> DesiredStatus:
     """What a kubelet writes last, before it removes a deleted pod from the API.
 
-    `mirror` is the mirror as it was last seen, if it was. `SyncTerminatedPod` in
+    `mirror` is its last known version, None where farlet never saw it. `SyncTerminatedPod` in
     pkg/kubelet/kubelet.go, then `TerminatePod` in pkg/kubelet/status/status_manager.go.
     """
-    facts: list[Fact] = []
+    desired: list[DesiredCondition] = []
     if mirror is None:
-        base, known = wanteds.unchanged(home), containers.reported(home)
+        base, current = desired_status.unchanged(home), containers.reported(home)
     else:
         base = reflect(home, mirror, ctx=ctx, now=now)
-        known = containers.reflected(home, mirror, pending=containers.creating(home))
-        target = conditions.disruption(home, mirror, over=True)
-        facts += [target] if isinstance(target, Fact) else []
-    statuses = outcomes.ended(home, known)
+        current = containers.reflected(home, mirror, pending=containers.creating(home))
+        target = conditions.disruption(home, mirror, finished=True)
+        desired += [target] if isinstance(target, DesiredCondition) else []
+    statuses = outcomes.ended(home, current)
     phase = base.status.get("phase")
     if phase not in phases.TERMINAL:
-        phase = "Succeeded" if outcomes.succeeded(statuses) else "Failed"
-    return _over(home, base, statuses, phase=phase, now=now, facts=facts)
+        phase = PodPhase.SUCCEEDED if outcomes.succeeded(statuses) else PodPhase.FAILED
+    return _finish(home, base, statuses, phase=phase, now=now, desired=desired)
 
 
 # --- parts ------------------------------------------------------------------------------------
 
 
 def _unschedulable(mirror: Pod) -> Condition | None:
-    """What the foreign scheduler says of a mirror that it cannot place."""
-    if mirror.get("status", {}).get("phase", "Pending") == "Pending":
-        for condition in mirror.get("status", {}).get("conditions") or ():
-            if condition["type"] == PodCondition.POD_SCHEDULED:
-                return condition if condition.get("status") == "False" else None
+    """`PodScheduled` of a mirror that the foreign scheduler cannot place."""
+    if mirror.get("status", {}).get("phase", PodPhase.PENDING) == PodPhase.PENDING:
+        scheduled = conditions.by_type(mirror).get(PodCondition.POD_SCHEDULED)
+        if scheduled is not None and scheduled["status"] == ConditionStatus.FALSE:
+            return scheduled
     return None
 
 
-def _progress(home: Pod, mirror: Pod, statuses: containers.Statuses, *, phase: str) -> list[Fact]:
-    """How far the pod has come: the foreign kubelet's words, in its place where it has none."""
-    told = conditions.by_type(mirror)
-    facts = [conditions.fact(told[t]) for t in conditions.PASSED_ON if t in told]
-    sandbox = told.get(PodCondition.READY_TO_START_CONTAINERS)
-    facts.append(
-        conditions.fact(sandbox)
+def _progress(
+    home: Pod, mirror: Pod, statuses: containers.Statuses, *, phase: str
+) -> list[DesiredCondition]:
+    """Conditions about the pod's progress: the foreign kubelet's, or computed where it has none."""
+    foreign = conditions.by_type(mirror)
+    desired = [conditions.copied(foreign[t]) for t in conditions.COPIED if t in foreign]
+    sandbox = foreign.get(PodCondition.READY_TO_START_CONTAINERS)
+    desired.append(
+        conditions.copied(sandbox)
         if sandbox
-        else Fact(PodCondition.READY_TO_START_CONTAINERS, "False")
+        else DesiredCondition(PodCondition.READY_TO_START_CONTAINERS, ConditionStatus.FALSE)
     )
-    initialized = told.get(PodCondition.INITIALIZED)
+    initialized = foreign.get(PodCondition.INITIALIZED)
     if initialized is None and is_terminal(home):
         initialized = conditions.by_type(home).get(PodCondition.INITIALIZED)
-    facts.append(
-        conditions.fact(initialized) if initialized else outcomes.initialized(home, statuses)
+    desired.append(
+        conditions.copied(initialized) if initialized else outcomes.initialized(home, statuses)
     )
-    ready = told.get(PodCondition.CONTAINERS_READY)
-    if phase in phases.TERMINAL and (ready is None or ready.get("status") == "True"):
+    ready = foreign.get(PodCondition.CONTAINERS_READY)
+    if phase in phases.TERMINAL and (ready is None or ready["status"] == ConditionStatus.TRUE):
         # A terminal pod is never ready: mergePodStatus in status_manager.go.
-        return [*facts, *_finished(phase)]
-    serving = conditions.fact(ready) if ready else outcomes.ready(home, statuses)
-    return [*facts, serving, conditions.ready(home, mirror, containers=serving)]
+        return [*desired, *_finished(phase)]
+    serving = conditions.copied(ready) if ready else outcomes.ready(home, statuses)
+    return [*desired, serving, conditions.ready(home, mirror, containers=serving)]
 
 
-def _finished(phase: str) -> list[Fact]:
-    return conditions.not_ready("PodCompleted" if phase == "Succeeded" else "PodFailed")
+def _finished(phase: str) -> list[DesiredCondition]:
+    return conditions.not_ready("PodCompleted" if phase == PodPhase.SUCCEEDED else "PodFailed")
 
 
 def _common(home: Pod, *, now: float, ctx: Context, started: str | None) -> PodStatus:
-    """Fields that do not depend on what is said of the pod."""
+    """Fields that do not depend on the mirror's state."""
     live = home.get("status", {})
     status: PodStatus = {"startTime": live.get("startTime") or started or conditions.rfc3339(now)}
     if ctx.node_ip:
@@ -233,8 +239,8 @@ def _common(home: Pod, *, now: float, ctx: Context, started: str | None) -> PodS
 def _generation(home: Pod) -> int:
     """The generation that a status is computed for; 0 where home does not count them.
 
-    A deletion counts as a change of the spec, but is none that a status need tell: the final
-    one follows, and one write is spared.
+    A deletion increments it, but the status keeps the old one: the final status follows, and this
+    saves one write.
     """
     metadata = home["metadata"]
     if "deletionTimestamp" in metadata:
@@ -242,8 +248,8 @@ def _generation(home: Pod) -> int:
     return metadata.get("generation", 0)
 
 
-def _tell(status: PodStatus, reason: str | None, message: str | None) -> None:
-    """Put a reason and a message on a status that was made here, or take them off."""
+def _set_reason(status: PodStatus, reason: str | None, message: str | None) -> None:
+    """Set reason and message, or remove those that are empty. Changes `status` in place."""
     for field, value in (("reason", reason), ("message", message)):
         if value:
             cast("JSON", status)[field] = value
@@ -251,40 +257,46 @@ def _tell(status: PodStatus, reason: str | None, message: str | None) -> None:
             cast("JSON", status).pop(field, None)
 
 
-def _put(status: PodStatus, statuses: containers.Statuses) -> None:
+def _set_statuses(status: PodStatus, statuses: containers.Statuses) -> None:
     for group, rows in statuses.items():
         if rows:
             cast("dict[str, list[ContainerStatus]]", status)[group.status] = rows
 
 
-def _over(
+def _finish(
     home: Pod,
     base: DesiredStatus,
     statuses: containers.Statuses,
     *,
     phase: str,
     now: float,
-    facts: Iterable[Fact] = (),
+    desired: Iterable[DesiredCondition] = (),
 ) -> DesiredStatus:
-    """`base` with all containers ended, in a terminal phase; `facts` say what else there is."""
+    """`base` in a terminal phase, with final container statuses and further conditions."""
     status = cast("PodStatus", dict(base.status))
-    status["phase"] = phase
+    status["phase"] = str(phase)
     status.setdefault("startTime", conditions.rfc3339(now))
-    _put(status, statuses)
-    facts = [Fact(PodCondition.READY_TO_START_CONTAINERS, "False"), *_finished(phase), *facts]
-    rewritten = {fact.type.value for fact in facts}
+    _set_statuses(status, statuses)
+    desired = [
+        DesiredCondition(PodCondition.READY_TO_START_CONTAINERS, ConditionStatus.FALSE),
+        *_finished(phase),
+        *desired,
+    ]
+    rewritten = {one.type.value for one in desired}
     kept = [c for c in status.get("conditions", []) if c["type"] not in rewritten]
     if not any(c["type"] == PodCondition.POD_SCHEDULED for c in kept):
-        facts.append(Fact(PodCondition.POD_SCHEDULED, "True"))
-    status["conditions"] = _settle(home, facts, kept=kept, now=now)
+        desired.append(DesiredCondition(PodCondition.POD_SCHEDULED, ConditionStatus.TRUE))
+    status["conditions"] = _with_times(home, desired, kept=kept, now=now)
     return DesiredStatus(status, base.annotations)
 
 
-def _settle(home: Pod, facts: list[Fact], *, kept: list[Condition], now: float) -> list[Condition]:
-    return conditions.settle(home, facts, kept=kept, generation=_generation(home), now=now)
+def _with_times(
+    home: Pod, desired: list[DesiredCondition], *, kept: list[Condition], now: float
+) -> list[Condition]:
+    return conditions.with_times(home, desired, kept=kept, generation=_generation(home), now=now)
 
 
-def _standing(home: Pod, *types: PodCondition) -> list[Condition]:
+def _existing(home: Pod, *types: PodCondition) -> list[Condition]:
     return [c for c in home.get("status", {}).get("conditions") or () if c["type"] in types]
 
 
@@ -299,5 +311,5 @@ def _connected(ctx: Context) -> bool:
     return ctx.pod_network is PodNetwork.CONNECTED
 
 
-def _access(mirror: Pod) -> str | None:
+def _access_mode(mirror: Pod) -> str | None:
     return mirror["metadata"].get("annotations", {}).get(constants.ACCESS)

@@ -1,9 +1,9 @@
-"""What happens to each status field on its way home, as two tables.
+"""What happens to each field of a mirror's status, as two tables.
 
-They stand apart from the code that obeys them so that one page answers "why does home not show
-this?". `containers.py` copies exactly the fields marked COPIED; `status.py` writes exactly those
-that are not DROPPED. A field that is in neither table (of a newer Kubernetes) is dropped: a home
-server that does not know it would throw it away, and every comparison would find it missing.
+They are separate from the code that applies them, so that one page answers "why does the home pod
+not show this?". `containers.py` copies exactly the fields marked COPIED; `status.py` writes exactly
+those that are not DROPPED. A field of a newer Kubernetes, in neither table, is dropped: a home
+server that does not know it would discard it, and every comparison would find it missing.
 
 The rows are those of `PodStatus` and `ContainerStatus` in k8s.io/api core/v1 of Kubernetes 1.36.
 """
@@ -21,9 +21,9 @@ class Rule(Enum):
     COPIED = "copied"
     REWRITTEN = "rewritten"
     OWNED = "owned"
-    """Farlet says it from what it knows itself; the mirror's value is not looked at."""
+    """farlet computes it itself and ignores the mirror's value."""
     DROPPED = "dropped"
-    """Neither read abroad nor written at home."""
+    """Neither read from the mirror nor written to the home pod."""
 
 
 class Field(NamedTuple):
@@ -36,13 +36,13 @@ class Field(NamedTuple):
 POD_STATUS: Mapping[str, Field] = {
     "phase": Field(
         Rule.REWRITTEN,
-        "never leaves Succeeded or Failed, never goes back to Pending, and does not end with a "
+        "never leaves Succeeded or Failed, never returns to Pending, and does not end with a "
         "mirror that is only being replaced",
     ),
     "reason": Field(
         Rule.REWRITTEN,
-        "the mirror's (Evicted, DeadlineExceeded), or why it cannot be scheduled abroad; a former "
-        "reason of farlet's own goes when it is cured",
+        "the mirror's (Evicted, DeadlineExceeded), or why the foreign scheduler cannot place it; "
+        "farlet removes its own reason once that is fixed",
     ),
     "message": Field(Rule.REWRITTEN, "goes with reason"),
     "conditions": Field(Rule.REWRITTEN, "by type: forge/conditions.py"),
@@ -51,7 +51,7 @@ POD_STATUS: Mapping[str, Field] = {
     "hostIPs": Field(Rule.OWNED, "the first entry must equal hostIP"),
     "podIP": Field(
         Rule.REWRITTEN,
-        "home would route it to a stranger unless the pod networks are connected; translated then",
+        "home would route it to another pod unless the pod networks are connected; then translated",
     ),
     "podIPs": Field(Rule.REWRITTEN, "the first entry must equal podIP"),
     "initContainerStatuses": Field(Rule.REWRITTEN, "those of home's init containers, in its order"),
@@ -65,11 +65,11 @@ POD_STATUS: Mapping[str, Field] = {
     "resources": Field(
         Rule.REWRITTEN,
         "where home sets resources for the pod as a whole; elsewhere it is a sum over containers "
-        "that may have been injected abroad",
+        "that may have been injected in the foreign cluster",
     ),
     "allocatedResources": Field(Rule.REWRITTEN, "goes with resources"),
     "qosClass": Field(
-        Rule.DROPPED, "immutable; differs abroad where a LimitRange filled in requests"
+        Rule.DROPPED, "immutable; differs in the foreign cluster where a LimitRange added requests"
     ),
     "nominatedNodeName": Field(
         Rule.DROPPED, "names a foreign node; refused on a pod that is already bound"
@@ -89,21 +89,25 @@ POD_STATUS: Mapping[str, Field] = {
 CONTAINER_STATUS: Mapping[str, Field] = {
     "name": Field(Rule.COPIED, "the same container"),
     "image": Field(Rule.COPIED, "as the foreign runtime resolved it"),
-    "imageID": Field(Rule.COPIED, "says what really runs"),
-    "containerID": Field(Rule.COPIED, "tells one run from the next; unknown to any home runtime"),
-    "ready": Field(Rule.COPIED, "probes run abroad"),
-    "started": Field(Rule.COPIED, "probes run abroad"),
-    "resources": Field(Rule.COPIED, "what is in force, for in-place resize and for the scheduler"),
+    "imageID": Field(Rule.COPIED, "identifies the image that really runs"),
+    "containerID": Field(
+        Rule.COPIED, "identifies a run of the container; no home runtime knows it"
+    ),
+    "ready": Field(Rule.COPIED, "probes run in the foreign cluster"),
+    "started": Field(Rule.COPIED, "probes run in the foreign cluster"),
+    "resources": Field(
+        Rule.COPIED, "the values in force, for in-place resize and for the scheduler"
+    ),
     "allocatedResources": Field(Rule.COPIED, "goes with resources"),
     "user": Field(Rule.COPIED, "the identity of the first process; the same operating system"),
     "state": Field(Rule.REWRITTEN, "never leaves terminated where the home server forbids it"),
     "lastState": Field(
-        Rule.REWRITTEN, "a mirror made again has none, though the container did end before"
+        Rule.REWRITTEN, "a recreated mirror has none, although the container has ended before"
     ),
     "restartCount": Field(
-        Rule.REWRITTEN, "plus the restarts before this mirror was made; never goes down"
+        Rule.REWRITTEN, "plus the restarts before this mirror was created; never decreases"
     ),
-    "volumeMounts": Field(Rule.REWRITTEN, "less the mounts that were injected abroad"),
+    "volumeMounts": Field(Rule.REWRITTEN, "without mounts injected in the foreign cluster"),
     "allocatedResourcesStatus": Field(
         Rule.REWRITTEN,
         "of what home's container requests; the home server refuses others, and any on an "
@@ -111,6 +115,6 @@ CONTAINER_STATUS: Mapping[str, Field] = {
     ),
     "stopSignal": Field(
         Rule.REWRITTEN,
-        "where home's container sets one: alpha in 1.36, so only then home is known to store it",
+        "where home's container sets one: alpha in 1.36, and only then home certainly stores it",
     ),
 }

@@ -10,13 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, cast
 
 import kopf
 
 from farlet.client import credentials
 from farlet.client.credential_sources import ClusterSource
 from farlet.constants import JSON
+from farlet.k8s_types import Pod
 
 LOGIN_MINUTES = 2
 """Kopf asks for credentials again when it opens a watch and those it has are so old."""
@@ -25,7 +26,7 @@ LOGIN_MINUTES = 2
 class Pods(Protocol):
     """Receives home pods, in the engine's loop."""
 
-    def event(self, kind: str | None, pod: JSON) -> None:
+    def event(self, kind: str | None, pod: Pod) -> None:
         """One event of the watch; `kind` None: part of a listing."""
         ...
 
@@ -40,7 +41,7 @@ class Bridge:
     def __init__(self, source: ClusterSource, *, on_restart: Callable[[], None]) -> None:
         self._source = source
         self._on_restart = on_restart
-        self._fed: deque[tuple[str | None, JSON]] = deque()
+        self._fed: deque[tuple[str | None, Pod]] = deque()
         self._taking = False
         self._to: tuple[asyncio.AbstractEventLoop, Pods] | None = None
 
@@ -50,7 +51,7 @@ class Bridge:
 
     def feed(self, kind: str | None, pod: JSON) -> None:
         """Hand a watch event over to the engine's loop."""
-        self._fed.append((kind, pod))
+        self._fed.append((kind, cast("Pod", pod)))
         if self._taking or self._to is None or self._to[0].is_closed():
             return
         # Waking the other loop costs a system call and a context switch: once per burst.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 
@@ -16,6 +15,7 @@ from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
+from farlet.k8s_types import Pod
 from farlet.store import Store, key_of
 
 RESYNC_SECONDS = 300.0
@@ -54,7 +54,7 @@ class HomePods:
         """Every pod that was bound to this node when we started is in the store."""
         self.error: str | None = "not listed yet"
 
-    def event(self, kind: str | None, pod: Any) -> None:
+    def event(self, kind: str | None, pod: Pod) -> None:
         """One event of Kopf's watch; `kind` None: part of a listing."""
         key = key_of(pod)
         if kind == "DELETED":

@@ -88,7 +88,7 @@ class Lease:
 
     @property
     def held_by(self) -> str:
-        """The holder when it was last seen; empty if it had none, or there is no Lease."""
+        """The holder when it was last seen; empty if it had none, or no Lease exists."""
         return _spec(self._seen).get("holderIdentity", "")
 
     @property
@@ -110,7 +110,7 @@ class Lease:
         The holder of a deleted Lease may not know about the deletion, and may write until its own
         deadline. So a Lease that was created while none existed counts only after one duration.
         For example, with a duration of 15 s: the Lease is deleted at 0 s, we create it at 2 s and
-        may lead from 17 s on. Infinite while there is no Lease.
+        may lead from 17 s on. Infinite while no Lease exists.
         """
         return max(0.0, self._settles - self._clock())
 

@@ -77,12 +77,12 @@ class ForeignNodes:
     @property
     def resources(self) -> capacity.Resources | None:
         """The sum of their allocatable resources; `None` until they were listed."""
-        return capacity.room(self._nodes.values()) if self._listed else None
+        return capacity.total(self._nodes.values()) if self._listed else None
 
     @property
     def platform(self) -> capacity.Platform:
         """The properties that all of them share."""
-        return capacity.kind(self._nodes.values())
+        return capacity.common_platform(self._nodes.values())
 
     def replaced(self, objects: Sequence[Node], version: int) -> None:  # noqa: ARG002
         """A complete list."""
@@ -105,7 +105,7 @@ class ForeignNodes:
     def _add(self, node: Node) -> None:
         name = node["metadata"]["name"]
         try:
-            foreign_node = capacity.machine(node)
+            foreign_node = capacity.foreign_node(node)
         except ValueError as err:
             log.warning("foreign node is not valid", foreign_node=name, err=str(err))
             return

@@ -32,7 +32,7 @@ from farlet.context import Context
 from farlet.foreign import inventory
 from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
-from farlet.forge.node_health import Foreign, ForeignUnreachable, Say
+from farlet.forge.node_health import DesiredNodeCondition, Foreign, ForeignUnreachable
 from farlet.node import heartbeat, registration
 from farlet.node.foreign_nodes import MAX_REFUSALS, ForeignNodes
 from farlet.node.home_node import HomeNode
@@ -81,7 +81,7 @@ class VirtualNode:
         self._now = now
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._overrides: dict[str, Say] = {}
+        self._overrides: dict[str, DesiredNodeCondition] = {}
         self._reported_at: float | None = None
         self._draining = False
         self._deletion_reported = False
@@ -130,7 +130,7 @@ class VirtualNode:
 
     async def retire(self) -> None:
         """Report that the node stops for good, not for a restart. Raises like `Cluster.call`."""
-        self._overrides[NodeCondition.READY] = Say(
+        self._overrides[NodeCondition.READY] = DesiredNodeCondition(
             NodeCondition.READY, "False", "KubeletNotReady", "node is shutting down"
         )
         await self._sync()
@@ -176,7 +176,7 @@ class VirtualNode:
                 await registration.register(
                     self._home_node,
                     config=config,
-                    platform=observed.kind,
+                    platform=observed.platform,
                     new=forge.new(config, observed, self._conditions(None), self._now()),
                 )
                 if self._home_node.node is not None:
@@ -235,7 +235,7 @@ class VirtualNode:
     async def _update_labels(self, node: k8s_types.Node) -> None:
         """The labels that depend on foreign nodes, and the one without which the next start would
         reject the Node; the others are written at registration only."""
-        labels = forge.labels(self._config(), self._observation().kind)
+        labels = forge.labels(self._config(), self._observation().platform)
         kept = {key: value for key, value in labels.items() if key in _KEPT_LABELS}
         await self._patch(forge.labels_patch(node, kept))
 
@@ -278,11 +278,13 @@ class VirtualNode:
         return forge.NodeObservation(
             address=self._ctx().node_ip,
             version=self._reachability.version,
-            room=capacity.fixed(self._settings.capacity) if nodes is None else nodes.resources,
-            kind=capacity.Platform(os="linux") if nodes is None else nodes.platform,
+            resources=capacity.configured(self._settings.capacity)
+            if nodes is None
+            else nodes.resources,
+            platform=capacity.Platform(os="linux") if nodes is None else nodes.platform,
         )
 
-    def _conditions(self, node: k8s_types.Node | None) -> Sequence[Say]:
+    def _conditions(self, node: k8s_types.Node | None) -> Sequence[DesiredNodeCondition]:
         own = node_health.health(
             self._reachability.state,
             problem=self._reachability.problem,

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from farlet.access import AccessStrategy, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
-from farlet.k8s_types import ObjectMeta, Pod
+from farlet.k8s_types import NewPod, ObjectMeta, Pod
 
 
 class Step(Enum):
@@ -50,7 +50,7 @@ class CreateMirror:
     """Request the tokens, then POST the mirror (with their times in an annotation)."""
 
     home: Pod
-    pod: Pod
+    pod: NewPod
     strategy: AccessStrategy
     token_specs: tuple[TokenSpec, ...]
     notices: tuple[str, ...] = ()

@@ -314,7 +314,7 @@ def _create(
         token_specs = strategy.token_specs(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
-    notices = tuple(f"{c.path} {c.what}: {c.why}" for c in forged.changes if not c.routine)
+    notices = tuple(str(change) for change in forged.changes if not change.routine)
     return Decision(
         CreateMirror(home, forged.pod, strategy, token_specs, notices, forged.unknown_fields)
     )

@@ -14,7 +14,7 @@ import orjson
 
 from farlet.access import Token, TokenSpec
 from farlet.constants import TOKENS
-from farlet.k8s_types import Pod
+from farlet.k8s_types import NewPod, Pod
 
 REFRESH_AT = 0.5
 REFRESH_JITTER = 0.05
@@ -63,7 +63,7 @@ def refresh_at(uid: str, issued: float, expires: float) -> float:
     return issued + (expires - issued) * (REFRESH_AT + REFRESH_JITTER * spread)
 
 
-def recorded(mirror: Pod) -> dict[str, tuple[float, float]]:
+def recorded(mirror: Pod | NewPod) -> dict[str, tuple[float, float]]:
     """Issue and expiry by `TokenSpec.key`, in epoch seconds; empty if malformed."""
     try:
         raw = orjson.loads(mirror["metadata"].get("annotations", {}).get(TOKENS, "{}"))
@@ -72,7 +72,7 @@ def recorded(mirror: Pod) -> dict[str, tuple[float, float]]:
         return {}
 
 
-def record(mirror: Pod, tokens: Mapping[str, Token]) -> str | None:
+def record(mirror: Pod | NewPod, tokens: Mapping[str, Token]) -> str | None:
     """The annotation once `tokens` are delivered; `None` if it does not change."""
     before = recorded(mirror)
     after = before | {key: (token.issued, token.expires) for key, token in tokens.items()}
@@ -81,7 +81,7 @@ def record(mirror: Pod, tokens: Mapping[str, Token]) -> str | None:
     return orjson.dumps(after, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def stamped(mirror: Pod, tokens: Mapping[str, Token]) -> Pod:
+def stamped(mirror: NewPod, tokens: Mapping[str, Token]) -> NewPod:
     """A forged mirror with the times of the tokens that its Secret will hold."""
     value = record(mirror, tokens)
     if value is None:

@@ -66,7 +66,7 @@ class ForeignActions:
             if not err.already_exists:
                 raise
             # An earlier answer was lost, or an unrelated pod has the name: read it.
-            await self.confirm_gone(key_of(action.pod), state)
+            await self.confirm_gone(ObjectKey(namespace, action.pod["metadata"]["name"]), state)
             return
         self._store.mirrors.put(answer)
         self._store.departed.pop(key_of(answer), None)

@@ -133,7 +133,7 @@ class NodeSettings(NodeShapeSettings):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{flag} sets {', '.join(twice)} more than once; set each once")
-        missing = [name for name in capacity.NEEDED if name not in dict(self.capacity)]
+        missing = [name for name in capacity.REQUIRED if name not in dict(self.capacity)]
         if self.capacity and missing:
             raise ValueError(
                 f"--capacity (FARLET_CAPACITY) does not contain {', '.join(missing)}, without "

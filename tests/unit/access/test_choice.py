@@ -1,4 +1,4 @@
-"""Which API a pod gets, by its annotations."""
+"""The access mode of a pod, by its annotations."""
 
 import pytest
 
@@ -17,7 +17,7 @@ ACCOUNT = "liqo.io/remote-service-account-name"
     [
         pytest.param(None, "home", "home", id="a pod without annotations gets the default"),
         pytest.param({}, "disabled", "disabled", id="the default is a setting"),
-        pytest.param({MODE: "home"}, "remote", "home", id="the annotation beats the default"),
+        pytest.param({MODE: "home"}, "remote", "home", id="the annotation overrides the default"),
         pytest.param({MODE: "remote"}, "home", "remote", id="remote"),
         pytest.param({MODE: "disabled"}, "home", "disabled", id="disabled"),
         pytest.param({MODE: "remote", ACCOUNT: "a.b-c"}, "home", "remote", id="with an account"),
@@ -25,7 +25,7 @@ ACCOUNT = "liqo.io/remote-service-account-name"
         pytest.param({MODE: "remote", ACCOUNT: "a" * 253}, "home", "remote", id="longest name"),
     ],
 )
-def test_a_valid_choice_is_followed(
+def test_a_valid_annotation_selects_the_strategy(
     annotations: dict[str, str] | None, default: str, expected: str
 ) -> None:
     ctx = pods.context(access_default=default)
@@ -36,7 +36,7 @@ def test_a_valid_choice_is_followed(
 @pytest.mark.parametrize(
     "value", ["hoem", "", "Home", "REMOTE", " remote", "remote ", "true", "home,remote", "x" * 5000]
 )
-def test_any_other_value_is_refused_and_the_message_names_the_allowed_ones(value: str) -> None:
+def test_any_other_value_is_refused_with_the_allowed_ones(value: str) -> None:
     with pytest.raises(Refused) as caught:
         choice.choose(pods.pod(annotations={MODE: value}), access.load_strategies(), pods.context())
     assert caught.value.reason is Reason.INVALID_API_SERVER_SUPPORT
@@ -48,7 +48,7 @@ def test_any_other_value_is_refused_and_the_message_names_the_allowed_ones(value
 @pytest.mark.parametrize(
     ("annotations", "word"),
     [
-        pytest.param({ACCOUNT: "a"}, "counts only with", id="without a mode"),
+        pytest.param({ACCOUNT: "a"}, "only valid with", id="without a mode"),
         pytest.param({MODE: "home", ACCOUNT: "a"}, "is home", id="with home"),
         pytest.param({MODE: "disabled", ACCOUNT: "a"}, "is disabled", id="with disabled"),
         pytest.param({MODE: "remote", ACCOUNT: ""}, "''", id="empty"),
@@ -60,7 +60,7 @@ def test_any_other_value_is_refused_and_the_message_names_the_allowed_ones(value
         pytest.param({MODE: "remote", ACCOUNT: "a" * 254}, "254 characters", id="too long"),
     ],
 )
-def test_an_account_name_that_cannot_count_is_refused(
+def test_an_account_name_that_is_not_valid_is_refused(
     annotations: dict[str, str], word: str
 ) -> None:
     with pytest.raises(Refused) as caught:
@@ -70,7 +70,7 @@ def test_an_account_name_that_cannot_count_is_refused(
     assert word in caught.value.message
 
 
-def test_a_default_that_no_strategy_has_is_refused_and_names_the_flag() -> None:
+def test_an_unknown_default_is_refused_with_the_name_of_the_flag() -> None:
     ctx = pods.context(access_default="cloud")
     with pytest.raises(Refused, match="--api-access-default=cloud"):
         choice.choose(pods.pod(), access.load_strategies(), ctx)

@@ -1,4 +1,4 @@
-"""Mode home: claims, files, variables and refusals that the golden cases do not spell out."""
+"""Access mode home: details of tokens, files, variables and refusals beyond the golden cases."""
 
 import base64
 import re
@@ -8,6 +8,7 @@ import pytest
 
 import pods
 from farlet.access import Token
+from farlet.access.changes import ChangeKind
 from farlet.access.home import HomeAccess
 from farlet.constants import Reason
 from farlet.context import Endpoint
@@ -20,26 +21,31 @@ ROOT_CA: dict[str, Any] = {"configMap": {"name": "kube-root-ca.crt"}}
 
 
 @pytest.mark.parametrize(
-    ("asked", "settings", "expected"),
+    ("requested", "settings", "expected"),
     [
-        pytest.param({}, {}, 3600, id="nothing asked is an hour"),
-        pytest.param({"expirationSeconds": 7200}, {}, 7200, id="as asked"),
+        pytest.param({}, {}, 3600, id="one hour by default"),
+        pytest.param({"expirationSeconds": 7200}, {}, 7200, id="as requested"),
         pytest.param({"expirationSeconds": 3607}, {}, 3600, id="3607 would be a year"),
         pytest.param({"expirationSeconds": 3607, "audience": "x"}, {}, 3600, id="any audience"),
         pytest.param(
-            {"expirationSeconds": 3607}, {"token_as_requested": True}, 3607, id="unless wanted"
+            {"expirationSeconds": 3607},
+            {"token_as_requested": True},
+            3607,
+            id="3607 if the setting allows it",
         ),
         pytest.param({"expirationSeconds": 600}, {"token_lifetime": 86400}, 86400, id="setting"),
-        pytest.param({}, {"token_lifetime": 3607}, 3600, id="not by the setting either"),
+        pytest.param({}, {"token_lifetime": 3607}, 3600, id="3607 as a setting"),
     ],
 )
-def test_life_of_a_token(asked: dict[str, Any], settings: dict[str, Any], expected: int) -> None:
-    pod = pods.pod(volumes=[pods.projected(pods.token(**asked))])
-    (claim,) = HOME.token_specs(pod, pods.context(**settings))
-    assert claim.expiration_seconds == expected
+def test_lifetime_of_a_token(
+    requested: dict[str, Any], settings: dict[str, Any], expected: int
+) -> None:
+    pod = pods.pod(volumes=[pods.projected(pods.token(**requested))])
+    (token_spec,) = HOME.token_specs(pod, pods.context(**settings))
+    assert token_spec.expiration_seconds == expected
 
 
-def test_one_claim_for_each_audience_with_the_shortest_life() -> None:
+def test_one_token_per_audience_with_the_shortest_lifetime() -> None:
     pod = pods.pod(
         volumes=[
             pods.projected(pods.token(audience="vault", expirationSeconds=7200)),
@@ -48,15 +54,17 @@ def test_one_claim_for_each_audience_with_the_shortest_life() -> None:
             pods.projected(pods.token(audience="https://mesh/äö\n"), name="odd"),
         ]
     )
-    claims = HOME.token_specs(pod, pods.context())
-    assert [(c.audience, c.expiration_seconds) for c in claims] == [
+    token_specs = HOME.token_specs(pod, pods.context())
+    assert [(c.audience, c.expiration_seconds) for c in token_specs] == [
         ("vault", 600),
         (None, 3600),
         ("https://mesh/äö\n", 3600),
     ]
-    assert len({claim.key for claim in claims}) == 3
-    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", claim.key) for claim in claims)
-    assert [claim.key for claim in claims if claim.audience is None] == ["token"]
+    assert len({token_spec.key for token_spec in token_specs}) == 3
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", token_spec.key) for token_spec in token_specs)
+    assert [token_spec.key for token_spec in token_specs if token_spec.audience is None] == [
+        "token"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,7 @@ def test_one_claim_for_each_audience_with_the_shortest_life() -> None:
         ),
     ],
 )
-def test_a_secret_exists_exactly_where_a_file_of_it_is_read(
+def test_a_secret_exists_exactly_if_the_pod_reads_a_file_of_it(
     volumes: list[Any], containers: list[Any], needed: bool
 ) -> None:
     pod = pods.pod(volumes=volumes, containers=containers)
@@ -88,7 +96,7 @@ def test_a_secret_exists_exactly_where_a_file_of_it_is_read(
     assert (f"farlet-{pods.UID}" in str(mutated)) is needed
 
 
-def test_a_refresh_carries_only_the_tokens_that_are_new() -> None:
+def test_a_refresh_contains_only_new_tokens() -> None:
     pod = pods.pod(volumes=[pods.projected(pods.token(), pods.token("v", audience="vault"))])
     (secret,) = HOME.objects(pod, {"token": Token("secret-value", 0, 1)}, pods.context(), OWNER)
     data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
@@ -98,12 +106,17 @@ def test_a_refresh_carries_only_the_tokens_that_are_new() -> None:
 
 
 MODES = [
-    pytest.param({}, {}, None, id="no user given: the default mode, as natively"),
-    pytest.param({"runAsUser": 1000}, {}, 0o444, id="all as 1000: natively chowned, so readable"),
+    pytest.param({}, {}, None, id="no user: default mode, like a native token"),
+    pytest.param(
+        {"runAsUser": 1000},
+        {},
+        0o444,
+        id="all as 1000: readable by all, since a native token has that owner",
+    ),
     pytest.param({"runAsUser": 0}, {}, 0o600, id="all as root"),
     pytest.param({"fsGroup": 2000}, {}, 0o600, id="fsGroup adds group read"),
-    pytest.param({"runAsUser": 1000, "fsGroup": 2000}, {}, 0o600, id="fsGroup beats the user"),
-    pytest.param({"runAsUser": 1000, "fsGroup": 0}, {}, 0o600, id="fsGroup zero is one"),
+    pytest.param({"runAsUser": 1000, "fsGroup": 2000}, {}, 0o600, id="fsGroup overrides the user"),
+    pytest.param({"runAsUser": 1000, "fsGroup": 0}, {}, 0o600, id="fsGroup 0 counts"),
     pytest.param({"runAsUser": 1000}, {"runAsUser": 1001}, None, id="two users: default mode"),
     pytest.param({}, {"runAsUser": 1000}, None, id="only one container has a user"),
     pytest.param({"runAsUser": 0}, {"runAsUser": 1000}, None, id="root and another"),
@@ -112,7 +125,7 @@ MODES = [
 
 @pytest.mark.parametrize(("of_pod", "of_second", "expected"), MODES)
 @pytest.mark.parametrize("init", [False, True], ids=["two containers", "an init container"])
-def test_whoever_could_read_the_native_token_file_can_read_ours(
+def test_every_process_that_can_read_a_native_token_can_read_ours(
     of_pod: dict[str, int], of_second: dict[str, int], expected: int | None, init: bool
 ) -> None:
     second = pods.container("second", securityContext=of_second)
@@ -129,13 +142,13 @@ def test_whoever_could_read_the_native_token_file_can_read_ours(
     assert spec["volumes"][0]["projected"]["defaultMode"] == 0o400
 
 
-def test_of_two_sources_of_one_file_the_last_wins_as_in_a_kubelet() -> None:
+def test_of_two_sources_for_one_file_the_last_wins_as_in_a_kubelet() -> None:
     sources = [pods.token(audience="a"), pods.token(audience="b")]
     pod = pods.pod(volumes=[pods.projected(*sources)])
     spec = HOME.mutate(pod["spec"], pod, pods.context()).spec
     (source,) = spec["volumes"][0]["projected"]["sources"]
-    (claim,) = [c for c in HOME.token_specs(pod, pods.context()) if c.audience == "b"]
-    assert source["secret"]["items"] == [{"key": claim.key, "path": "token"}]
+    (token_spec,) = [c for c in HOME.token_specs(pod, pods.context()) if c.audience == "b"]
+    assert source["secret"]["items"] == [{"key": token_spec.key, "path": "token"}]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +175,7 @@ def test_of_two_sources_of_one_file_the_last_wins_as_in_a_kubelet() -> None:
     ],
 )
 @pytest.mark.parametrize("automount", [True, False])
-def test_no_home_pod_leaves_while_home_cannot_be_reached_from_abroad(
+def test_a_pod_is_refused_while_foreign_pods_cannot_reach_the_home_api(
     settings: dict[str, Any], reason: Reason, word: str, automount: bool
 ) -> None:
     pod = pods.pod(automountServiceAccountToken=automount)
@@ -181,13 +194,13 @@ def test_no_home_pod_leaves_while_home_cannot_be_reached_from_abroad(
     ("host", "port", "aliased", "limits"),
     [
         pytest.param("192.0.2.10", 443, True, [], id="an IP on 443 serves every client"),
-        pytest.param("2001:db8::1", 443, True, [], id="IPv6 too"),
+        pytest.param("2001:db8::1", 443, True, [], id="an IPv6 address"),
         pytest.param("192.0.2.10", 6443, True, ["port 6443"], id="another port"),
         pytest.param("api.example", 443, False, ["DNS name"], id="a name"),
         pytest.param("api.example", 6443, False, ["DNS name", "port 6443"], id="both"),
     ],
 )
-def test_clients_that_dial_the_name_are_helped_or_told(
+def test_clients_of_the_service_name_get_aliases_or_a_report(
     host: str, port: int, aliased: bool, limits: list[str]
 ) -> None:
     pod = pods.pod()
@@ -197,27 +210,29 @@ def test_clients_that_dial_the_name_are_helped_or_told(
     assert [(a["ip"], a["hostnames"][-1]) for a in aliases] == (
         [(host, "kubernetes.default.svc.corp.example")] if aliased else []
     )
-    noticed = [c.why for c in mutation.changes if c.what == "noticed"]
-    assert len(noticed) == (1 if limits else 0)
-    assert all(word in why for why in noticed for word in (*limits, "Service home-api", "Kopf"))
+    limits_reported = [c.why for c in mutation.changes if c.kind is ChangeKind.UNCHANGED]
+    assert len(limits_reported) == (1 if limits else 0)
+    assert all(
+        word in why for why in limits_reported for word in (*limits, "Service home-api", "Kopf")
+    )
 
 
 @pytest.mark.parametrize(
-    ("mount", "told"),
+    ("mount", "reported"),
     [
         pytest.param({"subPath": "t/token"}, True, id="the token itself"),
         pytest.param({"subPath": "t"}, True, id="its folder"),
         pytest.param({"subPathExpr": "$(X)"}, True, id="by a variable"),
         pytest.param({"subPath": "other"}, False, id="another file"),
-        pytest.param({"subPath": "t/tok"}, False, id="a name that begins alike"),
+        pytest.param({"subPath": "t/tok"}, False, id="a name with the same beginning"),
         pytest.param({}, False, id="the whole volume"),
     ],
 )
-def test_a_token_that_never_refreshes_is_told(mount: dict[str, str], told: bool) -> None:
+def test_a_token_that_is_never_refreshed_is_reported(mount: dict[str, str], reported: bool) -> None:
     mounts = [{"name": "access", "mountPath": "/x", **mount}]
     pod = pods.pod(
         containers=[pods.container(volumeMounts=mounts)],
         volumes=[pods.projected(pods.token("t/token"))],
     )
     changes = HOME.mutate(pod["spec"], pod, pods.context()).changes
-    assert any("never refreshed" in change.why for change in changes) is told
+    assert any("never refreshed" in change.why for change in changes) is reported

@@ -1,4 +1,4 @@
-"""What the three modes promise, whatever the pod looks like."""
+"""What the three access modes guarantee for every pod."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_only_home_pods_get_home_tokens(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["disabled", "home"])
-def test_no_foreign_account_comes_with_a_pod_that_did_not_ask_for_one(mode: str) -> None:
+def test_a_mirror_has_no_foreign_account_unless_its_mode_is_remote(mode: str) -> None:
     pod, ctx = _busy_pod(), pods.context()
     spec = STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec
     assert spec.keys().isdisjoint({"serviceAccountName", "serviceAccount"})
@@ -71,13 +71,13 @@ def test_every_container_gets_the_variables_and_its_home_identity(mode: str) -> 
 
 
 @pytest.mark.parametrize("mode", sorted(STRATEGIES))
-def test_a_strategy_leaves_its_argument_alone(mode: str) -> None:
+def test_a_strategy_does_not_change_its_argument(mode: str) -> None:
     pod = _busy_pod()
     STRATEGIES[mode].mutate(pod["spec"], pod, pods.context())
     assert pod == _busy_pod()
 
 
-def test_remote_changes_nothing_but_the_account() -> None:
+def test_remote_changes_only_the_account() -> None:
     pod = _busy_pod()
     pod["metadata"]["annotations"] = {ACCOUNT: "runner"}
     spec = STRATEGIES["remote"].mutate(pod["spec"], pod, pods.context()).spec
@@ -93,7 +93,7 @@ LABELLED = ServiceAccountRequirement("runner", label="farlet.io/offloadable")
         pytest.param("all", None, ServiceAccountRequirement("builder"), id="the same name"),
         pytest.param("all", "runner", ServiceAccountRequirement("runner"), id="another"),
         pytest.param("same-name", None, ServiceAccountRequirement("builder"), id="only the same"),
-        pytest.param("same-name", "builder", ServiceAccountRequirement("builder"), id="spelt out"),
+        pytest.param("same-name", "builder", ServiceAccountRequirement("builder"), id="explicit"),
         pytest.param("labelled", "runner", LABELLED, id="only labelled"),
     ],
 )
@@ -106,7 +106,7 @@ def test_the_foreign_account_that_must_exist(
     assert STRATEGIES["remote"].requirements(pod, ctx) == (expected,)
 
 
-def test_another_account_is_refused_where_only_the_same_name_is_given() -> None:
+def test_another_account_is_refused_where_only_the_same_name_is_allowed() -> None:
     pod = _busy_pod()
     pod["metadata"]["annotations"] = {ACCOUNT: "runner"}
     ctx = pods.context(remote_service_accounts=RemoteServiceAccounts.SAME_NAME)

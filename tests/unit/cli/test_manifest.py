@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import pods
+from farlet.access.changes import ChangeKind
 from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.errors import UsageError
@@ -77,7 +78,7 @@ def test_a_pod_from_a_server_is_completed_by_nothing() -> None:
     pod = pods.pod()
     completed, added = manifest.complete(pod, namespace="other", node="other")
     assert completed == pod
-    assert added == []
+    assert added == ()
 
 
 def test_a_bare_pod_gets_what_home_admission_adds_and_nothing_invented() -> None:
@@ -95,7 +96,7 @@ def test_a_bare_pod_gets_what_home_admission_adds_and_nothing_invented() -> None
         "configMap",
         "downwardAPI",
     ]
-    assert [change.what for change in added] == ["added"]
+    assert [change.kind for change in added] == [ChangeKind.ADDED]
     assert pod == manifest.read(BARE, source="-")
 
 
@@ -120,7 +121,7 @@ def test_a_bare_pod_gets_no_token_where_admission_would_give_none(
     spec: dict[str, Any], volumes: int
 ) -> None:
     pod = pods.pod(**spec)
-    del pod["metadata"]["uid"]
+    del pod["metadata"]["uid"]  # type: ignore[misc]
     completed, added = manifest.complete(pod, namespace="default", node="far")
     assert len(completed["spec"].get("volumes", [])) == len(added) == volumes
 

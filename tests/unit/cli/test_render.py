@@ -25,7 +25,7 @@ def _render(pod: Pod, **fields: Any) -> render.Rendered:
 
 def _bare(**spec: Any) -> Pod:
     pod = pods.pod(**spec)
-    del pod["metadata"]["uid"]
+    del pod["metadata"]["uid"]  # type: ignore[misc]
     del pod["spec"]["nodeName"]
     return pod
 

@@ -1,4 +1,4 @@
-"""The Node `far`: what is asked of it, what is found abroad, and how the server keeps it."""
+"""The Node `far`: its settings, what is observed, and how the server stores it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from farlet.forge.node_health import Foreign, ForeignUnreachable
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 TAINT = forge.Taint("farlet.io/virtual-node", "", "NoSchedule")
-LOOK = forge.NodeConfig(
+CONFIG = forge.NodeConfig(
     name="far",
-    labels={"zone": "abroad"},
+    labels={"zone": "z1"},
     annotations={"note": "mine"},
     taints=(TAINT,),
     provider_id=None,
@@ -22,31 +22,31 @@ LOOK = forge.NodeConfig(
     runtime="farlet://1",
     port=10250,
 )
-ROOM = capacity.fixed([("cpu", "8"), ("memory", "32Gi"), ("pods", "110")])
-FOUND = forge.NodeObservation(
-    "10.0.0.1", "v1.36.3", ROOM, capacity.Platform("linux", "amd64", "6.1", "Debian")
+RESOURCES = capacity.configured([("cpu", "8"), ("memory", "32Gi"), ("pods", "110")])
+OBSERVED = forge.NodeObservation(
+    "10.0.0.1", "v1.36.3", RESOURCES, capacity.Platform("linux", "amd64", "6.1", "Debian")
 )
 OURS = {
     "type": "virtual-kubelet",
     "kubernetes.io/hostname": "far",
     "node.kubernetes.io/exclude-from-external-load-balancers": "true",
-    "zone": "abroad",
+    "zone": "z1",
 }
 
 
-def says(
+def conditions(
     foreign: Foreign = Foreign.REACHABLE,
     *,
     problem: str = "",
     policy: ForeignUnreachable = ForeignUnreachable.HOLD,
     node: Any = None,
-) -> tuple[node_health.Say, ...]:
+) -> tuple[node_health.DesiredNodeCondition, ...]:
     return node_health.health(foreign, problem=problem, policy=policy, node=node)
 
 
-def existing(found: forge.NodeObservation = FOUND, **changes: Any) -> Any:
-    """The Node as the server keeps what `new` asks for."""
-    node = forge.new(LOOK, found, says(), NOW)
+def existing(observed: forge.NodeObservation = OBSERVED, **changes: Any) -> Any:
+    """The Node as the server stores what `new` returns."""
+    node = forge.new(CONFIG, observed, conditions(), NOW)
     node["metadata"] |= {"uid": "u", "resourceVersion": "7"}
     node["status"] |= changes.pop("status", {})
     node["spec"] |= changes.pop("spec", {})

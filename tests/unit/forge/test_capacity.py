@@ -1,4 +1,4 @@
-"""How much fits on the virtual node, and what it says of the machines behind it."""
+"""The capacity of the virtual node, and its platform."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def node(name: str = "a", **changes: Any) -> Any:
     }
 
 
-def machines(*nodes: Any) -> list[capacity.ForeignNode]:
-    return [machine for one in nodes if (machine := capacity.machine(one)) is not None]
+def foreign_nodes(*nodes: Any) -> list[capacity.ForeignNode]:
+    return [counted for one in nodes if (counted := capacity.foreign_node(one)) is not None]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def machines(*nodes: Any) -> list[capacity.ForeignNode]:
         pytest.param([], "0", id="no node"),
         pytest.param([node("a"), node("b")], "8", id="two"),
         pytest.param([node("a"), node("b", ready="False")], "4", id="one that is not ready"),
-        pytest.param([node("a"), node("b", ready="Unknown")], "4", id="one that is not heard of"),
+        pytest.param([node("a"), node("b", ready="Unknown")], "4", id="one that does not answer"),
         pytest.param([node("a"), node("b", unschedulable=True)], "4", id="one that is cordoned"),
         pytest.param(
             [node("a"), node("b", labels={"type": "virtual-kubelet"})], "4", id="a virtual one"
@@ -60,7 +60,7 @@ def machines(*nodes: Any) -> list[capacity.ForeignNode]:
                 node("b", taints={"node-role.kubernetes.io/control-plane": "PreferNoSchedule"}),
             ],
             "8",
-            id="a control plane that takes pods",
+            id="a control plane that accepts pods",
         ),
         pytest.param(
             [node("a"), node("b", taints={"nvidia.com/gpu": "NoSchedule"})],
@@ -69,13 +69,13 @@ def machines(*nodes: Any) -> list[capacity.ForeignNode]:
         ),
     ],
 )
-def test_nodes_that_a_mirror_could_land_on_count(nodes: list[Any], cpu: str) -> None:
-    assert capacity.room(machines(*nodes)).allocatable["cpu"] == cpu
+def test_nodes_that_a_mirror_could_run_on_count(nodes: list[Any], cpu: str) -> None:
+    assert capacity.total(foreign_nodes(*nodes)).allocatable["cpu"] == cpu
 
 
-def test_every_resource_is_added_and_allocatable_apart_from_capacity() -> None:
-    room = capacity.room(
-        machines(
+def test_capacity_and_allocatable_are_summed_for_every_resource() -> None:
+    resources = capacity.total(
+        foreign_nodes(
             node(
                 "a",
                 amounts={"cpu": "3500m", "memory": "1Gi", "pods": "100", "nvidia.com/gpu": "2"},
@@ -86,14 +86,14 @@ def test_every_resource_is_added_and_allocatable_apart_from_capacity() -> None:
             ),
         )
     )
-    assert room.allocatable == {
+    assert resources.allocatable == {
         "cpu": "7500m",
         "memory": "1536Mi",
         "pods": "110",
         "nvidia.com/gpu": "2",
         "hugepages-2Mi": "4Mi",
     }
-    assert room.capacity == {
+    assert resources.capacity == {
         "cpu": "8",
         "memory": "2560Mi",
         "pods": "120",
@@ -102,13 +102,13 @@ def test_every_resource_is_added_and_allocatable_apart_from_capacity() -> None:
     }
 
 
-def test_a_sum_reads_the_same_in_whatever_order_nodes_come() -> None:
+def test_a_sum_does_not_depend_on_the_order_of_nodes() -> None:
     one, other = node("a", amounts={"memory": "1G"}), node("b", amounts={"memory": "1Gi"})
-    assert capacity.room(machines(one, other)) == capacity.room(machines(other, one))
+    assert capacity.total(foreign_nodes(one, other)) == capacity.total(foreign_nodes(other, one))
 
 
 @pytest.mark.parametrize(
-    ("nodes", "kind"),
+    ("nodes", "platform"),
     [
         pytest.param([], capacity.Platform(), id="nothing is known"),
         pytest.param(
@@ -119,7 +119,7 @@ def test_a_sum_reads_the_same_in_whatever_order_nodes_come() -> None:
         pytest.param(
             [node("a"), node("b", architecture="arm64", ready="False")],
             capacity.Platform("linux", "", "6.1", "Debian"),
-            id="a node that reboots counts still",
+            id="a node that reboots still counts",
         ),
         pytest.param(
             [
@@ -131,14 +131,16 @@ def test_a_sum_reads_the_same_in_whatever_order_nodes_come() -> None:
                 ),
             ],
             capacity.Platform("linux", "amd64", "6.1", "Debian"),
-            id="the control plane has no say",
+            id="the control plane does not count",
         ),
     ],
 )
-def test_what_all_nodes_agree_on_is_said(nodes: list[Any], kind: capacity.Platform) -> None:
-    assert capacity.kind(machines(*nodes)) == kind
+def test_what_all_nodes_have_in_common_is_reported(
+    nodes: list[Any], platform: capacity.Platform
+) -> None:
+    assert capacity.common_platform(foreign_nodes(*nodes)) == platform
 
 
-def test_an_amount_that_is_none_is_told() -> None:
-    with pytest.raises(ValueError, match="is no quantity"):
-        capacity.machine(node(amounts={"cpu": "many"}))
+def test_an_invalid_amount_raises() -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        capacity.foreign_node(node(amounts={"cpu": "many"}))

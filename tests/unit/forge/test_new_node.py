@@ -1,15 +1,15 @@
-"""A new Node is whole at once, and takes no pods while nothing is known of the foreign side."""
+"""A new Node is complete at once; it takes no pods until the foreign cluster is known."""
 
 from __future__ import annotations
 
 from farlet.forge import capacity
 from farlet.forge import node as forge
 from farlet.forge.node_health import Foreign
-from unit.forge.nodes import FOUND, LOOK, NOW, OURS, ROOM, says
+from unit.forge.nodes import CONFIG, NOW, OBSERVED, OURS, RESOURCES, conditions
 
 
-def test_a_new_node_is_whole_at_once() -> None:
-    node = forge.new(LOOK, FOUND, says(), NOW)
+def test_a_new_node_is_complete_at_once() -> None:
+    node = forge.new(CONFIG, OBSERVED, conditions(), NOW)
     assert node["metadata"] == {
         "name": "far",
         "labels": OURS | {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
@@ -19,7 +19,7 @@ def test_a_new_node_is_whole_at_once() -> None:
         "taints": [{"key": "farlet.io/virtual-node", "value": "", "effect": "NoSchedule"}]
     }
     status = node["status"]
-    assert status["capacity"] == status["allocatable"] == ROOM.capacity
+    assert status["capacity"] == status["allocatable"] == RESOURCES.capacity
     assert status["addresses"] == [{"type": "InternalIP", "address": "10.0.0.1"}]
     assert status["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 10250}}
     assert status["nodeInfo"] == {
@@ -45,9 +45,9 @@ def test_a_new_node_is_whole_at_once() -> None:
     assert {c["lastTransitionTime"] for c in status["conditions"]} == {"2026-05-01T12:00:00Z"}
 
 
-def test_a_new_node_of_which_nothing_is_known_takes_no_pods() -> None:
-    found = forge.NodeObservation("", None, None, capacity.Platform())
-    status = forge.new(LOOK, found, says(Foreign.UNKNOWN), NOW)["status"]
+def test_a_new_node_without_any_observation_takes_no_pods() -> None:
+    observed = forge.NodeObservation("", None, None, capacity.Platform())
+    status = forge.new(CONFIG, observed, conditions(Foreign.UNKNOWN), NOW)["status"]
     assert status["allocatable"] == {"cpu": "0", "memory": "0", "pods": "0"}
     assert "addresses" not in status
     ready = next(c for c in status["conditions"] if c["type"] == "Ready")

@@ -1,4 +1,4 @@
-"""A Node that exists: its metadata, taints and cordon are put right, and nothing else."""
+"""Adoption of an existing Node corrects its metadata, taints and cordon, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import Any
 import pytest
 
 from farlet.forge import node as forge
-from unit.forge.nodes import FOUND, LOOK, OURS, TAINT, existing
+from unit.forge.nodes import CONFIG, OBSERVED, OURS, TAINT, existing
 
 
 @pytest.mark.parametrize(
-    ("node", "look", "expected"),
+    ("node", "config", "expected"),
     [
-        pytest.param(existing(), LOOK, None, id="as it should be"),
+        pytest.param(existing(), CONFIG, None, id="nothing to change"),
         pytest.param(
             existing(labels={"theirs": "x"}),
-            LOOK,
+            CONFIG,
             {
                 "metadata": {
                     "uid": "u",
                     "labels": OURS | {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
                 }
             },
-            id="labels are added, those of others stay",
+            id="labels are added, other labels stay",
         ),
         pytest.param(
             existing(annotations={"note": "old", "theirs": "x"}),
-            LOOK,
+            CONFIG,
             {"metadata": {"uid": "u", "annotations": {"note": "mine"}}},
-            id="annotations are put right",
+            id="annotations are corrected",
         ),
         pytest.param(
             existing(),
-            dataclasses.replace(LOOK, provider_id="farlet://far"),
+            dataclasses.replace(CONFIG, provider_id="farlet://far"),
             {"metadata": {"uid": "u"}, "spec": {"providerID": "farlet://far"}},
-            id="a provider id is set later",
+            id="a provider id is added later",
         ),
     ],
 )
-def test_a_node_that_exists_is_adopted(node: Any, look: forge.NodeConfig, expected: Any) -> None:
-    body = forge.adoption_patch(node, look, FOUND.kind)
+def test_a_node_that_exists_is_adopted(node: Any, config: forge.NodeConfig, expected: Any) -> None:
+    body = forge.adoption_patch(node, config, OBSERVED.platform)
     assert body == expected
 
 
 @pytest.mark.parametrize(
     ("present", "missing", "after"),
     [
-        pytest.param([{"key": TAINT.key, "effect": "NoSchedule"}], [], None, id="it is there"),
+        pytest.param([{"key": TAINT.key, "effect": "NoSchedule"}], [], None, id="present"),
         pytest.param(
             [{"key": "theirs", "effect": "NoExecute"}],
             [TAINT],
             ["theirs", TAINT.key],
-            id="beside those of others",
+            id="added to other taints",
         ),
         pytest.param(
             [{"key": TAINT.key, "value": "x", "effect": "NoSchedule"}],
@@ -73,7 +73,7 @@ def test_taints_that_the_node_lacks_are_added(
     present: list[Any], missing: list[forge.Taint], after: list[str] | None
 ) -> None:
     node = existing(spec={"taints": present})
-    assert forge.missing_taints(node, LOOK) == missing
+    assert forge.missing_taints(node, CONFIG) == missing
     if after is not None:
         body = forge.taints_patch(node, missing)
         assert body["metadata"] == {"uid": "u", "resourceVersion": "7"}
@@ -84,22 +84,24 @@ def test_taints_that_the_node_lacks_are_added(
     ("node", "cordons", "uncordons"),
     [
         pytest.param(existing(), True, False, id="schedulable"),
-        pytest.param(existing(spec={"unschedulable": True}), False, False, id="by its admin"),
+        pytest.param(
+            existing(spec={"unschedulable": True}), False, False, id="cordoned by an administrator"
+        ),
         pytest.param(
             existing(spec={"unschedulable": True}, annotations={"farlet.io/cordoned": "drain"}),
             False,
             True,
-            id="by us",
+            id="cordoned by farlet",
         ),
         pytest.param(
             existing(annotations={"farlet.io/cordoned": "drain"}),
             False,
             True,
-            id="by us, and put back by its admin",
+            id="cordoned by farlet, then uncordoned by an administrator",
         ),
     ],
 )
-def test_only_our_own_cordon_is_taken_back(node: Any, cordons: bool, uncordons: bool) -> None:
+def test_only_farlets_own_cordon_is_removed(node: Any, cordons: bool, uncordons: bool) -> None:
     cordon, uncordon = forge.cordon_patch(node, "drain"), forge.uncordon_patch(node)
     assert (cordon is not None, uncordon is not None) == (cordons, uncordons)
     if cordon is not None:

@@ -1,4 +1,4 @@
-"""The Node's status: what its conditions say, and that only what differs is written."""
+"""The Node's status: its conditions, and that only differences are written."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from farlet.forge import capacity
 from farlet.forge import node as forge
 from farlet.forge.node_health import Foreign, ForeignUnreachable
-from unit.forge.nodes import FOUND, LATER, LOOK, ROOM, existing, says
+from unit.forge.nodes import CONFIG, LATER, OBSERVED, RESOURCES, conditions, existing
 
 
 def patch(
     node: Any,
-    found: forge.NodeObservation = FOUND,
+    observed: forge.NodeObservation = OBSERVED,
     *,
     due: bool = False,
-    look: forge.NodeConfig = LOOK,
+    config: forge.NodeConfig = CONFIG,
 ) -> Any:
-    body = forge.status_patch(node, look, found, says(node=node), LATER, due=due)
+    body = forge.status_patch(node, config, observed, conditions(node=node), LATER, due=due)
     if body is None:
         return None
     assert body["metadata"] == {"uid": "u"}
@@ -37,19 +37,19 @@ HOLD, NOTREADY = ForeignUnreachable
 @pytest.mark.parametrize(
     ("foreign", "policy", "node", "ready", "reachable"),
     [
-        pytest.param(Foreign.REACHABLE, HOLD, None, "True", "True", id="all is well"),
-        pytest.param(Foreign.REACHABLE, NOTREADY, existing(), "True", "True", id="well again"),
+        pytest.param(Foreign.REACHABLE, HOLD, None, "True", "True", id="reachable"),
+        pytest.param(Foreign.REACHABLE, NOTREADY, existing(), "True", "True", id="reachable again"),
         pytest.param(Foreign.UNREACHABLE, HOLD, existing(), "True", "False", id="held"),
         pytest.param(Foreign.UNREACHABLE, NOTREADY, existing(), "False", "False", id="not ready"),
         pytest.param(Foreign.UNKNOWN, HOLD, None, "False", "Unknown", id="a new node waits"),
-        pytest.param(Foreign.UNKNOWN, HOLD, existing(), None, None, id="a restart is no news"),
+        pytest.param(Foreign.UNKNOWN, HOLD, existing(), None, None, id="a restart changes nothing"),
         pytest.param(
             Foreign.UNKNOWN,
             NOTREADY,
             existing(status={"conditions": UNKNOWN_READY}),
             None,
             None,
-            id="a restart after a long time waits for the foreign side",
+            id="a restart after a long time keeps the old conditions",
         ),
         pytest.param(
             Foreign.UNKNOWN,
@@ -57,27 +57,27 @@ HOLD, NOTREADY = ForeignUnreachable
             existing(status={"conditions": []}),
             "False",
             "Unknown",
-            id="a node made by hand is like a new one",
+            id="a node created by hand is like a new one",
         ),
     ],
 )
-def test_what_home_is_told_of_the_foreign_side(
+def test_the_node_reports_whether_the_foreign_api_server_answers(
     foreign: Foreign,
     policy: ForeignUnreachable,
     node: Any,
     ready: str | None,
     reachable: str | None,
 ) -> None:
-    said = {say.type: say.status for say in says(foreign, policy=policy, node=node)}
-    assert said.get("Ready") == ready
-    assert said.get("farlet.io/ForeignReachable") == reachable
-    assert said["NetworkUnavailable"] == "False"
+    statuses = {one.type: one.status for one in conditions(foreign, policy=policy, node=node)}
+    assert statuses.get("Ready") == ready
+    assert statuses.get("farlet.io/ForeignReachable") == reachable
+    assert statuses["NetworkUnavailable"] == "False"
 
 
 # --- status -----------------------------------------------------------------------------------
 
 
-def test_a_status_that_stands_is_not_written() -> None:
+def test_a_current_status_is_not_written() -> None:
     assert patch(existing()) is None
 
 
@@ -89,7 +89,7 @@ def test_a_heartbeat_that_is_due_keeps_the_times_of_transitions() -> None:
         assert condition["lastHeartbeatTime"] == "2026-05-01T12:01:00Z"
 
 
-def test_a_condition_that_somebody_changed_is_put_right_and_dated() -> None:
+def test_a_condition_that_was_changed_is_corrected_and_dated() -> None:
     node = existing()
     ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
     ready |= {"status": "Unknown", "reason": "NodeStatusUnknown"}
@@ -107,74 +107,82 @@ def test_conditions_of_others_are_not_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "found", "look", "changes"),
+    ("node", "observed", "config", "changes"),
     [
         pytest.param(
             existing(),
-            dataclasses.replace(FOUND, room=capacity.fixed([("cpu", "4")])),
-            LOOK,
+            dataclasses.replace(OBSERVED, resources=capacity.configured([("cpu", "4")])),
+            CONFIG,
             {
                 "capacity": {"cpu": "4", "memory": None, "pods": None},
                 "allocatable": {"cpu": "4", "memory": None, "pods": None},
             },
-            id="what does not fit any more goes",
+            id="a resource that no foreign node has is removed",
         ),
         pytest.param(
             existing(
-                status={"allocatable": {**ROOM.allocatable, "nvidia.com/gpu": "0"}},
+                status={"allocatable": {**RESOURCES.allocatable, "nvidia.com/gpu": "0"}},
             ),
-            FOUND,
-            LOOK,
-            {"allocatable": {**ROOM.allocatable, "nvidia.com/gpu": None}},
-            id="a stale extended resource goes, though somebody set it to nothing",
+            OBSERVED,
+            CONFIG,
+            {"allocatable": {**RESOURCES.allocatable, "nvidia.com/gpu": None}},
+            id="a stale extended resource is removed, even with amount 0",
         ),
         pytest.param(
-            existing(status={"capacity": {**ROOM.capacity, "cpu": "999"}}),
-            FOUND,
-            LOOK,
-            {"capacity": dict(ROOM.capacity)},
-            id="what somebody else wrote is put right",
-        ),
-        pytest.param(
-            existing(), dataclasses.replace(FOUND, room=None), LOOK, None, id="unknown room stays"
+            existing(status={"capacity": {**RESOURCES.capacity, "cpu": "999"}}),
+            OBSERVED,
+            CONFIG,
+            {"capacity": dict(RESOURCES.capacity)},
+            id="an amount written by another component is corrected",
         ),
         pytest.param(
             existing(),
-            dataclasses.replace(FOUND, address="10.0.0.2"),
-            LOOK,
+            dataclasses.replace(OBSERVED, resources=None),
+            CONFIG,
+            None,
+            id="unknown resources stay",
+        ),
+        pytest.param(
+            existing(),
+            dataclasses.replace(OBSERVED, address="10.0.0.2"),
+            CONFIG,
             {"addresses": [{"$patch": "replace"}, {"type": "InternalIP", "address": "10.0.0.2"}]},
             id="a new address replaces the old one",
         ),
         pytest.param(
-            existing(), dataclasses.replace(FOUND, address=""), LOOK, None, id="no address known"
+            existing(),
+            dataclasses.replace(OBSERVED, address=""),
+            CONFIG,
+            None,
+            id="no address known",
         ),
         pytest.param(
             existing(),
-            dataclasses.replace(FOUND, version="v1.37.0"),
-            LOOK,
+            dataclasses.replace(OBSERVED, version="v1.37.0"),
+            CONFIG,
             {"nodeInfo": {"kubeletVersion": "v1.37.0"}},
             id="the foreign cluster was upgraded",
         ),
         pytest.param(
             existing(),
-            dataclasses.replace(FOUND, version=None, kind=capacity.Platform()),
-            LOOK,
+            dataclasses.replace(OBSERVED, version=None, platform=capacity.Platform()),
+            CONFIG,
             None,
-            id="what is not known stays as it was",
+            id="what is not known stays",
         ),
         pytest.param(
             existing(),
-            FOUND,
-            dataclasses.replace(LOOK, port=None),
+            OBSERVED,
+            dataclasses.replace(CONFIG, port=None),
             {"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}},
             id="the kubelet API was turned off",
         ),
     ],
 )
 def test_only_what_differs_is_written(
-    node: Any, found: forge.NodeObservation, look: forge.NodeConfig, changes: Any
+    node: Any, observed: forge.NodeObservation, config: forge.NodeConfig, changes: Any
 ) -> None:
-    status = patch(node, found, look=look)
+    status = patch(node, observed, config=config)
     if changes is None:
         assert status is None
     else:

@@ -1,4 +1,4 @@
-"""The mirror's metadata, the field table, and what it costs."""
+"""The mirror's metadata, the field table, and the time that forging takes."""
 
 import json
 import time
@@ -8,7 +8,7 @@ import pytest
 
 import pods
 from farlet import access
-from farlet.access import Change
+from farlet.access.changes import Change, ChangeKind
 from farlet.constants import Reason
 from farlet.context import Context, NamespaceMap
 from farlet.errors import Refused
@@ -29,7 +29,7 @@ def _change(forged: forge.Forged, path: str) -> Change | None:
     return next((change for change in forged.changes if change.path == path), None)
 
 
-def test_a_mirror_is_named_as_its_pod_and_says_where_it_comes_from() -> None:
+def test_a_mirror_has_the_name_of_its_pod_and_identifies_it() -> None:
     metadata = _forge(pods.pod(annotations={"team": "a"})).pod["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("web", "shop-home")
     assert metadata["labels"] == {
@@ -49,7 +49,7 @@ def test_a_mirror_is_named_as_its_pod_and_says_where_it_comes_from() -> None:
     assert metadata["ownerReferences"] == [ANCHOR]
 
 
-def test_token_times_and_restarts_stand_in_annotations_as_json() -> None:
+def test_token_times_and_restarts_are_json_in_annotations() -> None:
     forged = _forge(pods.pod(), token_times={"token": (1.5, 2.0)}, restarts={"app": 3})
     annotations = forged.pod["metadata"]["annotations"]
     assert json.loads(annotations["farlet.io/tokens"]) == {"token": [1.5, 2.0]}
@@ -65,7 +65,7 @@ def test_token_times_and_restarts_stand_in_annotations_as_json() -> None:
         ({"restartPolicy": "OnFailure"}, ["farlet.io/observed"]),
     ],
 )
-def test_only_what_may_end_waits_to_be_observed(
+def test_only_pods_that_can_end_have_the_finalizer(
     policy: dict[str, Any], finalizers: list[str] | None
 ) -> None:
     assert _forge(pods.pod(**policy)).pod["metadata"].get("finalizers") == finalizers
@@ -76,30 +76,32 @@ def test_a_mirror_without_anchor_has_no_owner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "reported"),
     [
-        pytest.param("farlet.io/home-uid", True, id="ours cannot be given by users"),
-        pytest.param("farlet.io/anything", True, id="nor any other of ours"),
-        pytest.param("farlet.io/foreign-pod-ip", False, id="what we wrote at home is no news"),
-        pytest.param("kubernetes.io/config.mirror", True, id="marks of static pods"),
+        pytest.param("farlet.io/home-uid", True, id="users cannot set farlet's annotations"),
+        pytest.param("farlet.io/anything", True, id="nor any other of its prefix"),
+        pytest.param(
+            "farlet.io/foreign-pod-ip", False, id="farlet's own on the home pod is not reported"
+        ),
+        pytest.param("kubernetes.io/config.mirror", True, id="annotations of static pods"),
         pytest.param("kubectl.kubernetes.io/last-applied-configuration", False, id="last applied"),
     ],
 )
-def test_annotations_that_stay_at_home(key: str, told: bool) -> None:
+def test_annotations_that_are_dropped(key: str, reported: bool) -> None:
     forged = _forge(pods.pod(annotations={key: "x"}))
     assert forged.pod["metadata"]["annotations"].get(key) != "x"
     change = _change(forged, f"metadata.annotations[{key}]")
-    assert (change is not None and not change.routine) is told
+    assert (change is not None and not change.routine) is reported
 
 
 @pytest.mark.parametrize(
     "key", ["liqo.io/api-server-support", "kubectl.kubernetes.io/restartedAt", "x.farlet.io/y"]
 )
-def test_annotations_that_travel(key: str) -> None:
+def test_annotations_that_are_copied(key: str) -> None:
     assert _forge(pods.pod(annotations={key: "home"})).pod["metadata"]["annotations"][key] == "home"
 
 
-def test_labels_of_ours_cannot_be_smuggled() -> None:
+def test_users_cannot_set_farlets_labels() -> None:
     pod = pods.pod()
     pod["metadata"]["labels"] = {"farlet.io/virtual-node-id": "stolen", "farlet.io/x": "y"}
     forged = _forge(pod)
@@ -131,7 +133,7 @@ FILLED_BY_SERVER = {
     "ephemeralContainers": [{"name": "debug"}],
     "schedulerName": "default-scheduler",
 }
-WANTED_BY_USER = {
+SET_BY_USER = {
     "schedulerName": "batch",
     "schedulingGates": [{"name": "wait"}],
     "schedulingGroup": {"podGroupName": "g"},
@@ -143,7 +145,7 @@ WANTED_BY_USER = {
     ("field", "value", "routine"),
     [
         *(pytest.param(f, v, True, id=f"{f}, filled in") for f, v in FILLED_BY_SERVER.items()),
-        *(pytest.param(f, v, False, id=f"{f}, wanted") for f, v in WANTED_BY_USER.items()),
+        *(pytest.param(f, v, False, id=f"{f}, set by a user") for f, v in SET_BY_USER.items()),
     ],
 )
 def test_a_field_that_is_dropped_is_reported(field: str, value: object, routine: bool) -> None:
@@ -152,7 +154,7 @@ def test_a_field_that_is_dropped_is_reported(field: str, value: object, routine:
     change = _change(forged, f"spec.{field}")
     assert field not in forged.pod["spec"]
     assert change is not None
-    assert (change.what, change.routine) == ("dropped", routine)
+    assert (change.kind, change.routine) == (ChangeKind.DROPPED, routine)
 
 
 COPIED = [name for name, field in fields.FIELDS.items() if field.rule is fields.Rule.COPIED]
@@ -174,7 +176,7 @@ def test_a_newer_field_is_copied_and_reported() -> None:
     assert forged.unknown_fields == ("starboard",)
 
 
-def test_every_row_says_why() -> None:
+def test_every_row_has_a_reason() -> None:
     assert all(field.why for field in fields.FIELDS.values())
     assert all(
         (field.rewrite is not None) is (field.rule is fields.Rule.REWRITTEN)

@@ -1,11 +1,11 @@
-"""What of the scheduling wishes travels."""
+"""The scheduling fields of a mirror."""
 
 from typing import Any
 
 import pytest
 
 import pods
-from farlet.access import Change
+from farlet.access.changes import ChangeKind, ChangeLog
 from farlet.context import NamespaceMap
 from farlet.forge import scheduling
 
@@ -26,17 +26,19 @@ BY_NAME = {"matchFields": [_e("metadata.name", "In", "far")]}
 @pytest.mark.parametrize(
     ("selector", "expected"),
     [
-        pytest.param({"disk": "ssd"}, {"disk": "ssd"}, id="what users mean travels"),
-        pytest.param({"type": "x", "disk": "ssd"}, {"disk": "ssd"}, id="our label does not"),
+        pytest.param({"disk": "ssd"}, {"disk": "ssd"}, id="user's terms are copied"),
+        pytest.param(
+            {"type": "x", "disk": "ssd"}, {"disk": "ssd"}, id="the virtual node's label is dropped"
+        ),
         pytest.param({"kubernetes.io/hostname": "far"}, None, id="nothing is left"),
     ],
 )
 def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None) -> None:
-    assert scheduling.node_selector(selector, CTX, []) == expected
+    assert scheduling.node_selector(selector, CTX, ChangeLog()) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("original", "expected"),
     [
         pytest.param([{"key": "farlet.io/virtual-node"}], None, id="ours alone"),
         pytest.param([{"operator": "Exists"}], [{"operator": "Exists"}], id="of everything"),
@@ -50,8 +52,8 @@ def test_node_selector(selector: dict[str, str], expected: dict[str, str] | None
         ),
     ],
 )
-def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
-    assert scheduling.tolerations(wanted, CTX, []) == expected
+def test_tolerations(original: list[Any], expected: list[Any] | None) -> None:
+    assert scheduling.tolerations(original, CTX, ChangeLog()) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,24 +65,24 @@ def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
         pytest.param(
             [{"matchExpressions": [OURS, GPU]}],
             [{"matchExpressions": [GPU]}],
-            id="ours goes out of a term",
+            id="ours is removed from a term",
         ),
         pytest.param([{"matchExpressions": [OURS]}], None, id="ours alone requires nothing"),
         pytest.param([BY_NAME], None, id="a node name requires nothing"),
         pytest.param(
             [{**BY_NAME, "matchExpressions": [GPU]}],
             [{"matchExpressions": [GPU]}],
-            id="a node name goes out of a term",
+            id="a node name is removed from a term",
         ),
         pytest.param(
             [{"matchExpressions": [OURS]}, {"matchExpressions": [GPU]}],
             None,
-            id="terms are alternatives: one that is met requires nothing",
+            id="terms are alternatives: a satisfied one requires nothing",
         ),
         pytest.param(
             [{"matchExpressions": [_e("type", "DoesNotExist")]}, {"matchExpressions": [OURS, GPU]}],
             [{"matchExpressions": [GPU]}],
-            id="a term that excludes us brought nobody here",
+            id="a term that excludes the virtual node did not match it",
         ),
         pytest.param(
             [{"matchExpressions": [_e("type", "DoesNotExist"), GPU]}], None, id="bound by hand"
@@ -88,20 +90,20 @@ def test_tolerations(wanted: list[Any], expected: list[Any] | None) -> None:
     ],
 )
 def test_required_node_affinity(terms: list[Any], expected: list[Any] | None) -> None:
-    wanted = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
-    result = scheduling.affinity(wanted, {}, CTX, [])
+    original = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
+    result = scheduling.affinity(original, {}, CTX, ChangeLog())
     if expected is None:
         assert result is None
     else:
         assert result == {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": expected}}}
 
 
-def test_preferred_node_affinity_loses_what_prefers_nothing_else() -> None:
+def test_preferences_for_the_virtual_node_alone_are_dropped() -> None:
     def entry(*expressions: Any) -> dict[str, Any]:
         return {"weight": 1, "preference": {"matchExpressions": list(expressions)}}
 
-    wanted = {"nodeAffinity": {PREFERRED: [entry(OURS), entry(OURS, GPU), entry(GPU)]}}
-    assert scheduling.affinity(wanted, {}, CTX, []) == {
+    original = {"nodeAffinity": {PREFERRED: [entry(OURS), entry(OURS, GPU), entry(GPU)]}}
+    assert scheduling.affinity(original, {}, CTX, ChangeLog()) == {
         "nodeAffinity": {PREFERRED: [entry(GPU), entry(GPU)]}
     }
 
@@ -143,7 +145,7 @@ def _term(*expressions: Any, **fields: Any) -> dict[str, Any]:
         pytest.param(
             _term(_e("tenant", "NotIn", "guest"), mismatchLabelKeys=["tenant"]),
             _term(_e("tenant", "NotIn", "guest"), mismatchLabelKeys=["tenant"]),
-            id="the author's own stays",
+            id="the user's own stays",
         ),
         pytest.param(_term(_e("hash", "In", "1")), _term(_e("hash", "In", "1")), id="no keys"),
         pytest.param({"topologyKey": "zone"}, {"topologyKey": "zone"}, id="no selector"),
@@ -162,14 +164,14 @@ def test_pod_affinity_terms(
             return {kind: {REQUIRED: [inner]}}
         return {kind: {PREFERRED: [{"weight": 3, "podAffinityTerm": inner}]}}
 
-    wanted = wrapped(term)
-    before = repr(wanted)
-    assert scheduling.affinity(wanted, LABELS, CTX, []) == wrapped(expected)
-    assert repr(wanted) == before
+    original = wrapped(term)
+    before = repr(original)
+    assert scheduling.affinity(original, LABELS, CTX, ChangeLog()) == wrapped(expected)
+    assert repr(original) == before
 
 
-def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
-    changes: list[Change] = []
+def test_spread_constraints_lose_the_keys_that_the_home_server_merged_in() -> None:
+    changes = ChangeLog()
     merged = _term(_e("hash", "In", "1"), _e("tier", "Exists"), matchLabelKeys=["hash"])
     plain = _term(_e("tier", "Exists"), matchLabelKeys=["hash"])
     assert scheduling.spread([merged, plain], changes) == [plain, plain]
@@ -178,15 +180,15 @@ def test_spread_constraints_lose_what_the_home_server_merged_in() -> None:
     ]
 
 
-def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_told() -> None:
+def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_reported() -> None:
     ctx = pods.context(
         namespaces=NamespaceMap(home="home", own="farlet", template=None, pairs=(("shop", "s"),))
     )
-    changes: list[Change] = []
-    wanted = {"podAffinity": {REQUIRED: [_term(namespaces=["shop", "bank"])]}}
-    assert scheduling.affinity(wanted, LABELS, ctx, changes) == {
+    changes = ChangeLog()
+    original = {"podAffinity": {REQUIRED: [_term(namespaces=["shop", "bank"])]}}
+    assert scheduling.affinity(original, LABELS, ctx, changes) == {
         "podAffinity": {REQUIRED: [_term(namespaces=["s", "bank"])]}
     }
-    assert [c.path for c in changes if c.what == "noticed"] == [
+    assert [c.path for c in changes if c.kind is ChangeKind.UNCHANGED] == [
         "spec.affinity.podAffinity.required[0].namespaces[bank]"
     ]

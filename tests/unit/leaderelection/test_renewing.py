@@ -73,7 +73,7 @@ def test_a_leader_that_cannot_renew_stops_at_its_deadline(fate: Fate) -> None:
         await asyncio.sleep(1)
         began = one.loop.time()
         one.line.fate = lambda: fate
-        with pytest.raises(errors.NotLeading, match="no answer came in time") as caught:
+        with pytest.raises(errors.NotLeading, match="no answer in time") as caught:
             await keeping
         assert 8 < one.loop.time() - began <= 10
         assert "Lease kube-node-lease/far was not renewed within 10 s" in str(caught.value)

@@ -104,7 +104,7 @@ class Process:
         return self.dice.choice([0.01, 0.01, 0.01, 0.3, 2.0, 20.0 * self.trouble])
 
     async def live(self) -> None:
-        """Until it is told to stop, or has lost the Lease."""
+        """Live until stopped, or until the Lease is lost."""
         if await self.leadership.acquire(self.stop):
             work = [
                 asyncio.create_task(self.leadership.keep()),

@@ -19,7 +19,7 @@ from farlet.constants import JSON, ObjectKey
 from farlet.context import Context, Endpoint, NamespaceMap
 from farlet.errors import Refused
 from farlet.forge import status
-from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
+from farlet.k8s_types import NamespacedMeta, ObjectMeta, OwnerReference, Pod
 from farlet.planning.snapshot import Missing, Snapshot
 
 HOME = "home-1"
@@ -211,14 +211,14 @@ def secret(*, of: str = MIRROR, ca: str = CONTEXT.home_ca_digest) -> ObjectMeta:
     """Metadata of the Secret beside the mirror of uid `of`; `ca` is the digest of its CA."""
     return {
         "name": f"farlet-{HOME}",
-        "namespace": "default-h",
-        "ownerReferences": [{"uid": of}],
+        "uid": "secret-1",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": KEY.name, "uid": of}],
         "annotations": {constants.HOME_CA: ca} if ca else {},
     }
 
 
 def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[str]) -> Pod:
-    metadata: ObjectMeta = {
+    metadata: NamespacedMeta = {
         "namespace": namespace,
         "name": KEY.name,
         "uid": uid,
@@ -230,7 +230,7 @@ def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[st
     if grace is not None:
         metadata["deletionTimestamp"] = STAMP
         metadata["deletionGracePeriodSeconds"] = grace
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
 
 
 def _containers() -> JSON:

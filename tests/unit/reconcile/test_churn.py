@@ -11,6 +11,7 @@ from farlet import errors
 from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
+from farlet.k8s_types import Pod
 from farlet.planning.snapshot import Ages
 from farlet.store import Store
 from unit import faketime
@@ -52,10 +53,10 @@ class _Starting:
     async def _prune(self) -> None:
         """No scopes here."""
 
-    def create(self, name: str) -> JSON:
+    def create(self, name: str) -> Pod:
         pod: JSON = model.clone(objects.home())
         pod["metadata"]["name"] = name
-        made: JSON = model.clone(self.server.create("pods", HOME, pod, by="user"))
+        made: Pod = model.clone(self.server.create("pods", HOME, pod, by="user"))
         return made
 
     def listed(self) -> bool:

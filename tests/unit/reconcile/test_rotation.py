@@ -9,7 +9,7 @@ import pytest
 
 from farlet import constants
 from farlet.access import Token, TokenSpec
-from farlet.k8s_types import Pod
+from farlet.k8s_types import NewPod, Pod
 from farlet.planning import token_rotation
 
 NOW = 1_767_323_045.0
@@ -20,7 +20,15 @@ UIDS = ("a" * 8, "z" * 8, "1d6a1f0c-8a57-4d8e-b1a3-5c7f2e9b4d22")
 
 def _mirror(tokens: object) -> Pod:
     text = tokens if isinstance(tokens, str) else orjson.dumps(tokens).decode()
-    return {"metadata": {"name": "web", "annotations": {constants.TOKENS: text}}}
+    return {
+        "metadata": {
+            "name": "web",
+            "namespace": "default-h",
+            "uid": UIDS[0],
+            "annotations": {constants.TOKENS: text},
+        },
+        "spec": {},
+    }
 
 
 def _due(tokens: object, *token_specs: TokenSpec) -> token_rotation.Due:
@@ -107,7 +115,17 @@ def test_what_is_recorded_already_is_not_written_again() -> None:
 
 
 def test_a_mirror_is_stamped_without_being_changed() -> None:
-    mirror: Pod = {"metadata": {"name": "web", "annotations": {"a": "b"}}}
+    mirror: NewPod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "web",
+            "namespace": "default-h",
+            "labels": {},
+            "annotations": {"a": "b"},
+        },
+        "spec": {},
+    }
     stamped = token_rotation.stamped(mirror, {"token": Token("s", 3.0, 4.0)})
     assert mirror["metadata"]["annotations"] == {"a": "b"}
     assert token_rotation.recorded(stamped) == {"token": (3.0, 4.0)}

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from farlet.constants import ObjectKey
-from farlet.k8s_types import ObjectMeta, PartialObject
+from farlet.k8s_types import NamespacedMeta, PartialObject
 from farlet.store import Store, Table
 
 KEY = ObjectKey("default", "web")
 
 
 def _object(version: int, *, uid: str = "u1", namespace: str = "default") -> PartialObject:
-    metadata: ObjectMeta = {
+    metadata: NamespacedMeta = {
         "namespace": namespace,
         "name": KEY.name,
         "uid": uid,

@@ -16,7 +16,7 @@ from farlet.telemetry.metrics import Metrics
 from unit.fakeclient import FakeClient
 from unit.planning.model import JSON
 
-POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}}
+POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}, "spec": {}}
 CLAIMS = tuple(TokenSpec(key=name, audience=name, expiration_seconds=3600) for name in "abc")
 
 

@@ -94,7 +94,7 @@ def test_a_good_value_is_kept(kubeconfig: str, field: str, given: object, kept: 
         pytest.param(
             "capacity", "cpu=8", "does not contain memory, pods", id="too little for the scheduler"
         ),
-        pytest.param("capacity", "cpu=8 cores", "is no quantity", id="no amount"),
+        pytest.param("capacity", "cpu=8 cores", "is not a quantity", id="no amount"),
         pytest.param("capacity", "cpu=-1", "is negative", id="a negative amount"),
         pytest.param("capacity", "pods=1.5", "not a whole number", id="half a pod"),
         pytest.param("capacity", "nvidia.com/gpu=500m", "not a whole number", id="half a GPU"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import Gauge
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
@@ -72,7 +72,7 @@ class UsageCollector:
         """The last known usage by home uid."""
         self._reading: asyncio.Task[stats.Usage] | None = None
         self._read_at = 0.0
-        self._problem: str | None = None
+        self._failures = retrying.OncePerCause()
 
     def table(self) -> Mapping[str, Callable[[], Awaitable[responses.Response]]]:
         """Handlers by path, for `RequestHandler`."""
@@ -190,11 +190,10 @@ class UsageCollector:
 
     def _report(self, problem: str | None) -> None:
         """Log one warning when usage becomes unknown, not one per request."""
-        if problem is not None and self._problem is None:
+        if problem is not None and self._failures.is_new("metrics API"):
             log.warning("failed to read foreign metrics", err=problem, consequence=_CONSEQUENCE)
-        elif problem is None and self._problem is not None:
+        elif problem is None and self._failures.clear():
             log.info("foreign metrics are available again")
-        self._problem = problem
 
 
 _CONSEQUENCE = (

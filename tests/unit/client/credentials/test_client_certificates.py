@@ -121,7 +121,7 @@ ROTATED: dict[str, tuple[str, timedelta, timedelta, bool]] = {
         3 * HOUR,
         False,
     ),
-    "already over: it is no use": ("system:node:far", -HOUR / 2, -HOUR / 3, False),
+    "already expired: not used": ("system:node:far", -HOUR / 2, -HOUR / 3, False),
     "of another node: it is not ours": ("system:node:near", -HOUR / 2, HOUR, False),
 }
 

@@ -40,7 +40,7 @@ def ended(code: int, **fields: Any) -> dict[str, Any]:
 
 
 def reported(name: str = "app", state: dict[str, Any] | None = None, **fields: Any) -> Any:
-    """A container status; running unless told."""
+    """A container status; running by default."""
     state = RUNNING if state is None else state
     return {
         "name": name,
@@ -67,7 +67,7 @@ def condition(type: str, status: str = "True", **fields: Any) -> dict[str, Any]:
 
 
 def home(*, policy: str = "Always", metadata: Any = None, status: Any = None, **spec: Any) -> Pod:
-    """A home pod; bound by a scheduler and otherwise untouched unless told."""
+    """A home pod; bound by a scheduler and otherwise untouched by default."""
     found: Any = {
         "metadata": {
             "name": "web",
@@ -95,7 +95,7 @@ def home(*, policy: str = "Always", metadata: Any = None, status: Any = None, **
 def mirror(
     *, annotations: Any = None, metadata: Any = None, spec: Any = None, **status: Any
 ) -> Pod:
-    """A mirror with one running, ready container unless told."""
+    """A mirror with one running, ready container by default."""
     ready = [
         condition(t)
         for t in ("PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")

@@ -1,4 +1,4 @@
-"""A small API server: applies a strategic merge patch to a pod's status, prints the pod anew.
+"""A small API server: applies a strategic merge patch to a pod's status, returns the new pod.
 
 Written from k8s.io/apimachinery/pkg/util/strategicpatch and the patch strategies in k8s.io/api
 core/v1, knowing nothing of farlet. Only what a status needs: lists that merge by key, lists that

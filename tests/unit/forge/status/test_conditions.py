@@ -1,4 +1,4 @@
-"""Conditions at home: what they say, since when, and whose they are."""
+"""Conditions of the home pod: what they report, since when, and which ones farlet owns."""
 
 import dataclasses
 from typing import Any
@@ -19,12 +19,12 @@ def reflected(home: Any, mirror: Any, ctx: Any = builders.CONTEXT) -> Any:
     return status.reflect(home, mirror, ctx=ctx, now=builders.NOW).status
 
 
-def with_conditions(*found: Any, **fields: Any) -> Any:
-    return builders.home(status={"phase": "Running", "conditions": list(found), **fields})
+def with_conditions(*existing: Any, **fields: Any) -> Any:
+    return builders.home(status={"phase": "Running", "conditions": list(existing), **fields})
 
 
 @pytest.mark.parametrize(
-    ("before", "abroad", "since"),
+    ("before", "foreign", "since"),
     [
         pytest.param(condition("Initialized"), {}, THEN, id="unchanged-keeps-homes-time"),
         pytest.param(condition("Initialized", "False"), {}, LATER, id="changed-takes-the-mirrors"),
@@ -33,12 +33,14 @@ def with_conditions(*found: Any, **fields: Any) -> Any:
     ],
 )
 def test_a_condition_keeps_its_time_while_its_status_stays(
-    before: Any, abroad: Any, since: str
+    before: Any, foreign: Any, since: str
 ) -> None:
     home = with_conditions(*([before] if before else []))
-    told = condition("Initialized", **{"lastTransitionTime": LATER, **abroad})
-    found = condition_of(reflected(home, builders.mirror(conditions=[told])), "Initialized")
-    assert found["lastTransitionTime"] == since
+    reported_conditions = condition("Initialized", **{"lastTransitionTime": LATER, **foreign})
+    result = condition_of(
+        reflected(home, builders.mirror(conditions=[reported_conditions])), "Initialized"
+    )
+    assert result["lastTransitionTime"] == since
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_condition_keeps_its_time_while_its_status_stays(
                 "lastTransitionTime": NOW_TEXT,
                 "observedGeneration": 1,
             },
-            id="bound-by-somebody-else-since",
+            id="bound-by-another-component-since",
         ),
         pytest.param(
             None,
@@ -83,31 +85,31 @@ GATE = {"readinessGates": [{"conditionType": "example.com/lb"}]}
 
 
 @pytest.mark.parametrize(
-    ("containers", "ready_abroad", "gate", "expected"),
+    ("containers", "foreign_ready", "gate", "expected"),
     [
         pytest.param("True", "True", None, ("False", "ReadinessGatesNotReady"), id="no-condition"),
         pytest.param("True", "True", "False", ("False", "ReadinessGatesNotReady"), id="closed"),
         pytest.param("True", "True", "True", ("True", None), id="open"),
         pytest.param("False", "False", "True", ("False", "Broken"), id="containers-not-ready"),
-        pytest.param("True", "False", "True", ("False", "MirrorNotReady"), id="node-lost-abroad"),
+        pytest.param("True", "False", "True", ("False", "MirrorNotReady"), id="foreign-node-lost"),
         pytest.param("True", None, "True", ("True", None), id="mirror-without-ready"),
     ],
 )
 def test_ready_is_the_containers_and_homes_own_gates(
-    containers: str, ready_abroad: str | None, gate: str | None, expected: Any
+    containers: str, foreign_ready: str | None, gate: str | None, expected: Any
 ) -> None:
     home = with_conditions(*([condition("example.com/lb", gate)] if gate else []))
     home["spec"].update(GATE)
-    told = [condition("ContainersReady", containers)]
+    reported_conditions = [condition("ContainersReady", containers)]
     if containers == "False":
-        told[0]["reason"] = "Broken"
-    if ready_abroad:
-        told.append(condition("Ready", ready_abroad))
-    found = condition_of(reflected(home, builders.mirror(conditions=told)), "Ready")
-    assert (found["status"], found.get("reason")) == expected
+        reported_conditions[0]["reason"] = "Broken"
+    if foreign_ready:
+        reported_conditions.append(condition("Ready", foreign_ready))
+    result = condition_of(reflected(home, builders.mirror(conditions=reported_conditions)), "Ready")
+    assert (result["status"], result.get("reason")) == expected
 
 
-def test_gates_that_were_injected_abroad_do_not_count() -> None:
+def test_gates_that_were_injected_in_the_foreign_cluster_do_not_count() -> None:
     mirror = builders.mirror(
         spec={"nodeName": "worker-1", "readinessGates": [{"conditionType": "foreign/lb"}]},
         conditions=[condition("ContainersReady"), condition("Ready", "False")],
@@ -129,10 +131,10 @@ def test_gates_that_were_injected_abroad_do_not_count() -> None:
 def test_readiness_follows_the_containers_where_the_mirror_has_no_condition(
     row: Any, expected: Any
 ) -> None:
-    wanted = reflected(with_conditions(), builders.mirror(conditions=[], containerStatuses=[row]))
+    result = reflected(with_conditions(), builders.mirror(conditions=[], containerStatuses=[row]))
     for name in ("ContainersReady", "Ready"):
-        found = condition_of(wanted, name)
-        assert (found["status"], found.get("message")) == expected
+        shown = condition_of(result, name)
+        assert (shown["status"], shown.get("message")) == expected
 
 
 @pytest.mark.parametrize(
@@ -164,37 +166,46 @@ def test_initialized_follows_the_init_containers_where_the_mirror_has_no_conditi
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_finished_pod_is_not_ready(phase: str) -> None:
-    wanted = reflected(with_conditions(), builders.mirror(phase=phase))
+    result = reflected(with_conditions(), builders.mirror(phase=phase))
     for name in ("ContainersReady", "Ready"):
-        assert condition_of(wanted, name)["status"] == "False"
+        assert condition_of(result, name)["status"] == "False"
 
 
 @pytest.mark.parametrize(
-    ("phase", "home", "abroad", "expected"),
+    ("phase", "home", "foreign", "expected"),
     [
         pytest.param("Failed", None, "True", "True", id="ended-the-pod"),
-        pytest.param("Running", None, "True", None, id="has-not-ended-it-yet"),
-        pytest.param("Failed", None, "False", None, id="taken-back-abroad"),
+        pytest.param("Running", None, "True", None, id="not-ended-yet"),
+        pytest.param("Failed", None, "False", None, id="withdrawn-by-the-foreign-cluster"),
         pytest.param("Running", "True", None, "True", id="homes-own-stays"),
         pytest.param("Failed", "False", "True", "True", id="mirrors-wins-at-the-end"),
     ],
 )
-def test_a_disruption_abroad_shows_once_it_has_ended_the_pod(
-    phase: str, home: str | None, abroad: str | None, expected: str | None
+def test_a_foreign_disruption_shows_once_it_has_ended_the_pod(
+    phase: str, home: str | None, foreign: str | None, expected: str | None
 ) -> None:
-    found = [condition("DisruptionTarget", home)] if home else []
-    told = [condition("DisruptionTarget", abroad, reason="EvictionByEvictionAPI")] if abroad else []
-    wanted = reflected(with_conditions(*found), builders.mirror(phase=phase, conditions=told))
-    target = condition_of(wanted, "DisruptionTarget")
+    existing = [condition("DisruptionTarget", home)] if home else []
+    reported_conditions = (
+        [condition("DisruptionTarget", foreign, reason="EvictionByEvictionAPI")] if foreign else []
+    )
+    result = reflected(
+        with_conditions(*existing), builders.mirror(phase=phase, conditions=reported_conditions)
+    )
+    target = condition_of(result, "DisruptionTarget")
     assert (target and target["status"]) == expected
 
 
 @pytest.mark.parametrize("name", [PodCondition.RESIZE_PENDING, PodCondition.RESIZE_IN_PROGRESS])
-def test_a_resize_shows_as_long_as_the_mirror_tells_it(name: PodCondition) -> None:
-    told = condition(name.value, reason="Deferred")
-    assert condition_of(reflected(with_conditions(), builders.mirror(conditions=[told])), name)
+def test_a_resize_shows_while_the_mirror_reports_it(name: PodCondition) -> None:
+    reported_conditions = condition(name.value, reason="Deferred")
+    assert condition_of(
+        reflected(with_conditions(), builders.mirror(conditions=[reported_conditions])), name
+    )
     assert (
-        condition_of(reflected(with_conditions(told), builders.mirror(conditions=[])), name) is None
+        condition_of(
+            reflected(with_conditions(reported_conditions), builders.mirror(conditions=[])), name
+        )
+        is None
     )
 
 
@@ -207,23 +218,23 @@ def test_a_resize_shows_as_long_as_the_mirror_tells_it(name: PodCondition) -> No
         pytest.param(False, "disabled", False, id="disabled"),
     ],
 )
-def test_an_unverified_address_is_told_to_pods_that_use_it(
+def test_an_unverified_address_is_reported_on_pods_that_use_it(
     verified: bool, mode: str, shown: bool
 ) -> None:
     ctx = dataclasses.replace(
         builders.CONTEXT, endpoint_verified=verified, endpoint=Endpoint("api.example", 6443)
     )
     mirror = builders.mirror(annotations={constants.ACCESS: mode})
-    found = condition_of(reflected(with_conditions(), mirror, ctx), "farlet.io/HomeAPIVerified")
-    assert (found is not None) is shown
-    if found:
-        assert (found["status"], found["reason"]) == ("False", Reason.HOME_API_UNVERIFIED)
-        assert "api.example:6443" in found["message"]
-        assert "--home-api-server-host" in found["message"]
+    result = condition_of(reflected(with_conditions(), mirror, ctx), "farlet.io/HomeAPIVerified")
+    assert (result is not None) is shown
+    if result:
+        assert (result["status"], result["reason"]) == ("False", Reason.HOME_API_UNVERIFIED)
+        assert "api.example:6443" in result["message"]
+        assert "--home-api-server-host" in result["message"]
 
 
 @pytest.mark.parametrize(
-    ("found", "uid"),
+    ("existing", "uid"),
     [
         pytest.param([condition("farlet.io/Mirrored", message="m-1")], "m-1", id="true"),
         pytest.param([condition("farlet.io/Mirrored", "False", message="m-1")], None, id="false"),
@@ -231,14 +242,16 @@ def test_an_unverified_address_is_told_to_pods_that_use_it(
         pytest.param([], None, id="no-conditions"),
     ],
 )
-def test_the_uid_of_the_mirror_is_what_mirrored_says(found: Any, uid: str | None) -> None:
-    assert status.mirrored_uid(with_conditions(*found)) == uid
+def test_the_condition_mirrored_contains_the_uid_of_the_mirror(
+    existing: Any, uid: str | None
+) -> None:
+    assert status.mirrored_uid(with_conditions(*existing)) == uid
 
 
-def test_the_first_status_says_that_there_is_a_mirror() -> None:
-    wanted = reflected(builders.home(), builders.mirror(phase="Pending", conditions=[]))
-    found = condition_of(wanted, "farlet.io/Mirrored")
-    assert (found["status"], found["message"]) == ("True", MIRROR_UID)
+def test_the_first_status_has_the_condition_mirrored() -> None:
+    result = reflected(builders.home(), builders.mirror(phase="Pending", conditions=[]))
+    shown = condition_of(result, "farlet.io/Mirrored")
+    assert (shown["status"], shown["message"]) == ("True", MIRROR_UID)
 
 
 @pytest.mark.parametrize(
@@ -249,12 +262,12 @@ def test_the_first_status_says_that_there_is_a_mirror() -> None:
         pytest.param({"generation": 0}, None, None, id="not-counted-at-home"),
     ],
 )
-def test_the_generation_is_homes_and_a_deletion_is_none(
+def test_the_generation_is_homes_and_a_deletion_does_not_count(
     metadata: Any, seen: int | None, expected: int | None
 ) -> None:
     home = builders.home(metadata=metadata)
     if seen:
         home["status"]["observedGeneration"] = seen
-    wanted = reflected(home, builders.mirror(observedGeneration=99))
-    assert wanted.get("observedGeneration") == expected
-    assert condition_of(wanted, "Ready").get("observedGeneration") == expected
+    result = reflected(home, builders.mirror(observedGeneration=99))
+    assert result.get("observedGeneration") == expected
+    assert condition_of(result, "Ready").get("observedGeneration") == expected

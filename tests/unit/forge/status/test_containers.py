@@ -1,4 +1,4 @@
-"""Container statuses at home, one rule of the field table at a time."""
+"""Container statuses of the home pod, one rule of the field table at a time."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from unit.forge.status.builders import RUNNING, ended, reported, waits
 
 
 def reflected(home: Any, mirror: Any, kind: str = "containerStatuses") -> Any:
-    wanted = status.reflect(home, mirror, ctx=builders.CONTEXT, now=builders.NOW).status
-    return {row["name"]: row for row in wanted.get(kind, [])}  # type: ignore[attr-defined]
+    result = status.reflect(home, mirror, ctx=builders.CONTEXT, now=builders.NOW).status
+    return {row["name"]: row for row in result.get(kind, [])}  # type: ignore[attr-defined]
 
 
 def live(*rows: Any, phase: str = "Running", kind: str = "containerStatuses") -> Any:
@@ -69,7 +69,7 @@ def test_a_container_leaves_terminated_where_the_server_allows_it(
     assert leaves or row == old
 
 
-def test_nothing_starts_again_in_a_pod_that_has_finished() -> None:
+def test_no_container_restarts_in_a_pod_that_has_finished() -> None:
     old = reported(state=ended(143))
     home = builders.home(status=live(old, phase="Failed"))
     assert reflected(home, builders.mirror())["app"] == old
@@ -102,32 +102,32 @@ def test_an_ephemeral_container_never_leaves_terminated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "before", "abroad", "after"),
+    ("annotation", "before", "foreign", "after"),
     [
         pytest.param(None, 0, 2, 2, id="first-mirror"),
-        pytest.param('{"app": 3}', 3, 0, 3, id="made-again"),
-        pytest.param('{"app": 3}', 3, 2, 5, id="made-again-and-restarted"),
-        pytest.param('{"app": 3}', 7, 0, 7, id="never-down"),
+        pytest.param('{"app": 3}', 3, 0, 3, id="recreated"),
+        pytest.param('{"app": 3}', 3, 2, 5, id="recreated-and-restarted"),
+        pytest.param('{"app": 3}', 7, 0, 7, id="never-decreases"),
         pytest.param('{"other": 3}', 1, 1, 1, id="of-another-container"),
         pytest.param('{"app": "3"}', 1, 1, 1, id="text-for-a-number"),
-        pytest.param('{"app": true}', 1, 1, 1, id="truth-for-a-number"),
+        pytest.param('{"app": true}', 1, 1, 1, id="boolean-for-a-number"),
         pytest.param('{"app": 1.5}', 1, 1, 1, id="fraction"),
         pytest.param('{"app": -4}', 1, 1, 1, id="negative"),
         pytest.param('{"app": 99999999999}', 1, 1, 1, id="more-than-an-int32"),
         pytest.param('{"app": 99}', 1, 5, 5, id="more-than-home-can-have-counted"),
         pytest.param("[1]", 1, 1, 1, id="list"),
-        pytest.param("{", 1, 1, 1, id="no-json"),
+        pytest.param("{", 1, 1, 1, id="invalid-json"),
         pytest.param("[" * 100_000, 1, 1, 1, id="deeply-nested"),
         pytest.param("", 1, 1, 1, id="empty"),
     ],
 )
-def test_restarts_before_this_mirror_count_and_nonsense_does_not(
-    annotation: str | None, before: int, abroad: int, after: int
+def test_restarts_before_this_mirror_count_and_invalid_ones_do_not(
+    annotation: str | None, before: int, foreign: int, after: int
 ) -> None:
     home = made_again(live(reported(restartCount=before)))
     annotations = {} if annotation is None else {constants.RESTARTS: annotation}
     mirror = builders.mirror(
-        annotations=annotations, containerStatuses=[reported(restartCount=abroad)]
+        annotations=annotations, containerStatuses=[reported(restartCount=foreign)]
     )
     assert reflected(home, mirror)["app"]["restartCount"] == after
 
@@ -140,11 +140,11 @@ def test_restarts_before_this_mirror_count_and_nonsense_does_not(
         pytest.param(
             reported(state=waits(), lastState=ended(7), containerID="c://1"), 7, id="waited"
         ),
-        pytest.param(reported(containerID="c://2", lastState=ended(5)), 5, id="known-already"),
+        pytest.param(reported(containerID="c://2", lastState=ended(5)), 5, id="reported-before"),
         pytest.param(None, None, id="never-reported"),
     ],
 )
-def test_the_first_run_of_a_mirror_made_again_tells_how_the_one_before_ended(
+def test_the_first_run_of_a_recreated_mirror_shows_how_the_previous_run_ended(
     old: Any, expected: int | None
 ) -> None:
     home = made_again(live(*([old] if old else [])))
@@ -189,7 +189,7 @@ def test_a_container_that_the_mirror_does_not_report_waits_as_with_a_kubelet(
     assert (row["state"], row["restartCount"]) == (state, count)
 
 
-def test_statuses_stand_in_the_order_of_a_kubelet() -> None:
+def test_statuses_have_the_order_of_a_kubelet() -> None:
     names = ["zeta", "alpha"]
     listed = [builders.container(n) for n in names]
     home = builders.home(
@@ -234,7 +234,7 @@ def test_statuses_stand_in_the_order_of_a_kubelet() -> None:
         ),
     ],
 )
-def test_fields_of_a_container_status_come_home_by_the_table(
+def test_fields_of_a_container_status_follow_the_table(
     fields: Any, container: Any, expected: Any
 ) -> None:
     home = builders.home(containers=[builders.container(**container)])
@@ -243,7 +243,7 @@ def test_fields_of_a_container_status_come_home_by_the_table(
     assert {k: v for k, v in row.items() if k not in plain | {"started", "state"}} == expected
 
 
-def test_health_of_devices_of_an_ephemeral_container_stays_abroad() -> None:
+def test_the_device_health_of_an_ephemeral_container_is_dropped() -> None:
     home = builders.home(ephemeralContainers=[builders.container("debug")])
     rows = [reported("debug", allocatedResourcesStatus=[{"name": "cpu"}])]
     mirror = builders.mirror(ephemeralContainerStatuses=rows)
@@ -261,13 +261,11 @@ def test_counts_of_restarts_are_read_by_name() -> None:
     ("recorded", "after"),
     [
         pytest.param("", 2, id="a-first-mirror-has-none-before-it"),
-        pytest.param(' {"app": 3}', 5, id="what-home-wrote-counts"),
+        pytest.param(' {"app": 3}', 5, id="what-home-recorded-counts"),
         pytest.param(' {"app": 2147483647}', 2147483647, id="never-more-than-an-int32"),
     ],
 )
-def test_what_anybody_writes_on_a_mirror_that_home_knows_changes_no_count(
-    recorded: str, after: int
-) -> None:
+def test_a_changed_annotation_on_a_known_mirror_changes_no_count(recorded: str, after: int) -> None:
     message = f"{builders.MIRROR_UID}{recorded}"
     conditions = [builders.condition("farlet.io/Mirrored", message=message)]
     home = builders.home(status={**live(reported(restartCount=1)), "conditions": conditions})

@@ -1,4 +1,4 @@
-"""Whatever the two sides look like: one write, and it says all; nothing of others is touched.
+"""One write is enough for every pair of pods, and it changes nothing that others own.
 
 The oracle for container states is written from `ValidateContainerStateTransition` and its
 sisters in pkg/apis/core/validation for pods without restart rules.
@@ -118,21 +118,21 @@ CONTEXTS = st.sampled_from(
 
 
 def check_one_write_says_all(home: Any, again: Any) -> None:
-    """`again(home, now)` computes; after its patch it must find nothing left to say."""
+    """`again(home, now)` computes; after its patch it must return no further patch."""
     before = copy.deepcopy(home)
-    wanted = again(home, builders.NOW)
-    patch = status.patch(home, wanted)
+    result = again(home, builders.NOW)
+    patch = status.patch(home, result)
     assert home == before
     if patch is None:
         return
     after = strategicmerge.apply(home, patch)
-    assert status.patch(after, wanted) is None
+    assert status.patch(after, result) is None
     assert status.patch(after, again(after, builders.NOW + 3600)) is None
     check_rules(before, after)
 
 
 def check_rules(before: Any, after: Any) -> None:
-    """What no write may do."""
+    """Asserts what no write is allowed to do."""
     old, new = before["status"], after["status"]
     assert after["metadata"]["annotations"]["example.com/note"] == "kept"
     assert after["metadata"].get("labels") == before["metadata"].get("labels")
@@ -200,6 +200,6 @@ def test_a_loss_converges_in_one_write_and_is_terminal(home: Any, ctx: Any) -> N
 @settings(deadline=None)
 def test_an_end_converges_in_one_write_and_is_terminal(home: Any, mirror: Any, ctx: Any) -> None:
     check_one_write_says_all(home, lambda h, now: status.ended(h, mirror, ctx=ctx, now=now))
-    wanted = status.ended(home, mirror, ctx=ctx, now=builders.NOW)
-    assert wanted.status["phase"] in ("Succeeded", "Failed")
-    assert all("running" not in s["state"] for s in wanted.status.get("containerStatuses", []))
+    result = status.ended(home, mirror, ctx=ctx, now=builders.NOW)
+    assert result.status["phase"] in ("Succeeded", "Failed")
+    assert all("running" not in s["state"] for s in result.status.get("containerStatuses", []))

@@ -1,4 +1,4 @@
-"""The two tables name every field that Kubernetes has, and the code obeys them."""
+"""The two tables have every field of Kubernetes, and the code follows them."""
 
 import pytest
 from kubernetes_asyncio import client
@@ -32,7 +32,7 @@ CONTAINER_STATUS_1_36 = {
         ),
     ],
 )
-def test_every_field_has_a_row_and_a_why(
+def test_every_field_has_a_row_with_a_reason(
     table: dict[str, status_fields.Field], fields: set[str], model: type
 ) -> None:
     assert set(table) == fields
@@ -40,7 +40,7 @@ def test_every_field_has_a_row_and_a_why(
     assert all(row.why for row in table.values())
 
 
-def test_what_is_dropped_is_never_written() -> None:
+def test_dropped_fields_are_never_written() -> None:
     dropped = {k for k, v in status_fields.POD_STATUS.items() if v.rule is Rule.DROPPED}
     assert {
         "qosClass",

@@ -1,4 +1,4 @@
-"""The phase at home for each pair of phases, and what keeps it from moving."""
+"""The phase of the home pod for each pair of phases, and what keeps it unchanged."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ def phase(home: Any, mirror: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("before", "abroad", "after"),
+    ("before", "foreign", "after"),
     [
-        pytest.param(before, abroad, after, id=f"{before}-and-{abroad}-abroad")
-        for before, abroad, after in [
+        pytest.param(before, foreign, after, id=f"home-{before}-mirror-{foreign}")
+        for before, foreign, after in [
             ("Pending", "Pending", "Pending"),
             ("Pending", "Running", "Running"),
             ("Pending", "Succeeded", "Succeeded"),
@@ -38,13 +38,13 @@ def phase(home: Any, mirror: Any) -> str:
         ]
     ],
 )
-def test_phases_only_go_forward(before: str, abroad: str, after: str) -> None:
+def test_phases_only_move_forward(before: str, foreign: str, after: str) -> None:
     home = builders.home(status={"phase": before})
-    assert phase(home, builders.mirror(phase=abroad)) == after
+    assert phase(home, builders.mirror(phase=foreign)) == after
 
 
 @pytest.mark.parametrize(
-    ("policy", "abroad", "exit_code", "after"),
+    ("policy", "foreign", "exit_code", "after"),
     [
         pytest.param("Always", "Failed", 143, "Running", id="always-failed"),
         pytest.param("Always", "Succeeded", 0, "Running", id="always-succeeded"),
@@ -55,12 +55,12 @@ def test_phases_only_go_forward(before: str, abroad: str, after: str) -> None:
         pytest.param("Never", "Succeeded", 0, "Succeeded", id="never-succeeded"),
     ],
 )
-def test_a_mirror_that_is_deleted_abroad_ends_only_what_does_not_run_again(
-    policy: str, abroad: str, exit_code: int, after: str
+def test_a_mirror_deleted_by_others_ends_only_pods_that_do_not_run_again(
+    policy: str, foreign: str, exit_code: int, after: str
 ) -> None:
     home = builders.home(policy=policy, status={"phase": "Running"})
     rows = [builders.reported(state=builders.ended(exit_code))]
-    mirror = builders.mirror(metadata=DELETED, phase=abroad, containerStatuses=rows)
+    mirror = builders.mirror(metadata=DELETED, phase=foreign, containerStatuses=rows)
     assert phase(home, mirror) == after
 
 
@@ -72,9 +72,11 @@ def test_a_mirror_that_is_deleted_with_its_home_pod_ends_it() -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        pytest.param([builders.reported(state=builders.ended(0))], True, id="ended-well"),
-        pytest.param([builders.reported(lastState=builders.ended(0))], True, id="before-that"),
-        pytest.param([builders.reported(state=builders.ended(1))], False, id="ended-badly"),
+        pytest.param([builders.reported(state=builders.ended(0))], True, id="succeeded"),
+        pytest.param(
+            [builders.reported(lastState=builders.ended(0))], True, id="previous-run-succeeded"
+        ),
+        pytest.param([builders.reported(state=builders.ended(1))], False, id="failed"),
         pytest.param([builders.reported()], False, id="runs"),
         pytest.param([], False, id="reports-nothing"),
         pytest.param(
@@ -84,12 +86,12 @@ def test_a_mirror_that_is_deleted_with_its_home_pod_ends_it() -> None:
         ),
     ],
 )
-def test_a_success_is_seen_in_the_state_or_the_state_before(rows: Any, expected: bool) -> None:
+def test_a_success_counts_in_the_current_and_the_previous_run(rows: Any, expected: bool) -> None:
     pod = builders.home(status={"phase": "Running", "containerStatuses": rows})
     assert status.ran_to_success(pod) is expected
 
 
-def test_a_success_of_an_init_container_is_none_of_the_pod() -> None:
+def test_a_success_of_an_init_container_does_not_count() -> None:
     rows = [builders.reported("fetch", builders.ended(0))]
     pod = builders.home(status={"phase": "Running", "initContainerStatuses": rows})
     assert not status.ran_to_success(pod)

@@ -1,4 +1,4 @@
-"""Reason, addresses, times; waiting, loss and end: what the golden cases do not enumerate."""
+"""Reason, addresses, times; waiting, loss and end: combinations beyond the golden cases."""
 
 import dataclasses
 from typing import Any
@@ -30,17 +30,17 @@ def ran(**fields: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("before", "abroad", "expected"),
+    ("before", "foreign", "expected"),
     [
         pytest.param({}, {"reason": "Evicted", "message": "m"}, ("Evicted", "m"), id="mirrors"),
-        pytest.param({"reason": "NameConflict", "message": "m"}, {}, (None, None), id="cured"),
+        pytest.param({"reason": "NameConflict", "message": "m"}, {}, (None, None), id="fixed"),
         pytest.param(
             {},
             {
                 "phase": "Pending",
                 "conditions": [condition("PodScheduled", "False", message="0/3 nodes")],
             },
-            ("Unschedulable", "0/3 nodes"),
+            ("Unschedulable", "in the foreign cluster: 0/3 nodes"),
             id="unschedulable",
         ),
         pytest.param(
@@ -60,14 +60,14 @@ def ran(**fields: Any) -> Any:
         ),
     ],
 )
-def test_reason_and_message(before: Any, abroad: Any, expected: Any) -> None:
+def test_reason_and_message(before: Any, foreign: Any, expected: Any) -> None:
     home = builders.home(status={"phase": "Pending", **before})
-    found = reflected(home, builders.mirror(**abroad)).status
+    found = reflected(home, builders.mirror(**foreign)).status
     assert (found.get("reason"), found.get("message")) == expected
 
 
 @pytest.mark.parametrize(
-    ("ctx", "abroad", "podip", "podips", "annotation"),
+    ("ctx", "foreign", "podip", "podips", "annotation"),
     [
         pytest.param(CONTEXT, {"podIP": "10.1.1.1"}, None, None, "10.1.1.1", id="isolated"),
         pytest.param(
@@ -106,43 +106,43 @@ def test_reason_and_message(before: Any, abroad: Any, expected: Any) -> None:
     ],
 )
 def test_addresses_show_where_home_can_route_to_them(
-    ctx: Any, abroad: Any, podip: Any, podips: Any, annotation: Any
+    ctx: Any, foreign: Any, podip: Any, podips: Any, annotation: Any
 ) -> None:
-    wanted = reflected(builders.home(), builders.mirror(**abroad), ctx)
-    assert (wanted.status.get("podIP"), wanted.status.get("podIPs")) == (podip, podips)
-    assert wanted.annotations == {constants.FOREIGN_POD_IP: annotation}
+    result = reflected(builders.home(), builders.mirror(**foreign), ctx)
+    assert (result.status.get("podIP"), result.status.get("podIPs")) == (podip, podips)
+    assert result.annotations == {constants.FOREIGN_POD_IP: annotation}
 
 
 @pytest.mark.parametrize(
-    ("live", "abroad", "expected"),
+    ("live", "foreign", "expected"),
     [
         pytest.param("2026-01-01T00:00:00Z", builders.THEN, "2026-01-01T00:00:00Z", id="kept"),
         pytest.param(None, builders.THEN, builders.THEN, id="the-mirrors"),
         pytest.param(None, None, builders.NOW_TEXT, id="now"),
     ],
 )
-def test_the_start_is_told_once(live: str | None, abroad: str | None, expected: str) -> None:
+def test_the_start_time_is_set_once(live: str | None, foreign: str | None, expected: str) -> None:
     home = builders.home(status={"phase": "Pending", **({"startTime": live} if live else {})})
-    mirror = builders.mirror(startTime=abroad)
+    mirror = builders.mirror(startTime=foreign)
     assert reflected(home, mirror).status["startTime"] == expected
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_a_waiting_pod_shows_its_reason_where_kubectl_looks(reason: Reason) -> None:
+def test_a_waiting_pod_shows_its_reason_where_kubectl_reads_it(reason: Reason) -> None:
     home = builders.home(initContainers=[builders.container("fetch")])
-    wanted = status.waiting(home, reason=reason, message="cure it so", ctx=CONTEXT, now=NOW).status
-    assert (wanted["phase"], wanted["reason"], wanted["message"]) == (
+    result = status.waiting(home, reason=reason, message="fix it so", ctx=CONTEXT, now=NOW).status
+    assert (result["phase"], result["reason"], result["message"]) == (
         "Pending",
         reason,
-        "cure it so",
+        "fix it so",
     )
-    rows = wanted["containerStatuses"] + wanted["initContainerStatuses"]
+    rows = result["containerStatuses"] + result["initContainerStatuses"]
     assert [row["state"] for row in rows] == [waits(reason.value)] * 2
     for name in ("Initialized", "ContainersReady", "Ready"):
-        found = condition_of(wanted, name)
+        found = condition_of(result, name)
         assert (found["status"], found["reason"]) == ("False", reason)
-    assert condition_of(wanted, "PodScheduled")["status"] == "True"
-    assert condition_of(wanted, "farlet.io/Mirrored") is None
+    assert condition_of(result, "PodScheduled")["status"] == "True"
+    assert condition_of(result, "farlet.io/Mirrored") is None
 
 
 @pytest.mark.parametrize(
@@ -154,23 +154,23 @@ def test_a_waiting_pod_shows_its_reason_where_kubectl_looks(reason: Reason) -> N
         pytest.param({"phase": "Unknown", "conditions": []}, id="unknown"),
     ],
 )
-def test_a_pod_that_had_a_mirror_only_tells_why_it_waits(live: Any) -> None:
+def test_a_pod_that_had_a_mirror_changes_only_its_reason_when_it_waits(live: Any) -> None:
     home = builders.home(status=live)
-    wanted = status.waiting(
+    result = status.waiting(
         home, reason=Reason.TOKEN_REQUEST_FAILED, message="m", ctx=CONTEXT, now=NOW
     )
-    patch = status.patch(home, wanted)
+    patch = status.patch(home, result)
     assert patch is not None
     assert patch["status"] == {"reason": "TokenRequestFailed", "message": "m"}
 
 
-def test_a_stranded_pod_keeps_its_phase_and_serves_nobody() -> None:
+def test_a_stranded_pod_keeps_its_phase_and_is_not_ready() -> None:
     home = builders.home(status=ran(podIP="10.1.1.1", podIPs=[{"ip": "10.1.1.1"}]))
     home["metadata"]["annotations"] = {constants.FOREIGN_POD_IP: "10.1.1.1"}
-    wanted = status.stranded(
+    result = status.stranded(
         home, reason=Reason.FOREIGN_REJECTED, message="m", ctx=CONTEXT, now=NOW
     )
-    patch = status.patch(home, wanted)
+    patch = status.patch(home, result)
     assert patch is not None
     after = strategicmerge.apply(home, patch)
     assert after["status"]["phase"] == "Running"
@@ -193,23 +193,23 @@ def test_a_stranded_pod_keeps_its_phase_and_serves_nobody() -> None:
         ),
     ],
 )
-def test_a_lost_pod_says_what_was_lost_where_and_what_to_do(
+def test_the_message_of_a_lost_pod_says_what_was_lost_and_what_to_do(
     namespaces: NamespaceMap, place: str
 ) -> None:
     ctx = dataclasses.replace(CONTEXT, namespaces=namespaces)
     home = builders.home(policy="Never", status=ran())
-    wanted = status.lost(home, ctx=ctx, now=NOW).status
-    assert (wanted["phase"], wanted["reason"]) == ("Failed", Reason.MIRROR_LOST)
-    assert place in str(wanted["message"])
-    assert "restartPolicy Never" in str(wanted["message"])
-    assert "create a new pod" in str(wanted["message"])
+    result = status.lost(home, ctx=ctx, now=NOW).status
+    assert (result["phase"], result["reason"]) == ("Failed", Reason.MIRROR_LOST)
+    assert place in str(result["message"])
+    assert "restartPolicy Never" in str(result["message"])
+    assert "create a new pod" in str(result["message"])
 
 
 @pytest.mark.parametrize(
     ("init", "rows", "expected"),
     [
         pytest.param([], [reported()], ([], [137]), id="runs"),
-        pytest.param([], [reported(state=ended(0))], ([], [0]), id="ended-well"),
+        pytest.param([], [reported(state=ended(0))], ([], [0]), id="succeeded"),
         pytest.param([], [reported(state=waits())], ([], [137]), id="never-started"),
         pytest.param(
             [],
@@ -237,19 +237,19 @@ def test_a_lost_pod_says_what_was_lost_where_and_what_to_do(
         ),
     ],
 )
-def test_containers_end_as_far_as_they_came(init: Any, rows: Any, expected: Any) -> None:
+def test_only_containers_that_started_end(init: Any, rows: Any, expected: Any) -> None:
     home = builders.home(
         policy="Never",
         initContainers=[builders.container(s["name"]) for s in init],
         status=ran(containerStatuses=rows, initContainerStatuses=init),
     )
-    for wanted in (
+    for result in (
         status.lost(home, ctx=CONTEXT, now=NOW).status,
         status.ended(home, None, ctx=CONTEXT, now=NOW).status,
     ):
         codes = tuple(
-            [s["state"].get("terminated", {}).get("exitCode") for s in found]
-            for found in (wanted.get("initContainerStatuses", []), wanted["containerStatuses"])
+            [s["state"].get("terminated", {}).get("exitCode") for s in rows]
+            for rows in (result.get("initContainerStatuses", []), result["containerStatuses"])
         )
         assert codes == expected
 
@@ -257,9 +257,9 @@ def test_containers_end_as_far_as_they_came(init: Any, rows: Any, expected: Any)
 @pytest.mark.parametrize(
     ("live", "rows", "expected"),
     [
-        pytest.param("Running", [reported(state=ended(0))], "Succeeded", id="all-ended-well"),
-        pytest.param("Running", [reported(state=ended(1))], "Failed", id="one-ended-badly"),
-        pytest.param("Running", [reported()], "Failed", id="nobody-saw-the-end"),
+        pytest.param("Running", [reported(state=ended(0))], "Succeeded", id="all-succeeded"),
+        pytest.param("Running", [reported(state=ended(1))], "Failed", id="one-failed"),
+        pytest.param("Running", [reported()], "Failed", id="unknown-end"),
         pytest.param("Pending", [], "Failed", id="nothing-ran"),
         pytest.param("Succeeded", [reported()], "Succeeded", id="finished-before"),
     ],
@@ -275,25 +275,25 @@ def test_the_last_phase_follows_from_how_containers_ended(
 
 
 def test_an_evicted_mirror_ends_its_pod_as_disrupted() -> None:
-    told = condition("DisruptionTarget", reason="PreemptionByScheduler")
-    mirror = builders.mirror(conditions=[told])
-    wanted = status.ended(builders.home(status=ran()), mirror, ctx=CONTEXT, now=NOW).status
-    assert condition_of(wanted, "DisruptionTarget")["reason"] == "PreemptionByScheduler"
+    target = condition("DisruptionTarget", reason="PreemptionByScheduler")
+    mirror = builders.mirror(conditions=[target])
+    result = status.ended(builders.home(status=ran()), mirror, ctx=CONTEXT, now=NOW).status
+    assert condition_of(result, "DisruptionTarget")["reason"] == "PreemptionByScheduler"
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_nothing_is_said_of_a_finished_pod_but_by_its_mirror(phase: str) -> None:
+def test_only_its_mirror_changes_the_status_of_a_finished_pod(phase: str) -> None:
     home = builders.home(status=ran(phase=phase))
     assert status.is_terminal(home)
-    for wanted in (
+    for result in (
         status.waiting(home, reason=Reason.NAME_CONFLICT, message="m", ctx=CONTEXT, now=NOW),
         status.stranded(home, reason=Reason.NAME_CONFLICT, message="m", ctx=CONTEXT, now=NOW),
         status.lost(home, ctx=CONTEXT, now=NOW),
     ):
-        assert status.patch(home, wanted) is None
+        assert status.patch(home, result) is None
 
 
-def test_a_patch_carries_the_uid_and_nothing_that_is_not_ours() -> None:
+def test_a_patch_contains_the_uid_and_only_what_farlet_owns() -> None:
     home = builders.home()
     patch = status.patch(
         home, reflected(home, builders.mirror(qosClass="Burstable", resize="Proposed"))
