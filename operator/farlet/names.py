@@ -1,7 +1,7 @@
-"""What our objects abroad are called.
+"""Names of farlet's objects in the foreign cluster.
 
-Kept apart from `pod.py` because the access strategies need the names and must not need the
-forge. A name here is a contract between two starts of farlet: changing one orphans objects.
+Separate from `forge.pod`, since the access strategies need the names and must not import the
+forge. A name is a contract between versions of farlet: changing one orphans objects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mirror_name(name: str) -> str:
 def secret_name(uid: str) -> str:
     """The Secret of one mirror, by home uid.
 
-    The uid and not the pod's name: a token dies with the uid it was bound to, so a Secret that
-    an earlier pod of the same name left behind must never be mounted.
+    The uid and not the pod's name: a token is valid only for the uid it was bound to, so that a
+    Secret of an earlier pod of the same name must never be mounted.
     """
     return f"farlet-{uid}"

@@ -1,4 +1,4 @@
-"""The part of farlet that mirrors pods, put together: what follows both sides, and who works."""
+"""The part of farlet that mirrors pods: watches of both clusters, the queue and its workers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class Mirroring:
-    """`start`, feed `pods`, `finish`. Its tasks live in the group that is given."""
+    """`start`, feed `pods`, `finish`. Its tasks run in the given task group."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Mirroring:
         self._recorder = event_recorder.Recorder(
             home, node=settings.nodename, dropped=metrics.events_dropped
         )
-        performer = executor.ActionExecutor(
+        action_executor = executor.ActionExecutor(
             home=home,
             foreign=foreign,
             store=store,
@@ -64,7 +64,7 @@ class Mirroring:
             store,
             ctx=ctx,
             wake=self._queue.add_after,
-            on_mirror_change=performer.moments.noticed,
+            on_mirror_change=action_executor.times.changed,
             tasks=tasks,
         )
         self.pods = home_pods.HomePods(
@@ -72,15 +72,15 @@ class Mirroring:
             store,
             node=settings.nodename,
             wake=self._queue.add,
-            dropped=performer.at_home.dropped,
+            dropped=action_executor.home.dropped,
             on_synced=self.scopes.wake_all,
             prune=self.scopes.prune,
         )
         self._reconciler = reconciler.Reconciler(
             store=store,
-            scopes=self.scopes,
+            namespaces=self.scopes,
             queue=self._queue,
-            performer=performer,
+            executor=action_executor,
             recorder=self._recorder,
             strategies=strategies,
             ctx=ctx,
@@ -91,14 +91,14 @@ class Mirroring:
         _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)
 
     def unsettled(self, key: ObjectKey) -> bool:
-        """Whether a pod, or the mirror that it had, may yet turn up: farlet was just started."""
+        """Whether a pod, or the mirror that it had, can still appear: farlet has just started."""
         home = self._store.home.get(key)
         if home is None:
             return not self.pods.has_synced
         return mirrored_uid(home) is not None and not self.scopes.mirrors_in_sync(key.namespace)
 
     async def start(self) -> None:
-        """Begin. What refuses the start does so in the group, before anything else has begun."""
+        """Start. A `StartError` is raised in the task group, before any other task starts."""
         registry = self._tasks.create_task(self.scopes.load(), name="registry")
         await asyncio.wait([registry], timeout=REGISTRY_SECONDS)
         self._forever = [
@@ -112,18 +112,21 @@ class Mirroring:
         ]
 
     async def finish(self, *, hurry: asyncio.Event) -> int:
-        """Let work that has begun end, within the grace, unless in a hurry. How much did not."""
+        """Let running work end within the grace period, or none after `hurry`.
+
+        Returns how many workers did not end.
+        """
         self._queue.close()
         unfinished = set(self._workers)
         if unfinished:
             grace = self._settings.shutdown_grace_period
-            ways = {
+            ends = {
                 asyncio.create_task(hurry.wait()),
                 asyncio.ensure_future(asyncio.wait(unfinished, timeout=grace)),
             }
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
             unfinished = {task for task in unfinished if not task.done()}
         for task in (*unfinished, *self._forever, *self.scopes.tasks()):
             task.cancel()
@@ -131,7 +134,7 @@ class Mirroring:
             async with asyncio.timeout(0 if hurry.is_set() else EVENTS_SECONDS):
                 await self._recorder.drain()
         except TimeoutError:
-            log.info("events were not posted in time")
+            log.warning("events dropped at shutdown")
         return len(unfinished)
 
 

@@ -1,11 +1,11 @@
 """What is known of both clusters, in memory, by key.
 
-Filled by watches and by the answers to our own writes, whichever is newer; read by
-`reconcile` to make snapshots. Knows no API server and decides nothing.
+Filled by watches and by the answers to our own writes, whichever is newer; `reconcile` reads it to
+build snapshots. It sends no requests and decides nothing.
 
-Ten thousand pods must fit: what nothing reads is dropped on the way in, and the rest is kept as
-JSON, which takes a fifth of the memory of dicts and microseconds to read. So nobody can change
-what is kept: each `get` is a copy.
+Ten thousand pods must fit: fields that nothing reads are dropped, and the rest is kept as JSON,
+which takes a fifth of the memory of dicts and microseconds to read. Each `get` returns a copy, so
+that no caller can change what is kept.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from farlet.planning import token_rotation
 T = TypeVar("T", Pod, PartialObject)
 
 TOMBSTONES = 20_000
-"""Deletions remembered per table: enough for every answer and event still in flight."""
+"""Deletions kept per table: enough for every answer and event that is still on its way."""
 
 FOR_GOOD = sys.maxsize
-"""Later than every version: what was deleted for certain never comes back."""
+"""Later than every version: an object whose deletion is certain never comes back."""
 
 
 def key_of(obj: Pod | PartialObject) -> ObjectKey:
@@ -74,25 +74,25 @@ class Table(Generic[T]):
         return key in self._objects
 
     def get(self, key: ObjectKey) -> T | None:
-        """A copy of the newest known version."""
-        known = self._objects.get(key)
-        return None if known is None else self._read(known)
+        """A copy of the newest version that was seen."""
+        kept = self._objects.get(key)
+        return None if kept is None else self._read(kept)
 
     def documents(self) -> list[bytes]:
         """The JSON of every object, as it is now."""
-        return [known.json for known in self._objects.values()]
+        return [kept.json for kept in self._objects.values()]
 
     def uid(self, key: ObjectKey) -> str | None:
-        """The uid of what is known under this key."""
-        known = self._objects.get(key)
-        return None if known is None else known.uid
+        """The uid of the object of this key."""
+        kept = self._objects.get(key)
+        return None if kept is None else kept.uid
 
     def notes(self) -> Iterator[tuple[str, ...]]:
-        """What was noted of each object when it was kept; reading them all costs too much."""
-        return (known.note for known in self._objects.values())
+        """The notes of all objects, for counts: to read all objects would cost too much."""
+        return (kept.note for kept in self._objects.values())
 
     def clear(self, namespace: str) -> None:
-        """Forget what is known of a namespace that is followed no longer."""
+        """Drop the objects of a namespace that is no longer watched."""
         for key in self.keys(namespace):
             del self._objects[key]
 
@@ -101,33 +101,35 @@ class Table(Generic[T]):
         return [key for key in self._objects if key.namespace == namespace]
 
     def put(self, obj: T) -> bool:
-        """Keep `obj` unless something newer is known; returns whether it was kept."""
+        """Keep `obj` unless it is outdated or deleted; returns whether it was kept."""
         metadata = obj["metadata"]
         uid, now = metadata.get("uid", ""), version(metadata)
         if now <= self._deleted.get(uid, -1):
             return False
         key = key_of(obj)
-        known = self._objects.get(key)
-        if known is not None and known.version >= now:
+        kept = self._objects.get(key)
+        if kept is not None and kept.version >= now:
             return False
         self._objects[key] = _Kept(uid, now, orjson.dumps(self._trim(obj)), self._note(obj))
         return True
 
     def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> None:
-        """Drop the object if it still is that uid, and not newer.
+        """Drop the object if it has that uid and is not newer than `as_of`.
 
-        `as_of`: the version at which a watch or list did not show it any more. That may also
-        mean that it has lost the label it is selected by, so that a later version may come back.
+        `as_of` is the version at which a watch or list no longer showed it. That can also mean that
+        it has lost the label it is selected by, so that a later version can come back. Example: a
+        watch sends DELETED at version 12 because the label was removed; when the label is put back,
+        version 15 of the same uid is accepted, while a late event of version 11 is not.
         """
         self._deleted[uid] = max(as_of, self._deleted.get(uid, -1))
         while len(self._deleted) > TOMBSTONES:
             self._deleted.popitem(last=False)
-        known = self._objects.get(key)
-        if known is not None and known.uid == uid and known.version <= as_of:
+        kept = self._objects.get(key)
+        if kept is not None and kept.uid == uid and kept.version <= as_of:
             del self._objects[key]
 
     def deleted(self, uid: str) -> bool:
-        """The deletion of this uid was seen."""
+        """Whether a deletion of this uid was seen."""
         return uid in self._deleted
 
     def missing_from(
@@ -136,16 +138,16 @@ class Table(Generic[T]):
         """Known objects, not newer than `as_of`, that a complete list lacks."""
         uids = {obj["metadata"].get("uid") for obj in listed}
         return [
-            self._read(known)
-            for key, known in self._objects.items()
+            self._read(kept)
+            for key, kept in self._objects.items()
             if (namespace is None or key.namespace == namespace)
-            and known.uid not in uids
-            and known.version <= as_of
+            and kept.uid not in uids
+            and kept.version <= as_of
         ]
 
     @staticmethod
-    def _read(known: _Kept) -> T:
-        obj: T = orjson.loads(known.json)
+    def _read(kept: _Kept) -> T:
+        obj: T = orjson.loads(kept.json)
         return obj
 
 
@@ -155,17 +157,17 @@ def _trimmed_home(pod: Pod) -> Pod:
 
 
 def _phase_and_access(pod: Pod) -> tuple[str, ...]:
-    """The phase, and the access that was asked for if any was, be it by an empty word.
+    """The phase, and the value of the access annotation if there is one, even an empty one.
 
-    Interned, since thousands share them.
+    Interned, since thousands of pods share them.
     """
     annotations = pod["metadata"].get("annotations") or {}
-    wanted = annotations.get(API_SERVER_SUPPORT)
-    return (_phase(pod),) if wanted is None else (_phase(pod), sys.intern(wanted))
+    mode = annotations.get(API_SERVER_SUPPORT)
+    return (_phase(pod),) if mode is None else (_phase(pod), sys.intern(mode))
 
 
 def _phase_and_tokens(mirror: Pod) -> tuple[str, ...]:
-    """The phase, and of an unfinished mirror with tokens: the first issued, the first to expire."""
+    """The phase; for an unfinished mirror with tokens also the first issue and expiry times."""
     phase = _phase(mirror)
     times = [t for t in token_rotation.recorded(mirror).values() if 0 < t[0] < t[1] < math.inf]
     if not times or phase in {"Succeeded", "Failed"}:
@@ -178,7 +180,7 @@ def _phase(pod: Pod) -> str:
 
 
 def _trimmed_mirror(pod: Pod) -> Pod:
-    """Of a mirror's spec only what `plan` asks for; the rest stands in the home pod."""
+    """A mirror with only those fields of its spec that `plan` reads."""
     pod["metadata"].pop("managedFields", None)
     spec = pod.get("spec", {})
     kept: Any = {key: spec[key] for key in ("nodeName", "readinessGates") if key in spec}
@@ -206,17 +208,17 @@ class Store:
     secrets: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
     accounts: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
     departed: dict[ObjectKey, Pod] = field(default_factory=dict)
-    """By foreign key: mirrors as last seen, kept while their home pod is there."""
+    """By foreign key: mirrors as they were last seen, kept while their home pod exists."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)
-    """By home uid and `Claim.key`: granted, not yet delivered."""
+    """By home uid and `TokenSpec.key`: granted and not yet delivered."""
 
     def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod) -> None:
-        """Keep a mirror's last state for as long as its home pod is there to be told of it."""
+        """Keep the last state of a mirror that is gone, while its home pod exists to show it."""
         if home in self.home:
             self.departed[foreign] = _trimmed_mirror(mirror)
 
     def forget(self, key: ObjectKey, foreign: ObjectKey | None, uid: str) -> None:
-        """Home pod `uid` is gone: what was kept only for it goes as well."""
+        """Home pod `uid` is deleted: drop what was kept only for it."""
         self.tokens.pop(uid, None)
         if foreign is not None and key not in self.home:
             self.departed.pop(foreign, None)

@@ -23,6 +23,8 @@ from farlet.foreign import event_handlers
 from farlet.foreign.inventory import NamespaceInventory, name_for
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
+from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS
 from farlet.store import Store
 
 RETRY_FIRST_SECONDS = 1.0
@@ -34,7 +36,6 @@ log = structlog.get_logger()
 Wake = Callable[[ObjectKey, float], None]
 """Reconcile the home pod of this key after so many seconds."""
 
-RECENT_SECONDS = 5.0
 ANCHOR_SECONDS = 60.0
 """A deleted anchor is noticed within this time, or when a mirror is deleted."""
 
@@ -115,6 +116,11 @@ class ForeignNamespace:
         """Whether a Secret that the store lacks does not exist."""
         return self.anchor is not None and self._secrets.in_sync
 
+    @property
+    def anchor_age(self) -> float:
+        """Seconds since the anchor was last read."""
+        return asyncio.get_running_loop().time() - self._anchored_at
+
     def idle(self, now: float) -> bool:
         """Whether, for some minutes, no home pod needed it and it contained nothing of ours.
 
@@ -155,7 +161,7 @@ class ForeignNamespace:
             return self._refused
         for reflector in (self._pods, self._secrets, self._accounts):
             if reflector.error is not None:
-                return api_refusals.of(reflector.error, what="scope")
+                return api_refusals.of(reflector.error, step=Step.NAMESPACE)
         return None
 
     async def run(self) -> None:
@@ -176,8 +182,7 @@ class ForeignNamespace:
         that disappeared may be the first sign that its whole namespace was deleted. An anchor
         that was read within the last seconds is not read again.
         """
-        recent = asyncio.get_running_loop().time() - self._anchored_at < RECENT_SECONDS
-        if self.anchor is not None and not recent:
+        if self.anchor is not None and self.anchor_age >= ANCHOR_TRUSTED_SECONDS:
             self.anchor = None
             self._recheck.set()
 
@@ -206,7 +211,7 @@ class ForeignNamespace:
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
         before = self._refused
-        self._refused = api_refusals.of(err, what="scope") or self._refused
+        self._refused = api_refusals.of(err, step=Step.NAMESPACE) or self._refused
         new = before is None or self._refused is None or before.reason is not self._refused.reason
         (log.warning if new else log.debug)(
             "failed to open foreign namespace",

@@ -19,6 +19,7 @@ from farlet.errors import Refused
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 from farlet.store import Store
 
 RESTORE_SECONDS = 60.0
@@ -68,7 +69,7 @@ class ForeignNamespaces:
             try:
                 entries = await self.inventory.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
-                self.refused = api_refusals.of(err, what="scope") or self.refused
+                self.refused = api_refusals.of(err, step=Step.NAMESPACE) or self.refused
                 seconds = backoff.next()
                 if failures.is_new(str(err)):
                     log.warning(

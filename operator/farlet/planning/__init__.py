@@ -1,1 +1,1 @@
-"""What to do for one home pod: pure decisions on a snapshot of both sides."""
+"""What to do next for one home pod: pure decisions on a snapshot of both sides."""

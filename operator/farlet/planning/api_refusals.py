@@ -1,7 +1,7 @@
-"""What an API server's "no" means to the owner of a pod: a reason and what to do.
+"""What an API server's refusal means to the owner of a pod: a reason, and what to do.
 
-Pure. The texts of API servers are kept, since they name the quota, the policy or the right;
-ours say on which side it happened and who can cure it.
+Pure. The messages of API servers are kept, since they name the quota, the policy or the missing
+permission. The words around them say in which cluster it happened and who can fix it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from farlet import errors
 from farlet.constants import Reason
 from farlet.errors import Refused
+from farlet.planning.actions import Step
 
 _LAGS = (
     "no relationship found",
@@ -17,11 +18,12 @@ _LAGS = (
     "does not match the UID in record",
 )
 """The Node authorizer's graph, or NodeRestriction's cache, is behind for a pod that was bound a
-moment ago: it knows none, one that no scheduler has seen, or another that had the same name."""
+moment ago: it has no such pod, the pod as it was before it was bound, or an earlier pod of the
+same name."""
 
 
 def lags(err: errors.FarletError, *, name: str) -> bool:
-    """Home's caches have not seen a fresh binding yet: come again at once, without a word.
+    """The caches of the home API server lack a new binding: retry soon, without a report.
 
     NodeRestriction looks the pod up in its own cache (404 naming the pod, or 403), the Node
     authorizer in its graph (403); `admitServiceAccount` in `plugin/pkg/admission/noderestriction`,
@@ -34,13 +36,20 @@ def lags(err: errors.FarletError, *, name: str) -> bool:
     return isinstance(err, errors.NotFound) and f'"{name}" not found' in err.message
 
 
-def of(err: errors.FarletError, *, what: str) -> Refused | None:
-    """The refusal that a failed step means; `what` is `token` at home, else what was done abroad.
+_REJECTED = {
+    Step.TOKEN: "the foreign API server rejected a token request",
+    Step.MIRROR: "the foreign API server rejected the mirror pod",
+    Step.SECRET: "the foreign API server rejected the mirror pod's Secret",
+    Step.REMOVAL: "the foreign API server rejected the deletion of the mirror pod",
+    Step.NAMESPACE: "the foreign API server does not let farlet use the foreign namespace",
+}
 
-    In words that fit "the foreign cluster does not take the ...": `mirror`, `secret`, `scope`,
-    `removal of the mirror`; or empty.
 
-    `None`: it says nothing about this pod (a lost answer of the home API, a lost race).
+def of(err: errors.FarletError, *, step: Step) -> Refused | None:
+    """The refusal that a failed step means.
+
+    `None`: the error says nothing about this pod (the home API server did not answer, or the
+    write met a newer version).
     """
     if isinstance(err, errors.Refused):
         return err
@@ -50,15 +59,13 @@ def of(err: errors.FarletError, *, what: str) -> Refused | None:
         return Refused(
             Reason.FOREIGN_UNREACHABLE,
             f"the foreign API server does not answer ({err.cause}). farlet keeps trying; "
-            "its log and the metric farlet_foreign_up tell more",
+            "its log and the metric farlet_foreign_up show when it is back",
         )
     if not isinstance(err, errors.ApiError) or isinstance(err, errors.Throttled | errors.Gone):
         return None
     if err.cluster == "home":
-        return _home(err) if what == "token" else None
-    if not what:
-        return None
-    return _foreign(err, what=what)
+        return _home(err) if step is Step.TOKEN else None
+    return None if step is Step.HOME else _foreign(err, step=step)
 
 
 def _home(err: errors.ApiError) -> Refused | None:
@@ -66,19 +73,26 @@ def _home(err: errors.ApiError) -> Refused | None:
         return None
     return Refused(
         Reason.TOKEN_REQUEST_FAILED,
-        f"the home API server gave no token for the pod's ServiceAccount: {err.message}. "
-        "Check that the ServiceAccount exists and that farlet may create serviceaccounts/token",
+        "the home API server did not grant a token for the pod's ServiceAccount: "
+        f"{err.message}. Check that the ServiceAccount exists and that farlet is allowed to create "
+        "serviceaccounts/token",
     )
 
 
-def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
+def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
     text = err.message
+    if err.code == 401:
+        return Refused(
+            Reason.FOREIGN_REJECTED,
+            f"the foreign API server does not accept farlet's credentials (401): {text}. The token "
+            "has expired or was revoked. Put a new one into the Secret farlet-foreign",
+        )
     if isinstance(err, errors.Forbidden):
         if "exceeded quota" in text:
             return Refused(
                 Reason.FOREIGN_QUOTA_EXCEEDED,
-                f"the foreign namespace's quota is used up: {text}. "
-                "Free or raise it; the pod goes on by itself",
+                f"the quota of the foreign namespace is used up: {text}. "
+                "Free or raise it; the pod then starts automatically",
             )
         if "is being terminated" in text:
             return Refused(
@@ -88,7 +102,7 @@ def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
         if err.status_reason == "Forbidden" and "cannot" in text and "User " in text:
             return Refused(
                 Reason.FOREIGN_FORBIDDEN,
-                f"farlet lacks a right in the foreign cluster: {text}. "
+                f"farlet lacks a permission in the foreign cluster: {text}. "
                 "Apply manifests/foreign/offloaded-namespace.yaml there",
             )
     if isinstance(err, errors.NotFound):
@@ -97,11 +111,8 @@ def _foreign(err: errors.ApiError, *, what: str) -> Refused | None:
         return Refused(
             Reason.NAMESPACE_NOT_FOUND,
             f"the foreign namespace does not exist: {text}. Create it and farlet's Role in it; "
-            "the pod goes on by itself",
+            "the pod then starts automatically",
         )
     if isinstance(err, errors.Conflict):
         return None
-    return Refused(
-        Reason.FOREIGN_REJECTED,
-        f"the foreign cluster does not take the {what}: {text}",
-    )
+    return Refused(Reason.FOREIGN_REJECTED, f"{_REJECTED[step]}: {text}")

@@ -1,14 +1,15 @@
 """What to do next for one home pod: a pure function of what is known of both sides.
 
-`decide` reads a `Snapshot` and returns at most one `Action`. The reconciler performs it, what
-came back enters the store, and `decide` is asked again, until nothing is left to do. So a
-crash between two actions is no special case: the next process asks the same question.
+`decide` reads a `Snapshot` and returns at most one `Action`. The reconciler performs the action,
+puts the answer into the store and calls `decide` again, until nothing is left to do. So a crash
+between two actions needs no special case: the next process starts from the same facts.
 
 The table is that of `docs/pods.md`. H is the home pod, M its mirror. Each side is present,
-`ABSENT` or `UNKNOWN`; nothing that cannot be taken back follows from UNKNOWN, and before
-such an action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`).
+`ABSENT` or `UNKNOWN`. Nothing irreversible follows from UNKNOWN, and before an irreversible
+action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`).
 
-No I/O and no clock in here: `Snapshot.now` is the time.
+This module does no I/O and reads no clock: `Snapshot.now` is the time, and durations are facts of
+the snapshot.
 """
 
 from __future__ import annotations
@@ -16,14 +17,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from farlet import constants
-from farlet.access import AccessStrategy, choice
-from farlet.constants import Reason
+from farlet.access import AccessStrategy
+from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
-from farlet.errors import Refused
+from farlet.errors import Refused, Throttled
 from farlet.forge import guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
-from farlet.planning import predicates, token_rotation
+from farlet.planning import api_refusals, predicates, token_rotation
+from farlet.planning.actions import (
+    NOTHING,
+    ConfirmHomeGone,
+    ConfirmMirrorGone,
+    CreateMirror,
+    Decision,
+    DeleteHome,
+    DeleteMirror,
+    PatchStatus,
+    ProvideSecret,
+    RecheckAnchor,
+    ReclaimMirror,
+    ReleaseMirror,
+    Step,
+    Wait,
+)
 from farlet.planning.predicates import (
     is_deleting,
     is_finished,
@@ -32,36 +49,143 @@ from farlet.planning.predicates import (
     is_terminal,
     uid,
 )
-from farlet.planning.snapshot import (
-    NOTHING,
-    ConfirmHomeGone,
-    ConfirmMirrorGone,
-    CreateMirror,
-    Decision,
-    DeleteHome,
-    DeleteMirror,
-    Missing,
-    PatchStatus,
-    ProvideSecret,
-    ReclaimMirror,
-    ReleaseMirror,
-    Snapshot,
+from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS, Failure, Missing, Snapshot
+
+LAG_SECONDS = 10.0
+LAG_RETRY_SECONDS = 0.1
+"""The caches of the home API server may lack a pod that was bound less than this time ago."""
+
+FIRST_STATUS_SECONDS = 2.0
+"""A new mirror is scheduled before a kubelet reports its containers. For this time that step alone
+is not written to home, since it would cost a request, and a watch event for each home watcher."""
+
+REWRITE_SECONDS = 60.0
+"""The message of an unchanged reason is not written more often than this."""
+
+_NO_LONGER_OFFLOADED = (
+    "this pod has run in the foreign cluster, and its namespace is no longer offloaded: farlet "
+    "cannot check whether its mirror is gone. Offload the namespace again (--namespace-map); or, "
+    "if you know that none of its containers run, remove the pod with kubectl delete --force"
 )
 
 
-def decide(s: Snapshot, *, ctx: Context, strategies: Mapping[str, AccessStrategy]) -> Decision:
-    """The row of the table that fits. Raises nothing: refusals become a status."""
+def decide(s: Snapshot, *, ctx: Context) -> Decision:
+    """The decision of the matching row. Raises nothing: refusals become a status."""
+    if s.failure is not None:
+        return _failed(s, s.failure, ctx=ctx)
+    if _must_recheck_anchor(s):
+        return Decision(RecheckAnchor())
+    decision = _row(s, ctx=ctx)
+    if isinstance(decision.action, PatchStatus):
+        return _paced(s, decision.action, retry=decision.retry)
+    return decision
+
+
+def needs_namespace(home: Pod, *, ctx: Context) -> bool:
+    """Whether farlet must open the foreign namespace for H.
+
+    A DaemonSet pod that never runs there does not need it. Otherwise the DaemonSets of the home
+    kube-system would make farlet open the foreign one.
+    """
+    try:
+        guards.check_controller(home, ctx)
+    except Refused:
+        return status.mirrored_uid(home) is not None
+    return True
+
+
+def _row(s: Snapshot, *, ctx: Context) -> Decision:
     home, mirror = s.home, s.mirror
     if home is Missing.UNKNOWN:
         return NOTHING
     if home is Missing.ABSENT:
         return _orphaned(s, mirror, ctx=ctx)
-    assert not isinstance(home, Missing)
     if isinstance(mirror, Missing):
-        return _without_mirror(s, home, ctx=ctx, strategies=strategies)
+        return _without_mirror(s, home, ctx=ctx)
     if not is_mirror_of(home, mirror, virtual_node_id=ctx.virtual_node_id):
         return _name_taken(s, home, mirror, ctx=ctx)
-    return _with_mirror(s, home, mirror, ctx=ctx, strategies=strategies)
+    return _with_mirror(s, home, mirror, ctx=ctx)
+
+
+def _must_recheck_anchor(s: Snapshot) -> bool:
+    """M is being deleted or is gone although H needs it: perhaps its namespace or anchor is, too.
+
+    The garbage collector would delete a new mirror whose owner is gone.
+    """
+    if s.anchor is None or s.anchor_age < ANCHOR_TRUSTED_SECONDS:
+        return False
+    if isinstance(s.home, Missing) or is_deleting(s.home):
+        return False
+    if isinstance(s.mirror, Missing):
+        return s.mirror_gone
+    return is_deleting(s.mirror) and not is_terminal(s.home)
+
+
+# --- pace of status writes, and failed actions ------------------------------------------------
+
+
+def _paced(s: Snapshot, patch: PatchStatus, *, retry: bool) -> Decision:
+    """Write the status now or later."""
+    if _repeats(s, patch):
+        return Decision(retry=True) if retry else Decision(Wait(REWRITE_SECONDS))
+    held = FIRST_STATUS_SECONDS - s.ages.mirror_created
+    if held > 0 and _only_scheduled(s):
+        return Decision(Wait(held, unreported=True))
+    return Decision(patch, retry=retry)
+
+
+def _repeats(s: Snapshot, patch: PatchStatus) -> bool:
+    """Only the message differs from what H shows, and the reason was written a short time ago."""
+    return (
+        patch.event is not None
+        and patch.home.get("status", {}).get("reason") == patch.event[0]
+        and s.ages.reason_written < REWRITE_SECONDS
+    )
+
+
+def _only_scheduled(s: Snapshot) -> bool:
+    """No kubelet has reported the containers of M yet."""
+    if isinstance(s.mirror, Missing):
+        return False
+    reported = s.mirror.get("status", {})
+    return reported.get("phase", "Pending") == "Pending" and "containerStatuses" not in reported
+
+
+def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
+    """An action has failed: when to try again, and what to report to the owner of H."""
+    err = failure.error
+    overdue = _overdue(failure)
+    if api_refusals.lags(err, name=s.key.name) and s.ages.first_seen < LAG_SECONDS:
+        return Decision(Wait(LAG_RETRY_SECONDS), note=overdue)
+    if isinstance(err, Throttled):
+        return Decision(Wait(err.retry_after), retry=True, note=overdue)
+    if overdue is not None:
+        # One Event. A second reason, in turn with this one, would be a new Event at each retry.
+        return Decision(retry=True, note=overdue)
+    refused = api_refusals.of(err, step=failure.step)
+    if refused is None or isinstance(s.home, Missing):
+        return Decision(retry=True)
+    if not isinstance(s.mirror, Missing) or is_deleting(s.home):
+        # The status shows the state of M, or the end of H. The failure is an Event only.
+        return Decision(retry=True, note=(refused.reason, refused.message))
+    if is_terminal(s.home):
+        return Decision(retry=True)
+    waits = _wait(s, s.home, refused, ctx=ctx, retry=True)
+    return _paced(s, waits.action, retry=True) if isinstance(waits.action, PatchStatus) else waits
+
+
+def _overdue(failure: Failure) -> tuple[Reason, str] | None:
+    """The Event for a token that is past `WARN_AT` of its life and could not be refreshed."""
+    action = failure.action
+    if not isinstance(action, ProvideSecret):
+        return None
+    if failure.step is not Step.TOKEN or not action.overdue:
+        return None
+    message = (
+        "the pod's home token is past 80 % of its lifetime and could not be refreshed: "
+        f"{failure.error}"
+    )
+    return Reason.TOKEN_REFRESH_FAILED, message
 
 
 # --- rows ------------------------------------------------------------------------------------
@@ -72,80 +196,93 @@ def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
     if isinstance(mirror, Missing) or not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
         return NOTHING
     if not s.home_gone:
-        return Decision(ConfirmHomeGone())
+        return Decision(ConfirmHomeGone(s.key))
     return _remove(mirror, grace=None)
 
 
 def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
-    """M's name belongs to an earlier uid of ours, or to a stranger."""
+    """M's name belongs to the mirror of an earlier pod, or to an unrelated pod."""
     if is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
         return _remove(mirror, grace=None)
     if is_deleting(home) or is_terminal(home):
-        return _without_mirror(_gone(s), home, ctx=ctx, strategies={})
+        return _without_mirror(s, home, ctx=ctx, taken=True)
     if (status.mirrored_uid(home) or s.last) and not predicates.runs_again(home, s.last):
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
     refused = Refused(
         Reason.NAME_CONFLICT,
-        f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod of the name "
-        f"{mirror['metadata']['name']} that is not farlet's. Rename or delete one of the two",
+        f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod named "
+        f"{mirror['metadata']['name']} that farlet did not create. Rename or delete one of the two",
     )
     return _wait(s, home, refused, ctx=ctx, gone=True, retry=True)
 
 
-def _without_mirror(
-    s: Snapshot, home: Pod, *, ctx: Context, strategies: Mapping[str, AccessStrategy]
-) -> Decision:
-    """M is absent or unknown."""
+def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False) -> Decision:
+    """M is absent or unknown. `taken`: an unrelated pod has its name."""
+    gone = taken or _certainly_gone(s, home)
     mirrored = status.mirrored_uid(home) is not None or s.last is not None
     if is_deleting(home):
-        return _deleted(s, home, ctx=ctx, mirrored=mirrored)
+        return _deleted(s, home, ctx=ctx, mirrored=mirrored, gone=gone)
     if is_terminal(home):
-        # One that left our watch without being deleted may have lost no more than its label.
-        doubtful = s.last is not None and not is_deleting(s.last) and not s.mirror_gone
-        return Decision(ConfirmMirrorGone()) if doubtful else NOTHING
-    if s.mirror is Missing.UNKNOWN:
-        return _blind(s, home, ctx=ctx, strategies=strategies, mirrored=mirrored)
+        # A mirror that left the watch without a deletion may only have lost its label.
+        unconfirmed = s.last is not None and not is_deleting(s.last) and not gone
+        return _confirm_mirror_gone(s) if unconfirmed else NOTHING
+    if s.mirror is Missing.UNKNOWN and (s.namespace_open or not gone):
+        return _foreign_side_unknown(s, home, ctx=ctx, mirrored=mirrored)
     if not mirrored:
-        return _create(s, home, ctx=ctx, strategies=strategies, restarts={})
+        return _create(s, home, ctx=ctx, restarts={})
     if s.last is not None:
         seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
-        if predicates.tells_more(home, seen):
+        if predicates.shows_more(home, seen):
             return _write(home, seen)
-    if not s.mirror_gone:
-        return Decision(ConfirmMirrorGone())
+    if not gone:
+        return _confirm_mirror_gone(s)
     if not predicates.runs_again(home, s.last):
         return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
-    return _create(s, home, ctx=ctx, strategies=strategies, restarts=predicates.restarts(home))
+    return _create(s, home, ctx=ctx, restarts=predicates.restarts(home))
 
 
-def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool) -> Decision:
+def _certainly_gone(s: Snapshot, home: Pod) -> bool:
+    """A live GET answered 404, or neither the inventory nor H's status knows of a mirror."""
+    return s.mirror_gone or (s.namespace_unused and status.mirrored_uid(home) is None)
+
+
+def _confirm_mirror_gone(s: Snapshot) -> Decision:
+    return NOTHING if s.mirror_key is None else Decision(ConfirmMirrorGone(s.mirror_key))
+
+
+def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool, gone: bool) -> Decision:
     """H is being deleted and no mirror is known."""
+    if not gone and not s.namespace_open:
+        # farlet does not read that namespace, so it cannot know whether a mirror runs there.
+        note = (
+            (Reason.NAMESPACE_NOT_OFFLOADED, _NO_LONGER_OFFLOADED) if s.namespace_unused else None
+        )
+        return Decision(note=note)
     if home["metadata"].get("deletionGracePeriodSeconds") == 0:
-        # Others' finalizers hold it; there is nothing left that a kubelet would do.
+        # Finalizers of other controllers hold it; a kubelet would have nothing left to do.
         return NOTHING
-    if not s.mirror_gone:
-        return Decision(ConfirmMirrorGone())
+    if not gone:
+        return _confirm_mirror_gone(s)
     if mirrored:
         written = _write(home, status.ended(home, s.last, ctx=ctx, now=s.now))
         if written.action is not None:
             return written
-    return Decision(DeleteHome(uid(home)))
+    return Decision(DeleteHome(home))
 
 
-def _blind(
+def _foreign_side_unknown(
     s: Snapshot,
     home: Pod,
     *,
     ctx: Context,
-    strategies: Mapping[str, AccessStrategy],
     mirrored: bool,
 ) -> Decision:
-    """The foreign side cannot be seen: say so on pods that never ran, touch no others."""
+    """The foreign side is unknown: report that on pods that never ran, leave others unchanged."""
     if mirrored:
         return NOTHING
     try:
         guards.check_controller(home, ctx)
-        choice.choose(home, strategies, ctx).requirements(home, ctx)
+        _selected(s).requirements(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx)
     return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)
@@ -156,19 +293,16 @@ def _create(
     home: Pod,
     *,
     ctx: Context,
-    strategies: Mapping[str, AccessStrategy],
     restarts: Mapping[str, int],
 ) -> Decision:
-    """Nothing of H runs, and something should."""
+    """H has no mirror and needs one."""
     try:
         guards.check_controller(home, ctx)
-        strategy = choice.choose(home, strategies, ctx)
+        strategy = _selected(s)
         for account in strategy.requirements(home, ctx):
             if isinstance(s.accounts, Missing):
                 return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)
-            _require(
-                account.name, account.label, s.accounts, ctx.namespaces.foreign(s.key.namespace)
-            )
+            _check_account(account.name, account.label, s.accounts, s.mirror_key)
         forged = pods.forge_mirror(
             home,
             strategy=strategy,
@@ -181,7 +315,9 @@ def _create(
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
     notices = tuple(str(change) for change in forged.changes if not change.routine)
-    return Decision(CreateMirror(forged.pod, strategy, token_specs, notices, forged.unknown_fields))
+    return Decision(
+        CreateMirror(home, forged.pod, strategy, token_specs, notices, forged.unknown_fields)
+    )
 
 
 def _with_mirror(
@@ -190,7 +326,6 @@ def _with_mirror(
     mirror: Pod,
     *,
     ctx: Context,
-    strategies: Mapping[str, AccessStrategy],
 ) -> Decision:
     """M is H's own."""
     if not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
@@ -200,41 +335,39 @@ def _with_mirror(
             constants.HOME_UID: uid(home),
         }
         return Decision(
-            ReclaimMirror(uid(mirror), {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose)
+            ReclaimMirror(mirror, {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose)
         )
     if is_deleting(home) and predicates.grace_shorter(home, mirror):
-        return Decision(
-            DeleteMirror(uid(mirror), home["metadata"].get("deletionGracePeriodSeconds"))
-        )
+        return Decision(DeleteMirror(mirror, home["metadata"].get("deletionGracePeriodSeconds")))
     over = is_terminal(mirror) or is_deleting(mirror)
     if is_terminal(home) and not is_deleting(home) and not over:
-        return Decision(DeleteMirror(uid(mirror), None))
+        return Decision(DeleteMirror(mirror, None))
 
-    again_at = note = None
+    wait = note = None
     if not (over or s.secret_failed or is_terminal(home) or is_deleting(home)):
-        provided = _secret(s, home, mirror, ctx=ctx, strategies=strategies)
-        if provided.action is not None:
+        provided = _secret(s, home, mirror, ctx=ctx)
+        if isinstance(provided.action, ProvideSecret):
             return provided
-        again_at = provided.again_at
-        note = _left_behind(mirror, ctx)
+        wait = provided.action
+        note = _outdated_endpoint(mirror, ctx)
     reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
     if reflected.action is not None:
         return reflected
     if constants.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
-        # Home tells by now how it ended.
+        # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
-    return Decision(again_at=again_at, note=note)
+    return Decision(wait, note=note)
 
 
-def _left_behind(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
-    """M runs with an address of the home API server that is not the one for new pods."""
-    dialled = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
-    if dialled is None or ctx.endpoint is None or dialled == str(ctx.endpoint):
+def _outdated_endpoint(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
+    """The Event for a mirror that runs with an earlier address of the home API server."""
+    configured = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
+    if configured is None or ctx.endpoint is None or configured == str(ctx.endpoint):
         return None
     message = (
-        f"pods that start now reach the home API server at {ctx.endpoint}. This one keeps the "
-        "address that it was started with, as its environment and hosts file cannot be changed: "
-        "make it again if that address is to go"
+        f"new pods reach the home API server at {ctx.endpoint}. This pod keeps the address it was "
+        "started with, since its environment and hosts file cannot be changed. Recreate it before "
+        "you remove the old address"
     )
     return Reason.HOME_API_ENDPOINT_CHANGED, message
 
@@ -245,51 +378,52 @@ def _secret(
     mirror: Pod,
     *,
     ctx: Context,
-    strategies: Mapping[str, AccessStrategy],
 ) -> Decision:
-    """The Secret beside M: there, M's own, its tokens fresh."""
-    strategy = strategies.get(mirror["metadata"].get("annotations", {}).get(constants.ACCESS, ""))
+    """M's Secret: it exists, belongs to M, and its tokens and CA are up to date."""
+    strategy = s.access
+    if strategy is None or isinstance(strategy, Refused):
+        return NOTHING
+    if mirror["metadata"].get("annotations", {}).get(constants.ACCESS) != strategy.name:
+        # The annotation of H has changed since M was created: a running pod keeps its mode. And an
+        # annotation that is written in the foreign cluster never fetches a home token.
+        return NOTHING
+    secret = s.secret
+    owner = predicates.reference(mirror)
     try:
-        chosen = choice.choose(home, strategies, ctx)
-        if strategy is None or chosen.name != strategy.name:
-            # The owner has changed the annotation since: a running pod keeps what it has, and
-            # what anybody writes abroad never fetches a home token.
-            return NOTHING
         _still_required(strategy, home, ctx)
         token_specs = strategy.token_specs(home, ctx)
-        secret = s.secret
         if secret is Missing.UNKNOWN:
             return NOTHING
-        owner = predicates.reference(mirror)
-        if isinstance(secret, Missing) or not predicates.owned_by(secret, uid(mirror)):
+        if secret is Missing.ABSENT or not predicates.owned_by(secret, uid(mirror)):
             if strategy.objects(home, {}, ctx, owner):
-                return Decision(
-                    ProvideSecret(strategy, token_specs, exists=secret is not Missing.ABSENT)
-                )
+                existing = None if secret is Missing.ABSENT else secret
+                return Decision(ProvideSecret(home, mirror, strategy, token_specs, existing))
             return NOTHING
     except Refused:
-        # It was allowed when M was made; what runs keeps what it has, and gets no new token.
+        # It was allowed when M was created. A running pod keeps its files and gets no new token.
         return NOTHING
     due = token_rotation.due(token_specs, mirror, uid=uid(home), now=s.now)
     if due.token_specs:
-        return Decision(ProvideSecret(strategy, due.token_specs, exists=True, overdue=due.overdue))
+        return Decision(
+            ProvideSecret(home, mirror, strategy, due.token_specs, secret, overdue=due.overdue)
+        )
     if not predicates.holds(secret, strategy.objects(home, {}, ctx, owner)):
-        return Decision(ProvideSecret(strategy, (), exists=True))
-    return Decision(again_at=due.again_at)
+        return Decision(ProvideSecret(home, mirror, strategy, (), secret))
+    return NOTHING if due.again_at is None else Decision(Wait(due.again_at - s.now))
 
 
-_OUT_OF_SIGHT = frozenset(
+_ONLY_FOR_NEW_PODS = frozenset(
     {Reason.HOME_API_NOT_CONFIGURED, Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE}
 )
-"""Why new pods get no address, while nothing speaks against the one that a running pod has."""
+"""Reasons that keep new pods waiting for an address; the address of a running pod stays valid."""
 
 
 def _still_required(strategy: AccessStrategy, home: Pod, ctx: Context) -> None:
-    """Raises `Refused` where a running pod is to get no new token."""
+    """Raises `Refused` if a running pod must not get a new token."""
     try:
         strategy.requirements(home, ctx)
     except Refused as refused:
-        if refused.reason not in _OUT_OF_SIGHT or not ctx.home_ca:
+        if refused.reason not in _ONLY_FOR_NEW_PODS or not ctx.home_ca:
             raise
 
 
@@ -305,65 +439,56 @@ def _wait(
     gone: bool = False,
     retry: bool = False,
 ) -> Decision:
-    """Say why H waits; `gone`: nothing of it runs for certain."""
-    say = status.stranded if gone else status.waiting
-    wanted = say(home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now)
-    body = status.patch(home, wanted)
+    """Report why H waits. `gone`: no container of H runs."""
+    desired_status = status.stranded if gone else status.waiting
+    desired = desired_status(
+        home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now
+    )
+    body = status.patch(home, desired)
     event = (refused.reason, refused.message)
-    return Decision(None if body is None else PatchStatus(body, event), retry=retry)
+    return Decision(None if body is None else PatchStatus(home, body, event), retry=retry)
 
 
-def waiting(s: Snapshot, refused: Refused, *, ctx: Context) -> PatchStatus | None:
-    """The status of a pod that an API server has just refused; `None` where it shows already."""
-    if isinstance(s.home, Missing) or is_terminal(s.home) or is_deleting(s.home):
-        return None
-    action = _wait(s, s.home, refused, ctx=ctx).action
-    return action if isinstance(action, PatchStatus) else None
-
-
-def _write(home: Pod, wanted: status.DesiredStatus, reason: Reason | None = None) -> Decision:
-    body = status.patch(home, wanted)
+def _write(home: Pod, desired: status.DesiredStatus, reason: Reason | None = None) -> Decision:
+    body = status.patch(home, desired)
     if body is None:
         return NOTHING
-    event = None if reason is None else (reason, str(wanted.status.get("message", "")))
-    return Decision(PatchStatus(body, event))
+    event = None if reason is None else (reason, str(desired.status.get("message", "")))
+    return Decision(PatchStatus(home, body, event))
 
 
 def _remove(mirror: Pod, *, grace: int | None) -> Decision:
-    """M has no home pod any more: end it, and let it go."""
+    """M has no home pod any more: delete it, then remove our finalizer."""
     if not is_deleting(mirror):
-        return Decision(DeleteMirror(uid(mirror), grace))
+        return Decision(DeleteMirror(mirror, grace))
     if constants.OBSERVED in mirror["metadata"].get("finalizers", ()):
         return Decision(ReleaseMirror(mirror))
     return NOTHING
 
 
-def _require(
-    name: str, label: str | None, accounts: Mapping[str, ObjectMeta], namespace: str | None
+def _selected(s: Snapshot) -> AccessStrategy:
+    """The access mode of H. Raises `Refused` if its annotations are not valid."""
+    assert s.access is not None, "a snapshot with a home pod has an access mode or a refusal"
+    if isinstance(s.access, Refused):
+        raise Refused(s.access.reason, s.access.message)
+    return s.access
+
+
+def _check_account(
+    name: str, label: str | None, accounts: Mapping[str, ObjectMeta], mirror: ObjectKey | None
 ) -> None:
+    namespace = None if mirror is None else mirror.namespace
     account = accounts.get(name)
     if account is None:
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_FOUND,
             f"the ServiceAccount {name} does not exist in the foreign namespace {namespace}. "
-            "Create it there and the pod goes on by itself, or name another with the annotation "
-            f"{constants.REMOTE_SERVICE_ACCOUNT_NAME}",
+            "Create it there, and the pod starts automatically; or select another one with the "
+            f"annotation {constants.REMOTE_SERVICE_ACCOUNT_NAME}",
         )
     if label is not None and account.get("labels", {}).get(label) != "true":
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
             f"the ServiceAccount {name} in the foreign namespace {namespace} lacks the label "
-            f"{label}=true, and --remote-service-accounts=labelled asks for it",
+            f"{label}=true, which --remote-service-accounts=labelled requires",
         )
-
-
-def _gone(s: Snapshot) -> Snapshot:
-    """The same moment with the stranger taken for what it is: no mirror."""
-    return Snapshot(
-        key=s.key,
-        now=s.now,
-        home=s.home,
-        mirror=Missing.ABSENT,
-        mirror_gone=True,
-        last=s.last,
-    )

@@ -1,7 +1,7 @@
-"""What can be said of a home pod and a mirror, alone and together: facts, no decisions.
+"""Facts about a home pod and a mirror, alone and together; no decisions.
 
-`plan` asks these questions; their answers hold the evidence rules (what counts as ours, as
-ended, as run before). Pure.
+`plan` uses them. They hold the rules of evidence: which mirror is ours, which has ended, which pod
+has run before. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
 
 
 def is_ours(mirror: Pod, *, virtual_node_id: str) -> bool:
-    """It carries our label and names a home pod: made by this node, for some uid."""
+    """It has our label and names a home pod: this node created it, for some home uid."""
     metadata = mirror["metadata"]
     return metadata.get("labels", {}).get(
         constants.VIRTUAL_NODE_ID
@@ -20,9 +20,10 @@ def is_ours(mirror: Pod, *, virtual_node_id: str) -> bool:
 
 
 def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
-    """This mirror runs this very home pod.
+    """This mirror belongs to this home pod.
 
-    What home says (condition `Mirrored`) wins over what anybody may write abroad.
+    The home pod's condition `Mirrored` wins over annotations in the foreign cluster, which
+    other users there can change.
     """
     confirmed = status.mirrored_uid(home)
     if confirmed is not None and confirmed == mirror["metadata"].get("uid"):
@@ -34,7 +35,7 @@ def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
 
 
 def runs_again(home: Pod, last: Pod | None) -> bool:
-    """Whether a pod whose mirror is lost may get another: at most one run for Never."""
+    """Whether a pod whose mirror is lost can get another one. `Never` runs at most once."""
     policy = restart_policy(home)
     if policy == "OnFailure":
         return not status.ran_to_success(home) and not (
@@ -44,13 +45,13 @@ def runs_again(home: Pod, last: Pod | None) -> bool:
 
 
 def is_finished(mirror: Pod) -> bool:
-    """No container of M runs, and none will."""
+    """No container of M runs, and none will start."""
     if is_terminal(mirror):
         return True
     if not is_deleting(mirror):
         return False
     if mirror["metadata"].get("deletionGracePeriodSeconds") == 0:
-        # Its kubelet says so when its containers are gone; so does whoever forces a deletion.
+        # Its kubelet sets 0 when its containers are gone; a forced deletion sets 0, too.
         return True
     if not mirror.get("spec", {}).get("nodeName"):
         return True
@@ -67,11 +68,11 @@ def is_finished(mirror: Pod) -> bool:
     )
 
 
-def tells_more(home: Pod, seen: status.DesiredStatus) -> bool:
-    """Whether what M was last seen with tells of a phase or of an end that H does not show yet.
+def shows_more(home: Pod, seen: status.DesiredStatus) -> bool:
+    """Whether the last status of M has a phase or a container's end that H does not show yet.
 
-    Only that: the rest of a vanished mirror's status is out of date, and why H waits now stands
-    in its place.
+    Nothing else counts: the rest of a vanished mirror's status is out of date, and H shows the
+    reason why it waits in its place.
     """
     live = home.get("status", {})
     if seen.status.get("phase") != live.get("phase"):
@@ -96,7 +97,7 @@ def restarts(home: Pod) -> dict[str, int]:
 
 
 def grace_shorter(home: Pod, mirror: Pod) -> bool:
-    """M is not being deleted yet, or is given more time than H has left."""
+    """M is not being deleted yet, or its grace period is longer than that of H."""
     if not is_deleting(mirror):
         return True
     left = home["metadata"].get("deletionGracePeriodSeconds")
@@ -105,20 +106,20 @@ def grace_shorter(home: Pod, mirror: Pod) -> bool:
 
 
 def owned_by(secret: ObjectMeta, uid: str) -> bool:
-    """The Secret goes when the pod of that uid goes."""
+    """The garbage collector deletes the Secret with the pod of that uid."""
     return any(o.get("uid") == uid for o in secret.get("ownerReferences", ()))
 
 
-def holds(secret: ObjectMeta, wanted: tuple[Secret, ...]) -> bool:
-    """It has the CA that it should have, by what its annotation says."""
+def holds(secret: ObjectMeta, desired: tuple[Secret, ...]) -> bool:
+    """The Secret has the desired CA, by its annotation."""
     ca = secret.get("annotations", {}).get(constants.HOME_CA)
     return all(
-        one["metadata"].get("annotations", {}).get(constants.HOME_CA) == ca for one in wanted
+        one["metadata"].get("annotations", {}).get(constants.HOME_CA) == ca for one in desired
     )
 
 
 def reference(mirror: Pod) -> OwnerReference:
-    """Owner of what stands beside M, so that the foreign garbage collector takes it with M."""
+    """Owner reference of M's Secret, so that the foreign garbage collector deletes it with M."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -128,17 +129,17 @@ def reference(mirror: Pod) -> OwnerReference:
 
 
 def uid(pod: Pod) -> str:
-    """Its uid; empty on what no server has seen."""
+    """The uid; empty for a pod that no server has stored yet."""
     return pod["metadata"].get("uid", "")
 
 
 def is_deleting(pod: Pod) -> bool:
-    """Its deletion was asked for."""
+    """It has a deletion timestamp."""
     return "deletionTimestamp" in pod["metadata"]
 
 
 def is_terminal(pod: Pod) -> bool:
-    """It has finished, and never runs again."""
+    """Succeeded or Failed."""
     return status.is_terminal(pod)
 
 

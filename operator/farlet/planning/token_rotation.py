@@ -1,7 +1,7 @@
-"""When home tokens are due, and where a mirror keeps the times.
+"""When home tokens must be refreshed, and the annotation that records their times.
 
-The times stand in an annotation of the mirror, so that a new process knows what an old one
-delivered. Pure: the clock is an argument.
+The mirror's annotation has the times, so that a new process knows what the one before delivered.
+Pure: the clock is an argument.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from farlet.k8s_types import NewPod, Pod
 REFRESH_AT = 0.5
 REFRESH_JITTER = 0.05
 WARN_AT = 0.8
-"""Fractions of a token's life: when it is refreshed, give or take, and when its age is alarming."""
+"""Fractions of a token's lifetime: when it is refreshed, by how much that varies between pods, and
+when an Event warns of its age."""
 
 FUTURE_SECONDS = 300.0
-"""How far a recorded time may lie ahead of our clock before it is disbelieved."""
+"""A recorded issue time that is further ahead of our clock than this is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Claims to refresh now, whether one is alarmingly old, and when to look again."""
+    """Tokens to refresh now, whether one is past `WARN_AT`, and when the next is due."""
 
     token_specs: tuple[TokenSpec, ...]
     overdue: bool
@@ -35,35 +36,35 @@ class Due:
 
 
 def due(token_specs: tuple[TokenSpec, ...], mirror: Pod, *, uid: str, now: float) -> Due:
-    """Which tokens of a mirror are to be refreshed.
+    """Which tokens of a mirror must be refreshed.
 
-    What anybody abroad may have written costs at most one refresh: times that nobody was
-    granted count as none.
+    Users of the foreign cluster can change the annotation. That costs at most one refresh: times
+    that no API server grants count as missing.
     """
     times = recorded(mirror)
-    wanted: list[TokenSpec] = []
+    to_refresh: list[TokenSpec] = []
     overdue = False
     again_at: float | None = None
     for token_spec in token_specs:
         issued, expires = times.get(token_spec.key, (0.0, 0.0))
         at = refresh_at(uid, issued, expires)
-        believable = issued <= now + FUTURE_SECONDS and expires > issued
-        if not believable or at <= now or at > now + token_spec.expiration_seconds:
-            wanted.append(token_spec)
-            overdue |= believable and now >= issued + (expires - issued) * WARN_AT
+        valid = issued <= now + FUTURE_SECONDS and expires > issued
+        if not valid or at <= now or at > now + token_spec.expiration_seconds:
+            to_refresh.append(token_spec)
+            overdue |= valid and now >= issued + (expires - issued) * WARN_AT
         elif again_at is None or at < again_at:
             again_at = at
-    return Due(tuple(wanted), overdue, again_at)
+    return Due(tuple(to_refresh), overdue, again_at)
 
 
 def refresh_at(uid: str, issued: float, expires: float) -> float:
-    """When a token is due: half of its life, spread so that a thousand do not come at once."""
+    """When a token is due: half of its lifetime, spread so that pods do not refresh all at once."""
     spread = zlib.crc32(uid.encode()) / 0xFFFFFFFF * 2 - 1
     return issued + (expires - issued) * (REFRESH_AT + REFRESH_JITTER * spread)
 
 
 def recorded(mirror: Pod | NewPod) -> dict[str, tuple[float, float]]:
-    """Issue and expiry by `TokenSpec.key`, in epoch seconds; malformed entries are left out."""
+    """Issue and expiry by `TokenSpec.key`, in epoch seconds; empty if malformed."""
     try:
         raw = orjson.loads(mirror["metadata"].get("annotations", {}).get(TOKENS, "{}"))
         return {str(k): (float(v[0]), float(v[1])) for k, v in raw.items()}
@@ -72,7 +73,7 @@ def recorded(mirror: Pod | NewPod) -> dict[str, tuple[float, float]]:
 
 
 def record(mirror: Pod | NewPod, tokens: Mapping[str, Token]) -> str | None:
-    """The annotation once `tokens` are delivered; `None` if it says so already."""
+    """The annotation once `tokens` are delivered; `None` if it does not change."""
     before = recorded(mirror)
     after = before | {key: (token.issued, token.expires) for key, token in tokens.items()}
     if after == before:

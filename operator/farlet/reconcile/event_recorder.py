@@ -1,7 +1,7 @@
-"""Events on home pods: one per change of a reason, posted aside, never in anybody's way.
+"""Events on home pods: one for each change of a reason, posted in the background.
 
-A bounded buffer stands between the reconciler and the API server; what does not fit is
-dropped and counted, since an Event is advice and the status says the same.
+A bounded buffer is between the reconciler and the API server. Events that do not fit are dropped
+and counted, since the status shows the same reason.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from farlet.k8s_types import Pod
 
 BUFFER = 1000
 REMEMBERED = 10_000
-"""Pods whose last reason is known; the same one is not posted twice in a row."""
+"""Pods whose last reason is kept; the same one is not posted twice in a row."""
 MESSAGE_LIMIT = 1024
 """Characters; API servers refuse longer ones (`ValidateEventCreate`)."""
 
 _NORMAL = frozenset({Reason.SPEC_ADJUSTED})
 
 _BESIDE = frozenset({Reason.SPEC_ADJUSTED, Reason.HOME_API_ENDPOINT_CHANGED})
-"""Told beside why a pod waits, not in its place."""
+"""Reported beside the reason why a pod waits; they do not replace it."""
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class _Note:
 
 
 class Recorder:
-    """Takes notes; `run` posts them."""
+    """Queues Events; `run` posts them."""
 
     def __init__(self, home: ApiClient, *, node: str, dropped: Counter) -> None:
         self._home = home
@@ -55,14 +55,13 @@ class Recorder:
         self._last: OrderedDict[tuple[str, Reason | None], Reason] = OrderedDict()
 
     def note(self, pod: Pod, reason: Reason, message: str) -> None:
-        """Tell `reason` on a home pod, unless it was the last that was told of it.
+        """Queue an Event for a home pod, unless its last one had the same reason.
 
-        Messages of servers differ from try to try (how much of a quota is used, how a connection
-        broke); that alone is no news.
+        Messages of servers differ at each try (how much of a quota is used, how a connection
+        broke). A new message alone is not a new Event.
         """
         metadata = pod["metadata"]
-        # What was changed in the spec is told once for all pods of one controller, which have the
-        # same spec.
+        # All pods of one controller have the same spec: report once what was changed in it.
         whose = _controller(pod) if reason is Reason.SPEC_ADJUSTED else None
         about = (whose or metadata.get("uid", ""), reason if reason in _BESIDE else None)
         if self._last.get(about) is reason:
@@ -84,12 +83,12 @@ class Recorder:
             self._dropped.inc()
 
     async def run(self) -> None:
-        """Post for ever, one at a time: Events must not compete with the work they tell of."""
+        """Post one Event at a time, until cancelled: Events must not slow down the work."""
         while True:
             await self._post(await self._notes.get())
 
     async def drain(self) -> None:
-        """Post what waits."""
+        """Post all queued Events."""
         while not self._notes.empty():
             await self._post(self._notes.get_nowait())
 
@@ -118,10 +117,10 @@ class Recorder:
             await self._home.create(resources.EVENTS, body, namespace=namespace)
         except errors.FarletError as err:
             self._dropped.inc()
-            log.info("event was dropped", reason=note.reason.value, err=str(err))
+            log.info("event dropped", reason=note.reason.value, err=str(err))
 
 
 def _controller(pod: Pod) -> str | None:
-    """Uid of the ReplicaSet, Job or the like that made this pod."""
+    """Uid of the ReplicaSet, Job or other controller that created this pod."""
     owners = pod["metadata"].get("ownerReferences", ())
     return next((owner.get("uid") for owner in owners if owner.get("controller")), None)

@@ -1,7 +1,7 @@
-"""Actions carried out: which side each goes to, and what a failure of it would be about.
+"""Performs the actions of `plan`: sends each to its cluster and records what it is for.
 
-Each is one write, or one live look, and its answer teaches the store. `homeactions` and
-`foreignactions` send them; nothing in these rooms decides whether to act; `plan` has.
+Each action is one write or one live read, and its answer updates the store. `home_actions` and
+`foreign_actions` send the requests. These modules never decide whether to act; `plan` does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from farlet.client.api_client import ApiClient
 from farlet.context import Context
-from farlet.planning import snapshot as do
-from farlet.planning.snapshot import Snapshot
+from farlet.planning import actions
+from farlet.planning.actions import Step
 from farlet.reconcile import event_recorder, foreign_actions, home_actions, token_requests
 from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.store import Store
@@ -31,40 +31,41 @@ class ActionExecutor:
         metrics: Metrics,
         ctx: Callable[[], Context],
     ) -> None:
-        self.moments = PodTimes()
-        self.at_home = home_actions.HomeActions(
-            home, store, recorder=recorder, metrics=metrics, moments=self.moments, ctx=ctx
+        self.times = PodTimes()
+        self.home = home_actions.HomeActions(
+            home, store, recorder=recorder, metrics=metrics, times=self.times, ctx=ctx
         )
-        self._abroad = foreign_actions.ForeignActions(
+        self.foreign = foreign_actions.ForeignActions(
             foreign,
             store,
             tokens=token_requests.Tokens(home, store, granted=metrics.tokens_granted),
             recorder=recorder,
             metrics=metrics,
-            moments=self.moments,
+            times=self.times,
             ctx=ctx,
         )
 
-    async def perform(self, s: Snapshot, action: do.Action, known: PassState) -> None:
-        """One action. Raises `ApiError` and `Unreachable`; `known.step` says what they concern."""
+    async def perform(self, action: actions.Action, state: PassState) -> None:
+        """Perform one action. Raises `ApiError` and `Unreachable`; `state.step` is what failed."""
+        state.step = Step.HOME
         match action:
-            case do.PatchStatus():
-                await self.at_home.patch_status(s, action)
-            case do.CreateMirror():
-                await self._abroad.create(s, action, known)
-            case do.ProvideSecret():
-                await self._abroad.provide_secret(s, action, known)
-            case do.DeleteMirror():
-                known.step = "removal of the mirror"
-                await self._abroad.delete(s, action)
-            case do.ReleaseMirror():
-                known.step = "removal of the mirror"
-                await self._abroad.release(action)
-            case do.DeleteHome():
-                await self.at_home.delete(s, action)
-            case do.ConfirmMirrorGone():
-                await self._abroad.confirm_gone(s, known)
-            case do.ConfirmHomeGone():
-                await self.at_home.confirm_gone(s, known)
-            case do.ReclaimMirror():
-                await self._abroad.reclaim(s, action, known)
+            case actions.PatchStatus():
+                await self.home.patch_status(action)
+            case actions.CreateMirror():
+                await self.foreign.create(action, state)
+            case actions.ProvideSecret():
+                await self.foreign.provide_secret(action, state)
+            case actions.DeleteMirror():
+                state.step = Step.REMOVAL
+                await self.foreign.delete(action)
+            case actions.ReleaseMirror():
+                state.step = Step.REMOVAL
+                await self.foreign.release(action)
+            case actions.DeleteHome():
+                await self.home.delete(action)
+            case actions.ConfirmMirrorGone():
+                await self.foreign.confirm_gone(action.key, state)
+            case actions.ConfirmHomeGone():
+                await self.home.confirm_gone(action.key, state)
+            case actions.ReclaimMirror():
+                await self.foreign.reclaim(action, state)

@@ -1,6 +1,6 @@
-"""What a pass over a key finds out live, and when things happened: memory beyond the store.
+"""What one pass over a key reads live, and when events happened: memory beyond the store.
 
-A restart may lose all of it; it shapes delays, latencies and repetitions, never what is decided.
+A restart can lose all of it. It affects delays, latencies and repetitions, never the outcome.
 """
 
 from __future__ import annotations
@@ -11,67 +11,67 @@ from dataclasses import dataclass
 
 from farlet.constants import ObjectKey
 from farlet.k8s_types import Pod
+from farlet.planning.actions import Step
+from farlet.planning.snapshot import Ages
 
 
 @dataclass(slots=True)
 class PassState:
-    """What one pass over a key has found out live, beyond the store."""
+    """What one pass over a key has read live, beyond the store."""
 
     home_gone: bool = False
     mirror_gone: bool = False
-    stranger: Pod | None = None
+    unrelated: Pod | None = None
+    """The pod under the mirror's name that is not ours."""
     secret_failed: bool = False
-    step: str = ""
-    """What a failure would be about, as `refusals.of` takes it; empty: nothing of the pod's."""
+    step: Step = Step.HOME
+    """What the current request is for."""
 
 
 class PodTimes:
-    """When what happened to a pod in this process. All times are monotonic, in seconds."""
+    """When events of a pod happened in this process. All times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._first_seen: dict[str, float] = {}
-        """By home uid, until its mirror stands."""
-        self._made: dict[str, float] = {}
-        """By home uid: when its mirror was made by this process."""
-        self._changed: dict[ObjectKey, float] = {}
-        self._told: dict[str, float] = {}
+        """By home uid, until its mirror is created."""
+        self._created: dict[str, float] = {}
+        """By home uid: when its mirror was created by this process."""
+        self._reported: dict[str, float] = {}
         """By home uid: when a reason was last written."""
+        self._changed: dict[ObjectKey, float] = {}
 
-    def noticed(self, key: ObjectKey) -> None:
-        """A mirror of `key` changed just now."""
+    def changed(self, key: ObjectKey) -> None:
+        """The mirror of `key` has just changed."""
         self._changed.setdefault(key, time.monotonic())
 
-    def settled(self, key: ObjectKey) -> float | None:
-        """Home is told all that is known of `key`; when the first of it was noticed."""
+    def reconciled(self, key: ObjectKey) -> float | None:
+        """The home status of `key` is up to date. Returns when the first change of it was seen."""
         return self._changed.pop(key, None)
 
     def first_seen(self, uid: str) -> float:
-        """When home pod `uid`, which has no mirror yet, was first asked about."""
+        """When home pod `uid` was first seen without a mirror."""
         return self._first_seen.setdefault(uid, time.monotonic())
 
-    def waited(self, uid: str) -> float:
-        """Seconds since `first_seen`; infinite for a pod that has its mirror."""
-        return time.monotonic() - self._first_seen.get(uid, -math.inf)
-
-    def has_mirror(self, uid: str) -> None:
-        """The mirror of home pod `uid` was made just now."""
-        self._made[uid] = time.monotonic()
+    def mirror_created(self, uid: str) -> None:
+        """The mirror of home pod `uid` has just been created."""
+        self._created[uid] = time.monotonic()
         self._first_seen.pop(uid, None)
 
-    def made(self, uid: str) -> float:
-        """Seconds since the mirror of home pod `uid` was made; infinite if not by this process."""
-        return time.monotonic() - self._made.get(uid, -math.inf)
+    def reported(self, uid: str) -> None:
+        """A reason has just been written to the status of home pod `uid`."""
+        self._reported[uid] = time.monotonic()
 
-    def told(self, uid: str) -> None:
-        """A reason was written on this home pod just now."""
-        self._told[uid] = time.monotonic()
-
-    def told_within(self, uid: str, seconds: float) -> bool:
-        """Whether a reason was written on this home pod so short a time ago."""
-        return time.monotonic() - self._told.get(uid, -seconds) < seconds
+    def ages(self, uid: str) -> Ages:
+        """Seconds since the events of home pod `uid`."""
+        now = time.monotonic()
+        return Ages(
+            first_seen=now - self._first_seen.get(uid, -math.inf),
+            mirror_created=now - self._created.get(uid, -math.inf),
+            reason_written=now - self._reported.get(uid, -math.inf),
+        )
 
     def forget(self, uid: str) -> None:
-        """Home pod `uid` is gone for good."""
+        """Home pod `uid` is deleted."""
         self._first_seen.pop(uid, None)
-        self._made.pop(uid, None)
-        self._told.pop(uid, None)
+        self._created.pop(uid, None)
+        self._reported.pop(uid, None)

@@ -1,7 +1,7 @@
-"""Home tokens for mirrors: the TokenRequest and what its answer means.
+"""Home tokens for mirrors: TokenRequests and their answers.
 
-A token is bound to the home pod and dies with it. Its value goes from the answer into the
-mirror's Secret and nowhere else.
+A token is bound to the home pod and is valid as long as that pod exists. Its value goes from the
+answer into the mirror's Secret and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from farlet.k8s_types import Pod
 from farlet.store import Store
 
 HELD_SECONDS = 300.0
-"""A token that could not be delivered for so long is asked for again."""
+"""A token that was not delivered within this time is requested again."""
 
 
 class Tokens:
-    """Grants tokens, and holds those whose delivery failed so that a retry mints no others."""
+    """Requests tokens, and keeps those that were not delivered yet for the next try."""
 
     def __init__(self, home: ApiClient, store: Store, *, granted: Counter) -> None:
         self._home = home
@@ -39,26 +39,28 @@ class Tokens:
     async def grant(self, pod: Pod, token_specs: tuple[TokenSpec, ...]) -> dict[str, Token]:
         """Tokens by `TokenSpec.key`. Raises what `Cluster.call` raises.
 
-        One is requested first and the others together after it: a server whose caches do not
-        know the pod yet refuses one request, not one per audience.
+        One is requested first, then the others together: a server whose caches lack the pod
+        refuses one request, not one for each audience.
         """
         if not token_specs:
             return {}
         held = self._store.tokens.setdefault(pod["metadata"]["uid"], {})
         now = time.time()
-        wanted = [
+        missing = [
             c for c in token_specs if c.key not in held or now - held[c.key].issued > HELD_SECONDS
         ]
-        for together in (wanted[:1], wanted[1:]):
+        for together in (missing[:1], missing[1:]):
             await self._request(pod, together, held)
         return {token_spec.key: held[token_spec.key] for token_spec in token_specs}
 
-    async def _request(self, pod: Pod, wanted: Sequence[TokenSpec], held: dict[str, Token]) -> None:
+    async def _request(
+        self, pod: Pod, missing: Sequence[TokenSpec], held: dict[str, Token]
+    ) -> None:
         now = time.time()
         answers = await asyncio.gather(
-            *(_caught(request(self._home, pod, token_spec, now=now)) for token_spec in wanted)
+            *(_caught(request(self._home, pod, token_spec, now=now)) for token_spec in missing)
         )
-        for token_spec, answer in zip(wanted, answers, strict=True):
+        for token_spec, answer in zip(missing, answers, strict=True):
             if isinstance(answer, Token):
                 held[token_spec.key] = answer
                 self._granted.inc()
@@ -67,14 +69,14 @@ class Tokens:
                 raise answer
 
     def delivered(self, pod: Pod) -> None:
-        """They stand in the mirror's Secret: hold them no longer."""
+        """The mirror's Secret has them: stop keeping them."""
         self._store.tokens.pop(pod["metadata"]["uid"], None)
 
 
-async def _caught(asked: Awaitable[Token]) -> Token | errors.FarletError:
-    """So that one refused audience does not cancel the request of another half way."""
+async def _caught(request: Awaitable[Token]) -> Token | errors.FarletError:
+    """The token or the error, so that one refused audience does not cancel another request."""
     try:
-        return await asked
+        return await request
     except errors.FarletError as err:
         return err
 
@@ -82,7 +84,7 @@ async def _caught(asked: Awaitable[Token]) -> Token | errors.FarletError:
 async def request(home: ApiClient, pod: Pod, token_spec: TokenSpec, *, now: float) -> Token:
     """One TokenRequest for the pod's ServiceAccount, bound to the pod.
 
-    `audiences` stands only where the volume names one: NodeRestriction compares literally.
+    `audiences` is set only if the volume names one: NodeRestriction compares literally.
     Raises what `Cluster.call` raises.
     """
     metadata = pod["metadata"]
@@ -109,9 +111,9 @@ async def request(home: ApiClient, pod: Pod, token_spec: TokenSpec, *, now: floa
     expires = datetime.fromisoformat(status["expirationTimestamp"]).timestamp()
     life = expires - (_issued(value) or now)
     if not 0 < life < token_spec.expiration_seconds:
-        # Never longer than asked: a clock that is off, or a generous server, makes us early.
+        # Never longer than requested: with a wrong clock or a generous server we refresh early.
         life = float(token_spec.expiration_seconds)
-    # Both times by our clock: a server whose clock is off does not make us late.
+    # Both times by our clock: a server with a wrong clock does not make us late.
     return Token(value=value, issued=float(int(now)), expires=float(int(now + life)))
 
 

@@ -1,9 +1,9 @@
 """Keys to reconcile: each at most once at a time, as many in parallel as there are workers.
 
-The semantics of client-go's workqueue, which controllers rely on: a key added while it waits
-is one key; a key added while it is worked on is worked on again afterwards; a key may be
-added for later, and the earliest time wins; failures of a key back off exponentially. The
-queue is also farlet's only timer: "look again at T" is an `add_after`.
+The semantics of client-go's workqueue, which controllers rely on: a key added while it waits is
+one key; a key added while it is processed is processed again afterwards; a key can be added for a
+later time, and the earliest time wins; failures of a key back off exponentially. The queue is also
+farlet's only timer: "reconcile at T" is an `add_after`.
 
 Lives in one event loop and is not thread safe. `docs/decisions/0002-workqueue.md` says why
 it is written here.
@@ -23,22 +23,22 @@ K = TypeVar("K")
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 15.0
-"""A cure that no watch shows (a namespace, a Role) is found within this time."""
+"""A fix that no watch shows (a namespace, a Role) takes effect within this time."""
 
 
 class Observer(Protocol):
-    """What the queue tells about itself."""
+    """Receives what the metrics of the queue need."""
 
     def added(self, depth: int) -> None:
         """A key was added, and this many wait now."""
         ...
 
     def worked(self, waited: float, took: float, depth: int) -> None:
-        """A key was worked on: seconds in the queue and at work, and how many wait now."""
+        """A key was processed: seconds in the queue and in work, and how many wait now."""
         ...
 
     def retried(self) -> None:
-        """A key failed and will come again."""
+        """A key failed and will be retried."""
         ...
 
 
@@ -50,9 +50,9 @@ class WorkQueue(Generic[K]):
         self._loop = asyncio.get_running_loop()
         self._ready: deque[K] = deque()
         self._since: dict[K, float] = {}
-        """When each waiting key was added; being in here means being in `_ready`."""
+        """When each key in `_ready` was added."""
         self._running: dict[K, float] = {}
-        """Since when each key is worked on."""
+        """Since when each key is processed."""
         self._again: set[K] = set()
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
@@ -71,12 +71,12 @@ class WorkQueue(Generic[K]):
         return not self._ready and not self._running
 
     def running(self) -> list[float]:
-        """For how many seconds each key that is worked on now has been so."""
+        """For how many seconds each running key has been processed."""
         now = self._loop.time()
         return [now - since for since in self._running.values()]
 
     def add(self, key: K) -> None:
-        """Work on `key` as soon as a worker is free."""
+        """Process `key` as soon as a worker is free."""
         self._due.pop(key, None)
         if key in self._running:
             self._again.add(key)
@@ -91,7 +91,7 @@ class WorkQueue(Generic[K]):
                     break
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Work on `key` in that many seconds, unless an earlier time stands already."""
+        """Process `key` in that many seconds, unless it is due earlier."""
         if seconds <= 0:
             self.add(key)
             return
@@ -120,7 +120,7 @@ class WorkQueue(Generic[K]):
         self._failures.pop(key, None)
 
     def close(self) -> None:
-        """Let workers end after what they are at; waiting keys stay undone."""
+        """Let workers finish their current key; waiting keys are not processed."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -129,7 +129,7 @@ class WorkQueue(Generic[K]):
                 waiter.set_result(None)
 
     async def work(self, perform: Callable[[K], Awaitable[None]]) -> None:
-        """One worker: takes keys until `close`. What `perform` raises ends the worker."""
+        """One worker: processes keys until `close`. An exception of `perform` ends the worker."""
         while not self._closed:
             if not self._ready:
                 waiter = self._loop.create_future()
@@ -151,7 +151,7 @@ class WorkQueue(Generic[K]):
                     self.add(key)
 
     def _compact(self) -> None:
-        """Drop entries that an earlier time or the work itself has overtaken."""
+        """Drop entries that are no longer due."""
         self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
         heapq.heapify(self._heap)
 

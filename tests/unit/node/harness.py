@@ -24,8 +24,8 @@ from farlet.context import Context, NotConfigured
 from farlet.node.virtual_node import VirtualNode
 from farlet.settings import loading
 from unit import faketime
+from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server
-from unit.planning.wire import Wire
 
 NODE = "far"
 CAPACITY = "cpu=8,memory=32Gi,pods=110"
@@ -34,7 +34,7 @@ NOWHERE = cast("tuple[str, ...]", (None, "farlet"))
 """Cluster-scoped objects, and those in farlet's own namespace."""
 
 
-class RecordedClient(Wire):
+class RecordedClient(FakeCluster):
     """A client that records its requests and can make the server forbid some."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:

@@ -1,8 +1,8 @@
-"""The foreign cluster's scheduler, kubelet and garbage collector, as far as pods can tell.
+"""The foreign cluster's scheduler, kubelet and garbage collector, as far as pods notice.
 
 Written from pkg/kubelet: a deleted pod's containers are stopped, then its status becomes
 terminal, then it is deleted with grace 0; restart policies; a pod that was forced away loses
-its containers. It keeps a ledger of what ran, which nobody can rewrite. Nothing of farlet is
+its containers. It keeps a ledger of what ran, which no write can change. Nothing of farlet is
 in here.
 """
 
@@ -38,7 +38,7 @@ class Kubelet:
         """By uid of the foreign pod."""
         self.frozen = False
         self.stop_codes: dict[str, int] = {}
-        """Exit code of pods of this name when they are told to stop; 143 where none is set."""
+        """Exit code of pods of this name when they are stopped; 143 where none is set."""
 
     def step(self) -> None:
         """Schedule, start, stop and remove."""
@@ -57,7 +57,7 @@ class Kubelet:
         self._collect()
 
     def exit(self, name: str, code: int) -> None:
-        """The container of the pod of that name ends by itself."""
+        """The container of the pod of that name exits."""
         for pod in self._server.all("pods"):
             run = self.ledger.get(pod["metadata"]["uid"])
             if pod["metadata"]["name"] != name or self.frozen or run is None or not run.running:
@@ -131,8 +131,8 @@ class Kubelet:
         for kind in owned:
             for obj in self._server.all(kind):
                 metadata = obj["metadata"]
-                asked = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
-                if asked and not asked & owners and "deletionTimestamp" not in metadata:
+                uids = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
+                if uids and not uids & owners and "deletionTimestamp" not in metadata:
                     self._server.delete(_where(obj, kind), by="garbage-collector")
 
 

@@ -1,4 +1,4 @@
-"""An API server as Kubernetes has it: it keeps objects and says no.
+"""An API server as Kubernetes has it: it keeps objects and refuses invalid writes.
 
 Written to judge farlet, so nothing of farlet is in here, its words included. What is kept:
 uids and resourceVersions, preconditions, graceful deletion and finalizers (`BeforeDelete` in
@@ -22,7 +22,7 @@ Where = tuple[str, str, str]
 
 
 class Status(Exception):
-    """What an API server says instead of 2xx."""
+    """An answer other than 2xx."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(f"{code} {message}")
@@ -68,14 +68,14 @@ class Server:
         return self._version
 
     def find(self, resource: str, uid: str) -> JSON | None:
-        """The object of a uid, without asking anybody's permission."""
+        """The object of a uid."""
         for (kind, _, _), obj in self._objects.items():
             if kind == resource and obj["metadata"]["uid"] == uid:
                 return obj
         return None
 
     def all(self, resource: str, namespace: str | None = None) -> list[JSON]:
-        """The objects themselves, to be looked at."""
+        """The stored objects themselves, read only."""
         return [
             obj
             for (kind, space, _), obj in self._objects.items()
@@ -218,11 +218,11 @@ def event(write: Write, selects: Selects) -> tuple[str, JSON]:
     return ("MODIFIED" if seen else "ADDED"), clone(write.after)
 
 
-def _grace(pod: JSON, asked: int | None) -> int:
+def _grace(pod: JSON, seconds: int | None) -> int:
     spec, phase = pod["spec"], pod["status"].get("phase")
     if not spec.get("nodeName") or phase in ("Succeeded", "Failed"):
         return 0
-    return int(spec.get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+    return int(spec.get("terminationGracePeriodSeconds", 30) if seconds is None else seconds)
 
 
 _KEYS = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip", "addresses": "type"}

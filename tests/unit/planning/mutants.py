@@ -1,34 +1,140 @@
-"""A plan with a mistake in it, made from the source of the real one."""
+"""A plan with a mistake in it: the real modules, with some functions changed in their syntax tree.
+
+A change names a function and the expression in it that changes; expressions are compared as trees.
+So neither formatting nor comments matter. A change that fits no place, or several, is an error.
+"""
 
 from __future__ import annotations
 
+import ast
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import pytest
 
 from farlet import planning
-from unit.planning.mutations import MIRRORS, PLAN, Mutation
 
-ROOM = Path(planning.__file__).parent
+PLAN, PREDICATES = "plan", "predicates"
+_FOLDER = Path(planning.__file__).parent
 
 
-def plan(mutation: Mutation) -> ModuleType:
+class Change(Protocol):
+    """How one function of one module differs."""
+
+    @property
+    def module(self) -> str:
+        """`PLAN` or `PREDICATES`."""
+        ...
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        ...
+
+    def apply(self, function: ast.FunctionDef) -> None:
+        """Change the syntax tree of the function."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The `if` statement of this condition is missing."""
+
+    function: str
+    condition: str
+    module: str = PLAN
+
+    def apply(self, function: ast.FunctionDef) -> None:
+        skipping = _Skipping(_dumped(self.condition))
+        skipping.visit(function)
+        _once(skipping.count, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another expression is in the place of this one."""
+
+    function: str
+    expression: str
+    by: str
+    module: str = PLAN
+
+    def apply(self, function: ast.FunctionDef) -> None:
+        replacing = _Replacing(_dumped(self.expression), _parsed(self.by))
+        replacing.visit(function)
+        _once(replacing.count, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The function returns this, whatever its arguments are."""
+
+    function: str
+    expression: str
+    module: str = PLAN
+
+    def apply(self, function: ast.FunctionDef) -> None:
+        function.body = [ast.Return(_parsed(self.expression))]
+
+
+class _Skipping(ast.NodeTransformer):
+    def __init__(self, condition: str) -> None:
+        self._condition = condition
+        self.count = 0
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if ast.dump(node.test) != self._condition:
+            return self.generic_visit(node)
+        self.count += 1
+        return node.orelse or [ast.Pass()]
+
+
+class _Replacing(ast.NodeTransformer):
+    def __init__(self, expression: str, by: ast.expr) -> None:
+        self._expression = expression
+        self._by = by
+        self.count = 0
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if not isinstance(node, ast.expr) or ast.dump(node) != self._expression:
+            changed: ast.AST = self.generic_visit(node)
+            return changed
+        self.count += 1
+        return self._by
+
+
+def plan(changes: tuple[Change, ...]) -> ModuleType:
     """`farlet.planning.plan` as it would be. Nothing that is imported already changes."""
     with pytest.MonkeyPatch.context() as patch:
-        predicates = _made(MIRRORS, mutation)
+        predicates = _changed(PREDICATES, changes)
         patch.setitem(sys.modules, "farlet.planning.predicates", predicates)
         patch.setattr(planning, "predicates", predicates)
-        return _made(PLAN, mutation)
+        return _changed(PLAN, changes)
 
 
-def _made(name: str, mutation: Mutation) -> ModuleType:
-    text = (ROOM / f"{name}.py").read_text()
-    for edit in mutation.edits:
-        if edit.module == name:
-            assert text.count(edit.old) == 1, f"stands {text.count(edit.old)} times: {edit.old}"
-            text = text.replace(edit.old, edit.new)
+def _changed(name: str, changes: tuple[Change, ...]) -> ModuleType:
+    tree = ast.parse((_FOLDER / f"{name}.py").read_text())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for change in changes:
+        if change.module == name:
+            change.apply(functions[change.function])
     module = ModuleType(f"mutant_{name}")
-    exec(compile(text, f"{name}.py with a mistake", "exec"), module.__dict__)
+    exec(
+        compile(ast.fix_missing_locations(tree), f"{name}.py with a mistake", "exec"), vars(module)
+    )
     return module
+
+
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
+
+
+def _dumped(expression: str) -> str:
+    return ast.dump(_parsed(expression))
+
+
+def _once(count: int, change: Change) -> None:
+    assert count == 1, f"{change} fits {count} places"

@@ -1,37 +1,25 @@
-"""Mistakes that the plan could hold, seeded one at a time, and which test tells of each.
+"""Mistakes that the plan could hold, seeded one at a time, and which test finds each.
 
-An edit replaces a piece of the source of `plan.py` or `predicates.py` that must stand there exactly
-once, so that a mutation which no longer applies is told of. `row` is the sentence of a row of the
-table that catches it. `story` is a piece of bad luck in which a whole farlet with this mistake
-does harm, so that it shows without anybody knowing the table; where there is none, other rows or
-the reconciler stand in the way, and only the row tells. `at_random`: the random stories of
-`test_converges.py` come upon it often enough to be asserted, too.
+`row` is the sentence of a row of the table that catches it. `story` is a piece of bad luck in which
+a whole farlet with this mistake does harm, so that it shows without knowledge of the table; where
+there is none, other rows or the reconciler stand in the way, and only the row fails. `at_random`:
+the random stories of `test_converges.py` meet it often enough to be asserted, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from unit.planning.mutants import PREDICATES, Answers, Change, Replaced, Skipped
 from unit.planning.world import Step
-
-PLAN, MIRRORS = "plan", "predicates"
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """In the source of this module, `new` stands where `old` stood."""
-
-    module: str
-    old: str
-    new: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """One mistake."""
 
-    says: str
-    edits: tuple[Edit, ...]
+    sentence: str
+    changes: tuple[Change, ...]
     row: str
     story: tuple[Step, ...] = ()
     at_random: bool = field(default=False, kw_only=True)
@@ -41,113 +29,88 @@ def _run(policy: str, mode: str = "disabled") -> Step:
     return Step("create", ("a", policy, mode), 3.0)
 
 
-_NOT_ASKED_ABROAD = Edit(
-    PLAN,
-    """    if not s.mirror_gone:
-        return Decision(ConfirmMirrorGone())
-    if not predicates.runs_again""",
-    "    if not predicates.runs_again",
-)
+_NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
+_OURS = "is_ours(mirror, virtual_node_id=ctx.virtual_node_id)"
 
 MUTATIONS = (
     Mutation(
-        "takes a home side that is not listed for empty",
+        "takes an unlisted home side for empty",
         (
-            Edit(
-                PLAN,
-                "    if home is Missing.UNKNOWN:\n        return NOTHING\n"
-                "    if home is Missing.ABSENT:\n",
-                "    if isinstance(home, Missing):\n",
-            ),
-            Edit(PLAN, "    if not s.home_gone:\n        return Decision(ConfirmHomeGone())\n"),
+            Skipped("_row", "home is Missing.UNKNOWN"),
+            Replaced("_row", "home is Missing.ABSENT", by="isinstance(home, Missing)"),
+            Skipped("_orphaned", "not s.home_gone"),
         ),
         "an unknown home side never ends a mirror",
         (_run("Always"), Step("outage", ("home",)), Step("restart", (), 8.0)),
         at_random=True,
     ),
     Mutation(
-        "takes an unseen foreign side for empty",
+        "takes an unknown foreign side for empty",
         (
-            Edit(
-                PLAN,
-                "    if s.mirror is Missing.UNKNOWN:\n"
-                "        return _blind(s, home, ctx=ctx, strategies=strategies, "
-                "mirrored=mirrored)\n",
+            Skipped(
+                "_without_mirror",
+                "s.mirror is Missing.UNKNOWN and (s.namespace_open or not gone)",
             ),
-            _NOT_ASKED_ABROAD,
+            _NOT_CONFIRMED,
         ),
-        "an unseen mirror of restartPolicy Never is not lost",
+        "an unknown mirror of restartPolicy Never is not lost",
         (_run("Never"), Step("outage", ("foreign",)), Step("restart", (), 8.0)),
         at_random=True,
     ),
     Mutation(
-        "calls a mirror lost without looking for it live",
-        (_NOT_ASKED_ABROAD,),
-        "an absent mirror of restartPolicy Never is looked for live",
+        "calls a mirror lost without reading it live",
+        (_NOT_CONFIRMED,),
+        "an absent mirror of restartPolicy Never is read live",
         (_run("Never"), Step("forge_label", ("a",), 3.0)),
     ),
     Mutation(
         "runs restartPolicy Never again",
-        (Edit(MIRRORS, '    return policy != "Never"\n', "    return True\n"),),
+        (Replaced("runs_again", "policy != 'Never'", by="True", module=PREDICATES),),
         "a lost mirror of restartPolicy Never fails its home pod",
         (_run("Never"), Step("strip", ("a",), 3.0)),
     ),
     Mutation(
         "runs restartPolicy OnFailure again after a success",
         (
-            Edit(
-                MIRRORS,
-                "        return not status.ran_to_success(home) and not (\n"
-                "            last is not None and status.ran_to_success(last)\n"
-                "        )\n",
-                "        return True\n",
+            Replaced(
+                "runs_again",
+                "not status.ran_to_success(home) and not "
+                "(last is not None and status.ran_to_success(last))",
+                by="True",
+                module=PREDICATES,
             ),
         ),
-        "a lost mirror of restartPolicy OnFailure is not made again after a success "
-        "of its last run",
+        "a lost mirror of restartPolicy OnFailure is not recreated after a success of its last run",
     ),
     Mutation(
         "runs a finished pod again",
-        (
-            Edit(
-                PLAN,
-                "    if is_terminal(home):\n        # One that left",
-                "    if not home:\n        # One that left",
-            ),
-        ),
+        (Skipped("_without_mirror", "is_terminal(home)"),),
         "a Failed pod of restartPolicy Always never runs again, its mirror gone",
         (_run("Always"), Step("evict", ("a",), 3.0)),
         at_random=True,
     ),
     Mutation(
         "takes a finished mirror for deleted when only its label is gone",
-        (Edit(PLAN, "Decision(ConfirmMirrorGone()) if doubtful else NOTHING", "NOTHING"),),
-        "a finished pod's mirror that left the watch undeleted is looked for live",
+        (
+            Replaced(
+                "_without_mirror",
+                "_confirm_mirror_gone(s) if unconfirmed else NOTHING",
+                by="NOTHING",
+            ),
+        ),
+        "a finished pod's mirror that left the watch without a deletion is read live",
     ),
     Mutation(
         "leaves the mirror of a finished pod running",
-        (
-            Edit(
-                PLAN,
-                "    if is_terminal(home) and not is_deleting(home) and not over:\n",
-                "    if not mirror:\n",
-            ),
-        ),
+        (Skipped("_with_mirror", "is_terminal(home) and not is_deleting(home) and not over"),),
         "a finished home pod ends a mirror that still runs",
         (_run("Always"), Step("evict", ("a",), 3.0)),
         at_random=True,
     ),
     Mutation(
         "removes a home pod before its mirror has ended",
-        (
-            Edit(
-                PLAN,
-                "    if not s.mirror_gone:\n        return Decision(ConfirmMirrorGone())\n"
-                "    if mirrored:\n",
-                "    if mirrored:\n",
-            ),
-        ),
-        "a leaving pod asks live before it is removed, its mirror being unseen",
+        (Skipped("_deleted", "not gone"),),
+        "a terminating pod's mirror is read live before the pod is removed, if unknown",
         (
             _run("Always"),
             Step("outage", ("foreign",)),
@@ -156,25 +119,26 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "lets a mirror go before its end is told",
+        "releases a mirror before its end is shown",
         (
-            Edit(
-                PLAN,
-                "    if reflected.action is not None:\n",
-                "    if reflected.action is not None and not is_finished(mirror):\n",
+            Replaced(
+                "_with_mirror",
+                "reflected.action is not None",
+                by="reflected.action is not None and not is_finished(mirror)",
             ),
         ),
-        "the finalizer stays until the final status stands at home",
+        "the finalizer stays until home shows the final status",
         (_run("Never"), Step("exit", ("a", 0), 3.0)),
         at_random=True,
     ),
     Mutation(
         "takes the mirror of an earlier pod for its own",
         (
-            Edit(
-                MIRRORS,
-                '        annotations[vocabulary.HOME_UID] == home["metadata"].get("uid")\n',
-                "        vocabulary.HOME_UID in annotations\n",
+            Replaced(
+                "is_mirror_of",
+                "annotations[constants.HOME_UID] == home['metadata'].get('uid')",
+                by="constants.HOME_UID in annotations",
+                module=PREDICATES,
             ),
         ),
         "the mirror of an earlier pod of the name ends first",
@@ -182,40 +146,21 @@ MUTATIONS = (
         at_random=True,
     ),
     Mutation(
-        "deletes a stranger that has the name",
-        (
-            Edit(
-                PLAN,
-                "    if is_ours(mirror, virtual_node_id=ctx.virtual_node_id):\n"
-                "        return _remove",
-                "    if mirror:\n        return _remove",
-            ),
-        ),
-        "a stranger of the name is told and never touched",
+        "deletes an unrelated pod that has the name",
+        (Replaced("_name_taken", _OURS, by="True"),),
+        "an unrelated pod of the name is reported and never changed",
         (Step("intrude", ("a",)), _run("Always")),
         at_random=True,
     ),
     Mutation(
-        "leaves its label off",
-        (
-            Edit(
-                PLAN,
-                "    if not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):\n        whose",
-                "    if not mirror:\n        whose",
-            ),
-        ),
-        "the label of a mirror that home names by uid is put back",
+        "does not restore its label",
+        (Skipped("_with_mirror", f"not {_OURS}"),),
+        "the label of a mirror that home names by uid is restored",
         (_run("Always"), Step("forge_label", ("a",), 3.0)),
     ),
     Mutation(
-        "makes no Secret again",
-        (
-            Edit(
-                PLAN,
-                "            if strategy.objects(home, {}, ctx, owner):\n",
-                "            if not strategy:\n",
-            ),
-        ),
+        "does not recreate a Secret",
+        (Skipped("_secret", "strategy.objects(home, {}, ctx, owner)"),),
         "a mirror without its Secret gets one",
         (_run("Always", "home"), Step("burn", ("a",), 3.0)),
         at_random=True,
@@ -223,23 +168,94 @@ MUTATIONS = (
     Mutation(
         "leaves a running pod with an old CA",
         (
-            Edit(
-                PLAN,
-                "    if not predicates.holds(secret,",
-                "    if secret is None and not (secret,",
+            Skipped(
+                "_secret",
+                "not predicates.holds(secret, strategy.objects(home, {}, ctx, owner))",
             ),
         ),
         "a Secret is written anew, without a new token, when it holds another CA",
     ),
     Mutation(
-        "does not hurry a mirror whose home pod got less time",
+        "ignores that the grace period of a home pod got shorter",
         (
-            Edit(
-                MIRRORS,
-                "    return left is not None and given is not None and left < given\n",
-                "    return False\n",
+            Replaced(
+                "grace_shorter",
+                "left is not None and given is not None and left < given",
+                by="False",
+                module=PREDICATES,
             ),
         ),
         "a shorter grace is passed on",
+    ),
+    Mutation(
+        "writes the first status of a new mirror at once",
+        (Answers("_only_scheduled", "False"),),
+        "the first status of a new mirror is held back while no kubelet has reported",
+    ),
+    Mutation(
+        "never writes the status of a mirror that is scheduled and no more",
+        (Replaced("_paced", "held > 0 and _only_scheduled(s)", by="_only_scheduled(s)"),),
+        "the first status of a mirror is written after two seconds",
+    ),
+    Mutation(
+        "writes a reason anew each time its message differs",
+        (Answers("_repeats", "False"),),
+        "another message of the same reason is not written within a minute",
+    ),
+    Mutation(
+        "writes no second reason within a minute",
+        (
+            Replaced(
+                "_repeats",
+                "patch.home.get('status', {}).get('reason') == patch.event[0]",
+                by="True",
+            ),
+        ),
+        "another reason is written at once",
+    ),
+    Mutation(
+        "reports what lagging caches refuse",
+        (
+            Skipped(
+                "_failed",
+                "api_refusals.lags(err, name=s.key.name) and s.ages.first_seen < LAG_SECONDS",
+            ),
+        ),
+        "a refusal by lagging caches is tried again in a moment without a report",
+    ),
+    Mutation(
+        "ignores how long caches have lagged",
+        (Replaced("_failed", "s.ages.first_seen < LAG_SECONDS", by="True"),),
+        "a refusal as by lagging caches is reported after ten seconds",
+    ),
+    Mutation(
+        "trusts an anchor whose mirror was deleted",
+        (Answers("_must_recheck_anchor", "False"),),
+        "the deletion of a mirror that home wants rechecks its anchor",
+    ),
+    Mutation(
+        "trusts an anchor whose mirror is gone",
+        (Replaced("_must_recheck_anchor", "s.mirror_gone", by="False"),),
+        "the loss of a mirror that home wants rechecks its anchor",
+    ),
+    Mutation(
+        "removes a pod that ran in a namespace that cannot be read any more",
+        (Replaced("_certainly_gone", "status.mirrored_uid(home) is None", by="True"),),
+        "a terminating pod that ran in a namespace no longer offloaded stays and reports why",
+    ),
+    Mutation(
+        "reads a namespace that is not watched",
+        (Skipped("_deleted", "not gone and not s.namespace_open"),),
+        "before the inventory is read a terminating pod that never ran stays",
+    ),
+    Mutation(
+        "takes an inventory that was not read for empty",
+        (Replaced("_certainly_gone", "s.namespace_unused", by="True"),),
+        "before the inventory is read a terminating pod that never ran stays",
+    ),
+    Mutation(
+        "reads a mirror where none was ever created",
+        (Answers("_certainly_gone", "s.mirror_gone"),),
+        "a terminating pod is removed without a request where nothing was ever created",
     ),
 )

@@ -7,15 +7,17 @@ not name is as it usually is: bound, restartPolicy Always, no access to any API.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import orjson
 
 from farlet import access, constants
-from farlet.access import AccessStrategy
+from farlet.access import AccessStrategy, choice
 from farlet.constants import JSON, ObjectKey
 from farlet.context import Context, Endpoint, NamespaceMap, Verified
+from farlet.errors import Refused
 from farlet.forge import status
 from farlet.k8s_types import NamespacedMeta, ObjectMeta, OwnerReference, Pod
 from farlet.planning.snapshot import Missing, Snapshot
@@ -25,6 +27,7 @@ MIRROR = "mirror-1"
 NOW = 1_767_323_045.0
 STAMP = "2026-01-02T03:04:05Z"
 KEY = ObjectKey("default", "web")
+MIRROR_KEY = ObjectKey("default-h", "web")
 CONTEXT = Context(
     node="far",
     home_id="there",
@@ -143,16 +146,16 @@ def daemon(pod: Pod) -> Pod:
     return result
 
 
-def stranger(**changes: Any) -> Pod:
+def unrelated(**changes: Any) -> Pod:
     """A foreign pod that took M's name and has nothing to do with farlet."""
-    pod = mirror(uid="stranger-1", virtual_node_id=None, **changes)
+    pod = mirror(uid="unrelated-1", virtual_node_id=None, **changes)
     del pod["metadata"]["annotations"]
     return pod
 
 
-def shown(pod: Pod, abroad: Pod, ctx: Context = CONTEXT) -> Pod:
-    """H once it shows all that M says."""
-    wanted = status.reflect(pod, abroad, ctx=ctx, now=NOW)
+def shown(pod: Pod, mirror: Pod, ctx: Context = CONTEXT) -> Pod:
+    """H once it shows the status of M."""
+    wanted = status.reflect(pod, mirror, ctx=ctx, now=NOW)
     result = copy.deepcopy(pod)
     result["status"] = copy.deepcopy(wanted.status)
     for key, value in wanted.annotations.items():
@@ -169,16 +172,33 @@ def ended(pod: Pod, last: Pod | None = None) -> Pod:
 
 
 def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
-    """H once it says why it waits."""
+    """H once it shows why it waits."""
     result = copy.deepcopy(pod)
     wanted = status.waiting(pod, reason=reason, message=message, ctx=CONTEXT, now=NOW)
     result["status"] = wanted.status
     return result
 
 
-def snapshot(pod: Pod | Missing, abroad: Pod | Missing, **known: Any) -> Snapshot:
-    """What is known; the foreign namespace is open unless said otherwise."""
-    return Snapshot(key=KEY, now=NOW, home=pod, mirror=abroad, **{"anchor": ANCHOR, **known})
+def snapshot(pod: Pod | Missing, mirror: Pod | Missing, **known: Any) -> Snapshot:
+    """What is known; the foreign namespace is open unless sentences otherwise."""
+    given = Snapshot(key=KEY, now=NOW, home=pod, mirror=mirror, **{"anchor": ANCHOR, **known})
+    return under(given, CONTEXT)
+
+
+def under(given: Snapshot, ctx: Context) -> Snapshot:
+    """The same with the mirror's key and the access mode that this context leads to."""
+    foreign = ctx.namespaces.foreign(KEY.namespace)
+    mirror_key = None if foreign is None else ObjectKey(foreign, KEY.name)
+    return dataclasses.replace(given, mirror_key=mirror_key, access=_access(given.home, ctx))
+
+
+def _access(pod: Pod | Missing, ctx: Context) -> AccessStrategy | Refused | None:
+    if isinstance(pod, Missing):
+        return None
+    try:
+        return choice.choose(pod, STRATEGIES, ctx)
+    except Refused as refused:
+        return refused
 
 
 def times(issued: float, expires: float) -> str:
@@ -188,7 +208,7 @@ def times(issued: float, expires: float) -> str:
 
 
 def secret(*, of: str = MIRROR, ca: str = CONTEXT.home_ca_digest) -> ObjectMeta:
-    """Metadata of the Secret beside the mirror of uid `of`; `ca` says which it holds."""
+    """Metadata of the Secret beside the mirror of uid `of`; `ca` is the digest of its CA."""
     return {
         "name": f"farlet-{HOME}",
         "uid": "secret-1",

@@ -25,7 +25,7 @@ import orjson
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from unit.planning import stories
-from unit.planning.telling import world
+from unit.planning.running import world
 from unit.planning.world import Step
 
 STORIES = 500
@@ -60,7 +60,7 @@ def requests(story: Sequence[Step]) -> Iterator[str]:
     """One line per request that farlet sends in a story."""
     random.seed(SEED)
     with world() as made:
-        yield from made.tell(story)
+        yield from made.run(story)
         for at, cluster, request, body in made.sent:
             document = orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()
             document = _OF_THIS_RUN.sub("", document)
@@ -108,12 +108,12 @@ def main() -> int:
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     comparing.add_argument("--renames", type=Path)
-    asked = parser.parse_args()
-    if asked.verb == "record":
-        record(asked.file)
+    options = parser.parse_args()
+    if options.verb == "record":
+        record(options.file)
         return 0
-    renames = asked.renames.read_text() if asked.renames else ""
-    found = list(differences(asked.before.read_text(), asked.after.read_text(), renames))
+    renames = options.renames.read_text() if options.renames else ""
+    found = list(differences(options.before.read_text(), options.after.read_text(), renames))
     for difference in found[:SHOWN]:
         print(difference)
     print(f"{len(found)} stories differ")

@@ -1,4 +1,4 @@
-"""One farlet process over two wires: every part but Kopf and the network is the real one.
+"""One farlet process on two fake clusters: every part but Kopf and the network is the real one.
 
 Put together as `engine.Engine` does, with Kopf's watch played by `_kopf`.
 """
@@ -20,14 +20,14 @@ from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from unit.fakeclient import FakeClient
 from unit.planning import objects
-from unit.planning.wire import Wire
+from unit.planning.fake_cluster import FakeCluster
 
 WORKERS = 3
 KOPF_RESTART_SECONDS = 1.0
 
 
 class _Silent:
-    """The queue has nobody to tell."""
+    """No metrics."""
 
     def added(self, depth: int) -> None:
         """Not counted."""
@@ -42,8 +42,8 @@ class _Silent:
 class _EventLog(FakeClient):
     """Keeps Events beside the other requests; they meet no fault and take no time."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._wire = cluster
 
     async def call(
         self,
@@ -58,15 +58,15 @@ class _EventLog(FakeClient):
         return {}
 
 
-async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
+async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
     store = Store()
     queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
-    dropped = Counter("dropped", "Events nobody posts here", registry=CollectorRegistry())
+    dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
     event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     async with asyncio.TaskGroup() as tasks:
-        performer = executor.ActionExecutor(
+        action_executor = executor.ActionExecutor(
             home=home,
             foreign=foreign,
             store=store,
@@ -79,14 +79,14 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             store,
             ctx=lambda: objects.CONTEXT,
             wake=queue.add_after,
-            on_mirror_change=performer.moments.noticed,
+            on_mirror_change=action_executor.times.changed,
             tasks=tasks,
         )
         reconciler = reconcile.Reconciler(
             store=store,
-            scopes=opened,
+            namespaces=opened,
             queue=queue,
-            performer=performer,
+            executor=action_executor,
             recorder=recorder,
             strategies=objects.STRATEGIES,
             ctx=lambda: objects.CONTEXT,
@@ -97,7 +97,7 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             store,
             node=objects.CONTEXT.node,
             wake=queue.add,
-            dropped=performer.at_home.dropped,
+            dropped=action_executor.home.dropped,
             on_synced=opened.wake_all,
             prune=opened.prune,
         )
@@ -109,22 +109,22 @@ async def run(home: Wire, foreign: Wire, metrics: Metrics) -> None:
             tasks.create_task(queue.work(reconciler.work))
 
 
-async def _kopf(wire: Wire, pods: home_pods.HomePods) -> None:
-    """Lists (events of type None), watches, goes on after a broken watch, lists after 410.
+async def _kopf(cluster: FakeCluster, pods: home_pods.HomePods) -> None:
+    """Lists (events of type None), watches, continues after a broken watch, lists after 410.
 
-    What vanished between two lists it never tells. Where it fails it is started again.
+    It never reports what vanished between two lists. It is restarted when it fails.
     """
     query = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{objects.CONTEXT.node}"
     version = ""
     while True:
         try:
             if not version:
-                listed = await wire.call("GET", query)
+                listed = await cluster.call("GET", query)
                 for pod in listed["items"]:
                     pods.event(None, pod)
                 version = listed["metadata"]["resourceVersion"]
             path = f"{query}&resourceVersion={version}"
-            async for event in wire.watch_path(path, opened=lambda: None):
+            async for event in cluster.watch_path(path, opened=lambda: None):
                 version = event.object["metadata"]["resourceVersion"]
                 if event.kind != "BOOKMARK":
                     pods.event(event.kind, cast("Any", event.object))

@@ -1,4 +1,4 @@
-"""Stories for a world: any order of anything that may befall it."""
+"""Stories for a world: any order of events and faults."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from unit.planning.wire import Fault
+from unit.planning.fake_cluster import Fault
 from unit.planning.world import Step
 
 LONGEST = 25
@@ -19,7 +19,7 @@ MODES = st.sampled_from(("disabled", "disabled", "home", "nearby"))
 CODES = st.sampled_from((0, 1))
 GRACES = st.sampled_from((None, None, 1, 0))
 PAUSES = st.sampled_from((0.0, 0.003, 0.06, 0.4, 1.2, 3.0, 3.0, 8.0))
-"""Shorter than a request, than a coalesced status, than a step of the kubelet, than a sweep."""
+"""Shorter than a request, than a coalesced status, than a step of the kubelet, than a resync."""
 YES_NO = st.booleans()
 
 

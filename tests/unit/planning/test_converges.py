@@ -1,8 +1,8 @@
 """Whatever happens, in whatever order: nothing runs twice, nothing is left, all comes to rest.
 
 Every part of farlet between its two API servers is the real one; Kubernetes is `model.py` and
-`kubelet.py`. What must never happen is in `judge.py`. A story that fails is printed as the
-shortest one that does, and belongs into `TOLD_BEFORE` once it is understood.
+`kubelet.py`. What must never happen is in `invariants.py`. A story that fails is printed as the
+shortest one that does, and belongs into `KNOWN_STORIES` once it is understood.
 """
 
 import ast
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from unit.planning import kubelet, model, stories
-from unit.planning.telling import tell
-from unit.planning.wire import Fault
+from unit.planning.fake_cluster import Fault
+from unit.planning.running import violations
 from unit.planning.world import Step
 
 EXAMPLES = 600
@@ -24,15 +24,15 @@ def _create(policy: str, mode: str = "disabled", then: float = 3.0) -> Step:
     return Step("create", ("a", policy, mode), then)
 
 
-TOLD_BEFORE = {
-    "the label of a mirror is taken off": (_create("Always"), Step("forge_label", ("a",), 0.4)),
-    "the label is taken off and the watch tells late": (
+KNOWN_STORIES = {
+    "the label of a mirror is removed": (_create("Always"), Step("forge_label", ("a",), 0.4)),
+    "the label is removed and the watch lags": (
         _create("Never"),
         Step("lag", ("foreign", 4.0)),
         Step("forge_label", ("a",), 0.4),
         Step("exit", ("a", 0), 8.0),
     ),
-    "a stranger takes the name of a mirror that was deleted abroad": (
+    "an unrelated pod takes the name of a mirror that was deleted in the foreign cluster": (
         _create("Always"),
         Step("forge_owner", ("a",), 1.2),
         Step("discard", ("a", 1)),
@@ -43,7 +43,7 @@ TOLD_BEFORE = {
         _create("Never"),
         Step("replace", ("a", "Never"), 1.2),
     ),
-    "a pod is replaced while nobody looks": (
+    "a pod is replaced while no watch is open": (
         _create("Never"),
         Step("gap", ("home",)),
         Step("outage", ("home",), 0.06),
@@ -76,9 +76,9 @@ TOLD_BEFORE = {
 }
 
 
-@pytest.mark.parametrize("story", TOLD_BEFORE.values(), ids=TOLD_BEFORE)
-def test_a_story_that_was_told_before_ends_well(story: Sequence[Step]) -> None:
-    assert tell(story) == []
+@pytest.mark.parametrize("story", KNOWN_STORIES.values(), ids=KNOWN_STORIES)
+def test_a_known_story_ends_well(story: Sequence[Step]) -> None:
+    assert violations(story) == []
 
 
 @settings(
@@ -92,16 +92,16 @@ def test_a_story_that_was_told_before_ends_well(story: Sequence[Step]) -> None:
 )
 @given(stories.STORIES)
 def test_every_story_ends_well(story: Sequence[Step]) -> None:
-    assert tell(story) == []
+    assert violations(story) == []
 
 
-def test_no_story_means_that_nothing_happens() -> None:
-    assert tell(()) == []
+def test_an_empty_story_ends_well() -> None:
+    assert violations(()) == []
 
 
-@pytest.mark.parametrize("room", [model, kubelet], ids=["server", "kubelet"])
-def test_the_model_knows_nothing_of_farlet(room: object) -> None:
-    tree = ast.parse(Path(str(room.__file__)).read_text())  # type: ignore[attr-defined]
+@pytest.mark.parametrize("module", [model, kubelet], ids=["server", "kubelet"])
+def test_the_model_knows_nothing_of_farlet(module: object) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text())  # type: ignore[attr-defined]
     imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     assert not [name for name in imported if name is not None and name.startswith("farlet")]

@@ -1,4 +1,4 @@
-"""docs/pods.md speaks of the same names as the code."""
+"""docs/pods.md uses the same names and times as the code."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 
 from farlet import constants
 from farlet.constants import PodCondition, Reason
+from farlet.planning import plan, snapshot
+from farlet.reconcile import work_queue
 
 PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
 
@@ -15,10 +17,29 @@ PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
     [
         constants.OBSERVED,
         PodCondition.MIRRORED.value,
+        Reason.DAEMONSET_NOT_ALLOWED.value,
+        Reason.HOME_API_ENDPOINT_CHANGED.value,
         Reason.MIRROR_LOST.value,
         Reason.NAME_CONFLICT.value,
+        Reason.NAMESPACE_NOT_OFFLOADED.value,
         f"-l {constants.VIRTUAL_NODE_ID} ",
     ],
 )
 def test_the_page_about_pods_names(name: str) -> None:
     assert name in PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("within the last {} s", snapshot.ANCHOR_TRUSTED_SECONDS),
+        ("created less than {} s ago", plan.FIRST_STATUS_SECONDS),
+        ("after {} s at the earliest", plan.REWRITE_SECONDS),
+        ("bound less than {} s ago", plan.LAG_SECONDS),
+        ("Retries after {} s", plan.LAG_RETRY_SECONDS),
+        ("retried after {} s", work_queue.BACKOFF_FIRST_SECONDS),
+        ("at least every {} s", work_queue.BACKOFF_LAST_SECONDS),
+    ],
+)
+def test_the_page_about_pods_has_the_time(text: str, seconds: float) -> None:
+    assert text.format(f"{seconds:g}") in " ".join(PAGE.read_text().split())

@@ -1,7 +1,7 @@
-"""Two model clusters, a kubelet, a farlet process, and whatever may befall them.
+"""Two model clusters, a kubelet, a farlet process, and the faults they meet.
 
-A `Step` is one thing that happens and the time that passes after it. Whatever cannot happen
-now does not: so any list of steps is a story, and a shorter one still is.
+A `Step` is one event and the time that passes after it. A step that is not possible now is skipped:
+so any list of steps is a story, and so is any shorter one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from farlet import constants, errors
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import model, objects, process
-from unit.planning.judge import Judge
+from unit.planning.fake_cluster import FakeCluster, Fault
+from unit.planning.invariants import Invariants
 from unit.planning.model import JSON, Server
-from unit.planning.wire import Fault, Wire
 
 MOST_WRITES = 400
 """No story is so long that it needs more of them."""
 BACKOFF_SECONDS = 20.0
 QUIET_SECONDS = 40.0
-SETTLED_WITHIN_SECONDS = 420.0
-"""What vanished at home while nobody looked is found by a sweep, every 300 s."""
+CONVERGED_WITHIN_SECONDS = 420.0
+"""A resync every 300 s finds what vanished at home while no watch was open."""
 
 HOME, FOREIGN = "default", "default-h"
 USER = "user"
@@ -41,7 +41,7 @@ class Step:
 
 
 class World:
-    """One story. `tell` it, then see `wrongs`."""
+    """One story. `run` it, then see `violations`."""
 
     def __init__(
         self,
@@ -55,71 +55,75 @@ class World:
         self._metrics = metrics
         self.home = Server(clock, (HOME,))
         self.foreign = Server(clock, (FOREIGN, objects.CONTEXT.namespaces.own))
-        self._wires = {
-            "home": Wire("home", self.home, clock),
-            "foreign": Wire("foreign", self.foreign, clock),
+        self._clusters = {
+            "home": FakeCluster("home", self.home, clock),
+            "foreign": FakeCluster("foreign", self.foreign, clock),
         }
-        self.judge = Judge(self.home, self.foreign)
+        self.invariants = Invariants(self.home, self.foreign)
         self._process: asyncio.Task[None] | None = None
         self._node = loop.create_task(self._live())
         self.start()
 
     async def _live(self) -> None:
         while True:
-            self.judge.kubelet.step()
+            self.invariants.kubelet.step()
             await asyncio.sleep(0.5)
 
     @property
     def sent(self) -> list[tuple[float, str, str, JSON]]:
         """All that farlet sent to both clusters, in order: seconds, cluster, request, body."""
-        both = [one for wire in self._wires.values() for one in wire.sent]
+        both = [one for cluster in self._clusters.values() for one in cluster.sent]
         return sorted(both, key=lambda one: one[0])
 
     # --- the story ----------------------------------------------------------------------------
 
-    def tell(self, story: Sequence[Step]) -> list[str]:
-        """All that went wrong in a story and in the quiet after it."""
+    def run(self, story: Sequence[Step]) -> list[str]:
+        """All that violates an invariant in a story and in the quiet after it."""
         for step in story:
             with contextlib.suppress(model.Status):
                 getattr(self, step.what)(*step.args)
             self.wait(step.then)
-            if self.wrongs():
-                return self.wrongs()
+            if self.violations():
+                return self.violations()
         return self._end()
 
-    def wrongs(self) -> list[str]:
-        invalid = [text for wire in self._wires.values() for text in wire.invalid]
-        endless = ["it writes without end"] if self.judge.writes > MOST_WRITES else []
+    def violations(self) -> list[str]:
+        invalid = [text for cluster in self._clusters.values() for text in cluster.invalid]
+        endless = ["it writes without end"] if self.invariants.writes > MOST_WRITES else []
         bugs = [str(entry) for entry in self._logs if entry["log_level"] in ("error", "critical")]
-        return [*self.judge.wrongs, *invalid, *endless, *bugs]
+        return [*self.invariants.violations, *invalid, *endless, *bugs]
 
     def _end(self) -> list[str]:
-        """Everything works again, nothing happens any more: see that both sides come to rest."""
-        for wire in self._wires.values():
-            wire.faults.clear()
-            wire.down, wire.lag, wire.twice = False, 0.0, False
-        self.judge.kubelet.frozen = False
+        """All faults end and nothing changes any more: both sides must converge."""
+        for cluster in self._clusters.values():
+            cluster.faults.clear()
+            cluster.down, cluster.lag, cluster.twice = False, 0.0, False
+        self.invariants.kubelet.frozen = False
         self.start()
         waited = 0.0
-        while self.judge.unsettled() and waited < SETTLED_WITHIN_SECONDS and not self.wrongs():
+        while (
+            self.invariants.unconverged()
+            and waited < CONVERGED_WITHIN_SECONDS
+            and not self.violations()
+        ):
             self.wait(5.0)
             waited += 5.0
-        if self.wrongs() or self.judge.unsettled():
-            return [*self.wrongs(), *self.judge.unsettled()]
+        if self.violations() or self.invariants.unconverged():
+            return [*self.violations(), *self.invariants.unconverged()]
         self.wait(BACKOFF_SECONDS)
-        before = self.judge.writes
+        before = self.invariants.writes
         self.wait(QUIET_SECONDS)
-        restless = self.judge.writes - before
+        restless = self.invariants.writes - before
         return [
-            *self.wrongs(),
-            *self.judge.unsettled(),
+            *self.violations(),
+            *self.invariants.unconverged(),
             *([f"{restless} writes while nothing changed"] if restless else []),
         ]
 
     def wait(self, seconds: float) -> None:
         """Time passes, until something has gone wrong."""
         until = self._loop.time() + seconds
-        while not self.wrongs():
+        while not self.violations():
             left = until - self._loop.time()
             self._loop.run_until_complete(asyncio.sleep(max(0.0, min(left, 2.0))))
             if left <= 2.0:
@@ -128,28 +132,28 @@ class World:
             try:
                 self._process.result()
             except* errors.StartError:
-                # It ends with a message, and whoever supervises it starts it again.
+                # It ends with a message, and its supervisor starts it again.
                 self._process = None
                 self.start()
 
     # --- the operator -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Farlet starts, unless it runs."""
+        """farlet starts, unless it runs."""
         if self._process is None:
             self._process = self._loop.create_task(
-                process.run(self._wires["home"], self._wires["foreign"], self._metrics)
+                process.run(self._clusters["home"], self._clusters["foreign"], self._metrics)
             )
 
     def kill(self) -> None:
-        """Farlet dies at once, whatever it is at, and forgets everything."""
+        """farlet is killed at any point, and forgets everything."""
         if self._process is not None:
             self._process.cancel()
             self._loop.run_until_complete(asyncio.wait([self._process]))
             self._process = None
 
     def rest(self) -> None:
-        """Ten minutes in which nothing happens: sweeps, bookmarks, watches that end."""
+        """Ten minutes without changes: resyncs, bookmarks, watches that end."""
         self.wait(600.0)
 
     def restart(self) -> None:
@@ -159,37 +163,37 @@ class World:
     # --- faults -------------------------------------------------------------------------------
 
     def fault(self, side: str, *faults: Fault) -> None:
-        """The next writes of farlet on this side go so."""
-        self._wires[side].faults.extend(faults)
+        """The next writes of farlet on this side meet these faults."""
+        self._clusters[side].faults.extend(faults)
 
     def outage(self, side: str) -> None:
-        """The server answers nobody, and watches break."""
-        self._wires[side].down = True
-        self._wires[side].break_watches()
+        """The server does not answer, and watches break."""
+        self._clusters[side].down = True
+        self._clusters[side].break_watches()
 
     def back(self, side: str) -> None:
-        self._wires[side].down = False
+        self._clusters[side].down = False
 
     def cut(self, side: str) -> None:
-        """Watches break; the server goes on."""
-        self._wires[side].break_watches()
+        """Watches break; the server still answers."""
+        self._clusters[side].break_watches()
 
     def gap(self, side: str) -> None:
         """Watches break and what happened until now was compacted away."""
         server = self.home if side == "home" else self.foreign
         server.compact()
-        self._wires[side].break_watches()
+        self._clusters[side].break_watches()
 
     def lag(self, side: str, seconds: float) -> None:
-        self._wires[side].lag = seconds
+        self._clusters[side].lag = seconds
 
     def repeat(self, side: str, twice: bool) -> None:
-        self._wires[side].twice = twice
+        self._clusters[side].twice = twice
 
     # --- home ---------------------------------------------------------------------------------
 
     def create(self, name: str, policy: str, mode: str, *, held: bool = False) -> None:
-        """Somebody creates a pod that is bound to the virtual node."""
+        """A user creates a pod that is bound to the virtual node."""
         pod: JSON = model.clone(
             objects.home(
                 policy=policy,
@@ -202,7 +206,7 @@ class World:
         self.home.create("pods", HOME, pod, by=USER)
 
     def create_held(self, name: str, policy: str) -> None:
-        """As `create`, with a finalizer of somebody else's."""
+        """As `create`, with a finalizer of another controller."""
         self.create(name, policy, "disabled", held=True)
 
     def delete(self, name: str, grace: int | None = None) -> None:
@@ -210,55 +214,55 @@ class World:
         self.home.delete(("pods", HOME, name), by=USER, grace=grace)
 
     def replace(self, name: str, policy: str) -> None:
-        """A pod is forced away and one of the same name is there at once."""
+        """A pod is deleted by force and recreated at once."""
         self.delete(name, 0)
         self.create(name, policy, "disabled")
 
     def let_go(self, name: str) -> None:
-        """Others' finalizers are taken off the home pod."""
+        """Finalizers of other controllers are removed from the home pod."""
         body = {"metadata": {"finalizers": None}}
         self.home.patch(("pods", HOME, name), body, by=USER, status=False, strategic=False)
 
     def evict(self, name: str) -> None:
-        """A controller at home ends the pod (`Failed`)."""
+        """A controller in the home cluster ends the pod (`Failed`)."""
         pod = self.home.get(("pods", HOME, name))
         if pod["status"]["phase"] not in ("Succeeded", "Failed"):
             body = {"status": {"phase": "Failed", "reason": "Evicted"}}
             self.home.patch(("pods", HOME, name), body, by=USER, status=True, strategic=False)
 
-    # --- abroad -------------------------------------------------------------------------------
+    # --- the foreign cluster ------------------------------------------------------------------
 
     def exit(self, name: str, code: int) -> None:
-        self.judge.kubelet.exit(name, code)
+        self.invariants.kubelet.exit(name, code)
 
     def stops_with(self, name: str, code: int) -> None:
-        self.judge.kubelet.stop_codes[name] = code
+        self.invariants.kubelet.stop_codes[name] = code
 
     def freeze(self, frozen: bool) -> None:
-        """The foreign node does nothing, or goes on."""
-        self.judge.kubelet.frozen = frozen
+        """The foreign node stops working, or works again."""
+        self.invariants.kubelet.frozen = frozen
 
     def discard(self, name: str, grace: int | None = None) -> None:
-        """Somebody deletes the mirror abroad."""
+        """A user deletes the mirror in the foreign cluster."""
         self.foreign.delete(("pods", FOREIGN, name), by=USER, grace=grace)
 
     def strip(self, name: str) -> None:
-        """Somebody takes the finalizer off a mirror that home knows, and forces it away."""
+        """A user removes the finalizer of a mirror that home knows, and deletes it by force."""
         mirror = self._known(name)
         if mirror is not None:
-            self.judge.blinded.add(self.judge.made[mirror["metadata"]["uid"]])
+            self.invariants.blinded.add(self.invariants.made[mirror["metadata"]["uid"]])
             where = ("pods", FOREIGN, name)
             body = {"metadata": {"finalizers": None}}
             self.foreign.patch(where, body, by=USER, status=False, strategic=False)
             self.foreign.delete(where, by=USER, grace=0)
 
     def forge_label(self, name: str) -> None:
-        """Somebody takes our label off a mirror that home knows."""
+        """A user removes our label from a mirror that home knows."""
         self._forge(name, {"labels": {constants.VIRTUAL_NODE_ID: None}})
 
     def forge_owner(self, name: str) -> None:
-        """Somebody makes a mirror that home knows say that it is another pod's."""
-        self._forge(name, {"annotations": {constants.HOME_UID: "somebody-else"}})
+        """A user changes the annotation that names the home pod of a mirror that home knows."""
+        self._forge(name, {"annotations": {constants.HOME_UID: "another-uid"}})
 
     def _forge(self, name: str, metadata: JSON) -> None:
         if self._known(name) is not None:
@@ -267,27 +271,27 @@ class World:
             self.foreign.patch(where, body, by=USER, status=False, strategic=False)
 
     def intrude(self, name: str) -> None:
-        """A stranger takes the name."""
-        pod = model.clone(objects.stranger())
-        pod["metadata"] = {"name": name, "labels": {"app": "stranger"}}
+        """An unrelated pod takes the name."""
+        pod = model.clone(objects.unrelated())
+        pod["metadata"] = {"name": name, "labels": {"app": "unrelated"}}
         pod["spec"] = {"containers": [{"name": "main"}]}
         self.foreign.create("pods", FOREIGN, pod, by=USER)
 
     def retreat(self, name: str) -> None:
-        """The stranger goes."""
+        """The unrelated pod goes."""
         pod = self.foreign.get(("pods", FOREIGN, name))
-        if pod["metadata"]["uid"] not in self.judge.made:
+        if pod["metadata"]["uid"] not in self.invariants.made:
             self.discard(name, 0)
 
     def burn(self, name: str) -> None:
-        """Somebody deletes the Secrets of pods of that name."""
+        """A user deletes the Secrets of pods of that name."""
         for secret in self.foreign.all("secrets", FOREIGN):
             metadata = secret["metadata"]
             if any(owner["name"] == name for owner in metadata.get("ownerReferences", ())):
                 self.foreign.delete(("secrets", FOREIGN, metadata["name"]), by=USER)
 
     def unanchor(self) -> None:
-        """Somebody deletes what owns the mirrors, and the garbage collector deletes them."""
+        """A user deletes the anchor, and the garbage collector deletes them."""
         for anchor in self.foreign.all("configmaps", FOREIGN):
             where = ("configmaps", FOREIGN, anchor["metadata"]["name"])
             self.foreign.delete(where, by=USER)

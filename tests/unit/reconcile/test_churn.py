@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import cast
 
 import pytest
@@ -13,26 +12,27 @@ from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Pod
+from farlet.planning.snapshot import Ages
 from farlet.store import Store
 from unit import faketime
 from unit.planning import model, objects
 from unit.planning.model import Server
-from unit.reconcile import scene
-from unit.reconcile.scene import HOME, KUBELET
+from unit.reconcile import harness
+from unit.reconcile.harness import HOME, KUBELET
 
 HALF_LIFE = 2000.0
 
 
 class _Starting:
-    """The room of home pods alone; the test plays Kopf, which may be slow."""
+    """Home pods alone; the test plays Kopf, which can be slow."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.server = Server(lambda: objects.NOW + loop.time(), (HOME,))
         self.store = Store()
         self.dropped: list[tuple[str, str]] = []
-        self.looked = False
-        home = scene.Line("home", self.server, lambda: objects.NOW + loop.time())
+        self.drained = False
+        home = harness.RecordingCluster("home", self.server, lambda: objects.NOW + loop.time())
         self.pods = home_pods.HomePods(
             cast("clusters.Cluster", home),
             self.store,
@@ -48,7 +48,7 @@ class _Starting:
         self.store.home.remove(key, uid)
 
     def _look(self) -> None:
-        self.looked = True
+        self.drained = True
 
     async def _prune(self) -> None:
         """No scopes here."""
@@ -66,33 +66,33 @@ class _Starting:
         self.server.delete(("pods", HOME, name), by="user", grace=0)
 
 
-def test_pods_that_are_deleted_before_kopf_tells_of_them_do_not_hold_up_the_start() -> None:
+def test_pods_that_are_deleted_before_kopf_delivers_them_do_not_delay_the_start() -> None:
     async def story() -> None:
         s = _Starting()
-        told, _ = s.create("told"), s.create("deleted")
+        delivered, _ = s.create("delivered"), s.create("deleted")
         sweep = asyncio.create_task(s.pods.run())
         await asyncio.sleep(0.5)
         assert not s.listed()
         s.delete("deleted")
-        s.pods.event(None, told)
+        s.pods.event(None, delivered)
         await asyncio.sleep(2.0)
         assert s.listed()
-        assert s.looked
+        assert s.drained
         sweep.cancel()
 
     faketime.run(story())
 
 
-def test_pods_that_are_created_later_do_not_hold_up_the_start() -> None:
+def test_pods_that_are_created_later_do_not_delay_the_start() -> None:
     async def story() -> None:
         s = _Starting()
         first = s.create("first")
         sweep = asyncio.create_task(s.pods.run())
         for n in range(20):
             await asyncio.sleep(0.5)
-            s.create(f"later-{n}")  # Kopf is behind: it tells of none of them
+            s.create(f"later-{n}")  # Kopf is behind: it has delivered none of them
             if n == 4:
-                assert not s.listed(), "one of the first is not told of yet"
+                assert not s.listed(), "one of the first is not delivered yet"
                 s.pods.event(None, first)
         assert s.listed()
         sweep.cancel()
@@ -160,16 +160,15 @@ def test_a_late_event_of_the_pod_before_drops_nothing() -> None:
 # --- what is kept of pods that are gone -------------------------------------------------------
 
 
-def _assert_forgotten(s: scene.Scene, uid: str) -> None:
+def _assert_forgotten(s: harness.Harness, uid: str) -> None:
     assert s.store.tokens == {}
     assert s.store.departed == {}
-    assert s.performer.moments.waited(uid) == math.inf
-    assert not s.performer.moments.told_within(uid, 1e9)
+    assert s.executor.times.ages(uid) == Ages()
     assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
 
 
 def test_nothing_is_kept_of_a_pod_that_ran() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         pod = s.create(mode="home")
         s.wait(2.0)
         s.runs()
@@ -178,7 +177,9 @@ def test_nothing_is_kept_of_a_pod_that_ran() -> None:
         s.wait(2.0)
         s.remove()
         (secret,) = s.secrets()  # the foreign garbage collector's work
-        s.foreign_server.delete(("secrets", scene.FOREIGN, secret["metadata"]["name"]), by=KUBELET)
+        s.foreign_server.delete(
+            ("secrets", harness.FOREIGN, secret["metadata"]["name"]), by=KUBELET
+        )
         s.wait(2.0)
         assert s.pod() is None
         _assert_forgotten(s, pod["metadata"]["uid"])
@@ -190,7 +191,7 @@ def test_nothing_is_kept_of_a_pod_that_ran() -> None:
     ids=["its token was refused", "its mirror was refused"],
 )
 def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         for line in (s.home, s.foreign):
             line.refusing[refused] = line.refusal(errors.Forbidden, 403, "no", reason="Forbidden")
         pod = s.create(mode="home")
@@ -204,7 +205,7 @@ def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
 
 
 def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_written() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         pod = s.create(mode="remote")
         while s.reason() is None:
             s.wait(0.001)  # the answer is on its way
@@ -215,7 +216,7 @@ def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_writte
 
 
 def test_nothing_is_kept_of_a_pod_that_was_replaced_while_its_token_was_undelivered() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.foreign.refusing[r"POST .*/secrets"] = s.foreign.silence
         first = s.create(mode="home")
         s.wait(5.0)

@@ -24,7 +24,7 @@ def _json(code: int, text: str) -> Answer:
     return answer
 
 
-STRANGERS: dict[str, Answer] = {
+NOT_KUBERNETES: dict[str, Answer] = {
     "404 of a proxy": other(404, HTML),
     "404 without a body": other(404, ""),
     "404 in JSON of another kind": _json(404, '{"error": "no route"}'),
@@ -50,7 +50,7 @@ STRANGERS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
 async def test_nothing_is_known_after(answer: Answer, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
@@ -59,8 +59,8 @@ async def test_nothing_is_known_after(answer: Answer, tmp_path: Path) -> None:
         assert cluster.problem is not None
 
 
-@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
-async def test_what_an_extension_answers_tells_nothing_of_the_api_server(
+@pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
+async def test_answers_of_an_extension_do_not_change_the_state_of_the_api_server(
     answer: Answer, tmp_path: Path
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
@@ -116,7 +116,7 @@ async def _follow(cluster: clusters.Cluster, opened: Callable[[], None]) -> list
     return [event.kind async for event in cluster.watch_path(WATCH, opened=opened)]
 
 
-@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
 async def test_no_watch_stands_after(answer: Answer, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
@@ -137,7 +137,7 @@ async def test_no_watch_was_ever_live_after(answer: Answer, tmp_path: Path) -> N
 
 LINES: dict[str, tuple[str, type[errors.FarletError]]] = {
     "no JSON": ("<html>\n", errors.Unreachable),
-    "JSON that is no event": ('{"kind": "Pod"}\n', errors.Unreachable),
+    "JSON that is not an event": ('{"kind": "Pod"}\n', errors.Unreachable),
     "an event of nothing": ('{"type": "ADDED", "object": null}\n', errors.Unreachable),
     "an event of a word": ('{"type": "ADDED", "object": "web"}\n', errors.Unreachable),
     "a number": ("7\n", errors.Unreachable),
@@ -175,7 +175,7 @@ async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("said", "waited"),
+    ("header", "waited"),
     [
         pytest.param("3", 3.0, id="a few seconds are waited"),
         pytest.param("3600", 30.0, id="an hour is thirty seconds"),
@@ -185,9 +185,9 @@ async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("code", [429, 503])
-async def test_retry_after(code: int, said: str, waited: float, tmp_path: Path) -> None:
+async def test_retry_after(code: int, header: str, waited: float, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
-        front.answer = status(code, **{"Retry-After": said})
+        front.answer = status(code, **{"Retry-After": header})
         with pytest.raises(errors.Throttled) as raised:
             await cluster.call("GET", PATH)
         assert raised.value.retry_after == waited

@@ -1,4 +1,4 @@
-"""Pods of DaemonSets on the virtual node: told once, never sent, and no trouble to anybody."""
+"""Pods of DaemonSets on the virtual node: reported once, never sent, no effect on other pods."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import dataclasses
 from farlet.context import Context, DaemonSetPods
 from unit.planning import model, objects
 from unit.planning.model import JSON
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, Harness
 
 RUN: Context = dataclasses.replace(objects.CONTEXT, daemonset_pods=DaemonSetPods.RUN)
 
 
-def _daemon(s: Scene) -> JSON:
+def _daemon(s: Harness) -> JSON:
     """A pod as the DaemonSet controller makes it."""
     pod: JSON = model.clone(objects.daemon(objects.home()))
-    return s.home_server.create("pods", scene.HOME, pod, by=scene.USER)
+    return s.home_server.create("pods", harness.HOME, pod, by=harness.USER)
 
 
 def test_a_pod_of_a_daemonset_stays_pending_and_costs_one_status_and_one_event() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _daemon(s)
         s.wait(3600.0)
         pod = s.pod()
@@ -33,7 +33,7 @@ def test_a_pod_of_a_daemonset_stays_pending_and_costs_one_status_and_one_event()
 
 
 def test_no_foreign_namespace_is_opened_for_pods_that_never_go_there() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _daemon(s)
         s.wait(600.0)
         assert not s.foreign.requests(rf"/namespaces/{FOREIGN}/")
@@ -41,7 +41,7 @@ def test_no_foreign_namespace_is_opened_for_pods_that_never_go_there() -> None:
 
 
 def test_a_refused_pod_of_a_daemonset_goes_when_it_is_deleted() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _daemon(s)
         s.wait(10.0)
         s.delete()
@@ -49,8 +49,8 @@ def test_a_refused_pod_of_a_daemonset_goes_when_it_is_deleted() -> None:
         assert s.pod() is None
 
 
-def test_one_that_runs_goes_on_when_the_setting_changes_until_its_mirror_is_lost() -> None:
-    with scene.playing(ctx=RUN) as s:
+def test_a_running_one_keeps_running_after_the_setting_changes_until_its_mirror_is_lost() -> None:
+    with harness.running(ctx=RUN) as s:
         _daemon(s)
         s.wait(10.0)
         s.runs()
@@ -67,8 +67,8 @@ def test_one_that_runs_goes_on_when_the_setting_changes_until_its_mirror_is_lost
         assert s.reason() == "DaemonSetNotAllowed"
 
 
-def test_those_that_wait_go_on_when_the_setting_lets_them_pass() -> None:
-    with scene.playing() as s:
+def test_waiting_ones_start_when_the_setting_allows_them() -> None:
+    with harness.running() as s:
         _daemon(s)
         s.wait(10.0)
         s.kill()

@@ -10,14 +10,14 @@ from farlet import draining, errors
 from farlet.constants import ObjectKey
 from unit.planning import model, objects
 from unit.planning.model import JSON
-from unit.reconcile import scene
-from unit.reconcile.scene import HOME, USER, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import HOME, USER, Harness
 
 EVICTIONS = "POST .*/eviction$"
 WEB = ObjectKey(HOME, "web")
 
 
-def _running(s: Scene, *names: str) -> None:
+def _running(s: Harness, *names: str) -> None:
     for name in names:
         s.create(name)
     s.wait(2.0)
@@ -26,12 +26,12 @@ def _running(s: Scene, *names: str) -> None:
     s.wait(2.0)
 
 
-def _evicted(s: Scene) -> list[str]:
-    return [asked.request.split("/")[-2] for asked in s.home.requests(EVICTIONS)]
+def _evicted(s: Harness) -> list[str]:
+    return [one.request.split("/")[-2] for one in s.home.requests(EVICTIONS)]
 
 
 def test_every_pod_is_evicted_once_and_waited_for() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, "one", "two")
         drain = s.drain()
         s.wait(4.0)
@@ -48,7 +48,7 @@ def test_every_pod_is_evicted_once_and_waited_for() -> None:
 
 
 def test_an_empty_node_is_cordoned_and_drained_at_once() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         cordoned: list[float] = []
 
         async def cordon() -> None:
@@ -62,7 +62,7 @@ def test_an_empty_node_is_cordoned_and_drained_at_once() -> None:
 
 
 def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         tries: list[int] = []
 
         async def cordon() -> None:
@@ -75,11 +75,11 @@ def test_the_node_is_cordoned_before_anything_is_evicted_and_again_until_it_is()
         s.wait(60.0)
         assert tries[0] == 0
         assert len(tries) == 3
-        assert [entry["event"] for entry in s.logs].count("node was not cordoned") == 1
+        assert [entry["event"] for entry in s.logs].count("failed to cordon node") == 1
 
 
-def test_a_pod_that_came_meanwhile_goes_too() -> None:
-    with scene.playing() as s:
+def test_a_pod_that_is_bound_meanwhile_is_evicted_too() -> None:
+    with harness.running() as s:
         _running(s, "one")
         drain = s.drain()
         s.wait(1.0)
@@ -92,8 +92,8 @@ def test_a_pod_that_came_meanwhile_goes_too() -> None:
         assert drain.result().left == ()
 
 
-def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> None:
-    with scene.playing() as s:
+def test_an_eviction_that_a_budget_rejects_is_retried_and_logged_once() -> None:
+    with harness.running() as s:
         _running(s, "web")
         s.home.refusing[EVICTIONS] = s.home.refusal(
             errors.Throttled, 429, "would violate the disruption budget", reason="TooManyRequests"
@@ -101,7 +101,7 @@ def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> N
         drain = s.drain()
         s.wait(21.0)
         assert len(_evicted(s)) == 5
-        assert [entry["event"] for entry in s.logs].count("eviction was refused") == 1
+        assert [entry["event"] for entry in s.logs].count("eviction rejected") == 1
         s.home.refusing.clear()
         s.wait(6.0)
         s.remove()
@@ -109,8 +109,8 @@ def test_a_disruption_budget_that_is_used_up_is_tried_again_and_told_once() -> N
         assert drain.result() == draining.Drained(evicted=1, left=())
 
 
-def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
-    with scene.playing() as s:
+def test_pods_that_do_not_end_in_time_are_left_as_they_are() -> None:
+    with harness.running() as s:
         _running(s, "web")
         drain = s.drain(seconds=30.0)
         s.wait(29.0)
@@ -120,8 +120,8 @@ def test_what_does_not_go_in_time_is_left_as_it_is() -> None:
         assert s.mirror() is not None
 
 
-def test_who_is_in_a_hurry_waits_for_nothing() -> None:
-    with scene.playing() as s:
+def test_an_immediate_stop_waits_for_nothing() -> None:
+    with harness.running() as s:
         _running(s, "web")
         hurry = asyncio.Event()
         drain = s.drain(hurry=hurry)
@@ -131,8 +131,8 @@ def test_who_is_in_a_hurry_waits_for_nothing() -> None:
         assert drain.result().left == (WEB,)
 
 
-def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> None:
-    with scene.playing() as s:
+def test_a_pod_with_other_finalizers_is_not_waited_for_once_its_mirror_is_gone() -> None:
+    with harness.running() as s:
         _running(s, "web")
         held = {"metadata": {"finalizers": ["example.org/held"]}}
         where = ("pods", HOME, "web")
@@ -146,8 +146,8 @@ def test_a_pod_that_others_hold_is_not_waited_for_once_its_mirror_is_gone() -> N
         assert s.pod() is not None
 
 
-def test_a_pod_that_was_replaced_is_looked_at_anew() -> None:
-    with scene.playing() as s:
+def test_a_pod_that_replaces_another_is_checked_again() -> None:
+    with harness.running() as s:
         _running(s, "web")
         s.home.refusing[EVICTIONS] = s.home.refusal(
             errors.Conflict, 409, "the UID in the precondition does not match", reason="Conflict"
@@ -180,7 +180,7 @@ def _changed(pod: JSON, **metadata: object) -> JSON:
     ],
 )
 def test_a_pod_is_left_alone(pod: JSON) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.home_server.create("pods", HOME, model.clone(pod), by=USER)
         s.wait(2.0)
         drain = s.drain()

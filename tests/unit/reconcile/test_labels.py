@@ -1,37 +1,37 @@
-"""Somebody abroad takes farlet's label off a mirror: it is put back, whatever the pod is at."""
+"""farlet restores its label on a mirror in every state of the pod."""
 
 from __future__ import annotations
 
 import pytest
 
 from unit.planning import objects
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, KUBELET, USER, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, KUBELET, USER, Harness
 
 OWNER = "farlet.io/virtual-node-id"
 MIRROR = ("pods", FOREIGN, "web")
 
 
-def _running(s: Scene, policy: str = "Always") -> None:
+def _running(s: Harness, policy: str = "Always") -> None:
     s.create(policy=policy)
     s.wait(5.0)
     s.runs()
     s.wait(5.0)
 
 
-def _strip(s: Scene) -> None:
+def _strip(s: Harness) -> None:
     body = {"metadata": {"labels": {OWNER: None}}}
     s.foreign_server.patch(MIRROR, body, by=USER, status=False, strategic=False)
 
 
-def _labelled(s: Scene) -> bool:
+def _labelled(s: Harness) -> bool:
     mirror = s.mirror()
     assert mirror is not None
     return bool(mirror["metadata"]["labels"].get(OWNER) == objects.CONTEXT.virtual_node_id)
 
 
 def test_that_of_a_running_pod() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s)
         _strip(s)
         s.wait(2.0)
@@ -40,7 +40,7 @@ def test_that_of_a_running_pod() -> None:
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_that_of_a_finished_pod_whose_mirror_then_ends_with_it(phase: str) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s, policy="Never")
         body = {"status": objects.mirror(phase=phase).get("status", {})}
         s.foreign_server.patch(MIRROR, body, by=KUBELET, status=True, strategic=False)
@@ -57,7 +57,7 @@ def test_that_of_a_finished_pod_whose_mirror_then_ends_with_it(phase: str) -> No
 
 
 def test_that_of_a_pod_that_is_being_deleted_which_waits_for_its_mirror() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s)
         s.delete(grace=30)
         s.wait(2.0)
@@ -70,8 +70,8 @@ def test_that_of_a_pod_that_is_being_deleted_which_waits_for_its_mirror() -> Non
         assert s.pod() is None
 
 
-def test_a_finished_pod_whose_mirror_is_gone_costs_one_look() -> None:
-    with scene.playing() as s:
+def test_a_finished_pod_whose_mirror_is_gone_costs_one_read() -> None:
+    with harness.running() as s:
         _running(s, policy="Never")
         body = {"status": objects.mirror(phase="Succeeded").get("status", {})}
         s.foreign_server.patch(MIRROR, body, by=KUBELET, status=True, strategic=False)

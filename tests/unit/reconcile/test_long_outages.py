@@ -29,7 +29,7 @@ def _gone() -> errors.FarletError:
 
 
 class _Server(FakeClient):
-    """Fails as it is told to; otherwise lists nothing, and its watches show nothing."""
+    """Fails as the test decides; otherwise its lists are empty and its watches show nothing."""
 
     def __init__(self) -> None:
         self.failing: errors.FarletError | None = None
@@ -144,14 +144,14 @@ def test_a_cause_is_logged_once_and_another_one_once_more() -> None:
     assert levels["debug", "connection refused"] > 100
 
 
-def test_a_server_that_says_410_each_time_is_not_asked_without_a_pause() -> None:
+def test_a_watch_that_answers_410_each_time_is_retried_with_pauses() -> None:
     scene = _Scene()
     scene.server.watch_failing = _gone()
     faketime.run(scene.follow((60.0, _nothing)))
     assert 10 < len(scene.server.lists) <= 61
 
 
-def test_a_list_that_says_410_each_time_is_not_asked_without_a_pause() -> None:
+def test_a_list_that_answers_410_each_time_is_retried_with_pauses() -> None:
     scene = _Scene()
     scene.server.failing = _gone()
     faketime.run(scene.follow((60.0, _nothing)))

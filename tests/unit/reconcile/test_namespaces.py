@@ -10,21 +10,21 @@ import pytest
 from farlet import errors
 from farlet.constants import ObjectKey
 from unit.planning import objects
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, HOME, USER, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, HOME, USER, Harness
 
-LOOKS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
+READS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
 
 
-def _owner(s: Scene) -> str:
+def _owner(s: Harness) -> str:
     mirror = s.mirror()
     assert mirror is not None
     uid: str = mirror["metadata"]["ownerReferences"][0]["uid"]
     return uid
 
 
-def test_an_anchor_that_vanished_is_noticed_when_somebody_deletes_a_mirror() -> None:
-    with scene.playing() as s:
+def test_a_deleted_anchor_is_found_when_a_user_deletes_a_mirror() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(10.0)
         s.runs()
@@ -38,30 +38,30 @@ def test_an_anchor_that_vanished_is_noticed_when_somebody_deletes_a_mirror() -> 
         assert _owner(s) == anchor["metadata"]["uid"], "else it would be collected as garbage"
 
 
-def test_the_deletion_of_a_mirror_whose_pod_goes_too_is_no_cause_for_doubt() -> None:
-    with scene.playing() as s:
+def test_the_deletion_of_a_mirror_with_its_home_pod_does_not_recheck_the_anchor() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(10.0)
         s.runs()
         s.wait(1.0)
-        looks = len(s.foreign.requests(LOOKS))
+        reads = len(s.foreign.requests(READS))
         s.delete()
         s.wait(2.0)
-        assert len(s.foreign.requests(LOOKS)) == looks
+        assert len(s.foreign.requests(READS)) == reads
 
 
-def test_the_anchor_is_looked_at_each_minute() -> None:
-    with scene.playing() as s:
+def test_the_anchor_is_read_each_minute() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(1.0)
         s.wait(600.0)
-        at = [asked.at for asked in s.foreign.requests(LOOKS)]
+        at = [one.at for one in s.foreign.requests(READS)]
         pauses = {round(b - a) for a, b in itertools.pairwise(at)}
         assert pauses == {60}
 
 
-def test_an_anchor_that_is_made_anew_wakes_all_pods_of_its_namespace() -> None:
-    with scene.playing() as s:
+def test_an_anchor_that_is_recreated_wakes_all_pods_of_its_namespace() -> None:
+    with harness.running() as s:
         names = ("web", "db", "cache")
         for name in names:
             s.create(name)
@@ -73,8 +73,8 @@ def test_an_anchor_that_is_made_anew_wakes_all_pods_of_its_namespace() -> None:
         assert {ObjectKey(HOME, name) for name in names} <= set(s.woken)
 
 
-def test_an_anchor_that_is_still_there_wakes_nobody() -> None:
-    with scene.playing() as s:
+def test_an_anchor_that_still_exists_wakes_no_pod() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.woken.clear()
@@ -85,7 +85,7 @@ def test_an_anchor_that_is_still_there_wakes_nobody() -> None:
 # --- closing ----------------------------------------------------------------------------------
 
 
-def _emptied(s: Scene) -> None:
+def _emptied(s: Harness) -> None:
     s.create()
     s.wait(5.0)
     s.delete()
@@ -95,8 +95,8 @@ def _emptied(s: Scene) -> None:
 
 
 IDLE: dict[str, tuple[tuple[float, ...], int]] = {
-    "one look, however late": ((1000.0,), 1),
-    "two looks a moment apart": ((0.0, 1.0), 1),
+    "one check, however late": ((1000.0,), 1),
+    "two checks a moment apart": ((0.0, 1.0), 1),
     "less than five minutes": ((0.0, 150.0, 149.0), 1),
     "five minutes": ((0.0, 150.0, 150.0), 0),
 }
@@ -106,7 +106,7 @@ IDLE: dict[str, tuple[tuple[float, ...], int]] = {
 def test_a_namespace_is_closed_after_five_idle_minutes(
     pauses: tuple[float, ...], left: int
 ) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _emptied(s)
         for pause in pauses:
             s.wait(pause)
@@ -115,18 +115,18 @@ def test_a_namespace_is_closed_after_five_idle_minutes(
         assert s.registered() == ({FOREIGN: HOME} if left else {})
 
 
-def _pod(s: Scene) -> None:
+def _pod(s: Harness) -> None:
     s.create()
 
 
-def _secret(s: Scene) -> None:
+def _secret(s: Harness) -> None:
     s.secret(
         {"metadata": {"uid": "late"}},
         labels={"farlet.io/virtual-node-id": objects.CONTEXT.virtual_node_id},
     )
 
 
-def _late_mirror(s: Scene) -> None:
+def _late_mirror(s: Harness) -> None:
     body = {
         "metadata": {
             "name": "late",
@@ -136,13 +136,13 @@ def _late_mirror(s: Scene) -> None:
     s.foreign_server.create("pods", FOREIGN, {**body, "spec": {}}, by=USER)
 
 
-def _blind(s: Scene) -> None:
+def _blind(s: Harness) -> None:
     s.foreign.refusing[r"GET .*/pods\?"] = s.foreign.silence
     s.foreign_server.compact()
     s.foreign.break_watches()
 
 
-INTERRUPTIONS: dict[str, Callable[[Scene], None]] = {
+INTERRUPTIONS: dict[str, Callable[[Harness], None]] = {
     "a home pod comes": _pod,
     "a Secret of ours is found": _secret,
     "a mirror of ours is found": _late_mirror,
@@ -151,8 +151,8 @@ INTERRUPTIONS: dict[str, Callable[[Scene], None]] = {
 
 
 @pytest.mark.parametrize("happens", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
-def test_a_namespace_stays_open_when(happens: Callable[[Scene], None]) -> None:
-    with scene.playing() as s:
+def test_a_namespace_stays_open_when(happens: Callable[[Harness], None]) -> None:
+    with harness.running() as s:
         _emptied(s)
         s.prune()
         s.wait(290.0)
@@ -163,7 +163,7 @@ def test_a_namespace_stays_open_when(happens: Callable[[Scene], None]) -> None:
 
 
 def test_the_five_minutes_start_anew_after_an_interruption() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _emptied(s)
         s.prune()
         s.wait(299.0)
@@ -181,8 +181,8 @@ def test_the_five_minutes_start_anew_after_an_interruption() -> None:
         assert len(s.scopes) == 0
 
 
-def test_a_namespace_that_was_never_opened_is_closed_once_nobody_wants_it() -> None:
-    with scene.playing() as s:
+def test_a_namespace_that_was_never_opened_is_closed_once_no_pod_needs_it() -> None:
+    with harness.running() as s:
         s.foreign.refusing[rf"/namespaces/{FOREIGN}/configmaps"] = s.foreign.refusal(
             errors.NotFound, 404, f'namespaces "{FOREIGN}" not found', reason="NotFound"
         )
@@ -200,11 +200,11 @@ def test_a_namespace_that_was_never_opened_is_closed_once_nobody_wants_it() -> N
         assert len(s.foreign.requests("PATCH")) == before, "it was never registered"
         tried = len(s.foreign.requests(FOREIGN))
         s.wait(120.0)
-        assert len(s.foreign.requests(FOREIGN)) == tried, "nobody asks for it any more"
+        assert len(s.foreign.requests(FOREIGN)) == tried, "no request names it any more"
 
 
-def test_a_closed_namespace_is_watched_no_more_and_its_accounts_are_forgotten() -> None:
-    with scene.playing() as s:
+def test_a_closed_namespace_is_not_watched_and_its_accounts_are_dropped() -> None:
+    with harness.running() as s:
         _account(s, "default")
         s.create(mode="remote")
         s.wait(5.0)
@@ -223,7 +223,7 @@ def test_a_closed_namespace_is_watched_no_more_and_its_accounts_are_forgotten() 
 
 
 def test_a_closed_namespace_opens_again_for_the_next_pod() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _emptied(s)
         s.prune()
         s.wait(301.0)
@@ -237,12 +237,12 @@ def test_a_closed_namespace_opens_again_for_the_next_pod() -> None:
 # --- accounts ---------------------------------------------------------------------------------
 
 
-def _account(s: Scene, name: str) -> None:
+def _account(s: Harness, name: str) -> None:
     s.foreign_server.create("serviceaccounts", FOREIGN, {"metadata": {"name": name}}, by=USER)
 
 
-def test_an_account_that_appears_wakes_only_pods_that_asked_for_one() -> None:
-    with scene.playing() as s:
+def test_an_account_that_appears_wakes_only_pods_that_require_one() -> None:
+    with harness.running() as s:
         for name in ("a", "b", "c"):
             s.create(name, mode="disabled")
         s.create("waits", mode="remote")
@@ -255,13 +255,13 @@ def test_an_account_that_appears_wakes_only_pods_that_asked_for_one() -> None:
         s.woken.clear()
         _account(s, "default")
         s.wait(0.04)
-        assert set(s.woken) == {ObjectKey(HOME, "waits")}, "it asked again"
+        assert set(s.woken) == {ObjectKey(HOME, "waits")}, "it required one again"
         s.wait(1.0)
         assert s.mirror("waits") is not None
 
 
 def test_an_account_that_changes_wakes_no_pod_that_has_its_mirror_or_is_gone() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _account(s, "default")
         for name in ("runs", "goes"):
             s.create(name, mode="remote")

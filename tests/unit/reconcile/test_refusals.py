@@ -8,6 +8,7 @@ from farlet import errors
 from farlet.constants import Reason
 from farlet.errors import FarletError, Refused
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 
 
 def _api(
@@ -31,101 +32,105 @@ _ENDING = (
     "being terminated"
 )
 
-MEANINGS: dict[str, tuple[FarletError, str, Reason | None]] = {
+MEANINGS: dict[str, tuple[FarletError, Step, Reason | None]] = {
     "a quota": (
         _api(errors.Forbidden, 403, _QUOTA, reason="Forbidden"),
-        "mirror",
+        Step.MIRROR,
         Reason.FOREIGN_QUOTA_EXCEEDED,
     ),
     "a missing right": (
         _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
-        "mirror",
+        Step.MIRROR,
         Reason.FOREIGN_FORBIDDEN,
     ),
     "a missing right on the namespace": (
         _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
-        "scope",
+        Step.NAMESPACE,
         Reason.FOREIGN_FORBIDDEN,
     ),
     "a security policy": (
         _api(errors.Forbidden, 403, _SECURITY, reason="Forbidden"),
-        "mirror",
+        Step.MIRROR,
         Reason.FOREIGN_REJECTED,
     ),
     "a namespace that ends": (
         _api(errors.Forbidden, 403, _ENDING, reason="Forbidden"),
-        "mirror",
+        Step.MIRROR,
         Reason.NAMESPACE_NOT_FOUND,
     ),
     "a namespace that is gone": (
         _api(errors.NotFound, 404, 'namespaces "default-h" not found'),
-        "mirror",
+        Step.MIRROR,
         Reason.NAMESPACE_NOT_FOUND,
     ),
     "an invalid mirror": (
         _api(errors.Invalid, 422, "spec.containers: Required value"),
-        "mirror",
+        Step.MIRROR,
         Reason.FOREIGN_REJECTED,
     ),
-    "a foreign side that is silent": (_silent("foreign"), "mirror", Reason.FOREIGN_UNREACHABLE),
+    "a foreign side that is silent": (_silent("foreign"), Step.MIRROR, Reason.FOREIGN_UNREACHABLE),
     "a foreign side that is silent to the scope": (
         _silent("foreign"),
-        "scope",
+        Step.NAMESPACE,
         Reason.FOREIGN_UNREACHABLE,
     ),
     "no token": (
         _api(errors.Forbidden, 403, "not allowed", at="home"),
-        "token",
+        Step.TOKEN,
         Reason.TOKEN_REQUEST_FAILED,
     ),
     "no account for the token": (
         _api(errors.NotFound, 404, 'serviceaccounts "robot" not found', at="home"),
-        "token",
+        Step.TOKEN,
         Reason.TOKEN_REQUEST_FAILED,
     ),
     "a pod that is refused": (
         Refused(Reason.UNSUPPORTED_POD, "cannot travel"),
-        "mirror",
+        Step.MIRROR,
         Reason.UNSUPPORTED_POD,
     ),
-    "nothing: a lost race abroad": (_api(errors.Conflict, 409, "modified"), "mirror", None),
-    "nothing: a lost race at home": (
-        _api(errors.Conflict, 409, "modified", at="home"),
-        "token",
+    "nothing: a conflict in the foreign cluster": (
+        _api(errors.Conflict, 409, "modified"),
+        Step.MIRROR,
         None,
     ),
-    "nothing: home is silent": (_silent("home"), "token", None),
-    "nothing: a full server": (_api(errors.Throttled, 429, "slow down"), "mirror", None),
-    "nothing: an old version": (_api(errors.Gone, 410, "too old"), "scope", None),
+    "nothing: a lost race at home": (
+        _api(errors.Conflict, 409, "modified", at="home"),
+        Step.TOKEN,
+        None,
+    ),
+    "nothing: home is silent": (_silent("home"), Step.TOKEN, None),
+    "nothing: a full server": (_api(errors.Throttled, 429, "slow down"), Step.MIRROR, None),
+    "nothing: an old version": (_api(errors.Gone, 410, "too old"), Step.NAMESPACE, None),
     "nothing: a status that home refused": (
         _api(errors.Invalid, 422, "phase", at="home"),
-        "mirror",
+        Step.MIRROR,
         None,
     ),
     "nothing: an action that is not about the pod's wishes": (
         _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
-        "",
+        Step.HOME,
         None,
     ),
 }
 
 
-@pytest.mark.parametrize(("err", "what", "reason"), MEANINGS.values(), ids=MEANINGS)
-def test_an_answer_means(err: FarletError, what: str, reason: Reason | None) -> None:
-    refused = api_refusals.of(err, what=what)
+@pytest.mark.parametrize(("err", "step", "reason"), MEANINGS.values(), ids=MEANINGS)
+def test_an_answer_means(err: FarletError, step: Step, reason: Reason | None) -> None:
+    refused = api_refusals.of(err, step=step)
     assert (None if refused is None else refused.reason) is reason
 
 
 @pytest.mark.parametrize(
-    ("err", "what"),
-    [(err, what) for err, what, reason in MEANINGS.values() if reason is not None],
-    ids=[says for says, (_, _, reason) in MEANINGS.items() if reason is not None],
+    ("err", "step"),
+    [(err, step) for err, step, reason in MEANINGS.values() if reason is not None],
+    ids=[name for name, (_, _, reason) in MEANINGS.items() if reason is not None],
 )
-def test_the_servers_own_words_are_kept(err: FarletError, what: str) -> None:
-    refused = api_refusals.of(err, what=what)
+def test_the_server_s_message_is_kept(err: FarletError, step: Step) -> None:
+    refused = api_refusals.of(err, step=step)
     assert refused is not None
-    said = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
-    assert said in refused.message
+    words = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
+    assert words in refused.message
 
 
 _UNRELATED = "no relationship found between node 'far' and this object"
@@ -166,7 +171,7 @@ LAGS: dict[str, tuple[FarletError, bool]] = {
         _api(errors.NotFound, 404, 'serviceaccounts "robot" not found', at="home"),
         False,
     ),
-    "the foreign side says the same": (_api(errors.Forbidden, 403, _UNRELATED), False),
+    "the same words of the foreign side": (_api(errors.Forbidden, 403, _UNRELATED), False),
     "a right is missing": (_api(errors.Forbidden, 403, _RBAC, at="home"), False),
     "home is silent": (_silent("home"), False),
 }

@@ -1,16 +1,16 @@
-"""What says which foreign namespaces are in use, and a start that cannot read it."""
+"""The inventory of foreign namespaces in use, and a start that cannot read it."""
 
 from __future__ import annotations
 
 import pytest
 
 from farlet import errors
-from unit.planning.wire import Fault
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, HOME, OWN, Scene
+from unit.planning.fake_cluster import Fault
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, HOME, OWN, Harness
 
 
-def _emptied(s: Scene) -> None:
+def _emptied(s: Harness) -> None:
     s.create()
     s.wait(5.0)
     s.delete()
@@ -19,8 +19,8 @@ def _emptied(s: Scene) -> None:
     assert s.mirror() is None
 
 
-def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> None:
-    with scene.playing() as s:
+def test_a_deleted_registry_is_recreated_with_all_its_entries() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.remove_anchor(OWN)
@@ -30,8 +30,8 @@ def test_a_registry_that_somebody_deleted_is_made_again_with_all_it_said() -> No
         assert s.mirror("db", namespace="second-h") is not None
 
 
-def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed() -> None:
-    with scene.playing() as s:
+def test_a_deleted_registry_is_recreated_without_removed_entries() -> None:
+    with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
         s.prune()
@@ -41,8 +41,8 @@ def test_a_registry_that_somebody_deleted_is_made_again_without_what_is_removed(
         assert s.registered() == {"second-h": "second"}
 
 
-def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None:
-    with scene.playing() as s:
+def test_a_removed_namespace_does_not_come_back_with_the_registry() -> None:
+    with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
         s.prune()
@@ -58,10 +58,10 @@ def test_what_became_of_a_removal_does_not_come_back_with_the_registry() -> None
 
 
 @pytest.mark.parametrize("namespaces", [(HOME, "second"), ()], ids=["in use", "empty"])
-def test_a_registry_that_somebody_deleted_is_made_again_within_a_minute(
+def test_a_deleted_registry_is_recreated_within_a_minute(
     namespaces: tuple[str, ...],
 ) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         for namespace in namespaces:
             s.create(namespace=namespace)
         s.wait(5.0)
@@ -72,8 +72,8 @@ def test_a_registry_that_somebody_deleted_is_made_again_within_a_minute(
         assert len(before) == len(namespaces)
 
 
-def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
-    with scene.playing() as s:
+def test_a_registry_that_cannot_be_read_ends_nothing() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         pattern = f"/namespaces/{OWN}/configmaps"
@@ -85,28 +85,28 @@ def test_a_registry_that_cannot_be_looked_at_ends_nothing() -> None:
         assert s.registered() == {FOREIGN: HOME}
 
 
-def test_a_registry_that_stands_costs_one_look_a_minute_and_no_write() -> None:
-    with scene.playing() as s:
+def test_an_unchanged_registry_costs_one_read_a_minute_and_no_write() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         before = len(s.foreign.requests(f"/namespaces/{OWN}/configmaps"))
         s.wait(600.0)
-        asked = s.foreign.requests(f"/namespaces/{OWN}/configmaps")[before:]
-        assert len(asked) == 10
-        assert all(one.request.startswith("GET") for one in asked)
+        later = s.foreign.requests(f"/namespaces/{OWN}/configmaps")[before:]
+        assert len(later) == 10
+        assert all(one.request.startswith("GET") for one in later)
 
 
 UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
     "credentials that are not accepted": (errors.ApiError, 401, "Unauthorized"),
     "a right that is missing": (errors.Forbidden, 403, "configmaps is forbidden"),
-    "an answer that nobody foresaw": (errors.ApiError, 406, "not acceptable"),
+    "an unexpected answer": (errors.ApiError, 406, "not acceptable"),
     "a request that is not understood": (errors.Invalid, 400, "bad request"),
 }
 
 
 @pytest.mark.parametrize(("kind", "code", "text"), UNREADABLE.values(), ids=UNREADABLE)
 def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: str) -> None:
-    with scene.playing(starts=False) as s:
+    with harness.running(starts=False) as s:
         s.foreign.refusing[f"/namespaces/{OWN}/configmaps"] = s.foreign.refusal(kind, code, text)
         with pytest.raises(ExceptionGroup) as raised:
             s.start()
@@ -115,8 +115,8 @@ def test_the_start_is_refused_for(kind: type[errors.ApiError], code: int, text: 
         assert text in str(err) or str(code) in str(err)
 
 
-def test_a_foreign_side_that_asks_to_wait_does_not_refuse_the_start() -> None:
-    with scene.playing(starts=False) as s:
+def test_a_throttled_foreign_side_does_not_refuse_the_start() -> None:
+    with harness.running(starts=False) as s:
         pattern = f"/namespaces/{OWN}/configmaps"
         s.foreign.refusing[pattern] = s.foreign.refusal(errors.Throttled, 429, "slow down")
         s.create()

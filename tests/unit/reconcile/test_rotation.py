@@ -1,4 +1,4 @@
-"""When tokens are due, by what a mirror's annotation says of them."""
+"""When tokens are due, by the annotation of a mirror."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tokens_of_many_pods_are_not_due_at_once() -> None:
 
 
 @pytest.mark.parametrize("age", [0, 600, 1500], ids="a token of {} s is fresh".format)
-def test_a_fresh_token_is_looked_at_again(age: int) -> None:
+def test_a_fresh_token_is_due_later(age: int) -> None:
     due = _due({"token": [NOW - age, NOW - age + 3600]})
     assert due.token_specs == ()
     assert due.again_at == token_rotation.refresh_at(UIDS[0], NOW - age, NOW - age + 3600)
@@ -65,7 +65,7 @@ def test_an_old_token_is_due(age: int, overdue: bool) -> None:
     assert (due.token_specs, due.overdue) == ((CLAIM,), overdue)
 
 
-def test_each_token_is_due_for_itself_and_the_earliest_is_looked_at_next() -> None:
+def test_each_token_has_its_own_time_and_the_earliest_is_next() -> None:
     fresh = {"token": [NOW, NOW + 3600], "vault": [NOW, NOW + 600]}
     assert _due(fresh, CLAIM, OTHER).again_at == token_rotation.refresh_at(UIDS[0], NOW, NOW + 600)
     one_old = {"token": [NOW, NOW + 3600], "vault": [NOW - 500, NOW + 100]}
@@ -90,7 +90,7 @@ UNBELIEVABLE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("tokens", UNBELIEVABLE.values(), ids=UNBELIEVABLE)
-def test_times_that_nobody_was_granted_cost_one_refresh(tokens: object) -> None:
+def test_invalid_times_cost_one_refresh(tokens: object) -> None:
     due = _due(tokens)
     assert (due.token_specs, due.overdue) == ((CLAIM,), False)
 

@@ -37,7 +37,7 @@ def _gone(uid: str, as_of: int | None = None) -> tuple[str, int | None]:
 
 
 STORIES: dict[str, tuple[list[PartialObject | tuple[str, int | None]], tuple[str, str] | None]] = {
-    "nothing is known of what was never told": ([], None),
+    "an object that never came is unknown": ([], None),
     "a newer version replaces an older one": ([_object(1), _object(2)], ("u1", "2")),
     "an older version replaces nothing": ([_object(2), _object(1)], ("u1", "2")),
     "versions are numbers, not words": ([_object(9), _object(10)], ("u1", "10")),
@@ -63,7 +63,7 @@ STORIES: dict[str, tuple[list[PartialObject | tuple[str, int | None]], tuple[str
         [_object(3, uid="u2"), _gone("u1")],
         ("u2", "3"),
     ),
-    "a uid is remembered as deleted before it was ever told of": ([_gone("u1"), _object(1)], None),
+    "a uid is kept as deleted before it ever came": ([_gone("u1"), _object(1)], None),
     "a late deletion does not make one for good doubtful": (
         [_object(1), _gone("u1"), _gone("u1", 5), _object(6)],
         None,
@@ -71,12 +71,12 @@ STORIES: dict[str, tuple[list[PartialObject | tuple[str, int | None]], tuple[str
 }
 
 
-@pytest.mark.parametrize(("told", "known"), STORIES.values(), ids=STORIES)
+@pytest.mark.parametrize(("received", "known"), STORIES.values(), ids=STORIES)
 def test_a_table_knows_the_newest(
-    told: list[PartialObject | tuple[str, int | None]], known: tuple[str, str] | None
+    received: list[PartialObject | tuple[str, int | None]], known: tuple[str, str] | None
 ) -> None:
     table = _table()
-    for one in told:
+    for one in received:
         if not isinstance(one, tuple):
             table.put(one)
         elif one[1] is None:
@@ -86,12 +86,12 @@ def test_a_table_knows_the_newest(
     assert _known(table) == known
 
 
-def test_put_says_whether_it_taught_anything() -> None:
+def test_put_returns_whether_it_kept_the_object() -> None:
     table = _table()
     assert [table.put(_object(v)) for v in (1, 1, 2, 1)] == [True, False, True, False]
 
 
-def test_a_list_tells_what_vanished_but_nothing_of_what_is_newer() -> None:
+def test_a_list_shows_what_vanished_but_nothing_newer() -> None:
     table = _table()
     table.put(_object(1))
     table.put(_object(2, uid="u2", namespace="other"))
@@ -102,7 +102,7 @@ def test_a_list_tells_what_vanished_but_nothing_of_what_is_newer() -> None:
     assert table.missing_from([], "default", 5) == []
 
 
-def test_a_list_of_all_namespaces_tells_of_all() -> None:
+def test_a_list_of_all_namespaces_covers_all() -> None:
     table = _table()
     table.put(_object(1))
     table.put(_object(2, uid="u2", namespace="other"))
@@ -122,7 +122,7 @@ def _pod(**more: Any) -> Any:
     return {**_object(1), **more}
 
 
-def test_a_mirror_is_kept_without_what_its_home_pod_tells() -> None:
+def test_a_mirror_is_kept_without_fields_of_its_home_pod() -> None:
     store = Store()
     spec = {"nodeName": "worker", "containers": [{"name": "main", "image": "app"}]}
     store.mirrors.put(_pod(spec=spec, status={"phase": "Running"}))

@@ -21,10 +21,10 @@ CLAIMS = tuple(TokenSpec(key=name, audience=name, expiration_seconds=3600) for n
 
 
 class Home(FakeClient):
-    """Answers TokenRequests when the test says so, and refuses those of the audiences it names."""
+    """Answers TokenRequests when the test decides, and refuses those of the audiences it names."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.came = asyncio.Event()
         self.open = asyncio.Event()
         self.refused: set[str] = set()
@@ -43,7 +43,7 @@ class Home(FakeClient):
             "/api/v1/namespaces/default/serviceaccounts/default/token",
         )
         (audience,) = body["spec"]["audiences"]
-        self.asked.append(audience)
+        self.requests.append(audience)
         self.came.set()
         await self.open.wait()
         if audience in self.refused:
@@ -65,10 +65,10 @@ async def test_the_first_token_is_requested_alone_and_the_others_together() -> N
     granting = asyncio.create_task(home.tokens().grant(POD, CLAIMS))
     await home.came.wait()
     await asyncio.sleep(0)  # whatever was to be sent beside it has been sent
-    assert home.asked == ["a"]
+    assert home.requests == ["a"]
     home.open.set()
     granted = await granting
-    assert home.asked == ["a", "b", "c"]
+    assert home.requests == ["a", "b", "c"]
     assert {key: token.value for key, token in granted.items()} == {"a": "a", "b": "b", "c": "c"}
 
 
@@ -79,10 +79,10 @@ async def test_no_other_token_is_requested_while_the_first_is_refused() -> None:
     tokens = home.tokens()
     with pytest.raises(errors.Forbidden):
         await tokens.grant(POD, CLAIMS)
-    assert home.asked == ["a"]
+    assert home.requests == ["a"]
     home.refused.clear()
     assert set(await tokens.grant(POD, CLAIMS)) == {"a", "b", "c"}
-    assert home.asked == ["a", "a", "b", "c"]
+    assert home.requests == ["a", "a", "b", "c"]
 
 
 async def test_a_refused_audience_lets_those_beside_it_be_granted_and_held() -> None:
@@ -92,17 +92,17 @@ async def test_a_refused_audience_lets_those_beside_it_be_granted_and_held() -> 
     tokens = home.tokens()
     with pytest.raises(errors.Forbidden):
         await tokens.grant(POD, CLAIMS)
-    home.asked.clear()
+    home.requests.clear()
     home.refused.clear()
     await tokens.grant(POD, CLAIMS)
-    assert home.asked == ["b"], "what was granted is not asked for again"
+    assert home.requests == ["b"], "what was granted is not requested again"
 
 
-async def test_what_is_delivered_is_held_no_longer() -> None:
+async def test_delivered_tokens_are_no_longer_kept() -> None:
     home = Home()
     home.open.set()
     tokens = home.tokens()
     await tokens.grant(POD, CLAIMS)
     tokens.delivered(POD)
     await tokens.grant(POD, CLAIMS)
-    assert home.asked == ["a", "b", "c"] * 2
+    assert home.requests == ["a", "b", "c"] * 2

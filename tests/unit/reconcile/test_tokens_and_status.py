@@ -11,8 +11,8 @@ from farlet import errors
 from farlet.constants import Reason
 from farlet.context import Context, Refused
 from unit.planning import model, objects
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, Harness
 
 TOKEN = r"POST .*/serviceaccounts/default/token$"
 SECRETS = f"/api/v1/namespaces/{FOREIGN}/secrets"
@@ -29,13 +29,13 @@ BLOCKED: Context = dataclasses.replace(
 )
 
 
-def _refuse_tokens(s: Scene) -> None:
+def _refuse_tokens(s: Harness) -> None:
     s.home.refusing[TOKEN] = s.home.refusal(
         errors.Forbidden, 403, "serviceaccounts/token is forbidden", reason="Forbidden"
     )
 
 
-def _running(s: Scene) -> None:
+def _running(s: Harness) -> None:
     s.create(mode="home")
     s.wait(2.0)
     s.runs()
@@ -44,7 +44,7 @@ def _running(s: Scene) -> None:
     assert len(s.home.requests(TOKEN)) == 1
 
 
-def _restarts_shown(s: Scene) -> int:
+def _restarts_shown(s: Harness) -> int:
     pod = s.pod()
     assert pod is not None
     count: int = pod["status"]["containerStatuses"][0]["restartCount"]
@@ -52,7 +52,7 @@ def _restarts_shown(s: Scene) -> int:
 
 
 def test_a_token_is_requested_while_caches_lag_and_no_more_once_it_is_granted() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.home.refusing[TOKEN] = s.home.refusal(
             errors.Forbidden,
             403,
@@ -74,7 +74,7 @@ def test_a_token_is_requested_while_caches_lag_and_no_more_once_it_is_granted() 
 
 
 def test_no_token_is_refreshed_while_the_address_of_home_is_refused() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s)
         s.ctx = BLOCKED
         s.scopes.wake_all()
@@ -89,7 +89,7 @@ def test_no_token_is_refreshed_while_the_address_of_home_is_refused() -> None:
 
 
 def test_no_first_secret_is_provided_while_the_address_of_home_is_refused() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
         s.create(mode="home")
         s.wait(2.0)
@@ -97,10 +97,10 @@ def test_no_first_secret_is_provided_while_the_address_of_home_is_refused() -> N
         s.kill()
         s.foreign.refusing.clear()
         s.ctx = BLOCKED
-        asked = len(s.home.requests(TOKEN))
+        before = len(s.home.requests(TOKEN))
         s.start()
         s.wait(60.0)
-        assert len(s.home.requests(TOKEN)) == asked
+        assert len(s.home.requests(TOKEN)) == before
         assert s.secrets() == []
         s.ctx = objects.CONTEXT
         s.scopes.wake_all()
@@ -109,7 +109,7 @@ def test_no_first_secret_is_provided_while_the_address_of_home_is_refused() -> N
 
 
 def test_a_token_that_is_held_goes_nowhere_while_the_address_of_home_is_refused() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
         s.create(mode="home")
         s.wait(2.0)
@@ -119,8 +119,8 @@ def test_a_token_that_is_held_goes_nowhere_while_the_address_of_home_is_refused(
         assert s.secrets() == []
 
 
-def test_a_crash_shows_at_home_though_tokens_are_refused() -> None:
-    with scene.playing() as s:
+def test_a_crash_shows_in_home_although_tokens_are_refused() -> None:
+    with harness.running() as s:
         _running(s)
         _refuse_tokens(s)
         s.wait(HALF_LIFE)
@@ -130,8 +130,8 @@ def test_a_crash_shows_at_home_though_tokens_are_refused() -> None:
         assert _restarts_shown(s) == 1
 
 
-def test_a_crash_shows_at_home_though_the_secret_is_refused() -> None:
-    with scene.playing() as s:
+def test_a_crash_shows_in_home_although_the_secret_is_refused() -> None:
+    with harness.running() as s:
         _running(s)
         s.foreign.refusing[rf"PATCH {SECRETS}"] = s.foreign.refusal(
             errors.Forbidden, 403, "secrets is forbidden", reason="Forbidden"
@@ -143,8 +143,8 @@ def test_a_crash_shows_at_home_though_the_secret_is_refused() -> None:
         assert s.events() == ["ForeignRejected"]
 
 
-def test_a_crash_shows_at_home_though_the_first_secret_is_refused() -> None:
-    with scene.playing() as s:
+def test_a_crash_shows_in_home_although_the_first_secret_is_refused() -> None:
+    with harness.running() as s:
         s.foreign.refusing[rf"POST {SECRETS}"] = s.foreign.silence
         s.create(mode="home")
         s.wait(5.0)
@@ -156,11 +156,11 @@ def test_a_crash_shows_at_home_though_the_first_secret_is_refused() -> None:
 
 
 def test_a_refused_refresh_is_tried_again_with_longer_and_longer_pauses() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s)
         _refuse_tokens(s)
         s.wait(HALF_LIFE)
-        at = [asked.at for asked in s.home.requests(TOKEN)][1:]
+        at = [one.at for one in s.home.requests(TOKEN)][1:]
         pauses = [b - a for a, b in itertools.pairwise(at)]
         assert pauses[0] < 1.0
         assert pauses[-1] == pytest.approx(15.0, abs=0.1)
@@ -172,8 +172,8 @@ def test_a_refused_refresh_is_tried_again_with_longer_and_longer_pauses() -> Non
         assert len(s.home.requests(TOKEN)) == tried, "one that was granted ends it"
 
 
-def test_a_refused_refresh_is_told_once_and_its_age_once() -> None:
-    with scene.playing() as s:
+def test_a_refused_refresh_is_reported_once_and_its_age_once() -> None:
+    with harness.running() as s:
         _running(s)
         _refuse_tokens(s)
         s.wait(HALF_LIFE)
@@ -182,8 +182,8 @@ def test_a_refused_refresh_is_told_once_and_its_age_once() -> None:
         assert s.events() == ["TokenRequestFailed", "TokenRefreshFailed"]
 
 
-def test_a_refused_refresh_writes_nothing_at_home() -> None:
-    with scene.playing() as s:
+def test_a_refused_refresh_writes_no_home_status() -> None:
+    with harness.running() as s:
         _running(s)
         before = len(s.home.requests("PATCH"))
         _refuse_tokens(s)
@@ -191,8 +191,8 @@ def test_a_refused_refresh_writes_nothing_at_home() -> None:
         assert len(s.home.requests("PATCH")) == before
 
 
-def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
-    with scene.playing() as s:
+def test_a_mirror_that_ends_while_tokens_are_refused_ends_in_home() -> None:
+    with harness.running() as s:
         s.create(mode="home", policy="Never")
         s.wait(2.0)
         s.runs()
@@ -200,7 +200,7 @@ def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
         s.wait(HALF_LIFE)
         body = {"status": objects.mirror(phase="Succeeded").get("status", {})}
         where = ("pods", FOREIGN, "web")
-        s.foreign_server.patch(where, body, by=scene.KUBELET, status=True, strategic=False)
+        s.foreign_server.patch(where, body, by=harness.KUBELET, status=True, strategic=False)
         s.wait(1.0)
         pod = s.pod()
         assert pod is not None
@@ -213,10 +213,10 @@ def test_a_mirror_that_ends_while_tokens_are_refused_ends_at_home() -> None:
 @pytest.mark.parametrize(
     "labels",
     [{}, {"farlet.io/virtual-node-id": "another-node"}],
-    ids=["of a stranger", "of another node"],
+    ids=["of an unrelated pod", "of another node"],
 )
 def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.feeding = False
         pod = s.create(mode="home")
         theirs = model.clone(s.secret(pod, labels=labels))
@@ -226,7 +226,7 @@ def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> N
         assert s.secrets() == [theirs]
         assert not s.foreign.requests(rf"(PATCH|DELETE) {SECRETS}")
         assert s.events() == ["NameConflict"]
-        s.foreign_server.delete(("secrets", FOREIGN, theirs["metadata"]["name"]), by=scene.USER)
+        s.foreign_server.delete(("secrets", FOREIGN, theirs["metadata"]["name"]), by=harness.USER)
         s.wait(20.0)
         (ours,) = s.secrets()
         assert ours["metadata"]["labels"] == {
@@ -235,7 +235,7 @@ def test_a_secret_of_that_name_is_never_overwritten(labels: dict[str, str]) -> N
 
 
 def test_a_refresh_names_the_uid_of_the_secret_that_it_changes() -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         _running(s)
         (secret,) = s.secrets()
         s.wait(HALF_LIFE)
@@ -243,12 +243,12 @@ def test_a_refresh_names_the_uid_of_the_secret_that_it_changes() -> None:
         assert patch.body["metadata"]["uid"] == secret["metadata"]["uid"]
 
 
-def test_a_secret_that_was_replaced_unseen_by_a_stranger_s_is_not_overwritten() -> None:
-    with scene.playing() as s:
+def test_a_secret_that_an_unrelated_one_replaced_is_not_overwritten() -> None:
+    with harness.running() as s:
         _running(s)
         (secret,) = s.secrets()
         s.foreign.lag = 10_000.0
-        s.foreign_server.delete(("secrets", FOREIGN, secret["metadata"]["name"]), by=scene.USER)
+        s.foreign_server.delete(("secrets", FOREIGN, secret["metadata"]["name"]), by=harness.USER)
         pod = s.pod()
         assert pod is not None
         theirs = model.clone(s.secret(pod))
@@ -259,7 +259,7 @@ def test_a_secret_that_was_replaced_unseen_by_a_stranger_s_is_not_overwritten() 
 
 def test_a_home_pod_that_a_lagging_cache_does_not_know_is_deleted_in_the_end() -> None:
     """NodeRestriction of an API server that has just started answers 404 for pods that exist."""
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create(mode="disabled")
         s.wait(2.0)
         s.home.refusing[r"DELETE .*/pods/web$"] = s.home.refusal(

@@ -61,11 +61,11 @@ class Watch:
 
 
 class Server(FakeClient):
-    """Answers in the order of its script, then hangs; notes what it was asked, and when."""
+    """Answers in the order of its script, then hangs; records requests and their times."""
 
     def __init__(self, *script: JSON | errors.FarletError | Watch) -> None:
         self._script = list(script)
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.at: list[float] = []
         self.accepted: list[str | None] = []
 
@@ -79,14 +79,14 @@ class Server(FakeClient):
         accept: str | None = None,
     ) -> JSON:
         answer = await self._next(f"{method} {path}", accept)
-        assert not isinstance(answer, Watch), "a list was asked for, not a watch"
+        assert not isinstance(answer, Watch), "a list was requested, not a watch"
         return answer
 
     async def watch_path(
         self, path: str, *, accept: str | None = None, opened: Callable[[], None]
     ) -> AsyncIterator[WatchEvent[JSON]]:
         answer = await self._next(f"WATCH {path}", accept)
-        assert isinstance(answer, Watch), "a watch was asked for, not a list"
+        assert isinstance(answer, Watch), "a watch was requested, not a list"
         if answer.opens:
             opened()
         for kind, name, version in answer.events:
@@ -96,7 +96,7 @@ class Server(FakeClient):
             raise answer.ends
 
     async def _next(self, request: str, accept: str | None) -> JSON | Watch:
-        self.asked.append(request.replace(PATH, ""))
+        self.requests.append(request.replace(PATH, ""))
         self.at.append(round(asyncio.get_running_loop().time(), 3))
         self.accepted.append(accept)
         if not self._script:
@@ -107,8 +107,8 @@ class Server(FakeClient):
         return answer
 
 
-class Told:
-    """A sink that notes what it is told."""
+class Calls:
+    """A handler that records its calls."""
 
     def __init__(self) -> None:
         self.lists: list[tuple[list[str], int]] = []
@@ -121,18 +121,18 @@ class Told:
         self.events.append((kind, obj["metadata"]["name"]))
 
 
-class Scene:
+class Harness:
     """A reflector that has run for some time."""
 
     def __init__(self, server: Server, *, selector: str = "", metadata_only: bool = False) -> None:
         self.server = server
-        self.told = Told()
+        self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
         pods: resources.Resource[Any] = PODS.metadata_only if metadata_only else PODS
         self.reflector = reflector.Reflector(
             server,
             pods,
-            self.told,
+            self.calls,
             on_state=lambda: self.states.append((self.reflector.in_sync, self.healthy)),
             label_selector=selector,
             namespace="default-h",
@@ -142,7 +142,7 @@ class Scene:
     def healthy(self) -> bool:
         return self.reflector.error is None
 
-    def after(self, seconds: float) -> Scene:
+    def after(self, seconds: float) -> Harness:
         async def story() -> None:
             task = asyncio.create_task(self.reflector.run())
             await asyncio.sleep(seconds)
@@ -159,61 +159,61 @@ def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_lists_then_watches_from_that_version() -> None:
-    scene = Scene(Server(_list(7, "a", "b"), Watch(("ADDED", "c", 8)))).after(50)
-    assert scene.server.asked == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
-    assert scene.told.lists == [(["a", "b"], 7)]
-    assert scene.told.events == [("ADDED", "c")]
+    scene = Harness(Server(_list(7, "a", "b"), Watch(("ADDED", "c", 8)))).after(50)
+    assert scene.server.requests == ["GET ?limit=500", "WATCH ?resourceVersion=7"]
+    assert scene.calls.lists == [(["a", "b"], 7)]
+    assert scene.calls.events == [("ADDED", "c")]
     assert scene.reflector.in_sync
     assert scene.states == [(True, True)]
 
 
 def test_pages_are_one_list() -> None:
     pages = (_list(7, "a", more="next/page"), _list(7, "b", more="last"), _list(7, "c"))
-    scene = Scene(Server(*pages, Watch())).after(50)
-    assert scene.server.asked == [
+    scene = Harness(Server(*pages, Watch())).after(50)
+    assert scene.server.requests == [
         "GET ?limit=500",
         "GET ?limit=500&continue=next/page",
         "GET ?limit=500&continue=last",
         "WATCH ?resourceVersion=7",
     ]
-    assert scene.told.lists == [(["a", "b", "c"], 7)]
+    assert scene.calls.lists == [(["a", "b", "c"], 7)]
 
 
-def test_the_selector_and_the_form_are_asked_for_in_both() -> None:
+def test_list_and_watch_have_the_selector_and_the_form() -> None:
     server = Server(_list(7), Watch())
-    Scene(server, selector="farlet.io/virtual-node-id=me", metadata_only=True).after(50)
+    Harness(server, selector="farlet.io/virtual-node-id=me", metadata_only=True).after(50)
     assert all(
-        "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.asked
+        "labelSelector=farlet.io/virtual-node-id%3Dme" in request for request in server.requests
     )
     assert server.accepted == [resources.METADATA_LIST, resources.METADATA]
 
 
-def test_a_watch_that_ends_goes_on_where_it_was() -> None:
+def test_a_watch_that_ends_continues_at_its_version() -> None:
     first = Watch(("MODIFIED", "a", 8), ("BOOKMARK", "", 20))
-    scene = Scene(Server(_list(7, "a"), first, Watch())).after(150)
-    assert scene.server.asked[-1] == "WATCH ?resourceVersion=20"
-    assert scene.told.events == [("MODIFIED", "a")], "a bookmark is no event"
-    assert scene.states == [(True, True)], "an end is no loss"
+    scene = Harness(Server(_list(7, "a"), first, Watch())).after(150)
+    assert scene.server.requests[-1] == "WATCH ?resourceVersion=20"
+    assert scene.calls.events == [("MODIFIED", "a")], "a bookmark is not an event"
+    assert scene.states == [(True, True)], "the end of a watch is not a loss"
 
 
-def test_watches_that_end_at_once_are_not_asked_for_without_a_pause() -> None:
+def test_watches_that_end_at_once_are_retried_with_pauses() -> None:
     server = Server(_list(7), *[Watch(lasts=0.0)] * 50)
-    Scene(server).after(20)
-    assert len(server.asked) < 25
+    Harness(server).after(20)
+    assert len(server.requests) < 25
 
 
 def test_too_old_a_version_is_listed_again() -> None:
     gone = Watch(ends=_api(errors.Gone, 410), lasts=10.0)
-    scene = Scene(Server(_list(7, "a"), gone, _list(30), Watch())).after(60)
-    assert scene.server.asked[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
-    assert scene.told.lists == [(["a"], 7), ([], 30)]
+    scene = Harness(Server(_list(7, "a"), gone, _list(30), Watch())).after(60)
+    assert scene.server.requests[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=30"]
+    assert scene.calls.lists == [(["a"], 7), ([], 30)]
     assert scene.reflector.in_sync
 
 
 def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
     script = (_list(7, "a", more="x"), _api(errors.Gone, 410), _list(9, "b"), Watch())
-    scene = Scene(Server(*script)).after(50)
-    assert scene.told.lists == [(["b"], 9)]
+    scene = Harness(Server(*script)).after(50)
+    assert scene.calls.lists == [(["b"], 9)]
 
 
 @pytest.mark.parametrize(
@@ -232,13 +232,13 @@ def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
 def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
     again: list[JSON | Watch] = [Watch()] if then.startswith("WATCH") else [_list(8), Watch()]
     server = Server(_list(7), Watch(("BOOKMARK", "", 8)), Watch(ends=ends), *again)
-    scene = Scene(server).after(290)
-    assert then == scene.server.asked[3]
+    scene = Harness(server).after(290)
+    assert then == scene.server.requests[3]
     assert scene.states == [(True, True), (False, False), (True, True)]
 
 
 def test_while_it_cannot_watch_nothing_is_complete() -> None:
-    scene = Scene(Server(_list(7), *[Watch(ends=_silent(), lasts=0.0, opens=False)] * 99))
+    scene = Harness(Server(_list(7), *[Watch(ends=_silent(), lasts=0.0, opens=False)] * 99))
     scene.after(30)
     assert scene.reflector.has_synced
     assert not scene.reflector.in_sync
@@ -246,14 +246,14 @@ def test_while_it_cannot_watch_nothing_is_complete() -> None:
 
 
 def test_a_list_alone_is_not_complete() -> None:
-    scene = Scene(Server(_list(7))).after(30)
+    scene = Harness(Server(_list(7))).after(30)
     assert scene.reflector.has_synced
     assert not scene.reflector.in_sync
 
 
 def test_failures_back_off_to_a_limit() -> None:
     server = Server(*[_silent()] * 9)
-    Scene(server).after(100)
+    Harness(server).after(100)
     waits = [b - a for a, b in zip(server.at, server.at[1:], strict=False)]
     assert waits == [1, 2, 4, 8, 15, 15, 15, 15, 15]
 
@@ -261,11 +261,11 @@ def test_failures_back_off_to_a_limit() -> None:
 def test_a_watch_that_was_accepted_starts_the_backoff_anew() -> None:
     lost = Watch(ends=_silent(), lasts=5.0)
     server = Server(_silent(), _silent(), _list(7), lost, Watch())
-    Scene(server).after(60)
+    Harness(server).after(60)
     assert server.at == [0, 1, 3, 3, 9]
 
 
-def test_a_server_that_asks_to_wait_is_given_the_time() -> None:
+def test_a_throttled_request_waits_for_its_time() -> None:
     server = Server(_throttled(40.0), _list(7), Watch())
-    Scene(server).after(60)
+    Harness(server).after(60)
     assert server.at[:2] == [0, 40]

@@ -1,4 +1,4 @@
-"""The whole engine over HTTP: what it tells of itself while API servers fail and come back."""
+"""The whole engine over HTTP: what it reports while API servers fail and recover."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from farlet import errors, health, store
 from farlet.settings import Settings, loading
 from unit.node.harness import CAPACITY, NOWHERE, RecordedClient
 from unit.planning import model, objects
+from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server
-from unit.planning.wire import Wire
-from unit.reconcile import apiserver, scene
+from unit.reconcile import apiserver, harness
 from unit.reconcile.apiserver import HTML, Answer, Front, other
 
 
@@ -30,7 +30,7 @@ def _now() -> float:
 
 
 def modelled(server: Server, name: str) -> Answer:
-    """Answers of a model of a cluster. Its Leases are taken by whoever asks."""
+    """Answers of a model of a cluster. Any client can take its Leases."""
     wire = RecordedClient(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -53,7 +53,7 @@ def modelled(server: Server, name: str) -> Answer:
     return answer
 
 
-async def _watched(wire: Wire, request: web.Request) -> web.StreamResponse:
+async def _watched(wire: FakeCluster, request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     async for event in wire.watch_path(request.raw_path, opened=lambda: None):
@@ -67,8 +67,8 @@ class _Whole:
         self.engine = engine
         self.home = home
         self.foreign = foreign
-        self.home_server = Server(_now, (*NOWHERE, scene.HOME))
-        self.foreign_server = Server(_now, (scene.OWN, scene.FOREIGN))
+        self.home_server = Server(_now, (*NOWHERE, harness.HOME))
+        self.foreign_server = Server(_now, (harness.OWN, harness.FOREIGN))
         self.works = {
             "home": modelled(self.home_server, "home"),
             "foreign": modelled(self.foreign_server, "foreign"),
@@ -76,10 +76,10 @@ class _Whole:
         home.answer, foreign.answer = self.works["home"], self.works["foreign"]
 
     def create(self, name: str, *, mode: str = "disabled") -> None:
-        """Somebody creates a pod, and Kopf tells of it."""
+        """A user creates a pod, and Kopf delivers its event."""
         pod: JSON = model.clone(objects.home(annotations=_mode(mode)))
         pod["metadata"]["name"] = name
-        made = self.home_server.create("pods", scene.HOME, pod, by=scene.USER)
+        made = self.home_server.create("pods", harness.HOME, pod, by=harness.USER)
         self.engine.bridge.feed("ADDED", model.clone(made))
 
     def metric(self, name: str) -> float | None:
@@ -93,7 +93,7 @@ class _Whole:
     async def until(self, true: Callable[[], bool]) -> None:
         """It becomes true within some seconds, or the test fails."""
         async with asyncio.timeout(20):
-            while not true():  # noqa: ASYNC110 - nobody tells when
+            while not true():  # noqa: ASYNC110 - no event shows it
                 await asyncio.sleep(0.01)
 
 
@@ -141,7 +141,7 @@ BREAKS: dict[str, tuple[str, str, str]] = {
     "home": ("home", "farlet_home_up", "nonsense"),
     "foreign": ("foreign", "farlet_foreign_up", "disabled"),
 }
-"""Which side fails, what tells of it, and a pod that makes farlet write there."""
+"""Which side fails, where that shows, and a pod that makes farlet write there."""
 
 
 @pytest.mark.parametrize(("side", "metric", "mode"), BREAKS.values(), ids=BREAKS)
@@ -160,10 +160,10 @@ async def test_a_side_that_answers_nothing_is_not_up_until_it_answers(
 
 async def test_a_side_that_refuses_is_up(tmp_path: Path) -> None:
     async with whole(tmp_path) as w:
-        asked = len(w.home.asked)
+        before = len(w.home.asked)
         w.home.answer = apiserver.status(403)
         w.create("web", mode="nonsense")
-        await w.until(lambda: len(w.home.asked) > asked + 2)
+        await w.until(lambda: len(w.home.asked) > before + 2)
         assert w.metric("farlet_home_up") == 1
 
 
@@ -171,7 +171,7 @@ async def test_pods_are_counted_by_phase_and_mode_without_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unreadable:
-        """Stands where the room of the store has `orjson`."""
+        """Replaces `orjson` in the store."""
 
         dumps = staticmethod(orjson.dumps)
 

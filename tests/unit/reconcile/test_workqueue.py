@@ -12,8 +12,8 @@ from farlet.reconcile import work_queue
 from unit import faketime
 
 
-class Told:
-    """What the queue told about itself."""
+class Metrics:
+    """What the queue reports."""
 
     def __init__(self) -> None:
         self.depths: list[int] = []
@@ -30,12 +30,12 @@ class Told:
         self.retries += 1
 
 
-class Scene:
+class Harness:
     """A queue, its workers, and when each key was worked on."""
 
     def __init__(self, *, takes: float = 0.0) -> None:
-        self.told = Told()
-        self.queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(self.told)
+        self.observed = Metrics()
+        self.queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(self.observed)
         self.done: list[tuple[str, float]] = []
         self.most = 0
         self.takes = takes
@@ -51,8 +51,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(*, workers: int = 1, takes: float = 0.0) -> AsyncIterator[Scene]:
-    made = Scene(takes=takes)
+async def scene(*, workers: int = 1, takes: float = 0.0) -> AsyncIterator[Harness]:
+    made = Harness(takes=takes)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(workers):
             tasks.create_task(made.queue.work(made.perform))
@@ -164,7 +164,7 @@ async def _backoff() -> None:
         waits = [s.queue.retry("a") for _ in range(9)]
         assert waits == [0.25, 0.5, 1, 2, 4, 8, 15, 15, 15]
         assert s.queue.retry("b") == 0.25
-        assert s.told.retries == 10
+        assert s.observed.retries == 10
 
 
 async def _forgets() -> None:
@@ -214,8 +214,8 @@ async def _tells() -> None:
         s.queue.add("a")
         s.queue.add("b")
         await asyncio.sleep(10)
-        assert s.told.depths == [1, 2]
-        assert s.told.work == [(0.0, 1.0), (1.0, 1.0)]
+        assert s.observed.depths == [1, 2]
+        assert s.observed.work == [(0.0, 1.0), (1.0, 1.0)]
 
 
 async def _runs() -> None:
@@ -243,11 +243,11 @@ PROMISES: dict[str, Callable[[], Awaitable[None]]] = {
     "a thousand times for one key are one": _many_delays,
     "failures of a key back off, each key for itself, to 15 s": _backoff,
     "a key that succeeded starts from the beginning": _forgets,
-    "what a server asks for is waited for at least, and no longer": _retry_after,
+    "retry-after is the minimum of the pause, and only once": _retry_after,
     "an event does not wait for the backoff": _woken_before_backoff,
     "closing lets work end and starts none": _close,
     "closing ends workers that wait": _close_idle,
-    "the observer is told of depth, waiting and work": _tells,
+    "the observer gets depth, waiting time and work time": _tells,
     "it knows for how long each key has been worked on": _runs,
 }
 
@@ -260,10 +260,10 @@ def test_the_queue_keeps_its_promise(promise: Callable[[], Awaitable[None]]) -> 
     faketime.run(story())
 
 
-def test_what_the_work_raises_ends_the_worker_and_frees_the_key() -> None:
+def test_an_exception_of_the_work_ends_the_worker_and_frees_the_key() -> None:
     async def story() -> None:
-        told = Told()
-        queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(told)
+        observed = Metrics()
+        queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(observed)
 
         async def fail(_: str) -> None:
             raise LookupError("a bug")

@@ -1,4 +1,4 @@
-"""What the store keeps, and that nobody can change it from outside."""
+"""What the store keeps, and that no caller can change it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _pod(version: int, **status: object) -> Any:
             "name": "p",
             "uid": "u",
             "resourceVersion": str(version),
-            "managedFields": [{"manager": "somebody"}],
+            "managedFields": [{"manager": "kubectl"}],
         },
         "spec": {"nodeName": "n", "containers": [{"name": "main"}]},
         "status": {**status},
@@ -52,17 +52,17 @@ def test_of_a_secret_no_data_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "told", "kept"),
+    ("known", "received", "kept"),
     [
         pytest.param(5, 6, 6, id="a newer version replaces"),
         pytest.param(6, 5, 6, id="an older version changes nothing"),
         pytest.param(9, 10, 10, id="versions are compared as numbers"),
     ],
 )
-def test_the_newest_version_is_kept(known: int, told: int, kept: int) -> None:
+def test_the_newest_version_is_kept(known: int, received: int, kept: int) -> None:
     store = Store()
     store.home.put(_pod(known))
-    assert store.home.put(_pod(told)) is (kept == told)
+    assert store.home.put(_pod(received)) is (kept == received)
     found: Any = store.home.get(KEY)
     assert found["metadata"]["resourceVersion"] == str(kept)
 
@@ -75,7 +75,7 @@ def test_a_late_event_does_not_bring_back_what_was_deleted() -> None:
     assert KEY not in store.home
 
 
-def test_a_mirror_that_was_only_out_of_sight_comes_back_with_a_later_version() -> None:
+def test_a_mirror_that_left_the_watch_comes_back_with_a_later_version() -> None:
     store = Store()
     store.mirrors.put(_pod(1))
     store.mirrors.remove(KEY, "u", as_of=4)
@@ -90,7 +90,7 @@ def test_the_removal_of_an_earlier_pod_of_the_name_leaves_the_later_one() -> Non
     assert KEY in store.home
 
 
-def test_a_list_tells_what_is_missing_unless_it_is_newer_than_the_list() -> None:
+def test_a_list_shows_what_is_missing_unless_it_is_newer_than_the_list() -> None:
     store = Store()
     store.home.put(_pod(5))
     assert store.home.missing_from([], None, 4) == []

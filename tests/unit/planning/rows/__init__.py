@@ -1,6 +1,16 @@
 """The rows of the table, by chapter: what is known, and what must follow."""
 
-from unit.planning.rows import creating, deleting, gone, lost, present, tokens
+from unit.planning.rows import (
+    creating,
+    deleting,
+    failed,
+    gone,
+    lost,
+    namespaces,
+    paced,
+    present,
+    tokens,
+)
 from unit.planning.rows.row import Decide, Row
 
 __all__ = ["EVERY", "Decide", "Row"]
@@ -12,4 +22,7 @@ EVERY: tuple[Row, ...] = (
     *lost.ROWS,
     *present.ROWS,
     *tokens.ROWS,
+    *namespaces.ROWS,
+    *paced.ROWS,
+    *failed.ROWS,
 )

@@ -12,13 +12,15 @@ from farlet.constants import (
 from farlet.context import DaemonSetPods, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-from farlet.planning.snapshot import NOTHING, Missing
+from farlet.planning.actions import NOTHING
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import daemon, home, snapshot, waiting
 from unit.planning.rows.row import Row, creates, shows, within
 
 _REMOTE = {API_SERVER_SUPPORT: "remote", REMOTE_SERVICE_ACCOUNT_NAME: "robot"}
-_UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "nobody answers")
+_UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "connection refused")
 _LABELLED = within(remote_service_accounts=RemoteServiceAccounts.LABELLED)
+_NOT_OFFLOADED = {"namespace_open": False, "namespace_unused": True}
 _HOST_NETWORK = home(spec={"hostNetwork": True})
 
 
@@ -30,7 +32,7 @@ CREATED = (
     Row("a new pod gets a mirror", snapshot(home(), Missing.ABSENT), creates()),
     *(
         Row(
-            f"a mirror of restartPolicy {policy} is held until its end is seen",
+            f"a mirror of restartPolicy {policy} is kept by a finalizer until its end is seen",
             snapshot(home(policy=policy), Missing.ABSENT),
             creates(observed=True),
         )
@@ -47,7 +49,7 @@ CREATED = (
         creates(),
     ),
     Row(
-        "a pod of the foreign API starts where its account has the label asked for",
+        "a pod of the foreign API starts where its account has the required label",
         snapshot(
             home(annotations=_REMOTE),
             Missing.ABSENT,
@@ -63,7 +65,7 @@ CREATED = (
         ctx=within(daemonset_pods=DaemonSetPods.RUN),
     ),
     Row(
-        "a pod that waited for its account goes on when it appears",
+        "a pod that waited for its account starts when it appears",
         snapshot(
             waiting(home(annotations=_REMOTE), Reason.SERVICE_ACCOUNT_NOT_FOUND, "missing"),
             Missing.ABSENT,
@@ -74,14 +76,18 @@ CREATED = (
 )
 
 UNSEEN = (
-    Row("nothing is made on an unseen foreign side", snapshot(home(), Missing.UNKNOWN), NOTHING),
     Row(
-        "a pod waits with the reason why the foreign side is unseen",
+        "nothing is created while the foreign side is unknown",
+        snapshot(home(), Missing.UNKNOWN),
+        NOTHING,
+    ),
+    Row(
+        "a pod waits with the reason why the foreign side is unknown",
         snapshot(home(), Missing.UNKNOWN, problem=_UNREACHABLE),
         shows("Pending", Reason.FOREIGN_UNREACHABLE),
     ),
     Row(
-        "the same reason is not told twice",
+        "the same reason is not written twice",
         snapshot(
             waiting(home(), _UNREACHABLE.reason, _UNREACHABLE.message),
             Missing.UNKNOWN,
@@ -90,17 +96,17 @@ UNSEEN = (
         NOTHING,
     ),
     Row(
-        "a refused pod is told so although the foreign side is unseen",
+        "a refused pod shows that although the foreign side is unknown",
         snapshot(_wrong("nearby"), Missing.UNKNOWN, problem=_UNREACHABLE),
         shows("Pending", Reason.INVALID_API_SERVER_SUPPORT),
     ),
     Row(
-        "unknown accounts make a pod wait without a word",
+        "a pod waits without a reason while accounts are unknown",
         snapshot(home(annotations=_REMOTE), Missing.ABSENT),
         NOTHING,
     ),
     Row(
-        "accounts that cannot be seen are told",
+        "accounts that cannot be read are reported",
         snapshot(home(annotations=_REMOTE), Missing.ABSENT, problem=_UNREACHABLE),
         shows("Pending", Reason.FOREIGN_UNREACHABLE),
     ),
@@ -134,7 +140,7 @@ REFUSED = (
         shows("Pending", Reason.SERVICE_ACCOUNT_NOT_FOUND),
     ),
     Row(
-        "an account without the label asked for is waited for",
+        "a pod waits for an account without the required label",
         snapshot(
             home(annotations=_REMOTE),
             Missing.ABSENT,
@@ -155,12 +161,12 @@ REFUSED = (
         shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
-        "a pod of a DaemonSet is told so although the foreign side is unseen",
+        "a pod of a DaemonSet shows that although the foreign side is unknown",
         snapshot(daemon(home()), Missing.UNKNOWN, problem=_UNREACHABLE),
         shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
     ),
     Row(
-        "a pod of a DaemonSet is not told what else would keep it from running",
+        "a pod of a DaemonSet shows no other obstacle",
         snapshot(
             daemon(home(annotations={API_SERVER_SUPPORT: "nearby"}, spec={"hostNetwork": True})),
             Missing.ABSENT,
@@ -169,7 +175,7 @@ REFUSED = (
     ),
     Row(
         "a pod of a namespace that is not offloaded waits",
-        snapshot(home(), Missing.ABSENT, mirror_gone=True),
+        snapshot(home(), Missing.UNKNOWN, **_NOT_OFFLOADED),
         shows("Pending", Reason.NAMESPACE_NOT_OFFLOADED),
         ctx=within(
             namespaces=type(within().namespaces)(home="h", own="farlet", template=None),

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from farlet.planning.snapshot import (
-    NOTHING,
-    ConfirmMirrorGone,
-    DeleteHome,
-    DeleteMirror,
-    Missing,
-    ReleaseMirror,
-)
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone, DeleteMirror, ReleaseMirror
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import (
-    HOME,
     MIRROR,
+    MIRROR_KEY,
     RUNNING,
     ended,
     exited,
@@ -20,9 +14,9 @@ from unit.planning.objects import (
     mirror,
     shown,
     snapshot,
-    stranger,
+    unrelated,
 )
-from unit.planning.rows.row import Row, does, ends, shows
+from unit.planning.rows.row import Row, does, ends, removes, shows
 
 _LEAVING = home(grace=30, phase="Running", state=RUNNING, mirrored=MIRROR)
 _UNSTARTED = home(grace=30)
@@ -31,27 +25,27 @@ _LAST = mirror(grace=30, phase="Failed", state=exited(143), observed=True)
 
 WITH_MIRROR = (
     Row(
-        "the mirror of a leaving pod gets the grace of its home pod",
+        "the mirror of a terminating pod gets the grace of its home pod",
         snapshot(shown(_LEAVING, mirror()), mirror()),
-        does(DeleteMirror(MIRROR, 30)),
+        does(DeleteMirror(mirror(), 30)),
     ),
     Row(
-        "a leaving pod's mirror is deleted before its status is reflected",
+        "a terminating pod's mirror is deleted before its status is reflected",
         snapshot(_LEAVING, mirror()),
-        does(DeleteMirror(MIRROR, 30)),
+        does(DeleteMirror(mirror(), 30)),
     ),
     Row(
         "a shorter grace is passed on",
         snapshot(shown(home(grace=5), _DYING), _DYING),
-        does(DeleteMirror(MIRROR, 5)),
+        does(DeleteMirror(_DYING, 5)),
     ),
     Row(
         "the grace of a forced deletion is passed on while others hold the home pod",
         snapshot(shown(home(grace=0, finalizers=["example.org/held"]), _DYING), _DYING),
-        does(DeleteMirror(MIRROR, 0)),
+        does(DeleteMirror(_DYING, 0)),
     ),
     Row(
-        "an equal grace is not asked for twice",
+        "an equal grace is not requested twice",
         snapshot(shown(_LEAVING, _DYING), _DYING),
         NOTHING,
     ),
@@ -61,17 +55,17 @@ WITH_MIRROR = (
         NOTHING,
     ),
     Row(
-        "the last states of a leaving pod are reflected",
+        "the last states of a terminating pod are reflected",
         snapshot(_LEAVING, _LAST),
         ends(143, "Failed"),
     ),
     Row(
-        "a leaving pod's mirror is released once its last states stand at home",
+        "a terminating pod's mirror is released once home shows its last states",
         snapshot(shown(_LEAVING, _LAST), _LAST),
         does(ReleaseMirror(_LAST)),
     ),
     Row(
-        "a leaving pod whose mirror still runs is not removed",
+        "a terminating pod whose mirror still runs is not removed",
         snapshot(shown(_LEAVING, _DYING), _DYING, mirror_gone=True),
         NOTHING,
     ),
@@ -80,29 +74,29 @@ WITH_MIRROR = (
 WITHOUT = (
     *(
         Row(
-            f"a leaving pod asks live before it is removed, its mirror being {text}",
+            f"a terminating pod's mirror is read live before the pod is removed, if {text}",
             snapshot(_LEAVING, side),
-            does(ConfirmMirrorGone()),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
         )
-        for side, text in ((Missing.ABSENT, "absent"), (Missing.UNKNOWN, "unseen"))
+        for side, text in ((Missing.ABSENT, "absent"), (Missing.UNKNOWN, "unknown"))
     ),
     Row(
-        "a leaving pod that never had a mirror asks live as well",
+        "a terminating pod's mirror is read live even if it never had one",
         snapshot(_UNSTARTED, Missing.ABSENT),
-        does(ConfirmMirrorGone()),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "a leaving pod that never had a mirror is removed without another word",
+        "a terminating pod that never had a mirror is removed without another status",
         snapshot(_UNSTARTED, Missing.ABSENT, mirror_gone=True),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     Row(
-        "a leaving pod writes that its containers ended before it is removed",
+        "a terminating pod writes that its containers ended before it is removed",
         snapshot(_LEAVING, Missing.ABSENT, mirror_gone=True),
         ends(137, "Failed"),
     ),
     Row(
-        "a leaving pod tells the end that its mirror was last seen with",
+        "a terminating pod shows the end that its mirror was last seen with",
         snapshot(
             _LEAVING,
             Missing.ABSENT,
@@ -112,18 +106,18 @@ WITHOUT = (
         ends(0, "Succeeded"),
     ),
     Row(
-        "a leaving pod that told its end is removed",
+        "a terminating pod that shows its end is removed",
         snapshot(ended(_LEAVING), Missing.ABSENT, mirror_gone=True),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     Row(
-        "a leaving pod that has finished is removed",
+        "a terminating pod that has finished is removed",
         snapshot(
             ended(home(grace=30, policy="Never", mirrored=MIRROR, state=exited(0))),
             Missing.ABSENT,
             mirror_gone=True,
         ),
-        does(DeleteHome(HOME)),
+        removes(),
     ),
     *(
         Row(
@@ -138,17 +132,17 @@ WITHOUT = (
         for side, gone, text in (
             (Missing.ABSENT, True, "gone"),
             (Missing.ABSENT, False, "absent"),
-            (Missing.UNKNOWN, False, "unseen"),
+            (Missing.UNKNOWN, False, "unknown"),
         )
     ),
     Row(
-        "a leaving pod whose name a stranger has abroad leaves without touching it",
-        snapshot(_UNSTARTED, stranger()),
-        does(DeleteHome(HOME)),
+        "a terminating pod whose name an unrelated pod has is removed without changing it",
+        snapshot(_UNSTARTED, unrelated()),
+        removes(),
     ),
     Row(
-        "a leaving pod whose lost mirror's name a stranger took tells its end first",
-        snapshot(_LEAVING, stranger()),
+        "a terminating pod whose lost mirror's name an unrelated pod took shows its end first",
+        snapshot(_LEAVING, unrelated()),
         shows("Failed"),
     ),
 )

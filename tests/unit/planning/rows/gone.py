@@ -1,16 +1,26 @@
-"""Rows: H is absent, or nobody knows; H has finished."""
+"""Rows: H is absent or unknown; H has finished."""
 
 from __future__ import annotations
 
-from farlet.planning.snapshot import (
+from farlet.planning.actions import (
     NOTHING,
     ConfirmHomeGone,
     ConfirmMirrorGone,
     DeleteMirror,
-    Missing,
     ReleaseMirror,
 )
-from unit.planning.objects import MIRROR, exited, home, mirror, shown, snapshot, stranger
+from farlet.planning.snapshot import Missing
+from unit.planning.objects import (
+    KEY,
+    MIRROR,
+    MIRROR_KEY,
+    exited,
+    home,
+    mirror,
+    shown,
+    snapshot,
+    unrelated,
+)
 from unit.planning.rows.row import Row, does, shows
 
 _DYING = mirror(grace=30)
@@ -30,38 +40,38 @@ ABSENT = (
     ),
     Row("no home pod and no mirror is nothing", snapshot(Missing.ABSENT, Missing.ABSENT), NOTHING),
     Row(
-        "no home pod and an unseen foreign side is nothing",
+        "no home pod and an unknown foreign side is nothing",
         snapshot(Missing.ABSENT, Missing.UNKNOWN, home_gone=True),
         NOTHING,
     ),
     Row(
-        "a mirror without home pod asks home before it ends",
+        "a mirror without home pod is checked at home before it ends",
         snapshot(Missing.ABSENT, mirror()),
-        does(ConfirmHomeGone()),
+        does(ConfirmHomeGone(KEY)),
     ),
     Row(
-        "a dying mirror without home pod asks home before it is released",
+        "a terminating mirror without home pod is checked at home before it is released",
         snapshot(Missing.ABSENT, _HELD),
-        does(ConfirmHomeGone()),
+        does(ConfirmHomeGone(KEY)),
     ),
     Row(
         "a mirror whose home pod is gone for certain ends with its own grace",
         snapshot(Missing.ABSENT, mirror(), home_gone=True),
-        does(DeleteMirror(MIRROR, None)),
+        does(DeleteMirror(mirror(), None)),
     ),
     Row(
-        "a dying mirror of a gone home pod is left to its kubelet",
+        "a terminating mirror of a gone home pod is left to its kubelet",
         snapshot(Missing.ABSENT, _DYING, home_gone=True),
         NOTHING,
     ),
     Row(
-        "a dying mirror of a gone home pod is released",
+        "a terminating mirror of a gone home pod is released",
         snapshot(Missing.ABSENT, _HELD, home_gone=True),
         does(ReleaseMirror(_HELD)),
     ),
     Row(
-        "a stranger of a gone home pod's name is not touched",
-        snapshot(Missing.ABSENT, stranger(), home_gone=True),
+        "an unrelated pod of a gone home pod's name is not touched",
+        snapshot(Missing.ABSENT, unrelated(), home_gone=True),
         NOTHING,
     ),
     Row(
@@ -77,10 +87,10 @@ TERMINAL = (
     Row(
         "a finished home pod ends a mirror that still runs",
         snapshot(shown(home(phase="Failed", state=exited(1)), mirror()), mirror()),
-        does(DeleteMirror(MIRROR, None)),
+        does(DeleteMirror(mirror(), None)),
     ),
     Row(
-        "a finished home pod does not hurry a mirror that ends already",
+        "a finished home pod does not delete a mirror that is terminating already",
         snapshot(shown(home(phase="Failed", state=exited(1)), _DYING), _DYING),
         NOTHING,
     ),
@@ -90,12 +100,12 @@ TERMINAL = (
         shows("Failed"),
     ),
     Row(
-        "the finalizer stays until the final status stands at home",
+        "the finalizer stays until home shows the final status",
         snapshot(home(policy="Never", phase="Running"), _ENDED),
         shows("Succeeded"),
     ),
     Row(
-        "the finalizer goes once the final status stands at home",
+        "the finalizer is removed once home shows the final status",
         snapshot(shown(home(policy="Never"), _ENDED), _ENDED),
         does(ReleaseMirror(_ENDED)),
     ),
@@ -105,8 +115,8 @@ TERMINAL = (
         NOTHING,
     ),
     Row(
-        "a finished home pod leaves a stranger alone",
-        snapshot(_DONE, stranger()),
+        "a finished home pod leaves an unrelated pod alone",
+        snapshot(_DONE, unrelated()),
         NOTHING,
     ),
     *(
@@ -126,26 +136,26 @@ TERMINAL = (
             ("Never", "Succeeded", 0),
             ("Never", "Failed", 1),
         )
-        for side, mirrored in ((Missing.ABSENT, "gone"), (Missing.UNKNOWN, "unseen"))
+        for side, mirrored in ((Missing.ABSENT, "gone"), (Missing.UNKNOWN, "unknown"))
     ),
     Row(
-        "a finished pod's mirror that left the watch undeleted is looked for live",
+        "a finished pod's mirror that left the watch without a deletion is read live",
         snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded")),
-        does(ConfirmMirrorGone()),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "a finished pod's mirror that left the watch undeleted and is gone changes nothing",
+        "a finished pod's mirror that left the watch and is gone changes nothing",
         snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded"), mirror_gone=True),
         NOTHING,
     ),
     Row(
-        "a finished pod's mirror that left the watch when it was deleted is not looked for",
+        "a finished pod's mirror that left the watch when it was deleted is not read",
         snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded", grace=30)),
         NOTHING,
     ),
     Row(
-        "a finished home pod leaves a stranger alone that took the name of a mirror",
-        snapshot(_DONE, stranger(), last=mirror(phase="Succeeded")),
+        "a finished home pod leaves an unrelated pod alone that took the name of a mirror",
+        snapshot(_DONE, unrelated(), last=mirror(phase="Succeeded")),
         NOTHING,
     ),
     Row(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from farlet.constants import API_SERVER_SUPPORT, JSON, Reason
 from farlet.k8s_types import Pod
-from farlet.planning.snapshot import NOTHING, ConfirmMirrorGone, Missing
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import (
     MIRROR,
+    MIRROR_KEY,
     RUNNING,
     WAITING,
     daemon,
@@ -15,7 +17,7 @@ from unit.planning.objects import (
     mirror,
     shown,
     snapshot,
-    stranger,
+    unrelated,
     waiting,
 )
 from unit.planning.rows.row import Row, creates, does, ends, shows
@@ -43,7 +45,7 @@ def _observed(policy: str, phase: str, *, grace: int | None = None) -> Pod:
 EVIDENCE = (
     *(
         Row(
-            f"an unseen mirror of restartPolicy {policy} is not lost",
+            f"an unknown mirror of restartPolicy {policy} is not lost",
             snapshot(_ran(policy), Missing.UNKNOWN),
             NOTHING,
         )
@@ -51,27 +53,27 @@ EVIDENCE = (
     ),
     *(
         Row(
-            f"an absent mirror of restartPolicy {policy} is looked for live",
+            f"an absent mirror of restartPolicy {policy} is read live",
             snapshot(_ran(policy), Missing.ABSENT),
-            does(ConfirmMirrorGone()),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
         )
         for policy in POLICIES
     ),
     *(
         Row(
-            f"a mirror of restartPolicy {policy} that this process saw is looked for live",
+            f"a mirror of restartPolicy {policy} that this process saw is read live",
             snapshot(
                 shown(home(policy=policy), mirror(phase="Pending")),
                 Missing.ABSENT,
                 last=mirror(phase="Pending"),
             ),
-            does(ConfirmMirrorGone()),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
         )
         for policy in POLICIES
     ),
     *(
         Row(
-            f"an end of restartPolicy {policy} that this process saw is told before anything else",
+            f"an end of restartPolicy {policy} that this process saw is shown before anything else",
             snapshot(
                 home(policy=policy, phase="Running", state=RUNNING, mirrored=MIRROR),
                 Missing.ABSENT,
@@ -88,13 +90,13 @@ EVIDENCE = (
             Missing.ABSENT,
             last=mirror(),
         ),
-        does(ConfirmMirrorGone()),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
 )
 
 AGAIN = (
     Row(
-        "a lost mirror of restartPolicy Always is made again and restarts grow",
+        "a lost mirror of restartPolicy Always is recreated and restarts grow",
         snapshot(_ran("Always"), Missing.ABSENT, mirror_gone=True),
         creates(restarts={"main": 3}),
     ),
@@ -104,23 +106,23 @@ AGAIN = (
         creates(restarts={"main": 2}),
     ),
     Row(
-        "a lost mirror of restartPolicy Always is made again after a success too",
+        "a lost mirror of restartPolicy Always is recreated after a success too",
         snapshot(_ran("Always", exited(0)), Missing.ABSENT, mirror_gone=True),
         creates(restarts={"main": 3}),
     ),
     Row(
-        "a lost mirror of restartPolicy OnFailure is made again while it never succeeded",
+        "a lost mirror of restartPolicy OnFailure is recreated while it never succeeded",
         snapshot(_ran("OnFailure"), Missing.ABSENT, mirror_gone=True),
         creates(restarts={"main": 3}, observed=True),
     ),
     Row(
-        "a lost mirror of restartPolicy OnFailure is made again after a failure",
+        "a lost mirror of restartPolicy OnFailure is recreated after a failure",
         snapshot(_ran("OnFailure", RUNNING, exited(1)), Missing.ABSENT, mirror_gone=True),
         creates(restarts={"main": 3}, observed=True),
     ),
     *(
         Row(
-            f"a mirror of restartPolicy {policy} that was deleted abroad is made again",
+            f"a mirror of restartPolicy {policy} that a foreign user deleted is recreated",
             snapshot(
                 shown(_ran(policy), _observed(policy, "Failed", grace=0)),
                 Missing.ABSENT,
@@ -132,7 +134,7 @@ AGAIN = (
         for policy in ("Always", "OnFailure")
     ),
     Row(
-        "a lost mirror that would be refused by now is not made again",
+        "a lost mirror that would be refused by now is not recreated",
         snapshot(
             home(
                 phase="Running",
@@ -146,7 +148,7 @@ AGAIN = (
         shows("Running", Reason.INVALID_API_SERVER_SUPPORT),
     ),
     Row(
-        "a lost mirror of a DaemonSet's pod is not made again where such are refused",
+        "a lost mirror of a DaemonSet's pod is not recreated where such are refused",
         snapshot(daemon(_ran("Always")), Missing.ABSENT, mirror_gone=True),
         shows("Running", Reason.DAEMONSET_NOT_ALLOWED),
     ),
@@ -167,7 +169,7 @@ NEVER_AGAIN = (
     ),
     *(
         Row(
-            f"a lost mirror of restartPolicy OnFailure is not made again after a success {text}",
+            f"a lost mirror of restartPolicy OnFailure is not recreated after a success {text}",
             snapshot(pod, Missing.ABSENT, mirror_gone=True),
             shows("Failed", Reason.MIRROR_LOST),
         )
@@ -177,7 +179,7 @@ NEVER_AGAIN = (
         )
     ),
     Row(
-        "a success that this process saw before the mirror vanished is told, not lost",
+        "a success that this process saw before the mirror vanished is shown, not lost",
         snapshot(
             _ran("OnFailure"),
             Missing.ABSENT,
@@ -198,7 +200,7 @@ NEVER_AGAIN = (
     ),
     *(
         Row(
-            f"an end of restartPolicy Never that this process saw is told: {phase}",
+            f"an end of restartPolicy Never that this process saw is shown: {phase}",
             snapshot(
                 _ran("Never"),
                 Missing.ABSENT,
@@ -210,7 +212,7 @@ NEVER_AGAIN = (
         for phase, code in (("Succeeded", 0), ("Failed", 1))
     ),
     Row(
-        "an end that was told leaves nothing to do",
+        "an end that is shown leaves nothing to do",
         snapshot(
             shown(_ran("Never"), _observed("Never", "Failed")),
             Missing.ABSENT,
@@ -221,25 +223,25 @@ NEVER_AGAIN = (
     ),
 )
 
-BY_STRANGERS = (
+BY_UNRELATED_PODS = (
     Row(
-        "a lost mirror of restartPolicy Never whose name a stranger took fails its home pod",
-        snapshot(_ran("Never"), stranger()),
+        "a lost mirror of restartPolicy Never whose name an unrelated pod took fails its home pod",
+        snapshot(_ran("Never"), unrelated()),
         shows("Failed", Reason.MIRROR_LOST),
     ),
     Row(
         "a lost mirror of restartPolicy OnFailure is not waited for after a success",
-        snapshot(_ran("OnFailure", exited(0)), stranger()),
+        snapshot(_ran("OnFailure", exited(0)), unrelated()),
         shows("Failed", Reason.MIRROR_LOST),
     ),
     *(
         Row(
-            f"a lost mirror of restartPolicy {policy} waits for the stranger to go",
-            snapshot(_ran(policy), stranger()),
+            f"a lost mirror of restartPolicy {policy} waits for the unrelated pod to go",
+            snapshot(_ran(policy), unrelated()),
             shows("Running", Reason.NAME_CONFLICT, retry=True),
         )
         for policy in ("Always", "OnFailure")
     ),
 )
 
-ROWS = (*EVIDENCE, *AGAIN, *NEVER_AGAIN, *BY_STRANGERS)
+ROWS = (*EVIDENCE, *AGAIN, *NEVER_AGAIN, *BY_UNRELATED_PODS)

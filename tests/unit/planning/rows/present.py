@@ -5,7 +5,7 @@ from __future__ import annotations
 from farlet import constants
 from farlet.constants import Reason
 from farlet.errors import Refused
-from farlet.planning.snapshot import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
+from farlet.planning.actions import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
 from unit.planning.objects import (
     CONTEXT,
     HOME,
@@ -18,7 +18,7 @@ from unit.planning.objects import (
     mirror,
     shown,
     snapshot,
-    stranger,
+    unrelated,
     waiting,
 )
 from unit.planning.rows.row import Row, does, ends, shows
@@ -30,48 +30,48 @@ OTHERS = (
     Row(
         "the mirror of an earlier pod of the name ends first",
         snapshot(home(), _OTHER),
-        does(DeleteMirror("mirror-0", None)),
+        does(DeleteMirror(_OTHER, None)),
     ),
     Row(
-        "the dying mirror of an earlier pod is waited for",
+        "the terminating mirror of an earlier pod is waited for",
         snapshot(home(), mirror(uid="mirror-0", of="home-0", grace=30)),
         NOTHING,
     ),
     Row(
-        "the dying mirror of an earlier pod is released",
+        "the terminating mirror of an earlier pod is released",
         snapshot(home(), _OTHER_HELD),
         does(ReleaseMirror(_OTHER_HELD)),
     ),
     Row(
-        "a leaving pod ends the mirror of an earlier pod of the name",
+        "a terminating pod ends the mirror of an earlier pod of the name",
         snapshot(home(grace=30), _OTHER),
-        does(DeleteMirror("mirror-0", None)),
+        does(DeleteMirror(_OTHER, None)),
     ),
     Row(
-        "a stranger of the name is told and never touched",
-        snapshot(home(), stranger()),
+        "an unrelated pod of the name is reported and never changed",
+        snapshot(home(), unrelated()),
         shows("Pending", Reason.NAME_CONFLICT, retry=True),
     ),
     Row(
-        "another virtual node's mirror of the name is told and never touched",
+        "another virtual node's mirror of the name is reported and never changed",
         snapshot(home(), mirror(virtual_node_id="another-node")),
         shows("Pending", Reason.NAME_CONFLICT, retry=True),
     ),
     Row(
-        "a stranger that was told is looked at again",
+        "an unrelated pod that was reported is checked again",
         snapshot(
             waiting(
                 home(),
                 Reason.NAME_CONFLICT,
-                "the foreign namespace default-h has a pod of the name web that is not farlet's. "
+                "the foreign namespace default-h has a pod named web that farlet did not create. "
                 "Rename or delete one of the two",
             ),
-            stranger(),
+            unrelated(),
         ),
         Decision(retry=True),
     ),
     Row(
-        "the mirror of a DaemonSet's pod that runs already goes on though such are refused now",
+        "the mirror of a DaemonSet's pod keeps running although such pods are refused now",
         snapshot(daemon(shown(home(mirrored=MIRROR), mirror())), mirror()),
         NOTHING,
     ),
@@ -81,11 +81,11 @@ OTHERS = (
         NOTHING,
     ),
     Row(
-        "the label of a mirror that home names by uid is put back",
+        "the label of a mirror that home names by uid is restored",
         snapshot(home(mirrored=MIRROR, phase="Running"), mirror(virtual_node_id=None)),
         does(
             ReclaimMirror(
-                MIRROR,
+                mirror(virtual_node_id=None),
                 {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
                 {
                     constants.HOME_NAMESPACE: KEY.namespace,
@@ -102,10 +102,10 @@ _DISCARDED_DONE = mirror(phase="Succeeded", state=exited(0), grace=30, observed=
 _RAN = home(phase="Running", state=RUNNING, policy="OnFailure", mirrored=MIRROR)
 _ONCE = home(phase="Running", state=RUNNING, policy="Never", mirrored=MIRROR)
 
-DYING_ABROAD = (
+DELETED_IN_FOREIGN = (
     *(
         Row(
-            f"a mirror of restartPolicy {policy} that is deleted abroad is reflected meanwhile",
+            f"a mirror of restartPolicy {policy} that a foreign user deletes is still reflected",
             snapshot(home(policy=policy), mirror(grace=30, observed=policy != "Always")),
             shows("Running"),
         )
@@ -113,7 +113,7 @@ DYING_ABROAD = (
     ),
     *(
         Row(
-            f"a dying mirror of restartPolicy {policy} keeps its finalizer while it runs",
+            f"a terminating mirror of restartPolicy {policy} keeps its finalizer while it runs",
             snapshot(
                 shown(home(policy=policy), mirror(grace=30, observed=True)),
                 mirror(grace=30, observed=True),
@@ -123,7 +123,7 @@ DYING_ABROAD = (
         for policy in ("OnFailure", "Never")
     ),
     Row(
-        "the end of a mirror of restartPolicy Always that was deleted abroad ends nothing",
+        "the end of a mirror of restartPolicy Always that a foreign user deleted ends nothing",
         snapshot(
             home(phase="Running", state=RUNNING, mirrored=MIRROR),
             mirror(phase="Failed", state=exited(143), grace=30),
@@ -131,32 +131,32 @@ DYING_ABROAD = (
         shows("Running"),
     ),
     Row(
-        "a failed mirror of restartPolicy OnFailure that was deleted abroad ends nothing",
+        "a failed mirror of restartPolicy OnFailure that a foreign user deleted ends nothing",
         snapshot(_RAN, _DISCARDED),
         shows("Running"),
     ),
     Row(
-        "a failed mirror of restartPolicy OnFailure is released once its containers are told",
+        "a failed mirror of restartPolicy OnFailure is released once its containers are shown",
         snapshot(shown(_RAN, _DISCARDED), _DISCARDED),
         does(ReleaseMirror(_DISCARDED)),
     ),
     Row(
-        "a successful mirror of restartPolicy OnFailure that was deleted abroad is told",
+        "a successful mirror of restartPolicy OnFailure that a foreign user deleted is shown",
         snapshot(_RAN, _DISCARDED_DONE),
         ends(0, "Succeeded"),
     ),
     Row(
-        "a successful mirror of restartPolicy OnFailure is released once told",
+        "a successful mirror of restartPolicy OnFailure is released once shown",
         snapshot(shown(_RAN, _DISCARDED_DONE), _DISCARDED_DONE),
         does(ReleaseMirror(_DISCARDED_DONE)),
     ),
     Row(
-        "a mirror of restartPolicy Never that was deleted abroad is told as it ended",
+        "a mirror of restartPolicy Never that a foreign user deleted is shown as it ended",
         snapshot(_ONCE, _DISCARDED),
         ends(143, "Failed"),
     ),
     Row(
-        "a mirror of restartPolicy Never is released once told",
+        "a mirror of restartPolicy Never is released once shown",
         snapshot(shown(_ONCE, _DISCARDED), _DISCARDED),
         does(ReleaseMirror(_DISCARDED)),
     ),
@@ -181,7 +181,7 @@ RUNS = (
     Row("what is shown is not written again", snapshot(shown(home(), mirror()), mirror()), NOTHING),
     *(
         Row(
-            f"the end of restartPolicy {policy} is told: {phase}",
+            f"the end of restartPolicy {policy} is shown: {phase}",
             snapshot(
                 home(policy=policy, phase="Running", state=RUNNING),
                 mirror(phase=phase, observed=True),
@@ -203,4 +203,4 @@ RUNS = (
     ),
 )
 
-ROWS = (*OTHERS, *DYING_ABROAD, *RUNS)
+ROWS = (*OTHERS, *DELETED_IN_FOREIGN, *RUNS)

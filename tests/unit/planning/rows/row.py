@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from farlet import constants
-from farlet.access import AccessStrategy
 from farlet.constants import Reason
 from farlet.context import Context
-from farlet.planning.snapshot import (
+from farlet.planning.actions import (
     CreateMirror,
     Decision,
-    Missing,
+    DeleteHome,
     PatchStatus,
     ProvideSecret,
-    Snapshot,
+    Wait,
 )
+from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning import objects
 
 Decide = Callable[..., Decision]
@@ -30,17 +30,19 @@ Expected = Decision | Callable[[Snapshot, Decision], bool]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`says` is the sentence that the test is called by."""
+    """`sentence` is the name of the test."""
 
-    says: str
+    sentence: str
     given: Snapshot
     expected: Expected
     ctx: Context = objects.CONTEXT
-    strategies: Mapping[str, AccessStrategy] = field(default_factory=lambda: objects.STRATEGIES)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "given", objects.under(self.given, self.ctx))
 
     def holds(self, decide: Decide) -> tuple[bool, Decision]:
-        """Whether `decide` answers as the row says, and its answer."""
-        got = decide(self.given, ctx=self.ctx, strategies=self.strategies)
+        """Whether `decide` answers as the row expects, and its answer."""
+        got = decide(self.given, ctx=self.ctx)
         if isinstance(self.expected, Decision):
             return got == self.expected, got
         return self.expected(self.given, got), got
@@ -59,7 +61,7 @@ def within(**changes: Any) -> Context:
 def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> Expected:
     """A status patch of the uid that was decided on, after which H is in this phase.
 
-    `reason` is told in an Event as well.
+    `reason` is the reason of an Event, too.
     """
 
     def check(given: Snapshot, got: Decision) -> bool:
@@ -67,12 +69,14 @@ def shows(phase: str, reason: Reason | None = None, *, retry: bool = False) -> E
             return False
         assert not isinstance(given.home, Missing)
         body = got.action.body
-        status = {"phase": given.home["status"]["phase"], **body.get("status", {})}
-        told = None if got.action.event is None else got.action.event[0]
+        before = given.home["status"]
+        status = {"phase": before["phase"], "reason": before.get("reason")}
+        status |= body.get("status", {})
+        noted = None if got.action.event is None else got.action.event[0]
         return (
             body["metadata"]["uid"] == objects.HOME
             and status["phase"] == phase
-            and told is reason
+            and noted is reason
             and (reason is None or status.get("reason") == reason)
         )
 
@@ -121,7 +125,7 @@ def provides(*, exists: bool, overdue: bool = False, tokens: int = 1) -> Expecte
         action = got.action
         return (
             isinstance(action, ProvideSecret)
-            and action.exists is exists
+            and (action.existing is not None) is exists
             and action.overdue is overdue
             and len(action.token_specs) == tokens
         )
@@ -133,8 +137,8 @@ def notes(reason: Reason | None) -> Expected:
     """Nothing to be done, and an Event of this reason, or none."""
 
     def check(_: Snapshot, got: Decision) -> bool:
-        told = None if got.note is None else got.note[0]
-        return got.action is None and told is reason
+        noted = None if got.note is None else got.note[0]
+        return (got.action is None or isinstance(got.action, Wait)) and noted is reason
 
     return check
 
@@ -143,8 +147,23 @@ def looks_again(*, after: float, before: float) -> Expected:
     """Nothing now; again in between so many seconds."""
 
     def check(given: Snapshot, got: Decision) -> bool:
-        if got.action is not None or got.again_at is None:
-            return False
-        return after <= got.again_at - objects.NOW <= before
+        return isinstance(got.action, Wait) and after <= got.action.seconds <= before
 
     return check
+
+
+def fails(reason: Reason, action: Wait | None = None) -> Expected:
+    """Tried again after the backoff, with an Event of this reason and no status."""
+
+    def check(_: Snapshot, got: Decision) -> bool:
+        noted = None if got.note is None else got.note[0]
+        return got.action == action and got.retry and noted is reason
+
+    return check
+
+
+def removes() -> Expected:
+    """The home pod it was decided on is deleted for good."""
+    return lambda given, got: (
+        not isinstance(given.home, Missing) and got == Decision(DeleteHome(given.home))
+    )

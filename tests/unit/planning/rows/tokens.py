@@ -1,11 +1,12 @@
-"""Rows: M runs, and its Secret and tokens are looked after."""
+"""Rows: M runs, and its Secret and tokens are kept up to date."""
 
 from __future__ import annotations
 
 from farlet import context
 from farlet.constants import API_SERVER_SUPPORT, Reason
 from farlet.k8s_types import Pod
-from farlet.planning.snapshot import NOTHING, Missing, ProvideSecret
+from farlet.planning.actions import NOTHING, ProvideSecret
+from farlet.planning.snapshot import Missing
 from unit.planning.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
 from unit.planning.rows.row import Row, looks_again, notes, provides, shows, within
 
@@ -90,12 +91,12 @@ ROWS = (
         ctx=within(home_api=context.NotConfigured(), home_ca=""),
     ),
     Row(
-        "an unseen Secret is not written",
+        "an unknown Secret is not written",
         snapshot(_READER, _FRESH, secret=Missing.UNKNOWN),
         NOTHING,
     ),
     Row(
-        "a fresh token is looked at again at half of its life",
+        "a fresh token is due at half of its lifetime",
         snapshot(_READER, _FRESH, secret=secret()),
         looks_again(after=3600 * 0.44, before=3600 * 0.56),
     ),
@@ -109,7 +110,7 @@ ROWS = (
             (times(NOW - 2000, NOW + 1600), False, "it is due"),
             (times(NOW - 2900, NOW + 700), True, "it is overdue"),
             (times(NOW - 9000, NOW - 5400), True, "it has expired"),
-            (None, False, "nobody noted its times"),
+            (None, False, "its times are missing"),
             ("{", False, "its times are no JSON"),
             ('{"token": "soon"}', False, "its times are no times"),
             (times(NOW, NOW + 10**9), False, "its times say that it lives for decades"),
@@ -123,7 +124,7 @@ ROWS = (
             snapshot(_READER, _FRESH, secret=secret(ca=ca)),
             provides(exists=True, tokens=0),
         )
-        for ca, text in (("another", "it holds another CA"), ("", "nobody noted its CA"))
+        for ca, text in (("another", "it holds another CA"), ("", "its CA is missing"))
     ),
     Row(
         "a token that is due brings the CA with it",
@@ -138,20 +139,20 @@ ROWS = (
         Row(
             f"a pod that dials {text}",
             snapshot(_READER, dialling, secret=secret()),
-            notes(told),
+            notes(reason),
         )
-        for dialling, told, text in (
+        for dialling, reason, text in (
             (
                 _dialling("198.51.100.1:443"),
                 Reason.HOME_API_ENDPOINT_CHANGED,
-                "an old address is told of it",
+                "an old address gets an Event",
             ),
-            (_dialling(str(CONTEXT.endpoint)), None, "the address for new ones is told nothing"),
-            (_FRESH, None, "an address that nobody noted is told nothing"),
+            (_dialling(str(CONTEXT.endpoint)), None, "the address of new pods gets no Event"),
+            (_FRESH, None, "an unrecorded address gets no Event"),
         )
     ),
     Row(
-        "a pod that keeps its address is told nothing while there is none for new ones",
+        "a pod that keeps its address gets no Event while new pods have none",
         snapshot(_READER_WITHOUT_ADDRESS, _dialling("198.51.100.1:443"), secret=secret()),
         notes(None),
         ctx=_WITHOUT_ADDRESS,
@@ -162,7 +163,7 @@ ROWS = (
         NOTHING,
     ),
     Row(
-        "an access mode that somebody wrote on the mirror fetches no home token",
+        "an access mode that was written on the mirror fetches no home token",
         snapshot(
             shown(home(), mirror(access_mode="home")),
             mirror(access_mode="home"),
@@ -191,12 +192,16 @@ ROWS = (
     *(
         Row(
             f"no Secret is made for {text}",
-            snapshot(shown(pod, abroad), abroad, secret=Missing.ABSENT),
+            snapshot(shown(pod, other), other, secret=Missing.ABSENT),
             lambda _, got: not isinstance(got.action, ProvideSecret),
         )
-        for pod, abroad, text in (
-            (home(reads_token=True, grace=30), mirror(access_mode="home", grace=30), "a leaver"),
-            (home(reads_token=True), mirror(access_mode="home", grace=30), "a dying mirror"),
+        for pod, other, text in (
+            (
+                home(reads_token=True, grace=30),
+                mirror(access_mode="home", grace=30),
+                "a terminating pod",
+            ),
+            (home(reads_token=True), mirror(access_mode="home", grace=30), "a terminating mirror"),
             (
                 home(reads_token=True, policy="Never"),
                 mirror(access_mode="home", phase="Succeeded"),

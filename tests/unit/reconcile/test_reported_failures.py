@@ -1,4 +1,4 @@
-"""What is told at home of what goes wrong: how often, in which words, and when nothing is."""
+"""Which failures are reported on the home pod, how often, and with which message."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from farlet.constants import Reason
 from farlet.errors import FarletError
 from farlet.forge import status
 from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 from farlet.store import Store, key_of
 from unit.planning import objects
-from unit.reconcile import scene
-from unit.reconcile.scene import FOREIGN, Scene
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, Harness
 
 STATUS = "PATCH .*/status"
 
 
-def _quota(s: Scene) -> None:
+def _quota(s: Harness) -> None:
     """Each refusal of the quota has other numbers in it."""
     used = itertools.count(1)
     s.foreign.refusing[r"POST .*/pods$"] = lambda: errors.Forbidden(
@@ -32,27 +33,27 @@ def _quota(s: Scene) -> None:
     )
 
 
-def test_other_words_for_the_same_reason_are_written_once_a_minute() -> None:
-    with scene.playing() as s:
+def test_other_messages_of_the_same_reason_are_written_once_a_minute() -> None:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(600.0)
-        at = [asked.at for asked in s.home.requests(STATUS)]
+        at = [one.at for one in s.home.requests(STATUS)]
         assert len(s.foreign.requests(r"POST .*/pods$")) > 30, "it is tried far more often"
         assert 5 <= len(at) <= 11
         assert all(b - a >= 60.0 for a, b in itertools.pairwise(at))
 
 
-def test_other_words_for_the_same_reason_are_one_event() -> None:
-    with scene.playing() as s:
+def test_other_messages_of_the_same_reason_are_one_event() -> None:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(600.0)
         assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
 
 
-def test_another_reason_is_written_and_told_at_once() -> None:
-    with scene.playing() as s:
+def test_another_reason_is_written_and_reported_at_once() -> None:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(10.0)
@@ -64,8 +65,8 @@ def test_another_reason_is_written_and_told_at_once() -> None:
         assert s.events() == ["ForeignQuotaExceeded", "ForeignRejected"]
 
 
-def test_a_pod_that_goes_on_is_not_held_up_by_the_minute() -> None:
-    with scene.playing() as s:
+def test_a_pod_that_starts_is_not_delayed_by_the_minute() -> None:
+    with harness.running() as s:
         _quota(s)
         s.create()
         s.wait(10.0)
@@ -81,7 +82,7 @@ def test_a_pod_that_goes_on_is_not_held_up_by_the_minute() -> None:
 _RIGHT = 'pods "web" is forbidden: User "farlet" cannot get resource "pods"'
 
 OBSTACLES: dict[str, tuple[str, Any, str]] = {
-    "its mirror may not be looked for": (
+    "its mirror cannot be read": (
         r"GET .*/pods/web",
         (errors.Forbidden, 403, _RIGHT),
         "ForeignForbidden",
@@ -91,10 +92,10 @@ OBSTACLES: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize(("request_", "answer", "reason"), OBSTACLES.values(), ids=OBSTACLES)
-def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
+def test_a_home_pod_whose_deletion_cannot_be_finished_reports_why(
     request_: str, answer: Any, reason: str
 ) -> None:
-    with scene.playing() as s:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.runs()
@@ -115,8 +116,8 @@ def test_a_home_pod_whose_deletion_cannot_be_finished_says_why(
         assert s.pod() is None
 
 
-def test_a_home_pod_whose_mirror_may_not_be_deleted_says_why() -> None:
-    with scene.playing() as s:
+def test_a_home_pod_whose_mirror_cannot_be_deleted_reports_why() -> None:
+    with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.runs()
@@ -139,28 +140,28 @@ def _not_found(text: str) -> FarletError:
     )
 
 
-@pytest.mark.parametrize("what", ["mirror", "secret", "scope", "token", ""])
+@pytest.mark.parametrize("step", Step)
 @pytest.mark.parametrize(
     "text", ['pods "web" not found', 'secrets "farlet-uid-1" not found', "not found"]
 )
-def test_what_vanished_abroad_is_no_lack_of_a_namespace(what: str, text: str) -> None:
-    assert api_refusals.of(_not_found(text), what=what) is None
+def test_a_404_for_another_object_does_not_mean_a_missing_namespace(step: Step, text: str) -> None:
+    assert api_refusals.of(_not_found(text), step=step) is None
 
 
 @pytest.mark.parametrize("vanishes", ["the mirror", "the Secret"])
-def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) -> None:
-    with scene.playing() as s:
+def test_a_refresh_of_a_vanished_object_reports_no_reason(vanishes: str) -> None:
+    with harness.running() as s:
         s.create(mode="home")
         s.wait(2.0)
         s.runs()
         s.wait(1500.0)
-        s.foreign.lag = 1000.0  # no watch tells of it before the refresh meets it
+        s.foreign.lag = 1000.0  # no watch shows it before the refresh meets it
         if vanishes == "the mirror":
             s.remove()
         else:
             (secret,) = s.secrets()
             where = ("secrets", FOREIGN, secret["metadata"]["name"])
-            s.foreign_server.delete(where, by=scene.USER)
+            s.foreign_server.delete(where, by=harness.USER)
         s.wait(600.0)
         assert s.foreign.requests(r"PATCH .*/secrets/"), "it was tried"
         assert s.events() == []
@@ -174,25 +175,25 @@ def test_a_refresh_that_meets_nothing_abroad_tells_nothing_wrong(vanishes: str) 
 
 
 @pytest.mark.parametrize(
-    ("gated_abroad", "ready_at_home"),
+    ("gated_in_foreign", "ready_in_home"),
     [(True, "True"), (False, "False")],
     ids=[
         "a mirror that only its own gate holds back is ready at home",
         "a mirror without a gate that is not ready is on a lost node",
     ],
 )
-def test_what_the_store_keeps_of_a_mirror(gated_abroad: bool, ready_at_home: str) -> None:
-    told: Any = objects.mirror()
-    told["status"]["conditions"] = [
+def test_what_the_store_keeps_of_a_mirror(gated_in_foreign: bool, ready_in_home: str) -> None:
+    mirror: Any = objects.mirror()
+    mirror["status"]["conditions"] = [
         {"type": "ContainersReady", "status": "True"},
         {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
     ]
-    if gated_abroad:
-        told["spec"]["readinessGates"] = [{"conditionType": "example.org/injected"}]
+    if gated_in_foreign:
+        mirror["spec"]["readinessGates"] = [{"conditionType": "example.org/injected"}]
     store = Store()
-    store.mirrors.put(told)
-    kept = store.mirrors.get(key_of(told))
+    store.mirrors.put(mirror)
+    kept = store.mirrors.get(key_of(mirror))
     assert kept is not None
     wanted = status.reflect(objects.home(), kept, ctx=objects.CONTEXT, now=objects.NOW)
     ready = {c["type"]: c["status"] for c in wanted.status["conditions"]}
-    assert ready["Ready"] == ready_at_home
+    assert ready["Ready"] == ready_in_home

@@ -1,6 +1,6 @@
 """farlet between two model clusters, without Kopf and without a foreign kubelet.
 
-Every room that reads, decides or writes is the real one; the test plays the users, the foreign
+Every module that reads, decides or writes is the real one; the test plays the users, the foreign
 kubelet and what goes wrong between them. Time jumps, so minutes of waiting take none.
 """
 
@@ -31,8 +31,8 @@ from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import model, objects
+from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server, Write
-from unit.planning.wire import Wire
 
 USER, KUBELET = "user", "kubelet"
 OWN, HOME, FOREIGN = "farlet", "default", "default-h"
@@ -43,7 +43,7 @@ Refusal = Callable[[], errors.FarletError]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """One request that farlet sent."""
 
     at: float
@@ -51,13 +51,13 @@ class Asked:
     body: Any
 
 
-class Line(Wire):
-    """A wire that remembers what it was asked, and refuses what it is told to refuse."""
+class RecordingCluster(FakeCluster):
+    """A fake cluster that records requests and refuses those that the test selects."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
         super().__init__(name, server, clock)
         self._now = clock
-        self.asked: list[Asked] = []
+        self.received: list[Request] = []
         self.refusing: dict[str, Refusal] = {}
         """Regular expression for `METHOD path` -> what is raised instead of an answer."""
 
@@ -71,20 +71,20 @@ class Line(Wire):
         accept: str | None = None,
     ) -> JSON:
         request = f"{method} {path}"
-        self.asked.append(Asked(self._now() - objects.NOW, request, body))
+        self.received.append(Request(self._now() - objects.NOW, request, body))
         for pattern, refusal in self.refusing.items():
             if re.search(pattern, request):
                 raise refusal()
         return await super().call(method, path, body=body, content_type=content_type, accept=accept)
 
-    def requests(self, pattern: str) -> list[Asked]:
-        """What was asked that looks so."""
-        return [asked for asked in self.asked if re.search(pattern, asked.request)]
+    def requests(self, pattern: str) -> list[Request]:
+        """The requests that match `pattern`."""
+        return [one for one in self.received if re.search(pattern, one.request)]
 
     def refusal(
         self, kind: type[errors.ApiError], code: int, message: str, *, reason: str = ""
     ) -> Refusal:
-        """An answer of this server that is no success."""
+        """An error answer of this server."""
         return lambda: kind(
             cluster=self.name, request="it", code=code, status_reason=reason, message=message
         )
@@ -94,14 +94,14 @@ class Line(Wire):
         return errors.Unreachable(cluster=self.name, request="it", cause="connection refused")
 
 
-class Scene:
-    """One farlet and what it stands between. Made by `playing`."""
+class Harness:
+    """One farlet between two model clusters. Created by `running`."""
 
     store: Store
     queue: work_queue.WorkQueue[ObjectKey]
     recorder: event_recorder.Recorder
     scopes: namespaces.ForeignNamespaces
-    performer: executor.ActionExecutor
+    executor: executor.ActionExecutor
     pods: home_pods.HomePods
 
     def __init__(
@@ -113,13 +113,13 @@ class Scene:
         clock = self.clock
         self.home_server = Server(clock, (*NAMESPACES, OWN))
         self.foreign_server = Server(clock, (OWN, *(f"{name}-h" for name in NAMESPACES)))
-        self.home = Line("home", self.home_server, clock)
-        self.foreign = Line("foreign", self.foreign_server, clock)
+        self.home = RecordingCluster("home", self.home_server, clock)
+        self.foreign = RecordingCluster("foreign", self.foreign_server, clock)
         self.woken: list[ObjectKey] = []
-        """Keys that scopes asked to have looked at."""
+        """Keys that foreign namespaces have woken."""
         self.metrics = Metrics()
         self.feeding = True
-        """Kopf tells of home pods."""
+        """Kopf delivers events of home pods."""
         self.home_server.observers.append(self._feed)
         self._process: asyncio.Task[None] | None = None
 
@@ -133,19 +133,19 @@ class Scene:
             self._process.result()
 
     def start(self) -> None:
-        """Farlet starts; what it knew before is forgotten."""
+        """farlet starts without memory."""
         self._process = self._loop.create_task(self._run())
         self.wait(0.001)
 
     def kill(self) -> None:
-        """Farlet dies at once, whatever it is at."""
+        """farlet is killed at any point."""
         assert self._process is not None
         self._process.cancel()
         self._loop.run_until_complete(asyncio.wait([self._process]))
         self._process = None
 
     def prune(self) -> None:
-        """What a sweep does every few minutes."""
+        """What a resync does every few minutes."""
         self._loop.run_until_complete(self.scopes.prune())
 
     async def _run(self) -> None:
@@ -161,7 +161,7 @@ class Scene:
             self.queue.add_after(key, seconds)
 
         async with asyncio.TaskGroup() as tasks:
-            self.performer = executor.ActionExecutor(
+            self.executor = executor.ActionExecutor(
                 home=home,
                 foreign=foreign,
                 store=store,
@@ -174,14 +174,14 @@ class Scene:
                 store,
                 ctx=lambda: self.ctx,
                 wake=wake,
-                on_mirror_change=self.performer.moments.noticed,
+                on_mirror_change=self.executor.times.changed,
                 tasks=tasks,
             )
             reconciler = reconcile.Reconciler(
                 store=store,
-                scopes=self.scopes,
+                namespaces=self.scopes,
                 queue=self.queue,
-                performer=self.performer,
+                executor=self.executor,
                 recorder=self.recorder,
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
@@ -192,7 +192,7 @@ class Scene:
                 store,
                 node=self.ctx.node,
                 wake=self.queue.add,
-                dropped=self.performer.at_home.dropped,
+                dropped=self.executor.home.dropped,
                 on_synced=self.scopes.wake_all,
                 prune=_nothing,
             )
@@ -219,7 +219,7 @@ class Scene:
         hurry: asyncio.Event | None = None,
         cordon: Callable[[], Awaitable[None]] | None = None,
     ) -> asyncio.Task[draining.Drained]:
-        """Farlet was asked to empty its node."""
+        """farlet drains its node."""
         home = cast("clusters.Cluster", self.home)
         work = draining.drain(
             home,
@@ -231,7 +231,7 @@ class Scene:
         )
         return self._loop.create_task(work)
 
-    # --- people and controllers at home -------------------------------------------------------
+    # --- users and controllers in the home cluster --------------------------------------------
 
     def create(
         self,
@@ -242,7 +242,7 @@ class Scene:
         policy: str = "Always",
         mirrored: str | None = None,
     ) -> JSON:
-        """Somebody creates a pod that is bound to the node. `mirrored`: it has run before."""
+        """A user creates a pod that is bound to the node. `mirrored`: it has run before."""
         pod: JSON = model.clone(objects.home(policy=policy, reads_token=mode == "home"))
         pod["metadata"] |= {
             "name": name,
@@ -282,7 +282,7 @@ class Scene:
             if e["involvedObject"]["name"] == name
         ]
 
-    # --- abroad -------------------------------------------------------------------------------
+    # --- the foreign cluster ------------------------------------------------------------------
 
     def mirror(self, name: str = "web", *, namespace: str = FOREIGN) -> JSON | None:
         """The mirror as it is."""
@@ -292,19 +292,19 @@ class Scene:
             return None
 
     def runs(self, name: str = "web", *, restarts: int = 0, ready: bool = True) -> None:
-        """The mirror is on a foreign node, whose kubelet says that it runs."""
+        """The mirror is on a foreign node, whose kubelet reports that it runs."""
         bound = {"spec": {"nodeName": "worker"}}
         self.foreign_server.patch(
             ("pods", FOREIGN, name), bound, by=KUBELET, status=False, strategic=False
         )
         state = objects.RUNNING if ready else objects.WAITING
-        told = objects.mirror(phase="Running", state=state, restarts=restarts)
-        body = {"status": told.get("status", {}), "metadata": {}}
+        running = objects.mirror(phase="Running", state=state, restarts=restarts)
+        body = {"status": running.get("status", {}), "metadata": {}}
         where = ("pods", FOREIGN, name)
         self.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
 
     def remove(self, name: str = "web") -> None:
-        """The mirror is gone at once, whoever did it."""
+        """The mirror is gone at once, for any cause."""
         where = ("pods", FOREIGN, name)
         free = {"metadata": {"finalizers": None}}
         self.foreign_server.patch(where, free, by=USER, status=False, strategic=False)
@@ -315,23 +315,23 @@ class Scene:
         return self.foreign_server.all("configmaps", namespace)
 
     def remove_anchor(self, namespace: str = FOREIGN) -> None:
-        """Somebody deletes it."""
+        """A user deletes it."""
         for anchor in self.anchors(namespace):
             where = ("configmaps", namespace, anchor["metadata"]["name"])
             self.foreign_server.delete(where, by=USER)
 
     def registered(self) -> dict[str, str]:
-        """What the registry says."""
+        """The entries of the registry."""
         (registry,) = self.anchors(OWN)
         data: dict[str, str] = registry["data"]
         return data
 
     def secrets(self) -> list[JSON]:
-        """All Secrets abroad."""
+        """All foreign Secrets."""
         return self.foreign_server.all("secrets", FOREIGN)
 
     def secret(self, pod: JSON, *, labels: dict[str, str] | None = None) -> JSON:
-        """Somebody makes a Secret of the name that the one of this home pod would have."""
+        """A user creates a Secret of the name that farlet uses for this home pod."""
         body = {
             "metadata": {"name": secret_name(pod["metadata"]["uid"]), "labels": labels or {}},
             "data": {"password": "dGhlaXJz"},
@@ -340,11 +340,11 @@ class Scene:
 
 
 async def _nothing() -> None:
-    """Scopes are closed when the test says so."""
+    """The test decides when namespaces are closed."""
 
 
 class _Clock:
-    """Stands where farlet's modules have `time`."""
+    """Replaces `time` in farlet's modules."""
 
     def __init__(self, loop: faketime.Loop) -> None:
         self._loop = loop
@@ -356,15 +356,15 @@ class _Clock:
 
 
 @contextlib.contextmanager
-def playing(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Scene]:
-    """A scene of its own. `starts` False: the test starts farlet itself."""
+def running(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Harness]:
+    """A harness of its own. `starts` False: the test starts farlet itself."""
     with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
         clock = _Clock(loop)
         for name, module in list(sys.modules.items()):
             if name.startswith("farlet.") and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
         with structlog.testing.capture_logs() as logs:
-            made = Scene(loop, ctx, logs)
+            made = Harness(loop, ctx, logs)
             if starts:
                 made.start()
             yield made

@@ -1,7 +1,7 @@
-"""What must never happen, watched at every write, and what must stand once all is quiet.
+"""What must never happen, checked at every write, and what must hold once nothing changes any more.
 
-Knows a mirror by who made it and for whom, as the request that made it said, so that nothing
-that is written on objects afterwards can mislead it.
+It knows a mirror by the request that created it, so that later writes on objects cannot mislead
+it.
 """
 
 from __future__ import annotations
@@ -9,37 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from farlet import constants
+from unit.planning.fake_cluster import FARLET
 from unit.planning.kubelet import Kubelet
 from unit.planning.model import JSON, Server, Write
-from unit.planning.wire import FARLET
 
 TERMINAL = ("Succeeded", "Failed")
 GIVEN_UP = constants.Reason.MIRROR_LOST.value
 
 
-class Judge:
-    """Collects what went wrong."""
+class Invariants:
+    """Collects violations."""
 
     def __init__(self, home: Server, foreign: Server) -> None:
         self._home = home
         self._foreign = foreign
         self.kubelet = Kubelet(foreign, self._started)
-        self.wrongs: list[str] = []
+        self.violations: list[str] = []
         self.writes = 0
         """Of farlet, on both sides, for pods."""
         self.made: dict[str, str] = {}
         """Uid of a mirror -> uid of the home pod that it was made for."""
         self.blinded: set[str] = set()
-        """Home uids whose mirror lost its finalizer to somebody else: its end may be unseen."""
+        """Home uids whose mirror lost its finalizer to a user: its end can be unseen."""
         self._policies: dict[str, str] = {}
         self._finished: set[str] = set()
         """Home uids that farlet has made terminal."""
-        home.observers.append(self._at_home)
-        foreign.observers.append(self._abroad)
+        home.observers.append(self._home_write)
+        foreign.observers.append(self._foreign_write)
 
     # --- at every write -----------------------------------------------------------------------
 
-    def _at_home(self, write: Write) -> None:
+    def _home_write(self, write: Write) -> None:
         if write.where[0] != "pods":
             return
         before, after = write.before, write.after
@@ -56,23 +56,23 @@ class Judge:
         uid = after["metadata"]["uid"]
         was, now = before["status"].get("phase"), after["status"].get("phase")
         if uid in self._finished and now != was:
-            self._wrong(f"{uid} went back from {was} to {now}")
+            self._violated(f"{uid} went back from {was} to {now}")
         for status in after["status"].get("containerStatuses", ()):
             mirror = self.kubelet.ran(status.get("containerID", ""))
             if mirror is not None and self.made.get(mirror) != uid:
-                self._wrong(f"{uid} shows a container that was never its own")
+                self._violated(f"{uid} shows a container that was never its own")
         if was not in TERMINAL and now in TERMINAL:
             self._finished.add(uid)
             if after["status"].get("reason") == GIVEN_UP and self._mirrors(uid):
-                self._wrong(f"the mirror of {uid} was called lost and is there")
+                self._violated(f"the mirror of {uid} was called lost and is there")
 
     def _removed(self, pod: JSON) -> None:
         self.writes += 1
         uid = pod["metadata"]["uid"]
         if self._mirrors(uid):
-            self._wrong(f"home pod {uid} was removed before its mirror")
+            self._violated(f"home pod {uid} was removed before its mirror")
 
-    def _abroad(self, write: Write) -> None:
+    def _foreign_write(self, write: Write) -> None:
         if write.by != FARLET or write.where[0] == "configmaps":
             return  # what farlet keeps for itself
         self.writes += 1
@@ -84,20 +84,20 @@ class Judge:
             return
         uid = write.before["metadata"]["uid"]
         if uid not in self.made:
-            self._wrong(f"{write.verb} of {uid}, which is not farlet's")
+            self._violated(f"{write.verb} of {uid}, which is not farlet's")
             return
         home = self._home.find("pods", self.made[uid])
         if home is None:
             return
         if write.verb == "delete" and _wanted(home):
-            self._wrong(f"the mirror of {self.made[uid]}, which lives, was deleted")
+            self._violated(f"the mirror of {self.made[uid]}, which lives, was deleted")
         if write.verb == "patch" and _let_go(write) and not _told(home, write.before):
-            self._wrong(f"the mirror of {self.made[uid]} was released before its end was told")
+            self._violated(f"the mirror of {self.made[uid]} was released before its end was shown")
 
     def _created(self, mirror: JSON) -> None:
         uid = mirror["metadata"]["annotations"][constants.HOME_UID]
         if uid in self._finished:
-            self._wrong(f"{uid} has finished and was sent abroad again")
+            self._violated(f"{uid} has finished and got another mirror")
         self._again(uid)
         self.made[mirror["metadata"]["uid"]] = uid
 
@@ -114,24 +114,24 @@ class Judge:
         ]
         policy = self._policies[uid]
         if policy == "Never" and ran:
-            self._wrong(f"{uid} of restartPolicy Never runs twice")
+            self._violated(f"{uid} of restartPolicy Never runs twice")
         if policy == "OnFailure" and uid not in self.blinded and any(0 in r.codes for r in ran):
-            self._wrong(f"{uid} of restartPolicy OnFailure runs again after a success")
+            self._violated(f"{uid} of restartPolicy OnFailure runs again after a success")
 
     def _mirrors(self, uid: str) -> list[str]:
         there = (pod["metadata"]["uid"] for pod in self._foreign.all("pods"))
         return [mirror for mirror in there if self.made.get(mirror) == uid]
 
-    def _wrong(self, text: str) -> None:
-        self.wrongs.append(text)
+    def _violated(self, text: str) -> None:
+        self.violations.append(text)
 
     # --- once all is quiet --------------------------------------------------------------------
 
-    def unsettled(self) -> list[str]:
-        """Why the two sides do not fit yet; empty: they do."""
-        return [*self._home_unsettled(), *self._abroad_unsettled()]
+    def unconverged(self) -> list[str]:
+        """Why the two sides have not converged yet; empty: they have."""
+        return [*self._home_unconverged(), *self._foreign_unconverged()]
 
-    def _home_unsettled(self) -> Iterator[str]:
+    def _home_unconverged(self) -> Iterator[str]:
         for pod in self._home.all("pods"):
             metadata, status = pod["metadata"], pod["status"]
             uid = metadata["uid"]
@@ -151,7 +151,7 @@ class Judge:
                     yield f"{uid} is not refused: {status}"
             elif self._taken(pod):
                 if status.get("reason") != constants.Reason.NAME_CONFLICT.value:
-                    yield f"{uid} does not tell that its name is taken: {status}"
+                    yield f"{uid} does not report that its name is taken: {status}"
             elif not running:
                 yield f"{uid} has no mirror: {status}"
             else:
@@ -174,17 +174,17 @@ class Judge:
             if mirror["metadata"]["uid"] not in owners:
                 yield f"the mirror of {uid} has no Secret"
 
-    def _abroad_unsettled(self) -> Iterator[str]:
+    def _foreign_unconverged(self) -> Iterator[str]:
         for mirror in self._foreign.all("pods"):
             metadata = mirror["metadata"]
             uid = self.made.get(metadata["uid"])
             if uid is None:
                 if "deletionTimestamp" in metadata:
-                    yield f"the stranger {metadata['name']} is still going"
+                    yield f"the unrelated pod {metadata['name']} is still going"
                 continue
             home = self._home.find("pods", uid)
             if not _labelled(mirror) and (home is None or not _wanted(home)):
-                continue  # whoever takes the label off what has finished keeps it
+                continue  # a finished mirror without our label stays
             if home is None:
                 yield f"a mirror outlives {uid}"
             elif mirror["status"].get("phase") in TERMINAL and metadata.get("finalizers"):
@@ -198,7 +198,7 @@ class Judge:
                 yield f"Secret {secret['metadata']['name']} has no mirror"
 
     def _taken(self, pod: JSON) -> bool:
-        """A stranger has the name, or a mirror of an earlier pod that nobody could know for one."""
+        """An unrelated pod has the name, or an earlier mirror that cannot be recognised."""
         metadata = pod["metadata"]
         for other in self._foreign.all("pods"):
             whose = self.made.get(other["metadata"]["uid"])
@@ -222,7 +222,7 @@ def _refused(home: JSON) -> bool:
 
 
 def _let_go(write: Write) -> bool:
-    """Our finalizer was taken away."""
+    """Our finalizer was removed."""
     left = () if write.after is None else write.after["metadata"].get("finalizers", ())
     assert write.before is not None
     return constants.OBSERVED not in left

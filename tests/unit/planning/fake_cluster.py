@@ -1,4 +1,4 @@
-"""What stands between farlet and a model server: paths, delays, and everything that goes wrong.
+"""The client of a model server: request paths, delays and scripted faults.
 
 Faults are scripted: each write takes the next one.
 """
@@ -37,7 +37,7 @@ class Fault(Enum):
     LATE = "is applied a moment after its sender gave up"
     CONFLICT = "meets a change that came between"
     REFUSED = "is refused for now"
-    THROTTLED = "is asked to come again"
+    THROTTLED = "is answered with 429"
 
 
 _CODES = {
@@ -53,7 +53,7 @@ _KINDS: dict[int, type[errors.ApiError]] = {
 }
 
 
-class Wire(FakeClient):
+class FakeCluster(FakeClient):
     """A connection to one server."""
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
@@ -69,7 +69,7 @@ class Wire(FakeClient):
         self.twice = False
         """Every watch event comes twice."""
         self.invalid: list[str] = []
-        """Writes that the server would never take."""
+        """Writes that no server would accept."""
         self.sent: list[tuple[float, str, str, JSON]] = []
         """All that farlet sent, faults included: seconds, cluster, verb and path, body."""
         server.observers.append(lambda _: self._stir())
@@ -79,7 +79,7 @@ class Wire(FakeClient):
         return self._name
 
     def break_watches(self) -> None:
-        """Every open watch ends without a word."""
+        """Every open watch ends without an event."""
         self._broken += 1
         self._stir()
 
@@ -102,7 +102,7 @@ class Wire(FakeClient):
             raise self._silence(request)
         fault = self.faults.popleft() if writes and self.faults else Fault.FINE
         if fault is Fault.CONFLICT and method != "PATCH":
-            fault = Fault.FINE  # servers say it to updates only
+            fault = Fault.FINE  # servers answer so to updates only
         if fault is Fault.LOST:
             raise self._silence(request)
         if fault is Fault.LATE:
@@ -142,7 +142,7 @@ class Wire(FakeClient):
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
             raise self._silence(path)
-        broken, told = self._broken, self._clock()
+        broken, last = self._broken, self._clock()
         opened()
         while True:
             self._news.clear()
@@ -155,7 +155,7 @@ class Wire(FakeClient):
                 wait = write.at + self.lag - self._clock()
                 if wait > 1e-6:
                     break
-                version, told, wait = write.version, self._clock(), 60.0
+                version, last, wait = write.version, self._clock(), 60.0
                 kind, obj = model.event(write, selects)
                 for _ in range(2 if self.twice else 1):
                     shown = {"metadata": obj["metadata"]} if accept else obj
@@ -164,8 +164,8 @@ class Wire(FakeClient):
                 async with asyncio.timeout(wait):
                     await self._news.wait()
             except TimeoutError:
-                if not writes and self._clock() - told >= 60:
-                    version, told = self._server.version, self._clock()
+                if not writes and self._clock() - last >= 60:
+                    version, last = self._server.version, self._clock()
                     yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
             if self.down or broken != self._broken:
                 raise self._silence(path)
@@ -192,10 +192,8 @@ class Wire(FakeClient):
             strategic = "strategic" in content_type
             status = match["sub"] == "status"
             return self._server.patch(where, body, by=FARLET, status=status, strategic=strategic)
-        asked = body.get("preconditions", {}).get("uid")
-        return self._server.delete(
-            where, by=FARLET, grace=body.get("gracePeriodSeconds"), uid=asked
-        )
+        uid = body.get("preconditions", {}).get("uid")
+        return self._server.delete(where, by=FARLET, grace=body.get("gracePeriodSeconds"), uid=uid)
 
     def _token(self, namespace: str, body: JSON) -> JSON:
         bound = body["spec"]["boundObjectRef"]
@@ -214,7 +212,7 @@ class Wire(FakeClient):
         try:
             self._serve(method, path, body, content_type)
         except Status:
-            return  # nobody is there to be told
+            return  # the sender has given up
 
     def note(self, request: str, body: JSON) -> None:
         """Keep a request in `sent`."""

@@ -1,4 +1,4 @@
-"""A world for one story: a clock that jumps, farlet's own log, and the plan it decides by."""
+"""Runs a story in a world: a clock that jumps, farlet's log, and the plan it decides by."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unit.planning.world import Step, World
 
 
 class Clock:
-    """Stands where farlet's modules have `time`."""
+    """Replaces `time` in farlet's modules."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -45,7 +45,7 @@ def world(*, plan: ModuleType | None = None) -> Iterator[World]:
             yield World(loop, clock.time, Metrics(), logs)
 
 
-def tell(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
+def violations(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:
     """What goes wrong in a story."""
     with world(plan=plan) as made:
-        return made.tell(story)
+        return made.run(story)

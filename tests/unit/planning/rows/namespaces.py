@@ -1,0 +1,158 @@
+"""Rows: what is known of the foreign namespace: not offloaded, never used, its anchor in doubt."""
+
+from __future__ import annotations
+
+from farlet.constants import Reason
+from farlet.context import NamespaceMap
+from farlet.errors import Refused
+from farlet.k8s_types import Pod
+from farlet.planning.actions import (
+    NOTHING,
+    ConfirmMirrorGone,
+    DeleteMirror,
+    RecheckAnchor,
+)
+from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS, Missing, Snapshot
+from unit.planning.objects import (
+    MIRROR,
+    MIRROR_KEY,
+    RUNNING,
+    daemon,
+    exited,
+    home,
+    mirror,
+    shown,
+    snapshot,
+)
+from unit.planning.rows.row import Row, does, notes, removes, shows, within
+
+_NOT_OFFLOADED = within(namespaces=NamespaceMap(home="h", own="farlet", template=None))
+_UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "connection refused")
+_RUNNING = home(phase="Running", state=RUNNING, mirrored=MIRROR)
+_LEAVING = home(phase="Running", state=RUNNING, mirrored=MIRROR, grace=30)
+
+
+def _unread(pod: Pod | Missing) -> Snapshot:
+    """The inventory was not read, so that no namespace is followed."""
+    return snapshot(pod, Missing.UNKNOWN, namespace_open=False, problem=_UNREACHABLE)
+
+
+def _unused(pod: Pod | Missing) -> Snapshot:
+    """The inventory lists no such namespace, and farlet does not follow it."""
+    return snapshot(pod, Missing.UNKNOWN, namespace_open=False, namespace_unused=True)
+
+
+NOT_FOLLOWED = (
+    Row(
+        "a terminating pod that ran in a namespace no longer offloaded stays and reports why",
+        _unused(_LEAVING),
+        notes(Reason.NAMESPACE_NOT_OFFLOADED),
+        ctx=_NOT_OFFLOADED,
+    ),
+    Row(
+        "a terminating pod of a namespace that is not offloaded is removed if it never ran",
+        _unused(home(grace=30)),
+        removes(),
+        ctx=_NOT_OFFLOADED,
+    ),
+    Row(
+        "a running pod of a namespace that is no longer offloaded stays as it is",
+        _unused(_RUNNING),
+        NOTHING,
+        ctx=_NOT_OFFLOADED,
+    ),
+    Row(
+        "a DaemonSet's pod waits although its foreign namespace is not watched",
+        _unused(daemon(home())),
+        shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
+    ),
+    Row(
+        "a DaemonSet's terminating pod is removed although its foreign namespace is not watched",
+        _unused(daemon(home(grace=30))),
+        removes(),
+    ),
+    *(
+        Row(
+            f"before the inventory is read a terminating pod {text} stays",
+            _unread(pod),
+            NOTHING,
+        )
+        for pod, text in ((home(grace=30), "that never ran"), (_LEAVING, "that ran"))
+    ),
+    Row(
+        "before the inventory is read a new pod waits with the reason",
+        _unread(home()),
+        shows("Pending", Reason.FOREIGN_UNREACHABLE),
+    ),
+    Row("a home pod that is gone needs no namespace", _unused(Missing.ABSENT), NOTHING),
+)
+
+UNUSED = (
+    Row(
+        "a terminating pod is removed without a request where nothing was ever created",
+        snapshot(home(grace=30), Missing.ABSENT, namespace_unused=True),
+        removes(),
+    ),
+    Row(
+        "a terminating pod whose status shows a mirror is read live in any namespace",
+        snapshot(_LEAVING, Missing.ABSENT, namespace_unused=True),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+    Row(
+        "a lost mirror is read live though the inventory lists no such namespace",
+        snapshot(_RUNNING, Missing.ABSENT, namespace_unused=True),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+    Row(
+        "nothing is created in an unused namespace while it is not open yet",
+        snapshot(home(), Missing.UNKNOWN, namespace_unused=True, anchor=None),
+        NOTHING,
+    ),
+)
+
+_DYING = mirror(grace=30)
+_SHOWN = shown(home(), _DYING)
+
+ANCHORS = (
+    Row(
+        "the deletion of a mirror that home wants rechecks its anchor",
+        snapshot(_SHOWN, _DYING, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        does(RecheckAnchor()),
+    ),
+    Row(
+        "the loss of a mirror that home wants rechecks its anchor",
+        snapshot(_RUNNING, Missing.ABSENT, mirror_gone=True, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        does(RecheckAnchor()),
+    ),
+    Row(
+        "an anchor that was read a moment ago is not read again",
+        snapshot(_SHOWN, _DYING, anchor_age=ANCHOR_TRUSTED_SECONDS - 0.1),
+        NOTHING,
+    ),
+    Row(
+        "an unknown anchor is not rechecked",
+        snapshot(_SHOWN, _DYING, anchor=None, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        NOTHING,
+    ),
+    Row(
+        "a mirror that is absent is read live before its anchor is rechecked",
+        snapshot(_RUNNING, Missing.ABSENT, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+    Row(
+        "the deletion of a mirror whose home pod is terminating does not recheck its anchor",
+        snapshot(_LEAVING, mirror(), anchor_age=ANCHOR_TRUSTED_SECONDS),
+        does(DeleteMirror(mirror(), 30)),
+    ),
+    Row(
+        "the deletion of a mirror whose home pod has finished does not recheck its anchor",
+        snapshot(
+            shown(home(phase="Failed", state=exited(1)), _DYING),
+            _DYING,
+            anchor_age=ANCHOR_TRUSTED_SECONDS,
+        ),
+        NOTHING,
+    ),
+)
+
+ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS)
