@@ -97,14 +97,14 @@ def test_a_request_with_a_row_uses_it(side: Side, request_: auditlog.Entry) -> N
 
 
 @pytest.mark.parametrize(("side", "request_"), STRANGERS)
-def test_a_request_without_a_row_is_told(side: Side, request_: auditlog.Entry) -> None:
+def test_a_request_without_a_row_is_reported(side: Side, request_: auditlog.Entry) -> None:
     found = rightsaudit.compare(side, [request_, request_])
     ((told, count),) = found.without_row.items()
     assert count == 2
     assert request_.verb in told
     assert request_.user in told
     assert found.used == frozenset()
-    with pytest.raises(AssertionError, match="allows what farlet asked"):
+    with pytest.raises(AssertionError, match="allows these requests of farlet"):
         found.check()
 
 
