@@ -53,11 +53,12 @@ test-all: ## make test, then make test-rest
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-rest
 
-check: $(STAMP) ## Format, lint, types, layers, generated pages
+check: $(STAMP) ## Format, lint, types, layers, words, URL literals, generated pages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python tools/language.py
 	@PYTHONPATH=tools $(BIN)/python -m url_literals
 	@PYTHONPATH=tools $(BIN)/python -m reference.pages --check
 

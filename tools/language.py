@@ -57,8 +57,8 @@ def _is_excepted(name: str, line: str) -> bool:
 def main() -> None:
     """Print findings; exit with 1 if there are any."""
     found = list(findings())
-    print("\n".join(found))
     if found:
+        print("\n".join(found))
         sys.exit(f"{len(found)} places with words that language.py forbids")
 
 

@@ -32,11 +32,9 @@ class DisabledAccess:
     summary = "no API: no token, no CA, empty KUBERNETES_* variables"
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:
-        """None."""
         return ()
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
-        """None."""
         return ()
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
@@ -67,5 +65,4 @@ class DisabledAccess:
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """None."""
         return ()

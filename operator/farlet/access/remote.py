@@ -67,7 +67,6 @@ class RemoteAccess:
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """None."""
         return ()
 
 

@@ -29,7 +29,6 @@ class Farlet(click.Group):
     """The command group: prints expected errors and sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command."""
         try:
             return super().invoke(ctx)
         except errors.UsageError as err:
@@ -256,5 +255,4 @@ def _print_error(err: Exception | str) -> None:
 
 
 def main() -> None:
-    """The console script."""
     cli(prog_name="farlet")

@@ -224,7 +224,6 @@ class _Dumper(yaml.SafeDumper):
     """YAML without anchors: objects that share parts are still printed in full."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        """Never."""
         return True
 
 

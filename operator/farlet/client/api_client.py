@@ -74,7 +74,6 @@ class ApiClient(Protocol):
     # --- verbs --------------------------------------------------------------------------------
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str = "") -> T:
-        """Read one object."""
         path = resource.path(namespace, name)
         return cast("T", await self.call("GET", path, accept=resource.accept))
 

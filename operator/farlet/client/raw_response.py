@@ -75,11 +75,9 @@ class RawResponse:
         return read[:limit]
 
     async def close(self) -> None:
-        """Close the connection gracefully."""
         await self.channel.close()
 
     def abort(self) -> None:
-        """Drop the connection."""
         self.channel.abort()
 
 

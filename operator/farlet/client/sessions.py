@@ -57,7 +57,6 @@ class Sessions:
         return await self._credentials.refused(login)
 
     async def close(self) -> None:
-        """Close all connections."""
         for session in (self._retired, self._session):
             if session is not None:
                 await session.close()

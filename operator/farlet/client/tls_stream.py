@@ -69,7 +69,6 @@ class TLSStream(asyncio.BufferedProtocol):
     # --- called by asyncio ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=BACKLOG, low=CHUNK)
@@ -99,7 +98,6 @@ class TLSStream(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        """The send buffer is full."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
@@ -229,7 +227,6 @@ class TLSStream(asyncio.BufferedProtocol):
         return self._hungry.is_set() and not _unread(self._transport.get_extra_info("socket"))
 
     async def until_drained(self) -> None:
-        """Wait until `drained`."""
         while not self.drained:
             await self._hungry.wait()
             await asyncio.sleep(0)  # bytes that arrived meanwhile are received now
@@ -269,7 +266,6 @@ class TLSStream(asyncio.BufferedProtocol):
             return None
 
     async def _more(self) -> None:
-        """Wait until something has arrived."""
         self._arrived.clear()
         if self._paused:
             self._paused = False

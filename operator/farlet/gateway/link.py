@@ -75,7 +75,6 @@ class Link(asyncio.Protocol):
 
     @property
     def load(self) -> int:
-        """The number of relays."""
         return len(self._relays)
 
     def carry(self, relay: Relay) -> None:
@@ -148,7 +147,6 @@ class Link(asyncio.Protocol):
             self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
-        """Data for asyncssh."""
         assert self._transport is not None
         if self._ssh is None:
             # Some releases of Python 3.11 read once although `connection_made` paused reading.
@@ -168,7 +166,6 @@ class Link(asyncio.Protocol):
         return None if self._ssh is None else self._ssh.eof_received()
 
     def pause_writing(self) -> None:
-        """The write buffer is full."""
         self._pause(paused=True)
 
     def resume_writing(self) -> None:

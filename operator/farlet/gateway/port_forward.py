@@ -153,7 +153,6 @@ async def opened(cluster: ApiClient, pod: ObjectKey, port: int) -> AsyncIterator
 
 
 async def _request(cluster: ApiClient, pod: ObjectKey, port: int) -> raw_response.RawResponse:
-    """The accepted upgrade."""
     resource = resources.POD_PORT_FORWARD
     path = resource.path(pod.namespace, pod.name)
     request = decode.RequestInfo(cluster.name, f"GET {path}")

@@ -55,7 +55,6 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Whether both sides are closed."""
         return self._finished
 
     def attach(self, *, on_finished: Callable[[Relay], None], paused: bool) -> None:
@@ -90,7 +89,6 @@ class Relay:
             self._on_connected(self)
 
     def tcp_data(self, data: bytes) -> None:
-        """Data for the channel."""
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(data)
 
@@ -102,7 +100,6 @@ class Relay:
         self._close_if_ended()
 
     def tcp_lost(self) -> None:
-        """The TCP connection is closed."""
         if self._channel is not None and not (self._tcp_ended and self._channel_ended):
             self._channel.abort()
         self._finish()
@@ -123,7 +120,6 @@ class Relay:
         self._update_reading()
 
     def channel_data(self, data: bytes) -> None:
-        """Data for the TCP side."""
         if self._transport is not None:
             self._transport.write(data)
 
@@ -184,7 +180,6 @@ class TCPSide(asyncio.Protocol):
         self._relay.tcp_connected(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Data for the channel."""
         self._relay.tcp_data(data)
 
     def eof_received(self) -> bool:
@@ -193,7 +188,6 @@ class TCPSide(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """The write buffer is full."""
         self._relay.tcp_full(full=True)
 
     def resume_writing(self) -> None:
@@ -201,7 +195,6 @@ class TCPSide(asyncio.Protocol):
         self._relay.tcp_full(full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """The TCP connection is closed."""
         self._relay.tcp_lost()
 
 
@@ -218,14 +211,12 @@ class ChannelSide(asyncssh.SSHTCPSession[bytes]):
         self._relay = None
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-        """The channel is open."""
         if self._relay is None or self._relay.finished:
             chan.abort()
         else:
             self._relay.channel_opened(chan)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002
-        """Data for the TCP side."""
         if self._relay is not None:
             self._relay.channel_data(data)
 

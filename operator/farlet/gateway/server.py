@@ -211,7 +211,6 @@ class _Client(asyncssh.SSHClient):
         self._link = accepted
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """SSH has ended."""
         self._link.ssh_ended(exc)
 
 

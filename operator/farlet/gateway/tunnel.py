@@ -82,15 +82,12 @@ class _Server(asyncssh.SSHServer):
         self._connection = conn
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """SSH has ended."""
         self._link.ssh_ended(exc)
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002
-        """Authentication is required."""
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """The only method."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002

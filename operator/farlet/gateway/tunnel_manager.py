@@ -113,7 +113,6 @@ class TunnelManager:
 
     @property
     def links(self) -> int:
-        """The number of connected gateways."""
         return len(self._links)
 
     @property
@@ -129,7 +128,6 @@ class TunnelManager:
     # --- called by the reflector --------------------------------------------------------------
 
     def replaced(self, objects: Sequence[Pod], version: int) -> None:  # noqa: ARG002
-        """The list of gateway pods."""
         for uid in self._tunnels.keys() - {one["metadata"]["uid"] for one in objects}:
             self._stop(uid)
         for pod in objects:
@@ -137,7 +135,6 @@ class TunnelManager:
         self._notify()
 
     def changed(self, kind: str, obj: Pod) -> None:
-        """One watch event."""
         if kind == "DELETED":
             self._stop(obj["metadata"]["uid"])
         else:

@@ -75,7 +75,6 @@ class HomePods:
         self._resync_requested.set()
 
     async def run(self) -> None:
-        """Resync until cancelled."""
         while True:
             try:
                 await self._resync()

@@ -87,7 +87,6 @@ class Discovery:
         """Why the context does not exist yet."""
 
     def ctx(self) -> Context:
-        """The current context."""
         if self._ctx is None:
             raise RuntimeError("the context was read before home was identified")
         return self._ctx

@@ -81,7 +81,6 @@ class HomeService:
         self._update(next(iter(objects), None))
 
     def changed(self, kind: str, obj: JSON) -> None:
-        """One watch event."""
         self._update(None if kind == "DELETED" else obj)
 
     def _update(self, service: JSON | None) -> None:

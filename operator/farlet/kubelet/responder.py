@@ -39,7 +39,6 @@ class Responder:
         """The answer's; `None` until the answer has begun."""
 
     async def answer(self, response: Response) -> None:
-        """Send the whole answer."""
         headers = [*response.headers, ("Content-Type", response.content_type)]
         if isinstance(response.body, bytes):
             headers.append(("Content-Length", str(len(response.body))))

@@ -115,7 +115,6 @@ class Lease:
         return max(0.0, self._settles - self._clock())
 
     async def read(self) -> None:
-        """Read it."""
         try:
             found = await self._request("GET", self.key.name)
         except errors.NotFound:

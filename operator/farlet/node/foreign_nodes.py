@@ -41,7 +41,6 @@ class ForeignNodes:
         """The nodes were listed, or the list failed."""
 
     async def run(self) -> None:
-        """Watch until cancelled."""
         await self._reflector.run()
 
     async def require_list(self) -> None:
@@ -85,7 +84,6 @@ class ForeignNodes:
         return capacity.common_platform(self._nodes.values())
 
     def replaced(self, objects: Sequence[Node], version: int) -> None:  # noqa: ARG002
-        """A complete list."""
         self._nodes = {}
         for node in objects:
             self._add(node)
@@ -94,7 +92,6 @@ class ForeignNodes:
         self._on_change()
 
     def changed(self, kind: str, obj: Node) -> None:
-        """One event."""
         before = self._nodes.pop(obj["metadata"]["name"], None)
         if kind != "DELETED":
             self._add(obj)

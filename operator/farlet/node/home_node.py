@@ -34,7 +34,6 @@ class HomeNode:
         """`None`: it does not exist."""
 
     async def run(self) -> None:
-        """Watch until cancelled."""
         await self._reflector.run()
 
     async def read(self) -> None:
@@ -70,7 +69,6 @@ class HomeNode:
             self._deleted(version)
 
     def changed(self, kind: str, obj: Node) -> None:
-        """One event."""
         if kind != "DELETED":
             self.update(obj)
         elif store.version(obj["metadata"]) > self._version:

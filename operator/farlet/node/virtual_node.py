@@ -115,7 +115,6 @@ class VirtualNode:
         return None
 
     def context_changed(self) -> None:
-        """Update the Node soon."""
         self._changed.set()
 
     async def cordon(self) -> None:

@@ -134,7 +134,6 @@ def uid(pod: Pod) -> str:
 
 
 def is_deleting(pod: Pod) -> bool:
-    """It has a deletion timestamp."""
     return "deletionTimestamp" in pod["metadata"]
 
 

@@ -88,7 +88,6 @@ class Recorder:
             await self._post(await self._notes.get())
 
     async def drain(self) -> None:
-        """Post all queued Events."""
         while not self._notes.empty():
             await self._post(self._notes.get_nowait())
 

@@ -161,7 +161,6 @@ class ForeignActions:
             self._forget(mirror)
 
     async def release(self, action: actions.ReleaseMirror) -> None:
-        """Remove our finalizer."""
         metadata = action.mirror["metadata"]
         kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
         try:
@@ -205,7 +204,6 @@ class ForeignActions:
         log.warning("mirror label restored", mirror=str(key_of(action.mirror)), uid=uid)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
-        """GET the mirror by name."""
         state.step = Step.MIRROR
         try:
             answer = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)

@@ -71,7 +71,6 @@ class PodTimes:
         )
 
     def forget(self, uid: str) -> None:
-        """Home pod `uid` is deleted."""
         self._first_seen.pop(uid, None)
         self._created.pop(uid, None)
         self._reported.pop(uid, None)

@@ -252,7 +252,6 @@ class _Pods(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """The current counts."""
         family = GaugeMetricFamily(
             catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
         )

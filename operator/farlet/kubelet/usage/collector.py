@@ -83,7 +83,6 @@ class UsageCollector:
         return await asyncio.to_thread(_summary, await self.usage())
 
     async def resource(self) -> responses.Response:
-        """The answer to `/metrics/resource`."""
         return await asyncio.to_thread(_exposition, await self.usage())
 
     async def usage(self) -> stats.Usage:
