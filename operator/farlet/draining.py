@@ -50,24 +50,26 @@ async def drain(
     ctx: Callable[[], Context],
     cordon: Callable[[], Awaitable[None]],
     seconds: float,
-    hurry: asyncio.Event,
+    immediate: asyncio.Event,
 ) -> Drained:
-    """Drain the node; returns when it is empty, after `seconds`, or as soon as `hurry` is set.
+    """Drain the node; returns when it is empty, after `seconds`, or as soon as `immediate` is set.
 
     `cordon` makes the Node unschedulable. Raises nothing but cancellation and bugs.
     """
     draining = _Drain(home, store, ctx)
     work = asyncio.create_task(draining.run(cordon), name="drain")
-    hurried = asyncio.create_task(hurry.wait(), name="drain in a hurry")
+    immediate_end = asyncio.create_task(immediate.wait(), name="immediate end of the drain")
     log.info("node drain started", pods=len(store.home), seconds=seconds)
     try:
-        await asyncio.wait({work, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {work, immediate_end}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         if work.done():
             work.result()
     finally:
         work.cancel()
-        hurried.cancel()
-        await asyncio.wait({work, hurried})
+        immediate_end.cancel()
+        await asyncio.wait({work, immediate_end})
     drained = Drained(draining.evicted, tuple(draining.left()))
     if drained.left:
         some = ", ".join(map(str, drained.left[:10]))

@@ -1,6 +1,6 @@
 """Builds, starts and stops all parts of one virtual node except Kopf.
 
-Connections, the Node, the mirroring of pods, the kubelet API and the probes run in one event loop.
+Connections, the Node, the pod controller, the kubelet API and the probes run in one event loop.
 Kopf delivers home pods from another thread: `app.py` starts it (`farlet run`), or it starts the
 engine (`kopf run operator/main.py`).
 
@@ -33,7 +33,7 @@ from farlet.leaderelection import lease as leases
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
-from farlet.pod_controller import Mirroring
+from farlet.pod_controller import PodController
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
@@ -84,7 +84,7 @@ class Engine:
         self._discovery = self._home_api.discovery
         self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
         self._phase = Phase.STARTING
-        self._mirroring: Mirroring | None = None
+        self._pod_controller: PodController | None = None
         self._node: VirtualNode | None = None
         self._health = health.Health(
             self._home,
@@ -92,8 +92,10 @@ class Engine:
             watch,
             phase=lambda: self._phase,
             identify_problem=lambda: self._discovery.problem,
-            pods=lambda: None if self._mirroring is None else self._mirroring.pods,
-            namespaces=lambda: None if self._mirroring is None else self._mirroring.scopes,
+            pods=lambda: None if self._pod_controller is None else self._pod_controller.pods,
+            namespaces=lambda: (
+                None if self._pod_controller is None else self._pod_controller.namespaces
+            ),
             node=lambda: self._node,
         )
         self._pods_ctx: Context | None = None
@@ -176,8 +178,8 @@ class Engine:
             virtual_node_id=ctx().virtual_node_id,
         )
         async with contextlib.AsyncExitStack() as kubelet_api, asyncio.TaskGroup() as tasks:
-            mirroring = self._mirroring = self._make_mirroring(tasks)
-            node = self._node = self._make_node(mirroring, election)
+            pod_controller = self._pod_controller = self._make_pod_controller(tasks)
+            node = self._node = self._make_node(pod_controller, election)
             background = [
                 tasks.create_task(loop_lag.watch(self.metrics.loop_lag.observe), name="loop lag"),
                 tasks.create_task(node.run(), name="node"),
@@ -186,12 +188,12 @@ class Engine:
                 background.append(tasks.create_task(election.keep(), name="leadership"))
             if settings.kubelet_bind_address is not None:
                 kubelet = await kubelet_api.enter_async_context(
-                    self._make_kubelet(settings.kubelet_bind_address, mirroring, shutdown)
+                    self._make_kubelet(settings.kubelet_bind_address, pod_controller, shutdown)
                 )
                 background.append(tasks.create_task(kubelet.run(), name="kubelet API"))
             if await _first_is(node.registered, before=shutdown.requested):
-                await mirroring.start()
-                self.bridge.open(mirroring.pods)
+                await pod_controller.start()
+                self.bridge.open(pod_controller.pods)
                 self._phase = Phase.SERVING
                 # Objects that exist now live until the end. To scan them costs 60 ms each time.
                 gc.collect()
@@ -203,7 +205,7 @@ class Engine:
             if settings.drain_on_exit and node.registered.is_set():
                 await self._drain(node, shutdown)
             closing = tasks.create_task(kubelet_api.aclose(), name="end of the kubelet API")
-            unfinished = await mirroring.finish(hurry=shutdown.immediate)
+            unfinished = await pod_controller.finish(immediate=shutdown.immediate)
             for task in background:
                 task.cancel()
             await closing
@@ -218,7 +220,7 @@ class Engine:
             ctx=self._discovery.ctx,
             cordon=node.cordon,
             seconds=self.settings.drain_timeout,
-            hurry=shutdown.immediate,
+            immediate=shutdown.immediate,
         )
         try:
             await node.retire()
@@ -230,14 +232,14 @@ class Engine:
             self._node.context_changed()
         ctx = self._discovery.ctx()
         pods_ctx = dataclasses.replace(ctx, home_api=endpoint_state.without_cause(ctx.home_api))
-        if self._mirroring is not None and pods_ctx != self._pods_ctx:
-            self._mirroring.scopes.wake_all()
+        if self._pod_controller is not None and pods_ctx != self._pods_ctx:
+            self._pod_controller.namespaces.wake_all()
         self._pods_ctx = pods_ctx
 
     # --- the parts ----------------------------------------------------------------------------
 
-    def _make_mirroring(self, tasks: asyncio.TaskGroup) -> Mirroring:
-        return Mirroring(
+    def _make_pod_controller(self, tasks: asyncio.TaskGroup) -> PodController:
+        return PodController(
             self.settings,
             home=self._home,
             foreign=self._foreign,
@@ -249,16 +251,16 @@ class Engine:
         )
 
     def _make_node(
-        self, mirroring: Mirroring, election: leadership.Leadership | None
+        self, pod_controller: PodController, election: leadership.Leadership | None
     ) -> VirtualNode:
-        scopes = mirroring.scopes
+        namespaces = pod_controller.namespaces
         lock = election.lease if election is not None and election.is_heartbeat else None
         return VirtualNode(
             home=self._home,
             foreign=self._foreign,
             settings=self.settings,
             ctx=self._discovery.ctx,
-            foreign_problem=lambda: None if (no := scopes.refused) is None else no.message,
+            foreign_problem=lambda: None if (no := namespaces.refused) is None else no.message,
             lease=lock or self._own_lease(),
             renew_lease=lock is None,
             now=retrying.utc_now,
@@ -273,7 +275,9 @@ class Engine:
             patience=heartbeat.PATIENCE_SECONDS,
         )
 
-    def _make_kubelet(self, at: Address, mirroring: Mirroring, shutdown: Shutdown) -> KubeletAPI:
+    def _make_kubelet(
+        self, at: Address, pod_controller: PodController, shutdown: Shutdown
+    ) -> KubeletAPI:
         return KubeletAPI(
             at,
             self.settings,
@@ -283,7 +287,7 @@ class Engine:
             ctx=self._discovery.ctx,
             metrics=self.metrics,
             problem=self._health.foreign_problem,
-            may_appear=mirroring.unsettled,
+            may_appear=pod_controller.may_appear,
             immediate=shutdown.immediate,
             now=retrying.utc_now,
         )

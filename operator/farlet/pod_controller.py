@@ -21,13 +21,13 @@ from farlet.store import Store
 from farlet.telemetry import pod_counts
 from farlet.telemetry.metrics import Metrics
 
-REGISTRY_SECONDS = 2.0
+INVENTORY_SECONDS = 2.0
 EVENTS_SECONDS = 5.0
 
 log = structlog.get_logger()
 
 
-class Mirroring:
+class PodController:
     """`start`, feed `pods`, `finish`. Its tasks run in the given task group."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Mirroring:
             metrics=metrics,
             ctx=ctx,
         )
-        self.scopes = namespaces.ForeignNamespaces(
+        self.namespaces = namespaces.ForeignNamespaces(
             foreign,
             store,
             ctx=ctx,
@@ -73,12 +73,12 @@ class Mirroring:
             node=settings.nodename,
             wake=self._queue.add,
             dropped=action_executor.home.dropped,
-            on_synced=self.scopes.wake_all,
-            prune=self.scopes.prune,
+            on_synced=self.namespaces.wake_all,
+            prune=self.namespaces.prune,
         )
         self._reconciler = reconciler.Reconciler(
             store=store,
-            namespaces=self.scopes,
+            namespaces=self.namespaces,
             queue=self._queue,
             executor=action_executor,
             recorder=self._recorder,
@@ -86,24 +86,24 @@ class Mirroring:
             ctx=ctx,
             home_listed=lambda: self.pods.has_synced,
         )
-        self._forever: list[asyncio.Task[None]] = []
+        self._services: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)
 
-    def unsettled(self, key: ObjectKey) -> bool:
+    def may_appear(self, key: ObjectKey) -> bool:
         """Whether a pod, or the mirror that it had, can still appear: farlet has just started."""
         home = self._store.home.get(key)
         if home is None:
             return not self.pods.has_synced
-        return mirrored_uid(home) is not None and not self.scopes.mirrors_in_sync(key.namespace)
+        return mirrored_uid(home) is not None and not self.namespaces.mirrors_in_sync(key.namespace)
 
     async def start(self) -> None:
         """Start. A `StartError` is raised in the task group, before any other task starts."""
-        registry = self._tasks.create_task(self.scopes.load(), name="registry")
-        await asyncio.wait([registry], timeout=REGISTRY_SECONDS)
-        self._forever = [
-            registry,
-            self._tasks.create_task(self.pods.run(), name="sweep"),
+        inventory = self._tasks.create_task(self.namespaces.load(), name="inventory")
+        await asyncio.wait([inventory], timeout=INVENTORY_SECONDS)
+        self._services = [
+            inventory,
+            self._tasks.create_task(self.pods.run(), name="resync"),
             self._tasks.create_task(self._recorder.run(), name="events"),
         ]
         self._workers = [
@@ -111,8 +111,8 @@ class Mirroring:
             for n in range(self._settings.workers)
         ]
 
-    async def finish(self, *, hurry: asyncio.Event) -> int:
-        """Let running work end within the grace period, or none after `hurry`.
+    async def finish(self, *, immediate: asyncio.Event) -> int:
+        """Let running work end within the grace period, or none after `immediate`.
 
         Returns how many workers did not end.
         """
@@ -121,20 +121,20 @@ class Mirroring:
         if unfinished:
             grace = self._settings.shutdown_grace_period
             ends = {
-                asyncio.create_task(hurry.wait()),
+                asyncio.create_task(immediate.wait()),
                 asyncio.ensure_future(asyncio.wait(unfinished, timeout=grace)),
             }
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
             unfinished = {task for task in unfinished if not task.done()}
-        for task in (*unfinished, *self._forever, *self.scopes.tasks()):
+        for task in (*unfinished, *self._services, *self.namespaces.tasks()):
             task.cancel()
         try:
-            async with asyncio.timeout(0 if hurry.is_set() else EVENTS_SECONDS):
+            async with asyncio.timeout(0 if immediate.is_set() else EVENTS_SECONDS):
                 await self._recorder.drain()
         except TimeoutError:
-            log.warning("events dropped at shutdown")
+            log.warning("unsent events dropped at shutdown")
         return len(unfinished)
 
 

@@ -270,7 +270,7 @@ async def test_an_address_that_farlet_itself_cannot_reach_is_used_with_a_warning
         conditions = {one["type"]: one for one in seen["status"]["conditions"]}
         assert conditions["farlet.io/HomeAPIVerified"]["status"] == "False"
         assert conditions["farlet.io/HomeAPIVerified"]["reason"] == "HomeAPIUnverified"
-        assert "home API address not verified" in farlet.log
+        assert "failed to verify home API address for pods" in farlet.log
     else:
         waiting = await env.seen("one", rest.reason("HomeAPIUnverified"))
         assert f"127.0.0.1:{closed}" in waiting["status"]["message"]

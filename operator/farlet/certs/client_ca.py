@@ -124,7 +124,7 @@ class ClientCA:
             self._use(str((config_map.get("data") or {}).get(_KEY, "")))
         except ValueError as err:
             log.warning(
-                "published client CA is not valid",
+                "published client CA is invalid",
                 where=f"{_KEY} of ConfigMap kube-system/{_NAME}",
                 err=str(err),
                 consequence="the previous one stays in use" if self.pem else _CONSEQUENCE,

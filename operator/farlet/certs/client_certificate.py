@@ -78,11 +78,11 @@ class ClientCertificate:
                 leaf = (await self._home.login()).certificate
                 if leaf == before:
                     file = str(self._store.current)
-                    log.warning("renewed client certificate is not used", file=file)
+                    log.warning("credentials still contain the old client certificate", file=file)
                     await asyncio.sleep(signing_requests.DENIED_SECONDS)
         log.warning(
             "stopped renewing client certificate",
-            reason="the credentials for the home cluster are not the node's certificate any more",
+            reason="the credentials for the home cluster no longer contain the node's certificate",
         )
 
     async def _renew(self) -> None:

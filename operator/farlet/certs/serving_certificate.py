@@ -224,4 +224,4 @@ class ServingCertificate:
             log.warning("serving certificate is self-signed", consequence=_SELF_SIGNED, fix=fix)
         else:
             until = str(self._granted.leaf.not_valid_after_utc)
-            log.warning("serving certificate is not renewed yet", until=until, fix=fix)
+            log.warning("serving certificate renewal is pending", until=until, fix=fix)

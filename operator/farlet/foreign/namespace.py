@@ -204,7 +204,7 @@ class ForeignNamespace:
             self.anchor, self._refused = anchor, None
             self._anchored_at = asyncio.get_running_loop().time()
             if anchor != before:
-                log.info("foreign namespace opened", namespace=self.foreign, home=self.home)
+                log.info("started using foreign namespace", namespace=self.foreign, home=self.home)
                 self._opened.set()
                 self.wake_all()
             await retrying.wait(self._recheck, ANCHOR_SECONDS)
@@ -214,7 +214,7 @@ class ForeignNamespace:
         self._refused = api_refusals.of(err, step=Step.NAMESPACE) or self._refused
         new = before is None or self._refused is None or before.reason is not self._refused.reason
         (log.warning if new else log.debug)(
-            "failed to open foreign namespace",
+            "failed to start using foreign namespace",
             namespace=self.foreign,
             err=str(err),
             retry_in=retry_in,

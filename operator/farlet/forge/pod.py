@@ -59,6 +59,18 @@ class Forged:
     """PodSpec fields newer than farlet's table; they were copied."""
 
 
+def foreign_namespace(namespace: str, ctx: Context) -> str:
+    """The foreign namespace of a home namespace. Raises `Refused` if there is none."""
+    found = ctx.namespaces.foreign(namespace)
+    if found is None:
+        raise Refused(
+            Reason.NAMESPACE_NOT_OFFLOADED,
+            f"namespace {namespace} is not offloaded to the foreign cluster. Keep the pod off this "
+            f"node, or start farlet with --namespace-map={namespace}=<foreign namespace>",
+        )
+    return found
+
+
 def forge_mirror(
     pod: Pod,
     *,
@@ -76,14 +88,7 @@ def forge_mirror(
     have a mirror: for its namespace, a guarded feature, or its API access.
     """
     home = pod["metadata"]
-    namespace = ctx.namespaces.foreign(home["namespace"])
-    if namespace is None:
-        raise Refused(
-            Reason.NAMESPACE_NOT_OFFLOADED,
-            f"namespace {home['namespace']} is not offloaded to the foreign cluster. Keep the pod "
-            f"off this node, or start farlet with --namespace-map="
-            f"{home['namespace']}=<foreign namespace>",
-        )
+    namespace = foreign_namespace(home["namespace"], ctx)
     guards.check(pod, ctx)
     spec, changes, unknown = fields.clean(pod, ctx)
     mutation = strategy.mutate(spec, pod, ctx)

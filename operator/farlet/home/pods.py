@@ -102,7 +102,7 @@ class HomePods:
         for pod in self._store.home.missing_from(listed, None, int(version)):
             key = key_of(pod)
             log.info(
-                "home pod was deleted while no watch was open",
+                "home pod was deleted during a watch gap",
                 pod=str(key),
                 uid=pod["metadata"]["uid"],
             )

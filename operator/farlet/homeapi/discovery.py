@@ -111,7 +111,7 @@ class Discovery:
             except (errors.Unreachable, errors.Throttled) as err:
                 if str(err) != self.problem:
                     log.warning(
-                        "home API server not reachable", err=str(err), retry_in=RETRY_SECONDS
+                        "home API server is unreachable", err=str(err), retry_in=RETRY_SECONDS
                     )
                 self.problem = str(err)
                 if await retrying.wait(stop, RETRY_SECONDS):
@@ -297,10 +297,10 @@ def _log_state(home_api: HomeAPI) -> None:
     where = None if home_api.endpoint is None else str(home_api.endpoint)
     match home_api:
         case Refused(_, message):
-            log.error("home API address refused", endpoint=where, err=message)
+            log.error("home API address for pods is invalid", endpoint=where, err=message)
         case NotConfigured():
-            log.warning("home API address for pods not configured")
+            log.warning("home API address for pods is missing")
         case Unverified(_, message) | OutOfReach(_, message):
-            log.warning("home API address not verified", endpoint=where, err=message)
+            log.warning("failed to verify home API address for pods", endpoint=where, err=message)
         case Verified():
-            log.info("home API address verified", endpoint=where)
+            log.info("home API address for pods verified", endpoint=where)

@@ -104,7 +104,7 @@ class Leadership:
             except (errors.Forbidden, errors.NotFound, errors.Invalid) as err:
                 raise errors.StartError(self._refusal(err)) from err
             except (errors.ApiError, errors.Unreachable) as err:
-                self._log_obstacle("failed to reach the Lease", err=str(err))
+                self._log_obstacle("failed to acquire the Lease", err=str(err))
             # Not all processes in the same moment, and never later than the setting.
             await retrying.wait(stop, retrying.jittered(self._retry_period, 0.8))
         return False
@@ -147,14 +147,14 @@ class Leadership:
         lease = self.lease
         await lease.read()
         if lease.free_in > 0:
-            self._log_obstacle("another process leads", held_by=lease.held_by or None)
+            self._log_obstacle("another process is the leader", held_by=lease.held_by or None)
             return False
         # Counted from before it was sent: neither the server nor others can have seen it earlier.
         sent, settled_in = self._clock(), lease.settled_in
         await lease.hold()
         if settled_in > 0:
             self._log_obstacle(
-                "new Lease: waiting for its duration", seconds=math.ceil(lease.settled_in)
+                "waiting for the duration of a new Lease", seconds=math.ceil(lease.settled_in)
             )
             return False
         self._window.renewed(sent)

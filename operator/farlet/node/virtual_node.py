@@ -191,7 +191,7 @@ class VirtualNode:
                 refusals += 1
                 if refusals > MAX_REFUSALS or not isinstance(err.__cause__, errors.Forbidden):
                     raise
-                log.info("node is not registered yet", err=str(err))
+                log.info("retrying node registration", err=str(err))
                 await asyncio.sleep(MIN_INTERVAL_SECONDS)
             except errors.ApiError as err:
                 raise errors.StartError(

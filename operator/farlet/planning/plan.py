@@ -299,6 +299,7 @@ def _create(
     try:
         guards.check_controller(home, ctx)
         strategy = _selected(s)
+        pods.foreign_namespace(s.key.namespace, ctx)
         for account in strategy.requirements(home, ctx):
             if isinstance(s.accounts, Missing):
                 return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)

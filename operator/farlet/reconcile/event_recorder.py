@@ -116,7 +116,7 @@ class Recorder:
             await self._home.create(resources.EVENTS, body, namespace=namespace)
         except errors.FarletError as err:
             self._dropped.inc()
-            log.info("event dropped", reason=note.reason.value, err=str(err))
+            log.info("failed to create event", reason=note.reason.value, err=str(err))
 
 
 def _controller(pod: Pod) -> str | None:

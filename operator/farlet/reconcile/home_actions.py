@@ -73,7 +73,7 @@ class HomeActions:
             uid = predicates.uid(action.home)
             if self._store.home.uid(key) == uid:  # it still exists
                 self._times.reported(uid)
-            log.info("pod status set", pod=str(key), reason=reason.value, detail=message)
+            log.info("pod status updated", pod=str(key), reason=reason.value, detail=message)
             self._recorder.note(action.home, reason, message)
 
     async def delete(self, action: actions.DeleteHome) -> None:

@@ -97,7 +97,7 @@ class Reconciler:
             if decision.retry:
                 self._queue.retry(key)
                 return
-        log.error("reconcile exceeded its steps", pod=str(key), steps=STEPS)
+        log.error("reconcile exceeded its step limit", pod=str(key), steps=STEPS)
         self._queue.retry(key, at_least=5.0)
 
     # --- facts --------------------------------------------------------------------------------

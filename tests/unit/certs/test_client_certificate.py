@@ -108,7 +108,7 @@ def test_an_unused_renewal_is_reported_and_not_repeated_immediately(tmp_path: Pa
         assert len(harness.requests) == 1
 
     logged = [line["event"] for line in _run(scenario, tmp_path) if line["log_level"] == "warning"]
-    assert logged == ["renewed client certificate is not used"]
+    assert logged == ["credentials still contain the old client certificate"]
 
 
 def test_a_new_kubeconfig_restarts_the_renewal_period(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ class Harness:
         self,
         *,
         seconds: float = 120.0,
-        hurry: asyncio.Event | None = None,
+        immediate: asyncio.Event | None = None,
         cordon: Callable[[], Awaitable[None]] | None = None,
     ) -> asyncio.Task[draining.Drained]:
         """farlet drains its node."""
@@ -227,7 +227,7 @@ class Harness:
             ctx=lambda: self.ctx,
             cordon=cordon or _nothing,
             seconds=seconds,
-            hurry=hurry or asyncio.Event(),
+            immediate=immediate or asyncio.Event(),
         )
         return self._loop.create_task(work)
 

@@ -123,10 +123,10 @@ def test_pods_that_do_not_end_in_time_are_left_as_they_are() -> None:
 def test_an_immediate_stop_waits_for_nothing() -> None:
     with harness.running() as s:
         _running(s, "web")
-        hurry = asyncio.Event()
-        drain = s.drain(hurry=hurry)
+        immediate = asyncio.Event()
+        drain = s.drain(immediate=immediate)
         s.wait(2.0)
-        hurry.set()
+        immediate.set()
         s.wait(0.01)
         assert drain.result().left == (WEB,)
 

@@ -182,6 +182,16 @@ REFUSED = (
         ),
     ),
     Row(
+        "a pod of mode remote in a namespace that is not offloaded waits",
+        snapshot(
+            home(annotations={API_SERVER_SUPPORT: "remote"}), Missing.UNKNOWN, **_NOT_OFFLOADED
+        ),
+        shows("Pending", Reason.NAMESPACE_NOT_OFFLOADED),
+        ctx=within(
+            namespaces=type(within().namespaces)(home="h", own="farlet", template=None),
+        ),
+    ),
+    Row(
         "a pod without an address of the home API waits",
         snapshot(home(reads_token=True), Missing.ABSENT),
         shows("Pending", Reason.HOME_API_NOT_CONFIGURED),
