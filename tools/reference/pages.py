@@ -18,7 +18,7 @@ from farlet.cli import options
 from farlet.constants import Reason
 from farlet.settings import loading
 from farlet.settings.loading import Group
-from farlet.telemetry import catalogue
+from farlet.telemetry import metric_catalogue
 from reference import dashboard, role_manifests
 
 DIRECTORY = Path("docs/reference")
@@ -82,7 +82,7 @@ def metrics() -> str:
     """All metrics."""
     rows = [
         (f"`{row.name}`", row.kind.value, ", ".join(f"`{name}`" for name in row.labels), row.text)
-        for row in sorted(catalogue.CATALOGUE, key=lambda row: row.name)
+        for row in sorted(metric_catalogue.CATALOGUE, key=lambda row: row.name)
     ]
     return (
         f"{_GENERATED}# Metrics\n\nFor those who monitor farlet. `/metrics` on "

@@ -19,7 +19,7 @@ from farlet.access import (
     environment,
     identity,
     no_foreign_account,
-    secret_files,
+    token_secret,
     volumes,
 )
 from farlet.access.changes import ChangeLog
@@ -76,7 +76,7 @@ class HomeAccess:
         endpoint = _endpoint(ctx)
         changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
-        files = secret_files.SecretFiles(
+        files = token_secret.SecretFiles(
             secret=names.secret_name(pod["metadata"]["uid"]), mode=volumes.token_mode(spec)
         )
         if "volumes" in spec:

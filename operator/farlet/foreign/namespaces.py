@@ -146,7 +146,9 @@ class ForeignNamespaces:
                 err=str(err),
             )
             return
-        log.info("stopped using foreign namespace", namespace=namespace.foreign, home=namespace.home)
+        log.info(
+            "stopped using foreign namespace", namespace=namespace.foreign, home=namespace.home
+        )
 
     def is_open(self, foreign: str) -> bool:
         """Whether this foreign namespace is open."""

@@ -104,7 +104,9 @@ class ForeignNodes:
         try:
             foreign_node = capacity.foreign_node(node)
         except ValueError as err:
-            log.warning("ignored foreign node with invalid resources", foreign_node=name, err=str(err))
+            log.warning(
+                "ignored foreign node with invalid resources", foreign_node=name, err=str(err)
+            )
             return
         if foreign_node is not None:
             self._nodes[name] = foreign_node

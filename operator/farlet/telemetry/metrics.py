@@ -1,6 +1,6 @@
 """Every metric of farlet, in one registry.
 
-`catalogue` describes the metrics; here they are created and counted. Frequent counters are bound to
+`metric_catalogue` describes the metrics; here they are created and counted. Frequent counters are bound to
 their labels once, so that counting is one method call. A value that can be read from elsewhere is
 read at each scrape, since a copy could drift.
 """
@@ -26,8 +26,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from farlet.telemetry import catalogue
-from farlet.telemetry.catalogue import Description
+from farlet.telemetry import metric_catalogue
+from farlet.telemetry.metric_catalogue import Description
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """The media type that Prometheus reads."""
@@ -45,48 +45,48 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
-        self._depth = self._make_gauge(catalogue.DEPTH)
-        self._adds = self._make_counter(catalogue.ADDS)
-        self._queued = self._make_histogram(catalogue.QUEUED)
-        self._worked = self._make_histogram(catalogue.WORKED)
-        self._retries = self._make_counter(catalogue.RETRIES)
-        self._requests = self._make_counter(catalogue.REQUESTS)
-        self._request_seconds = self._make_histogram(catalogue.REQUEST_SECONDS)
-        self._unfinished = self._make_gauge(catalogue.UNFINISHED)
-        self._longest = self._make_gauge(catalogue.LONGEST)
+        self._depth = self._make_gauge(metric_catalogue.DEPTH)
+        self._adds = self._make_counter(metric_catalogue.ADDS)
+        self._queued = self._make_histogram(metric_catalogue.QUEUED)
+        self._worked = self._make_histogram(metric_catalogue.WORKED)
+        self._retries = self._make_counter(metric_catalogue.RETRIES)
+        self._requests = self._make_counter(metric_catalogue.REQUESTS)
+        self._request_seconds = self._make_histogram(metric_catalogue.REQUEST_SECONDS)
+        self._unfinished = self._make_gauge(metric_catalogue.UNFINISHED)
+        self._longest = self._make_gauge(metric_catalogue.LONGEST)
         self.leader = LeaderMetrics(
-            leading=self._make_gauge(catalogue.LEADER),
-            slow=self._make_counter(catalogue.LEADER_SLOW_PATH),
+            leading=self._make_gauge(metric_catalogue.LEADER),
+            slow=self._make_counter(metric_catalogue.LEADER_SLOW_PATH),
         )
-        self._node_name = self._make_gauge(catalogue.NODE_NAME)
-        self._unknown_fields = self._make_counter(catalogue.UNKNOWN_FIELDS)
+        self._node_name = self._make_gauge(metric_catalogue.NODE_NAME)
+        self._unknown_fields = self._make_counter(metric_catalogue.UNKNOWN_FIELDS)
         self._pods = _Pods()
         self.registry.register(self._pods)
-        self._make_gauge(catalogue.BUILD).labels(metadata.version("farlet")).set(1)
-        self.mirror_latency = self._make_histogram(catalogue.MIRROR_LATENCY)
-        self.status_latency = self._make_histogram(catalogue.STATUS_LATENCY)
-        self.tokens_granted = self._make_counter(catalogue.TOKENS_GRANTED)
-        self.token_refresh_failures = self._make_counter(catalogue.TOKEN_REFRESH_FAILURES)
-        self.home_up = self._make_gauge(catalogue.HOME_UP)
-        self.foreign_up = self._make_gauge(catalogue.FOREIGN_UP)
-        self.home_api_reachable = self._make_gauge(catalogue.HOME_API_REACHABLE)
-        self.gateway_links = self._make_gauge(catalogue.GATEWAY_LINKS)
-        self.gateway_connections = self._make_gauge(catalogue.GATEWAY_CONNECTIONS)
-        self.status_rejected = self._make_counter(catalogue.STATUS_REJECTED)
-        self.events_dropped = self._make_counter(catalogue.EVENTS_DROPPED)
-        self.kopf_restarts = self._make_counter(catalogue.KOPF_RESTARTS)
-        self.loop_lag = self._make_histogram(catalogue.LOOP_LAG)
-        self.running_pods = self._make_gauge(catalogue.RUNNING_PODS)
-        self.token_age = self._make_gauge(catalogue.TOKEN_AGE)
-        self.token_remaining = self._make_gauge(catalogue.TOKEN_REMAINING)
+        self._make_gauge(metric_catalogue.BUILD).labels(metadata.version("farlet")).set(1)
+        self.mirror_latency = self._make_histogram(metric_catalogue.MIRROR_LATENCY)
+        self.status_latency = self._make_histogram(metric_catalogue.STATUS_LATENCY)
+        self.tokens_granted = self._make_counter(metric_catalogue.TOKENS_GRANTED)
+        self.token_refresh_failures = self._make_counter(metric_catalogue.TOKEN_REFRESH_FAILURES)
+        self.home_up = self._make_gauge(metric_catalogue.HOME_UP)
+        self.foreign_up = self._make_gauge(metric_catalogue.FOREIGN_UP)
+        self.home_api_reachable = self._make_gauge(metric_catalogue.HOME_API_REACHABLE)
+        self.gateway_links = self._make_gauge(metric_catalogue.GATEWAY_LINKS)
+        self.gateway_connections = self._make_gauge(metric_catalogue.GATEWAY_CONNECTIONS)
+        self.status_rejected = self._make_counter(metric_catalogue.STATUS_REJECTED)
+        self.events_dropped = self._make_counter(metric_catalogue.EVENTS_DROPPED)
+        self.kopf_restarts = self._make_counter(metric_catalogue.KOPF_RESTARTS)
+        self.loop_lag = self._make_histogram(metric_catalogue.LOOP_LAG)
+        self.running_pods = self._make_gauge(metric_catalogue.RUNNING_PODS)
+        self.token_age = self._make_gauge(metric_catalogue.TOKEN_AGE)
+        self.token_remaining = self._make_gauge(metric_catalogue.TOKEN_REMAINING)
         self.token_remaining.set(math.inf)
-        self.serving_certificate_remaining = self._make_gauge(catalogue.SERVING_CERTIFICATE)
+        self.serving_certificate_remaining = self._make_gauge(metric_catalogue.SERVING_CERTIFICATE)
         self.serving_certificate_remaining.set(math.inf)
-        self.foreign_metrics_up = self._make_gauge(catalogue.FOREIGN_METRICS_UP)
+        self.foreign_metrics_up = self._make_gauge(metric_catalogue.FOREIGN_METRICS_UP)
         self.kubelet = KubeletMetrics(
-            requests=self._make_counter(catalogue.SERVED),
-            seconds=self._make_histogram(catalogue.SERVED_SECONDS),
-            inflight=self._make_gauge(catalogue.INFLIGHT),
+            requests=self._make_counter(metric_catalogue.SERVED),
+            seconds=self._make_histogram(metric_catalogue.SERVED_SECONDS),
+            inflight=self._make_gauge(metric_catalogue.INFLIGHT),
         )
 
     def queue(self, name: str) -> QueueMetrics:
@@ -180,7 +180,7 @@ class ClientMetrics:
         """Count a request by its HTTP status; `code` None: there was no answer."""
         bound = self._by_answer.get((method, code))
         if bound is None:
-            text = catalogue.NO_ANSWER if code is None else str(code)
+            text = metric_catalogue.NO_ANSWER if code is None else str(code)
             bound = self._requests.labels(self._cluster, method, text)
             self._by_answer[method, code] = bound
         bound.inc()
@@ -248,12 +248,16 @@ class _Pods(Collector):
     def describe(self) -> Iterator[Metric]:
         """Name and help, without samples."""
         yield GaugeMetricFamily(
-            catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
+            metric_catalogue.PODS.name,
+            metric_catalogue.PODS.text,
+            labels=metric_catalogue.PODS.labels,
         )
 
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
-            catalogue.PODS.name, catalogue.PODS.text, labels=catalogue.PODS.labels
+            metric_catalogue.PODS.name,
+            metric_catalogue.PODS.text,
+            labels=metric_catalogue.PODS.labels,
         )
         for labels, number in self._count().items():
             family.add_metric(labels, number)

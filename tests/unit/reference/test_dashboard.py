@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farlet.telemetry import catalogue
+from farlet.telemetry import metric_catalogue
 from farlet.telemetry.metrics import Metrics
 from reference import dashboard
 
@@ -49,8 +49,8 @@ def group_labels(query: str) -> set[str]:
 
 
 def _existing() -> Iterator[tuple[str, set[str]]]:
-    for row in catalogue.CATALOGUE:
-        if row.kind is catalogue.Kind.HISTOGRAM:
+    for row in metric_catalogue.CATALOGUE:
+        if row.kind is metric_catalogue.Kind.HISTOGRAM:
             yield f"{row.name}_bucket", {*row.labels, "le"}
             yield f"{row.name}_sum", set(row.labels)
             yield f"{row.name}_count", set(row.labels)

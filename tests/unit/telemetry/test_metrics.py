@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farlet.telemetry import catalogue, metrics
+from farlet.telemetry import metric_catalogue, metrics
 
 
 def value(found: metrics.Metrics, name: str, /, **labels: str) -> float | None:
@@ -126,18 +126,18 @@ def test_unknown_fields_are_counted_by_path() -> None:
 def test_the_exposition_is_valid_and_contains_the_whole_catalogue() -> None:
     found = metrics.Metrics()
     families = {f.name for f in text_string_to_metric_families(found.exposition().decode())}
-    listed = {row.name.removesuffix("_total") for row in catalogue.CATALOGUE}
+    listed = {row.name.removesuffix("_total") for row in metric_catalogue.CATALOGUE}
     names = {name for name in families if not name.startswith("process_")}
     assert names == listed
     assert "process_resident_memory_bytes" in families
 
 
-@pytest.mark.parametrize("row", catalogue.CATALOGUE, ids=lambda row: row.name)
-def test_names_follow_the_conventions(row: catalogue.Description) -> None:
+@pytest.mark.parametrize("row", metric_catalogue.CATALOGUE, ids=lambda row: row.name)
+def test_names_follow_the_conventions(row: metric_catalogue.Description) -> None:
     families = "farlet|kubelet|leader_election|rest_client|workqueue"
     assert re.fullmatch(rf"({families})_[a-z_]+", row.name)
-    assert row.name.endswith("_total") is (row.kind is catalogue.Kind.COUNTER)
+    assert row.name.endswith("_total") is (row.kind is metric_catalogue.Kind.COUNTER)
     assert not row.name.endswith("_counter")
-    assert row.name.endswith("_seconds") or row.kind is not catalogue.Kind.HISTOGRAM
+    assert row.name.endswith("_seconds") or row.kind is not metric_catalogue.Kind.HISTOGRAM
     assert not {"pod", "namespace", "uid", "user"} & set(row.labels)
     assert row.text.endswith(".")
