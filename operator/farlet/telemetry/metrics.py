@@ -1,8 +1,8 @@
 """Every metric of farlet, in one registry.
 
-`metric_catalogue` describes the metrics; here they are created and counted. Frequent counters are bound to
-their labels once, so that counting is one method call. A value that can be read from elsewhere is
-read at each scrape, since a copy could drift.
+`metric_catalogue` describes the metrics; here they are created and counted. Frequent counters are
+bound to their labels once, so that counting is one method call. A value that can be read from
+elsewhere is read at each scrape, since a copy could drift.
 """
 
 from __future__ import annotations
