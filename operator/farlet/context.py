@@ -166,12 +166,13 @@ class NamespaceMap:
         if self.template is not None and "{namespace}" not in self.template:
             raise UsageError(
                 f"--foreign-namespace-template {self.template!r} does not "
-                "contain {{namespace}}: all home namespaces would share one foreign namespace"
+                "contain {namespace}: all home namespaces would share one foreign namespace"
             )
         foreign = [f for _, f in self.pairs]
         if len(set(foreign)) != len(foreign) or len({h for h, _ in self.pairs}) != len(foreign):
             raise UsageError(
-                "--namespace-map: each home and each foreign namespace can be in one pair only"
+                "--namespace-map: each home and each foreign namespace can be in one pair only; "
+                "remove the duplicate"
             )
 
     def foreign(self, namespace: str) -> str | None:

@@ -149,16 +149,16 @@ def _endpoint(ctx: Context) -> Endpoint:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
             "farlet has no address at which pods in the foreign cluster reach the home API "
-            f"server: the namespace {ctx.namespaces.own} there has no Service {HOME_API_SERVICE}. "
-            "Apply manifests/foreign/gateway, or start farlet with --home-api-server-host and "
-            "--home-api-server-port, or recreate the pod with the annotation "
-            "liqo.io/api-server-support set to remote or disabled",
+            f"server: the foreign namespace {ctx.namespaces.own} has no Service "
+            f"{HOME_API_SERVICE}. Apply manifests/foreign/gateway, or start farlet with "
+            "--home-api-server-host and --home-api-server-port, or recreate the pod with the "
+            "annotation liqo.io/api-server-support set to remote or disabled",
         )
     if not ctx.home_ca:
         raise Refused(
             Reason.HOME_API_NOT_CONFIGURED,
-            "farlet has no CA certificate by which pods can verify the home API server. Start it "
-            "with --home-api-server-ca-file",
+            "farlet has no CA certificate with which pods can verify the home API server. Start "
+            "farlet with --home-api-server-ca-file",
         )
     return ctx.endpoint
 

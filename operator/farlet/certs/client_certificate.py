@@ -63,8 +63,8 @@ class ClientCertificate:
             raise errors.StartError(
                 f"--rotate-certificates renews the certificate of {key_pairs.node_user(self._node)}"
                 f" in {key_pairs.NODES}, but the credentials for the home cluster are not such a "
-                "certificate: set --home-kubeconfig to the kubeconfig of the node, or leave "
-                "--rotate-certificates out"
+                "certificate. Set --home-kubeconfig to the kubeconfig of the node, or remove "
+                "--rotate-certificates"
             )
         while leaf is not None and key_pairs.is_node(leaf, self._node):
             renew_at = key_pairs.renew_at(leaf, self._jitter())

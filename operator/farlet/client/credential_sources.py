@@ -45,8 +45,9 @@ def foreign_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSou
     source = _source("foreign", settings.foreign_kubeconfig, settings.foreign_context)
     if source == home_source(settings, environ):
         raise UsageError(
-            "--foreign-kubeconfig and --foreign-context name the same credentials as home: "
-            "give the foreign cluster's kubeconfig, or another --foreign-context of this one"
+            "--foreign-kubeconfig and --foreign-context select the same credentials as for the "
+            "home cluster. Set --foreign-kubeconfig to the kubeconfig of the foreign cluster, or "
+            "set another --foreign-context"
         )
     return source
 
@@ -56,7 +57,7 @@ def _source(side: str, kubeconfig: Path | str, context: str | None) -> ClusterSo
         return ClusterSource(kubeconfig=str(kubeconfig), context=context)
     if context is not None:
         raise UsageError(
-            f"--{side}-context {context!r} needs a kubeconfig, but the {side} credentials are "
-            f"{values.IN_CLUSTER}: give --{side}-kubeconfig, or leave the context out"
+            f"--{side}-context {context!r} requires a kubeconfig, but the {side} credentials are "
+            f"{values.IN_CLUSTER}. Set --{side}-kubeconfig to a file, or remove --{side}-context"
         )
     return ClusterSource(kubeconfig=None, context=None)

@@ -253,8 +253,8 @@ def _digest(file: str | None) -> bytes | None:
 def _unloadable(name: Name, source: ClusterSource, err: Exception) -> errors.StartError:
     where = source.kubeconfig or "the in-cluster configuration"
     return errors.StartError(
-        f"the configuration of the {name} cluster cannot be loaded from {where}: {err}. "
-        f"Give a readable kubeconfig with --{name}-kubeconfig"
+        f"cannot load the configuration of the {name} cluster from {where}: {err}. "
+        f"Set --{name}-kubeconfig to a valid kubeconfig"
     )
 
 

@@ -137,7 +137,7 @@ async def tunnel(
     """A connection that a proxy made for us (CONNECT, RFC 9110 section 9.3.6). Raises `OSError`."""
     if proxy.scheme != "http" or proxy.hostname is None:
         raise OSError(
-            f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: give a "
+            f"the proxy {proxy.scheme}://{proxy.hostname} cannot carry streams: set a "
             "proxy with the scheme http"
         )
     channel = await tls_stream.connect(proxy.hostname, proxy.port or 80, scratch)

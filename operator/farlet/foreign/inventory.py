@@ -128,13 +128,13 @@ class NamespaceInventory:
     def _unusable(self, err: errors.ApiError) -> errors.StartError:
         if err.code == 401:
             return errors.StartError(
-                f"{err}: the foreign API server does not accept farlet's credentials. Give a "
-                "kubeconfig with valid ones with --foreign-kubeconfig"
+                f"the foreign API server does not accept farlet's credentials: {err}. Set "
+                "--foreign-kubeconfig to a kubeconfig with valid credentials"
             )
         return errors.StartError(
-            f"the foreign system namespace {self._own!r} cannot be used: "
-            f"{err.message}. Apply manifests/foreign/farlet-namespace.yaml there, or name another "
-            "namespace with --foreign-system-namespace"
+            f"cannot use the foreign system namespace {self._own!r}: {err.message}. Apply "
+            "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "
+            "--foreign-system-namespace to another namespace"
         )
 
 

@@ -117,7 +117,8 @@ def _volume_findings(volume: Volume) -> Iterator[Finding]:
             yield Finding(
                 Allowance.CLUSTER_TRUST_BUNDLE,
                 f"{path}.projected.sources[{index}].clusterTrustBundle",
-                "names a trust bundle of the home cluster, which the foreign cluster does not have",
+                "refers to a trust bundle of the home cluster, which the foreign cluster does not "
+                "have",
             )
         if "podCertificate" in source:
             yield Finding(
@@ -153,8 +154,8 @@ def _legacy_tokens(spec: PodSpec, secrets: Mapping[str, str]) -> Iterator[Findin
                     Allowance.LEGACY_TOKEN_SECRETS,
                     f"spec.volumes[{volume}] (Secret {secrets[volume]}, mounted at "
                     f"{mount['mountPath']} in {container['name']})",
-                    "is a token Secret: its token never expires and belongs to the home cluster; "
-                    "a projected token replaces it",
+                    "contains a token of the home cluster that never expires; use a projected "
+                    "ServiceAccount token instead",
                 )
 
 

@@ -27,8 +27,8 @@ class HomeDialer:
         if url.scheme != "https" or not url.hostname or url.path.strip("/"):
             raise errors.StartError(
                 f"gateways do not support the home API server URL {self._home.server!r}: pods "
-                "reach an API server only over https and without a path. Give farlet a home "
-                "kubeconfig with such a URL, or remove --gateway-keys"
+                "reach an API server only over https and without a path. Set "
+                "--home-kubeconfig to a kubeconfig with such a URL, or remove --gateway-keys"
             )
         proxy = urlsplit(self._home.proxy or "http:")
         if proxy.scheme != "http":

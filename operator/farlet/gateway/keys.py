@@ -73,7 +73,7 @@ def write(folder: Path) -> PerCluster[Path]:
                     (place / name).write_text(text, encoding="utf-8")
             except OSError as err:
                 raise errors.UsageError(
-                    f"cannot create {place}: {err.strerror}; choose a new folder"
+                    f"cannot create {place}: {err.strerror}; choose a new directory"
                 ) from err
         undo.pop_all()
     return places

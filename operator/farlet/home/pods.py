@@ -102,7 +102,7 @@ class HomePods:
         for pod in self._store.home.missing_from(listed, None, int(version)):
             key = key_of(pod)
             log.info(
-                "home pod was deleted during a watch gap",
+                "home pod was deleted while the watch was down",
                 pod=str(key),
                 uid=pod["metadata"]["uid"],
             )

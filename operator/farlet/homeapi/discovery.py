@@ -118,8 +118,8 @@ class Discovery:
                     return False
             except errors.ApiError as err:
                 raise errors.StartError(
-                    f"the home cluster cannot be identified: {err}. Allow farlet to get the "
-                    "Service default/kubernetes, or give --home-id"
+                    f"cannot identify the home cluster: {err}. Allow farlet to get the Service "
+                    "default/kubernetes, or set --home-id"
                 ) from err
         found = endpoint.resolve_endpoint(self._settings, self._home.server)
         if found is not None and (warning := endpoint.loopback_warning(found)) is not None:
@@ -280,8 +280,9 @@ class Discovery:
         gateway = self._gateway_problem()
         return Refused(
             Reason.HOME_API_UNVERIFIED,
-            f"the Service {HOME_API_SERVICE} in farlet's foreign system namespace does not lead to "
-            f"the home API server yet: {result.message}" + (f"; {gateway}" if gateway else ""),
+            f"farlet has not reached the home API server through the Service {HOME_API_SERVICE} in "
+            f"its foreign system namespace yet: {result.message}"
+            + (f"; {gateway}" if gateway else ""),
         )
 
     def _after_preflight(self, found: Endpoint, result: PreflightResult) -> HomeAPI:
@@ -297,7 +298,7 @@ def _log_state(home_api: HomeAPI) -> None:
     where = None if home_api.endpoint is None else str(home_api.endpoint)
     match home_api:
         case Refused(_, message):
-            log.error("home API address for pods is invalid", endpoint=where, err=message)
+            log.error("home API address for pods is unusable", endpoint=where, err=message)
         case NotConfigured():
             log.warning("home API address for pods is missing")
         case Unverified(_, message) | OutOfReach(_, message):

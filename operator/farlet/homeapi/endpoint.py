@@ -35,18 +35,18 @@ def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint
     if host is not None and port is not None:
         return Endpoint(host, port)
     given, lacking = ("port", "host") if host is None else ("host", "port")
-    advice = f"give --home-api-server-{lacking} too (FARLET_HOME_API_SERVER_{lacking.upper()})"
+    advice = f"set --home-api-server-{lacking} too (FARLET_HOME_API_SERVER_{lacking.upper()})"
     try:
         url = urlsplit(home_server_url)
         default_host, default_port = values.host(url.hostname or ""), url.port or 443
     except ValueError as err:
         raise UsageError(
-            f"--home-api-server-{given} is given without --home-api-server-{lacking}, and the URL "
+            f"--home-api-server-{given} is set without --home-api-server-{lacking}, and the URL "
             f"{home_server_url!r} of the home API server has no usable {lacking}: {err}; {advice}"
         ) from err
     if url.scheme != "https" or url.path.strip("/"):
         raise UsageError(
-            f"--home-api-server-{given} is given without --home-api-server-{lacking}, and the "
+            f"--home-api-server-{given} is set without --home-api-server-{lacking}, and the "
             f"{lacking} of {home_server_url!r} is not usable: pods reach an API server only over "
             f"https and without a path; {advice}"
         )

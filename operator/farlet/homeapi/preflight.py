@@ -228,8 +228,8 @@ def _mismatch(
     return (
         f"{where} is not signed by the home CA ({err.verify_message}); its issuer is "
         f"{certificate.issuer.rfc4514_string() or 'unnamed'}, its names (SANs) are: {listed}. If "
-        "this is the home API server with a certificate of another CA, give that CA with "
-        f"--home-api-server-ca-file; otherwise {route.advice}"
+        "this is the home API server with a certificate of another CA, set "
+        f"--home-api-server-ca-file to that CA; otherwise {route.advice}"
     )
 
 

@@ -96,7 +96,7 @@ class KubeletServer:
             raise StartError(
                 f"{loading.flag_name('kubelet_bind_address')} "
                 f"({loading.env_name('kubelet_bind_address')}) {self._at}: "
-                f"{err.strerror or err}. Choose another address, or 0 to turn it off"
+                f"{err.strerror or err}. Choose another address, or 0 to disable it"
             ) from err
         return self
 

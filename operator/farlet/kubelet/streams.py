@@ -91,7 +91,9 @@ async def serve(
             )
     except TimeoutError:
         raise Refusal(
-            504, f"the foreign API server did not accept the stream within {ANSWER_SECONDS:.0f} s"
+            504,
+            f"the foreign API server did not accept the stream within {ANSWER_SECONDS:.0f} s; try "
+            "again, or check the foreign API server and the node of the mirror pod",
         ) from None
     try:
         if not response.switched:

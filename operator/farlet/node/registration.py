@@ -124,7 +124,7 @@ def _check_provider_id(node: k8s_types.Node, config: forge.NodeConfig) -> None:
     if config.provider_id is not None and present not in ("", config.provider_id):
         raise errors.StartError(
             f"the Node {config.name} has the provider ID {present!r}, which cannot be changed to "
-            f"{config.provider_id!r}. Set --provider-id to the Node's; or delete the Node and its "
+            f"{config.provider_id!r}. Set --provider-id to this ID; or delete the Node and its "
             f"pods: kubectl delete node {config.name}"
         )
 

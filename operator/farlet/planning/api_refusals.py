@@ -92,12 +92,13 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
             return Refused(
                 Reason.FOREIGN_QUOTA_EXCEEDED,
                 f"the quota of the foreign namespace is used up: {text}. "
-                "Free or raise it; the pod then starts automatically",
+                "Raise it or delete what uses it; the pod then starts automatically",
             )
         if "is being terminated" in text:
             return Refused(
                 Reason.NAMESPACE_NOT_FOUND,
-                f"the foreign namespace is being deleted: {text}. Create it again when it is gone",
+                f"the foreign namespace is being deleted: {text}. Recreate it after the deletion "
+                "has finished",
             )
         if err.status_reason == "Forbidden" and "cannot" in text and "User " in text:
             return Refused(

@@ -491,5 +491,7 @@ def _check_account(
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
             f"the ServiceAccount {name} in the foreign namespace {namespace} lacks the label "
-            f"{label}=true, which --remote-service-accounts=labelled requires",
+            f"{label}=true, which --remote-service-accounts=labelled requires. Let an "
+            "administrator of the foreign cluster run: kubectl label serviceaccount "
+            f"{name} {label}=true --namespace {namespace}",
         )

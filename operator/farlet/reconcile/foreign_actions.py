@@ -134,7 +134,7 @@ class ForeignActions:
                 raise errors.Refused(
                     Reason.NAME_CONFLICT,
                     f"the foreign namespace {namespace} has a Secret {name} that farlet did not "
-                    "create. Delete it",
+                    "create. Delete it; the pod then starts automatically",
                 ) from err
             self._store.secrets.put(found)
             return False

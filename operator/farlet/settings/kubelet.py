@@ -84,6 +84,6 @@ class KubeletSettings(BaseFarletSettings):
             )
         if self.rotate_certificates and self.cert_dir is None:
             raise ValueError(
-                "--rotate-certificates needs a directory for the new certificate; set --cert-dir"
+                "--rotate-certificates requires a directory for the new certificate; set --cert-dir"
             )
         return self

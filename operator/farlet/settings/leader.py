@@ -89,6 +89,6 @@ class LeaderSettings(BaseFarletSettings):
             raise ValueError(
                 f"--leader-elect-retry-period ({retry:g}s) must be more than 0 and, multiplied by "
                 f"{JITTER:g}, less than --leader-elect-renew-deadline ({renew:g}s): otherwise a "
-                "leader would exit before its second try"
+                "leader would exit before its second attempt"
             )
         return self

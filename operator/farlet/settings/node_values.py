@@ -92,9 +92,9 @@ def quantity(value: object) -> tuple[str, str]:
     name, content = _pair(value)
     parsed = quantities.parse(content)
     if parsed.nanos < 0:
-        raise ValueError(f"{name}={content} is negative")
+        raise ValueError(f"{name}={content} is negative; expected 0 or more")
     if name not in _DIVISIBLE and not parsed.whole:
-        raise ValueError(f"{name}={content} is not a whole number, as {name} requires")
+        raise ValueError(f"{name}={content} is not valid; {name} requires a whole number")
     return name, str(parsed)
 
 

@@ -49,7 +49,7 @@ def dns_label(value: object) -> str:
     name = text(value)
     if not _LABEL.fullmatch(name):
         raise ValueError(
-            f"{name!r} is not a DNS label: up to 63 of a-z, 0-9 and '-', "
+            f"{name!r} is not a DNS label: expected up to 63 characters a-z, 0-9 and '-', "
             "beginning and ending with a letter or digit"
         )
     return name
@@ -60,8 +60,8 @@ def dns_name(value: object) -> str:
     name = text(value)
     if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         raise ValueError(
-            f"{name!r} is not a DNS name: up to 253 of a-z, 0-9, '-' and '.', "
-            "each part beginning and ending with a letter or digit"
+            f"{name!r} is not a DNS name: expected up to 253 characters a-z, 0-9, '-' and "
+            "'.', each part beginning and ending with a letter or digit"
         )
     return name
 
@@ -116,7 +116,7 @@ def host(value: object) -> str:
 def number(value: object) -> object:
     """Anything but a boolean, which pydantic would convert to 0 or 1."""
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{value!r} is not a number; expected a whole number")
     return value
 
 
@@ -184,8 +184,8 @@ def token_lifetime(value: object) -> int | str:
         raise ValueError(f"{value!r} is out of range; expected whole seconds from 10m on")
     if seconds == 3607:
         raise ValueError(
-            "API servers turn a token request for 3607s into a token of one year; give 1h, or "
-            "as-requested if you want such tokens"
+            "3607s is not allowed: API servers answer a request for 3607s with a token that is "
+            "valid for one year. Set 1h, or as-requested if you want such tokens"
         )
     return int(seconds)
 

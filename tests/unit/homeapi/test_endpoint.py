@@ -56,18 +56,18 @@ def test_a_single_flag_is_combined_with_the_url(
             None,
             "443",
             "https://rancher.test/k8s/clusters/c-1",
-            "give --home-api-server-host",
+            "set --home-api-server-host",
             id="a URL with a path",
         ),
         pytest.param(
-            "api.test", None, "http://home:8080", "give --home-api-server-port", id="plain http"
+            "api.test", None, "http://home:8080", "set --home-api-server-port", id="plain http"
         ),
-        pytest.param(None, "443", "https://", "give --home-api-server-host", id="not a valid host"),
+        pytest.param(None, "443", "https://", "set --home-api-server-host", id="not a valid host"),
         pytest.param(
             "a",
             None,
             "https://home:port",
-            "give --home-api-server-port",
+            "set --home-api-server-port",
             id="a port that is not a number",
         ),
     ],

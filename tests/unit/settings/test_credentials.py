@@ -78,7 +78,7 @@ def test_farlet_may_run_in_the_foreign_cluster(tmp_path: Path) -> None:
         pytest.param(
             {"home_kubeconfig": "home", "foreign_kubeconfig": "in-cluster", "foreign_context": "c"},
             {},
-            "--foreign-context 'c' needs a kubeconfig",
+            "--foreign-context 'c' requires a kubeconfig",
             id="a context in-cluster",
         ),
     ],

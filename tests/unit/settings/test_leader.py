@@ -69,7 +69,7 @@ def test_the_lease_is_that_of_the_node_or_a_named_one(given: str, kept: object) 
         pytest.param({"lease_duration": "0"}, "whole seconds", id="a Lease of no time"),
         pytest.param({"lease_duration": "10s"}, "must be shorter than", id="a Lease too short"),
         pytest.param({"renew_deadline": "15s"}, "must be shorter than", id="a deadline too late"),
-        pytest.param({"retry_period": "9s"}, "before its second try", id="one try only"),
+        pytest.param({"retry_period": "9s"}, "before its second attempt", id="one try only"),
         pytest.param({"retry_period": "0"}, "more than 0", id="no pause"),
     ],
 )

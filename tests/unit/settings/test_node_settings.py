@@ -98,8 +98,8 @@ def test_a_good_value_is_kept(kubeconfig: str, field: str, given: object, kept: 
         ),
         pytest.param("capacity", "cpu=8 cores", "is not a quantity", id="no amount"),
         pytest.param("capacity", "cpu=-1", "is negative", id="a negative amount"),
-        pytest.param("capacity", "pods=1.5", "not a whole number", id="half a pod"),
-        pytest.param("capacity", "nvidia.com/gpu=500m", "not a whole number", id="half a GPU"),
+        pytest.param("capacity", "pods=1.5", "requires a whole number", id="half a pod"),
+        pytest.param("capacity", "nvidia.com/gpu=500m", "requires a whole number", id="half a GPU"),
         pytest.param("foreign_unreachable", "die", "hold, notready", id="an unknown policy"),
         pytest.param(
             "foreign_unreachable_after", "soon", "is not a valid duration", id="no duration"

@@ -116,7 +116,7 @@ async def test_a_service_without_a_working_backend_is_refused_with_the_cause(
     async with stage.discovering(tmp_path, foreign, gateway_problem=problem) as scene:
         assert scene.ctx.endpoint is None
         refusal = scene.refusal(Reason.HOME_API_UNVERIFIED)
-        assert "does not lead to the home API server yet" in refusal
+        assert "has not reached the home API server through the Service" in refusal
         assert "connection refused" in refusal
         assert problem in refusal
         foreign.complaint = ""
