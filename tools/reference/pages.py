@@ -42,7 +42,7 @@ def flags() -> str:
     """All settings by group."""
     intro = (
         "For administrators who configure farlet. Each setting is a flag of `farlet run`, an "
-        "environment variable, and a key of the file of `--config` (the flag without the leading "
+        "environment variable, and a key of the `--config` file (the flag without the leading "
         "dashes). Flags take precedence over variables, variables over the file. `kopf run "
         "operator/main.py` has no flags. Settings marked * shape mirror pods and are flags of "
         "`farlet render`, too.\n\n"
@@ -137,25 +137,25 @@ def permissions() -> str:
 
 
 _INTRO = """\
-For administrators who review what farlet may do. The tables list every request that farlet sends to
-the two API servers; the integration tests compare them with audit logs. `NODE` is the name of the
-virtual node. Paths without an object are open to every authenticated user.
+For administrators who review what farlet is allowed to do. The tables list every request that
+farlet sends to the two API servers; the integration tests compare them with audit logs. `NODE` is
+the name of the virtual node. Paths without an object are open to every authenticated user.
 
 In the foreign cluster farlet uses the identity in its kubeconfig. `manifests/foreign/` grants these
 permissions to the ServiceAccount `farlet`.
 
-In the home cluster farlet is a node or a ServiceAccount. Prefer the node: the API server grants the
-user `system:node:NODE` in the group `system:nodes` all of these permissions, and restricts pods,
-tokens, Nodes and Leases to those of this node. Only the ConfigMap in `kube-system` needs a role,
-which is in `manifests/home/node-identity/`.
+In the home cluster farlet authenticates as a node or as a ServiceAccount. Prefer the node: the API
+server grants the user `system:node:NODE` in the group `system:nodes` all of these permissions, and
+restricts pods, tokens, Nodes and Leases to those of this node. Only the ConfigMap in `kube-system`
+requires a Role, which is in `manifests/home/node-identity/`.
 """
 
 _SERVICE_ACCOUNT = """\
-## A ServiceAccount has more access than a node
+## Risks of the ServiceAccount
 
-`manifests/home/service-account/` grants the permissions above. RBAC cannot restrict them further:
-it knows a resource, a verb and a name, but not the node of a pod. Unlike a node, an attacker with
-the token of this ServiceAccount can
+A ServiceAccount has more access than a node. `manifests/home/service-account/` grants the permissions
+above. RBAC cannot restrict them further: a rule contains a resource, a verb and a name, but not the
+node of a pod. An attacker with the token of this ServiceAccount can
 
 * read every pod of the home cluster, including environment variables in its spec;
 * in each namespace with a binding of `farlet-pods`: request tokens of **every** ServiceAccount,

@@ -63,11 +63,15 @@ def _copied(why: str) -> Field:
 FIELDS: Mapping[str, Field] = MappingProxyType(
     {
         # What runs.
-        "containers": Field(Rule.ACCESS, "environment and mounts follow the API access"),
+        "containers": Field(
+            Rule.ACCESS, "environment variables and mounts depend on the access mode"
+        ),
         "initContainers": Field(Rule.ACCESS, "sidecars included"),
-        "volumes": Field(Rule.ACCESS, "token sources follow the API access; hostPath is guarded"),
+        "volumes": Field(
+            Rule.ACCESS, "token sources depend on the access mode; hostPath is guarded"
+        ),
         "ephemeralContainers": _routine(
-            "a server refuses them on create; farlet adds them to the running mirror"
+            "API servers reject them on create; farlet adds them to the running mirror"
         ),
         "restartPolicy": _copied("the foreign kubelet restarts containers"),
         "terminationGracePeriodSeconds": _copied("the foreign kubelet stops containers"),
@@ -77,15 +81,17 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "shareProcessNamespace": _copied("inside the pod"),
         "securityContext": _copied("inside the pod; foreign Pod Security decides"),
         "runtimeClassName": _copied(
-            "the class must exist in the foreign cluster, which refuses the mirror otherwise"
+            "the class must exist in the foreign cluster, which otherwise rejects the mirror"
         ),
         "overhead": _routine("RuntimeClass admission of each cluster sets its own"),
         "imagePullSecrets": _copied("by name; the foreign kubelet pulls"),
-        "hostUsers": _copied("user namespaces are the real node's"),
+        "hostUsers": _copied("the real node provides user namespaces"),
         # Who it is, and what it reaches.
-        "serviceAccountName": Field(Rule.ACCESS, "a home or a foreign account, by access mode"),
+        "serviceAccountName": Field(
+            Rule.ACCESS, "a home or a foreign account, depending on the access mode"
+        ),
         "serviceAccount": _routine("deprecated alias of serviceAccountName"),
-        "automountServiceAccountToken": Field(Rule.ACCESS, "off unless the account is foreign"),
+        "automountServiceAccountToken": Field(Rule.ACCESS, "false unless the account is foreign"),
         "hostAliases": Field(Rule.ACCESS, "names of the home API server may be added"),
         "hostname": _copied("the pod's own host name"),
         "subdomain": _copied("the pod's own host name"),
@@ -96,9 +102,9 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "enableServiceLinks": _copied(
             "links follow the Services of the mirror's namespace; farlet sets KUBERNETES_*"
         ),
-        "hostNetwork": Field(Rule.GUARDED, "it is the foreign node's network"),
-        "hostPID": Field(Rule.GUARDED, "they are the foreign node's processes"),
-        "hostIPC": Field(Rule.GUARDED, "it is the foreign node's memory"),
+        "hostNetwork": Field(Rule.GUARDED, "gives access to the network of the foreign node"),
+        "hostPID": Field(Rule.GUARDED, "gives access to the processes of the foreign node"),
+        "hostIPC": Field(Rule.GUARDED, "gives access to the shared memory of the foreign node"),
         "resourceClaims": Field(Rule.GUARDED, "claims and devices are objects of the home cluster"),
         # Where it runs.
         "nodeName": _routine("it names the virtual node; the foreign scheduler chooses a real one"),
@@ -131,7 +137,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "schedulingGates": _dropped("they gate the home scheduler, which has placed the pod"),
         "schedulingGroup": _dropped("the PodGroup is an object of the home cluster"),
         "priorityClassName": _copied(
-            "by name; the foreign API server refuses the mirror without that class"
+            "by name; without that class the foreign API server rejects the mirror"
         ),
         "priority": _routine("Priority admission of each cluster computes it from the class"),
         "preemptionPolicy": _routine("Priority admission of each cluster takes it from the class"),

@@ -36,53 +36,63 @@ class Field(NamedTuple):
 POD_STATUS: Mapping[str, Field] = {
     "phase": Field(
         Rule.REWRITTEN,
-        "never leaves Succeeded or Failed, never returns to Pending, and does not end with a "
-        "mirror that is only being replaced",
+        "never leaves Succeeded or Failed, never returns to Pending, and stays unfinished while "
+        "the mirror is being replaced",
     ),
     "reason": Field(
         Rule.REWRITTEN,
         "the mirror's (Evicted, DeadlineExceeded), or why the foreign scheduler cannot place it; "
-        "farlet removes its own reason once that is fixed",
+        "farlet removes a reason of its own once the cause is fixed",
     ),
-    "message": Field(Rule.REWRITTEN, "goes with reason"),
+    "message": Field(Rule.REWRITTEN, "follows reason"),
     "conditions": Field(Rule.REWRITTEN, "by type: forge/conditions.py"),
-    "startTime": Field(Rule.REWRITTEN, "the mirror's first one, then kept, as a kubelet keeps it"),
-    "hostIP": Field(Rule.OWNED, "the pod's host at home is the virtual node"),
+    "startTime": Field(
+        Rule.REWRITTEN, "that of the first mirror, kept afterwards as a kubelet does"
+    ),
+    "hostIP": Field(
+        Rule.OWNED, "IP of the virtual node, which is the pod's host in the home cluster"
+    ),
     "hostIPs": Field(Rule.OWNED, "the first entry must equal hostIP"),
     "podIP": Field(
         Rule.REWRITTEN,
-        "home would route it to another pod unless the pod networks are connected; then translated",
+        "set (and translated) only if the pod networks are connected; otherwise the IP can belong "
+        "to another pod of the home cluster",
     ),
     "podIPs": Field(Rule.REWRITTEN, "the first entry must equal podIP"),
-    "initContainerStatuses": Field(Rule.REWRITTEN, "those of home's init containers, in its order"),
-    "containerStatuses": Field(Rule.REWRITTEN, "those of home's containers, sorted by name"),
+    "initContainerStatuses": Field(
+        Rule.REWRITTEN, "those of the home pod's init containers, in spec order"
+    ),
+    "containerStatuses": Field(
+        Rule.REWRITTEN, "those of the home pod's containers, sorted by name"
+    ),
     "ephemeralContainerStatuses": Field(
-        Rule.REWRITTEN, "those of home's ephemeral containers, sorted by name"
+        Rule.REWRITTEN, "those of the home pod's ephemeral containers, sorted by name"
     ),
     "observedGeneration": Field(
-        Rule.OWNED, "counts changes of the home spec; the mirror's counts those of another object"
+        Rule.OWNED, "the generation of the home pod; the mirror's value refers to the mirror"
     ),
     "resources": Field(
         Rule.REWRITTEN,
-        "where home sets resources for the pod as a whole; elsewhere it is a sum over containers "
-        "that may have been injected in the foreign cluster",
+        "only if the home pod sets pod-level resources; otherwise it is a sum that can include "
+        "containers injected in the foreign cluster",
     ),
-    "allocatedResources": Field(Rule.REWRITTEN, "goes with resources"),
+    "allocatedResources": Field(Rule.REWRITTEN, "follows resources"),
     "qosClass": Field(
         Rule.DROPPED, "immutable; differs in the foreign cluster where a LimitRange added requests"
     ),
     "nominatedNodeName": Field(
-        Rule.DROPPED, "names a foreign node; refused on a pod that is already bound"
+        Rule.DROPPED, "names a foreign node; API servers reject it on a bound pod"
     ),
     "resourceClaimStatuses": Field(
-        Rule.DROPPED, "names foreign ResourceClaims; refused to nodes by NodeRestriction"
+        Rule.DROPPED, "names foreign ResourceClaims; NodeRestriction rejects it"
     ),
     "extendedResourceClaimStatus": Field(
-        Rule.DROPPED, "names a foreign ResourceClaim; refused to nodes by NodeRestriction"
+        Rule.DROPPED, "names a foreign ResourceClaim; NodeRestriction rejects it"
     ),
     "nodeAllocatableResourceClaimStatuses": Field(Rule.DROPPED, "names foreign ResourceClaims"),
     "resize": Field(
-        Rule.DROPPED, "deprecated for the conditions PodResizePending and PodResizeInProgress"
+        Rule.DROPPED,
+        "deprecated; replaced by the conditions PodResizePending and PodResizeInProgress",
     ),
 }
 
@@ -98,23 +108,27 @@ CONTAINER_STATUS: Mapping[str, Field] = {
     "resources": Field(
         Rule.COPIED, "the values in force, for in-place resize and for the scheduler"
     ),
-    "allocatedResources": Field(Rule.COPIED, "goes with resources"),
+    "allocatedResources": Field(Rule.COPIED, "follows resources"),
     "user": Field(Rule.COPIED, "the identity of the first process; the same operating system"),
-    "state": Field(Rule.REWRITTEN, "never leaves terminated where the home server forbids it"),
+    "state": Field(Rule.REWRITTEN, "never leaves terminated if the home API server forbids that"),
     "lastState": Field(
-        Rule.REWRITTEN, "a recreated mirror has none, although the container has ended before"
+        Rule.REWRITTEN, "kept from the previous mirror, since a recreated mirror has none"
     ),
     "restartCount": Field(
-        Rule.REWRITTEN, "plus the restarts before this mirror was created; never decreases"
+        Rule.REWRITTEN, "includes the restarts in earlier mirrors; never decreases"
     ),
-    "volumeMounts": Field(Rule.REWRITTEN, "without mounts injected in the foreign cluster"),
+    "volumeMounts": Field(
+        Rule.REWRITTEN,
+        "those of the home container, without mounts injected in the foreign cluster",
+    ),
     "allocatedResourcesStatus": Field(
         Rule.REWRITTEN,
-        "of what home's container requests; the home server refuses others, and any on an "
-        "ephemeral container",
+        "only resources that the home container requests; the home API server rejects all "
+        "others, and any for an ephemeral container",
     ),
     "stopSignal": Field(
         Rule.REWRITTEN,
-        "where home's container sets one: alpha in 1.36, and only then home certainly stores it",
+        "only if the home container sets one, which shows that the home API server knows the "
+        "field (alpha in 1.36)",
     ),
 }

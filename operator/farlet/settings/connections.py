@@ -41,15 +41,15 @@ class ConnectionSettings(BaseFarletSettings):
         Flag(Group.CLUSTERS, "FILE|in-cluster"),
         BeforeValidator(values.kubeconfig),
     ] = Field(
-        description="Credentials of the foreign cluster. Required, so that farlet never takes the "
-        "home cluster for the foreign one.",
+        description="Credentials of the foreign cluster. There is no default, so that farlet never "
+        "uses the home cluster as the foreign one by mistake.",
     )
     foreign_context: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
     ] = Field(None, description="Context of the foreign kubeconfig.")
     home_api_preflight: Annotated[Preflight, Flag(Group.ACCESS, "|".join(Preflight))] = Field(
         Preflight.WARN,
-        description="Handling of an address for pods at which farlet itself cannot reach the home "
-        "API server: warn and create pods, or require it and keep pods Pending. With a wrong "
-        "certificate pods always stay Pending.",
+        description="What farlet does if it cannot itself reach the home API server at the address "
+        "for pods. 'warn': it logs a warning and creates pods. 'require': pods stay Pending until "
+        "it can. With a wrong certificate pods always stay Pending.",
     )

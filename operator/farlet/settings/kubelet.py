@@ -41,8 +41,8 @@ class KubeletSettings(BaseFarletSettings):
     ] = Field(
         None,
         description="PEM certificates of the CAs whose client certificates the kubelet API "
-        "accepts, above all the certificate of the home API server. Reloaded when the file "
-        "changes.",
+        "accepts, including the CA of the home API server's client certificate. Reloaded when the "
+        "file changes.",
     )
     tls_cert_file: Annotated[
         Path | None,

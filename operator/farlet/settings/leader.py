@@ -41,8 +41,8 @@ class LeaderSettings(BaseFarletSettings):
     ] = Field(
         15.0,
         description="Time that standby processes wait after the last observed renewal before they "
-        "take over. Whole seconds. Home considers a node dead after 50s without a heartbeat, so "
-        "keep it below 40s with the node's Lease.",
+        "take over. Whole seconds. The home cluster considers a node dead after 50s without a "
+        "heartbeat, so keep it below 40s if the node's Lease is the lock.",
     )
     leader_elect_renew_deadline: Annotated[
         float, Flag(Group.LEADER, _FORM, default="10s"), Duration

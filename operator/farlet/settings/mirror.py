@@ -47,7 +47,7 @@ class MirrorSettings(NodeShapeSettings):
     )
     home_id: Annotated[
         str | None,
-        Flag(Group.CLUSTERS, "ID", default="uid of the Service default/kubernetes at home"),
+        Flag(Group.CLUSTERS, "ID", default="uid of the home Service default/kubernetes"),
         Text,
     ] = Field(
         None,

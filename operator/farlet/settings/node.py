@@ -89,9 +89,9 @@ class NodeSettings(NodeShapeSettings):
         str | None, Flag(Group.NODE, "ID", default="not set"), BeforeValidator(values.text)
     ] = Field(
         None,
-        description="spec.providerID of the Node, such as farlet://far. A cloud controller ignores "
-        "nodes of other providers; it may delete a node without an ID that its cloud does not "
-        "have.",
+        description="spec.providerID of the Node, such as farlet://far. A cloud controller manager "
+        "ignores nodes of other providers, but can delete a node without an ID that its cloud does "
+        "not know.",
     )
     capacity: Annotated[
         tuple[Annotated[tuple[str, str], BeforeValidator(node_values.quantity)], ...],
@@ -114,7 +114,8 @@ class NodeSettings(NodeShapeSettings):
         ForeignUnreachable.HOLD,
         description="Status of the Node while the foreign API server does not answer. 'hold': the "
         "Node stays Ready, keeps its pods and gets no new ones. 'notready': the Node becomes "
-        "NotReady, and home replaces its pods after their tolerations, as for a dead machine.",
+        "NotReady, and the home cluster replaces its pods when their tolerations expire, as for a "
+        "dead machine.",
     )
     foreign_unreachable_after: Annotated[
         float,
