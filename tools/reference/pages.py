@@ -153,9 +153,9 @@ requires a Role, which is in `manifests/home/node-identity/`.
 _SERVICE_ACCOUNT = """\
 ## Risks of the ServiceAccount
 
-A ServiceAccount has more access than a node. `manifests/home/service-account/` grants the permissions
-above. RBAC cannot restrict them further: a rule contains a resource, a verb and a name, but not the
-node of a pod. An attacker with the token of this ServiceAccount can
+A ServiceAccount has more access than a node. `manifests/home/service-account/` grants the
+permissions above. RBAC cannot restrict them further: a rule contains a resource, a verb and a name,
+but not the node of a pod. An attacker with the token of this ServiceAccount can
 
 * read every pod of the home cluster, including environment variables in its spec;
 * in each namespace with a binding of `farlet-pods`: request tokens of **every** ServiceAccount,

@@ -37,8 +37,8 @@ def test_the_page_about_pods_names(name: str) -> None:
         ("after {} s at the earliest", plan.REWRITE_SECONDS),
         ("bound less than {} s ago", plan.LAG_SECONDS),
         ("Retries after {} s", plan.LAG_RETRY_SECONDS),
-        ("retried after {} s", work_queue.BACKOFF_FIRST_SECONDS),
-        ("at least every {} s", work_queue.BACKOFF_LAST_SECONDS),
+        ("farlet retries after {} s", work_queue.BACKOFF_FIRST_SECONDS),
+        ("intervals of at most {} s", work_queue.BACKOFF_LAST_SECONDS),
     ],
 )
 def test_the_page_about_pods_has_the_time(text: str, seconds: float) -> None:
