@@ -80,7 +80,7 @@ def _seen(
     refused: Counter[Kind] = Counter()
     for side, mark in zip(sides, marks, strict=True):
         for stage_name, watches in (("ResponseComplete", False), ("ResponseStarted", True)):
-            for entry in side.audit(since=mark, env=stage_name):
+            for entry in side.audit(since=mark, stage=stage_name):
                 if (entry.verb == "watch") is not watches:
                     continue  # the audit entry of a watch is complete when it ends
                 if not entry.user_agent.startswith(AGENTS):
