@@ -80,7 +80,7 @@ class Health:
         return (
             self.home.problem
             or pods.error
-            or (None if pods.has_synced else "the list of home pods is not read yet")
+            or (None if pods.has_synced else "the list of home pods has not been read yet")
         )
 
     def foreign_problem(self) -> str | None:
@@ -94,7 +94,7 @@ class Health:
             return namespaces.refused.message
         if self.foreign.problem is not None:
             return self.foreign.problem
-        return None if namespaces.loaded.is_set() else "the inventory is not read yet"
+        return None if namespaces.loaded.is_set() else "the inventory has not been read yet"
 
     def _node_problem(self) -> str | None:
         if self.phase() is Phase.STANDING_BY:

@@ -67,7 +67,10 @@ def of_a_stranger(_: certificates.Pair) -> certificates.Pair:
     return server(USUAL, "127.0.0.1")(certificates.authority("another-ca"))
 
 
-LEADS = {"flags": "--home-api-server-host", "service": "check where the Service home-api"}
+LEADS = {
+    "flags": "--home-api-server-host",
+    "service": "check the endpoints of the Service home-api",
+}
 RENEW = {"flags": "renew it", "service": "renew it"}
 CLOCKS = {"flags": "check the clocks", "service": "check the clocks"}
 NAMES = {"flags": "Set --home-api-server-host to one of them", "service": f"Add {USUAL} to"}

@@ -143,7 +143,7 @@ async def test_farlet_checks_the_address_through_the_gateway_before_it_sends_any
     message = env.waited["status"]["message"]
     assert env.waited["status"]["phase"] == "Pending"
     assert "not signed by the home CA" in message
-    assert "check where the Service home-api" in message
+    assert "check the endpoints of the Service home-api" in message
     assert (env.tokens, env.written) == ([], [])
     looked = [entry for entry in env.looks if f"ports={PODS_PORT}" in entry.uri]
     assert looked

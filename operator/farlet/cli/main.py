@@ -58,8 +58,8 @@ def _namespace(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 def cli() -> None:
     """A foreign Kubernetes cluster as a node of the home cluster.
 
-    Settings come from flags, else from environment variables (FARLET_ and the name of the flag
-    in capitals), else from the file of --config.
+    Settings come from flags, then from environment variables (FARLET_ and the name of the flag
+    in capitals), then from the --config file.
     """
 
 
@@ -95,7 +95,7 @@ def check(*, output: str, **flags: object) -> None:
 
     Checks both API servers, the address and certificate at which pods reach the home API server,
     and the gateways. Changes no object. Use the settings of the farlet that you want to check. The
-    exit code is 1 if a check failed; warnings do not count.
+    exit code is 1 if a check failed and 0 otherwise, also with warnings.
     """
     wanted = loading.load(settings.Settings, options.given(flags))
     lean_import.install()
@@ -127,7 +127,7 @@ def gateway(**flags: object) -> None:
 @cli.command("gateway-keys")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def gateway_keys(directory: Path) -> None:
-    """Create the keys by which farlet and a gateway authenticate each other.
+    """Create the keys with which farlet and a gateway authenticate each other.
 
     DIR/home and DIR/foreign each get a private key and the public key of the other side. Prints
     the commands that create the Secrets.
@@ -174,9 +174,9 @@ def render_(
     """Print the foreign objects that farlet would create for a home Pod, without a cluster.
 
     Values that only a running farlet knows print as <resolved at run time>, tokens as <redacted>.
-    Use the settings of the farlet that you want to see: this command reads the same variables and
-    the same file. For a Pod that farlet would refuse, the exit code is 1 and the error is the
-    message that the status of the Pod would have.
+    Use the settings of your farlet: this command reads the same variables and the same file. If
+    farlet would refuse the Pod, the exit code is 1 and the error is the message that the status of
+    the Pod would have.
     """
     if output is not None and (diff or explain):
         raise errors.UsageError(

@@ -124,26 +124,27 @@ def to_yaml(rendered: Rendered) -> str:
 
 
 def to_json(rendered: Rendered) -> str:
-    """The foreign objects as JSON: the mirror, or a List where it has company, as kubectl does."""
+    """The foreign objects as JSON: the mirror, or a List of several objects, as kubectl does."""
     items = [rendered.mirror, *rendered.secrets]
     shown = items[0] if len(items) == 1 else {"apiVersion": "v1", "kind": "List", "items": items}
     return orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 def explain(rendered: Rendered) -> str:
-    """One line per difference between home pod and mirror, and per thing it needs."""
+    """One line per difference between home pod and mirror, and per object it requires."""
     foreign = rendered.mirror["metadata"]["namespace"]
     lines = [str(change) for change in rendered.changes]
     lines += [
-        f"spec.{name} copied: newer than this version of farlet" for name in rendered.unknown_fields
+        f"spec.{name} copied: this version of farlet does not know the field"
+        for name in rendered.unknown_fields
     ]
     lines += [
-        f"token {token_spec.key} requested at home: audience "
+        f"token {token_spec.key} requested from home: audience "
         f"{token_spec.audience or 'of the API server'}, {token_spec.expiration_seconds} s"
         for token_spec in rendered.token_specs
     ]
     lines += [
-        f"ServiceAccount {account.name} needed in foreign namespace {foreign}"
+        f"ServiceAccount {account.name} required in foreign namespace {foreign}"
         + (f", labelled {account.label}=true" if account.label else "")
         for account in rendered.requirements
     ]
@@ -163,12 +164,12 @@ def diff(rendered: Rendered) -> str:
 
 
 def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
-    """The changes, less what was concluded from an address that is not known."""
+    """The changes, with another reason where they depend on an unknown address."""
     if _is_known(ctx.endpoint):
         return list(changes)
     why = (
-        "farlet's settings --home-api-server-host and --home-api-server-port were not both given: "
-        "names of the home API server become host aliases where its address is an IP"
+        "--home-api-server-host and --home-api-server-port are not both set: names of the home API "
+        "server become host aliases if its address is an IP"
     )
     about_address = "spec.hostAliases", ChangeKind.UNCHANGED
     return [
@@ -182,7 +183,7 @@ def _is_known(address: Endpoint | None) -> bool:
 
 
 def _without_port(mirror: NewPod, ctx: Context) -> NewPod:
-    """The mirror without the stand-in for an unknown port."""
+    """The mirror without the placeholder for an unknown port."""
     if ctx.endpoint is None or ctx.endpoint.port != UNKNOWN_PORT:
         return mirror
     stand_in, netloc = str(UNKNOWN_PORT), ctx.endpoint.netloc
@@ -214,7 +215,7 @@ def _without_port(mirror: NewPod, ctx: Context) -> NewPod:
 
 
 def _readable(secret: Secret) -> Secret:
-    """A Secret with the words for what is not shown in plain sight; the rest stays base64."""
+    """A Secret whose placeholders (`RESOLVED`, `REDACTED`) are plain text; the rest is base64."""
     words = {base64.b64encode(word.encode()).decode(): word for word in (RESOLVED, REDACTED)}
     data = {key: words.get(value, value) for key, value in secret.get("data", {}).items()}
     return {**secret, "data": data}

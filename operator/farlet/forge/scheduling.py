@@ -27,7 +27,9 @@ PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _OWN_LABEL = "only the virtual node has this label; foreign nodes do not"
 _OWN_TAINT = "only the virtual node has this taint; foreign nodes do not"
 _NODE_NAME = "it names a home node; foreign nodes have other names"
-_MERGED = "the home API server merged (mis)matchLabelKeys into it; the foreign one does so again"
+_MERGED = (
+    "the home API server merged (mis)matchLabelKeys into it; the foreign API server does so again"
+)
 
 
 def node_selector(

@@ -180,7 +180,7 @@ async def _request(cluster: ApiClient, pod: ObjectKey, port: int) -> raw_respons
                     raise request.unreachable(decode.NOT_KUBERNETES.format(response.status))
                 accepted = response.headers("sec-websocket-accept")
                 if accepted != [generate_accept_token(key.encode()).decode()]:
-                    raise request.unreachable("the answer does not accept this WebSocket request")
+                    raise request.unreachable("the server did not accept the WebSocket request")
             except BaseException:
                 response.abort()
                 raise

@@ -97,7 +97,7 @@ class TunnelManager:
         if self._reflector.error is not None:
             return str(self._reflector.error)
         if not self._reflector.has_synced:
-            return "the list of gateway pods is not read yet"
+            return "the list of gateway pods has not been read yet"
         return "no gateway pod is running"
 
     async def wait_connected(self) -> None:

@@ -97,8 +97,8 @@ class HomeService:
         """Over a port-forward into one of the pods behind the Service."""
         return preflight.Route(
             connect=lambda: self._connect(address),
-            advice=f"check where {address} leads",
-            name_advice="Let that Service lead to the home API server itself, or add this name to "
+            advice=f"check the endpoints of {address}",
+            name_advice="Point that Service to the home API server itself, or add this name to "
             "the API server's certificate",
         )
 

@@ -32,7 +32,9 @@ async def refusal(response: raw_response.RawResponse) -> Refusal:
             "of the foreign cluster can grant the permission: apply manifests/foreign there",
         )
     if response.status < 400:
-        return Refusal(502, f"unexpected answer of the foreign API server: HTTP {response.status}")
+        return Refusal(
+            502, f"unexpected response from the foreign API server: HTTP {response.status}"
+        )
     return Refusal(response.status, message)
 
 

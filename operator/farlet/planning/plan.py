@@ -182,7 +182,7 @@ def _overdue(failure: Failure) -> tuple[Reason, str] | None:
     if failure.step is not Step.TOKEN or not action.overdue:
         return None
     message = (
-        "the pod's home token is past 80 % of its lifetime and could not be refreshed: "
+        "farlet failed to refresh the pod's home token, which is past 80 % of its lifetime: "
         f"{failure.error}"
     )
     return Reason.TOKEN_REFRESH_FAILED, message
@@ -484,7 +484,7 @@ def _check_account(
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_FOUND,
             f"the ServiceAccount {name} does not exist in the foreign namespace {namespace}. "
-            "Create it there, and the pod starts automatically; or select another one with the "
+            "Create it there; the pod then starts automatically. Or select another one with the "
             f"annotation {constants.REMOTE_SERVICE_ACCOUNT_NAME}",
         )
     if label is not None and account.get("labels", {}).get(label) != "true":

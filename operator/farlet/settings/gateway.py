@@ -22,8 +22,8 @@ class TunnelSettings(BaseFarletSettings):
         BeforeValidator(values.existing_directory),
     ] = Field(
         None,
-        description="Keys by which farlet and the gateway authenticate each other: the Secret for "
-        "the home cluster that `farlet gateway-keys` created.",
+        description="Keys with which farlet and the gateway authenticate each other: the Secret "
+        "for the home cluster that `farlet gateway-keys` created.",
     )
 
 
@@ -33,8 +33,8 @@ class GatewaySettings(ObservedSettings):
     gateway_keys: Annotated[
         Path, Flag(Group.GATEWAY, "DIR"), BeforeValidator(values.existing_directory)
     ] = Field(
-        description="Keys by which the gateway and farlet authenticate each other: the Secret for "
-        "the foreign cluster that `farlet gateway-keys` created."
+        description="Keys with which the gateway and farlet authenticate each other: the Secret "
+        "for the foreign cluster that `farlet gateway-keys` created."
     )
     gateway_bind_address: Annotated[
         values.Address,

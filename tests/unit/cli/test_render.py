@@ -130,7 +130,7 @@ def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
     pod = pods.pod(annotations={"liqo.io/api-server-support": "remote"})
     rendered = _render(pod, home_api=Verified(render.endpoint(None, None)))
     assert rendered.mirror["spec"]["containers"] == pod["spec"]["containers"]
-    assert "ServiceAccount default needed in foreign namespace shop-home" in render.explain(
+    assert "ServiceAccount default required in foreign namespace shop-home" in render.explain(
         rendered
     )
 
@@ -142,8 +142,8 @@ def test_each_difference_is_explained_in_one_line() -> None:
     for words in (
         f"spec.volumes[kube-api-access-{RESOLVED}] added: the home API server adds it",
         "spec.readinessGates dropped: ",
-        "spec.starboard copied: newer",
-        "token token requested at home: audience of the API server, 3600 s",
+        "spec.starboard copied: this version of farlet does not know",
+        "token token requested from home: audience of the API server, 3600 s",
     ):
         assert any(line.startswith(words) for line in lines)
 

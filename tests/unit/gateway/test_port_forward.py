@@ -243,7 +243,7 @@ async def upgraded_to_nothing(request: web.Request) -> web.StreamResponse:
             id="not an API server",
         ),
         pytest.param(
-            upgraded_to_nothing, errors.Unreachable, "does not accept this WebSocket", id="replay"
+            upgraded_to_nothing, errors.Unreachable, "did not accept the WebSocket", id="replay"
         ),
     ],
 )

@@ -197,7 +197,7 @@ async def test_keys_are_read_again_for_each_tunnel(tmp_path: Path) -> None:
 
 async def test_a_missing_gateway_is_reported(tmp_path: Path) -> None:
     async with managing(tmp_path) as (manager, _):
-        assert manager.problem() == "the list of gateway pods is not read yet"
+        assert manager.problem() == "the list of gateway pods has not been read yet"
         await stage.eventually(lambda: manager.problem() == "no gateway pod is running")
 
 

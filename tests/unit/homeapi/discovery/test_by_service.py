@@ -81,7 +81,7 @@ async def test_an_endpoint_of_another_ca_is_refused_and_nothing_is_sent(
     async with stage.discovering(tmp_path, foreign) as scene:
         refusal = scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
         assert "not signed by the home CA" in refusal
-        assert "check where the Service home-api at 10.96.3.4:443 leads" in refusal
+        assert "check the endpoints of the Service home-api at 10.96.3.4:443" in refusal
         assert "--home-api-server-host" not in refusal
     assert foreign.received == b""
 
