@@ -60,8 +60,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.FOREIGN_ADMIN,
             "The pod has mode `remote`, and `--remote-service-accounts` does not allow the foreign "
             "ServiceAccount that it names.",
-            "With `labelled`, add the label `farlet.io/offloadable=true` to the ServiceAccount. "
-            "With `same-name`, remove the annotation with the name. Or change the setting.",
+            "With `labelled`: `kubectl label serviceaccount NAME farlet.io/offloadable=true` in "
+            "the foreign namespace. With `same-name`: remove the annotation with the name. Or "
+            "change the setting.",
         ),
         Reason.UNSUPPORTED_POD: Guide(
             Who.OWNER,
@@ -72,7 +73,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,
-            "The pod requests the network, the processes or the files of its machine, which is a "
+            "The pod requests access to the network, processes or files of its node, which is a "
             "machine of the foreign cluster.",
             "Remove the request from the pod, keep the pod off this node, or start farlet with the "
             "`--allow-pod-feature` that the message names.",
@@ -89,20 +90,22 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         Reason.NAMESPACE_NOT_OFFLOADED: Guide(
             Who.ADMIN,
             "The pod's namespace is not offloaded: no `--namespace-map` contains it, and the "
-            "template is off or produces a name that is reserved or already used.",
+            "template is disabled or produces a name that is reserved or already used.",
             "Add a `--namespace-map`, or keep pods of that namespace off this node.",
         ),
         Reason.NAMESPACE_NOT_FOUND: Guide(
             Who.FOREIGN_ADMIN,
             "The foreign namespace for the pod's namespace does not exist or is being deleted. "
             "farlet is not allowed to create namespaces.",
-            "Create it, with farlet's Role and RoleBinding in it. Pods then start automatically "
-            "within 15 s.",
+            "Create the namespace, and farlet's Role and RoleBinding in it: `kubectl apply -n "
+            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
+            "automatically within 15 s.",
         ),
         Reason.FOREIGN_FORBIDDEN: Guide(
             Who.FOREIGN_ADMIN,
             "farlet's account in the foreign cluster lacks a permission, which the message names.",
-            "Create farlet's Role and RoleBinding in the foreign namespace. Pods then start "
+            "Create farlet's Role and RoleBinding in the foreign namespace: `kubectl apply -n "
+            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
             "automatically within 15 s.",
         ),
         Reason.FOREIGN_REJECTED: Guide(
@@ -135,43 +138,44 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.HOME_API_CERTIFICATE_INVALID: Guide(
             Who.ADMIN,
-            "The server at the home API address for pods has a certificate of another CA, without "
-            "the name that pods dial, or outside its validity. farlet sends no token there.",
-            "Set `--home-api-server-host` to one of the names in the message, give the right CA "
-            "with `--home-api-server-ca-file`, or renew the certificate.",
+            "The server at the home API address for pods has a certificate that another CA signed, "
+            "that does not contain the name that pods dial, or that is expired or not yet valid. "
+            "farlet sends no token there.",
+            "Set `--home-api-server-host` to one of the names in the message, set "
+            "`--home-api-server-ca-file` to the right CA, or renew the certificate.",
         ),
         Reason.HOME_API_UNVERIFIED: Guide(
             Who.ADMIN,
             "farlet cannot reach the home API address for pods, so it has not verified the "
-            "certificate there. The address is possibly reachable only from the foreign cluster.",
-            "If pods reach it, no action is needed. With `--home-api-preflight=require`, pods wait "
-            "until farlet reaches it.",
+            "certificate there. Perhaps only the foreign cluster can reach the address.",
+            "If pods reach it, no action is required. With `--home-api-preflight=require`, pods "
+            "wait until farlet reaches it.",
         ),
         Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,
-            "New pods reach the home API server at another address than this pod does. A running "
+            "New pods reach the home API server at a different address than this pod. A running "
             "pod gets new tokens and a new CA, but not a new address.",
-            "No action is needed while the old address answers. Recreate the pod before the old "
+            "No action is required while the old address answers. Recreate the pod before the old "
             "address is removed: `kubectl rollout restart`, or delete it.",
         ),
         Reason.TOKEN_REQUEST_FAILED: Guide(
             Who.OWNER,
             "The home API server did not issue a token for the pod's ServiceAccount. The message "
             "contains its error.",
-            "If the ServiceAccount was deleted, create it again. Otherwise the administrator of "
-            "farlet checks farlet's permission to create `serviceaccounts/token`.",
+            "If the ServiceAccount was deleted, create it again. Otherwise let the "
+            "administrator of farlet check its permission to create `serviceaccounts/token`.",
         ),
         Reason.NAME_CONFLICT: Guide(
             Who.OWNER,
-            "The foreign namespace contains a pod or Secret with the name that farlet needs, and "
-            "it does not belong to this pod. farlet never changes it.",
+            "The foreign namespace contains a pod or Secret that does not belong to this pod, and "
+            "has the name that farlet requires. farlet never changes it.",
             "Rename or delete one of the two. The pod then starts automatically.",
         ),
         Reason.MIRROR_LOST: Guide(
             Who.OWNER,
-            "The mirror vanished before its end was known, and the pod's restartPolicy does not "
-            "allow another run. The home pod is Failed.",
-            "A controller creates a new pod; a pod without a controller has to be recreated. Find "
+            "The mirror was deleted before farlet saw how it ended, and the pod's restartPolicy "
+            "does not allow another run. The home pod is Failed.",
+            "A controller creates a new pod; recreate a pod without a controller manually. Find "
             "out in the foreign cluster who deleted the mirror.",
         ),
         Reason.MIRROR_CREATED: Guide(
@@ -187,14 +191,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.SPEC_ADJUSTED: Guide(
             Who.NO_ACTION,
-            "The mirror differs from the home pod in fields that cannot be copied. The Event lists "
-            "them.",
+            "The mirror differs from the home pod in fields that farlet cannot copy. The Event "
+            "lists them.",
             "No action needed. `farlet render --explain` gives the reason for each field.",
         ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,
-            "A home token of a running pod has used up four fifths of its lifetime and could not "
-            "be refreshed.",
+            "farlet failed to refresh a home token of a running pod that has used up 80 % of its "
+            "lifetime.",
             "Check that farlet reaches the home API server and is allowed to create "
             "`serviceaccounts/token`. When the token expires, the pod gets 401 Unauthorized.",
         ),

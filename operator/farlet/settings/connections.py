@@ -41,8 +41,8 @@ class ConnectionSettings(BaseFarletSettings):
         Flag(Group.CLUSTERS, "FILE|in-cluster"),
         BeforeValidator(values.kubeconfig),
     ] = Field(
-        description="Credentials of the foreign cluster. There is no default, so that farlet never "
-        "uses the home cluster as the foreign one by mistake.",
+        description="Credentials of the foreign cluster. Required, so that farlet never uses the "
+        "home cluster as the foreign one by mistake.",
     )
     foreign_context: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
