@@ -153,7 +153,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,
-            "New pods reach the home API server at a different address than this pod. A running "
+            "New pods reach the home API server at a different address than this pod does. A running "
             "pod gets new tokens and a new CA, but not a new address.",
             "No action is required while the old address answers. Recreate the pod before the old "
             "address is removed: `kubectl rollout restart`, or delete it.",
@@ -163,7 +163,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The home API server did not issue a token for the pod's ServiceAccount. The message "
             "contains its error.",
             "If the ServiceAccount was deleted, create it again. Otherwise let the "
-            "administrator of farlet check its permission to create `serviceaccounts/token`.",
+            "administrator of farlet check that farlet is allowed to create "
+            "`serviceaccounts/token`.",
         ),
         Reason.NAME_CONFLICT: Guide(
             Who.OWNER,
