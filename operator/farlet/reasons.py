@@ -153,8 +153,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,
-            "New pods reach the home API server at a different address than this pod does. A running "
-            "pod gets new tokens and a new CA, but not a new address.",
+            "New pods reach the home API server at a different address than this pod does. A "
+            "running pod gets new tokens and a new CA, but not a new address.",
             "No action is required while the old address answers. Recreate the pod before the old "
             "address is removed: `kubectl rollout restart`, or delete it.",
         ),

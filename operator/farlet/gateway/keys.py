@@ -1,6 +1,6 @@
 """The keys of a link: each end has a private key and trusts the public key of the other end.
 
-They are files in a folder, as a mounted Secret contains them. Only Ed25519: its keys are small, and
+They are files in a directory, as a mounted Secret contains them. Only Ed25519: its keys are small, and
 their format has no parameters to choose. No private key enters a log or an error.
 """
 

@@ -1,1 +1,1 @@
-"""What farlet follows at home: Pods, by Kopf in a thread of its own, and what Kopf cannot tell."""
+"""Watches home pods: with Kopf in a thread of its own, and a resync for what Kopf does not report."""

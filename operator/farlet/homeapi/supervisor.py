@@ -1,7 +1,7 @@
 """Runs what pods need to reach the home API server: discovery of the endpoint, and the tunnels to
 gateways.
 
-Every farlet process does this, leading or not, so that more processes give more tunnels.
+Every farlet process does this, leading or not, so that more processes provide more tunnels.
 """
 
 from __future__ import annotations
