@@ -1,7 +1,7 @@
 """The keys of a link: each end has a private key and trusts the public key of the other end.
 
-They are files in a directory, as a mounted Secret contains them. Only Ed25519: its keys are small, and
-their format has no parameters to choose. No private key enters a log or an error.
+They are files in a directory, as in a mounted Secret. Only Ed25519 is supported: its keys are
+small, and their format has no parameters to choose. No private key enters a log or an error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def generate() -> PerCluster[dict[str, str]]:
 
 
 def write(folder: Path) -> PerCluster[Path]:
-    """Write new keys to the folders `home` and `foreign` in `folder`.
+    """Write new keys to the directories `home` and `foreign` in `folder`.
 
     Raises `UsageError` where one exists, so that keys in use are not lost, or cannot be created.
     After an error neither folder is left behind.
