@@ -183,7 +183,7 @@ REFUSALS = {
     "no permission on ConfigMaps": Refusal(
         without("configmaps"), "ForeignForbidden", ("configmaps", "manifests/foreign")
     ),
-    "a quota": Refusal(quota, "ForeignQuotaExceeded", ("exceeded quota: none", "raise")),
+    "a quota": Refusal(quota, "ForeignQuotaExceeded", ("exceeded quota: none", "Raise it")),
     "a LimitRange": Refusal(limits, "ForeignRejected", ("maximum memory usage",)),
     "Pod Security": Refusal(pod_security, "ForeignRejected", ("PodSecurity", "restricted")),
     "an admission policy": Refusal(policy, "ForeignRejected", ("not on a Sunday",)),
