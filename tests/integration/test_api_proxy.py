@@ -240,16 +240,17 @@ async def test_a_watch_ends_when_the_path_is_cut_and_the_client_reconnects_when_
     watcher: Watcher,
     victim: str,
 ) -> None:
-    ended = await watcher.printed("over")
+    ended = await watcher.printed("ended")
     if victim == "proxy":
         proxy.process.kill()
-    else:
-        clusters.home.apiserver.kill()
-    await watcher.prints("over", beyond=ended)
-    if victim == "proxy":
+        await watcher.prints("ended", beyond=ended)
         proxy.start()
     else:
-        clusters.home.apiserver.start()
-        await asyncio.to_thread(clusters.home.apiserver.wait_ready)
+        clusters.home.apiserver.kill()
+        try:
+            await watcher.prints("ended", beyond=ended)
+        finally:  # the tests after this one need it
+            clusters.home.apiserver.start()
+            await asyncio.to_thread(clusters.home.apiserver.wait_ready)
     await home.create("pods", realpods.pod("after"), namespace=workspace.home)
     await watcher.prints("pod/after")
