@@ -21,7 +21,11 @@ async def _demo() -> asyncio.subprocess.Process:
         *(sys.executable, "-m", "demo"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'operator'}"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'operator'}",
+            "COLUMNS": "100",
+        },
         start_new_session=True,
     )
 
@@ -63,7 +67,7 @@ async def test_the_demo_shows_what_each_pod_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "until", ["starting clusters", "At home"], ids=["while clusters start", "while pods run"]
+    "until", ["starting clusters", "Live, as"], ids=["while clusters start", "while pods run"]
 )
 async def test_the_demo_leaves_nothing_after_an_interrupt(until: str) -> None:
     demo = await _demo()

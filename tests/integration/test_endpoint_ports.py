@@ -29,5 +29,5 @@ async def test_clients_that_use_the_dns_name_fail_on_another_port_and_an_event_r
     failed = {line["client"] for line in realpods.lines(output) if line["error"] is not None}
     assert failed == images.DIAL_BY_NAME
     event = await realpods.event(home, "who", namespace=workspace.home, reason="SpecAdjusted")
-    expected = f"listens on port {port}: clients that dial https://kubernetes.default.svc"
-    assert expected in event["message"]
+    assert f"listens on port {port}: clients that" in event["message"]
+    assert "https://kubernetes.default.svc" in event["message"]
