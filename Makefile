@@ -34,14 +34,14 @@ demo: $(STAMP) ## Two clusters and one pod per access mode
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
-unit: $(STAMP) ## Unit and golden tests: no clusters, no root, one minute on two cores
+unit: $(STAMP) ## Unit and golden tests: no clusters, no root, four minutes on two cores
 	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile $(ARGS)
 
 ifdef TESTS
 test: prepare
 	@$(BIN)/pytest $(TESTS) -m 'not soak' $(ARGS)
 else
-test: prepare ## make unit, then what proves the main job on real clusters: 12 minutes on two cores
+test: prepare ## make unit, then what proves the main job on real clusters: 20 minutes on two cores
 	@$(MAKE) --no-print-directory unit
 	@$(BIN)/pytest $(REAL) $(SHARED) -m 'core and not soak' $(ARGS)
 endif
