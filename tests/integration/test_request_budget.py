@@ -175,8 +175,8 @@ class Environment:
         for side in _sides(self.clusters):
             apart = collections.Counter(
                 _word(entry)
-                for env in ("ResponseComplete", "ResponseStarted")
-                for entry in side.audit(since=marks[side.name], user_agent=AGENT, env=env)
+                for stage in ("ResponseComplete", "ResponseStarted")
+                for entry in side.audit(since=marks[side.name], user_agent=AGENT, stage=stage)
                 if entry.verb in {"list", "watch"} or entry.resource == "events"
             )
             print(f"{side.name}, other requests: {dict(apart)}")
