@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from farlet.k8s_types import PodSpec
 
+SUBDOMAIN_LENGTH = 253
+"""Characters in the longest name of most objects (`DNS1123SubdomainMaxLength`)."""
+
 
 def service_account(spec: PodSpec) -> str:
     """The pod's account; ServiceAccount admission writes `default` where none is given."""
@@ -29,3 +32,13 @@ def secret_name(uid: str) -> str:
     Secret of an earlier pod of the same name must never be mounted.
     """
     return f"farlet-{uid}"
+
+
+def event_name(pod: str, *, suffix: str) -> str:
+    """The name of an Event: the pod's name and a suffix, as client-go's event recorder does.
+
+    A DNS-1123 subdomain of at most 253 characters. A name that is cut can end in a character that
+    must not be followed by a dot.
+    """
+    most = SUBDOMAIN_LENGTH - len(suffix) - 1
+    return f"{pod[:most].rstrip('.-')}.{suffix}"

@@ -93,9 +93,17 @@ def _refusal(
         message=str(status.get("message", "no message")),
     )
     if isinstance(error, errors.Throttled) and retry_after is not None:
-        seconds = float(retry_after) if retry_after.isdigit() else 1.0
-        error.retry_after = min(seconds, RETRY_AFTER_SECONDS)
+        error.retry_after = _pause(retry_after)
     return error
+
+
+def _pause(retry_after: str) -> float:
+    """Seconds, at most `RETRY_AFTER_SECONDS`; one second for a date or another text."""
+    if not (retry_after.isascii() and retry_after.isdigit()):
+        return 1.0
+    digits = retry_after.lstrip("0")
+    # Python refuses to convert thousands of digits.
+    return RETRY_AFTER_SECONDS if len(digits) > 2 else min(float(digits or 0), RETRY_AFTER_SECONDS)
 
 
 def event(info: RequestInfo, line: bytes) -> WatchEvent[JSON]:

@@ -25,6 +25,9 @@ when an Event warns of its age."""
 FUTURE_SECONDS = 300.0
 """A recorded issue time that is further ahead of our clock than this is not valid."""
 
+LAST_TIME = 2.0**35
+"""A recorded time after this one, about the year 3058, is not valid."""
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -64,12 +67,25 @@ def refresh_at(uid: str, issued: float, expires: float) -> float:
 
 
 def recorded(mirror: Pod | NewPod) -> dict[str, tuple[float, float]]:
-    """Issue and expiry by `TokenSpec.key`, in epoch seconds; empty if malformed."""
+    """Issue and expiry by `TokenSpec.key`, in epoch seconds: finite, from 0 to `LAST_TIME`.
+
+    Entries of another form are left out.
+    """
     try:
         raw = orjson.loads(mirror["metadata"].get("annotations", {}).get(TOKENS, "{}"))
-        return {str(k): (float(v[0]), float(v[1])) for k, v in raw.items()}
-    except (ValueError, TypeError, AttributeError, LookupError):
+    except orjson.JSONDecodeError:
         return {}
+    if not isinstance(raw, dict):
+        return {}
+    return {key: (times[0], times[1]) for key, times in raw.items() if _are_times(times)}
+
+
+def _are_times(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(time) in (int, float) and 0 <= time <= LAST_TIME for time in value)
+    )
 
 
 def record(mirror: Pod | NewPod, tokens: Mapping[str, Token]) -> str | None:

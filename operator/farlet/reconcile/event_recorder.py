@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 from prometheus_client import Counter
 
-from farlet import errors
+from farlet import errors, names
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
@@ -98,7 +98,7 @@ class Recorder:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{note.pod['name'][:230]}.{secrets.token_hex(8)}",
+                "name": names.event_name(note.pod["name"], suffix=secrets.token_hex(8)),
                 "namespace": namespace,
             },
             "involvedObject": note.pod,

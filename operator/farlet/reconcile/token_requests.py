@@ -106,15 +106,29 @@ async def request(home: ApiClient, pod: Pod, token_spec: TokenSpec, *, now: floa
         namespace=metadata["namespace"],
         name=account,
     )
-    status = answer["status"]
-    value: str = status["token"]
-    expires = datetime.fromisoformat(status["expirationTimestamp"]).timestamp()
+    value, expires = _granted(answer)
     life = expires - (_issued(value) or now)
     if not 0 < life < token_spec.expiration_seconds:
         # Never longer than requested: with a wrong clock or a generous server we refresh early.
         life = float(token_spec.expiration_seconds)
     # Both times by our clock: a server with a wrong clock does not make us late.
     return Token(value=value, issued=float(int(now)), expires=float(int(now + life)))
+
+
+def _granted(answer: JSON) -> tuple[str, float]:
+    """The token, and when it expires in epoch seconds.
+
+    Raises `Unreachable` for anything else: an answer without a token is not one.
+    """
+    try:
+        value, expires = answer["status"]["token"], answer["status"]["expirationTimestamp"]
+        if isinstance(value, str) and value:
+            return value, datetime.fromisoformat(expires).timestamp()
+    except (ValueError, KeyError, TypeError, OverflowError):
+        pass  # nothing of the answer is reported, since it may contain a token
+    raise errors.Unreachable(
+        cluster="home", request="TokenRequest", cause="an answer without a valid token"
+    )
 
 
 def _issued(token: str) -> float | None:
@@ -124,6 +138,7 @@ def _issued(token: str) -> float | None:
         return None
     try:
         payload = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(payload["iat"])
+        issued = payload["iat"]
     except (binascii.Error, ValueError, KeyError, TypeError):
         return None
+    return issued if type(issued) in (int, float) else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
@@ -91,7 +92,12 @@ class WorkQueue(Generic[K]):
                     break
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Process `key` in that many seconds, unless it is due earlier."""
+        """Process `key` in that many seconds, unless it is due earlier.
+
+        Raises `ValueError` for a time that is not finite: it has no place in an ordered queue.
+        """
+        if not math.isfinite(seconds):
+            raise ValueError(f"expected a finite number of seconds, got {seconds}")
         if seconds <= 0:
             self.add(key)
             return

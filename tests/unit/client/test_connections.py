@@ -182,6 +182,13 @@ async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -
         pytest.param("99999999999999999999", 30.0, id="for ever is thirty seconds"),
         pytest.param("Fri, 02 Jan 2026 03:04:05 GMT", 1.0, id="a date is one second"),
         pytest.param("-5", 1.0, id="a negative number is one second"),
+        pytest.param("²", 1.0, id="a digit that is not a number is one second"),
+        pytest.param("٣", 1.0, id="a digit of another script is one second"),
+        pytest.param("1e9", 1.0, id="an exponent is one second"),
+        pytest.param("nan", 1.0, id="no number is one second"),
+        pytest.param("0", 0.0, id="zero means at once"),
+        pytest.param("003", 3.0, id="leading zeros do not count"),
+        pytest.param("9" * 5000, 30.0, id="five thousand digits are thirty seconds"),
     ],
 )
 @pytest.mark.parametrize("code", [429, 503])

@@ -86,6 +86,16 @@ UNBELIEVABLE: dict[str, object] = {
     "a beginning in the far future": {"token": [NOW + 1e6, NOW + 1e6 + 3600]},
     "a life of decades": {"token": [NOW, NOW + 1e9]},
     "the times of another token": {"other": [NOW, NOW + 3600]},
+    "infinities in words": {"token": ["-inf", "inf"]},
+    "numbers in words": {"token": [str(NOW), str(NOW + 3600)]},
+    "numbers beyond every float": '{"token": [1e400, -1e400]}',
+    "a number of four hundred digits": f'{{"token": [{NOW}, {"9" * 400}]}}',
+    "a beginning before all time": {"token": [-1e300, 1e300]},
+    "truths": {"token": [False, True]},
+    "lists for times": {"token": [[NOW], [NOW + 3600]]},
+    "a map of times": {"token": {"0": NOW, "1": NOW + 3600}},
+    "three times": {"token": [NOW, NOW + 3600, NOW]},
+    "a thousand nested lists": "[" * 1000,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from farlet import errors
 from farlet.access import TokenSpec
 from farlet.k8s_types import Pod
+from farlet.reconcile import token_requests
 from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -60,6 +62,24 @@ class Home(FakeClient):
         return Tokens(self, Store(), granted=Metrics().tokens_granted)
 
 
+class Answering(FakeClient):
+    """Answers each TokenRequest with this status."""
+
+    def __init__(self, status: JSON | None) -> None:
+        self._status = status
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = "",
+        accept: str | None = None,
+    ) -> JSON:
+        return {"status": self._status}
+
+
 async def test_the_first_token_is_requested_alone_and_the_others_together() -> None:
     home = Home()
     granting = asyncio.create_task(home.tokens().grant(POD, CLAIMS))
@@ -106,3 +126,33 @@ async def test_delivered_tokens_are_no_longer_kept() -> None:
     tokens.delivered(POD)
     await tokens.grant(POD, CLAIMS)
     assert home.requests == ["a", "b", "c"] * 2
+
+
+STATUS = {"token": "t", "expirationTimestamp": "2030-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(None, id="without a status"),
+        pytest.param({"token": "t"}, id="without a time"),
+        pytest.param({**STATUS, "token": None}, id="without a token"),
+        pytest.param({**STATUS, "token": ""}, id="with an empty token"),
+        pytest.param({**STATUS, "token": ["t"]}, id="with a list of tokens"),
+        pytest.param({**STATUS, "expirationTimestamp": "soon"}, id="with a word for a time"),
+        pytest.param({**STATUS, "expirationTimestamp": 2**80}, id="with a number for a time"),
+    ],
+)
+async def test_an_answer_counts_as_none(status: JSON | None) -> None:
+    home = Answering(status)
+    with pytest.raises(errors.Unreachable) as raised:
+        await token_requests.request(home, POD, CLAIMS[0], now=1.0)
+    assert str(raised.value).endswith("an answer without a valid token")
+
+
+@pytest.mark.parametrize("issued", ["true", '"now"', "-1e308", "1" + "0" * 300, "null"])
+async def test_a_token_never_lives_longer_than_requested_whatever_it_claims(issued: str) -> None:
+    payload = base64.urlsafe_b64encode(f'{{"iat": {issued}}}'.encode()).decode().rstrip("=")
+    home = Answering({**STATUS, "token": f"h.{payload}.s"})
+    token = await token_requests.request(home, POD, CLAIMS[0], now=1_800_000_000.0)
+    assert (token.issued, token.expires) == (1_800_000_000.0, 1_800_003_600.0)

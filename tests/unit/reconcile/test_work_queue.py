@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -183,6 +184,16 @@ async def _retry_after() -> None:
         assert s.done == [("a", 0.5)]
 
 
+async def _finite() -> None:
+    async with scene() as s:
+        for seconds in (math.nan, math.inf, -math.inf):
+            with pytest.raises(ValueError, match="finite"):
+                s.queue.add_after("a", seconds)
+        s.queue.add_after("c", 2.0)
+        await asyncio.sleep(100)
+        assert s.done == [("c", 2.0)]
+
+
 async def _woken_before_backoff() -> None:
     async with scene() as s:
         s.queue.retry("a", at_least=60)
@@ -244,6 +255,7 @@ PROMISES: dict[str, Callable[[], Awaitable[None]]] = {
     "failures of a key back off, each key for itself, to 15 s": _backoff,
     "a key that succeeded starts from the beginning": _forgets,
     "retry-after is the minimum of the pause, and only once": _retry_after,
+    "a time that is not finite is refused and delays no other key": _finite,
     "an event does not wait for the backoff": _woken_before_backoff,
     "closing lets work end and starts none": _close,
     "closing ends workers that wait": _close_idle,
