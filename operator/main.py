@@ -14,7 +14,6 @@ import threading
 from typing import Any
 
 import kopf
-import structlog
 
 from farlet import engine, errors, health
 from farlet.home import handlers
@@ -88,8 +87,6 @@ handlers.register(
 async def start(**_: Any) -> None:
     """Start the engine before Kopf watches pods."""
     logs.configure(_hosted.settings.log_level, _hosted.settings.log_format)
-    for name in loading.unknown_variables(Settings, os.environ):
-        structlog.get_logger().warning("unknown setting", variable=name)
     try:
         await asyncio.to_thread(_hosted.start)
     except asyncio.CancelledError:

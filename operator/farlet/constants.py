@@ -148,6 +148,7 @@ class Reason(StrEnum):
     DAEMONSET_NOT_ALLOWED = "DaemonSetNotAllowed"
     NAMESPACE_NOT_OFFLOADED = "NamespaceNotOffloaded"
     NAMESPACE_NOT_FOUND = "ForeignNamespaceNotFound"
+    FOREIGN_UNAUTHORIZED = "ForeignUnauthorized"
     FOREIGN_FORBIDDEN = "ForeignForbidden"
     FOREIGN_REJECTED = "ForeignRejected"
     FOREIGN_QUOTA_EXCEEDED = "ForeignQuotaExceeded"
@@ -158,6 +159,7 @@ class Reason(StrEnum):
     HOME_API_ENDPOINT_CHANGED = "HomeAPIEndpointChanged"
     TOKEN_REQUEST_FAILED = "TokenRequestFailed"  # noqa: S105
     NAME_CONFLICT = "NameConflict"
+    UNSCHEDULABLE = "Unschedulable"
     # farlet reports what it did or observed.
     MIRROR_LOST = "MirrorLost"
     MIRROR_CREATED = "MirrorCreated"

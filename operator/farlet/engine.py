@@ -34,7 +34,7 @@ from farlet.leaderelection.write_window import WriteWindow
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import PodController
-from farlet.settings import Settings
+from farlet.settings import Settings, loading
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry import loop_lag, probes
@@ -106,6 +106,8 @@ class Engine:
 
         Raises `StartError`, `UsageError` and `NotLeading`.
         """
+        for variable, near in loading.unknown_variables(Settings, os.environ).items():
+            log.warning("unknown setting ignored", variable=variable, did_you_mean=near)
         served = probes.serve(
             metrics=self.metrics,
             probes=self._health.probes(),

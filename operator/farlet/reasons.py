@@ -101,10 +101,20 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
             "automatically within 15 s.",
         ),
+        Reason.FOREIGN_UNAUTHORIZED: Guide(
+            Who.ADMIN,
+            "The foreign API server does not accept farlet's credentials (401): the token has "
+            "expired or was revoked. Mirror pods keep running; their status in the home cluster "
+            "can be outdated.",
+            "Put a kubeconfig with valid credentials into the Secret `farlet-foreign` "
+            "(docs/installation.md). Running farlet pods use it within two minutes, and pods then "
+            "continue automatically.",
+        ),
         Reason.FOREIGN_FORBIDDEN: Guide(
             Who.FOREIGN_ADMIN,
-            "farlet's account in the foreign cluster lacks a permission, which the message names.",
-            "Create farlet's Role and RoleBinding in the foreign namespace: `kubectl apply -n "
+            "farlet lacks a permission in the foreign namespace that the message names, or the "
+            "namespace does not exist: an API server answers 403 in both cases.",
+            "In the foreign cluster: `kubectl create namespace NAMESPACE; kubectl apply -n "
             "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
             "automatically within 15 s.",
         ),
@@ -171,6 +181,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The foreign namespace contains a pod or Secret that does not belong to this pod, and "
             "has the name that farlet requires. farlet never changes it.",
             "Rename or delete one of the two. The pod then starts automatically.",
+        ),
+        Reason.UNSCHEDULABLE: Guide(
+            Who.OWNER,
+            "The scheduler of the foreign cluster found no node for the mirror pod. The message "
+            "contains its error; the nodes in it are those of the foreign cluster.",
+            "Reduce the pod's requests, or change its node selector, affinity or tolerations. Or "
+            "the administrator of the foreign cluster adds nodes. The pod then starts "
+            "automatically.",
         ),
         Reason.MIRROR_LOST: Guide(
             Who.OWNER,

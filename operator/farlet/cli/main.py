@@ -7,7 +7,6 @@ imports its module when it runs, so that `render` loads no client.
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from importlib import metadata
@@ -72,8 +71,6 @@ def run(**flags: object) -> None:
     pods keep running, and the next run continues with them.
     """
     wanted = loading.load(settings.Settings, options.given(flags))
-    for name in loading.unknown_variables(settings.Settings, os.environ):
-        click.echo(f"farlet: warning: unknown setting {name} is ignored", err=True)
     lean_import.install()
     from farlet import app
 

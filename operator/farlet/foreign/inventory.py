@@ -18,6 +18,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import VIRTUAL_NODE_ID
 from farlet.context import Context
 from farlet.k8s_types import ConfigMap
+from farlet.planning import api_refusals
 
 log = structlog.get_logger()
 
@@ -127,10 +128,7 @@ class NamespaceInventory:
 
     def _unusable(self, err: errors.ApiError) -> errors.StartError:
         if err.code == 401:
-            return errors.StartError(
-                f"the foreign API server does not accept farlet's credentials: {err}. Set "
-                "--foreign-kubeconfig to a kubeconfig with valid credentials"
-            )
+            return errors.StartError(api_refusals.unauthorized(err.message))
         return errors.StartError(
             f"cannot use the foreign system namespace {self._own!r}: {err.message}. Apply "
             "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "

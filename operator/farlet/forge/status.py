@@ -56,7 +56,7 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
     if is_terminal(home):
         reason, message = live.get("reason"), live.get("message")
     elif unschedulable is not None:
-        reason = unschedulable.get("reason") or "Unschedulable"
+        reason = unschedulable.get("reason") or Reason.UNSCHEDULABLE.value
         message = unschedulable.get("message")
         if message:
             message = f"in the foreign cluster: {message}"

@@ -18,6 +18,7 @@ from farlet.context import (
     Verified,
 )
 from farlet.homeapi import preflight
+from farlet.planning import api_refusals
 
 _CONNECTION_FAILURES = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
 """Reasons whose message differs from check to check, as errors of connections do."""
@@ -52,6 +53,8 @@ def after_preflight(
 
 def not_synced(problem: errors.FarletError | None) -> Refused:
     """The state while farlet has not read the Service yet."""
+    if isinstance(problem, errors.ApiError) and problem.code == 401:
+        return Refused(Reason.FOREIGN_UNAUTHORIZED, api_refusals.unauthorized(problem.message))
     if isinstance(problem, errors.ApiError):
         return Refused(
             Reason.HOME_API_NOT_CONFIGURED,

@@ -13,6 +13,7 @@ import orjson
 from farlet import redaction
 from farlet.client import raw_response
 from farlet.kubelet.responses import Refusal
+from farlet.planning import api_refusals
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
@@ -24,8 +25,10 @@ async def refusal(response: raw_response.RawResponse) -> Refusal:
     async with asyncio.timeout(BODY_SECONDS):
         body = await response.text(BODY_BYTES)
     message = _message(body)
-    if response.status in {401, 403}:
-        # Not 401 or 403: farlet lacks the permission, not the caller.
+    # Not 401 or 403: farlet lacks the permission, not the caller.
+    if response.status == 401:
+        return Refusal(500, api_refusals.unauthorized(message))
+    if response.status == 403:
         return Refusal(
             500,
             f"the foreign API server does not allow farlet to do this: {message}. An administrator "

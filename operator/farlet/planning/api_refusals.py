@@ -6,6 +6,8 @@ permission. The words around them say in which cluster it happened and who can f
 
 from __future__ import annotations
 
+import re
+
 from farlet import errors
 from farlet.constants import Reason
 from farlet.errors import Refused
@@ -45,6 +47,25 @@ _REJECTED = {
 }
 
 
+_DENIED = re.compile(
+    r'cannot (?P<verb>[a-z]{1,20}) resource "(?P<resource>[a-z./]{1,100})" '
+    r'in API group "[^"]{0,253}" in the namespace "(?P<namespace>[a-z0-9-]{1,63})"'
+)
+"""A denial in a namespace (`forbiddenMessage` in
+`apiserver/pkg/endpoints/handlers/responsewriters/errors.go`). Only what is a valid name becomes
+part of a command."""
+_MISSING = re.compile(r'namespaces "(?P<namespace>[a-z0-9-]{1,63})"')
+
+
+def unauthorized(text: str) -> str:
+    """What is wrong, and what to do, when the foreign API server answers 401 with this text."""
+    return (
+        f"the foreign API server does not accept farlet's credentials (401 {text}): the token has "
+        "expired or was revoked. Put a kubeconfig with a new one into the Secret farlet-foreign "
+        "(docs/installation.md)"
+    )
+
+
 def of(err: errors.FarletError, *, step: Step) -> Refused | None:
     """The refusal that a failed step means.
 
@@ -82,11 +103,7 @@ def _home(err: errors.ApiError) -> Refused | None:
 def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
     text = err.message
     if err.code == 401:
-        return Refused(
-            Reason.FOREIGN_REJECTED,
-            f"the foreign API server does not accept farlet's credentials (401): {text}. The token "
-            "has expired or was revoked. Put a new one into the Secret farlet-foreign",
-        )
+        return Refused(Reason.FOREIGN_UNAUTHORIZED, unauthorized(text))
     if isinstance(err, errors.Forbidden):
         if "exceeded quota" in text:
             return Refused(
@@ -101,19 +118,41 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
                 "has finished",
             )
         if err.status_reason == "Forbidden" and "cannot" in text and "User " in text:
-            return Refused(
-                Reason.FOREIGN_FORBIDDEN,
-                f"farlet lacks a permission in the foreign cluster: {text}. "
-                "Apply manifests/foreign/offloaded-namespace.yaml there",
-            )
+            return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text))
     if isinstance(err, errors.NotFound):
         if "namespaces " not in text:
             return None
+        missing = _MISSING.search(text)
+        commands = _preparation("NAMESPACE" if missing is None else missing.group("namespace"))
         return Refused(
             Reason.NAMESPACE_NOT_FOUND,
-            f"the foreign namespace does not exist: {text}. Create it and farlet's Role in it; "
-            "the pod then starts automatically",
+            f"the foreign namespace does not exist: {text}. In the foreign cluster: {commands}. "
+            "The pod then starts automatically",
         )
     if isinstance(err, errors.Conflict):
         return None
     return Refused(Reason.FOREIGN_REJECTED, f"{_REJECTED[step]}: {text}")
+
+
+def _denied(text: str) -> str:
+    """An API server authorizes first: it answers 403 also where the namespace does not exist."""
+    denied = _DENIED.search(text)
+    if denied is None:
+        return (
+            f"farlet lacks a permission in the foreign cluster: {text}. Apply "
+            "manifests/foreign/offloaded-namespace.yaml to the foreign namespace"
+        )
+    verb, resource, namespace = denied.group("verb", "resource", "namespace")
+    return (
+        f"farlet is not allowed to {verb} {resource} in the foreign namespace {namespace}, or the "
+        f"namespace does not exist. In the foreign cluster: {_preparation(namespace)}. "
+        f"The API server answered 403: {text}"
+    )
+
+
+def _preparation(namespace: str) -> str:
+    """The commands that prepare a foreign namespace for mirror pods."""
+    return (
+        f"kubectl create namespace {namespace}; kubectl apply -n {namespace} "
+        "-f manifests/foreign/offloaded-namespace.yaml"
+    )

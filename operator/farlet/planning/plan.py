@@ -414,7 +414,12 @@ def _secret(
 
 
 _ONLY_FOR_NEW_PODS = frozenset(
-    {Reason.HOME_API_NOT_CONFIGURED, Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE}
+    {
+        Reason.HOME_API_NOT_CONFIGURED,
+        Reason.HOME_API_UNVERIFIED,
+        Reason.FOREIGN_UNREACHABLE,
+        Reason.FOREIGN_UNAUTHORIZED,
+    }
 )
 """Reasons that keep new pods waiting for an address; the address of a running pod stays valid."""
 

@@ -23,10 +23,8 @@ class BaseFarletSettings(BaseSettings):
     """Values come from flags, else from `FARLET_*`, else from the file of `--config`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=loading.ENV_PREFIX,
         frozen=True,
         extra="forbid",
-        enable_decoding=False,
         validate_default=False,
     )
 
@@ -43,11 +41,15 @@ class BaseFarletSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then environment, then file; no `.env` files and no directories of secrets."""
         from farlet.settings import Settings  # a subclass of this class
 
-        return init_settings, env_settings, loading.FileSource(settings_cls, Settings)
+        return (
+            init_settings,
+            loading.EnvironmentSource(settings_cls),
+            loading.FileSource(settings_cls, Settings),
+        )

@@ -6,6 +6,7 @@ This module sees fields only through pydantic; the other files of this package d
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -89,21 +90,34 @@ def flag_of(info: FieldInfo) -> Flag:
     return next(m for m in info.metadata if isinstance(m, Flag))
 
 
-def unknown_variables(kind: type[BaseSettings], environ: Iterable[str]) -> tuple[str, ...]:
-    """`FARLET_*` variables that no setting reads: probably misspelt, so worth a warning.
+def unknown_variables(kind: type[BaseSettings], environ: Iterable[str]) -> Mapping[str, str | None]:
+    """`FARLET_*` variables that no setting reads, each with the setting that is probably meant.
 
     They are not an error, since kubelets and other tools define such variables as well.
     """
-    known = {env_name(field) for field in kind.model_fields}
-    return tuple(
-        sorted(
-            name
-            for name in environ
-            if name.startswith(ENV_PREFIX)
-            and name not in known
-            and not _SERVICE_LINK.fullmatch(name)
-        )
-    )
+    fields = list(kind.model_fields)
+    unknown = {}
+    for name in sorted(set(environ) - {env_name(field) for field in fields}):
+        if name.upper().startswith(ENV_PREFIX) and not _SERVICE_LINK.fullmatch(name):
+            near = difflib.get_close_matches(name[len(ENV_PREFIX) :].lower(), fields, n=1)
+            unknown[name] = env_name(near[0]) if near else None
+    return unknown
+
+
+class EnvironmentSource(PydanticBaseSettingsSource):
+    """Environment variables, spelled exactly: pydantic's own source ignores case."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
+        """Not used: `__call__` reads all variables."""
+        raise RuntimeError(f"{field_name}: {field!r}")
+
+    def __call__(self) -> dict[str, Any]:
+        """Field name to raw value."""
+        return {
+            field: os.environ[env_name(field)]
+            for field in self.settings_cls.model_fields
+            if env_name(field) in os.environ
+        }
 
 
 class FileSource(PydanticBaseSettingsSource):

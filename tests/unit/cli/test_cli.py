@@ -79,18 +79,6 @@ def test_run_hands_over_the_settings(started: list[settings.Settings], kubeconfi
     assert wanted.workers == 3
 
 
-def test_run_warns_of_misspelt_variables(
-    started: list[settings.Settings], kubeconfig: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FARLET_NODENAME", "far")
-    monkeypatch.setenv("FARLET_FOREIGN_KUBECONFIG", kubeconfig)
-    monkeypatch.setenv("FARLET_WORKER", "3")
-    result = farlet("run")
-    assert result.exit_code == 0
-    assert len(started) == 1
-    assert result.stderr == ("farlet: warning: unknown setting FARLET_WORKER is ignored\n")
-
-
 @pytest.mark.parametrize(
     ("args", "says"),
     [

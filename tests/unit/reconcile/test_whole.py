@@ -167,6 +167,17 @@ async def test_a_side_that_refuses_is_up(tmp_path: Path) -> None:
         assert w.metric("farlet_home_up") == 1
 
 
+async def test_a_misspelt_variable_is_logged_with_the_setting_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARLET_WORKER", "3")
+    with structlog.testing.capture_logs() as logs:
+        async with whole(tmp_path):
+            pass
+    (found,) = (one for one in logs if one["event"] == "unknown setting ignored")
+    assert (found["variable"], found["did_you_mean"]) == ("FARLET_WORKER", "FARLET_WORKERS")
+
+
 async def test_pods_are_counted_by_phase_and_mode_without_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

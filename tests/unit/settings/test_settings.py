@@ -58,6 +58,14 @@ def test_the_nearer_source_wins(
     assert load(kubeconfig, **flags).home_name == wins
 
 
+def test_a_variable_in_lower_case_is_another_variable(
+    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARLET_HOME_NAME", "right")
+    monkeypatch.setenv("farlet_home_name", "wrong")
+    assert load(kubeconfig).home_name == "right"
+
+
 def test_all_settings_may_come_from_variables(
     kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,11 +298,15 @@ def test_a_ca_file_that_must_not_travel_is_refused(
 
 def test_misspelt_variables_are_found_and_those_of_services_are_not() -> None:
     names = [
-        *("FARLET_NODENAME", "FARLET_WORKER", "HOME"),
+        *("FARLET_NODENAME", "FARLET_WORKER", "FARLET_X", "HOME", "farlet_nodename"),
         *("FARLET_SERVICE_HOST", "FARLET_SERVICE_PORT", "FARLET_SERVICE_PORT_METRICS"),
         *("FARLET_PORT", "FARLET_PORT_8080_TCP", "FARLET_PORT_8080_TCP_ADDR"),
     ]
-    assert loading.unknown_variables(settings.Settings, names) == ("FARLET_WORKER",)
+    assert loading.unknown_variables(settings.Settings, names) == {
+        "FARLET_WORKER": "FARLET_WORKERS",
+        "FARLET_X": None,
+        "farlet_nodename": "FARLET_NODENAME",
+    }
 
 
 def test_settings_cannot_be_changed(kubeconfig: Path) -> None:

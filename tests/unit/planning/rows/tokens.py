@@ -82,6 +82,10 @@ ROWS = (
                 context.Refused(Reason.FOREIGN_UNREACHABLE, "no answer"),
                 "the foreign API server has not answered yet",
             ),
+            (
+                context.Refused(Reason.FOREIGN_UNAUTHORIZED, "401"),
+                "the foreign API server does not accept farlet's credentials",
+            ),
         )
     ),
     Row(
