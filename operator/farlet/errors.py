@@ -19,7 +19,7 @@ The tree; an indented class is a kind of the one above it::
                             took effect
 
 `Refused` carries the reason that the home pod shows. The text of an error contains neither tokens
-nor bodies of Secrets.
+nor bodies of Secrets, and what it quotes from outside is cut (`redaction`).
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class ApiError(FarletError):
     def __init__(
         self, *, cluster: str, request: str, code: int, status_reason: str, message: str
     ) -> None:
-        message = redaction.redact(message)
+        message = redaction.message(message)
         super().__init__(f"{cluster} API server answered {code} to {request}: {message}")
         self.cluster = cluster
         self.request = request
         self.code = code
-        self.status_reason = status_reason
+        self.status_reason = redaction.value(status_reason)
         self.message = message
 
 
@@ -109,7 +109,7 @@ class Unreachable(FarletError):
     """No answer came. A write possibly took effect."""
 
     def __init__(self, *, cluster: str, request: str, cause: str) -> None:
-        cause = redaction.redact(cause)
+        cause = redaction.message(cause)
         super().__init__(f"{cluster} API server did not answer {request}: {cause}")
         self.cluster = cluster
         self.request = request

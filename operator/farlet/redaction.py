@@ -1,24 +1,120 @@
-"""Removes tokens from texts that people read.
+"""Texts from outside, fit for people: without credentials, and of bounded length.
 
-Errors of API servers can contain what they were sent: an admission policy can quote a Secret. So
-errors are redacted when they are created, and log lines once more when they are rendered.
+What API servers, kubelets, proxies and owners of pods write is untrusted. It is cut where it enters
+(an error is created, a path is logged, a field of a pod is quoted), and log lines are redacted once
+more when they are rendered. Every function takes time linear in its argument: all of this runs in
+the event loop that renews the Lease.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-_TOKEN = re.compile(
-    # A JSON Web Token: two JSON objects and a signature, each in base64url (RFC 7515).
-    r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}(\.[\w-]*)?"
-    # The same in base64, as `data` of a Secret contains it.
-    r"|ZXlK[A-Za-z0-9+/]{40,}={0,2}"
-)
+MESSAGE_CHARS = 800
+"""Of a message of an API server, a kubelet or a library. With the words that farlet adds it still
+fits into the 1,024 of an Event."""
+
+VALUE_CHARS = 80
+"""Of a value that a message quotes: a path, an annotation, a field of a pod."""
+
+KUBELET_CHARS = 4096
+"""Of each text in a mirror's status, as a kubelet bounds a container's termination message
+(`MaxContainerTerminationMessageLength` in `pkg/kubelet/container/runtime.go`). What a kubelet
+writes there is never changed."""
+
+LISTED = 5
+"""Items of a list that a message names before it counts the others."""
 
 REDACTED = "<redacted token>"
+USERINFO = "<redacted>"
+
+_RUN = re.compile(r"[A-Za-z0-9_.-]++")
+"""A run of all characters that a JSON Web Token can contain. Each character is read once."""
+
+_SEGMENT_CHARS = 11
+"""Least length of the base64url of a JSON object with one member."""
+
+_BASE64_TOKEN = re.compile(r"ZXlK[A-Za-z0-9+/]{40,}={0,2}")
+"""A JSON Web Token in base64, as `data` of a Secret contains it."""
+
+_BEARER = re.compile(r"(Bearer )[A-Za-z0-9._~+/-]{16,}+=*")
+"""The `Authorization` header (RFC 6750), for tokens of any form."""
+
+_USERINFO = re.compile(r"""(?<=://)[^\s/?#"\\]*@""")
+"""User and password in a URL (RFC 3986), up to the last @ before the path. No match begins within
+another, since both contain `://`."""
+
+_LOOKAHEAD = 4
+"""So many times the limit is read before a text is cut, so that a credential that the cut would
+split is redacted as a whole."""
 
 
 def redact(text: str) -> str:
-    """Replace every token in the text by `REDACTED`."""
-    # Two searches for fixed strings cost less than the pattern, and few texts contain either.
-    return _TOKEN.sub(REDACTED, text) if "eyJ" in text or "ZXlK" in text else text
+    """The text without tokens, and without user and password in URLs."""
+    # Searches for fixed strings cost less than the patterns, and few texts contain any of them.
+    if "eyJ" in text:
+        text = _RUN.sub(lambda found: _without_tokens(found[0]), text)
+    if "ZXlK" in text:
+        text = _BASE64_TOKEN.sub(REDACTED, text)
+    if "Bearer " in text:
+        text = _BEARER.sub(rf"\g<1>{REDACTED}", text)
+    if "://" in text:
+        text = _USERINFO.sub(f"{USERINFO}@", text)
+    return text
+
+
+def _without_tokens(run: str) -> str:
+    """A run of characters without JSON Web Tokens: two JSON objects, and a signature (RFC 7515)."""
+    if "eyJ" not in run or "." not in run:
+        return run
+    kept: list[str] = []
+    segments = run.split(".")
+    index = 0
+    while index < len(segments):
+        segment = segments[index]
+        begin = segment.find("eyJ")
+        payload = segments[index + 1] if index + 1 < len(segments) else ""
+        if (
+            begin >= 0
+            and len(segment) - begin >= _SEGMENT_CHARS
+            and len(payload) >= _SEGMENT_CHARS
+            and payload.startswith("eyJ")
+        ):
+            kept.append(segment[:begin] + REDACTED)
+            index += 3
+        else:
+            kept.append(segment)
+            index += 1
+    return ".".join(kept)
+
+
+def cut(text: str, limit: int) -> str:
+    """The first `limit` characters, and how many there were if these are not all."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
+
+
+def message(text: str) -> str:
+    """A message from outside: without credentials, and cut."""
+    return _shown(text, MESSAGE_CHARS)
+
+
+def value(text: str) -> str:
+    """A value for a message of ours: without credentials, cut, control characters escaped."""
+    return _shown(text, VALUE_CHARS).translate(_CONTROL)
+
+
+def _shown(text: str, limit: int) -> str:
+    shown = redact(text[: limit * _LOOKAHEAD])
+    if max(len(text), len(shown)) <= limit:
+        return shown
+    return f"{shown[:limit]}... ({len(text):,} characters)"
+
+
+_CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
+
+
+def some(items: Sequence[str], *, separator: str = ", ") -> str:
+    """The first items and the number of the others: `a, b, c, d, e and 9,995 more`."""
+    named = separator.join(items[:LISTED])
+    return named if len(items) <= LISTED else f"{named} and {len(items) - LISTED:,} more"
