@@ -96,7 +96,7 @@ class Forbidden(ApiError):
 
 
 class Invalid(ApiError):
-    """422 or 400: the server will reject this body each time."""
+    """422, 400, 413 or too large for etcd: the server will reject this body each time."""
 
 
 class Throttled(ApiError):

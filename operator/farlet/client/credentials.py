@@ -29,7 +29,7 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors, retrying
-from farlet.client import file_stamps
+from farlet.client import file_stamps, kubeconfig_errors
 from farlet.client.credential_sources import ClusterSource
 
 CHECK_SECONDS = 10.0
@@ -251,9 +251,14 @@ def _digest(file: str | None) -> bytes | None:
 
 
 def _unloadable(name: Name, source: ClusterSource, err: Exception) -> errors.StartError:
-    where = source.kubeconfig or "the in-cluster configuration"
+    if source.kubeconfig is None:
+        cause = f"the pod's ServiceAccount: {kubeconfig_errors.words(err)}"
+    elif isinstance(err, TimeoutError):
+        cause = f"{source.kubeconfig}: {err}"
+    else:
+        cause = kubeconfig_errors.cause(source.kubeconfig, source.context, err)
     return errors.StartError(
-        f"cannot load the configuration of the {name} cluster from {where}: {err}. "
+        f"cannot load the configuration of the {name} cluster: {cause}. "
         f"Set --{name}-kubeconfig to a valid kubeconfig"
     )
 

@@ -27,10 +27,14 @@ _KINDS: dict[int, type[errors.ApiError]] = {
     404: errors.NotFound,
     409: errors.Conflict,
     410: errors.Gone,
+    413: errors.Invalid,
     422: errors.Invalid,
     429: errors.Throttled,
 }
 
+_TOO_LARGE = ("etcdserver: request is too large", "trying to send message larger than max")
+"""In the 500 for an object that etcd does not store (`isTooLargeError` in
+`k8s.io/apiserver/pkg/endpoints/handlers/rest.go`)."""
 
 T = TypeVar("T")
 
@@ -80,17 +84,20 @@ def _refusal(
     info: RequestInfo, code: int, status: JSON, retry_after: str | None
 ) -> errors.ApiError | errors.Unreachable:
     kind = _KINDS.get(code, errors.ApiError)
+    message = str(status.get("message", "no message"))
+    if code == 500 and any(text in message for text in _TOO_LARGE):
+        kind = errors.Invalid
     if code == 503 and retry_after is not None:
         kind = errors.Throttled
     if kind is errors.ApiError and code >= 500:
         # A server that starts or stops answers 500 to 504; the write may have been applied.
-        return info.unreachable(f"HTTP {code}: {status.get('message')}")
+        return info.unreachable(f"HTTP {code}: {message}")
     error = kind(
         cluster=info.cluster,
         request=info.request,
         code=code,
         status_reason=str(status.get("reason", "")),
-        message=str(status.get("message", "no message")),
+        message=message,
     )
     if isinstance(error, errors.Throttled) and retry_after is not None:
         error.retry_after = _pause(retry_after)

@@ -17,6 +17,7 @@ import kopf
 import structlog
 
 from farlet import retrying
+from farlet.client import connection_errors
 
 BACKOFF_FIRST_SECONDS = 1.0
 BACKOFF_LAST_SECONDS = 30.0
@@ -75,7 +76,7 @@ class KopfThread:
                 asyncio.run(self._operate())
                 ended = "it ended without an error"
             except Exception as err:  # noqa: BLE001  Kopf raises its own and aiohttp's, all fatal to it
-                ended = f"{type(err).__name__}: {err}"
+                ended = connection_errors.cause(err)
             if self._stop.is_set():
                 return
             if time.monotonic() - started > STEADY_SECONDS:

@@ -100,6 +100,29 @@ async def test_of_an_api_server(code: int, kind: type[errors.ApiError], tmp_path
         assert cluster.problem is None, "it answers"
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        pytest.param(500, "etcdserver: request is too large", id="larger than etcd allows"),
+        pytest.param(
+            500,
+            "rpc error: code = ResourceExhausted desc = grpc: trying to send message larger than "
+            "max (2200000 vs. 2097152)",
+            id="larger than the API server sends to etcd",
+        ),
+        pytest.param(413, "limit is 3145728", id="larger than the API server reads"),
+    ],
+)
+async def test_an_object_that_is_too_large_is_refused_by_a_server_that_answers(
+    code: int, message: str, tmp_path: Path
+) -> None:
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = status(code, message)
+        with pytest.raises(errors.Invalid, match=r"too large|larger|limit"):
+            await cluster.call("PATCH", PATH, body={})
+        assert cluster.problem is None
+
+
 async def test_a_problem_is_over_with_the_next_answer(tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         assert cluster.problem is None

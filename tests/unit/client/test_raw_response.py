@@ -120,7 +120,7 @@ async def test_a_server_with_a_certificate_of_another_ca_gets_no_request(tmp_pat
         other = pki.authority(tmp_path / "other", name="other").files.certificate
         apiserver.kubeconfig(kubeconfig, front.url, **trusting(other))
         async with apiserver.connection(kubeconfig) as cluster:
-            with pytest.raises(errors.Unreachable, match="certificate cannot be verified"):
+            with pytest.raises(errors.Unreachable, match="certificate is not signed by the CA"):
                 await text(cluster)
             assert cluster.problem is not None
         assert not front.asked
