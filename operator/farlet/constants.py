@@ -28,6 +28,9 @@ class ObjectKey(NamedTuple):
 API_SERVER_SUPPORT = "liqo.io/api-server-support"
 """Annotation on a home pod: which API it may reach (`home`, `remote`, `disabled`)."""
 
+REMOTE = "remote"
+"""Value of that annotation: the pod is one of the foreign cluster."""
+
 REMOTE_SERVICE_ACCOUNT_NAME = "liqo.io/remote-service-account-name"
 """Annotation on a home pod: the foreign ServiceAccount, only with `remote`."""
 

@@ -73,10 +73,11 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,
-            "The pod requests access to the network, processes or files of its node, which is a "
-            "machine of the foreign cluster.",
-            "Remove the request from the pod, keep the pod off this node, or start farlet with the "
-            "`--allow-pod-feature` that the message names.",
+            "Something in the pod reaches beyond it: to its node, which is a machine of the "
+            "foreign cluster, to other pods there, or to a foreign identity. farlet allows less "
+            "than the Pod Security level `baseline`.",
+            "Remove it from the pod, keep the pod off this node, or start farlet with the "
+            "`--allow-pod-feature` that the message names (`docs/pod-features.md` has them all).",
         ),
         Reason.DAEMONSET_NOT_ALLOWED: Guide(
             Who.ADMIN,

@@ -73,6 +73,11 @@ BAD = {
         ("--allow-pod-feature", "host-path"),
         spec={"volumes": [{"name": "all", "hostPath": {"path": "/"}}]},
     ),
+    "a priority above all others": BadPod(
+        "PodFeatureNotAllowed",
+        ("--allow-pod-feature", "critical-priority"),
+        spec={"priorityClassName": "system-node-critical"},
+    ),
 }
 
 

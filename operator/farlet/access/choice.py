@@ -10,12 +10,10 @@ import re
 from collections.abc import Mapping
 
 from farlet.access import AccessStrategy
-from farlet.constants import API_SERVER_SUPPORT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
+from farlet.constants import API_SERVER_SUPPORT, REMOTE, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-
-_REMOTE = "remote"
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -54,12 +52,12 @@ def choose(pod: Pod, strategies: Mapping[str, AccessStrategy], ctx: Context) -> 
 
 
 def _check_account(name: str, mode: str) -> None:
-    if mode != _REMOTE:
+    if mode != REMOTE:
         raise Refused(
             Reason.INVALID_REMOTE_SERVICE_ACCOUNT,
             f"annotation {REMOTE_SERVICE_ACCOUNT_NAME} is {_shown(name)}, but it is only valid "
-            f"with {API_SERVER_SUPPORT}: {_REMOTE}, and this pod's access mode is {mode}. "
-            f"Remove it, or set {API_SERVER_SUPPORT} to {_REMOTE}",
+            f"with {API_SERVER_SUPPORT}: {REMOTE}, and this pod's access mode is {mode}. "
+            f"Remove it, or set {API_SERVER_SUPPORT} to {REMOTE}",
         )
     if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         raise Refused(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from farlet.access import Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
 from farlet.access.changes import Change, ChangeKind
-from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE_SERVICE_ACCOUNT_NAME, Reason
+from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import OwnerReference, Pod, PodSpec, Secret
@@ -21,7 +21,7 @@ from farlet.k8s_types import OwnerReference, Pod, PodSpec, Secret
 class RemoteAccess:
     """The pod is a client of the foreign cluster."""
 
-    name = "remote"
+    name = REMOTE
     summary = "the foreign API, as a ServiceAccount of the foreign cluster"
 
     def requirements(self, pod: Pod, ctx: Context) -> tuple[ServiceAccountRequirement, ...]:

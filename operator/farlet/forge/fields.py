@@ -68,7 +68,8 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         ),
         "initContainers": Field(Rule.ACCESS, "sidecars included"),
         "volumes": Field(
-            Rule.ACCESS, "token sources depend on the access mode; hostPath is guarded"
+            Rule.ACCESS,
+            "token sources depend on the access mode; types that reach the node are guarded",
         ),
         "ephemeralContainers": _routine(
             "API servers reject them on create; farlet adds them to the running mirror"
@@ -79,7 +80,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "os": _copied("it determines which fields are valid and which nodes fit"),
         "resources": _copied("pod-level requests and limits apply on the real node"),
         "shareProcessNamespace": _copied("inside the pod"),
-        "securityContext": _copied("inside the pod; foreign Pod Security decides"),
+        "securityContext": _copied("guarded by the tables of `pod_security`"),
         "runtimeClassName": _copied(
             "the class must exist in the foreign cluster, which otherwise rejects the mirror"
         ),
@@ -137,7 +138,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "schedulingGates": _dropped("they gate the home scheduler, which has placed the pod"),
         "schedulingGroup": _dropped("the PodGroup is an object of the home cluster"),
         "priorityClassName": _copied(
-            "by name; without that class the foreign API server rejects the mirror"
+            "by name, and guarded; without that class the foreign API server rejects the mirror"
         ),
         "priority": _routine("Priority admission of each cluster computes it from the class"),
         "preemptionPolicy": _routine("Priority admission of each cluster takes it from the class"),

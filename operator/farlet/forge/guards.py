@@ -1,45 +1,43 @@
 """Pods that farlet refuses to create mirrors for, unless a setting allows them.
 
 Pods of DaemonSets are refused because of their controller (`--daemonset-pods`). Other pods are
-refused for features they use (`--allow-pod-feature`): access to the foreign node (its network,
-processes, memory, files), which only the foreign administrator can grant; and credentials or
-devices that exist only in the home cluster, without which a pod would start and then fail for
-reasons that its status does not show.
+refused for features they use (`--allow-pod-feature`): what reaches beyond the pod, which only the
+foreign administrator can grant (`pod_security`); and credentials or devices that exist only in the
+home cluster, without which a pod would start and then fail for reasons that its status does not
+show. A pod of mode `remote` is one of the foreign cluster, whose own objects such names refer to.
 
-One message names all refused features of a pod, so that its owner can fix them at once.
+One message names the refused features of a pod, so that its owner can fix them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
 
 from farlet.constants import (
     API_ACCESS_MOUNT,
-    JSON,
+    REMOTE,
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_LABEL_VALUE,
     Reason,
 )
 from farlet.context import Allowance, Context, DaemonSetPods
 from farlet.errors import Refused
+from farlet.forge import pod_security
+from farlet.forge.pod_security import Finding
 from farlet.k8s_types import Container, Pod, PodSpec, Volume
 
-
-class Finding(NamedTuple):
-    """A feature that needs an allowance."""
-
-    allowance: Allowance
-    path: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.problem}"
-
-
-_HOST_ACCESS = frozenset(
-    {Allowance.HOST_NETWORK, Allowance.HOST_PID, Allowance.HOST_IPC, Allowance.HOST_PATH}
+_OF_THE_HOME_CLUSTER = frozenset(
+    {
+        Allowance.CLUSTER_TRUST_BUNDLE,
+        Allowance.POD_CERTIFICATE,
+        Allowance.RESOURCE_CLAIMS,
+        Allowance.LEGACY_TOKEN_SECRETS,
+    }
 )
+"""Features that have no counterpart in another cluster; all others reach beyond the pod."""
+
+LONGEST_LIST = 8
+"""Findings that one message names."""
 
 
 def check_controller(pod: Pod, ctx: Context) -> None:
@@ -68,63 +66,76 @@ def daemonset(pod: Pod) -> str | None:
     return None
 
 
-def check(pod: Pod, ctx: Context) -> None:
-    """Raises `Refused` for a pod with features that `ctx.allow_pod_feature` does not contain."""
-    found = [f for f in _findings(pod["spec"]) if f.allowance not in ctx.allow_pod_feature]
+def check(pod: Pod, mode: str, ctx: Context) -> None:
+    """Raises `Refused` for a pod with features that `ctx.allow_pod_feature` does not contain.
+
+    `mode` is the pod's access mode.
+    """
+    found = _refused(_findings(pod, mode), ctx)
     if not found:
         return
-    host = any(f.allowance in _HOST_ACCESS for f in found)
-    text = "; ".join(map(str, found))
-    flags = " ".join(
-        f"--allow-pod-feature={name}" for name in dict.fromkeys(f.allowance for f in found)
-    )
+    reaches = any(_OF_THE_HOME_CLUSTER.isdisjoint(f.allowances) for f in found)
+    text = "; ".join(map(str, found[:LONGEST_LIST]))
+    if len(found) > LONGEST_LIST:
+        text += f"; and {len(found) - LONGEST_LIST} more"
     raise Refused(
-        Reason.POD_FEATURE_NOT_ALLOWED if host else Reason.UNSUPPORTED_POD,
+        Reason.POD_FEATURE_NOT_ALLOWED if reaches else Reason.UNSUPPORTED_POD,
         f"the pod cannot run in the foreign cluster: {text}. Remove it from the pod, keep the "
-        f"pod off this node, or start farlet with {flags}",
+        f"pod off this node, or start farlet with {_flags(found)}",
     )
 
 
-def _findings(spec: PodSpec) -> Iterator[Finding]:
-    raw: JSON = {**spec}
-    for field, allowance, problem in (
-        ("hostNetwork", Allowance.HOST_NETWORK, "uses the network of a foreign node"),
-        ("hostPID", Allowance.HOST_PID, "sees the processes of a foreign node"),
-        ("hostIPC", Allowance.HOST_IPC, "shares the memory of a foreign node"),
-        (
-            "resourceClaims",
-            Allowance.RESOURCE_CLAIMS,
+def refused_ephemeral(pod: Pod, ctx: Context) -> Iterator[tuple[str, str]]:
+    """(path, reason) of what a mirror's ephemeral containers must not have."""
+    for finding in _refused(pod_security.ephemeral_findings(pod), ctx):
+        yield finding.path, f"it {finding.problem}; allowed with {_flags([finding])}"
+
+
+def _refused(found: Iterable[Finding], ctx: Context) -> list[Finding]:
+    return [f for f in found if ctx.allow_pod_feature.isdisjoint(f.allowances)]
+
+
+def _flags(found: Iterable[Finding]) -> str:
+    names = dict.fromkeys(f.allowances[0] for f in found)
+    return " ".join(f"--allow-pod-feature={name}" for name in names)
+
+
+def _findings(pod: Pod, mode: str) -> Iterator[Finding]:
+    yield from pod_security.findings(pod)
+    if mode != REMOTE:
+        yield from _home_objects(pod["spec"])
+
+
+def _home_objects(spec: PodSpec) -> Iterator[Finding]:
+    """References to objects of the home cluster that have no copy in the foreign one."""
+    if spec.get("resourceClaims"):
+        yield Finding(
+            "spec.resourceClaims",
             "claims devices of the home cluster, which the foreign cluster does not have",
-        ),
-    ):
-        if raw.get(field):
-            yield Finding(allowance, f"spec.{field}", problem)
+            (Allowance.RESOURCE_CLAIMS,),
+        )
     volumes = spec.get("volumes") or []
     for volume in volumes:
-        yield from _volume_findings(volume)
+        yield from _projections(volume)
     secrets = {volume["name"]: name for volume in volumes if (name := _secret_name(volume))}
     yield from _legacy_tokens(spec, secrets)
 
 
-def _volume_findings(volume: Volume) -> Iterator[Finding]:
-    path = f"spec.volumes[{volume['name']}]"
-    if "hostPath" in volume:
-        yield Finding(
-            Allowance.HOST_PATH, f"{path}.hostPath", "mounts a directory of a foreign node"
-        )
-    for index, source in enumerate(volume.get("projected", {}).get("sources") or ()):
+def _projections(volume: Volume) -> Iterator[Finding]:
+    for index, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
+        path = f"spec.volumes[{volume['name']}].projected.sources[{index}]"
         if "clusterTrustBundle" in source:
             yield Finding(
-                Allowance.CLUSTER_TRUST_BUNDLE,
-                f"{path}.projected.sources[{index}].clusterTrustBundle",
+                f"{path}.clusterTrustBundle",
                 "refers to a trust bundle of the home cluster, which the foreign cluster does not "
                 "have",
+                (Allowance.CLUSTER_TRUST_BUNDLE,),
             )
         if "podCertificate" in source:
             yield Finding(
-                Allowance.POD_CERTIFICATE,
-                f"{path}.projected.sources[{index}].podCertificate",
+                f"{path}.podCertificate",
                 "requests a certificate that only a kubelet of the home cluster can obtain",
+                (Allowance.POD_CERTIFICATE,),
             )
 
 
@@ -151,11 +162,11 @@ def _legacy_tokens(spec: PodSpec, secrets: Mapping[str, str]) -> Iterator[Findin
             if volume in secrets and volume not in reported and _at_api_access(mount["mountPath"]):
                 reported.add(volume)
                 yield Finding(
-                    Allowance.LEGACY_TOKEN_SECRETS,
                     f"spec.volumes[{volume}] (Secret {secrets[volume]}, mounted at "
                     f"{mount['mountPath']} in {container['name']})",
                     "contains a token of the home cluster that never expires; use a projected "
                     "ServiceAccount token instead",
+                    (Allowance.LEGACY_TOKEN_SECRETS,),
                 )
 
 

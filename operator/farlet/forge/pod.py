@@ -89,8 +89,10 @@ def forge_mirror(
     """
     home = pod["metadata"]
     namespace = foreign_namespace(home["namespace"], ctx)
-    guards.check(pod, ctx)
+    guards.check(pod, strategy.name, ctx)
     spec, changes, unknown = fields.clean(pod, ctx)
+    for path, why in guards.refused_ephemeral(pod, ctx):
+        changes.dropped(path, why)
     mutation = strategy.mutate(spec, pod, ctx)
     metadata: NewObjectMeta = {
         "name": mirror_name(home["name"]),

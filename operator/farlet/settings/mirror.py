@@ -141,7 +141,8 @@ class MirrorSettings(NodeShapeSettings):
         frozenset[Allowance], Flag(Group.PODS, "|".join(Allowance), many=True), Several
     ] = Field(
         frozenset(),
-        description="Pod feature that farlet otherwise does not allow. Repeatable, or a "
+        description="Pod feature that farlet otherwise refuses, since it reaches beyond the pod or "
+        "exists only in the home cluster; docs/pod-features.md describes each. Repeatable, or a "
         "comma-separated list.",
     )
     daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(

@@ -62,18 +62,18 @@ def test_a_guarded_pod_is_refused_with_the_flag_that_allows_it(
     spec: dict[str, Any], allowance: str, reason: Reason
 ) -> None:
     with pytest.raises(Refused) as caught:
-        guards.check(pods.pod(**spec), pods.context())
+        guards.check(pods.pod(**spec), "home", pods.context())
     assert caught.value.reason is reason
     assert f"--allow-pod-feature={allowance}" in caught.value.message
     others = frozenset(Allowance) - {Allowance(allowance)}
     with pytest.raises(Refused):
-        guards.check(pods.pod(**spec), pods.context(allow_pod_feature=others))
+        guards.check(pods.pod(**spec), "home", pods.context(allow_pod_feature=others))
 
 
 @pytest.mark.parametrize(("spec", "allowance", "reason"), GUARDED)
 def test_an_allowed_pod_passes(spec: dict[str, Any], allowance: str, reason: Reason) -> None:
     allowed = pods.context(allow_pod_feature=frozenset({Allowance(allowance)}))
-    assert guards.check(pods.pod(**spec), allowed) is None  # type: ignore[func-returns-value]
+    assert guards.check(pods.pod(**spec), "home", allowed) is None  # type: ignore[func-returns-value]
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,35 @@ def test_an_allowed_pod_passes(spec: dict[str, Any], allowance: str, reason: Rea
     ],
 )
 def test_pods_that_only_look_alike_pass(spec: dict[str, Any]) -> None:
-    assert guards.check(pods.pod(**spec), pods.context()) is None  # type: ignore[func-returns-value]
+    assert guards.check(pods.pod(**spec), "home", pods.context()) is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("mode", ["home", "disabled", "remote"])
+@pytest.mark.parametrize(("spec", "allowance", "reason"), GUARDED)
+def test_names_of_objects_are_foreign_ones_in_mode_remote_only(
+    spec: dict[str, Any], allowance: str, reason: Reason, mode: str
+) -> None:
+    found = None
+    try:
+        guards.check(pods.pod(**spec), mode, pods.context())
+    except Refused as refused:
+        found = refused.reason
+    assert found is (None if (mode, reason) == ("remote", UNSUPPORTED) else reason)
+
+
+def test_a_message_names_at_most_eight_findings() -> None:
+    ports = [{"hostPort": port} for port in range(1, 1001)]
+    with pytest.raises(Refused) as caught:
+        guards.check(pods.pod(containers=[pods.container(ports=ports)]), "home", pods.context())
+    assert caught.value.message.count("opens a port") == 8
+    assert "and 992 more." in caught.value.message
+    assert caught.value.message.count("--allow-pod-feature=host-ports") == 1
 
 
 def test_all_findings_stand_in_one_message() -> None:
     spec = {"hostPID": True, "resourceClaims": [{"name": "g"}], **_mounts(_secret("any"), P)}
     with pytest.raises(Refused) as caught:
-        guards.check(pods.pod(**spec), pods.context())
+        guards.check(pods.pod(**spec), "home", pods.context())
     assert caught.value.reason is Reason.POD_FEATURE_NOT_ALLOWED
     for word in (
         "spec.hostPID",
