@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from farlet.client import tls_verification
+
 NODES = "system:nodes"
 """The group of all nodes, the organization in their certificates."""
 
@@ -104,7 +106,7 @@ def self_signed(*, node: str, addresses: Sequence[str], now: datetime) -> KeyPai
 
 def covers(leaf: x509.Certificate, *, node: str, addresses: Sequence[str]) -> bool:
     """Whether a certificate is this node's and contains all of its addresses."""
-    return is_node(leaf, node) and set(addresses) <= set(subject_alternative_names(leaf))
+    return is_node(leaf, node) and set(addresses) <= set(tls_verification.alternative_names(leaf))
 
 
 def is_node(leaf: x509.Certificate, node: str) -> bool:
@@ -193,13 +195,3 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(address))
     except ValueError:  # not an IP address, so a DNS name
         return x509.DNSName(address)
-
-
-def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
-    """DNS names, then IP addresses, in the certificate's subject alternative names (SAN)."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return []
-    ips = names.get_values_for_type(x509.IPAddress)
-    return [*names.get_values_for_type(x509.DNSName), *map(str, ips)]

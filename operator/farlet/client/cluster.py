@@ -87,6 +87,22 @@ class Cluster(ApiClient):
         """The URL of the proxy to this server, if there is one."""
         return self._sessions.login.proxy
 
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """The names (SANs) in the certificates with which this server was verified so far.
+
+        Empty before the first connection, and where the kubeconfig disables the verification.
+        """
+        return self._sessions.certificate_names
+
+    async def read_certificate(self) -> None:
+        """Make a TLS connection and close it, for `certificate_names`. Raises `OSError`.
+
+        Behind a load balancer each connection can meet another replica of the server.
+        """
+        channel = await raw_response.connect(await self.login(), self._scratch)
+        channel.abort()
+
     async def login(self) -> credentials.Login:
         """The current login; new connections use it.
 

@@ -29,7 +29,7 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors, retrying
-from farlet.client import file_stamps, kubeconfig_errors
+from farlet.client import file_stamps, kubeconfig_errors, tls_verification
 from farlet.client.credential_sources import ClusterSource
 
 CHECK_SECONDS = 10.0
@@ -88,6 +88,8 @@ class Credentials:
     def __init__(self, name: Name, source: ClusterSource) -> None:
         self._name = name
         self._source = source
+        self.seen = tls_verification.SeenCertificates()
+        """Of the server, on connections with any login."""
         self._login: Login | None = None
         self._loaded_at = 0.0
         self._checked_at = 0.0
@@ -97,8 +99,9 @@ class Credentials:
     async def load(self) -> Login:
         """Load everything now. Raises `StartError` naming the file."""
         self._checked_at = self._loaded_at = time.monotonic()
-        self._login = await load(self._name, self._source)
-        return self._login
+        login = self._login = await load(self._name, self._source)
+        self.seen.watch(login.context)
+        return login
 
     async def current(self) -> Login:
         """The login for a request now. Raises `StartError` only if none was ever loaded."""
@@ -229,7 +232,7 @@ def _newest(
 def _context(
     configuration: client.Configuration, certificate: str | None, key: str | None
 ) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    context = tls_verification.context(cafile=configuration.ssl_ca_cert)
     if certificate:
         context.load_cert_chain(certificate, keyfile=key)
     if not configuration.verify_ssl:

@@ -96,10 +96,9 @@ async def open_raw(
     may be silent. Raises `OSError`, `TimeoutError` if no connection was made in time, and what
     `guard` raises, which is called once the connection stands.
     """
-    server = urlsplit(login.server)
-    async with asyncio.timeout(CONNECT_SECONDS):
-        channel = await _connect(login, server, scratch)
+    channel = await connect(login, scratch)
     try:
+        server = urlsplit(login.server)
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
         sent = [("Host", server.netloc), *headers]
         wire = [(name.encode(), value.encode("latin-1")) for name, value in sent]
@@ -112,8 +111,16 @@ async def open_raw(
     return RawResponse(channel, http, answer)
 
 
+async def connect(login: Login, scratch: bytearray) -> tls_stream.TLSStream:
+    """A connection to the API server, through the proxy if there is one, with TLS.
+
+    Raises `OSError`; `TimeoutError` is one.
+    """
+    async with asyncio.timeout(CONNECT_SECONDS):
+        return await _connect(login, urlsplit(login.server), scratch)
+
+
 async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls_stream.TLSStream:
-    """A connection to the API server, through the proxy if there is one."""
     if server.hostname is None:
         raise OSError(f"{login.server!r} contains no host")
     port = server.port or (443 if server.scheme == "https" else 80)

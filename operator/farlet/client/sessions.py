@@ -29,6 +29,11 @@ class Sessions:
         return self._login
 
     @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """The names in the server's certificates that connections verified."""
+        return self._credentials.seen.names
+
+    @property
     def session(self) -> aiohttp.ClientSession:
         """The session of `login`."""
         if self._session is None:

@@ -7,6 +7,8 @@ Kopf asks for credentials, which are loaded in its own loop.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import ssl
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -33,6 +35,17 @@ class Pods(Protocol):
     def resync(self) -> None:
         """Kopf was restarted: find what was deleted in between."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HomeConnection(kopf.ConnectionInfo):
+    """Home credentials in Kopf's form, with farlet's TLS in place of Kopf's."""
+
+    context: ssl.SSLContext = dataclasses.field(compare=False, repr=False)
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        """Kopf's own would be `ssl.create_default_context`, see `client.tls_verification`."""
+        return self.context
 
 
 class Bridge:
@@ -75,7 +88,8 @@ class Bridge:
         """Home credentials in Kopf's form. Raises `StartError` naming the file."""
         login = await credentials.load("home", self._source)
         scheme, _, token = (login.authorization or "").partition(" ")
-        return kopf.ConnectionInfo(
+        return HomeConnection(
+            context=login.context,
             server=login.server,
             ca_path=login.ca_file,
             insecure=not login.verified,

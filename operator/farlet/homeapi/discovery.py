@@ -14,12 +14,11 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 
 from farlet import errors, retrying
-from farlet.client import own_address, resources
+from farlet.client import connection_errors, own_address, resources
 from farlet.client.cluster import Cluster
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import (
@@ -241,21 +240,26 @@ class Discovery:
     async def _by_certificate(
         self, ctx: Context, address: ServiceAddress, route: preflight.Route
     ) -> HomeAPI:
-        """Pods dial a name that the certificate behind the Service contains."""
+        """Pods dial a name that both the certificate behind the Service and that of the home API
+        server contain.
+        """
         unnamed = address.endpoint(address.addresses[0])
         names = await preflight.names(unnamed, ctx.home_ca, within=_WITHIN, route=route)
         if isinstance(names, WrongCertificate):
             return Refused(Reason.HOME_API_CERTIFICATE_INVALID, names.message)
         if isinstance(names, Unreachable):
             return self._not_reachable(names)
-        name = endpoint.name_for_pods(names, ctx.cluster_domain)
+        own = endpoint.names_for_pods(self._home.certificate_names, ctx.cluster_domain)
+        name = next((name for name in own if name in names), None)
         if name is None:
-            return Refused(
-                Reason.HOME_API_CERTIFICATE_INVALID,
-                f"the certificate behind {address} contains no DNS name that pods can dial; its "
-                f"names (SANs) are: {', '.join(names) or 'none'}. Add kubernetes.default.svc to "
-                "the home API server's certificate",
-            )
+            # Perhaps another replica of the home API server, whose certificate has other names.
+            problem = await self._read_home_certificate()
+            own = endpoint.names_for_pods(self._home.certificate_names, ctx.cluster_domain)
+            name = next((name for name in own if name in names), None)
+            if name is None:
+                return endpoint_state.unknown_names(
+                    address, names, home=self._home.certificate_names, usable=own, problem=problem
+                )
         found = address.endpoint(name)
         result = await preflight.verify(found, ctx.home_ca, within=_WITHIN, route=route)
         if isinstance(result, Unreachable):
@@ -267,14 +271,21 @@ class Discovery:
         """farlet cannot know what is behind a Service without a selector. Pods dial a name from
         the certificate that the home API server shows to farlet.
         """
-        url = urlsplit(self._home.server)
-        direct = Endpoint(url.hostname or "", url.port or endpoint.SERVICE_PORT)
-        names = await preflight.names(direct, ctx.home_ca, within=_WITHIN, route=preflight.DIRECT)
-        name = endpoint.name_for_pods(names if isinstance(names, tuple) else (), ctx.cluster_domain)
+        if not self._home.certificate_names:
+            await self._read_home_certificate()
+        own = endpoint.names_for_pods(self._home.certificate_names, ctx.cluster_domain)
         return self._after_preflight(
-            address.endpoint(name or endpoint.DEFAULT_NAME),
+            address.endpoint(next(iter(own), endpoint.DEFAULT_NAME)),
             Unreachable(f"{address} has no selector, so farlet cannot check what answers there"),
         )
+
+    async def _read_home_certificate(self) -> str | None:
+        """Connect to the home API server for its names. Returns why that failed."""
+        try:
+            await self._home.read_certificate()
+        except OSError as err:  # TimeoutError is one
+            return connection_errors.cause(err)
+        return None
 
     def _not_reachable(self, result: Unreachable) -> Refused:
         gateway = self._gateway_problem()

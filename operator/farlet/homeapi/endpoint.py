@@ -105,16 +105,18 @@ def _unusable(what: str) -> Refused:
     )
 
 
-def name_for_pods(names: Sequence[str], domain: str) -> str | None:
-    """The name of a certificate that pods dial; `None` where it contains only addresses.
+def names_for_pods(own: Sequence[str], domain: str) -> tuple[str, ...]:
+    """The names that pods may dial, the best first; empty where there are only addresses.
 
-    The names that Kubernetes clients expect come first. Some distributions lack them: then any
-    other name becomes a host alias, except wildcards and `localhost`, which cannot be one.
+    `own`: the names in the certificates of the home API server that farlet is connected to. Any
+    other server with a certificate of the home CA, such as a kubelet, has other names. A node of
+    the control plane shares its own name with its API server, so that counts only where the names
+    are missing that Kubernetes clients expect, as in some distributions. Host aliases can be
+    neither wildcards nor `localhost`.
     """
     expected = (DEFAULT_NAME, f"{DEFAULT_NAME}.{domain}", "kubernetes.default", "kubernetes")
-    return next(
-        (name for name in (*expected, *names) if name in names and _can_be_aliased(name)), None
-    )
+    usual = tuple(name for name in expected if name in own)
+    return usual or tuple(name for name in own if _can_be_aliased(name))
 
 
 def _can_be_aliased(name: str) -> bool:

@@ -6,6 +6,8 @@ endpoint that farlet cannot reach stays in use, unless `--home-api-preflight=req
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farlet import errors
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import (
@@ -18,6 +20,7 @@ from farlet.context import (
     Verified,
 )
 from farlet.homeapi import preflight
+from farlet.homeapi.endpoint import DEFAULT_NAME, ServiceAddress
 from farlet.planning import api_refusals
 
 _CONNECTION_FAILURES = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
@@ -49,6 +52,43 @@ def after_preflight(
                     was_verified=was_verified,
                 )
             return OutOfReach(endpoint, message) if was_verified else Unverified(endpoint, message)
+
+
+def unknown_names(
+    address: ServiceAddress,
+    names: Sequence[str],
+    *,
+    home: Sequence[str],
+    usable: Sequence[str],
+    problem: str | None,
+) -> Refused:
+    """The state while the certificate behind the Service has no name that pods may dial.
+
+    `names` are those in it; `home` those in the home API server's certificates, of which pods may
+    dial the `usable` ones; `problem`: why farlet could not read such a certificate just now.
+    """
+    found = f"its names (SANs) are: {', '.join(names) or 'none'}"
+    if not home:
+        return Refused(
+            Reason.HOME_API_UNVERIFIED,
+            "farlet does not know the names in the home API server's certificate: "
+            + (problem or "its kubeconfig disables the verification of that certificate")
+            + f". So it cannot tell whether the server behind {address} is the home API server; "
+            f"{found}. Let farlet reach the home API server over https with a CA bundle, or set "
+            "--home-api-server-host and --home-api-server-port",
+        )
+    if not usable:
+        return Refused(
+            Reason.HOME_API_CERTIFICATE_INVALID,
+            "the home API server's certificate contains no DNS name that pods can dial; its names "
+            f"(SANs) are: {', '.join(home)}. Add {DEFAULT_NAME} to it",
+        )
+    return Refused(
+        Reason.HOME_API_CERTIFICATE_INVALID,
+        f"the server behind {address} has a certificate of the home CA, but not one of the home "
+        f"API server; {found}. farlet expected one of: {', '.join(usable)}. Check the pods behind "
+        "that Service, and where they forward connections to",
+    )
 
 
 def not_synced(problem: errors.FarletError | None) -> Refused:

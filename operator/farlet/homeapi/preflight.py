@@ -4,8 +4,7 @@ Pods send a home token to that endpoint, so farlet checks it first: one TLS hand
 and the name that the pods use. Where that fails, a second handshake without verification only
 reads the certificate, for the message. farlet never sends HTTP or a credential there.
 
-Certificates are verified as Go's `crypto/x509` does it, which most clients in pods use: only SANs
-count as names, and any certificate of the bundle can be the trust anchor.
+Certificates are verified as `client.tls_verification` says, which is what most clients in pods do.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
+
+from cryptography import x509
 
 from farlet import errors
-from farlet.client import connection_errors
+from farlet.client import connection_errors, tls_verification
 from farlet.context import Endpoint
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 WITHIN_SECONDS = 5.0
 
@@ -108,7 +106,7 @@ async def names(
     except (OSError, ValueError, errors.FarletError) as err:
         return await connection.failure(err)
     certificate = _parse(der)
-    return () if certificate is None else tuple(sans(certificate))
+    return () if certificate is None else tuple(tls_verification.alternative_names(certificate))
 
 
 class _UnusableCA(ValueError):
@@ -119,16 +117,10 @@ def _verifying_context(ca_pem: str) -> ssl.SSLContext:
     if "-----BEGIN CERTIFICATE-----" not in ca_pem:
         # OpenSSL treats an empty bundle as an absent one.
         raise _UnusableCA("it contains no certificate")
-    # Not `create_default_context`: since Python 3.13 it is stricter than Go, and refuses CAs of
-    # clusters that work.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=ca_pem)
+        return tls_verification.context(cadata=ca_pem)
     except ssl.SSLError as err:
         raise _UnusableCA(connection_errors.cause(err)) from err
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.hostname_checks_common_name = False
-    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +186,6 @@ class _Connection:
 
 
 def _parse(der: bytes | None) -> x509.Certificate | None:
-    from cryptography import x509  # 8 MiB
-
     try:
         return x509.load_der_x509_certificate(der) if der else None
     except ValueError:
@@ -211,7 +201,7 @@ def _mismatch(
     where = f"the certificate at {endpoint.netloc}"
     if certificate is None:
         return f"{where} cannot be verified: {err.verify_message}"
-    listed = ", ".join(sans(certificate)) or "none"
+    listed = ", ".join(tls_verification.alternative_names(certificate)) or "none"
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if err.verify_code in (_NAME, _ADDRESS):
         return (
@@ -231,13 +221,6 @@ def _mismatch(
         "this is the home API server with a certificate of another CA, set "
         f"--home-api-server-ca-file to that CA; otherwise {route.advice}"
     )
-
-
-def sans(certificate: x509.Certificate) -> list[str]:
-    """DNS names, then IP addresses."""
-    from farlet.certs import key_pairs
-
-    return key_pairs.subject_alternative_names(certificate)
 
 
 def _day(moment: datetime) -> str:

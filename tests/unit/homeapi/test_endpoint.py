@@ -195,22 +195,26 @@ def test_an_unusable_service_is_refused_with_what_it_lacks(
     [
         pytest.param(
             ["node-1", "kubernetes", "kubernetes.default.svc", "10.96.0.1"],
-            "kubernetes.default.svc",
-            id="the one that every client knows",
+            ("kubernetes.default.svc", "kubernetes"),
+            id="those that every client knows",
         ),
         pytest.param(
             ["kubernetes.default.svc.home.test", "kubernetes"],
-            "kubernetes.default.svc.home.test",
+            ("kubernetes.default.svc.home.test", "kubernetes"),
             id="with the domain",
         ),
-        pytest.param(["api.example", "kubernetes"], "kubernetes", id="the short one"),
+        pytest.param(["api.example", "kubernetes"], ("kubernetes",), id="the short one"),
         pytest.param(
-            ["localhost", "*.example", "10.0.0.1", "api.example"], "api.example", id="any other"
+            ["localhost", "*.example", "10.0.0.1", "api.example", "b.example"],
+            ("api.example", "b.example"),
+            id="any others",
         ),
-        pytest.param(["10.0.0.1", "fd00::1"], None, id="only addresses"),
-        pytest.param(["*.eks.example", "localhost"], None, id="nothing that can be an alias"),
-        pytest.param([], None, id="none"),
+        pytest.param(["10.0.0.1", "fd00::1"], (), id="only addresses"),
+        pytest.param(["*.eks.example", "localhost"], (), id="nothing that can be an alias"),
+        pytest.param([], (), id="none"),
     ],
 )
-def test_pods_dial_a_name_that_the_certificate_has(names: list[str], expected: str | None) -> None:
-    assert endpoint.name_for_pods(names, "home.test") == expected
+def test_pods_dial_names_of_the_home_api_server(
+    names: list[str], expected: tuple[str, ...]
+) -> None:
+    assert endpoint.names_for_pods(names, "home.test") == expected

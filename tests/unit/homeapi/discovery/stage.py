@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from unit.reconcile import apiserver
 
 SERVICES = "/api/v1/namespaces/farlet/services"
 PODS = "/api/v1/namespaces/farlet/pods"
+USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
+"""Names in a certificate of an API server."""
 GREETINGS = (b"\x00\x2b\x19", b"\x01\x2b\x19")
 """Port 6443, little-endian."""
 
@@ -160,6 +162,13 @@ class Scene:
     changes: list[Context]
     """After the first check."""
     ca_file: Path
+    home_tls: ssl.SSLContext
+
+    def home_presents(self, *names: str) -> None:
+        """Serve another certificate at the home API server from the next connection on."""
+        self.home_tls.load_cert_chain(
+            *home_certificate(self.foreign.ca, names).write(self.ca_file.parent, "home-server")
+        )
 
     @property
     def ctx(self) -> Context:
@@ -184,11 +193,19 @@ class Scene:
             await gateways.eventually(self.discovery.checked.is_set)
 
 
+def home_certificate(ca: certificates.Pair, names: Sequence[str]) -> certificates.Pair:
+    """A certificate of the home API server, which farlet dials by its address."""
+    hosts = (*names, "127.0.0.1")
+    return certificates.issue(ca, user="kube-apiserver", uses=(certificates.SERVER,), hosts=hosts)
+
+
 @contextlib.asynccontextmanager
 async def discovering(
     folder: Path,
     foreign_cluster: ForeignCluster,
     *,
+    home_names: Sequence[str] = USUAL,
+    home_verified: bool = True,
     gateway_problem: str | None = None,
     **flags: str,
 ) -> AsyncIterator[Scene]:
@@ -196,11 +213,21 @@ async def discovering(
     ca_file = folder / "home-ca.crt"
     ca_file.write_text(foreign_cluster.ca.pem)
     changes: list[Context] = []
+    home_tls = certificates.server_context(
+        home_certificate(foreign_cluster.ca, home_names), folder / "home-tls"
+    )
+    verification: dict[str, Any] = (
+        {"certificate-authority": str(ca_file)}
+        if home_verified
+        else {"insecure-skip-tls-verify": True}
+    )
     async with (
         apiserver.listening() as front,
-        apiserver.listening() as at_home,
+        apiserver.listening(home_tls) as at_home,
         apiserver.connection(apiserver.kubeconfig(folder / "far", front.url)) as foreign,
-        apiserver.connection(apiserver.kubeconfig(folder / "home", at_home.url), "home") as home,
+        apiserver.connection(
+            apiserver.kubeconfig(folder / "home", at_home.url, **verification), "home"
+        ) as home,
     ):
         front.answer = foreign_cluster.answer
         loaded = loading.load(
@@ -227,7 +254,7 @@ async def discovering(
         try:
             await gateways.eventually(found.checked.is_set)
             changes.clear()
-            yield Scene(foreign_cluster, found, changes, ca_file)
+            yield Scene(foreign_cluster, found, changes, ca_file, home_tls)
         finally:
             running.cancel()
             await asyncio.wait([running])

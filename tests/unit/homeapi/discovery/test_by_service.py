@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -20,8 +21,8 @@ from farlet.homeapi import discovery
 from unit import certificates
 from unit.gateway.stage import eventually
 from unit.homeapi.discovery import stage
+from unit.homeapi.discovery.stage import USUAL
 
-USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
 FOUND = Endpoint("kubernetes.default.svc", 443, ("10.96.3.4",))
 
 
@@ -66,7 +67,7 @@ async def test_without_a_service_pods_wait_until_there_is_one(
 async def test_flags_win_and_the_service_is_not_read(
     tmp_path: Path, foreign: stage.ForeignCluster
 ) -> None:
-    flags = {"home_api_server_host": "127.0.0.1", "home_api_server_port": "1"}
+    flags: dict[str, Any] = {"home_api_server_host": "127.0.0.1", "home_api_server_port": "1"}
     async with stage.discovering(tmp_path, foreign, **flags) as scene:
         assert scene.home_api == Unverified(
             Endpoint("127.0.0.1", 1), "farlet cannot reach 127.0.0.1:1: connection refused"
@@ -90,20 +91,87 @@ async def test_a_certificate_without_dns_names_is_refused_with_its_names(
     tmp_path: Path, foreign: stage.ForeignCluster
 ) -> None:
     foreign.present("10.0.0.1", "fd00::1")
+    async with stage.discovering(tmp_path, foreign, home_names=("10.0.0.1", "fd00::1")) as scene:
+        refusal = scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
+        assert "10.0.0.1, fd00::1" in refusal
+        assert "Add kubernetes.default.svc to it" in refusal
+
+
+KUBELET = ("home-worker-1", "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("home", "presented", "expected"),
+    [
+        pytest.param(
+            (*USUAL, "cp-1"), KUBELET, "kubernetes.default.svc, kubernetes", id="a kubelet's"
+        ),
+        pytest.param(
+            (*USUAL, "cp-1"),
+            ("cp-1",),
+            "kubernetes.default.svc, kubernetes",
+            id="that of a kubelet beside the API server",
+        ),
+        pytest.param(("api.home.example",), KUBELET, "api.home.example", id="without usual names"),
+    ],
+)
+async def test_another_certificate_of_the_home_ca_is_refused_with_the_expected_names(
+    tmp_path: Path,
+    foreign: stage.ForeignCluster,
+    home: tuple[str, ...],
+    presented: tuple[str, ...],
+    expected: str,
+) -> None:
+    foreign.present(*presented)
+    async with stage.discovering(tmp_path, foreign, home_names=home) as scene:
+        refusal = scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
+        assert f"not one of the home API server; its names (SANs) are: {presented[0]}" in refusal
+        assert f"farlet expected one of: {expected}. Check" in refusal
+        assert scene.ctx.endpoint is None
+    assert foreign.received == b""
+
+
+async def test_a_verified_endpoint_is_refused_once_a_kubelet_answers(
+    tmp_path: Path, foreign: stage.ForeignCluster
+) -> None:
     async with stage.discovering(tmp_path, foreign) as scene:
-        assert "10.0.0.1, fd00::1" in scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
+        foreign.present(*KUBELET)
+        await scene.check()
+        assert scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
+
+
+async def test_replicas_of_the_home_api_server_may_have_different_names(
+    tmp_path: Path, foreign: stage.ForeignCluster
+) -> None:
+    """farlet connects to one of them, pods to another: each connection adds the names it sees."""
+    foreign.present("api-2.home.example")
+    async with stage.discovering(tmp_path, foreign, home_names=("api-1.home.example",)) as scene:
+        assert scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
+        scene.home_presents("api-2.home.example")
+        await scene.check()
+        assert scene.ctx.endpoint == Endpoint("api-2.home.example", 443, ("10.96.3.4",))
+
+
+async def test_names_that_farlet_cannot_verify_are_not_given_to_pods(
+    tmp_path: Path, foreign: stage.ForeignCluster
+) -> None:
+    async with stage.discovering(tmp_path, foreign, home_verified=False) as scene:
+        refusal = scene.refusal(Reason.HOME_API_UNVERIFIED)
+        assert "its kubeconfig disables the verification" in refusal
+        assert "kubernetes.default.svc" in refusal
 
 
 async def test_pods_dial_another_name_that_the_certificate_contains(
     tmp_path: Path, foreign: stage.ForeignCluster
 ) -> None:
     foreign.present("api.home.example")
-    async with stage.discovering(tmp_path, foreign) as scene:
+    async with stage.discovering(tmp_path, foreign, home_names=("api.home.example",)) as scene:
         assert scene.ctx.endpoint == Endpoint("api.home.example", 443, ("10.96.3.4",))
         foreign.present("api.home.example", "kubernetes.default.svc")
         await scene.check()
         assert scene.ctx.endpoint == Endpoint("api.home.example", 443, ("10.96.3.4",))
         foreign.present("kubernetes.default.svc")
+        scene.home_presents("kubernetes.default.svc")
         await scene.check()
         assert scene.ctx.endpoint == FOUND
 
