@@ -76,6 +76,7 @@ class ProvideSecret:
 class ReclaimMirror:
     """Put our label and annotations back on a mirror that H names by uid."""
 
+    home: Pod
     mirror: Pod
     labels: Mapping[str, str]
     annotations: Mapping[str, str]

@@ -24,7 +24,7 @@ from farlet.errors import Refused, Throttled
 from farlet.forge import guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
-from farlet.planning import api_refusals, predicates, token_rotation
+from farlet.planning import api_refusals, predicates, token_rotation, wishes
 from farlet.planning.actions import (
     NOTHING,
     ConfirmHomeGone,
@@ -66,6 +66,12 @@ _NO_LONGER_OFFLOADED = (
     "this pod has run in the foreign cluster, and its namespace is no longer offloaded: farlet "
     "cannot check whether its mirror is gone. Offload the namespace again (--namespace-map); or, "
     "if you know that none of its containers run, remove the pod with kubectl delete --force"
+)
+
+_UNLABELLED = (
+    f"the foreign cluster removes the label {constants.VIRTUAL_NODE_ID} from the mirror of this "
+    "pod, so that farlet cannot watch it and reads it every few seconds. Find the policy there "
+    "that removes it, and exempt the labels and annotations of farlet.io"
 )
 
 
@@ -207,7 +213,7 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
     if is_deleting(home) or is_terminal(home):
         return _without_mirror(s, home, ctx=ctx, taken=True)
     if (status.mirrored_uid(home) or s.last) and not predicates.runs_again(home, s.last):
-        return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
+        return _write(s, home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST, ctx=ctx)
     refused = Refused(
         Reason.NAME_CONFLICT,
         f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod named "
@@ -233,11 +239,11 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
     if s.last is not None:
         seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
         if predicates.shows_more(home, seen):
-            return _write(home, seen)
+            return _write(s, home, seen, ctx=ctx)
     if not gone:
         return _confirm_mirror_gone(s)
     if not predicates.runs_again(home, s.last):
-        return _write(home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST)
+        return _write(s, home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST, ctx=ctx)
     return _create(s, home, ctx=ctx, restarts=predicates.restarts(home))
 
 
@@ -264,7 +270,7 @@ def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool, gone: bool
     if not gone:
         return _confirm_mirror_gone(s)
     if mirrored:
-        written = _write(home, status.ended(home, s.last, ctx=ctx, now=s.now))
+        written = _write(s, home, status.ended(home, s.last, ctx=ctx, now=s.now), ctx=ctx)
         if written.action is not None:
             return written
     return Decision(DeleteHome(home))
@@ -335,9 +341,11 @@ def _with_mirror(
             constants.HOME_NAME: s.key.name,
             constants.HOME_UID: uid(home),
         }
-        return Decision(
-            ReclaimMirror(mirror, {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose)
+        reclaim = ReclaimMirror(
+            home, mirror, {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose
         )
+        if not _in_vain(s, reclaim, mirror["metadata"], ctx=ctx):
+            return Decision(reclaim)
     if is_deleting(home) and predicates.grace_shorter(home, mirror):
         return Decision(DeleteMirror(mirror, home["metadata"].get("deletionGracePeriodSeconds")))
     over = is_terminal(mirror) or is_deleting(mirror)
@@ -351,12 +359,16 @@ def _with_mirror(
             return provided
         wait = provided.action
         note = _outdated_endpoint(mirror, ctx)
-    reflected = _write(home, status.reflect(home, mirror, ctx=ctx, now=s.now))
+    desired = status.reflect(home, mirror, ctx=ctx, now=s.now)
+    reflected = _write(s, home, desired, ctx=ctx)
     if reflected.action is not None:
         return reflected
-    if constants.OBSERVED in mirror["metadata"].get("finalizers", ()) and is_finished(mirror):
+    held = constants.OBSERVED in mirror["metadata"].get("finalizers", ())
+    if held and is_finished(mirror) and not predicates.shows_more(home, desired):
         # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
+    if constants.VIRTUAL_NODE_ID not in mirror["metadata"].get("labels", {}):
+        return Decision(wait, retry=True, note=(Reason.FOREIGN_REJECTED, _UNLABELLED))
     return Decision(wait, note=note)
 
 
@@ -395,11 +407,15 @@ def _secret(
         token_specs = strategy.token_specs(home, ctx)
         if secret is Missing.UNKNOWN:
             return NOTHING
-        if secret is Missing.ABSENT or not predicates.owned_by(secret, uid(mirror)):
-            if strategy.objects(home, {}, ctx, owner):
-                existing = None if secret is Missing.ABSENT else secret
-                return Decision(ProvideSecret(home, mirror, strategy, token_specs, existing))
+        required = strategy.objects(home, {}, ctx, owner)
+        if not required:
             return NOTHING
+        if secret is Missing.ABSENT:
+            return Decision(ProvideSecret(home, mirror, strategy, token_specs, None))
+        if not predicates.owned_by(secret, uid(mirror)):
+            provide = ProvideSecret(home, mirror, strategy, token_specs, secret)
+            if not _in_vain(s, provide, secret, ctx=ctx):
+                return Decision(provide)
     except Refused:
         # It was allowed when M was created. A running pod keeps its files and gets no new token.
         return NOTHING
@@ -408,8 +424,10 @@ def _secret(
         return Decision(
             ProvideSecret(home, mirror, strategy, due.token_specs, secret, overdue=due.overdue)
         )
-    if not predicates.holds(secret, strategy.objects(home, {}, ctx, owner)):
-        return Decision(ProvideSecret(home, mirror, strategy, (), secret))
+    if not predicates.holds(secret, required):
+        provide = ProvideSecret(home, mirror, strategy, (), secret)
+        if not _in_vain(s, provide, secret, ctx=ctx):
+            return Decision(provide)
     return NOTHING if due.again_at is None else Decision(Wait(due.again_at - s.now))
 
 
@@ -450,17 +468,41 @@ def _wait(
     desired = desired_status(
         home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now
     )
-    body = status.patch(home, desired)
-    event = (refused.reason, refused.message)
-    return Decision(None if body is None else PatchStatus(home, body, event), retry=retry)
+    write = _patch(s, home, desired, (refused.reason, refused.message), ctx=ctx)
+    return Decision(write, retry=retry)
 
 
-def _write(home: Pod, desired: status.DesiredStatus, reason: Reason | None = None) -> Decision:
+def _write(
+    s: Snapshot,
+    home: Pod,
+    desired: status.DesiredStatus,
+    reason: Reason | None = None,
+    *,
+    ctx: Context,
+) -> Decision:
+    event = None if reason is None else (reason, str(desired.status.get("message", "")))
+    return Decision(_patch(s, home, desired, event, ctx=ctx))
+
+
+def _patch(
+    s: Snapshot,
+    home: Pod,
+    desired: status.DesiredStatus,
+    event: tuple[Reason, str] | None,
+    *,
+    ctx: Context,
+) -> PatchStatus | None:
+    """The write that brings H there; `None` if there is none, or none that has an effect."""
     body = status.patch(home, desired)
     if body is None:
-        return NOTHING
-    event = None if reason is None else (reason, str(desired.status.get("message", "")))
-    return Decision(PatchStatus(home, body, event))
+        return None
+    write = PatchStatus(home, body, event)
+    return None if _in_vain(s, write, home["metadata"], ctx=ctx) else write
+
+
+def _in_vain(s: Snapshot, wish: wishes.Wish, target: ObjectMeta, *, ctx: Context) -> bool:
+    """The API server has accepted this write, and its answer was `target` as it still is."""
+    return bool(s.answered) and wishes.answered(wish, target, ctx=ctx) in s.answered
 
 
 def _remove(mirror: Pod, *, grace: int | None) -> Decision:

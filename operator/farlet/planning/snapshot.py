@@ -17,6 +17,7 @@ from farlet.constants import ObjectKey
 from farlet.errors import FarletError, Refused
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
+from farlet.planning.wishes import Answered
 
 ANCHOR_TRUSTED_SECONDS = 5.0
 """An anchor that was read less than this time ago is not read again."""
@@ -84,5 +85,7 @@ class Snapshot:
     problem: Refused | None = None
     """Why the foreign namespace cannot be read or used now."""
     ages: Ages = field(default_factory=Ages)
+    answered: frozenset[Answered] = frozenset()
+    """The last accepted write of each kind for this H, and the version in its answer."""
     failure: Failure | None = None
     """The action decided on these facts, if it failed."""

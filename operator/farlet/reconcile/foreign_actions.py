@@ -17,13 +17,13 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
-from farlet.k8s_types import ObjectMeta, Pod, Secret
+from farlet.k8s_types import ObjectMeta, PartialObject, Pod, Secret
 from farlet.planning import actions, predicates, token_rotation
 from farlet.planning.actions import Step
 from farlet.reconcile import event_recorder
 from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.reconcile.token_requests import Tokens
-from farlet.store import Store, key_of
+from farlet.store import Store, key_of, version
 from farlet.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -90,8 +90,13 @@ class ForeignActions:
         state.step = Step.SECRET
         owner = predicates.reference(mirror)
         for secret in action.strategy.objects(home, granted, self._ctx(), owner):
-            if not await self._write_secret(secret, existing=action.existing):
+            written = await self._write_secret(secret, existing=action.existing)
+            if written is None:
                 return
+            if self._store.home.uid(key_of(home)) == predicates.uid(home):
+                self._times.wrote(
+                    predicates.uid(home), action, written["metadata"], ctx=self._ctx()
+                )
         times = token_rotation.record(mirror, granted)
         if times is not None:
             # This records the times, and makes the foreign kubelet read the Secret at once.
@@ -102,8 +107,10 @@ class ForeignActions:
             log.debug("home tokens refreshed", pod=str(key_of(home)))
         self._tokens.delivered(home)
 
-    async def _write_secret(self, secret: Secret, *, existing: ObjectMeta | None) -> bool:
-        """Write it. False: what was known of it was out of date, so decide again."""
+    async def _write_secret(
+        self, secret: Secret, *, existing: ObjectMeta | None
+    ) -> PartialObject | None:
+        """Write it. `None`: what was known of it was out of date, so decide again."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         try:
             if existing is not None:
@@ -120,7 +127,7 @@ class ForeignActions:
                 raise
             uid = stored["metadata"].get("uid", "")
             self._store.secrets.remove(ObjectKey(namespace, name), uid)
-            return False
+            return None
         except errors.Conflict as err:
             if existing is not None or not err.already_exists:
                 raise
@@ -137,9 +144,9 @@ class ForeignActions:
                     "create. Delete it; the pod then starts automatically",
                 ) from err
             self._store.secrets.put(found)
-            return False
+            return None
         self._store.secrets.put(written)
-        return True
+        return written
 
     async def delete(self, action: actions.DeleteMirror) -> None:
         """DELETE the mirror of this uid."""
@@ -199,9 +206,16 @@ class ForeignActions:
                 "annotations": dict(action.annotations),
             },
         )
-        self._store.mirrors.put(answer)
-        state.unrelated = None
-        log.warning("mirror label restored", mirror=str(key_of(action.mirror)), uid=uid)
+        self._times.wrote(predicates.uid(action.home), action, answer["metadata"], ctx=self._ctx())
+        if constants.VIRTUAL_NODE_ID in answer["metadata"].get("labels", {}):
+            self._store.mirrors.put(answer)
+            state.unrelated = None
+            log.warning("mirror label restored", mirror=str(key_of(action.mirror)), uid=uid)
+        else:
+            # No watch shows it: what is known of it must not outlive this pass.
+            self._store.mirrors.remove(key_of(answer), uid, as_of=version(answer["metadata"]))
+            state.unrelated = answer
+            log.warning("mirror label removed again", mirror=str(key_of(action.mirror)), uid=uid)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         state.step = Step.MIRROR

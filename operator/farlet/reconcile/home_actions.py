@@ -68,10 +68,13 @@ class HomeActions:
         self._put(answer)
         if changed is not None:
             self._metrics.status_latency.observe(time.monotonic() - changed)
+        uid = predicates.uid(action.home)
+        exists = self._store.home.uid(key) == uid
+        if exists:
+            self._times.wrote(uid, action, answer["metadata"], ctx=self._ctx())
         if action.event is not None:
             reason, message = action.event
-            uid = predicates.uid(action.home)
-            if self._store.home.uid(key) == uid:  # it still exists
+            if exists:
                 self._times.reported(uid)
             log.info("pod status updated", pod=str(key), reason=reason.value, detail=message)
             self._recorder.note(action.home, reason, message)

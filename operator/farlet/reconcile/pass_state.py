@@ -10,9 +10,12 @@ import time
 from dataclasses import dataclass
 
 from farlet.constants import ObjectKey
-from farlet.k8s_types import Pod
+from farlet.context import Context
+from farlet.k8s_types import ObjectMeta, Pod
+from farlet.planning import wishes
 from farlet.planning.actions import Step
 from farlet.planning.snapshot import Ages
+from farlet.planning.wishes import Answered, Wish
 
 
 @dataclass(slots=True)
@@ -39,6 +42,8 @@ class PodTimes:
         self._reported: dict[str, float] = {}
         """By home uid: when a reason was last written."""
         self._changed: dict[ObjectKey, float] = {}
+        self._answered: dict[str, dict[type[Wish], Answered]] = {}
+        """By home uid: the last accepted write of each kind."""
 
     def changed(self, key: ObjectKey) -> None:
         """The mirror of `key` has just changed."""
@@ -61,6 +66,15 @@ class PodTimes:
         """A reason has just been written to the status of home pod `uid`."""
         self._reported[uid] = time.monotonic()
 
+    def wrote(self, uid: str, wish: Wish, answer: ObjectMeta, *, ctx: Context) -> None:
+        """A write for home pod `uid` was accepted; `answer` is the object as it is now."""
+        kinds = self._answered.setdefault(uid, {})
+        kinds[type(wish)] = wishes.answered(wish, answer, ctx=ctx)
+
+    def answered(self, uid: str) -> frozenset[Answered]:
+        """The last accepted write of each kind for home pod `uid`."""
+        return frozenset(self._answered.get(uid, {}).values())
+
     def ages(self, uid: str) -> Ages:
         """Seconds since the events of home pod `uid`."""
         now = time.monotonic()
@@ -74,3 +88,4 @@ class PodTimes:
         self._first_seen.pop(uid, None)
         self._created.pop(uid, None)
         self._reported.pop(uid, None)
+        self._answered.pop(uid, None)

@@ -31,6 +31,8 @@ from farlet.store import Store
 
 STEPS = 30
 """No row of the table needs as many actions; more of them are a bug."""
+ENDLESS_SECONDS = 60.0
+"""Until the next pass after such a bug: it must not load the API servers."""
 
 log = structlog.get_logger()
 
@@ -98,7 +100,7 @@ class Reconciler:
                 self._queue.retry(key)
                 return
         log.error("reconcile exceeded its step limit", pod=str(key), steps=STEPS)
-        self._queue.retry(key, at_least=5.0)
+        self._queue.retry(key, at_least=ENDLESS_SECONDS)
 
     # --- facts --------------------------------------------------------------------------------
 
@@ -129,6 +131,7 @@ class Reconciler:
                 namespace_unused=self._namespaces.loaded.is_set(),
                 problem=self._namespaces.refused,
                 ages=self._times.ages(uid),
+                answered=self._times.answered(uid),
             )
         mirror: Pod | Missing | None = state.unrelated or store.mirrors.get(mirror_key)
         if mirror is None:
@@ -170,6 +173,7 @@ class Reconciler:
             anchor_age=namespace.anchor_age,
             problem=namespace.problem,
             ages=self._times.ages(uid),
+            answered=self._times.answered(uid),
         )
 
     def _access(self, home: Pod, ctx: Context) -> AccessStrategy | errors.Refused:

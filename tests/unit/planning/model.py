@@ -60,6 +60,9 @@ class Server:
         self._version = 100
         self._compacted = 100
         self._uids = 0
+        self.policy: Callable[[str, JSON], None] = lambda _resource, _obj: None
+        """Changes each object before it is stored, as a webhook does, or a version that does not
+        know a field."""
         self.observers: list[Callable[[Write], None]] = []
 
     @property
@@ -104,6 +107,7 @@ class Server:
         if resource == "pods":
             obj["metadata"]["generation"] = 1
             obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+        self.policy(resource, obj)
         return self._store(where, None, obj, by=by, verb="create")
 
     def patch(self, where: Where, body: JSON, *, by: str, status: bool, strategic: bool) -> JSON:
@@ -123,6 +127,7 @@ class Server:
         else:
             for key in body.keys() - {"metadata", "status"}:
                 _merge(after, {key: body[key]}, strategic=strategic)
+        self.policy(where[0], after)
         after["metadata"] = {k: v for k, v in after["metadata"].items() if v not in (None, [])}
         if after == before:
             return before

@@ -160,7 +160,13 @@ MUTATIONS = (
     ),
     Mutation(
         "does not recreate a Secret",
-        (Skipped("_secret", "strategy.objects(home, {}, ctx, owner)"),),
+        (
+            Replaced(
+                "_secret",
+                "ProvideSecret(home, mirror, strategy, token_specs, None)",
+                by="None",
+            ),
+        ),
         "a mirror without its Secret gets one",
         (_run("Always", "home"), Step("burn", ("a",), 3.0)),
         at_random=True,
@@ -170,7 +176,7 @@ MUTATIONS = (
         (
             Skipped(
                 "_secret",
-                "not predicates.holds(secret, strategy.objects(home, {}, ctx, owner))",
+                "not predicates.holds(secret, required)",
             ),
         ),
         "a Secret is written anew, without a new token, when it holds another CA",
@@ -227,6 +233,27 @@ MUTATIONS = (
         "ignores how long caches have lagged",
         (Replaced("_failed", "s.ages.first_seen < LAG_SECONDS", by="True"),),
         "a refusal as by lagging caches is reported after ten seconds",
+    ),
+    Mutation(
+        "sends a write again that had no effect",
+        (Answers("_in_vain", "False"),),
+        "a status that home did not keep is not written again",
+    ),
+    Mutation(
+        "never sends a write a second time",
+        (
+            Replaced(
+                "_in_vain",
+                "wishes.answered(wish, target, ctx=ctx) in s.answered",
+                by="True",
+            ),
+        ),
+        "a status that home did not keep is written again once home has changed",
+    ),
+    Mutation(
+        "releases a mirror whose end home refuses to show",
+        (Replaced("_with_mirror", "predicates.shows_more(home, desired)", by="False"),),
+        "the finalizer stays when home did not keep the final status",
     ),
     Mutation(
         "trusts an anchor whose mirror was deleted",

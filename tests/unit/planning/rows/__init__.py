@@ -10,6 +10,7 @@ from unit.planning.rows import (
     paced,
     present,
     tokens,
+    vain,
 )
 from unit.planning.rows.row import Decide, Row
 
@@ -25,4 +26,5 @@ EVERY: tuple[Row, ...] = (
     *namespaces.ROWS,
     *paced.ROWS,
     *failed.ROWS,
+    *vain.ROWS,
 )

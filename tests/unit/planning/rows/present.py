@@ -85,6 +85,7 @@ OTHERS = (
         snapshot(home(mirrored=MIRROR, phase="Running"), mirror(virtual_node_id=None)),
         does(
             ReclaimMirror(
+                home(mirrored=MIRROR, phase="Running"),
                 mirror(virtual_node_id=None),
                 {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
                 {

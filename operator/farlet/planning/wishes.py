@@ -1,0 +1,67 @@
+"""Which writes an API server accepts without doing what they ask for.
+
+An API server drops fields that its version does not know or has switched off, and a policy can
+remove what it does not allow. The answer to such a write still lacks what was sent, so that `plan`
+would send it again, without end. So the last write of each kind is remembered together with the
+version of the object in its answer. While the object has that version, the same write is in vain.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+
+from farlet.constants import JSON
+from farlet.context import Context
+from farlet.k8s_types import ObjectMeta
+from farlet.planning.actions import PatchStatus, ProvideSecret, ReclaimMirror
+
+Wish = PatchStatus | ReclaimMirror | ProvideSecret
+"""The writes that `plan` decides on by comparing an object with what it should be."""
+
+_DIGEST_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A write that an API server has accepted."""
+
+    wish: bytes
+    """`digest` of the write."""
+    version: str
+    """The resourceVersion in the answer."""
+
+
+def answered(wish: Wish, answer: ObjectMeta, *, ctx: Context) -> Answered:
+    """What to remember of a write and its answer."""
+    return Answered(_digest(wish, ctx), answer.get("resourceVersion", ""))
+
+
+def _digest(wish: Wish, ctx: Context) -> bytes:
+    """Equal for two writes that ask for the same, whenever they are sent."""
+    asked: object
+    match wish:
+        case PatchStatus():
+            asked = _timeless(wish.body)
+        case ReclaimMirror():
+            asked = [dict(wish.labels), dict(wish.annotations)]
+        case ProvideSecret():
+            asked = [wish.mirror["metadata"]["uid"], ctx.home_ca_digest]
+    text = orjson.dumps([type(wish).__name__, asked], option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+
+
+def _timeless(body: JSON) -> JSON:
+    """The body without the times at which conditions changed: they differ at each decision."""
+    status = body.get("status", {})
+    if "conditions" not in status:
+        return body
+    conditions = [
+        {key: value for key, value in one.items() if key != "lastTransitionTime"}
+        for one in status["conditions"]
+    ]
+    return {**body, "status": {**status, "conditions": conditions}}
