@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import orjson
 import structlog
 
-from farlet import errors
+from farlet import errors, redaction
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
@@ -60,8 +60,8 @@ class Authorizer:
             except (errors.FarletError, TimeoutError) as err:
                 log.warning(
                     "failed to review access",
-                    user=user.name,
-                    path=path,
+                    user=redaction.value(user.name),
+                    path=redaction.value(path),
                     err=str(err) or "timed out",
                 )
                 raise Refusal(
@@ -69,7 +69,12 @@ class Authorizer:
                     f"Authorization error (user={user.name}, verb={verb}, resource=nodes, "
                     f"subresource={subresource})",
                 ) from err
-        log.info("denied access to kubelet API", user=user.name, verb=verb, path=path)
+        log.info(
+            "denied access to kubelet API",
+            user=redaction.value(user.name),
+            verb=verb,
+            path=redaction.value(path),
+        )
         return False
 
     async def _review(self, user: User, verb: str, subresource: str) -> bool:

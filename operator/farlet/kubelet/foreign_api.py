@@ -49,4 +49,4 @@ def _message(body: bytes) -> str:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message = None
     text = message if isinstance(message, str) else body.decode("utf-8", "replace").strip()
-    return redaction.redact(text)
+    return redaction.message(text)

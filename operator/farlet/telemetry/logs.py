@@ -3,6 +3,9 @@
 farlet logs with `structlog.get_logger()`, libraries with `logging`. Both pass through the same
 processors and have one format: JSON lines, or text if stderr is a terminal.
 
+Every value is cut, and repeated lines are counted (`log_budget`), since callers and tenants can
+cause them.
+
 Three measures keep tokens and bodies out of the log. Client libraries never log below INFO
 (kubernetes_asyncio prints whole bodies at DEBUG). Of the object that Kopf attaches to a record only
 the name and uid are kept. Finally, every part of a finished line that looks like a token is
@@ -22,6 +25,13 @@ from structlog.typing import EventDict, WrappedLogger
 
 from farlet import redaction
 from farlet.settings import LogFormat, LogLevel
+from farlet.telemetry import log_budget
+
+VALUE_CHARS = 2048
+"""Of each value in a line; the rest is cut off."""
+TRACEBACK_CHARS = 16 * 1024
+
+_JSON_VALUES = (str, int, float, bool, type(None), dict, list, tuple)
 
 CAPPED = ("kubernetes_asyncio", "aiohttp", "urllib3", "asyncio")
 """Loggers that never write below INFO. Their children inherit that; none sets its own level."""
@@ -64,12 +74,15 @@ def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = log_budget.BudgetedHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _name_object],
             processors=[
+                log_budget.note_omission,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _cut,
                 *(_text(colors=out.isatty()) if text else _json()),
                 _redact,
             ],
@@ -102,7 +115,6 @@ def _text(*, colors: bool) -> list[structlog.typing.Processor]:
 
 def _json() -> list[structlog.typing.Processor]:
     return [
-        structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_dump),
     ]
@@ -122,6 +134,16 @@ def _name_object(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
         event[key] = "/".join(str(ref[k]) for k in ("namespace", "name") if ref.get(k))
         if "uid" in ref:
             event["uid"] = ref["uid"]
+    return event
+
+
+def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        if not isinstance(value, _JSON_VALUES):
+            event[key] = value = str(value)
+        limit = TRACEBACK_CHARS if key == "exception" else VALUE_CHARS
+        if isinstance(value, str) and len(value) > limit:
+            event[key] = redaction.cut(value, limit)
     return event
 
 
