@@ -6,7 +6,11 @@ forge. A name is a contract between versions of farlet: changing one orphans obj
 
 from __future__ import annotations
 
+import re
+
 from farlet.k8s_types import PodSpec
+
+_SECRET_NAME = re.compile(r"farlet-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 SUBDOMAIN_LENGTH = 253
 """Characters in the longest name of most objects (`DNS1123SubdomainMaxLength`)."""
@@ -32,6 +36,14 @@ def secret_name(uid: str) -> str:
     Secret of an earlier pod of the same name must never be mounted.
     """
     return f"farlet-{uid}"
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a Secret of this name is one that farlet created for a mirror, of any home.
+
+    Kubernetes creates uids as UUIDs, so names such as `farlet-settings` are free for users.
+    """
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def event_name(pod: str, *, suffix: str) -> str:

@@ -67,9 +67,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         Reason.UNSUPPORTED_POD: Guide(
             Who.OWNER,
             "The pod uses a feature that has no counterpart in another cluster, such as resource "
-            "claims or pod certificates.",
-            "Remove the feature from the pod, or keep the pod off this node. The administrator of "
-            "farlet can allow it with `--allow-pod-feature`.",
+            "claims or pod certificates, or names a Secret with the tokens of another pod.",
+            "Remove it from the pod, or keep the pod off this node. If the message names an "
+            "`--allow-pod-feature`, the administrator of farlet can allow it.",
         ),
         Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,

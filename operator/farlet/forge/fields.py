@@ -85,7 +85,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             "the class must exist in the foreign cluster, which otherwise rejects the mirror"
         ),
         "overhead": _routine("RuntimeClass admission of each cluster sets its own"),
-        "imagePullSecrets": _copied("by name; the foreign kubelet pulls"),
+        "imagePullSecrets": _copied("by name, and guarded; the foreign kubelet pulls"),
         "hostUsers": _copied("the real node provides user namespaces"),
         # Who it is, and what it reaches.
         "serviceAccountName": Field(

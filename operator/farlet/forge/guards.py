@@ -12,7 +12,9 @@ One message names the refused features of a pod, so that its owner can fix them 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
+from farlet import names
 from farlet.constants import (
     API_ACCESS_MOUNT,
     REMOTE,
@@ -22,7 +24,7 @@ from farlet.constants import (
 )
 from farlet.context import Allowance, Context, DaemonSetPods
 from farlet.errors import Refused
-from farlet.forge import pod_security
+from farlet.forge import pod_security, references
 from farlet.forge.pod_security import Finding
 from farlet.k8s_types import Container, Pod, PodSpec, Volume
 
@@ -74,21 +76,28 @@ def check(pod: Pod, mode: str, ctx: Context) -> None:
     found = _refused(_findings(pod, mode), ctx)
     if not found:
         return
-    reaches = any(_OF_THE_HOME_CLUSTER.isdisjoint(f.allowances) for f in found)
+    reaches = any(_reaches(finding) for finding in found)
+    fix = "Remove it from the pod, or keep the pod off this node"
+    if all(finding.allowances for finding in found):
+        fix = (
+            "Remove it from the pod, keep the pod off this node, or start farlet with "
+            f"{_flags(found)}"
+        )
     text = "; ".join(map(str, found[:LONGEST_LIST]))
     if len(found) > LONGEST_LIST:
         text += f"; and {len(found) - LONGEST_LIST} more"
     raise Refused(
         Reason.POD_FEATURE_NOT_ALLOWED if reaches else Reason.UNSUPPORTED_POD,
-        f"the pod cannot run in the foreign cluster: {text}. Remove it from the pod, keep the "
-        f"pod off this node, or start farlet with {_flags(found)}",
+        f"the pod cannot run in the foreign cluster: {text}. {fix}",
     )
 
 
 def refused_ephemeral(pod: Pod, ctx: Context) -> Iterator[tuple[str, str]]:
     """(path, reason) of what a mirror's ephemeral containers must not have."""
-    for finding in _refused(pod_security.ephemeral_findings(pod), ctx):
-        yield finding.path, f"it {finding.problem}; allowed with {_flags([finding])}"
+    found = chain(pod_security.ephemeral_findings(pod), _secrets_of_mirrors(pod, ephemeral=True))
+    for finding in _refused(found, ctx):
+        flag = _flags([finding])
+        yield finding.path, f"it {finding.problem}" + (f"; allowed with {flag}" if flag else "")
 
 
 def _refused(found: Iterable[Finding], ctx: Context) -> list[Finding]:
@@ -96,14 +105,35 @@ def _refused(found: Iterable[Finding], ctx: Context) -> list[Finding]:
 
 
 def _flags(found: Iterable[Finding]) -> str:
-    names = dict.fromkeys(f.allowances[0] for f in found)
-    return " ".join(f"--allow-pod-feature={name}" for name in names)
+    flags = dict.fromkeys(f.allowances[0] for f in found if f.allowances)
+    return " ".join(f"--allow-pod-feature={name}" for name in flags)
 
 
 def _findings(pod: Pod, mode: str) -> Iterator[Finding]:
     yield from pod_security.findings(pod)
+    yield from _secrets_of_mirrors(pod, ephemeral=False)
     if mode != REMOTE:
         yield from _home_objects(pod["spec"])
+
+
+def _reaches(finding: Finding) -> bool:
+    return bool(finding.allowances) and _OF_THE_HOME_CLUSTER.isdisjoint(finding.allowances)
+
+
+def _secrets_of_mirrors(pod: Pod, *, ephemeral: bool) -> Iterator[Finding]:
+    """Names of Secrets with tokens of other pods: the uid in such a name is not confidential."""
+    for reference in references.references(pod["spec"]):
+        if (
+            reference.kind is references.Kind.SECRET
+            and names.is_secret_name(reference.name)
+            and reference.path.startswith("spec.ephemeralContainers[") is ephemeral
+        ):
+            yield Finding(
+                reference.path,
+                "names a Secret that contains the tokens of one home pod",
+                (),
+                reference.name,
+            )
 
 
 def _home_objects(spec: PodSpec) -> Iterator[Finding]:
