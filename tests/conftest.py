@@ -65,11 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.WholeModules:
     """How several workers (`-n`) share the modules."""
     return workers.WholeModules(config, log)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController, error: object) -> None:
     """Add the permissions that a finished worker used to those of the run."""
     lending.take_over_rights(node.config, getattr(node, "workeroutput", {}))

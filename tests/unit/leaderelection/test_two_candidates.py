@@ -124,7 +124,7 @@ class Process:
         """Write all the time, as far as the guard allows."""
         loop = asyncio.get_running_loop()
         while not self.stop.is_set():
-            await asyncio.sleep(self.dice.choice([0.01, 0.3]))
+            await asyncio.sleep(1.0 if self.world.peace else self.dice.choice([0.01, 0.3]))
             await self.line.thawed.wait()
             try:
                 seconds = self.window.guard()
@@ -153,19 +153,19 @@ async def for_ever(number: int, living: dict[int, Process], world: World, seed: 
         await asyncio.sleep(RESTART_SECONDS)
 
 
-async def check(living: dict[int, Process]) -> None:
+async def check(living: dict[int, Process], world: World) -> None:
     """No two guards are open, looked at from outside."""
     while True:
         open_now = [p for p in living.values() if p.leadership.leading]
         assert len(open_now) <= 1, "two guards are open"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0 if world.peace else 0.05)
 
 
 async def happen(story: list[Happening], world: World, seed: int) -> None:
     """Let it all happen, and then nothing more."""
     living: dict[int, Process] = {}
     tasks = {n: asyncio.create_task(for_ever(n, living, world, seed)) for n in range(PROCESSES)}
-    checking = asyncio.create_task(check(living))
+    checking = asyncio.create_task(check(living, world))
     ends: list[asyncio.Task[None]] = []
 
     async def later(seconds: float, process: Process, attribute: str) -> None:

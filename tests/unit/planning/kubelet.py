@@ -34,6 +34,8 @@ class Kubelet:
     def __init__(self, server: Server, on_start: Callable[[str], None]) -> None:
         self._server = server
         self._on_start = on_start
+        self._seen = -1
+        """The version at which the last step began."""
         self.ledger: dict[str, Run] = {}
         """By uid of the foreign pod."""
         self.frozen = False
@@ -41,9 +43,11 @@ class Kubelet:
         """Exit code of pods of this name when they are stopped; 143 where none is set."""
 
     def step(self) -> None:
-        """Schedule, start, stop and remove."""
-        if self.frozen:
+        """Schedule, start, stop and remove. Nothing where neither an object nor a run changed."""
+        stopping = any(run.running and run.stopping for run in self.ledger.values())
+        if self.frozen or (self._server.version == self._seen and not stopping):
             return
+        self._seen = self._server.version
         pods = self._server.all("pods")
         alive = {pod["metadata"]["uid"] for pod in pods}
         for run in self.ledger.values():

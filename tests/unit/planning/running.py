@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,14 +32,22 @@ class Clock:
     monotonic = time
 
 
+@functools.cache
+def _modules_with_a_clock() -> Sequence[ModuleType]:
+    return [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("farlet.") and getattr(module, "time", None) is time
+    ]
+
+
 @contextlib.contextmanager
 def world(*, plan: ModuleType | None = None) -> Iterator[World]:
     """A world of its own. `plan`: what farlet decides by, if not its own plan."""
     with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
         clock = Clock(loop)
-        for name, module in list(sys.modules.items()):
-            if name.startswith("farlet.") and getattr(module, "time", None) is time:
-                patch.setattr(module, "time", clock)
+        for module in _modules_with_a_clock():
+            patch.setattr(module, "time", clock)
         if plan is not None:
             patch.setattr(reconciler, "plan", plan)
         with structlog.testing.capture_logs() as logs:
