@@ -164,6 +164,7 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     UNSCHEDULABLE = "Unschedulable"
     # farlet reports what it did or observed.
+    FOREIGN_REACHABLE = "ForeignReachable"
     MIRROR_LOST = "MirrorLost"
     MIRROR_CREATED = "MirrorCreated"
     STATUS_REJECTED = "StatusRejected"

@@ -262,9 +262,10 @@ class Engine:
             foreign=self._foreign,
             settings=self.settings,
             ctx=self._discovery.ctx,
-            foreign_problem=lambda: None if (no := namespaces.refused) is None else no.message,
+            foreign_problem=lambda: namespaces.refused,
             lease=lock or self._own_lease(),
             renew_lease=lock is None,
+            note=pod_controller.note_node,
             now=retrying.utc_now,
         )
 

@@ -12,6 +12,7 @@ The tree; an indented class is a kind of the one above it::
         NotFound            404
         Conflict            409 (name taken, uid or resourceVersion moved on)
         Gone                410 (the resourceVersion is too old; list again)
+        Unauthorized        401 (farlet's credentials are not accepted)
         Forbidden           403
         Invalid             422, and 400
         Throttled           429 and 503 with Retry-After; `retry_after` in seconds
@@ -91,6 +92,15 @@ class Gone(ApiError):
     """410, or an ERROR event of that code inside a watch."""
 
 
+class Unauthorized(ApiError):
+    """401: the server does not accept farlet's credentials."""
+
+    @property
+    def advice(self) -> str:
+        """What is wrong, and what to do."""
+        return credentials_rejected(self.cluster, self.message)
+
+
 class Forbidden(ApiError):
     """403."""
 
@@ -114,3 +124,12 @@ class Unreachable(FarletError):
         self.cluster = cluster
         self.request = request
         self.cause = cause
+
+
+def credentials_rejected(cluster: str, message: str) -> str:
+    """What is wrong, and what to do, where an API server answered 401 with this message."""
+    return (
+        f"the {cluster} API server does not accept farlet's credentials (401 {message}): they have "
+        "expired or were revoked. Put a kubeconfig with new ones into the Secret "
+        f"farlet-{cluster} (docs/installation.md)"
+    )

@@ -10,11 +10,12 @@ import structlog
 
 from farlet import access
 from farlet.client.api_client import ApiClient
-from farlet.constants import ObjectKey
+from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign import namespaces
 from farlet.forge.status import mirrored_uid
 from farlet.home import pods as home_pods
+from farlet.k8s_types import Node
 from farlet.reconcile import event_recorder, executor, reconciler, work_queue
 from farlet.settings import Settings
 from farlet.store import Store
@@ -89,6 +90,10 @@ class PodController:
         self._services: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)
+
+    def note_node(self, node: Node, reason: Reason, message: str) -> None:
+        """Report an Event on the Node."""
+        self._recorder.note_node(node, reason, message)
 
     def may_appear(self, key: ObjectKey) -> bool:
         """Whether a pod, or the mirror that it had, can still appear: farlet has just started."""

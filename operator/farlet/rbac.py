@@ -152,6 +152,11 @@ TABLE = (
         when="unless --home-id is set",
     ),
     Permission(
+        Side.HOME, Where.DEFAULT, _CORE, "events", ("create",),
+        "report on the virtual node that the foreign API server does not serve farlet, or does "
+        "again",
+    ),
+    Permission(
         Side.HOME, Where.KUBE_NODE_LEASE, _COORDINATION, "leases", ("create",),
         "heartbeat of the virtual node",
     ),

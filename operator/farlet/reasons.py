@@ -138,6 +138,11 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Check the network and the foreign API server. farlet keeps trying and recovers "
             "automatically; `farlet_foreign_up` shows when.",
         ),
+        Reason.FOREIGN_REACHABLE: Guide(
+            Who.NO_ACTION,
+            "An Event on the Node: the foreign API server serves farlet again.",
+            "No action needed.",
+        ),
         Reason.HOME_API_NOT_CONFIGURED: Guide(
             Who.ADMIN,
             "The pod uses the home API, and farlet has no address at which pods in the foreign "

@@ -58,7 +58,8 @@ class Cluster(ApiClient):
         self._scratch = bytearray(tls_stream.CHUNK)
         self._guard = guard
         self.problem: str | None = None
-        """Why the last request got no answer; `None` if it got one, even an error."""
+        """Why the last request was not served: no answer came, or the credentials were rejected.
+        `None` after any other answer, even an error."""
 
     async def __aenter__(self) -> Cluster:
         await self.login()
@@ -156,7 +157,8 @@ class Cluster(ApiClient):
         """
         info = _request_info(self._name, "GET", path)
         code, raw, _ = await self._request(info, "GET", path)
-        self.problem = None
+        if code != 401:  # which either of the two servers may have answered
+            self.problem = None
         return code, raw
 
     async def _request(
@@ -284,7 +286,9 @@ class Cluster(ApiClient):
             if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 exchange.abort()
                 continue
-            self.problem = None
+            self.problem = (
+                errors.credentials_rejected(self._name, "Unauthorized") if code == 401 else None
+            )
             return exchange
         raise AssertionError("the loop returns or raises")
 
@@ -310,8 +314,8 @@ class Cluster(ApiClient):
         except errors.Unreachable as err:
             self.problem = err.cause
             raise
-        except errors.ApiError:
-            self.problem = None
+        except errors.ApiError as err:
+            self.problem = err.advice if isinstance(err, errors.Unauthorized) else None
             raise
 
 

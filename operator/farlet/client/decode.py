@@ -23,6 +23,7 @@ NOT_KUBERNETES = "HTTP {} from something that is not an API server"
 
 _KINDS: dict[int, type[errors.ApiError]] = {
     400: errors.Invalid,
+    401: errors.Unauthorized,
     403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,

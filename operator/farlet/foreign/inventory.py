@@ -18,7 +18,6 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import VIRTUAL_NODE_ID
 from farlet.context import Context
 from farlet.k8s_types import ConfigMap
-from farlet.planning import api_refusals
 
 log = structlog.get_logger()
 
@@ -127,8 +126,8 @@ class NamespaceInventory:
         )
 
     def _unusable(self, err: errors.ApiError) -> errors.StartError:
-        if err.code == 401:
-            return errors.StartError(api_refusals.unauthorized(err.message))
+        if isinstance(err, errors.Unauthorized):
+            return errors.StartError(err.advice)
         return errors.StartError(
             f"cannot use the foreign system namespace {self._own!r}: {err.message}. Apply "
             "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "

@@ -6,7 +6,7 @@ Foreign pods keep running without their API server, so its silence says nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from farlet import context, k8s_types
 from farlet.constants import NodeCondition, Reason
 from farlet.context import Context
+from farlet.errors import Refused
 from farlet.forge.conditions import rfc3339
 from farlet.k8s_types import ConditionStatus
 
@@ -24,6 +25,8 @@ class Foreign(Enum):
     UNKNOWN = "unknown"
     """It has not answered since farlet started, a moment ago."""
     REACHABLE = "reachable"
+    REFUSED = "refused"
+    """It answers, and does not accept farlet's credentials."""
     UNREACHABLE = "unreachable"
     """It has not answered for `--foreign-unreachable-after`."""
 
@@ -66,18 +69,26 @@ _CONSTANT = (
 
 
 def health(
-    foreign: Foreign, *, problem: str, policy: ForeignUnreachable, node: k8s_types.Node | None
+    foreign: Foreign,
+    *,
+    problem: Refused | None,
+    policy: ForeignUnreachable,
+    node: k8s_types.Node | None,
 ) -> tuple[DesiredNodeCondition, ...]:
     """The conditions that farlet owns.
 
-    `problem` says why the foreign API server is unreachable. Until farlet knows whether it is, an
-    existing Node keeps its conditions: a restart of farlet changes nothing for it.
+    `problem` says why the foreign API server is unreachable or refuses farlet. Until farlet knows
+    whether it does, an existing Node keeps its conditions: a restart of farlet changes nothing for
+    it.
     """
     return (*_CONSTANT, *_of_foreign(foreign, problem, policy, node))
 
 
 def _of_foreign(
-    foreign: Foreign, problem: str, policy: ForeignUnreachable, node: k8s_types.Node | None
+    foreign: Foreign,
+    problem: Refused | None,
+    policy: ForeignUnreachable,
+    node: k8s_types.Node | None,
 ) -> tuple[DesiredNodeCondition, ...]:
     ready, reachable = NodeCondition.READY, NodeCondition.FOREIGN_REACHABLE
     if foreign is Foreign.REACHABLE:
@@ -100,15 +111,19 @@ def _of_foreign(
             DesiredNodeCondition(ready, ConditionStatus.FALSE, "KubeletNotReady", unanswered),
             DesiredNodeCondition(reachable, ConditionStatus.UNKNOWN, "ForeignUnknown", unanswered),
         )
-    silent = DesiredNodeCondition(reachable, ConditionStatus.FALSE, "ForeignUnreachable", problem)
-    if policy is ForeignUnreachable.NOTREADY:
-        return DesiredNodeCondition(
-            ready, ConditionStatus.FALSE, "KubeletNotReady", problem
-        ), silent
-    held = (
-        "farlet is posting ready status; pods are held while the foreign API server does not answer"
+    assert problem is not None, "it is reachable without a problem"
+    failed = DesiredNodeCondition(
+        reachable, ConditionStatus.FALSE, problem.reason.value, problem.message
     )
-    return DesiredNodeCondition(ready, ConditionStatus.TRUE, "KubeletReady", held), silent
+    if foreign is Foreign.UNREACHABLE and policy is ForeignUnreachable.NOTREADY:
+        return DesiredNodeCondition(
+            ready, ConditionStatus.FALSE, "KubeletNotReady", problem.message
+        ), failed
+    held = (
+        "farlet is posting ready status; pods are held while the foreign API server does not serve "
+        "farlet"
+    )
+    return DesiredNodeCondition(ready, ConditionStatus.TRUE, "KubeletReady", held), failed
 
 
 def home_api(ctx: Context) -> DesiredNodeCondition:
@@ -177,3 +192,21 @@ def _lasting(condition: k8s_types.NodeCondition) -> tuple[object, ...]:
     return tuple(
         condition.get(key) for key in ("status", "reason", "message", "lastTransitionTime")
     )
+
+
+def events(
+    node: k8s_types.Node, desired: Iterable[DesiredNodeCondition]
+) -> Iterator[tuple[Reason, str]]:
+    """The Events to report with these conditions, as reason and message: the foreign API server
+    serves farlet no longer, or again.
+    """
+    for one in desired:
+        before = condition(node, one.type)
+        if one.type != NodeCondition.FOREIGN_REACHABLE or before is None:
+            continue
+        if (before["status"], before.get("reason")) == (one.status, one.reason):
+            continue
+        if one.status == ConditionStatus.FALSE:
+            yield Reason(one.reason), one.message
+        elif before["status"] == ConditionStatus.FALSE:
+            yield Reason.FOREIGN_REACHABLE, one.message

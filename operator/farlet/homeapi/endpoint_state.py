@@ -21,7 +21,6 @@ from farlet.context import (
 )
 from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import DEFAULT_NAME, ServiceAddress
-from farlet.planning import api_refusals
 
 _CONNECTION_FAILURES = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
 """Reasons whose message differs from check to check, as errors of connections do."""
@@ -93,8 +92,8 @@ def unknown_names(
 
 def not_synced(problem: errors.FarletError | None) -> Refused:
     """The state while farlet has not read the Service yet."""
-    if isinstance(problem, errors.ApiError) and problem.code == 401:
-        return Refused(Reason.FOREIGN_UNAUTHORIZED, api_refusals.unauthorized(problem.message))
+    if isinstance(problem, errors.Unauthorized):
+        return Refused(Reason.FOREIGN_UNAUTHORIZED, problem.advice)
     if isinstance(problem, errors.ApiError):
         return Refused(
             Reason.HOME_API_NOT_CONFIGURED,

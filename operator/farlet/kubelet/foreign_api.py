@@ -10,10 +10,9 @@ import asyncio
 
 import orjson
 
-from farlet import redaction
+from farlet import errors, redaction
 from farlet.client import raw_response
 from farlet.kubelet.responses import Refusal
-from farlet.planning import api_refusals
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
@@ -27,7 +26,7 @@ async def refusal(response: raw_response.RawResponse) -> Refusal:
     message = _message(body)
     # Not 401 or 403: farlet lacks the permission, not the caller.
     if response.status == 401:
-        return Refusal(500, api_refusals.unauthorized(message))
+        return Refusal(500, errors.credentials_rejected("foreign", message))
     if response.status == 403:
         return Refusal(
             500,

@@ -3,6 +3,7 @@
 The probe reads an object that farlet reads anyway, so the answer comes from the server's storage: a
 server that has lost its storage, or no longer accepts farlet's credentials, cannot serve pods. The
 server is unreachable after a period without an answer, and reachable again at the first answer.
+Rejected credentials are reported at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import structlog
 from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
-from farlet.constants import ObjectKey
+from farlet.constants import ObjectKey, Reason
+from farlet.errors import Refused
 from farlet.forge.node_health import Foreign
 
 PROBE_SECONDS = 10.0
@@ -35,7 +37,7 @@ class Reachability:
         foreign: ApiClient,
         config_map: ObjectKey,
         *,
-        other_problem: Callable[[], str | None],
+        other_problem: Callable[[], Refused | None],
         after: float,
         on_change: Callable[[], None],
     ) -> None:
@@ -50,9 +52,9 @@ class Reachability:
         self._failing_since: float | None = None
         self._version_at = 0.0
         self.state = Foreign.UNKNOWN
-        self.problem = ""
-        """Why it is unreachable, at the time when that was first reported: texts differ from probe
-        to probe, and each change would cause a write."""
+        self.problem: Refused | None = None
+        """Why it does not serve farlet, as first reported: texts differ from probe to probe, and
+        each change would cause a write. A new reason is reported."""
         self.version: str | None = None
 
     async def run(self) -> None:
@@ -70,7 +72,7 @@ class Reachability:
                 self._failed(now(), problem)
             await asyncio.sleep(PROBE_SECONDS if problem is None else RETRY_SECONDS)
 
-    async def _probe(self) -> str | None:
+    async def _probe(self) -> Refused | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._foreign.get(
@@ -79,11 +81,15 @@ class Reachability:
                     namespace=self._config_map.namespace,
                 )
         except TimeoutError:
-            return f"the foreign API server did not answer within {ANSWER_SECONDS:.0f} s"
+            return _unreachable(
+                f"the foreign API server did not answer within {ANSWER_SECONDS:.0f} s"
+            )
+        except errors.Unauthorized as err:
+            return Refused(Reason.FOREIGN_UNAUTHORIZED, err.advice)
         except errors.ApiError as err:
-            return str(err) if err.code == 401 or isinstance(err, errors.Throttled) else None
+            return _unreachable(str(err)) if isinstance(err, errors.Throttled) else None
         except errors.FarletError as err:
-            return str(err)
+            return _unreachable(str(err))
         return None
 
     async def _succeeded(self, now: float) -> None:
@@ -91,22 +97,31 @@ class Reachability:
         before = self.state, self.version
         if self.state is not Foreign.REACHABLE or now - self._version_at > VERSION_SECONDS:
             await self._read_version(now)
-        if self.state is Foreign.UNREACHABLE:
+        if self.problem is not None:
             log.info("foreign API server is reachable again")
-        self.state, self.problem = Foreign.REACHABLE, ""
+        self.state, self.problem = Foreign.REACHABLE, None
         if (self.state, self.version) != before:
             self._on_change()
 
-    def _failed(self, now: float, problem: str) -> None:
+    def _failed(self, now: float, problem: Refused) -> None:
         if self._failing_since is None:
             self._failing_since = now
-        if self.state is Foreign.UNREACHABLE or now - self._failing_since < self._after:
+        state = self.state
+        if state is Foreign.UNREACHABLE or now - self._failing_since >= self._after:
+            state = Foreign.UNREACHABLE
+        elif problem.reason is Reason.FOREIGN_UNAUTHORIZED:
+            state = Foreign.REFUSED  # it says so itself: waiting would not make it more certain
+        elif state is not Foreign.REFUSED:
             return
-        self.state, self.problem = Foreign.UNREACHABLE, problem
+        known = None if self.problem is None else self.problem.reason
+        if (state, problem.reason) == (self.state, known):
+            return
+        self.state, self.problem = state, problem
         log.warning(
-            "foreign API server is unreachable",
+            "foreign API server does not serve farlet",
+            reason=problem.reason.value,
             seconds=round(now - self._failing_since),
-            err=problem,
+            err=problem.message,
         )
         self._on_change()
 
@@ -117,3 +132,7 @@ class Reachability:
             log.info("failed to read version of foreign API server", err=str(err))
             return
         self.version, self._version_at = version, now
+
+
+def _unreachable(text: str) -> Refused:
+    return Refused(Reason.FOREIGN_UNREACHABLE, text)

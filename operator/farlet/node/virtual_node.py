@@ -27,6 +27,7 @@ from farlet.constants import (
     VIRTUAL_NODE_LABEL,
     NodeCondition,
     ObjectKey,
+    Reason,
 )
 from farlet.context import Context
 from farlet.foreign import inventory
@@ -66,18 +67,20 @@ class VirtualNode:
         foreign: ApiClient,
         settings: Settings,
         ctx: Callable[[], Context],
-        foreign_problem: Callable[[], str | None],
+        foreign_problem: Callable[[], errors.Refused | None],
         lease: heartbeat.NodeLease,
         renew_lease: bool,
+        note: Callable[[k8s_types.Node, Reason, str], None],
         now: Callable[[], datetime],
     ) -> None:
         """`foreign_problem` returns why pods cannot be served in the foreign cluster, apart from an
         unreachable API server. `lease` is the node's own, renewed here if `renew_lease`, else by
-        leader election, which uses it as its lock."""
+        leader election, which uses it as its lock. `note` reports an Event on the Node."""
         self._settings = settings
         self._ctx = ctx
         self._lease = lease
         self._renew_lease = renew_lease
+        self._note = note
         self._now = now
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -242,21 +245,24 @@ class VirtualNode:
         hold = self._settings.foreign_unreachable is ForeignUnreachable.HOLD
         if self._reachability.state is Foreign.REACHABLE and not self._draining:
             await self._patch(forge.uncordon_patch(node))
-        elif self._reachability.state is Foreign.UNREACHABLE and hold:
+        elif self._reachability.problem is not None and hold:
             await self._patch(forge.cordon_patch(node, HELD))
 
     async def _update_status(self, node: k8s_types.Node) -> None:
+        desired = self._conditions(node)
         body = forge.status_patch(
             node,
             self._config(),
             self._observation(),
-            self._conditions(node),
+            desired,
             self._now(),
             due=self._seconds_until_report() <= 0,
         )
         if body is not None:
             await self._patch(body, resource=resources.NODE_STATUS)
             self._reported_at = asyncio.get_running_loop().time()
+            for reason, message in node_health.events(node, desired):
+                self._note(node, reason, message)
 
     async def _patch(
         self,

@@ -57,15 +57,6 @@ part of a command."""
 _MISSING = re.compile(r'namespaces "(?P<namespace>[a-z0-9-]{1,63})"')
 
 
-def unauthorized(text: str) -> str:
-    """What is wrong, and what to do, when the foreign API server answers 401 with this text."""
-    return (
-        f"the foreign API server does not accept farlet's credentials (401 {text}): the token has "
-        "expired or was revoked. Put a kubeconfig with a new one into the Secret farlet-foreign "
-        "(docs/installation.md)"
-    )
-
-
 def of(err: errors.FarletError, *, step: Step) -> Refused | None:
     """The refusal that a failed step means.
 
@@ -102,8 +93,8 @@ def _home(err: errors.ApiError) -> Refused | None:
 
 def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
     text = err.message
-    if err.code == 401:
-        return Refused(Reason.FOREIGN_UNAUTHORIZED, unauthorized(text))
+    if isinstance(err, errors.Unauthorized):
+        return Refused(Reason.FOREIGN_UNAUTHORIZED, err.advice)
     if isinstance(err, errors.Forbidden):
         if "exceeded quota" in text:
             return Refused(

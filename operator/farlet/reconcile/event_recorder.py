@@ -1,4 +1,4 @@
-"""Events on home pods: one for each change of a reason, posted in the background.
+"""Events on home pods and on the Node: one for each change of a reason, posted in the background.
 
 A bounded buffer is between the reconciler and the API server. Events that do not fit are dropped
 and counted, since the status shows the same reason.
@@ -20,7 +20,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
 from farlet.forge import conditions
-from farlet.k8s_types import Pod
+from farlet.k8s_types import Node, Pod
 
 BUFFER = 1000
 REMEMBERED = 10_000
@@ -28,7 +28,11 @@ REMEMBERED = 10_000
 MESSAGE_LIMIT = 1024
 """Characters; API servers refuse longer ones (`ValidateEventCreate`)."""
 
-_NORMAL = frozenset({Reason.SPEC_ADJUSTED})
+NODE_EVENTS = "default"
+"""Namespace of the Events of a Node, which has none itself (`GetReference` and `makeEvent` in
+`client-go/tools/record`)."""
+
+_NORMAL = frozenset({Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE})
 
 _BESIDE = frozenset({Reason.SPEC_ADJUSTED, Reason.HOME_API_ENDPOINT_CHANGED})
 """Reported beside the reason why a pod waits; they do not replace it."""
@@ -38,7 +42,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    pod: JSON
+    about: JSON
+    namespace: str
     reason: Reason
     message: str
     at: datetime
@@ -64,12 +69,8 @@ class Recorder:
         # All pods of one controller have the same spec: report once what was changed in it.
         whose = _controller(pod) if reason is Reason.SPEC_ADJUSTED else None
         about = (whose or metadata.get("uid", ""), reason if reason in _BESIDE else None)
-        if self._last.get(about) is reason:
+        if not self._is_new(about, reason):
             return
-        self._last[about] = reason
-        self._last.move_to_end(about)
-        if len(self._last) > REMEMBERED:
-            self._last.popitem(last=False)
         reference = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -77,8 +78,32 @@ class Recorder:
             "name": metadata["name"],
             "uid": metadata.get("uid", ""),
         }
+        self._queue(reference, metadata["namespace"], reason, message)
+
+    def note_node(self, node: Node, reason: Reason, message: str) -> None:
+        """Queue an Event for the Node, unless its last one had the same reason."""
+        metadata = node["metadata"]
+        if self._is_new((metadata["uid"], None), reason):
+            reference = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            }
+            self._queue(reference, NODE_EVENTS, reason, message)
+
+    def _is_new(self, about: tuple[str, Reason | None], reason: Reason) -> bool:
+        if self._last.get(about) is reason:
+            return False
+        self._last[about] = reason
+        self._last.move_to_end(about)
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        return True
+
+    def _queue(self, about: JSON, namespace: str, reason: Reason, message: str) -> None:
         try:
-            self._notes.put_nowait(_Note(reference, reason, message, datetime.now(UTC)))
+            self._notes.put_nowait(_Note(about, namespace, reason, message, datetime.now(UTC)))
         except asyncio.QueueFull:
             self._dropped.inc()
 
@@ -92,16 +117,15 @@ class Recorder:
             await self._post(self._notes.get_nowait())
 
     async def _post(self, note: _Note) -> None:
-        namespace = note.pod["namespace"]
         at = conditions.rfc3339(note.at.timestamp())
         body = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": names.event_name(note.pod["name"], suffix=secrets.token_hex(8)),
-                "namespace": namespace,
+                "name": names.event_name(note.about["name"], suffix=secrets.token_hex(8)),
+                "namespace": note.namespace,
             },
-            "involvedObject": note.pod,
+            "involvedObject": note.about,
             "reason": note.reason.value,
             "message": note.message[:MESSAGE_LIMIT],
             "type": "Normal" if note.reason in _NORMAL else "Warning",
@@ -113,7 +137,7 @@ class Recorder:
             "count": 1,
         }
         try:
-            await self._home.create(resources.EVENTS, body, namespace=namespace)
+            await self._home.create(resources.EVENTS, body, namespace=note.namespace)
         except errors.FarletError as err:
             self._dropped.inc()
             log.info("failed to create event", reason=note.reason.value, err=str(err))

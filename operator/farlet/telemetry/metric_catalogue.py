@@ -179,8 +179,14 @@ TOKEN_REMAINING = _gauge(
     "Time until the first home token of the current mirror pods expires; negative after that, +Inf "
     "without any. Tokens are refreshed at half of their lifetime.",
 )
-HOME_UP = _gauge("farlet_home_up", "1 while the home API server answers, else 0.")
-FOREIGN_UP = _gauge("farlet_foreign_up", "1 while the foreign API server answers, else 0.")
+HOME_UP = _gauge(
+    "farlet_home_up",
+    "1 while the home API server answers and accepts farlet's credentials, else 0.",
+)
+FOREIGN_UP = _gauge(
+    "farlet_foreign_up",
+    "1 while the foreign API server answers and accepts farlet's credentials, else 0.",
+)
 HOME_API_REACHABLE = _gauge(
     "farlet_home_api_reachable",
     "1 while farlet can verify that the address given to mirror pods leads to the home API server, "

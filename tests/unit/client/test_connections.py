@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[int, type[errors.ApiError]]] = {
     "410 is an old version": (410, errors.Gone),
     "422 is our mistake": (422, errors.Invalid),
     "429 is a full server": (429, errors.Throttled),
-    "401 is a lack of credentials": (401, errors.ApiError),
+    "401 is a lack of credentials": (401, errors.Unauthorized),
 }
 
 

@@ -221,7 +221,7 @@ def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
     [
         (_silent(), "WATCH ?resourceVersion=8"),
         (_api(errors.Forbidden, 403), "GET ?limit=500"),
-        (_api(errors.ApiError, 401), "GET ?limit=500"),
+        (_api(errors.Unauthorized, 401), "GET ?limit=500"),
     ],
     ids=[
         "after a broken connection it watches on",

@@ -97,7 +97,7 @@ def test_an_unchanged_registry_costs_one_read_a_minute_and_no_write() -> None:
 
 
 UNREADABLE: dict[str, tuple[type[errors.ApiError], int, str]] = {
-    "credentials that are not accepted": (errors.ApiError, 401, "Unauthorized"),
+    "credentials that are not accepted": (errors.Unauthorized, 401, "Unauthorized"),
     "a right that is missing": (errors.Forbidden, 403, "configmaps is forbidden"),
     "an unexpected answer": (errors.ApiError, 406, "not acceptable"),
     "a request that is not understood": (errors.Invalid, 400, "bad request"),

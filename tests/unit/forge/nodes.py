@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from farlet.constants import Reason
+from farlet.errors import Refused
 from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
 from farlet.forge.node_health import Foreign, ForeignUnreachable
@@ -37,10 +39,12 @@ OURS = {
 def conditions(
     foreign: Foreign = Foreign.REACHABLE,
     *,
-    problem: str = "",
+    problem: Refused | None = None,
     policy: ForeignUnreachable = ForeignUnreachable.HOLD,
     node: Any = None,
 ) -> tuple[node_health.DesiredNodeCondition, ...]:
+    if problem is None and foreign in {Foreign.UNREACHABLE, Foreign.REFUSED}:
+        problem = Refused(Reason.FOREIGN_UNREACHABLE, "no answer")
     return node_health.health(foreign, problem=problem, policy=policy, node=node)
 
 

@@ -41,6 +41,8 @@ HOLD, NOTREADY = ForeignUnreachable
         pytest.param(Foreign.REACHABLE, NOTREADY, existing(), "True", "True", id="reachable again"),
         pytest.param(Foreign.UNREACHABLE, HOLD, existing(), "True", "False", id="held"),
         pytest.param(Foreign.UNREACHABLE, NOTREADY, existing(), "False", "False", id="not ready"),
+        pytest.param(Foreign.REFUSED, HOLD, existing(), "True", "False", id="refused, held"),
+        pytest.param(Foreign.REFUSED, NOTREADY, existing(), "True", "False", id="refused just now"),
         pytest.param(Foreign.UNKNOWN, HOLD, None, "False", "Unknown", id="a new node waits"),
         pytest.param(Foreign.UNKNOWN, HOLD, existing(), None, None, id="a restart changes nothing"),
         pytest.param(

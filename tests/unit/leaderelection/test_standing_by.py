@@ -60,7 +60,7 @@ def test_a_standby_writes_nothing() -> None:
             errors.Unreachable(cluster="home", request="GET", cause="refused"), id="unreachable"
         ),
         pytest.param(refusal(errors.Throttled, "GET", code=429), id="throttled"),
-        pytest.param(refusal(errors.ApiError, "GET", code=401), id="credentials not accepted"),
+        pytest.param(refusal(errors.Unauthorized, "GET", code=401), id="credentials not accepted"),
     ],
 )
 def test_a_standby_waits_for_an_api_server(err: errors.FarletError) -> None:

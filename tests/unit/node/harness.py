@@ -20,6 +20,7 @@ from typing import Any, cast
 import structlog
 
 from farlet import errors, settings
+from farlet.constants import Reason
 from farlet.context import Context, NotConfigured
 from farlet.node.virtual_node import VirtualNode
 from farlet.settings import loading
@@ -42,6 +43,7 @@ class RecordedClient(FakeCluster):
         self.requests: list[tuple[str, str, JSON]] = []
         self.forbids: Callable[[str, str, JSON], str | None] = lambda *_: None
         """The message of a 403 for a request, or `None` to allow it."""
+        self.rejects_credentials = False
         self.version = "v1.36.3"
 
     async def call(
@@ -56,6 +58,14 @@ class RecordedClient(FakeCluster):
         """One request."""
         sent = cast("JSON", body or {})
         self.requests.append((method, path, sent))
+        if self.rejects_credentials:
+            raise errors.Unauthorized(
+                cluster=self.name,
+                request=f"{method} {path}",
+                code=401,
+                status_reason="Unauthorized",
+                message="Unauthorized",
+            )
         message = None if self.down else self.forbids(method, path, sent)
         if message is not None:
             raise errors.Forbidden(
@@ -106,6 +116,8 @@ class Harness:
         self.foreign = RecordedClient("foreign", self.foreign_server, self.clock)
         self.lease = Lease()
         self.foreign_problem: str | None = None
+        self.events: list[tuple[str, str]] = []
+        """Reason and message of each Event on the Node."""
         self.address = "10.0.0.1"
         self._process: asyncio.Task[None] | None = None
 
@@ -133,13 +145,18 @@ class Harness:
             foreign=self.foreign,
             settings=read,
             ctx=lambda: self._ctx(read),
-            foreign_problem=lambda: self.foreign_problem,
+            foreign_problem=self._problem,
+            note=lambda _, reason, message: self.events.append((reason.value, message)),
             lease=self.lease,
             renew_lease=True,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
         )
         self._process = self._loop.create_task(self.virtual_node.run())
         self.wait()
+
+    def _problem(self) -> errors.Refused | None:
+        text = self.foreign_problem
+        return None if text is None else errors.Refused(Reason.FOREIGN_UNREACHABLE, text)
 
     def stop(self) -> None:
         """Stop farlet, as for a restart."""

@@ -115,6 +115,56 @@ def test_another_problem_of_the_foreign_cluster_counts_as_an_outage(node: Harnes
     )
 
 
+def test_rejected_credentials_are_reported_and_hold_the_node_within_ten_seconds(
+    node: Harness,
+) -> None:
+    node.start()
+    node.foreign.rejects_credentials = True
+    node.wait(12)
+    found = node.conditions()[REACHABLE]
+    assert (found["status"], found["reason"]) == ("False", "ForeignUnauthorized")
+    assert "into the Secret farlet-foreign" in found["message"]
+    assert node.condition("Ready") == "True"
+    assert cordoned(node)
+    node.foreign.rejects_credentials = False
+    node.wait(5)
+    assert node.condition(REACHABLE) == "True"
+    assert not cordoned(node)
+
+
+def test_with_notready_rejected_credentials_make_the_node_notready_after_its_time(
+    node: Harness,
+) -> None:
+    node.start(foreign_unreachable="notready")
+    node.foreign.rejects_credentials = True
+    node.wait(15)
+    assert node.condition("Ready") == "True"
+    node.wait(45)
+    assert node.condition("Ready") == "False"
+
+
+def test_events_on_the_node_say_when_the_foreign_cluster_goes_and_returns(node: Harness) -> None:
+    node.start()
+    node.foreign.down = True
+    node.wait(60)
+    node.foreign.down, node.foreign.rejects_credentials = False, True
+    node.wait(20)
+    node.foreign.rejects_credentials = False
+    node.wait(20)
+    reasons = [reason for reason, _ in node.events]
+    assert reasons == ["ForeignUnreachable", "ForeignUnauthorized", "ForeignReachable"]
+
+
+def test_a_restart_during_an_outage_reports_no_second_event(node: Harness) -> None:
+    node.start()
+    node.foreign.down = True
+    node.wait(60)
+    node.stop()
+    node.start()
+    node.wait(60)
+    assert [reason for reason, _ in node.events] == ["ForeignUnreachable"]
+
+
 def test_the_foreign_version_follows_an_upgrade(node: Harness) -> None:
     node.start()
     node.foreign.version = "v1.37.0"

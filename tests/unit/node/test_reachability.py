@@ -9,7 +9,8 @@ import pytest
 
 from farlet import errors
 from farlet.client import resources
-from farlet.constants import JSON, ObjectKey
+from farlet.constants import JSON, ObjectKey, Reason
+from farlet.errors import Refused
 from farlet.forge.node_health import Foreign
 from farlet.node.reachability import Reachability
 from unit import faketime
@@ -65,7 +66,9 @@ def probe(
         reach = Reachability(
             server,
             OBJECT,
-            other_problem=lambda: other_problem,
+            other_problem=lambda: (
+                None if other_problem is None else Refused(Reason.FOREIGN_FORBIDDEN, other_problem)
+            ),
             after=40,
             on_change=changed,
         )
@@ -83,7 +86,9 @@ def probe(
         pytest.param(None, Foreign.REACHABLE, id="the object"),
         pytest.param(refusal(404, errors.NotFound), Foreign.REACHABLE, id="not found"),
         pytest.param(refusal(403, errors.Forbidden), Foreign.REACHABLE, id="forbidden"),
-        pytest.param(refusal(401), Foreign.UNREACHABLE, id="unauthorized"),
+        pytest.param(
+            refusal(401, errors.Unauthorized), Foreign.UNREACHABLE, id="unauthorized for long"
+        ),
         pytest.param(refusal(429, errors.Throttled), Foreign.UNREACHABLE, id="throttled"),
         pytest.param(UNREACHABLE_ERROR, Foreign.UNREACHABLE, id="no answer"),
         pytest.param(errors.StartError("no kubeconfig"), Foreign.UNREACHABLE, id="no request sent"),
@@ -93,12 +98,15 @@ def probe(
 def test_the_state_after_an_answer(answer: Exception | float | None, state: Foreign) -> None:
     reach, changes, _ = probe(lambda _: answer, seconds=90)
     assert reach.state is state
-    assert len(changes) == 1
+    assert changes[-1][1] is state
 
 
 def test_another_problem_makes_a_server_that_answers_unreachable() -> None:
     reach, _, __ = probe(lambda _: None, seconds=90, other_problem="the inventory is broken")
-    assert (reach.state, reach.problem) == (Foreign.UNREACHABLE, "the inventory is broken")
+    assert reach.state is Foreign.UNREACHABLE
+    assert reach.problem is not None
+    assert reach.problem.reason is Reason.FOREIGN_FORBIDDEN
+    assert reach.problem.message == "the inventory is broken"
 
 
 def test_an_outage_counts_after_its_time_and_an_answer_immediately() -> None:
@@ -108,7 +116,19 @@ def test_an_outage_counts_after_its_time_and_an_answer_immediately() -> None:
     assert first == 0
     assert 140 <= second <= 155
     assert 200 <= third <= 203
-    assert reach.problem == ""
+    assert reach.problem is None
+
+
+def test_rejected_credentials_count_at_once() -> None:
+    rejected = refusal(401, errors.Unauthorized)
+    reach, changes, _ = probe(lambda at: rejected if 100 < at < 120 else None, seconds=200)
+    assert [state for _, state in changes] == [
+        Foreign.REACHABLE,
+        Foreign.REFUSED,
+        Foreign.REACHABLE,
+    ]
+    assert 100 <= changes[1][0] <= 110
+    assert reach.problem is None
 
 
 def test_a_server_that_answers_sometimes_stays_reachable() -> None:

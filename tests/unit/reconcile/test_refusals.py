@@ -49,12 +49,12 @@ MEANINGS: dict[str, tuple[FarletError, Step, Reason | None]] = {
         Reason.FOREIGN_FORBIDDEN,
     ),
     "credentials that are not accepted": (
-        _api(errors.ApiError, 401, "Unauthorized", reason="Unauthorized"),
+        _api(errors.Unauthorized, 401, "Unauthorized", reason="Unauthorized"),
         Step.MIRROR,
         Reason.FOREIGN_UNAUTHORIZED,
     ),
     "credentials that are not accepted in the namespace": (
-        _api(errors.ApiError, 401, "Unauthorized", reason="Unauthorized"),
+        _api(errors.Unauthorized, 401, "Unauthorized", reason="Unauthorized"),
         Step.NAMESPACE,
         Reason.FOREIGN_UNAUTHORIZED,
     ),
@@ -154,7 +154,7 @@ _HOSTILE = (
 
 ADVICE: dict[str, tuple[FarletError, str]] = {
     "credentials: the Secret": (
-        _api(errors.ApiError, 401, "Unauthorized", reason="Unauthorized"),
+        _api(errors.Unauthorized, 401, "Unauthorized", reason="Unauthorized"),
         "into the Secret farlet-foreign",
     ),
     "a missing right: verb and resource": (

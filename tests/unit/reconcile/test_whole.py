@@ -158,6 +158,19 @@ async def test_a_side_that_answers_nothing_is_not_up_until_it_answers(
         await w.until(lambda: w.metric(metric) == 1)
 
 
+@pytest.mark.parametrize(("side", "metric", "mode"), BREAKS.values(), ids=BREAKS)
+async def test_a_side_that_rejects_the_credentials_is_not_up(
+    side: str, metric: str, mode: str, tmp_path: Path
+) -> None:
+    async with whole(tmp_path) as w:
+        front: Front = getattr(w, side)
+        front.answer = apiserver.status(401, "Unauthorized")
+        w.create("web", mode=mode)
+        await w.until(lambda: w.metric(metric) == 0)
+        front.answer = w.works[side]
+        await w.until(lambda: w.metric(metric) == 1)
+
+
 async def test_a_side_that_refuses_is_up(tmp_path: Path) -> None:
     async with whole(tmp_path) as w:
         before = len(w.home.asked)
