@@ -97,7 +97,8 @@ async def test_of_an_api_server(code: int, kind: type[errors.ApiError], tmp_path
         with pytest.raises(kind, match="the reason") as raised:
             await cluster.call("GET", PATH)
         assert type(raised.value) is kind
-        assert cluster.problem is None, "it answers"
+        rejected = kind is errors.Unauthorized
+        assert (cluster.problem is not None) is rejected, "it answers"
 
 
 @pytest.mark.parametrize(
