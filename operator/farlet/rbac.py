@@ -215,8 +215,8 @@ TABLE = (
         "one per mirror pod of mode home: its tokens and CA",
     ),
     Permission(
-        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("get", "create"),
-        "anchor, the owner of the mirror pods",
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "namespaces", ("get",),
+        "the namespace itself, the owner of its mirror pods; the Role shows no other one",
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LIST_WATCH,

@@ -172,7 +172,9 @@ async def _until_in_force(env: Environment) -> None:
 
 REFUSALS = {
     "no RoleBinding": Refusal(
-        no_binding, "ForeignForbidden", ("cannot get", "configmaps", "manifests/foreign")
+        no_binding,
+        "ForeignForbidden",
+        ("cannot get", "namespaces", "create namespace", "manifests/foreign"),
     ),
     "no permission to create pods": Refusal(
         without("pods", "create"), "ForeignForbidden", ("cannot create", "manifests/foreign")
@@ -180,8 +182,8 @@ REFUSALS = {
     "no permission to watch pods": Refusal(
         without("pods", "list", "watch"), "ForeignForbidden", ("cannot list", "manifests/foreign")
     ),
-    "no permission on ConfigMaps": Refusal(
-        without("configmaps"), "ForeignForbidden", ("configmaps", "manifests/foreign")
+    "no permission to read the namespace": Refusal(
+        without("namespaces"), "ForeignForbidden", ("namespaces", "manifests/foreign")
     ),
     "a quota": Refusal(quota, "ForeignQuotaExceeded", ("exceeded quota: none", "Raise it")),
     "a LimitRange": Refusal(limits, "ForeignRejected", ("maximum memory usage",)),

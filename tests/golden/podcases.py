@@ -38,8 +38,8 @@ ISSUED = 1_767_323_045.0
 MIRROR_UID = "6f0a3f0c-2f6b-4c53-9d57-3f5b8f1d6a10"
 ANCHOR: OwnerReference = {
     "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "name": "farlet-anchor",
+    "kind": "Namespace",
+    "name": "default-h",
     "uid": "1d6a1f0c-8a57-4d8e-b1a3-5c7f2e9b4d22",
     "controller": True,
 }

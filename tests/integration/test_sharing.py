@@ -78,7 +78,7 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
         foreign,
         user=user,
         namespace=namespace,
-        rule={"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+        rule={"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
     )
 
 

@@ -41,7 +41,7 @@ UNKNOWN_PORT = 0
 
 ANCHOR: OwnerReference = {
     "apiVersion": "v1",
-    "kind": "ConfigMap",
+    "kind": "Namespace",
     "name": RESOLVED,
     "uid": RESOLVED,
     "controller": True,

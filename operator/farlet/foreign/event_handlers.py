@@ -34,27 +34,39 @@ class Mirrors:
     """Handles the mirror pods of one foreign namespace."""
 
     def __init__(
-        self, store: Store, *, home: str, foreign: str, wake: Callable[[ObjectKey], None]
+        self,
+        store: Store,
+        *,
+        home: str,
+        foreign: str,
+        wake: Callable[[ObjectKey], None],
+        ended: Callable[[Pod], None],
     ) -> None:
+        """`ended` gets each mirror that is being deleted, or is gone."""
         self._store = store
         self._home = home
         self._foreign = foreign
         self._wake = wake
+        self._ended = ended
 
     def replaced(self, objects: Sequence[Pod], version: int) -> None:
         """A complete list: what it does not contain was deleted while no watch was open."""
         for gone in self._store.mirrors.missing_from(objects, self._foreign, version):
             self._vanished(gone, as_of=version)
         for pod in objects:
-            if self._store.mirrors.put(pod):
-                self._wake(key_of(pod))
+            self._put(pod)
 
     def changed(self, kind: str, obj: Pod) -> None:
         """One event. One that is older than the stored object changes nothing."""
-        pod = obj
         if kind == "DELETED":
-            self._vanished(pod, as_of=store.version(pod["metadata"]))
-        elif self._store.mirrors.put(pod):
+            self._vanished(obj, as_of=store.version(obj["metadata"]))
+        else:
+            self._put(obj)
+
+    def _put(self, pod: Pod) -> None:
+        if "deletionTimestamp" in pod["metadata"]:
+            self._ended(pod)
+        if self._store.mirrors.put(pod):
             self._wake(key_of(pod))
 
     def _vanished(self, pod: Pod, *, as_of: int) -> None:
@@ -63,6 +75,7 @@ class Mirrors:
         known = self._store.mirrors.get(key)
         if known is None or known["metadata"].get("uid") != uid:
             self._store.depart(key, ObjectKey(self._home, key.name), pod)
+        self._ended(pod)
         self._wake(key)
 
 

@@ -136,5 +136,5 @@ class NamespaceInventory:
 
 
 def name_for(ctx: Context) -> str:
-    """Name of this node's foreign ConfigMaps: the inventory, and the anchor in each namespace."""
+    """Name of this node's inventory."""
     return f"farlet-{ctx.virtual_node_id}"

@@ -16,16 +16,15 @@ from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.client.reflector import Reflector
-from farlet.constants import VIRTUAL_NODE_ID, ObjectKey
+from farlet.constants import VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import event_handlers
-from farlet.foreign.inventory import NamespaceInventory, name_for
-from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject
-from farlet.planning import api_refusals
+from farlet.foreign.inventory import NamespaceInventory
+from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject, Pod
+from farlet.planning import api_refusals, predicates
 from farlet.planning.actions import Step
-from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS
-from farlet.store import Store
+from farlet.store import Store, key_of
 
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 10.0
@@ -37,7 +36,7 @@ Wake = Callable[[ObjectKey, float], None]
 """Reconcile the home pod of this key after so many seconds."""
 
 ANCHOR_SECONDS = 60.0
-"""A deleted anchor is noticed within this time, or when a mirror is deleted."""
+"""A namespace that was recreated is noticed within this time if no mirror of ours was in it."""
 
 IDLE_SECONDS = 300.0
 """Longer than any request that was in flight when the last pod was removed."""
@@ -76,7 +75,9 @@ class ForeignNamespace:
         self._pods = Reflector(
             shared.cluster,
             resources.PODS,
-            event_handlers.Mirrors(store, home=home, foreign=foreign, wake=self.wake),
+            event_handlers.Mirrors(
+                store, home=home, foreign=foreign, wake=self.wake, ended=self._mirror_ended
+            ),
             namespace=foreign,
             on_state=self._followed,
             label_selector=owner,
@@ -101,7 +102,10 @@ class ForeignNamespace:
         """Home pods without a mirror that need an account, since accounts last changed."""
         self._opened = asyncio.Event()
         self._recheck = asyncio.Event()
-        self._anchored_at = 0.0
+        self._signs = 0
+        """Signs so far that the namespace may have been deleted."""
+        self._signs_at_read = 0
+        """Those before the request whose answer is the anchor."""
         self._pods_lost = False
         self.task: asyncio.Task[None] | None = None
         self._idle_since: float | None = None
@@ -109,17 +113,17 @@ class ForeignNamespace:
     @property
     def mirrors_in_sync(self) -> bool:
         """Whether a mirror that the store lacks does not exist."""
-        return self.anchor is not None and self._pods.in_sync
+        return self._pods.in_sync
 
     @property
     def secrets_in_sync(self) -> bool:
         """Whether a Secret that the store lacks does not exist."""
-        return self.anchor is not None and self._secrets.in_sync
+        return self._secrets.in_sync
 
     @property
-    def anchor_age(self) -> float:
-        """Seconds since the anchor was last read."""
-        return asyncio.get_running_loop().time() - self._anchored_at
+    def anchor_doubted(self) -> bool:
+        """Whether a sign of the namespace's deletion came after the anchor was requested."""
+        return self._signs != self._signs_at_read
 
     def idle(self, now: float) -> bool:
         """Whether, for some minutes, no home pod needed it and it contained nothing of ours.
@@ -176,36 +180,54 @@ class ForeignNamespace:
             tasks.create_task(self._accounts.run())
 
     def recheck_anchor(self) -> None:
-        """The namespace or our anchor in it may have been deleted: read it before the next write.
+        """Read the namespace again; until it is answered, no mirror can be created."""
+        self.anchor = None
+        self._recheck.set()
 
-        The garbage collector deletes a mirror whose owner does not exist. For example, a mirror
-        that disappeared may be the first sign that its whole namespace was deleted. An anchor
-        that was read within the last seconds is not read again.
+    def doubt_anchor(self) -> None:
+        """A sign that the namespace may have been deleted, and recreated under its name.
+
+        The garbage collector deletes a mirror whose owner does not exist. So no mirror is created
+        with an anchor that was requested before the last sign. Example: the mirrors disappear
+        because an administrator deletes the namespace and recreates it.
         """
-        if self.anchor is not None and self.anchor_age >= ANCHOR_TRUSTED_SECONDS:
-            self.anchor = None
-            self._recheck.set()
+        self._signs += 1
+
+    def _mirror_ended(self, mirror: Pod) -> None:
+        home = self._shared.store.home.get(self.home_key(key_of(mirror)))
+        node = self._shared.ctx().virtual_node_id
+        if home is not None and predicates.wants(home, mirror, virtual_node_id=node):
+            self.doubt_anchor()
 
     async def _keep_anchored(self) -> None:
-        """Open it, then check the anchor on request and once a minute."""
+        """Open it, then read the anchor again on request and once a minute."""
         backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
         while True:
             self._recheck.clear()
-            before = self.anchor
+            before, signs = self.anchor, self._signs
             try:
-                anchor = await self._ensure_anchor()
-                await self._shared.inventory.add(self.foreign, self.home)
+                anchor = await self._read_anchor()
+                if anchor is not None:
+                    await self._shared.inventory.add(self.foreign, self.home)
             except errors.FarletError as err:
                 seconds = backoff.next()
+                if isinstance(err, errors.ApiError):
+                    self.anchor = None
                 self._not_opened(err, retry_in=seconds)
                 await asyncio.sleep(seconds)
                 continue
+            self.anchor, self._signs_at_read = anchor, signs
+            self._opened.set()
+            if anchor is None:
+                # Its mirrors are followed until they are gone; none is created.
+                seconds = backoff.next()
+                self._not_opened(self._being_deleted(), retry_in=seconds)
+                await asyncio.sleep(seconds)
+                continue
             backoff.reset()
-            self.anchor, self._refused = anchor, None
-            self._anchored_at = asyncio.get_running_loop().time()
+            self._refused = None
             if anchor != before:
                 log.info("started using foreign namespace", namespace=self.foreign, home=self.home)
-                self._opened.set()
                 self.wake_all()
             await retrying.wait(self._recheck, ANCHOR_SECONDS)
 
@@ -225,40 +247,33 @@ class ForeignNamespace:
     def _followed(self) -> None:
         """The watch of mirrors was lost or is open again. What happened in between is not known."""
         if self._pods.live and self._opened.is_set() and self._pods_lost:
-            self.recheck_anchor()
+            self.doubt_anchor()
         self._pods_lost = not self._pods.live
         self.wake_all()
 
-    async def _ensure_anchor(self) -> OwnerReference:
-        """The ConfigMap that owns all mirrors of this node in this namespace.
+    async def _read_anchor(self) -> OwnerReference | None:
+        """The foreign namespace itself, as the controller of all mirrors in it.
 
-        It is their controller, so that no foreign ReplicaSet or Job adopts them.
+        So foreign ReplicaSets and Jobs do not adopt them, and the mirrors exist as long as their
+        namespace does. `None` while it is being deleted.
         """
-        name = name_for(self._shared.ctx())
-        client, namespace = self._shared.cluster, self.foreign
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": name,
-                "labels": {VIRTUAL_NODE_ID: self._shared.ctx().virtual_node_id},
-            },
-            "data": {"about": f"owns the mirrors of pods on node {self._shared.ctx().node}"},
-        }
-        try:
-            found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
-        except errors.NotFound:
-            try:
-                found = await client.create(resources.CONFIG_MAPS, body, namespace=namespace)
-            except errors.Conflict:
-                found = await client.get(resources.CONFIG_MAPS, name, namespace=namespace)
+        found = await self._shared.cluster.get(resources.NAMESPACES.metadata_only, self.foreign)
+        if "deletionTimestamp" in found["metadata"]:
+            return None
         return {
             "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "name": name,
+            "kind": "Namespace",
+            "name": self.foreign,
             "uid": found["metadata"]["uid"],
             "controller": True,
         }
+
+    def _being_deleted(self) -> Refused:
+        return Refused(
+            Reason.NAMESPACE_NOT_FOUND,
+            f"the foreign namespace {self.foreign} is being deleted. Recreate it, and farlet's "
+            "Role in it, after the deletion has finished",
+        )
 
     def home_key(self, foreign: ObjectKey) -> ObjectKey:
         """The home pod of a mirror, by our own mapping of names: its labels are not trusted."""

@@ -128,7 +128,7 @@ Action = (
 
 @dataclass(frozen=True, slots=True)
 class RecheckAnchor:
-    """Read the namespace's anchor before anything is created there; until then it is unknown."""
+    """Read the anchor, the foreign namespace, again; nothing is created there before."""
 
 
 @dataclass(frozen=True, slots=True)

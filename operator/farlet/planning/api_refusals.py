@@ -38,6 +38,18 @@ def lags(err: errors.FarletError, *, name: str) -> bool:
     return isinstance(err, errors.NotFound) and f'"{name}" not found' in err.message
 
 
+def doubts_namespace(err: errors.FarletError) -> bool:
+    """The answer of the foreign API server means that a namespace may not be the one that it was.
+
+    It is being deleted, does not exist, or lacks farlet's Role, as one that was just recreated.
+    """
+    refused = of(err, step=Step.NAMESPACE)
+    return refused is not None and refused.reason in {
+        Reason.NAMESPACE_NOT_FOUND,
+        Reason.FOREIGN_FORBIDDEN,
+    }
+
+
 _REJECTED = {
     Step.TOKEN: "the foreign API server rejected a token request",
     Step.MIRROR: "the foreign API server rejected the mirror pod",

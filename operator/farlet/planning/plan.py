@@ -49,7 +49,7 @@ from farlet.planning.predicates import (
     is_terminal,
     uid,
 )
-from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS, Failure, Missing, Snapshot
+from farlet.planning.snapshot import Failure, Missing, Snapshot
 
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
@@ -79,8 +79,6 @@ def decide(s: Snapshot, *, ctx: Context) -> Decision:
     """The decision of the matching row. Raises nothing: refusals become a status."""
     if s.failure is not None:
         return _failed(s, s.failure, ctx=ctx)
-    if _must_recheck_anchor(s):
-        return Decision(RecheckAnchor())
     decision = _row(s, ctx=ctx)
     if isinstance(decision.action, PatchStatus):
         return _paced(s, decision.action, retry=decision.retry)
@@ -111,20 +109,6 @@ def _row(s: Snapshot, *, ctx: Context) -> Decision:
     if not is_mirror_of(home, mirror, virtual_node_id=ctx.virtual_node_id):
         return _name_taken(s, home, mirror, ctx=ctx)
     return _with_mirror(s, home, mirror, ctx=ctx)
-
-
-def _must_recheck_anchor(s: Snapshot) -> bool:
-    """M is being deleted or is gone although H needs it: perhaps its namespace or anchor is, too.
-
-    The garbage collector would delete a new mirror whose owner is gone.
-    """
-    if s.anchor is None or s.anchor_age < ANCHOR_TRUSTED_SECONDS:
-        return False
-    if isinstance(s.home, Missing) or is_deleting(s.home):
-        return False
-    if isinstance(s.mirror, Missing):
-        return s.mirror_gone
-    return is_deleting(s.mirror) and not is_terminal(s.home)
 
 
 # --- pace of status writes, and failed actions ------------------------------------------------
@@ -321,6 +305,11 @@ def _create(
         token_specs = strategy.token_specs(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
+    if s.anchor is None:
+        return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx, gone=True)
+    if s.anchor_doubted:
+        # In a namespace that was recreated, the garbage collector would delete the mirror.
+        return Decision(RecheckAnchor())
     notices = tuple(str(change) for change in forged.changes if not change.routine)
     return Decision(
         CreateMirror(home, forged.pod, strategy, token_specs, notices, forged.unknown_fields)

@@ -34,6 +34,15 @@ def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
     )
 
 
+def wants(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
+    """H has not ended and needs this mirror: its deletion is unexpected."""
+    return (
+        not is_deleting(home)
+        and not is_terminal(home)
+        and is_mirror_of(home, mirror, virtual_node_id=virtual_node_id)
+    )
+
+
 def runs_again(home: Pod, last: Pod | None) -> bool:
     """Whether a pod whose mirror is lost can get another one. `Never` runs at most once."""
     policy = restart_policy(home)

@@ -19,9 +19,6 @@ from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
 from farlet.planning.wishes import Answered
 
-ANCHOR_TRUSTED_SECONDS = 5.0
-"""An anchor that was read less than this time ago is not read again."""
-
 
 class Missing(Enum):
     """Why an object is not in a snapshot."""
@@ -80,8 +77,9 @@ class Snapshot:
     namespace_unused: bool = False
     """The inventory was read and does not list the namespace: no mirror was created there."""
     anchor: OwnerReference | None = None
-    anchor_age: float = 0.0
-    """Seconds since the anchor was last read."""
+    """The foreign namespace as the owner of its mirrors; `None` while it is not known."""
+    anchor_doubted: bool = False
+    """A sign that the namespace was deleted came after the request that read the anchor."""
     problem: Refused | None = None
     """Why the foreign namespace cannot be read or used now."""
     ages: Ages = field(default_factory=Ages)

@@ -20,8 +20,15 @@ from farlet.foreign.namespace import ForeignNamespace
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.k8s_types import Pod
 from farlet.names import secret_name
-from farlet.planning import plan, predicates
-from farlet.planning.actions import Decision, PatchStatus, ProvideSecret, RecheckAnchor, Wait
+from farlet.planning import api_refusals, plan, predicates
+from farlet.planning.actions import (
+    CreateMirror,
+    Decision,
+    PatchStatus,
+    ProvideSecret,
+    RecheckAnchor,
+    Wait,
+)
 from farlet.planning.snapshot import Failure, Missing, Snapshot
 from farlet.reconcile import event_recorder
 from farlet.reconcile.executor import ActionExecutor
@@ -170,7 +177,7 @@ class Reconciler:
             accounts=self._accounts(key, home, mirror, access, namespace),
             namespace_unused=not self._namespaces.may_hold_mirrors(namespace.foreign),
             anchor=namespace.anchor,
-            anchor_age=namespace.anchor_age,
+            anchor_doubted=namespace.anchor_doubted,
             problem=namespace.problem,
             ages=self._times.ages(uid),
             answered=self._times.answered(uid),
@@ -222,6 +229,11 @@ class Reconciler:
         if namespace is not None:
             namespace.recheck_anchor()
 
+    def _doubt_anchor(self, key: ObjectKey) -> None:
+        namespace = self._namespaces.of(key.namespace)
+        if namespace is not None:
+            namespace.doubt_anchor()
+
     def _end(self, s: Snapshot, decision: Decision, *, failed: bool) -> None:
         """End a pass that has nothing left to do now."""
         wait = decision.action if isinstance(decision.action, Wait) else None
@@ -241,6 +253,10 @@ class Reconciler:
 
     async def _failed(self, s: Snapshot, failure: Failure) -> None:
         """Retry later, and report the failure as the plan decides."""
+        if isinstance(failure.action, CreateMirror) and api_refusals.doubts_namespace(
+            failure.error
+        ):
+            self._doubt_anchor(s.key)
         uid = "" if isinstance(s.home, Missing) else predicates.uid(s.home)
         s = dataclasses.replace(s, ages=self._times.ages(uid), failure=failure)
         decision = plan.decide(s, ctx=self._ctx())

@@ -23,7 +23,7 @@ def test_a_deleted_registry_is_recreated_with_all_its_entries() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
-        s.remove_anchor(OWN)
+        s.remove_configmaps()
         s.create("db", namespace="second")
         s.wait(5.0)
         assert s.registered() == {FOREIGN: HOME, "second-h": "second"}
@@ -36,7 +36,7 @@ def test_a_deleted_registry_is_recreated_without_removed_entries() -> None:
         _emptied(s)
         s.prune()
         s.wait(301.0)
-        s.remove_anchor(OWN)
+        s.remove_configmaps()
         s.prune()
         assert s.registered() == {"second-h": "second"}
 
@@ -49,7 +49,7 @@ def test_a_removed_namespace_does_not_come_back_with_the_registry() -> None:
         s.wait(301.0)
         s.foreign.faults.append(Fault.DONE)
         s.prune()
-        s.remove_anchor(OWN)
+        s.remove_configmaps()
         s.create("cache", namespace="second")
         s.wait(70.0)
         s.create()
@@ -66,7 +66,7 @@ def test_a_deleted_registry_is_recreated_within_a_minute(
             s.create(namespace=namespace)
         s.wait(5.0)
         before = s.registered()
-        s.remove_anchor(OWN)
+        s.remove_configmaps()
         s.wait(61.0)
         assert s.registered() == before
         assert len(before) == len(namespaces)
@@ -78,7 +78,7 @@ def test_a_registry_that_cannot_be_read_ends_nothing() -> None:
         s.wait(5.0)
         pattern = f"/namespaces/{OWN}/configmaps"
         s.foreign.refusing[pattern] = s.foreign.refusal(errors.Forbidden, 403, "forbidden")
-        s.remove_anchor(OWN)
+        s.remove_configmaps()
         s.wait(130.0)
         s.foreign.refusing.clear()
         s.wait(61.0)

@@ -11,34 +11,103 @@ from farlet import errors
 from farlet.constants import ObjectKey
 from unit.planning import objects
 from unit.reconcile import harness
-from unit.reconcile.harness import FOREIGN, HOME, USER, Harness
+from unit.reconcile.harness import FOREIGN, HOME, KUBELET, USER, Harness
 
-READS = rf"GET .*/namespaces/{FOREIGN}/configmaps/"
+READS = rf"GET .*/namespaces/{FOREIGN}$"
 
 
-def _owner(s: Harness) -> str:
-    mirror = s.mirror()
+def _owner(s: Harness, name: str = "web") -> str:
+    mirror = s.mirror(name)
     assert mirror is not None
     uid: str = mirror["metadata"]["ownerReferences"][0]["uid"]
     return uid
 
 
-def test_a_deleted_anchor_is_found_when_a_user_deletes_a_mirror() -> None:
+def test_the_foreign_namespace_owns_its_mirrors() -> None:
     with harness.running() as s:
         s.create()
-        s.wait(10.0)
-        s.runs()
-        s.wait(1.0)
-        s.remove_anchor()
+        s.wait(5.0)
+        mirror = s.mirror()
+        assert mirror is not None
+        assert mirror["metadata"]["ownerReferences"] == [
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "name": FOREIGN,
+                "uid": s.namespace_uid(),
+                "controller": True,
+            }
+        ]
+
+
+PAUSES = {"just after it was read": 0.5, "long after it was read": 30.0}
+
+
+@pytest.mark.parametrize("pause", PAUSES.values(), ids=PAUSES)
+def test_a_new_pod_gets_the_owner_of_a_recreated_namespace(pause: float) -> None:
+    with harness.running() as s:
+        s.create()
+        s.wait(5.0)
         s.foreign_server.delete(("pods", FOREIGN, "web"), by=USER)
         s.wait(2.0)
-        (anchor,) = s.anchors()
-        s.remove()
-        s.wait(10.0)
-        assert _owner(s) == anchor["metadata"]["uid"], "else it would be collected as garbage"
+        s.wait(pause)
+        s.recreate_namespace()
+        s.create("once", policy="Never")
+        s.wait(5.0)
+        assert _owner(s, "once") == s.namespace_uid(), "else it would be collected as garbage"
+        assert _owner(s) == s.namespace_uid()
 
 
-def test_the_deletion_of_a_mirror_with_its_home_pod_does_not_recheck_the_anchor() -> None:
+def test_a_namespace_that_was_missing_when_a_mirror_was_created_is_read_again() -> None:
+    with harness.running() as s:
+        s.create()
+        s.wait(5.0)
+        s.delete()
+        s.wait(5.0)
+        s.foreign_server.terminate_namespace(FOREIGN)
+        s.create("once", policy="Never")
+        s.wait(1.0)
+        assert s.reason("once") == "ForeignNamespaceNotFound"
+        s.recreate_namespace()
+        s.wait(20.0)
+        assert _owner(s, "once") == s.namespace_uid()
+
+
+def test_a_namespace_that_is_being_deleted_is_reported() -> None:
+    with harness.running() as s:
+        s.foreign_server.terminate_namespace(FOREIGN)
+        s.create()
+        s.wait(5.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["reason"] == "ForeignNamespaceNotFound"
+        assert "is being deleted" in pod["status"]["message"]
+        assert s.foreign.requests("POST .*/pods") == []
+
+
+def test_a_restarted_farlet_releases_mirrors_that_hold_a_namespace_being_deleted() -> None:
+    with harness.running() as s:
+        s.create(policy="Never")
+        s.wait(5.0)
+        s.runs()
+        s.wait(1.0)
+        s.kill()
+        s.foreign_server.terminate_namespace(FOREIGN)
+        s.foreign_server.finish_namespaces()
+        s.start()
+        failed = {"status": {"phase": "Failed"}}
+        s.foreign_server.patch(
+            ("pods", FOREIGN, "web"), failed, by=KUBELET, status=True, strategic=False
+        )
+        s.wait(5.0)
+        mirror, pod = s.mirror(), s.pod()
+        assert mirror is not None
+        assert pod is not None
+        assert "finalizers" not in mirror["metadata"]
+        assert pod["status"]["phase"] == "Failed"
+
+
+def test_the_deletion_of_a_mirror_with_its_home_pod_is_no_reason_to_read_the_namespace() -> None:
     with harness.running() as s:
         s.create()
         s.wait(10.0)
@@ -47,10 +116,27 @@ def test_the_deletion_of_a_mirror_with_its_home_pod_does_not_recheck_the_anchor(
         reads = len(s.foreign.requests(READS))
         s.delete()
         s.wait(2.0)
+        s.create("next")
+        s.wait(2.0)
+        assert s.mirror("next") is not None
         assert len(s.foreign.requests(READS)) == reads
 
 
-def test_the_anchor_is_read_each_minute() -> None:
+def test_many_lost_mirrors_are_a_few_reads_of_the_namespace() -> None:
+    with harness.running() as s:
+        names = [f"web-{n}" for n in range(20)]
+        for name in names:
+            s.create(name)
+        s.wait(10.0)
+        reads = len(s.foreign.requests(READS))
+        for name in names:
+            s.remove(name)
+        s.wait(20.0)
+        assert all(s.mirror(name) is not None for name in names)
+        assert len(s.foreign.requests(READS)) <= reads + 3
+
+
+def test_the_namespace_is_read_each_minute() -> None:
     with harness.running() as s:
         s.create()
         s.wait(1.0)
@@ -60,20 +146,23 @@ def test_the_anchor_is_read_each_minute() -> None:
         assert pauses == {60}
 
 
-def test_an_anchor_that_is_recreated_wakes_all_pods_of_its_namespace() -> None:
+def test_a_recreated_namespace_that_was_empty_is_noticed_within_a_minute() -> None:
     with harness.running() as s:
+        s.create()
+        s.wait(5.0)
+        s.delete()
+        s.wait(5.0)
+        s.recreate_namespace()
         names = ("web", "db", "cache")
+        s.woken.clear()
+        s.wait(61.0)
         for name in names:
             s.create(name)
         s.wait(5.0)
-        s.remove_anchor()
-        s.woken.clear()
-        s.wait(61.0)
-        assert s.anchors()
-        assert {ObjectKey(HOME, name) for name in names} <= set(s.woken)
+        assert {_owner(s, name) for name in names} == {s.namespace_uid()}
 
 
-def test_an_anchor_that_still_exists_wakes_no_pod() -> None:
+def test_a_namespace_that_still_exists_wakes_no_pod() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -183,7 +272,7 @@ def test_the_five_minutes_start_anew_after_an_interruption() -> None:
 
 def test_a_namespace_that_was_never_opened_is_closed_once_no_pod_needs_it() -> None:
     with harness.running() as s:
-        s.foreign.refusing[rf"/namespaces/{FOREIGN}/configmaps"] = s.foreign.refusal(
+        s.foreign.refusing[READS] = s.foreign.refusal(
             errors.NotFound, 404, f'namespaces "{FOREIGN}" not found', reason="NotFound"
         )
         s.create()

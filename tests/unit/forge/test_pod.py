@@ -17,7 +17,7 @@ from farlet.forge import pod as forge
 from farlet.k8s_types import OwnerReference, Pod
 
 HOME = access.load_strategies()["home"]
-ANCHOR: OwnerReference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}
+ANCHOR: OwnerReference = {"apiVersion": "v1", "kind": "Namespace", "name": "a", "uid": "b"}
 
 
 def _forge(pod: Pod, ctx: Context | None = None, **given: Any) -> forge.Forged:

@@ -46,6 +46,7 @@ _CODES = {
     Fault.THROTTLED: (errors.Throttled, 429, "TooManyRequests", "slow down"),
 }
 _KINDS: dict[int, type[errors.ApiError]] = {
+    403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
     410: errors.Gone,
@@ -174,7 +175,7 @@ class FakeCluster(FakeClient):
         match = _PATH.fullmatch(path)
         assert match is not None, path
         namespace, resource, name = match["namespace"], match["resource"], match["name"]
-        where = (resource, namespace, name)
+        where = (resource, namespace or "", name)
         if method == "GET" and name is None:
             selects = _selection(namespace, parse_qs(match["query"] or ""))
             items = [obj for obj in self._server.all(resource) if selects(obj)]

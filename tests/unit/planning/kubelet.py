@@ -59,6 +59,7 @@ class Kubelet:
             except Status:
                 continue  # it was changed meanwhile; the next step sees how
         self._collect()
+        self._server.finish_namespaces()
 
     def exit(self, name: str, code: int) -> None:
         """The container of the pod of that name exits."""
@@ -131,7 +132,7 @@ class Kubelet:
     def _collect(self) -> None:
         """What has owners that are all gone goes as well."""
         owned = ("secrets", "pods")
-        owners = {o["metadata"]["uid"] for k in ("configmaps", "pods") for o in self._server.all(k)}
+        owners = {o["metadata"]["uid"] for k in ("namespaces", "pods") for o in self._server.all(k)}
         for kind in owned:
             for obj in self._server.all(kind):
                 metadata = obj["metadata"]

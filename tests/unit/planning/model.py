@@ -54,7 +54,6 @@ class Server:
 
     def __init__(self, clock: Callable[[], float], namespaces: tuple[str, ...]) -> None:
         self._clock = clock
-        self._namespaces = namespaces
         self._objects: dict[Where, JSON] = {}
         self._log: list[Write] = []
         self._version = 100
@@ -64,6 +63,8 @@ class Server:
         """Changes each object before it is stored, as a webhook does, or a version that does not
         know a field."""
         self.observers: list[Callable[[Write], None]] = []
+        for name in namespaces:
+            self.create_namespace(name)
 
     @property
     def version(self) -> int:
@@ -92,8 +93,10 @@ class Server:
         return obj
 
     def create(self, resource: str, namespace: str, body: JSON, *, by: str) -> JSON:
-        if namespace not in self._namespaces:
-            raise Status(404, "NotFound", f'namespaces "{namespace}" not found')
+        space = self.get(("namespaces", "", namespace))
+        if "deletionTimestamp" in space["metadata"]:
+            text = "unable to create new content in namespace"
+            raise Status(403, "Forbidden", f"{text} {namespace} because it is being terminated")
         where = (resource, namespace, body["metadata"]["name"])
         if where in self._objects:
             raise Status(409, "AlreadyExists", f'{resource} "{where[2]}" already exists')
@@ -109,6 +112,36 @@ class Server:
             obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
         self.policy(resource, obj)
         return self._store(where, None, obj, by=by, verb="create")
+
+    def create_namespace(self, name: str) -> None:
+        self._uids += 1
+        metadata = {"name": name, "uid": f"uid-{self._uids}-{name}"}
+        self._store(
+            ("namespaces", "", name), None, {"metadata": metadata}, by="user", verb="create"
+        )
+
+    def terminate_namespace(self, name: str) -> None:
+        """DELETE it; `finish_namespaces` deletes its content."""
+        before = self.get(("namespaces", "", name))
+        after: JSON = clone(before)
+        after["metadata"]["deletionTimestamp"] = _stamp(self._clock())
+        self._store(("namespaces", "", name), before, after, by="user", verb="delete")
+
+    def finish_namespaces(self) -> None:
+        """Delete the content of namespaces that are being deleted, and those that are empty."""
+        for space in self.all("namespaces"):
+            name = space["metadata"]["name"]
+            if "deletionTimestamp" not in space["metadata"]:
+                continue
+            inside = [where for where in self._objects if where[1] == name]
+            for where in inside:
+                if "deletionTimestamp" not in self.get(where)["metadata"]:
+                    self.delete(where, by="namespace-controller")
+            if not inside:
+                where = ("namespaces", "", name)
+                self._store(
+                    where, space, None, by="namespace-controller", verb="delete", last=clone(space)
+                )
 
     def patch(self, where: Where, body: JSON, *, by: str, status: bool, strategic: bool) -> JSON:
         """A merge patch (RFC 7386), or a strategic one of a pod's status."""

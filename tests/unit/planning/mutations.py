@@ -256,14 +256,14 @@ MUTATIONS = (
         "the finalizer stays when home did not keep the final status",
     ),
     Mutation(
-        "trusts an anchor whose mirror was deleted",
-        (Answers("_must_recheck_anchor", "False"),),
-        "the deletion of a mirror that home wants rechecks its anchor",
+        "creates a mirror with an anchor in doubt",
+        (Skipped("_create", "s.anchor_doubted"),),
+        "a new pod waits until an anchor in doubt is read again",
     ),
     Mutation(
-        "trusts an anchor whose mirror is gone",
-        (Replaced("_must_recheck_anchor", "s.mirror_gone", by="False"),),
-        "the loss of a mirror that home wants rechecks its anchor",
+        "creates a mirror without an anchor",
+        (Skipped("_create", "s.anchor is None"),),
+        "nothing is created without an anchor",
     ),
     Mutation(
         "removes a pod that ran in a namespace that cannot be read any more",

@@ -38,8 +38,8 @@ CONTEXT = Context(
 STRATEGIES: Mapping[str, AccessStrategy] = access.load_strategies()
 ANCHOR: OwnerReference = {
     "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "name": "farlet-anchor",
+    "kind": "Namespace",
+    "name": "default-h",
     "uid": "anchor-1",
     "controller": True,
 }

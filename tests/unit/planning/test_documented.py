@@ -6,7 +6,7 @@ import pytest
 
 from farlet import constants
 from farlet.constants import PodCondition, Reason
-from farlet.planning import plan, snapshot
+from farlet.planning import plan
 from farlet.reconcile import work_queue
 
 PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
@@ -32,7 +32,6 @@ def test_the_page_about_pods_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("within the last {} s", snapshot.ANCHOR_TRUSTED_SECONDS),
         ("created less than {} s ago", plan.FIRST_STATUS_SECONDS),
         ("after {} s at the earliest", plan.REWRITE_SECONDS),
         ("bound less than {} s ago", plan.LAG_SECONDS),

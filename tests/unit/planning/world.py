@@ -102,10 +102,11 @@ class World:
         self.start()
         waited = 0.0
         while (
-            self.invariants.unconverged()
+            (self._without_namespace() or self.invariants.unconverged())
             and waited < CONVERGED_WITHIN_SECONDS
             and not self.violations()
         ):
+            self.recreate_namespace()
             self.wait(5.0)
             waited += 5.0
         if self.violations() or self.invariants.unconverged():
@@ -290,11 +291,21 @@ class World:
             if any(owner["name"] == name for owner in metadata.get("ownerReferences", ())):
                 self.foreign.delete(("secrets", FOREIGN, metadata["name"]), by=USER)
 
-    def unanchor(self) -> None:
-        """A user deletes the anchor, and the garbage collector deletes them."""
-        for anchor in self.foreign.all("configmaps", FOREIGN):
-            where = ("configmaps", FOREIGN, anchor["metadata"]["name"])
-            self.foreign.delete(where, by=USER)
+    def end_namespace(self) -> None:
+        """A user deletes the foreign namespace; what it contains is deleted first."""
+        self.foreign.terminate_namespace(FOREIGN)
+
+    def recreate_namespace(self) -> None:
+        """A user creates the foreign namespace again, once it is gone."""
+        if all(one["metadata"]["name"] != FOREIGN for one in self.foreign.all("namespaces")):
+            self.foreign.create_namespace(FOREIGN)
+
+    def _without_namespace(self) -> bool:
+        """The foreign namespace is being deleted, or is gone."""
+        return all(
+            one["metadata"]["name"] != FOREIGN or "deletionTimestamp" in one["metadata"]
+            for one in self.foreign.all("namespaces")
+        )
 
     def _known(self, name: str) -> JSON | None:
         """The mirror, if the condition `Mirrored` at home names it."""

@@ -63,6 +63,11 @@ ALLOWED = [
     pytest.param(HOME, entry("get", "", uri="/api/v1"), id="discovery"),
     pytest.param(FOREIGN, entry("patch", "configmaps", namespace="farlet"), id="registry"),
     pytest.param(FOREIGN, entry("create", "secrets", namespace="shop-home"), id="secret"),
+    pytest.param(
+        FOREIGN,
+        entry("get", "namespaces", namespace="shop-home", name="shop-home"),
+        id="the foreign namespace itself",
+    ),
 ]
 
 STRANGERS = [
@@ -83,7 +88,11 @@ STRANGERS = [
     pytest.param(HOME, entry("create", "leases", namespace="farlet"), id="another API group"),
     pytest.param(HOME, entry("get", "", uri="/metrics"), id="another path"),
     pytest.param(FOREIGN, entry("create", "pods", namespace="farlet"), id="a pod in our own"),
-    pytest.param(FOREIGN, entry("patch", "configmaps", namespace="shop-home"), id="the anchor"),
+    pytest.param(
+        FOREIGN,
+        entry("patch", "namespaces", namespace="shop-home", name="shop-home"),
+        id="another verb on a namespace",
+    ),
     pytest.param(FOREIGN, entry("list", "pods"), id="pods of all namespaces"),
 ]
 

@@ -303,27 +303,41 @@ class Harness:
         where = ("pods", FOREIGN, name)
         self.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
 
-    def remove(self, name: str = "web") -> None:
+    def remove(self, name: str = "web", *, namespace: str = FOREIGN) -> None:
         """The mirror is gone at once, for any cause."""
-        where = ("pods", FOREIGN, name)
+        where = ("pods", namespace, name)
         free = {"metadata": {"finalizers": None}}
         self.foreign_server.patch(where, free, by=USER, status=False, strategic=False)
         self.foreign_server.delete(where, by=USER, grace=0)
 
-    def anchors(self, namespace: str = FOREIGN) -> list[JSON]:
-        """What owns mirrors in a namespace; in farlet's own one: the registry."""
+    def namespace_uid(self, name: str = FOREIGN) -> str:
+        """The uid of a foreign namespace that exists."""
+        uid: str = self.foreign_server.get(("namespaces", "", name))["metadata"]["uid"]
+        return uid
+
+    def recreate_namespace(self, name: str = FOREIGN) -> None:
+        """A user deletes a foreign namespace whose pods end at once, and creates it again."""
+        self.foreign_server.terminate_namespace(name)
+        for mirror in self.foreign_server.all("pods", name):
+            self.remove(mirror["metadata"]["name"], namespace=name)
+        for _ in range(2):
+            self.foreign_server.finish_namespaces()
+        self.foreign_server.create_namespace(name)
+
+    def configmaps(self, namespace: str = OWN) -> list[JSON]:
+        """The inventory; in another namespace: what farlet writes there."""
         return self.foreign_server.all("configmaps", namespace)
 
-    def remove_anchor(self, namespace: str = FOREIGN) -> None:
-        """A user deletes it."""
-        for anchor in self.anchors(namespace):
-            where = ("configmaps", namespace, anchor["metadata"]["name"])
+    def remove_configmaps(self, namespace: str = OWN) -> None:
+        """A user deletes them."""
+        for found in self.configmaps(namespace):
+            where = ("configmaps", namespace, found["metadata"]["name"])
             self.foreign_server.delete(where, by=USER)
 
     def registered(self) -> dict[str, str]:
-        """The entries of the registry."""
-        (registry,) = self.anchors(OWN)
-        data: dict[str, str] = registry["data"]
+        """The entries of the inventory."""
+        (inventory,) = self.configmaps()
+        data: dict[str, str] = inventory["data"]
         return data
 
     def secrets(self) -> list[JSON]:

@@ -6,19 +6,13 @@ from farlet.constants import Reason
 from farlet.context import NamespaceMap
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-from farlet.planning.actions import (
-    NOTHING,
-    ConfirmMirrorGone,
-    DeleteMirror,
-    RecheckAnchor,
-)
-from farlet.planning.snapshot import ANCHOR_TRUSTED_SECONDS, Missing, Snapshot
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone, RecheckAnchor
+from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning.objects import (
     MIRROR,
     MIRROR_KEY,
     RUNNING,
     daemon,
-    exited,
     home,
     mirror,
     shown,
@@ -112,46 +106,48 @@ UNUSED = (
 
 _DYING = mirror(grace=30)
 _SHOWN = shown(home(), _DYING)
+_ONCE = home(phase="Running", state=RUNNING, mirrored=MIRROR, policy="Never")
 
 ANCHORS = (
     Row(
-        "the deletion of a mirror that home wants rechecks its anchor",
-        snapshot(_SHOWN, _DYING, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        "a new pod waits until an anchor in doubt is read again",
+        snapshot(home(), Missing.ABSENT, anchor_doubted=True),
         does(RecheckAnchor()),
     ),
     Row(
-        "the loss of a mirror that home wants rechecks its anchor",
-        snapshot(_RUNNING, Missing.ABSENT, mirror_gone=True, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        "a lost mirror is not created again until an anchor in doubt is read again",
+        snapshot(_RUNNING, Missing.ABSENT, mirror_gone=True, anchor_doubted=True),
         does(RecheckAnchor()),
     ),
     Row(
-        "an anchor that was read a moment ago is not read again",
-        snapshot(_SHOWN, _DYING, anchor_age=ANCHOR_TRUSTED_SECONDS - 0.1),
-        NOTHING,
-    ),
-    Row(
-        "an unknown anchor is not rechecked",
-        snapshot(_SHOWN, _DYING, anchor=None, anchor_age=ANCHOR_TRUSTED_SECONDS),
-        NOTHING,
-    ),
-    Row(
-        "a mirror that is absent is read live before its anchor is rechecked",
-        snapshot(_RUNNING, Missing.ABSENT, anchor_age=ANCHOR_TRUSTED_SECONDS),
+        "a mirror that is absent is read live before its anchor is read again",
+        snapshot(_RUNNING, Missing.ABSENT, anchor_doubted=True),
         does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "the deletion of a mirror whose home pod is terminating does not recheck its anchor",
-        snapshot(_LEAVING, mirror(), anchor_age=ANCHOR_TRUSTED_SECONDS),
-        does(DeleteMirror(mirror(), 30)),
+        "a lost mirror of restartPolicy Never fails its home pod whatever the anchor is",
+        snapshot(_ONCE, Missing.ABSENT, mirror_gone=True, anchor_doubted=True),
+        shows("Failed", Reason.MIRROR_LOST),
     ),
     Row(
-        "the deletion of a mirror whose home pod has finished does not recheck its anchor",
-        snapshot(
-            shown(home(phase="Failed", state=exited(1)), _DYING),
-            _DYING,
-            anchor_age=ANCHOR_TRUSTED_SECONDS,
-        ),
+        "a pod that cannot be created needs no anchor",
+        snapshot(daemon(home()), Missing.ABSENT, anchor_doubted=True),
+        shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
+    ),
+    Row(
+        "a mirror that is being deleted needs no anchor",
+        snapshot(_SHOWN, _DYING, anchor_doubted=True),
         NOTHING,
+    ),
+    Row(
+        "nothing is created without an anchor",
+        snapshot(home(), Missing.ABSENT, anchor=None),
+        NOTHING,
+    ),
+    Row(
+        "a pod reports why its namespace has no anchor",
+        snapshot(home(), Missing.ABSENT, anchor=None, problem=_UNREACHABLE),
+        shows("Pending", Reason.FOREIGN_UNREACHABLE),
     ),
 )
 
