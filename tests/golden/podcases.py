@@ -30,7 +30,7 @@ from farlet.errors import Refused
 from farlet.forge import guards
 from farlet.forge import pod as forge
 from farlet.k8s_types import NewPod, OwnerReference, Pod, Secret
-from golden import homeapistates
+from golden import homeapistates, reading
 
 FOLDER = Path(__file__).parent / "pods"
 COMPUTED = ("mirror.yaml", "secret.yaml", "changes.txt", "refused.txt")
@@ -57,10 +57,10 @@ class Case:
         return self.folder.name
 
     def home(self) -> Pod:
-        return cast("Pod", yaml.safe_load((self.folder / "home.yaml").read_text()))
+        return cast("Pod", reading.read(self.folder / "home.yaml"))
 
     def options(self) -> dict[str, Any]:
-        return dict(yaml.safe_load((self.folder / "options.yaml").read_text()))
+        return dict(reading.read(self.folder / "options.yaml"))
 
     def recorded(self) -> dict[str, str]:
         """The files that farlet is expected to compute, by name."""

@@ -19,7 +19,7 @@ from farlet.constants import JSON, Reason
 from farlet.context import Context, Endpoint, NamespaceMap, PodNetwork, Verified
 from farlet.forge import status
 from farlet.k8s_types import Pod
-from golden import homeapistates
+from golden import homeapistates, reading
 
 FOLDER = Path(__file__).parent / "statuses"
 NOW = 1772366400.0
@@ -66,7 +66,7 @@ class Case:
 
     def stored(self, name: str) -> Any:
         """The content of a file of the case."""
-        return yaml.safe_load((self.path / name).read_text())
+        return reading.read(self.path / name)
 
 
 def load(name: str) -> Case:
@@ -75,9 +75,9 @@ def load(name: str) -> Case:
     mirror, options = path / "mirror.yaml", path / "options.yaml"
     return Case(
         path,
-        home=yaml.safe_load((path / "home.yaml").read_text()),
-        mirror=yaml.safe_load(mirror.read_text()) if mirror.exists() else None,
-        options=yaml.safe_load(options.read_text()) if options.exists() else {},
+        home=reading.read(path / "home.yaml"),
+        mirror=reading.read(mirror) if mirror.exists() else None,
+        options=reading.read(options) if options.exists() else {},
     )
 
 

@@ -4,9 +4,8 @@ import copy
 import difflib
 
 import pytest
-import yaml
 
-from golden import podcases
+from golden import podcases, reading
 
 CASES = podcases.every()
 SENT = [case for case in CASES if (case.folder / "mirror.yaml").exists()]
@@ -35,7 +34,7 @@ def test_the_home_pod_is_not_changed(case: podcases.Case) -> None:
 
 @pytest.mark.parametrize("case", SENT, ids=lambda case: case.name)
 def test_no_mirror_mentions_a_home_object_that_it_cannot_have(case: podcases.Case) -> None:
-    mirror = yaml.safe_load((case.folder / "mirror.yaml").read_text())
+    mirror = reading.read(case.folder / "mirror.yaml")
     assert "nodeName" not in mirror["spec"]
     assert "serviceAccount" not in mirror["spec"]
     assert mirror["metadata"].keys() <= {

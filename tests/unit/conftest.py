@@ -33,10 +33,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
     """Fail a test that leaves something open."""
     result = yield
-    if left := _left_open():
+    left = _left_open()
+    if nextitem is None or nextitem.path != item.path:
+        gc.freeze()  # what a module leaves stays: reports, caches, imported modules
+    if left:
         pytest.fail("left open, or never awaited:\n" + "\n".join(left), pytrace=False)
     return result
 
