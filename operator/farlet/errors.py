@@ -55,6 +55,7 @@ class Refused(FarletError):
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
+        message = redaction.cut(message, redaction.KUBELET_CHARS)  # what it quotes is cut before
         super().__init__(message)
         self.reason = reason
         self.message = message

@@ -26,6 +26,9 @@ writes there is never changed."""
 LISTED = 5
 """Items of a list that a message names before it counts the others."""
 
+CERTIFICATE_NAMES = 20
+"""The same for the names in a certificate, of which that of an API server has about ten."""
+
 REDACTED = "<redacted token>"
 USERINFO = "<redacted>"
 
@@ -114,7 +117,12 @@ def _shown(text: str, limit: int) -> str:
 _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
 
 
-def some(items: Sequence[str], *, separator: str = ", ") -> str:
+def some(items: Sequence[str], *, separator: str = ", ", most: int = LISTED) -> str:
     """The first items and the number of the others: `a, b, c, d, e and 9,995 more`."""
-    named = separator.join(items[:LISTED])
-    return named if len(items) <= LISTED else f"{named} and {len(items) - LISTED:,} more"
+    named = separator.join(items[:most])
+    return named if len(items) <= most else f"{named} and {len(items) - most:,} more"
+
+
+def names(items: Sequence[str]) -> str:
+    """The names in a certificate, which its server has chosen; `none` if it has none."""
+    return some([*map(value, items)], most=CERTIFICATE_NAMES) or "none"

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from farlet import redaction
 from farlet.access import Token
 from farlet.constants import API_SERVER_SUPPORT, ObjectKey
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
@@ -185,7 +186,22 @@ def _trimmed_mirror(pod: Pod) -> Pod:
     spec = pod.get("spec", {})
     kept: Any = {key: spec[key] for key in ("nodeName", "readinessGates") if key in spec}
     pod["spec"] = kept
+    _cut_texts(pod.get("status"))
     return pod
+
+
+def _cut_texts(status: Any) -> None:
+    """Cut all texts of a mirror's status, in place: who can write it may write megabytes."""
+    left = [status]
+    while left:
+        node = left.pop()
+        items = node.items() if isinstance(node, dict) else enumerate(node or ())
+        for key, value in items:
+            if isinstance(value, str):
+                if len(value) > redaction.KUBELET_CHARS:
+                    node[key] = redaction.cut(value, redaction.KUBELET_CHARS)
+            elif isinstance(value, dict | list):
+                left.append(value)
 
 
 def _trimmed_partial(obj: PartialObject) -> PartialObject:

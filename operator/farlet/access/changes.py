@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+from farlet import redaction
+
+_PATH_CHARS = 250
+"""A path contains names of at most 63 characters, and mount paths of any length."""
+
 
 class ChangeKind(StrEnum):
     """What happened to a field of the pod."""
@@ -27,7 +32,7 @@ class Change(NamedTuple):
     """Most pods have it, or the access mode exists for it: shown by `--explain`, no Event."""
 
     def __str__(self) -> str:
-        return f"{self.path} {self.kind}: {self.why}"
+        return f"{redaction.cut(self.path, _PATH_CHARS)} {self.kind}: {self.why}"
 
 
 class ChangeLog:

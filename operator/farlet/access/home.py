@@ -40,6 +40,10 @@ from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec,
 DEFAULT_TOKEN_SECONDS = 3600
 """Lifetime of a projected token that sets none (`SetDefaults_ServiceAccountTokenProjection`)."""
 
+MAX_TOKENS = 32
+"""Of one pod. Each is one request at home, again after half of its lifetime, and up to 4 KiB of the
+mirror's Secret, which can have 1 MiB."""
+
 _ACCESS_ADDRESS = "KUBERNETES_* name the home API server"
 
 
@@ -59,7 +63,10 @@ class HomeAccess:
         return ()
 
     def token_specs(self, pod: Pod, ctx: Context) -> tuple[TokenSpec, ...]:
-        """One token per audience, with the shortest lifetime that a volume requests for it."""
+        """One token per audience, with the shortest lifetime that a volume requests for it.
+
+        Raises `Refused` for more than `MAX_TOKENS`.
+        """
         token_specs: dict[str | None, TokenSpec] = {}
         for source in volumes.token_sources(pod["spec"]):
             audience = volumes.audience(source)
@@ -69,6 +76,14 @@ class HomeAccess:
                 token_specs[audience] = TokenSpec(
                     key=volumes.token_key(audience), audience=audience, expiration_seconds=seconds
                 )
+        if len(token_specs) > MAX_TOKENS:
+            raise Refused(
+                Reason.UNSUPPORTED_POD,
+                f"the pod's volumes project ServiceAccount tokens for {len(token_specs):,} "
+                f"audiences, and farlet provides tokens for {MAX_TOKENS} at most. Remove "
+                "serviceAccountToken sources from its projected volumes, or keep the pod off this "
+                "node",
+            )
         return tuple(token_specs.values())
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:

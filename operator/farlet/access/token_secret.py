@@ -50,12 +50,13 @@ class SecretFiles:
         has_token = any("serviceAccountToken" in source for source in sources)
         if not has_token and not any(volumes.is_root_ca(s.get("configMap")) for s in sources):
             return None
+        overwritten = _overwritten(sources)
         rewritten: list[VolumeProjection] = []
         for index, source in enumerate(sources):
             at = f"{path}.sources[{index}]"
             if "serviceAccountToken" in source:
                 token = source["serviceAccountToken"]
-                if _overwritten(token["path"], sources[index + 1 :]):
+                if index in overwritten:
                     continue
                 item: KeyToPath = {
                     "key": volumes.token_key(volumes.audience(token)),
@@ -152,17 +153,22 @@ def _ca_items(reference: JSON) -> list[KeyToPath]:
     return list(reference.get("items") or [{"key": volumes.CA_KEY, "path": volumes.CA_KEY}])
 
 
-def _overwritten(path: str, later: Sequence[VolumeProjection]) -> bool:
-    """Whether a later source writes the same file.
+def _overwritten(sources: Sequence[VolumeProjection]) -> set[int]:
+    """The tokens, by index, whose file a later source writes again.
 
     In an original pod the last source wins, since validation does not compare a token's path with
     others. It compares the paths of Secret items, so the overwritten one is dropped.
     """
-    for source in later:
-        if source.get("serviceAccountToken", {}).get("path") == path:
-            return True
+    found: set[int] = set()
+    later: set[str] = set()
+    for index in range(len(sources) - 1, -1, -1):
+        source = sources[index]
+        if "serviceAccountToken" in source:
+            path = source["serviceAccountToken"]["path"]
+            if path in later:
+                found.add(index)
+            later.add(path)
         for kind in ("configMap", "secret", "downwardAPI"):
             items = cast("JSON", source).get(kind, {}).get("items") or ()
-            if any(item["path"] == path for item in items):
-                return True
-    return False
+            later.update(item["path"] for item in items)
+    return found

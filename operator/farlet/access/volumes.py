@@ -6,8 +6,9 @@ these parts to use a Secret (access mode `home`), `removal` removes them (`disab
 
 from __future__ import annotations
 
+import bisect
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from farlet.access.changes import ChangeLog
 from farlet.constants import JSON, KUBE_ROOT_CA
@@ -91,17 +92,17 @@ def _shared_user(spec: PodSpec) -> int | None:
 def report_stale_mounts(spec: PodSpec, changes: ChangeLog) -> None:
     """Reports mounts of a token by `subPath`: a kubelet never refreshes those, nor at home."""
     tokens = {
-        volume["name"]: [
-            source["serviceAccountToken"]["path"]
+        volume["name"]: sorted(
+            f"{source['serviceAccountToken']['path']}/"
             for source in volume.get("projected", {}).get("sources") or ()
             if "serviceAccountToken" in source
-        ]
+        )
         for volume in spec.get("volumes") or ()
     }
     why = "a token mounted by subPath is never refreshed and expires; mount the whole volume"
     for path, container in containers(spec):
         for mount in container.get("volumeMounts") or ():
-            if any(_reaches(mount, token) for token in tokens.get(mount["name"], ())):
+            if _reaches(mount, tokens.get(mount["name"], ())):
                 changes.unchanged(f"{path}.volumeMounts[{mount['mountPath']}]", why)
 
 
@@ -113,10 +114,18 @@ def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:
         yield f"spec.containers[{container['name']}]", container
 
 
-def _reaches(mount: VolumeMount, file: str) -> bool:
-    """Whether a mount by sub-path contains `file`, or may contain it."""
+def _reaches(mount: VolumeMount, files: Sequence[str]) -> bool:
+    """Whether a mount by sub-path contains one of the files, or may contain one.
+
+    The files are sorted and end in a slash, so that the first one not below the sub-path tells.
+    """
+    if mount.get("subPathExpr"):
+        return bool(files)
     part = mount.get("subPath", "").strip("/")
-    return bool(mount.get("subPathExpr")) or (part != "" and f"{file}/".startswith(f"{part}/"))
+    if not part:
+        return False
+    at = bisect.bisect_left(files, f"{part}/")
+    return at < len(files) and files[at].startswith(f"{part}/")
 
 
 def is_root_ca(reference: JSON | None) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from farlet import redaction
 from farlet.constants import PodCondition, Reason
 from farlet.context import Context
 from farlet.k8s_types import Condition, ConditionStatus, Pod
@@ -156,7 +157,7 @@ def ready(home: Pod, mirror: Pod, *, containers: DesiredCondition) -> DesiredCon
     if closed:
         reason = "ReadinessGatesNotReady"
         return DesiredCondition(
-            PodCondition.READY, ConditionStatus.FALSE, reason, ", ".join(closed)
+            PodCondition.READY, ConditionStatus.FALSE, reason, redaction.some(closed)
         )
     return DesiredCondition(PodCondition.READY, ConditionStatus.TRUE)
 

@@ -91,7 +91,10 @@ def offsets(home: Pod, mirror: Pod) -> dict[str, int]:
         return {}
     annotated = _counts(mirror["metadata"].get("annotations", {}).get(constants.RESTARTS))
     live = {s["name"]: s["restartCount"] for g in GROUPS for s in statuses(home, g).values()}
-    return {name: n for name, n in annotated.items() if n <= live.get(name, 0) + 1}
+    names = {container["name"] for group in GROUPS for container in of(home, group)}
+    return {
+        name: n for name, n in annotated.items() if name in names and n <= live.get(name, 0) + 1
+    }
 
 
 def recorded(home: Pod) -> str | None:
@@ -135,6 +138,7 @@ def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
     `pending` is the waiting reason of containers that the mirror does not report.
     """
     before = offsets(home, mirror)
+    together = _restarts_together(home["spec"])
     result: Statuses = {}
     for group in GROUPS:
         live, foreign = statuses(home, group), statuses(mirror, group)
@@ -146,7 +150,9 @@ def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
                 rows.append(
                     _unreported(container, old, reason=pending, restarts=before.get(name, 0))
                 )
-            elif old is not None and _stays_terminated(home, container, group, old, new):
+            elif old is not None and _stays_terminated(
+                home, container, group, old, new, together=together
+            ):
                 rows.append(old)
             else:
                 rows.append(_reflected(container, group, old, new, before=before.get(name)))
@@ -194,7 +200,13 @@ def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
 
 
 def _stays_terminated(
-    home: Pod, container: Container, group: Group, old: ContainerStatus, new: ContainerStatus
+    home: Pod,
+    container: Container,
+    group: Group,
+    old: ContainerStatus,
+    new: ContainerStatus,
+    *,
+    together: bool,
 ) -> bool:
     """The home API server would refuse the new state, or the home pod has finished.
 
@@ -206,8 +218,7 @@ def _stays_terminated(
         return False
     if group is EPHEMERAL or phases.is_terminal(home):
         return True
-    spec = home["spec"]
-    return not (may_restart(spec, container, terminated["exitCode"]) or _restarts_together(spec))
+    return not (together or may_restart(home["spec"], container, terminated["exitCode"]))
 
 
 def _restarts_together(spec: PodSpec) -> bool:

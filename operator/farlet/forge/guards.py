@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from farlet import names
+from farlet import names, redaction
 from farlet.constants import (
     API_ACCESS_MOUNT,
     REMOTE,
@@ -193,7 +193,7 @@ def _legacy_tokens(spec: PodSpec, secrets: Mapping[str, str]) -> Iterator[Findin
                 reported.add(volume)
                 yield Finding(
                     f"spec.volumes[{volume}] (Secret {secrets[volume]}, mounted at "
-                    f"{mount['mountPath']} in {container['name']})",
+                    f"{redaction.value(mount['mountPath'])} in {container['name']})",
                     "contains a token of the home cluster that never expires; use a projected "
                     "ServiceAccount token instead",
                     (Allowance.LEGACY_TOKEN_SECRETS,),

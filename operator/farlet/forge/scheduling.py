@@ -217,13 +217,17 @@ def _without_merged_keys(term: JSON, labels: Labels, path: str, changes: ChangeL
     if selector is None or not expressions:
         return None
     match = set(term.get("matchLabelKeys") or ())
-    kept = [e for e in expressions if not (e["key"] in match and e["operator"] == "In")]
-    for key in term.get("mismatchLabelKeys") or ():
-        for index in range(len(kept) - 1, -1, -1):
-            e = kept[index]
-            if (e["key"], e["operator"], e.get("values")) == (key, "NotIn", [labels.get(key)]):
-                del kept[index]
-                break
+    mismatch = set(term.get("mismatchLabelKeys") or ())
+    kept: list[JSON] = []
+    for e in reversed(expressions):
+        key, operator = e["key"], e["operator"]
+        if key in match and operator == "In":
+            continue
+        if key in mismatch and operator == "NotIn" and e.get("values") == [labels.get(key)]:
+            mismatch.discard(key)
+            continue
+        kept.append(e)
+    kept.reverse()
     if len(kept) == len(expressions):
         return None
     changes.rewritten(path, _MERGED, routine=True)

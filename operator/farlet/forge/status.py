@@ -304,7 +304,7 @@ def _ips(mirror: Pod) -> list[str]:
     status = mirror.get("status", {})
     found = [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")]
     single = status.get("podIP")
-    return found or ([single] if single else [])
+    return found[:2] or ([single] if single else [])  # one of each family at most
 
 
 def _connected(ctx: Context) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farlet import errors
+from farlet import errors, redaction
 from farlet.constants import HOME_API_SERVICE, Reason
 from farlet.context import (
     Endpoint,
@@ -66,7 +66,7 @@ def unknown_names(
     `names` are those in it; `home` those in the home API server's certificates, of which pods may
     dial the `usable` ones; `problem`: why farlet could not read such a certificate just now.
     """
-    found = f"its names (SANs) are: {', '.join(names) or 'none'}"
+    found = f"its names (SANs) are: {redaction.names(names)}"
     if not home:
         return Refused(
             Reason.HOME_API_UNVERIFIED,
@@ -80,13 +80,13 @@ def unknown_names(
         return Refused(
             Reason.HOME_API_CERTIFICATE_INVALID,
             "the home API server's certificate contains no DNS name that pods can dial; its names "
-            f"(SANs) are: {', '.join(home)}. Add {DEFAULT_NAME} to it",
+            f"(SANs) are: {redaction.names(home)}. Add {DEFAULT_NAME} to it",
         )
     return Refused(
         Reason.HOME_API_CERTIFICATE_INVALID,
         f"the server behind {address} has a certificate of the home CA, but not one of the home "
-        f"API server; {found}. farlet expected one of: {', '.join(usable)}. Check the pods behind "
-        "that Service, and where they forward connections to",
+        f"API server; {found}. farlet expected one of: {redaction.names(usable)}. Check the pods "
+        "behind that Service, and where they forward connections to",
     )
 
 

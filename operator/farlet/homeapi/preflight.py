@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from cryptography import x509
 
-from farlet import errors
+from farlet import errors, redaction
 from farlet.client import connection_errors, tls_verification
 from farlet.context import Endpoint
 
@@ -201,7 +201,7 @@ def _mismatch(
     where = f"the certificate at {endpoint.netloc}"
     if certificate is None:
         return f"{where} cannot be verified: {err.verify_message}"
-    listed = ", ".join(tls_verification.alternative_names(certificate)) or "none"
+    listed = redaction.names(tls_verification.alternative_names(certificate))
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if err.verify_code in (_NAME, _ADDRESS):
         return (

@@ -103,7 +103,9 @@ class Recorder:
 
     def _queue(self, about: JSON, namespace: str, reason: Reason, message: str) -> None:
         try:
-            self._notes.put_nowait(_Note(about, namespace, reason, message, datetime.now(UTC)))
+            self._notes.put_nowait(
+                _Note(about, namespace, reason, message[:MESSAGE_LIMIT], datetime.now(UTC))
+            )
         except asyncio.QueueFull:
             self._dropped.inc()
 
@@ -127,7 +129,7 @@ class Recorder:
             },
             "involvedObject": note.about,
             "reason": note.reason.value,
-            "message": note.message[:MESSAGE_LIMIT],
+            "message": note.message,
             "type": "Normal" if note.reason in _NORMAL else "Warning",
             "source": {"component": "farlet", "host": self._node},
             "reportingComponent": "farlet",

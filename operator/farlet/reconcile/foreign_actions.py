@@ -12,7 +12,7 @@ from typing import cast
 
 import structlog
 
-from farlet import constants, errors
+from farlet import constants, errors, redaction
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
@@ -76,7 +76,9 @@ class ForeignActions:
         for field in action.unknown_fields:
             self._metrics.unknown_field(field)
         if action.notices:
-            self._recorder.note(action.home, Reason.SPEC_ADJUSTED, "; ".join(action.notices))
+            self._recorder.note(
+                action.home, Reason.SPEC_ADJUSTED, redaction.some(action.notices, separator="; ")
+            )
 
     async def provide_secret(self, action: actions.ProvideSecret, state: PassState) -> None:
         """Request the tokens that are not held, write the Secret, record the times."""
