@@ -55,6 +55,9 @@ ACCESS = "farlet.io/api-access"
 TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 
+CLAIM = "farlet-home-namespace"
+"""ConfigMap in a foreign namespace: the home namespace that it belongs to."""
+
 GATEWAY_SELECTOR = "app.kubernetes.io/name=farlet-gateway"
 """Pods in farlet's own foreign namespace that forward connections to the home cluster."""
 
@@ -151,6 +154,7 @@ class Reason(StrEnum):
     DAEMONSET_NOT_ALLOWED = "DaemonSetNotAllowed"
     NAMESPACE_NOT_OFFLOADED = "NamespaceNotOffloaded"
     NAMESPACE_NOT_FOUND = "ForeignNamespaceNotFound"
+    FOREIGN_NAMESPACE_IN_USE = "ForeignNamespaceInUse"
     FOREIGN_UNAUTHORIZED = "ForeignUnauthorized"
     FOREIGN_FORBIDDEN = "ForeignForbidden"
     FOREIGN_REJECTED = "ForeignRejected"

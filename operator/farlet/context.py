@@ -8,6 +8,7 @@ endpoint) is a new context.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -163,6 +164,10 @@ HomeAPI: TypeAlias = NotConfigured | Refused | Unverified | Verified | OutOfReac
 """The home API server as pods in the foreign cluster reach it."""
 
 
+_CUT = re.compile(r".{30}-[0-9a-f]{32}")
+"""Names of 63 characters that only longer names are cut to."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamespaceMap:
     """Maps home namespaces to foreign namespaces, one to one.
@@ -171,6 +176,7 @@ class NamespaceMap:
     `{namespace}` for the home namespace and `{home}` for the name of the home cluster; without a
     template only the pairs are offloaded. `own` is farlet's foreign system namespace, which never
     receives pods. Example: with the default template, `shop` of the home cluster `a` is `shop-a`.
+    A name over 63 characters is cut, and ends with a hash of the whole name.
     """
 
     home: str
@@ -201,7 +207,10 @@ class NamespaceMap:
         name = self.template.format(namespace=namespace, home=self.home)
         if len(name) > 63:
             digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-            name = f"{name[:30].rstrip('-')}-{digest}"
+            name = f"{name[:30].rstrip('-'):0<30}-{digest}"
+        elif _CUT.fullmatch(name):
+            # It could be chosen to equal the name that a longer one was cut to.
+            return None
         if name == self.own or name in {f for _, f in self.pairs}:
             return None
         return name

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from farlet.constants import HOME_API_SERVICE
+from farlet.constants import CLAIM, HOME_API_SERVICE
 
 NODE = "NODE"
 """Placeholder for the name of the virtual node in `Permission.name`."""
@@ -217,6 +217,15 @@ TABLE = (
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "namespaces", ("get",),
         "the namespace itself, the owner of its mirror pods; the Role shows no other one",
+    ),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("get",),
+        "the home namespace that the foreign namespace belongs to",
+        name=CLAIM,
+    ),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("create",),
+        "claim the foreign namespace for a home namespace",
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LIST_WATCH,

@@ -112,6 +112,15 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "(docs/installation.md). Running farlet pods use it within two minutes, and pods then "
             "continue automatically.",
         ),
+        Reason.FOREIGN_NAMESPACE_IN_USE: Guide(
+            Who.ADMIN,
+            "The foreign namespace for the pod's namespace belongs to another home namespace, of "
+            "this home cluster or of another one. Pods of two home namespaces never share a "
+            "foreign namespace. The ConfigMap `farlet-home-namespace` in it names its holder.",
+            "Select another foreign namespace: `--namespace-map`, `--foreign-namespace-template`, "
+            "or another `--home-name`. If the holder no longer uses it: `kubectl delete configmap "
+            "farlet-home-namespace -n NAMESPACE` in the foreign cluster.",
+        ),
         Reason.FOREIGN_FORBIDDEN: Guide(
             Who.FOREIGN_ADMIN,
             "farlet lacks a permission in the foreign namespace that the message names, or the "

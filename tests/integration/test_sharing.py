@@ -33,34 +33,52 @@ class Tenant:
         await asyncio.gather(*(self.env.seen(name, rest.phase("Running")) for name in names))
 
 
-@pytest.fixture(params=["two nodes", "two homes"])
-async def tenants(
+@pytest.fixture
+async def nodes(
+    env: Environment, start_farlet: StartFarlet
+) -> AsyncIterator[tuple[Tenant, Tenant]]:
+    """Two virtual nodes that run pods of one home namespace in one foreign namespace."""
+    second = dataclasses.replace(env, node=f"virtual-{secrets.token_hex(3)}")
+    one = await _tenant(env, start_farlet, shared=env.workspace.foreign)
+    two = await _tenant(second, start_farlet, shared=env.workspace.foreign)
+    yield one, two
+    await env.home.delete("nodes", name=second.node)
+
+
+@pytest.fixture(params=["another home namespace", "another home cluster"])
+async def homes(
     request: pytest.FixtureRequest, env: Environment, start_farlet: StartFarlet
 ) -> AsyncIterator[tuple[Tenant, Tenant]]:
-    """Two farlets whose home namespaces share one foreign namespace: the first's."""
-    two_homes = request.param == "two homes"
+    """Two farlets whose home namespaces have one foreign namespace: the first one's."""
     more = await workspaces.create(env.home, env.foreign)
     shared = env.workspace.foreign
-    # Virtual nodes of two home clusters can have the same name; those of one cannot.
-    node = f"virtual-{secrets.token_hex(3)}"
+    two_homes = request.param == "another home cluster"
     second = dataclasses.replace(
-        env, node=node, workspace=dataclasses.replace(more, foreign=shared)
+        env,
+        node=f"virtual-{secrets.token_hex(3)}",
+        workspace=dataclasses.replace(more, foreign=shared),
     )
-    made = []
-    for number, one in enumerate((env, second)):
-        user = f"farlet-{number}-{secrets.token_hex(2)}"
-        for namespace in (shared, workspaces.FARLET_NAMESPACE):
-            await _bind(one.foreign, namespace=namespace, user=user)
-        settings: dict[str, str | None] = {"namespace-map": f"{one.workspace.home}={shared}"}
-        if two_homes:
-            settings["home-id"] = f"home-{number}"
-        farlet = await start_farlet(
-            one.node, settings=settings, foreign_login=one.clusters.foreign.login(user)
-        )
-        made.append(Tenant(one, farlet, user))
-    yield made[0], made[1]
-    await env.home.delete("nodes", name=node)
+    one = await _tenant(env, start_farlet, shared=shared)
+    await one.running("same")
+    home_id = "another-home" if two_homes else None
+    yield one, await _tenant(second, start_farlet, shared=shared, home_id=home_id)
+    await env.home.delete("nodes", name=second.node)
     await workspaces.delete(env.home, env.foreign, more)
+
+
+async def _tenant(
+    env: Environment, start_farlet: StartFarlet, *, shared: str, home_id: str | None = None
+) -> Tenant:
+    user = f"farlet-{secrets.token_hex(3)}"
+    for namespace in (shared, workspaces.FARLET_NAMESPACE):
+        await _bind(env.foreign, namespace=namespace, user=user)
+    settings: dict[str, str | None] = {"namespace-map": f"{env.workspace.home}={shared}"}
+    if home_id is not None:
+        settings["home-id"] = home_id
+    farlet = await start_farlet(
+        env.node, settings=settings, foreign_login=env.clusters.foreign.login(user)
+    )
+    return Tenant(env, farlet, user)
 
 
 async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
@@ -82,21 +100,19 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
     )
 
 
-async def test_two_farlets_never_touch_each_others_pods(tenants: tuple[Tenant, Tenant]) -> None:
-    one, two = tenants
+async def test_two_nodes_never_touch_each_others_pods(nodes: tuple[Tenant, Tenant]) -> None:
+    one, two = nodes
     began = one.env.clusters.foreign.audit_mark()
-    await one.running("same", "mine")
+    await one.running("kept", "mine")
     await two.running("other")
-    await two.env.create(two.env.pod("same", restart="Never"))
-    await two.env.seen("same", rest.reason("NameConflict"))
     before = await _mirrors(one.env)
-    assert sorted(before) == ["mine", "other", "same"]
+    assert sorted(before) == ["kept", "mine", "other"]
     owners = {
         name: mirror["metadata"]["labels"][manifests.OWNER] for name, mirror in before.items()
     }
-    assert owners["mine"] == owners["same"] != owners["other"]
+    assert owners["mine"] == owners["kept"] != owners["other"]
 
-    for tenant in tenants:
+    for tenant in nodes:
         await tenant.farlet.restart()
     await two.env.delete("other")
     await two.env.seen("other", rest.gone)
@@ -108,17 +124,34 @@ async def test_two_farlets_never_touch_each_others_pods(tenants: tuple[Tenant, T
     await asyncio.sleep(2)
     after = await _mirrors(one.env)
     assert {name: manifests.uid(mirror) for name, mirror in after.items()} == {
+        "kept": manifests.uid(before["kept"])
+    }
+    _touched_only(one, began, {"kept", "mine"})
+    _touched_only(two, began, {"other"})
+
+
+async def test_a_foreign_namespace_belongs_to_one_home_namespace(
+    homes: tuple[Tenant, Tenant],
+) -> None:
+    one, two = homes
+    began = one.env.clusters.foreign.audit_mark()
+    before = await _mirrors(one.env)
+    await two.env.create(two.env.pod("same", restart="Never"), two.env.pod("leaves"))
+    waiting = await two.env.seen("same", rest.reason("ForeignNamespaceInUse"))
+    assert one.env.workspace.home in waiting["status"]["message"]
+    await two.env.delete("leaves")
+    await two.env.seen("leaves", rest.gone)
+    after = await _mirrors(one.env)
+    assert {name: manifests.uid(mirror) for name, mirror in after.items()} == {
         "same": manifests.uid(before["same"])
     }
+    shared = one.env.workspace.foreign
+    assert [entry for entry in _writes(two, began) if entry.namespace == shared] == []
 
     await one.env.delete("same")
     await one.env.seen("same", rest.gone)
+    await one.env.foreign.delete("configmaps", name="farlet-home-namespace", namespace=shared)
     await two.env.seen("same", rest.phase("Running"))
-    secrets_left = (await two.env.observe()).secrets
-    assert len(secrets_left) == 1
-    _touched_only(one, began, {"same", "mine"})
-    _touched_only(two, began, {"same", "other"})
-    assert [entry.code for entry in _writes(two, began) if entry.name == "same"].count(201) == 1
 
 
 def _touched_only(tenant: Tenant, began: auditlog.Mark, names: set[str]) -> None:

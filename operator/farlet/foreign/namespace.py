@@ -19,7 +19,7 @@ from farlet.client.reflector import Reflector
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign import event_handlers
+from farlet.foreign import claim, event_handlers
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject, Pod
 from farlet.planning import api_refusals, predicates
@@ -208,10 +208,14 @@ class ForeignNamespace:
             try:
                 anchor = await self._read_anchor()
                 if anchor is not None:
+                    ctx = self._shared.ctx()
+                    await claim.ensure(
+                        self._shared.cluster, self.foreign, home=self.home, home_id=ctx.home_id
+                    )
                     await self._shared.inventory.add(self.foreign, self.home)
             except errors.FarletError as err:
                 seconds = backoff.next()
-                if isinstance(err, errors.ApiError):
+                if isinstance(err, errors.ApiError | Refused):
                     self.anchor = None
                 self._not_opened(err, retry_in=seconds)
                 await asyncio.sleep(seconds)

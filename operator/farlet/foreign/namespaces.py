@@ -16,6 +16,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
+from farlet.foreign import claim
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
 from farlet.planning import api_refusals
@@ -105,15 +106,27 @@ class ForeignNamespaces:
             namespace.wake_all()
 
     def of(self, home: str) -> ForeignNamespace | None:
-        """That of a home namespace, opened on first use; `None` if it is not offloaded."""
+        """That of a home namespace, opened on first use.
+
+        `None` if it is not offloaded, or if another home namespace uses its foreign namespace.
+        """
         foreign = self.ctx().namespaces.foreign(home)
-        if foreign is None:
+        if foreign is None or self.conflict(home) is not None:
             return None
         namespace = self._open.get(foreign)
         if namespace is None:
             namespace = self._open[foreign] = ForeignNamespace(self, home, foreign)
             namespace.task = self._tasks.create_task(namespace.run(), name=f"namespace {foreign}")
         return namespace
+
+    def conflict(self, home: str) -> Refused | None:
+        """Why pods of this home namespace wait, if its foreign namespace is open for another."""
+        foreign = self.ctx().namespaces.foreign(home)
+        namespace = None if foreign is None else self._open.get(foreign)
+        if namespace is None or namespace.home == home:
+            return None
+        holder = f"the home namespace {namespace.home}"
+        return claim.in_use(namespace.foreign, home=home, holder=holder)
 
     def mirrors_in_sync(self, home: str) -> bool:
         """Whether a mirror of this home namespace that the store lacks does not exist."""

@@ -181,9 +181,14 @@ def _overdue(failure: Failure) -> tuple[Reason, str] | None:
 # --- rows ------------------------------------------------------------------------------------
 
 
+def _is_ours(s: Snapshot, mirror: Pod, *, ctx: Context) -> bool:
+    namespace = s.key.namespace
+    return is_ours(mirror, home_namespace=namespace, virtual_node_id=ctx.virtual_node_id)
+
+
 def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
     """H is absent."""
-    if isinstance(mirror, Missing) or not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
+    if isinstance(mirror, Missing) or not _is_ours(s, mirror, ctx=ctx):
         return NOTHING
     if not s.home_gone:
         return Decision(ConfirmHomeGone(s.key))
@@ -192,7 +197,7 @@ def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
 
 def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     """M's name belongs to the mirror of an earlier pod, or to an unrelated pod."""
-    if is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
+    if _is_ours(s, mirror, ctx=ctx):
         return _remove(mirror, grace=None)
     if is_deleting(home) or is_terminal(home):
         return _without_mirror(s, home, ctx=ctx, taken=True)
@@ -324,7 +329,7 @@ def _with_mirror(
     ctx: Context,
 ) -> Decision:
     """M is H's own."""
-    if not is_ours(mirror, virtual_node_id=ctx.virtual_node_id):
+    if not _is_ours(s, mirror, ctx=ctx):
         whose = {
             constants.HOME_NAMESPACE: s.key.namespace,
             constants.HOME_NAME: s.key.name,

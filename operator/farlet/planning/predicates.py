@@ -11,12 +11,23 @@ from farlet.forge import merge, status
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
 
 
-def is_ours(mirror: Pod, *, virtual_node_id: str) -> bool:
-    """It has our label and names a home pod: this node created it, for some home uid."""
-    metadata = mirror["metadata"]
-    return metadata.get("labels", {}).get(
-        constants.VIRTUAL_NODE_ID
-    ) == virtual_node_id and constants.HOME_UID in metadata.get("annotations", {})
+def is_labelled(mirror: Pod, *, virtual_node_id: str) -> bool:
+    """It has our label: the watch of mirrors shows it."""
+    labels = mirror["metadata"].get("labels", {})
+    return labels.get(constants.VIRTUAL_NODE_ID) == virtual_node_id
+
+
+def is_ours(mirror: Pod, *, home_namespace: str, virtual_node_id: str) -> bool:
+    """It names a home pod of this namespace, node and home cluster, for some home uid.
+
+    The id of a virtual node is a hash of the home cluster and the node.
+    """
+    annotations = mirror["metadata"].get("annotations", {})
+    return (
+        is_labelled(mirror, virtual_node_id=virtual_node_id)
+        and annotations.get(constants.HOME_NAMESPACE) == home_namespace
+        and constants.HOME_UID in annotations
+    )
 
 
 def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
@@ -29,7 +40,8 @@ def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
     if confirmed is not None and confirmed == mirror["metadata"].get("uid"):
         return True
     annotations = mirror["metadata"].get("annotations", {})
-    return is_ours(mirror, virtual_node_id=virtual_node_id) and (
+    namespace = home["metadata"]["namespace"]
+    return is_ours(mirror, home_namespace=namespace, virtual_node_id=virtual_node_id) and (
         annotations[constants.HOME_UID] == home["metadata"].get("uid")
     )
 

@@ -226,7 +226,7 @@ class ForeignActions:
         except errors.NotFound:
             state.mirror_gone = True
             return
-        if predicates.is_ours(answer, virtual_node_id=self._ctx().virtual_node_id):
+        if predicates.is_labelled(answer, virtual_node_id=self._ctx().virtual_node_id):
             self._store.mirrors.put(answer)
         if key_of(answer) not in self._store.mirrors:
             state.unrelated = answer

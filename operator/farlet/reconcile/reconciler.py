@@ -136,7 +136,7 @@ class Reconciler:
                 access=access,
                 namespace_open=False,
                 namespace_unused=self._namespaces.loaded.is_set(),
-                problem=self._namespaces.refused,
+                problem=self._namespaces.refused or self._namespaces.conflict(key.namespace),
                 ages=self._times.ages(uid),
                 answered=self._times.answered(uid),
             )

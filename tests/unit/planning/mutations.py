@@ -30,7 +30,7 @@ def _run(policy: str, mode: str = "disabled") -> Step:
 
 
 _NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
-_OURS = "is_ours(mirror, virtual_node_id=ctx.virtual_node_id)"
+_OURS = "_is_ours(s, mirror, ctx=ctx)"
 
 MUTATIONS = (
     Mutation(
@@ -151,6 +151,18 @@ MUTATIONS = (
         "an unrelated pod of the name is reported and never changed",
         (Step("intrude", ("a",)), _run("Always")),
         at_random=True,
+    ),
+    Mutation(
+        "takes a pod of another home namespace for its own",
+        (
+            Replaced(
+                "is_ours",
+                "annotations.get(constants.HOME_NAMESPACE) == home_namespace",
+                by="True",
+                module=PREDICATES,
+            ),
+        ),
+        "a pod of another home namespace does not end with a home pod of its name",
     ),
     Mutation(
         "does not restore its label",

@@ -93,6 +93,7 @@ def mirror(
     *,
     uid: str = MIRROR,
     of: str = HOME,
+    home_namespace: str = KEY.namespace,
     virtual_node_id: str | None = CONTEXT.virtual_node_id,
     phase: str = "Running",
     state: JSON | None = None,
@@ -109,7 +110,7 @@ def mirror(
     finalizers = (constants.OBSERVED,) if observed else ()
     pod = _pod("default-h", uid, grace=grace, finalizers=finalizers)
     pod["metadata"]["annotations"] = {
-        constants.HOME_NAMESPACE: KEY.namespace,
+        constants.HOME_NAMESPACE: home_namespace,
         constants.HOME_NAME: KEY.name,
         constants.HOME_UID: of,
         constants.ACCESS: access_mode,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from farlet import constants
 from farlet.constants import Reason
 from farlet.context import NamespaceMap
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-from farlet.planning.actions import NOTHING, ConfirmMirrorGone, RecheckAnchor
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone, RecheckAnchor, ReclaimMirror
 from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning.objects import (
+    CONTEXT,
     MIRROR,
     MIRROR_KEY,
     RUNNING,
@@ -151,4 +153,47 @@ ANCHORS = (
     ),
 )
 
-ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS)
+_ELSEWHERE = mirror(of="another-home-uid", home_namespace="shop")
+
+SHARED = (
+    Row(
+        "a pod waits whose foreign namespace belongs to another home namespace",
+        snapshot(
+            home(),
+            Missing.UNKNOWN,
+            namespace_open=False,
+            namespace_unused=True,
+            anchor=None,
+            problem=Refused(Reason.FOREIGN_NAMESPACE_IN_USE, "it belongs to shop"),
+        ),
+        shows("Pending", Reason.FOREIGN_NAMESPACE_IN_USE),
+    ),
+    Row(
+        "a pod of another home namespace that has the name is never changed",
+        snapshot(home(), _ELSEWHERE),
+        shows("Pending", Reason.NAME_CONFLICT, retry=True),
+    ),
+    Row(
+        "a pod of another home namespace does not end with a home pod of its name",
+        snapshot(Missing.ABSENT, _ELSEWHERE, home_gone=True),
+        NOTHING,
+    ),
+    Row(
+        "a mirror whose home namespace was changed gets it back",
+        snapshot(_RUNNING, _CHANGED := mirror(home_namespace="shop")),
+        does(
+            ReclaimMirror(
+                _RUNNING,
+                _CHANGED,
+                {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
+                {
+                    constants.HOME_NAMESPACE: "default",
+                    constants.HOME_NAME: "web",
+                    constants.HOME_UID: "home-1",
+                },
+            )
+        ),
+    ),
+)
+
+ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS, *SHARED)

@@ -1,0 +1,72 @@
+"""Which home namespace a foreign namespace belongs to: a ConfigMap in the namespace itself.
+
+Two home namespaces, of one home cluster or of two, must never share a foreign namespace: pods of
+one could then replace pods of the other and mount their tokens. The ConfigMap is created before the
+first mirror, and all virtual nodes of one home cluster share it. It stays when the last pod is
+gone, and its deletion ends no pod: farlet creates it again.
+"""
+
+from __future__ import annotations
+
+import re
+
+from farlet import errors
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import CLAIM, Reason
+from farlet.k8s_types import ConfigMap
+
+HOME_ID = "home-id"
+HOME_NAMESPACE = "home-namespace"
+
+_SHOWN = re.compile(r"[A-Za-z0-9._-]{1,63}")
+"""What a message repeats of a ConfigMap that others can write."""
+
+
+async def ensure(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -> None:
+    """Claim the foreign namespace for the home namespace `home`, unless that is done already.
+
+    Raises `Refused` if it belongs to another one, and what `ApiClient.create` raises.
+    """
+    data = {HOME_ID: home_id, HOME_NAMESPACE: home}
+    found = await _find_or_create(cluster, foreign, data)
+    holder = found.get("data") or {}
+    if holder != data:
+        raise in_use(foreign, home=home, holder=_shown(holder))
+
+
+def in_use(foreign: str, *, home: str, holder: str) -> errors.Refused:
+    """Why pods of the home namespace `home` cannot run in this foreign namespace."""
+    return errors.Refused(
+        Reason.FOREIGN_NAMESPACE_IN_USE,
+        f"the foreign namespace {foreign} belongs to {holder}. Select another one for the home "
+        f"namespace {home} (--namespace-map {home}=NAME, --foreign-namespace-template or "
+        "--home-name); or, if its holder no longer uses it, run in the foreign cluster: kubectl "
+        f"delete configmap {CLAIM} -n {foreign}",
+    )
+
+
+def _shown(holder: dict[str, str]) -> str:
+    namespace, home_id = holder.get(HOME_NAMESPACE, ""), holder.get(HOME_ID, "")
+    if not _SHOWN.fullmatch(namespace) or not _SHOWN.fullmatch(home_id):
+        return f"a holder that the ConfigMap {CLAIM} in it does not name"
+    return f"the home namespace {namespace} of the home cluster with the id {home_id}"
+
+
+async def _find_or_create(cluster: ApiClient, foreign: str, data: dict[str, str]) -> ConfigMap:
+    try:
+        return await cluster.get(resources.CONFIG_MAPS, CLAIM, namespace=foreign)
+    except errors.NotFound:
+        pass
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": CLAIM},
+        "immutable": True,
+        "data": data,
+    }
+    try:
+        return await cluster.create(resources.CONFIG_MAPS, body, namespace=foreign)
+    except errors.Conflict:
+        # Created by another process, or by our request whose answer was lost.
+        return await cluster.get(resources.CONFIG_MAPS, CLAIM, namespace=foreign)
