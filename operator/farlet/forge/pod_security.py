@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from farlet.constants import JSON
 from farlet.context import Allowance
@@ -187,6 +187,22 @@ _CONTAINER = (
 )
 
 
+_Paths: TypeAlias = Mapping[str, list[tuple[list[str], Rule]]]
+
+
+def _by_first_key(rules: Sequence[Rule]) -> _Paths:
+    """The rules, with the keys of their paths, by the first key: few pods have many of them."""
+    found: dict[str, list[tuple[list[str], Rule]]] = {}
+    for rule in rules:
+        keys = rule.path.split(".")
+        found.setdefault(keys[0].removesuffix("[]"), []).append((keys, rule))
+    return found
+
+
+_POD_PATHS = _by_first_key(_POD)
+_CONTAINER_PATHS = _by_first_key(_CONTAINER)
+
+
 class Annotation(NamedTuple):
     """Annotations that were fields before they became fields; older API servers obey them."""
 
@@ -270,13 +286,13 @@ _DEBUGGER = "SYS_PTRACE"
 def findings(pod: Pod) -> Iterator[Finding]:
     """What reaches beyond the pod, of everything that its mirror is created with."""
     spec = cast("JSON", pod["spec"])
-    for rule in _POD:
-        yield from _judge(rule, spec, "spec")
+    yield from _judge(spec, _POD_PATHS, "spec", spec)
     for volume in spec.get("volumes") or ():
         yield from _volume(volume)
     for group in ("initContainers", "containers"):
         for container in spec.get(group) or ():
-            yield from _container(container, f"spec.{group}[{container['name']}]", spec)
+            path = f"spec.{group}[{container['name']}]"
+            yield from _judge(container, _CONTAINER_PATHS, path, spec)
     yield from _annotations(pod["metadata"].get("annotations") or {})
     yield from _priority(spec)
     yield from _placement(spec)
@@ -290,7 +306,7 @@ def ephemeral_findings(pod: Pod) -> Iterator[Finding]:
     spec = cast("JSON", pod["spec"])
     for container in spec.get("ephemeralContainers") or ():
         path = f"spec.ephemeralContainers[{container['name']}]"
-        for finding in _container(container, path, spec):
+        for finding in _judge(container, _CONTAINER_PATHS, path, spec):
             if (*finding.allowances, finding.value) == (Allowance.CAPABILITIES, _DEBUGGER):
                 allowances = (Allowance.DEBUG_TRACING, Allowance.CAPABILITIES)
                 yield finding._replace(allowances=allowances)
@@ -298,20 +314,17 @@ def ephemeral_findings(pod: Pod) -> Iterator[Finding]:
                 yield finding
 
 
-def _container(container: JSON, at: str, spec: JSON) -> Iterator[Finding]:
-    for rule in _CONTAINER:
-        if rule is _PROC_MOUNT and spec.get("hostUsers") is False:
-            continue  # baseline allows it in a user namespace since 1.35
-        if rule is _HOST_PORT and spec.get("hostNetwork"):
-            continue  # every port is one of the node; API servers write it to `hostPort`, too
-        yield from _judge(rule, container, at)
-
-
-def _judge(rule: Rule, owner: JSON, at: str) -> Iterator[Finding]:
-    for path, value in _values(owner, rule.path.split("."), at):
-        if value not in rule.harmless:
-            shown = "" if value is True else str(value)
-            yield Finding(path, rule.problem, (rule.allowance,), shown)
+def _judge(owner: JSON, paths: _Paths, at: str, spec: JSON) -> Iterator[Finding]:
+    for name in owner:
+        for keys, rule in paths.get(name, ()):
+            if rule is _PROC_MOUNT and spec.get("hostUsers") is False:
+                continue  # baseline allows it in a user namespace since 1.35
+            if rule is _HOST_PORT and spec.get("hostNetwork"):
+                continue  # every port is one of the node; API servers write it to `hostPort`, too
+            for path, value in _values(owner, keys, at):
+                if value not in rule.harmless:
+                    shown = "" if value is True else str(value)
+                    yield Finding(path, rule.problem, (rule.allowance,), shown)
 
 
 def _values(node: Any, keys: Sequence[str], at: str) -> Iterator[tuple[str, object]]:

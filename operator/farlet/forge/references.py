@@ -7,9 +7,10 @@ ServiceAccount) are not the pod's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from farlet.constants import JSON
 from farlet.k8s_types import PodSpec
@@ -30,54 +31,64 @@ class Reference(NamedTuple):
     name: str
 
 
-_VOLUMES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-    (Kind.SECRET, ("azureFile", "secretName")),
-    (Kind.SECRET, ("cephfs", "secretRef", "name")),
-    (Kind.SECRET, ("cinder", "secretRef", "name")),
-    (Kind.SECRET, ("csi", "nodePublishSecretRef", "name")),
-    (Kind.SECRET, ("flexVolume", "secretRef", "name")),
-    (Kind.SECRET, ("iscsi", "secretRef", "name")),
-    (Kind.SECRET, ("rbd", "secretRef", "name")),
-    (Kind.SECRET, ("scaleIO", "secretRef", "name")),
-    (Kind.SECRET, ("secret", "secretName")),
-    (Kind.SECRET, ("storageos", "secretRef", "name")),
-    (Kind.CONFIG_MAP, ("configMap", "name")),
+_Table: TypeAlias = Mapping[str, tuple[Kind, tuple[str, ...]]]
+"""First key -> what is referred to, and the other keys down to its name."""
+
+_VOLUMES: _Table = MappingProxyType(
+    {
+        "azureFile": (Kind.SECRET, ("secretName",)),
+        "cephfs": (Kind.SECRET, ("secretRef", "name")),
+        "cinder": (Kind.SECRET, ("secretRef", "name")),
+        "configMap": (Kind.CONFIG_MAP, ("name",)),
+        "csi": (Kind.SECRET, ("nodePublishSecretRef", "name")),
+        "flexVolume": (Kind.SECRET, ("secretRef", "name")),
+        "iscsi": (Kind.SECRET, ("secretRef", "name")),
+        "rbd": (Kind.SECRET, ("secretRef", "name")),
+        "scaleIO": (Kind.SECRET, ("secretRef", "name")),
+        "secret": (Kind.SECRET, ("secretName",)),
+        "storageos": (Kind.SECRET, ("secretRef", "name")),
+    }
 )
-_PROJECTIONS = ((Kind.SECRET, ("secret", "name")), (Kind.CONFIG_MAP, ("configMap", "name")))
-_ENV_FROM = ((Kind.SECRET, ("secretRef", "name")), (Kind.CONFIG_MAP, ("configMapRef", "name")))
-_ENV = (
-    (Kind.SECRET, ("valueFrom", "secretKeyRef", "name")),
-    (Kind.CONFIG_MAP, ("valueFrom", "configMapKeyRef", "name")),
+_PROJECTIONS: _Table = MappingProxyType(
+    {"secret": (Kind.SECRET, ("name",)), "configMap": (Kind.CONFIG_MAP, ("name",))}
 )
+_ENV_FROM: _Table = MappingProxyType(
+    {"secretRef": (Kind.SECRET, ("name",)), "configMapRef": (Kind.CONFIG_MAP, ("name",))}
+)
+_VALUE_FROM: _Table = MappingProxyType(
+    {"secretKeyRef": (Kind.SECRET, ("name",)), "configMapKeyRef": (Kind.CONFIG_MAP, ("name",))}
+)
+_PULL_SECRET: _Table = MappingProxyType({"name": (Kind.SECRET, ())})
 
 
 def references(spec: PodSpec) -> Iterator[Reference]:
     """Every reference with a name, of all containers (ephemeral ones too) and volumes."""
     raw = cast("JSON", spec)
     for index, secret in enumerate(raw.get("imagePullSecrets") or ()):
-        yield from _at(Kind.SECRET, ("name",), secret, f"spec.imagePullSecrets[{index}]")
+        yield from _in(secret, _PULL_SECRET, f"spec.imagePullSecrets[{index}]")
     for volume in raw.get("volumes") or ():
         path = f"spec.volumes[{volume['name']}]"
-        for kind, keys in _VOLUMES:
-            yield from _at(kind, keys, volume, path)
+        yield from _in(volume, _VOLUMES, path)
         for index, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
-            for kind, keys in _PROJECTIONS:
-                yield from _at(kind, keys, source, f"{path}.projected.sources[{index}]")
+            yield from _in(source, _PROJECTIONS, f"{path}.projected.sources[{index}]")
     for group in ("initContainers", "containers", "ephemeralContainers"):
         for container in raw.get(group) or ():
             path = f"spec.{group}[{container['name']}]"
             for index, source in enumerate(container.get("envFrom") or ()):
-                for kind, keys in _ENV_FROM:
-                    yield from _at(kind, keys, source, f"{path}.envFrom[{index}]")
+                yield from _in(source, _ENV_FROM, f"{path}.envFrom[{index}]")
             for variable in container.get("env") or ():
-                for kind, keys in _ENV:
-                    yield from _at(kind, keys, variable, f"{path}.env[{variable['name']}]")
+                if source := variable.get("valueFrom"):
+                    at = f"{path}.env[{variable['name']}].valueFrom"
+                    yield from _in(source, _VALUE_FROM, at)
 
 
-def _at(kind: Kind, keys: tuple[str, ...], node: Any, path: str) -> Iterator[Reference]:
-    for key in keys:
-        node = node.get(key)
-        if not node:
-            return
-        path = f"{path}.{key}"
-    yield Reference(kind, path, node)
+def _in(source: JSON, table: _Table, path: str) -> Iterator[Reference]:
+    for first in source:
+        if first not in table:
+            continue
+        kind, keys = table[first]
+        node: Any = source[first]
+        for key in keys:
+            node = node.get(key) if node else None
+        if node:
+            yield Reference(kind, ".".join((path, first, *keys)), node)
