@@ -54,6 +54,33 @@ class Allowance(StrEnum):
     LEGACY_TOKEN_SECRETS = "legacy-token-secrets"  # noqa: S105
 
 
+KEEP_LABELS = (
+    "azure.workload.identity/",
+    "istio.io/",
+    "kueue.x-k8s.io/",
+    "linkerd.io/",
+    "sidecar.istio.io/",
+)
+KEEP_ANNOTATIONS = (
+    "azure.workload.identity/",
+    "cni.projectcalico.org/",
+    "config.linkerd.io/",
+    "eks.amazonaws.com/",
+    "iam.amazonaws.com/",
+    "istio.io/",
+    "k8s.ovn.org/",
+    "k8s.v1.cni.cncf.io/",
+    "kueue.x-k8s.io/",
+    "linkerd.io/",
+    "ovn.kubernetes.io/",
+    "sidecar.istio.io/",
+    "vault.hashicorp.com/",
+)
+"""Prefixes of labels and annotations on which controllers act: they inject sidecars, give cloud
+identities, queue pods, or record what a network plugin did. In the home cluster they have done so;
+those of the foreign cluster must not do it again for a home pod."""
+
+
 class RemoteServiceAccounts(StrEnum):
     """Foreign ServiceAccounts that pods in mode `remote` are allowed to use."""
 
@@ -234,6 +261,10 @@ class Context:
     """Request 3607 too, for which API servers grant tokens of one year."""
     remote_service_accounts: RemoteServiceAccounts = RemoteServiceAccounts.ALL
     allow_pod_feature: frozenset[Allowance] = frozenset()
+    keep_labels: tuple[str, ...] = KEEP_LABELS
+    """Prefixes of labels that mirrors do not have, except in mode `remote`."""
+    keep_annotations: tuple[str, ...] = KEEP_ANNOTATIONS
+    """The same for annotations."""
     daemonset_pods: DaemonSetPods = DaemonSetPods.REFUSE
     pod_network: PodNetwork = PodNetwork.ISOLATED
     to_home_ip: Callable[[str], str] = str

@@ -39,10 +39,23 @@ def service_account(pod: Pod) -> str:
 
 
 def values(pod: Pod, ctx: Context) -> dict[str, str]:
-    """Field path -> home value."""
+    """Field path -> home value, also for labels and annotations that the mirror does not have.
+
+    The kubelet expands `$(VAR)` in literals; a doubled `$` is one that it keeps.
+    """
     home = pod["metadata"]
     node = pod["spec"].get("nodeName") or ctx.node
+    kept = {
+        f"metadata.{kind}['{key}']": value.replace("$", "$$")
+        for kind, found, prefixes in (
+            ("labels", home.get("labels"), ctx.keep_labels),
+            ("annotations", home.get("annotations"), ctx.keep_annotations),
+        )
+        for key, value in (found or {}).items()
+        if key.startswith(prefixes)
+    }
     return {
+        **kept,
         "metadata.namespace": home["namespace"],
         "metadata.uid": home["uid"],
         "spec.nodeName": node,
@@ -54,10 +67,7 @@ def values(pod: Pod, ctx: Context) -> dict[str, str]:
 def in_env(
     env: list[EnvVar], home_values: Mapping[str, str], path: str, changes: ChangeLog
 ) -> list[EnvVar]:
-    """`env` with literals in place of identity fields, in the same order.
-
-    No value can contain a `$`, so the kubelet's `$(VAR)` expansion does not change them.
-    """
+    """`env` with literals in place of the fields in `home_values`, in the same order."""
     return [
         _literal(entry, home_values, path, changes) if "valueFrom" in entry else entry
         for entry in env

@@ -27,6 +27,7 @@ from farlet.constants import (
     HOME_SERVICE_ACCOUNT,
     HOME_UID,
     OBSERVED,
+    REMOTE,
     RESTARTS,
     TOKENS,
     VIRTUAL_NODE_ID,
@@ -97,7 +98,7 @@ def forge_mirror(
     metadata: NewObjectMeta = {
         "name": mirror_name(home["name"]),
         "namespace": namespace,
-        "labels": _labels(home, ctx, changes),
+        "labels": _labels(home, strategy.name, ctx, changes),
         "annotations": _annotations(pod, strategy.name, ctx, changes),
     }
     if mutation.home_api:
@@ -117,12 +118,14 @@ def forge_mirror(
     )
 
 
-def _labels(home: ObjectMeta, ctx: Context, changes: ChangeLog) -> dict[str, str]:
+def _labels(home: ObjectMeta, access: str, ctx: Context, changes: ChangeLog) -> dict[str, str]:
     """The user's labels, and the one by which farlet selects mirrors."""
     original = home.get("labels") or {}
     labels = {key: value for key, value in original.items() if not key.startswith(RESERVED)}
     if len(labels) != len(original):
         _report_reserved("labels", original.keys() - labels.keys(), changes)
+    if access != REMOTE:
+        labels = _without_kept(labels, ctx.keep_labels, "labels", changes)
     labels[VIRTUAL_NODE_ID] = ctx.virtual_node_id
     return labels
 
@@ -149,6 +152,8 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: ChangeLog) -> dic
             changes.dropped(f"metadata.annotations[{key}]", why, routine=True)
         else:
             annotations[key] = value
+    if access != REMOTE:
+        annotations = _without_kept(annotations, ctx.keep_annotations, "annotations", changes)
     spec = pod["spec"]
     annotations[HOME_NAMESPACE] = home["namespace"]
     annotations[HOME_NAME] = home["name"]
@@ -157,6 +162,20 @@ def _annotations(pod: Pod, access: str, ctx: Context, changes: ChangeLog) -> dic
     annotations[HOME_SERVICE_ACCOUNT] = names.service_account(spec)
     annotations[ACCESS] = access
     return annotations
+
+
+def _without_kept(
+    original: dict[str, str], prefixes: tuple[str, ...], where: str, changes: ChangeLog
+) -> dict[str, str]:
+    """What controllers of the foreign cluster do not see, unless the pod is one of theirs."""
+    why = f"controllers of the foreign cluster could act on it (--keep-{where})"
+    rest = {}
+    for key, value in original.items():
+        if key.startswith(prefixes):
+            changes.dropped(f"metadata.{where}[{key}]", why)
+        else:
+            rest[key] = value
+    return rest
 
 
 def _report_reserved(where: str, keys: set[str], changes: ChangeLog) -> None:

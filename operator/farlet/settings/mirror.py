@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from farlet import access
 from farlet.context import (
+    KEEP_ANNOTATIONS,
+    KEEP_LABELS,
     Allowance,
     Context,
     DaemonSetPods,
@@ -145,6 +147,21 @@ class MirrorSettings(NodeShapeSettings):
         "exists only in the home cluster; docs/pod-features.md describes each. Repeatable, or a "
         "comma-separated list.",
     )
+    keep_labels: Annotated[
+        tuple[str, ...],
+        Flag(Group.PODS, "PREFIX|none", many=True),
+        BeforeValidator(values.prefixes),
+    ] = Field(
+        KEEP_LABELS,
+        description="Beginning of keys of labels that mirror pods do not get, since controllers of "
+        "the foreign cluster act on them; mirror pods of mode remote get them. Replaces the "
+        "default. Repeatable, or a comma-separated list; 'none': mirror pods get all.",
+    )
+    keep_annotations: Annotated[
+        tuple[str, ...],
+        Flag(Group.PODS, "PREFIX|none", many=True),
+        BeforeValidator(values.prefixes),
+    ] = Field(KEEP_ANNOTATIONS, description="The same as --keep-labels for annotations.")
     daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(
         DaemonSetPods.REFUSE,
         description="Handling of DaemonSet pods on the virtual node. 'refuse': they stay Pending "
@@ -198,6 +215,8 @@ class MirrorSettings(NodeShapeSettings):
             token_as_requested=lifetime == "as-requested",
             remote_service_accounts=self.remote_service_accounts,
             allow_pod_feature=self.allow_pod_feature,
+            keep_labels=self.keep_labels,
+            keep_annotations=self.keep_annotations,
             daemonset_pods=self.daemonset_pods,
             pod_network=self.pod_network,
             node_ip=self.node_ip or "",

@@ -15,6 +15,8 @@ from pathlib import Path
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 
+_KEY_PREFIX = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,252}(/[-A-Za-z0-9_.]{0,63})?)?")
+
 IN_CLUSTER = "in-cluster"
 """In place of a kubeconfig: the ServiceAccount of the pod that farlet runs in."""
 
@@ -42,6 +44,22 @@ def text(value: object) -> str:
     if value != value.strip():
         raise ValueError(f"{value!r} begins or ends with white space; remove it")
     return value
+
+
+def prefixes(value: object) -> tuple[str, ...]:
+    """Beginnings of keys of labels or annotations, several; or `none`."""
+    given = several(value)
+    return () if given == ("none",) else tuple(map(_prefix, given))
+
+
+def _prefix(value: object) -> str:
+    given = text(value)
+    if not _KEY_PREFIX.fullmatch(given):
+        raise ValueError(
+            f"{given!r} is not the beginning of a label or annotation key; expected, for example, "
+            "sidecar.istio.io/"
+        )
+    return given
 
 
 def dns_label(value: object) -> str:

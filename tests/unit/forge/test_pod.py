@@ -101,6 +101,17 @@ def test_annotations_that_are_copied(key: str) -> None:
     assert _forge(pods.pod(annotations={key: "home"})).pod["metadata"]["annotations"][key] == "home"
 
 
+def test_a_list_of_prefixes_replaces_the_default() -> None:
+    pod = pods.pod(annotations={"sidecar.istio.io/inject": "true", "mine.example/x": "y"})
+    pod["metadata"]["labels"] = {"sidecar.istio.io/inject": "true", "mine.example/x": "y"}
+    ctx = pods.context(keep_labels=("mine.example/",), keep_annotations=())
+    metadata = _forge(pod, ctx).pod["metadata"]
+    assert metadata["labels"].get("sidecar.istio.io/inject") == "true"
+    assert "mine.example/x" not in metadata["labels"]
+    assert metadata["annotations"]["mine.example/x"] == "y"
+    assert metadata["annotations"]["sidecar.istio.io/inject"] == "true"
+
+
 def test_users_cannot_set_farlets_labels() -> None:
     pod = pods.pod()
     pod["metadata"]["labels"] = {"farlet.io/virtual-node-id": "stolen", "farlet.io/x": "y"}

@@ -192,6 +192,9 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
             id="an unknown placeholder",
         ),
         pytest.param("namespace_map", "a", "HOME=FOREIGN", id="half a pair"),
+        pytest.param("keep_labels", "", "is empty", id="no prefix of labels"),
+        pytest.param("keep_labels", "a.example/,", "is empty", id="an empty prefix of labels"),
+        pytest.param("keep_annotations", "a b", "beginning of a label", id="a bad prefix"),
         pytest.param("namespace_map", "a=B", "DNS label", id="a bad namespace in a pair"),
         pytest.param("node_ip", "far", "not an IP", id="a node IP that is a name"),
         pytest.param("node_ip", "fe80::1%1", "zone ID", id="a node IP with a zone"),
@@ -349,6 +352,8 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         api_access_default="disabled",
         remote_service_accounts="labelled",
         allow_pod_feature="host-path",
+        keep_labels="a.example/,b",
+        keep_annotations="none",
         pod_network="connected",
         node_ip="10.0.0.9",
     )
@@ -365,6 +370,8 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         access_default="disabled",
         remote_service_accounts=context.RemoteServiceAccounts.LABELLED,
         allow_pod_feature=frozenset({context.Allowance.HOST_PATH}),
+        keep_labels=("a.example/", "b"),
+        keep_annotations=(),
         pod_network=context.PodNetwork.CONNECTED,
         node_ip="10.0.0.9",
     )
