@@ -27,7 +27,6 @@ from unit.reconcile import apiserver
 
 USUAL = ("kubernetes", "kubernetes.default.svc", "10.96.0.1")
 ADDRESS = "home API for foreign pods"
-UNVERIFIED: dict[str, Any] = {"insecure-skip-tls-verify": True}
 
 MIXED = (
     Finding("one", Outcome.OK, "v1.33.1"),
@@ -73,16 +72,17 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
         return await foreign.answer(request)
 
     # Over TLS, as gateways lead to no other.
-    pair = certificates.issue(foreign.ca, user="home", uses=(certificates.SERVER,), hosts=USUAL)
+    pair = certificates.issue(
+        foreign.ca, user="home", uses=(certificates.SERVER,), hosts=(*USUAL, "127.0.0.1")
+    )
     tls = certificates.server_context(pair, folder / "home-tls")
     async with apiserver.listening() as front, apiserver.listening(tls) as at_home:
         front.answer, at_home.answer = answer, version
+        trusted: dict[str, Any] = {"certificate-authority": str(folder / "ca.crt")}
         flags = {
             "nodename": "far",
             "home_id": "home-1",
-            "home_kubeconfig": str(
-                apiserver.kubeconfig(folder / "home", at_home.url, **UNVERIFIED)
-            ),
+            "home_kubeconfig": str(apiserver.kubeconfig(folder / "home", at_home.url, **trusted)),
             "foreign_kubeconfig": str(apiserver.kubeconfig(folder / "far", front.url)),
             "home_api_server_ca_file": str(folder / "ca.crt"),
             "node_ip": "192.0.2.1",
