@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from farlet import access, errors, settings
+from farlet import access, errors, redaction, settings
 from farlet.cli import manifest, options, render
 from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
@@ -248,7 +248,7 @@ def _offline_context(wanted: settings.MirrorSettings) -> Context:
 
 def _print_error(err: Exception | str) -> None:
     """Print one line on stderr, even where a library's message has several."""
-    click.echo(f"farlet: {' '.join(str(err).split())}", err=True)
+    click.echo(f"farlet: {redaction.redact(' '.join(str(err).split()))}", err=True)
 
 
 def main() -> None:

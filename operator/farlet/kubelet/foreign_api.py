@@ -18,6 +18,10 @@ BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
 """The home API server reads no more of an error (`maxReadLength` in `response_checker.go`)."""
 
+_DIALING = "error dialing backend: "
+"""`k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go`. The caller's own API server says the same
+where it does not reach farlet."""
+
 
 async def refusal(response: raw_response.RawResponse) -> Refusal:
     """The foreign API server's error, for the caller. Raises `OSError` if the answer is cut off."""
@@ -48,4 +52,6 @@ def _message(body: bytes) -> str:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message = None
     text = message if isinstance(message, str) else body.decode("utf-8", "replace").strip()
+    if text.startswith(_DIALING):
+        text = f"the foreign API server could not reach its kubelet: {text.removeprefix(_DIALING)}"
     return redaction.message(text)

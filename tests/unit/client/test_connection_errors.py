@@ -15,11 +15,29 @@ from typing import Any
 import aiohttp
 import asyncssh
 import pytest
+from kopf._cogs.clients import errors as kopf_errors
 
 from farlet import errors
 from farlet.client import connection_errors
 from unit import certificates
 from unit.reconcile import apiserver
+
+FORBIDDEN: kopf_errors.RawStatus = {
+    "apiVersion": "v1",
+    "kind": "Status",
+    "code": 403,
+    "status": "Failure",
+    "reason": "Forbidden",
+    "message": "pods is forbidden: User http://farlet:hunter2@x",
+    "details": {
+        "name": "",
+        "uid": "",
+        "retryAfterSeconds": 0,
+        "kind": "",
+        "group": "",
+        "causes": (),
+    },
+}
 
 SEVERAL = OSError(
     "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0), "
@@ -71,6 +89,16 @@ SEVERAL = OSError(
             LookupError("no http://farlet:hunter2@proxy"),
             "LookupError: no http://<redacted>@proxy",
             id="unknown, with a password",
+        ),
+        pytest.param(
+            kopf_errors.APIForbiddenError(FORBIDDEN, status=403, headers={}),
+            "pods is forbidden: User http://<redacted>@x",
+            id="the Status in an error of Kopf",
+        ),
+        pytest.param(
+            kopf_errors.APIServerError("<html>", status=502, headers={}),
+            "APIServerError: <html>",
+            id="another answer in an error of Kopf",
         ),
         pytest.param(LookupError("x" * 900_000), f"LookupError: {'x' * 787}... (", id="long"),
     ],

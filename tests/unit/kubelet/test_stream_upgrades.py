@@ -179,6 +179,16 @@ async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[
             id="text is returned unchanged",
         ),
         pytest.param(
+            status(500, "error dialing backend: dial tcp 10.99.2.1:10250: connection refused"),
+            500,
+            "the foreign API server could not reach its kubelet: dial tcp 10.99.2.1:10250: "
+            "connection refused",
+            id="a kubelet that the foreign API server does not reach",
+        ),
+        pytest.param(
+            status(500, "x" * 40_000), 500, "x" * 800 + "... (40,000 char", id="a long text is cut"
+        ),
+        pytest.param(
             status(403, "forbidden"),
             500,
             "does not allow farlet to do this: forbidden",
