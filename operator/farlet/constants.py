@@ -170,6 +170,7 @@ class Reason(StrEnum):
     # farlet reports what it did or observed.
     FOREIGN_REACHABLE = "ForeignReachable"
     MIRROR_LOST = "MirrorLost"
+    MIRROR_BACK_OFF = "MirrorBackOff"
     MIRROR_CREATED = "MirrorCreated"
     STATUS_REJECTED = "StatusRejected"
     SPEC_ADJUSTED = "SpecAdjusted"

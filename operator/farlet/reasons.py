@@ -213,6 +213,15 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "A controller creates a new pod; recreate a pod without a controller manually. Find "
             "out in the foreign cluster who deleted the mirror.",
         ),
+        Reason.MIRROR_BACK_OFF: Guide(
+            Who.FOREIGN_ADMIN,
+            "The mirrors of the pod are deleted soon after farlet has created them, for example by "
+            "a policy or a cleaner in the foreign cluster. farlet creates the next one after a "
+            "pause that grows to five minutes. It starts at one second again after a mirror has "
+            "existed for ten minutes.",
+            "Find out in the foreign cluster who deletes the mirrors (its audit log names them), "
+            "and exempt pods with the label `farlet.io/virtual-node-id`.",
+        ),
         Reason.MIRROR_CREATED: Guide(
             Who.NO_ACTION,
             "farlet created the mirror of the pod in the foreign cluster.",

@@ -226,7 +226,7 @@ class Store:
     departed: dict[ObjectKey, Pod] = field(default_factory=dict)
     """By foreign key: mirrors as they were last seen, kept while their home pod exists."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)
-    """By home uid and `TokenSpec.key`: granted and not yet delivered."""
+    """By home uid and `TokenSpec.key`: granted, and not delivered yet or a moment ago."""
 
     def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod) -> None:
         """Keep the last state of a mirror that is gone, while its home pod exists to show it."""

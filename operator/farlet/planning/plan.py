@@ -49,7 +49,7 @@ from farlet.planning.predicates import (
     is_terminal,
     uid,
 )
-from farlet.planning.snapshot import Failure, Missing, Snapshot
+from farlet.planning.snapshot import LASTING_SECONDS, Failure, Missing, Snapshot
 
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
@@ -58,6 +58,12 @@ LAG_RETRY_SECONDS = 0.1
 FIRST_STATUS_SECONDS = 2.0
 """A new mirror is scheduled before a kubelet reports its containers. For this time that step alone
 is not written to home, since it would cost a request, and a watch event for each home watcher."""
+
+RECREATE_FIRST_SECONDS = 1.0
+RECREATE_LAST_SECONDS = 300.0
+"""The pause between two mirrors of one pod doubles while they do not last (`LASTING_SECONDS`)."""
+REPORTED_PAUSE_SECONDS = 8.0
+"""A shorter pause is not worth the two writes of a report."""
 
 REWRITE_SECONDS = 60.0
 """The message of an unchanged reason is not written more often than this."""
@@ -310,6 +316,9 @@ def _create(
         token_specs = strategy.token_specs(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
+    left = _pause(s) - s.ages.mirror_created
+    if left > 0:
+        return _back_off(s, home, left, ctx=ctx)
     if s.anchor is None:
         return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx, gone=True)
     if s.anchor_doubted:
@@ -319,6 +328,33 @@ def _create(
     return Decision(
         CreateMirror(home, forged.pod, strategy, token_specs, notices, forged.unknown_fields)
     )
+
+
+def _pause(s: Snapshot) -> float:
+    """Seconds from the creation of the last mirror to that of the next, as CrashLoopBackOff."""
+    if s.creations == 0 or s.ages.mirror_created >= LASTING_SECONDS:
+        return 0.0
+    doublings = min(s.creations - 1, 16)
+    return min(RECREATE_FIRST_SECONDS * 2.0**doublings, RECREATE_LAST_SECONDS)
+
+
+def _back_off(s: Snapshot, home: Pod, left: float, *, ctx: Context) -> Decision:
+    """The next mirror is not due yet. A longer pause is reported."""
+    if _pause(s) >= REPORTED_PAUSE_SECONDS:
+        refused = Refused(
+            Reason.MIRROR_BACK_OFF,
+            f"the mirrors of this pod in the foreign namespace {_namespace_of(s)} are deleted soon "
+            "after they were created. farlet creates the next one after a pause, which grows to "
+            f"{RECREATE_LAST_SECONDS / 60:g} minutes. Find out who deletes pods there",
+        )
+        waits = _wait(s, home, refused, ctx=ctx, gone=True)
+        if waits.action is not None:
+            return waits
+    return Decision(Wait(left))
+
+
+def _namespace_of(s: Snapshot) -> str:
+    return "" if s.mirror_key is None else s.mirror_key.namespace
 
 
 def _with_mirror(
@@ -413,7 +449,7 @@ def _secret(
     except Refused:
         # It was allowed when M was created. A running pod keeps its files and gets no new token.
         return NOTHING
-    due = token_rotation.due(token_specs, mirror, uid=uid(home), now=s.now)
+    due = token_rotation.due(token_specs, mirror, delivered=s.delivered, uid=uid(home), now=s.now)
     if due.token_specs:
         return Decision(
             ProvideSecret(home, mirror, strategy, due.token_specs, secret, overdue=due.overdue)

@@ -19,6 +19,9 @@ from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
 from farlet.planning.wishes import Answered
 
+LASTING_SECONDS = 600.0
+"""A mirror that existed for this time ends a series of mirrors that did not last."""
+
 
 class Missing(Enum):
     """Why an object is not in a snapshot."""
@@ -83,6 +86,10 @@ class Snapshot:
     problem: Refused | None = None
     """Why the foreign namespace cannot be read or used now."""
     ages: Ages = field(default_factory=Ages)
+    creations: int = 0
+    """Mirrors that this process created for H, each before the one before it had lasted."""
+    delivered: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By `TokenSpec.key`: issue and expiry of the tokens that this process wrote to M's Secret."""
     answered: frozenset[Answered] = frozenset()
     """The last accepted write of each kind for this H, and the version in its answer."""
     failure: Failure | None = None

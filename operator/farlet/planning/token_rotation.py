@@ -38,13 +38,21 @@ class Due:
     again_at: float | None
 
 
-def due(token_specs: tuple[TokenSpec, ...], mirror: Pod, *, uid: str, now: float) -> Due:
+def due(
+    token_specs: tuple[TokenSpec, ...],
+    mirror: Pod,
+    *,
+    delivered: Mapping[str, tuple[float, float]],
+    uid: str,
+    now: float,
+) -> Due:
     """Which tokens of a mirror must be refreshed.
 
-    Users of the foreign cluster can change the annotation. That costs at most one refresh: times
-    that no API server grants count as missing.
+    `delivered` are the times of tokens that this process wrote to the Secret itself. They count
+    more than the annotation, which users of the foreign cluster can change. So a change costs at
+    most one refresh for each process: times that no API server grants count as missing.
     """
-    times = recorded(mirror)
+    times = {**recorded(mirror), **delivered}
     to_refresh: list[TokenSpec] = []
     overdue = False
     again_at: float | None = None

@@ -83,6 +83,7 @@ class ForeignActions:
     async def provide_secret(self, action: actions.ProvideSecret, state: PassState) -> None:
         """Request the tokens that are not held, write the Secret, record the times."""
         home, mirror = action.home, action.mirror
+        uid = predicates.uid(home)
         state.step = Step.TOKEN
         try:
             granted = await self._tokens.grant(home, action.token_specs)
@@ -95,10 +96,8 @@ class ForeignActions:
             written = await self._write_secret(secret, existing=action.existing)
             if written is None:
                 return
-            if self._store.home.uid(key_of(home)) == predicates.uid(home):
-                self._times.wrote(
-                    predicates.uid(home), action, written["metadata"], ctx=self._ctx()
-                )
+            if self._store.home.uid(key_of(home)) == uid:  # it still exists
+                self._times.wrote(uid, action, written["metadata"], ctx=self._ctx())
         times = token_rotation.record(mirror, granted)
         if times is not None:
             # This records the times, and makes the foreign kubelet read the Secret at once.
@@ -108,6 +107,8 @@ class ForeignActions:
             self._store.mirrors.put(answer)
             log.debug("home tokens refreshed", pod=str(key_of(home)))
         self._tokens.delivered(home)
+        if self._store.home.uid(key_of(home)) == uid:
+            self._times.tokens_delivered(uid, granted)
 
     async def _write_secret(
         self, secret: Secret, *, existing: ObjectMeta | None

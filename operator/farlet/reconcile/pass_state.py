@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from farlet.access import Token
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import wishes
 from farlet.planning.actions import Step
-from farlet.planning.snapshot import Ages
+from farlet.planning.snapshot import LASTING_SECONDS, Ages
 from farlet.planning.wishes import Answered, Wish
 
 
@@ -39,6 +41,10 @@ class PodTimes:
         """By home uid, until its mirror is created."""
         self._created: dict[str, float] = {}
         """By home uid: when its mirror was created by this process."""
+        self._creations: dict[str, int] = {}
+        """By home uid: how many mirrors this process created, each before the last one lasted."""
+        self._delivered: dict[str, dict[str, tuple[float, float]]] = {}
+        """By home uid and `TokenSpec.key`: issue and expiry of tokens in the mirror's Secret."""
         self._reported: dict[str, float] = {}
         """By home uid: when a reason was last written."""
         self._changed: dict[ObjectKey, float] = {}
@@ -59,8 +65,25 @@ class PodTimes:
 
     def mirror_created(self, uid: str) -> None:
         """The mirror of home pod `uid` has just been created."""
-        self._created[uid] = time.monotonic()
+        now = time.monotonic()
+        if now - self._created.get(uid, -math.inf) >= LASTING_SECONDS:
+            self._creations[uid] = 0
+        self._creations[uid] += 1
+        self._created[uid] = now
         self._first_seen.pop(uid, None)
+
+    def creations(self, uid: str) -> int:
+        """Mirrors that this process created for home pod `uid`, each before the last one lasted."""
+        return self._creations.get(uid, 0)
+
+    def tokens_delivered(self, uid: str, granted: Mapping[str, Token]) -> None:
+        """The Secret of home pod `uid` has these tokens now."""
+        times = self._delivered.setdefault(uid, {})
+        times.update({key: (token.issued, token.expires) for key, token in granted.items()})
+
+    def delivered(self, uid: str) -> Mapping[str, tuple[float, float]]:
+        """Issue and expiry of the tokens that this process delivered to home pod `uid`."""
+        return self._delivered.get(uid, {})
 
     def reported(self, uid: str) -> None:
         """A reason has just been written to the status of home pod `uid`."""
@@ -87,5 +110,7 @@ class PodTimes:
     def forget(self, uid: str) -> None:
         self._first_seen.pop(uid, None)
         self._created.pop(uid, None)
+        self._creations.pop(uid, None)
+        self._delivered.pop(uid, None)
         self._reported.pop(uid, None)
         self._answered.pop(uid, None)

@@ -180,6 +180,8 @@ class Reconciler:
             anchor_doubted=namespace.anchor_doubted,
             problem=namespace.problem,
             ages=self._times.ages(uid),
+            creations=self._times.creations(uid),
+            delivered=self._times.delivered(uid),
             answered=self._times.answered(uid),
         )
 

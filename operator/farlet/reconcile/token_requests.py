@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from datetime import datetime
 
@@ -22,19 +23,26 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
+from farlet.planning import token_rotation
 from farlet.store import Store
 
 HELD_SECONDS = 300.0
 """A token that was not delivered within this time is requested again."""
 
+REUSED_SECONDS = 60.0
+"""For this time a delivered token is used again: one pod costs no more than a request in this time
+for each token, however often its mirror or Secret is deleted or changed in the foreign cluster."""
+
 
 class Tokens:
-    """Requests tokens, and keeps those that were not delivered yet for the next try."""
+    """Requests tokens, and keeps them until they are delivered and for a moment longer."""
 
     def __init__(self, home: ApiClient, store: Store, *, granted: Counter) -> None:
         self._home = home
         self._store = store
         self._granted = granted
+        self._delivered: OrderedDict[str, float] = OrderedDict()
+        """By home uid: when its tokens were first delivered; the oldest first."""
 
     async def grant(self, pod: Pod, token_specs: tuple[TokenSpec, ...]) -> dict[str, Token]:
         """Tokens by `TokenSpec.key`. Raises what `Cluster.call` raises.
@@ -44,11 +52,10 @@ class Tokens:
         """
         if not token_specs:
             return {}
-        held = self._store.tokens.setdefault(pod["metadata"]["uid"], {})
-        now = time.time()
-        missing = [
-            c for c in token_specs if c.key not in held or now - held[c.key].issued > HELD_SECONDS
-        ]
+        uid, now = pod["metadata"]["uid"], time.time()
+        self._drop_delivered()
+        held = self._store.tokens.setdefault(uid, {})
+        missing = [c for c in token_specs if not _usable(held.get(c.key), uid=uid, now=now)]
         for together in (missing[:1], missing[1:]):
             await self._request(pod, together, held)
         return {token_spec.key: held[token_spec.key] for token_spec in token_specs}
@@ -69,8 +76,24 @@ class Tokens:
                 raise answer
 
     def delivered(self, pod: Pod) -> None:
-        """The mirror's Secret has them: stop keeping them."""
-        self._store.tokens.pop(pod["metadata"]["uid"], None)
+        """The mirror's Secret has them: keep them for a moment only."""
+        self._delivered.setdefault(pod["metadata"]["uid"], time.monotonic())
+        self._drop_delivered()
+
+    def _drop_delivered(self) -> None:
+        before = time.monotonic() - REUSED_SECONDS
+        while self._delivered and next(iter(self._delivered.values())) <= before:
+            uid, _ = self._delivered.popitem(last=False)
+            self._store.tokens.pop(uid, None)
+
+
+def _usable(token: Token | None, *, uid: str, now: float) -> bool:
+    """It was granted a short time ago, and is not due for a refresh."""
+    return (
+        token is not None
+        and now - token.issued <= HELD_SECONDS
+        and now < token_rotation.refresh_at(uid, token.issued, token.expires)
+    )
 
 
 async def _caught(request: Awaitable[Token]) -> Token | errors.FarletError:

@@ -247,6 +247,27 @@ MUTATIONS = (
         "a refusal as by lagging caches is reported after ten seconds",
     ),
     Mutation(
+        "recreates a mirror that is deleted on sight without a pause",
+        (Answers("_pause", "0.0"),),
+        "a mirror that was lost at once is recreated after a second",
+    ),
+    Mutation(
+        "never shortens the pause between mirrors",
+        (
+            Replaced(
+                "_pause",
+                "min(RECREATE_FIRST_SECONDS * 2.0**doublings, RECREATE_LAST_SECONDS)",
+                by="RECREATE_FIRST_SECONDS * 2.0**doublings",
+            ),
+        ),
+        "the pause grows to five minutes",
+    ),
+    Mutation(
+        "believes the annotation about tokens that this process delivered",
+        (Replaced("_secret", "s.delivered", by="{}"),),
+        "a token that this process delivered is not refreshed when the annotation is changed",
+    ),
+    Mutation(
         "sends a write again that had no effect",
         (Answers("_in_vain", "False"),),
         "a status that home did not keep is not written again",

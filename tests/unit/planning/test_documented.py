@@ -6,8 +6,8 @@ import pytest
 
 from farlet import constants
 from farlet.constants import PodCondition, Reason
-from farlet.planning import plan
-from farlet.reconcile import work_queue
+from farlet.planning import plan, snapshot
+from farlet.reconcile import token_requests, work_queue
 
 PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
 
@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
         Reason.DAEMONSET_NOT_ALLOWED.value,
         Reason.HOME_API_ENDPOINT_CHANGED.value,
         Reason.MIRROR_LOST.value,
+        Reason.MIRROR_BACK_OFF.value,
         Reason.NAME_CONFLICT.value,
         Reason.NAMESPACE_NOT_OFFLOADED.value,
         f"-l {constants.VIRTUAL_NODE_ID} ",
@@ -33,6 +34,10 @@ def test_the_page_about_pods_names(name: str) -> None:
     ("text", "seconds"),
     [
         ("created less than {} s ago", plan.FIRST_STATUS_SECONDS),
+        ("between their creations: {} s", plan.RECREATE_FIRST_SECONDS),
+        ("up to {} minutes", plan.RECREATE_LAST_SECONDS / 60),
+        ("a mirror that existed for {} minutes", snapshot.LASTING_SECONDS / 60),
+        ("delivered less than {} s ago", token_requests.REUSED_SECONDS),
         ("after {} s at the earliest", plan.REWRITE_SECONDS),
         ("bound less than {} s ago", plan.LAG_SECONDS),
         ("Retries after {} s", plan.LAG_RETRY_SECONDS),

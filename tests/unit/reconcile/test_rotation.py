@@ -32,7 +32,9 @@ def _mirror(tokens: object) -> Pod:
 
 
 def _due(tokens: object, *token_specs: TokenSpec) -> token_rotation.Due:
-    return token_rotation.due(token_specs or (CLAIM,), _mirror(tokens), uid=UIDS[0], now=NOW)
+    return token_rotation.due(
+        token_specs or (CLAIM,), _mirror(tokens), delivered={}, uid=UIDS[0], now=NOW
+    )
 
 
 @pytest.mark.parametrize("uid", UIDS)
@@ -103,6 +105,20 @@ UNBELIEVABLE: dict[str, object] = {
 def test_invalid_times_cost_one_refresh(tokens: object) -> None:
     due = _due(tokens)
     assert (due.token_specs, due.overdue) == ((CLAIM,), False)
+
+
+@pytest.mark.parametrize("tokens", UNBELIEVABLE.values(), ids=UNBELIEVABLE)
+def test_invalid_times_cost_nothing_where_this_process_delivered_the_token(tokens: object) -> None:
+    delivered = {"token": (NOW - 5, NOW + 3595)}
+    due = token_rotation.due((CLAIM,), _mirror(tokens), delivered=delivered, uid=UIDS[0], now=NOW)
+    assert due.token_specs == ()
+
+
+def test_a_token_is_due_although_the_annotation_was_changed_to_say_otherwise() -> None:
+    mirror = _mirror({"token": [NOW, NOW + 3600]})
+    delivered = {"token": (NOW - 2000, NOW + 1600)}
+    due = token_rotation.due((CLAIM,), mirror, delivered=delivered, uid=UIDS[0], now=NOW)
+    assert due.token_specs == (CLAIM,)
 
 
 def test_a_clock_that_is_a_little_behind_costs_nothing() -> None:

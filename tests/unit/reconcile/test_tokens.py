@@ -15,10 +15,12 @@ from farlet.reconcile import token_requests
 from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
+from unit import faketime
 from unit.fakeclient import FakeClient
 from unit.planning.model import JSON
 
 POD: Pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u"}, "spec": {}}
+NOW = 1_767_323_045.0
 CLAIMS = tuple(TokenSpec(key=name, audience=name, expiration_seconds=3600) for name in "abc")
 
 
@@ -80,6 +82,15 @@ class Answering(FakeClient):
         return {"status": self._status}
 
 
+class Clock:
+    """The loop's time, which jumps."""
+
+    def time(self) -> float:
+        return NOW + asyncio.get_running_loop().time()
+
+    monotonic = time
+
+
 async def test_the_first_token_is_requested_alone_and_the_others_together() -> None:
     home = Home()
     granting = asyncio.create_task(home.tokens().grant(POD, CLAIMS))
@@ -118,14 +129,60 @@ async def test_a_refused_audience_lets_those_beside_it_be_granted_and_held() -> 
     assert home.requests == ["b"], "what was granted is not requested again"
 
 
-async def test_delivered_tokens_are_no_longer_kept() -> None:
-    home = Home()
-    home.open.set()
-    tokens = home.tokens()
-    await tokens.grant(POD, CLAIMS)
-    tokens.delivered(POD)
-    await tokens.grant(POD, CLAIMS)
-    assert home.requests == ["a", "b", "c"] * 2
+@pytest.mark.parametrize(
+    ("seconds", "times"),
+    [
+        pytest.param(0.0, 1, id="at once"),
+        pytest.param(token_requests.REUSED_SECONDS - 1, 1, id="within a minute"),
+        pytest.param(token_requests.REUSED_SECONDS + 1, 2, id="after a minute"),
+    ],
+)
+def test_delivered_tokens_are_used_again(
+    seconds: float, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(token_requests, "time", Clock())
+        home, store = Home(), Store()
+        home.open.set()
+        tokens = Tokens(home, store, granted=Metrics().tokens_granted)
+        await tokens.grant(POD, CLAIMS)
+        tokens.delivered(POD)
+        await asyncio.sleep(seconds)
+        await tokens.grant(POD, CLAIMS)
+        assert home.requests == ["a", "b", "c"] * times
+
+    faketime.run(story())
+
+
+def test_delivered_tokens_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(token_requests, "time", Clock())
+        home, store = Home(), Store()
+        home.open.set()
+        tokens = Tokens(home, store, granted=Metrics().tokens_granted)
+        await tokens.grant(POD, CLAIMS)
+        tokens.delivered(POD)
+        await asyncio.sleep(token_requests.REUSED_SECONDS + 1)
+        other: Pod = {"metadata": {"namespace": "default", "name": "b", "uid": "v"}, "spec": {}}
+        tokens.delivered(other)
+        assert store.tokens == {}
+
+    faketime.run(story())
+
+
+def test_a_token_that_is_due_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(token_requests, "time", Clock())
+        home = Home()
+        home.open.set()
+        tokens = home.tokens()
+        short = (TokenSpec(key="a", audience="a", expiration_seconds=100),)
+        await tokens.grant(POD, short)
+        await asyncio.sleep(60.0)
+        await tokens.grant(POD, short)
+        assert home.requests == ["a", "a"]
+
+    faketime.run(story())
 
 
 STATUS = {"token": "t", "expirationTimestamp": "2030-01-01T00:00:00Z"}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 from farlet.constants import API_SERVER_SUPPORT, JSON, Reason
+from farlet.forge import status
 from farlet.k8s_types import Pod
-from farlet.planning.actions import NOTHING, ConfirmMirrorGone
-from farlet.planning.snapshot import Missing
+from farlet.planning.actions import NOTHING, ConfirmMirrorGone, Wait
+from farlet.planning.snapshot import Ages, Missing, Snapshot
 from unit.planning.objects import (
+    CONTEXT,
     MIRROR,
     MIRROR_KEY,
+    NOW,
     RUNNING,
     WAITING,
     daemon,
+    ended,
     exited,
     home,
     mirror,
@@ -20,7 +27,7 @@ from unit.planning.objects import (
     unrelated,
     waiting,
 )
-from unit.planning.rows.row import Row, creates, does, ends, shows
+from unit.planning.rows.row import Row, creates, does, ends, removes, shows
 
 POLICIES = ("Always", "OnFailure", "Never")
 
@@ -91,6 +98,85 @@ EVIDENCE = (
             last=mirror(),
         ),
         does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+)
+
+_LOST = snapshot(_ran("Always"), Missing.ABSENT, mirror_gone=True)
+_PAUSED = (
+    "the mirrors of this pod in the foreign namespace default-h are deleted soon after they were "
+    "created. farlet creates the next one after a pause, which grows to 5 minutes. Find out who "
+    "deletes pods there"
+)
+
+
+def _series(creations: int, age: float, pod: Pod | None = None) -> Snapshot:
+    """H lost the last of so many mirrors, which was created so many seconds ago."""
+    return dataclasses.replace(
+        _LOST, home=pod or _ran("Always"), creations=creations, ages=Ages(mirror_created=age)
+    )
+
+
+def _paused(pod: Pod) -> Pod:
+    result = copy.deepcopy(pod)
+    wanted = status.stranded(
+        pod, reason=Reason.MIRROR_BACK_OFF, message=_PAUSED, ctx=CONTEXT, now=NOW
+    )
+    result["status"] = wanted.status
+    return result
+
+
+BACK_OFF = (
+    Row(
+        "a mirror that was lost at once is recreated after a second",
+        _series(1, 0.25),
+        does(Wait(0.75)),
+    ),
+    Row(
+        "a mirror that was lost after a second is recreated at once",
+        _series(1, 1.0),
+        creates(restarts={"main": 3}),
+    ),
+    Row(
+        "the pause doubles with each mirror that did not last",
+        _series(3, 1.0),
+        does(Wait(3.0)),
+    ),
+    Row(
+        "a long pause is reported",
+        _series(5, 1.0),
+        shows("Running", Reason.MIRROR_BACK_OFF),
+    ),
+    Row(
+        "a long pause that was reported is waited for",
+        _series(5, 1.0, _paused(_ran("Always"))),
+        does(Wait(15.0)),
+    ),
+    Row(
+        "the pause grows to five minutes",
+        _series(1000, 0.0, _paused(_ran("Always"))),
+        does(Wait(300.0)),
+    ),
+    Row(
+        "a mirror that existed for five minutes is recreated at once",
+        _series(1000, 300.0),
+        creates(restarts={"main": 3}),
+    ),
+    Row(
+        "a mirror of a pod that never showed one is recreated after a pause too",
+        _series(2, 1.0, home()),
+        does(Wait(1.0)),
+    ),
+    Row(
+        "a mirror that may run only once has no pause before it is lost",
+        _series(9, 1.0, _ran("Never")),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    Row(
+        "a pod that is deleted in a pause is removed at once",
+        dataclasses.replace(
+            _series(9, 1.0), home=ended(home(grace=30, mirrored=MIRROR, state=exited(0)))
+        ),
+        removes(),
     ),
 )
 
@@ -244,4 +330,4 @@ BY_UNRELATED_PODS = (
     ),
 )
 
-ROWS = (*EVIDENCE, *AGAIN, *NEVER_AGAIN, *BY_UNRELATED_PODS)
+ROWS = (*EVIDENCE, *BACK_OFF, *AGAIN, *NEVER_AGAIN, *BY_UNRELATED_PODS)

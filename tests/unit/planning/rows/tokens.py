@@ -7,7 +7,17 @@ from farlet.constants import API_SERVER_SUPPORT, Reason
 from farlet.k8s_types import Pod
 from farlet.planning.actions import NOTHING, ProvideSecret
 from farlet.planning.snapshot import Missing
-from unit.planning.objects import CONTEXT, NOW, home, mirror, secret, shown, snapshot, times
+from unit.planning.objects import (
+    CONTEXT,
+    NOW,
+    STRATEGIES,
+    home,
+    mirror,
+    secret,
+    shown,
+    snapshot,
+    times,
+)
 from unit.planning.rows.row import Row, looks_again, notes, provides, shows, within
 
 _READER = shown(
@@ -20,6 +30,7 @@ _READER_WITHOUT_ADDRESS = shown(
     mirror(access_mode="home", tokens=times(NOW, NOW + 3600)),
     _WITHOUT_ADDRESS,
 )
+TOKEN = STRATEGIES["home"].token_specs(home(reads_token=True), CONTEXT)[0].key
 _FRESH = mirror(access_mode="home", tokens=times(NOW, NOW + 3600))
 
 
@@ -121,6 +132,28 @@ ROWS = (
             (times(NOW + 10**6, NOW + 10**6 + 3600), False, "it was issued in the future"),
             (times(NOW, NOW - 1), False, "it ended before it was issued"),
         )
+    ),
+    *(
+        Row(
+            f"a token that this process delivered is not refreshed when the annotation is {text}",
+            snapshot(
+                _READER,
+                mirror(access_mode="home", tokens=noted),
+                secret=secret(),
+                delivered={TOKEN: (NOW - 10, NOW + 3590)},
+            ),
+            looks_again(after=3600 * 0.44 - 10, before=3600 * 0.56 - 10),
+        )
+        for noted, text in (
+            (times(NOW - 9000, NOW - 5400), "changed"),
+            (None, "removed"),
+            ("{", "replaced by another text"),
+        )
+    ),
+    Row(
+        "a token that this process delivered is refreshed whatever the annotation says",
+        snapshot(_READER, _FRESH, secret=secret(), delivered={TOKEN: (NOW - 2000, NOW + 1600)}),
+        provides(exists=True),
     ),
     *(
         Row(
