@@ -124,7 +124,8 @@ TABLE = (
     # --- home, each namespace ---------------------------------------------------------------------
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods", ("get", "delete"),
-        "remove a deleted home pod once its mirror pod has ended",
+        "remove a deleted home pod once its mirror pod has ended; delete one whose mirror pod is "
+        "deleted and does not end, since its foreign node is lost",
     ),
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods/status", ("patch",),

@@ -181,6 +181,23 @@ def disruption(home: Pod, mirror: Pod, *, finished: bool) -> DesiredCondition | 
     return by_type(home).get(PodCondition.DISRUPTION_TARGET)
 
 
+def eviction(mirror: Pod) -> DesiredCondition:
+    """`DisruptionTarget` of a pod whose mirror does not end: the mirror's, or one in our words.
+
+    `addConditionAndDeletePod` in pkg/controller/tainteviction.
+    """
+    foreign = by_type(mirror).get(PodCondition.DISRUPTION_TARGET)
+    if foreign is not None and foreign["status"] == ConditionStatus.TRUE:
+        return copied(foreign)
+    return DesiredCondition(
+        PodCondition.DISRUPTION_TARGET,
+        ConditionStatus.TRUE,
+        "DeletionByTaintManager",
+        "the mirror of this pod was deleted in the foreign cluster and does not end; its foreign "
+        "node may be lost",
+    )
+
+
 def unverified(ctx: Context) -> DesiredCondition:
     """`farlet.io/HomeAPIVerified`: farlet never got an answer at the pod's home API address."""
     where = ctx.endpoint.netloc if ctx.endpoint else "the home API server"

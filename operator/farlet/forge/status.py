@@ -27,6 +27,7 @@ from farlet.k8s_types import Condition, ConditionStatus, ContainerStatus, Pod, P
 __all__ = [
     "DesiredStatus",
     "ended",
+    "evicted",
     "is_terminal",
     "lost",
     "mirrored_uid",
@@ -93,6 +94,15 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
         status,
         {constants.FOREIGN_POD_IP: None if _connected(ctx) or not ips else ",".join(ips)},
     )
+
+
+def evicted(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatus:
+    """As `reflect`, and marked as a target of a disruption: the pod is about to be deleted."""
+    base = reflect(home, mirror, ctx=ctx, now=now)
+    kept = [c for c in base.status["conditions"] if c["type"] != PodCondition.DISRUPTION_TARGET]
+    status = cast("PodStatus", dict(base.status))
+    status["conditions"] = _with_times(home, [conditions.eviction(mirror)], kept=kept, now=now)
+    return DesiredStatus(status, base.annotations)
 
 
 def waiting(home: Pod, *, reason: Reason, message: str, ctx: Context, now: float) -> DesiredStatus:

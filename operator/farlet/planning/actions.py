@@ -113,6 +113,13 @@ class DeleteHome:
     home: Pod
 
 
+@dataclass(frozen=True, slots=True)
+class EvictHome:
+    """DELETE the home pod with its own grace period: nothing ends its mirror."""
+
+    home: Pod
+
+
 Action = (
     ConfirmHomeGone
     | ConfirmMirrorGone
@@ -123,6 +130,7 @@ Action = (
     | ReleaseMirror
     | PatchStatus
     | DeleteHome
+    | EvictHome
 )
 
 

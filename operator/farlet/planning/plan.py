@@ -33,6 +33,7 @@ from farlet.planning.actions import (
     Decision,
     DeleteHome,
     DeleteMirror,
+    EvictHome,
     PatchStatus,
     ProvideSecret,
     RecheckAnchor,
@@ -64,6 +65,12 @@ RECREATE_LAST_SECONDS = 300.0
 """The pause between two mirrors of one pod doubles while they do not last (`LASTING_SECONDS`)."""
 REPORTED_PAUSE_SECONDS = 8.0
 """A shorter pause is not worth the two writes of a report."""
+
+OVERDUE_SECONDS = 60.0
+"""A deleted mirror that has not ended so long after its grace period is on a lost node. More than
+clocks differ and than a kubelet takes to report the end."""
+LONGEST_WAIT_SECONDS = 3600.0
+"""A time that objects of the foreign cluster name is waited for in steps of this."""
 
 REWRITE_SECONDS = 60.0
 """The message of an unchanged reason is not written more often than this."""
@@ -389,6 +396,11 @@ def _with_mirror(
             return provided
         wait = provided.action
         note = _outdated_endpoint(mirror, ctx)
+    if is_deleting(mirror) and not (is_deleting(home) or is_terminal(home) or is_finished(mirror)):
+        left = _overdue_in(s, mirror)
+        if left <= 0:
+            return _evict(s, home, mirror, ctx=ctx)
+        wait = Wait(left)
     desired = status.reflect(home, mirror, ctx=ctx, now=s.now)
     reflected = _write(s, home, desired, ctx=ctx)
     if reflected.action is not None:
@@ -400,6 +412,27 @@ def _with_mirror(
     if constants.VIRTUAL_NODE_ID not in mirror["metadata"].get("labels", {}):
         return Decision(wait, retry=True, note=(Reason.FOREIGN_REJECTED, _UNLABELLED))
     return Decision(wait, note=note)
+
+
+def _overdue_in(s: Snapshot, mirror: Pod) -> float:
+    """Seconds until farlet no longer expects M to end; zero and less if that time has passed.
+
+    While the watch is not in sync M may have ended since.
+    """
+    ends_by = predicates.ends_by(mirror)
+    if ends_by is None or not s.mirrors_in_sync:
+        return OVERDUE_SECONDS
+    return min(ends_by - s.now, LONGEST_WAIT_SECONDS) + OVERDUE_SECONDS
+
+
+def _evict(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
+    """Another user or the taint manager has deleted M, and nothing ends it: its node is lost.
+
+    H is marked and deleted, as the taint manager does with a pod on a lost node. Its controller
+    replaces it now. H stays until M is gone.
+    """
+    marked = _write(s, home, status.evicted(home, mirror, ctx=ctx, now=s.now), ctx=ctx)
+    return marked if marked.action is not None else Decision(EvictHome(home))
 
 
 def _outdated_endpoint(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:

@@ -6,7 +6,11 @@ has run before. Pure.
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import cast
+
 from farlet import constants
+from farlet.constants import JSON
 from farlet.forge import merge, status
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
 
@@ -124,6 +128,32 @@ def grace_shorter(home: Pod, mirror: Pod) -> bool:
     left = home["metadata"].get("deletionGracePeriodSeconds")
     given = mirror["metadata"].get("deletionGracePeriodSeconds")
     return left is not None and given is not None and left < given
+
+
+def still_there(answer: JSON | Pod) -> bool:
+    """Whether a pod in the answer to a DELETE or PATCH still exists.
+
+    A pod with a grace period exists until its kubelet has stopped it, one with a finalizer until
+    that is removed. Otherwise the answer shows the pod as it was before it was deleted.
+    """
+    metadata = cast("Pod", answer).get("metadata", {})
+    return answer.get("kind") == "Pod" and bool(
+        "deletionTimestamp" not in metadata
+        or metadata.get("deletionGracePeriodSeconds")
+        or metadata.get("finalizers")
+    )
+
+
+def ends_by(mirror: Pod) -> float | None:
+    """Epoch seconds by which a deleted mirror should have ended; `None` if it is not deleted.
+
+    API servers add the grace period to `deletionTimestamp` (`BeforeDelete` in
+    k8s.io/apiserver/pkg/registry/rest).
+    """
+    try:
+        return datetime.fromisoformat(mirror["metadata"]["deletionTimestamp"]).timestamp()
+    except (KeyError, ValueError):
+        return None
 
 
 def owned_by(secret: ObjectMeta, uid: str) -> bool:

@@ -66,6 +66,8 @@ class Snapshot:
     """The access mode that H selects, or why its selection is not valid; `None` without H."""
     home_gone: bool = False
     """A live list lacks it, or a watch showed the deletion of its uid."""
+    mirrors_in_sync: bool = True
+    """The list of mirrors is complete and its watch is live: M is as it is now."""
     mirror_gone: bool = False
     """A live GET answered 404."""
     last: Pod | None = None

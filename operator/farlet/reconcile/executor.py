@@ -63,6 +63,8 @@ class ActionExecutor:
                 await self.foreign.release(action)
             case actions.DeleteHome():
                 await self.home.delete(action)
+            case actions.EvictHome():
+                await self.home.evict(action)
             case actions.ConfirmMirrorGone():
                 await self.foreign.confirm_gone(action.key, state)
             case actions.ConfirmHomeGone():

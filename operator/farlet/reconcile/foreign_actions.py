@@ -165,7 +165,7 @@ class ForeignActions:
         except errors.NotFound:
             self._forget(mirror)
             return
-        if _still_there(answer):
+        if predicates.still_there(answer):
             self._store.mirrors.put(cast("Pod", answer))
         else:
             self._forget(mirror)
@@ -193,7 +193,7 @@ class ForeignActions:
             )
             self._store.mirrors.put(newer)
             return
-        if _still_there(answer):
+        if predicates.still_there(answer):
             self._store.mirrors.put(answer)
         else:
             self._forget(answer)
@@ -239,17 +239,3 @@ class ForeignActions:
 
     def _forget(self, mirror: Pod) -> None:
         self._store.mirrors.remove(key_of(mirror), mirror["metadata"]["uid"])
-
-
-def _still_there(answer: JSON | Pod) -> bool:
-    """Whether a pod in the answer to a DELETE or PATCH still exists.
-
-    A pod with a grace period exists until its kubelet has stopped it, one with a finalizer until
-    that is removed. Otherwise the answer shows the pod as it was before it was deleted.
-    """
-    metadata = cast("Pod", answer).get("metadata", {})
-    return answer.get("kind") == "Pod" and bool(
-        "deletionTimestamp" not in metadata
-        or metadata.get("deletionGracePeriodSeconds")
-        or metadata.get("finalizers")
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 
@@ -107,6 +108,26 @@ class HomeActions:
                 self._put(kept)
                 return
         self.dropped(key, uid)
+
+    async def evict(self, action: actions.EvictHome) -> None:
+        """DELETE the pod of this uid with its own grace period; its mirror must end first."""
+        key, uid = key_of(action.home), predicates.uid(action.home)
+        try:
+            answer = await self._cluster.delete(
+                resources.PODS, key.name, {"preconditions": {"uid": uid}}, namespace=key.namespace
+            )
+        except errors.NotFound:
+            # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
+            there = await self._find(key)
+            if there is not None and there["metadata"].get("uid") == uid:
+                raise
+            self.dropped(key, uid)
+            return
+        log.warning("home pod evicted, its mirror does not end", pod=str(key), uid=uid)
+        if predicates.still_there(answer):
+            self._put(cast("Pod", answer))
+        else:
+            self.dropped(key, uid)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """Check whether a pod of this name is bound to our node."""

@@ -170,6 +170,7 @@ class Reconciler:
             mirror_key=mirror_key,
             access=access,
             home_gone=home_gone,
+            mirrors_in_sync=namespace.mirrors_in_sync,
             mirror_gone=state.mirror_gone,
             last=last,
             secret=secret,

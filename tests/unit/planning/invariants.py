@@ -54,6 +54,8 @@ class Invariants:
             return
         self.writes += 1
         uid = after["metadata"]["uid"]
+        if "deletionTimestamp" in after["metadata"].keys() - before["metadata"].keys():
+            self._evicted(uid)
         was, now = before["status"].get("phase"), after["status"].get("phase")
         if uid in self._finished and now != was:
             self._violated(f"{uid} went back from {was} to {now}")
@@ -71,6 +73,15 @@ class Invariants:
         uid = pod["metadata"]["uid"]
         if self._mirrors(uid):
             self._violated(f"home pod {uid} was removed before its mirror")
+
+    def _evicted(self, uid: str) -> None:
+        going = [m for m in self._mirrors(uid) if self._is_overdue(m)]
+        if not going:
+            self._violated(f"home pod {uid} was evicted and nothing keeps its mirror")
+
+    def _is_overdue(self, uid: str) -> bool:
+        mirror = self._foreign.find("pods", uid)
+        return mirror is not None and "deletionTimestamp" in mirror["metadata"]
 
     def _foreign_write(self, write: Write) -> None:
         if write.by != FARLET or write.where[0] == "configmaps":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -304,4 +305,4 @@ def _check_states(before: JSON, after: JSON) -> None:
 
 
 def _stamp(at: float) -> str:
-    return f"2026-01-01T{int(at) // 3600 % 24:02}:{int(at) // 60 % 60:02}:{int(at) % 60:02}Z"
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -268,6 +268,25 @@ MUTATIONS = (
         "a token that this process delivered is not refreshed when the annotation is changed",
     ),
     Mutation(
+        "never gives up a pod on a lost foreign node",
+        (Answers("_overdue_in", "1.0"),),
+        "a pod whose mirror does not end is evicted once it is marked",
+    ),
+    Mutation(
+        "evicts a pod before the grace period of its mirror is over",
+        (Replaced("_overdue_in", "ends_by - s.now", by="-3600.0"),),
+        "a mirror that another user deleted has a minute more than its grace period",
+    ),
+    Mutation(
+        "evicts a pod although it cannot see its mirror",
+        (
+            Replaced(
+                "_overdue_in", "ends_by is None or not s.mirrors_in_sync", by="ends_by is None"
+            ),
+        ),
+        "a pod is not evicted while the watch of its mirror is broken",
+    ),
+    Mutation(
         "sends a write again that had no effect",
         (Answers("_in_vain", "False"),),
         "a status that home did not keep is not written again",

@@ -17,6 +17,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "pods.md"
     [
         constants.OBSERVED,
         PodCondition.MIRRORED.value,
+        PodCondition.DISRUPTION_TARGET.value,
         Reason.DAEMONSET_NOT_ALLOWED.value,
         Reason.HOME_API_ENDPOINT_CHANGED.value,
         Reason.MIRROR_LOST.value,
@@ -37,6 +38,7 @@ def test_the_page_about_pods_names(name: str) -> None:
         ("between their creations: {} s", plan.RECREATE_FIRST_SECONDS),
         ("up to {} minutes", plan.RECREATE_LAST_SECONDS / 60),
         ("a mirror that existed for {} minutes", snapshot.LASTING_SECONDS / 60),
+        ("still there {} s after the end of its grace period", plan.OVERDUE_SECONDS),
         ("delivered less than {} s ago", token_requests.REUSED_SECONDS),
         ("after {} s at the earliest", plan.REWRITE_SECONDS),
         ("bound less than {} s ago", plan.LAG_SECONDS),

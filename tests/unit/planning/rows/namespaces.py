@@ -7,7 +7,14 @@ from farlet.constants import Reason
 from farlet.context import NamespaceMap
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-from farlet.planning.actions import NOTHING, ConfirmMirrorGone, RecheckAnchor, ReclaimMirror
+from farlet.planning import plan
+from farlet.planning.actions import (
+    NOTHING,
+    ConfirmMirrorGone,
+    RecheckAnchor,
+    ReclaimMirror,
+    Wait,
+)
 from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning.objects import (
     CONTEXT,
@@ -139,7 +146,7 @@ ANCHORS = (
     Row(
         "a mirror that is being deleted needs no anchor",
         snapshot(_SHOWN, _DYING, anchor_doubted=True),
-        NOTHING,
+        does(Wait(plan.OVERDUE_SECONDS)),
     ),
     Row(
         "nothing is created without an anchor",

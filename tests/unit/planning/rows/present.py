@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from typing import Any
+
 from farlet import constants
 from farlet.constants import Reason
 from farlet.errors import Refused
-from farlet.planning.actions import NOTHING, Decision, DeleteMirror, ReclaimMirror, ReleaseMirror
+from farlet.forge import status
+from farlet.k8s_types import Pod
+from farlet.planning import plan
+from farlet.planning.actions import (
+    NOTHING,
+    Decision,
+    DeleteMirror,
+    EvictHome,
+    PatchStatus,
+    ReclaimMirror,
+    ReleaseMirror,
+    Wait,
+)
+from farlet.planning.snapshot import Snapshot
 from unit.planning.objects import (
     CONTEXT,
     HOME,
     KEY,
     MIRROR,
+    NOW,
     RUNNING,
+    STAMP,
     daemon,
     exited,
     home,
@@ -119,7 +138,7 @@ DELETED_IN_FOREIGN = (
                 shown(home(policy=policy), mirror(grace=30, observed=True)),
                 mirror(grace=30, observed=True),
             ),
-            NOTHING,
+            does(Wait(plan.OVERDUE_SECONDS)),
         )
         for policy in ("OnFailure", "Never")
     ),
@@ -177,6 +196,107 @@ DELETED_IN_FOREIGN = (
     ),
 )
 
+_STUCK = mirror(grace=30)
+_TAINTED = copy.deepcopy(_STUCK)
+_TAINTED["status"]["conditions"] = [
+    {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+        "lastTransitionTime": STAMP,
+    }
+]
+
+
+def _later(given: Snapshot, seconds: float, **known: Any) -> Snapshot:
+    """So long after the end of the mirror's grace period."""
+    return dataclasses.replace(given, now=NOW + seconds, **known)
+
+
+def _marked(pod: Pod, of: Pod = _STUCK) -> Pod:
+    """H once it shows that it is about to be evicted."""
+    result = copy.deepcopy(pod)
+    result["status"] = status.evicted(pod, of, ctx=CONTEXT, now=NOW).status
+    return result
+
+
+def _targets(got: Decision, message: str) -> bool:
+    if not isinstance(got.action, PatchStatus):
+        return False
+    (condition,) = got.action.body["status"]["conditions"]
+    return (
+        condition["type"] == "DisruptionTarget"
+        and condition["status"] == "True"
+        and condition["reason"] == "DeletionByTaintManager"
+        and message in condition["message"]
+        and "phase" not in got.action.body["status"]
+    )
+
+
+_GOING = shown(home(), _STUCK)
+
+OVERDUE = (
+    Row(
+        "a mirror that another user deleted has a minute more than its grace period",
+        _later(snapshot(_GOING, _STUCK), 59.0),
+        does(Wait(1.0)),
+    ),
+    *(
+        Row(
+            f"a pod of restartPolicy {policy} whose mirror does not end is marked",
+            _later(snapshot(shown(home(policy=policy), _STUCK), _STUCK), 60.0),
+            lambda _, got: _targets(got, "does not end"),
+        )
+        for policy in ("Always", "OnFailure", "Never")
+    ),
+    Row(
+        "a pod whose mirror does not end is marked in the words of the taint manager",
+        _later(snapshot(shown(home(), _TAINTED), _TAINTED), 60.0),
+        lambda _, got: _targets(got, "NoExecute taint"),
+    ),
+    Row(
+        "a pod whose mirror does not end is evicted once it is marked",
+        _later(snapshot(_marked(_GOING), _STUCK), 60.0),
+        does(EvictHome(_marked(_GOING))),
+    ),
+    Row(
+        "a pod is not evicted while the watch of its mirror is broken",
+        _later(snapshot(_marked(_GOING), _STUCK, mirrors_in_sync=False), 3600.0),
+        does(Wait(plan.OVERDUE_SECONDS)),
+    ),
+    Row(
+        "a pod that is being deleted is not evicted",
+        _later(snapshot(shown(home(grace=30), _STUCK), _STUCK), 3600.0),
+        NOTHING,
+    ),
+    Row(
+        "a finished pod is not evicted",
+        _later(
+            snapshot(
+                shown(home(phase="Succeeded", state=exited(0), mirrored=MIRROR), _STUCK), _STUCK
+            ),
+            3600.0,
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a pod is not evicted for a mirror that is finished and held by another finalizer",
+        _later(snapshot(shown(home(), mirror(grace=0)), mirror(grace=0)), 3600.0),
+        NOTHING,
+    ),
+    Row(
+        "a pod is not evicted for a mirror that runs",
+        _later(snapshot(shown(home(), mirror()), mirror()), 3600.0),
+        NOTHING,
+    ),
+    Row(
+        "a mirror of a grace period of decades is waited for in steps of an hour",
+        _later(snapshot(_GOING, _STUCK), -(10.0**9)),
+        does(Wait(3600.0 + plan.OVERDUE_SECONDS)),
+    ),
+)
+
 RUNS = (
     Row("a mirror that runs is shown", snapshot(home(), mirror()), shows("Running")),
     Row("what is shown is not written again", snapshot(shown(home(), mirror()), mirror()), NOTHING),
@@ -204,4 +324,4 @@ RUNS = (
     ),
 )
 
-ROWS = (*OTHERS, *DELETED_IN_FOREIGN, *RUNS)
+ROWS = (*OTHERS, *DELETED_IN_FOREIGN, *OVERDUE, *RUNS)
