@@ -52,6 +52,10 @@ HOME_SERVICE_ACCOUNT = "farlet.io/home-service-account"
 ACCESS = "farlet.io/api-access"
 """Annotation on a mirror: the access mode of its pod."""
 
+ACCESS_MODE = "farlet.io/access-mode"
+"""Label on a mirror: its access mode, by which foreign NetworkPolicies select it. farlet itself
+reads the annotation `ACCESS`."""
+
 TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 

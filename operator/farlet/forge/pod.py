@@ -19,6 +19,7 @@ from farlet.access import AccessStrategy
 from farlet.access.changes import Change, ChangeLog
 from farlet.constants import (
     ACCESS,
+    ACCESS_MODE,
     FOREIGN_POD_IP,
     HOME_API,
     HOME_NAME,
@@ -119,7 +120,7 @@ def forge_mirror(
 
 
 def _labels(home: ObjectMeta, access: str, ctx: Context, changes: ChangeLog) -> dict[str, str]:
-    """The user's labels, and the one by which farlet selects mirrors."""
+    """The user's labels, and those by which farlet and foreign NetworkPolicies select mirrors."""
     original = home.get("labels") or {}
     labels = {key: value for key, value in original.items() if not key.startswith(RESERVED)}
     if len(labels) != len(original):
@@ -127,6 +128,7 @@ def _labels(home: ObjectMeta, access: str, ctx: Context, changes: ChangeLog) -> 
     if access != REMOTE:
         labels = _without_kept(labels, ctx.keep_labels, "labels", changes)
     labels[VIRTUAL_NODE_ID] = ctx.virtual_node_id
+    labels[ACCESS_MODE] = access
     return labels
 
 

@@ -35,6 +35,7 @@ def test_a_mirror_has_the_name_of_its_pod_and_identifies_it() -> None:
     assert metadata["labels"] == {
         "app": "web",
         "farlet.io/virtual-node-id": pods.context().virtual_node_id,
+        "farlet.io/access-mode": "home",
     }
     assert metadata["annotations"] == {
         "team": "a",
@@ -114,10 +115,15 @@ def test_a_list_of_prefixes_replaces_the_default() -> None:
 
 def test_users_cannot_set_farlets_labels() -> None:
     pod = pods.pod()
-    pod["metadata"]["labels"] = {"farlet.io/virtual-node-id": "stolen", "farlet.io/x": "y"}
+    pod["metadata"]["labels"] = {
+        "farlet.io/virtual-node-id": "stolen",
+        "farlet.io/access-mode": "disabled",
+        "farlet.io/x": "y",
+    }
     forged = _forge(pod)
     assert forged.pod["metadata"]["labels"] == {
-        "farlet.io/virtual-node-id": pods.context().virtual_node_id
+        "farlet.io/virtual-node-id": pods.context().virtual_node_id,
+        "farlet.io/access-mode": "home",
     }
     assert _change(forged, "metadata.labels[farlet.io/x]") is not None
 
