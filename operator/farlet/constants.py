@@ -103,6 +103,20 @@ CORDONED = "farlet.io/cordoned"
 """Annotation on the Node: why farlet made it unschedulable. farlet removes no other
 cordon."""
 
+FOREIGN_CLUSTER = "farlet.io/foreign-cluster-uid"
+"""Annotation on the Node: uid of farlet's system namespace in the foreign cluster that has this
+node's mirrors."""
+
+HOME_CLUSTER = "farlet.io/home-cluster-id"
+"""Annotation on the Node: the home id with which farlet served it."""
+
+TERM = "farlet.io/term"
+"""Annotation on the inventory: a random value of the process that writes to the foreign cluster.
+On the Node: the last value that farlet has read there."""
+
+PENDING_TERM = "farlet.io/pending-term"
+"""Annotation on the Node: the value that a process writes to the inventory next."""
+
 
 class NodeCondition(StrEnum):
     """Condition types on the Node that farlet owns; it changes no others."""
@@ -164,6 +178,7 @@ class Reason(StrEnum):
     FOREIGN_REJECTED = "ForeignRejected"
     FOREIGN_QUOTA_EXCEEDED = "ForeignQuotaExceeded"
     FOREIGN_UNREACHABLE = "ForeignUnreachable"
+    FOREIGN_CLUSTER_UNCONFIRMED = "ForeignClusterUnconfirmed"
     HOME_API_NOT_CONFIGURED = "HomeAPINotConfigured"
     HOME_API_CERTIFICATE_INVALID = "HomeAPICertificateInvalid"
     HOME_API_UNVERIFIED = "HomeAPIUnverified"

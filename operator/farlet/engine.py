@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import math
 import os
 from collections.abc import AsyncIterator, Callable
 
@@ -24,6 +25,8 @@ from farlet.client import credential_sources, write_guard
 from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.context import Context
+from farlet.foreign import inventory
+from farlet.foreign.identity import ForeignIdentity
 from farlet.health import Phase
 from farlet.home import bridge
 from farlet.homeapi import endpoint_state, supervisor
@@ -71,8 +74,12 @@ class Engine:
         guard = self._window.guard if settings.leader_elect else write_guard.unguarded
         self._home = Cluster("home", home_source, metrics=self.metrics.client("home"), guard=guard)
         self._foreign = Cluster(
-            "foreign", foreign_source, metrics=self.metrics.client("foreign"), guard=guard
+            "foreign",
+            foreign_source,
+            metrics=self.metrics.client("foreign"),
+            guard=lambda: min(guard(), self._foreign_guard()),
         )
+        self._identity: ForeignIdentity | None = None
         self._store = Store()
         self._home_api = supervisor.HomeAPISupervisor(
             settings,
@@ -180,8 +187,14 @@ class Engine:
             virtual_node_id=ctx().virtual_node_id,
         )
         async with contextlib.AsyncExitStack() as kubelet_api, asyncio.TaskGroup() as tasks:
-            pod_controller = self._pod_controller = self._make_pod_controller(tasks)
-            node = self._node = self._make_node(pod_controller, election)
+            identity = self._identity = ForeignIdentity(
+                self._foreign,
+                inventory.NamespaceInventory(self._foreign, ctx()),
+                namespace=settings.foreign_system_namespace,
+            )
+            pod_controller = self._pod_controller = self._make_pod_controller(identity, tasks)
+            node = self._node = self._make_node(identity, pod_controller, election)
+            identity.on_change = self._identity_changed
             background = [
                 tasks.create_task(loop_lag.watch(self.metrics.loop_lag.observe), name="loop lag"),
                 tasks.create_task(node.run(), name="node"),
@@ -238,9 +251,20 @@ class Engine:
             self._pod_controller.namespaces.wake_all()
         self._pods_ctx = pods_ctx
 
+    def _identity_changed(self) -> None:
+        if self._pod_controller is not None and self._node is not None:
+            self._pod_controller.namespaces.identity_changed()
+            self._node.context_changed()
+
+    def _foreign_guard(self) -> float:
+        """Nothing is written to the foreign cluster before it is confirmed."""
+        return math.inf if self._identity is None else self._identity.guard()
+
     # --- the parts ----------------------------------------------------------------------------
 
-    def _make_pod_controller(self, tasks: asyncio.TaskGroup) -> PodController:
+    def _make_pod_controller(
+        self, identity: ForeignIdentity, tasks: asyncio.TaskGroup
+    ) -> PodController:
         return PodController(
             self.settings,
             home=self._home,
@@ -249,11 +273,15 @@ class Engine:
             strategies=self._strategies,
             metrics=self.metrics,
             ctx=self._discovery.ctx,
+            identity=identity,
             tasks=tasks,
         )
 
     def _make_node(
-        self, pod_controller: PodController, election: leadership.Leadership | None
+        self,
+        identity: ForeignIdentity,
+        pod_controller: PodController,
+        election: leadership.Leadership | None,
     ) -> VirtualNode:
         namespaces = pod_controller.namespaces
         lock = election.lease if election is not None and election.is_heartbeat else None
@@ -263,6 +291,7 @@ class Engine:
             settings=self.settings,
             ctx=self._discovery.ctx,
             foreign_problem=lambda: namespaces.refused,
+            identity=identity,
             lease=lock or self._own_lease(),
             renew_lease=lock is None,
             note=pod_controller.note_node,

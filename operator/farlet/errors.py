@@ -8,6 +8,7 @@ The tree; an indented class is a kind of the one above it::
       NotLeading            this process is not sure to hold the Lease, and writes nothing
       Refused               this pod cannot run in the foreign cluster as it is; its owner or an
                             administrator has to act
+        Unconfirmed         the foreign API server is perhaps that of another cluster
       ApiError              an API server answered with a Status other than Success
         NotFound            404
         Conflict            409 (name taken, uid or resourceVersion moved on)
@@ -59,6 +60,16 @@ class Refused(FarletError):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+class Unconfirmed(Refused):
+    """It is not certain that the foreign API server is that of the cluster with the mirrors.
+
+    Nothing that it answers is evidence, and no write is sent to it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.FOREIGN_CLUSTER_UNCONFIRMED, message)
 
 
 class ApiError(FarletError):

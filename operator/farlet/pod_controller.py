@@ -13,6 +13,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign import namespaces
+from farlet.foreign.identity import ForeignIdentity
 from farlet.forge.status import mirrored_uid
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Node
@@ -41,6 +42,7 @@ class PodController:
         strategies: Mapping[str, access.AccessStrategy],
         metrics: Metrics,
         ctx: Callable[[], Context],
+        identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
@@ -59,6 +61,7 @@ class PodController:
             recorder=self._recorder,
             metrics=metrics,
             ctx=ctx,
+            confirm_foreign=identity.confirm,
         )
         self.namespaces = namespaces.ForeignNamespaces(
             foreign,
@@ -66,6 +69,7 @@ class PodController:
             ctx=ctx,
             wake=self._queue.add_after,
             on_mirror_change=action_executor.times.changed,
+            identity=identity,
             tasks=tasks,
         )
         self.pods = home_pods.HomePods(

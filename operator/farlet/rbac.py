@@ -184,6 +184,10 @@ TABLE = (
         "inventory of the namespaces that this node uses",
     ),
     Permission(
+        Side.FOREIGN, Where.OWN, _CORE, "namespaces", ("get",),
+        "its uid identifies the foreign cluster; the Role shows no other one",
+    ),
+    Permission(
         Side.FOREIGN, Where.OWN, _CORE, "services", _LIST_WATCH,
         "address at which pods reach the home API server",
         name=HOME_API_SERVICE,

@@ -153,6 +153,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "An Event on the Node: the foreign API server serves farlet again.",
             "No action needed.",
         ),
+        Reason.FOREIGN_CLUSTER_UNCONFIRMED: Guide(
+            Who.ADMIN,
+            "The foreign API server is perhaps not that of the cluster that has the mirrors of "
+            "this node, or another farlet uses that cluster. farlet changes nothing in either "
+            "cluster: mirrors keep running, and deleted pods stay Terminating.",
+            "See [recovery](../recovery.md). The condition `farlet.io/ForeignReachable` of the "
+            "Node says what differs, and how to continue.",
+        ),
         Reason.HOME_API_NOT_CONFIGURED: Guide(
             Who.ADMIN,
             "The pod uses the home API, and farlet has no address at which pods in the foreign "

@@ -35,6 +35,11 @@ class ApiClient(Protocol):
         """Which one: `home` or `foreign`."""
         ...
 
+    @property
+    def connection(self) -> object:
+        """What requests are sent with: server, CA and client certificate. Equal while unchanged."""
+        return None
+
     # --- raw requests by path -----------------------------------------------------------------
 
     async def call(

@@ -79,6 +79,11 @@ class Cluster(ApiClient):
         return self._sessions.login.server
 
     @property
+    def connection(self) -> object:
+        """What connections are made with now: server, CA and client certificate."""
+        return self._sessions.connecting
+
+    @property
     def ca_file(self) -> str | None:
         """The CA bundle that verifies this server; `None` for the system's CAs."""
         return self._sessions.login.ca_file
@@ -306,7 +311,7 @@ class Cluster(ApiClient):
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
-            if isinstance(err.__cause__, errors.NotLeading):
+            if isinstance(err.__cause__, errors.NotLeading | errors.Refused):
                 raise err.__cause__ from None
             error = info.unreachable(err)
             self.problem = error.cause

@@ -8,7 +8,7 @@ an object known. The failure of one reflector affects only its own namespace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
 import structlog
@@ -53,7 +53,12 @@ class Reflector(Generic[T]):
         on_state: Callable[[], None],
         label_selector: str = "",
         field_selector: str = "",
+        confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`confirm` raises a `FarletError` unless the answers before it are of the right cluster.
+        It is awaited after each list and before each watch that follows another."""
+        self._confirm = confirm
+        self._iteration: asyncio.Timeout | None = None
         self._client = client
         self._resource = resource
         self._handler = handler
@@ -76,23 +81,43 @@ class Reflector(Generic[T]):
     async def run(self) -> None:
         """Follow until cancelled. Raises nothing else."""
         version: str | None = None
-        loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
             try:
-                if version is None:
-                    version = await self._list()
-                version = await self._watch(version)
-            except errors.Gone:
-                log.info("watch expired, listing again", path=self._path)
-                version = None
-            except errors.FarletError as err:
-                if isinstance(err, errors.ApiError):
-                    version = None  # changed permissions may change what a watch shows
-                await asyncio.sleep(self._lost(err))
-                continue
-            # A server that ends watches immediately must not be asked without a pause.
-            await asyncio.sleep(max(0.0, SHORTEST_SECONDS - (loop.time() - started)))
+                async with asyncio.timeout(None) as self._iteration:
+                    version = await self._follow(version)
+            except TimeoutError:
+                version = None  # `void` ended it
+
+    def void(self) -> None:
+        """What was received may be that of another cluster: list again."""
+        self.has_synced = False
+        if self._iteration is not None and not self._iteration.expired():
+            self._iteration.reschedule(asyncio.get_running_loop().time())
+
+    async def _follow(self, version: str | None) -> str | None:
+        """One list and watch, or one more watch. Returns the version to watch from; `None`: list.
+
+        Raises only cancellation.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            if version is None:
+                version = await self._list()
+            elif self._confirm is not None:
+                await self._confirm()
+            version = await self._watch(version)
+        except errors.Gone:
+            log.info("watch expired, listing again", path=self._path)
+            version = None
+        except errors.FarletError as err:
+            if isinstance(err, errors.ApiError | errors.Refused):
+                version = None  # changed permissions may change what a watch shows
+            await asyncio.sleep(self._lost(err))
+            return version
+        # A server that ends watches immediately must not be asked without a pause.
+        await asyncio.sleep(max(0.0, SHORTEST_SECONDS - (loop.time() - started)))
+        return version
 
     def _lost(self, err: errors.FarletError) -> float:
         """Log it, once per cause. Returns the seconds until the next attempt."""
@@ -117,6 +142,8 @@ class Reflector(Generic[T]):
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
+        if self._confirm is not None:
+            await self._confirm()
         self._handler.replaced(found.items, int(found.version))
         self.has_synced = True
         return found.version

@@ -34,6 +34,11 @@ class Sessions:
         return self._credentials.seen.names
 
     @property
+    def connecting(self) -> object:
+        """`Login.connecting` of the login that `current` returned last; `None` before the first."""
+        return None if self._login is None else self._login.connecting
+
+    @property
     def session(self) -> aiohttp.ClientSession:
         """The session of `login`."""
         if self._session is None:

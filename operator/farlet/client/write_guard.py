@@ -15,7 +15,8 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 Guard = Callable[[], float]
-"""For how many seconds from now a write may still arrive. Raises `NotLeading` if it may not."""
+"""For how many seconds from now a write may still arrive. Raises `NotLeading` or `Refused` if it
+must not be sent."""
 
 
 def unguarded() -> float:

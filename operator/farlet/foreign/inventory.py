@@ -8,16 +8,18 @@ that is not listed contains nothing of ours. `docs/decisions/0004-inventory.md` 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
-from farlet.constants import VIRTUAL_NODE_ID
+from farlet.constants import JSON, TERM, VIRTUAL_NODE_ID
 from farlet.context import Context
-from farlet.k8s_types import ConfigMap
+from farlet.k8s_types import ConfigMap, ObjectMeta
+
+TERM_LENGTH = 64
 
 log = structlog.get_logger()
 
@@ -32,6 +34,10 @@ class NamespaceInventory:
         self._name = name_for(ctx)
         self._entries: dict[str, str] = {}
         self._writing = asyncio.Lock()
+        self.term: str | None = None
+        """The term of this process, once it has written it."""
+        self.on_term: Callable[[str | None], None] = _ignored
+        """Called with the term of each inventory that was read or changed."""
 
     def __contains__(self, foreign: str) -> bool:
         return foreign in self._entries
@@ -49,7 +55,7 @@ class NamespaceInventory:
         except (errors.Throttled, errors.Gone):
             raise
         except errors.ApiError as err:
-            raise self._unusable(err) from err
+            raise self.unusable(err) from err
         self._entries = dict(found.get("data") or {})
         for foreign, home in self._entries.items():
             if (now := ctx.namespaces.foreign(home)) != foreign:
@@ -60,6 +66,48 @@ class NamespaceInventory:
                     f"{self._own}/{self._name}"
                 )
         return self._entries
+
+    # --- the term (`planning/cluster_identity.py`) --------------------------------------------
+
+    async def find(self) -> ConfigMap | None:
+        """The ConfigMap as it is, `None` without it. Raises like `ApiClient.get`."""
+        try:
+            return await self._get()
+        except errors.NotFound:
+            return None
+
+    async def get_metadata(self) -> ObjectMeta:
+        """Raises like `ApiClient.get`."""
+        found = await self._cluster.get(
+            resources.CONFIG_MAPS.metadata_only, self._name, namespace=self._own
+        )
+        metadata: ObjectMeta = found["metadata"]
+        self.on_term(term_of(metadata))
+        return metadata
+
+    async def write_term(self, term: str | None, *, version: str | None) -> None:
+        """Write the term into the ConfigMap of that version; `None`: into a new one.
+
+        Raises `Conflict` if that is not what exists.
+        """
+        async with self._writing:
+            before, self.term = self.term, term
+            try:
+                if version is None:
+                    await self._cluster.create(
+                        resources.CONFIG_MAPS, self._new(), namespace=self._own
+                    )
+                else:
+                    await self._annotate(term, version)
+            except BaseException:
+                self.term = before
+                raise
+
+    async def _annotate(self, term: str | None, version: str) -> None:
+        body = {"metadata": {"resourceVersion": version, "annotations": {TERM: term}}}
+        await self._cluster.patch(resources.CONFIG_MAPS, self._name, body, namespace=self._own)
+
+    # --- entries ------------------------------------------------------------------------------
 
     async def add(self, foreign: str, home: str) -> None:
         """Record a namespace, before anything is created in it."""
@@ -86,6 +134,8 @@ class NamespaceInventory:
                 found = await self._get()
             except errors.NotFound:
                 found = await self._create()
+            if self.term is not None and term_of(found["metadata"]) is None:
+                await self._annotate(self.term, found["metadata"]["resourceVersion"])
             stored = found.get("data") or {}
             missing = {f: h for f, h in self._entries.items() if h and h != stored.get(f)}
             if missing:
@@ -93,24 +143,28 @@ class NamespaceInventory:
                 log.warning("foreign namespace inventory restored", missing=len(missing))
 
     async def _get(self) -> ConfigMap:
-        return await self._cluster.get(resources.CONFIG_MAPS, self._name, namespace=self._own)
+        found = await self._cluster.get(resources.CONFIG_MAPS, self._name, namespace=self._own)
+        self.on_term(term_of(found["metadata"]))
+        return found
+
+    def _new(self) -> JSON:
+        metadata: JSON = {"name": self._name, "labels": {VIRTUAL_NODE_ID: self._virtual_node_id}}
+        if self.term is not None:
+            metadata["annotations"] = {TERM: self.term}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
 
     async def _create(self) -> ConfigMap:
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": self._name, "labels": {VIRTUAL_NODE_ID: self._virtual_node_id}},
-            "data": {},
-        }
         try:
-            return await self._cluster.create(resources.CONFIG_MAPS, body, namespace=self._own)
+            return await self._cluster.create(
+                resources.CONFIG_MAPS, self._new(), namespace=self._own
+            )
         except errors.Throttled:
             raise
         except errors.Conflict:
             # Created by another process, or by our request whose answer was lost.
             return await self._get()
         except errors.ApiError as err:
-            raise self._unusable(err) from err
+            raise self.unusable(err) from err
 
     async def _write(self, data: Mapping[str, str | None]) -> None:
         try:
@@ -121,11 +175,13 @@ class NamespaceInventory:
             await self._patch({k: v for k, v in self._entries.items() if v} | dict(data))
 
     async def _patch(self, data: Mapping[str, str | None]) -> None:
-        await self._cluster.patch(
+        found = await self._cluster.patch(
             resources.CONFIG_MAPS, self._name, {"data": dict(data)}, namespace=self._own
         )
+        self.on_term(term_of(found["metadata"]))
 
-    def _unusable(self, err: errors.ApiError) -> errors.StartError:
+    def unusable(self, err: errors.ApiError) -> errors.StartError:
+        """The error of a start for this answer about the foreign system namespace."""
         if isinstance(err, errors.Unauthorized):
             return errors.StartError(err.advice)
         return errors.StartError(
@@ -133,6 +189,15 @@ class NamespaceInventory:
             "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "
             "--foreign-system-namespace to another namespace"
         )
+
+
+def term_of(metadata: ObjectMeta) -> str | None:
+    """The term in the metadata of an inventory, cut to a bounded length."""
+    return metadata.get("annotations", {}).get(TERM, "")[:TERM_LENGTH] or None
+
+
+def _ignored(_term: str | None) -> None:
+    """Nothing depends on terms yet."""
 
 
 def name_for(ctx: Context) -> str:

@@ -20,6 +20,7 @@ from farlet.constants import VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import claim, event_handlers
+from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject, Pod
 from farlet.planning import api_refusals, predicates
@@ -53,9 +54,14 @@ class SharedState(Protocol):
     ctx: Callable[[], Context]
     wake: Wake
     inventory: NamespaceInventory
+    identity: ForeignIdentity
     on_mirror_change: Callable[[ObjectKey], None]
     loaded: asyncio.Event
-    refused: Refused | None
+
+    @property
+    def refused(self) -> Refused | None:
+        """Why no foreign namespace can be used now."""
+        ...
 
 
 class ForeignNamespace:
@@ -81,6 +87,7 @@ class ForeignNamespace:
             namespace=foreign,
             on_state=self._followed,
             label_selector=owner,
+            confirm=shared.identity.confirm,
         )
         self._secrets = Reflector(
             shared.cluster,
@@ -89,6 +96,7 @@ class ForeignNamespace:
             namespace=foreign,
             on_state=self.wake_all,
             label_selector=owner,
+            confirm=shared.identity.confirm,
         )
         self._accounts = Reflector(
             shared.cluster,
@@ -96,6 +104,7 @@ class ForeignNamespace:
             event_handlers.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
             namespace=foreign,
             on_state=self.wake_all,
+            confirm=shared.identity.confirm,
         )
         self._accounts_needed = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
@@ -159,7 +168,7 @@ class ForeignNamespace:
     @property
     def problem(self) -> Refused | None:
         """Why this namespace cannot be used or watched now."""
-        if not self._shared.loaded.is_set():
+        if self._shared.refused is not None or not self._shared.loaded.is_set():
             return self._shared.refused
         if self._refused is not None:
             return self._refused
@@ -178,6 +187,13 @@ class ForeignNamespace:
             tasks.create_task(self._secrets.run())
             await self._accounts_needed.wait()
             tasks.create_task(self._accounts.run())
+
+    def void(self) -> None:
+        """What was read may be that of another cluster: read it again."""
+        self.doubt_anchor()
+        self.recheck_anchor()
+        for reflector in (self._pods, self._secrets, self._accounts):
+            reflector.void()
 
     def recheck_anchor(self) -> None:
         """Read the namespace again; until it is answered, no mirror can be created."""

@@ -17,7 +17,7 @@ from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import claim
-from farlet.foreign.inventory import NamespaceInventory
+from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
 from farlet.planning import api_refusals
 from farlet.planning.actions import Step
@@ -40,6 +40,7 @@ class ForeignNamespaces:
         ctx: Callable[[], Context],
         wake: Wake,
         on_mirror_change: Callable[[ObjectKey], None],
+        identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
     ) -> None:
         """`on_mirror_change` gets the key of a home pod whose mirror has changed."""
@@ -50,27 +51,44 @@ class ForeignNamespaces:
         self.on_mirror_change = on_mirror_change
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
-        self.inventory = NamespaceInventory(cluster, ctx())
+        self.identity = identity
+        self.inventory = identity.inventory
         self.loaded = asyncio.Event()
         """The inventory was read. Before, what earlier processes left is unknown."""
-        self.refused: Refused | None = None
+        self._refused: Refused | None = None
+        self._doubts = 0
         self._keeping: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def refused(self) -> Refused | None:
+        """Why no foreign namespace can be used now."""
+        return self.identity.problem or self._refused
+
+    def identity_changed(self) -> None:
+        """The foreign cluster was confirmed, or is in doubt: what was read is void then."""
+        if self._doubts != self.identity.doubts:
+            self._doubts = self.identity.doubts
+            for namespace in self._open.values():
+                namespace.void()
+        self.wake_all()
+
     async def load(self) -> None:
         """Read the inventory and open what earlier processes used. Retries until it is answered.
 
-        Raises `StartError` as `NamespaceInventory.read` does.
+        Waits until the foreign cluster is confirmed. Raises `StartError` as
+        `NamespaceInventory.read` does.
         """
+        await self.identity.established.wait()
         backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
         failures = retrying.OncePerCause()
         while not self.loaded.is_set():
             try:
                 entries = await self.inventory.read(self.ctx())
             except (errors.Unreachable, errors.Throttled) as err:
-                self.refused = api_refusals.of(err, step=Step.NAMESPACE) or self.refused
+                self._refused = api_refusals.of(err, step=Step.NAMESPACE) or self._refused
                 seconds = backoff.next()
                 if failures.is_new(str(err)):
                     log.warning(
@@ -82,7 +100,7 @@ class ForeignNamespaces:
             self.loaded.set()
             for home in entries.values():
                 self.of(home)
-        self.refused = None
+        self._refused = None
         for key in self.store.home:
             self.wake(key, 0)
         self._keeping = self._tasks.create_task(self._restore_inventory(), name="inventory")

@@ -131,6 +131,12 @@ def labels_patch(node: k8s_types.Node, desired: Mapping[str, str | None]) -> JSO
     return _patch(node, {"labels": missing}) if missing else None
 
 
+def annotations_patch(node: k8s_types.Node, desired: Mapping[str, str | None]) -> JSON | None:
+    """Sets the desired annotations of the Node of this version; `None` where it has them."""
+    missing = _missing(node["metadata"].get("annotations", {}), desired)
+    return _patch(node, {"annotations": missing}, this_version=True) if missing else None
+
+
 def adoption_patch(node: k8s_types.Node, config: NodeConfig, platform: Platform) -> JSON | None:
     """What registration writes to an existing Node, except its taints; `None` for nothing."""
     metadata: JSON = {}

@@ -26,7 +26,7 @@ class Foreign(Enum):
     """It has not answered since farlet started, a moment ago."""
     REACHABLE = "reachable"
     REFUSED = "refused"
-    """It answers, and does not accept farlet's credentials."""
+    """It answers, and does not accept farlet's credentials, or is perhaps another cluster's."""
     UNREACHABLE = "unreachable"
     """It has not answered for `--foreign-unreachable-after`."""
 

@@ -9,15 +9,14 @@ Rejected credentials are reported at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from farlet import errors
-from farlet.client import resources
 from farlet.client.api_client import ApiClient
-from farlet.constants import ObjectKey, Reason
-from farlet.errors import Refused
+from farlet.constants import Reason
+from farlet.errors import Refused, Unconfirmed
 from farlet.forge.node_health import Foreign
 
 PROBE_SECONDS = 10.0
@@ -35,17 +34,17 @@ class Reachability:
     def __init__(
         self,
         foreign: ApiClient,
-        config_map: ObjectKey,
         *,
+        probe: Callable[[], Awaitable[None]],
         other_problem: Callable[[], Refused | None],
         after: float,
         on_change: Callable[[], None],
     ) -> None:
-        """The probe reads `config_map`. `other_problem` returns another reason why pods cannot be
+        """`probe` reads an object. `other_problem` returns another reason why pods cannot be
         served in the foreign cluster. After `after` seconds without an answer the server is
         unreachable."""
         self._foreign = foreign
-        self._config_map = config_map
+        self._read = probe
         self._other_problem = other_problem
         self._after = after
         self._on_change = on_change
@@ -75,15 +74,13 @@ class Reachability:
     async def _probe(self) -> Refused | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._foreign.get(
-                    resources.CONFIG_MAPS.metadata_only,
-                    self._config_map.name,
-                    namespace=self._config_map.namespace,
-                )
+                await self._read()
         except TimeoutError:
             return _unreachable(
                 f"the foreign API server did not answer within {ANSWER_SECONDS:.0f} s"
             )
+        except Unconfirmed as err:
+            return err
         except errors.Unauthorized as err:
             return Refused(Reason.FOREIGN_UNAUTHORIZED, err.advice)
         except errors.ApiError as err:
@@ -109,12 +106,12 @@ class Reachability:
         state = self.state
         if state is Foreign.UNREACHABLE or now - self._failing_since >= self._after:
             state = Foreign.UNREACHABLE
-        elif problem.reason is Reason.FOREIGN_UNAUTHORIZED:
+        elif problem.reason in _CERTAIN:
             state = Foreign.REFUSED  # it says so itself: waiting would not make it more certain
         elif state is not Foreign.REFUSED:
             return
-        known = None if self.problem is None else self.problem.reason
-        if (state, problem.reason) == (self.state, known):
+        known = None if self.problem is None else _cause(self.problem)
+        if (state, _cause(problem)) == (self.state, known):
             return
         self.state, self.problem = state, problem
         log.warning(
@@ -132,6 +129,14 @@ class Reachability:
             log.info("failed to read version of foreign API server", err=str(err))
             return
         self.version, self._version_at = version, now
+
+
+_CERTAIN = frozenset({Reason.FOREIGN_UNAUTHORIZED, Reason.FOREIGN_CLUSTER_UNCONFIRMED})
+
+
+def _cause(problem: Refused) -> str:
+    """What is reported again when it changes. The text of a doubt contains what to do."""
+    return problem.message if isinstance(problem, Unconfirmed) else problem.reason
 
 
 def _unreachable(text: str) -> Refused:

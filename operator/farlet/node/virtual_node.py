@@ -26,15 +26,15 @@ from farlet.constants import (
     OS_LABEL,
     VIRTUAL_NODE_LABEL,
     NodeCondition,
-    ObjectKey,
     Reason,
 )
 from farlet.context import Context
-from farlet.foreign import inventory
+from farlet.foreign.identity import ForeignIdentity
 from farlet.forge import capacity, node_health
 from farlet.forge import node as forge
 from farlet.forge.node_health import DesiredNodeCondition, Foreign, ForeignUnreachable
 from farlet.node import heartbeat, registration
+from farlet.node.cluster_record import ClusterRecord
 from farlet.node.foreign_nodes import MAX_REFUSALS, ForeignNodes
 from farlet.node.home_node import HomeNode
 from farlet.node.reachability import Reachability
@@ -68,6 +68,7 @@ class VirtualNode:
         settings: Settings,
         ctx: Callable[[], Context],
         foreign_problem: Callable[[], errors.Refused | None],
+        identity: ForeignIdentity,
         lease: heartbeat.NodeLease,
         renew_lease: bool,
         note: Callable[[k8s_types.Node, Reason, str], None],
@@ -90,9 +91,12 @@ class VirtualNode:
         self._deletion_reported = False
         self._uid = ""
         self._home_node = HomeNode(home, settings.nodename, on_change=self._home_changed)
+        self._record = ClusterRecord(
+            self._home_node, identity, ctx=ctx, adopt=settings.adopt_foreign_cluster
+        )
         self._reachability = Reachability(
             foreign,
-            ObjectKey(ctx().namespaces.own, inventory.name_for(ctx())),
+            probe=identity.probe,
             other_problem=foreign_problem,
             after=settings.foreign_unreachable_after,
             on_change=self._changed.set,
@@ -151,6 +155,7 @@ class VirtualNode:
             await self._wait_for_foreign()
             await self._register()
             tasks.create_task(self._home_node.run(), name="home node")
+            tasks.create_task(self._record.establish(), name="foreign cluster")
             if self._renew_lease:
                 beating = heartbeat.beat(self._lease, alive=lambda: self._node is not None)
                 tasks.create_task(beating, name="heartbeat")
@@ -229,7 +234,12 @@ class VirtualNode:
     async def _sync(self) -> None:
         """Update the Node. Raises like `Cluster.call`."""
         async with self._writing:
-            for update in (self._update_labels, self._update_cordon, self._update_status):
+            for update in (
+                self._update_labels,
+                self._record.repair,
+                self._update_cordon,
+                self._update_status,
+            ):
                 # Each uses the result of the one before.
                 if (node := self._node) is not None:
                     await update(node)
@@ -318,6 +328,7 @@ class VirtualNode:
         node = self._node
         uid = None if node is None else node["metadata"]["uid"]
         self._lease.owned_by(self._settings.nodename, uid)
+        self._record.node_changed(self._home_node.node)
         gone = self.registered.is_set() and node is None
         if gone and not self._deletion_reported:
             log.warning("node was deleted", consequence="farlet creates it again at the next start")

@@ -15,12 +15,13 @@ the snapshot.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from farlet import constants
 from farlet.access import AccessStrategy
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
-from farlet.errors import Refused, Throttled
+from farlet.errors import Refused, Throttled, Unconfirmed
 from farlet.forge import guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
@@ -115,6 +116,8 @@ def _row(s: Snapshot, *, ctx: Context) -> Decision:
     home, mirror = s.home, s.mirror
     if home is Missing.UNKNOWN:
         return NOTHING
+    if not s.foreign_confirmed:
+        return _unconfirmed(s, home, ctx=ctx)
     if home is Missing.ABSENT:
         return _orphaned(s, mirror, ctx=ctx)
     if isinstance(mirror, Missing):
@@ -157,6 +160,9 @@ def _only_scheduled(s: Snapshot) -> bool:
 def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
     """An action has failed: when to try again, and what to report to the owner of H."""
     err = failure.error
+    if isinstance(err, Unconfirmed):
+        s = replace(s, problem=err)
+        return replace(_unconfirmed(s, s.home, ctx=ctx), retry=True)
     overdue = _overdue(failure)
     if api_refusals.lags(err, name=s.key.name) and s.ages.first_seen < LAG_SECONDS:
         return Decision(Wait(LAG_RETRY_SECONDS), note=overdue)
@@ -197,6 +203,21 @@ def _overdue(failure: Failure) -> tuple[Reason, str] | None:
 def _is_ours(s: Snapshot, mirror: Pod, *, ctx: Context) -> bool:
     namespace = s.key.namespace
     return is_ours(mirror, home_namespace=namespace, virtual_node_id=ctx.virtual_node_id)
+
+
+def _unconfirmed(s: Snapshot, home: Pod | Missing, *, ctx: Context) -> Decision:
+    """Everything that is known of the foreign side can be of another cluster.
+
+    So H keeps what it shows, its mirror and its Secret are not touched, and no deletion is
+    finished. Only a pod that never ran reports the cause in its status.
+    """
+    if isinstance(home, Missing) or is_terminal(home):
+        return NOTHING
+    if is_deleting(home):
+        note = None if s.problem is None else (s.problem.reason, s.problem.message)
+        return Decision(note=note)
+    mirrored = status.mirrored_uid(home) is not None or s.last is not None
+    return _foreign_side_unknown(s, home, ctx=ctx, mirrored=mirrored)
 
 
 def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:

@@ -81,6 +81,8 @@ class Snapshot:
     """farlet watches the foreign namespace; otherwise it reads nothing there."""
     namespace_unused: bool = False
     """The inventory was read and does not list the namespace: no mirror was created there."""
+    foreign_confirmed: bool = True
+    """The foreign API server is that of the cluster that has this node's mirrors."""
     anchor: OwnerReference | None = None
     """The foreign namespace as the owner of its mirrors; `None` while it is not known."""
     anchor_doubted: bool = False

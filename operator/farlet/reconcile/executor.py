@@ -6,7 +6,7 @@ Each action is one write or one live read, and its answer updates the store. `ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from farlet.client.api_client import ApiClient
 from farlet.context import Context
@@ -30,6 +30,7 @@ class ActionExecutor:
         recorder: event_recorder.Recorder,
         metrics: Metrics,
         ctx: Callable[[], Context],
+        confirm_foreign: Callable[[], Awaitable[None]],
     ) -> None:
         self.times = PodTimes()
         self.home = home_actions.HomeActions(
@@ -43,6 +44,7 @@ class ActionExecutor:
             metrics=metrics,
             times=self.times,
             ctx=ctx,
+            confirm=confirm_foreign,
         )
 
     async def perform(self, action: actions.Action, state: PassState) -> None:

@@ -7,7 +7,7 @@ the same name that replaced it is never changed. The caller handles errors.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import structlog
@@ -42,7 +42,10 @@ class ForeignActions:
         metrics: Metrics,
         times: PodTimes,
         ctx: Callable[[], Context],
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
+        """`confirm` raises unless the answers before it are of the recorded foreign cluster."""
+        self._confirm = confirm
         self._cluster = cluster
         self._store = store
         self._tokens = tokens
@@ -225,6 +228,8 @@ class ForeignActions:
         try:
             answer = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)
         except errors.NotFound:
+            # Another cluster would have answered so, too.
+            await self._confirm()
             state.mirror_gone = True
             return
         if predicates.is_labelled(answer, virtual_node_id=self._ctx().virtual_node_id):

@@ -47,6 +47,13 @@ class ConnectionSettings(BaseFarletSettings):
     foreign_context: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
     ] = Field(None, description="Context of the foreign kubeconfig.")
+    adopt_foreign_cluster: Annotated[str | None, Flag(Group.CLUSTERS, "UID[/TERM]"), Text] = Field(
+        None,
+        description="Use the foreign cluster although the Node records another one, or another "
+        "term. The message of the Node's condition farlet.io/ForeignReachable contains the value "
+        "and the consequences (docs/recovery.md). Only the cluster with exactly this value is "
+        "adopted, once.",
+    )
     home_api_preflight: Annotated[Preflight, Flag(Group.ACCESS, "|".join(Preflight))] = Field(
         Preflight.WARN,
         description="What farlet does if it cannot itself reach the home API server at the address "

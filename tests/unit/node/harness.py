@@ -22,6 +22,8 @@ import structlog
 from farlet import errors, settings
 from farlet.constants import Reason
 from farlet.context import Context, NotConfigured
+from farlet.foreign.identity import ForeignIdentity
+from farlet.foreign.inventory import NamespaceInventory
 from farlet.node.virtual_node import VirtualNode
 from farlet.settings import loading
 from unit import faketime
@@ -102,6 +104,7 @@ class Harness:
     """One virtual node with both clusters. Created by `running`."""
 
     virtual_node: VirtualNode
+    identity: ForeignIdentity
 
     def __init__(
         self, loop: faketime.Loop, folder: Path, logs: Sequence[MutableMapping[str, Any]]
@@ -140,6 +143,11 @@ class Harness:
         given = {key: value for key, value in (given | flags).items() if value is not None}
         read = loading.load(settings.Settings, given)
         self.lease = Lease()
+        ctx = self._ctx(read)
+        self.identity = ForeignIdentity(
+            self.foreign, NamespaceInventory(self.foreign, ctx), namespace=ctx.namespaces.own
+        )
+        self.foreign.guard = self.identity.guard
         self.virtual_node = VirtualNode(
             home=self.home,
             foreign=self.foreign,
@@ -147,10 +155,12 @@ class Harness:
             ctx=lambda: self._ctx(read),
             foreign_problem=self._problem,
             note=lambda _, reason, message: self.events.append((reason.value, message)),
+            identity=self.identity,
             lease=self.lease,
             renew_lease=True,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
         )
+        self.identity.on_change = self.virtual_node.context_changed
         self._process = self._loop.create_task(self.virtual_node.run())
         self.wait()
 

@@ -63,9 +63,12 @@ def probe(
         def changed() -> None:
             changes.append((round(asyncio.get_running_loop().time()), reach.state))
 
+        async def read() -> None:
+            await server.get(resources.CONFIG_MAPS, OBJECT.name, namespace=OBJECT.namespace)
+
         reach = Reachability(
             server,
-            OBJECT,
+            probe=read,
             other_problem=lambda: (
                 None if other_problem is None else Refused(Reason.FOREIGN_FORBIDDEN, other_problem)
             ),

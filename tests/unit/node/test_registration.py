@@ -48,7 +48,11 @@ def test_a_missing_node_is_created_and_ready(node: Harness) -> None:
 def test_a_node_is_created_with_one_write_and_a_first_status(node: Harness) -> None:
     node.start()
     node.wait(200)
-    assert node.home.writes() == ["POST /api/v1/nodes", "PATCH /api/v1/nodes/far/status"]
+    assert node.home.writes() == [
+        "POST /api/v1/nodes",
+        "PATCH /api/v1/nodes/far/status",
+        "PATCH /api/v1/nodes/far",  # the record of the foreign cluster
+    ]
 
 
 def test_an_existing_node_is_adopted(node: Harness) -> None:

@@ -59,7 +59,7 @@ class FakeCluster(FakeClient):
 
     def __init__(self, name: str, server: Server, clock: Callable[[], float]) -> None:
         self._name = name
-        self._server = server
+        self.server = server
         self._clock = clock
         self._news = asyncio.Event()
         self._broken = 0
@@ -73,11 +73,35 @@ class FakeCluster(FakeClient):
         """Writes that no server would accept."""
         self.sent: list[tuple[float, str, str, JSON]] = []
         """All that farlet sent, faults included: seconds, cluster, verb and path, body."""
+        self._connections = 0
+        self.guard: Callable[[], float] = lambda: 0.0
+        """Asked before each write; what it raises is raised instead of an answer."""
         server.observers.append(lambda _: self._stir())
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def connection(self) -> object:
+        return self._connections
+
+    def lead_to(self, server: Server, *, login: bool = True) -> None:
+        """Requests from now on go to another server.
+
+        `login`: with other credentials, so that open watches stay where they are. Otherwise the
+        other server is behind the same address, and they break.
+        """
+        self.server = server
+        server.observers.append(lambda _: self._stir())
+        if login:
+            self._connections += 1
+        else:
+            self.break_watches()
+
+    def namespace_uid(self, name: str) -> str:
+        """The uid of a namespace."""
+        return str(self.server.get(("namespaces", "", name))["metadata"]["uid"])
 
     def break_watches(self) -> None:
         """Every open watch ends without an event."""
@@ -101,6 +125,8 @@ class FakeCluster(FakeClient):
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
             raise self._silence(request)
+        if writes:
+            self.guard()
         fault = self.faults.popleft() if writes and self.faults else Fault.FINE
         if fault is Fault.CONFLICT and method != "PATCH":
             fault = Fault.FINE  # servers answer so to updates only
@@ -140,6 +166,7 @@ class FakeCluster(FakeClient):
         selects = _selection(match["namespace"], query)
         version = int(query["resourceVersion"][0])
         self.note(f"WATCH {path}", {})
+        server = self.server
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.down:
             raise self._silence(path)
@@ -148,7 +175,7 @@ class FakeCluster(FakeClient):
         while True:
             self._news.clear()
             try:
-                writes = list(self._server.since(version, match["resource"], selects))
+                writes = list(server.since(version, match["resource"], selects))
             except Status as status:
                 raise self._refusal(path, status) from None
             wait = 60.0
@@ -166,7 +193,7 @@ class FakeCluster(FakeClient):
                     await self._news.wait()
             except TimeoutError:
                 if not writes and self._clock() - last >= 60:
-                    version, last = self._server.version, self._clock()
+                    version, last = server.version, self._clock()
                     yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
             if self.down or broken != self._broken:
                 raise self._silence(path)
@@ -178,27 +205,27 @@ class FakeCluster(FakeClient):
         where = (resource, namespace or "", name)
         if method == "GET" and name is None:
             selects = _selection(namespace, parse_qs(match["query"] or ""))
-            items = [obj for obj in self._server.all(resource) if selects(obj)]
-            return {"metadata": {"resourceVersion": str(self._server.version)}, "items": items}
+            items = [obj for obj in self.server.all(resource) if selects(obj)]
+            return {"metadata": {"resourceVersion": str(self.server.version)}, "items": items}
         if method == "GET":
-            return self._server.get(where)
+            return self.server.get(where)
         if match["sub"] == "token":
             return self._token(namespace, body)
         if match["sub"] == "eviction":
             uid = body["deleteOptions"]["preconditions"]["uid"]
-            return self._server.delete(where, by=FARLET, grace=None, uid=uid)
+            return self.server.delete(where, by=FARLET, grace=None, uid=uid)
         if method == "POST":
-            return self._server.create(resource, namespace, body, by=FARLET)
+            return self.server.create(resource, namespace, body, by=FARLET)
         if method == "PATCH":
             strategic = "strategic" in content_type
             status = match["sub"] == "status"
-            return self._server.patch(where, body, by=FARLET, status=status, strategic=strategic)
+            return self.server.patch(where, body, by=FARLET, status=status, strategic=strategic)
         uid = body.get("preconditions", {}).get("uid")
-        return self._server.delete(where, by=FARLET, grace=body.get("gracePeriodSeconds"), uid=uid)
+        return self.server.delete(where, by=FARLET, grace=body.get("gracePeriodSeconds"), uid=uid)
 
     def _token(self, namespace: str, body: JSON) -> JSON:
         bound = body["spec"]["boundObjectRef"]
-        pod = self._server.get(("pods", namespace, bound["name"]))
+        pod = self.server.get(("pods", namespace, bound["name"]))
         if pod["metadata"]["uid"] != bound["uid"]:
             raise Status(409, "Conflict", "the UID in the bound object reference does not match")
         ends = datetime.fromtimestamp(self._clock() + body["spec"]["expirationSeconds"], UTC)

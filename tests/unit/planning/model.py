@@ -53,8 +53,12 @@ def clone(obj: Any) -> Any:
 class Server:
     """One API server and its storage. All methods raise `Status`."""
 
-    def __init__(self, clock: Callable[[], float], namespaces: tuple[str, ...]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], namespaces: tuple[str, ...], *, cluster: str = "uid"
+    ) -> None:
+        """`cluster` is a part of all uids."""
         self._clock = clock
+        self._cluster = cluster
         self._objects: dict[Where, JSON] = {}
         self._log: list[Write] = []
         self._version = 100
@@ -104,7 +108,7 @@ class Server:
         obj: JSON = clone(body)
         self._uids += 1
         obj["metadata"] |= {
-            "uid": f"uid-{self._uids}-{where[2]}",
+            "uid": f"{self._cluster}-{self._uids}-{where[2]}",
             "namespace": namespace,
             "creationTimestamp": _stamp(self._clock()),
         }
@@ -116,7 +120,7 @@ class Server:
 
     def create_namespace(self, name: str) -> None:
         self._uids += 1
-        metadata = {"name": name, "uid": f"uid-{self._uids}-{name}"}
+        metadata = {"name": name, "uid": f"{self._cluster}-{self._uids}-{name}"}
         self._store(
             ("namespaces", "", name), None, {"metadata": metadata}, by="user", verb="create"
         )

@@ -12,7 +12,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from farlet import errors
 from farlet.constants import JSON, ObjectKey
-from farlet.foreign import namespaces
+from farlet.context import Context
+from farlet.foreign import inventory, namespaces
+from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.reconcile import event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
@@ -58,6 +60,16 @@ class _EventLog(FakeClient):
         return {}
 
 
+def confirmed(foreign: FakeCluster, ctx: Context) -> ForeignIdentity:
+    """The identity of a foreign cluster that the Node records."""
+    own = ctx.namespaces.own
+    stored = inventory.NamespaceInventory(foreign, ctx)
+    identity = ForeignIdentity(foreign, stored, namespace=own)
+    foreign.guard = identity.guard
+    identity.accept(foreign.namespace_uid(own))
+    return identity
+
+
 async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
     store = Store()
@@ -65,6 +77,7 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
     dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
     event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
+    identity = confirmed(foreign, objects.CONTEXT)
     async with asyncio.TaskGroup() as tasks:
         action_executor = executor.ActionExecutor(
             home=home,
@@ -73,6 +86,7 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
             recorder=recorder,
             metrics=metrics,
             ctx=lambda: objects.CONTEXT,
+            confirm_foreign=identity.confirm,
         )
         opened = namespaces.ForeignNamespaces(
             foreign,
@@ -80,6 +94,7 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
             ctx=lambda: objects.CONTEXT,
             wake=queue.add_after,
             on_mirror_change=action_executor.times.changed,
+            identity=identity,
             tasks=tasks,
         )
         reconciler = reconcile.Reconciler(

@@ -23,6 +23,7 @@ from farlet.client import cluster as clusters
 from farlet.constants import API_SERVER_SUPPORT, ObjectKey
 from farlet.context import Context
 from farlet.foreign import namespaces
+from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.names import secret_name
 from farlet.reconcile import event_recorder, executor, work_queue
@@ -30,7 +31,7 @@ from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
 from unit import faketime
-from unit.planning import model, objects
+from unit.planning import model, objects, process
 from unit.planning.fake_cluster import FakeCluster
 from unit.planning.model import JSON, Server, Write
 
@@ -103,6 +104,7 @@ class Harness:
     scopes: namespaces.ForeignNamespaces
     executor: executor.ActionExecutor
     pods: home_pods.HomePods
+    identity: ForeignIdentity
 
     def __init__(
         self, loop: faketime.Loop, ctx: Context, logs: Sequence[MutableMapping[str, Any]]
@@ -160,6 +162,7 @@ class Harness:
             self.woken.append(key)
             self.queue.add_after(key, seconds)
 
+        identity = self.identity = process.confirmed(foreign, self.ctx)
         async with asyncio.TaskGroup() as tasks:
             self.executor = executor.ActionExecutor(
                 home=home,
@@ -168,6 +171,7 @@ class Harness:
                 recorder=self.recorder,
                 metrics=self.metrics,
                 ctx=lambda: self.ctx,
+                confirm_foreign=identity.confirm,
             )
             self.scopes = namespaces.ForeignNamespaces(
                 foreign,
@@ -175,8 +179,10 @@ class Harness:
                 ctx=lambda: self.ctx,
                 wake=wake,
                 on_mirror_change=self.executor.times.changed,
+                identity=identity,
                 tasks=tasks,
             )
+            identity.on_change = self.scopes.identity_changed
             reconciler = reconcile.Reconciler(
                 store=store,
                 namespaces=self.scopes,
