@@ -45,6 +45,21 @@ MUTATIONS = (
         at_random=True,
     ),
     Mutation(
+        "takes the answers of another foreign cluster for those of its own",
+        (Skipped("_row", "not s.foreign_confirmed"),),
+        "a Never pod whose mirror another cluster lacks keeps its status",
+    ),
+    Mutation(
+        "finishes deletions on the word of another foreign cluster",
+        (Skipped("_row", "not s.foreign_confirmed"),),
+        "a terminating pod whose mirror another cluster lacks stays and reports why",
+    ),
+    Mutation(
+        "takes a 404 that is not confirmed for a failure of the pod",
+        (Skipped("_failed", "isinstance(err, Unconfirmed)"),),
+        "a 404 that is not confirmed ends nothing and is asked again",
+    ),
+    Mutation(
         "takes an unknown foreign side for empty",
         (
             Skipped(

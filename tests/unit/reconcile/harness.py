@@ -146,6 +146,10 @@ class Harness:
         self._loop.run_until_complete(asyncio.wait([self._process]))
         self._process = None
 
+    def probe(self) -> None:
+        """What farlet does every ten seconds. Raises what it raises."""
+        self._loop.run_until_complete(self.identity.probe())
+
     def prune(self) -> None:
         """What a resync does every few minutes."""
         self._loop.run_until_complete(self.scopes.prune())

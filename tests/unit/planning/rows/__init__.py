@@ -10,6 +10,7 @@ from unit.planning.rows import (
     paced,
     present,
     tokens,
+    unconfirmed,
     vain,
 )
 from unit.planning.rows.row import Decide, Row
@@ -27,4 +28,5 @@ EVERY: tuple[Row, ...] = (
     *paced.ROWS,
     *failed.ROWS,
     *vain.ROWS,
+    *unconfirmed.ROWS,
 )
