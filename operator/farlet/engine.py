@@ -254,7 +254,7 @@ class Engine:
     def _identity_changed(self) -> None:
         if self._pod_controller is not None and self._node is not None:
             self._pod_controller.namespaces.identity_changed()
-            self._node.context_changed()
+            self._node.identity_changed()
 
     def _foreign_guard(self) -> float:
         """Nothing is written to the foreign cluster before it is confirmed."""

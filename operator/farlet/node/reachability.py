@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client.api_client import ApiClient
 from farlet.constants import Reason
 from farlet.errors import Refused, Unconfirmed
@@ -45,6 +45,7 @@ class Reachability:
         unreachable."""
         self._foreign = foreign
         self._read = probe
+        self._recheck = asyncio.Event()
         self._other_problem = other_problem
         self._after = after
         self._on_change = on_change
@@ -69,7 +70,13 @@ class Reachability:
                 await self._succeeded(now())
             else:
                 self._failed(now(), problem)
-            await asyncio.sleep(PROBE_SECONDS if problem is None else RETRY_SECONDS)
+            pause = PROBE_SECONDS if problem is None else RETRY_SECONDS
+            await retrying.wait(self._recheck, pause)
+            self._recheck.clear()
+
+    def recheck(self) -> None:
+        """Probe now."""
+        self._recheck.set()
 
     async def _probe(self) -> Refused | None:
         try:

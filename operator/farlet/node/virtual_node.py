@@ -124,6 +124,10 @@ class VirtualNode:
     def context_changed(self) -> None:
         self._changed.set()
 
+    def identity_changed(self) -> None:
+        """The foreign cluster was confirmed, or is in doubt."""
+        self._reachability.recheck()
+
     async def cordon(self) -> None:
         """Make the node unschedulable for a drain; the next process reverts that.
 

@@ -33,7 +33,7 @@ from unit.planning.model import JSON, Server
 NODE = "far"
 CAPACITY = "cpu=8,memory=32Gi,pods=110"
 EPOCH = 1_800_000_000.0
-NOWHERE = cast("tuple[str, ...]", (None, "farlet"))
+NOWHERE = ("", "farlet")
 """Cluster-scoped objects, and those in farlet's own namespace."""
 
 
@@ -160,7 +160,7 @@ class Harness:
             renew_lease=True,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
         )
-        self.identity.on_change = self.virtual_node.context_changed
+        self.identity.on_change = self.virtual_node.identity_changed
         self._process = self._loop.create_task(self.virtual_node.run())
         self.wait()
 
@@ -207,17 +207,17 @@ class Harness:
             "spec": {"taints": taints, **changes},
             "status": {},
         }
-        return self.home_server.create("nodes", cast("str", None), body, by="admin")
+        return self.home_server.create("nodes", "", body, by="admin")
 
     def change(self, body: JSON) -> None:
         """Patch the Node or its status, as an administrator."""
-        where = ("nodes", cast("str", None), NODE)
+        where = ("nodes", "", NODE)
         status = "status" in body
         self.home_server.patch(where, body, by="admin", status=status, strategic=True)
 
     def delete(self) -> None:
         """Delete the Node, as an administrator."""
-        self.home_server.delete(("nodes", cast("str", None), NODE), by="admin")
+        self.home_server.delete(("nodes", "", NODE), by="admin")
 
     @property
     def stored_or_none(self) -> JSON | None:
@@ -254,16 +254,16 @@ class Harness:
             "conditions": [{"type": "Ready", "status": ready}],
         }
         body = {"metadata": {"name": name}, "spec": changes, "status": status}
-        where = ("nodes", cast("str", None), name)
+        where = ("nodes", "", name)
         existing = {node["metadata"]["name"] for node in self.foreign_server.all("nodes")}
         if name in existing:
             self.foreign_server.patch(where, body, by="kubelet", status=True, strategic=False)
         else:
-            self.foreign_server.create("nodes", cast("str", None), body, by="kubelet")
+            self.foreign_server.create("nodes", "", body, by="kubelet")
 
     def delete_foreign_node(self, name: str) -> None:
         """Delete a foreign node."""
-        self.foreign_server.delete(("nodes", cast("str", None), name), by="admin")
+        self.foreign_server.delete(("nodes", "", name), by="admin")
 
 
 @contextmanager

@@ -215,7 +215,7 @@ class FakeCluster(FakeClient):
             uid = body["deleteOptions"]["preconditions"]["uid"]
             return self.server.delete(where, by=FARLET, grace=None, uid=uid)
         if method == "POST":
-            return self.server.create(resource, namespace, body, by=FARLET)
+            return self.server.create(resource, namespace or "", body, by=FARLET)
         if method == "PATCH":
             strategic = "strategic" in content_type
             status = match["sub"] == "status"

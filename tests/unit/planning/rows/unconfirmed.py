@@ -58,11 +58,6 @@ ROWS = (
         shows("Pending", Reason.FOREIGN_CLUSTER_UNCONFIRMED),
     ),
     Row(
-        "the anchor is not read in a cluster that is not confirmed",
-        _doubted(home(**_MIRRORED), Missing.ABSENT, mirror_gone=True, anchor_age=60.0),
-        NOTHING,
-    ),
-    Row(
         "a 404 that is not confirmed ends nothing and is asked again",
         snapshot(home(policy="Never", **_MIRRORED), Missing.ABSENT, failure=_FAILED),
         does(None, retry=True),
