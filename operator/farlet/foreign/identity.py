@@ -224,7 +224,7 @@ class ForeignIdentity:
             await self._correct_term(found)
 
     async def _correct_term(self, found: ObjectMeta) -> None:
-        """Remove the term when the Node is gone; write it again if somebody removed it."""
+        """Remove the term when the Node is gone; write it again if a user removed it."""
         term, wanted = inventory.term_of(found), None if self.retired else self.term
         if term in {None, self.term} and term != wanted:
             await self.inventory.write_term(wanted, version=found["resourceVersion"])
@@ -248,10 +248,10 @@ class ForeignIdentity:
 
 
 def _retrieved(read: asyncio.Task[None]) -> None:
-    """An error that no caller is left to see is no error of the event loop."""
+    """Keep an error that no caller awaits any more out of the log of the event loop."""
     if not read.cancelled():
         read.exception()
 
 
 def _nothing() -> None:
-    """Nobody listens yet."""
+    """No listener yet."""

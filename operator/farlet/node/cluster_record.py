@@ -96,7 +96,7 @@ class ClusterRecord:
         return True
 
     async def repair(self, node: k8s_types.Node) -> None:
-        """Write the record again if somebody removed it. Raises like `Cluster.call`."""
+        """Write the record again if a user removed it. Raises like `Cluster.call`."""
         known = cluster_identity.record(_annotations(node))
         foreign = self._identity.uid
         if self._identity.confirmed and foreign is not None and known.pending is None:
