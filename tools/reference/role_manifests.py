@@ -30,6 +30,8 @@ def files() -> Mapping[str, str]:
         "manifests/foreign/offloaded-namespace.yaml": _GENERATED
         + "# All permissions of farlet in a foreign namespace that receives pods. Apply it in "
         "each:\n#   kubectl apply -n NAMESPACE -f offloaded-namespace.yaml\n"
+        "# Let the API server reject pods that reach beyond themselves (docs/pod-features.md):\n"
+        "#   kubectl label namespace NAMESPACE pod-security.kubernetes.io/enforce=baseline\n"
         + _documents(_role(offloaded), _binding(offloaded)),
         "manifests/foreign/capacity.yaml": _GENERATED
         + "# Required only without --capacity, where the virtual node has the capacity of all "

@@ -155,7 +155,7 @@ def _faults(document: JSON) -> Iterator[str]:
     if not spec.get("containers"):
         yield "spec.containers is missing or empty"
     yield from _list_faults(spec, "spec", "volumes", ("name",))
-    for field in ("containers", "initContainers"):
+    for field in ("containers", "initContainers", "ephemeralContainers"):
         yield from _list_faults(spec, "spec", field, ("name",))
         for index, container in enumerate(spec.get(field) or ()):
             path = f"spec.{field}[{index}]"

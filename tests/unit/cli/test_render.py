@@ -160,6 +160,15 @@ def test_a_refused_pod_is_refused_with_the_message_of_the_operator() -> None:
         _render(pods.pod(hostNetwork=True))
 
 
+def test_an_ephemeral_container_is_left_out_with_the_flag_that_allows_it() -> None:
+    debugger = pods.container("dbg", securityContext={"capabilities": {"add": ["SYS_PTRACE"]}})
+    rendered = _render(pods.pod(ephemeralContainers=[debugger]))
+    [line] = [text for text in render.explain(rendered).splitlines() if "[dbg]" in text]
+    assert line.startswith("spec.ephemeralContainers[dbg].securityContext.capabilities.add[0]")
+    assert line.endswith("--allow-pod-feature=debug-tracing")
+    assert "ephemeralContainers" not in rendered.mirror["spec"]
+
+
 def test_the_pod_that_was_read_is_left_alone() -> None:
     pod = _bare()
     _render(pod)
