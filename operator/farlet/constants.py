@@ -193,5 +193,6 @@ class Reason(StrEnum):
     MIRROR_CREATED = "MirrorCreated"
     STATUS_REJECTED = "StatusRejected"
     SPEC_ADJUSTED = "SpecAdjusted"
+    SPEC_FIELDS_DROPPED = "SpecFieldsDropped"
     TOKEN_REFRESH_FAILED = "TokenRefreshFailed"  # noqa: S105
     INTERNAL_ERROR = "InternalError"

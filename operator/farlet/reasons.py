@@ -247,6 +247,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "lists them.",
             "No action needed. `farlet render --explain` gives the reason for each field.",
         ),
+        Reason.SPEC_FIELDS_DROPPED: Guide(
+            Who.OWNER,
+            "The foreign API server accepted the mirror and stored it without fields of its spec, "
+            "which its version of Kubernetes does not know or has disabled. The Event lists them. "
+            "The mirror runs without them.",
+            "Remove the fields from the pod if it depends on none of them. Otherwise keep the pod "
+            "off this node until the foreign cluster supports them: [versions](../versions.md).",
+        ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,
             "farlet failed to refresh a home token of a running pod that has used up 80 % of its "

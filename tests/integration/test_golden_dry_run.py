@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from clusters import pair, rest
+from farlet.forge import dropped
 from golden import podcases
 
 CASES = [case for case in podcases.every() if (case.folder / "mirror.yaml").exists()]
@@ -67,6 +68,7 @@ async def test_a_golden_mirror_is_accepted_and_nothing_is_added(
     namespace = mirror["metadata"]["namespace"]
     answer = await foreign.create("pods", mirror, namespace=namespace, dryRun="All")
     spec = answer["spec"]
+    assert list(dropped.dropped(mirror["spec"], spec, "spec")) == []
     assert "nodeName" not in spec
     assert _names(spec.get("volumes")) == _names(mirror["spec"].get("volumes"))
     if mirror["metadata"]["annotations"][ACCESS] == "remote":

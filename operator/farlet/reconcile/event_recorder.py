@@ -34,7 +34,10 @@ NODE_EVENTS = "default"
 
 _NORMAL = frozenset({Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE})
 
-_BESIDE = frozenset({Reason.SPEC_ADJUSTED, Reason.HOME_API_ENDPOINT_CHANGED})
+_OF_SPEC = frozenset({Reason.SPEC_ADJUSTED, Reason.SPEC_FIELDS_DROPPED})
+"""All pods of one controller have the same spec: reported for one of them."""
+
+_BESIDE = _OF_SPEC | {Reason.HOME_API_ENDPOINT_CHANGED}
 """Reported beside the reason why a pod waits; they do not replace it."""
 
 log = structlog.get_logger()
@@ -66,8 +69,7 @@ class Recorder:
         broke). A new message alone is not a new Event.
         """
         metadata = pod["metadata"]
-        # All pods of one controller have the same spec: report once what was changed in it.
-        whose = _controller(pod) if reason is Reason.SPEC_ADJUSTED else None
+        whose = _controller(pod) if reason in _OF_SPEC else None
         about = (whose or metadata.get("uid", ""), reason if reason in _BESIDE else None)
         if not self._is_new(about, reason):
             return

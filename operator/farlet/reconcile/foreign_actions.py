@@ -17,6 +17,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
+from farlet.forge import dropped
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod, Secret
 from farlet.planning import actions, predicates, token_rotation
 from farlet.planning.actions import Step
@@ -82,6 +83,9 @@ class ForeignActions:
             self._recorder.note(
                 action.home, Reason.SPEC_ADJUSTED, redaction.some(action.notices, separator="; ")
             )
+        lost = dropped.message(action.pod["spec"], answer["spec"])
+        if lost is not None:
+            self._recorder.note(action.home, Reason.SPEC_FIELDS_DROPPED, lost)
 
     async def provide_secret(self, action: actions.ProvideSecret, state: PassState) -> None:
         """Request the tokens that are not held, write the Secret, record the times."""
