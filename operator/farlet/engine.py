@@ -31,7 +31,7 @@ from farlet.health import Phase
 from farlet.home import bridge
 from farlet.homeapi import endpoint_state, supervisor
 from farlet.kubelet.api import KubeletAPI
-from farlet.leaderelection import leadership
+from farlet.leaderelection import leadership, node_lease
 from farlet.leaderelection import lease as leases
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.node import heartbeat
@@ -223,6 +223,9 @@ class Engine:
             unfinished = await pod_controller.finish(immediate=shutdown.immediate)
             for task in background:
                 task.cancel()
+            await asyncio.wait(background)
+            if unfinished == 0:
+                await node.release()
             await closing
             log.info("farlet stopped", unfinished=unfinished)
         return unfinished
@@ -285,6 +288,7 @@ class Engine:
     ) -> VirtualNode:
         namespaces = pod_controller.namespaces
         lock = election.lease if election is not None and election.is_heartbeat else None
+        own = self._own_lease(election)
         return VirtualNode(
             home=self._home,
             foreign=self._foreign,
@@ -292,20 +296,22 @@ class Engine:
             ctx=self._discovery.ctx,
             foreign_problem=lambda: namespaces.refused,
             identity=identity,
-            lease=lock or self._own_lease(),
-            renew_lease=lock is None,
+            lease=lock or own,
+            heartbeat_lease=own if lock is None else None,
             note=pod_controller.note_node,
             now=retrying.utc_now,
         )
 
-    def _own_lease(self) -> leases.Lease:
-        return leases.Lease(
+    def _own_lease(self, election: leadership.Leadership | None) -> node_lease.NodeLease:
+        node = self.settings.nodename
+        lease = leases.Lease(
             self._home,
-            ObjectKey(leases.NODE_LEASES, self.settings.nodename),
-            holder=self.settings.nodename,
+            ObjectKey(leases.NODE_LEASES, node),
+            holder=node_lease.holder(node) if election is None else election.lease.holder,
             duration=heartbeat.LEASE_SECONDS,
             patience=heartbeat.PATIENCE_SECONDS,
         )
+        return node_lease.NodeLease(lease, node=node, elected=election is not None)
 
     def _make_kubelet(
         self, at: Address, pod_controller: PodController, shutdown: Shutdown

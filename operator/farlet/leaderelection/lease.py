@@ -154,14 +154,6 @@ class Lease:
             spec["leaseTransitions"] = 0 if self._seen is None else _transitions(old) + 1
         await self._write(spec)
 
-    async def renew(self) -> None:
-        """`hold`, even if others have written to it meanwhile: the heartbeat of a node."""
-        try:
-            await self.hold()
-        except errors.Conflict:
-            await self.read()
-            await self.hold()
-
     async def release(self) -> None:
         """Remove our name, if it is the holder, so that the next holder need not wait."""
         try:

@@ -25,20 +25,35 @@ RETRY_SECONDS = 2.0
 log = structlog.get_logger()
 
 
-class NodeLease(Protocol):
-    """The methods of `leaderelection.lease.Lease` that a node needs."""
-
-    async def renew(self) -> None:
-        """Write the Lease. Raises like `Cluster.call`."""
-        ...
+class LeaseOwner(Protocol):
+    """The node's own Lease, which the heartbeat or leader election renews."""
 
     def owned_by(self, node: str, uid: str | None) -> None:
         """Make that Node the owner of the Lease; `None`: no owner."""
         ...
 
 
+class NodeLease(LeaseOwner, Protocol):
+    """The methods of `leaderelection.node_lease.NodeLease` that a node needs."""
+
+    problem: str | None
+    """Why this process waits for another one, while it does."""
+
+    async def acquire(self) -> None:
+        """Wait until no other process serves the node."""
+        ...
+
+    async def renew(self) -> None:
+        """Write the Lease. Raises like `Cluster.call`, `NotLeading` if another one has taken it."""
+        ...
+
+    async def release(self) -> None:
+        """Let another process continue at once. Raises like `Cluster.call`."""
+        ...
+
+
 async def beat(lease: NodeLease, *, alive: Callable[[], bool]) -> None:
-    """Renew while the node is `alive`. Raises only cancellation."""
+    """Renew while the node is `alive`. Raises `NotLeading` when another process has taken it."""
     now = asyncio.get_running_loop().time
     failures = retrying.OncePerCause()
     while True:
@@ -48,6 +63,8 @@ async def beat(lease: NodeLease, *, alive: Callable[[], bool]) -> None:
                 await lease.renew()
             failures.clear()
             pause = SECONDS
+        except errors.NotLeading:
+            raise
         except errors.FarletError as err:
             first = failures.is_new("not written")
             (log.warning if first else log.debug)("failed to write heartbeat", err=str(err))

@@ -69,18 +69,19 @@ class VirtualNode:
         ctx: Callable[[], Context],
         foreign_problem: Callable[[], errors.Refused | None],
         identity: ForeignIdentity,
-        lease: heartbeat.NodeLease,
-        renew_lease: bool,
+        lease: heartbeat.LeaseOwner,
+        heartbeat_lease: heartbeat.NodeLease | None,
         note: Callable[[k8s_types.Node, Reason, str], None],
         now: Callable[[], datetime],
     ) -> None:
         """`foreign_problem` returns why pods cannot be served in the foreign cluster, apart from an
-        unreachable API server. `lease` is the node's own, renewed here if `renew_lease`, else by
-        leader election, which uses it as its lock. `note` reports an Event on the Node."""
+        unreachable API server. `lease` is the node's own. It is renewed here as
+        `heartbeat_lease`; `None`: by leader election, which uses it as its lock. `note` reports an
+        Event on the Node."""
         self._settings = settings
         self._ctx = ctx
         self._lease = lease
-        self._renew_lease = renew_lease
+        self._heartbeat_lease = heartbeat_lease
         self._note = note
         self._now = now
         self._changed = asyncio.Event()
@@ -113,7 +114,8 @@ class VirtualNode:
     def problem(self) -> str | None:
         """Why the home cluster cannot use the node; `None` if farlet knows no reason."""
         if not self.registered.is_set():
-            return "the Node is not registered yet"
+            waiting = None if (lease := self._heartbeat_lease) is None else lease.problem
+            return waiting or "the Node is not registered yet"
         if self._node is None:
             return (
                 f"the Node {self._settings.nodename} was deleted; farlet creates it again at the "
@@ -145,6 +147,14 @@ class VirtualNode:
         )
         await self._sync()
 
+    async def release(self) -> None:
+        """Let a process on another host serve the node at once: this one writes nothing more."""
+        if self._heartbeat_lease is not None and self.registered.is_set():
+            try:
+                await self._heartbeat_lease.release()
+            except (errors.ApiError, errors.Unreachable) as err:
+                log.warning("failed to release the Lease of the node", err=str(err))
+
     async def run(self) -> None:
         """Register the Node, then update it until cancelled.
 
@@ -156,12 +166,14 @@ class VirtualNode:
                 tasks.create_task(self._foreign_nodes.run(), name="foreign nodes")
                 tasks.create_task(self._foreign_nodes.require_list(), name="foreign nodes listed")
             tasks.create_task(self._reachability.run(), name="foreign probe")
+            if self._heartbeat_lease is not None:
+                await self._heartbeat_lease.acquire()
             await self._wait_for_foreign()
             await self._register()
             tasks.create_task(self._home_node.run(), name="home node")
             tasks.create_task(self._record.establish(), name="foreign cluster")
-            if self._renew_lease:
-                beating = heartbeat.beat(self._lease, alive=lambda: self._node is not None)
+            if (lease := self._heartbeat_lease) is not None:
+                beating = heartbeat.beat(lease, alive=lambda: self._node is not None)
                 tasks.create_task(beating, name="heartbeat")
             await self._keep_updated()
 

@@ -92,6 +92,15 @@ class Lease:
     def __init__(self) -> None:
         self.renewals: list[float] = []
         self.owner: str | None = None
+        self.problem: str | None = None
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def acquire(self) -> None:
+        await self.free.wait()
+
+    async def release(self) -> None:
+        """Not recorded."""
 
     async def renew(self) -> None:
         self.renewals.append(asyncio.get_running_loop().time())
@@ -117,7 +126,7 @@ class Harness:
         self.foreign_server = Server(self.clock, NOWHERE)
         self.home = RecordedClient("home", self.home_server, self.clock)
         self.foreign = RecordedClient("foreign", self.foreign_server, self.clock)
-        self.lease = Lease()
+        self.lease = self.next_lease = Lease()
         self.foreign_problem: str | None = None
         self.events: list[tuple[str, str]] = []
         """Reason and message of each Event on the Node."""
@@ -142,7 +151,8 @@ class Harness:
         }
         given = {key: value for key, value in (given | flags).items() if value is not None}
         read = loading.load(settings.Settings, given)
-        self.lease = Lease()
+        self.lease = self.next_lease
+        self.next_lease = Lease()
         ctx = self._ctx(read)
         self.identity = ForeignIdentity(
             self.foreign, NamespaceInventory(self.foreign, ctx), namespace=ctx.namespaces.own
@@ -157,7 +167,7 @@ class Harness:
             note=lambda _, reason, message: self.events.append((reason.value, message)),
             identity=self.identity,
             lease=self.lease,
-            renew_lease=True,
+            heartbeat_lease=self.lease,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
         )
         self.identity.on_change = self.virtual_node.identity_changed

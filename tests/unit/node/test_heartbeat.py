@@ -16,8 +16,15 @@ class Lease:
 
     def __init__(self, *, failures: int = 0, seconds: float = 0.0) -> None:
         self.at: list[float] = []
+        self.problem: str | None = None
         self._failures = failures
         self._seconds = seconds
+
+    async def acquire(self) -> None:
+        raise AssertionError("the heartbeat waited for the Lease")
+
+    async def release(self) -> None:
+        raise AssertionError("the heartbeat released the Lease")
 
     async def renew(self) -> None:
         self.at.append(asyncio.get_running_loop().time())

@@ -377,3 +377,20 @@ def test_a_changed_address_is_reported(node: Harness) -> None:
     node.virtual_node.context_changed()
     node.wait()
     assert node.stored["status"]["addresses"] == [{"type": "InternalIP", "address": "10.0.0.2"}]
+
+
+def test_a_node_that_another_process_serves_is_not_touched(node: Harness) -> None:
+    node.create()
+    node.start()
+    node.stop()
+    before = node.stored
+    node.next_lease.free.clear()
+    node.next_lease.problem = "another farlet (far@laptop) serves the node far"
+    node.start()
+    node.wait(60)
+    assert node.stored == before
+    assert node.virtual_node.problem == "another farlet (far@laptop) serves the node far"
+    node.lease.problem = None
+    node.lease.free.set()
+    node.wait(5)
+    assert node.virtual_node.problem is None
