@@ -73,6 +73,7 @@ class KeyToPath(TypedDict, total=False):
     key: Required[str]
     path: Required[str]
     mode: int
+    user: int
 
 
 class ObjectFieldSelector(TypedDict, total=False):
@@ -121,6 +122,7 @@ class ServiceAccountTokenProjection(TypedDict, total=False):
     audience: str
     expirationSeconds: int
     path: Required[str]
+    user: int
 
 
 class VolumeProjection(TypedDict, total=False):

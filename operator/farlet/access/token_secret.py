@@ -39,7 +39,7 @@ class SecretFiles:
             return volume
         changes.rewritten(f"{path}.configMap", _WHY_CA, routine=True)
         secret: JSON = {"secretName": self.secret, "items": _ca_items(source)}
-        secret |= {k: source[k] for k in ("defaultMode", "optional") if k in source}
+        secret |= {k: source[k] for k in ("defaultMode", "defaultUser", "optional") if k in source}
         rest = {key: value for key, value in volume.items() if key != "configMap"}
         return cast("Volume", {**rest, "secret": secret})
 
@@ -64,6 +64,8 @@ class SecretFiles:
                 }
                 if self.mode is not None:
                     item["mode"] = self.mode
+                if "user" in token:
+                    item["user"] = token["user"]
                 rewritten.append(self._from_secret([item]))
                 why = f"token of the pod's home account, from Secret {self.secret}"
                 changes.rewritten(f"{at}.serviceAccountToken", why, routine=True)
@@ -93,6 +95,8 @@ class SecretFiles:
             entry: KeyToPath = {"key": volumes.NAMESPACE_KEY, "path": item["path"]}
             if "mode" in item:
                 entry["mode"] = item["mode"]
+            if "user" in item:
+                entry["user"] = item["user"]
             ours.append(entry)
             changes.rewritten(
                 f"{path}.items[{item['path']}]", "the pod's home namespace", routine=True

@@ -277,7 +277,7 @@ def _previous_run(old: ContainerStatus, new: ContainerStatus) -> ContainerState:
 
 
 def _mounts(container: Container, new: ContainerStatus) -> list[JSON]:
-    """The reported mounts that home's container has, without `volumeStatus`: alpha in 1.36."""
+    """The reported mounts that home's container has, without `volumeStatus`: alpha in 1.37."""
     reported = new.get("volumeMounts")
     if not reported:
         return []

@@ -1,7 +1,7 @@
 """The table of all PodSpec fields: which are copied, rewritten or dropped, and why.
 
-One row per field of `PodSpec` in `k8s.io/api/core/v1/types.go` of Kubernetes 1.36; a test
-compares the two lists. A field that is not in the table is newer than farlet: it is copied, since
+One row per field of `PodSpec` in `k8s.io/api/core/v1/types.go` of Kubernetes 1.34 to 1.37; tests
+compare the lists. A field that is not in the table is newer than farlet: it is copied, since
 the foreign API server decides whether it knows it, and reported, so that a row gets added.
 
 The table applies before an access strategy shapes the spec, and is the same for all strategies.
@@ -137,6 +137,10 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         ),
         "schedulingGates": _dropped("they gate the home scheduler, which has placed the pod"),
         "schedulingGroup": _dropped("the PodGroup is an object of the home cluster"),
+        "workloadRef": _dropped("the Workload is an object of the home cluster"),  # 1.35 only
+        "evictionResponders": _dropped(
+            "they respond to evictions of the home pod, in the home cluster"
+        ),
         "priorityClassName": _copied(
             "by name, and guarded; without that class the foreign API server rejects the mirror"
         ),

@@ -5,7 +5,8 @@ not show this?". `containers.py` copies exactly the fields marked COPIED; `statu
 those that are not DROPPED. A field of a newer Kubernetes, in neither table, is dropped: a home
 server that does not know it would discard it, and every comparison would find it missing.
 
-The rows are those of `PodStatus` and `ContainerStatus` in k8s.io/api core/v1 of Kubernetes 1.36.
+The rows are those of `PodStatus` and `ContainerStatus` in k8s.io/api core/v1 of Kubernetes 1.37,
+which has all of the earlier versions that farlet supports.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ POD_STATUS: Mapping[str, Field] = {
         Rule.DROPPED, "names a foreign ResourceClaim; NodeRestriction rejects it"
     ),
     "nodeAllocatableResourceClaimStatuses": Field(Rule.DROPPED, "names foreign ResourceClaims"),
+    "volumeHealth": Field(
+        Rule.DROPPED,
+        "reported by CSI drivers of the foreign cluster about its volumes; alpha in 1.37",
+    ),
     "resize": Field(
         Rule.DROPPED,
         "deprecated; replaced by the conditions PodResizePending and PodResizeInProgress",
@@ -129,6 +134,6 @@ CONTAINER_STATUS: Mapping[str, Field] = {
     "stopSignal": Field(
         Rule.REWRITTEN,
         "only if the home container sets one, which shows that the home API server knows the "
-        "field (alpha in 1.36)",
+        "field (alpha in 1.37)",
     ),
 }

@@ -154,6 +154,8 @@ SET_BY_USER = {
     "schedulerName": "batch",
     "schedulingGates": [{"name": "wait"}],
     "schedulingGroup": {"podGroupName": "g"},
+    "workloadRef": {"name": "w", "podGroup": "g"},
+    "evictionResponders": [{"name": "example.com/r", "priority": 1}],
     "readinessGates": [{"conditionType": "example.com/x"}],
 }
 

@@ -6,14 +6,14 @@ from kubernetes_asyncio import client
 from farlet.forge import desired_status, status_fields
 from farlet.forge.status_fields import Rule
 
-POD_STATUS_1_36 = {
+POD_STATUS_1_37 = {
     "allocatedResources", "conditions", "containerStatuses", "ephemeralContainerStatuses",
     "extendedResourceClaimStatus", "hostIP", "hostIPs", "initContainerStatuses", "message",
     "nodeAllocatableResourceClaimStatuses", "nominatedNodeName", "observedGeneration", "phase",
     "podIP", "podIPs", "qosClass", "reason", "resize", "resourceClaimStatuses", "resources",
-    "startTime",
+    "startTime", "volumeHealth",
 }  # fmt: skip
-CONTAINER_STATUS_1_36 = {
+CONTAINER_STATUS_1_37 = {
     "allocatedResources", "allocatedResourcesStatus", "containerID", "image", "imageID",
     "lastState", "name", "ready", "resources", "restartCount", "started", "state", "stopSignal",
     "user", "volumeMounts",
@@ -23,10 +23,10 @@ CONTAINER_STATUS_1_36 = {
 @pytest.mark.parametrize(
     ("table", "fields", "model"),
     [
-        pytest.param(status_fields.POD_STATUS, POD_STATUS_1_36, client.V1PodStatus, id="pod"),
+        pytest.param(status_fields.POD_STATUS, POD_STATUS_1_37, client.V1PodStatus, id="pod"),
         pytest.param(
             status_fields.CONTAINER_STATUS,
-            CONTAINER_STATUS_1_36,
+            CONTAINER_STATUS_1_37,
             client.V1ContainerStatus,
             id="container",
         ),
@@ -48,4 +48,4 @@ def test_dropped_fields_are_never_written() -> None:
         "nominatedNodeName",
     } <= dropped
     assert dropped.isdisjoint(desired_status.WRITTEN)
-    assert dropped | set(desired_status.WRITTEN) == POD_STATUS_1_36
+    assert dropped | set(desired_status.WRITTEN) == POD_STATUS_1_37
