@@ -60,6 +60,7 @@ class Engine:
 
     def __init__(self, settings: Settings, *, watch: health.HomeWatch) -> None:
         self.settings = settings
+        self._watch = watch
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
         home_source = credential_sources.home_source(settings, os.environ)
@@ -278,6 +279,7 @@ class Engine:
             ctx=self._discovery.ctx,
             identity=identity,
             tasks=tasks,
+            restart_watch=self._watch.restart,
         )
 
     def _make_node(
@@ -299,6 +301,7 @@ class Engine:
             lease=lock or own,
             heartbeat_lease=own if lock is None else None,
             note=pod_controller.note_node,
+            on_home_rewound=pod_controller.pods.rewound,
             now=retrying.utc_now,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,12 +39,20 @@ class HomeWatch(Protocol):
         """Why home pods are not watched now."""
         ...
 
+    def restart(self) -> None:
+        """Watch anew: the watch shows nothing any more."""
+        ...
+
 
 class HostedWatch:
     """Kopf runs this process (`kopf run`), which ends with it."""
 
     alive = True
     problem = None
+
+    def restart(self) -> None:
+        """End the process: nothing in it can restart Kopf, and its supervisor restarts both."""
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)

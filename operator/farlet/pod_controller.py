@@ -44,7 +44,9 @@ class PodController:
         ctx: Callable[[], Context],
         identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
+        restart_watch: Callable[[], None],
     ) -> None:
+        """`restart_watch` restarts Kopf's watch of home pods."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
@@ -80,6 +82,7 @@ class PodController:
             dropped=action_executor.home.dropped,
             on_synced=self.namespaces.wake_all,
             prune=self.namespaces.prune,
+            restart_watch=restart_watch,
         )
         self._reconciler = reconciler.Reconciler(
             store=store,

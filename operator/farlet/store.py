@@ -15,7 +15,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
@@ -51,10 +51,24 @@ class _Kept:
     version: int
     json: bytes
     note: tuple[str, ...]
+    arrived: int
+
+
+class _Gone(NamedTuple):
+    as_of: int
+    """The version as of which it was gone."""
+    arrived: int
 
 
 class Table(Generic[T]):
-    """Objects of one kind. An older version never replaces a newer one, nor a deletion."""
+    """Objects of one kind.
+
+    Of events and answers, an older version never replaces a newer one, nor a deletion. A complete
+    list replaces both, whatever the versions are: an API server whose storage was restored from a
+    backup has objects again that were deleted, and lower versions. Only what arrived after the
+    list was requested, with a later version than the list, is newer than the list: the answer to
+    a write of ours.
+    """
 
     def __init__(
         self, trim: Callable[[T], T], note: Callable[[T], tuple[str, ...]] = lambda _: ()
@@ -62,8 +76,9 @@ class Table(Generic[T]):
         self._trim: Callable[[T], T] = trim
         self._note: Callable[[T], tuple[str, ...]] = note
         self._objects: dict[ObjectKey, _Kept] = {}
-        self._deleted: OrderedDict[str, int] = OrderedDict()
-        """uid -> the version as of which it was gone."""
+        self._deleted: OrderedDict[str, _Gone] = OrderedDict()
+        """By uid."""
+        self._arrivals = 0
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -104,15 +119,66 @@ class Table(Generic[T]):
     def put(self, obj: T) -> bool:
         """Keep `obj` unless it is outdated or deleted; returns whether it was kept."""
         metadata = obj["metadata"]
-        uid, now = metadata.get("uid", ""), version(metadata)
-        if now <= self._deleted.get(uid, -1):
+        now = version(metadata)
+        gone = self._deleted.get(metadata.get("uid", ""))
+        kept = self._objects.get(key_of(obj))
+        if (gone is not None and now <= gone.as_of) or (kept is not None and kept.version >= now):
             return False
-        key = key_of(obj)
-        kept = self._objects.get(key)
-        if kept is not None and kept.version >= now:
-            return False
-        self._objects[key] = _Kept(uid, now, orjson.dumps(self._trim(obj)), self._note(obj))
+        self._keep(obj)
         return True
+
+    def mark(self) -> int:
+        """A moment: take it before a list is requested."""
+        return self._arrivals
+
+    def put_listed(self, obj: T, *, since: int, as_of: int) -> bool:
+        """Keep `obj` of a complete list as of `as_of`, unless something newer arrived `since`.
+
+        Returns whether it was not known so.
+        """
+        metadata = obj["metadata"]
+        uid = metadata.get("uid", "")
+        if (gone := self._deleted.get(uid)) is not None:
+            if gone.arrived > since:
+                return False
+            del self._deleted[uid]
+        kept = self._objects.get(key_of(obj))
+        if kept is not None:
+            same = kept.uid == uid and kept.version == version(metadata)
+            if same or self._is_newer(kept, since=since, as_of=as_of):
+                return False
+        self._keep(obj)
+        return True
+
+    def contradicted_by(self, listed: Iterable[T | PartialObject], *, since: int) -> bool:
+        """Whether a list shows an older version than one that was known when it was requested.
+
+        Or an object whose deletion was known. Then the server has another history.
+        """
+        known = {kept.uid: kept for kept in self._objects.values() if kept.arrived <= since}
+        for obj in listed:
+            uid = obj["metadata"].get("uid", "")
+            gone, kept = self._deleted.get(uid), known.get(uid)
+            if gone is not None and gone.arrived <= since:
+                return True
+            if kept is not None and kept.version > version(obj["metadata"]):
+                return True
+        return False
+
+    def _keep(self, obj: T) -> None:
+        key, metadata = key_of(obj), obj["metadata"]
+        self._arrivals += 1
+        self._objects[key] = _Kept(
+            metadata.get("uid", ""),
+            version(metadata),
+            orjson.dumps(self._trim(obj)),
+            self._note(obj),
+            self._arrivals,
+        )
+
+    @staticmethod
+    def _is_newer(kept: _Kept, *, since: int, as_of: int) -> bool:
+        return kept.arrived > since and kept.version > as_of
 
     def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> None:
         """Drop the object if it has that uid and is not newer than `as_of`.
@@ -122,29 +188,41 @@ class Table(Generic[T]):
         watch sends DELETED at version 12 because the label was removed; when the label is put back,
         version 15 of the same uid is accepted, while a late event of version 11 is not.
         """
-        self._deleted[uid] = max(as_of, self._deleted.get(uid, -1))
-        while len(self._deleted) > TOMBSTONES:
-            self._deleted.popitem(last=False)
+        before = self._deleted.get(uid)
+        self._bury(uid, as_of if before is None else max(as_of, before.as_of))
         kept = self._objects.get(key)
         if kept is not None and kept.uid == uid and kept.version <= as_of:
             del self._objects[key]
+
+    def _bury(self, uid: str, as_of: int) -> None:
+        self._arrivals += 1
+        self._deleted[uid] = _Gone(as_of, self._arrivals)
+        while len(self._deleted) > TOMBSTONES:
+            self._deleted.popitem(last=False)
 
     def deleted(self, uid: str) -> bool:
         """Whether a deletion of this uid was seen."""
         return uid in self._deleted
 
-    def missing_from(
-        self, listed: Iterable[T | PartialObject], namespace: str | None, as_of: int
+    def remove_missing(
+        self, listed: Iterable[T | PartialObject], namespace: str | None, *, since: int, as_of: int
     ) -> list[T]:
-        """Known objects, not newer than `as_of`, that a complete list lacks."""
+        """Drop what a complete list as of `as_of` lacks, and return it.
+
+        Not dropped is what is newer than the list.
+        """
         uids = {obj["metadata"].get("uid") for obj in listed}
-        return [
-            self._read(kept)
+        missing = {
+            key: kept
             for key, kept in self._objects.items()
             if (namespace is None or key.namespace == namespace)
             and kept.uid not in uids
-            and kept.version <= as_of
-        ]
+            and not self._is_newer(kept, since=since, as_of=as_of)
+        }
+        for key, kept in missing.items():
+            del self._objects[key]
+            self._bury(kept.uid, as_of)
+        return [self._read(kept) for kept in missing.values()]
 
     @staticmethod
     def _read(kept: _Kept) -> T:

@@ -51,12 +51,16 @@ class Reflector(Generic[T]):
         *,
         namespace: str = "",
         on_state: Callable[[], None],
+        before_list: Callable[[], None] = lambda: None,
+        on_rewound: Callable[[], None] = lambda: None,
         label_selector: str = "",
         field_selector: str = "",
         confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`confirm` raises a `FarletError` unless the answers before it are of the right cluster.
-        It is awaited after each list and before each watch that follows another."""
+        """`before_list` is called when a list is about to be requested. `on_rewound`: the server
+        has another history than the one that was followed; a list follows. `confirm` raises a
+        `FarletError` unless the answers before it are of the right cluster. It is awaited after
+        each list and before each watch that follows another."""
         self._confirm = confirm
         self._iteration: asyncio.Timeout | None = None
         self._client = client
@@ -64,12 +68,16 @@ class Reflector(Generic[T]):
         self._handler = handler
         self._namespace = namespace
         self._on_state = on_state
+        self._before_list = before_list
+        self._on_rewound = on_rewound
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._path = resource.path(namespace)
         self.has_synced = False
         self.live = False
         self.error: errors.FarletError | None = None
+        self._seen = 0
+        """The latest version of the collection."""
         self._backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         self._failures = retrying.OncePerCause()
 
@@ -102,6 +110,8 @@ class Reflector(Generic[T]):
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
+            if version is not None and self.error is not None:
+                version = await self._still_valid(version)
             if version is None:
                 version = await self._list()
             elif self._confirm is not None:
@@ -135,7 +145,36 @@ class Reflector(Generic[T]):
         self._failures.clear()
         self._set(live=True, error=None)
 
+    async def _still_valid(self, version: str) -> str | None:
+        """`version`, or `None` if a list is required.
+
+        A server whose storage was restored from a backup has lower versions than before. It accepts
+        a watch from a later version and shows nothing (`getAllEventsSinceLocked` in
+        `apiserver/pkg/storage/cacher/watch_cache.go`). It was restarted then, or sends no bookmark,
+        so that the watch was lost. The version of a list shows it; one object is the least.
+        """
+        found = await self._client.list(
+            self._resource,
+            namespace=self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+            limit=1,
+        )
+        return None if self._is_rewound(int(found.version)) else version
+
+    def _is_rewound(self, version: int) -> bool:
+        """Whether the collection had a later version before. Nothing is known then."""
+        if version >= self._seen:
+            return False
+        log.warning(
+            "versions went back, listing again", path=self._path, before=self._seen, now=version
+        )
+        self._seen, self.has_synced = 0, False
+        self._on_rewound()
+        return True
+
     async def _list(self) -> str:
+        self._before_list()
         found = await self._client.list_all(
             self._resource,
             namespace=self._namespace,
@@ -144,7 +183,10 @@ class Reflector(Generic[T]):
         )
         if self._confirm is not None:
             await self._confirm()
-        self._handler.replaced(found.items, int(found.version))
+        as_of = int(found.version)
+        self._is_rewound(as_of)
+        self._seen = as_of
+        self._handler.replaced(found.items, as_of)
         self.has_synced = True
         return found.version
 
@@ -158,6 +200,7 @@ class Reflector(Generic[T]):
             opened=self._opened,
         ):
             version = str(cast("JSON", event.object)["metadata"]["resourceVersion"])
+            self._seen = max(self._seen, int(version))
             if event.kind != "BOOKMARK":
                 self._handler.changed(event.kind, event.object)
         return version

@@ -48,30 +48,38 @@ class Mirrors:
         self._foreign = foreign
         self._wake = wake
         self._ended = ended
+        self._since = 0
+
+    def listing(self) -> None:
+        """A list is about to be requested."""
+        self._since = self._store.mirrors.mark()
 
     def replaced(self, objects: Sequence[Pod], version: int) -> None:
         """A complete list: what it does not contain was deleted while no watch was open."""
-        for gone in self._store.mirrors.missing_from(objects, self._foreign, version):
-            self._vanished(gone, as_of=version)
+        mirrors, since = self._store.mirrors, self._since
+        for gone in mirrors.remove_missing(objects, self._foreign, since=since, as_of=version):
+            self._removed(gone)
         for pod in objects:
-            self._put(pod)
+            if "deletionTimestamp" in pod["metadata"]:
+                self._ended(pod)
+            if mirrors.put_listed(pod, since=since, as_of=version):
+                self._wake(key_of(pod))
 
     def changed(self, kind: str, obj: Pod) -> None:
         """One event. One that is older than the stored object changes nothing."""
+        metadata = obj["metadata"]
         if kind == "DELETED":
-            self._vanished(obj, as_of=store.version(obj["metadata"]))
-        else:
-            self._put(obj)
+            as_of = store.version(metadata)
+            self._store.mirrors.remove(key_of(obj), metadata.get("uid", ""), as_of=as_of)
+            self._removed(obj)
+            return
+        if "deletionTimestamp" in metadata:
+            self._ended(obj)
+        if self._store.mirrors.put(obj):
+            self._wake(key_of(obj))
 
-    def _put(self, pod: Pod) -> None:
-        if "deletionTimestamp" in pod["metadata"]:
-            self._ended(pod)
-        if self._store.mirrors.put(pod):
-            self._wake(key_of(pod))
-
-    def _vanished(self, pod: Pod, *, as_of: int) -> None:
+    def _removed(self, pod: Pod) -> None:
         key, uid = key_of(pod), pod["metadata"].get("uid", "")
-        self._store.mirrors.remove(key, uid, as_of=as_of)
         known = self._store.mirrors.get(key)
         if known is None or known["metadata"].get("uid") != uid:
             self._store.depart(key, ObjectKey(self._home, key.name), pod)
@@ -92,21 +100,27 @@ class Partials:
         self._table = table
         self._foreign = foreign
         self._wake = wake
+        self._since = 0
+
+    def listing(self) -> None:
+        """A list is about to be requested."""
+        self._since = self._table.mark()
 
     def replaced(self, objects: Sequence[PartialObject], version: int) -> None:
         """A complete list: what it does not contain was deleted while no watch was open."""
-        for gone in self._table.missing_from(objects, self._foreign, version):
-            self._vanished(gone, as_of=version)
+        table, since = self._table, self._since
+        for gone in table.remove_missing(objects, self._foreign, since=since, as_of=version):
+            self._wake(gone)
         for obj in objects:
-            self.changed("ADDED", obj)
+            if table.put_listed(obj, since=since, as_of=version):
+                self._wake(obj)
 
     def changed(self, kind: str, obj: PartialObject) -> None:
         """One event. One that is older than the stored object changes nothing."""
+        metadata = obj["metadata"]
         if kind == "DELETED":
-            self._vanished(obj, as_of=store.version(obj["metadata"]))
+            as_of = store.version(metadata)
+            self._table.remove(key_of(obj), metadata.get("uid", ""), as_of=as_of)
+            self._wake(obj)
         elif self._table.put(obj):
             self._wake(obj)
-
-    def _vanished(self, gone: PartialObject, *, as_of: int) -> None:
-        self._table.remove(key_of(gone), gone["metadata"].get("uid", ""), as_of=as_of)
-        self._wake(gone)

@@ -78,12 +78,18 @@ class ForeignNamespace:
         self._refused: Refused | None = None
         owner = f"{VIRTUAL_NODE_ID}={shared.ctx().virtual_node_id}"
         store = shared.store
+        mirrors = event_handlers.Mirrors(
+            store, home=home, foreign=foreign, wake=self.wake, ended=self._mirror_ended
+        )
+        secrets = event_handlers.Partials(store.secrets, foreign=foreign, wake=self._wake_secret)
+        accounts = event_handlers.Partials(
+            store.accounts, foreign=foreign, wake=self._account_changed
+        )
         self._pods = Reflector(
             shared.cluster,
             resources.PODS,
-            event_handlers.Mirrors(
-                store, home=home, foreign=foreign, wake=self.wake, ended=self._mirror_ended
-            ),
+            mirrors,
+            before_list=mirrors.listing,
             namespace=foreign,
             on_state=self._followed,
             label_selector=owner,
@@ -92,7 +98,8 @@ class ForeignNamespace:
         self._secrets = Reflector(
             shared.cluster,
             resources.SECRETS.metadata_only,
-            event_handlers.Partials(store.secrets, foreign=foreign, wake=self._wake_secret),
+            secrets,
+            before_list=secrets.listing,
             namespace=foreign,
             on_state=self.wake_all,
             label_selector=owner,
@@ -101,7 +108,8 @@ class ForeignNamespace:
         self._accounts = Reflector(
             shared.cluster,
             resources.SERVICE_ACCOUNTS.metadata_only,
-            event_handlers.Partials(store.accounts, foreign=foreign, wake=self._account_changed),
+            accounts,
+            before_list=accounts.listing,
             namespace=foreign,
             on_state=self.wake_all,
             confirm=shared.identity.confirm,

@@ -58,6 +58,12 @@ class KopfThread:
         """The supervisor runs; Kopf itself may be between two starts."""
         return self._thread is not None and self._thread.is_alive()
 
+    def restart(self) -> None:
+        """End the current Kopf; another one starts and lists all pods. Callable in any thread."""
+        with self._lock:
+            if self._end is not None:
+                self._end()
+
     async def stop(self) -> None:
         """Ask Kopf to end and wait for it for some seconds."""
         with self._lock:

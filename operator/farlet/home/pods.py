@@ -7,7 +7,7 @@ compared with the store: at start, after each new list of Kopf, and every few mi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -15,8 +15,8 @@ from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
-from farlet.k8s_types import Pod
-from farlet.store import Store, key_of
+from farlet.k8s_types import PartialObject, Pod
+from farlet.store import Store, key_of, version
 
 RESYNC_SECONDS = 300.0
 SETTLE_SECONDS = 1.0
@@ -38,6 +38,7 @@ class HomePods:
         dropped: Callable[[ObjectKey, str], None],
         on_synced: Callable[[], None],
         prune: Callable[[], Awaitable[None]],
+        restart_watch: Callable[[], None],
     ) -> None:
         self._home = home
         self._store = store
@@ -46,10 +47,16 @@ class HomePods:
         self._dropped = dropped
         self._on_listed = on_synced
         self._prune = prune
+        self._restart_watch = restart_watch
         self._resync_requested = asyncio.Event()
         self._listed_before = False
         self._awaited: set[str] = set()
         """Uids of the first list that Kopf has not delivered yet."""
+        self._undelivered: set[str] = set()
+        """Uids of the last list that Kopf had not delivered."""
+        self._rewound = False
+        self._seen = 0
+        """The latest version of home pods."""
         self.has_synced = False
         """Every pod that was bound to this node when we started is in the store."""
         self.error: str | None = "not listed yet"
@@ -57,6 +64,7 @@ class HomePods:
     def event(self, kind: str | None, pod: Pod) -> None:
         """One event of Kopf's watch; `kind` None: part of a listing."""
         key = key_of(pod)
+        self._seen = max(self._seen, version(pod["metadata"]))
         if kind == "DELETED":
             self._dropped(key, pod["metadata"]["uid"])
             self._wake(key)
@@ -72,6 +80,11 @@ class HomePods:
 
     def resync(self) -> None:
         """Kopf was restarted: it does not report what was deleted in between."""
+        self._resync_requested.set()
+
+    def rewound(self) -> None:
+        """The home API server has another history than before: its storage was restored."""
+        self._rewound = True
         self._resync_requested.set()
 
     async def run(self) -> None:
@@ -96,18 +109,17 @@ class HomePods:
                 self._resync_requested.clear()
 
     async def _resync(self) -> None:
-        listed, version = await self._home.list_all(
+        home = self._store.home
+        since, seen = home.mark(), self._seen
+        listed, listed_at = await self._home.list_all(
             resources.PODS.metadata_only, field_selector=f"spec.nodeName={self._node}"
         )
-        for pod in self._store.home.missing_from(listed, None, int(version)):
-            key = key_of(pod)
-            log.info(
-                "home pod was deleted while the watch was down",
-                pod=str(key),
-                uid=pod["metadata"]["uid"],
-            )
-            self._dropped(key, pod["metadata"]["uid"])
-            self._wake(key)
+        as_of = int(listed_at)
+        if self._rewound or as_of < seen or self._is_deaf(listed, since=since):
+            await self._list_anew()
+            return
+        self._seen = max(self._seen, as_of)
+        self._remove_missing(listed, since=since, as_of=as_of)
         if not self.has_synced:
             missing = {p["metadata"]["uid"] for p in listed if key_of(p) not in self._store.home}
             # Pods come and go meanwhile: wait only for those of the first list.
@@ -117,3 +129,49 @@ class HomePods:
                 self.has_synced = True
                 log.info("home pods listed", count=len(listed))
                 self._on_listed()
+
+    def _is_deaf(self, listed: Sequence[PartialObject], *, since: int) -> bool:
+        """Whether Kopf's watch does not show what a list of later versions shows.
+
+        A restored server can have later versions than before, and objects that are older than they
+        were. Or, for any cause, two lists in a row have a pod that Kopf has not delivered.
+        """
+        if not self.has_synced:
+            return False
+        if self._store.home.contradicted_by(listed, since=since):
+            return True
+        missing = {p["metadata"]["uid"] for p in listed if key_of(p) not in self._store.home}
+        undelivered, self._undelivered = self._undelivered & missing, missing
+        return bool(undelivered)
+
+    async def _list_anew(self) -> None:
+        """Replace all that is known of home pods, and restart Kopf's watch.
+
+        A watch from a later version than the server has shows nothing, without an error.
+        """
+        log.warning("home pod watch is out of date, listing all home pods", before=self._seen)
+        # Until the list is complete, no pod is known to be absent.
+        self._rewound, self.has_synced = True, False
+        home = self._store.home
+        since = home.mark()
+        listed, listed_at = await self._home.list_all(
+            resources.PODS, field_selector=f"spec.nodeName={self._node}"
+        )
+        as_of = int(listed_at)
+        self._remove_missing(listed, since=since, as_of=as_of)
+        for pod in listed:
+            if home.put_listed(pod, since=since, as_of=as_of):
+                self._wake(key_of(pod))
+        self._seen, self._rewound, self._undelivered = as_of, False, set()
+        self.has_synced, self._awaited = True, set()
+        self._on_listed()
+        self._restart_watch()
+
+    def _remove_missing(
+        self, listed: Sequence[Pod | PartialObject], *, since: int, as_of: int
+    ) -> None:
+        for pod in self._store.home.remove_missing(listed, None, since=since, as_of=as_of):
+            key, uid = key_of(pod), pod["metadata"]["uid"]
+            log.info("home pod was deleted while the watch was down", pod=str(key), uid=uid)
+            self._dropped(key, uid)
+            self._wake(key)

@@ -18,16 +18,26 @@ from farlet.k8s_types import Node
 class HomeNode:
     """Calls `on_change` after every change. All methods run in the engine's loop."""
 
-    def __init__(self, home: ApiClient, name: str, *, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        home: ApiClient,
+        name: str,
+        *,
+        on_change: Callable[[], None],
+        on_rewound: Callable[[], None],
+    ) -> None:
+        """`on_rewound`: the home API server has another history, as after a restore."""
         self._home = home
         self._name = name
         self._on_change = on_change
+        self._on_rewound = on_rewound
         self._version = 0
         self._reflector = reflector.Reflector(
             home,
             resources.NODES,
             self,
             on_state=on_change,
+            on_rewound=self._rewound,
             field_selector=f"metadata.name={name}",
         )
         self.node: Node | None = None
@@ -73,6 +83,10 @@ class HomeNode:
             self.update(obj)
         elif store.version(obj["metadata"]) > self._version:
             self._deleted(store.version(obj["metadata"]))
+
+    def _rewound(self) -> None:
+        self._version = 0
+        self._on_rewound()
 
     def _deleted(self, version: int) -> None:
         self.node, self._version = None, version

@@ -128,11 +128,13 @@ class Harness:
         self.server = server
         self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
+        self.rewound = 0
         pods: resources.Resource[Any] = PODS.metadata_only if metadata_only else PODS
         self.reflector = reflector.Reflector(
             server,
             pods,
             self.calls,
+            on_rewound=self._note_rewound,
             on_state=lambda: self.states.append((self.reflector.in_sync, self.healthy)),
             label_selector=selector,
             namespace="default-h",
@@ -141,6 +143,9 @@ class Harness:
     @property
     def healthy(self) -> bool:
         return self.reflector.error is None
+
+    def _note_rewound(self) -> None:
+        self.rewound += 1
 
     def after(self, seconds: float) -> Harness:
         async def story() -> None:
@@ -219,26 +224,98 @@ def test_a_list_that_grows_too_old_between_pages_starts_over() -> None:
 @pytest.mark.parametrize(
     ("ends", "then"),
     [
-        (_silent(), "WATCH ?resourceVersion=8"),
+        (_silent(), "GET ?limit=1"),
         (_api(errors.Forbidden, 403), "GET ?limit=500"),
         (_api(errors.Unauthorized, 401), "GET ?limit=500"),
     ],
     ids=[
-        "after a broken connection it watches on",
+        "after a broken connection it reads the version and watches on",
         "after a lost right it lists again",
         "after lost credentials it lists again",
     ],
 )
 def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
-    again: list[JSON | Watch] = [Watch()] if then.startswith("WATCH") else [_list(8), Watch()]
+    again: list[JSON | Watch] = [_list(8), Watch()]
     server = Server(_list(7), Watch(("BOOKMARK", "", 8)), Watch(ends=ends), *again)
     scene = Harness(server).after(290)
     assert then == scene.server.requests[3]
     assert scene.states == [(True, True), (False, False), (True, True)]
 
 
+RESTORED: dict[str, tuple[list[JSON | errors.FarletError | Watch], list[str]]] = {
+    "the version of a broken watch is ahead": (
+        [
+            Watch(("BOOKMARK", "", 40)),
+            Watch(ends=_silent(), lasts=5.0),
+            _list(9),
+            _list(10, "a"),
+            Watch(lasts=1e6),
+        ],
+        [
+            "WATCH ?resourceVersion=40",
+            "GET ?limit=1",
+            "GET ?limit=500",
+            "WATCH ?resourceVersion=10",
+        ],
+    ),
+    "the version of an event before the break is ahead": (
+        [
+            Watch(("ADDED", "b", 40), ends=_silent(), lasts=5.0),
+            _list(9),
+            _list(10, "a"),
+            Watch(lasts=1e6),
+        ],
+        ["GET ?limit=1", "GET ?limit=500", "WATCH ?resourceVersion=10"],
+    ),
+    "the next list has an earlier version": (
+        [
+            Watch(("ADDED", "b", 40), ends=_api(errors.Gone, 410), lasts=5.0),
+            _list(10, "a"),
+            Watch(lasts=1e6),
+        ],
+        ["GET ?limit=500", "WATCH ?resourceVersion=10"],
+    ),
+    "the server is not reachable at first": (
+        [
+            Watch(("ADDED", "b", 40), ends=_silent(), lasts=5.0),
+            _silent(),
+            _list(9),
+            _list(10, "a"),
+            Watch(lasts=1e6),
+        ],
+        ["GET ?limit=1", "GET ?limit=1", "GET ?limit=500", "WATCH ?resourceVersion=10"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "then"), RESTORED.values(), ids=RESTORED)
+def test_after_a_restore_it_lists_again_where(
+    script: list[JSON | errors.FarletError | Watch], then: list[str]
+) -> None:
+    scene = Harness(Server(_list(7), *script)).after(290)
+    assert scene.server.requests[2:] == then
+    assert scene.calls.lists[1:] == [(["a"], 10)]
+    assert scene.rewound == 1
+    assert scene.reflector.in_sync
+
+
+def test_until_the_list_after_a_restore_nothing_is_complete() -> None:
+    ahead = Watch(("ADDED", "b", 40), ends=_silent(), lasts=5.0)
+    scene = Harness(Server(_list(7), ahead, _list(9), *[_silent()] * 99)).after(60)
+    assert not scene.reflector.in_sync
+    assert not scene.reflector.has_synced
+
+
+def test_a_list_of_a_later_version_is_no_sign_of_a_restore() -> None:
+    lost = Watch(("ADDED", "b", 40), ends=_silent(), lasts=5.0)
+    scene = Harness(Server(_list(7), lost, _list(40), Watch(("ADDED", "c", 41)))).after(60)
+    assert scene.server.requests[-1] == "WATCH ?resourceVersion=7"
+    assert scene.rewound == 0
+
+
 def test_while_it_cannot_watch_nothing_is_complete() -> None:
-    scene = Harness(Server(_list(7), *[Watch(ends=_silent(), lasts=0.0, opens=False)] * 99))
+    failed: list[JSON | Watch] = [Watch(ends=_silent(), lasts=0.0, opens=False), _list(7)]
+    scene = Harness(Server(_list(7), *failed * 50))
     scene.after(30)
     assert scene.reflector.has_synced
     assert not scene.reflector.in_sync
@@ -260,9 +337,9 @@ def test_failures_back_off_to_a_limit() -> None:
 
 def test_a_watch_that_was_accepted_starts_the_backoff_anew() -> None:
     lost = Watch(ends=_silent(), lasts=5.0)
-    server = Server(_silent(), _silent(), _list(7), lost, Watch())
+    server = Server(_silent(), _silent(), _list(7), lost, _list(7), Watch())
     Harness(server).after(60)
-    assert server.at == [0, 1, 3, 3, 9]
+    assert server.at == [0, 1, 3, 3, 9, 9]
 
 
 def test_a_throttled_request_waits_for_its_time() -> None:

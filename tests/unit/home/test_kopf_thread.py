@@ -64,6 +64,23 @@ async def test_kopf_is_restarted_after_it_has_failed(server: str) -> None:
     assert not thread.alive
 
 
+async def test_kopf_starts_anew_on_request(server: str) -> None:
+    restarted, started = threading.Event(), threading.Event()
+    thread = kopf_thread.KopfThread(registry(server, started=started, failing=False))
+    thread.restart()
+    thread.start(on_restart=restarted.set)
+    try:
+        assert await asyncio.to_thread(started.wait, 10)
+        started.clear()
+        thread.restart()
+        assert await asyncio.to_thread(restarted.wait, 10)
+        assert await asyncio.to_thread(started.wait, 10)
+        assert thread.alive
+    finally:
+        await thread.stop()
+    assert not thread.alive
+
+
 async def test_the_problem_ends_when_kopf_has_run_for_some_seconds(
     server: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -130,6 +130,8 @@ class Harness:
         self.foreign_problem: str | None = None
         self.events: list[tuple[str, str]] = []
         """Reason and message of each Event on the Node."""
+        self.rewound = 0
+        """How often another history of the home cluster was noticed."""
         self.address = "10.0.0.1"
         self._process: asyncio.Task[None] | None = None
 
@@ -166,6 +168,7 @@ class Harness:
             foreign_problem=self._problem,
             note=lambda _, reason, message: self.events.append((reason.value, message)),
             identity=self.identity,
+            on_home_rewound=self._note_rewound,
             lease=self.lease,
             heartbeat_lease=self.lease,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
@@ -173,6 +176,9 @@ class Harness:
         self.identity.on_change = self.virtual_node.identity_changed
         self._process = self._loop.create_task(self.virtual_node.run())
         self.wait()
+
+    def _note_rewound(self) -> None:
+        self.rewound += 1
 
     def _problem(self) -> errors.Refused | None:
         text = self.foreign_problem

@@ -394,3 +394,21 @@ def test_a_node_that_another_process_serves_is_not_touched(node: Harness) -> Non
     node.lease.free.set()
     node.wait(5)
     assert node.virtual_node.problem is None
+
+
+def test_a_node_is_maintained_after_a_restore_of_home_which_is_reported_once(
+    node: Harness,
+) -> None:
+    node.start()
+    backup = node.home_server.backup()
+    for number in range(50):
+        node.change({"metadata": {"annotations": {"example.org/count": str(number)}}})
+    node.wait(10)
+    node.home_server.restore(backup)
+    node.home.break_watches()
+    node.wait(10)
+    assert node.rewound == 1
+    node.change({"metadata": {"labels": {"type": None}}})
+    node.wait(10)
+    assert node.stored["metadata"]["labels"]["type"] == "virtual-kubelet"
+    assert node.rewound == 1

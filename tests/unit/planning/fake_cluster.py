@@ -25,6 +25,8 @@ _PATH = re.compile(
 )
 HALF_WAY_SECONDS = 0.002
 LATE_SECONDS = 0.1
+SILENCE_SECONDS = 80.0
+"""A watch from a version that the server has not reached yet shows nothing, not even bookmarks."""
 FARLET = "farlet"
 
 
@@ -192,7 +194,9 @@ class FakeCluster(FakeClient):
                 async with asyncio.timeout(wait):
                     await self._news.wait()
             except TimeoutError:
-                if not writes and self._clock() - last >= 60:
+                if server.version < version and self._clock() - last >= SILENCE_SECONDS:
+                    raise self._silence(path) from None
+                if not writes and server.version >= version and self._clock() - last >= 60:
                     version, last = server.version, self._clock()
                     yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
             if self.down or broken != self._broken:

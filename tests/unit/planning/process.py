@@ -78,6 +78,7 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
     event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
     identity = confirmed(foreign, objects.CONTEXT)
+    kopf = _Kopf(home)
     async with asyncio.TaskGroup() as tasks:
         action_executor = executor.ActionExecutor(
             home=home,
@@ -115,37 +116,61 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
             dropped=action_executor.home.dropped,
             on_synced=opened.wake_all,
             prune=opened.prune,
+            restart_watch=kopf.restart,
         )
         tasks.create_task(recorder.run())
         tasks.create_task(opened.load())
         tasks.create_task(pods.run())
-        tasks.create_task(_kopf(home, pods))
+        tasks.create_task(kopf.run(pods))
         for _ in range(WORKERS):
             tasks.create_task(queue.work(reconciler.work))
 
 
-async def _kopf(cluster: FakeCluster, pods: home_pods.HomePods) -> None:
+class _Kopf:
     """Lists (events of type None), watches, continues after a broken watch, lists after 410.
 
     It never reports what vanished between two lists. It is restarted when it fails.
     """
-    query = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{objects.CONTEXT.node}"
-    version = ""
-    while True:
-        try:
-            if not version:
-                listed = await cluster.call("GET", query)
-                for pod in listed["items"]:
-                    pods.event(None, pod)
-                version = listed["metadata"]["resourceVersion"]
-            path = f"{query}&resourceVersion={version}"
-            async for event in cluster.watch_path(path, opened=lambda: None):
-                version = event.object["metadata"]["resourceVersion"]
-                if event.kind != "BOOKMARK":
-                    pods.event(event.kind, cast("Any", event.object))
-        except errors.Gone:
-            version = ""
-        except errors.Unreachable:
-            await asyncio.sleep(KOPF_RESTART_SECONDS)
-            if not version:
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+        self._watching: asyncio.Task[None] | None = None
+        self._restarting = False
+        self._version = ""
+
+    def restart(self) -> None:
+        self._version = ""
+        if self._watching is not None and not self._watching.done():
+            self._restarting = True
+            self._watching.cancel()
+
+    async def run(self, pods: home_pods.HomePods) -> None:
+        while True:
+            self._watching = asyncio.create_task(self._watch(pods))
+            try:
+                await self._watching
+            except errors.Gone:
+                self._version = ""
+            except errors.Unreachable:
+                await asyncio.sleep(KOPF_RESTART_SECONDS)
+                if not self._version:
+                    pods.resync()
+            except asyncio.CancelledError:
+                if not self._restarting:
+                    raise
+                self._restarting = False
+                await asyncio.sleep(KOPF_RESTART_SECONDS)
                 pods.resync()
+
+    async def _watch(self, pods: home_pods.HomePods) -> None:
+        query = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{objects.CONTEXT.node}"
+        if not self._version:
+            listed = await self._cluster.call("GET", query)
+            for pod in listed["items"]:
+                pods.event(None, pod)
+            self._version = listed["metadata"]["resourceVersion"]
+        path = f"{query}&resourceVersion={self._version}"
+        async for event in self._cluster.watch_path(path, opened=lambda: None):
+            self._version = event.object["metadata"]["resourceVersion"]
+            if event.kind != "BOOKMARK":
+                pods.event(event.kind, cast("Any", event.object))

@@ -33,7 +33,7 @@ from farlet.telemetry.metrics import Metrics
 from unit import faketime
 from unit.planning import model, objects, process
 from unit.planning.fake_cluster import FakeCluster
-from unit.planning.model import JSON, Server, Write
+from unit.planning.model import JSON, Backup, Server, Write
 
 USER, KUBELET = "user", "kubelet"
 OWN, HOME, FOREIGN = "farlet", "default", "default-h"
@@ -122,6 +122,8 @@ class Harness:
         self.metrics = Metrics()
         self.feeding = True
         """Kopf delivers events of home pods."""
+        self.restarts = 0
+        """Of Kopf."""
         self.home_server.observers.append(self._feed)
         self._process: asyncio.Task[None] | None = None
 
@@ -205,6 +207,7 @@ class Harness:
                 dropped=self.executor.home.dropped,
                 on_synced=self.scopes.wake_all,
                 prune=_nothing,
+                restart_watch=self._restart_kopf,
             )
             for pod in self.home_server.all("pods"):
                 self.pods.event(None, model.clone(pod))
@@ -213,6 +216,28 @@ class Harness:
             tasks.create_task(self.recorder.run())
             for _ in range(WORKERS):
                 tasks.create_task(self.queue.work(reconciler.work))
+
+    def _restart_kopf(self) -> None:
+        self.restarts += 1
+        self.feeding = True
+        for pod in self.home_server.all("pods"):
+            self._loop.call_later(1.0, self.pods.event, None, model.clone(pod))
+        self._loop.call_later(1.0, self.pods.resync)
+
+    def restore(self, side: str, backup: Backup, *, bump: int = 0) -> None:
+        """An administrator stops the API servers, restores the storage and starts them again."""
+        server, cluster = {
+            "home": (self.home_server, self.home),
+            "foreign": (self.foreign_server, self.foreign),
+        }[side]
+        server.restore(backup, bump=bump)
+        cluster.break_watches()
+        if side == "home":
+            # Kopf's watch is open again, from a version that does not exist.
+            self.feeding = bump > 0
+            if bump:
+                for pod in server.all("pods"):  # it lists after 410
+                    self._loop.call_soon(self.pods.event, None, model.clone(pod))
 
     def _feed(self, write: Write) -> None:
         if self._process is None or not self.feeding or write.where[0] != "pods":

@@ -41,6 +41,7 @@ class _Starting:
             dropped=self._drop,
             on_synced=self._look,
             prune=self._prune,
+            restart_watch=lambda: None,
         )
 
     def _drop(self, key: ObjectKey, uid: str) -> None:

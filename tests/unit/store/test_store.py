@@ -91,9 +91,12 @@ def test_the_removal_of_an_earlier_pod_of_the_name_leaves_the_later_one() -> Non
 
 
 def test_a_list_shows_what_is_missing_unless_it_is_newer_than_the_list() -> None:
-    store = Store()
-    store.home.put(_pod(5))
-    assert store.home.missing_from([], None, 4) == []
-    assert store.home.missing_from([], "other namespace", 5) == []
-    assert [key_of(pod) for pod in store.home.missing_from([], "a", 5)] == [KEY]
-    assert store.home.missing_from([_pod(5)], None, 5) == []
+    home = Store().home
+    since = home.mark()
+    home.put(_pod(5))
+    assert home.remove_missing([], None, since=since, as_of=4) == []
+    assert home.remove_missing([], "other namespace", since=since, as_of=5) == []
+    assert home.remove_missing([_pod(5)], None, since=since, as_of=5) == []
+    assert KEY in home
+    assert [key_of(pod) for pod in home.remove_missing([], "a", since=since, as_of=5)] == [KEY]
+    assert KEY not in home

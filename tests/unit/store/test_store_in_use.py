@@ -76,13 +76,7 @@ def test_a_table_knows_the_newest(
     received: list[PartialObject | tuple[str, int | None]], known: tuple[str, str] | None
 ) -> None:
     table = _table()
-    for one in received:
-        if not isinstance(one, tuple):
-            table.put(one)
-        elif one[1] is None:
-            table.remove(KEY, one[0])
-        else:
-            table.remove(KEY, one[0], as_of=one[1])
+    _receive(table, received)
     assert _known(table) == known
 
 
@@ -91,23 +85,150 @@ def test_put_returns_whether_it_kept_the_object() -> None:
     assert [table.put(_object(v)) for v in (1, 1, 2, 1)] == [True, False, True, False]
 
 
-def test_a_list_shows_what_vanished_but_nothing_newer() -> None:
+def _listed(
+    table: Table[PartialObject], *listed: PartialObject, since: int, as_of: int
+) -> list[str]:
+    """Take over a complete list of one namespace. Returns the uids that were dropped."""
+    gone = table.remove_missing(listed, "default", since=since, as_of=as_of)
+    for obj in listed:
+        table.put_listed(obj, since=since, as_of=as_of)
+    return [obj["metadata"]["uid"] for obj in gone]
+
+
+def test_a_list_drops_what_it_lacks_in_its_namespace() -> None:
     table = _table()
     table.put(_object(1))
     table.put(_object(2, uid="u2", namespace="other"))
-    gone = table.missing_from([], "default", 5)
-    assert [obj["metadata"]["uid"] for obj in gone] == ["u1"]
-    assert table.missing_from([_object(1)], "default", 5) == []
-    table.put(_object(7))
-    assert table.missing_from([], "default", 5) == []
+    assert _listed(table, since=table.mark(), as_of=5) == ["u1"]
+    assert len(table) == 1
 
 
 def test_a_list_of_all_namespaces_covers_all() -> None:
     table = _table()
     table.put(_object(1))
     table.put(_object(2, uid="u2", namespace="other"))
-    gone = table.missing_from([], None, 5)
+    gone = table.remove_missing([], None, since=table.mark(), as_of=5)
     assert sorted(obj["metadata"]["uid"] for obj in gone) == ["u1", "u2"]
+
+
+Received = list[PartialObject | tuple[str, int | None]]
+
+LISTS: dict[str, tuple[Received, Received, list[PartialObject], int, tuple[str, str] | None]] = {
+    # known before, received while it was on its way, the list, its version, known after it
+    "is the truth about a deletion that came before": (
+        [_object(3), _gone("u1")],
+        [],
+        [_object(3)],
+        9,
+        ("u1", "3"),
+    ),
+    "has an older version after a restore": ([_object(9)], [], [_object(4)], 5, ("u1", "4")),
+    "has an older version under a later number": ([_object(9)], [], [_object(4)], 99, ("u1", "4")),
+    "has another uid after a restore": ([_object(9, uid="u2")], [], [_object(4)], 5, ("u1", "4")),
+    "lacks an object of a later version after a restore": ([_object(9)], [], [], 5, None),
+    "lacks what an answer has created since": ([], [_object(9)], [], 5, ("u1", "9")),
+    "lacks what an answer that came late shows": ([], [_object(4)], [], 5, None),
+    "is older than an answer that came since": (
+        [_object(3)],
+        [_object(9)],
+        [_object(3)],
+        5,
+        ("u1", "9"),
+    ),
+    "is newer than an answer that came late": (
+        [_object(3)],
+        [_object(4)],
+        [_object(5)],
+        5,
+        ("u1", "5"),
+    ),
+    "has an object whose deletion was answered since": (
+        [_object(3)],
+        [_gone("u1")],
+        [_object(3)],
+        5,
+        None,
+    ),
+}
+
+
+def _receive(table: Table[PartialObject], received: Received) -> None:
+    for one in received:
+        if not isinstance(one, tuple):
+            table.put(one)
+        elif one[1] is None:
+            table.remove(KEY, one[0])
+        else:
+            table.remove(KEY, one[0], as_of=one[1])
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "listed", "as_of", "known"), LISTS.values(), ids=LISTS
+)
+def test_a_complete_list(
+    before: Received,
+    meanwhile: Received,
+    listed: list[PartialObject],
+    as_of: int,
+    known: tuple[str, str] | None,
+) -> None:
+    table = _table()
+    _receive(table, before)
+    since = table.mark()
+    _receive(table, meanwhile)
+    _listed(table, *listed, since=since, as_of=as_of)
+    assert _known(table) == known
+
+
+def test_events_of_the_restored_history_are_kept() -> None:
+    table = _table()
+    table.put(_object(90))
+    _listed(table, _object(4), since=table.mark(), as_of=5)
+    assert table.put(_object(6))
+    assert _known(table) == ("u1", "6")
+
+
+def test_an_object_that_a_restored_server_lacks_can_come_back() -> None:
+    table = _table()
+    table.put(_object(90))
+    _listed(table, since=table.mark(), as_of=5)
+    assert table.put(_object(6))
+
+
+def test_a_list_says_whether_it_knows() -> None:
+    table = _table()
+    table.put(_object(1))
+    listed = [table.put_listed(_object(v), since=table.mark(), as_of=3) for v in (1, 2, 2)]
+    assert listed == [False, True, False]
+
+
+CONTRADICTIONS: dict[str, tuple[Received, list[PartialObject], bool]] = {
+    "the same version": ([_object(3)], [_object(3)], False),
+    "a later version": ([_object(3)], [_object(4)], False),
+    "an earlier version": ([_object(3)], [_object(2)], True),
+    "an unknown object": ([], [_object(2)], False),
+    "an object that was deleted": ([_object(3), _gone("u1")], [_object(3)], True),
+    "the next object of the name": ([_object(3)], [_object(2, uid="u0")], False),
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "listed", "expected"), CONTRADICTIONS.values(), ids=CONTRADICTIONS
+)
+def test_a_list_contradicts_what_was_known_by(
+    known: Received, listed: list[PartialObject], expected: bool
+) -> None:
+    table = _table()
+    _receive(table, known)
+    assert table.contradicted_by(listed, since=table.mark()) is expected
+
+
+def test_what_came_since_contradicts_no_list() -> None:
+    table = _table()
+    since = table.mark()
+    _receive(table, [_object(3), _gone("u2")])
+    listed = [_object(2), _object(2, uid="u2")]
+    assert not table.contradicted_by(listed, since=since)
 
 
 def test_a_deletion_is_remembered_by_uid() -> None:
