@@ -34,6 +34,7 @@ from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership, node_lease
 from farlet.leaderelection import lease as leases
 from farlet.leaderelection.write_window import WriteWindow
+from farlet.listeners import open_files
 from farlet.node import heartbeat
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import PodController
@@ -59,8 +60,10 @@ class Engine:
     """One virtual node, without Kopf."""
 
     def __init__(self, settings: Settings, *, watch: health.HomeWatch) -> None:
+        """Raises `StartError` where the process may open too few files."""
         self.settings = settings
         self._watch = watch
+        self._files = open_files.raise_limit()
         self.metrics = Metrics()
         self._strategies = access.load_strategies()
         home_source = credential_sources.home_source(settings, os.environ)
@@ -87,6 +90,7 @@ class Engine:
             self._home,
             self._foreign,
             metrics=self.metrics,
+            relays=self._files.relays,
             on_change=self._context_changed,
         )
         self._discovery = self._home_api.discovery
@@ -330,6 +334,7 @@ class Engine:
             problem=self._health.foreign_problem,
             may_appear=pod_controller.may_appear,
             immediate=shutdown.immediate,
+            connections=self._files.kubelet,
             now=retrying.utc_now,
         )
 

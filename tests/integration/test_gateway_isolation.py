@@ -245,7 +245,7 @@ async def test_a_tenant_who_can_forward_gets_nothing_without_the_key(
     await env.still_works()
 
 
-async def _nowhere(_factory: Callable[[], asyncio.Protocol]) -> object:
+async def _nowhere(_factory: Callable[[], asyncio.BaseProtocol]) -> object:
     raise AssertionError("a gateway opened a connection for an unknown peer")
 
 

@@ -294,7 +294,7 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
         )
 
 
-async def _refused(_factory: Callable[[], asyncio.Protocol]) -> object:
+async def _refused(_factory: Callable[[], asyncio.BaseProtocol]) -> object:
     """Refuse connections, so that the gateway uses another farlet."""
     raise ConnectionRefusedError
 

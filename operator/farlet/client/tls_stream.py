@@ -241,7 +241,7 @@ class TLSStream(asyncio.BufferedProtocol):
         if not self._lost.is_set():
             self._transport.abort()
 
-    def hand_over(self, protocol: asyncio.Protocol) -> None:
+    def hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         """Pass the connection, in plain text and with nothing unread, to another protocol."""
         self._closing = True
         self._transport.set_protocol(protocol)

@@ -37,7 +37,7 @@ class HomeDialer:
                 "proxy-url in the home kubeconfig to an http:// URL, or remove --gateway-keys"
             )
 
-    async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
+    async def __call__(self, factory: Callable[[], asyncio.BaseProtocol]) -> object:
         """Connect with the protocol that `factory` returns. Raises `OSError`."""
         login = await self._home.login()
         url = urlsplit(login.server)

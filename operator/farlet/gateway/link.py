@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from farlet.client import connection_errors
-from farlet.gateway.relay import WINDOW, Relay
+from farlet.gateway.relay import BUFFER, Relay
+from farlet.gateway.relay_budget import READ_BYTES, STALLED_BYTES
 
 DESTINATION = ("home-api", 443)
 """The only destination that a gateway requests. farlet replaces it by the home API server."""
@@ -33,9 +34,7 @@ BACKLOG = 256 * 1024
 """Bytes in the write buffer of the transport, above which no relay is read."""
 
 MAX_UNREAD = 4 * 1024 * 1024
-"""Bytes in the write buffer, beside the windows of its relays, above which the link is dropped."""
-
-MAX_RELAYS = 4000
+"""Bytes in the write buffer, beside those of its relays, above which the link is dropped."""
 
 MAX_TEXT = 200
 """Characters of an error text that the other end sent."""
@@ -157,7 +156,8 @@ class Link(asyncio.Protocol):
         self._ssh.data_received(data)
         # asyncssh answers every request, whether the answers are read or not, and every request
         # counts as a sign of life.
-        if self._transport.get_write_buffer_size() > MAX_UNREAD + self.load * WINDOW:
+        of_relays = min(self.load * (READ_BYTES + BUFFER), STALLED_BYTES)
+        if self._transport.get_write_buffer_size() > MAX_UNREAD + of_relays:
             self._error = ConnectionError("the other end sends requests and does not read answers")
             self.abort()
 

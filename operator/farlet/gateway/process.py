@@ -14,6 +14,7 @@ import signal
 import structlog
 
 from farlet.gateway import keys, link, server
+from farlet.listeners import open_files
 from farlet.settings import GatewaySettings
 from farlet.settings.values import Address
 from farlet.telemetry import logs, probes
@@ -36,6 +37,7 @@ def run(settings: GatewaySettings) -> int:
         keys.read(settings.gateway_keys),
         pods_at=settings.gateway_bind_address,
         farlet_at=LINK_ADDRESS,
+        budget=open_files.raise_limit(),
     )
     asyncio.run(_serve(gateway, settings))
     return 0

@@ -25,6 +25,9 @@ from farlet.gateway import link
 from farlet.gateway.keys import ALGORITHM, TRUSTED, Keys
 from farlet.gateway.link import Link
 from farlet.gateway.relay import PACKET, WINDOW, ChannelSide, Relay
+from farlet.gateway.relay_budget import RelayBudget
+from farlet.listeners.listener import Limits, Listener
+from farlet.listeners.open_files import Budget
 from farlet.settings.values import Address
 
 OPEN_SECONDS = 10.0
@@ -53,7 +56,7 @@ log = structlog.get_logger()
 class GatewayServer:
     """A gateway, which listens inside `serving`."""
 
-    def __init__(self, keys: Keys, *, pods_at: Address, farlet_at: Address) -> None:
+    def __init__(self, keys: Keys, *, pods_at: Address, farlet_at: Address, budget: Budget) -> None:
         self._options = asyncssh.SSHClientConnectionOptions(
             **link.OPTIONS,
             **_OPTIONS,
@@ -66,7 +69,9 @@ class GatewayServer:
         self._unauthenticated = 0
         self._links_changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        self._pods: asyncio.Server | None = None
+        self._relays = RelayBudget(relays=budget.relays)
+        self._pods_limits = Limits(budget.relays, per_source=max(1, budget.relays // 4))
+        self._pods: Listener | None = None
 
     def problem(self) -> str | None:
         """Why pods are not served; `None` when they are."""
@@ -79,7 +84,9 @@ class GatewayServer:
         self._pods = await self._bind_pods()
         farlet = self._farlet_at
         try:
-            server = await loop.create_server(self._accept_farlet, farlet.host or None, farlet.port)
+            server = await loop.create_server(
+                self._accept_farlet, farlet.host or None, farlet.port, backlog=MAX_UNAUTHENTICATED
+            )
         except OSError as err:
             raise errors.StartError(
                 f"cannot listen for farlet on {farlet}: {connection_errors.cause(err)}. Stop the "
@@ -131,37 +138,38 @@ class GatewayServer:
 
     # --- pods ---------------------------------------------------------------------------------
 
-    async def _bind_pods(self) -> asyncio.Server:
-        """A server that refuses connections until it is started."""
+    async def _bind_pods(self) -> Listener:
+        """A listener that refuses connections until it listens."""
         at = self._pods_at
+        pods = Listener(self._accept_pod, self._pods_limits)
         try:
-            return await asyncio.get_running_loop().create_server(
-                self._accept_pod, at.host or None, at.port, start_serving=False
-            )
+            await pods.bind(at)
         except OSError as err:
             raise errors.StartError(
                 f"--gateway-bind-address {at}: {connection_errors.cause(err)}. Choose another "
                 "address"
             ) from err
+        return pods
 
     async def _serve_pods_while_linked(self) -> None:
         assert self._pods is not None
         while True:
             await self._links_changed.wait()
             self._links_changed.clear()
-            if self._links and not self._pods.is_serving():
-                await self._pods.start_serving()
-            elif not self._links and self._pods.is_serving():
+            if self._links and not self._pods.is_listening:
+                self._pods.listen()
+            elif not self._links and self._pods.is_listening:
                 self._pods.close()
                 self._pods = await self._bind_pods()
 
-    def _accept_pod(self) -> asyncio.Protocol:
-        return Relay(on_connected=self._start_carrying).tcp
+    def _accept_pod(self) -> asyncio.BaseProtocol:
+        return Relay(self._relays, on_connected=self._start_carrying).tcp
 
     def _start_carrying(self, relay: Relay) -> None:
-        if self._tasks is None:
+        if self._tasks is None or self._pods is None:
             relay.abort()
         else:
+            self._pods.keep(relay.tcp)
             self._tasks.create_task(self._carry(relay), name="pod")
 
     async def _carry(self, relay: Relay) -> None:

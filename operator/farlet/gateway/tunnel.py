@@ -15,8 +15,9 @@ import asyncssh
 
 from farlet.gateway import link, relay
 from farlet.gateway.keys import TRUSTED, Keys
+from farlet.gateway.relay_budget import RelayBudget
 
-Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
+Dial = Callable[[Callable[[], asyncio.BaseProtocol]], Awaitable[object]]
 """Connect to the home API server with a protocol from the given factory. Raises `OSError`."""
 
 DIAL_SECONDS = 5.0
@@ -32,13 +33,17 @@ _OPTIONS = {
 }
 
 
-async def connect(sock: socket.socket, keys: Keys, dial: Dial) -> link.Link:
+async def connect(
+    sock: socket.socket, keys: Keys, dial: Dial, budget: RelayBudget | None = None
+) -> link.Link:
     """Start SSH over a connection to a gateway. The link closes the socket.
+
+    `budget`: shared by the tunnels of a process; by default the tunnel has one of its own.
 
     Raises `asyncssh.Error` where authentication fails, `OSError`, `TimeoutError`.
     """
     opened = await link.from_socket(sock)
-    server = _Server(opened, keys, dial)
+    server = _Server(opened, keys, dial, budget or RelayBudget())
     options = asyncssh.SSHServerConnectionOptions(
         **link.OPTIONS,
         **_OPTIONS,
@@ -66,7 +71,8 @@ def failure(err: Exception) -> str:
 class _Server(asyncssh.SSHServer):
     """What the gateway at the other end is allowed to do."""
 
-    def __init__(self, opened: link.Link, keys: Keys, dial: Dial) -> None:
+    def __init__(self, opened: link.Link, keys: Keys, dial: Dial, budget: RelayBudget) -> None:
+        self._budget = budget
         self._link = opened
         self._keys = keys
         self._dial = dial
@@ -104,10 +110,10 @@ class _Server(asyncssh.SSHServer):
         orig_port: int,  # noqa: ARG002
     ) -> Any:  # asyncssh accepts one of eight things; none of its types covers them
         """Accept a connection of a pod to the one destination."""
-        if (dest_host, dest_port) != link.DESTINATION or self._link.load >= link.MAX_RELAYS:
+        if (dest_host, dest_port) != link.DESTINATION or self._budget.is_full:
             return False
         channel = self._connection.create_tcp_channel(window=relay.WINDOW, max_pktsize=relay.PACKET)
-        accepted = relay.Relay()
+        accepted = relay.Relay(self._budget)
         self._link.carry(accepted)  # before the dial: many requests can arrive in one packet
         return channel, self._connect_home(accepted)
 

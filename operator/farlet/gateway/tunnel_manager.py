@@ -21,6 +21,7 @@ from farlet.client.cluster import Cluster
 from farlet.constants import GATEWAY_SELECTOR, ObjectKey
 from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
+from farlet.gateway.relay_budget import RelayBudget
 from farlet.k8s_types import Pod
 
 BACKOFF_FIRST_SECONDS = 0.25
@@ -42,9 +43,10 @@ def create(
     *,
     namespace: str,
     folder: Path,
+    relays: int,
     on_change: Callable[[], None],
 ) -> TunnelManager:
-    """Tunnels to the home API server of `home`'s kubeconfig.
+    """Tunnels to the home API server of `home`'s kubeconfig, for so many `relays` at once.
 
     Raises `StartError` for unusable keys and for a server URL that gateways do not support.
     """
@@ -52,7 +54,12 @@ def create(
     dial = home_dialer.HomeDialer(home)
     dial.check()
     return TunnelManager(
-        foreign, namespace=namespace, folder=folder, dial=dial, on_change=on_change
+        foreign,
+        namespace=namespace,
+        folder=folder,
+        dial=dial,
+        budget=RelayBudget(relays=relays),
+        on_change=on_change,
     )
 
 
@@ -67,11 +74,13 @@ class TunnelManager:
         folder: Path,
         dial: tunnel.Dial,
         on_change: Callable[[], None],
+        budget: RelayBudget,
     ) -> None:
         """`folder` contains farlet's keys; `on_change` is called when `problem` can be another."""
         self._foreign = foreign
         self._folder = folder
         self._dial = dial
+        self._budget = budget
         self._on_change = on_change
         self._changed = asyncio.Event()
         self._reflector = reflector.Reflector(
@@ -186,7 +195,7 @@ class TunnelManager:
             own = await asyncio.to_thread(keys.read, self._folder)
             async with port_forward.opened(self._foreign, pod, link.PORT) as forward:
                 try:
-                    opened = await tunnel.connect(forward.socket, own, self._dial)
+                    opened = await tunnel.connect(forward.socket, own, self._dial, self._budget)
                 except (asyncssh.Error, OSError) as err:
                     return forward.kubelet_error or tunnel.failure(err)
                 log.info("gateway connected", pod=str(pod))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from farlet.client.cluster import Cluster
 from farlet.context import Verified
 from farlet.homeapi import discovery
+from farlet.listeners import open_files
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
 
@@ -35,13 +36,15 @@ class HomeAPISupervisor:
         foreign: Cluster,
         *,
         metrics: Metrics,
+        relays: int = open_files.MAX_RELAYS,
         on_change: Callable[[], None] = _ignore,
     ) -> None:
-        """`on_change` is called when the context changes."""
+        """`relays`: connections of pods at once. `on_change` is called when the context changes."""
         self._settings = settings
         self._home = home
         self._foreign = foreign
         self._metrics = metrics
+        self._relays = relays
         self._tunnels: TunnelManager | None = None
         self.discovery = discovery.Discovery(
             settings,
@@ -97,6 +100,7 @@ class HomeAPISupervisor:
             self._foreign,
             namespace=self._settings.foreign_system_namespace,
             folder=self._settings.gateway_keys,
+            relays=self._relays,
             on_change=self.discovery.recheck,
         )
         self._metrics.gateway_links.set_function(lambda: float(tunnels.links))

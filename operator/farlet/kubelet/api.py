@@ -18,6 +18,7 @@ from farlet.kubelet.request_handler import RequestHandler
 from farlet.kubelet.responses import Response
 from farlet.kubelet.server import KubeletServer
 from farlet.kubelet.usage.collector import UsageCollector
+from farlet.listeners.listener import Limits
 from farlet.settings import Settings
 from farlet.settings.values import Address
 from farlet.store import Store
@@ -43,9 +44,12 @@ class KubeletAPI:
         problem: Callable[[], str | None],
         may_appear: Callable[[ObjectKey], bool],
         immediate: asyncio.Event,
+        connections: int,
         now: Callable[[], datetime],
     ) -> None:
-        """`problem`, `may_appear`: see `RequestHandler`; `immediate`: see `KubeletServer`."""
+        """`connections`: how many the process can serve at once; `problem`, `may_appear`: see
+        `RequestHandler`; `immediate`: see `KubeletServer`.
+        """
         self._client_ca = client_ca.ClientCA(home, file=settings.client_ca_file)
         tls = serving_tls.ServingTLS(self._client_ca, now=now)
         self._certificates = serving_certificate.certificate_manager(
@@ -80,6 +84,8 @@ class KubeletAPI:
             contexts=lambda: tls.context,
             grace=settings.shutdown_grace_period,
             immediate=immediate,
+            # API servers are few, and each has many streams.
+            limits=Limits(connections, per_source=connections * 3 // 4),
         )
 
     async def __aenter__(self) -> Self:

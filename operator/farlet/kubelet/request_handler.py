@@ -109,6 +109,7 @@ class RequestHandler:
         verb, subresources = routes.required_permission(request.method, request.path)
         if not await self._authorizer.is_allowed(user, verb, request.path, subresources):
             raise authorization.forbidden(user, verb, subresources)
+        responder.keep()
         route = routes.match(request.method, request.path, self._table)
         if route.endpoint in _STREAMED:
             log.debug("kubelet stream requested", user=user.name, path=request.path)

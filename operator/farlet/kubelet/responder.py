@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 import h11
@@ -26,12 +26,23 @@ T = TypeVar("T")
 Headers = list[tuple[str, str]]
 
 
+def _ignore() -> None:
+    """For requests that are only refused."""
+
+
 class Responder:
     """The way to answer `request`. Methods raise `OSError` once the caller has disconnected."""
 
     def __init__(
-        self, request: Request, channel: tls_stream.TLSStream, http: h11.Connection
+        self,
+        request: Request,
+        channel: tls_stream.TLSStream,
+        http: h11.Connection,
+        *,
+        keep: Callable[[], None] = _ignore,
     ) -> None:
+        """`keep` protects the connection from being dropped for newer ones."""
+        self.keep = keep
         self.request = request
         self.channel = channel
         self._http = http

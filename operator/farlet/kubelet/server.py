@@ -1,8 +1,8 @@
 """The TLS listener of the kubelet API: connections, request heads, limits and shutdown.
 
 Anyone who reaches the port can open connections. So a new connection gets only a few seconds for
-the handshake and a request head of bounded size, and is dropped for a newer one when the limit is
-reached. The handler authenticates, authorizes and answers the requests.
+the handshake and a request head of bounded size, and until its caller was authorized it is dropped
+for a newer one when the limit is reached. The handler authenticates, authorizes and answers.
 
 HTTP is parsed by h11. A request with a body is refused: no endpoint reads one.
 """
@@ -23,6 +23,7 @@ from farlet.errors import StartError
 from farlet.kubelet import routes
 from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import Refusal, text_response
+from farlet.listeners.listener import Limits, Listener
 from farlet.settings import loading
 from farlet.settings.values import Address
 
@@ -37,9 +38,6 @@ FINAL_READ_SECONDS = 60.0
 
 MAX_HEAD_BYTES = 64 * 1024
 """The head contains the command of a `kubectl exec`."""
-
-MAX_CONNECTIONS = 2048
-"""Each takes 20 to 90 KiB (docs/decisions/0009-kubelet-streams.md)."""
 
 Handler = Callable[[Responder], Awaitable[None]]
 
@@ -61,6 +59,7 @@ class KubeletServer:
         contexts: Callable[[], ssl.SSLContext],
         grace: float,
         immediate: asyncio.Event,
+        limits: Limits,
     ) -> None:
         self._handler = handler
         self._at = at
@@ -68,30 +67,22 @@ class KubeletServer:
         self._grace = grace
         self._immediate = immediate
         self._scratch = bytearray(tls_stream.CHUNK)
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(
+            lambda: tls_stream.TLSStream(self._scratch, opened=self._opened), limits
+        )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._new: dict[tls_stream.TLSStream, None] = {}
-        """Connections without a first request yet, the oldest first."""
         self._idle: set[tls_stream.TLSStream] = set()
         """Connections between two requests."""
         self._stopping = False
 
     @property
     def port(self) -> int:
-        if self._server is None:
-            raise RuntimeError("the server does not listen yet")
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._listener.port
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: tls_stream.TLSStream(self._scratch, opened=self._opened),
-                self._at.host or None,
-                self._at.port,
-                backlog=256,
-            )
+            await self._listener.bind(self._at)
+            self._listener.listen()
         except OSError as err:
             raise StartError(
                 f"{loading.flag_name('kubelet_bind_address')} "
@@ -107,9 +98,9 @@ class KubeletServer:
         trace: TracebackType | None,
     ) -> None:
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
-        for channel in (*self._new, *self._idle):
+        self._listener.close()
+        self._listener.abort()
+        for channel in self._idle:
             channel.abort()
         if self._tasks and error is None:
             await self._wait_for_streams()
@@ -131,24 +122,12 @@ class KubeletServer:
     # --- connections --------------------------------------------------------------------------
 
     def _opened(self, channel: tls_stream.TLSStream) -> None:
-        if self._stopping or not self._make_space():
+        if self._stopping:
             channel.abort()
             return
-        self._new[channel] = None
         task = asyncio.get_running_loop().create_task(self._connection(channel))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-
-    def _make_space(self) -> bool:
-        """Whether one more connection fits, if necessary by dropping the oldest new one."""
-        if len(self._tasks) < MAX_CONNECTIONS:
-            return True
-        if not self._new:
-            return False
-        oldest = next(iter(self._new))
-        del self._new[oldest]
-        oldest.abort()
-        return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -162,7 +141,6 @@ class KubeletServer:
         except OSError as err:  # TimeoutError is one
             log.debug("kubelet connection ended", err=str(err) or type(err).__name__)
         finally:
-            self._new.pop(channel, None)
             channel.abort()
 
     async def _serve(self, channel: tls_stream.TLSStream) -> float:
@@ -175,7 +153,6 @@ class KubeletServer:
             await channel.secure(self._contexts(), server_side=True)
             request = await self._head(channel, http)
         while request is not None:
-            self._new.pop(channel, None)
             status = await self._request(request, channel, http)
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE or self._stopping:
                 return FINAL_READ_SECONDS if status < 400 else tls_stream.CLOSE_SECONDS
@@ -223,7 +200,9 @@ class KubeletServer:
     ) -> int:
         """Answer one request; return the answer's status."""
         try:
-            responder = Responder(_request(head, http), channel, http)
+            responder = Responder(
+                _request(head, http), channel, http, keep=lambda: self._listener.keep(channel)
+            )
         except Refusal as err:
             await Responder(_UNPARSED, channel, http).refuse(err.response)
             return err.response.status

@@ -5,6 +5,9 @@ restart of farlet. `/livez` fails only if a restart would help; `/readyz` shows 
 served. Both have the format of Kubernetes' health endpoints: 500 if a check fails, with a list of
 all checks; `?verbose` always lists them, `?exclude=NAME` leaves one out. There is no
 authentication, since nothing here is secret.
+
+Anyone in the pod network reaches these ports. So a connection carries one request, lasts a few
+seconds, and is dropped for a newer one where there are too many.
 """
 
 from __future__ import annotations
@@ -18,9 +21,23 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from farlet.errors import StartError
+from farlet.listeners import open_files
+from farlet.listeners.listener import Limits, Listener
 from farlet.settings import loading
 from farlet.settings.values import Address
 from farlet.telemetry.metrics import EXPOSITION, Metrics
+
+CONNECTION_SECONDS = 15.0
+"""For one request and its answer. Prometheus gives up after 10 s by default, kubelets after 1 s."""
+
+MAX_HEAD_BYTES = 4096
+"""Of a request line, and of each header."""
+
+MAX_HEADERS = 32
+
+LIMITS = Limits(
+    open_files.MAX_PROBES, per_source=open_files.MAX_PROBES // 2, seconds=CONNECTION_SECONDS
+)
 
 Check = Callable[[], str | None]
 """Returns the problem in a few words, or `None`. Must not block."""
@@ -80,12 +97,27 @@ async def _listen(
         return None
     app = web.Application()
     app.add_routes(routes)
-    # A scrape or probe that hangs must not delay the end of the process.
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    app.on_response_prepare.append(_close_afterwards)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        # A scrape or probe that hangs must not delay the end of the process.
+        shutdown_timeout=1.0,
+        keepalive_timeout=CONNECTION_SECONDS,
+        lingering_time=0.0,  # no endpoint reads a body
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
+        max_headers=MAX_HEADERS,
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    assert runner.server is not None
+    listening = Listener(runner.server, LIMITS)
+    stack.callback(listening.close)
     try:
-        await web.TCPSite(runner, at.host or None, at.port).start()
+        await listening.bind(at)
+        listening.listen()
     except OSError as err:
         in_use = err.errno == errno.EADDRINUSE
         cause = "another process listens there" if in_use else (err.strerror or str(err))
@@ -93,7 +125,11 @@ async def _listen(
             f"{loading.flag_name(setting)} ({loading.env_name(setting)}) {at}: {cause}. "
             "Choose another address, or 0 to disable it"
         ) from err
-    return Address(at.host, runner.addresses[0][1])
+    return Address(at.host, listening.port)
+
+
+async def _close_afterwards(_request: web.Request, response: web.StreamResponse) -> None:
+    response.force_close()
 
 
 def _metrics(metrics: Metrics) -> Handler:

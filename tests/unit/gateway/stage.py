@@ -12,6 +12,7 @@ import asyncssh
 
 from clusters import ports
 from farlet.gateway import keys, link, server, tunnel
+from farlet.listeners import open_files
 from farlet.settings.values import Address
 from unit import listening
 
@@ -56,7 +57,7 @@ class Home:
         self.port = 0
         self.dialled = 0
 
-    async def dial(self, factory: Callable[[], asyncio.Protocol]) -> object:
+    async def dial(self, factory: Callable[[], asyncio.BaseProtocol]) -> object:
         self.dialled += 1
         loop = asyncio.get_running_loop()
         return await loop.create_connection(factory, "127.0.0.1", self.port)
@@ -117,14 +118,15 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def running(serve: Serve = echo) -> AsyncIterator[Scene]:
-    """Run a gateway without links, and a home API server."""
+async def running(serve: Serve = echo, *, limit: int = open_files.ENOUGH) -> AsyncIterator[Scene]:
+    """Run a gateway without links, and a home API server. `limit`: open files of the gateway."""
     farlet, gateway = pair()
     pods_port, farlet_port = ports.free(2)
     opened = server.GatewayServer(
         gateway,
         pods_at=Address("127.0.0.1", pods_port),
         farlet_at=Address("127.0.0.1", farlet_port),
+        budget=open_files.Budget(limit),
     )
     home = Home(serve)
     async with home.listening(), opened.serving():

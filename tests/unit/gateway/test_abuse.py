@@ -15,6 +15,7 @@ import pytest
 from asyncssh.packet import Boolean, String, UInt32
 
 from farlet.gateway import link, relay, tunnel
+from farlet.gateway.relay_budget import RelayBudget
 from unit.gateway import stage
 from unit.gateway.test_refusals import as_gateway, malicious_farlet
 
@@ -22,16 +23,16 @@ GLOBAL_REQUEST, REQUEST_SUCCESS, CHANNEL_DATA = 80, 81, 94
 
 
 @contextlib.asynccontextmanager
-async def malicious_gateway() -> AsyncIterator[
-    tuple[asyncssh.SSHClientConnection, link.Link, stage.Home]
-]:
+async def malicious_gateway(
+    budget: RelayBudget | None = None,
+) -> AsyncIterator[tuple[asyncssh.SSHClientConnection, link.Link, stage.Home]]:
     """The gateway's connection, farlet's end of it, and home."""
     farlet, gateway = stage.pair()
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
     async with home.listening():
         opened, connection = await asyncio.gather(
-            tunnel.connect(ours, farlet, home.dial), as_gateway(theirs, gateway)
+            tunnel.connect(ours, farlet, home.dial, budget), as_gateway(theirs, gateway)
         )
         try:
             yield connection, opened, home
@@ -117,11 +118,8 @@ async def test_a_channel_rejects_requests_for_sessions(name: str) -> None:
         assert not opened.lost.is_set()
 
 
-async def test_the_limit_of_connections_holds_for_concurrent_requests(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(link, "MAX_RELAYS", 3)
-    async with malicious_gateway() as (connection, opened, home):
+async def test_the_limit_of_connections_holds_for_concurrent_requests() -> None:
+    async with malicious_gateway(RelayBudget(relays=3)) as (connection, opened, home):
         requests = (connection.open_connection(*link.DESTINATION) for _ in range(50))
         answers = await asyncio.gather(*requests, return_exceptions=True)
         refused = [one for one in answers if isinstance(one, asyncssh.ChannelOpenError)]

@@ -12,6 +12,7 @@ import asyncssh
 import pytest
 
 from farlet.gateway import link, server, tunnel
+from farlet.gateway.relay_budget import RelayBudget
 from unit.gateway import stage
 
 Request = Callable[[Any], Awaitable[object]]
@@ -95,7 +96,7 @@ async def test_farlet_offers_public_key_authentication_only() -> None:
     assert offered == ["publickey"]
 
 
-async def never(_factory: Callable[[], asyncio.Protocol]) -> object:
+async def never(_factory: Callable[[], asyncio.BaseProtocol]) -> object:
     raise AssertionError("farlet dialled")
 
 
@@ -135,13 +136,15 @@ async def as_gateway(sock: socket.socket, own: Any) -> asyncssh.SSHClientConnect
 
 
 @contextlib.asynccontextmanager
-async def malicious_gateway() -> AsyncIterator[tuple[asyncssh.SSHClientConnection, stage.Home]]:
+async def malicious_gateway(
+    budget: RelayBudget | None = None,
+) -> AsyncIterator[tuple[asyncssh.SSHClientConnection, stage.Home]]:
     farlet, gateway = stage.pair()
     ours, theirs = socket.socketpair()
     home = stage.Home(stage.echo)
     async with home.listening():
         opened, connection = await asyncio.gather(
-            tunnel.connect(ours, farlet, home.dial), as_gateway(theirs, gateway)
+            tunnel.connect(ours, farlet, home.dial, budget), as_gateway(theirs, gateway)
         )
         try:
             yield connection, home
@@ -183,11 +186,8 @@ async def test_a_gateway_reaches_only_the_home_api_server(request_: Request) -> 
         assert await reader.read(1) == b"x"
 
 
-async def test_a_gateway_cannot_open_more_connections_than_the_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(link, "MAX_RELAYS", 3)
-    async with malicious_gateway() as (connection, home):
+async def test_a_gateway_cannot_open_more_connections_than_the_limit() -> None:
+    async with malicious_gateway(RelayBudget(relays=3)) as (connection, home):
         for _ in range(3):
             await connection.open_connection(*link.DESTINATION)
         with pytest.raises(asyncssh.ChannelOpenError):

@@ -235,7 +235,7 @@ async def test_a_home_that_does_not_answer_resets_the_pod_in_time(
 ) -> None:
     monkeypatch.setattr("farlet.gateway.tunnel.DIAL_SECONDS", 0.1)
 
-    async def never(_factory: Callable[[], asyncio.Protocol]) -> object:
+    async def never(_factory: Callable[[], asyncio.BaseProtocol]) -> object:
         return await asyncio.Event().wait()
 
     async with stage.running() as scene:
@@ -251,7 +251,7 @@ async def test_a_pod_that_disconnects_early_leaves_no_connection_behind() -> Non
 
     async with stage.running() as scene:
 
-        async def slow(factory: Callable[[], asyncio.Protocol]) -> object:
+        async def slow(factory: Callable[[], asyncio.BaseProtocol]) -> object:
             await going.wait()
             return await scene.home.dial(factory)
 
@@ -279,7 +279,7 @@ async def test_a_new_connection_uses_the_link_with_the_fewest() -> None:
 
 
 async def test_a_connection_that_one_farlet_cannot_open_uses_another() -> None:
-    async def refuse(_factory: Callable[[], asyncio.Protocol]) -> object:
+    async def refuse(_factory: Callable[[], asyncio.BaseProtocol]) -> object:
         raise ConnectionRefusedError
 
     async with stage.running() as scene:
@@ -304,7 +304,7 @@ async def test_a_late_answer_of_farlet_leaves_no_connection_behind(
     going = asyncio.Event()
     async with stage.running() as scene:
 
-        async def slow(factory: Callable[[], asyncio.Protocol]) -> object:
+        async def slow(factory: Callable[[], asyncio.BaseProtocol]) -> object:
             await going.wait()
             return await scene.home.dial(factory)
 

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from farlet.gateway import keys, tunnel_manager
+from farlet.gateway.relay_budget import RelayBudget
 from unit.gateway import stage
 from unit.reconcile import apiserver
 
@@ -117,7 +118,12 @@ async def managing(
             foreign.changes += 1
 
         manager = tunnel_manager.TunnelManager(
-            cluster, namespace="farlet", folder=own, dial=scene.home.dial, on_change=changed
+            cluster,
+            namespace="farlet",
+            folder=own,
+            dial=scene.home.dial,
+            on_change=changed,
+            budget=RelayBudget(),
         )
         running = asyncio.create_task(manager.run())
         try:
@@ -236,6 +242,7 @@ async def test_waiting_ends_when_the_foreign_api_server_does_not_answer(
                 folder=tmp_path,
                 dial=foreign.scene.home.dial,
                 on_change=lambda: None,
+                budget=RelayBudget(),
             )
             running = asyncio.create_task(manager.run())
             async with asyncio.timeout(stage.WITHIN):

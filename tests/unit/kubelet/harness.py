@@ -19,6 +19,7 @@ from farlet.client import tls_stream
 from farlet.constants import HOME_UID, VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet import authentication, authorization, request_handler, server
+from farlet.listeners.listener import Limits
 from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -251,6 +252,7 @@ async def running(
     *,
     script: Script | None = None,
     grace: float = 0.0,
+    connections: int = 2048,
     table: request_handler.Table | None = None,
     may_appear: Callable[[ObjectKey], bool] = lambda _: False,
 ) -> AsyncIterator[Harness]:
@@ -290,6 +292,7 @@ async def running(
                 contexts=lambda: serving,
                 grace=grace,
                 immediate=immediate,
+                limits=Limits(connections, per_source=connections),
             )
         )
         yield Harness(

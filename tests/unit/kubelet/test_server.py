@@ -13,6 +13,7 @@ import pytest
 from farlet import errors
 from farlet.kubelet import responder, server
 from farlet.kubelet.responses import Response, text_response
+from farlet.listeners.listener import Limits
 from farlet.settings.values import Address
 from unit.kubelet import harness
 from unit.kubelet.harness import EXEC, SPDY, Peer
@@ -211,11 +212,8 @@ async def test_an_idle_connection_is_closed(
             assert await caller.reader.read() == b""  # without a reset
 
 
-async def test_a_new_connection_replaces_the_oldest_silent_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    async with harness.running(tmp_path) as api:
+async def test_a_new_connection_replaces_the_oldest_silent_one(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, connections=3) as api:
         users = [await api.call() for _ in range(2)]
         for user in users:
             await user.request("GET /healthz")
@@ -327,6 +325,7 @@ async def test_an_address_that_cannot_be_used_fails_the_start(tmp_path: Path) ->
             contexts=lambda: api.context,
             grace=0,
             immediate=asyncio.Event(),
+            limits=Limits(8, per_source=8),
         )
         with pytest.raises(errors.StartError, match="--kubelet-bind-address"):
             await second.__aenter__()
@@ -346,6 +345,7 @@ async def test_a_new_certificate_is_used_from_the_next_connection(tmp_path: Path
         contexts=lambda: serving[0],
         grace=0,
         immediate=asyncio.Event(),
+        limits=Limits(8, per_source=8),
     )
 
     async def connect(context: ssl.SSLContext) -> Peer:
