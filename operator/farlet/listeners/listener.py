@@ -1,10 +1,10 @@
 """A TCP port that anyone can flood, and that stays usable for others and harmless for the process.
 
-A listener counts open sockets: in total, and for each source address. It accepts one connection at
-a time, so that a burst never holds more files than the limit. When the port is full, the oldest
-connection from the source that has the most is dropped for a newer one. So a flood displaces
-itself, and a caller from another address gets through. A protocol protects a connection from
-that with `keep`, for example once the caller is authorized.
+A listener counts open sockets: in total, and for each source address. It accepts few connections at
+a time, so that a burst never holds many more files than the limit. When the port is full, the
+oldest connection from the source that has the most is dropped for a newer one. So a flood displaces
+itself, and a caller from another address gets through. A protocol protects a connection from that
+with `keep`, for example once the caller is authorized.
 
 The protocols themselves limit how long a request head may take and how long a connection idles.
 """
@@ -25,6 +25,9 @@ from farlet.settings.values import Address
 
 BACKLOG = 256
 """Connections that wait in the kernel. They take no files of the process."""
+
+ACCEPTED_AT_ONCE = 8
+"""Before other events of the loop are handled."""
 
 PAUSE_SECONDS = 1.0
 """Without accepting, after the kernel had no resources for a connection."""
@@ -131,17 +134,20 @@ class Listener:
     # --- inside ---------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket) -> None:
-        try:
-            accepted, peer = listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as err:
-            if err.errno not in _EXHAUSTED:
-                raise
-            self._pause(listening, err)
-            return
-        self._is_exhausted = False
-        source = _source(peer)
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                accepted, peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as err:
+                if err.errno not in _EXHAUSTED:
+                    raise
+                self._pause(listening, err)
+                return
+            self._is_exhausted = False
+            self._admit(accepted, _source(peer))
+
+    def _admit(self, accepted: socket.socket, source: str) -> None:
         if not self._has_place(source):
             accepted.close()
             return

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from farlet import listeners
+from farlet.gateway import keys, tunnel
+from unit.gateway import stage
 
 PIECE = 50_000
 """Bytes on each connection: at 200 connections a second 10 MB/s."""
@@ -44,12 +46,22 @@ class Ports:
         return await _answer(self.process)
 
 
+async def end_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A home API server, which ends a connection without a TLS handshake."""
+    with contextlib.suppress(OSError):
+        if (await reader.read(65536))[:1] == b"\x16":
+            while await reader.read(65536):
+                pass
+    writer.transport.abort()
+
+
 @contextlib.asynccontextmanager
 async def listening(folder: Path, *, soft: int, hard: int) -> AsyncIterator[Ports]:
+    own = keys.write(folder)
     code = Path(__file__).parent / "ports.py"
     roots = [str(Path(listeners.__file__).parents[2]), str(Path(__file__).parents[2])]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(code), str(soft), str(hard), str(folder)),
+        *(sys.executable, str(code), str(soft), str(hard), str(own.foreign)),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -57,7 +69,15 @@ async def listening(folder: Path, *, soft: int, hard: int) -> AsyncIterator[Port
     )
     try:
         started = await _answer(process)
-        yield Ports(process, started["ports"], tuple(started["limit"]))
+        ports = started["ports"]
+        home = stage.Home(end_garbage)
+        async with home.listening():
+            sock = socket.create_connection(("127.0.0.1", ports.pop("farlet")))
+            sock.setblocking(False)
+            link = await tunnel.connect(sock, keys.read(own.home), home.dial)
+            yield Ports(process, ports, tuple(started["limit"]))
+            link.abort()
+            await link.lost.wait()
     finally:
         process.kill()
         await process.wait()
@@ -78,7 +98,7 @@ async def flood(port: int, *, seconds: float, per_second: int = 200, held: int =
     try:
         while (passed := loop.time() - started) < seconds:
             while made < passed * per_second:
-                opened.append(_garbage(port, GARBAGE[made % len(GARBAGE)]))
+                opened.append(await _garbage(port, GARBAGE[made % len(GARBAGE)]))
                 made += 1
                 if len(opened) > held:
                     opened.popleft().close()
@@ -88,14 +108,14 @@ async def flood(port: int, *, seconds: float, per_second: int = 200, held: int =
             sock.close()
 
 
-def _garbage(port: int, content: bytes) -> socket.socket:
+async def _garbage(port: int, content: bytes) -> socket.socket:
     """A connection that has sent as much as the kernel takes at once."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
-    sock.settimeout(5)
+    sock.setblocking(False)
     with contextlib.suppress(OSError):
-        sock.connect(("127.0.0.1", port))
-        sock.setblocking(False)
+        async with asyncio.timeout(0.5):
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         sock.send(content)
     return sock
 

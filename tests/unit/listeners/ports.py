@@ -2,20 +2,23 @@
 
     python ports.py SOFT HARD DIR
 
-It prints the ports as JSON, and answers each line that it reads: `dial PORT` opens 16 connections,
-as farlet does for its own requests; `state` shows what it takes.
+DIR contains the keys of the gateway. It prints the ports as JSON, and answers each line that it
+reads: `dial PORT` opens 16 connections, as farlet does for its own requests; `state` shows what it
+takes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import resource
 import sys
 from pathlib import Path
 
+from clusters import ports as free
+from farlet.gateway import keys
+from farlet.gateway import server as gateways
 from farlet.kubelet import authentication, server
 from farlet.kubelet.responder import Responder
 from farlet.listeners import open_files
@@ -24,20 +27,9 @@ from farlet.settings.process import LogFormat, LogLevel
 from farlet.settings.values import Address
 from farlet.telemetry import logs, loop_lag, probes
 from farlet.telemetry.metrics import Metrics
-from unit.gateway import stage
 from unit.kubelet import harness
 
 ANY = Address("127.0.0.1", 0)
-
-
-async def home(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A home API server, which ends a connection without a valid TLS handshake."""
-    with contextlib.suppress(OSError):
-        if (await reader.read(65536))[:1] != b"\x16":
-            writer.transport.abort()
-        while await reader.read(65536):
-            pass
-    writer.close()
 
 
 async def stranger(responder: Responder) -> None:
@@ -73,16 +65,22 @@ async def main(folder: Path) -> None:
         metrics_at=ANY,
         health_at=Address("localhost", 0),
     )
+    pods_port, farlet_port = free.free(2)
+    gateway = gateways.GatewayServer(
+        keys.read(folder),
+        pods_at=Address("127.0.0.1", pods_port),
+        farlet_at=Address("127.0.0.1", farlet_port),
+        budget=budget,
+    )
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     async with (
         kubelet,
         served as at,
-        stage.running(home, limit=budget.limit) as gateway,
+        gateway.serving(),
         asyncio.TaskGroup() as tasks,
     ):
-        await gateway.link()
         watch = tasks.create_task(loop_lag.watch(lags.append))
         assert at.metrics is not None
         assert at.health is not None
@@ -90,7 +88,8 @@ async def main(folder: Path) -> None:
             "kubelet": kubelet.port,
             "metrics": at.metrics.port,
             "probes": at.health.port,
-            "gateway": gateway.pods_port,
+            "gateway": pods_port,
+            "farlet": farlet_port,
         }
         show({"ports": ports, "limit": resource.getrlimit(resource.RLIMIT_NOFILE)})
         while line := (await lines.readline()).split():

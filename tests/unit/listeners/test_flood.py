@@ -24,7 +24,7 @@ async def closes(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def settled(farlet: flooded.Ports) -> None:
     """Wait until everything was accepted that is."""
     before = -1
-    while before != (before := (await farlet.ask("state"))["files"]):
+    while before != (before := (await farlet.ask("state"))["files"]):  # noqa: ASYNC110
         await asyncio.sleep(0.3)
 
 
