@@ -57,7 +57,9 @@ def _documents(*documents: str) -> str:
     return "---\n".join(documents)
 
 
-_NAMESPACE = f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAME}\n"
+_NAMESPACE = f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAME}\n  labels:\n" + "".join(
+    f"    pod-security.kubernetes.io/{mode}: restricted\n" for mode in ("enforce", "warn", "audit")
+)
 _SERVICE_ACCOUNT = (
     f"apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: {NAME}\n  namespace: {NAME}\n"
 )

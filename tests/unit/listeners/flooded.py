@@ -75,6 +75,7 @@ async def listening(folder: Path, *, soft: int, hard: int) -> AsyncIterator[Port
             sock = socket.create_connection(("127.0.0.1", ports.pop("farlet")))
             sock.setblocking(False)
             link = await tunnel.connect(sock, keys.read(own.home), home.dial)
+            await _accepting(ports["gateway"])
             yield Ports(process, ports, tuple(started["limit"]))
             link.abort()
             await link.lost.wait()
@@ -88,6 +89,17 @@ async def _answer(process: subprocess.Process) -> dict[str, Any]:
     async with asyncio.timeout(30):
         answer: dict[str, Any] = json.loads(await process.stdout.readline())
     return answer
+
+
+async def _accepting(port: int) -> None:
+    """Wait until the gateway listens, which is soon after it has a link."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.transport.abort()
+                return
+            await asyncio.sleep(0.01)
 
 
 async def flood(port: int, *, seconds: float, per_second: int = 200, held: int = 400) -> None:

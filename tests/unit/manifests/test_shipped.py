@@ -126,6 +126,73 @@ def test_the_dockerfile_says_all_that_the_daemonless_build_asks_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("workload", "policy", "ports"),
+    [
+        pytest.param(
+            "home/base/deployment.yaml",
+            "home/base/networkpolicy.yaml",
+            {"kubelet": "anyone", "metrics": "some"},
+            id="farlet",
+        ),
+        pytest.param(
+            "foreign/gateway/gateway.yaml",
+            "foreign/gateway/networkpolicy.yaml",
+            {"pods": "some"},
+            id="gateway",
+        ),
+        pytest.param(
+            "api-proxy/base/deployment.yaml",
+            "api-proxy/base/networkpolicy.yaml",
+            {"api": "anyone", "status": "some"},
+            id="api-proxy",
+        ),
+    ],
+)
+def test_a_network_policy_opens_only_the_ports_that_others_need(
+    workload: str, policy: str, ports: dict[str, str]
+) -> None:
+    (pod,) = (one["spec"]["template"] for one in documents(workload) if one["kind"] == "Deployment")
+    (found,) = documents(policy)
+    assert found["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert "Ingress" in found["spec"]["policyTypes"]
+    opened = {
+        port["port"]: "some" if rule.get("from") else "anyone"
+        for rule in found["spec"]["ingress"]
+        for port in rule["ports"]
+    }
+    assert opened == ports
+    named = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
+    assert opened.keys() <= named
+
+
+@pytest.mark.parametrize("path", ["home/base/namespace.yaml", "foreign/farlet-namespace.yaml"])
+def test_namespaces_of_farlet_enforce_the_strictest_pod_security(path: str) -> None:
+    (namespace,) = (one for one in documents(path) if one["kind"] == "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["home/base/deployment.yaml", "foreign/gateway/gateway.yaml", "api-proxy/base/deployment.yaml"],
+)
+def test_pods_meet_the_pod_security_level_restricted(path: str) -> None:
+    """The rules of Kubernetes' level that a manifest can break, see its documentation."""
+    (pod,) = (
+        one["spec"]["template"]["spec"] for one in documents(path) if one["kind"] == "Deployment"
+    )
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] != 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+    assert kinds <= {"configMap", "secret", "emptyDir", "projected"}
+    for one in pod["containers"]:
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert one["securityContext"]["allowPrivilegeEscalation"] is False
+        assert not any("hostPort" in port for port in one["ports"])
+
+
+@pytest.mark.parametrize(
     "folder",
     [
         *("home/base", "home/node-identity", "home/service-account", "foreign", "foreign/gateway"),
