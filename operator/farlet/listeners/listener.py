@@ -235,7 +235,7 @@ class Listener:
 
 
 class _Socket(socket.socket):
-    """Reports when it is closed, whoever closes it: only then the file is free."""
+    """Reports when it is closed: only then the file is free."""
 
     def __init__(self, accepted: socket.socket, on_close: Callable[[], None]) -> None:
         super().__init__(fileno=accepted.detach())
