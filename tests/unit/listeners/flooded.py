@@ -19,6 +19,9 @@ from farlet import listeners
 from farlet.gateway import keys, tunnel
 from unit.gateway import stage
 
+PATIENCE = 60
+"""Seconds, on a busy machine."""
+
 PIECE = 50_000
 """Bytes on each connection: at 200 connections a second 10 MB/s."""
 
@@ -86,14 +89,14 @@ async def listening(folder: Path, *, soft: int, hard: int) -> AsyncIterator[Port
 
 async def _answer(process: subprocess.Process) -> dict[str, Any]:
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         answer: dict[str, Any] = json.loads(await process.stdout.readline())
     return answer
 
 
 async def _accepting(port: int) -> None:
     """Wait until the gateway listens, which is soon after it has a link."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(ConnectionRefusedError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -137,7 +140,7 @@ async def livez(port: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.9", 0))
     try:
         writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await reader.readline()
     finally:
         writer.transport.abort()
