@@ -98,7 +98,7 @@ async def start(**_: Any) -> None:
 
 
 @kopf.on.cleanup()
-async def drain(**_: Any) -> None:
+async def stop(**_: Any) -> None:
     """Stop the engine with Kopf. An error of the engine becomes one of Kopf."""
     await asyncio.to_thread(_hosted.stop)
     if _hosted.failed is not None:

@@ -129,7 +129,10 @@ def _allows(right: Permission, entry: auditlog.Entry) -> bool:
         return False
     if right.where is Where.OFFLOADED:
         return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Where.OWN))
-    return right.where is Where.CLUSTER or entry.namespace == _NAMED[right.side, right.where]
+    return (
+        right.where in {Where.CLUSTER, Where.ANYONE}
+        or entry.namespace == _NAMED[right.side, right.where]
+    )
 
 
 def _is(who: Identity, entry: auditlog.Entry) -> bool:

@@ -35,7 +35,7 @@ from farlet.leaderelection import leadership, node_lease
 from farlet.leaderelection import lease as leases
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.listeners import open_files
-from farlet.node import heartbeat
+from farlet.node import heartbeat, prerequisites
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import PodController
 from farlet.settings import Settings, loading
@@ -43,6 +43,9 @@ from farlet.settings.values import Address
 from farlet.store import Store
 from farlet.telemetry import loop_lag, probes
 from farlet.telemetry.metrics import Metrics
+
+REPORT_SECONDS = 3.0
+"""For the last write of a process that failed."""
 
 log = structlog.get_logger()
 
@@ -96,6 +99,9 @@ class Engine:
         self._discovery = self._home_api.discovery
         self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
         self._phase = Phase.STARTING
+        self._prerequisites = prerequisites.Prerequisites(
+            settings, home=self._home, foreign=self._foreign, ctx=self._discovery.ctx
+        )
         self._pod_controller: PodController | None = None
         self._node: VirtualNode | None = None
         self._health = health.Health(
@@ -109,6 +115,7 @@ class Engine:
                 None if self._pod_controller is None else self._pod_controller.namespaces
             ),
             node=lambda: self._node,
+            standby_problem=self._standby_problem,
         )
         self._pods_ctx: Context | None = None
         """The context with which all pods were reconciled last."""
@@ -158,7 +165,7 @@ class Engine:
     async def _lead(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         settings = self.settings
         if not settings.leader_elect:
-            await self._serve(shutdown, started, None)
+            await self._serve_or_report(shutdown, started, None)
             return
         election = leadership.Leadership(
             self._home,
@@ -168,20 +175,52 @@ class Engine:
             observer=self.metrics.leader,
         )
         self._phase = Phase.STANDING_BY
-        if not await election.acquire(shutdown.requested):
+        async with asyncio.TaskGroup() as tasks:
+            checks = tasks.create_task(self._prerequisites.run(), name="prerequisites")
+            leads = await election.acquire(shutdown.requested, obstacle=self._standby_problem)
+            checks.cancel()
+        if not leads:
             return
         self._phase = Phase.STARTING
-        # A request without an answer can still reach a server: then the Lease has to expire.
-        if await self._serve(shutdown, started, election) == 0:
-            await election.release()
+        await self._serve_or_report(shutdown, started, election)
+
+    async def _serve_or_report(
+        self,
+        shutdown: Shutdown,
+        started: Callable[[], None],
+        election: leadership.Leadership | None,
+    ) -> None:
+        """`_serve`. If it fails, the Node is NotReady and another process may lead.
+
+        Otherwise processes that fail one after the other would renew the Lease, and the Node would
+        look alive although nothing serves it.
+        """
+        try:
+            await self._serve(shutdown, started, election)
+        except* errors.StartError as group:
+            node, failed = self._node, _first(group)
+            # Without the Lease and a registration, another process may be serving this Node.
+            if node is not None and (election is not None or node.registered.is_set()):
+                try:
+                    async with asyncio.timeout(REPORT_SECONDS):
+                        await node.retire(f"farlet cannot start: {failed}")
+                except (errors.FarletError, TimeoutError) as err:
+                    log.warning("failed to set node NotReady", err=str(err) or "no answer in time")
+            if election is not None and not self._wrote_pods:
+                await election.release()
+            raise
 
     async def _serve(
         self,
         shutdown: Shutdown,
         started: Callable[[], None],
         election: leadership.Leadership | None,
-    ) -> int:
-        """Serve the node until a shutdown is requested. Returns the number of unfinished tasks."""
+    ) -> None:
+        """Serve the node until a shutdown is requested, then hand it over.
+
+        Open streams of the kubelet API end last: they need no leadership, so the next leader does
+        not wait for them.
+        """
         ctx, settings = self._discovery.ctx, self.settings
         log.info(
             "farlet started",
@@ -229,11 +268,13 @@ class Engine:
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
+            # A request without an answer can still reach a server: then the Leases have to expire.
             if unfinished == 0:
                 await node.release()
+                if election is not None:
+                    await election.release()
+            log.info("farlet stopped serving the node", unfinished=unfinished)
             await closing
-            log.info("farlet stopped", unfinished=unfinished)
-        return unfinished
 
     async def _drain(self, node: VirtualNode, shutdown: Shutdown) -> None:
         """Drain the node and set it NotReady."""
@@ -249,6 +290,14 @@ class Engine:
             await node.retire()
         except errors.FarletError as err:
             log.warning("failed to set node NotReady", err=str(err))
+
+    @property
+    def _wrote_pods(self) -> bool:
+        """Whether a request of the pod controller may still be in flight."""
+        return self._pod_controller is not None and self._pod_controller.started
+
+    def _standby_problem(self) -> str | None:
+        return self._prerequisites.problem
 
     def _context_changed(self) -> None:
         if self._node is not None:

@@ -21,7 +21,8 @@ class Phase(StrEnum):
 
     STARTING = "starting"
     STANDING_BY = "standing by"
-    """Another process leads. This is not a failure: a rollout must not wait for it to change."""
+    """Another process leads. That is not a failure, but a standby that cannot lead is one: a
+    rollout must not replace processes that work by it."""
     SERVING = "serving"
     STOPPING = "stopping"
 
@@ -68,6 +69,8 @@ class Health:
     pods: Callable[[], HomePods | None]
     namespaces: Callable[[], ForeignNamespaces | None]
     node: Callable[[], VirtualNode | None]
+    standby_problem: Callable[[], str | None]
+    """Why this process, while it is on standby, would not be able to lead."""
 
     def probes(self) -> probes.Probes:
         """The checks of `/livez` and `/readyz`."""
@@ -96,7 +99,7 @@ class Health:
     def foreign_problem(self) -> str | None:
         """Why pods cannot run in the foreign cluster."""
         if self.phase() is Phase.STANDING_BY:
-            return None
+            return self.foreign.problem if self.standby_problem() else None
         namespaces = self.namespaces()
         if namespaces is None:
             return "not started"
@@ -114,7 +117,9 @@ class Health:
 
     def _start_problem(self) -> str | None:
         phase = self.phase()
-        if phase in {Phase.SERVING, Phase.STANDING_BY}:
+        if phase is Phase.STANDING_BY:
+            return self.standby_problem()
+        if phase is Phase.SERVING:
             return None
         return self.identify_problem() or phase
 

@@ -109,6 +109,11 @@ class PodController:
             return not self.pods.has_synced
         return mirrored_uid(home) is not None and not self.namespaces.mirrors_in_sync(key.namespace)
 
+    @property
+    def started(self) -> bool:
+        """Whether pods are reconciled, or were."""
+        return bool(self._workers)
+
     async def start(self) -> None:
         """Start. A `StartError` is raised in the task group, before any other task starts."""
         inventory = self._tasks.create_task(self.namespaces.load(), name="inventory")

@@ -37,6 +37,8 @@ class Where(StrEnum):
     DEFAULT = "default"
     KUBE_NODE_LEASE = "kube-node-lease"
     KUBE_SYSTEM = "kube-system"
+    ANYONE = "every authenticated user"
+    """What the ClusterRole `system:basic-user` grants."""
     URL = "no object"
     """Paths that every authenticated user may read (ClusterRoles `system:discovery` and
     `system:public-info-viewer`)."""
@@ -262,6 +264,11 @@ TABLE = (
         Side.FOREIGN, Where.CLUSTER, _CORE, "nodes", _LIST_WATCH,
         "capacity of the virtual node, the sum of the foreign nodes",
         when="unless --capacity is set",
+    ),
+    Permission(
+        Side.FOREIGN, Where.ANYONE, _AUTHORIZATION, "selfsubjectaccessreviews", ("create",),
+        "verify farlet's own permissions before it becomes the leader",
+        when="with --leader-elect, and for farlet check",
     ),
     # --- both -------------------------------------------------------------------------------------
     Permission(

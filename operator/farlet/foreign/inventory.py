@@ -182,13 +182,18 @@ class NamespaceInventory:
 
     def unusable(self, err: errors.ApiError) -> errors.StartError:
         """The error of a start for this answer about the foreign system namespace."""
-        if isinstance(err, errors.Unauthorized):
-            return errors.StartError(err.advice)
-        return errors.StartError(
-            f"cannot use the foreign system namespace {self._own!r}: {err.message}. Apply "
-            "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "
-            "--foreign-system-namespace to another namespace"
-        )
+        return unusable(self._own, err)
+
+
+def unusable(namespace: str, err: errors.ApiError) -> errors.StartError:
+    """The error for a foreign system namespace that farlet cannot use."""
+    if isinstance(err, errors.Unauthorized):
+        return errors.StartError(err.advice)
+    return errors.StartError(
+        f"cannot use the foreign system namespace {namespace!r}: {err.message}. Apply "
+        "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "
+        "--foreign-system-namespace to another namespace"
+    )
 
 
 def term_of(metadata: ObjectMeta) -> str | None:

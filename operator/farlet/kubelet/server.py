@@ -45,10 +45,11 @@ log = structlog.get_logger()
 
 
 class KubeletServer:
-    """Listens while its context lasts; then streams get `grace` seconds to end.
+    """Listens while its context lasts; then open streams get `grace` seconds to end.
 
-    `immediate` ends that grace period. `contexts` is called for each new connection, so a new
-    certificate is served from then on. Entering raises `StartError` if the address cannot be used.
+    From the beginning of that period no new connection is accepted. `immediate` ends it.
+    `contexts` is called for each new connection, so a new certificate is served from then on.
+    Entering raises `StartError` if the address cannot be used.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class KubeletServer:
         self._listener.abort()
         for channel in self._idle:
             channel.abort()
+        await asyncio.sleep(0)  # the tasks of these connections end
         if self._tasks and error is None:
             await self._wait_for_streams()
         for task in self._tasks:
@@ -111,6 +113,12 @@ class KubeletServer:
             await asyncio.wait(self._tasks)
 
     async def _wait_for_streams(self) -> None:
+        log.info(
+            "waiting for open streams",
+            streams=len(self._tasks),
+            seconds=self._grace,
+            to_end_now="send a second signal (Ctrl-C)",
+        )
         immediate = asyncio.ensure_future(self._immediate.wait())
         ended = asyncio.ensure_future(asyncio.wait(self._tasks, timeout=self._grace))
         try:

@@ -18,6 +18,7 @@ import asyncio
 import math
 import socket
 import uuid
+from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 import structlog
@@ -88,14 +89,17 @@ class Leadership:
         """Whether a write can begin now."""
         return self._window.left > 0
 
-    async def acquire(self, stop: asyncio.Event) -> bool:
+    async def acquire(
+        self, stop: asyncio.Event, *, obstacle: Callable[[], str | None] = lambda: None
+    ) -> bool:
         """Wait until this process leads; false once stopped.
 
-        Raises `StartError` if the API server does not allow farlet to hold the Lease.
+        While there is an `obstacle`, the Lease is only observed. Raises `StartError` if the API
+        server does not allow farlet to hold the Lease.
         """
         while not stop.is_set():
             try:
-                if await self._take():
+                if await self._take(obstacle):
                     log.info("leadership acquired", lease=str(self.lease.key))
                     self._observer.led(self.lease.key.name, leading=True)
                     return True
@@ -142,10 +146,13 @@ class Leadership:
 
     # --- inside -------------------------------------------------------------------------------
 
-    async def _take(self) -> bool:
+    async def _take(self, obstacle: Callable[[], str | None]) -> bool:
         """One attempt; whether this process leads now."""
         lease = self.lease
         await lease.read()
+        if (why := obstacle()) is not None:
+            self._log_obstacle("this process must not lead", err=why)
+            return False
         if lease.free_in > 0:
             self._log_obstacle("another process is the leader", held_by=lease.held_by or None)
             return False

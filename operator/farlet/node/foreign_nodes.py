@@ -62,11 +62,7 @@ class ForeignNodes:
                 return  # the watch reports it
             else:
                 return
-        raise errors.StartError(
-            f"the capacity of the node is unknown: {refusal}. Set it, for example with "
-            "--capacity cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of "
-            "the foreign cluster (manifests/foreign)"
-        )
+        raise capacity_unknown(refusal)
 
     @property
     def forbidden(self) -> bool:
@@ -114,3 +110,12 @@ class ForeignNodes:
     def _state_changed(self) -> None:
         if self._reflector.error is not None:
             self.answered.set()
+
+
+def capacity_unknown(refusal: errors.Forbidden) -> errors.StartError:
+    """The error for a node without a configured capacity whose foreign nodes are not readable."""
+    return errors.StartError(
+        f"the capacity of the node is unknown: {refusal}. Set it, for example with "
+        "--capacity cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of "
+        "the foreign cluster: kubectl apply -f manifests/foreign/capacity.yaml"
+    )

@@ -57,14 +57,7 @@ async def register(
     node = home_node.node
     if node is None:
         return  # deleted just now
-    if not forge.is_virtual(node):
-        raise errors.StartError(
-            f"the Node {config.name} in the home cluster is a real machine or belongs to another "
-            f"program: it lacks the label {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}. Set "
-            "another --nodename; or, if the Node was created for farlet, run kubectl label node "
-            f"{config.name} {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
-        )
-    _check_provider_id(node, config)
+    check_adoptable(node, config)
     await _adopt(home_node, node, config, platform)
     await _add_taints(home_node, config)
     log.info("node adopted", node=config.name, uid=node["metadata"]["uid"])
@@ -119,7 +112,15 @@ async def _add_taints(home_node: HomeNode, config: forge.NodeConfig) -> None:
         ) from None
 
 
-def _check_provider_id(node: k8s_types.Node, config: forge.NodeConfig) -> None:
+def check_adoptable(node: k8s_types.Node, config: forge.NodeConfig) -> None:
+    """Raises `StartError` for a Node that farlet must not or cannot adopt."""
+    if not forge.is_virtual(node):
+        raise errors.StartError(
+            f"the Node {config.name} in the home cluster is a real machine or belongs to another "
+            f"program: it lacks the label {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}. Set "
+            "another --nodename; or, if the Node was created for farlet, run kubectl label node "
+            f"{config.name} {VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
+        )
     present = node.get("spec", {}).get("providerID", "")
     if config.provider_id is not None and present not in ("", config.provider_id):
         raise errors.StartError(

@@ -144,12 +144,17 @@ class VirtualNode:
             if self._node is not None:
                 await self._patch(forge.cordon_patch(self._node, DRAINED))
 
-    async def retire(self) -> None:
-        """Report that the node stops for good, not for a restart. Raises like `Cluster.call`."""
+    async def retire(self, why: str = "node is shutting down") -> None:
+        """Report that the node stops, not for a restart. Raises like `Cluster.call`."""
         self._overrides[NodeCondition.READY] = DesiredNodeCondition(
-            NodeCondition.READY, "False", "KubeletNotReady", "node is shutting down"
+            NodeCondition.READY, "False", "KubeletNotReady", why
         )
-        await self._sync()
+        if not self.registered.is_set():
+            await self._home_node.read()
+        async with self._writing:
+            node = self._node
+            if node is not None and forge.is_virtual(node):
+                await self._update_status(node)
 
     async def release(self) -> None:
         """Let a process on another host serve the node at once: this one writes nothing more."""

@@ -53,6 +53,27 @@ def test_a_standby_writes_nothing() -> None:
     faketime.run(story())
 
 
+def test_a_process_with_an_obstacle_takes_no_free_lease_and_takes_it_without() -> None:
+    async def story() -> None:
+        server = Server()
+        server.leases[PATH] = {"metadata": {"uid": "1", "resourceVersion": "1"}, "spec": {}}
+        process = Process(server)
+        problems = ["the credentials are not accepted"]
+        acquiring = asyncio.create_task(
+            process.leadership.acquire(
+                process.stop, obstacle=lambda: problems[0] if problems else None
+            )
+        )
+        await asyncio.sleep(60)
+        assert not acquiring.done()
+        assert server.leases[PATH]["spec"] == {}
+        problems.clear()
+        await asyncio.sleep(3)
+        assert acquiring.done()
+
+    faketime.run(story())
+
+
 @pytest.mark.parametrize(
     "err",
     [

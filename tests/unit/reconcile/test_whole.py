@@ -16,6 +16,8 @@ from aiohttp import web
 
 from farlet import engine as engines
 from farlet import errors, health, store
+from farlet.context import NotConfigured
+from farlet.foreign import inventory
 from farlet.settings import Settings, loading
 from unit.node.harness import CAPACITY, NOWHERE, RecordedClient
 from unit.planning import model, objects
@@ -29,13 +31,20 @@ def _now() -> float:
     return time.time()
 
 
-def modelled(server: Server, name: str) -> Answer:
-    """Answers of a model of a cluster. Any client can take its Leases."""
+def modelled(server: Server, name: str, holders: list[str]) -> Answer:
+    """Answers of a model of a cluster. Any client can take its Leases, which `holders` records."""
     wire = RecordedClient(name, server, _now)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if "/leases" in request.path:
+            if request.method != "GET":
+                written = await request.json()
+                holders.append(written["spec"]["holderIdentity"])
+                return web.json_response(written)
             return web.json_response({"kind": "Lease", "metadata": {"resourceVersion": "1"}})
+        if request.path.endswith("/selfsubjectaccessreviews"):
+            allowed = {"kind": "SelfSubjectAccessReview", "status": {"allowed": True}}
+            return web.json_response(allowed)
         if "watch" in request.query:
             return await _watched(wire, request)
         raw = await request.read()
@@ -62,16 +71,29 @@ async def _watched(wire: FakeCluster, request: web.Request) -> web.StreamRespons
     return response
 
 
+_IDENTITY: dict[str, Any] = {
+    "node": "far",
+    "home_id": "there",
+    "home_api": NotConfigured(),
+    "home_ca": "",
+}
+
+
 class _Whole:
+    shutdown: engines.Shutdown
+    running: asyncio.Task[None]
+
     def __init__(self, engine: engines.Engine, home: Front, foreign: Front) -> None:
         self.engine = engine
         self.home = home
         self.foreign = foreign
         self.home_server = Server(_now, (*NOWHERE, harness.HOME))
         self.foreign_server = Server(_now, (harness.OWN, harness.FOREIGN))
+        self.holders: list[str] = []
+        """Who was written into the Lease, in order."""
         self.works = {
-            "home": modelled(self.home_server, "home"),
-            "foreign": modelled(self.foreign_server, "foreign"),
+            "home": modelled(self.home_server, "home", self.holders),
+            "foreign": modelled(self.foreign_server, "foreign", []),
         }
         home.answer, foreign.answer = self.works["home"], self.works["foreign"]
 
@@ -81,6 +103,12 @@ class _Whole:
         pod["metadata"]["name"] = name
         made = self.home_server.create("pods", harness.HOME, pod, by=harness.USER)
         self.engine.bridge.feed("ADDED", model.clone(made))
+
+    def create_inventory(self, entries: dict[str, str]) -> None:
+        """What an earlier farlet with other settings has left."""
+        name = inventory.name_for(self.engine.settings.context(**_IDENTITY))
+        body: JSON = {"metadata": {"name": name}, "data": entries}
+        self.foreign_server.create("configmaps", harness.OWN, body, by=harness.USER)
 
     def metric(self, name: str) -> float | None:
         """Its value, for a series without labels or as it is written with them."""
@@ -102,8 +130,8 @@ def _mode(mode: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def whole(folder: Path) -> AsyncIterator[_Whole]:
-    """An engine that has started, between two servers that work."""
+async def built(folder: Path, **settings: object) -> AsyncIterator[_Whole]:
+    """An engine between two servers that work. The test runs it."""
     async with apiserver.listening() as home, apiserver.listening() as foreign:
         flags: dict[str, object] = {
             "nodename": "far",
@@ -115,16 +143,24 @@ async def whole(folder: Path) -> AsyncIterator[_Whole]:
             "health_probe_bind_address": "0",
             "kubelet_bind_address": "0",
             "capacity": CAPACITY,
+            **settings,
         }
-        made = _Whole(
+        yield _Whole(
             engines.Engine(loading.load(Settings, flags), watch=health.HostedWatch()), home, foreign
         )
+
+
+@asynccontextmanager
+async def whole(folder: Path, **settings: object) -> AsyncIterator[_Whole]:
+    """An engine that has started, between two servers that work."""
+    async with built(folder, **settings) as made:
         shutdown, started = engines.Shutdown(), asyncio.Event()
         running = asyncio.create_task(made.engine.run(shutdown, started=started.set))
         try:
             async with asyncio.timeout(20):
                 await started.wait()
             await made.until(lambda: made.metric("farlet_home_up") == 1)
+            made.shutdown, made.running = shutdown, running
             yield made
         finally:
             shutdown.requested.set()
@@ -189,6 +225,77 @@ async def test_a_misspelt_variable_is_logged_with_the_setting_that_is_meant(
             pass
     (found,) = (one for one in logs if one["event"] == "unknown setting ignored")
     assert (found["variable"], found["did_you_mean"]) == ("FARLET_WORKER", "FARLET_WORKERS")
+
+
+class _OpenStream:
+    """Replaces the kubelet API: one stream stays open after the listener is closed."""
+
+    def __init__(self) -> None:
+        self.stopping, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> _OpenStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stopping.set()
+        async with asyncio.timeout(20):
+            await self.ended.wait()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_the_lease_is_released_while_a_stream_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = _OpenStream()
+    monkeypatch.setattr(engines.Engine, "_make_kubelet", lambda *_: stream)
+    async with whole(tmp_path, leader_elect="true", kubelet_bind_address="127.0.0.1:0") as w:
+        assert w.metric(LEADER) == 1
+        w.shutdown.requested.set()
+        await stream.stopping.wait()
+        await w.until(lambda: w.metric(LEADER) == 0)
+        await w.until(lambda: w.holders[-1] == "")
+        assert not w.running.done()
+        stream.ended.set()
+        await w.running
+
+
+LEADER = 'leader_election_master_status{name="far"}'
+
+
+async def test_a_standby_with_rejected_credentials_does_not_lead_until_they_are_accepted(
+    tmp_path: Path,
+) -> None:
+    async with built(tmp_path, leader_elect="true") as w:
+        w.foreign.answer = apiserver.status(401, "Unauthorized")
+        shutdown, started = engines.Shutdown(), asyncio.Event()
+        running = asyncio.create_task(w.engine.run(shutdown, started=started.set))
+        await w.until(lambda: len(w.foreign.asked) > 3)
+        assert w.metric(LEADER) == 0
+        assert w.metric("farlet_foreign_up") == 0
+        assert w.holders == []
+        w.foreign.answer = w.works["foreign"]
+        async with asyncio.timeout(20):
+            await started.wait()
+        shutdown.requested.set()
+        await running
+
+
+async def test_a_leader_that_cannot_start_reports_it_on_the_node_and_releases_the_lease(
+    tmp_path: Path,
+) -> None:
+    async with built(tmp_path, leader_elect="true") as w:
+        w.create_inventory({"elsewhere": harness.HOME})
+        with pytest.raises(errors.StartError, match="would now run in"):
+            async with asyncio.timeout(20):
+                await w.engine.run(engines.Shutdown(), started=lambda: None)
+        (node,) = w.home_server.all("nodes")
+        ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
+        assert ready["status"] == "False"
+        assert "would now run in" in ready["message"]
+        assert w.metric(LEADER) == 0
+        assert w.holders[-1] == ""
 
 
 async def test_pods_are_counted_by_phase_and_mode_without_being_read(

@@ -1,0 +1,162 @@
+"""What a leader needs and a standby can verify, so that no process leads that would end at once.
+
+What is *refused* keeps a process unready and from taking the Lease: credentials that are not
+accepted, a missing permission, an unknown capacity, a Node that belongs to somebody else. So a
+rollout with such a configuration stops, and the processes before it keep working. An API server
+that is *unreachable* is no obstacle: a restart during an outage must not take the Node away.
+
+A standby writes nothing, so permissions are verified by access reviews, for which every
+authenticated user has the permission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import structlog
+
+from farlet import errors, rbac, retrying
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.context import Context
+from farlet.foreign import inventory
+from farlet.node import foreign_nodes, registration
+from farlet.rbac import Side, Where
+from farlet.settings import Settings
+
+CHECK_SECONDS = 30.0
+REFUSED_SECONDS = 2.0
+"""Between two checks while something is refused, so that its correction is noticed soon."""
+ANSWER_SECONDS = 3.0
+"""For each check. Longer waiting would delay a restart during an outage."""
+
+log = structlog.get_logger()
+
+
+class Prerequisites:
+    """Checks until cancelled. `problem` says why this process must not lead."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        home: ApiClient,
+        foreign: ApiClient,
+        ctx: Callable[[], Context],
+    ) -> None:
+        self._settings = settings
+        self._home = home
+        self._foreign = foreign
+        self._ctx = ctx
+        self.problem: str | None = "not checked yet"
+
+    async def run(self) -> NoReturn:
+        failures = retrying.OncePerCause()
+        while True:
+            self.problem = await self._check()
+            if self.problem is None:
+                failures.clear()
+            elif failures.is_new(self.problem):
+                log.error("this process cannot lead", err=self.problem)
+            await asyncio.sleep(CHECK_SECONDS if self.problem is None else REFUSED_SECONDS)
+
+    async def _check(self) -> str | None:
+        checks = [self._read_inventory, self._check_permissions, self._read_node]
+        if not self._settings.capacity:
+            checks.append(self._check_capacity)
+        for check in checks:
+            if (problem := await _refusal(check())) is not None:
+                return problem
+        return None
+
+    async def _read_inventory(self) -> None:
+        namespace = self._ctx().namespaces.own
+        try:
+            await self._foreign.get(
+                resources.CONFIG_MAPS.metadata_only,
+                inventory.name_for(self._ctx()),
+                namespace=namespace,
+            )
+        except errors.NotFound:
+            return
+        except errors.Forbidden as err:
+            raise inventory.unusable(namespace, err) from err
+
+    async def _check_permissions(self) -> None:
+        namespace = self._ctx().namespaces.own
+        for row in rbac.TABLE:
+            if (row.side, row.where) == (Side.FOREIGN, Where.OWN) and not row.when:
+                denied = await denied_verbs(self._foreign, row, namespace=namespace)
+                if denied:
+                    raise errors.StartError(
+                        f"farlet is not allowed to {' or '.join(denied)} {row.resource} in the "
+                        f"foreign namespace {namespace}. In the foreign cluster: kubectl apply -f "
+                        "manifests/foreign/farlet-namespace.yaml"
+                    )
+
+    async def _check_capacity(self) -> None:
+        try:
+            await self._foreign.list(resources.NODES, limit=1)
+        except errors.Forbidden as err:
+            raise foreign_nodes.capacity_unknown(err) from err
+
+    async def _read_node(self) -> None:
+        try:
+            node = await self._home.get(resources.NODES, self._settings.nodename)
+        except errors.NotFound:
+            return
+        config = registration.node_config(self._settings, self._ctx())
+        registration.check_adoptable(node, config)
+
+
+async def _refusal(check: Awaitable[None]) -> str | None:
+    """What a check says that is not allowed; `None` also where no answer came."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await check
+    except errors.Unauthorized as err:
+        return err.advice
+    except (errors.StartError, errors.Forbidden) as err:
+        return str(err)
+    except (errors.FarletError, TimeoutError):
+        return None
+    return None
+
+
+async def denied_verbs(
+    cluster: ApiClient, row: rbac.Permission, *, namespace: str = "", name: str = ""
+) -> list[str]:
+    """The verbs of a row of `rbac.TABLE` that farlet lacks; none where reviews are not allowed.
+
+    Raises `Unauthorized`, `Unreachable` and `Throttled`.
+    """
+    denied = []
+    resource, _, subresource = row.resource.partition("/")
+    for verb in row.verbs:
+        attributes = {
+            "verb": verb,
+            "group": row.group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": namespace,
+            "name": name or row.name,
+        }
+        try:
+            # Unqueued, as it asks no guard: it changes nothing, and a standby may send it.
+            answer = await cluster.request_unqueued(
+                "POST",
+                resources.SELF_ACCESS_REVIEWS,
+                body={
+                    "apiVersion": "authorization.k8s.io/v1",
+                    "kind": "SelfSubjectAccessReview",
+                    "spec": {"resourceAttributes": attributes},
+                },
+                seconds=ANSWER_SECONDS,
+            )
+        except errors.Forbidden:
+            return []
+        if not answer.get("status", {}).get("allowed"):
+            denied.append(verb)
+    return denied
