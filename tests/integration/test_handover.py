@@ -1,4 +1,4 @@
-"""A leader that is told to stop hands its node over at once, whatever streams are open."""
+"""On SIGTERM a leader hands its node over at once, whatever streams are open."""
 
 import asyncio
 import time

@@ -1,9 +1,9 @@
 """What a leader needs and a standby can verify, so that no process leads that would end at once.
 
 What is *refused* keeps a process unready and from taking the Lease: credentials that are not
-accepted, a missing permission, an unknown capacity, a Node that belongs to somebody else. So a
+accepted, a missing permission, an unknown capacity, a Node of another program. So a
 rollout with such a configuration stops, and the processes before it keep working. An API server
-that is *unreachable* is no obstacle: a restart during an outage must not take the Node away.
+that is *unreachable* is accepted: a restart during an outage must not take the Node away.
 
 A standby writes nothing, so permissions are verified by access reviews, for which every
 authenticated user has the permission.

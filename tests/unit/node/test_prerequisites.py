@@ -192,4 +192,4 @@ def test_a_correction_is_noticed_within_seconds_and_a_good_state_costs_few_reque
     assert check(tmp_path, Corrected(), Cluster({"nodes": VIRTUAL}), seconds=13).problem is None
     good = Cluster()
     check(tmp_path, good, Cluster({"nodes": VIRTUAL}), seconds=59)
-    assert good.requests == 2 * 4
+    assert good.requests == 2 * (1 + 4)  # the inventory, and a review per verb
