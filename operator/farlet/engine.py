@@ -21,7 +21,7 @@ import structlog
 
 from farlet import access, draining, errors, health, retrying
 from farlet.certs import client_certificate, key_pairs
-from farlet.client import credential_sources, write_guard
+from farlet.client import credential_sources, same_cluster, write_guard
 from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.context import Context
@@ -139,6 +139,7 @@ class Engine:
         try:
             async with served, self._home, self._foreign, self._renewing_login():
                 if await self._discovery.identify_home(shutdown.requested):
+                    await same_cluster.refuse(self._home, self._foreign)
                     async with self._home_api.running():
                         if await _first_is(self._discovery.checked, before=shutdown.requested):
                             await self._lead(shutdown, started)

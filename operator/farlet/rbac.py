@@ -109,8 +109,8 @@ TABLE = (
     ),
     Permission(
         Side.HOME, Where.CLUSTER, _AUTHENTICATION, "tokenreviews", ("create",),
-        "authenticate clients of the kubelet API by bearer token",
-        when=_KUBELET_API,
+        "authenticate clients of the kubelet API by bearer token; review the foreign "
+        "ServiceAccount token at the start: home must not accept it",
     ),
     Permission(
         Side.HOME, Where.CLUSTER, _AUTHORIZATION, "subjectaccessreviews", ("create",),

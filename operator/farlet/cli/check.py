@@ -13,14 +13,14 @@ import io
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
 from farlet import errors
+from farlet.cli import check_clusters
+from farlet.cli.findings import Finding, Outcome
 from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
 from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
@@ -51,24 +51,6 @@ CARRY_SECONDS = 20.0
 _ADDRESS = "home API for foreign pods"
 _NO_BACKEND = Reason.HOME_API_UNVERIFIED
 """Reason of a Service without a ready pod."""
-
-
-class Outcome(StrEnum):
-    """Result of one check."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check. `hint` is the fix; empty if there is nothing to fix."""
-
-    what: str
-    outcome: Outcome
-    seen: str
-    hint: str = ""
 
 
 def check(settings: Settings) -> tuple[Finding, ...]:
@@ -117,9 +99,11 @@ async def findings(settings: Settings) -> tuple[Finding, ...]:
         found = [await _api(home, opened), await _api(foreign, opened)]
         home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
         if home_ok:
-            found += await _address(
-                HomeAPISupervisor(settings, home, foreign, metrics=metrics), settings
-            )
+            supervisor = HomeAPISupervisor(settings, home, foreign, metrics=metrics)
+            found += await _address(supervisor, settings)
+            ctx = supervisor.discovery.known_ctx
+            if foreign_ok and ctx is not None:
+                found += await check_clusters.findings(settings, ctx, home, foreign)
         if home_ok and foreign_ok and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)

@@ -85,6 +85,11 @@ class Discovery:
         self.problem: str | None = None
         """Why the context does not exist yet."""
 
+    @property
+    def known_ctx(self) -> Context | None:
+        """The context; `None` before home was identified."""
+        return self._ctx
+
     def ctx(self) -> Context:
         if self._ctx is None:
             raise RuntimeError("the context was read before home was identified")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from farlet import errors, settings
+from farlet import constants, errors, settings
 from farlet.cli import check as checking
 from farlet.cli import main
-from farlet.cli.check import Finding, Outcome
+from farlet.cli.findings import Finding, Outcome
 from farlet.constants import GATEWAY_SELECTOR
 from farlet.gateway import keys
 from farlet.settings import loading
@@ -42,6 +43,12 @@ class Environment:
     foreign: stage.ForeignCluster
     flags: dict[str, str]
     gateways: list[dict[str, Any]] = field(default_factory=list)
+    node: dict[str, str] | None = None
+    """Annotations of the Node, if it exists."""
+    term: str | None = None
+    """Of the inventory, if it exists."""
+    review: dict[str, Any] = field(default_factory=dict)
+    """The home API server's answer about the foreign token."""
 
     async def findings(self, **flags: str) -> dict[str, Finding]:
         wanted = loading.load(settings.Settings, {**self.flags, **flags})
@@ -61,6 +68,20 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
     (folder / "ca.crt").write_text(foreign.ca.pem)
 
     gateways: list[dict[str, Any]] = []
+    missing = apiserver.status(404)
+
+    async def at_home_answer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/tokenreviews"):
+            return web.json_response({"kind": "TokenReview", "status": made.review})
+        if request.path == "/api/v1/nodes/far":
+            if made.node is None:
+                return await missing(request)
+            return web.json_response(
+                {"kind": "Node", "metadata": {"name": "far", "annotations": made.node}}
+            )
+        if request.path.startswith("/api/v1/namespaces/farlet/"):
+            return await missing(request)
+        return await version(request)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path == "/version":
@@ -68,6 +89,17 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
         if request.query.get("labelSelector") == GATEWAY_SELECTOR:
             return web.json_response(
                 {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": gateways}
+            )
+        if request.path == "/api/v1/namespaces/farlet":
+            return web.json_response(
+                {"kind": "Namespace", "metadata": {"name": "farlet", "uid": "cluster-a"}}
+            )
+        if "/configmaps/" in request.path:
+            if made.term is None:
+                return await missing(request)
+            metadata = {"name": "inventory", "annotations": {constants.TERM: made.term}}
+            return web.json_response(
+                {"kind": "ConfigMap", "metadata": metadata, "data": {"shop-home": "shop"}}
             )
         return await foreign.answer(request)
 
@@ -77,7 +109,7 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
     )
     tls = certificates.server_context(pair, folder / "home-tls")
     async with apiserver.listening() as front, apiserver.listening(tls) as at_home:
-        front.answer, at_home.answer = answer, version
+        front.answer, at_home.answer = answer, at_home_answer
         trusted: dict[str, Any] = {"certificate-authority": str(folder / "ca.crt")}
         flags = {
             "nodename": "far",
@@ -87,7 +119,8 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             "home_api_server_ca_file": str(folder / "ca.crt"),
             "node_ip": "192.0.2.1",
         }
-        yield Environment(folder, foreign, flags, gateways)
+        made = Environment(folder, foreign, flags, gateways)
+        yield made
 
 
 async def test_all_is_well(tmp_path: Path) -> None:
@@ -181,6 +214,91 @@ async def test_what_is_wrong_is_found_and_says_what_to_do(
     assert found[what].hint
     assert text in f"{found[what].seen} {found[what].hint}"
     assert not checking.good(tuple(found.values()))
+
+
+RECORDED = {
+    constants.FOREIGN_CLUSTER: "cluster-a",
+    constants.HOME_CLUSTER: "home-1",
+    constants.TERM: "t1",
+}
+FOREIGN = "foreign cluster"
+
+
+@pytest.mark.parametrize(
+    ("node", "term", "adopt", "outcome", "text"),
+    [
+        pytest.param(None, None, None, Outcome.OK, "not recorded yet", id="a new node"),
+        pytest.param(RECORDED, "t1", None, Outcome.OK, "as the Node records", id="the same"),
+        pytest.param(
+            RECORDED | {constants.FOREIGN_CLUSTER: "cluster-b"},
+            "t1",
+            None,
+            Outcome.FAILED,
+            "--adopt-foreign-cluster=cluster-a.",
+            id="another cluster",
+        ),
+        pytest.param(
+            RECORDED,
+            "t9",
+            None,
+            Outcome.FAILED,
+            "--adopt-foreign-cluster=cluster-a/t9",
+            id="a clone of home",
+        ),
+        pytest.param(
+            RECORDED,
+            "t9",
+            "cluster-a/t9",
+            Outcome.WARNING,
+            "Never become Failed with reason MirrorLost",
+            id="a clone that is adopted",
+        ),
+    ],
+)
+async def test_the_foreign_cluster_is_compared_with_the_record(
+    tmp_path: Path,
+    node: dict[str, str] | None,
+    term: str | None,
+    adopt: str | None,
+    outcome: Outcome,
+    text: str,
+) -> None:
+    async with environment(tmp_path) as env:
+        env.node, env.term = node, term
+        found = await env.findings(**({} if adopt is None else {"adopt_foreign_cluster": adopt}))
+    assert found[FOREIGN].outcome is outcome
+    assert text in f"{found[FOREIGN].seen} {found[FOREIGN].hint}"
+
+
+ACCOUNT = "system:serviceaccount:farlet:farlet"
+
+
+@pytest.mark.parametrize(
+    ("authenticated", "user", "same"),
+    [
+        pytest.param(True, ACCOUNT, True, id="its ServiceAccount"),
+        pytest.param(False, ACCOUNT, False, id="a token that home rejects"),
+        pytest.param(True, "alice@example.org", False, id="a user of a shared issuer"),
+    ],
+)
+async def test_home_as_foreign_cluster_is_found_by_the_token(
+    tmp_path: Path, authenticated: bool, user: str, same: bool
+) -> None:
+    async with environment(tmp_path) as env:
+        env.review = {"authenticated": authenticated, "user": {"username": user}}
+        found = await env.findings()
+    assert (found[FOREIGN].outcome is Outcome.FAILED) is same
+    assert ("the foreign cluster is the home cluster" in found[FOREIGN].seen) is same
+    assert "first" not in found[FOREIGN].seen.split()
+
+
+async def test_home_as_foreign_cluster_is_found_by_server_and_ca(tmp_path: Path) -> None:
+    async with environment(tmp_path) as env:
+        copied = tmp_path / "copied"
+        shutil.copy(env.flags["home_kubeconfig"], copied)
+        found = await env.findings(foreign_kubeconfig=str(copied))
+    assert found[FOREIGN].outcome is Outcome.FAILED
+    assert "the same CA" in found[FOREIGN].seen
 
 
 async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) -> None:
