@@ -2,7 +2,7 @@
 
 Each pod would then get a mirror beside it. Only what any farlet may do is used: the home API server
 reviews the foreign ServiceAccount token, and the two connections are compared. A token of another
-kind is no evidence: clusters share issuers of user tokens.
+kind proves nothing: clusters share issuers of user tokens.
 """
 
 from __future__ import annotations
