@@ -130,6 +130,7 @@ async def _listen(
 
 async def _close_afterwards(_request: web.Request, response: web.StreamResponse) -> None:
     response.force_close()
+    response.headers["Connection"] = "close"  # aiohttp has written its own headers before this
 
 
 def _metrics(metrics: Metrics) -> Handler:

@@ -231,6 +231,19 @@ async def test_a_new_connection_replaces_the_oldest_silent_one(tmp_path: Path) -
             assert (await user.answer())[0] == 200
 
 
+async def test_a_caller_without_permission_does_not_hold_a_place(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, connections=1) as api:
+        api.authorizer.allows = False
+        refused = await api.call()
+        await refused.request("GET /healthz")
+        assert (await refused.answer())[0] == 403
+        api.authorizer.allows = True
+        allowed = await api.call()
+        await allowed.request("GET /healthz")
+        assert (await allowed.answer())[0] == 200
+        assert await refused.rest() == b""
+
+
 async def test_streams_have_a_separate_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import socket
 
 import aiohttp
@@ -188,3 +191,43 @@ async def test_the_port_is_free_again_afterwards() -> None:
         metrics=Metrics(), probes=probes.Probes(), metrics_at=first, health_at=None
     ) as served:
         assert served.metrics == first
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET /metrics HTTP/1.1\r\nHost: a\r\n", id="half a head"),
+        pytest.param(
+            b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx", id="half a body"
+        ),
+    ],
+)
+async def test_a_connection_that_sends_no_complete_request_ends(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "LIMITS", dataclasses.replace(probes.LIMITS, seconds=0.3))
+    async with probes.serve(
+        metrics=Metrics(), probes=probes.Probes(), metrics_at=ANY, health_at=None
+    ) as served:
+        assert served.metrics is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.metrics.port)
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+
+
+async def test_a_connection_carries_one_request() -> None:
+    async with probes.serve(
+        metrics=Metrics(), probes=probes.Probes(), metrics_at=ANY, health_at=None
+    ) as served:
+        assert served.metrics is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.metrics.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert answer.count(b"HTTP/1.1 200 OK") == 1
+        assert b"Connection: close" in answer
+        writer.close()
