@@ -19,7 +19,7 @@ REAL := tests/integration tests/faults tests/bench
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate bench streams ways soak clusters prepare format clean
+.PHONY: help demo run unit test test-rest test-all check generate bench streams ways soak skew clusters prepare format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -39,7 +39,7 @@ unit: $(STAMP) ## Unit and golden tests: no clusters, no root, four minutes on t
 
 ifdef TESTS
 test: prepare
-	@$(BIN)/pytest $(TESTS) -m 'not soak' $(ARGS)
+	@$(BIN)/pytest $(TESTS) -m 'not soak and not skew' $(ARGS)
 else
 test: prepare ## make unit, then what proves the main job on real clusters: 20 minutes on two cores
 	@$(MAKE) --no-print-directory unit
@@ -77,10 +77,14 @@ ways: prepare ## What HAProxy and the gateway cost clients of home's API server,
 soak: prepare ## What takes hours: long idles, 10,000 pods
 	@$(BIN)/pytest tests -m soak $(ARGS)
 
+skew: $(STAMP) ## Home and foreign clusters of Kubernetes 1.34 to 1.37, in four pairs
+	@$(IN) $(BIN)/python -m clusters prepare skew
+	@$(BIN)/pytest tests/skew $(ARGS)
+
 clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 	@$(IN) $(BIN)/python -m clusters up
 
-prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), or all
+prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), all or skew
 	@$(IN) $(BIN)/python -m clusters prepare $(KIT)
 
 format: $(STAMP) ## Format and fix what can be fixed

@@ -25,6 +25,9 @@ from clusters import progress as progresses
 
 HERE = Path(__file__).parent
 KUBERNETES = "v1.36.3"
+MINOR = "1.36"
+OTHERS = {"1.34": "v1.34.4", "1.35": "v1.35.4", "1.37": "v1.37.2"}
+"""Kubernetes of other minor versions, for tests of version skew (`of_minor`)."""
 CONTAINERD = "v2.3.7"
 # The compiler collects less of its own garbage: a tenth of the work, for a gigabyte of memory.
 _MEMORY = {"GOGC": "400", "GOMEMLIMIT": "1500MiB"}
@@ -52,14 +55,19 @@ class Binary:
     version: tuple[str, ...] = ("--version",)
 
 
-_K8S = Module(
-    "Kubernetes",
-    folder=HERE / "upstream" / "k8s",
-    # Without these the server calls itself v0.0.0 and clients complain.
-    ldflags=f"-s -w -X {_VERSION}.gitVersion={KUBERNETES}"
-    f" -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=36",
-    found_version="v1.36.",
-)
+def _kubernetes(version: str, *, name: str, folder: str) -> Module:
+    major, minor, _ = version.removeprefix("v").split(".")
+    return Module(
+        name,
+        folder=HERE / "upstream" / folder,
+        # Without these the server calls itself v0.0.0 and clients complain.
+        ldflags=f"-s -w -X {_VERSION}.gitVersion={version}"
+        f" -X {_VERSION}.gitMajor={major} -X {_VERSION}.gitMinor={minor}",
+        found_version=f"v{major}.{minor}.",
+    )
+
+
+_K8S = _kubernetes(KUBERNETES, name="Kubernetes", folder="k8s")
 _ETCD = Module("etcd", folder=HERE / "upstream" / "etcd", found_version="3.6.")
 _KWOK = Module("kwok", folder=HERE / "upstream" / "kwok", found_version="0.8.")
 _RUNTIME = Module(
@@ -95,9 +103,30 @@ TABLE: dict[str, Binary] = {
     "client-go": Binary(_CLIENT, "clusters/client-go"),
 }
 
+_OF_MINOR = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+for _minor, _version in OTHERS.items():
+    _module = _kubernetes(_version, name=f"Kubernetes {_minor}", folder=f"k8s-{_minor}")
+    TABLE |= {
+        f"{_name}@{_minor}": dataclasses.replace(TABLE[_name], module=_module)
+        for _name in _OF_MINOR
+    }
+
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 REAL_NODE = ("kubelet", "kube-proxy", "containerd", "ctr", "containerd-shim-runc-v2", "forwarder",
              "resolver")  # fmt: skip
+
+
+def names_of_minor(minor: str, *, kubelet: bool) -> list[str]:
+    """The programs of a cluster that have this minor version of Kubernetes; none for the usual."""
+    if minor not in OTHERS:
+        return []
+    return [f"{name}@{minor}" for name in _OF_MINOR if kubelet or name != "kubelet"]
+
+
+def of_minor(programs: Mapping[str, Path], minor: str) -> dict[str, Path]:
+    """The programs by their usual names, with those of this minor version where there are any."""
+    found = {name: programs.get(f"{name}@{minor}") for name in _OF_MINOR}
+    return {**programs, **{name: path for name, path in found.items() if path is not None}}
 
 
 def find(names: Iterable[str], *, progress: progresses.Progress) -> dict[str, Path]:
@@ -134,8 +163,9 @@ def _existing(name: str) -> Path | None:
     if binary.module.found_version is None:
         return None
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    path = shutil.which(name, path=assets) if assets else None
-    path = path or shutil.which(name)
+    program = _file(name)
+    path = shutil.which(program, path=assets) if assets else None
+    path = path or shutil.which(program)
     if path is None:
         return None
     answer = subprocess.run(  # a program that cannot tell its version is not the one we want
@@ -150,7 +180,11 @@ def _cached(name: str) -> Path:
         texts=[module.ldflags, module.tags, platform.machine()],
         files=[path for path in module.folder.iterdir() if path.suffix in {".mod", ".sum", ".go"}],
     )
-    return cache.folder() / "bin" / f"{module.folder.name}-{digest}" / name
+    return cache.folder() / "bin" / f"{module.folder.name}-{digest}" / _file(name)
+
+
+def _file(name: str) -> str:
+    return name.partition("@")[0]
 
 
 def build(module: Module, programs: Mapping[str, Path], *, progress: progresses.Progress) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from clusters import (
     auditlog,
+    binaries,
     controlplane,
     errors,
     kubeconfig,
@@ -53,6 +54,7 @@ class Spec:
     real_node: bool = False
     fake_nodes: int = 2
     usual: Usual = Usual.FAKE
+    minor: str = binaries.MINOR  # of Kubernetes
     options: controlplane.Options = dataclasses.field(default_factory=controlplane.Options)
 
 
@@ -261,7 +263,7 @@ def start(
     prepared: preparation.Prepared,
 ) -> Cluster:
     """A cluster whose nodes are ready."""
-    programs = prepared.programs
+    programs = binaries.of_minor(prepared.programs, spec.minor)
     folder = owner.folder / spec.name
     folder.mkdir()
     net = netns.create(owner, folder=folder, number=spec.number) if spec.real_node else None

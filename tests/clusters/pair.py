@@ -131,6 +131,7 @@ def start(
         cluster.require_real_node()
         limits.allow_inotify(progress=progress)
     kit = kit or (preparation.ALL if with_nodes else preparation.PLAIN)
+    kit = kit.of_minors((home.minor, home.real_node), (foreign.minor, foreign.real_node))
     prepared = preparation.prepare(kit, progress=progress)
     programs = prepared.programs
     owner = instance.create()

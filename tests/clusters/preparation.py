@@ -8,6 +8,7 @@ unpacks the images. After each step a line says how many steps are left.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,13 +24,24 @@ class Kit:
     programs: tuple[str, ...]
     image: str | None = None
 
+    def of_minors(self, *minors: tuple[str, bool]) -> "Kit":
+        """With the programs of these minor versions of Kubernetes, and their kubelets if true."""
+        more = [binaries.names_of_minor(minor, kubelet=kubelet) for minor, kubelet in minors]
+        return dataclasses.replace(self, programs=(*self.programs, *itertools.chain(*more)))
+
 
 PLAIN = Kit((*binaries.CONTROL_PLANE, "kubectl", "kwok"))
 DEMO = Kit((*binaries.CONTROL_PLANE, *binaries.REAL_NODE, "client-go"), images.CLIENT_GO)
 ALL = Kit(
     (*PLAIN.programs, *binaries.REAL_NODE, "client-go", "metrics-server"), images.CLIENTS
 )  # fmt: skip
-KITS = {"demo": [DEMO], "plain": [PLAIN], "all": [ALL, DEMO]}  # tests run the demo too
+SKEW = ALL.of_minors(("1.34", True), ("1.35", False), ("1.37", True))
+KITS = {
+    "demo": [DEMO],
+    "plain": [PLAIN],
+    "all": [ALL, DEMO],  # tests run the demo too
+    "skew": [SKEW],
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,17 +4,15 @@ This holds even if foreign admission has changed its mirrors.
 """
 
 import asyncio
-import collections
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
 
+import idling
 from clusters import rest
-from clusters import workspace as workspaces
-from clusters.cluster import Cluster
 from conftest import StartFarlet
 from faults import manifests
 from faults.environment import Environment
@@ -24,9 +22,7 @@ pytestmark = pytest.mark.clusters
 IDLE_SECONDS = 60
 BEAT_SECONDS = 10
 LOOK_SECONDS = 60.0
-QUIET_SECONDS = 3.0
 ALIVE = ("foreign: get configmaps", "foreign: get namespaces")
-READS = {"get", "list", "watch"}
 
 # Like a service mesh: an additional container, label, annotation, volume and toleration.
 INJECTIONS = """[
@@ -123,43 +119,14 @@ async def test_sixty_idle_seconds_have_no_write_but_heartbeats(
             _was_injected(mirrors[name])
         home = await env.home.get("pods", name="home", namespace=env.workspace.home)
         assert [one["name"] for one in home["status"]["containerStatuses"]] == ["main"]
-        sides = (env.clusters.home, env.clusters.foreign)
-        users = (env.user, workspaces.USER)
-        await _until_quiet(sides, users)
-
-        marks = [side.audit_mark() for side in sides]
-        began = time.monotonic()
-        await asyncio.sleep(IDLE_SECONDS)
-        idle = time.monotonic() - began
-        seen = collections.Counter(
-            f"{side.name}: {entry.verb} {entry.resource}"
-            for side, user, mark in zip(sides, users, marks, strict=True)
-            for entry in side.audit(since=mark, user=user)
-        )
-        print(f"requests in {idle:.1f} idle seconds: {dict(seen)}")
+        seen, idle = await idling.requests(env, seconds=IDLE_SECONDS)
         beats = seen.pop("home: update leases", 0) + seen.pop("home: patch leases", 0)
         assert abs(beats - idle / BEAT_SECONDS) <= 1.5
         # The check of the foreign API server, the foreign namespace, its claim, the inventory.
         asked = sum(seen.pop(what, 0) for what in ALIVE)
         assert asked <= idle / BEAT_SECONDS + 3 * idle / LOOK_SECONDS + 1
-        writes = {what: count for what, count in seen.items() if what.split()[1] not in READS}
-        assert writes == {}
+        assert idling.writes(seen) == {}
         assert sum(seen.values()) <= 4  # a watch may end and be reopened
-
-
-async def _until_quiet(sides: Sequence[Cluster], users: Sequence[str]) -> None:
-    """Return once farlet has written only heartbeats for a while."""
-    for _ in range(20):
-        marks = [side.audit_mark() for side in sides]
-        await asyncio.sleep(QUIET_SECONDS)
-        written = [
-            entry
-            for side, user, mark in zip(sides, users, marks, strict=True)
-            for entry in side.audit(since=mark, user=user)
-            if entry.verb not in READS and entry.resource != "leases"
-        ]
-        if not written:
-            return
 
 
 def _was_injected(mirror: rest.Object) -> None:

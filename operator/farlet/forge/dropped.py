@@ -37,9 +37,10 @@ def dropped(sent: object, kept: object, path: str) -> Iterator[str]:
     """Paths of what was sent and is not there, such as `spec.containers[main].livenessProbe`.
 
     An explicit false, zero or empty object counts, other than for `merge.same`: API servers print
-    one only where it means something (`hostUsers: false`). Null and an empty list do not count.
+    one only where it means something (`hostUsers: false`). Null and an empty list or string do
+    not count: they omit those (`env` of mode `disabled`).
     """
-    if sent is None or sent == kept or (sent == [] and kept is None):
+    if sent is None or sent == kept or (kept is None and sent in ([], "")):
         return
     if kept is None:
         yield path

@@ -20,6 +20,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "an explicit false that is kept": ({"hostUsers": False}, {"hostUsers": False}, []),
     "an empty object": ({"affinity": {}}, {}, ["spec.affinity"]),
     "null": ({"affinity": None}, {}, []),
+    "an empty string": ({"env": [{"name": "A", "value": ""}]}, {"env": [{"name": "A"}]}, []),
     "an empty list": ({"readinessGates": []}, {}, []),
     "a value that admission changed": ({"priority": 1, "b": "x"}, {"priority": 5, "b": "y"}, []),
     "another type": ({"a": {"b": 1}}, {"a": "b"}, ["spec.a"]),
