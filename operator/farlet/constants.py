@@ -185,6 +185,8 @@ class Reason(StrEnum):
     HOME_API_ENDPOINT_CHANGED = "HomeAPIEndpointChanged"
     TOKEN_REQUEST_FAILED = "TokenRequestFailed"  # noqa: S105
     NAME_CONFLICT = "NameConflict"
+    HOME_NAMESPACE_FORBIDDEN = "HomeNamespaceForbidden"
+    UNKNOWN_ANNOTATION = "UnknownAnnotation"
     UNSCHEDULABLE = "Unschedulable"
     # farlet reports what it did or observed.
     FOREIGN_REACHABLE = "ForeignReachable"

@@ -206,6 +206,20 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "has the name that farlet requires. farlet never changes it.",
             "Rename or delete one of the two. The pod then starts automatically.",
         ),
+        Reason.HOME_NAMESPACE_FORBIDDEN: Guide(
+            Who.ADMIN,
+            "An Event on the Node: farlet, with the identity of a ServiceAccount, lacks its "
+            "RoleBinding in a home namespace. It cannot report anything on the pods there, which "
+            "stay Pending without a reason.",
+            "In the home cluster: `kubectl create rolebinding farlet -n NAMESPACE --clusterrole "
+            "farlet-pods --serviceaccount farlet:farlet`. Pods then start automatically.",
+        ),
+        Reason.UNKNOWN_ANNOTATION: Guide(
+            Who.OWNER,
+            "The pod has an annotation that looks like one of farlet's and is misspelled. farlet "
+            "ignores it.",
+            "Recreate the pod with one of the keys in the message.",
+        ),
         Reason.UNSCHEDULABLE: Guide(
             Who.OWNER,
             "The scheduler of the foreign cluster found no node for the mirror pod. The message "

@@ -66,6 +66,9 @@ _DENIED = re.compile(
 """A denial in a namespace (`forbiddenMessage` in
 `apiserver/pkg/endpoints/handlers/responsewriters/errors.go`). Only what is a valid name becomes
 part of a command."""
+_ACCOUNT = re.compile(
+    r'User "system:serviceaccount:(?P<namespace>[a-z0-9-]{1,63}):(?P<name>[a-z0-9.-]{1,253})"'
+)
 _MISSING = re.compile(r'namespaces "(?P<namespace>[a-z0-9-]{1,63})"')
 
 
@@ -158,4 +161,23 @@ def _preparation(namespace: str) -> str:
     return (
         f"kubectl create namespace {namespace}; kubectl apply -n {namespace} "
         "-f manifests/foreign/offloaded-namespace.yaml"
+    )
+
+
+def home_namespace_denied(err: errors.FarletError) -> tuple[str, str] | None:
+    """A home namespace in which farlet's ServiceAccount has no permissions, and what to do.
+
+    farlet cannot report that on the pods themselves.
+    """
+    if not isinstance(err, errors.Forbidden) or err.cluster != "home":
+        return None
+    denied, account = _DENIED.search(err.message), _ACCOUNT.search(err.message)
+    if denied is None or account is None:
+        return None
+    verb, resource, namespace = denied.group("verb", "resource", "namespace")
+    return namespace, (
+        f"farlet is not allowed to {verb} {resource} in the home namespace {namespace}, so its "
+        "pods stay Pending. In the home cluster: kubectl create rolebinding farlet "
+        f"-n {namespace} --clusterrole farlet-pods --serviceaccount "
+        f"{account['namespace']}:{account['name']}"
     )

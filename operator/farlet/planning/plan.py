@@ -14,6 +14,7 @@ the snapshot.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -76,6 +77,9 @@ LONGEST_WAIT_SECONDS = 3600.0
 REWRITE_SECONDS = 60.0
 """The message of an unchanged reason is not written more often than this."""
 
+_ANNOTATIONS = (constants.API_SERVER_SUPPORT, constants.REMOTE_SERVICE_ACCOUNT_NAME)
+_SIMILAR = ("liqo.io/api-server", "liqo.io/remote-service-account")
+
 _NO_LONGER_OFFLOADED = (
     "this pod has run in the foreign cluster, and its namespace is no longer offloaded: farlet "
     "cannot check whether its mirror is gone. Offload the namespace again (--namespace-map); or, "
@@ -96,7 +100,23 @@ def decide(s: Snapshot, *, ctx: Context) -> Decision:
     decision = _row(s, ctx=ctx)
     if isinstance(decision.action, PatchStatus):
         return _paced(s, decision.action, retry=decision.retry)
+    if decision.note is None and (decision.action is None or isinstance(decision.action, Wait)):
+        return dataclasses.replace(decision, note=_unknown_annotation(s.home))
     return decision
+
+
+def _unknown_annotation(home: Pod | Missing) -> tuple[Reason, str] | None:
+    """The Event for a key that is probably a misspelled one of `_ANNOTATIONS`."""
+    if isinstance(home, Missing) or is_deleting(home):
+        return None
+    for key in home["metadata"].get("annotations") or ():
+        if key.lower().startswith(_SIMILAR) and key not in _ANNOTATIONS:
+            message = (
+                f"farlet ignores the annotation {key}; it knows {' and '.join(_ANNOTATIONS)}. "
+                "Recreate the pod with the right key"
+            )
+            return Reason.UNKNOWN_ANNOTATION, message
+    return None
 
 
 def needs_namespace(home: Pod, *, ctx: Context) -> bool:

@@ -34,7 +34,7 @@ NODE_EVENTS = "default"
 
 _NORMAL = frozenset({Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE})
 
-_OF_SPEC = frozenset({Reason.SPEC_ADJUSTED, Reason.SPEC_FIELDS_DROPPED})
+_OF_SPEC = frozenset({Reason.UNKNOWN_ANNOTATION, Reason.SPEC_ADJUSTED, Reason.SPEC_FIELDS_DROPPED})
 """All pods of one controller have the same spec: reported for one of them."""
 
 _BESIDE = _OF_SPEC | {Reason.HOME_API_ENDPOINT_CHANGED}
@@ -93,6 +93,15 @@ class Recorder:
                 "uid": metadata["uid"],
             }
             self._queue(reference, NODE_EVENTS, reason, message)
+
+    def note_namespace(self, namespace: str, reason: Reason, message: str) -> None:
+        """Queue an Event on the Node about a home namespace, once for each.
+
+        Its pods cannot have one. As in Events of kubelets, the uid is the name of the Node.
+        """
+        if self._is_new((f"namespace {namespace}", None), reason):
+            node = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._node}
+            self._queue(node, NODE_EVENTS, reason, message)
 
     def _is_new(self, about: tuple[str, Reason | None], reason: Reason) -> bool:
         if self._last.get(about) is reason:

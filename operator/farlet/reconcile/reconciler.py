@@ -272,11 +272,20 @@ class Reconciler:
         else:
             self._queue.add_after(s.key, seconds)
         self._note(s, decision)
+        self._note_denied(failure.error)
         if isinstance(decision.action, PatchStatus):
             try:
                 await self._executor.home.patch_status(decision.action)
             except errors.FarletError as second:
                 log.info("failed to update pod status", pod=str(s.key), err=str(second))
+                self._note_denied(second)
+
+    def _note_denied(self, err: errors.FarletError) -> None:
+        """Report on the Node what farlet is not allowed to report on the pod."""
+        denied = api_refusals.home_namespace_denied(err)
+        if denied is not None:
+            namespace, message = denied
+            self._recorder.note_namespace(namespace, Reason.HOME_NAMESPACE_FORBIDDEN, message)
 
     def _log_failure(self, key: ObjectKey, failure: Failure, *, retry_in: float) -> None:
         err = failure.error

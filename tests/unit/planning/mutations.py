@@ -45,6 +45,16 @@ MUTATIONS = (
         at_random=True,
     ),
     Mutation(
+        "ignores a misspelled annotation without a word",
+        (
+            Skipped(
+                "_unknown_annotation",
+                "key.lower().startswith(_SIMILAR) and key not in _ANNOTATIONS",
+            ),
+        ),
+        "a misspelled annotation is reported while the pod waits",
+    ),
+    Mutation(
         "takes the answers of another foreign cluster for those of its own",
         (Skipped("_row", "not s.foreign_confirmed"),),
         "a Never pod whose mirror another cluster lacks keeps its status",

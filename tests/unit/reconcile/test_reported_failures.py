@@ -197,3 +197,29 @@ def test_what_the_store_keeps_of_a_mirror(gated_in_foreign: bool, ready_in_home:
     wanted = status.reflect(objects.home(), kept, ctx=objects.CONTEXT, now=objects.NOW)
     ready = {c["type"]: c["status"] for c in wanted.status["conditions"]}
     assert ready["Ready"] == ready_in_home
+
+
+# --- a home namespace without farlet's RoleBinding --------------------------------------------
+
+
+def test_a_home_namespace_without_a_role_binding_is_reported_once_on_the_node() -> None:
+    with harness.running() as s:
+        for resource in ("pods/status", "events"):
+            message = (
+                f'{resource} is forbidden: User "system:serviceaccount:farlet:farlet" cannot '
+                f'patch resource "{resource}" in API group "" in the namespace "default"'
+            )
+            path = resource.replace("pods/", "pods/.*/")
+            s.home.refusing[f"namespaces/default/{path}"] = s.home.refusal(
+                errors.Forbidden, 403, message, reason="Forbidden"
+            )
+        s.home.refusing.pop("namespaces/default/events")  # where Events on Nodes are, too
+        s.create("one", mode="nonsense")
+        s.create("two", mode="nonsense")
+        s.wait(60)
+        (event,) = (e for e in s.home_server.all("events") if e["involvedObject"]["kind"] == "Node")
+        assert event["reason"] == "HomeNamespaceForbidden"
+        assert (
+            "kubectl create rolebinding farlet -n default --clusterrole farlet-pods "
+            "--serviceaccount farlet:farlet"
+        ) in event["message"]

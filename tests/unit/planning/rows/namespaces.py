@@ -45,7 +45,14 @@ def _unused(pod: Pod | Missing) -> Snapshot:
     return snapshot(pod, Missing.UNKNOWN, namespace_open=False, namespace_unused=True)
 
 
+_MISSPELLED = {"liqo.io/api-server-suport": "remote"}
+
 NOT_FOLLOWED = (
+    Row(
+        "a misspelled annotation is reported while the pod waits",
+        snapshot(home(annotations=_MISSPELLED), Missing.UNKNOWN),
+        notes(Reason.UNKNOWN_ANNOTATION),
+    ),
     Row(
         "a terminating pod that ran in a namespace no longer offloaded stays and reports why",
         _unused(_LEAVING),
