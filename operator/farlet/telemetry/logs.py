@@ -40,7 +40,11 @@ QUIET = ("asyncssh",)
 """Loggers limited to warnings, since they log every connection of a pod at INFO."""
 
 KOPF_OBJECTS = "kopf.objects"
-"""Kopf's logger for single objects, one level quieter than the others."""
+"""Kopf's logger for single objects. At INFO it logs "succeeded" for every event of every pod, and at
+DEBUG whole pods."""
+
+KOPF_ACTIVITIES = "kopf.activities"
+"""Kopf's logger for its start and stop. At INFO it logs only that a handler has returned."""
 
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -99,10 +103,9 @@ def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None
         capped.propagate = True
     for name in QUIET:
         logging.getLogger(name).setLevel(max(lowest, logging.WARNING))
-    # It logs "succeeded" at INFO for every event of every pod, and whole pods at DEBUG.
-    logging.getLogger(KOPF_OBJECTS).setLevel(
-        logging.INFO if lowest < logging.INFO else max(lowest, logging.WARNING)
-    )
+    debug = lowest < logging.INFO
+    for name, shown in ((KOPF_OBJECTS, logging.INFO), (KOPF_ACTIVITIES, logging.DEBUG)):
+        logging.getLogger(name).setLevel(shown if debug else max(lowest, logging.WARNING))
 
 
 def _text(*, colors: bool) -> list[structlog.typing.Processor]:

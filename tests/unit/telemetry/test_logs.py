@@ -32,7 +32,7 @@ def _logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in (*logs.CAPPED, logs.KOPF_OBJECTS):
+    for name in (*logs.CAPPED, logs.KOPF_OBJECTS, logs.KOPF_ACTIVITIES):
         logging.getLogger(name).setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
@@ -145,6 +145,12 @@ def test_with_debug_libraries_log_no_bodies(name: str, level: int, written: bool
         pytest.param(LogLevel.INFO, "kopf", logging.INFO, True, id="info shows info"),
         pytest.param(LogLevel.INFO, "kopf.objects", logging.INFO, False, id="each event of Kopf"),
         pytest.param(LogLevel.INFO, "kopf.objects", logging.WARNING, True, id="its warnings"),
+        pytest.param(
+            LogLevel.INFO, "kopf.activities.startup", logging.INFO, False, id="each handler of Kopf"
+        ),
+        pytest.param(
+            LogLevel.INFO, "kopf.activities.startup", logging.ERROR, True, id="a failed handler"
+        ),
         pytest.param(
             LogLevel.ERROR, "aiohttp", logging.WARNING, False, id="limits only raise the level"
         ),
