@@ -13,7 +13,7 @@ from faults.failures import Moment
 from faults.fixtures import StartProxied
 from faults.proxy import Fault
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(220)]
 
 TOO_MANY = {"Retry-After": "1"}
 

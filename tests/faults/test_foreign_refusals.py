@@ -17,7 +17,7 @@ from faults import manifests
 from faults.environment import Environment
 from integration import realpods
 
-pytestmark = [pytest.mark.clusters, pytest.mark.refused("foreign")]
+pytestmark = [pytest.mark.clusters, pytest.mark.refused("foreign"), pytest.mark.takes(190)]
 
 FIXED_SECONDS = 15.0  # as documented
 LONG_SECONDS = 20.0  # until the backoff has reached its maximum

@@ -27,7 +27,7 @@ from clusters.workspace import FARLET_NAMESPACE, Workspace
 from faults import manifests
 from integration import realpods
 
-pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module"), pytest.mark.takes(60)]
 
 BACK_SECONDS = 10.0
 SLACK_SECONDS = 15.0

@@ -18,7 +18,7 @@ from conftest import StartFarlet
 from faults import manifests
 from faults.environment import Environment, Observation
 
-pytestmark = [pytest.mark.clusters, pytest.mark.core]
+pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(120)]
 
 SEED = 7_2026
 KILLS = 30

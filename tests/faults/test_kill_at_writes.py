@@ -14,7 +14,7 @@ from faults.environment import Environment
 from faults.failures import Hold, Moment
 from faults.fixtures import StartProxied
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(270)]
 
 _REFRESH = {"refreshed secret", "token times"}
 _DELETION = {"mirror deletion", "home deletion"}

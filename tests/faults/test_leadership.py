@@ -22,7 +22,7 @@ from faults import failures, proxy, writes
 from faults.environment import Environment
 from faults.test_outages import load
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(350)]
 
 SEED = 20261123
 LEASES = "kube-node-lease"

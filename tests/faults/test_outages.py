@@ -18,7 +18,7 @@ from faults import failures, manifests, proxy, writes
 from faults.environment import Environment
 from faults.fixtures import StartProxied
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(450)]
 
 SEED = 20261122
 PAUSE_SECONDS = 8.0

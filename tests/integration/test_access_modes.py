@@ -33,7 +33,7 @@ from integration.manifestruns import (
     Seen,
 )
 
-pytestmark = [pytest.mark.clusters, pytest.mark.core]
+pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(300)]
 
 
 class Way(enum.Enum):

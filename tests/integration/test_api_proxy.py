@@ -22,7 +22,7 @@ from clusters.workspace import Workspace, allow_listing_pods
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(110)]
 
 RECOVERY_SECONDS = 10.0
 SLACK_SECONDS = 20.0

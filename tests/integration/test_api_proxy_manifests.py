@@ -19,7 +19,7 @@ from clusters.cluster import Cluster
 from clusters.workspace import Workspace
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(80)]
 
 NAME, NAMESPACE = "api-proxy", workspaces.FARLET_NAMESPACE
 SERVICES = {"home": "api-proxy", "foreign": "home-api"}

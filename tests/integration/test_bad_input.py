@@ -13,7 +13,7 @@ from faults import manifests
 from faults.environment import Environment
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(70)]
 
 SUPPORT, ACCOUNT = manifests.SUPPORT, manifests.ACCOUNT
 INVALID_SUPPORT, INVALID_ACCOUNT = "InvalidAPIServerSupport", "InvalidRemoteServiceAccount"

@@ -26,7 +26,7 @@ from faults import manifests
 from faults.environment import Environment
 from unit import certificates
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(70)]
 
 DAY = timedelta(days=1)
 USUAL = "kubernetes.default.svc"

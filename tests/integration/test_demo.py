@@ -11,7 +11,7 @@ import pytest
 
 from clusters import instance, processes
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
 
 ROOT = Path(__file__).parents[2]
 

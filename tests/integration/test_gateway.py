@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.clusters,
     pytest.mark.core,
     pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.takes(90),
 ]
 
 POD = "mirror"

@@ -29,7 +29,7 @@ from integration import attacker, realpods, test_secrecy
 from integration.kubectl import Kubectl, Result
 from integration.streaming import STAYS
 
-pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module"), pytest.mark.takes(70)]
 
 POD = "mirror"
 TENANT = "tenant"

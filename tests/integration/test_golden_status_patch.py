@@ -16,6 +16,8 @@ from farlet.forge import conditions as owned
 from farlet.forge import desired_status as wanteds
 from golden import statuscases
 
+pytestmark = pytest.mark.takes(110)
+
 
 @pytest.fixture
 async def kubelet(clusters: pair.Clusters, node: str) -> AsyncIterator[rest.Api]:

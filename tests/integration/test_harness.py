@@ -16,7 +16,7 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(110)]
 
 SIDES = ["home", "foreign"]
 

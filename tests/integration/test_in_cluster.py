@@ -22,7 +22,11 @@ from clusters.workspace import Workspace
 from integration import incluster, realpods
 from integration.incluster import Installation
 
-pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.clusters,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.takes(150),
+]
 
 SERVER = "server"
 

@@ -17,7 +17,7 @@ from clusters import pair, processes
 from clusters.cluster import Cluster
 from clusters.farlet import ROOT
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
 
 PAGE = ROOT / "docs" / "installation.md"
 AUTHORITY = "configmaps/extension-apiserver-authentication"

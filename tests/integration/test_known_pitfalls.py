@@ -18,7 +18,7 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(110)]
 
 HOUR, YEAR = 3600, 365 * 86400
 TELL = "echo $NAMESPACE $ACCOUNT; cat /info/namespace; echo; cat /api/namespace 2>&1; echo"

@@ -13,7 +13,7 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = [pytest.mark.clusters, pytest.mark.core]
+pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(90)]
 
 MODES = ("home", "remote", "disabled")
 

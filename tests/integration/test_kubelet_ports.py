@@ -8,7 +8,7 @@ import pytest
 from integration.kubectl import FORWARDING, SPDY
 from integration.streaming import Far
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
 
 MIB = 1 << 20
 ECHO = """

@@ -15,7 +15,7 @@ import pytest
 
 from clusters import images
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(50)]
 
 ROOT = Path(__file__).parents[2]
 SOON = 120

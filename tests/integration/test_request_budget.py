@@ -21,7 +21,7 @@ from conftest import StartFarlet
 from faults import manifests, proxy, writes
 from faults.fixtures import StartProxied
 
-pytestmark = [pytest.mark.clusters, pytest.mark.core]
+pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(160)]
 
 AGENT = "farlet/"
 PODS = 12

@@ -17,7 +17,7 @@ from conftest import StartFarlet
 from faults import manifests
 from faults.environment import Environment
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(140)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from conftest import StartFarlet
 from faults import manifests, proxy
 from faults.environment import Environment
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(170)]
 
 ENDS_SECONDS = 90.0
 SOON_SECONDS = 18.0  # less than --shutdown-grace-period

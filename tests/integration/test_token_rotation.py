@@ -24,7 +24,7 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(130)]
 
 POD = "watch"
 LIFETIME = 600  # the shortest that an API server grants

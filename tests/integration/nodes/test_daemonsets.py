@@ -15,7 +15,7 @@ from conftest import StartFarlet
 from faults import manifests
 from faults.environment import Environment
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
 
 NAME = "agent"
 SCHEDULER = "system:kube-scheduler"

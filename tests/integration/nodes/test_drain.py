@@ -11,7 +11,7 @@ from conftest import StartFarlet
 from faults import manifests
 from faults.environment import Environment
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
 
 DRAINS = {"drain-on-exit": "true"}
 ENDS_SECONDS = 180.0

@@ -22,7 +22,7 @@ from faults.fixtures import StartProxied
 from integration.nodes import nodelog
 from integration.nodes.conftest import GRACE
 
-pytestmark = [pytest.mark.clusters, pytest.mark.core]
+pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(100)]
 
 HEARTBEAT = 10.0
 NOTICED = GRACE + 60.0  # the controller checks every five seconds, and the machine may be busy

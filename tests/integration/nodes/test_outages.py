@@ -17,7 +17,7 @@ from faults.environment import Environment
 from faults.fixtures import StartProxied
 from integration.nodes import nodelog
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(170)]
 
 AFTER = 3
 """--foreign-unreachable-after"""

@@ -12,7 +12,7 @@ from faults import manifests
 from faults.environment import Environment
 from integration.nodes import nodelog
 
-pytestmark = [pytest.mark.clusters, pytest.mark.core]
+pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(60)]
 
 ENDS_SECONDS = 120.0
 

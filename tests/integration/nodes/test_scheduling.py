@@ -10,7 +10,7 @@ from conftest import StartFarlet
 from faults.environment import Environment
 from integration.nodes import nodelog
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(130)]
 
 CAPACITY = "cpu=2,memory=4Gi,pods=4,example.com/gpu=1"
 
