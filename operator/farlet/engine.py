@@ -31,8 +31,7 @@ from farlet.health import Phase
 from farlet.home import bridge
 from farlet.homeapi import endpoint_state, supervisor
 from farlet.kubelet.api import KubeletAPI
-from farlet.leaderelection import leadership, node_lease
-from farlet.leaderelection import lease as leases
+from farlet.leaderelection import leadership, lease, node_lease
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.listeners import open_files
 from farlet.node import heartbeat, prerequisites
@@ -361,14 +360,14 @@ class Engine:
 
     def _own_lease(self, election: leadership.Leadership | None) -> node_lease.NodeLease:
         node = self.settings.nodename
-        lease = leases.Lease(
+        own = lease.Lease(
             self._home,
-            ObjectKey(leases.NODE_LEASES, node),
+            ObjectKey(lease.NODE_LEASES, node),
             holder=node_lease.holder(node) if election is None else election.lease.holder,
             duration=heartbeat.LEASE_SECONDS,
             patience=heartbeat.PATIENCE_SECONDS,
         )
-        return node_lease.NodeLease(lease, node=node, elected=election is not None)
+        return node_lease.NodeLease(own, node=node, elected=election is not None)
 
     def _make_kubelet(
         self, at: Address, pod_controller: PodController, shutdown: Shutdown

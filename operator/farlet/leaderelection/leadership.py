@@ -25,7 +25,7 @@ import structlog
 
 from farlet import errors, retrying
 from farlet.constants import ObjectKey
-from farlet.leaderelection import lease as leases
+from farlet.leaderelection import lease
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.settings.leader import NODE, LeaderSettings
 
@@ -56,7 +56,7 @@ class Leadership:
 
     def __init__(
         self,
-        home: leases.LeaseRequests,
+        home: lease.LeaseRequests,
         settings: LeaderSettings,
         window: WriteWindow,
         *,
@@ -72,9 +72,9 @@ class Leadership:
         where = settings.leader_elect_lease
         self.is_heartbeat = where == NODE
         """Whether the lock is the node's own Lease, so that its renewals are the heartbeat, too."""
-        self.lease = leases.Lease(
+        self.lease = lease.Lease(
             home,
-            ObjectKey(leases.NODE_LEASES, node) if where == NODE else where,
+            ObjectKey(lease.NODE_LEASES, node) if where == NODE else where,
             # Unique: a restarted container has the same node, host and process id.
             holder=f"{socket.gethostname()}_{uuid.uuid4()}",
             duration=int(self._lease_duration),
@@ -148,20 +148,20 @@ class Leadership:
 
     async def _take(self, obstacle: Callable[[], str | None]) -> bool:
         """One attempt; whether this process leads now."""
-        lease = self.lease
-        await lease.read()
+        own = self.lease
+        await own.read()
         if (why := obstacle()) is not None:
             self._log_obstacle("this process must not lead", err=why)
             return False
-        if lease.free_in > 0:
-            self._log_obstacle("another process is the leader", held_by=lease.held_by or None)
+        if own.free_in > 0:
+            self._log_obstacle("another process is the leader", held_by=own.held_by or None)
             return False
         # Counted from before it was sent: neither the server nor others can have seen it earlier.
-        sent, settled_in = self._clock(), lease.settled_in
-        await lease.hold()
+        sent, settled_in = self._clock(), own.settled_in
+        await own.hold()
         if settled_in > 0:
             self._log_obstacle(
-                "waiting for the duration of a new Lease", seconds=math.ceil(lease.settled_in)
+                "waiting for the duration of a new Lease", seconds=math.ceil(own.settled_in)
             )
             return False
         self._window.renewed(sent)

@@ -40,7 +40,7 @@ QUIET = ("asyncssh",)
 """Loggers limited to warnings, since they log every connection of a pod at INFO."""
 
 KOPF_OBJECTS = "kopf.objects"
-"""Kopf's logger for single objects. At INFO it logs "succeeded" for every event of every pod, and at
+"""Kopf's logger for single objects. At INFO it logs "succeeded" for every event of every pod, at
 DEBUG whole pods."""
 
 KOPF_ACTIVITIES = "kopf.activities"
