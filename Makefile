@@ -15,6 +15,7 @@ KIT ?= all
 ARGS ?=
 QUICK := tests/unit tests/golden
 REAL := tests/integration tests/faults tests/bench
+SKEW := tests/skew
 # Each worker has a pair of clusters of its own. Given clusters are one pair, so one worker.
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
@@ -79,7 +80,7 @@ soak: prepare ## What takes hours: long idles, 10,000 pods
 
 skew: $(STAMP) ## Home and foreign clusters of Kubernetes 1.34 to 1.37, in four pairs
 	@$(IN) $(BIN)/python -m clusters prepare skew
-	@$(BIN)/pytest tests/skew $(ARGS)
+	@$(BIN)/pytest $(SKEW) $(ARGS)
 
 clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 	@$(IN) $(BIN)/python -m clusters up

@@ -23,7 +23,7 @@ IDLE_SECONDS = 60
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 CORE = "io.k8s.api.core.v1."
 POD_LEVEL = {
-    "requests": {"cpu": "50m", "memory": "32Mi"},
+    "requests": {"cpu": "50m", "memory": "96Mi"},
     "limits": {"cpu": "500m", "memory": "128Mi"},
 }
 SIZES = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}

@@ -1,4 +1,4 @@
-"""`make unit`, `test`, `test-rest` and `soak` run every test, and each of them only one target."""
+"""`make unit`, `test`, `test-rest`, `soak` and `skew` run every test, each by one target only."""
 
 import itertools
 import re
@@ -29,7 +29,7 @@ def modules(folder: str) -> list[str]:
 
 
 def test_each_module_of_tests_is_in_a_folder_that_is_run() -> None:
-    listed = folders("QUICK") | folders("REAL")
+    listed = folders("QUICK") | folders("REAL") | folders("SKEW")
     assert modules("tests") == sorted(name for folder in listed for name in modules(folder))
 
 
@@ -44,9 +44,14 @@ def test_contributing_lists_what_make_test_leaves_out() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     left_out = {
         name
-        for folder in folders("REAL")
+        for folder in folders("REAL") | folders("SKEW")
         for name in modules(folder)
         if "pytest.mark.core" not in (ROOT / name).read_text()
+    } | {
+        name
+        for folder in folders("QUICK")
+        for name in modules(folder)
+        if re.search("^@pytest.mark.soak$", (ROOT / name).read_text(), re.MULTILINE)
     }
     assert set(re.findall(r"tests/\S+/test_\w+\.py", text)) == left_out
 
