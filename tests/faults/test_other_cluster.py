@@ -128,8 +128,8 @@ async def test_a_kubeconfig_that_is_exchanged_under_a_running_farlet_changes_not
     farlet = await start_farlet(env.node, foreign_login=other.kubeconfig)
     await _running(env)
     other.exchange(other.cluster)
-    await env.delete("leaving")
     message = await _shows(env, "ForeignClusterUnconfirmed")
+    await env.delete("leaving")
     assert "another foreign cluster" in message
     assert "another foreign cluster" in await _unready(farlet)
     await asyncio.sleep(UNCHANGED_SECONDS)

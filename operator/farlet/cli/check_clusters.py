@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from farlet import errors
 from farlet.cli.findings import Finding, Outcome
-from farlet.client import resources, same_cluster
+from farlet.client import same_cluster
 from farlet.client.cluster import Cluster
 from farlet.context import Context
-from farlet.foreign.identity import ForeignIdentity
-from farlet.foreign.inventory import NamespaceInventory
+from farlet.foreign import inventory
+from farlet.node import cluster_record
 from farlet.planning import cluster_identity
-from farlet.planning.cluster_identity import Record
 from farlet.settings import Settings
 
 WHAT = "foreign cluster"
@@ -33,29 +32,17 @@ async def findings(
 
 
 async def _identity(settings: Settings, ctx: Context, home: Cluster, foreign: Cluster) -> Finding:
-    inventory = NamespaceInventory(foreign, ctx)
-    own = settings.foreign_system_namespace
+    own = ctx.namespaces.own
     try:
-        found = await ForeignIdentity(foreign, inventory, namespace=own).read()
+        compared = await cluster_record.compare(home, foreign, ctx=ctx)
     except (errors.Forbidden, errors.NotFound, errors.Unauthorized) as err:
-        raise inventory.unusable(err) from err
-    known = await _record(settings, home)
-    seen = f"the namespace {own} has the uid {found.uid}"
-    why = cluster_identity.doubt(known, found, home_id=ctx.home_id)
-    if why is None:
-        recorded = "not recorded yet" if known.foreign is None else "as the Node records"
+        raise inventory.unusable(own, err) from err
+    seen = f"the namespace {own} has the uid {compared.found.uid}"
+    if compared.doubt is None:
+        recorded = "not recorded yet" if compared.known.foreign is None else "as the Node records"
         return Finding(WHAT, Outcome.OK, f"{seen}, {recorded}")
-    word = cluster_identity.word(known, found)
-    if settings.adopt_foreign_cluster == word:
+    if settings.adopt_foreign_cluster == compared.word:
         hint = f"the next start adopts it: {cluster_identity.ADOPTION}"
-        return Finding(WHAT, Outcome.WARNING, why, hint)
-    text = str(cluster_identity.unconfirmed(why, node=settings.nodename, adopt=word))
-    return Finding(WHAT, Outcome.FAILED, seen, text)
-
-
-async def _record(settings: Settings, home: Cluster) -> Record:
-    try:
-        node = await home.get(resources.NODES, settings.nodename)
-    except errors.NotFound:
-        return Record()
-    return cluster_identity.record(node["metadata"].get("annotations", {}))
+        return Finding(WHAT, Outcome.WARNING, compared.doubt, hint)
+    text = cluster_identity.unconfirmed(compared.doubt, node=ctx.node, adopt=compared.word)
+    return Finding(WHAT, Outcome.FAILED, seen, str(text))

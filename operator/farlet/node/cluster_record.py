@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
 from farlet import errors, k8s_types, retrying
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
 from farlet.context import Context
 from farlet.errors import Unconfirmed
 from farlet.foreign.identity import ForeignIdentity
+from farlet.foreign.inventory import NamespaceInventory
 from farlet.forge import node as forge
 from farlet.node.home_node import HomeNode
 from farlet.planning import api_refusals, cluster_identity
@@ -27,6 +31,37 @@ DOUBT_SECONDS = 10.0
 """Between two reads of a cluster that is not confirmed: its kubeconfig may be corrected."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The foreign cluster as it is, and what the Node records."""
+
+    found: ForeignState
+    known: Record
+    doubt: str | None
+    """Why it is perhaps another cluster; `None`: it is the recorded one, or there is no record."""
+
+    @property
+    def word(self) -> str:
+        """The value of `--adopt-foreign-cluster` for this cluster."""
+        return cluster_identity.word(self.known, self.found)
+
+
+async def compare(home: ApiClient, foreign: ApiClient, *, ctx: Context) -> Comparison:
+    """Compare both without a write. Raises like `ApiClient.get`.
+
+    The Node is read last: a process that begins its term meanwhile records that first.
+    """
+    own = ctx.namespaces.own
+    found = await ForeignIdentity(foreign, NamespaceInventory(foreign, ctx), namespace=own).read()
+    try:
+        known = cluster_identity.record(
+            _annotations(await home.get(resources.NODES, ctx.node)),
+        )
+    except errors.NotFound:
+        known = Record()
+    return Comparison(found, known, cluster_identity.doubt(known, found, home_id=ctx.home_id))
 
 
 class ClusterRecord:

@@ -1,9 +1,9 @@
 """What a leader needs and a standby can verify, so that no process leads that would end at once.
 
 What is *refused* keeps a process unready and from taking the Lease: credentials that are not
-accepted, a missing permission, an unknown capacity, a Node of another program. So a
-rollout with such a configuration stops, and the processes before it keep working. An API server
-that is *unreachable* is accepted: a restart during an outage must not take the Node away.
+accepted, another foreign cluster than the recorded one, a missing permission, an unknown capacity,
+a Node of another program. So a rollout with such a configuration stops, and the processes before it
+keep working. An API server that is *unreachable* is accepted: a restart during an outage must not take the Node away.
 
 A standby writes nothing, so permissions are verified by access reviews, for which every
 authenticated user has the permission.
@@ -22,7 +22,8 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.context import Context
 from farlet.foreign import inventory
-from farlet.node import foreign_nodes, registration
+from farlet.node import cluster_record, foreign_nodes, registration
+from farlet.planning import cluster_identity
 from farlet.rbac import Side, Where
 from farlet.settings import Settings
 
@@ -63,7 +64,7 @@ class Prerequisites:
             await asyncio.sleep(CHECK_SECONDS if self.problem is None else REFUSED_SECONDS)
 
     async def _check(self) -> str | None:
-        checks = [self._read_inventory, self._check_permissions, self._read_node]
+        checks = [self._compare_clusters, self._check_permissions, self._read_node]
         if not self._settings.capacity:
             checks.append(self._check_capacity)
         for check in checks:
@@ -71,18 +72,16 @@ class Prerequisites:
                 return problem
         return None
 
-    async def _read_inventory(self) -> None:
-        namespace = self._ctx().namespaces.own
+    async def _compare_clusters(self) -> None:
+        ctx = self._ctx()
         try:
-            await self._foreign.get(
-                resources.CONFIG_MAPS.metadata_only,
-                inventory.name_for(self._ctx()),
-                namespace=namespace,
-            )
-        except errors.NotFound:
-            return
-        except errors.Forbidden as err:
-            raise inventory.unusable(namespace, err) from err
+            compared = await cluster_record.compare(self._home, self._foreign, ctx=ctx)
+        except (errors.Forbidden, errors.NotFound) as err:
+            if err.cluster == "home":
+                raise
+            raise inventory.unusable(ctx.namespaces.own, err) from err
+        if compared.doubt is not None and self._settings.adopt_foreign_cluster != compared.word:
+            raise cluster_identity.unconfirmed(compared.doubt, node=ctx.node, adopt=compared.word)
 
     async def _check_permissions(self) -> None:
         namespace = self._ctx().namespaces.own
@@ -118,7 +117,7 @@ async def _refusal(check: Awaitable[None]) -> str | None:
             await check
     except errors.Unauthorized as err:
         return err.advice
-    except (errors.StartError, errors.Forbidden) as err:
+    except (errors.StartError, errors.Forbidden, errors.Unconfirmed) as err:
         return str(err)
     except (errors.FarletError, TimeoutError):
         return None

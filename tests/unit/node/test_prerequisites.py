@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from farlet import errors, settings
-from farlet.constants import JSON
+from farlet.constants import FOREIGN_CLUSTER, HOME_CLUSTER, JSON
 from farlet.context import NotConfigured
 from farlet.node import prerequisites
 from farlet.settings import loading
@@ -48,7 +48,7 @@ class Cluster(FakeClient):
         found = next((a for word, a in self.answers.items() if f"/{word}" in path), {})
         if isinstance(found, Exception):
             raise found
-        return {"metadata": {"resourceVersion": "1"}, "items": [], **found}
+        return {"metadata": {"resourceVersion": "1", "uid": "cluster-a"}, "items": [], **found}
 
     async def call_unqueued(self, method: str, path: str, *, body: Any = None, **_: Any) -> JSON:
         assert (method, path.rpartition("/")[2]) == ("POST", "selfsubjectaccessreviews")
@@ -126,6 +126,22 @@ REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
         CAPACITY,
         "home API server answered 403",
     ),
+    "another foreign cluster than the Node records": (
+        Cluster(),
+        Cluster(
+            {
+                "nodes": {
+                    **VIRTUAL,
+                    "metadata": {
+                        **VIRTUAL["metadata"],
+                        "annotations": {FOREIGN_CLUSTER: "cluster-b", HOME_CLUSTER: "h"},
+                    },
+                }
+            }
+        ),
+        CAPACITY,
+        "--adopt-foreign-cluster=cluster-a",
+    ),
     "a Node that is a machine": (
         Cluster(),
         Cluster({"nodes": MACHINE}),
@@ -192,4 +208,4 @@ def test_a_correction_is_noticed_within_seconds_and_a_good_state_costs_few_reque
     assert check(tmp_path, Corrected(), Cluster({"nodes": VIRTUAL}), seconds=13).problem is None
     good = Cluster()
     check(tmp_path, good, Cluster({"nodes": VIRTUAL}), seconds=59)
-    assert good.requests == 2 * (1 + 4)  # the inventory, and a review per verb
+    assert good.requests == 2 * (2 + 4)  # namespace and inventory, and a review per verb
