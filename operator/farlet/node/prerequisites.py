@@ -3,7 +3,8 @@
 What is *refused* keeps a process unready and from taking the Lease: credentials that are not
 accepted, another foreign cluster than the recorded one, a missing permission, an unknown capacity,
 a Node of another program. So a rollout with such a configuration stops, and the processes before it
-keep working. An API server that is *unreachable* is accepted: a restart during an outage must not take the Node away.
+keep working. An API server that is *unreachable* is accepted: a restart during an outage must not
+take the Node away.
 
 A standby writes nothing, so permissions are verified by access reviews, for which every
 authenticated user has the permission.
