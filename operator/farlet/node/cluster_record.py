@@ -40,7 +40,7 @@ class Comparison:
     found: ForeignState
     known: Record
     doubt: str | None
-    """Why it is perhaps another cluster; `None`: it is the recorded one, or there is no record."""
+    """Why it is perhaps another cluster; `None`: it is the recorded one, or none is recorded."""
 
     @property
     def word(self) -> str:
