@@ -1,0 +1,210 @@
+"""How each kind of fault is injected and ended."""
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+from clusters import controlplane
+from faults import failures, writes
+from faults.campaign import clock
+from faults.campaign.candidates import Candidates
+from faults.campaign.schedule import Kind, Planned
+from faults.campaign.workload import Workload
+from faults.environment import Environment
+from faults.proxy import Answer, Cut, Fault, Forward, Match, Proxy, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What faults act on."""
+
+    env: Environment
+    home: Proxy
+    foreign: Proxy
+    candidates: Candidates
+    workload: Workload
+    clock: Path
+    """The offset of farlet's clock, as libfaketime reads it."""
+    locks: Mapping[Kind, asyncio.Lock]
+    """Faults of a kind do not overlap each other."""
+
+    async def inject(self, planned: Planned) -> None:
+        """Begin the fault, let its time pass, and end it."""
+        async with self.locks[planned.kind]:
+            await _KINDS[planned.kind](self, planned.seconds, random.Random(planned.seed))
+
+
+Inject = Callable[[Scene, float, random.Random], Awaitable[None]]
+
+
+def locks() -> dict[Kind, asyncio.Lock]:
+    """One for each kind, and one for both that kill farlet."""
+    made = {kind: asyncio.Lock() for kind in Kind}
+    made[Kind.KILL_BOTH] = made[Kind.KILL_LEADER]
+    return made
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+async def _kill_leader(scene: Scene, seconds: float, _: random.Random) -> None:
+    await scene.candidates.kill_leader(dead_for=seconds)
+
+
+async def _kill_both(scene: Scene, seconds: float, _: random.Random) -> None:
+    await scene.candidates.kill_all(dead_for=seconds)
+
+
+def _kill_server(side: str) -> Inject:
+    async def inject(scene: Scene, seconds: float, _: random.Random) -> None:
+        clusters = scene.env.clusters
+        server: controlplane.ApiServer = (
+            clusters.home if side == writes.HOME else clusters.foreign
+        ).apiserver
+        server.kill()
+        await asyncio.sleep(seconds)
+        server.start()
+        await asyncio.to_thread(server.wait_ready)
+
+    return inject
+
+
+async def _clock(scene: Scene, seconds: float, rng: random.Random) -> None:
+    offset = rng.choice((-7200, -600, -30, 30, 600, 7200))
+    scene.clock.write_text(f"{offset:+d}")
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        scene.clock.write_text(clock.RIGHT)
+
+
+# --- requests ----------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _rule(proxies: tuple[Proxy, ...], match: Match, fault: Fault) -> AsyncIterator[None]:
+    rules = [proxy.on(match, fault) for proxy in proxies]
+    try:
+        yield
+    finally:
+        for rule in rules:
+            rule.end()
+
+
+def _sides(scene: Scene, rng: random.Random) -> tuple[Proxy, ...]:
+    return rng.choice(((scene.home,), (scene.foreign,), (scene.home, scene.foreign)))
+
+
+def _failing(match: Match, *faults: Fault) -> Inject:
+    """Requests of one side or both fail in one of these ways."""
+
+    async def inject(scene: Scene, seconds: float, rng: random.Random) -> None:
+        async with _rule(_sides(scene, rng), match, rng.choice(faults)):
+            await asyncio.sleep(seconds)
+
+    return inject
+
+
+def _partition(side: str, *, silent: bool) -> Inject:
+    """Nothing reaches a side, and its open watches end; `silent`: without any sign of that."""
+
+    async def inject(scene: Scene, seconds: float, _: random.Random) -> None:
+        proxy = scene.home if side == writes.HOME else scene.foreign
+        healed = asyncio.Event()
+
+        async def unanswered(request: Request, forward: Forward) -> Answer:
+            del request, forward
+            await healed.wait()
+            raise Cut
+
+        async with _rule((proxy,), writes.everything, unanswered if silent else failures.cut()):
+            if not silent:
+                proxy.cut_watches()
+            await asyncio.sleep(seconds)
+            healed.set()
+
+    return inject
+
+
+async def _truncated(request: Request, forward: Forward) -> Answer:
+    answer = await forward(request)
+    return dataclasses.replace(answer, body=answer.body[: len(answer.body) // 2])
+
+
+async def _slow(scene: Scene, seconds: float, rng: random.Random) -> None:
+    late = failures.late(rng.uniform(0.2, 3.0))
+    async with _rule(_sides(scene, rng), writes.everything, late):
+        await asyncio.sleep(seconds)
+
+
+async def _watch_gap(scene: Scene, seconds: float, rng: random.Random) -> None:
+    """Watches break, and the server no longer has what followed: clients must list again."""
+    expired = failures.refused(410, reason="Expired", message="too old resource version")
+    sides = _sides(scene, rng)
+    async with _rule(sides, lambda request: request.watch, expired):
+        for proxy in sides:
+            proxy.cut_watches()
+        await asyncio.sleep(seconds)
+
+
+def _is_write(request: Request) -> bool:
+    return request.method != "GET" and "/leases/" not in request.path
+
+
+def _is_read(request: Request) -> bool:
+    return request.method == "GET"
+
+
+# --- others ------------------------------------------------------------------------------------
+
+
+async def _others_home(scene: Scene, _: float, rng: random.Random) -> None:
+    for _ in range(3):
+        await scene.workload.delete(rng, force=rng.random() < 0.5)
+
+
+async def _others_foreign(scene: Scene, _: float, rng: random.Random) -> None:
+    for _ in range(3):
+        await scene.workload.disturb(rng)
+
+
+def _code(code: int, reason: str, **headers: str) -> Fault:
+    return failures.refused(code, reason=reason, headers=headers)
+
+
+_KINDS: Mapping[Kind, Inject] = {
+    Kind.KILL_LEADER: _kill_leader,
+    Kind.KILL_BOTH: _kill_both,
+    Kind.KILL_HOME: _kill_server(writes.HOME),
+    Kind.KILL_FOREIGN: _kill_server(writes.FOREIGN),
+    Kind.CUT_HOME: _partition(writes.HOME, silent=False),
+    Kind.CUT_FOREIGN: _partition(writes.FOREIGN, silent=False),
+    Kind.SILENT_HOME: _partition(writes.HOME, silent=True),
+    Kind.SILENT_FOREIGN: _partition(writes.FOREIGN, silent=True),
+    Kind.ANSWERS_LOST: _failing(writes.everything, failures.cut(failures.Moment.AFTER)),
+    Kind.SLOW: _slow,
+    Kind.TRUNCATED: _failing(writes.everything, _truncated),
+    Kind.STORM_401: _failing(writes.everything, _code(401, "Unauthorized")),
+    Kind.STORM_403: _failing(writes.everything, _code(403, "Forbidden")),
+    Kind.STORM_409: _failing(_is_write, _code(409, "Conflict")),
+    Kind.STORM_410: _failing(_is_read, _code(410, "Expired")),
+    Kind.STORM_429: _failing(
+        writes.everything,
+        failures.refused(429, reason="TooManyRequests", headers={"Retry-After": "1"}),
+        _code(429, "TooManyRequests"),
+    ),
+    Kind.STORM_500: _failing(
+        writes.everything,
+        _code(500, "InternalError"),
+        _code(502, ""),
+        _code(503, "ServiceUnavailable"),
+        _code(504, "Timeout"),
+    ),
+    Kind.CLOCK: _clock,
+    Kind.WATCH_GAP: _watch_gap,
+    Kind.OTHERS_HOME: _others_home,
+    Kind.OTHERS_FOREIGN: _others_foreign,
+}

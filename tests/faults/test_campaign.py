@@ -1,0 +1,249 @@
+"""A random campaign of faults: whatever happens, no pod is lost, run twice or wrongly deleted.
+
+The short campaign is part of `make test-all`, the long one of `make soak`; both are replayed with
+the same seed by `FARLET_CAMPAIGN_SEED`. The long one writes its figures to `docs/soak/`.
+"""
+
+import asyncio
+import base64
+import collections
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from clusters import auditlog, rest, workspace
+from clusters.farlet import Farlet
+from conftest import StartFarlet
+from faults import manifests, proxy
+from faults.campaign import clock, judge, kinds, schedule
+from faults.campaign.candidates import Candidates
+from faults.campaign.judge import Left, Records
+from faults.campaign.schedule import Kind
+from faults.campaign.workload import Workload
+from faults.environment import Environment
+from faults.test_leadership import settings
+
+pytestmark = pytest.mark.clusters
+
+SEED = int(os.environ.get("FARLET_CAMPAIGN_SEED", "20261128"))
+CONVERGED_SECONDS = 60.0
+RESULTS = Path(__file__).parents[2] / "docs" / "soak"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a campaign was, and what came of it."""
+
+    faults: collections.Counter[Kind]
+    overlapping: int
+    records: Records
+    verdict: judge.Verdict
+    tracebacks: list[str]
+    converged_after: float
+    minutes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Campaign:
+    """Everything that a campaign requires."""
+
+    env: Environment
+    home_proxy: proxy.Proxy
+    foreign_proxy: proxy.Proxy
+    start_farlet: StartFarlet
+
+    async def run(self, count: int) -> Result:
+        """Inject that many faults, let both sides converge, and judge."""
+        began = time.monotonic()
+        since_home = self.env.clusters.home.audit_mark()
+        since = self.env.clusters.foreign.audit_mark()
+        offset = self.env.clusters.foreign.folder / f"clock-{self.env.node}"
+        environment = clock.environment(offset)
+        candidates = Candidates(
+            [await self._farlet(device, environment) for device in ("one", "two")]
+        )
+        workload = Workload(self.env, SEED)
+        scene = kinds.Scene(
+            self.env,
+            self.home_proxy,
+            self.foreign_proxy,
+            candidates,
+            workload,
+            offset,
+            kinds.locks(),
+        )
+        supervising = asyncio.create_task(candidates.supervise())
+        running: set[asyncio.Task[None]] = set()
+        faults: collections.Counter[Kind] = collections.Counter()
+        overlapping = 0
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for planned in schedule.plan(SEED, count):
+                    await asyncio.sleep(planned.pause)
+                    running = {task for task in running if not task.done()}
+                    overlapping += bool(running)
+                    faults[planned.kind] += 1
+                    running.add(tasks.create_task(scene.inject(planned)))
+                    tasks.create_task(workload.change())
+            ended = time.monotonic()
+            await self.env.settled(seconds=CONVERGED_SECONDS, steady=2.0)
+            converged_after = time.monotonic() - ended
+        finally:
+            supervising.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await supervising
+        records = await self._records(workload, since_home, since)
+        return Result(
+            faults,
+            overlapping,
+            records,
+            judge.judge(records),
+            candidates.tracebacks,
+            converged_after,
+            (time.monotonic() - began) / 60,
+        )
+
+    async def _farlet(self, device: str, environment: Mapping[str, str]) -> Farlet:
+        clusters = self.env.clusters
+        home = clusters.home.login(self.env.user, groups=["system:nodes"], device=device)
+        foreign = clusters.foreign.login(workspace.USER, device=device)
+        return await self.start_farlet(
+            self.env.node,
+            home_login=self.home_proxy.login(home),
+            foreign_login=self.foreign_proxy.login(foreign),
+            settings=settings(),
+            arguments=["--allow-pod-feature", "host-path"],
+            environment=environment,
+        )
+
+    async def _records(
+        self, workload: Workload, since_home: auditlog.Mark, since: auditlog.Mark
+    ) -> Records:
+        seen = await self.env.observe()
+        clusters, space = self.env.clusters, self.env.workspace
+        deleted = [
+            {
+                entry.name
+                for entry in cluster.audit(
+                    since=mark, verb="delete", resource="pods", namespace=namespace
+                )
+                if entry.code < 300
+                and not entry.user_agent.startswith(rest.USER_AGENT)
+                and entry.user == user
+            }
+            for cluster, mark, namespace, user in (
+                (clusters.home, since_home, space.home, self.env.user),
+                (clusters.foreign, since, space.foreign, workspace.USER),
+            )
+        ]
+        return Records(
+            pods=workload.pods,
+            left={
+                pod["metadata"]["name"]: Left(
+                    pod["status"].get("phase", ""),
+                    pod["status"].get("reason", ""),
+                    "deletionTimestamp" in pod["metadata"],
+                )
+                for pod in seen.pods
+            },
+            mirrors_created=self.env.runs(since),
+            home_deleted=frozenset(deleted[0]),
+            mirrors_deleted=frozenset(deleted[1]),
+            ledger=workload.written(),
+            tokens=list(_tokens(seen.mirrors, seen.secrets)),
+        )
+
+
+def _tokens(mirrors: list[rest.Object], secrets: list[rest.Object]) -> Iterator[tuple[str, str]]:
+    """For each token: the home uid of its mirror, and the uid that it is bound to."""
+    homes = {
+        manifests.uid(mirror): mirror["metadata"]["annotations"][manifests.HOME_UID]
+        for mirror in mirrors
+    }
+    for secret in secrets:
+        (owner,) = secret["metadata"]["ownerReferences"]
+        for value in secret.get("data", {}).values():
+            words = base64.b64decode(value).split(b".")
+            if len(words) == 3 and words[0].startswith(b"ey"):
+                claims = json.loads(base64.urlsafe_b64decode(words[1] + b"=="))
+                yield homes[owner["uid"]], claims["kubernetes.io"]["pod"]["uid"]
+
+
+@pytest.fixture
+def campaign(
+    env: Environment,
+    home_proxy: proxy.Proxy,
+    foreign_proxy: proxy.Proxy,
+    start_farlet: StartFarlet,
+) -> Campaign:
+    return Campaign(env, home_proxy, foreign_proxy, start_farlet)
+
+
+async def test_a_short_campaign_ends_well(campaign: Campaign) -> None:
+    result = await campaign.run(len(Kind) + 9)
+    assert result.verdict.all == []
+    assert result.tracebacks == []
+    assert len(result.records.pods) > 60
+    assert sum(result.records.ledger.values()) > 0
+    assert result.records.tokens
+
+
+@pytest.mark.soak
+async def test_a_thousand_faults_end_well(campaign: Campaign) -> None:
+    result = await campaign.run(50 * len(Kind))
+    _write(result)
+    assert result.verdict.all == []
+    assert result.tracebacks == []
+    assert len(result.records.pods) > 3_000
+    assert min(result.faults.values()) >= 40
+    assert result.overlapping >= 200
+
+
+def _write(result: Result) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    where, records, verdict = report.machine(), result.records, result.verdict
+    rows = {
+        f"faults, in {result.minutes:.0f} minutes": result.faults.total(),
+        "of these, while another lasted": result.overlapping,
+        "pods": len(records.pods),
+        "containers that ran and wrote it down": sum(records.ledger.values()),
+        "pods lost": len(verdict.lost),
+        "pods run twice": len(verdict.run_twice),
+        "pods or mirrors wrongly deleted": len(verdict.wrongly_deleted),
+        "tokens for wrong pods": len(verdict.wrong_tokens),
+        "tracebacks in the logs": len(result.tracebacks),
+        "seconds from the end of the last fault until both clusters agreed": (
+            f"{result.converged_after:.0f}"
+        ),
+    }
+    machine = (
+        f"`make soak`, seed {SEED}, on {where['cores']} cores ({where['cpu']}), "
+        f"{where['memory_gib']} GiB, Python {where['python']}; both control planes, a real foreign "
+        "node, and two farlets with leader election on this machine. Two proxies between farlet "
+        "and the API servers inject the faults of requests."
+    )
+    lines = [
+        f"# Random faults, {today}",
+        "",
+        "Purpose: check that no fault, and no order of faults, loses a pod or runs it twice.",
+        "",
+        machine,
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {what} | {count} |" for what, count in rows.items()),
+        "",
+        "| fault | times |",
+        "|---|---|",
+        *(f"| {kind.about} | {result.faults[kind]} |" for kind in Kind),
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{today}-random-faults.md").write_text("\n".join(lines) + "\n")
