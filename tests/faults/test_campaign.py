@@ -96,6 +96,9 @@ class Campaign:
             ended = time.monotonic()
             await self.env.settled(seconds=CONVERGED_SECONDS, steady=2.0)
             converged_after = time.monotonic() - ended
+        except AssertionError as error:
+            error.add_note(candidates.tails())
+            raise
         finally:
             supervising.cancel()
             with contextlib.suppress(asyncio.CancelledError):

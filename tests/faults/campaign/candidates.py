@@ -48,6 +48,10 @@ class Candidates:
         finally:
             self._dead.difference_update(numbers)
 
+    def tails(self) -> str:
+        """The ends of both logs."""
+        return "".join(farlet.process.tail() for farlet in self._farlets)
+
     @property
     def tracebacks(self) -> list[str]:
         """The last line of each traceback in their logs: bugs."""
