@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from farlet.constants import HOME_UID, VIRTUAL_NODE_ID, ObjectKey
+from farlet.constants import HOME_NAMESPACE, HOME_UID, VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import Context, NamespaceMap
 from farlet.kubelet.usage import collector
 from farlet.store import Store
@@ -47,7 +47,7 @@ def pods(name: str, namespace: str = "shop", uid: str | None = None) -> tuple[An
             "uid": f"m-{uid}",
             "resourceVersion": "1",
             "labels": {VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
-            "annotations": {HOME_UID: uid},
+            "annotations": {HOME_NAMESPACE: namespace, HOME_UID: uid},
         },
         "status": {
             "phase": "Running",
