@@ -122,7 +122,7 @@ class Leadership:
                 why = await self._try_to_renew(left)
         self._lose(
             f"was not renewed within {self._renew_deadline:g} s: "
-            f"{why or 'the process or its machine was suspended'}"
+            f"{why or 'the process or its machine was suspended, or an answer took too long'}"
         )
 
     async def release(self) -> None:

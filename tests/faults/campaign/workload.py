@@ -56,7 +56,7 @@ class Workload:
         )
 
     async def disturb(self, rng: random.Random) -> None:
-        """Somebody with rights in the foreign cluster deletes or changes a mirror."""
+        """A user of the foreign cluster deletes or changes a mirror."""
         if not self._living:
             return
         name = rng.choice(self._living)
