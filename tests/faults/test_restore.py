@@ -1,0 +1,128 @@
+"""The etcd of either cluster is restored from a backup while farlet runs.
+
+All components of the restored cluster are restarted, as Kubernetes requires; farlet is not. Its
+watches then continue from versions that the API server has not reached, which shows nothing.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lending
+from clusters import pair, rest
+from clusters.cluster import Cluster, Spec
+from conftest import StartFarlet
+from faults.environment import Environment
+
+pytestmark = pytest.mark.clusters
+
+WRITES = 400  # an API server writes at its start, too
+NOTICED_SECONDS = 180.0
+
+
+@pytest.fixture(scope="module")
+def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
+    """Clusters of their own: no other test may lose its objects."""
+    both = pair.start(home=Spec("home"), foreign=Spec("foreign", number=2))
+    with lending.lent(both, request.config):
+        yield both
+
+
+@contextlib.contextmanager
+def _offline(cluster: Cluster) -> Iterator[Path]:
+    """Stop all components of a cluster, and start them again; yields the data of etcd."""
+    parts = cluster.parts
+    assert parts is not None
+    etcd, *controllers = parts.plane.others
+    clients = [*controllers, *([parts.kwok] if parts.kwok is not None else [])]
+    for process in (*clients, parts.plane.apiserver.process, etcd):
+        process.stop()
+    yield cluster.folder / "etcd"
+    etcd.start()
+    parts.plane.apiserver.start()
+    parts.plane.apiserver.wait_ready()
+    for process in clients:
+        process.start()
+
+
+def _back_up(cluster: Cluster) -> Path:
+    backup = cluster.folder / f"backup-{secrets.token_hex(3)}"
+    with _offline(cluster) as data:
+        shutil.copytree(data, backup)
+    return backup
+
+
+def _restore(cluster: Cluster, backup: Path) -> None:
+    with _offline(cluster) as data:
+        shutil.rmtree(data)
+        shutil.copytree(backup, data)
+
+
+async def _write_much(api: rest.Api, namespace: str) -> None:
+    name = f"count-{secrets.token_hex(3)}"
+    await api.create("configmaps", {"metadata": {"name": name}}, namespace=namespace)
+    for number in range(WRITES):
+        body = {"data": {"number": str(number)}}
+        await api.patch("configmaps", body, name=name, namespace=namespace)
+
+
+async def _works(env: Environment, name: str) -> None:
+    """A new pod runs, and ends when it is deleted."""
+    await env.create(env.pod(name))
+    await env.seen(name, rest.phase("Running"), seconds=NOTICED_SECONDS)
+    await env.delete(name)
+    await env.seen(name, rest.gone)
+
+
+async def test_pods_lost_by_a_restore_of_the_foreign_cluster_are_replaced_or_failed(
+    env: Environment, start_farlet: StartFarlet
+) -> None:
+    foreign = env.clusters.foreign
+    farlet = await start_farlet(env.node)
+    await env.create(env.pod("kept"))
+    kept = (await env.settled()).mirrors[0]
+    backup = await asyncio.to_thread(_back_up, foreign)
+    await env.create(env.pod("once", restart="Never"), env.pod("again"))
+    await env.settled()
+    before = await env.mirror("again", rest.phase("Running"))
+    await _write_much(env.foreign, env.workspace.foreign)
+    await asyncio.to_thread(_restore, foreign, backup)
+
+    failed = await env.seen("once", rest.reason("MirrorLost"), seconds=NOTICED_SECONDS)
+    assert failed["status"]["phase"] == "Failed"
+    after = await env.mirror("again", rest.phase("Running"), seconds=NOTICED_SECONDS)
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    now = await env.mirror("kept", rest.phase("Running"))
+    assert now["metadata"]["uid"] == kept["metadata"]["uid"]
+    await env.delete("once")
+    await _works(env, "late")
+    await env.settled()
+    assert farlet.process.alive
+
+
+async def test_mirrors_of_pods_that_a_restored_home_cluster_lacks_end(
+    env: Environment, start_farlet: StartFarlet
+) -> None:
+    home = env.clusters.home
+    farlet = await start_farlet(env.node)
+    await env.create(env.pod("kept"), env.pod("back"))
+    await env.settled()
+    backup = await asyncio.to_thread(_back_up, home)
+    await env.create(env.pod("lost"))
+    await env.settled()
+    await env.delete("back")
+    await env.seen("back", rest.gone)
+    await _write_much(env.home, env.workspace.home)
+    await asyncio.to_thread(_restore, home, backup)
+
+    await env.mirror("lost", rest.gone, seconds=NOTICED_SECONDS)
+    await env.mirror("back", rest.phase("Running"), seconds=NOTICED_SECONDS)
+    await env.seen("kept", rest.phase("Running"))
+    await _works(env, "late")
+    await env.settled()
+    assert farlet.process.alive
