@@ -78,6 +78,8 @@ class Reflector(Generic[T]):
         self.error: errors.FarletError | None = None
         self._seen = 0
         """The latest version of the collection."""
+        self._losses = 0
+        """Failed attempts since a watch was last accepted."""
         self._backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         self._failures = retrying.OncePerCause()
 
@@ -131,6 +133,7 @@ class Reflector(Generic[T]):
 
     def _lost(self, err: errors.FarletError) -> float:
         """Log it, once per cause. Returns the seconds until the next attempt."""
+        self._losses += 1
         seconds = self._backoff.next()
         if isinstance(err, errors.Throttled):
             seconds = max(seconds, err.retry_after)
@@ -141,6 +144,7 @@ class Reflector(Generic[T]):
         return retrying.jittered(seconds)
 
     def _opened(self) -> None:
+        self._losses = 0
         self._backoff.reset()
         self._failures.clear()
         self._set(live=True, error=None)
@@ -151,8 +155,11 @@ class Reflector(Generic[T]):
         A server whose storage was restored from a backup has lower versions than before. It accepts
         a watch from a later version and shows nothing (`getAllEventsSinceLocked` in
         `apiserver/pkg/storage/cacher/watch_cache.go`). It was restarted then, or sends no bookmark,
-        so that the watch was lost. The version of a list shows it; one object is the least.
+        so that the watch was lost. The version of a list shows it; one object is the least. But a
+        server that was down for longer than one attempt may have reached the later version again.
         """
+        if self._losses > 1:
+            return None
         found = await self._client.list(
             self._resource,
             namespace=self._namespace,

@@ -79,7 +79,7 @@ class HomePods:
             self._resync_requested.set()
 
     def resync(self) -> None:
-        """Kopf was restarted: it does not report what was deleted in between."""
+        """Kopf was restarted, or home was down: it does not report what was deleted in between."""
         self._resync_requested.set()
 
     def rewound(self) -> None:

@@ -25,12 +25,15 @@ class HomeNode:
         *,
         on_change: Callable[[], None],
         on_rewound: Callable[[], None],
+        on_relisted: Callable[[], None],
     ) -> None:
-        """`on_rewound`: the home API server has another history, as after a restore."""
+        """`on_rewound`: the home API server has another history, as after a restore. `on_relisted`:
+        it was down, or the watch expired, so that this is possible."""
         self._home = home
         self._name = name
         self._on_change = on_change
         self._on_rewound = on_rewound
+        self._on_relisted = on_relisted
         self._version = 0
         self._reflector = reflector.Reflector(
             home,
@@ -77,6 +80,7 @@ class HomeNode:
             self.update(node)
         if not objects and version > self._version:
             self._deleted(version)
+        self._on_relisted()
 
     def changed(self, kind: str, obj: Node) -> None:
         if kind != "DELETED":

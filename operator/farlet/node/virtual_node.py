@@ -73,13 +73,13 @@ class VirtualNode:
         heartbeat_lease: heartbeat.NodeLease | None,
         note: Callable[[k8s_types.Node, Reason, str], None],
         on_home_rewound: Callable[[], None],
+        on_home_relisted: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
         """`foreign_problem` returns why pods cannot be served in the foreign cluster, apart from an
         unreachable API server. `lease` is the node's own. It is renewed here as
         `heartbeat_lease`; `None`: by leader election, which uses it as its lock. `note` reports an
-        Event on the Node. `on_home_rewound`: the home API server has another history, as after a
-        restore."""
+        Event on the Node. `on_home_rewound` and `on_home_relisted`: see `HomeNode`."""
         self._settings = settings
         self._ctx = ctx
         self._lease = lease
@@ -94,7 +94,11 @@ class VirtualNode:
         self._deletion_reported = False
         self._uid = ""
         self._home_node = HomeNode(
-            home, settings.nodename, on_change=self._home_changed, on_rewound=on_home_rewound
+            home,
+            settings.nodename,
+            on_change=self._home_changed,
+            on_rewound=on_home_rewound,
+            on_relisted=on_home_relisted,
         )
         self._record = ClusterRecord(
             self._home_node, identity, ctx=ctx, adopt=settings.adopt_foreign_cluster

@@ -279,11 +279,10 @@ RESTORED: dict[str, tuple[list[JSON | errors.FarletError | Watch], list[str]]] =
         [
             Watch(("ADDED", "b", 40), ends=_silent(), lasts=5.0),
             _silent(),
-            _list(9),
             _list(10, "a"),
             Watch(lasts=1e6),
         ],
-        ["GET ?limit=1", "GET ?limit=1", "GET ?limit=500", "WATCH ?resourceVersion=10"],
+        ["GET ?limit=1", "GET ?limit=500", "WATCH ?resourceVersion=10"],
     ),
 }
 
