@@ -8,7 +8,10 @@ server always sends it: it has no `omitempty`, or validation demands it.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NotRequired, Required, TypedDict
+from typing import NotRequired, Required
+
+# pydantic, which checks these shapes, accepts no `typing.TypedDict` before Python 3.12.
+from typing_extensions import TypedDict
 
 from farlet.constants import JSON
 
@@ -300,6 +303,12 @@ class PartialObject(TypedDict):
     metadata: NamespacedMeta
 
 
+class PartialShape(TypedDict):
+    """As `PartialObject`, of a cluster-scoped kind as well."""
+
+    metadata: ObjectMeta
+
+
 class Taint(TypedDict, total=False):
     key: Required[str]
     value: str
@@ -322,13 +331,22 @@ class NodeSpec(TypedDict, total=False):
     providerID: str
 
 
+class NodeSystemInfo(TypedDict, total=False):
+    """The fields that farlet reads."""
+
+    operatingSystem: str
+    architecture: str
+    kernelVersion: str
+    osImage: str
+
+
 class NodeStatus(TypedDict, total=False):
     capacity: dict[str, str]
     allocatable: dict[str, str]
     conditions: list[NodeCondition]
     addresses: list[dict[str, str]]
     daemonEndpoints: JSON
-    nodeInfo: dict[str, str]
+    nodeInfo: NodeSystemInfo
 
 
 class Node(TypedDict):
@@ -337,3 +355,37 @@ class Node(TypedDict):
     status: NotRequired[NodeStatus]
     apiVersion: NotRequired[str]
     kind: NotRequired[str]
+
+
+class SigningRequestStatus(TypedDict, total=False):
+    conditions: list[Condition]
+    certificate: str
+
+
+class SigningRequest(TypedDict):
+    """`certificates.k8s.io/v1` CertificateSigningRequest; farlet reads no spec."""
+
+    metadata: ObjectMeta
+    status: NotRequired[SigningRequestStatus]
+
+
+class ServicePort(TypedDict, total=False):
+    name: str
+    protocol: str
+    port: Required[int]
+    targetPort: int | str
+
+
+class ServiceSpec(TypedDict, total=False):
+    type: str
+    clusterIP: str
+    clusterIPs: list[str]
+    ports: list[ServicePort]
+    selector: dict[str, str]
+
+
+class Service(TypedDict):
+    """The fields that farlet reads."""
+
+    metadata: NamespacedMeta
+    spec: NotRequired[ServiceSpec]

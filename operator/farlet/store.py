@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
+import structlog
 
 from farlet import redaction
 from farlet.access import Token
@@ -26,6 +27,8 @@ from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.planning import token_rotation
 
 T = TypeVar("T", Pod, PartialObject)
+
+log = structlog.get_logger()
 
 TOMBSTONES = 20_000
 """Deletions kept per table: enough for every answer and event that is still on its way."""
@@ -76,6 +79,8 @@ class Table(Generic[T]):
         self._trim: Callable[[T], T] = trim
         self._note: Callable[[T], tuple[str, ...]] = note
         self._objects: dict[ObjectKey, _Kept] = {}
+        self._doubted: OrderedDict[ObjectKey, bool] = OrderedDict()
+        """Objects whose last version was not valid, and whether no list came since."""
         self._deleted: OrderedDict[str, _Gone] = OrderedDict()
         """By uid."""
         self._arrivals = 0
@@ -168,6 +173,7 @@ class Table(Generic[T]):
     def _keep(self, obj: T) -> None:
         key, metadata = key_of(obj), obj["metadata"]
         self._arrivals += 1
+        self._doubted.pop(key, None)
         self._objects[key] = _Kept(
             metadata.get("uid", ""),
             version(metadata),
@@ -193,6 +199,19 @@ class Table(Generic[T]):
         kept = self._objects.get(key)
         if kept is not None and kept.uid == uid and kept.version <= as_of:
             del self._objects[key]
+            self._doubted.pop(key, None)
+
+    def doubt(self, key: ObjectKey) -> None:
+        """The server shows this object in a form that is not valid: what is known is outdated."""
+        if key not in self._doubted:
+            log.warning("object from an API server is not valid", object=str(key))
+        self._doubted[key] = True
+        while len(self._doubted) > TOMBSTONES:
+            self._doubted.popitem(last=False)
+
+    def doubted(self, key: ObjectKey) -> bool:
+        """Whether this object is unknown, until a valid version of it comes."""
+        return key in self._doubted
 
     def _bury(self, uid: str, as_of: int) -> None:
         self._arrivals += 1
@@ -209,7 +228,8 @@ class Table(Generic[T]):
     ) -> list[T]:
         """Drop what a complete list as of `as_of` lacks, and return it.
 
-        Not dropped is what is newer than the list.
+        Not dropped is what is newer than the list. An object in doubt may be an item of the list
+        that was not valid: it is missing from the next one.
         """
         uids = {obj["metadata"].get("uid") for obj in listed}
         missing = {
@@ -217,11 +237,15 @@ class Table(Generic[T]):
             for key, kept in self._objects.items()
             if (namespace is None or key.namespace == namespace)
             and kept.uid not in uids
+            and not self._doubted.get(key)
             and not self._is_newer(kept, since=since, as_of=as_of)
         }
         for key, kept in missing.items():
             del self._objects[key]
+            self._doubted.pop(key, None)
             self._bury(kept.uid, as_of)
+        for key in self._doubted:
+            self._doubted[key] &= namespace is not None and key.namespace != namespace
         return [self._read(kept) for kept in missing.values()]
 
     @staticmethod

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol, TypeVar, cast
 from urllib.parse import quote
 
-from farlet.client import raw_response, resources
+from farlet import errors
+from farlet.client import raw_response, resources, shapes
 from farlet.client.decode import WatchEvent
 from farlet.client.resources import ObjectList, Resource
 from farlet.constants import JSON
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 PAGE = 500
 """Objects in one answer to a list, as client-go asks for."""
+
+MAX_PAGES = 2000
+"""A list of more pages does not end."""
 
 Body = Mapping[str, object]
 
@@ -115,13 +119,22 @@ class ApiClient(Protocol):
             label_selector=label_selector, field_selector=field_selector, limit=PAGE
         )
         path = f"{resource.path(namespace)}?{selected}"
-        page = await self.call("GET", path, accept=resource.accept_list)
-        items = [*(page.get("items") or ())]
-        while token := page["metadata"].get("continue"):
-            following = f"{path}&continue={quote(token)}"
+        items: list[T] = []
+        following = path
+        for _ in range(MAX_PAGES):
             page = await self.call("GET", following, accept=resource.accept_list)
+            problem = shapes.problem(shapes.Page, page)
+            if problem is not None:
+                cause = f"a list that is not valid ({problem})"
+                raise errors.Unreachable(cluster=self.name, request=f"GET {path}", cause=cause)
             items.extend(page.get("items") or ())
-        return ObjectList(items, str(page["metadata"]["resourceVersion"]))
+            token = page["metadata"].get("continue")
+            if not token:
+                return ObjectList(items, page["metadata"]["resourceVersion"])
+            following = f"{path}&continue={quote(token)}"
+        raise errors.Unreachable(
+            cluster=self.name, request=f"GET {path}", cause=f"a list of more than {MAX_PAGES} pages"
+        )
 
     def watch(
         self,
@@ -169,6 +182,8 @@ class ApiClient(Protocol):
             field_selector=f"metadata.name={name}",
             opened=opened,
         ):
+            if event.kind != "BOOKMARK":
+                self._checked(resource, event.object, f"WATCH {resource.path(namespace, name)}")
             yield event
         await asyncio.sleep(max(0.0, at_least - (loop.time() - started)))
 
@@ -213,6 +228,14 @@ class ApiClient(Protocol):
         """
         path = resource.path(namespace, name)
         return cast("T", await self.call_unqueued(method, path, body=body, seconds=seconds))
+
+    def _checked(self, resource: Resource[T], answer: JSON | T, request: str) -> T:
+        """The answer as an object. Raises `Unreachable`: another shape counts as no answer."""
+        problem = shapes.problem(resource.shape, answer)
+        if problem is not None:
+            cause = f"an object that is not valid ({problem})"
+            raise errors.Unreachable(cluster=self.name, request=request, cause=cause)
+        return cast("T", answer)
 
     async def server_version(self) -> str | None:
         """Such as `v1.36.3`."""

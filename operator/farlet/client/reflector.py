@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from farlet import errors, retrying
+from farlet.client import shapes
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
-from farlet.constants import JSON
+from farlet.constants import ObjectKey
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -53,6 +54,7 @@ class Reflector(Generic[T]):
         on_state: Callable[[], None],
         before_list: Callable[[], None] = lambda: None,
         on_rewound: Callable[[], None] = lambda: None,
+        on_invalid: Callable[[ObjectKey], None] = lambda _key: None,
         label_selector: str = "",
         field_selector: str = "",
         confirm: Callable[[], Awaitable[None]] | None = None,
@@ -60,7 +62,8 @@ class Reflector(Generic[T]):
         """`before_list` is called when a list is about to be requested. `on_rewound`: the server
         has another history than the one that was followed; a list follows. `confirm` raises a
         `FarletError` unless the answers before it are of the right cluster. It is awaited after
-        each list and before each watch that follows another."""
+        each list and before each watch that follows another. `on_invalid` gets the key of an
+        object that is left out, since its form is not valid."""
         self._confirm = confirm
         self._iteration: asyncio.Timeout | None = None
         self._client = client
@@ -70,6 +73,7 @@ class Reflector(Generic[T]):
         self._on_state = on_state
         self._before_list = before_list
         self._on_rewound = on_rewound
+        self._on_invalid = on_invalid
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._path = resource.path(namespace)
@@ -82,6 +86,7 @@ class Reflector(Generic[T]):
         """Failed attempts since a watch was last accepted."""
         self._backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         self._failures = retrying.OncePerCause()
+        self._invalid = retrying.OncePerCause()
 
     @property
     def in_sync(self) -> bool:
@@ -188,12 +193,13 @@ class Reflector(Generic[T]):
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
+        valid = [obj for obj in found.items if self._is_valid(obj)]
         if self._confirm is not None:
             await self._confirm()
         as_of = int(found.version)
         self._is_rewound(as_of)
         self._seen = as_of
-        self._handler.replaced(found.items, as_of)
+        self._handle(None, self._handler.replaced, valid, as_of)
         self.has_synced = True
         return found.version
 
@@ -206,14 +212,45 @@ class Reflector(Generic[T]):
             field_selector=self._field_selector,
             opened=self._opened,
         ):
-            version = str(cast("JSON", event.object)["metadata"]["resourceVersion"])
+            version = _version(event.object) or version
             self._seen = max(self._seen, int(version))
-            if event.kind != "BOOKMARK":
-                self._handler.changed(event.kind, event.object)
+            if event.kind != "BOOKMARK" and self._is_valid(event.object):
+                self._handle(event.object, self._handler.changed, event.kind, event.object)
         return version
+
+    def _is_valid(self, obj: T) -> bool:
+        """Whether the handler can read it. One that is not valid concerns no other object."""
+        problem = shapes.problem(self._resource.shape, obj)
+        if problem is None:
+            return True
+        (log.warning if self._invalid.is_new(problem) else log.debug)(
+            "object left out, its form is not valid", path=self._path, err=problem
+        )
+        self._doubt(obj)
+        return False
+
+    def _handle(self, obj: T | None, handle: Callable[..., None], *args: object) -> None:
+        """Call the handler. A bug that an object meets there does not end the watch."""
+        try:
+            handle(*args)
+        except Exception:
+            log.exception("failed to handle an object", path=self._path)
+            self._doubt(obj)
+
+    def _doubt(self, obj: T | None) -> None:
+        key = shapes.key(obj)
+        if key is not None:
+            self._on_invalid(key._replace(namespace=self._namespace or key.namespace))
 
     def _set(self, *, live: bool, error: errors.FarletError | None) -> None:
         moved = live is not self.live or (error is None) is not (self.error is None)
         self.live, self.error = live, error
         if moved:
             self._on_state()
+
+
+def _version(obj: object) -> str | None:
+    """The resourceVersion of an object or bookmark, if it is one."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return version if shapes.is_version(version) else None

@@ -38,6 +38,8 @@ class Resource(Generic[T]):
     plural: str
     subresource: str = ""
     partial: bool = False
+    shape: type | None = None
+    """The `TypedDict` of an object, which `shapes` checks; `None`: any object."""
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """The path of one object, or of the collection without a `name`.
@@ -61,7 +63,14 @@ class Resource(Generic[T]):
     @property
     def metadata_only(self) -> Resource[PartialObject]:
         """The same objects without their spec, status and data."""
-        return Resource(self.group, self.version, self.plural, self.subresource, partial=True)
+        return Resource(
+            self.group,
+            self.version,
+            self.plural,
+            self.subresource,
+            partial=True,
+            shape=k8s_types.PartialShape,
+        )
 
     def below(self, subresource: str) -> Resource[JSON]:
         """A subresource of these objects."""
@@ -97,24 +106,29 @@ def query(*, label_selector: str = "", field_selector: str = "", limit: int = 0)
     return "&".join(parts)
 
 
-PODS = Resource[Pod]("", "v1", "pods")
+PODS = Resource[Pod]("", "v1", "pods", shape=Pod)
 POD_STATUS = dataclasses.replace(PODS, subresource="status")
 POD_EVICTIONS = PODS.below("eviction")
 POD_LOGS = PODS.below("log")
 POD_EXEC = PODS.below("exec")
 POD_ATTACH = PODS.below("attach")
 POD_PORT_FORWARD = PODS.below("portforward")
-NODES = Resource[Node]("", "v1", "nodes")
+NODES = Resource[Node]("", "v1", "nodes", shape=Node)
 NODE_STATUS = dataclasses.replace(NODES, subresource="status")
-SECRETS = Resource[PartialObject]("", "v1", "secrets")
-CONFIG_MAPS = Resource[ConfigMap]("", "v1", "configmaps")
+SECRETS = Resource[PartialObject]("", "v1", "secrets", shape=k8s_types.PartialShape)
+CONFIG_MAPS = Resource[ConfigMap]("", "v1", "configmaps", shape=ConfigMap)
 NAMESPACES = Resource[PartialObject]("", "v1", "namespaces")
-SERVICES = Resource[JSON]("", "v1", "services")
+SERVICES = Resource[JSON]("", "v1", "services", shape=k8s_types.Service)
 EVENTS = Resource[JSON]("", "v1", "events")
 SERVICE_ACCOUNTS = Resource[JSON]("", "v1", "serviceaccounts")
 TOKEN_REQUESTS = SERVICE_ACCOUNTS.below("token")
-LEASES = Resource[k8s_types.Lease]("coordination.k8s.io", "v1", "leases")
-SIGNING_REQUESTS = Resource[JSON]("certificates.k8s.io", "v1", "certificatesigningrequests")
+LEASES = Resource[k8s_types.Lease]("coordination.k8s.io", "v1", "leases", shape=k8s_types.Lease)
+SIGNING_REQUESTS = Resource[JSON](
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    shape=k8s_types.SigningRequest,
+)
 TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
 SELF_ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "subjectaccessreviews")

@@ -92,6 +92,7 @@ class ForeignNamespace:
             before_list=mirrors.listing,
             namespace=foreign,
             on_state=self._followed,
+            on_invalid=self._mirror_invalid,
             label_selector=owner,
             confirm=shared.identity.confirm,
         )
@@ -102,6 +103,7 @@ class ForeignNamespace:
             before_list=secrets.listing,
             namespace=foreign,
             on_state=self.wake_all,
+            on_invalid=store.secrets.doubt,
             label_selector=owner,
             confirm=shared.identity.confirm,
         )
@@ -311,6 +313,11 @@ class ForeignNamespace:
         """Reconcile the home pod of a mirror that changed."""
         self._shared.on_mirror_change(self.home_key(foreign))
         self._shared.wake(self.home_key(foreign), seconds)
+
+    def _mirror_invalid(self, foreign: ObjectKey) -> None:
+        """A mirror has a form that is not valid: it is unknown, and no other is concerned."""
+        self._shared.store.mirrors.doubt(foreign)
+        self.wake(foreign)
 
     def _wake_secret(self, secret: PartialObject) -> None:
         for owner in secret["metadata"].get("ownerReferences", ()):

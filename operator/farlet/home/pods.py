@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from farlet import errors
-from farlet.client import resources
+from farlet.client import resources, shapes
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.k8s_types import PartialObject, Pod
@@ -62,7 +62,12 @@ class HomePods:
         self.error: str | None = "not listed yet"
 
     def event(self, kind: str | None, pod: Pod) -> None:
-        """One event of Kopf's watch; `kind` None: part of a listing."""
+        """One event of Kopf's watch; `kind` None: part of a listing.
+
+        A pod of a form that is not valid is unknown; it concerns no other pod.
+        """
+        if self._is_invalid(pod, resources.PODS.shape):
+            return
         key = key_of(pod)
         self._seen = max(self._seen, version(pod["metadata"]))
         if kind == "DELETED":
@@ -77,6 +82,17 @@ class HomePods:
         self._awaited.discard(pod["metadata"]["uid"])
         if kind is None and self.has_synced:
             self._resync_requested.set()
+
+    def _is_invalid(self, obj: object, shape: type | None) -> bool:
+        problem = shapes.problem(shape, obj)
+        if problem is None:
+            return False
+        key = shapes.key(obj)
+        log.warning("home pod left out, its form is not valid", pod=str(key), err=problem)
+        if key is not None:
+            self._store.home.doubt(key)
+            self._wake(key)
+        return True
 
     def resync(self) -> None:
         """Kopf was restarted, or home was down: it does not report what was deleted in between."""
@@ -114,6 +130,9 @@ class HomePods:
         listed, listed_at = await self._home.list_all(
             resources.PODS.metadata_only, field_selector=f"spec.nodeName={self._node}"
         )
+        listed = [
+            pod for pod in listed if not self._is_invalid(pod, resources.PODS.metadata_only.shape)
+        ]
         as_of = int(listed_at)
         if self._rewound or as_of < seen or self._is_deaf(listed, since=since):
             await self._list_anew()
@@ -121,7 +140,7 @@ class HomePods:
         self._seen = max(self._seen, as_of)
         self._remove_missing(listed, since=since, as_of=as_of)
         if not self.has_synced:
-            missing = {p["metadata"]["uid"] for p in listed if key_of(p) not in self._store.home}
+            missing = self._undelivered_of(listed)
             # Pods come and go meanwhile: wait only for those of the first list.
             self._awaited = missing & self._awaited if self._listed_before else missing
             self._listed_before = True
@@ -140,9 +159,18 @@ class HomePods:
             return False
         if self._store.home.contradicted_by(listed, since=since):
             return True
-        missing = {p["metadata"]["uid"] for p in listed if key_of(p) not in self._store.home}
+        missing = self._undelivered_of(listed)
         undelivered, self._undelivered = self._undelivered & missing, missing
         return bool(undelivered)
+
+    def _undelivered_of(self, listed: Sequence[PartialObject]) -> set[str]:
+        """Uids that Kopf has not delivered, in a valid form or another."""
+        home = self._store.home
+        return {
+            pod["metadata"]["uid"]
+            for pod in listed
+            if key_of(pod) not in home and not home.doubted(key_of(pod))
+        }
 
     async def _list_anew(self) -> None:
         """Replace all that is known of home pods, and restart Kopf's watch.
@@ -157,6 +185,7 @@ class HomePods:
         listed, listed_at = await self._home.list_all(
             resources.PODS, field_selector=f"spec.nodeName={self._node}"
         )
+        listed = [pod for pod in listed if not self._is_invalid(pod, resources.PODS.shape)]
         as_of = int(listed_at)
         self._remove_missing(listed, since=since, as_of=as_of)
         for pod in listed:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from farlet import errors
-from farlet.client import reflector, resources
+from farlet.client import reflector, resources, shapes
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_API_SERVICE, JSON, ObjectKey
 from farlet.gateway import port_forward
@@ -119,7 +119,8 @@ class HomeService:
         pods, _ = await self._foreign.list(
             resources.PODS, namespace=self._namespace, label_selector=selector
         )
-        ready = [pod for pod in pods if _is_ready(pod)]
+        valid = (pod for pod in pods if shapes.problem(resources.PODS.shape, pod) is None)
+        ready = [pod for pod in valid if _is_ready(pod)]
         for pod in ready:
             port = _port(pod, address.target_port)
             if port is not None:

@@ -119,6 +119,8 @@ class Reconciler:
         """
         store, ctx = self._store, self._ctx()
         home: Pod | Missing | None = store.home.get(key)
+        if store.home.doubted(key):
+            home = Missing.UNKNOWN
         if home is None:
             home = Missing.ABSENT if self._home_listed() else Missing.UNKNOWN
         uid = "" if isinstance(home, Missing) else predicates.uid(home)
@@ -142,13 +144,18 @@ class Reconciler:
                 answered=self._times.answered(uid),
             )
         mirror: Pod | Missing | None = state.unrelated or store.mirrors.get(mirror_key)
+        if state.unrelated is None and store.mirrors.doubted(mirror_key):
+            mirror = Missing.UNKNOWN
         if mirror is None:
             mirror = Missing.ABSENT if namespace.mirrors_in_sync else Missing.UNKNOWN
         home_gone = state.home_gone
         secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
         if not isinstance(home, Missing):
-            found = store.secrets.get(ObjectKey(namespace.foreign, secret_name(uid)))
-            if found is not None:
+            secret_key = ObjectKey(namespace.foreign, secret_name(uid))
+            found = store.secrets.get(secret_key)
+            if store.secrets.doubted(secret_key):
+                secret = Missing.UNKNOWN
+            elif found is not None:
                 secret = found["metadata"]
             elif namespace.secrets_in_sync:
                 secret = Missing.ABSENT

@@ -36,7 +36,8 @@ def _throttled(seconds: float) -> errors.Throttled:
 
 
 def _pod(name: str, version: int) -> JSON:
-    return {"metadata": {"name": name, "resourceVersion": str(version)}}
+    metadata = {"name": name, "namespace": "shop", "uid": name, "resourceVersion": str(version)}
+    return {"metadata": metadata, "spec": {}}
 
 
 def _list(version: int, *names: str, more: str = "") -> JSON:

@@ -1,0 +1,90 @@
+"""Checks that an object from an API server has the shape that its type promises.
+
+Everything behind the clients reads objects as `TypedDict`s and relies on them. An object of another
+shape (a null for a spec, a version that is not a number) comes from a broken or hostile server. It
+must not reach the modules behind, and it says nothing about any other object: it is left out, and
+what is known of it is in doubt.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Required
+
+import pydantic
+from typing_extensions import TypedDict
+
+from farlet.constants import ObjectKey
+
+VERSION_DIGITS = 20
+"""resourceVersions are unsigned integers of 64 bits."""
+
+_MESSAGE_CHARS = 200
+
+
+PageMeta = TypedDict("PageMeta", {"resourceVersion": Required[str], "continue": str}, total=False)
+"""`ListMeta` of one page; `continue` is the token of the next one."""
+
+
+class Page(TypedDict, total=False):
+    """One page of a list. Each item is checked by itself."""
+
+    metadata: Required[PageMeta]
+    items: list[Any]
+
+
+def is_version(text: object) -> bool:
+    """Whether it is a resourceVersion as a number (KEP-5504)."""
+    return (
+        isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS
+    )
+
+
+def problem(shape: type | None, obj: object) -> str | None:
+    """What is wrong with an object, without its values; `None` if it has that shape.
+
+    As in Go, a null counts as a missing field.
+    """
+    if not isinstance(obj, dict):
+        return "it is not an object"
+    if shape is None:
+        return None
+    adapter = _adapter(shape)
+    try:
+        adapter.validate_python(obj, strict=True)
+    except pydantic.ValidationError:
+        try:
+            adapter.validate_python(_without_nulls(obj), strict=True)
+        except pydantic.ValidationError as err:
+            first = err.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            return f"{where[:_MESSAGE_CHARS]}: {first['msg'][:_MESSAGE_CHARS]}"
+    version = obj["metadata"].get("resourceVersion")
+    if version is not None and not is_version(version):
+        return "metadata.resourceVersion: it is not a number"
+    return None
+
+
+def key(obj: object) -> ObjectKey | None:
+    """Namespace and name of an object of any shape, if it has them."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    if not isinstance(metadata, dict):
+        return None
+    namespace, name = metadata.get("namespace", ""), metadata.get("name")
+    if not isinstance(namespace, str) or not isinstance(name, str):
+        return None
+    return ObjectKey(namespace, name)
+
+
+@functools.cache
+def _adapter(shape: type) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(shape)
+
+
+def _without_nulls(value: object) -> object:
+    """A copy without null fields. Kubernetes writes zero times as null."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value]
+    return value

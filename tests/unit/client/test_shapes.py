@@ -1,0 +1,84 @@
+"""Objects of a form that no API server sends are recognised, whatever is wrong with them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from farlet.client import resources, shapes
+from farlet.constants import ObjectKey
+from unit.planning import objects
+
+POD: Any = objects.home(phase="Running", state=objects.RUNNING)
+
+
+def _with(path: str, value: object) -> Any:
+    pod = copy.deepcopy(POD)
+    *parents, last = path.split(".")
+    part = pod
+    for parent in parents:
+        part = part[int(parent)] if isinstance(part, list) else part[parent]
+    part[last] = value
+    return pod
+
+
+INVALID: dict[str, Any] = {
+    "no object": [],
+    "nothing": None,
+    "without metadata": {"spec": {}},
+    "metadata that is a list": _with("metadata", []),
+    "a spec that is null": _with("spec", None),
+    "a spec that is a word": _with("spec", "none"),
+    "a status that is a list": _with("status", []),
+    "a version that is a word": _with("metadata.resourceVersion", "new"),
+    "a version that is negative": _with("metadata.resourceVersion", "-1"),
+    "a version of digits that are no numbers": _with("metadata.resourceVersion", "²"),
+    "a version of a thousand digits": _with("metadata.resourceVersion", "1" * 1000),
+    "a version that is a number": _with("metadata.resourceVersion", 7),
+    "a uid that is null": _with("metadata.uid", None),
+    "annotations that are numbers": _with("metadata.annotations", {"a": 1}),
+    "a grace period that is a word": _with("metadata.deletionGracePeriodSeconds", "30"),
+    "restarts that are a truth": _with("status.containerStatuses.0.restartCount", True),
+    "restarts that are a fraction": _with("status.containerStatuses.0.restartCount", 0.5),
+    "a state that is a word": _with("status.containerStatuses.0.state", "running"),
+}
+
+
+@pytest.mark.parametrize("obj", INVALID.values(), ids=INVALID)
+def test_a_pod_is_not_valid_with(obj: Any) -> None:
+    assert shapes.problem(resources.PODS.shape, obj) is not None
+
+
+VALID: dict[str, Any] = {
+    "as it is": POD,
+    "a null where Kubernetes writes zero times": _with("metadata.creationTimestamp", None),
+    "a status that is null": _with("status", None),
+    "an unknown field": _with("spec.newField", {"a": [1]}),
+    "no version": {**POD, "metadata": {"name": "a", "namespace": "b", "uid": "c"}},
+}
+
+
+@pytest.mark.parametrize("obj", VALID.values(), ids=VALID)
+def test_a_pod_is_valid_with(obj: Any) -> None:
+    assert shapes.problem(resources.PODS.shape, obj) is None
+
+
+def test_a_problem_contains_no_value() -> None:
+    problem = shapes.problem(resources.PODS.shape, _with("spec", "eyJhbGciOiJSUzI1NiJ9"))
+    assert problem == "spec: Input should be a valid dictionary"
+
+
+@pytest.mark.parametrize(
+    ("obj", "key"),
+    [
+        ({"metadata": {"name": "a", "namespace": "b"}}, ObjectKey("b", "a")),
+        ({"metadata": {"name": "a"}}, ObjectKey("", "a")),
+        ({"metadata": {"name": 1}}, None),
+        ({"metadata": None}, None),
+        (None, None),
+    ],
+)
+def test_the_key_of_an_object_of_any_form(obj: object, key: ObjectKey | None) -> None:
+    assert shapes.key(obj) == key
