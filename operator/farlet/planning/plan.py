@@ -364,6 +364,9 @@ def _create(
         token_specs = strategy.token_specs(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
+    if token_specs and s.secret is Missing.UNKNOWN and s.problem is not None:
+        # Without its Secret the mirror would wait in ContainerCreating, and nothing would say why.
+        return _wait(s, home, s.problem, ctx=ctx, gone=True)
     left = _pause(s) - s.ages.mirror_created
     if left > 0:
         return _back_off(s, home, left, ctx=ctx)
@@ -436,7 +439,7 @@ def _with_mirror(
         if isinstance(provided.action, ProvideSecret):
             return provided
         wait = provided.action
-        note = _outdated_endpoint(mirror, ctx)
+        note = provided.note or _outdated_endpoint(mirror, ctx)
     if is_deleting(mirror) and not (is_deleting(home) or is_terminal(home) or is_finished(mirror)):
         left = _overdue_in(s, mirror)
         if left <= 0:
@@ -476,6 +479,16 @@ def _evict(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     return marked if marked.action is not None else Decision(EvictHome(home))
 
 
+def _unwatched(s: Snapshot) -> tuple[Reason, str] | None:
+    """The Event for a mirror whose Secret cannot be watched: it gets no new tokens.
+
+    An outage concerns all pods and is reported on the Node.
+    """
+    if s.problem is None or s.problem.reason is Reason.FOREIGN_UNREACHABLE:
+        return None
+    return s.problem.reason, s.problem.message
+
+
 def _outdated_endpoint(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
     """The Event for a mirror that runs with an earlier address of the home API server."""
     configured = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
@@ -509,11 +522,11 @@ def _secret(
     try:
         _still_required(strategy, home, ctx)
         token_specs = strategy.token_specs(home, ctx)
-        if secret is Missing.UNKNOWN:
-            return NOTHING
         required = strategy.objects(home, {}, ctx, owner)
         if not required:
             return NOTHING
+        if secret is Missing.UNKNOWN:
+            return Decision(note=_unwatched(s))
         if secret is Missing.ABSENT:
             return Decision(ProvideSecret(home, mirror, strategy, token_specs, None))
         if not predicates.owned_by(secret, uid(mirror)):

@@ -312,6 +312,21 @@ MUTATIONS = (
         "a pod is not evicted while the watch of its mirror is broken",
     ),
     Mutation(
+        "creates a mirror whose Secret it cannot watch",
+        (
+            Skipped(
+                "_create",
+                "token_specs and s.secret is Missing.UNKNOWN and s.problem is not None",
+            ),
+        ),
+        "a pod that needs a Secret waits with the reason why Secrets cannot be watched",
+    ),
+    Mutation(
+        "does not report a Secret that it cannot watch",
+        (Answers("_unwatched", "None"),),
+        "a running pod whose Secret cannot be watched gets an Event",
+    ),
+    Mutation(
         "sends a write again that had no effect",
         (Answers("_in_vain", "False"),),
         "a status that home did not keep is not written again",

@@ -77,6 +77,24 @@ CREATED = (
 
 UNSEEN = (
     Row(
+        "a pod that needs a Secret waits with the reason why Secrets cannot be watched",
+        snapshot(
+            home(reads_token=True),
+            Missing.ABSENT,
+            problem=Refused(Reason.FOREIGN_FORBIDDEN, "secrets is forbidden"),
+        ),
+        shows("Pending", Reason.FOREIGN_FORBIDDEN),
+    ),
+    Row(
+        "a pod without a Secret starts although Secrets cannot be watched",
+        snapshot(
+            home(),
+            Missing.ABSENT,
+            problem=Refused(Reason.FOREIGN_FORBIDDEN, "secrets is forbidden"),
+        ),
+        creates(),
+    ),
+    Row(
         "nothing is created while the foreign side is unknown",
         snapshot(home(), Missing.UNKNOWN),
         NOTHING,

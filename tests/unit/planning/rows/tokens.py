@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from farlet import context
 from farlet.constants import API_SERVER_SUPPORT, Reason
+from farlet.errors import Refused
 from farlet.k8s_types import Pod
 from farlet.planning.actions import NOTHING, ProvideSecret
 from farlet.planning.snapshot import Missing
@@ -104,6 +105,17 @@ ROWS = (
         snapshot(_READER_WITHOUT_ADDRESS, _FRESH, secret=Missing.ABSENT),
         NOTHING,
         ctx=within(home_api=context.NotConfigured(), home_ca=""),
+    ),
+    *(
+        Row(
+            f"a running pod whose Secret cannot be watched gets {text}",
+            snapshot(_READER, _FRESH, secret=Missing.UNKNOWN, problem=Refused(reason, "why")),
+            notes(expected),
+        )
+        for reason, expected, text in (
+            (Reason.FOREIGN_FORBIDDEN, Reason.FOREIGN_FORBIDDEN, "an Event"),
+            (Reason.FOREIGN_UNREACHABLE, None, "no Event in an outage"),
+        )
     ),
     Row(
         "an unknown Secret is not written",
