@@ -27,7 +27,7 @@ PageMeta = TypedDict("PageMeta", {"resourceVersion": Required[str], "continue": 
 
 
 class Page(TypedDict, total=False):
-    """One page of a list. Each item is checked by itself."""
+    """One page of a list. Its items are checked one by one."""
 
     metadata: Required[PageMeta]
     items: list[Any]
