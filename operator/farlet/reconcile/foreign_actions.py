@@ -72,7 +72,8 @@ class ForeignActions:
             # An earlier answer was lost, or an unrelated pod has the name: read it.
             await self.confirm_gone(ObjectKey(namespace, action.pod["metadata"]["name"]), state)
             return
-        self._store.mirrors.put(answer)
+        lost = dropped.message(action.pod["spec"], answer.get("spec", {}))
+        self._store.mirrors.put(answer)  # which keeps no more of the spec than `plan` reads
         self._store.departed.pop(key_of(answer), None)
         state.mirror_gone = False
         self._times.mirror_created(uid)
@@ -83,7 +84,6 @@ class ForeignActions:
             self._recorder.note(
                 action.home, Reason.SPEC_ADJUSTED, redaction.some(action.notices, separator="; ")
             )
-        lost = dropped.message(action.pod["spec"], answer["spec"])
         if lost is not None:
             self._recorder.note(action.home, Reason.SPEC_FIELDS_DROPPED, lost)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from farlet.constants import Reason
 from unit.planning.model import JSON
 from unit.reconcile import harness
@@ -38,8 +40,16 @@ def test_an_event_names_the_fields_that_the_foreign_server_dropped() -> None:
         assert event["message"].startswith("the foreign API server dropped spec.hostUsers: ")
 
 
-def test_no_event_where_the_foreign_server_keeps_the_spec() -> None:
+@pytest.mark.parametrize(
+    "lag",
+    [
+        pytest.param(0.0, id="the watch shows the mirror first"),
+        pytest.param(1.0, id="the answer comes first, whose spec the store does not keep"),
+    ],
+)
+def test_no_event_where_the_foreign_server_keeps_the_spec(lag: float) -> None:
     with harness.running() as s:
+        s.foreign.lag = lag
         _create(s, "web")
         assert DROPPED not in s.events()
 
