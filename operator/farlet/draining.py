@@ -9,12 +9,13 @@ the remaining pods as they are. `docs/decisions/0010-drain.md` has the reasons.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
@@ -90,7 +91,8 @@ class _Drain:
         """Pods that a drain leaves."""
         self._next: dict[str, float] = {}
         """When a pod is evicted or checked again; the loop's time."""
-        self._logged: set[str] = set()
+        self._failures: dict[str, retrying.OncePerCause] = defaultdict(retrying.OncePerCause)
+        """Of the cordon under an empty uid."""
         self._slots = asyncio.Semaphore(CONCURRENT_EVICTIONS)
         self.evicted = 0
 
@@ -115,7 +117,8 @@ class _Drain:
         try:
             await cordon()
         except errors.FarletError as err:
-            self._log_once("", "failed to cordon node", pod="", err=err)
+            if self._failures[""].is_new(str(err)):
+                log.warning("failed to cordon node", err=str(err), retry_in=RETRY_SECONDS)
             return False
         return True
 
@@ -148,7 +151,8 @@ class _Drain:
         except (errors.NotFound, errors.Conflict):
             return  # it is gone or was replaced: the watch shows it
         except errors.FarletError as err:
-            self._log_once(uid, "eviction rejected", pod=str(key), err=err)
+            if self._failures[uid].is_new(str(err)):
+                log.warning("eviction rejected", pod=str(key), err=str(err), retry_in=RETRY_SECONDS)
             return
         self.evicted += 1
 
@@ -166,12 +170,6 @@ class _Drain:
 
     def _uid(self, key: ObjectKey) -> str:
         return self._store.home.uid(key) or ""
-
-    def _log_once(self, uid: str, what: str, *, pod: str, err: errors.FarletError) -> None:
-        """Log the first failure of a pod; later ones are the same."""
-        if uid not in self._logged:
-            self._logged.add(uid)
-            log.warning(what, pod=pod, err=str(err), retry_in=RETRY_SECONDS)
 
 
 def stays(pod: Pod) -> bool:

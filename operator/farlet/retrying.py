@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 LARGEST_EXPONENT = 64
@@ -69,6 +70,21 @@ async def wait(event: asyncio.Event, seconds: float) -> bool:
             await event.wait()
     except TimeoutError:
         return event.is_set()
+    return True
+
+
+async def until(condition: Callable[[], bool], changed: asyncio.Event, seconds: float) -> bool:
+    """Wait until `condition` holds, for `seconds` at most; whether it holds then.
+
+    It is evaluated now and whenever `changed` was set, which this clears.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                changed.clear()
+                await changed.wait()
+    except TimeoutError:
+        return condition()
     return True
 
 

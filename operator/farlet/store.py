@@ -23,10 +23,11 @@ import structlog
 from farlet import redaction
 from farlet.access import Token
 from farlet.constants import API_SERVER_SUPPORT, ObjectKey
-from farlet.k8s_types import ObjectMeta, PartialObject, Pod
+from farlet.k8s_types import ObjectMeta, PartialObject, Pod, PodPhase
 from farlet.planning import token_rotation
 
 T = TypeVar("T", Pod, PartialObject)
+N = TypeVar("N")
 
 log = structlog.get_logger()
 
@@ -48,12 +49,34 @@ def version(metadata: ObjectMeta) -> int:
     return int(metadata.get("resourceVersion") or 0)
 
 
+class HomeNote(NamedTuple):
+    """What is counted of a home pod."""
+
+    phase: str
+    mode: str | None
+    """The value of the access annotation, even an empty one; `None` without it."""
+
+
+class TokenTimes(NamedTuple):
+    """Of the tokens of one mirror, in epoch seconds: the first issue and the first expiry."""
+
+    issued: float
+    expires: float
+
+
+class MirrorNote(NamedTuple):
+    """What is counted of a mirror. `tokens` is `None` if it has finished or has none."""
+
+    phase: str
+    tokens: TokenTimes | None
+
+
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Generic[N]):
     uid: str
     version: int
     json: bytes
-    note: tuple[str, ...]
+    note: N
     arrived: int
 
 
@@ -63,8 +86,8 @@ class _Gone(NamedTuple):
     arrived: int
 
 
-class Table(Generic[T]):
-    """Objects of one kind.
+class Table(Generic[T, N]):
+    """Objects of one kind, each with a note: what is counted without reading the object.
 
     Of events and answers, an older version never replaces a newer one, nor a deletion. A complete
     list replaces both, whatever the versions are: an API server whose storage was restored from a
@@ -73,12 +96,10 @@ class Table(Generic[T]):
     a write of ours.
     """
 
-    def __init__(
-        self, trim: Callable[[T], T], note: Callable[[T], tuple[str, ...]] = lambda _: ()
-    ) -> None:
+    def __init__(self, trim: Callable[[T], T], note: Callable[[T], N]) -> None:
         self._trim: Callable[[T], T] = trim
-        self._note: Callable[[T], tuple[str, ...]] = note
-        self._objects: dict[ObjectKey, _Kept] = {}
+        self._note: Callable[[T], N] = note
+        self._objects: dict[ObjectKey, _Kept[N]] = {}
         self._doubted: OrderedDict[ObjectKey, bool] = OrderedDict()
         """Objects whose last version was not valid, and whether no list came since."""
         self._deleted: OrderedDict[str, _Gone] = OrderedDict()
@@ -108,7 +129,7 @@ class Table(Generic[T]):
         kept = self._objects.get(key)
         return None if kept is None else kept.uid
 
-    def notes(self) -> Iterator[tuple[str, ...]]:
+    def notes(self) -> Iterator[N]:
         """The notes of all objects, for counts: to read all objects would cost too much."""
         return (kept.note for kept in self._objects.values())
 
@@ -183,7 +204,7 @@ class Table(Generic[T]):
         )
 
     @staticmethod
-    def _is_newer(kept: _Kept, *, since: int, as_of: int) -> bool:
+    def _is_newer(kept: _Kept[N], *, since: int, as_of: int) -> bool:
         return kept.arrived > since and kept.version > as_of
 
     def remove(self, key: ObjectKey, uid: str, *, as_of: int = FOR_GOOD) -> None:
@@ -249,7 +270,7 @@ class Table(Generic[T]):
         return [self._read(kept) for kept in missing.values()]
 
     @staticmethod
-    def _read(kept: _Kept) -> T:
+    def _read(kept: _Kept[N]) -> T:
         obj: T = orjson.loads(kept.json)
         return obj
 
@@ -259,27 +280,28 @@ def _trimmed_home(pod: Pod) -> Pod:
     return pod
 
 
-def _phase_and_access(pod: Pod) -> tuple[str, ...]:
-    """The phase, and the value of the access annotation if there is one, even an empty one.
-
-    Interned, since thousands of pods share them.
-    """
+def _home_note(pod: Pod) -> HomeNote:
+    # Interned, since thousands of pods share these texts.
     annotations = pod["metadata"].get("annotations") or {}
     mode = annotations.get(API_SERVER_SUPPORT)
-    return (_phase(pod),) if mode is None else (_phase(pod), sys.intern(mode))
+    return HomeNote(_phase(pod), None if mode is None else sys.intern(mode))
 
 
-def _phase_and_tokens(mirror: Pod) -> tuple[str, ...]:
-    """The phase; for an unfinished mirror with tokens also the first issue and expiry times."""
+def _mirror_note(mirror: Pod) -> MirrorNote:
     phase = _phase(mirror)
     times = [t for t in token_rotation.recorded(mirror).values() if 0 < t[0] < t[1] < math.inf]
-    if not times or phase in {"Succeeded", "Failed"}:
-        return (phase,)
-    return phase, str(min(issued for issued, _ in times)), str(min(ends for _, ends in times))
+    if not times or phase in {PodPhase.SUCCEEDED, PodPhase.FAILED}:
+        return MirrorNote(phase, None)
+    issued, expires = (min(moments) for moments in zip(*times, strict=True))
+    return MirrorNote(phase, TokenTimes(issued, expires))
+
+
+def _no_note(_obj: PartialObject) -> None:
+    """Nothing is counted of these."""
 
 
 def _phase(pod: Pod) -> str:
-    return sys.intern(pod.get("status", {}).get("phase", "Unknown"))
+    return sys.intern(pod.get("status", {}).get("phase", PodPhase.UNKNOWN.value))
 
 
 def _trimmed_mirror(pod: Pod) -> Pod:
@@ -315,16 +337,19 @@ def _trimmed_partial(obj: PartialObject) -> PartialObject:
     return {"metadata": metadata}
 
 
+PartialTable = Table[PartialObject, None]
+
+
 @dataclass(slots=True)
 class Store:
     """Home pods by their key; mirrors, Secrets and ServiceAccounts by their foreign key."""
 
-    home: Table[Pod] = field(default_factory=lambda: Table[Pod](_trimmed_home, _phase_and_access))
-    mirrors: Table[Pod] = field(
-        default_factory=lambda: Table[Pod](_trimmed_mirror, _phase_and_tokens)
+    home: Table[Pod, HomeNote] = field(default_factory=lambda: Table(_trimmed_home, _home_note))
+    mirrors: Table[Pod, MirrorNote] = field(
+        default_factory=lambda: Table(_trimmed_mirror, _mirror_note)
     )
-    secrets: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
-    accounts: Table[PartialObject] = field(default_factory=lambda: Table[Any](_trimmed_partial))
+    secrets: PartialTable = field(default_factory=lambda: Table(_trimmed_partial, _no_note))
+    accounts: PartialTable = field(default_factory=lambda: Table(_trimmed_partial, _no_note))
     departed: dict[ObjectKey, Pod] = field(default_factory=dict)
     """By foreign key: mirrors as they were last seen, kept while their home pod exists."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
 from farlet.client import file_stamps
@@ -133,7 +133,7 @@ class ServingCertificate:
         self._granted: key_pairs.KeyPair | None = None
         self._renew_at = datetime.min.replace(tzinfo=UTC)
         self._request: str | None = None
-        self._reported = False
+        self._pending = retrying.OncePerCause()
 
     def prepare(self) -> None:
         """Serve the stored certificate, else a self-signed one."""
@@ -185,7 +185,8 @@ class ServingCertificate:
 
     def _accept(self, pair: key_pairs.KeyPair) -> None:
         self._use(pair)
-        self._request, self._reported = None, False
+        self._request = None
+        self._pending.clear()
         log.info("serving certificate granted", until=str(pair.leaf.not_valid_after_utc))
         if self._store is not None:
             try:
@@ -195,7 +196,7 @@ class ServingCertificate:
 
     def _created(self, request: str) -> None:
         log.info("serving certificate requested", request=request)
-        self._request, self._reported = request, False
+        self._request = request
 
     async def _while_unchanged(
         self, addresses: Sequence[str], requesting: Coroutine[None, None, key_pairs.KeyPair]
@@ -213,10 +214,9 @@ class ServingCertificate:
             await asyncio.wait([task])
 
     def _report_pending(self) -> None:
-        """Log once that the approval takes longer than an automatic approver needs."""
-        if self._reported:
+        """Log once per request that the approval takes longer than an automatic approver needs."""
+        if not self._pending.is_new(f"request {self._request}"):
             return
-        self._reported = True
         fix = _SET_FILES
         if self._request is not None:
             fix = f"kubectl certificate approve {self._request}, or {fix}"

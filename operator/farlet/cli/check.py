@@ -37,6 +37,7 @@ from farlet.homeapi import endpoint
 from farlet.homeapi.discovery import Discovery
 from farlet.homeapi.preflight import Unreachable, WrongCertificate
 from farlet.homeapi.supervisor import HomeAPISupervisor
+from farlet.k8s_types import PodPhase
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -235,7 +236,7 @@ async def _gateways(
     running = [
         ObjectKey(namespace, pod["metadata"]["name"])
         for pod in pods
-        if pod.get("status", {}).get("phase") == "Running"
+        if pod.get("status", {}).get("phase") == PodPhase.RUNNING
         and "deletionTimestamp" not in pod["metadata"]
     ]
     if not running:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from farlet import store
 from farlet.constants import ObjectKey
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
-from farlet.store import Store, Table, key_of
+from farlet.store import PartialTable, Store, key_of
 
 
 class Accounts(Mapping[str, ObjectMeta]):
     """The ServiceAccounts of one namespace, by name."""
 
-    def __init__(self, namespace: str, table: Table[PartialObject]) -> None:
+    def __init__(self, namespace: str, table: PartialTable) -> None:
         self._namespace = namespace
         self._table = table
 
@@ -92,7 +92,7 @@ class Partials:
 
     def __init__(
         self,
-        table: Table[PartialObject],
+        table: PartialTable,
         *,
         foreign: str,
         wake: Callable[[PartialObject], None],

@@ -7,7 +7,6 @@ be ready: it becomes ready when it has a tunnel.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from farlet.constants import GATEWAY_SELECTOR, ObjectKey
 from farlet.gateway import home_dialer, keys, link, port_forward, tunnel
 from farlet.gateway.link import Link
 from farlet.gateway.relay_budget import RelayBudget
-from farlet.k8s_types import Pod
+from farlet.k8s_types import Pod, PodPhase
 
 BACKOFF_FIRST_SECONDS = 0.25
 BACKOFF_LAST_SECONDS = 2.0
@@ -111,11 +110,11 @@ class TunnelManager:
 
     async def wait_connected(self) -> None:
         """Wait until a gateway is connected or none exists, at most `CONNECT_SECONDS`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_SECONDS):
-                while self.problem() is not None and (self._tunnels or self._is_listing()):
-                    self._changed.clear()
-                    await self._changed.wait()
+        await retrying.until(
+            lambda: self.problem() is None or not (self._tunnels or self._is_listing()),
+            self._changed,
+            CONNECT_SECONDS,
+        )
 
     def _is_listing(self) -> bool:
         return not self._reflector.has_synced and self._reflector.error is None
@@ -154,7 +153,7 @@ class TunnelManager:
     def _update(self, pod: Pod) -> None:
         metadata = pod["metadata"]
         uid = metadata["uid"]
-        if pod.get("status", {}).get("phase") != "Running":
+        if pod.get("status", {}).get("phase") != PodPhase.RUNNING:
             self._stop(uid)
         elif uid not in self._tunnels:
             assert self._tasks is not None

@@ -105,7 +105,7 @@ class Discovery:
         Raises `StartError` where home cannot be identified, `UsageError` for settings that do
         not fit what was found.
         """
-        home_id = self._settings.home_id
+        home_id, failures = self._settings.home_id, retrying.OncePerCause()
         while home_id is None:
             try:
                 service = await self._home.get(
@@ -113,7 +113,7 @@ class Discovery:
                 )
                 home_id = service["metadata"]["uid"]
             except (errors.Unreachable, errors.Throttled) as err:
-                if str(err) != self.problem:
+                if failures.is_new(str(err)):
                     log.warning(
                         "home API server is unreachable", err=str(err), retry_in=RETRY_SECONDS
                     )

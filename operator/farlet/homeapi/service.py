@@ -12,14 +12,14 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import reflector, resources, shapes
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_API_SERVICE, JSON, ObjectKey
 from farlet.gateway import port_forward
 from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import ServiceAddress
-from farlet.k8s_types import Pod
+from farlet.k8s_types import ConditionStatus, Pod
 
 SYNC_SECONDS = 5.0
 
@@ -68,11 +68,9 @@ class HomeService:
 
     async def wait_synced(self) -> None:
         """Wait for the first answer of the foreign API server, at most `SYNC_SECONDS`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SYNC_SECONDS):
-                while not self.has_synced and self.problem is None:
-                    self._updated.clear()
-                    await self._updated.wait()
+        await retrying.until(
+            lambda: self.has_synced or self.problem is not None, self._updated, SYNC_SECONDS
+        )
 
     # --- called by the reflector --------------------------------------------------------------
 
@@ -135,7 +133,7 @@ class HomeService:
 def _is_ready(pod: Pod) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return "deletionTimestamp" not in pod["metadata"] and any(
-        one["type"] == "Ready" and one["status"] == "True" for one in conditions
+        one["type"] == "Ready" and one["status"] == ConditionStatus.TRUE for one in conditions
     )
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from farlet.context import Context
-from farlet.store import Store
+from farlet.k8s_types import PodPhase
+from farlet.store import Store, TokenTimes
 
 INVALID = "invalid"
 """Reported as the access mode of a pod that selects an unknown one."""
-
-RUNNING = "Running"
 
 
 class PodCounts:
@@ -30,21 +29,23 @@ class PodCounts:
     def pods(self) -> Mapping[tuple[str, str], int]:
         """Home pods by phase and access mode."""
         counts: Counter[tuple[str, str]] = Counter()
-        for phase, *selected in self._store.home.notes():
-            mode = selected[0] if selected else self._ctx().access_default
-            counts[phase, mode if mode in self._modes else INVALID] += 1
+        for note in self._store.home.notes():
+            mode = self._ctx().access_default if note.mode is None else note.mode
+            counts[note.phase, mode if mode in self._modes else INVALID] += 1
         return counts
 
     def running(self) -> int:
         """Number of mirrors in phase Running."""
-        return sum(phase == RUNNING for phase, *_ in self._store.mirrors.notes())
+        return sum(note.phase == PodPhase.RUNNING for note in self._store.mirrors.notes())
 
     def token_age(self, now: float) -> float:
         """Age in seconds of the oldest token of an unfinished mirror; 0 without any."""
-        issued = [float(times[0]) for _, *times in self._store.mirrors.notes() if times]
-        return max(now - min(issued), 0.0) if issued else 0.0
+        issued = min((times.issued for times in self._tokens()), default=now)
+        return max(now - issued, 0.0)
 
     def token_remaining(self, now: float) -> float:
         """Seconds until the first token of an unfinished mirror expires; infinite without any."""
-        expires = [float(times[1]) for _, *times in self._store.mirrors.notes() if times]
-        return min(expires) - now if expires else math.inf
+        return min((times.expires for times in self._tokens()), default=math.inf) - now
+
+    def _tokens(self) -> Iterator[TokenTimes]:
+        return (note.tokens for note in self._store.mirrors.notes() if note.tokens is not None)

@@ -69,6 +69,29 @@ def test_a_wait_ends_with_its_event_or_in_time(
     faketime.run(story())
 
 
+@pytest.mark.parametrize(
+    ("holds_after", "holds", "seconds"),
+    [
+        pytest.param(0, True, 0.0, id="from the start"),
+        pytest.param(2, True, 2.0, id="after the second change"),
+        pytest.param(9, False, 5.0, id="too late"),
+    ],
+)
+def test_a_wait_for_a_condition_ends_with_it_or_in_time(
+    holds_after: int, holds: bool, seconds: float
+) -> None:
+    async def story() -> None:
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        started = loop.time()
+        for second in range(1, 10):
+            loop.call_later(second, changed.set)
+        found = await retrying.until(lambda: loop.time() - started >= holds_after, changed, 5.0)
+        assert found is holds
+        assert loop.time() - started == pytest.approx(seconds)
+
+    faketime.run(story())
+
+
 def test_a_cancelled_wait_stays_cancelled() -> None:
     async def story() -> None:
         task = asyncio.create_task(retrying.wait(asyncio.Event(), 5.0))

@@ -8,7 +8,7 @@ import pytest
 
 from farlet.constants import ObjectKey
 from farlet.k8s_types import NamespacedMeta, PartialObject
-from farlet.store import Store, Table
+from farlet.store import PartialTable, Store, Table
 
 KEY = ObjectKey("default", "web")
 
@@ -23,11 +23,11 @@ def _object(version: int, *, uid: str = "u1", namespace: str = "default") -> Par
     return {"metadata": metadata}
 
 
-def _table() -> Table[PartialObject]:
-    return Table[Any](lambda obj: obj)
+def _table() -> PartialTable:
+    return Table(lambda obj: obj, lambda _: None)
 
 
-def _known(table: Table[PartialObject]) -> tuple[str, str] | None:
+def _known(table: PartialTable) -> tuple[str, str] | None:
     found = table.get(KEY)
     return found and (found["metadata"]["uid"], found["metadata"]["resourceVersion"])
 
@@ -85,9 +85,7 @@ def test_put_returns_whether_it_kept_the_object() -> None:
     assert [table.put(_object(v)) for v in (1, 1, 2, 1)] == [True, False, True, False]
 
 
-def _listed(
-    table: Table[PartialObject], *listed: PartialObject, since: int, as_of: int
-) -> list[str]:
+def _listed(table: PartialTable, *listed: PartialObject, since: int, as_of: int) -> list[str]:
     """Take over a complete list of one namespace. Returns the uids that were dropped."""
     gone = table.remove_missing(listed, "default", since=since, as_of=as_of)
     for obj in listed:
@@ -152,7 +150,7 @@ LISTS: dict[str, tuple[Received, Received, list[PartialObject], int, tuple[str, 
 }
 
 
-def _receive(table: Table[PartialObject], received: Received) -> None:
+def _receive(table: PartialTable, received: Received) -> None:
     for one in received:
         if not isinstance(one, tuple):
             table.put(one)
