@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import orjson
 import yaml
@@ -28,16 +27,26 @@ from farlet.access import (
 from farlet.access.changes import Change, ChangeKind
 from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
-from farlet.constants import JSON, TOKENS, VIRTUAL_NODE_ID
+from farlet.constants import TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
 from farlet.forge import guards
 from farlet.forge import pod as forge
-from farlet.k8s_types import EnvVar, NewPod, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import NewPod, OwnerReference, Pod, Secret
 
 REDACTED = "<redacted>"
 
-UNKNOWN_PORT = 0
-"""Placeholder for an unknown port of the home API server; no server listens on port 0."""
+
+class _UnknownPort(int):
+    """An unknown port of the home API server: prints as `RESOLVED`, in names of variables too."""
+
+    def __str__(self) -> str:
+        return RESOLVED
+
+    def __format__(self, _spec: str) -> str:
+        return RESOLVED
+
+
+UNKNOWN_PORT = _UnknownPort(0)
 
 ANCHOR: OwnerReference = {
     "apiVersion": "v1",
@@ -85,7 +94,7 @@ def render(
     forged = forge.forge_mirror(
         home, strategy=strategy, ctx=ctx, anchor=ANCHOR, token_times={}, restarts={}
     )
-    mirror = _without_port(forged.pod, ctx)
+    mirror = forged.pod
     if token_specs:
         mirror["metadata"]["annotations"][TOKENS] = RESOLVED
     tokens = {
@@ -98,9 +107,6 @@ def render(
         "uid": RESOLVED,
     }
     secrets = strategy.objects(home, tokens, ctx, owner)
-    annotations = mirror["metadata"]["annotations"]
-    if not _is_known(ctx.endpoint) and constants.HOME_API in annotations:
-        annotations[constants.HOME_API] = RESOLVED
     for secret in secrets if ctx.home_ca == RESOLVED else ():
         secret["metadata"]["annotations"][constants.HOME_CA] = RESOLVED
     if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
@@ -180,38 +186,6 @@ def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
 
 def _is_known(address: Endpoint | None) -> bool:
     return address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT)
-
-
-def _without_port(mirror: NewPod, ctx: Context) -> NewPod:
-    """The mirror without the placeholder for an unknown port."""
-    if ctx.endpoint is None or ctx.endpoint.port != UNKNOWN_PORT:
-        return mirror
-    stand_in, netloc = str(UNKNOWN_PORT), ctx.endpoint.netloc
-    values = {
-        stand_in: RESOLVED,
-        f"tcp://{netloc}": f"tcp://{netloc.removesuffix(stand_in)}{RESOLVED}",
-    }
-    spec: JSON = {**mirror.get("spec", {})}
-
-    def shown(env: list[EnvVar]) -> Iterator[EnvVar]:
-        for entry in env:
-            value = entry.get("value", "")
-            if entry["name"].startswith(f"KUBERNETES_PORT_{stand_in}_"):
-                continue
-            if entry["name"].startswith("KUBERNETES_") and value in values:
-                yield {"name": entry["name"], "value": values[value]}
-            else:
-                yield entry
-
-    for field in ("initContainers", "containers"):
-        if field in spec:
-            spec[field] = [
-                {**container, "env": list(shown(container["env"]))}
-                if "env" in container
-                else container
-                for container in spec[field]
-            ]
-    return {**mirror, "spec": cast("PodSpec", spec)}
 
 
 def _readable(secret: Secret) -> Secret:
