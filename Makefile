@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IN := PYTHONPATH=tests:operator
+TOOLS := PYTHONPATH=tools $(BIN)/python
 N ?= 1000
 KIT ?= all
 ARGS ?=
@@ -20,7 +21,7 @@ SKEW := tests/skew
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate bench streams ways soak skew clusters prepare format clean
+.PHONY: help demo run unit test test-rest test-all check generate bench streams paths soak skew clusters prepare format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -59,12 +60,12 @@ check: $(STAMP) ## Format, lint, types, layers, words, URL literals, generated p
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python tools/language.py
-	@PYTHONPATH=tools $(BIN)/python -m url_literals
-	@PYTHONPATH=tools $(BIN)/python -m reference.pages --check
+	@$(TOOLS) -m language
+	@$(TOOLS) -m url_literals
+	@$(TOOLS) -m reference.pages --check
 
 generate: $(STAMP) ## Write the files that are generated from code: reference pages, manifests, dashboard
-	@PYTHONPATH=tools $(BIN)/python -m reference.pages
+	@$(TOOLS) -m reference.pages
 
 bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)
@@ -72,8 +73,8 @@ bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside 
 streams: prepare ## 200 exec sessions for a minute: errors, loop lag, memory, pods beside them
 	@$(IN) $(BIN)/python -m bench.streams $(ARGS)
 
-ways: prepare ## What HAProxy and the gateway cost clients of home's API server, beside none
-	@$(IN) $(BIN)/python -m bench.ways $(ARGS)
+paths: prepare ## What HAProxy and the gateway cost clients of the home API server, beside a direct path
+	@$(IN) $(BIN)/python -m bench.paths $(ARGS)
 
 soak: prepare ## What takes hours: long idles, 10,000 pods
 	@$(BIN)/pytest tests -m soak $(ARGS)

@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "ClusterRole; tests marked `both_identities` always run with both",
     )
     parser.addoption(
-        "--every-right",
+        "--every-permission",
         action="store_true",
         help="fail when tests leave a row of farlet.rbac unused; for a run of all of them",
     )
@@ -74,14 +74,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController, error: object) -> None:
     """Add the permissions that a finished worker used to those of the run."""
-    lending.take_over_rights(node.config, getattr(node, "workeroutput", {}))
+    lending.take_over_permissions(node.config, getattr(node, "workeroutput", {}))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run if a permission was not used."""
     if is_xdist_worker(session):
-        lending.hand_over_rights(session.config)
-    elif session.config.getoption("--every-right") and lending.unused_rights(session.config):
+        lending.hand_over_permissions(session.config)
+    elif session.config.getoption("--every-permission") and lending.unused_permissions(
+        session.config
+    ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -89,9 +91,9 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the unused permissions."""
-    if config.getoption("--every-right"):
-        for right in lending.unused_rights(config):
-            terminalreporter.write_line(f"UNUSED PERMISSION {right}")
+    if config.getoption("--every-permission"):
+        for permission in lending.unused_permissions(config):
+            terminalreporter.write_line(f"UNUSED PERMISSION {permission}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

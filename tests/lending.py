@@ -1,7 +1,7 @@
 """Clusters for tests, with a check of farlet's requests in their audit logs at the end.
 
 No farlet may have got an unexpected 403 or sent a request that its table of permissions lacks. With
-`--every-right`, for a run of all tests, each row of the table must have been used.
+`--every-permission`, for a run of all tests, each row of the table must have been used.
 
 Separate from `conftest.py`, because pytest loads that as another module than an import does.
 """
@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-import rightsaudit
+import permissions_audit
 from clusters import pair, refusals
 from farlet import rbac
 
 _EXCUSES = pytest.StashKey[list[refusals.Excuse]]()
-_USED = pytest.StashKey[set[rightsaudit.Used]]()
-_OUTPUT = "used rights"
+_USED = pytest.StashKey[set[permissions_audit.Used]]()
+_OUTPUT = "used permissions"
 
 
 @contextlib.contextmanager
@@ -32,29 +32,29 @@ def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
     with both:
         yield both
         excuses = config.stash.get(_EXCUSES, [])
-        asked = rightsaudit.read(both)
+        asked = permissions_audit.read(both)
         config.stash.setdefault(_USED, set()).update(asked.used)
         refusals.check(both, excuses)
         asked.check()
 
 
-def hand_over_rights(config: pytest.Config) -> None:
+def hand_over_permissions(config: pytest.Config) -> None:
     """Send the permissions that this worker's farlets used to the main process."""
     used = config.stash.get(_USED, set())
     output: dict[str, Any] = config.workeroutput  # type: ignore[attr-defined]
-    output[_OUTPUT] = [(rbac.TABLE.index(one.right), one.verb) for one in used]
+    output[_OUTPUT] = [(rbac.TABLE.index(one.permission), one.verb) for one in used]
 
 
-def take_over_rights(config: pytest.Config, output: Mapping[str, Any]) -> None:
+def take_over_permissions(config: pytest.Config, output: Mapping[str, Any]) -> None:
     """Add the used permissions of a worker; a worker that died sends none."""
-    used = {rightsaudit.Used(rbac.TABLE[row], verb) for row, verb in output.get(_OUTPUT, ())}
+    used = {permissions_audit.Used(rbac.TABLE[row], verb) for row, verb in output.get(_OUTPUT, ())}
     config.stash.setdefault(_USED, set()).update(used)
 
 
-def unused_rights(config: pytest.Config) -> list[str]:
+def unused_permissions(config: pytest.Config) -> list[str]:
     """Rows of the table of permissions that no test of this run used."""
     used = config.stash.setdefault(_USED, set())
-    return rightsaudit.unused(used)
+    return permissions_audit.unused(used)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Find words that readers of this project would stumble over, in all text of the repository.
 
-`python tools/language.py` prints each place and exits with 1 if there is one. The words come from
+`python -m language` prints each place and exits with 1 if there is one. The words come from
 `FORBIDDEN`; each has the words to use in its place. A place that needs such a word goes into
 `EXCEPTIONS`, with the reason.
 """

@@ -23,7 +23,7 @@ from typing import Any
 
 import aiohttp
 
-from bench import environment, execsession, lateness, report, serving, workload
+from bench import environment, execsession, loop_lag, report, serving, workload
 from bench.environment import NODE, Environment
 from bench.interrupts import Interrupts
 from bench.workload import NeverRan
@@ -129,9 +129,9 @@ async def _run(
             with progress.step(f"opening {sessions} sessions"):
                 await minute.opened.wait()
             with progress.step(f"{seconds:.0f} s with {sessions} sessions"):
-                lag, cpu = await lateness.read(made), made.usage().cpu_seconds
+                lag, cpu = await loop_lag.read(made), made.usage().cpu_seconds
                 memory, pods = await _minute(on, made, seconds=seconds)
-                lag = lateness.since(lag, await lateness.read(made))
+                lag = loop_lag.since(lag, await loop_lag.read(made))
                 cpu = made.usage().cpu_seconds - cpu
             minute.over.set()
         await asyncio.sleep(5.0)
@@ -145,8 +145,8 @@ async def _run(
         errors=[one.error for one in ended if one.error is not None],
         opening=[one.opened_after for one in ended if one.opened_after],
         round_trips=[trip for one in ended for trip in one.round_trips],
-        lag_p50=lateness.quantile(lag, 0.5),
-        lag_p99=lateness.quantile(lag, 0.99),
+        lag_p50=loop_lag.quantile(lag, 0.5),
+        lag_p99=loop_lag.quantile(lag, 0.99),
         rss_before=before,
         rss_minute=memory,
         rss_after=after,

@@ -36,7 +36,7 @@ from integration.manifestruns import (
 pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(300)]
 
 
-class Way(enum.Enum):
+class HomeAPIPath(enum.Enum):
     """How mirror pods reach the home API server."""
 
     DIRECT = "direct"
@@ -47,12 +47,12 @@ class Way(enum.Enum):
     async def open(self, clusters: pair.Clusters) -> AsyncIterator[Mapping[str, str | None]]:
         """Allow only this path to the home API server, and yield farlet's settings for it."""
         match self:
-            case Way.DIRECT:
+            case HomeAPIPath.DIRECT:
                 yield {}
-            case Way.HAPROXY:
+            case HomeAPIPath.HAPROXY:
                 with apiproxy.before_home(clusters):
                     yield {}
-            case Way.GATEWAY:
+            case HomeAPIPath.GATEWAY:
                 async with gateway.installed(clusters, replicas=2) as made:
                     yield made.settings
 
@@ -72,11 +72,11 @@ NOT_IN_A_CLUSTER = {
 }
 
 
-def on(*ways: Way) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("seen", ways, ids=lambda way: way.value, indirect=True)
+def on(*paths: HomeAPIPath) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("seen", paths, ids=lambda path: path.value, indirect=True)
 
 
-on_direct_way, on_every_way = on(Way.DIRECT), on(*Way)
+on_direct_path, on_every_path = on(HomeAPIPath.DIRECT), on(*HomeAPIPath)
 
 
 def per_case(cases: list[Case]) -> pytest.MarkDecorator:
@@ -104,7 +104,7 @@ async def seen(
     usual_identity: Identity,
 ) -> AsyncIterator[Seen]:
     """All cases on the direct path; on other paths only those that use them."""
-    cases = CASES if request.param is Way.DIRECT else HOME
+    cases = CASES if request.param is HomeAPIPath.DIRECT else HOME
     async with (
         request.param.open(clusters) as settings,
         manifestruns.through_farlet(
@@ -117,7 +117,7 @@ async def seen(
 # --- what clients print ---------------------------------------------------------------------------
 
 
-@on_every_way
+@on_every_path
 @per_client(HOME)
 def test_in_mode_home_a_client_prints_the_same_as_in_the_home_cluster(
     seen: Seen, case: Case, client: str
@@ -133,7 +133,7 @@ def test_in_mode_home_a_client_prints_the_same_as_in_the_home_cluster(
     assert output["error"] is None
 
 
-@on_direct_way
+@on_direct_path
 @per_client(REMOTE)
 def test_in_mode_remote_a_client_prints_the_same_as_in_a_native_foreign_pod(
     seen: Seen, case: Case, client: str
@@ -148,14 +148,14 @@ def test_in_mode_remote_a_client_prints_the_same_as_in_a_native_foreign_pod(
     assert output["error"] is None
 
 
-@on_direct_way
+@on_direct_path
 def test_in_mode_remote_the_annotation_selects_the_foreign_account(seen: Seen) -> None:
     (line,) = seen.through_farlet[NAMED].lines.values()
     assert line["username"] == f"system:serviceaccount:{seen.native.spaces[NAMED].foreign}:{GUEST}"
     assert line["pods"] == [f"{BYSTANDER}-foreign", POD]
 
 
-@on_direct_way
+@on_direct_path
 @per_client(DISABLED)
 def test_in_mode_disabled_a_client_reports_that_it_is_not_in_a_cluster(
     seen: Seen, case: Case, client: str
@@ -177,7 +177,7 @@ def test_a_manifest_works_natively_with_any_annotation(
 # --- which API server was used --------------------------------------------------------------------
 
 
-@on_every_way
+@on_every_path
 @per_case(HOME)
 def test_in_mode_home_every_client_uses_the_home_api_only(seen: Seen, case: Case) -> None:
     space = seen.native.spaces[case]
@@ -192,7 +192,7 @@ def test_in_mode_home_every_client_uses_the_home_api_only(seen: Seen, case: Case
     assert _as_account_of(seen.asked_foreign(), space.foreign) == []
 
 
-@on_direct_way
+@on_direct_path
 @per_case([*REMOTE, NAMED])
 def test_in_mode_remote_every_client_uses_the_foreign_api_only(seen: Seen, case: Case) -> None:
     space = seen.native.spaces[case]
@@ -207,7 +207,7 @@ def test_in_mode_remote_every_client_uses_the_foreign_api_only(seen: Seen, case:
     assert _as_account_of(seen.asked_home(), space.home) == []
 
 
-@on_direct_way
+@on_direct_path
 @per_case(DISABLED)
 def test_in_mode_disabled_no_api_server_gets_a_request(seen: Seen, case: Case) -> None:
     space = seen.native.spaces[case]
@@ -216,7 +216,7 @@ def test_in_mode_disabled_no_api_server_gets_a_request(seen: Seen, case: Case) -
     assert _as_account_of(seen.asked_home(), space.home) == []
 
 
-@on_every_way
+@on_every_path
 def test_no_request_lacks_valid_credentials(seen: Seen) -> None:
     """A client without a token, or with one of the other cluster, would leave such entries."""
     asked = [*seen.asked_home(), *seen.asked_foreign()]
@@ -229,7 +229,7 @@ def test_no_request_lacks_valid_credentials(seen: Seen) -> None:
 # --- where it ran ---------------------------------------------------------------------------------
 
 
-@on_direct_way
+@on_direct_path
 @per_case(CASES)
 def test_the_pod_was_scheduled_to_the_virtual_node_and_ran_on_the_real_foreign_node(
     seen: Seen, case: Case

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 import pytest
 import pytest_asyncio
 
-import rightsaudit
+import permissions_audit
 from clusters import auditlog, errors, farletimage, pair, progress, rest
 from clusters import workspace as workspaces
 from clusters.identity import Identity
@@ -186,10 +186,10 @@ async def test_farlet_sent_no_request_that_the_table_of_permissions_lacks(
     env: InClusterEnvironment,
 ) -> None:
     clusters = env.installed.clusters
-    rightsaudit.read(clusters, home=env.home_mark, foreign=env.foreign_mark).check()
+    permissions_audit.read(clusters, home=env.home_mark, foreign=env.foreign_mark).check()
     refused = [
         (one.verb, one.resource, one.subresource, one.message)
-        for one in clusters.home.audit_log.by_agents(*rightsaudit.AGENTS, since=env.home_mark)
+        for one in clusters.home.audit_log.by_agents(*permissions_audit.AGENTS, since=env.home_mark)
         if one.code == 403 and one.user == env.installed.user
     ]
     assert [one for one in refused if "no relationship found" not in one[3]] == []

@@ -1,4 +1,4 @@
-"""The comparison of audit logs with the table of rights finds what it is for."""
+"""The comparison of audit logs with the table of permissions finds what it is for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-import rightsaudit
+import permissions_audit
 from clusters import auditlog
 from farlet.rbac import Side
 
@@ -99,15 +99,15 @@ STRANGERS = [
 
 @pytest.mark.parametrize(("side", "request_"), ALLOWED)
 def test_a_request_with_a_row_uses_it(side: Side, request_: auditlog.Entry) -> None:
-    found = rightsaudit.compare(side, [request_])
+    found = permissions_audit.compare(side, [request_])
     assert not found.without_row
     assert {one.verb for one in found.used} == {request_.verb}
-    assert all(str(one) not in rightsaudit.unused(found.used) for one in found.used)
+    assert all(str(one) not in permissions_audit.unused(found.used) for one in found.used)
 
 
 @pytest.mark.parametrize(("side", "request_"), STRANGERS)
 def test_a_request_without_a_row_is_reported(side: Side, request_: auditlog.Entry) -> None:
-    found = rightsaudit.compare(side, [request_, request_])
+    found = permissions_audit.compare(side, [request_, request_])
     ((told, count),) = found.without_row.items()
     assert count == 2
     assert request_.verb in told
@@ -118,8 +118,8 @@ def test_a_request_without_a_row_is_reported(side: Side, request_: auditlog.Entr
 
 
 def test_a_row_that_nothing_used_is_reported_verb_by_verb() -> None:
-    found = rightsaudit.compare(FOREIGN, [entry("get", "pods", namespace="shop-home")])
+    found = permissions_audit.compare(FOREIGN, [entry("get", "pods", namespace="shop-home")])
     where = "foreign, each offloaded namespace"
-    unused = rightsaudit.unused(found.used)
+    unused = permissions_audit.unused(found.used)
     assert f"{where}: get pods" not in unused
     assert {f"{where}: watch pods", f"{where}: create secrets"} <= set(unused)

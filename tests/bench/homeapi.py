@@ -1,7 +1,7 @@
-"""The paths to the home API server that `ways.py` compares.
+"""The paths to the home API server that `paths.py` compares.
 
 A path is opened on running clusters and returns the address for clients, the network in which the
-client must run, and the processes that carry its data. To add a path, add a row to `WAYS`.
+client must run, and the processes that carry its data. To add a path, add a row to `PATHS`.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Open:
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
+class HomeAPIPath:
     """`real_node`: whether the foreign cluster needs one, with its own network."""
 
     open: Callable[[pair.Clusters], contextlib.AbstractAsyncContextManager[Open]]
@@ -94,8 +94,8 @@ def _home(both: pair.Clusters) -> str:
 
 
 DIRECT = "direct"
-WAYS: dict[str, Way] = {
-    DIRECT: Way(_direct),
-    "haproxy": Way(_haproxy),
-    "gateway": Way(_gateway, real_node=True),
+PATHS: dict[str, HomeAPIPath] = {
+    DIRECT: HomeAPIPath(_direct),
+    "haproxy": HomeAPIPath(_haproxy),
+    "gateway": HomeAPIPath(_gateway, real_node=True),
 }

@@ -32,15 +32,15 @@ _NODE = "system:node:"
 class Used:
     """One verb of one row; what must have been asked by the end of all tests."""
 
-    right: Permission
+    permission: Permission
     verb: str
 
     def __str__(self) -> str:
-        right = self.right
-        group = f" ({right.group})" if right.group else ""
-        name = f" {right.name}" if right.name else ""
-        where = f"{right.side.value}, {right.where.value}"
-        return f"{where}: {self.verb} {right.resource}{name}{group}"
+        permission = self.permission
+        group = f" ({permission.group})" if permission.group else ""
+        name = f" {permission.name}" if permission.name else ""
+        where = f"{permission.side.value}, {permission.where.value}"
+        return f"{where}: {self.verb} {permission.resource}{name}{group}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +62,9 @@ def unused(used: Collection[Used]) -> list[str]:
     """Rows, verb by verb, that are not among the used ones."""
     return [
         str(one)
-        for right in rbac.TABLE
-        for one in (Used(right, verb) for verb in right.verbs)
-        if right.audited and one not in used
+        for permission in rbac.TABLE
+        for one in (Used(permission, verb) for verb in permission.verbs)
+        if permission.audited and one not in used
     ]
 
 
@@ -98,7 +98,7 @@ def compare(side: Side, entries: Iterable[auditlog.Entry]) -> Comparison:
     used: set[Used] = set()
     for entry in entries:
         if rows := _most_special(side, entry):
-            used.update(Used(right, entry.verb) for right in rows)
+            used.update(Used(permission, entry.verb) for permission in rows)
         else:
             without_row[_description(side, entry)] += 1
     return Comparison(without_row, frozenset(used))
@@ -111,27 +111,33 @@ def _of_a_pod(entry: auditlog.Entry) -> bool:
 
 def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Permission]:
     """The rows that allow it; a row for its namespace comes before one for any namespace."""
-    rows = [right for right in rbac.TABLE if right.side is side and _allows(right, entry)]
-    named = [right for right in rows if (side, right.where) in _NAMED]
+    rows = [
+        permission
+        for permission in rbac.TABLE
+        if permission.side is side and _allows(permission, entry)
+    ]
+    named = [permission for permission in rows if (side, permission.where) in _NAMED]
     return named or rows
 
 
-def _allows(right: Permission, entry: auditlog.Entry) -> bool:
-    if entry.verb not in right.verbs or not _is(right.identity, entry):
+def _allows(permission: Permission, entry: auditlog.Entry) -> bool:
+    if entry.verb not in permission.verbs or not _is(permission.identity, entry):
         return False
-    if right.where is Where.URL:
-        return not entry.resource and entry.uri.startswith(right.resource)
+    if permission.where is Where.URL:
+        return not entry.resource and entry.uri.startswith(permission.resource)
     group = entry.raw.get("objectRef", {}).get("apiGroup", "")
     resource = "/".join(word for word in (entry.resource, entry.subresource) if word)
-    if (right.group, right.resource) != (group, resource):
+    if (permission.group, permission.resource) != (group, resource):
         return False
-    if right.name and entry.name != (_node(entry) if right.name == rbac.NODE else right.name):
+    if permission.name and entry.name != (
+        _node(entry) if permission.name == rbac.NODE else permission.name
+    ):
         return False
-    if right.where is Where.OFFLOADED:
-        return bool(entry.namespace) and entry.namespace != _NAMED.get((right.side, Where.OWN))
+    if permission.where is Where.OFFLOADED:
+        return bool(entry.namespace) and entry.namespace != _NAMED.get((permission.side, Where.OWN))
     return (
-        right.where in {Where.CLUSTER, Where.ANYONE}
-        or entry.namespace == _NAMED[right.side, right.where]
+        permission.where in {Where.CLUSTER, Where.ANYONE}
+        or entry.namespace == _NAMED[permission.side, permission.where]
     )
 
 

@@ -1,6 +1,6 @@
-"""`python -m bench.ways [WAY ...]`: the cost of each path to the home API server.
+"""`python -m bench.paths [PATH ...]`: the cost of each path to the home API server.
 
-The same load is sent directly to the API server and through each path (wayshome.py), in turns: a
+The same load is sent directly to the API server and through each path (homeapi.py), in turns: a
 list of 5,000 pods, 500 small requests per second on 200 open connections, and requests on new
 connections. The important figures are ratios to the direct path. CPU is measured per process.
 
@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import environment, lateness, report, workload
+from bench import environment, loop_lag, report, workload
 from bench.environment import NAMESPACE, Environment
+from bench.homeapi import DIRECT, PATHS, Open, Used
 from bench.interrupts import Interrupts
-from bench.wayshome import DIRECT, WAYS, Open, Used
 from clusters import binaries, controlplane, errors, kubeconfig, pair, processes, rest
 from clusters import progress as progresses
 from clusters.cluster import Spec
@@ -79,12 +79,12 @@ def main() -> int:
     progress = progresses.Progress()
     where = report.machine()
     interrupts = Interrupts()
-    ways = list(dict.fromkeys([DIRECT, *arguments.ways]))
+    paths = list(dict.fromkeys([DIRECT, *arguments.paths]))
     try:
         program = binaries.find(["load"], progress=progress)["load"]
-        with _clusters(ways, progress) as both:
+        with _clusters(paths, progress) as both:
             found, beside = interrupts.run(
-                _run(both, program, ways, arguments=arguments, progress=progress)
+                _run(both, program, paths, arguments=arguments, progress=progress)
             )
     except (errors.HarnessError, rest.ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -93,30 +93,32 @@ def main() -> int:
         return 130
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     everything = {
-        load: {way: [dataclasses.asdict(one) for one in rounds] for way, rounds in by.items()}
+        load: {path: [dataclasses.asdict(one) for one in rounds] for path, rounds in by.items()}
         for load, by in found.items()
     }
-    pods = {way: [dataclasses.asdict(one) for one in by] for way, by in beside.items()}
+    pods = {path: [dataclasses.asdict(one) for one in by] for path, by in beside.items()}
     result = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(_tables(found, ways, pods=arguments.pods, where=where))
-    print("\n".join(_beside_line(way, one) for way, by in beside.items() for one in by))
+    print(_tables(found, paths, pods=arguments.pods, where=where))
+    print("\n".join(_beside_line(path, one) for path, by in beside.items() for one in by))
     print(f"\nAll figures: {arguments.json}")
     failed = [one.result for by in found.values() for rounds in by.values() for one in rounds]
     return 1 if any(one["errors"] for one in failed) else 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.ways", description=__doc__)
-    parser.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(WAYS)}; default all")
+    parser = argparse.ArgumentParser(prog="bench.paths", description=__doc__)
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help=f"of {', '.join(PATHS)}; default all"
+    )
     parser.add_argument("--pods", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
-    parser.add_argument("--json", type=Path, default=Path(".build/ways.json"), metavar="FILE")
+    parser.add_argument("--json", type=Path, default=Path(".build/paths.json"), metavar="FILE")
     arguments = parser.parse_args()
-    arguments.ways = arguments.ways or list(WAYS)
-    if unknown := set(arguments.ways) - set(WAYS):
+    arguments.paths = arguments.paths or list(PATHS)
+    if unknown := set(arguments.paths) - set(PATHS):
         parser.error(
-            f"unknown path: {', '.join(sorted(unknown))}; expected one of {', '.join(WAYS)}"
+            f"unknown path: {', '.join(sorted(unknown))}; expected one of {', '.join(PATHS)}"
         )
     if arguments.rounds < 1 or arguments.pods < 1:
         parser.error("--rounds and --pods must be at least 1")
@@ -124,10 +126,10 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _clusters(ways: Sequence[str], progress: progresses.Progress) -> Iterator[pair.Clusters]:
+def _clusters(paths: Sequence[str], progress: progresses.Progress) -> Iterator[pair.Clusters]:
     """Home with fake nodes, foreign with a real node if a path requires one; no audit logs."""
     options = controlplane.Options(audit=False)
-    real = any(WAYS[way].real_node for way in ways)
+    real = any(PATHS[path].real_node for path in paths)
     home = Spec("home", fake_nodes=0, options=options)
     foreign = Spec("foreign", number=2, real_node=real, options=options)
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
@@ -137,27 +139,27 @@ def _clusters(ways: Sequence[str], progress: progresses.Progress) -> Iterator[pa
 async def _run(
     both: pair.Clusters,
     program: Path,
-    ways: Sequence[str],
+    paths: Sequence[str],
     *,
     arguments: argparse.Namespace,
     progress: progresses.Progress,
 ) -> tuple[Found, dict[str, list[Beside]]]:
     login = _login(both)
-    found: Found = {load: {way: [] for way in ways} for load in LOADS}
+    found: Found = {load: {path: [] for path in paths} for load in LOADS}
     beside: dict[str, list[Beside]] = {}
     async with environment.opened(both) as on, contextlib.AsyncExitStack() as stack:
         with progress.step(f"creating {arguments.pods} pods"):
             await _fill(on, arguments.pods)
-        opened = {way: await stack.enter_async_context(WAYS[way].open(both)) for way in ways}
+        opened = {path: await stack.enter_async_context(PATHS[path].open(both)) for path in paths}
         for number in range(1, arguments.rounds + 1):
-            for way, load in itertools.product(ways, LOADS):
+            for path, load in itertools.product(paths, LOADS):
                 command: list[str | Path] = [program, "-mode", load, *LOADS[load], *login]
-                with progress.step(f"round {number} of {arguments.rounds}: {way}, {load}"):
-                    found[load][way].append(await _measured(both, opened[way], command))
-        for way in (one for one in ways if opened[one].carrying is not None):
-            with progress.step(f"pods during lists through {way}"):
+                with progress.step(f"round {number} of {arguments.rounds}: {path}, {load}"):
+                    found[load][path].append(await _measured(both, opened[path], command))
+        for path in (one for one in paths if opened[one].carrying is not None):
+            with progress.step(f"pods during lists through {path}"):
                 command = [program, "-mode", "list", *BUSY, *login]
-                beside[way] = await _beside(on, opened[way], command)
+                beside[path] = await _beside(on, opened[path], command)
     return found, beside
 
 
@@ -220,7 +222,7 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
     if opened.network is not None:
         dial = opened.network.inside(dial)
     carrying = opened.carrying
-    late = None if carrying is None else await lateness.read(carrying)
+    late = None if carrying is None else await loop_lag.read(carrying)
     before = _used(parts)
     output = await asyncio.to_thread(processes.run, dial, what="run the load")
     used = {name: seconds - before[name] for name, seconds in _used(parts).items()}
@@ -229,8 +231,8 @@ async def _measured(both: pair.Clusters, opened: Open, command: Sequence[str | P
         raise errors.HarnessError(f"no request succeeded: {result['first_error']}")
     points = None
     if carrying is not None and late is not None:
-        meanwhile = lateness.since(late, await lateness.read(carrying))
-        points = lateness.quantile(meanwhile, 0.5) * 1e3, lateness.quantile(meanwhile, 0.99) * 1e3
+        meanwhile = loop_lag.since(late, await loop_lag.read(carrying))
+        points = loop_lag.quantile(meanwhile, 0.5) * 1e3, loop_lag.quantile(meanwhile, 0.99) * 1e3
     return Round(result, {**used, "client": result["cpu_seconds"]}, points)
 
 
@@ -238,7 +240,7 @@ def _used(parts: Mapping[str, Used]) -> dict[str, float]:
     return {name: used().cpu_seconds for name, used in parts.items()}
 
 
-def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
+def _tables(found: Found, paths: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
     """One table per load: medians over the rounds, ratios to the direct path of the same round."""
     head = (
         f"{pods} pods; {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
@@ -248,8 +250,8 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
     for load, by in found.items():
         direct = by[DIRECT]
         lines += ["", f"{load}: {' '.join(LOADS[load][2:])}"]
-        for way in ways:
-            rounds = by[way]
+        for path in paths:
+            rounds = by[path]
             errors_seen = sum(one.result["errors"] for one in rounds)
             figures = [
                 f"p50 {_median([one.result['p50_ms'] for one in rounds]):9.2f} ms",
@@ -262,7 +264,7 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
                 "p50": [one.result["p50_ms"] / other.result["p50_ms"] for one, other in pairs],
                 "CPU": [sum(one.cpu.values()) / sum(other.cpu.values()) for one, other in pairs],
             }
-            lines.append(f"  {way:10}{'  '.join(figures)}")
+            lines.append(f"  {path:10}{'  '.join(figures)}")
             shares = {name: _median([one.cpu[name] for one in rounds]) for name in rounds[0].cpu}
             cpu = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in shares.items())
             lines.append(f"{'':12}CPU {cpu}")
@@ -270,7 +272,7 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
             if late:
                 p50, p99 = (_median(points) for points in zip(*late, strict=True))
                 lines.append(f"{'':12}event loop of farlet late by p50 {p50:.1f}, p99 {p99:.1f} ms")
-            if way != DIRECT:
+            if path != DIRECT:
                 result = (f"{name} {_spread(values)}" for name, values in ratios.items())
                 lines.append(f"{'':12}ratio to direct: {', '.join(result)}")
                 more = (
@@ -281,13 +283,13 @@ def _tables(found: Found, ways: Sequence[str], *, pods: int, where: Mapping[str,
     return "\n".join(lines)
 
 
-def _beside_line(way: str, one: Beside) -> str:
+def _beside_line(path: str, one: Beside) -> str:
     reached = f"{len(one.reached)} pods Running after {_spread(one.reached)} s"
     if one.listed is None:
-        return f"\n{way}, nothing else: {reached}"
+        return f"\n{path}, nothing else: {reached}"
     p50, p99 = one.listed.late or (0.0, 0.0)
     return (
-        f"{way}, {one.listed.mib_per_second:.1f} MiB/s of lists: {reached}; event loop late by "
+        f"{path}, {one.listed.mib_per_second:.1f} MiB/s of lists: {reached}; event loop late by "
         f"p50 {p50:.1f}, p99 {p99:.1f} ms"
     )
 
