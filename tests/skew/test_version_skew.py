@@ -69,6 +69,7 @@ async def test_pods_converge_and_then_farlet_writes_nothing(
     await workspaces.allow_listing_pods(env.home, namespace=env.workspace.home)
     new = env.pod(
         "new",
+        annotations=manifests.access("disabled"),
         spec={"automountServiceAccountToken": False, **versions.SPEC[skew.home]},
         container=versions.CONTAINER.get(skew.home),
     )
