@@ -355,7 +355,7 @@ class Engine:
             heartbeat_lease=own if lock is None else None,
             note=pod_controller.note_node,
             on_home_rewound=pod_controller.pods.rewound,
-            on_home_relisted=pod_controller.pods.resync,
+            on_home_reconnected=pod_controller.pods.resync,
             now=retrying.utc_now,
         )
 

@@ -22,7 +22,9 @@ from faults.environment import Environment
 pytestmark = pytest.mark.clusters
 
 WRITES = 400  # an API server writes at its start, too
-NOTICED_SECONDS = 180.0
+_LATER = {"metadata": {"annotations": {"example.org/later": "yes"}}}
+"""farlet sees the version of this write: between bookmarks, it does not see those of others."""
+NOTICED_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,7 @@ async def test_pods_lost_by_a_restore_of_the_foreign_cluster_are_replaced_or_fai
     await env.settled()
     before = await env.mirror("again", rest.phase("Running"))
     await _write_much(env.foreign, env.workspace.foreign)
+    await env.foreign.patch("pods", _LATER, name="kept", namespace=env.workspace.foreign)
     await asyncio.to_thread(_restore, foreign, backup)
 
     failed = await env.seen("once", rest.reason("MirrorLost"), seconds=NOTICED_SECONDS)
@@ -118,6 +121,8 @@ async def test_mirrors_of_pods_that_a_restored_home_cluster_lacks_end(
     await env.delete("back")
     await env.seen("back", rest.gone)
     await _write_much(env.home, env.workspace.home)
+    await env.home.patch("nodes", _LATER, name=env.node)
+    await env.home.patch("pods", _LATER, name="kept", namespace=env.workspace.home)
     await asyncio.to_thread(_restore, home, backup)
 
     await env.mirror("lost", rest.gone, seconds=NOTICED_SECONDS)

@@ -25,21 +25,21 @@ class HomeNode:
         *,
         on_change: Callable[[], None],
         on_rewound: Callable[[], None],
-        on_relisted: Callable[[], None],
+        on_reconnected: Callable[[], None],
     ) -> None:
-        """`on_rewound`: the home API server has another history, as after a restore. `on_relisted`:
-        it was down, or the watch expired, so that this is possible."""
+        """`on_rewound`: the home API server has another history, as after a restore.
+        `on_reconnected`: its watch was lost and is open again, so that this is possible."""
         self._home = home
         self._name = name
         self._on_change = on_change
         self._on_rewound = on_rewound
-        self._on_relisted = on_relisted
+        self._on_reconnected = on_reconnected
         self._version = 0
         self._reflector = reflector.Reflector(
             home,
             resources.NODES,
             self,
-            on_state=on_change,
+            on_state=self._state_changed,
             on_rewound=self._rewound,
             field_selector=f"metadata.name={name}",
         )
@@ -80,13 +80,17 @@ class HomeNode:
             self.update(node)
         if not objects and version > self._version:
             self._deleted(version)
-        self._on_relisted()
 
     def changed(self, kind: str, obj: Node) -> None:
         if kind != "DELETED":
             self.update(obj)
         elif store.version(obj["metadata"]) > self._version:
             self._deleted(store.version(obj["metadata"]))
+
+    def _state_changed(self) -> None:
+        if self._reflector.live:
+            self._on_reconnected()
+        self._on_change()
 
     def _rewound(self) -> None:
         self._version = 0

@@ -73,13 +73,13 @@ class VirtualNode:
         heartbeat_lease: heartbeat.NodeLease | None,
         note: Callable[[k8s_types.Node, Reason, str], None],
         on_home_rewound: Callable[[], None],
-        on_home_relisted: Callable[[], None],
+        on_home_reconnected: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
         """`foreign_problem` returns why pods cannot be served in the foreign cluster, apart from an
         unreachable API server. `lease` is the node's own. It is renewed here as
         `heartbeat_lease`; `None`: by leader election, which uses it as its lock. `note` reports an
-        Event on the Node. `on_home_rewound` and `on_home_relisted`: see `HomeNode`."""
+        Event on the Node. `on_home_rewound` and `on_home_reconnected`: see `HomeNode`."""
         self._settings = settings
         self._ctx = ctx
         self._lease = lease
@@ -98,7 +98,7 @@ class VirtualNode:
             settings.nodename,
             on_change=self._home_changed,
             on_rewound=on_home_rewound,
-            on_relisted=on_home_relisted,
+            on_reconnected=on_home_reconnected,
         )
         self._record = ClusterRecord(
             self._home_node, identity, ctx=ctx, adopt=settings.adopt_foreign_cluster

@@ -130,7 +130,7 @@ class Harness:
         self.foreign_problem: str | None = None
         self.events: list[tuple[str, str]] = []
         """Reason and message of each Event on the Node."""
-        self.relisted = 0
+        self.reconnected = 0
         self.rewound = 0
         """How often another history of the home cluster was noticed."""
         self.address = "10.0.0.1"
@@ -170,7 +170,7 @@ class Harness:
             note=lambda _, reason, message: self.events.append((reason.value, message)),
             identity=self.identity,
             on_home_rewound=self._note_rewound,
-            on_home_relisted=self._note_relisted,
+            on_home_reconnected=self._note_reconnected,
             lease=self.lease,
             heartbeat_lease=self.lease,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
@@ -182,8 +182,8 @@ class Harness:
     def _note_rewound(self) -> None:
         self.rewound += 1
 
-    def _note_relisted(self) -> None:
-        self.relisted += 1
+    def _note_reconnected(self) -> None:
+        self.reconnected += 1
 
     def _problem(self) -> errors.Refused | None:
         text = self.foreign_problem
