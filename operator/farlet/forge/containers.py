@@ -19,7 +19,7 @@ import orjson
 
 from farlet import constants
 from farlet.constants import JSON, PodCondition
-from farlet.forge import phases, status_fields
+from farlet.forge import amounts, phases, status_fields
 from farlet.k8s_types import (
     ConditionStatus,
     Container,
@@ -244,6 +244,17 @@ def _reflected(
     """
     source = cast("JSON", new)
     row: JSON = {field: source[field] for field in _COPIED if field in source}
+    asked, shown = container.get("resources") or {}, cast("JSON", old or {})
+    if "resources" in row:
+        row["resources"] = amounts.resources(
+            row["resources"] or {}, asked=asked, shown=shown.get("resources") or {}
+        )
+    if "allocatedResources" in row:
+        row["allocatedResources"] = amounts.bounded(
+            row["allocatedResources"] or {},
+            asked=asked.get("requests") or {},
+            shown=shown.get("allocatedResources") or {},
+        )
     row["state"] = new.get("state") or {}
     row["lastState"] = new.get("lastState") or {}
     if not row["lastState"] and before is not None and old is not None:

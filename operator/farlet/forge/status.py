@@ -18,7 +18,7 @@ from typing import cast
 from farlet import constants
 from farlet.constants import JSON, PodCondition, Reason
 from farlet.context import Context, PodNetwork
-from farlet.forge import conditions, containers, desired_status, outcomes, phases
+from farlet.forge import amounts, conditions, containers, desired_status, outcomes, phases
 from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
 from farlet.forge.phases import is_terminal, ran_to_success
@@ -69,9 +69,20 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
     statuses = containers.reflected(home, mirror, pending=pending)
     _set_statuses(status, statuses)
     if home["spec"].get("resources"):
-        for field in ("resources", "allocatedResources"):
-            if field in foreign:
-                status[field] = foreign[field]
+        asked = home["spec"]["resources"]
+        if "resources" in foreign:
+            status["resources"] = amounts.resources(
+                foreign["resources"] or {}, asked=asked, shown=live.get("resources") or {}
+            )
+        if "allocatedResources" in foreign:
+            status["allocatedResources"] = cast(
+                "dict[str, str]",
+                amounts.bounded(
+                    foreign["allocatedResources"] or {},
+                    asked=asked.get("requests") or {},
+                    shown=live.get("allocatedResources") or {},
+                ),
+            )
 
     ips = _ips(mirror)
     shown = [ip for ip in map(ctx.to_home_ip, ips) if ip] if _connected(ctx) else []

@@ -111,7 +111,9 @@ CONTAINER_STATUS: Mapping[str, Field] = {
     "ready": Field(Rule.COPIED, "probes run in the foreign cluster"),
     "started": Field(Rule.COPIED, "probes run in the foreign cluster"),
     "resources": Field(
-        Rule.COPIED, "the values in force, for in-place resize and for the scheduler"
+        Rule.COPIED,
+        "the values in force, for in-place resize and for the scheduler; never more than the home "
+        "container asks for, or shows already: home's quotas count them",
     ),
     "allocatedResources": Field(Rule.COPIED, "follows resources"),
     "user": Field(Rule.COPIED, "the identity of the first process; the same operating system"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from farlet import constants
+from unit.planning import model, objects
 from unit.planning.model import JSON
 from unit.reconcile import harness
 from unit.reconcile.harness import FOREIGN, KUBELET, Harness
@@ -39,6 +40,13 @@ def _drop_condition(resource: str, obj: JSON) -> None:
         obj["status"]["conditions"] = kept
 
 
+def _create(s: Harness) -> None:
+    """A user creates a pod that asks for resources; others are not shown at home."""
+    container = {"name": "main", "image": "example.org/app", "resources": CPU}
+    pod: JSON = model.clone(objects.home(spec={"containers": [container]}))
+    s.home_server.create("pods", harness.HOME, pod, by=harness.USER)
+
+
 def _runs(s: Harness, *, restarts: int = 0) -> None:
     s.runs(restarts=restarts)
     mirror = s.mirror()
@@ -64,7 +72,7 @@ def test_what_home_drops_from_a_status_is_sent_twice_at_most_for_each_change(
 ) -> None:
     with harness.running() as s:
         s.home_server.policy = policy
-        s.create()
+        _create(s)
         s.wait(3.0)
         _runs(s)
         s.wait(10.0)
@@ -82,7 +90,7 @@ def test_what_home_drops_from_a_status_is_sent_twice_at_most_for_each_change(
 def test_a_status_is_sent_again_once_home_has_changed_and_then_rests() -> None:
     with harness.running() as s:
         s.home_server.policy = _drop("user")
-        s.create()
+        _create(s)
         s.wait(3.0)
         _runs(s)
         s.wait(10.0)
