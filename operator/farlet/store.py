@@ -308,7 +308,8 @@ def _trimmed_mirror(pod: Pod) -> Pod:
     """A mirror with only those fields of its spec that `plan` reads."""
     pod["metadata"].pop("managedFields", None)
     spec = pod.get("spec", {})
-    kept: Any = {key: spec[key] for key in ("nodeName", "readinessGates") if key in spec}
+    read = ("nodeName", "readinessGates", "terminationGracePeriodSeconds")
+    kept: Any = {key: value for key, value in spec.items() if key in read}
     pod["spec"] = kept
     _cut_texts(pod.get("status"))
     return pod

@@ -68,6 +68,10 @@ RECREATE_LAST_SECONDS = 300.0
 REPORTED_PAUSE_SECONDS = 8.0
 """A shorter pause is not worth the two writes of a report."""
 
+ORPHAN_GRACE_SECONDS = 30
+"""The longest grace period of a mirror whose home pod is gone, as after a forced deletion. It is
+Kubernetes' default. Otherwise it could run, and keep its name taken, for years."""
+
 OVERDUE_SECONDS = 60.0
 """A deleted mirror that has not ended so long after its grace period is on a lost node. More than
 clocks differ and than a kubelet takes to report the end."""
@@ -246,13 +250,13 @@ def _orphaned(s: Snapshot, mirror: Pod | Missing, *, ctx: Context) -> Decision:
         return NOTHING
     if not s.home_gone:
         return Decision(ConfirmHomeGone(s.key))
-    return _remove(mirror, grace=None)
+    return _remove(mirror)
 
 
 def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     """M's name belongs to the mirror of an earlier pod, or to an unrelated pod."""
     if _is_ours(s, mirror, ctx=ctx):
-        return _remove(mirror, grace=None)
+        return _remove(mirror)
     if is_deleting(home) or is_terminal(home):
         return _without_mirror(s, home, ctx=ctx, taken=True)
     if (status.mirrored_uid(home) or s.last) and not predicates.runs_again(home, s.last):
@@ -622,10 +626,12 @@ def _in_vain(s: Snapshot, wish: wishes.Wish, target: ObjectMeta, *, ctx: Context
     return bool(s.answered) and wishes.answered(wish, target, ctx=ctx) in s.answered
 
 
-def _remove(mirror: Pod, *, grace: int | None) -> Decision:
+def _remove(mirror: Pod) -> Decision:
     """M has no home pod any more: delete it, then remove our finalizer."""
+    if predicates.grace(mirror) > ORPHAN_GRACE_SECONDS:
+        return Decision(DeleteMirror(mirror, ORPHAN_GRACE_SECONDS))
     if not is_deleting(mirror):
-        return Decision(DeleteMirror(mirror, grace))
+        return Decision(DeleteMirror(mirror, None))
     if constants.OBSERVED in mirror["metadata"].get("finalizers", ()):
         return Decision(ReleaseMirror(mirror))
     return NOTHING

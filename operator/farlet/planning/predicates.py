@@ -121,6 +121,13 @@ def restarts(home: Pod) -> dict[str, int]:
     }
 
 
+def grace(mirror: Pod) -> int:
+    """Seconds that M has, or would have, to end."""
+    if is_deleting(mirror):
+        return mirror["metadata"].get("deletionGracePeriodSeconds", 0)
+    return mirror.get("spec", {}).get("terminationGracePeriodSeconds", 30)
+
+
 def grace_shorter(home: Pod, mirror: Pod) -> bool:
     """M is not being deleted yet, or its grace period is longer than that of H."""
     if not is_deleting(mirror):

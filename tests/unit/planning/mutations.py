@@ -327,6 +327,12 @@ MUTATIONS = (
         "a running pod whose Secret cannot be watched gets an Event",
     ),
     Mutation(
+        "leaves a mirror whose home pod is gone a grace period of decades",
+        (Skipped("_remove", "predicates.grace(mirror) > ORPHAN_GRACE_SECONDS"),),
+        "a mirror that gives itself 2147483648 s ends within thirty seconds when its home pod is "
+        "gone",
+    ),
+    Mutation(
         "sends a write again that had no effect",
         (Answers("_in_vain", "False"),),
         "a status that home did not keep is not written again",

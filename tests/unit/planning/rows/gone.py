@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+from farlet.k8s_types import Pod
 from farlet.planning.actions import (
     NOTHING,
     ConfirmHomeGone,
@@ -27,7 +30,30 @@ _DYING = mirror(grace=30)
 _HELD = mirror(grace=0, observed=True)
 _ENDED = mirror(phase="Succeeded", observed=True)
 
+
+def _patient(pod: Pod, seconds: int) -> Pod:
+    result = copy.deepcopy(pod)
+    result["spec"]["terminationGracePeriodSeconds"] = seconds
+    return result
+
+
 ABSENT = (
+    *(
+        Row(
+            f"a mirror that gives itself {seconds} s ends {text} when its home pod is gone",
+            snapshot(Missing.ABSENT, _patient(mirror(), seconds), home_gone=True),
+            does(DeleteMirror(_patient(mirror(), seconds), grace)),
+        )
+        for seconds, grace, text in (
+            (5, None, "with its own grace period"),
+            (2**31, 30, "within thirty seconds"),
+        )
+    ),
+    Row(
+        "a terminating mirror with a long grace period ends sooner when its home pod is gone",
+        snapshot(Missing.ABSENT, mirror(grace=3600, observed=True), home_gone=True),
+        does(DeleteMirror(mirror(grace=3600, observed=True), 30)),
+    ),
     Row(
         "an unknown home side never ends a mirror",
         snapshot(Missing.UNKNOWN, mirror(), home_gone=True),
