@@ -3,7 +3,8 @@
 #
 #   docker build --tag REGISTRY/farlet:0.1.0 .
 #
-# For reproducible builds pin the base image: --build-arg BASE=debian:trixie-slim@sha256:...
+# A release is built by `make image`, which requires the base image's digest in base-images.lock
+# (docs/supply-chain.md).
 # The tests build the same files without a Docker daemon (tests/clusters/farletimage.py) and read packages,
 # environment, user and command from the last stage below.
 ARG BASE=debian:trixie-slim

@@ -21,7 +21,7 @@ SKEW := tests/skew
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate bench streams paths soak skew clusters prepare format clean
+.PHONY: help demo run unit test test-rest test-all check generate bench streams paths soak skew clusters prepare base-images image audit format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -89,13 +89,31 @@ clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), all or skew
 	@$(IN) $(BIN)/python -m clusters prepare $(KIT)
 
+base-images: $(STAMP) ## Pin the base images by digest, for a release: asks the registry (internet)
+	@$(TOOLS) -m base_images resolve
+
+image: $(STAMP) ## Build a release's IMAGE=registry/farlet:0.1.0 and its SBOM; needs docker and pinned bases
+	@test -n "$(IMAGE)" || { echo 'error: set IMAGE=registry/farlet:0.1.0' >&2; exit 1; }
+	@base=$$($(TOOLS) -m base_images check); docker build --build-arg BASE=$$base --tag $(IMAGE) .
+	@tree=$$(mktemp -d); made=$$(docker create $(IMAGE)); \
+	docker export $$made | tar -x -C $$tree usr/local var/lib/dpkg; docker rm $$made >/dev/null; \
+	mkdir -p dist; $(TOOLS) -m sbom $$tree > dist/sbom.cdx.json; rm -rf $$tree; echo dist/sbom.cdx.json
+
+audit: $(STAMP) ## Known vulnerabilities of all locked packages: asks pypi.org (internet), not part of the tests
+	@[ -x .venv-audit/bin/pip-audit ] || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip \
+	  install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock; }
+	@for lock in requirements-image requirements requirements-audit; do \
+	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock.lock || { \
+	  echo "error: $$lock.lock: vulnerable, or not checked completely (see above). No network: try again" \
+	  "where https://pypi.org answers" >&2; exit 1; }; done
+
 format: $(STAMP) ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environment, caches of tools, and what dead cluster runs left
 	@if [ -x $(BIN)/python ]; then $(IN) $(BIN)/python -m clusters clean; fi
-	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-audit dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'Programs and images stay in $${XDG_CACHE_HOME:-~/.cache}/farlet; remove that folder to build anew.'
 
