@@ -74,7 +74,7 @@ def _from_registry(tag: str) -> str:
     except FileNotFoundError as error:
         raise PinError("docker is not installed; it resolves tags to digests") from error
     if answer.returncode != 0:
-        raise PinError(f"cannot resolve {tag}: {answer.stderr.strip()[-300:]}")
+        raise PinError(f"docker buildx cannot resolve {tag}: {answer.stderr.strip()[-300:]}")
     return answer.stdout.strip()
 
 
