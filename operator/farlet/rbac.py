@@ -52,13 +52,30 @@ class Identity(StrEnum):
     ACCOUNT = "ServiceAccount"
 
 
+class When(StrEnum):
+    """The condition under which farlet sends a request, as the end of a sentence."""
+
+    ALWAYS = ""
+    SERVES_KUBELET_API = "unless --kubelet-bind-address is 0"
+    FINDS_HOME_API = "unless --home-api-server-host or --home-api-server-port is set"
+    FINDS_HOME_ID = "unless --home-id is set"
+    FINDS_CLIENT_CA = "unless --client-ca-file is set"
+    SUMS_CAPACITY = "unless --capacity is set"
+    DRAINS = "with --drain-on-exit"
+    OTHER_LEASE = "with --leader-elect-lease farlet/NAME"
+    MODE_HOME = "for pods of mode home"
+    MODE_REMOTE = "for pods of mode remote"
+    CHECK = "for farlet check"
+    STANDBY_OR_CHECK = "with --leader-elect, and for farlet check"
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """Verbs on one resource in one scope.
 
     `resource` is `RESOURCE` or `RESOURCE/SUBRESOURCE`, and a path prefix for `Where.URL`. `name`
-    restricts it to one object. `when` is the condition under which farlet sends such requests, as
-    the end of a sentence; empty means always.
+    restricts it to one object, `fields` to those that the field selector selects; the Node
+    authorizer requires it. RBAC cannot.
     """
 
     side: Side
@@ -68,7 +85,8 @@ class Permission:
     verbs: tuple[str, ...]
     why: str
     name: str = ""
-    when: str = ""
+    fields: str = ""
+    when: When = When.ALWAYS
     identity: Identity = Identity.EITHER
     audited: bool = True
     """False: the API server checks it within another request, so no audit log contains it."""
@@ -83,15 +101,12 @@ _METRICS = "metrics.k8s.io"
 
 _LIST_WATCH = ("list", "watch")
 
-_NO_ADDRESS = "unless --home-api-server-host or --home-api-server-port is set"
-
-_KUBELET_API = "unless --kubelet-bind-address is 0"
-
 TABLE = (
     # --- home, the whole cluster ------------------------------------------------------------------
     Permission(
         Side.HOME, Where.CLUSTER, _CORE, "pods", _LIST_WATCH,
         "pods bound to the virtual node, by the field selector spec.nodeName",
+        fields=f"spec.nodeName={NODE}",
     ),
     Permission(
         Side.HOME, Where.CLUSTER, _CORE, "nodes", ("create",),
@@ -115,13 +130,24 @@ TABLE = (
     Permission(
         Side.HOME, Where.CLUSTER, _AUTHORIZATION, "subjectaccessreviews", ("create",),
         "authorize clients of the kubelet API",
-        when=_KUBELET_API,
+        when=When.SERVES_KUBELET_API,
     ),
     Permission(
         Side.HOME, Where.CLUSTER, _CERTIFICATES, "certificatesigningrequests",
         ("create", "get", "watch"),
         "serving certificate of the kubelet API; renewal of the node's client certificate",
-        when=_KUBELET_API,
+        when=When.SERVES_KUBELET_API,
+    ),
+    # --- home, every authenticated user -----------------------------------------------------------
+    Permission(
+        Side.HOME, Where.ANYONE, _AUTHENTICATION, "selfsubjectreviews", ("create",),
+        "show the identity of farlet",
+        when=When.CHECK,
+    ),
+    Permission(
+        Side.HOME, Where.ANYONE, _AUTHORIZATION, "selfsubjectaccessreviews", ("create",),
+        "verify farlet's own permissions",
+        when=When.CHECK,
     ),
     # --- home, each namespace ---------------------------------------------------------------------
     Permission(
@@ -136,7 +162,7 @@ TABLE = (
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "serviceaccounts/token", ("create",),
         "tokens for mirror pods, each bound to its home pod",
-        when="for pods of mode home",
+        when=When.MODE_HOME,
     ),
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "events", ("create",),
@@ -145,14 +171,14 @@ TABLE = (
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods/eviction", ("create",),
         "drain the node before farlet exits",
-        when="with --drain-on-exit",
+        when=When.DRAINS,
     ),
     # --- home, single namespaces ------------------------------------------------------------------
     Permission(
         Side.HOME, Where.DEFAULT, _CORE, "services", ("get",),
         "its uid identifies this home cluster within the foreign cluster",
         name="kubernetes",
-        when="unless --home-id is set",
+        when=When.FINDS_HOME_ID,
     ),
     Permission(
         Side.HOME, Where.DEFAULT, _CORE, "events", ("create",),
@@ -171,14 +197,14 @@ TABLE = (
     Permission(
         Side.HOME, Where.OWN, _COORDINATION, "leases", ("create", "get", "update"),
         "leader election with a Lease other than the node's",
-        when="with --leader-elect-lease farlet/NAME",
+        when=When.OTHER_LEASE,
         identity=Identity.ACCOUNT,
     ),
     Permission(
         Side.HOME, Where.KUBE_SYSTEM, _CORE, "configmaps", ("get", "watch"),
         "CA of the client certificates that the kubelet API accepts",
         name="extension-apiserver-authentication",
-        when="unless --client-ca-file is set",
+        when=When.FINDS_CLIENT_CA,
     ),
     # --- foreign ----------------------------------------------------------------------------------
     Permission(
@@ -193,22 +219,22 @@ TABLE = (
         Side.FOREIGN, Where.OWN, _CORE, "services", _LIST_WATCH,
         "address at which pods reach the home API server",
         name=HOME_API_SERVICE,
-        when=_NO_ADDRESS,
+        when=When.FINDS_HOME_API,
     ),
     Permission(
         Side.FOREIGN, Where.OWN, _CORE, "pods", _LIST_WATCH,
         "gateways, and the pods behind that Service",
-        when=_NO_ADDRESS,
+        when=When.FINDS_HOME_API,
     ),
     Permission(
         Side.FOREIGN, Where.OWN, _CORE, "pods/portforward", ("get",),
         "connect to gateways, and verify the endpoint behind that Service",
-        when=_NO_ADDRESS,
+        when=When.FINDS_HOME_API,
     ),
     Permission(
         Side.FOREIGN, Where.OWN, _CORE, "pods/portforward", ("create",),
         "API servers since 1.35 require create for the same request",
-        when=_NO_ADDRESS,
+        when=When.FINDS_HOME_API,
         audited=False,
     ),
     Permission(
@@ -237,19 +263,19 @@ TABLE = (
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LIST_WATCH,
         "ServiceAccounts of mirror pods",
-        when="for pods of mode remote",
+        when=When.MODE_REMOTE,
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "pods/log", ("get",),
         "kubectl logs in the home cluster",
-        when=_KUBELET_API,
+        when=When.SERVES_KUBELET_API,
     ),
     *(
         Permission(
             Side.FOREIGN, Where.OFFLOADED, _CORE, f"pods/{verb}", ("create", "get"),
             f"kubectl {kubectl} in the home cluster; get: for clients with an older WebSocket "
             "protocol",
-            when=_KUBELET_API,
+            when=When.SERVES_KUBELET_API,
         )
         for verb, kubectl in (
             ("exec", "exec and cp"), ("attach", "attach"), ("portforward", "port-forward")
@@ -258,17 +284,22 @@ TABLE = (
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _METRICS, "pods", ("list",),
         "kubectl top and autoscaling in the home cluster",
-        when=_KUBELET_API,
+        when=When.SERVES_KUBELET_API,
     ),
     Permission(
         Side.FOREIGN, Where.CLUSTER, _CORE, "nodes", _LIST_WATCH,
         "capacity of the virtual node, the sum of the foreign nodes",
-        when="unless --capacity is set",
+        when=When.SUMS_CAPACITY,
     ),
     Permission(
         Side.FOREIGN, Where.ANYONE, _AUTHORIZATION, "selfsubjectaccessreviews", ("create",),
         "verify farlet's own permissions before it becomes the leader",
-        when="with --leader-elect, and for farlet check",
+        when=When.STANDBY_OR_CHECK,
+    ),
+    Permission(
+        Side.FOREIGN, Where.ANYONE, _AUTHENTICATION, "selfsubjectreviews", ("create",),
+        "show the identity of farlet",
+        when=When.CHECK,
     ),
     # --- both -------------------------------------------------------------------------------------
     Permission(
@@ -278,7 +309,7 @@ TABLE = (
     Permission(
         Side.HOME, Where.URL, _CORE, "/version", ("get",),
         "show the version of the home API server",
-        when="for farlet check",
+        when=When.CHECK,
     ),
     Permission(
         Side.FOREIGN, Where.URL, _CORE, "/version", ("get",),

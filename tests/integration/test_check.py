@@ -29,6 +29,7 @@ class Case:
     code: int
     outcomes: Mapping[str, str]
     expected: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def _seen(_folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
@@ -45,6 +46,10 @@ def _another_ca(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
     return {**_seen(folder, clusters), "home-api-server-ca-file": str(file)}
 
 
+def _another_node(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
+    return {**_seen(folder, clusters), "nodename": "near"}
+
+
 def _dead(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
     content = yaml.safe_load(clusters.foreign.kubeconfig.read_text())
     (port,) = ports.free(1)
@@ -58,6 +63,13 @@ def _dead(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
 GOOD = {
     "home API server": "ok",
     "foreign API server": "ok",
+    "home identity": "ok",
+    "foreign identity": "ok",
+    "foreign cluster": "ok",
+    "capacity": "ok",
+    "home permissions": "ok",
+    "foreign permissions": "ok",
+    "serving certificate": "ok",
     ADDRESS: "warning",
     "certificate at that address": "ok",
 }
@@ -71,7 +83,20 @@ CASES = {
         ("not signed by the home CA", "kubernetes.default.svc"),
     ),
     "a foreign API server that does not answer": Case(
-        _dead, 1, {**GOOD, "foreign API server": "failed"}, ("--foreign-kubeconfig",)
+        _dead,
+        1,
+        {"home API server": "ok", "foreign API server": "failed", ADDRESS: "warning"},
+        ("--foreign-kubeconfig",),
+    ),
+    "the certificate of another node": Case(
+        _another_node, 1, {"home identity": "failed"}, ("set FARLET_NODENAME=virtual-check",)
+    ),
+    "a foreign namespace without the Role": Case(
+        _seen,
+        1,
+        {**GOOD, "foreign namespace of unprepared": "failed"},
+        ("kubectl apply -n unprepared-", "manifests/foreign/offloaded-namespace.yaml"),
+        ("--namespace", "unprepared"),
     ),
 }
 
@@ -92,6 +117,7 @@ async def test_an_address_set_by_flags_is_checked(
     )
     words = [str(word) for word in made.process.command]
     words[words.index("run")] = "check"
+    words += case.arguments
     answer = await _checked([*words, "-o", "json"])
     assert answer.returncode == case.code, answer.stderr
     assert answer.stderr == ""

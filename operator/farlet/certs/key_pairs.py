@@ -109,10 +109,10 @@ def covers(leaf: x509.Certificate, *, node: str, addresses: Sequence[str]) -> bo
     return is_node(leaf, node) and set(addresses) <= set(tls_verification.alternative_names(leaf))
 
 
-def is_node(leaf: x509.Certificate, node: str) -> bool:
+def is_node(signed: x509.Certificate | x509.CertificateSigningRequest, node: str) -> bool:
     """Whether the subject is this node (`CN=system:node:<node>, O=system:nodes`)."""
-    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    groups = leaf.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    names = signed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    groups = signed.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return [n.value for n in names] == [node_user(node)] and NODES in {g.value for g in groups}
 
 

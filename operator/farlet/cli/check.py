@@ -12,20 +12,22 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
 from farlet import errors
-from farlet.cli import check_clusters
-from farlet.cli.findings import Finding, Outcome
+from farlet.cli.checks import clusters, identity, namespaces, permissions, serving_certificate
+from farlet.cli.checks.findings import Finding, Outcome
+from farlet.cli.checks.identity import User
 from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
 from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
 from farlet.context import (
     Context,
+    Endpoint,
     HomeAPI,
     NotConfigured,
     OutOfReach,
@@ -38,6 +40,7 @@ from farlet.homeapi.discovery import Discovery
 from farlet.homeapi.preflight import Unreachable, WrongCertificate
 from farlet.homeapi.supervisor import HomeAPISupervisor
 from farlet.k8s_types import PodPhase
+from farlet.node.prerequisites import Prerequisites
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -54,11 +57,11 @@ _NO_BACKEND = Reason.HOME_API_UNVERIFIED
 """Reason of a Service without a ready pod."""
 
 
-def check(settings: Settings) -> tuple[Finding, ...]:
-    """Run all checks. Raises `UsageError` for inconsistent settings."""
+def check(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """Run all checks, also of these home namespaces. Raises `UsageError` for bad settings."""
     # The findings contain all that the log would say.
     logs.configure(LogLevel.ERROR, settings.log_format, stream=io.StringIO())
-    return asyncio.run(findings(settings))
+    return asyncio.run(findings(settings, offloaded))
 
 
 def table(found: tuple[Finding, ...]) -> str:
@@ -85,7 +88,7 @@ def good(found: tuple[Finding, ...]) -> bool:
     return all(one.outcome is not Outcome.FAILED for one in found)
 
 
-async def findings(settings: Settings) -> tuple[Finding, ...]:
+async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[Finding, ...]:
     """All findings. Raises `UsageError`."""
     metrics = Metrics()
     home = Cluster(
@@ -99,15 +102,47 @@ async def findings(settings: Settings) -> tuple[Finding, ...]:
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]
         home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
+        users: dict[str, User | None] = {}
+        for cluster, ok in ((home, home_ok), (foreign, foreign_ok)):
+            if ok:
+                seen, users[cluster.name] = await identity.check(cluster, node=settings.nodename)
+                found.append(seen)
         if home_ok:
             supervisor = HomeAPISupervisor(settings, home, foreign, metrics=metrics)
             found += await _address(supervisor, settings)
-            ctx = supervisor.discovery.known_ctx
-            if foreign_ok and ctx is not None:
-                found += await check_clusters.findings(settings, ctx, home, foreign)
+            if foreign_ok and (ctx := supervisor.discovery.known_ctx) is not None:
+                found += await clusters.findings(settings, ctx, home, foreign)
+                found += await _prerequisites(settings, ctx, home, foreign, users, offloaded)
         if home_ok and foreign_ok and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)
+
+
+async def _prerequisites(
+    settings: Settings,
+    ctx: Context,
+    home: Cluster,
+    foreign: Cluster,
+    users: Mapping[str, User | None],
+    offloaded: Sequence[str],
+) -> list[Finding]:
+    """What a start requires. Without a known user, nothing is said about its permissions."""
+    required = Prerequisites(settings, home=home, foreign=foreign, ctx=lambda: ctx)
+    checks: list[Coroutine[None, None, Finding | None]] = []
+    if (user := users.get("home")) is not None:
+        checks += [
+            permissions.node(settings, required),
+            permissions.home(settings, home, user),
+            serving_certificate.check(settings, home, user),
+            *(namespaces.home(settings, home, user, name) for name in offloaded),
+        ]
+    if users.get("foreign") is not None:
+        checks += [
+            permissions.capacity(settings, foreign, required),
+            permissions.foreign(settings, foreign),
+            *(namespaces.foreign(settings, ctx, foreign, name) for name in offloaded),
+        ]
+    return [one for one in await asyncio.gather(*checks) if one is not None]
 
 
 async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:
@@ -200,12 +235,24 @@ def _state(ctx: Context) -> Finding:
             )
             return Finding(_ADDRESS, Outcome.FAILED, where, hint)
         case Unverified(_, message) | OutOfReach(_, message):
-            hint = f"{message}. farlet sends pods there nevertheless: check it from a foreign pod"
+            hint = f"{message}. farlet sends pods there nevertheless{_test_from_pod(ctx.endpoint)}"
             return Finding(_ADDRESS, Outcome.WARNING, where, hint)
         case Verified(found):
             if (warning := endpoint.loopback_warning(found)) is not None:
                 return Finding(_ADDRESS, Outcome.WARNING, where, warning)
             return Finding(_ADDRESS, Outcome.OK, where)
+
+
+def _test_from_pod(address: Endpoint | None) -> str:
+    """The command that tests an address of the home API server from a foreign pod."""
+    if address is None:
+        return ""
+    ip = address.addresses[0] if address.addresses else ""
+    resolve = f" --resolve {address.netloc}:{ip}" if ip else ""
+    return (
+        ": test it with kubectl --context foreign run t --rm -i --restart=Never "
+        f"--image=curlimages/curl -- -kv{resolve} https://{address.netloc}"
+    )
 
 
 # --- gateways ---------------------------------------------------------------------------------

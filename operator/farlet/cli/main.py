@@ -50,6 +50,12 @@ def _namespace(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
         raise errors.UsageError(f"--namespace (-n): {err}") from err
 
 
+def _namespaces(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_namespace(ctx, param, one) for one in value))
+
+
 @click.group(
     cls=Farlet,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -87,11 +93,21 @@ def run(**flags: object) -> None:
     show_default=True,
     help="Output format.",
 )
-def check(*, output: str, **flags: object) -> None:
+@click.option(
+    "--namespace",
+    "-n",
+    "offloaded",
+    multiple=True,
+    callback=_namespaces,
+    help="Home namespace whose pods should run in the foreign cluster. Repeatable.",
+)
+def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
     """Check prerequisites and print fixes.
 
-    Checks both API servers, the address and certificate at which pods reach the home API server,
-    and the gateways. Changes no object. Use the settings of the farlet that you want to check. The
+    Checks both API servers and farlet's identity and permissions there, that the foreign cluster is
+    the recorded one, the capacity, the Node, the serving certificate, the address and certificate
+    at which pods reach the home API server, the gateways, and the namespaces that --namespace
+    names. Changes no object. Use the settings of the farlet that you want to check. The
     exit code is 1 if a check failed and 0 otherwise, also with warnings.
     """
     wanted = loading.load(settings.Settings, options.given(flags))
@@ -99,7 +115,7 @@ def check(*, output: str, **flags: object) -> None:
     from farlet.cli import check
 
     try:
-        findings = check.check(wanted)
+        findings = check.check(wanted, offloaded)
     except KeyboardInterrupt:
         sys.exit(130)  # as shells do after SIGINT
     shown = check.to_json(findings) if output == "json" else check.table(findings)

@@ -130,6 +130,7 @@ SIGNING_REQUESTS = Resource[JSON](
     shape=k8s_types.SigningRequest,
 )
 TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
+SELF_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "selfsubjectreviews")
 SELF_ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "subjectaccessreviews")
 POD_METRICS = Resource[JSON]("metrics.k8s.io", "v1beta1", "pods")

@@ -29,10 +29,26 @@ async def ensure(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -
     Raises `Refused` if it belongs to another one, and what `ApiClient.create` raises.
     """
     data = {HOME_ID: home_id, HOME_NAMESPACE: home}
-    found = await _find_or_create(cluster, foreign, data)
+    _require(await _find_or_create(cluster, foreign, data), data, foreign)
+
+
+async def verify(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -> bool:
+    """Whether the foreign namespace is claimed for `home`; false if it is claimed for none.
+
+    Raises `Refused` if it belongs to another one, and what `ApiClient.get` raises.
+    """
+    try:
+        found = await cluster.get(resources.CONFIG_MAPS, CLAIM, namespace=foreign)
+    except errors.NotFound:
+        return False
+    _require(found, {HOME_ID: home_id, HOME_NAMESPACE: home}, foreign)
+    return True
+
+
+def _require(found: ConfigMap, data: dict[str, str], foreign: str) -> None:
     holder = found.get("data") or {}
     if holder != data:
-        raise in_use(foreign, home=home, holder=_shown(holder))
+        raise in_use(foreign, home=data[HOME_NAMESPACE], holder=_shown(holder))
 
 
 def in_use(foreign: str, *, home: str, holder: str) -> errors.Refused:

@@ -27,6 +27,7 @@ from farlet import errors, retrying
 from farlet.constants import ObjectKey
 from farlet.leaderelection import lease
 from farlet.leaderelection.write_window import WriteWindow
+from farlet.planning import api_refusals
 from farlet.settings.leader import NODE, LeaderSettings
 
 PATIENCE = 2
@@ -211,6 +212,10 @@ class Leadership:
 
     def _refusal(self, err: errors.ApiError) -> str:
         key = self.lease.key
+        if isinstance(err, errors.Forbidden) and self.is_heartbeat:
+            other = api_refusals.denied_to_other_node(err, node=key.name)
+            if other is not None:
+                return other
         return (
             f"the Lease {key} cannot be the lock of leader election: {err}. A node identity is "
             "allowed to use its own Lease only (--leader-elect-lease=node); a ServiceAccount "

@@ -21,11 +21,12 @@ import structlog
 from farlet import errors, rbac, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
+from farlet.constants import JSON
 from farlet.context import Context
 from farlet.foreign import inventory
 from farlet.node import cluster_record, foreign_nodes, registration
-from farlet.planning import cluster_identity
-from farlet.rbac import Side, Where
+from farlet.planning import api_refusals, cluster_identity
+from farlet.rbac import Side, When, Where
 from farlet.settings import Settings
 
 CHECK_SECONDS = 30.0
@@ -65,9 +66,13 @@ class Prerequisites:
             await asyncio.sleep(CHECK_SECONDS if self.problem is None else REFUSED_SECONDS)
 
     async def _check(self) -> str | None:
-        checks = [self._compare_clusters, self._check_permissions, self._read_node]
+        checks: list[Callable[[], Awaitable[object]]] = [
+            self.read_node,
+            self._compare_clusters,
+            self._check_permissions,
+        ]
         if not self._settings.capacity:
-            checks.append(self._check_capacity)
+            checks.append(self.check_capacity)
         for check in checks:
             if (problem := await _refusal(check())) is not None:
                 return problem
@@ -87,31 +92,42 @@ class Prerequisites:
     async def _check_permissions(self) -> None:
         namespace = self._ctx().namespaces.own
         for row in rbac.TABLE:
-            if (row.side, row.where) == (Side.FOREIGN, Where.OWN) and not row.when:
+            if (row.side, row.where, row.when) != (Side.FOREIGN, Where.OWN, When.ALWAYS):
+                continue
+            try:
                 denied = await denied_verbs(self._foreign, row, namespace=namespace)
-                if denied:
-                    raise errors.StartError(
-                        f"farlet is not allowed to {' or '.join(denied)} {row.resource} in the "
-                        f"foreign namespace {namespace}. In the foreign cluster: kubectl apply -f "
-                        "manifests/foreign/farlet-namespace.yaml"
-                    )
+            except errors.Forbidden:
+                return  # this cluster allows no reviews
+            if denied:
+                raise errors.StartError(
+                    f"farlet is not allowed to {' or '.join(denied)} {row.resource} in the "
+                    f"foreign namespace {namespace}. In the foreign cluster: kubectl apply -f "
+                    "manifests/foreign/farlet-namespace.yaml"
+                )
 
-    async def _check_capacity(self) -> None:
+    async def check_capacity(self) -> None:
+        """Raises `StartError` if farlet is not allowed to list the foreign nodes."""
         try:
             await self._foreign.list(resources.NODES, limit=1)
         except errors.Forbidden as err:
             raise foreign_nodes.capacity_unknown(err) from err
 
-    async def _read_node(self) -> None:
+    async def read_node(self) -> bool:
+        """Whether the Node exists. Raises `StartError` if farlet must not adopt it."""
+        name = self._settings.nodename
         try:
-            node = await self._home.get(resources.NODES, self._settings.nodename)
+            node = await self._home.get(resources.NODES, name)
         except errors.NotFound:
-            return
+            return False
+        except errors.Forbidden as err:
+            other = api_refusals.denied_to_other_node(err, node=name)
+            raise err if other is None else errors.StartError(other) from err
         config = registration.node_config(self._settings, self._ctx())
         registration.check_adoptable(node, config)
+        return True
 
 
-async def _refusal(check: Awaitable[None]) -> str | None:
+async def _refusal(check: Awaitable[object]) -> str | None:
     """What a check says that is not allowed; `None` also where no answer came."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -126,37 +142,37 @@ async def _refusal(check: Awaitable[None]) -> str | None:
 
 
 async def denied_verbs(
-    cluster: ApiClient, row: rbac.Permission, *, namespace: str = "", name: str = ""
+    cluster: ApiClient, row: rbac.Permission, *, namespace: str = "", node: str = ""
 ) -> list[str]:
-    """The verbs of a row of `rbac.TABLE` that farlet lacks; none where reviews are not allowed.
+    """The verbs of a row of `rbac.TABLE` that farlet lacks.
 
-    Raises `Unauthorized`, `Unreachable` and `Throttled`.
+    Raises `Forbidden` where reviews are not allowed, `Unauthorized`, `Unreachable` and `Throttled`.
     """
     denied = []
     resource, _, subresource = row.resource.partition("/")
     for verb in row.verbs:
-        attributes = {
+        attributes: JSON = {
             "verb": verb,
             "group": row.group,
             "resource": resource,
             "subresource": subresource,
             "namespace": namespace,
-            "name": name or row.name,
+            "name": node if row.name == rbac.NODE else row.name,
         }
-        try:
-            # Unqueued, as it asks no guard: it changes nothing, and a standby may send it.
-            answer = await cluster.request_unqueued(
-                "POST",
-                resources.SELF_ACCESS_REVIEWS,
-                body={
-                    "apiVersion": "authorization.k8s.io/v1",
-                    "kind": "SelfSubjectAccessReview",
-                    "spec": {"resourceAttributes": attributes},
-                },
-                seconds=ANSWER_SECONDS,
-            )
-        except errors.Forbidden:
-            return []
-        if not answer.get("status", {}).get("allowed"):
+        if row.fields:
+            selector = row.fields.replace(rbac.NODE, node)
+            attributes["fieldSelector"] = {"rawSelector": selector}
+        # Unqueued, as it asks no guard: it changes nothing, and a standby may send it.
+        answer = await cluster.request_unqueued(
+            "POST",
+            resources.SELF_ACCESS_REVIEWS,
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+            seconds=ANSWER_SECONDS,
+        )
+        if not (answer.get("status") or {}).get("allowed"):
             denied.append(verb)
     return denied

@@ -19,6 +19,7 @@ from farlet.forge import node as forge
 from farlet.forge import node_restriction
 from farlet.forge.capacity import Platform
 from farlet.node.home_node import HomeNode
+from farlet.planning import api_refusals
 from farlet.settings import Settings
 
 log = structlog.get_logger()
@@ -148,8 +149,9 @@ def _raise_labels_not_allowed(
 
 
 def _raise_forbidden(verb: str, config: forge.NodeConfig, err: errors.Forbidden) -> NoReturn:
+    if (other := api_refusals.denied_to_other_node(err, node=config.name)) is not None:
+        raise errors.StartError(other) from err
     raise errors.StartError(
         f"farlet is not allowed to {verb} the Node {config.name} in the home cluster: "
-        f"{err.message}. With a node identity, --nodename must be the name in the certificate, "
-        "system:node:<nodename>. A ServiceAccount needs the ClusterRole in manifests/home"
+        f"{err.message}. A ServiceAccount needs the ClusterRole in manifests/home"
     ) from err

@@ -69,6 +69,12 @@ part of a command."""
 _ACCOUNT = re.compile(
     r'User "system:serviceaccount:(?P<namespace>[a-z0-9-]{1,63}):(?P<name>[a-z0-9.-]{1,253})"'
 )
+_OTHER_NODE = re.compile(
+    r'User "system:node:(?P<user>[a-z0-9.-]{1,253})" cannot'
+    r'|node "(?P<node>[a-z0-9.-]{1,253})" is not allowed to modify node'
+)
+"""A denial of the Node authorizer, and of NodeRestriction
+(`plugin/pkg/admission/noderestriction/admission.go`)."""
 _MISSING = re.compile(r'namespaces "(?P<namespace>[a-z0-9-]{1,63})"')
 
 
@@ -177,7 +183,29 @@ def home_namespace_denied(err: errors.FarletError) -> tuple[str, str] | None:
     verb, resource, namespace = denied.group("verb", "resource", "namespace")
     return namespace, (
         f"farlet is not allowed to {verb} {resource} in the home namespace {namespace}, so its "
-        "pods stay Pending. In the home cluster: kubectl create rolebinding farlet "
-        f"-n {namespace} --clusterrole farlet-pods --serviceaccount "
-        f"{account['namespace']}:{account['name']}"
+        "pods stay Pending. In the home cluster: "
+        + role_binding(namespace, account=f"{account['namespace']}:{account['name']}")
+    )
+
+
+def role_binding(namespace: str, *, account: str) -> str:
+    """The command that lets a ServiceAccount `NAMESPACE:NAME` serve pods of a home namespace."""
+    return (
+        f"kubectl create rolebinding farlet -n {namespace} --clusterrole farlet-pods "
+        f"--serviceaccount {account}"
+    )
+
+
+def denied_to_other_node(err: errors.Forbidden, *, node: str) -> str | None:
+    """What to do where the home API server denied a request for `node` to another node."""
+    denied = _OTHER_NODE.search(err.message)
+    user = denied and (denied["user"] or denied["node"])
+    return None if not user or user == node else other_node(user, node=node)
+
+
+def other_node(user: str, *, node: str) -> str:
+    """The error for a certificate of the node `user`, while farlet should serve `node`."""
+    return (
+        f"the certificate is of system:node:{user}, but --nodename is {node}: set "
+        f"FARLET_NODENAME={user}, or create a certificate for {node} (docs/installation.md)"
     )

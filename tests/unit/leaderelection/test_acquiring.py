@@ -124,3 +124,23 @@ def test_a_lease_that_cannot_be_held_refuses_the_start(refused: errors.ApiError 
         assert "Lease farlet/far" in str(caught.value)
 
     faketime.run(story())
+
+
+def test_the_certificate_of_another_node_is_named() -> None:
+    async def story() -> None:
+        one = Process(Server())
+        one.line.refuses = errors.Forbidden(
+            cluster="home",
+            request="GET",
+            code=403,
+            status_reason="Forbidden",
+            message='leases.coordination.k8s.io "far" is forbidden: User "system:node:away" cannot '
+            'get resource "leases" in API group "coordination.k8s.io" in the namespace '
+            '"kube-node-lease": can only access node lease with the same name',
+        )
+        with pytest.raises(errors.StartError) as caught:
+            await one.lead()
+        assert "the certificate is of system:node:away, but --nodename is" in str(caught.value)
+        assert "set FARLET_NODENAME=away, or create a certificate" in str(caught.value)
+
+    faketime.run(story())

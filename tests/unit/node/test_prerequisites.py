@@ -87,6 +87,13 @@ def check(
 
 UNAUTHORIZED = refusal(errors.Unauthorized, 401)
 FORBIDDEN = refusal(errors.Forbidden, 403)
+OTHER_NODE = errors.Forbidden(
+    cluster="home",
+    request="GET",
+    code=403,
+    status_reason="Forbidden",
+    message='nodes "far" is forbidden: User "system:node:away" cannot get resource "nodes"',
+)
 NOT_FOUND = refusal(errors.NotFound, 404)
 
 REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
@@ -141,6 +148,12 @@ REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
         ),
         CAPACITY,
         "--adopt-foreign-cluster=cluster-a",
+    ),
+    "the certificate of another node": (
+        Cluster(),
+        Cluster({"nodes": OTHER_NODE}),
+        CAPACITY,
+        "set FARLET_NODENAME=away, or create a certificate for far",
     ),
     "a Node that is a machine": (
         Cluster(),

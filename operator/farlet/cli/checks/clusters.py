@@ -6,7 +6,7 @@ They come from the modules that a start uses, so that both come to the same resu
 from __future__ import annotations
 
 from farlet import errors
-from farlet.cli.findings import Finding, Outcome
+from farlet.cli.checks.findings import Finding, Outcome
 from farlet.client import same_cluster
 from farlet.client.cluster import Cluster
 from farlet.context import Context
@@ -36,6 +36,8 @@ async def _identity(settings: Settings, ctx: Context, home: Cluster, foreign: Cl
     try:
         compared = await cluster_record.compare(home, foreign, ctx=ctx)
     except (errors.Forbidden, errors.NotFound, errors.Unauthorized) as err:
+        if err.cluster == "home":
+            raise
         raise inventory.unusable(own, err) from err
     seen = f"the namespace {own} has the uid {compared.found.uid}"
     if compared.doubt is None:

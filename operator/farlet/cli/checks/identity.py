@@ -1,0 +1,94 @@
+"""Whether each API server knows farlet, and whether home knows it as the node that it serves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from farlet import errors
+from farlet.certs import key_pairs
+from farlet.cli.checks.findings import Finding, Outcome
+from farlet.client import resources
+from farlet.client.cluster import Cluster
+from farlet.constants import JSON
+from farlet.planning import api_refusals
+
+REVIEW_SECONDS = 5.0
+_ANONYMOUS = "system:anonymous"
+_NODE = re.compile(r"system:node:([a-z0-9.-]{1,253})")
+_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}:[a-z0-9.-]{1,253})")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """What an API server knows about farlet."""
+
+    name: str
+    groups: frozenset[str]
+
+    @property
+    def node(self) -> str | None:
+        """The name of the node, if it is one."""
+        found = _NODE.fullmatch(self.name)
+        return None if found is None else found[1]
+
+    @property
+    def account(self) -> str | None:
+        """`NAMESPACE:NAME`, if it is a ServiceAccount."""
+        found = _ACCOUNT.fullmatch(self.name)
+        return None if found is None else found[1]
+
+
+async def check(cluster: Cluster, *, node: str) -> tuple[Finding, User | None]:
+    """The finding, and the user if it is one with which farlet can work. `node`: --nodename."""
+    what = f"{cluster.name} identity"
+    try:
+        user = await _read(cluster)
+    except errors.Unauthorized as err:
+        return Finding(what, Outcome.FAILED, str(err), err.advice), None
+    except errors.FarletError as err:
+        if isinstance(err, errors.Forbidden) and _ANONYMOUS in err.message:
+            return _anonymous(what, cluster), None
+        # A server before 1.28, or one without the ClusterRole system:basic-user.
+        hint = "the permissions are not checked: allow farlet to create selfsubjectreviews"
+        return Finding(what, Outcome.WARNING, str(err), hint), None
+    if user.name == _ANONYMOUS:
+        return _anonymous(what, cluster), None
+    if cluster.name == "home" and (wrong := _wrong_node(user, node)) is not None:
+        return Finding(what, Outcome.FAILED, user.name, wrong), None
+    return Finding(what, Outcome.OK, user.name), user
+
+
+def _wrong_node(user: User, node: str) -> str | None:
+    if user.node is None:
+        return None
+    if user.node != node:
+        return api_refusals.other_node(user.node, node=node)
+    if key_pairs.NODES not in user.groups:
+        return (
+            f"the certificate lacks the group {key_pairs.NODES}, by which the API server "
+            f"recognizes nodes: create one with the subject /O={key_pairs.NODES}/CN={user.name} "
+            "(docs/installation.md)"
+        )
+    return None
+
+
+def _anonymous(what: str, cluster: Cluster) -> Finding:
+    hint = (
+        f"the {cluster.name} kubeconfig contains no credentials: check --{cluster.name}-kubeconfig "
+        f"and --{cluster.name}-context, and put a kubeconfig with a token or a client certificate "
+        f"into the Secret farlet-{cluster.name} (docs/installation.md)"
+    )
+    return Finding(what, Outcome.FAILED, _ANONYMOUS, hint)
+
+
+async def _read(cluster: Cluster) -> User:
+    """Raises kinds of `FarletError`."""
+    answer = await cluster.request_unqueued(
+        "POST",
+        resources.SELF_REVIEWS,
+        body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+        seconds=REVIEW_SECONDS,
+    )
+    info: JSON = (answer.get("status") or {}).get("userInfo") or {}
+    return User(str(info.get("username", ""))[:300], frozenset(info.get("groups") or ()))

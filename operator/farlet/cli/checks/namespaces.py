@@ -1,0 +1,74 @@
+"""Whether pods of a home namespace can run in its foreign namespace."""
+
+from __future__ import annotations
+
+from farlet import errors
+from farlet.cli.checks import permissions
+from farlet.cli.checks.findings import Finding, Outcome, of
+from farlet.cli.checks.identity import User
+from farlet.client import resources
+from farlet.client.cluster import Cluster
+from farlet.constants import Reason
+from farlet.context import Context
+from farlet.foreign import claim
+from farlet.planning import api_refusals
+from farlet.planning.actions import Step
+from farlet.rbac import Side
+from farlet.settings import Settings
+
+
+async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace: str) -> Finding:
+    """The foreign namespace of a home namespace: it exists, has the Role, and is not in use."""
+    what = f"foreign namespace of {namespace}"
+    name = ctx.namespaces.foreign(namespace)
+    if name is None:
+        hint = (
+            f"set --namespace-map {namespace}=NAME, or --foreign-namespace-template without the "
+            "value none"
+        )
+        return Finding(what, Outcome.FAILED, f"{namespace} is not offloaded", hint)
+    apply = f"kubectl apply -n {name} -f manifests/foreign/offloaded-namespace.yaml"
+
+    async def check() -> Finding:
+        try:
+            found = await cluster.get(resources.NAMESPACES.metadata_only, name)
+            if "deletionTimestamp" in found["metadata"]:
+                raise errors.Refused(
+                    Reason.NAMESPACE_NOT_FOUND,
+                    f"the foreign namespace {name} is being deleted. Recreate it, and farlet's "
+                    f"Role in it, after the deletion has finished: {apply}",
+                )
+            denied = await permissions.denied_in(
+                cluster, Side.FOREIGN, settings=settings, namespace=name
+            )
+            if denied:
+                hint = f"in the foreign cluster: {apply}"
+                seen = f"{name}: {permissions.described(denied)}"
+                return Finding(what, Outcome.FAILED, seen, hint)
+            claimed = await claim.verify(cluster, name, home=namespace, home_id=ctx.home_id)
+        except errors.ApiError as err:
+            raise api_refusals.of(err, step=Step.NAMESPACE) or err from err
+        used = "belongs to it" if claimed else "not used yet"
+        return Finding(what, Outcome.OK, f"{name}, {used}")
+
+    return await of(what, check(), hint=f"in the foreign cluster: {apply}")
+
+
+async def home(settings: Settings, cluster: Cluster, user: User, namespace: str) -> Finding | None:
+    """The RoleBinding of a ServiceAccount in a home namespace; `None` for a node."""
+    if user.node is not None:
+        return None
+    what = f"home namespace {namespace}"
+    hint = "in the home cluster: " + api_refusals.role_binding(
+        namespace, account=user.account or "farlet:farlet"
+    )
+
+    async def check() -> Finding:
+        denied = await permissions.denied_in(
+            cluster, Side.HOME, settings=settings, namespace=namespace
+        )
+        if denied:
+            return Finding(what, Outcome.FAILED, permissions.described(denied), hint)
+        return Finding(what, Outcome.OK, "farlet can serve its pods")
+
+    return await of(what, check(), hint=hint)

@@ -1,0 +1,217 @@
+"""Whether farlet has each permission of `rbac.TABLE` that its settings and identity require.
+
+The API servers review them, so that nothing is tried. The Node authorizer grants a node the objects
+of its own pods, about which nothing can be asked in advance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import assert_never
+
+from farlet import errors, rbac
+from farlet.cli.checks.findings import Finding, Outcome, of
+from farlet.cli.checks.identity import User
+from farlet.client.cluster import Cluster
+from farlet.constants import ObjectKey
+from farlet.node import prerequisites
+from farlet.node.prerequisites import Prerequisites
+from farlet.rbac import Identity, Permission, Side, When, Where
+from farlet.settings import Settings
+
+CONCURRENT = 8
+"""Reviews in flight."""
+
+_NO_REVIEWS = "allow farlet to create selfsubjectaccessreviews (ClusterRole system:basic-user)"
+_OWN = "in the foreign cluster: kubectl apply -f manifests/foreign/farlet-namespace.yaml"
+
+
+async def home(settings: Settings, cluster: Cluster, user: User) -> Finding:
+    """Permissions in the home cluster, except those in each offloaded namespace."""
+    what = "home permissions"
+    rows = _rows(settings, Side.HOME, user)
+
+    async def check() -> Finding:
+        denied = await _denied(cluster, rows, node=settings.nodename)
+        if not denied:
+            return Finding(what, Outcome.OK, f"{len(rows)} reviewed")
+        hints = {_home_hint(row, user): None for row, _ in denied}
+        return Finding(what, Outcome.FAILED, described(denied), "; ".join(hints))
+
+    return await of(what, check(), hint=_NO_REVIEWS)
+
+
+async def foreign(settings: Settings, cluster: Cluster) -> Finding:
+    """Permissions in farlet's own namespace of the foreign cluster."""
+    what = "foreign permissions"
+    rows = [
+        (row, where)
+        for row, where in _rows(settings, Side.FOREIGN, None)
+        if row.where is not Where.CLUSTER  # the check of the capacity
+    ]
+
+    async def check() -> Finding:
+        denied = await _denied(cluster, rows, node=settings.nodename)
+        if not denied:
+            return Finding(what, Outcome.OK, f"{len(rows)} reviewed")
+        return Finding(what, Outcome.FAILED, described(denied), _OWN)
+
+    return await of(what, check(), hint=_NO_REVIEWS)
+
+
+async def capacity(settings: Settings, cluster: Cluster, required: Prerequisites) -> Finding:
+    """Whether the capacity of the Node is set or can be read."""
+    what, nodes = "capacity", "kubectl apply -f manifests/foreign/capacity.yaml"
+    if settings.capacity:
+        seen = ",".join(f"{name}={value}" for name, value in settings.capacity)
+        return Finding(what, Outcome.OK, seen)
+
+    async def check() -> Finding:
+        await required.check_capacity()
+        rows = [
+            (row, "")
+            for row in rbac.TABLE
+            if (row.side, row.where) == (Side.FOREIGN, Where.CLUSTER)
+        ]
+        if denied := await _denied(cluster, rows, node=""):
+            hint = f"in the foreign cluster: {nodes}; or set --capacity"
+            return Finding(what, Outcome.FAILED, described(denied), hint)
+        return Finding(what, Outcome.OK, "the sum of the foreign nodes")
+
+    return await of(what, check(), hint=f"set --capacity; or, in the foreign cluster: {nodes}")
+
+
+async def node(settings: Settings, required: Prerequisites) -> Finding:
+    """Whether farlet can read the Node, and adopt it if it exists."""
+    what = f"Node {settings.nodename}"
+
+    async def check() -> Finding:
+        seen = "adoptable" if await required.read_node() else "not created yet"
+        return Finding(what, Outcome.OK, seen)
+
+    return await of(what, check(), hint="see the check of the home permissions")
+
+
+async def denied_in(
+    cluster: Cluster, side: Side, *, settings: Settings, namespace: str
+) -> list[tuple[Permission, list[str]]]:
+    """The denied verbs in an offloaded namespace, with their rows. Raises `FarletError`."""
+    rows = [
+        (row, namespace)
+        for row in rbac.TABLE
+        if (row.side, row.where) == (side, Where.OFFLOADED) and _applies(row.when, settings)
+    ]
+    return await _denied(cluster, rows, node=settings.nodename)
+
+
+def described(denied: Iterable[tuple[Permission, list[str]]]) -> str:
+    """Such as `not allowed to get, watch pods; create secrets`."""
+    texts = [
+        f"{', '.join(verbs)} {row.resource}{f'.{row.group}' if row.group else ''}"
+        f"{_SCOPE.get(row.where, '')}"
+        for row, verbs in denied
+    ]
+    return f"not allowed to {'; '.join(texts)}"
+
+
+_SCOPE = {
+    where: f" in {where.value}"
+    for where in (Where.DEFAULT, Where.KUBE_NODE_LEASE, Where.KUBE_SYSTEM)
+}
+
+
+def _home_hint(row: Permission, user: User) -> str:
+    if user.node is None:
+        return (
+            "in the home cluster: kubectl apply -k manifests/home/service-account; and let farlet "
+            "use its ServiceAccount"
+        )
+    if row.where is Where.KUBE_SYSTEM:
+        return "in the home cluster: kubectl apply -k manifests/home/node-identity"
+    return (
+        "the home API server must authorize nodes: start it with --authorization-mode=Node,RBAC, "
+        "or use a ServiceAccount (docs/installation.md)"
+    )
+
+
+def _rows(settings: Settings, side: Side, user: User | None) -> list[tuple[Permission, str]]:
+    """The rows that apply, each with its namespace, except those of offloaded namespaces."""
+    rows = []
+    for row in rbac.TABLE:
+        where = _namespace(row, settings)
+        if row.side is not side or where is None or not _applies(row.when, settings):
+            continue
+        if row.identity is Identity.EITHER or (user is not None and row.identity is _kind(user)):
+            rows.append((row, where))
+    return rows
+
+
+def _kind(user: User) -> Identity:
+    return Identity.ACCOUNT if user.node is None else Identity.NODE
+
+
+def _namespace(row: Permission, settings: Settings) -> str | None:
+    """Empty for the whole cluster; `None` for rows that have no namespace to ask about."""
+    match row.where:
+        case Where.CLUSTER:
+            return ""
+        case Where.DEFAULT | Where.KUBE_NODE_LEASE | Where.KUBE_SYSTEM:
+            return row.where.value
+        case Where.OWN if row.side is Side.FOREIGN:
+            return settings.foreign_system_namespace
+        case Where.OWN:
+            lease = settings.leader_elect_lease
+            return lease.namespace if isinstance(lease, ObjectKey) else None
+        case Where.OFFLOADED | Where.ANYONE | Where.URL:
+            return None
+        case unknown:
+            assert_never(unknown)
+
+
+def _applies(when: When, settings: Settings) -> bool:
+    kubelet_api = settings.kubelet_bind_address is not None
+    match when:
+        case When.SERVES_KUBELET_API:
+            return kubelet_api
+        case When.FINDS_HOME_API:
+            return settings.home_api_server_host is None and settings.home_api_server_port is None
+        case When.FINDS_HOME_ID:
+            return settings.home_id is None
+        case When.FINDS_CLIENT_CA:
+            return kubelet_api and settings.client_ca_file is None
+        case When.SUMS_CAPACITY:
+            return not settings.capacity
+        case When.DRAINS:
+            return settings.drain_on_exit
+        case When.OTHER_LEASE:
+            return settings.leader_elect and isinstance(settings.leader_elect_lease, ObjectKey)
+        case When.ALWAYS | When.MODE_HOME | When.MODE_REMOTE | When.CHECK | When.STANDBY_OR_CHECK:
+            return True
+        case unknown:
+            assert_never(unknown)
+
+
+async def _denied(
+    cluster: Cluster, rows: Iterable[tuple[Permission, str]], *, node: str
+) -> list[tuple[Permission, list[str]]]:
+    """The denied verbs. Raises `FarletError`."""
+    slots = asyncio.Semaphore(CONCURRENT)
+
+    async def review(row: Permission, namespace: str) -> tuple[Permission, list[str]]:
+        async with slots:
+            return row, await prerequisites.denied_verbs(
+                cluster, row, namespace=namespace, node=node
+            )
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            reviews = [tasks.create_task(review(row, where)) for row, where in rows]
+    except* errors.FarletError as group:
+        raise _first(group) from None
+    return [(row, verbs) for row, verbs in (one.result() for one in reviews) if verbs]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
