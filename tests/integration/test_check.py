@@ -15,7 +15,10 @@ from clusters import farlet as farlets
 from clusters import pair, ports, rest
 from clusters import workspace as workspaces
 
-pytestmark = pytest.mark.clusters
+pytestmark = [
+    pytest.mark.clusters,
+    pytest.mark.refused("home", "foreign"),  # a wrong name, and a namespace without the Role
+]
 
 ENDS_SECONDS = 60.0
 ADDRESS = "home API for foreign pods"
@@ -25,7 +28,7 @@ ADDRESS = "home API for foreign pods"
 class Case:
     """Flags (a function of a folder and the clusters), and the expected results."""
 
-    flags: Callable[[Path, pair.Clusters], Mapping[str, str]]
+    flags: Callable[[Path, pair.Clusters], Mapping[str, str | None]]
     code: int
     outcomes: Mapping[str, str]
     expected: tuple[str, ...] = ()
@@ -44,6 +47,10 @@ def _another_ca(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
     file = folder / "another-ca.crt"
     file.write_bytes(base64.b64decode(content["certificate-authority-data"]))
     return {**_seen(folder, clusters), "home-api-server-ca-file": str(file)}
+
+
+def _requests_certificate(folder: Path, clusters: pair.Clusters) -> Mapping[str, str | None]:
+    return {**_seen(folder, clusters), "tls-cert-file": None, "tls-private-key-file": None}
 
 
 def _another_node(folder: Path, clusters: pair.Clusters) -> Mapping[str, str]:
@@ -69,13 +76,15 @@ GOOD = {
     "capacity": "ok",
     "home permissions": "ok",
     "foreign permissions": "ok",
-    "serving certificate": "ok",
     ADDRESS: "warning",
     "certificate at that address": "ok",
 }
 
 CASES = {
     "an address of the home API server": Case(_seen, 0, GOOD, ("kubernetes.default.svc",)),
+    "a serving certificate of home's signer": Case(
+        _requests_certificate, 0, {**GOOD, "serving certificate": "ok"}
+    ),
     "another CA": Case(
         _another_ca,
         1,

@@ -401,7 +401,7 @@ MISTAKES = {
     "a Node that farlet must not read": Mistake(
         "Node far", "home permissions", refused={f"home {NODES}/far": (403, "no")}
     ),
-    "a serving certificate that nobody approved": Mistake(
+    "a serving certificate without an approval": Mistake(
         "serving certificate",
         "kubectl certificate approve csr-2",
         requests=(
