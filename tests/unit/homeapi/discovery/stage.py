@@ -34,7 +34,12 @@ GREETINGS = (b"\x00\x2b\x19", b"\x01\x2b\x19")
 def service(ip: str = "10.96.3.4", **spec: Any) -> dict[str, Any]:
     return {
         "kind": "Service",
-        "metadata": {"name": "home-api", "namespace": "farlet", "resourceVersion": "2"},
+        "metadata": {
+            "name": "home-api",
+            "namespace": "farlet",
+            "uid": "home-api",
+            "resourceVersion": "2",
+        },
         "spec": {
             "clusterIP": ip,
             "clusterIPs": [ip],
@@ -48,7 +53,9 @@ def service(ip: str = "10.96.3.4", **spec: Any) -> dict[str, Any]:
 def pod(name: str = "gateway-0", *, ready: bool = True, port: str = "pods") -> dict[str, Any]:
     return {
         "metadata": {"name": name, "namespace": "farlet", "uid": name, "resourceVersion": "2"},
-        "spec": {"containers": [{"ports": [{"name": port, "containerPort": 6443}]}]},
+        "spec": {
+            "containers": [{"name": "gateway", "ports": [{"name": port, "containerPort": 6443}]}]
+        },
         "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]},
     }
 
