@@ -27,7 +27,7 @@ POD_LEVEL = {
     "limits": {"cpu": "500m", "memory": "128Mi"},
 }
 SIZES = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}
-RESIZED = {"requests": {"cpu": "20m"}, "limits": {"cpu": "250m"}}
+RESIZED = {"requests": {"cpu": "5m"}, "limits": {"cpu": "150m"}}
 
 PAGE = """\
 # Version skew, {today}
@@ -157,7 +157,7 @@ async def _a_resize_in_the_foreign_cluster_is_reflected(env: Environment) -> Non
     def in_force(seen: rest.Object | None) -> bool:
         assert seen is not None
         (status,) = seen["status"]["containerStatuses"]
-        return bool(status.get("resources", {}).get("limits", {}).get("cpu") == "250m")
+        return bool(status.get("resources", {}).get("limits", {}).get("cpu") == "150m")
 
     await env.mirror("resized", in_force)
     await env.seen("resized", in_force, seconds=30)
