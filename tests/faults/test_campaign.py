@@ -13,13 +13,14 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from bench import report
-from clusters import auditlog, rest, workspace
+from clusters import auditlog, cluster, pair, preparation, progress, rest, workspace
+from clusters.cluster import Cluster, Spec
 from clusters.farlet import Farlet
 from conftest import StartFarlet
 from faults import manifests, proxy
@@ -29,11 +30,12 @@ from faults.campaign.judge import Left, Records
 from faults.campaign.schedule import Kind
 from faults.campaign.workload import Workload
 from faults.environment import Environment
-from faults.test_leadership import settings
+from faults.test_leadership import READS, settings
 
 pytestmark = pytest.mark.clusters
 
 SEED = int(os.environ.get("FARLET_CAMPAIGN_SEED", "20261128"))
+DEVICES = ("one", "two")
 CONVERGED_SECONDS = 60.0
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
@@ -60,15 +62,20 @@ class Campaign:
     foreign_proxy: proxy.Proxy
     start_farlet: StartFarlet
 
-    async def run(self, count: int) -> Result:
-        """Inject that many faults, let both sides converge, and judge."""
+    async def run(self, count: int, *, another: Cluster | None = None) -> Result:
+        """Inject that many faults, let both sides converge, and judge.
+
+        `another` is a cluster to which the foreign kubeconfig leads at times.
+        """
+        kinds_now = [kind for kind in Kind if another or kind is not Kind.EXCHANGED]
         began = time.monotonic()
         since_home = self.env.clusters.home.audit_mark()
         since = self.env.clusters.foreign.audit_mark()
         offset = self.env.clusters.foreign.folder / f"clock-{self.env.node}"
         environment = clock.environment(offset)
+        logins = [self._foreign_login(device) for device in DEVICES]
         candidates = Candidates(
-            [await self._farlet(device, environment) for device in ("one", "two")]
+            [await self._farlet(*one, environment) for one in zip(DEVICES, logins, strict=True)]
         )
         workload = Workload(self.env, SEED)
         scene = kinds.Scene(
@@ -78,6 +85,8 @@ class Campaign:
             candidates,
             workload,
             offset,
+            logins,
+            None if another is None else another.login(workspace.USER),
             kinds.locks(),
         )
         supervising = asyncio.create_task(candidates.supervise())
@@ -86,7 +95,7 @@ class Campaign:
         overlapping = 0
         try:
             async with asyncio.TaskGroup() as tasks:
-                for planned in schedule.plan(SEED, count):
+                for planned in schedule.plan(SEED, count, kinds_now):
                     await asyncio.sleep(planned.pause)
                     running = {task for task in running if not task.done()}
                     overlapping += bool(running)
@@ -104,6 +113,8 @@ class Campaign:
             with contextlib.suppress(asyncio.CancelledError):
                 await supervising
         records = await self._records(workload, since_home, since)
+        if another is not None:
+            records = dataclasses.replace(records, elsewhere=_writes(another))
         return Result(
             faults,
             overlapping,
@@ -114,14 +125,19 @@ class Campaign:
             (time.monotonic() - began) / 60,
         )
 
-    async def _farlet(self, device: str, environment: Mapping[str, str]) -> Farlet:
-        clusters = self.env.clusters
-        home = clusters.home.login(self.env.user, groups=["system:nodes"], device=device)
-        foreign = clusters.foreign.login(workspace.USER, device=device)
+    def _foreign_login(self, device: str) -> Path:
+        return self.foreign_proxy.login(
+            self.env.clusters.foreign.login(workspace.USER, device=device)
+        )
+
+    async def _farlet(
+        self, device: str, foreign_login: Path, environment: Mapping[str, str]
+    ) -> Farlet:
+        home = self.env.clusters.home.login(self.env.user, groups=["system:nodes"], device=device)
         return await self.start_farlet(
             self.env.node,
             home_login=self.home_proxy.login(home),
-            foreign_login=self.foreign_proxy.login(foreign),
+            foreign_login=foreign_login,
             settings=settings(),
             arguments=["--allow-pod-feature", "host-path"],
             environment=environment,
@@ -165,6 +181,15 @@ class Campaign:
         )
 
 
+def _writes(cluster: Cluster) -> list[str]:
+    """What farlet wrote to a cluster."""
+    return [
+        f"{entry.verb} {entry.resource} {entry.name}"
+        for entry in cluster.audit(user=workspace.USER)
+        if entry.verb not in READS and not entry.resource.startswith("selfsubject")
+    ]
+
+
 def _tokens(mirrors: list[rest.Object], secrets: list[rest.Object]) -> Iterator[tuple[str, str]]:
     """For each token: the home uid of its mirror, and the uid that it is bound to."""
     homes = {
@@ -191,7 +216,7 @@ def campaign(
 
 
 async def test_a_short_campaign_ends_well(campaign: Campaign) -> None:
-    result = await campaign.run(len(Kind) + 9)
+    result = await campaign.run(len(Kind) + 8)
     assert result.verdict.all == []
     assert result.tracebacks == []
     assert len(result.records.pods) > 60
@@ -199,9 +224,24 @@ async def test_a_short_campaign_ends_well(campaign: Campaign) -> None:
     assert result.records.tokens
 
 
+@pytest.fixture
+async def another(clusters: pair.Clusters, env: Environment) -> AsyncIterator[Cluster]:
+    """Another foreign cluster with the same namespaces, and none of the mirrors."""
+    prepared = preparation.prepare(preparation.PLAIN, progress=progress.Progress())
+    made = await asyncio.to_thread(
+        cluster.start, Spec("another"), clusters.instance, prepared=prepared
+    )
+    async with made.api() as api:
+        await workspace.create_farlet_namespace(api)
+        await api.create("namespaces", {"metadata": {"name": env.workspace.foreign}})
+        await workspace.grant(api, namespace=env.workspace.foreign)
+    yield made
+    made.stop()
+
+
 @pytest.mark.soak
-async def test_a_thousand_faults_end_well(campaign: Campaign) -> None:
-    result = await campaign.run(50 * len(Kind))
+async def test_a_thousand_faults_end_well(campaign: Campaign, another: Cluster) -> None:
+    result = await campaign.run(48 * len(Kind), another=another)
     _write(result)
     assert result.verdict.all == []
     assert result.tracebacks == []
@@ -222,6 +262,7 @@ def _write(result: Result) -> None:
         "pods run twice": len(verdict.run_twice),
         "pods or mirrors wrongly deleted": len(verdict.wrongly_deleted),
         "tokens for wrong pods": len(verdict.wrong_tokens),
+        "writes to another cluster": len(verdict.elsewhere),
         "tracebacks in the logs": len(result.tracebacks),
         "seconds from the end of the last fault until both clusters agreed": (
             f"{result.converged_after:.0f}"

@@ -79,6 +79,10 @@ def _another_token(records: Records) -> Records:
     return dataclasses.replace(records, tokens=[("u-runs", "u-ended")])
 
 
+def _in_another_cluster(records: Records) -> Records:
+    return dataclasses.replace(records, elsewhere=["create pods runs"])
+
+
 def _ran_although_rejected(records: Records) -> Records:
     return dataclasses.replace(records, mirrors_created={**records.mirrors_created, "rejected": 1})
 
@@ -96,6 +100,10 @@ PLANTED: dict[str, tuple[Callable[[Records], Records], list[str]]] = {
         _another_token,
         ["the Secret of pod u-runs has a token of pod u-ended"],
     ),
+    "a write to another cluster": (
+        _in_another_cluster,
+        ["farlet wrote to another cluster: create pods runs"],
+    ),
     "a rejected pod that ran": (
         _ran_although_rejected,
         ["rejected must not run and has had 1 mirrors"],
@@ -111,9 +119,10 @@ def test_the_judge_finds(plant: Callable[[Records], Records], found: list[str]) 
 
 
 def test_a_schedule_is_the_same_for_the_same_seed_and_has_every_kind() -> None:
-    planned = schedule.plan(7, 3 * len(Kind))
-    assert planned == schedule.plan(7, 3 * len(Kind))
-    assert planned != schedule.plan(8, 3 * len(Kind))
+    count, kinds = 3 * len(Kind), list(Kind)
+    planned = schedule.plan(7, count, kinds)
+    assert planned == schedule.plan(7, count, kinds)
+    assert planned != schedule.plan(8, count, kinds)
     assert {kind: sum(one.kind is kind for one in planned) for kind in Kind} == dict.fromkeys(
         Kind, 3
     )

@@ -49,6 +49,8 @@ class Records:
     """By uid: how often its container began to run."""
     tokens: Sequence[tuple[str, str]] = ()
     """For each Secret: the uid of the home pod that its mirror belongs to, and the token's."""
+    elsewhere: Sequence[str] = ()
+    """What farlet wrote to a cluster that has none of its mirrors, from its audit log."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +61,17 @@ class Verdict:
     run_twice: list[str]
     wrongly_deleted: list[str]
     wrong_tokens: list[str]
+    elsewhere: list[str]
 
     @property
     def all(self) -> list[str]:
-        return [*self.lost, *self.run_twice, *self.wrongly_deleted, *self.wrong_tokens]
+        return [
+            *self.lost,
+            *self.run_twice,
+            *self.wrongly_deleted,
+            *self.wrong_tokens,
+            *self.elsewhere,
+        ]
 
 
 def judge(records: Records) -> Verdict:
@@ -76,6 +85,7 @@ def judge(records: Records) -> Verdict:
             for owner, bound in records.tokens
             if owner != bound
         ],
+        elsewhere=[f"farlet wrote to another cluster: {what}" for what in records.elsewhere],
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from clusters import controlplane
@@ -28,6 +28,10 @@ class Scene:
     workload: Workload
     clock: Path
     """The offset of farlet's clock, as libfaketime reads it."""
+    logins: Sequence[Path]
+    """The foreign kubeconfigs of the farlets, which faults may exchange."""
+    another: Path | None
+    """A kubeconfig of another cluster with the same namespaces."""
     locks: Mapping[Kind, asyncio.Lock]
     """Faults of a kind do not overlap each other."""
 
@@ -79,6 +83,26 @@ async def _clock(scene: Scene, seconds: float, rng: random.Random) -> None:
         await asyncio.sleep(seconds)
     finally:
         scene.clock.write_text(clock.RIGHT)
+
+
+async def _exchanged(scene: Scene, seconds: float, _: random.Random) -> None:
+    assert scene.another is not None, "this campaign has no other cluster"
+    contents = [login.read_text() for login in scene.logins]
+    for login in scene.logins:
+        _replace(login, scene.another.read_text())
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        for login, content in zip(scene.logins, contents, strict=True):
+            _replace(login, content)
+
+
+def _replace(login: Path, content: str) -> None:
+    """At once: a reader never sees a part of it."""
+    new = login.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(content)
+    new.replace(login)
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -205,6 +229,7 @@ _KINDS: Mapping[Kind, Inject] = {
     ),
     Kind.CLOCK: _clock,
     Kind.WATCH_GAP: _watch_gap,
+    Kind.EXCHANGED: _exchanged,
     Kind.OTHERS_HOME: _others_home,
     Kind.OTHERS_FOREIGN: _others_foreign,
 }

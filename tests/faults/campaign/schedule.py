@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import random
+from collections.abc import Sequence
 
 
 class Kind(enum.Enum):
@@ -27,6 +28,7 @@ class Kind(enum.Enum):
     STORM_500 = ("500, 502, 503 and 504", 4.0)
     CLOCK = ("clock step of farlet", 8.0)
     WATCH_GAP = ("watches break, and their versions are too old", 1.0)
+    EXCHANGED = ("the foreign kubeconfig leads to another cluster", 25.0)
     OTHERS_HOME = ("deletions by others in the home cluster", 0.0)
     OTHERS_FOREIGN = ("deletions and changed labels by others in the foreign cluster", 0.0)
 
@@ -48,11 +50,11 @@ class Planned:
 MOST_PAUSE_SECONDS = 3.0
 
 
-def plan(seed: int, count: int) -> list[Planned]:
+def plan(seed: int, count: int, kinds: Sequence[Kind]) -> list[Planned]:
     """`count` faults, each kind as often as the others, in random order."""
     rng = random.Random(seed)
-    rounds = -(-count // len(Kind))
-    kinds = [kind for _ in range(rounds) for kind in rng.sample(list(Kind), len(Kind))][:count]
+    rounds = -(-count // len(kinds))
+    order = [kind for _ in range(rounds) for kind in rng.sample(kinds, len(kinds))][:count]
     return [
         Planned(
             kind,
@@ -60,5 +62,5 @@ def plan(seed: int, count: int) -> list[Planned]:
             seconds=kind.longest * rng.uniform(0.2, 1.0),
             seed=rng.randrange(1 << 32),
         )
-        for kind in kinds
+        for kind in order
     ]
