@@ -37,7 +37,7 @@ run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
 unit: $(STAMP) ## Unit and golden tests: no clusters, no root, four minutes on two cores
-	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile $(ARGS)
+	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile -m "not soak" $(ARGS)
 
 ifdef TESTS
 test: prepare

@@ -141,7 +141,11 @@ class Home(FakeClient):
 
     def decide(self, name: str, condition: str) -> None:
         path = f"{CSRS}/{name}"
-        status = {"conditions": [{"type": condition, "reason": "Because", "message": "of it"}]}
+        status = {
+            "conditions": [
+                {"type": condition, "status": "True", "reason": "Because", "message": "of it"}
+            ]
+        }
         self.put(path, {**self.objects[path], "status": status})
 
     def sign(self, name: str, ca: certificates.Pair, *, now: datetime, lifetime: timedelta) -> None:

@@ -37,7 +37,7 @@ def _of_another_node(harness: Harness) -> None:
     path = f"{CSRS}/csr-0"
     pem = certificates.issue(CA, user="system:node:near", uses=[SERVER]).pem
     status = {
-        "conditions": [{"type": "Approved"}],
+        "conditions": [{"type": "Approved", "status": "True"}],
         "certificate": base64.b64encode(pem.encode()).decode(),
     }
     harness.home.put(path, {**harness.home.objects[path], "status": status})
@@ -45,7 +45,7 @@ def _of_another_node(harness: Harness) -> None:
 
 def _invalid(harness: Harness) -> None:
     path = f"{CSRS}/csr-0"
-    status = {"conditions": [{"type": "Approved"}], "certificate": "%%%"}
+    status = {"conditions": [{"type": "Approved", "status": "True"}], "certificate": "%%%"}
     harness.home.put(path, {**harness.home.objects[path], "status": status})
 
 

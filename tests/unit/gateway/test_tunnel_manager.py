@@ -25,6 +25,7 @@ def pod(name: str, *, uid: str = "", phase: str = "Running") -> dict[str, Any]:
     return {
         "kind": "Pod",
         "metadata": {**metadata, "resourceVersion": "2"},
+        "spec": {"containers": [{"name": "gateway"}]},
         "status": {"phase": phase},
     }
 
