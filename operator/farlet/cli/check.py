@@ -102,15 +102,17 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]
         home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
+        known = home_ok and foreign_ok
         users: dict[str, User | None] = {}
         for cluster, ok in ((home, home_ok), (foreign, foreign_ok)):
             if ok:
                 seen, users[cluster.name] = await identity.check(cluster, node=settings.nodename)
                 found.append(seen)
+                known = known and seen.outcome is not Outcome.FAILED
         if home_ok:
             supervisor = HomeAPISupervisor(settings, home, foreign, metrics=metrics)
             found += await _address(supervisor, settings)
-            if foreign_ok and (ctx := supervisor.discovery.known_ctx) is not None:
+            if known and (ctx := supervisor.discovery.known_ctx) is not None:
                 found += await clusters.findings(settings, ctx, home, foreign)
                 found += await _prerequisites(settings, ctx, home, foreign, users, offloaded)
         if home_ok and foreign_ok and settings.gateway_keys is not None:

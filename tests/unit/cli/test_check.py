@@ -477,6 +477,14 @@ async def test_each_mistake_is_a_failed_finding_with_its_fix(
     assert not checking.good(tuple(found.values()))
 
 
+async def test_nothing_is_concluded_from_answers_to_a_wrong_identity(tmp_path: Path) -> None:
+    async with environment(tmp_path) as env:
+        found = await env.findings("shop", nodename="near")
+    failed = {what for what, one in found.items() if one.outcome is Outcome.FAILED}
+    assert failed == {"home identity"}
+    assert env.reviewed == []
+
+
 async def test_a_node_is_asked_nothing_about_pods_that_it_does_not_have_yet(tmp_path: Path) -> None:
     async with environment(tmp_path) as env:
         await env.findings("shop")
