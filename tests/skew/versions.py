@@ -36,7 +36,7 @@ SPEC: dict[str, dict[str, Any]] = {
     "1.36": _OVERRIDE,
     "1.37": {
         **_OVERRIDE,
-        "evictionResponders": [{"name": "example.com/drainer", "priority": 200}],
+        "evictionResponders": [{"name": "example.com/drainer", "priority": 2000}],
         "volumes": [
             {"name": "scratch", "emptyDir": {"mode": 0o700}},
             {"name": "settings", "configMap": {"name": "settings", "defaultUser": 1000}},
