@@ -75,15 +75,15 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,
             "Something in the pod reaches beyond it: to its node, which is a machine of the "
-            "foreign cluster, to other pods there, or to a foreign identity. farlet allows less "
+            "foreign cluster, to other pods there, or to a foreign identity. farlet is stricter "
             "than the Pod Security level `baseline`.",
             "Remove it from the pod, keep the pod off this node, or start farlet with the "
             "`--allow-pod-feature` that the message names (`docs/pod-features.md` has them all).",
         ),
         Reason.DAEMONSET_NOT_ALLOWED: Guide(
             Who.ADMIN,
-            "A DaemonSet scheduled this pod to a virtual node, where DaemonSet pods are not "
-            "allowed. It stays Pending: if it were Failed, the DaemonSet would recreate it again "
+            "The DaemonSet controller created this pod for a virtual node, where DaemonSet pods are "
+            "not allowed. It stays Pending: if it were Failed, the DaemonSet would recreate it again "
             "and again.",
             "Keep DaemonSets off virtual nodes: apply `manifests/home/daemonset-policy.yaml`, or "
             "give this one the node affinity `type NotIn [virtual-kubelet]`. Or start farlet with "
@@ -99,7 +99,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.FOREIGN_ADMIN,
             "The foreign namespace for the pod's namespace does not exist or is being deleted. "
             "farlet is not allowed to create namespaces.",
-            "Create the namespace, and farlet's Role and RoleBinding in it: `kubectl apply -n "
+            "Create the namespace with its Pod Security label, and farlet's Role and RoleBinding "
+            "in it, as in [installation](../installation.md#foreign-cluster): `kubectl apply -n "
             "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
             "automatically within 15 s.",
         ),
@@ -125,9 +126,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.FOREIGN_ADMIN,
             "farlet lacks a permission in the foreign namespace that the message names, or the "
             "namespace does not exist: an API server answers 403 in both cases.",
-            "In the foreign cluster: `kubectl create namespace NAMESPACE; kubectl apply -n "
-            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
-            "automatically within 15 s.",
+            "In the foreign cluster: `kubectl create namespace NAMESPACE; kubectl label namespace "
+            "NAMESPACE pod-security.kubernetes.io/enforce=baseline; kubectl apply -n NAMESPACE -f "
+            "manifests/foreign/offloaded-namespace.yaml`. Pods then start automatically within "
+            "15 s.",
         ),
         Reason.FOREIGN_REJECTED: Guide(
             Who.OWNER,
@@ -155,8 +157,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.FOREIGN_CLUSTER_UNCONFIRMED: Guide(
             Who.ADMIN,
-            "The foreign API server is perhaps not that of the cluster that has the mirrors of "
-            "this node, or another farlet uses that cluster. farlet changes nothing in either "
+            "farlet cannot confirm that this is the foreign cluster that runs the mirrors of this "
+            "node, or another farlet uses that cluster. farlet changes nothing in either "
             "cluster: mirrors keep running, and deleted pods stay Terminating.",
             "See [recovery](../recovery.md). The condition `farlet.io/ForeignReachable` of the "
             "Node says what differs, and how to continue.",
@@ -180,10 +182,12 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.HOME_API_UNVERIFIED: Guide(
             Who.ADMIN,
-            "farlet cannot reach the home API address for pods, so it has not verified the "
-            "certificate there. Perhaps only the foreign cluster can reach the address.",
-            "If pods reach it, no action is required. With `--home-api-preflight=require`, pods "
-            "wait until farlet reaches it.",
+            "farlet has not verified the certificate at the home API address for pods: it cannot "
+            "reach the address, or the home kubeconfig disables verification. The message says "
+            "which.",
+            "If the address was set by flags and pods reach it, no action is required. Pods wait "
+            "with `--home-api-preflight=require`, and where the address is that of the Service "
+            "`home-api`: follow the message.",
         ),
         Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,

@@ -72,7 +72,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             "token sources depend on the access mode; types that reach the node are guarded",
         ),
         "ephemeralContainers": _routine(
-            "API servers reject them on create; farlet adds them to the running mirror"
+            "API servers reject them on create; farlet does not add them to a running mirror yet"
         ),
         "restartPolicy": _copied("the foreign kubelet restarts containers"),
         "terminationGracePeriodSeconds": _copied("the foreign kubelet stops containers"),

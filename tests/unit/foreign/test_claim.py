@@ -43,8 +43,8 @@ def test_the_foreign_namespace_is_claimed_before_the_first_mirror() -> None:
 HOLDERS: dict[str, tuple[dict[str, str] | None, str]] = {
     "another home cluster": ({**OURS, "home-id": "elsewhere"}, "elsewhere"),
     "another home namespace": ({**OURS, "home-namespace": "shop"}, "the home namespace shop"),
-    "an unknown holder": (None, "does not name"),
-    "a holder without a valid name": ({**OURS, "home-id": "a\nb" * 9}, "does not name"),
+    "an unknown holder": (None, "unknown holder"),
+    "a holder without a valid name": ({**OURS, "home-id": "a\nb" * 9}, "unknown holder"),
 }
 
 
