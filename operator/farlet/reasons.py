@@ -82,9 +82,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.DAEMONSET_NOT_ALLOWED: Guide(
             Who.ADMIN,
-            "The DaemonSet controller created this pod for a virtual node, where DaemonSet pods are "
-            "not allowed. It stays Pending: if it were Failed, the DaemonSet would recreate it again "
-            "and again.",
+            "The DaemonSet controller created this pod for a virtual node, where DaemonSet pods "
+            "are not allowed. It stays Pending: if it were Failed, the DaemonSet would recreate it "
+            "again and again.",
             "Keep DaemonSets off virtual nodes: apply `manifests/home/daemonset-policy.yaml`, or "
             "give this one the node affinity `type NotIn [virtual-kubelet]`. Or start farlet with "
             "`--daemonset-pods=run`.",

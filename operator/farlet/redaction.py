@@ -41,8 +41,11 @@ _SEGMENT_CHARS = 11
 _BASE64_TOKEN = re.compile(r"ZXlK[A-Za-z0-9+/]{40,}={0,2}")
 """A JSON Web Token in base64, as `data` of a Secret contains it."""
 
-_BEARER = re.compile(r"(Bearer )[A-Za-z0-9._~+/-]{16,}+=*")
+_BEARER = re.compile(r"\b((?i:bearer) )[A-Za-z0-9._~+/-]{16,}+=*")
 """The `Authorization` header (RFC 6750), for tokens of any form."""
+
+_BASIC = re.compile(r"\b((?i:basic) )(?=[a-z+/]*[A-Z0-9])[A-Za-z0-9+/]{8,}+=*")
+"""The same for user and password (RFC 7617), but not for a word such as `basic configuration`."""
 
 _USERINFO = re.compile(r"""(?<=://)[^\s/?#"\\]*@""")
 """User and password in a URL (RFC 3986), up to the last @ before the path. No match begins within
@@ -52,6 +55,9 @@ _LOOKAHEAD = 4
 """So many times the limit is read before a text is cut, so that a credential that the cut would
 split is redacted as a whole."""
 
+_OPEN_USERINFO = re.compile(r"""(?<=://)[^\s/?#"\\]+\Z""")
+"""What may be user and password where the text that is read ends before their @."""
+
 
 def redact(text: str) -> str:
     """The text without tokens, and without user and password in URLs."""
@@ -60,8 +66,11 @@ def redact(text: str) -> str:
         text = _RUN.sub(lambda found: _without_tokens(found[0]), text)
     if "ZXlK" in text:
         text = _BASE64_TOKEN.sub(REDACTED, text)
-    if "Bearer " in text:
+    folded = text.lower()
+    if "bearer " in folded:
         text = _BEARER.sub(rf"\g<1>{REDACTED}", text)
+    if "basic " in folded:
+        text = _BASIC.sub(rf"\g<1>{REDACTED}", text)
     if "://" in text:
         text = _USERINFO.sub(f"{USERINFO}@", text)
     return text
@@ -108,7 +117,10 @@ def value(text: str) -> str:
 
 
 def _shown(text: str, limit: int) -> str:
-    shown = redact(text[: limit * _LOOKAHEAD])
+    read = text[: limit * _LOOKAHEAD]
+    if len(read) < len(text):
+        read = _OPEN_USERINFO.sub(USERINFO, read)
+    shown = redact(read)
     if max(len(text), len(shown)) <= limit:
         return shown
     return f"{shown[:limit]}... ({len(text):,} characters)"

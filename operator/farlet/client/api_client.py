@@ -84,7 +84,8 @@ class ApiClient(Protocol):
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str = "") -> T:
         path = resource.path(namespace, name)
-        return cast("T", await self.call("GET", path, accept=resource.accept))
+        answer = await self.call("GET", path, accept=resource.accept)
+        return self._checked(resource, answer, f"GET {path}")
 
     async def list(
         self,
@@ -100,11 +101,11 @@ class ApiClient(Protocol):
             label_selector=label_selector, field_selector=field_selector, limit=limit
         )
         path = resource.path(namespace)
-        answer = await self.call(
+        page = await self.call(
             "GET", f"{path}?{selected}" if selected else path, accept=resource.accept_list
         )
-        version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
-        return ObjectList(answer.get("items") or (), version)
+        self._check_page(page, path)
+        return ObjectList(page.get("items") or (), page["metadata"]["resourceVersion"])
 
     async def list_all(
         self,
@@ -123,10 +124,7 @@ class ApiClient(Protocol):
         following = path
         for _ in range(MAX_PAGES):
             page = await self.call("GET", following, accept=resource.accept_list)
-            problem = shapes.problem(shapes.Page, page)
-            if problem is not None:
-                cause = f"a list that is not valid ({problem})"
-                raise errors.Unreachable(cluster=self.name, request=f"GET {path}", cause=cause)
+            self._check_page(page, path)
             items.extend(page.get("items") or ())
             token = page["metadata"].get("continue")
             if not token:
@@ -191,7 +189,9 @@ class ApiClient(Protocol):
         self, resource: Resource[T], body: Body, *, namespace: str = "", name: str = ""
     ) -> T:
         """POST an object. `name`: of the object whose subresource it is."""
-        return cast("T", await self.call("POST", resource.path(namespace, name), body=body))
+        path = resource.path(namespace, name)
+        answer = await self.call("POST", path, body=body)
+        return self._checked(resource, answer, f"POST {path}")
 
     async def patch(
         self,
@@ -204,7 +204,8 @@ class ApiClient(Protocol):
     ) -> T:
         """PATCH one object. Returns it as the server has it now."""
         path = resource.path(namespace, name)
-        return cast("T", await self.call("PATCH", path, body=body, content_type=content_type))
+        answer = await self.call("PATCH", path, body=body, content_type=content_type)
+        return self._checked(resource, answer, f"PATCH {path}")
 
     async def delete(
         self, resource: Resource[T], name: str, body: Body, *, namespace: str = ""
@@ -228,6 +229,15 @@ class ApiClient(Protocol):
         """
         path = resource.path(namespace, name)
         return cast("T", await self.call_unqueued(method, path, body=body, seconds=seconds))
+
+    def _check_page(self, page: JSON, path: str) -> None:
+        """Raises `Unreachable` for a list without a version, or of another shape."""
+        problem = shapes.problem(shapes.Page, page)
+        if problem is None and not shapes.is_version(page["metadata"]["resourceVersion"]):
+            problem = "metadata.resourceVersion: it is not a number"
+        if problem is not None:
+            cause = f"a list that is not valid ({problem})"
+            raise errors.Unreachable(cluster=self.name, request=f"GET {path}", cause=cause)
 
     def _checked(self, resource: Resource[T], answer: JSON | T, request: str) -> T:
         """The answer as an object. Raises `Unreachable`: another shape counts as no answer."""

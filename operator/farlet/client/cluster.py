@@ -36,6 +36,10 @@ counted."""
 WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
+MAX_BODY_BYTES = 128 << 20
+"""Of one answer, decompressed: a page of 500 objects with 250 KiB each."""
+MAX_EVENT_BYTES = 8 << 20
+"""Of one watch event. etcd stores objects of 1.5 MiB."""
 
 
 class Cluster(ApiClient):
@@ -212,7 +216,7 @@ class Cluster(ApiClient):
                 timeout=_TIMEOUT,
                 allow_redirects=False,
             ) as response:
-                raw = await response.read()
+                raw = await _body(response, _request_info(self._name, method, path))
                 code = response.status
                 return code, raw, response.headers.get("Retry-After")
         finally:
@@ -245,20 +249,13 @@ class Cluster(ApiClient):
                     if code != 200:
                         if code == 401:
                             await self._sessions.refused(login)
-                        decode.read(info, code, await response.read())
+                        decode.read(info, code, await _body(response, info))
                     if response.content_type != JSON_BODY:
                         raise info.unreachable(decode.NOT_KUBERNETES.format(code))
                     self.problem = None
                     opened()
-                    rest = b""
-                    async for chunk in response.content.iter_any():
-                        *lines, rest = (
-                            (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
-                        )
-                        for line in lines:
-                            yield decode.event(info, line)
-                    if rest:
-                        raise info.unreachable("the watch ended within an event")
+                    async for line in _lines(response.content, info):
+                        yield decode.event(info, line)
         finally:
             self._metrics.answered("WATCH", code)
 
@@ -326,6 +323,38 @@ class Cluster(ApiClient):
 
 def _request_info(cluster: str, method: str, path: str) -> decode.RequestInfo:
     return decode.RequestInfo(cluster, f"{method} {path.partition('?')[0]}")
+
+
+async def _body(response: aiohttp.ClientResponse, info: decode.RequestInfo) -> bytes:
+    """The whole body, decompressed. Raises `Unreachable` where it is too large."""
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise info.unreachable(f"an answer of more than {MAX_BODY_BYTES >> 20} MiB")
+    return b"".join(pieces)
+
+
+async def _lines(content: aiohttp.StreamReader, info: decode.RequestInfo) -> AsyncIterator[bytes]:
+    """Lines as they arrive; each byte is copied once, however long its line is."""
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in content.iter_any():
+        first, newline, rest = chunk.partition(b"\n")
+        pieces.append(first)
+        size += len(first)
+        if size > MAX_EVENT_BYTES:
+            raise info.unreachable(f"a watch event of more than {MAX_EVENT_BYTES >> 20} MiB")
+        if newline:
+            yield b"".join(pieces)
+            *lines, last = rest.split(b"\n")
+            for line in lines:
+                yield line
+            pieces, size = [last], len(last)
+    if size:
+        raise info.unreachable("the watch ended within an event")
 
 
 def _url(login: credentials.Login, path: str) -> yarl.URL:

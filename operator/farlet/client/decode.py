@@ -39,6 +39,8 @@ _TOO_LARGE = ("etcdserver: request is too large", "trying to send message larger
 
 T = TypeVar("T")
 
+EVENT_KINDS = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
+
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
@@ -118,10 +120,11 @@ def event(info: RequestInfo, line: bytes) -> WatchEvent[JSON]:
     """One line of a watch. Raises the error of an ERROR event, `Unreachable` if it is invalid."""
     try:
         found = orjson.loads(line)
-        kind, obj = found["type"], found["object"]
+        kind, obj = str(found["type"]), found["object"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as err:
         raise info.unreachable("a line that is not a watch event") from err
-    if kind == "ERROR" or not isinstance(obj, dict):
+    if kind not in EVENT_KINDS or not isinstance(obj, dict):
         code = obj.get("code") if isinstance(obj, dict) else None
         read(info, code if isinstance(code, int) else 500, line)
+        raise info.unreachable("a watch event of an unknown kind")
     return WatchEvent(kind, obj)

@@ -199,7 +199,11 @@ class Reflector(Generic[T]):
         as_of = int(found.version)
         self._is_rewound(as_of)
         self._seen = as_of
-        self._handle(None, self._handler.replaced, valid, as_of)
+        if not self._handle(None, self._handler.replaced, valid, as_of):
+            # The handler has a part of it: an object that it lacks may exist.
+            self.has_synced = False
+            request, cause = f"GET {self._path}", "a list that farlet cannot handle (see its log)"
+            raise errors.Unreachable(cluster=self._client.name, request=request, cause=cause)
         self.has_synced = True
         return found.version
 
@@ -229,13 +233,15 @@ class Reflector(Generic[T]):
         self._doubt(obj)
         return False
 
-    def _handle(self, obj: T | None, handle: Callable[..., None], *args: object) -> None:
-        """Call the handler. A bug that an object meets there does not end the watch."""
+    def _handle(self, obj: T | None, handle: Callable[..., None], *args: object) -> bool:
+        """Call the handler; whether it succeeded. A bug there does not end the watch."""
         try:
             handle(*args)
         except Exception:
             log.exception("failed to handle an object", path=self._path)
             self._doubt(obj)
+            return False
+        return True
 
     def _doubt(self, obj: T | None) -> None:
         key = shapes.key(obj)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Required
 
+import orjson
 import pydantic
 from typing_extensions import TypedDict
 
@@ -49,6 +50,8 @@ def problem(shape: type | None, obj: object) -> str | None:
         return "it is not an object"
     if shape is None:
         return None
+    if _is_too_deep(obj):
+        return "it is nested too deeply"
     adapter = _adapter(shape)
     try:
         adapter.validate_python(obj, strict=True)
@@ -74,6 +77,15 @@ def key(obj: object) -> ObjectKey | None:
     if not isinstance(namespace, str) or not isinstance(name, str):
         return None
     return ObjectKey(namespace, name)
+
+
+def _is_too_deep(obj: object) -> bool:
+    """Whether it cannot be written as JSON again: `orjson` reads 1,024 levels and writes 254."""
+    try:
+        orjson.dumps(obj)
+    except orjson.JSONEncodeError:
+        return True
+    return False
 
 
 @functools.cache

@@ -70,17 +70,30 @@ class SeenCertificates:
     def _add(self, der: bytes) -> None:
         names = self._names.pop(der, None)
         if names is None:
-            names = tuple(alternative_names(x509.load_der_x509_certificate(der)))
+            names = _readable_names(der)
         self._names[der] = names
         if len(self._names) > MAX_CERTIFICATES:
             del self._names[next(iter(self._names))]
+
+
+def _readable_names(der: bytes) -> tuple[str, ...]:
+    """Names of a certificate that OpenSSL has verified; none where `cryptography` rejects it."""
+    try:
+        return tuple(alternative_names(x509.load_der_x509_certificate(der)))
+    except (ValueError, x509.InvalidVersion):
+        return ()
 
 
 def alternative_names(certificate: x509.Certificate) -> list[str]:
     """DNS names, then IP addresses, in the certificate's subject alternative names (SAN)."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+    ):
         return []
     ips = names.get_values_for_type(x509.IPAddress)
     return [*names.get_values_for_type(x509.DNSName), *map(str, ips)]

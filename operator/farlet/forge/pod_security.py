@@ -375,7 +375,9 @@ def _priority(spec: JSON) -> Iterator[Finding]:
 
 
 def _placement(spec: JSON) -> Iterator[Finding]:
-    """A toleration of every taint alone is common, and selects no node."""
+    """A toleration of every taint alone is common, and selects no node. Together with an affinity
+    to pods of other namespaces, it selects the nodes of such pods as those of `kube-system`.
+    """
     selector = spec.get("nodeSelector") or {}
     selected = [f"nodeSelector[{key}]" for key in selector if key in _CONTROL_PLANE]
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
@@ -395,6 +397,16 @@ def _placement(spec: JSON) -> Iterator[Finding]:
         for toleration in spec.get("tolerations") or ()
         if toleration.get("key") in _CONTROL_PLANE
     ]
+    if any(toleration.get("key") in (None, "") for toleration in spec.get("tolerations") or ()):
+        pods = (spec.get("affinity") or {}).get("podAffinity") or {}
+        near = chain(
+            pods.get(REQUIRED) or (),
+            (entry.get("podAffinityTerm") or {} for entry in pods.get(PREFERRED) or ()),
+        )
+        if any(
+            term.get("namespaces") or term.get("namespaceSelector") is not None for term in near
+        ):
+            selected.append("affinity.podAffinity")
     for path in selected:
         yield Finding(
             f"spec.{path}",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from farlet import errors
 from farlet.client import cluster as clusters
+from farlet.client import resources
 from unit.reconcile import apiserver
 from unit.reconcile.apiserver import HTML, Answer, other, status
 
@@ -167,6 +169,15 @@ LINES: dict[str, tuple[str, type[errors.FarletError]]] = {
     "a number": ("7\n", errors.Unreachable),
     "half an event": ('{"type": "ADDED", "obj', errors.Unreachable),
     "an error without a code": ('{"type": "ERROR", "object": {}}\n', errors.Unreachable),
+    "an error with the code of a success": (
+        '{"type": "ERROR", "object": {"kind": "Status", "code": 200}}\n',
+        errors.Unreachable,
+    ),
+    "an event of an unknown kind": ('{"type": "X", "object": {"kind": "A"}}\n', errors.Unreachable),
+    "an event whose kind is a list": (
+        '{"type": [], "object": {"kind": "A"}}\n',
+        errors.Unreachable,
+    ),
     "an error of the server": (
         '{"type": "ERROR", "object": {"kind": "Status", "code": 500}}\n',
         errors.Unreachable,
@@ -184,6 +195,81 @@ async def test_a_watch_ends_at(line: str, kind: type[errors.FarletError], tmp_pa
         front.answer = _json(200, line)
         with pytest.raises(kind):
             await _follow(cluster, lambda: None)
+
+
+async def test_an_event_of_any_length_is_read_once_and_one_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "MAX_EVENT_BYTES", 1 << 20)
+    event = '{"type":"ADDED","object":{"kind":"Pod","text":"%s"}}\n'
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = _json(200, event % ("x" * 1_000_000) + event % "x")
+        assert await _follow(cluster, lambda: None) == ["ADDED", "ADDED"]
+        front.answer = _json(200, event % ("x" * 1_200_000))
+        with pytest.raises(errors.Unreachable, match="a watch event of more than 1 MiB"):
+            await _follow(cluster, lambda: None)
+
+
+async def test_an_answer_is_read_up_to_a_limit_after_decompression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "MAX_BODY_BYTES", 1 << 20)
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        text = '{"kind": "Pod", "text": "' + "x" * (8 << 20) + '"}'
+        response = web.Response(text=text, content_type="application/json")
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = answer
+        with pytest.raises(errors.Unreachable, match="an answer of more than 1 MiB"):
+            await cluster.call("GET", PATH)
+
+
+SINGLE: dict[str, tuple[resources.Resource[Any], str]] = {
+    "a namespace without metadata": (resources.NAMESPACES.metadata_only, '{"kind": "X"}'),
+    "a namespace with a null for metadata": (
+        resources.NAMESPACES.metadata_only,
+        '{"kind": "X", "metadata": null}',
+    ),
+    "a namespace without a uid": (
+        resources.NAMESPACES.metadata_only,
+        '{"kind": "X", "metadata": {"name": "a"}}',
+    ),
+    "a ConfigMap whose data is a list": (
+        resources.CONFIG_MAPS,
+        '{"kind": "X", "metadata": {"name": "a", "uid": "b"}, "data": ["x"]}',
+    ),
+    "a ConfigMap with a number": (
+        resources.CONFIG_MAPS,
+        '{"kind": "X", "metadata": {"name": "a", "uid": "b"}, "data": {"x": 1}}',
+    ),
+}
+
+
+@pytest.mark.parametrize(("resource", "text"), SINGLE.values(), ids=SINGLE)
+async def test_no_answer_is(resource: resources.Resource[Any], text: str, tmp_path: Path) -> None:
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = _json(200, text)
+        for request in (
+            cluster.get(resource, "a", namespace="b"),
+            cluster.create(resource, {}, namespace="b"),
+            cluster.patch(resource, "a", {}, namespace="b"),
+        ):
+            with pytest.raises(errors.Unreachable, match="an object that is not valid"):
+                await request
+
+
+@pytest.mark.parametrize("version", ["", "new", "-1"])
+async def test_a_list_without_a_version_is_no_list(version: str, tmp_path: Path) -> None:
+    metadata = f'{{"resourceVersion": "{version}"}}'
+    text = f'{{"kind": "PodList", "metadata": {metadata}, "items": []}}'
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = _json(200, text)
+        for request in (cluster.list(resources.PODS, limit=1), cluster.list_all(resources.PODS)):
+            with pytest.raises(errors.Unreachable, match="a list that is not valid"):
+                await request
 
 
 async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -> None:

@@ -24,6 +24,13 @@ def _with(path: str, value: object) -> Any:
     return pod
 
 
+def _nested(depth: int) -> Any:
+    value: Any = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 INVALID: dict[str, Any] = {
     "no object": [],
     "nothing": None,
@@ -42,6 +49,11 @@ INVALID: dict[str, Any] = {
     "a grace period that is a word": _with("metadata.deletionGracePeriodSeconds", "30"),
     "restarts that are a truth": _with("status.containerStatuses.0.restartCount", True),
     "restarts that are a fraction": _with("status.containerStatuses.0.restartCount", 0.5),
+    "a field that JSON cannot write again": _with("spec.newField", _nested(300)),
+    "a bad field and one that is nested deeply": {
+        **_with("spec", 7),
+        "x": _nested(990),
+    },
     "a state that is a word": _with("status.containerStatuses.0.state", "running"),
 }
 

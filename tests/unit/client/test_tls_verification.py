@@ -209,6 +209,33 @@ def test_the_names_of_a_verified_server_are_remembered(
     assert seen.names == expected
 
 
+EDI_PARTY_NAME = bytes.fromhex("a503810178")  # [5] { [1] "x" }
+
+
+def test_a_certificate_with_a_name_of_a_kind_that_cannot_be_read_has_no_names() -> None:
+    """OpenSSL verifies it, so that it must not fail the connection afterwards."""
+    names = bytes([0x82, len(NAME)]) + NAME.encode() + EDI_PARTY_NAME
+    unreadable = x509.UnrecognizedExtension(
+        x509.SubjectAlternativeName.oid, bytes([0x30, len(names)]) + names
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(unreadable, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    with pytest.raises(x509.UnsupportedGeneralNameType):
+        _ = certificate.extensions
+    assert tls_verification.alternative_names(certificate) == []
+
+
 def test_a_server_that_is_refused_is_not_remembered(tmp_path: Path) -> None:
     ca, pair = issued(hosts=("home-worker-1",))
     context, seen = tls_verification.context(cadata=ca.pem), tls_verification.SeenCertificates()

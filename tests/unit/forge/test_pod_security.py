@@ -164,6 +164,19 @@ def test_debug_tracing_allows_what_kubectl_debug_adds(
 CP = "node-role.kubernetes.io/control-plane"
 
 
+def _pod_affinity(*, required: bool = True, **term: Any) -> dict[str, Any]:
+    """Near pods of the API server."""
+    near = {"labelSelector": {"matchLabels": {"component": "kube-apiserver"}}, **term}
+    near["topologyKey"] = "kubernetes.io/hostname"
+    if required:
+        return {"affinity": {"podAffinity": {f"required{_DURING}": [near]}}}
+    preferred = {"weight": 1, "podAffinityTerm": near}
+    return {"affinity": {"podAffinity": {f"preferred{_DURING}": [preferred]}}}
+
+
+_DURING = "DuringSchedulingIgnoredDuringExecution"
+
+
 def _node_affinity(term: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
     rule: Any = {"nodeSelectorTerms": [term]} if required else [{"weight": 1, "preference": term}]
     kind = "required" if required else "preferred"
@@ -208,6 +221,19 @@ def _expression(operator: str) -> dict[str, Any]:
             "control-plane-nodes",
             id="every taint tolerated, and the former label",
         ),
+        pytest.param(
+            {"tolerations": [{"operator": "Exists"}], **_pod_affinity(namespaces=["kube-system"])},
+            "control-plane-nodes",
+            id="every taint tolerated, near pods of the control plane",
+        ),
+        pytest.param(
+            {
+                "tolerations": [{"operator": "Exists"}],
+                **_pod_affinity(required=False, namespaceSelector={}),
+            },
+            "control-plane-nodes",
+            id="every taint tolerated, preferably near pods of any namespace",
+        ),
         *(
             pytest.param({"volumes": [{"name": "v", kind: {}}]}, allowance, id=f"a volume {kind}")
             for kind, allowance in {
@@ -236,6 +262,11 @@ def test_reach_that_baseline_does_not_cover_needs_an_allowance(
         pytest.param({"priorityClassName": "high", "priority": 1_000_000_000}, id="a user's class"),
         pytest.param({"tolerations": [{"operator": "Exists"}]}, id="every taint tolerated"),
         pytest.param(_node_affinity(_expression("DoesNotExist")), id="no control plane, please"),
+        pytest.param(_pod_affinity(namespaces=["kube-system"]), id="near other pods"),
+        pytest.param(
+            {"tolerations": [{"operator": "Exists"}], **_pod_affinity()},
+            id="every taint tolerated, near pods of its own namespace",
+        ),
         pytest.param({"securityContext": None, "volumes": None}, id="null fields"),
         pytest.param(
             {"volumes": [{"name": "v", "nfs": None, "emptyDir": {}}]}, id="a null volume type"

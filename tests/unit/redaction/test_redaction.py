@@ -32,6 +32,15 @@ IN_SECRET = base64.b64encode(TOKEN.encode()).decode()
             f"Authorization: Bearer {REDACTED}, x",
             id="a bearer token of another form",
         ),
+        pytest.param(
+            "authorization: bearer 0123456789abcdef0123",
+            f"authorization: bearer {REDACTED}",
+            id="a scheme in lower case",
+        ),
+        pytest.param(
+            "Authorization: Basic dXNlcjpwYXNz", f"Authorization: Basic {REDACTED}", id="Basic"
+        ),
+        pytest.param("basic configuration", "basic configuration", id="the word basic"),
         pytest.param("invalid Bearer token", "invalid Bearer token", id="the word Bearer"),
         pytest.param(
             "url='http://farlet:hunter2@127.0.0.1:3128/x'",
@@ -48,6 +57,10 @@ IN_SECRET = base64.b64encode(TOKEN.encode()).decode()
 def test_credentials_are_redacted_and_nothing_else(text: str, shown: str) -> None:
     assert redaction.redact(text) == shown
     assert redaction.message(text) == shown
+
+
+def test_a_password_longer_than_what_is_read_is_redacted() -> None:
+    assert "pp" not in redaction.value("https://user:" + "p" * 2000 + "@host/")
 
 
 @pytest.mark.parametrize("before", [0, redaction.MESSAGE_CHARS - 30, redaction.MESSAGE_CHARS - 1])
