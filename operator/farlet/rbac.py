@@ -213,7 +213,7 @@ TABLE = (
     ),
     Permission(
         Side.FOREIGN, Where.OWN, _CORE, "namespaces", ("get",),
-        "its uid identifies the foreign cluster; the Role shows no other one",
+        "its uid identifies the foreign cluster; the Role allows no other one",
     ),
     Permission(
         Side.FOREIGN, Where.OWN, _CORE, "services", _LIST_WATCH,
@@ -249,7 +249,7 @@ TABLE = (
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "namespaces", ("get",),
-        "the namespace itself, the owner of its mirror pods; the Role shows no other one",
+        "the namespace itself, the owner of its mirror pods; the Role allows no other one",
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("get",),

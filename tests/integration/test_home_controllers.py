@@ -42,7 +42,7 @@ async def test_a_deployment_runs_scales_and_replaces_deleted_pods_in_the_foreign
         assert scheduled["status"] == "True"
     for mirror in mirrors:
         owners = mirror["metadata"]["ownerReferences"]
-        assert [o["kind"] for o in owners] == ["ConfigMap"], (
+        assert [o["kind"] for o in owners] == ["Namespace"], (
             "the ReplicaSet does not exist in the foreign cluster"
         )
 

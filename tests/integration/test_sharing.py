@@ -96,7 +96,7 @@ async def _bind(foreign: rest.Api, *, namespace: str, user: str) -> None:
         foreign,
         user=user,
         namespace=namespace,
-        rule={"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+        rule={"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
     )
 
 
