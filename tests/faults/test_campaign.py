@@ -1,7 +1,7 @@
 """A random campaign of faults: whatever happens, no pod is lost, run twice or wrongly deleted.
 
-The short campaign is part of `make test-all`, the long one of `make soak`; both are replayed with
-the same seed by `FARLET_CAMPAIGN_SEED`. The long one writes its figures to `docs/soak/`.
+`make soak` runs both; `FARLET_CAMPAIGN_SEED` repeats one. The long one writes its figures to
+`docs/soak/`.
 """
 
 import asyncio
@@ -215,6 +215,7 @@ def campaign(
     return Campaign(env, home_proxy, foreign_proxy, start_farlet)
 
 
+@pytest.mark.soak
 async def test_a_short_campaign_ends_well(campaign: Campaign) -> None:
     result = await campaign.run(len(Kind) + 8)
     assert result.verdict.all == []

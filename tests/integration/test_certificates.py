@@ -73,7 +73,10 @@ LEADS = {
 }
 RENEW = {"flags": "renew it", "service": "renew it"}
 CLOCKS = {"flags": "check the clocks", "service": "check the clocks"}
-NAMES = {"flags": "Set --home-api-server-host to one of them", "service": f"Add {USUAL} to"}
+NAMES = {
+    "flags": "Set --home-api-server-host to one of them",
+    "service": "Check the pods behind that Service",
+}
 NOW = datetime.now(UTC)
 CASES = {
     "another CA": Case(of_a_stranger, "not signed by the home CA", LEADS),
@@ -281,9 +284,19 @@ def _pod() -> rest.Object:
         "spec": {
             "nodeSelector": {kwok.LABEL: "real"},
             "terminationGracePeriodSeconds": 0,
+            # The manifests require the Pod Security level `restricted` in this namespace.
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "containers": [
                 {
                     "name": "main",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
                     "image": images.CLIENTS,
                     "command": ["haproxy", "-db", "-f", "/answers/haproxy.cfg"],
                     "readinessProbe": {"tcpSocket": {"port": FIRST_PORT}, "periodSeconds": 1},

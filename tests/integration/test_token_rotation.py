@@ -1,8 +1,8 @@
 """A client that never restarts keeps working while its home tokens are replaced.
 
 API servers grant tokens for ten minutes or more, so half of a lifetime takes too long for a test.
-farlet reads from an annotation of the mirror when a token was issued and when it expires: writing
-older times there makes the token due now, and everything that follows is real. The soak test shows
+A farlet that starts reads from an annotation of the mirror when a token was issued and when it
+expires: older times there make the token due, and everything that follows is real. The soak test shows
 the same without changed times.
 """
 
@@ -43,7 +43,7 @@ async def test_a_running_client_gets_each_new_token_within_seconds_and_uses_it(
     start_farlet: StartFarlet,
     identity: Identity,
 ) -> None:
-    await start_farlet(node, settings={"home-token-lifetime": str(LIFETIME)})
+    farlet = await start_farlet(node, settings={"home-token-lifetime": str(LIFETIME)})
     await home.create(
         "pods",
         realpods.bound(realpods.pod(POD, "client-watch", "0.5"), node),
@@ -59,6 +59,7 @@ async def test_a_running_client_gets_each_new_token_within_seconds_and_uses_it(
     for _ in range(3):
         marks = clusters.home.audit_mark(), clusters.foreign.audit_mark()
         await _make_due(foreign, workspace)
+        await farlet.restart()
         lines = await _until_printed(
             foreign, workspace, lambda lines: lines[-1]["token_file"] not in tokens, seconds=SLACK
         )
