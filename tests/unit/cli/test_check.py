@@ -121,7 +121,7 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             if made.node is None:
                 return await missing(request)
             labels = {"type": "virtual-kubelet"}
-            metadata = {"name": "far", "labels": labels, "annotations": made.node}
+            metadata = {"name": "far", "uid": "n", "labels": labels, "annotations": made.node}
             return web.json_response({"kind": "Node", "metadata": metadata})
         if request.path.startswith("/api/v1/namespaces/farlet/"):
             return await missing(request)
@@ -148,12 +148,13 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             if made.claim is None:
                 return await missing(request)
             return web.json_response(
-                {"kind": "ConfigMap", "metadata": {"name": "claim"}, "data": made.claim}
+                {"kind": "ConfigMap", "metadata": {"name": "claim", "uid": "c"}, "data": made.claim}
             )
         if "/configmaps/" in request.path:
             if made.term is None:
                 return await missing(request)
-            metadata = {"name": "inventory", "annotations": {constants.TERM: made.term}}
+            annotations = {constants.TERM: made.term}
+            metadata = {"name": "inventory", "uid": "i", "annotations": annotations}
             return web.json_response(
                 {"kind": "ConfigMap", "metadata": metadata, "data": {"shop-home": "shop"}}
             )

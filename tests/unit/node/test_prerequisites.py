@@ -27,8 +27,11 @@ def silence(at: str = "foreign") -> errors.Unreachable:
     return errors.Unreachable(cluster=at, request="it", cause="connection refused")
 
 
-VIRTUAL: JSON = {"metadata": {"name": "far", "labels": {"type": "virtual-kubelet"}}, "spec": {}}
-MACHINE: JSON = {"metadata": {"name": "far", "labels": {}}, "spec": {}}
+VIRTUAL: JSON = {
+    "metadata": {"name": "far", "uid": "n", "labels": {"type": "virtual-kubelet"}},
+    "spec": {},
+}
+MACHINE: JSON = {"metadata": {"name": "far", "uid": "n", "labels": {}}, "spec": {}}
 
 
 @dataclass
@@ -48,7 +51,8 @@ class Cluster(FakeClient):
         found = next((a for word, a in self.answers.items() if f"/{word}" in path), {})
         if isinstance(found, Exception):
             raise found
-        return {"metadata": {"resourceVersion": "1", "uid": "cluster-a"}, "items": [], **found}
+        metadata = {"name": "a", "resourceVersion": "1", "uid": "cluster-a"}
+        return {"metadata": metadata, "items": [], **found}
 
     async def call_unqueued(self, method: str, path: str, *, body: Any = None, **_: Any) -> JSON:
         assert (method, path.rpartition("/")[2]) == ("POST", "selfsubjectaccessreviews")

@@ -46,7 +46,7 @@ class Server(FakeClient):
         if isinstance(problem, Exception):
             raise problem
         await asyncio.sleep(problem or 0)
-        return {"gitVersion": "v1"}
+        return {"gitVersion": "v1", "metadata": {"name": OBJECT.name, "uid": "u"}}
 
 
 def probe(
