@@ -2,8 +2,8 @@
 
 API servers grant tokens for ten minutes or more, so half of a lifetime takes too long for a test.
 A farlet that starts reads from an annotation of the mirror when a token was issued and when it
-expires: older times there make the token due, and everything that follows is real. The soak test shows
-the same without changed times.
+expires: older times there make the token due, and everything that follows is real. The soak test
+shows the same without changed times.
 """
 
 import asyncio
