@@ -143,7 +143,7 @@ class Engine:
                         if await _first_is(self._discovery.checked, before=shutdown.requested):
                             await self._lead(shutdown, started)
         except* errors.FarletError as group:
-            raise _first(group) from None
+            raise errors.innermost(group) from None
 
     @contextlib.asynccontextmanager
     async def _renewing_login(self) -> AsyncIterator[None]:
@@ -198,7 +198,7 @@ class Engine:
         try:
             await self._serve(shutdown, started, election)
         except* errors.StartError as group:
-            node, failed = self._node, _first(group)
+            node, failed = self._node, errors.innermost(group)
             # Without the Lease and a registration, another process may be serving this Node.
             if node is not None and (election is not None or node.registered.is_set()):
                 try:
@@ -398,12 +398,3 @@ async def _first_is(event: asyncio.Event, *, before: asyncio.Event) -> bool:
         for wait in waits:
             wait.cancel()
     return event.is_set() and not before.is_set()
-
-
-def _first(group: BaseExceptionGroup[errors.FarletError]) -> errors.FarletError:
-    """The innermost error, whose message says what to do."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, errors.FarletError)
-    return found

@@ -145,3 +145,12 @@ def credentials_rejected(cluster: str, message: str) -> str:
         "expired or were revoked. Put a kubeconfig with new ones into the Secret "
         f"farlet-{cluster} (docs/installation.md)"
     )
+
+
+def innermost(group: BaseExceptionGroup[FarletError]) -> FarletError:
+    """The first error that a group of tasks raised; its message says what to do."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, FarletError)
+    return found

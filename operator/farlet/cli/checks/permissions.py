@@ -208,10 +208,5 @@ async def _denied(
         async with asyncio.TaskGroup() as tasks:
             reviews = [tasks.create_task(review(row, where)) for row, where in rows]
     except* errors.FarletError as group:
-        raise _first(group) from None
+        raise errors.innermost(group) from None
     return [(row, verbs) for row, verbs in (one.result() for one in reviews) if verbs]
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
