@@ -5,11 +5,10 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from bench import environment, workload
 from bench.environment import NODE, Environment
-from clusters import farlet
+from clusters import farlet, processes
 
 _MIB = 2**20
 
@@ -58,7 +57,7 @@ async def run(on: Environment, *, count: int, prefix: str) -> Run:
         await clock.all_in(clock.home_gone, names, what="were never removed")
         delete_seconds = max(clock.home_gone.values()) - begun_delete
         await environment.empty(on)
-        after, peak = made.usage(), _peak(made.process.pid)
+        after, peak = made.usage(), processes.peak_bytes(made.process.pid)
     return Run(
         seconds=seconds,
         delete_seconds=delete_seconds,
@@ -69,13 +68,5 @@ async def run(on: Environment, *, count: int, prefix: str) -> Run:
         rss_before=before.rss_bytes / _MIB,
         rss_at_n=at_n.rss_bytes / _MIB,
         rss_after=after.rss_bytes / _MIB,
-        rss_peak=peak,
+        rss_peak=peak / _MIB,
     )
-
-
-def _peak(pid: int) -> float:
-    """The peak resident memory of a process, MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"/proc/{pid}/status has no VmHWM")

@@ -237,6 +237,17 @@ def usage(pid: int) -> Usage:
     )
 
 
+def peak_bytes(pid: int) -> int:
+    """The most resident memory that a process has used.
+
+    `ru_maxrss` says something else: a process inherits it from the one that started it.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise errors.HarnessError(f"/proc/{pid}/status has no VmHWM: its peak cannot be read")
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third (state) on."""
     try:

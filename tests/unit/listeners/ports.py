@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from clusters import ports as free
+from clusters import processes
 from farlet.gateway import keys
 from farlet.gateway import server as gateways
 from farlet.kubelet import authentication, server
@@ -96,17 +97,18 @@ async def main(folder: Path) -> None:
             if line[0] == b"dial":
                 show({"dial": await dial(int(line[1]))})
             else:
-                show({"files": files(), "lag": max(lags, default=0.0), "memory": memory()})
+                show(
+                    {
+                        "files": files(),
+                        "lag": max(lags, default=0.0),
+                        "memory": processes.peak_bytes(os.getpid()),
+                    }
+                )
         watch.cancel()
 
 
 def files() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
-def memory() -> int:
-    """The most bytes that were in use."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def show(answer: object) -> None:

@@ -28,10 +28,6 @@ async def settled(farlet: flooded.Ports) -> None:
         await asyncio.sleep(0.3)
 
 
-BUSY_MIB = 384
-"""On a machine on which other tests run: what is received there waits longer in buffers."""
-
-
 async def test_clients_that_only_connect_leave_files_for_own_requests(tmp_path: Path) -> None:
     """The soft limit is below what they take, the hard one is about as small as is accepted."""
     async with (
@@ -62,7 +58,7 @@ async def test_garbage_on_every_port_is_bounded_and_others_are_served(tmp_path: 
             assert await farlet.ask(f"dial {api_server}") == {"dial": "ok"}, name
             state = await farlet.ask("state")
             assert state["files"] < 1024 - open_files.RESERVED // 2, name
-            assert state["memory"] < BUSY_MIB * MIB, name
+            assert state["memory"] < 256 * MIB, name
             await flooding
 
 
