@@ -12,12 +12,18 @@ SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z
 SUFFIX = "0123456789abcdef"
 
 
-@pytest.mark.parametrize("length", [1, 63, 200, 234, 235, 236, 237, 238, 252, 253])
-@pytest.mark.parametrize("pattern", ["a", "a.b", "a-b", "a--b", "ab.c-d"])
-def test_the_name_of_an_event_is_a_subdomain(pattern: str, length: int) -> None:
-    pod = (pattern * length)[: length - 1] + "a"
-    if SUBDOMAIN.fullmatch(pod) is None:
-        pytest.skip("not a name of a pod")
+LENGTHS = (1, 63, 200, 234, 235, 236, 237, 238, 252, 253)
+PATTERNS = ("a", "a.b", "a-b", "a--b", "ab.c-d")
+PODS = [
+    pod
+    for pattern in PATTERNS
+    for length in LENGTHS
+    if SUBDOMAIN.fullmatch(pod := (pattern * length)[: length - 1] + "a")
+]
+
+
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: f"{pod[-6:]}, {len(pod)} characters")
+def test_the_name_of_an_event_is_a_subdomain(pod: str) -> None:
     name = names.event_name(pod, suffix=SUFFIX)
     assert SUBDOMAIN.fullmatch(name)
     assert len(name) <= 253
