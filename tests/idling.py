@@ -5,11 +5,11 @@ import collections
 import time
 from collections.abc import Sequence
 
+from clusters import auditlog
 from clusters import workspace as workspaces
 from clusters.cluster import Cluster
 from faults.environment import Environment
 
-READS = frozenset({"get", "list", "watch"})
 _QUIET_SECONDS = 3.0
 
 
@@ -39,7 +39,7 @@ def writes(seen: collections.Counter[str]) -> dict[str, int]:
     return {
         what: count
         for what, count in seen.items()
-        if what.split()[1] not in READS and not what.endswith(" leases")
+        if what.split()[1] not in auditlog.READS and not what.endswith(" leases")
     }
 
 
@@ -52,7 +52,7 @@ async def _until_quiet(sides: Sequence[Cluster], users: Sequence[str]) -> None:
             entry
             for side, user, mark in zip(sides, users, marks, strict=True)
             for entry in side.audit(since=mark, user=user)
-            if entry.verb not in READS and entry.resource != "leases"
+            if entry.verb not in auditlog.READS and entry.resource != "leases"
         ]
         if not written:
             return

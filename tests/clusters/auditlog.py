@@ -19,6 +19,9 @@ rules:
 - level: Metadata
 """
 
+READS = frozenset({"get", "list", "watch"})
+"""Verbs that change nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Mark:

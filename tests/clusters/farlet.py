@@ -77,6 +77,11 @@ class Farlet:
             answer.raise_for_status()
             return await answer.text()
 
+    async def leads(self) -> bool:
+        """Whether its metrics show that it leads."""
+        line = f'leader_election_master_status{{name="{self.node}"}} 1.0'
+        return line in await self.metrics()
+
     def start(self) -> None:
         """Start or restart it; then await `ready`."""
         if self.forwarder is not None and not self.forwarder.alive:

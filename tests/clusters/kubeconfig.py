@@ -4,6 +4,7 @@ import base64
 import binascii
 import dataclasses
 import json
+import shutil
 import ssl
 import tempfile
 from pathlib import Path
@@ -98,6 +99,13 @@ def read(path: Path) -> Access:
             f"current context, a server with its certificate authority, and a user with a client "
             f"certificate or a token"
         ) from error
+
+
+def exchange(path: Path, other: Path) -> None:
+    """Give a kubeconfig the content of another one, at once: a reader never sees a part of it."""
+    new = path.with_suffix(".new")
+    shutil.copy(other, new)
+    new.replace(path)
 
 
 def _named(content: dict[str, Any], section: str, name: str) -> dict[str, Any]:

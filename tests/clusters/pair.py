@@ -111,6 +111,17 @@ def plain(*, progress: progresses.Progress | None = None) -> Clusters:
     return start(home=Spec("home"), foreign=Spec("foreign"), progress=progress)
 
 
+@contextlib.contextmanager
+def another(both: Clusters, name: str) -> Iterator[Cluster]:
+    """One more cluster with fake nodes only, beside the two that were started here."""
+    prepared = preparation.prepare(preparation.PLAIN, progress=progresses.Progress())
+    made = cluster.start(Spec(name), both.instance, prepared=prepared)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
 def start(
     *,
     home: Spec,

@@ -46,8 +46,7 @@ async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) 
     made = Workspace(home=name or f"t-{secrets.token_hex(4)}", foreign="")
     made = dataclasses.replace(made, foreign=f"{made.home}-{HOME_NAME}")
     await home.create("namespaces", _namespace(made.home))
-    await foreign.create("namespaces", _namespace(made.foreign))
-    await grant(foreign, namespace=made.foreign)
+    await offload(foreign, namespace=made.foreign)
     for api, namespace in ((home, made.home), (foreign, made.foreign)):
         await api.until(
             "serviceaccounts",
@@ -57,6 +56,12 @@ async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) 
             seconds=_CONTROLLERS_SECONDS,
         )
     return made
+
+
+async def offload(foreign: rest.Api, *, namespace: str) -> None:
+    """Create a foreign namespace with farlet's Role."""
+    await foreign.create("namespaces", _namespace(namespace))
+    await grant(foreign, namespace=namespace)
 
 
 async def delete(home: rest.Api, foreign: rest.Api, made: Workspace) -> None:

@@ -13,14 +13,14 @@ import datetime
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from bench import report
-from clusters import auditlog, cluster, pair, preparation, progress, rest, workspace
-from clusters.cluster import Cluster, Spec
+from clusters import auditlog, pair, rest, workspace
+from clusters.cluster import Cluster
 from clusters.farlet import Farlet
 from conftest import StartFarlet
 from faults import manifests, proxy
@@ -30,7 +30,7 @@ from faults.campaign.judge import Left, Records
 from faults.campaign.schedule import Kind
 from faults.campaign.workload import Workload
 from faults.environment import Environment
-from faults.test_leadership import READS, settings
+from faults.test_leadership import settings
 
 pytestmark = pytest.mark.clusters
 
@@ -186,7 +186,7 @@ def _writes(cluster: Cluster) -> list[str]:
     return [
         f"{entry.verb} {entry.resource} {entry.name}"
         for entry in cluster.audit(user=workspace.USER)
-        if entry.verb not in READS and not entry.resource.startswith("selfsubject")
+        if entry.verb not in auditlog.READS and not entry.resource.startswith("selfsubject")
     ]
 
 
@@ -225,19 +225,19 @@ async def test_a_short_campaign_ends_well(campaign: Campaign) -> None:
     assert result.records.tokens
 
 
+@pytest.fixture(scope="module")
+def another_cluster(clusters: pair.Clusters) -> Iterator[Cluster]:
+    with pair.another(clusters, "another") as made:
+        yield made
+
+
 @pytest.fixture
-async def another(clusters: pair.Clusters, env: Environment) -> AsyncIterator[Cluster]:
+async def another(another_cluster: Cluster, env: Environment) -> Cluster:
     """Another foreign cluster with the same namespaces, and none of the mirrors."""
-    prepared = preparation.prepare(preparation.PLAIN, progress=progress.Progress())
-    made = await asyncio.to_thread(
-        cluster.start, Spec("another"), clusters.instance, prepared=prepared
-    )
-    async with made.api() as api:
+    async with another_cluster.api() as api:
         await workspace.create_farlet_namespace(api)
-        await api.create("namespaces", {"metadata": {"name": env.workspace.foreign}})
-        await workspace.grant(api, namespace=env.workspace.foreign)
-    yield made
-    made.stop()
+        await workspace.offload(api, namespace=env.workspace.foreign)
+    return another_cluster
 
 
 @pytest.mark.soak

@@ -34,7 +34,6 @@ SLACK = 30.0
 """Additional seconds for a busy machine."""
 ENOUGH = 5
 """Number of writes to each cluster after which a candidate counts as working."""
-READS = {"get", "list", "watch"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +46,8 @@ class Candidate:
 
     async def leads(self, *, within: float = 0.0) -> None:
         """Return once its metrics show that it leads."""
-        line = f'leader_election_master_status{{name="{self.farlet.node}"}} 1.0'
         async with asyncio.timeout(within + SLACK):
-            while line not in await self.farlet.metrics():  # noqa: ASYNC110
+            while not await self.farlet.leads():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def ended(self, *, within: float = 0.0) -> int:
@@ -94,7 +92,7 @@ class Election:
             entry
             for entry in side.audit(since=since, user=user)
             if entry.credential == who
-            and entry.verb not in READS
+            and entry.verb not in auditlog.READS
             and entry.resource != "selfsubjectaccessreviews"  # changes nothing
         ]
         return sorted(found, key=lambda entry: entry.began)

@@ -6,7 +6,6 @@ A third cluster has the same namespaces and permissions, and none of the mirrors
 import asyncio
 import dataclasses
 import re
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,14 +13,13 @@ import aiohttp
 import pytest
 
 import lending
-from clusters import auditlog, cluster, pair, preparation, progress, rest, workspace
-from clusters.cluster import Cluster, Spec
+from clusters import auditlog, kubeconfig, pair, rest, workspace
+from clusters.cluster import Cluster
 from clusters.farlet import Farlet
 from conftest import StartFarlet
 from faults import manifests
 from faults.environment import Environment
 
-READS = {"get", "list", "watch"}
 LEASES = "kube-node-lease"
 NOTICED_SECONDS = 60.0
 """Ten seconds until the file is read again, ten until the next probe, on a busy machine."""
@@ -40,11 +38,8 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
 @pytest.fixture(scope="module")
 def other_cluster(clusters: pair.Clusters) -> Iterator[Cluster]:
     """Another foreign cluster."""
-    steps = progress.Progress()
-    prepared = preparation.prepare(preparation.PLAIN, progress=steps)
-    made = cluster.start(Spec("other"), clusters.instance, prepared=prepared)
-    yield made
-    made.stop()
+    with pair.another(clusters, "other") as made:
+        yield made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +53,14 @@ class Other:
 
     def exchange(self, foreign: Cluster) -> None:
         """The kubeconfig leads to that cluster from now on."""
-        new = self.kubeconfig.with_suffix(".new")
-        shutil.copy(foreign.login(workspace.USER), new)
-        new.replace(self.kubeconfig)
+        kubeconfig.exchange(self.kubeconfig, foreign.login(workspace.USER))
 
     def writes(self) -> list[str]:
         """What farlet wrote to the other cluster."""
         return [
             f"{entry.verb} {entry.resource} {entry.name}"
             for entry in self.cluster.audit(since=self.mark, user=workspace.USER)
-            if entry.verb not in READS
+            if entry.verb not in auditlog.READS
         ]
 
 
@@ -76,9 +69,7 @@ async def other(other_cluster: Cluster, env: Environment, tmp_path: Path) -> Asy
     """The other cluster with this test's namespaces; farlet's kubeconfig leads to the right one."""
     async with other_cluster.api() as api:
         await workspace.create_farlet_namespace(api)
-        namespace = env.workspace.foreign
-        await api.create("namespaces", {"metadata": {"name": namespace}})
-        await workspace.grant(api, namespace=namespace)
+        await workspace.offload(api, namespace=env.workspace.foreign)
         made = Other(other_cluster, api, tmp_path / "foreign", other_cluster.audit_mark())
         made.exchange(env.clusters.foreign)
         yield made

@@ -63,8 +63,7 @@ class Candidates:
 
 
 async def _leads(farlet: Farlet) -> bool:
-    line = f'leader_election_master_status{{name="{farlet.node}"}} 1.0'
     try:
-        return farlet.process.alive and line in await farlet.metrics()
+        return farlet.process.alive and await farlet.leads()
     except (aiohttp.ClientError, OSError, TimeoutError):
         return False

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import dataclasses
 import random
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from clusters import controlplane
+from clusters import controlplane, kubeconfig
 from faults import failures, writes
 from faults.campaign import clock
 from faults.campaign.candidates import Candidates
@@ -87,22 +88,14 @@ async def _clock(scene: Scene, seconds: float, rng: random.Random) -> None:
 
 async def _exchanged(scene: Scene, seconds: float, _: random.Random) -> None:
     assert scene.another is not None, "this campaign has no other cluster"
-    contents = [login.read_text() for login in scene.logins]
+    kept = [Path(shutil.copy(login, login.with_suffix(".kept"))) for login in scene.logins]
     for login in scene.logins:
-        _replace(login, scene.another.read_text())
+        kubeconfig.exchange(login, scene.another)
     try:
         await asyncio.sleep(seconds)
     finally:
-        for login, content in zip(scene.logins, contents, strict=True):
-            _replace(login, content)
-
-
-def _replace(login: Path, content: str) -> None:
-    """At once: a reader never sees a part of it."""
-    new = login.with_suffix(".new")
-    new.touch(mode=0o600)
-    new.write_text(content)
-    new.replace(login)
+        for login, right in zip(scene.logins, kept, strict=True):
+            kubeconfig.exchange(login, right)
 
 
 # --- requests ----------------------------------------------------------------------------------
