@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -20,6 +21,8 @@ MARK = "CLUSTERS_INSTANCE"  # in the environment of every child: whose it is
 _TAIL = 25
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_WAITS = {"x86_64": {232, 281}, "aarch64": {22}}.get(platform.machine(), set())
+"""epoll_wait and epoll_pwait."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,20 @@ class Process:
     def pause(self) -> None:
         """SIGSTOP: connections stay open without responses."""
         self.signal(signal.SIGSTOP)
+
+    def pause_while_waiting(self) -> None:
+        """SIGSTOP at a moment when its main thread waits for events.
+
+        A process that is stopped at any moment may have decided to send and not have called the
+        kernel yet. It sends that when it is resumed, whatever it checks before.
+        """
+        for _ in range(200):
+            self.pause()
+            if _stopped_in_syscall(self.pid) in _WAITS:
+                return
+            self.resume()
+            time.sleep(0.005)
+        raise errors.HarnessError(f"{self.name} was never stopped while it waited for events")
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -265,6 +282,13 @@ def _environments() -> list[tuple[int, bytes]]:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 found.append((int(entry.name), (entry / "environ").read_bytes()))
     return found
+
+
+def _stopped_in_syscall(pid: int) -> int | None:
+    """The number of the system call in which a process was stopped; None if it was computing."""
+    while (where := Path(f"/proc/{pid}/syscall").read_text().split()[0]) == "running":
+        time.sleep(0.001)  # the signal is on its way
+    return None if where == "-1" else int(where)
 
 
 def _ends(child: subprocess.Popen[bytes], seconds: float) -> bool:

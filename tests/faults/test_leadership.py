@@ -152,7 +152,7 @@ async def test_a_frozen_leader_writes_nothing_after_it_is_resumed(
     await one.leads()
     async with load(election.env, SEED):
         await election.works(one)
-        one.farlet.process.pause()
+        one.farlet.process.pause_while_waiting()
         await other.leads(within=DURATION + 2 * RETRY)
         await election.works(other)
         one.farlet.process.resume()

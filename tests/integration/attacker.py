@@ -70,6 +70,7 @@ def pod(*, addresses: list[tuple[str, int]]) -> rest.Object:
         "env": [{"name": "LOGNAME", "value": "gateway"}],
         "readinessProbe": {"tcpSocket": {"port": 1}},
         "volumeMounts": [{"name": "keys", "mountPath": "/etc/farlet/gateway"}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     return {
         "metadata": {"name": POD, "labels": dict([gateway.SELECTED.split("=")])},
@@ -78,7 +79,12 @@ def pod(*, addresses: list[tuple[str, int]]) -> rest.Object:
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
-            "securityContext": {"fsGroup": 65532},
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "containers": [container],
             "volumes": [{"name": "keys", "secret": {"secretName": gateway.NAME}}],
         },
