@@ -21,6 +21,7 @@ import structlog
 from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
+from farlet.client.joined_read import JoinedRead
 from farlet.errors import Refused, Unconfirmed
 from farlet.foreign import inventory
 from farlet.k8s_types import ObjectMeta
@@ -52,8 +53,7 @@ class ForeignIdentity:
         self._inventory_uid: str | None = None
         self._connection = foreign.connection
         self._may_write = False
-        self._next: asyncio.Task[None] | None = None
-        self._reading = asyncio.Lock()
+        self._read_uid = JoinedRead(self._compare)
         self._lost = False
         self.term = uuid.uuid4().hex
         """The term of this process."""
@@ -139,17 +139,9 @@ class ForeignIdentity:
         differs or the connection has changed meanwhile, else like `ApiClient.get`.
         """
         before = self._foreign.connection, self.doubts
-        if self._next is None:
-            self._next = asyncio.ensure_future(self._read_next())
-            self._next.add_done_callback(_retrieved)
-        await asyncio.shield(self._next)
+        await self._read_uid()
         if before != (self._foreign.connection, self.doubts):
             raise self._unconfirmed()
-
-    async def _read_next(self) -> None:
-        async with self._reading:
-            self._next = None  # who calls from now on needs a later read
-            await self._compare()
 
     async def _compare(self) -> None:
         if not self.established.is_set():
@@ -245,12 +237,6 @@ class ForeignIdentity:
         if isinstance(self.problem, Unconfirmed):
             return self.problem
         return Unconfirmed("the identity of the foreign cluster is being verified")
-
-
-def _retrieved(read: asyncio.Task[None]) -> None:
-    """Keep an error that no caller awaits any more out of the log of the event loop."""
-    if not read.cancelled():
-        read.exception()
 
 
 def _nothing() -> None:

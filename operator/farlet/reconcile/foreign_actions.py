@@ -178,6 +178,7 @@ class ForeignActions:
             self._forget(mirror)
 
     async def release(self, action: actions.ReleaseMirror) -> None:
+        """Remove our finalizer. Raises `Refused` if the foreign cluster keeps it."""
         metadata = action.mirror["metadata"]
         kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
         try:
@@ -200,10 +201,18 @@ class ForeignActions:
             )
             self._store.mirrors.put(newer)
             return
-        if predicates.still_there(answer):
-            self._store.mirrors.put(answer)
-        else:
+        if not predicates.still_there(answer):
             self._forget(answer)
+            return
+        self._store.mirrors.put(answer)
+        if constants.OBSERVED in answer["metadata"].get("finalizers", ()):
+            raise errors.Refused(
+                Reason.FOREIGN_REJECTED,
+                f"the foreign cluster accepts the removal of the finalizer {constants.OBSERVED} "
+                f"from the mirror {metadata['namespace']}/{metadata['name']} and keeps it, so the "
+                "mirror cannot go. Find the policy there that restores it, and exempt the "
+                "finalizers of farlet.io",
+            )
 
     async def reclaim(self, action: actions.ReclaimMirror, state: PassState) -> None:
         """Put our label and annotations back."""

@@ -20,6 +20,7 @@ from farlet.context import Context
 from farlet.k8s_types import Pod
 from farlet.planning import actions, predicates
 from farlet.reconcile import event_recorder
+from farlet.reconcile.home_lookup import HomeLookup
 from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.store import Store, key_of
 from farlet.telemetry.metrics import Metrics
@@ -46,6 +47,7 @@ class HomeActions:
         self._metrics = metrics
         self._times = times
         self._ctx = ctx
+        self._lookup = HomeLookup(cluster, node=lambda: ctx().node)
 
     async def patch_status(self, action: actions.PatchStatus) -> None:
         """PATCH the home pod's status, then record its Event."""
@@ -92,11 +94,11 @@ class HomeActions:
             )
         except errors.NotFound:
             # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
-            there = await self._find(key)
+            there = await self._lookup.find(key)
             if there is not None and there["metadata"].get("uid") == uid:
                 raise
         except errors.Conflict as err:
-            now = await self._find(key)
+            now = await self._lookup.find(key)
             if now is not None and now["metadata"].get("uid") == uid:
                 raise  # the conflict was not about the uid
             log.info("home pod replaced", pod=str(key), err=err.message)
@@ -118,7 +120,7 @@ class HomeActions:
             )
         except errors.NotFound:
             # NodeRestriction answers so for a pod that its cache lacks, as just after a start.
-            there = await self._find(key)
+            there = await self._lookup.find(key)
             if there is not None and there["metadata"].get("uid") == uid:
                 raise
             self.dropped(key, uid)
@@ -131,7 +133,7 @@ class HomeActions:
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """Check whether a pod of this name is bound to our node."""
-        found = await self._find(key)
+        found = await self._lookup.find(key)
         if found is None:
             state.home_gone = True
         else:
@@ -143,19 +145,6 @@ class HomeActions:
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
         self._times.forget(uid)
-
-    async def _find(self, key: ObjectKey) -> Pod | None:
-        """The pod of this name that is bound to our node, read live.
-
-        A list, because the Node authorizer answers 403 to a node that asks by name for a pod that
-        is gone or belongs to another node (`authorizePod` in `plugin/pkg/auth/authorizer/node`).
-        """
-        found, _ = await self._cluster.list(
-            resources.PODS,
-            namespace=key.namespace,
-            field_selector=f"metadata.name={key.name},spec.nodeName={self._ctx().node}",
-        )
-        return found[0] if found else None
 
     def _put(self, pod: Pod) -> None:
         self._store.home.put(pod)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from farlet import constants
 from unit.reconcile import harness
-from unit.reconcile.harness import FOREIGN, USER, Harness
+from unit.planning import objects
+from unit.planning.model import JSON
+from unit.reconcile.harness import FOREIGN, KUBELET, USER, Harness
 
 MIRROR = ("pods", FOREIGN, "web")
 CREATIONS = f"POST .*{FOREIGN}/pods$"
@@ -122,3 +124,24 @@ def test_a_secret_that_is_deleted_on_sight_costs_a_token_a_minute() -> None:
                 s.foreign_server.delete(where, by=USER)
             s.wait(0.5)
         assert len(s.home.requests(TOKENS)) <= 7
+
+
+def test_a_finalizer_that_a_policy_restores_is_removed_less_and_less_often() -> None:
+    def keep(resource: str, obj: JSON) -> None:
+        if resource == "pods":
+            obj["metadata"]["finalizers"] = [constants.OBSERVED]
+
+    with harness.running() as s:
+        s.create(policy="Never")
+        s.wait(3.0)
+        s.runs()
+        s.wait(3.0)
+        s.foreign_server.policy = keep
+        ended = {"status": objects.mirror(phase="Succeeded").get("status", {})}
+        s.foreign_server.patch(MIRROR, ended, by=KUBELET, status=True, strategic=False)
+        s.wait(1800.0)
+        assert 10 <= len(s.foreign.requests("PATCH .*/pods/web$")) <= 150
+        s.foreign_server.policy = lambda _resource, _obj: None
+        s.wait(60.0)
+        mirror = s.mirror()
+        assert mirror is None or "finalizers" not in mirror["metadata"]
