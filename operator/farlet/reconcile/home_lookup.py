@@ -15,8 +15,8 @@ from farlet.k8s_types import Pod
 class HomeLookup:
     """Finds home pods by name. Callers that wait at the same time share one list.
 
-    So a thousand mirrors without a home pod, which somebody in the foreign cluster may have made
-    up, cost a few lists of their namespace and not a thousand requests.
+    So a thousand mirrors without a home pod, which a user of the foreign cluster may have
+    forged, cost a few lists of their namespace and not a thousand requests.
     """
 
     def __init__(self, cluster: ApiClient, *, node: Callable[[], str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from farlet import constants
-from unit.reconcile import harness
 from unit.planning import objects
 from unit.planning.model import JSON
+from unit.reconcile import harness
 from unit.reconcile.harness import FOREIGN, KUBELET, USER, Harness
 
 MIRROR = ("pods", FOREIGN, "web")

@@ -18,7 +18,7 @@ NODE = "spec.nodeName=virtual"
 
 
 class Home:
-    """An API server with some pods, that answers when it is told to."""
+    """An API server with some pods, that answers once `answer` is set."""
 
     def __init__(self, *names: str) -> None:
         self.pods = list(names)
