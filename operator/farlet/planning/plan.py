@@ -420,7 +420,7 @@ def _with_mirror(
     ctx: Context,
 ) -> Decision:
     """M is H's own."""
-    if not _is_ours(s, mirror, ctx=ctx):
+    if not predicates.is_marked(home, mirror, virtual_node_id=ctx.virtual_node_id):
         whose = {
             constants.HOME_NAMESPACE: s.key.namespace,
             constants.HOME_NAME: s.key.name,

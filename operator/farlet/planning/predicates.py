@@ -43,10 +43,14 @@ def is_mirror_of(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
     confirmed = status.mirrored_uid(home)
     if confirmed is not None and confirmed == mirror["metadata"].get("uid"):
         return True
-    annotations = mirror["metadata"].get("annotations", {})
-    namespace = home["metadata"]["namespace"]
+    return is_marked(home, mirror, virtual_node_id=virtual_node_id)
+
+
+def is_marked(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
+    """Label and annotations of this mirror name this home pod."""
+    namespace, uid = home["metadata"]["namespace"], home["metadata"].get("uid")
     return is_ours(mirror, home_namespace=namespace, virtual_node_id=virtual_node_id) and (
-        annotations[constants.HOME_UID] == home["metadata"].get("uid")
+        mirror["metadata"]["annotations"][constants.HOME_UID] == uid
     )
 
 

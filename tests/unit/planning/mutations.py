@@ -31,6 +31,7 @@ def _run(policy: str, mode: str = "disabled") -> Step:
 
 _NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
 _OURS = "_is_ours(s, mirror, ctx=ctx)"
+_MARKED = "predicates.is_marked(home, mirror, virtual_node_id=ctx.virtual_node_id)"
 
 MUTATIONS = (
     Mutation(
@@ -160,9 +161,9 @@ MUTATIONS = (
         "takes the mirror of an earlier pod for its own",
         (
             Replaced(
-                "is_mirror_of",
-                "annotations[constants.HOME_UID] == home['metadata'].get('uid')",
-                by="constants.HOME_UID in annotations",
+                "is_marked",
+                "mirror['metadata']['annotations'][constants.HOME_UID] == uid",
+                by="True",
                 module=PREDICATES,
             ),
         ),
@@ -191,9 +192,14 @@ MUTATIONS = (
     ),
     Mutation(
         "does not restore its label",
-        (Skipped("_with_mirror", f"not {_OURS}"),),
+        (Skipped("_with_mirror", f"not {_MARKED}"),),
         "the label of a mirror that home names by uid is restored",
         (_run("Always"), Step("forge_label", ("a",), 3.0)),
+    ),
+    Mutation(
+        "does not restore the annotation that names the home pod",
+        (Replaced("_with_mirror", f"not {_MARKED}", by=f"not {_OURS}"),),
+        "a mirror that home names by uid is ours whatever its annotations say, and gets them back",
     ),
     Mutation(
         "does not recreate a Secret",

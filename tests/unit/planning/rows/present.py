@@ -45,6 +45,12 @@ from unit.planning.rows.row import Row, does, ends, shows
 _OTHER = mirror(uid="mirror-0", of="home-0")
 _OTHER_HELD = mirror(uid="mirror-0", of="home-0", grace=0, observed=True)
 
+_MARKS = {
+    constants.HOME_NAMESPACE: KEY.namespace,
+    constants.HOME_NAME: KEY.name,
+    constants.HOME_UID: HOME,
+}
+
 OTHERS = (
     Row(
         "the mirror of an earlier pod of the name ends first",
@@ -95,9 +101,16 @@ OTHERS = (
         NOTHING,
     ),
     Row(
-        "a mirror that home names by uid is ours whatever its annotations say",
-        snapshot(shown(home(mirrored=MIRROR), mirror(of="forged")), mirror(of="forged")),
-        NOTHING,
+        "a mirror that home names by uid is ours whatever its annotations say, and gets them back",
+        snapshot(home(mirrored=MIRROR, phase="Running"), mirror(of="forged")),
+        does(
+            ReclaimMirror(
+                home(mirrored=MIRROR, phase="Running"),
+                mirror(of="forged"),
+                {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
+                _MARKS,
+            )
+        ),
     ),
     Row(
         "the label of a mirror that home names by uid is restored",
@@ -107,11 +120,7 @@ OTHERS = (
                 home(mirrored=MIRROR, phase="Running"),
                 mirror(virtual_node_id=None),
                 {constants.VIRTUAL_NODE_ID: CONTEXT.virtual_node_id},
-                {
-                    constants.HOME_NAMESPACE: KEY.namespace,
-                    constants.HOME_NAME: KEY.name,
-                    constants.HOME_UID: HOME,
-                },
+                _MARKS,
             )
         ),
     ),
