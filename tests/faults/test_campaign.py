@@ -1,7 +1,7 @@
 """A random campaign of faults: whatever happens, no pod is lost, run twice or wrongly deleted.
 
-`make soak` runs both; `FARLET_CAMPAIGN_SEED` repeats one. The long one writes its figures to
-`docs/soak/`.
+`make test-rest` runs the short one and `make soak` the long one, which writes its figures to
+`docs/soak/`. `FARLET_CAMPAIGN_SEED` selects other faults; the same seed repeats them.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from faults.campaign.workload import Workload
 from faults.environment import Environment
 from faults.test_leadership import settings
 
-pytestmark = pytest.mark.clusters
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(150)]
 
 SEED = int(os.environ.get("FARLET_CAMPAIGN_SEED", "20261128"))
 DEVICES = ("one", "two")
@@ -71,11 +71,13 @@ class Campaign:
         began = time.monotonic()
         since_home = self.env.clusters.home.audit_mark()
         since = self.env.clusters.foreign.audit_mark()
-        offset = self.env.clusters.foreign.folder / f"clock-{self.env.node}"
-        environment = clock.environment(offset)
+        time_of_farlet = clock.create(self.env.clusters.foreign.folder / f"clock-{self.env.node}")
         logins = [self._foreign_login(device) for device in DEVICES]
         candidates = Candidates(
-            [await self._farlet(*one, environment) for one in zip(DEVICES, logins, strict=True)]
+            [
+                await self._farlet(device, login, time_of_farlet.environment)
+                for device, login in zip(DEVICES, logins, strict=True)
+            ]
         )
         workload = Workload(self.env, SEED)
         scene = kinds.Scene(
@@ -84,7 +86,7 @@ class Campaign:
             self.foreign_proxy,
             candidates,
             workload,
-            offset,
+            time_of_farlet,
             logins,
             None if another is None else another.login(workspace.USER),
             kinds.locks(),
@@ -93,6 +95,7 @@ class Campaign:
         running: set[asyncio.Task[None]] = set()
         faults: collections.Counter[Kind] = collections.Counter()
         overlapping = 0
+        log: list[str] = []
         try:
             async with asyncio.TaskGroup() as tasks:
                 for planned in schedule.plan(SEED, count, kinds_now):
@@ -101,12 +104,14 @@ class Campaign:
                     overlapping += bool(running)
                     faults[planned.kind] += 1
                     running.add(tasks.create_task(scene.inject(planned)))
+                    log.append(f"{_now()} {planned.kind.about}, {planned.seconds:.1f} s")
                     tasks.create_task(workload.change())
             ended = time.monotonic()
+            log.append(f"{_now()} the last fault has ended")
             await self.env.settled(seconds=CONVERGED_SECONDS, steady=2.0)
             converged_after = time.monotonic() - ended
         except AssertionError as error:
-            error.add_note(candidates.tails())
+            error.add_note("\n".join([f"seed {SEED}", *log, candidates.tails()]))
             raise
         finally:
             supervising.cancel()
@@ -181,6 +186,11 @@ class Campaign:
         )
 
 
+def _now() -> str:
+    """The time as in farlet's log."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
 def _writes(cluster: Cluster) -> list[str]:
     """What farlet wrote to a cluster."""
     return [
@@ -215,7 +225,6 @@ def campaign(
     return Campaign(env, home_proxy, foreign_proxy, start_farlet)
 
 
-@pytest.mark.soak
 async def test_a_short_campaign_ends_well(campaign: Campaign) -> None:
     result = await campaign.run(len(Kind) + 8)
     assert result.verdict.all == []

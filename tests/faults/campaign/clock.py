@@ -1,22 +1,40 @@
-"""A clock of farlet that can be set while it runs, by libfaketime; monotonic time stays right."""
+"""A wall clock of farlet that can be set while it runs; monotonic time stays right.
 
+`clock.c` is preloaded, and reads the offset from a file that is mapped into memory.
+"""
+
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
-from clusters import packages
+from clusters import packages, processes
 from clusters import progress as progresses
 
-_PACKAGE = {"/usr/bin/faketime": "faketime"}
-RIGHT = "+0"
+_SOURCE = Path(__file__).with_suffix(".c")
+_SECOND = 10**9
 
 
-def environment(offset: Path) -> dict[str, str]:
-    """Variables for a process whose clock is off by what the file says, such as `-600` seconds."""
-    packages.ensure(_PACKAGE, progress=progresses.Progress())
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    offset.write_text(RIGHT)
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """The clock of every process that starts with `environment`."""
+
+    environment: Mapping[str, str]
+    _offset: Path
+
+    def set(self, seconds: int) -> None:
+        """From now on it is ahead by these seconds; negative: behind."""
+        with self._offset.open("r+b") as file:  # never shorter, since it is mapped
+            file.write((seconds * _SECOND).to_bytes(8, "little", signed=True))
+
+
+def create(folder: Path) -> Clock:
+    """A clock that is right, with its files in this new folder."""
+    packages.ensure(packages.COMPILER, progress=progresses.Progress())
+    folder.mkdir()
+    library, offset = folder / "clock.so", folder / "offset"
+    processes.run(
+        ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, _SOURCE],
+        what=f"compile {_SOURCE}",
+    )
+    offset.write_bytes(bytes(8))
+    return Clock({"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(offset)}, offset)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from clusters import controlplane, kubeconfig
 from faults import failures, writes
-from faults.campaign import clock
 from faults.campaign.candidates import Candidates
+from faults.campaign.clock import Clock
 from faults.campaign.schedule import Kind, Planned
 from faults.campaign.workload import Workload
 from faults.environment import Environment
@@ -27,8 +27,8 @@ class Scene:
     foreign: Proxy
     candidates: Candidates
     workload: Workload
-    clock: Path
-    """The offset of farlet's clock, as libfaketime reads it."""
+    clock: Clock
+    """The wall clock of both farlets."""
     logins: Sequence[Path]
     """The foreign kubeconfigs of the farlets, which faults may exchange."""
     another: Path | None
@@ -78,12 +78,11 @@ def _kill_server(side: str) -> Inject:
 
 
 async def _clock(scene: Scene, seconds: float, rng: random.Random) -> None:
-    offset = rng.choice((-7200, -600, -30, 30, 600, 7200))
-    scene.clock.write_text(f"{offset:+d}")
+    scene.clock.set(rng.choice((-7200, -600, -30, 30, 600, 7200)))
     try:
         await asyncio.sleep(seconds)
     finally:
-        scene.clock.write_text(clock.RIGHT)
+        scene.clock.set(0)
 
 
 async def _exchanged(scene: Scene, seconds: float, _: random.Random) -> None:
