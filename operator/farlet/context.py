@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
@@ -17,6 +17,7 @@ from typing import ClassVar, TypeAlias
 
 from farlet.constants import (
     HOSTNAME_LABEL,
+    JSON,
     NO_LOAD_BALANCER_LABEL,
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_TAINT,
@@ -96,11 +97,35 @@ class PodNetwork(StrEnum):
     CONNECTED = "connected"
 
 
+class SCCRanges(StrEnum):
+    """What becomes of user ids and SELinux levels that OpenShift chose for a home namespace."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
 class DaemonSetPods(StrEnum):
     """What farlet does with DaemonSet pods on the virtual node."""
 
     RUN = "run"
     REFUSE = "refuse"
+
+
+DROP = "drop"
+"""In place of a class in the foreign cluster: mirrors have none."""
+ANY = "*"
+"""In place of a class of the home cluster: all that are not named."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPatch:
+    """What every mirror gets in addition, in the form of a Pod's fields."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[JSON, ...] = ()
+    affinity: JSON | None = None
+    runtime_class_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +290,10 @@ class Context:
     """Prefixes of labels that mirrors do not have, except in mode `remote`."""
     keep_annotations: tuple[str, ...] = KEEP_ANNOTATIONS
     """The same for annotations."""
+    priority_class_map: tuple[tuple[str, str], ...] = ()
+    """(home class or `ANY`, foreign class or `DROP`). A class that is not in it keeps its name."""
+    mirror_patch: MirrorPatch = MirrorPatch()
+    scc_ranges: SCCRanges = SCCRanges.KEEP
     daemonset_pods: DaemonSetPods = DaemonSetPods.REFUSE
     pod_network: PodNetwork = PodNetwork.ISOLATED
     to_home_ip: Callable[[str], str] = str
@@ -290,6 +319,11 @@ class Context:
         object.__setattr__(self, "home_ca_digest", ca[:32])
         digest = hashlib.sha256(f"{self.home_id}/{self.node}".encode()).hexdigest()
         object.__setattr__(self, "virtual_node_id", digest[:32])
+
+    def foreign_priority_class(self, name: str) -> str | None:
+        """The class of the mirror of a pod with this class; `DROP`: none; `None`: not mapped."""
+        classes = dict(self.priority_class_map)
+        return classes.get(name, classes.get(ANY))
 
     @property
     def endpoint(self) -> Endpoint | None:

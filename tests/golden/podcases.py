@@ -24,12 +24,14 @@ from farlet.context import (
     Endpoint,
     NamespaceMap,
     RemoteServiceAccounts,
+    SCCRanges,
     Verified,
 )
 from farlet.errors import Refused
 from farlet.forge import guards
 from farlet.forge import pod as forge
 from farlet.k8s_types import NewPod, OwnerReference, Pod, Secret
+from farlet.settings import mirror_patch
 from golden import homeapistates, reading
 
 FOLDER = Path(__file__).parent / "pods"
@@ -142,6 +144,12 @@ def context(options: dict[str, Any]) -> Context:
     if "allow_pod_feature" in options:
         allowed = options["allow_pod_feature"]
         options["allow_pod_feature"] = frozenset(Allowance(name) for name in allowed)
+    if "mirror_patch" in options:
+        options["mirror_patch"] = mirror_patch.read(options["mirror_patch"])
+    if "priority_class_map" in options:
+        options["priority_class_map"] = tuple(map(tuple, options["priority_class_map"]))
+    if "scc_ranges" in options:
+        options["scc_ranges"] = SCCRanges(options["scc_ranges"])
     if "daemonset_pods" in options:
         options["daemonset_pods"] = DaemonSetPods(options["daemonset_pods"])
     if "remote_service_accounts" in options:

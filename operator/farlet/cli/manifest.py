@@ -49,6 +49,7 @@ def read(text: str, *, source: str) -> Pod:
         raise UsageError(
             f"{source} contains a {type(document).__name__}, not an object; expected one Pod"
         )
+    document = _without_nulls(document)
     version, kind = document.get("apiVersion"), document.get("kind")
     if (version, kind) != ("v1", "Pod"):
         raise UsageError(
@@ -87,6 +88,10 @@ def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, tuple[
     changes = ChangeLog()
     if not is_bare(pod):
         return completed, tuple(changes)
+    alias = cast("JSON", spec).get("serviceAccount")
+    if alias and not spec.get("serviceAccountName"):
+        # `Convert_v1_PodSpec_To_core_PodSpec` in `pkg/apis/core/v1/conversion.go`.
+        spec["serviceAccountName"] = alias
     spec["serviceAccountName"] = names.service_account(spec)
     if spec.get("automountServiceAccountToken") is not False:
         _mount_token(cast("JSON", spec), changes)
@@ -135,6 +140,15 @@ def _token_volume() -> JSON:
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}},
         ],
     }
+
+
+def _without_nulls(value: Any) -> Any:
+    """Null is absent, as for API servers."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _faults(document: JSON) -> Iterator[str]:

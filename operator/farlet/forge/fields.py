@@ -29,6 +29,7 @@ class Rule(Enum):
     """What happens to a field."""
 
     COPIED = "copied"
+    REPORTED = "copied, and reported where its effect may differ"
     REWRITTEN = "rewritten"
     DROPPED = "dropped"
     ACCESS = "shaped by the access strategy"
@@ -99,7 +100,11 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "setHostnameAsFQDN": _copied("the pod's own host name"),
         "hostnameOverride": _copied("the pod's own host name"),
         "dnsPolicy": _copied("the real node resolves names"),
-        "dnsConfig": _copied("the real node resolves names"),
+        "dnsConfig": Field(
+            Rule.REPORTED,
+            "the real node resolves names",
+            lambda value, _pod, ctx, changes: _dns_config(value, ctx, changes),
+        ),
         "enableServiceLinks": _copied(
             "links follow the Services of the mirror's namespace; farlet sets KUBERNETES_*"
         ),
@@ -141,8 +146,11 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "evictionResponders": _dropped(
             "they respond to evictions of the home pod, in the home cluster"
         ),
-        "priorityClassName": _copied(
-            "by name, and guarded; without that class the foreign API server rejects the mirror"
+        "priorityClassName": Field(
+            Rule.REWRITTEN,
+            "by name (--priority-class-map), and guarded; without that class the foreign API "
+            "server rejects the mirror",
+            lambda value, _pod, ctx, changes: scheduling.priority_class(value, ctx, changes),
         ),
         "priority": _routine("Priority admission of each cluster computes it from the class"),
         "preemptionPolicy": _routine("Priority admission of each cluster takes it from the class"),
@@ -151,6 +159,22 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         ),
     }
 )
+
+
+def _dns_config(value: JSON, ctx: Context, changes: ChangeLog) -> JSON:
+    """Report what names services of the home cluster, which foreign nodes may not reach."""
+    if value.get("nameservers"):
+        changes.unchanged(
+            "spec.dnsConfig.nameservers",
+            "the pod's owner chose these name servers; they must be reachable from foreign nodes",
+        )
+    suffix = f".svc.{ctx.cluster_domain}"
+    if any(isinstance(name, str) and name.endswith(suffix) for name in value.get("searches") or ()):
+        changes.unchanged(
+            "spec.dnsConfig.searches",
+            f"in the foreign cluster, names that end in {suffix} are those of its own namespaces",
+        )
+    return value
 
 
 def clean(pod: Pod, ctx: Context) -> tuple[PodSpec, ChangeLog, tuple[str, ...]]:

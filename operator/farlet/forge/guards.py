@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import cast
 
 from farlet import names, redaction
 from farlet.constants import (
@@ -73,7 +74,7 @@ def check(pod: Pod, mode: str, ctx: Context) -> None:
 
     `mode` is the pod's access mode.
     """
-    found = _refused(_findings(pod, mode), ctx)
+    found = _refused(_findings(pod, mode, ctx), ctx)
     if not found:
         return
     reaches = any(_reaches(finding) for finding in found)
@@ -109,8 +110,12 @@ def _flags(found: Iterable[Finding]) -> str:
     return " ".join(f"--allow-pod-feature={name}" for name in flags)
 
 
-def _findings(pod: Pod, mode: str) -> Iterator[Finding]:
-    yield from pod_security.findings(pod)
+def _findings(pod: Pod, mode: str, ctx: Context) -> Iterator[Finding]:
+    name = cast("str", pod["spec"].get("priorityClassName") or "")
+    mapped = ctx.foreign_priority_class(name) is not None
+    for finding in pod_security.findings(pod):
+        if not (mapped and Allowance.CRITICAL_PRIORITY in finding.allowances):
+            yield finding
     yield from _secrets_of_mirrors(pod, ephemeral=False)
     if mode != REMOTE:
         yield from _home_objects(pod["spec"])

@@ -36,7 +36,7 @@ from farlet.constants import (
 )
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.forge import fields, guards
+from farlet.forge import fields, guards, mirror_patch, scc
 from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, Pod
 from farlet.names import mirror_name, secret_name
 
@@ -47,6 +47,9 @@ RESERVED = "farlet.io/"
 
 STATIC_POD = "kubernetes.io/config."
 """Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""
+
+_UID_LENGTH = 36
+_LONGEST_FILE_NAME = 255
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -91,15 +94,19 @@ def forge_mirror(
     """
     home = pod["metadata"]
     namespace = foreign_namespace(home["namespace"], ctx)
+    _check_log_directory(namespace, home["name"])
     guards.check(pod, strategy.name, ctx)
     spec, changes, unknown = fields.clean(pod, ctx)
     for path, why in guards.refused_ephemeral(pod, ctx):
         changes.dropped(path, why)
+    spec = scc.without_ranges(spec, pod, ctx, changes)
     mutation = strategy.mutate(spec, pod, ctx)
+    labels = _labels(home, strategy.name, ctx, changes)
+    spec, labels = mirror_patch.apply(mutation.spec, labels, ctx.mirror_patch, changes)
     metadata: NewObjectMeta = {
         "name": mirror_name(home["name"]),
         "namespace": namespace,
-        "labels": _labels(home, strategy.name, ctx, changes),
+        "labels": labels,
         "annotations": _annotations(pod, strategy.name, ctx, changes),
     }
     if mutation.home_api:
@@ -113,10 +120,26 @@ def forge_mirror(
     if pod["spec"].get("restartPolicy", "Always") != "Always":
         metadata["finalizers"] = [OBSERVED]
     return Forged(
-        pod={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": mutation.spec},
+        pod={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec},
         changes=(*changes, *mutation.changes),
         unknown_fields=unknown,
     )
+
+
+def _check_log_directory(namespace: str, name: str) -> None:
+    """A kubelet names a directory NAMESPACE_NAME_UID, and file systems allow 255 bytes
+    (`BuildPodLogsDirectory` in `pkg/kubelet/kuberuntime/helpers.go`). A foreign namespace usually
+    has a longer name than the home namespace.
+    """
+    over = len(namespace) + len(name) + _UID_LENGTH + 2 - _LONGEST_FILE_NAME
+    if over > 0:
+        raise Refused(
+            Reason.UNSUPPORTED_POD,
+            f"the names of the pod and of the foreign namespace {namespace} are together {over} "
+            "characters too long for the log directory of a kubelet, so no container would start. "
+            "Give the pod or its controller a shorter name, or the foreign namespace with "
+            "--namespace-map",
+        )
 
 
 def _labels(home: ObjectMeta, access: str, ctx: Context, changes: ChangeLog) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
-from farlet.context import Context
+from farlet.context import DROP, Context
 
 Labels: TypeAlias = Mapping[str, str]
 
@@ -27,6 +27,7 @@ PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _OWN_LABEL = "only the virtual node has this label; foreign nodes do not"
 _OWN_TAINT = "only the virtual node has this taint; foreign nodes do not"
 _NODE_NAME = "it names a home node; foreign nodes have other names"
+_CLASS = "--priority-class-map maps this class of the home cluster"
 _MERGED = (
     "the home API server merged (mis)matchLabelKeys into it; the foreign API server does so again"
 )
@@ -58,6 +59,18 @@ def tolerations(original: list[JSON], ctx: Context, changes: ChangeLog) -> list[
         if t.get("key", "") in ctx.taints:
             changes.dropped(f"spec.tolerations[{t['key']}]", _OWN_TAINT, routine=True)
     return kept or None
+
+
+def priority_class(name: str, ctx: Context, changes: ChangeLog) -> str | None:
+    """The class of the mirror. The home cluster may have written its default class into the pod."""
+    foreign = ctx.foreign_priority_class(name)
+    if foreign is None or foreign == name:
+        return name
+    if foreign == DROP:
+        changes.dropped("spec.priorityClassName", _CLASS, routine=True)
+        return None
+    changes.rewritten("spec.priorityClassName", _CLASS, routine=True)
+    return foreign
 
 
 def spread(constraints: list[JSON], changes: ChangeLog) -> list[JSON]:

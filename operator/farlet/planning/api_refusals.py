@@ -77,6 +77,9 @@ _OTHER_NODE = re.compile(
 (`plugin/pkg/admission/noderestriction/admission.go`)."""
 _MISSING = re.compile(r'namespaces "(?P<namespace>[a-z0-9-]{1,63})"')
 
+_PRIORITY_CLASS = re.compile(r"no PriorityClass with name (?P<name>[a-z0-9.-]{1,253}) was found")
+"""`plugin/pkg/admission/priority/admission.go`."""
+
 
 def of(err: errors.FarletError, *, step: Step) -> Refused | None:
     """The refusal that a failed step means.
@@ -128,6 +131,22 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
                 Reason.NAMESPACE_NOT_FOUND,
                 f"the foreign namespace is being deleted: {text}. Recreate it after the deletion "
                 "has finished",
+            )
+        unknown = _PRIORITY_CLASS.search(text)
+        if unknown is not None:
+            name = unknown["name"]
+            return Refused(
+                Reason.FOREIGN_REJECTED,
+                f"the foreign cluster has no PriorityClass {name}, which the pod or a default of "
+                "the home cluster names. Let an administrator create it there, or start farlet "
+                f"with --priority-class-map={name}=drop or with another class of the foreign "
+                f"cluster in place of 'drop'. The API server answered: {text}",
+            )
+        if "unable to validate against any security context constraint" in text:
+            return Refused(
+                Reason.FOREIGN_REJECTED,
+                f"{_REJECTED[step]}: {text}. If the home cluster is an OpenShift cluster, too, and "
+                "chose the ids: start farlet with --scc-ranges=drop",
             )
         if err.status_reason == "Forbidden" and "cannot" in text and "User " in text:
             return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text))

@@ -16,14 +16,17 @@ from farlet.context import (
     Context,
     DaemonSetPods,
     HomeAPI,
+    MirrorPatch,
     NamespaceMap,
     PodNetwork,
     RemoteServiceAccounts,
+    SCCRanges,
 )
 from farlet.errors import UsageError
 from farlet.settings import values
 from farlet.settings.base import DNSLabel, Port, Several, Text
 from farlet.settings.loading import Flag, Group
+from farlet.settings.mirror_patch import read as read_patch
 from farlet.settings.node import NodeShapeSettings
 
 
@@ -162,6 +165,29 @@ class MirrorSettings(NodeShapeSettings):
         Flag(Group.PODS, "PREFIX|none", many=True),
         BeforeValidator(values.prefixes),
     ] = Field(KEEP_ANNOTATIONS, description="The same as --keep-labels for annotations.")
+    priority_class_map: Annotated[
+        tuple[Annotated[tuple[str, str], BeforeValidator(values.priority_class_pair)], ...],
+        Flag(Group.PODS, "HOME=FOREIGN|drop", many=True),
+        Several,
+    ] = Field(
+        (),
+        description="A PriorityClass of the home cluster and the one that mirror pods get, or "
+        "'drop' for none. '*' in place of a home class: all that are not named. Classes that are "
+        "not mapped keep their name. Repeatable, or a comma-separated list.",
+    )
+    mirror_patch: Annotated[
+        MirrorPatch, Flag(Group.PODS, "FILE", default="none"), BeforeValidator(read_patch)
+    ] = Field(
+        MirrorPatch(),
+        description="YAML file with labels, nodeSelector, tolerations, affinity and "
+        "runtimeClassName that mirror pods get in addition; docs/pods.md describes how they are "
+        "combined with those of the pod.",
+    )
+    scc_ranges: Annotated[SCCRanges, Flag(Group.PODS, "|".join(SCCRanges))] = Field(
+        SCCRanges.KEEP,
+        description="Handling of user ids, volume groups and SELinux levels that an OpenShift home "
+        "cluster wrote into pods. 'drop': another OpenShift cluster chooses its own.",
+    )
     daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(
         DaemonSetPods.REFUSE,
         description="Handling of DaemonSet pods on the virtual node. 'refuse': they stay Pending "
@@ -217,6 +243,9 @@ class MirrorSettings(NodeShapeSettings):
             allow_pod_feature=self.allow_pod_feature,
             keep_labels=self.keep_labels,
             keep_annotations=self.keep_annotations,
+            priority_class_map=self.priority_class_map,
+            mirror_patch=self.mirror_patch,
+            scc_ranges=self.scc_ranges,
             daemonset_pods=self.daemonset_pods,
             pod_network=self.pod_network,
             node_ip=self.node_ip or "",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from farlet.context import ANY
+
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 
@@ -281,6 +283,16 @@ def namespace_pair(value: object) -> tuple[str, str]:
     if not equals:
         raise ValueError(f"{value!r} is not valid; expected HOME=FOREIGN")
     return dns_label(home), dns_label(foreign)
+
+
+def priority_class_pair(value: object) -> tuple[str, str]:
+    """`home=foreign`, two names of PriorityClasses, or `*` for the first or `drop` for the last."""
+    if isinstance(value, tuple):
+        value = "=".join(map(str, value))
+    home, equals, foreign = text(value).partition("=")
+    if not equals:
+        raise ValueError(f"{value!r} is not valid; expected HOME=FOREIGN or HOME=drop")
+    return home if home == ANY else dns_name(home), dns_name(foreign)
 
 
 def several(value: object) -> tuple[object, ...]:

@@ -100,6 +100,32 @@ def test_a_bare_pod_gets_what_home_admission_adds_and_nothing_invented() -> None
     assert pod == manifest.read(BARE, source="-")
 
 
+def test_null_is_absent() -> None:
+    text = """
+    {apiVersion: v1, kind: Pod, metadata: {name: web, labels: null}, spec: {volumes: [
+    {name: all, projected: null, emptyDir: {}}], containers: [
+    {name: main, image: i, env: [{name: A, value: null}]}]}}
+    """
+    pod = manifest.read(text, source="-")
+    assert pod["metadata"] == {"name": "web"}
+    assert pod["spec"]["volumes"] == [{"name": "all", "emptyDir": {}}]
+    assert pod["spec"]["containers"][0]["env"] == [{"name": "A"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "account"),
+    [
+        pytest.param({"serviceAccount": "robot"}, "robot", id="the alias alone"),
+        pytest.param({"serviceAccount": "old", "serviceAccountName": "new"}, "new", id="both"),
+    ],
+)
+def test_the_account_of_a_bare_pod(fields: dict[str, str], account: str) -> None:
+    pod = manifest.read(BARE, source="-")
+    pod["spec"].update(fields)  # type: ignore[typeddict-item]
+    completed, _ = manifest.complete(pod, namespace="default", node=None)
+    assert completed["spec"]["serviceAccountName"] == account
+
+
 MOUNT = {"name": "own", "mountPath": pods.TOKEN_MOUNT}
 
 

@@ -27,6 +27,11 @@ _RBAC = (
     'namespace "default-h"'
 )
 _SECURITY = 'pods "web" is forbidden: violates PodSecurity "restricted:latest"'
+_CLASS = 'pods "web" is forbidden: no PriorityClass with name standard was found'
+_SCC = (
+    'pods "web" is forbidden: unable to validate against any security context constraint: '
+    "[spec.containers[0].runAsUser: Invalid value: 1000680000: must be in the ranges]"
+)
 _ENDING = (
     'pods "web" is forbidden: unable to create new content in namespace default-h because it is '
     "being terminated"
@@ -60,6 +65,16 @@ MEANINGS: dict[str, tuple[FarletError, Step, Reason | None]] = {
     ),
     "a security policy": (
         _api(errors.Forbidden, 403, _SECURITY, reason="Forbidden"),
+        Step.MIRROR,
+        Reason.FOREIGN_REJECTED,
+    ),
+    "a class that does not exist": (
+        _api(errors.Forbidden, 403, _CLASS, reason="Forbidden"),
+        Step.MIRROR,
+        Reason.FOREIGN_REJECTED,
+    ),
+    "constraints of OpenShift": (
+        _api(errors.Forbidden, 403, _SCC, reason="Forbidden"),
         Step.MIRROR,
         Reason.FOREIGN_REJECTED,
     ),
@@ -230,3 +245,17 @@ LAGS: dict[str, tuple[FarletError, bool]] = {
 @pytest.mark.parametrize(("err", "lags"), LAGS.values(), ids=LAGS)
 def test_homes_caches_are_behind(err: FarletError, lags: bool) -> None:
     assert api_refusals.lags(err, name="web") is lags
+
+
+@pytest.mark.parametrize(
+    ("message", "fix"),
+    [
+        pytest.param(_CLASS, "--priority-class-map=standard=drop", id="a class"),
+        pytest.param(_SCC, "--scc-ranges=drop", id="ranges of OpenShift"),
+    ],
+)
+def test_a_rejection_of_what_home_added_names_the_flag(message: str, fix: str) -> None:
+    err = _api(errors.Forbidden, 403, message, reason="Forbidden")
+    refused = api_refusals.of(err, step=Step.MIRROR)
+    assert refused is not None
+    assert fix in refused.message

@@ -195,6 +195,29 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("keep_labels", "", "is empty", id="no prefix of labels"),
         pytest.param("keep_labels", "a.example/,", "is empty", id="an empty prefix of labels"),
         pytest.param("keep_annotations", "a b", "beginning of a label", id="a bad prefix"),
+        pytest.param("priority_class_map", "a", "HOME=drop", id="half a pair of classes"),
+        pytest.param("priority_class_map", "a=B", "DNS", id="a bad class"),
+        pytest.param("mirror_patch", "/nowhere", "cannot be read", id="a patch that is not there"),
+        pytest.param("mirror_patch", [], "expected a mapping", id="a list as patch"),
+        pytest.param(
+            "mirror_patch", {"nodeselector": {}}, "not a field of a mirror patch", id="a typo"
+        ),
+        pytest.param(
+            "mirror_patch", {"labels": {"a": True}}, "not a string; quote it", id="a label true"
+        ),
+        pytest.param(
+            "mirror_patch",
+            {"labels": {"farlet.io/x": "y"}},
+            "reserved for farlet",
+            id="a label of farlet",
+        ),
+        pytest.param(
+            "mirror_patch",
+            {"affinity": {"nodeAffinity": {"required": {}}}},
+            "affinity.nodeAffinity.required is not a field",
+            id="an unknown kind of affinity",
+        ),
+        pytest.param("scc_ranges", "maybe", "keep, drop", id="unknown handling of ranges"),
         pytest.param("namespace_map", "a=B", "DNS label", id="a bad namespace in a pair"),
         pytest.param("node_ip", "far", "not an IP", id="a node IP that is a name"),
         pytest.param("node_ip", "fe80::1%1", "zone ID", id="a node IP with a zone"),
@@ -354,6 +377,9 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         allow_pod_feature="host-path",
         keep_labels="a.example/,b",
         keep_annotations="none",
+        priority_class_map="a=b,*=drop",
+        mirror_patch={"labels": {"team": "guests"}, "runtimeClassName": "gvisor"},
+        scc_ranges="drop",
         pod_network="connected",
         node_ip="10.0.0.9",
     )
@@ -372,6 +398,9 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         allow_pod_feature=frozenset({context.Allowance.HOST_PATH}),
         keep_labels=("a.example/", "b"),
         keep_annotations=(),
+        priority_class_map=(("a", "b"), ("*", "drop")),
+        mirror_patch=context.MirrorPatch(labels={"team": "guests"}, runtime_class_name="gvisor"),
+        scc_ranges=context.SCCRanges.DROP,
         pod_network=context.PodNetwork.CONNECTED,
         node_ip="10.0.0.9",
     )
