@@ -22,7 +22,6 @@ from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 LOCK = Path(__file__).parents[1] / "requirements-image.lock"
@@ -78,6 +77,9 @@ def create(trees: Sequence[Path], lock: Mapping[str, Pin]) -> str:
 
 def check(text: str) -> None:
     """Raise `SbomError` if the document does not match its schema."""
+    # Imported here because the validator compiles 39 grammars, which takes seconds.
+    from cyclonedx.validation.json import JsonStrictValidator
+
     if (problem := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)) is not None:
         raise SbomError(f"the SBOM does not match the CycloneDX schema: {problem}")
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class _Jumping(selectors.SelectSelector):
@@ -21,13 +23,14 @@ class _Jumping(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.waited = 0.0
+        self.threads = False
+        """Whether a thread may write to the pipe of the loop. To ask is a system call."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout == 0 and len(self.get_map()) == 1:
-            return []  # only the loop's own wake-up pipe: that call would be a third of a story
-        ready = super().select(0)
-        if ready:
-            return ready
+        if self.threads or len(self.get_map()) > 1:
+            ready = super().select(0)
+            if ready:
+                return ready
         if timeout is None:
             raise AssertionError("every task waits for something that never comes")
         self.waited += max(0.0, timeout)
@@ -43,6 +46,17 @@ class Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.waited
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        self._jumping.threads = True
+        return super().run_in_executor(executor, func, *args)
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self.call_later(seconds, self.stop)
+        self.run_forever()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def _resource_of(node: ast.expr) -> str | None:
     return None
 
 
+@functools.cache
 def _requested() -> dict[tuple[str, str], set[str]]:
     """Verbs by group and resource, as the code calls them."""
     verbs: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -42,10 +42,15 @@ class Kubelet:
         self.stop_codes: dict[str, int] = {}
         """Exit code of pods of this name when they are stopped; 143 where none is set."""
 
-    def step(self) -> None:
-        """Schedule, start, stop and remove. Nothing where neither an object nor a run changed."""
+    @property
+    def busy(self) -> bool:
+        """Whether the next step can have an effect: an object has changed, or a run ends."""
         stopping = any(run.running and run.stopping for run in self.ledger.values())
-        if self.frozen or (self._server.version == self._seen and not stopping):
+        return not self.frozen and (self._server.version != self._seen or stopping)
+
+    def step(self) -> None:
+        """Schedule, start, stop and remove, if it is busy."""
+        if not self.busy:
             return
         self._seen = self._server.version
         pods = self._server.all("pods")

@@ -2,8 +2,8 @@
 
 `row` is the sentence of a row of the table that catches it. `story` is a piece of bad luck in which
 a whole farlet with this mistake does harm, so that it shows without knowledge of the table; where
-there is none, other rows or the reconciler stand in the way, and only the row fails. `at_random`:
-the random stories of `test_converges.py` meet it often enough to be asserted, too.
+there is none, other rows or the reconciler stand in the way, and only the row fails. `seed`: the
+random stories of `test_converges.py` meet it often enough to be asserted, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class Mutation:
     changes: tuple[Change, ...]
     row: str
     story: tuple[Step, ...] = ()
-    at_random: bool = field(default=False, kw_only=True)
+    seed: int | None = field(default=None, kw_only=True)
+    """From which one of the first ten random stories meets it. Other seeds take up to 600."""
 
 
 def _run(policy: str, mode: str = "disabled") -> Step:
@@ -43,7 +44,7 @@ MUTATIONS = (
         ),
         "an unknown home side never ends a mirror",
         (_run("Always"), Step("outage", ("home",)), Step("restart", (), 8.0)),
-        at_random=True,
+        seed=49,
     ),
     Mutation(
         "ignores a misspelled annotation without a word",
@@ -81,7 +82,7 @@ MUTATIONS = (
         ),
         "an unknown mirror of restartPolicy Never is not lost",
         (_run("Never"), Step("outage", ("foreign",)), Step("restart", (), 8.0)),
-        at_random=True,
+        seed=23,
     ),
     Mutation(
         "calls a mirror lost without reading it live",
@@ -113,7 +114,7 @@ MUTATIONS = (
         (Skipped("_without_mirror", "is_terminal(home)"),),
         "a Failed pod of restartPolicy Always never runs again, its mirror gone",
         (_run("Always"), Step("evict", ("a",), 3.0)),
-        at_random=True,
+        seed=47,
     ),
     Mutation(
         "takes a finished mirror for deleted when only its label is gone",
@@ -131,7 +132,7 @@ MUTATIONS = (
         (Skipped("_with_mirror", "is_terminal(home) and not is_deleting(home) and not over"),),
         "a finished home pod ends a mirror that still runs",
         (_run("Always"), Step("evict", ("a",), 3.0)),
-        at_random=True,
+        seed=47,
     ),
     Mutation(
         "removes a home pod before its mirror has ended",
@@ -155,7 +156,7 @@ MUTATIONS = (
         ),
         "the finalizer stays until home shows the final status",
         (_run("Never"), Step("exit", ("a", 0), 3.0)),
-        at_random=True,
+        seed=2,
     ),
     Mutation(
         "takes the mirror of an earlier pod for its own",
@@ -169,14 +170,14 @@ MUTATIONS = (
         ),
         "the mirror of an earlier pod of the name ends first",
         (_run("Never"), Step("delete", ("a", 0)), _run("Never"), Step("exit", ("a", 0), 3.0)),
-        at_random=True,
+        seed=3,
     ),
     Mutation(
         "deletes an unrelated pod that has the name",
         (Replaced("_name_taken", _OURS, by="True"),),
         "an unrelated pod of the name is reported and never changed",
         (Step("intrude", ("a",)), _run("Always")),
-        at_random=True,
+        seed=22,
     ),
     Mutation(
         "takes a pod of another home namespace for its own",
@@ -212,7 +213,7 @@ MUTATIONS = (
         ),
         "a mirror without its Secret gets one",
         (_run("Always", "home"), Step("burn", ("a",), 3.0)),
-        at_random=True,
+        seed=32,
     ),
     Mutation(
         "leaves a running pod with an old CA",

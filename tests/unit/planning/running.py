@@ -41,6 +41,12 @@ def _modules_with_a_clock() -> Sequence[ModuleType]:
     ]
 
 
+@functools.cache
+def _metrics() -> Metrics:
+    """Those of all worlds. No story reads them, and creating them takes as long as some stories."""
+    return Metrics()
+
+
 @contextlib.contextmanager
 def world(*, plan: ModuleType | None = None) -> Iterator[World]:
     """A world of its own. `plan`: what farlet decides by, if not its own plan."""
@@ -51,7 +57,7 @@ def world(*, plan: ModuleType | None = None) -> Iterator[World]:
         if plan is not None:
             patch.setattr(reconciler, "plan", plan)
         with structlog.testing.capture_logs() as logs:
-            yield World(loop, clock.time, Metrics(), logs)
+            yield World(loop, clock.time, _metrics(), logs)
 
 
 def violations(story: Sequence[Step], *, plan: ModuleType | None = None) -> list[str]:

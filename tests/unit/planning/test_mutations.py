@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from farlet.planning import plan
 from unit.planning import mutants, rows, stories
@@ -13,7 +13,7 @@ from unit.planning.world import Step
 
 BY_SENTENCE = {row.sentence: row for row in rows.EVERY}
 WITH_STORY = [mutation for mutation in MUTATIONS if mutation.story]
-AT_RANDOM = [mutation for mutation in MUTATIONS if mutation.at_random]
+AT_RANDOM = [mutation for mutation in MUTATIONS if mutation.seed is not None]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.sentence)
@@ -34,9 +34,9 @@ def test_a_story_ends_badly_with_a_plan_that(mutation: Mutation) -> None:
 def test_random_stories_end_badly_with_a_plan_that(mutation: Mutation) -> None:
     mutant = mutants.plan(mutation.changes)
 
+    @seed(mutation.seed)
     @settings(
         max_examples=600,
-        derandomize=True,
         database=None,
         deadline=None,
         phases=[Phase.generate],

@@ -24,6 +24,8 @@ MOST_WRITES = 400
 """No story is so long that it needs more of them."""
 BACKOFF_SECONDS = 20.0
 QUIET_SECONDS = 40.0
+CHECKED_EVERY_SECONDS = 10.0
+"""A story ends soon after something has gone wrong."""
 CONVERGED_WITHIN_SECONDS = 420.0
 """A resync every 300 s finds what vanished at home while no watch was open."""
 
@@ -61,13 +63,22 @@ class World:
         }
         self.invariants = Invariants(self.home, self.foreign)
         self._process: asyncio.Task[None] | None = None
-        self._node = loop.create_task(self._live())
+        self.foreign.observers.append(lambda _: self._wake_node())
+        self._node_wakes = False
+        self._wake_node()
         self.start()
 
-    async def _live(self) -> None:
-        while True:
-            self.invariants.kubelet.step()
-            await asyncio.sleep(0.5)
+    def _wake_node(self) -> None:
+        """The foreign node works at the next half second, and at each one while it is busy."""
+        if not self._node_wakes:
+            self._node_wakes = True
+            self._loop.call_at((self._loop.time() // 0.5 + 1) * 0.5, self._node_works)
+
+    def _node_works(self) -> None:
+        self.invariants.kubelet.step()
+        self._node_wakes = False
+        if self.invariants.kubelet.busy:
+            self._wake_node()
 
     @property
     def sent(self) -> list[tuple[float, str, str, JSON]]:
@@ -98,7 +109,7 @@ class World:
         for cluster in self._clusters.values():
             cluster.faults.clear()
             cluster.down, cluster.lag, cluster.twice = False, 0.0, False
-        self.invariants.kubelet.frozen = False
+        self.freeze(False)
         self.start()
         waited = 0.0
         while (
@@ -126,8 +137,8 @@ class World:
         until = self._loop.time() + seconds
         while not self.violations():
             left = until - self._loop.time()
-            self._loop.run_until_complete(asyncio.sleep(max(0.0, min(left, 2.0))))
-            if left <= 2.0:
+            self._loop.advance(max(0.0, min(left, CHECKED_EVERY_SECONDS)))
+            if left <= CHECKED_EVERY_SECONDS:
                 break
         if self._process is not None and self._process.done():
             try:
@@ -242,6 +253,7 @@ class World:
     def freeze(self, frozen: bool) -> None:
         """The foreign node stops working, or works again."""
         self.invariants.kubelet.frozen = frozen
+        self._wake_node()
 
     def discard(self, name: str, grace: int | None = None) -> None:
         """A user deletes the mirror in the foreign cluster."""

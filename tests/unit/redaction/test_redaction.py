@@ -128,12 +128,10 @@ FRAGMENTS = [
 def test_time_grows_with_the_length_of_a_text_not_with_its_square(fragment: str, end: str) -> None:
     def seconds(length: int) -> float:
         text = ("eyJ ZXlK Bearer :// " + fragment * (length // len(fragment)))[:length] + end
-        best = 60.0
-        for _ in range(2):
-            started = time.process_time()
-            redaction.redact(text)
-            best = min(best, time.process_time() - started)
-        return best
+        started = time.process_time()
+        redaction.redact(text)
+        return time.process_time() - started
 
-    # Ten times the text: about ten times as long, where the square is a hundred times.
-    assert seconds(1_000_000) < 30 * seconds(100_000) + 0.02
+    # Ten times the text: about ten times as long, where the square is a hundred times. A second
+    # attempt, because other programs on the machine can slow the first one.
+    assert any(seconds(1_000_000) < 30 * seconds(100_000) + 0.02 for _ in range(2))
