@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 
 from farlet import errors
 from unit.fakeclient import FakeClient
+from unit.planning.model import clone
 
 FAR = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
@@ -32,7 +32,7 @@ class Server:
         """One request, at once."""
         request = f"{method} {path}"
         self.log.append(request)
-        body = copy.deepcopy(body)
+        body = clone(body)
         if method == "POST":
             if path != FAR:
                 raise refusal(errors.NotFound, request, code=404)  # no such namespace
@@ -44,7 +44,7 @@ class Server:
         if method == "GET":
             if found is None:
                 raise refusal(errors.NotFound, request, code=404)
-            return copy.deepcopy(found)
+            return dict(clone(found))
         if method == "PUT":
             meta = body["metadata"]
             ours = (meta["uid"], meta["resourceVersion"])
@@ -56,7 +56,7 @@ class Server:
         datetime.fromisoformat(body["spec"]["renewTime"])
         body["metadata"]["resourceVersion"] = str(self._next())
         self.leases[path] = body
-        return copy.deepcopy(body)
+        return dict(clone(body))
 
     def edit(self, path: str, **spec: Any) -> None:
         """As `kubectl edit` would."""

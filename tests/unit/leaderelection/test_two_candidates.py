@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any
 
@@ -57,6 +57,9 @@ class World:
         self.server = Server()
         self.leading: list[Process] = []
         """Whose guard was open, in the order in which they opened."""
+        self.living: dict[int, Process] = {}
+        self.overlaps: list[str] = []
+        """What was open when another guard opened."""
         self.arrived = 0
         self.peace = False
 
@@ -69,6 +72,22 @@ class World:
         """A write of that process is applied now."""
         self.arrived += 1
         assert self.leading[-1] is process, "a write arrived after another process began to lead"
+
+
+class Window(WriteWindow):
+    """Notes which others are open whenever it opens: none opens at any other time."""
+
+    def __init__(
+        self, world: World, settings: LeaderSettings, *, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(settings, clock=clock)
+        self._world = world
+
+    def renewed(self, sent: float) -> None:
+        super().renewed(sent)
+        leading = [n for n, process in self._world.living.items() if process.leadership.leading]
+        if len(leading) > 1:
+            self._world.overlaps.append(f"two guards are open: {leading}")
 
 
 class Process:
@@ -86,7 +105,7 @@ class Process:
         self.drained = asyncio.Event()
         self.drained.set()
         settings = loading.load(LeaderSettings, {})
-        self.window = WriteWindow(settings, clock=lambda: loop.time() - behind)
+        self.window = Window(world, settings, clock=lambda: loop.time() - behind)
         self.leadership = leadership.Leadership(
             self.line, settings, self.window, node="far", observer=Watcher()
         )
@@ -144,28 +163,18 @@ class Process:
         self.world.arrives(self)
 
 
-async def for_ever(number: int, living: dict[int, Process], world: World, seed: int) -> None:
+async def for_ever(number: int, world: World, seed: int) -> None:
     """As a Deployment does: start it, and start it again."""
     dice = random.Random(seed * PROCESSES + number)
     while True:
-        living[number] = process = Process(world, dice=dice, behind=number * 1000.0)
+        world.living[number] = process = Process(world, dice=dice, behind=number * 1000.0)
         await process.live()
         await asyncio.sleep(RESTART_SECONDS)
 
 
-async def check(living: dict[int, Process], world: World) -> None:
-    """No two guards are open, looked at from outside."""
-    while True:
-        open_now = [p for p in living.values() if p.leadership.leading]
-        assert len(open_now) <= 1, "two guards are open"
-        await asyncio.sleep(1.0 if world.peace else 0.05)
-
-
 async def happen(story: list[Happening], world: World, seed: int) -> None:
     """Let it all happen, and then nothing more."""
-    living: dict[int, Process] = {}
-    tasks = {n: asyncio.create_task(for_ever(n, living, world, seed)) for n in range(PROCESSES)}
-    checking = asyncio.create_task(check(living, world))
+    tasks = {n: asyncio.create_task(for_ever(n, world, seed)) for n in range(PROCESSES)}
     ends: list[asyncio.Task[None]] = []
 
     async def later(seconds: float, process: Process, attribute: str) -> None:
@@ -180,7 +189,7 @@ async def happen(story: list[Happening], world: World, seed: int) -> None:
 
     for it in story:
         await asyncio.sleep(it.after)
-        process = living[it.whom]
+        process = world.living[it.whom]
         match it.what:
             case Trouble.FREEZE:
                 process.line.thawed.clear()
@@ -196,7 +205,7 @@ async def happen(story: list[Happening], world: World, seed: int) -> None:
             case Trouble.KILL:
                 tasks[it.whom].cancel()
                 await asyncio.wait([tasks[it.whom]])
-                tasks[it.whom] = asyncio.create_task(for_ever(it.whom, living, world, seed))
+                tasks[it.whom] = asyncio.create_task(for_ever(it.whom, world, seed))
                 await asyncio.sleep(0)
             case Trouble.DELETE:
                 world.server.leases.clear()
@@ -206,9 +215,9 @@ async def happen(story: list[Happening], world: World, seed: int) -> None:
     await asyncio.gather(*ends)
     world.peace = True
     await asyncio.sleep(PEACE_SECONDS)
-    everything = [checking, *tasks.values()]
+    everything = [*tasks.values()]
     assert not any(task.done() for task in everything), [t for t in everything if t.done()]
-    assert sum(p.leadership.leading for p in living.values()) == 1, "no process leads"
+    assert sum(p.leadership.leading for p in world.living.values()) == 1, "no process leads"
     for task in everything:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -239,5 +248,6 @@ def test_no_two_processes_write_at_the_same_time(story: list[Happening], seed: i
         loop.set_exception_handler(lambda _, context: failures.append(str(context)))
         loop.run_until_complete(happen(story, world, seed))
         assert failures == []
+    assert world.overlaps == []
     assert world.arrived > 0
     assert FAR + "/far" in world.server.leases
