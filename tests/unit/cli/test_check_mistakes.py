@@ -57,6 +57,8 @@ class Mistake:
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     requests: tuple[dict[str, Any], ...] = ()
     claim: dict[str, str] | None = None
+    seconds: float = checking.ANSWER_SECONDS
+    """How long each API server is asked."""
 
 
 MISTAKES = {
@@ -134,7 +136,7 @@ MISTAKES = {
         denied=(("foreign", "watch", "nodes"),),
     ),
     "a Node that farlet must not read": Mistake(
-        "Node far", "home permissions", refused={f"home {NODES}/far": (403, "no")}
+        "Node far", "home permissions", refused={f"home {NODES}/far": (403, "no")}, seconds=3.0
     ),
     "a serving certificate without an approval": Mistake(
         "serving certificate",
@@ -195,8 +197,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 async def test_each_mistake_is_a_failed_finding_with_its_fix(
-    tmp_path: Path, mistake: Mistake
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake
 ) -> None:
+    monkeypatch.setattr(checking, "ANSWER_SECONDS", mistake.seconds)
     async with environment(tmp_path) as env:
         env.users |= mistake.users
         env.denied |= set(mistake.denied)

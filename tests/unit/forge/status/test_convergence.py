@@ -59,52 +59,56 @@ def rows(names: list[str]) -> st.SearchStrategy[Any]:
     return st.lists(row, unique_by=lambda r: r["name"], max_size=len(names))
 
 
-@st.composite
-def statuses(draw: st.DrawFn) -> dict[str, Any]:
-    ips = draw(ADDRESSES)
-    found = {
-        "phase": draw(PHASES),
-        "conditions": draw(CONDITIONS),
-        "initContainerStatuses": draw(rows(["fetch", "proxy", "injected-init"])),
-        "containerStatuses": draw(rows(["main", "app", "injected"])),
-        "ephemeralContainerStatuses": draw(rows(["debug"])),
-        "reason": draw(st.sampled_from(["", "Evicted"])),
-        "message": draw(st.sampled_from(["", "low on memory"])),
-        "startTime": draw(st.sampled_from(["", builders.THEN])),
-        "podIP": ips[0] if ips else "",
-        "podIPs": [{"ip": ip} for ip in ips],
+STATUSES = st.fixed_dictionaries(
+    {
+        "phase": PHASES,
+        "conditions": CONDITIONS,
+        "initContainerStatuses": rows(["fetch", "proxy", "injected-init"]),
+        "containerStatuses": rows(["main", "app", "injected"]),
+        "ephemeralContainerStatuses": rows(["debug"]),
+        "reason": st.sampled_from(["", "Evicted"]),
+        "message": st.sampled_from(["", "low on memory"]),
+        "startTime": st.sampled_from(["", builders.THEN]),
+        "podIPs": ADDRESSES.map(lambda ips: [{"ip": ip} for ip in ips]),
     }
-    return {k: v for k, v in found.items() if v}
+).map(
+    lambda found: {
+        k: v
+        for k, v in {**found, "podIP": next((one["ip"] for one in found["podIPs"]), "")}.items()
+        if v
+    }
+)
+DELETING = st.sampled_from([{}, {"deletionTimestamp": builders.NOW_TEXT}])
+GATES = st.sampled_from([[], [{"conditionType": "example.com/gate"}]])
+GENERATIONS = st.integers(0, 3)
+HELD_RESTARTS = st.sampled_from(RESTARTS)
+"""Strategies stand here because each call of one in an example builds and checks it anew."""
 
 
 @st.composite
 def homes(draw: st.DrawFn) -> Any:
-    deleting = {"deletionTimestamp": builders.NOW_TEXT} if draw(st.booleans()) else {}
     return builders.home(
         policy=draw(POLICIES),
         metadata={
-            "generation": draw(st.integers(0, 3)),
+            "generation": draw(GENERATIONS),
             "annotations": {"example.com/note": "kept"},
-            **deleting,
+            **draw(DELETING),
         },
-        status=draw(statuses()),
+        status=draw(STATUSES),
         initContainers=INIT,
         containers=REGULAR,
         ephemeralContainers=EPHEMERAL,
-        readinessGates=draw(st.sampled_from([[], [{"conditionType": "example.com/gate"}]])),
+        readinessGates=draw(GATES),
     )
 
 
 @st.composite
 def mirrors(draw: st.DrawFn) -> Any:
     found: Any = builders.mirror()
-    found["status"] = draw(statuses())
-    restarts = draw(
-        st.sampled_from(["", '{"app": 2, "fetch": 1}', '{"app": "x"', "[[", '{"app":-1}'])
-    )
+    found["status"] = draw(STATUSES)
+    restarts = draw(HELD_RESTARTS)
     found["metadata"]["annotations"] = {constants.RESTARTS: restarts, constants.ACCESS: "home"}
-    if draw(st.booleans()):
-        found["metadata"]["deletionTimestamp"] = builders.NOW_TEXT
+    found["metadata"].update(draw(DELETING))
     return found
 
 
