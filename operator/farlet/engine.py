@@ -37,6 +37,7 @@ from farlet.listeners import open_files
 from farlet.node import heartbeat, prerequisites
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import PodController
+from farlet.reconcile import mirror_events
 from farlet.settings import Settings, loading
 from farlet.settings.values import Address
 from farlet.store import Store
@@ -325,6 +326,7 @@ class Engine:
         return PodController(
             self.settings,
             home=self._home,
+            home_events=self._home.lane(mirror_events.IN_FLIGHT),
             foreign=self._foreign,
             store=self._store,
             strategies=self._strategies,

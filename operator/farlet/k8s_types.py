@@ -389,3 +389,42 @@ class Service(TypedDict):
 
     metadata: NamespacedMeta
     spec: NotRequired[ServiceSpec]
+
+
+class ObjectReference(TypedDict, total=False):
+    """The fields that farlet reads."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    fieldPath: str
+
+
+class EventSource(TypedDict, total=False):
+    component: str
+    host: str
+
+
+class EventSeries(TypedDict, total=False):
+    count: int
+    lastObservedTime: str | None
+
+
+class Event(TypedDict, total=False):
+    """The fields that farlet reads. client-go's older recorder writes `count` and timestamps, the
+    newer one `eventTime` and `series`.
+    """
+
+    metadata: Required[NamespacedMeta]
+    involvedObject: Required[ObjectReference]
+    reason: str
+    message: str
+    type: str
+    source: EventSource
+    reportingComponent: str
+    firstTimestamp: str | None
+    lastTimestamp: str | None
+    eventTime: str | None
+    count: int
+    series: EventSeries

@@ -17,7 +17,8 @@ from farlet.foreign.identity import ForeignIdentity
 from farlet.forge.status import mirrored_uid
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Node
-from farlet.reconcile import event_recorder, executor, reconciler, work_queue
+from farlet.planning.mirror_events import Shown
+from farlet.reconcile import event_recorder, executor, mirror_events, reconciler, work_queue
 from farlet.settings import Settings
 from farlet.store import Store
 from farlet.telemetry import pod_counts
@@ -25,6 +26,8 @@ from farlet.telemetry.metrics import Metrics
 
 INVENTORY_SECONDS = 2.0
 EVENTS_SECONDS = 5.0
+MIRROR_EVENTS_SECONDS = 1.0
+"""The next leader waits for these."""
 
 log = structlog.get_logger()
 
@@ -37,6 +40,7 @@ class PodController:
         settings: Settings,
         *,
         home: ApiClient,
+        home_events: ApiClient,
         foreign: ApiClient,
         store: Store,
         strategies: Mapping[str, access.AccessStrategy],
@@ -46,7 +50,8 @@ class PodController:
         tasks: asyncio.TaskGroup,
         restart_watch: Callable[[], None],
     ) -> None:
-        """`restart_watch` restarts Kopf's watch of home pods."""
+        """`home_events`: the home cluster, for Events of mirrors. `restart_watch` restarts Kopf's
+        watch of home pods."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
@@ -65,12 +70,24 @@ class PodController:
             ctx=ctx,
             confirm_foreign=identity.confirm,
         )
+        self._mirror_events: mirror_events.MirrorEvents | None = None
+        if settings.mirror_events is not Shown.NONE:
+            self._mirror_events = mirror_events.MirrorEvents(
+                home_events,
+                store,
+                shown=settings.mirror_events,
+                ctx=ctx,
+                created_here=action_executor.times.created_here,
+                busy=lambda: len(self._queue) > 0,
+                dropped=metrics.mirror_events_dropped,
+            )
         self.namespaces = namespaces.ForeignNamespaces(
             foreign,
             store,
             ctx=ctx,
             wake=self._queue.add_after,
             on_mirror_change=action_executor.times.changed,
+            on_mirror_event=None if self._mirror_events is None else self._mirror_events.offer,
             identity=identity,
             tasks=tasks,
         )
@@ -123,6 +140,10 @@ class PodController:
             self._tasks.create_task(self.pods.run(), name="resync"),
             self._tasks.create_task(self._recorder.run(), name="events"),
         ]
+        if self._mirror_events is not None:
+            self._services.append(
+                self._tasks.create_task(self._mirror_events.run(), name="mirror events")
+            )
         self._workers = [
             self._tasks.create_task(self._queue.work(self._reconciler.work), name=f"worker {n}")
             for n in range(self._settings.workers)
@@ -150,6 +171,9 @@ class PodController:
         try:
             async with asyncio.timeout(0 if immediate.is_set() else EVENTS_SECONDS):
                 await self._recorder.drain()
+                if self._mirror_events is not None:
+                    async with asyncio.timeout(MIRROR_EVENTS_SECONDS):
+                        await self._mirror_events.drain()
         except TimeoutError:
             log.warning("unsent events dropped at shutdown")
         return len(unfinished)

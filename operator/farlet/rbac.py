@@ -61,6 +61,7 @@ class When(StrEnum):
     FINDS_HOME_ID = "unless --home-id is set"
     FINDS_CLIENT_CA = "unless --client-ca-file is set"
     SUMS_CAPACITY = "unless --capacity is set"
+    SHOWS_EVENTS = "unless --mirror-events is none"
     DRAINS = "with --drain-on-exit"
     OTHER_LEASE = "with --leader-elect-lease farlet/NAME"
     MODE_HOME = "for pods of mode home"
@@ -166,7 +167,12 @@ TABLE = (
     ),
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "events", ("create",),
-        "report why a pod waits or which fields farlet adjusted",
+        "report why a pod waits or which fields farlet adjusted; show Events of mirror pods",
+    ),
+    Permission(
+        Side.HOME, Where.OFFLOADED, _CORE, "events", ("patch",),
+        "count repeated Events of mirror pods",
+        when=When.SHOWS_EVENTS,
     ),
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods/eviction", ("create",),
@@ -264,6 +270,11 @@ TABLE = (
         Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LIST_WATCH,
         "ServiceAccounts of mirror pods",
         when=When.MODE_REMOTE,
+    ),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "events", _LIST_WATCH,
+        "show Events of mirror pods on their home pods",
+        when=When.SHOWS_EVENTS,
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "pods/log", ("get",),

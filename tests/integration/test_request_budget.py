@@ -20,6 +20,7 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from faults import manifests, proxy, writes
 from faults.fixtures import StartProxied
+from integration import realpods
 
 pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(160)]
 
@@ -243,6 +244,33 @@ async def test_a_pod_starts_and_is_deleted_within_its_budget(
         assert len(cost.home) <= 2, (name, cost)
         assert len(cost.foreign) <= 2, (name, cost)
         assert "delete pods 200" in cost.home, (name, cost)
+
+
+async def test_events_of_a_mirror_cost_one_request_each(env: Environment) -> None:
+    """A fake node writes no Events, so the scheduler's is the only one.
+
+    A kubelet writes three more for a container: Pulled, Created, Started.
+    """
+    began = mark(env.clusters)
+    pods = await env.running(
+        lambda name: manifests.pod(
+            name, node=env.node, annotations=manifests.access("disabled"), spec=_account(name)
+        )
+    )
+    for pod in pods:
+        await realpods.event(
+            env.home, pod["metadata"]["name"], namespace=env.workspace.home, reason="Scheduled"
+        )
+    await spent(env.clusters, began, pods, foreign=1)
+    sent = [
+        entry
+        for entry in env.clusters.home.audit(since=began["home"], user_agent=AGENT)
+        if entry.resource == "events"
+    ]
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        words = [_word(entry) for entry in sent if entry.name.rpartition(".")[0] == name]
+        assert words == ["create events 201"], (name, words)
 
 
 async def test_a_pod_that_ends_costs_one_status_and_one_finalizer(env: Environment) -> None:

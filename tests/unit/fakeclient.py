@@ -37,7 +37,12 @@ class FakeClient(ApiClient):
         raise AssertionError(f"unexpected request to an aggregated API: {path}")
 
     def watch_path(
-        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+        self,
+        path: str,
+        *,
+        accept: str | None = None,
+        bookmarks: bool = True,
+        opened: Callable[[], None],
     ) -> AsyncIterator[WatchEvent[JSON]]:
         raise AssertionError(f"unexpected watch: {path}")
 

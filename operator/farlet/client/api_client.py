@@ -69,9 +69,17 @@ class ApiClient(Protocol):
         ...
 
     def watch_path(
-        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+        self,
+        path: str,
+        *,
+        accept: str | None = None,
+        bookmarks: bool = True,
+        opened: Callable[[], None],
     ) -> AsyncIterator[WatchEvent[JSON]]:
-        """Events of one watch request; `path` contains the query."""
+        """Events of one watch request; `path` contains the query.
+
+        `bookmarks` False: silence does not mean that the connection is dead.
+        """
         ...
 
     async def open_path(
@@ -116,19 +124,39 @@ class ApiClient(Protocol):
         field_selector: str = "",
     ) -> ObjectList[T]:
         """Read a collection of any size, in pages. All of it is as of one version."""
+        items: list[T] = []
+        version = ""
+        async for page in self.pages(
+            resource,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+        ):
+            items.extend(page.items)
+            version = page.version
+        return ObjectList(items, version)
+
+    async def pages(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[ObjectList[T]]:
+        """The pages of a collection, all as of one version. Only one of them is in memory."""
         selected = resources.query(
             label_selector=label_selector, field_selector=field_selector, limit=PAGE
         )
         path = f"{resource.path(namespace)}?{selected}"
-        items: list[T] = []
         following = path
         for _ in range(MAX_PAGES):
             page = await self.call("GET", following, accept=resource.accept_list)
             self._check_page(page, path)
-            items.extend(page.get("items") or ())
+            yield ObjectList(page.get("items") or (), page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
-                return ObjectList(items, page["metadata"]["resourceVersion"])
+                return
             following = f"{path}&continue={quote(token)}"
         raise errors.Unreachable(
             cluster=self.name, request=f"GET {path}", cause=f"a list of more than {MAX_PAGES} pages"
@@ -154,6 +182,7 @@ class ApiClient(Protocol):
         events = self.watch_path(
             f"{resource.path(namespace)}?{joined}resourceVersion={version}",
             accept=resource.accept,
+            bookmarks=resource.bookmarks,
             opened=opened,
         )
         return cast("AsyncIterator[WatchEvent[T]]", events)

@@ -10,6 +10,7 @@ Bodies and answers never reach an error text or a log: some of them contain toke
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
@@ -112,6 +113,15 @@ class Cluster(ApiClient):
         """
         channel = await raw_response.connect(await self.login(), self._scratch)
         channel.abort()
+
+    def lane(self, slots: int) -> Cluster:
+        """The same connections, with request slots of its own: no other request waits for it.
+
+        Its failures do not show in `problem`.
+        """
+        beside = copy.copy(self)
+        beside._slots = asyncio.Semaphore(slots)
+        return beside
 
     async def login(self) -> credentials.Login:
         """The current login; new connections use it.
@@ -224,10 +234,16 @@ class Cluster(ApiClient):
             self._metrics.took(method, time.monotonic() - started)
 
     async def watch_path(
-        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+        self,
+        path: str,
+        *,
+        accept: str | None = None,
+        bookmarks: bool = True,
+        opened: Callable[[], None],
     ) -> AsyncIterator[decode.WatchEvent[JSON]]:
         """Events of one watch request until the server ends it; `path` contains the query.
 
+        `bookmarks` False: the server sends none, so a silent connection can be alive.
         `opened` is called once the server has accepted the watch. Raises `Gone` when the
         resourceVersion is too old, other `ApiError`s, and `Unreachable`.
         """
@@ -242,7 +258,7 @@ class Cluster(ApiClient):
                     headers=_headers(login, accept),
                     proxy=login.proxy,
                     server_hostname=login.server_hostname,
-                    timeout=_WATCH_TIMEOUT,
+                    timeout=_WATCH_TIMEOUT if bookmarks else _SILENT_WATCH_TIMEOUT,
                     allow_redirects=False,
                 ) as response:
                     code = response.status
@@ -370,3 +386,5 @@ def _headers(login: credentials.Login, accept: str | None) -> dict[str, str]:
 
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SILENCE_SECONDS)
+_SILENT_WATCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SECONDS + 30)
+"""The server ends the watch before that."""

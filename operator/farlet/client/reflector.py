@@ -58,12 +58,18 @@ class Reflector(Generic[T]):
         label_selector: str = "",
         field_selector: str = "",
         confirm: Callable[[], Awaitable[None]] | None = None,
+        on_listed: Callable[[T], None] | None = None,
+        denied_seconds: float = 0.0,
     ) -> None:
         """`before_list` is called when a list is about to be requested. `on_rewound`: the server
         has another history than the one that was followed; a list follows. `confirm` raises a
         `FarletError` unless the answers before it are of the right cluster. It is awaited after
         each list and before each watch that follows another. `on_invalid` gets the key of an
-        object that is left out, since its form is not valid."""
+        object that is left out, since its form is not valid. `on_listed` gets each object of a
+        list when its page arrives; `replaced` gets none then, so that a list of any length takes
+        the memory of a page. `denied_seconds` is the least pause after a 403."""
+        self._on_listed = on_listed
+        self._denied_seconds = denied_seconds
         self._confirm = confirm
         self._iteration: asyncio.Timeout | None = None
         self._client = client
@@ -125,7 +131,10 @@ class Reflector(Generic[T]):
                 await self._confirm()
             version = await self._watch(version)
         except errors.Gone:
-            log.info("watch expired, listing again", path=self._path)
+            # Without bookmarks, that is the regular end of a watch in which nothing happened.
+            (log.info if self._resource.bookmarks else log.debug)(
+                "watch expired, listing again", path=self._path
+            )
             version = None
         except errors.FarletError as err:
             if isinstance(err, errors.ApiError | errors.Refused):
@@ -142,6 +151,8 @@ class Reflector(Generic[T]):
         seconds = self._backoff.next()
         if isinstance(err, errors.Throttled):
             seconds = max(seconds, err.retry_after)
+        if isinstance(err, errors.Forbidden):
+            seconds = max(seconds, self._denied_seconds)
         (log.warning if self._failures.is_new(str(err)) else log.debug)(
             "watch lost", path=self._path, err=str(err), retry_in=seconds
         )
@@ -187,16 +198,24 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> str:
         self._before_list()
-        found = await self._client.list_all(
+        valid: list[T] = []
+        version = ""
+        async for page in self._client.pages(
             self._resource,
             namespace=self._namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
-        )
-        valid = [obj for obj in found.items if self._is_valid(obj)]
+        ):
+            version = page.version
+            kept = [obj for obj in page.items if self._is_valid(obj)]
+            if self._on_listed is None:
+                valid += kept
+                continue
+            for obj in kept:
+                self._handle(obj, self._on_listed, obj)
         if self._confirm is not None:
             await self._confirm()
-        as_of = int(found.version)
+        as_of = int(version)
         self._is_rewound(as_of)
         self._seen = as_of
         if not self._handle(None, self._handler.replaced, valid, as_of):
@@ -205,7 +224,7 @@ class Reflector(Generic[T]):
             request, cause = f"GET {self._path}", "a list that farlet cannot handle (see its log)"
             raise errors.Unreachable(cluster=self._client.name, request=request, cause=cause)
         self.has_synced = True
-        return found.version
+        return version
 
     async def _watch(self, version: str) -> str:
         async for event in self._client.watch(

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from farlet import k8s_types
 from farlet.constants import JSON
-from farlet.k8s_types import ConfigMap, Node, PartialObject, Pod
+from farlet.k8s_types import ConfigMap, Event, Node, PartialObject, Pod
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ class Resource(Generic[T]):
     partial: bool = False
     shape: type | None = None
     """The `TypedDict` of an object, which `shapes` checks; `None`: any object."""
+    bookmarks: bool = True
+    """API servers send bookmarks in a watch of it; otherwise an idle watch is silent."""
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """The path of one object, or of the collection without a `name`.
@@ -120,6 +122,9 @@ CONFIG_MAPS = Resource[ConfigMap]("", "v1", "configmaps", shape=ConfigMap)
 NAMESPACES = Resource[PartialObject]("", "v1", "namespaces")
 SERVICES = Resource[JSON]("", "v1", "services", shape=k8s_types.Service)
 EVENTS = Resource[JSON]("", "v1", "events")
+WATCHED_EVENTS = Resource[Event]("", "v1", "events", shape=Event, bookmarks=False)
+"""Events as farlet reads them. API servers keep no watch cache for them
+(`DefaultWatchCacheSizes` in `pkg/kubeapiserver`), which would send the bookmarks."""
 SERVICE_ACCOUNTS = Resource[JSON]("", "v1", "serviceaccounts")
 TOKEN_REQUESTS = SERVICE_ACCOUNTS.below("token")
 LEASES = Resource[k8s_types.Lease]("coordination.k8s.io", "v1", "leases", shape=k8s_types.Lease)

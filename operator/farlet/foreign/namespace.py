@@ -19,7 +19,7 @@ from farlet.client.reflector import Reflector
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign import claim, event_handlers
+from farlet.foreign import claim, event_handlers, mirror_events
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject, Pod
@@ -56,6 +56,8 @@ class SharedState(Protocol):
     inventory: NamespaceInventory
     identity: ForeignIdentity
     on_mirror_change: Callable[[ObjectKey], None]
+    on_mirror_event: mirror_events.Offer | None
+    """`None`: Events are not watched."""
     loaded: asyncio.Event
 
     @property
@@ -115,6 +117,12 @@ class ForeignNamespace:
             namespace=foreign,
             on_state=self.wake_all,
             confirm=shared.identity.confirm,
+        )
+        offer = shared.on_mirror_event
+        self._events = (
+            None
+            if offer is None
+            else mirror_events.reflector(shared.cluster, home=home, foreign=foreign, offer=offer)
         )
         self._accounts_needed = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
@@ -195,6 +203,8 @@ class ForeignNamespace:
             await self._opened.wait()
             tasks.create_task(self._pods.run())
             tasks.create_task(self._secrets.run())
+            if self._events is not None:
+                tasks.create_task(self._events.run())
             await self._accounts_needed.wait()
             tasks.create_task(self._accounts.run())
 

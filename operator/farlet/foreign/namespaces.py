@@ -18,6 +18,7 @@ from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import claim
 from farlet.foreign.identity import ForeignIdentity
+from farlet.foreign.mirror_events import Offer
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
 from farlet.planning import api_refusals
 from farlet.planning.actions import Step
@@ -40,15 +41,20 @@ class ForeignNamespaces:
         ctx: Callable[[], Context],
         wake: Wake,
         on_mirror_change: Callable[[ObjectKey], None],
+        on_mirror_event: Offer | None = None,
         identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        """`on_mirror_change` gets the key of a home pod whose mirror has changed."""
+        """`on_mirror_change` gets the key of a home pod whose mirror has changed.
+
+        Without `on_mirror_event`, no Events are watched.
+        """
         self.cluster = cluster
         self.store = store
         self.ctx = ctx
         self.wake = wake
         self.on_mirror_change = on_mirror_change
+        self.on_mirror_event = on_mirror_event
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
         self.identity = identity

@@ -72,6 +72,10 @@ class PodTimes:
         self._created[uid] = now
         self._first_seen.pop(uid, None)
 
+    def created_here(self, uid: str) -> bool:
+        """Whether this process created a mirror for home pod `uid`."""
+        return uid in self._created
+
     def creations(self, uid: str) -> int:
         """Mirrors that this process created for home pod `uid`, each before the last one lasted."""
         return self._creations.get(uid, 0)

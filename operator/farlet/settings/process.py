@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from farlet.planning.mirror_events import Shown
 from farlet.settings import values
 from farlet.settings.base import BaseFarletSettings, Duration, Number
 from farlet.settings.loading import Flag, Group
@@ -54,6 +55,11 @@ class ObservedSettings(BaseFarletSettings):
 class ProcessSettings(ObservedSettings):
     """Settings of a `farlet run` process that do not concern pods."""
 
+    mirror_events: Annotated[Shown, Flag(Group.PODS, "|".join(Shown))] = Field(
+        Shown.ALL,
+        description="Events of mirror pods that farlet shows on home pods. 'warnings': Warnings, "
+        "and the Event that names the foreign namespace and node.",
+    )
     workers: Annotated[int, Flag(Group.PROCESS, "N"), Number] = Field(
         64,
         ge=1,

@@ -217,6 +217,12 @@ STATUS_REJECTED = _counter(
     "Statuses that the home API server rejected as invalid. Each is a bug of farlet.",
 )
 EVENTS_DROPPED = _counter("farlet_events_dropped_total", "Kubernetes Events that were not written.")
+MIRROR_EVENTS_DROPPED = _counter(
+    "farlet_mirror_events_dropped_total",
+    "Kubernetes Events of mirror pods that were not written to home pods: one pod had too many, "
+    "too many waited (Normal ones give way first), or the home API server rejected them.",
+    "type",
+)
 KOPF_RESTARTS = _counter(
     "farlet_kopf_restarts_total", "Restarts of the watch of home pods after a failure."
 )
@@ -230,6 +236,7 @@ CATALOGUE = (
     *(TOKENS_GRANTED, TOKEN_REFRESH_FAILURES, TOKEN_AGE, TOKEN_REMAINING),
     *(HOME_UP, FOREIGN_UP, FOREIGN_METRICS_UP, LOOP_LAG),
     *(HOME_API_REACHABLE, GATEWAY_LINKS, GATEWAY_CONNECTIONS),
-    *(UNKNOWN_FIELDS, STATUS_REJECTED, EVENTS_DROPPED, KOPF_RESTARTS, BUILD),
+    *(UNKNOWN_FIELDS, STATUS_REJECTED, EVENTS_DROPPED),
+    *(MIRROR_EVENTS_DROPPED, KOPF_RESTARTS, BUILD),
 )
 """All metrics but `process_*`, which the client library describes."""

@@ -74,6 +74,7 @@ class Metrics:
         self.gateway_connections = self._make_gauge(metric_catalogue.GATEWAY_CONNECTIONS)
         self.status_rejected = self._make_counter(metric_catalogue.STATUS_REJECTED)
         self.events_dropped = self._make_counter(metric_catalogue.EVENTS_DROPPED)
+        self.mirror_events_dropped = self._make_counter(metric_catalogue.MIRROR_EVENTS_DROPPED)
         self.kopf_restarts = self._make_counter(metric_catalogue.KOPF_RESTARTS)
         self.loop_lag = self._make_histogram(metric_catalogue.LOOP_LAG)
         self.running_pods = self._make_gauge(metric_catalogue.RUNNING_PODS)

@@ -81,7 +81,12 @@ class Home(FakeClient):
         return await self.call(method, path, body=body)
 
     async def watch_path(
-        self, path: str, *, opened: Callable[[], None], accept: str | None = None
+        self,
+        path: str,
+        *,
+        opened: Callable[[], None],
+        accept: str | None = None,
+        bookmarks: bool = True,
     ) -> AsyncIterator[decode.WatchEvent[JSON]]:
         self.requests_seen.append(("WATCH", path, None))
         if self.failing is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -282,6 +284,51 @@ async def test_a_watch_shows_its_events_and_clears_the_problem(tmp_path: Path) -
         front.answer = answer
         assert await _follow(cluster, lambda: None) == ["ADDED", "BOOKMARK"]
         assert cluster.problem is None
+
+
+@pytest.mark.parametrize("bookmarks", [True, False], ids=["with bookmarks", "without"])
+async def test_a_silent_watch_is_dead_only_where_bookmarks_are_sent(
+    bookmarks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = aiohttp.ClientTimeout(sock_read=0.05)
+    monkeypatch.setattr(clusters, "_WATCH_TIMEOUT", short)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await asyncio.sleep(0.3)
+        await response.write(b'{"type":"ADDED","object":{"kind":"Event"}}\n')
+        return response
+
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = answer
+        events = cluster.watch_path(WATCH, bookmarks=bookmarks, opened=lambda: None)
+        if bookmarks:
+            with pytest.raises(errors.Unreachable):
+                await anext(events)
+        else:
+            assert (await anext(events)).kind == "ADDED"
+
+
+async def test_a_lane_has_slots_of_its_own_on_the_same_connections(tmp_path: Path) -> None:
+    free = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path != PATH:
+            await free.wait()
+        return await apiserver.ok(request)
+
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = answer
+        lane = cluster.lane(2)
+        held = [asyncio.create_task(lane.call("GET", f"{PATH}-{n}")) for n in range(40)]
+        await cluster.call("GET", PATH)
+        await asyncio.sleep(0.05)
+        assert len([one for one in front.asked if one != f"GET {PATH}"]) == 2
+        front.answer = status(500)
+        free.set()
+        await asyncio.wait(held)
+        assert cluster.problem is None, "its failures say nothing about the API server"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,12 @@ class Server(FakeClient):
         return answer
 
     async def watch_path(
-        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+        self,
+        path: str,
+        *,
+        accept: str | None = None,
+        bookmarks: bool = True,
+        opened: Callable[[], None],
     ) -> AsyncIterator[WatchEvent[JSON]]:
         answer = await self._next(f"WATCH {path}", accept)
         assert isinstance(answer, Watch), "a watch was requested, not a list"
@@ -125,7 +130,15 @@ class Calls:
 class Harness:
     """A reflector that has run for some time."""
 
-    def __init__(self, server: Server, *, selector: str = "", metadata_only: bool = False) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        selector: str = "",
+        metadata_only: bool = False,
+        in_pages: bool = False,
+        denied_seconds: float = 0.0,
+    ) -> None:
         self.server = server
         self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
@@ -139,7 +152,14 @@ class Harness:
             on_state=lambda: self.states.append((self.reflector.in_sync, self.healthy)),
             label_selector=selector,
             namespace="default-h",
+            on_listed=self._note_listed if in_pages else None,
+            denied_seconds=denied_seconds,
         )
+        self.listed: list[tuple[str, int]] = []
+        """Each object that was listed, and after how many requests."""
+
+    def _note_listed(self, obj: JSON) -> None:
+        self.listed.append((obj["metadata"]["name"], len(self.server.requests)))
 
     @property
     def healthy(self) -> bool:
@@ -183,6 +203,30 @@ def test_pages_are_one_list() -> None:
         "WATCH ?resourceVersion=7",
     ]
     assert scene.calls.lists == [(["a", "b", "c"], 7)]
+
+
+def test_objects_are_handled_page_by_page_where_none_is_kept() -> None:
+    pages = (_list(7, "a", more="next"), _list(7, "b", "c"))
+    scene = Harness(Server(*pages, Watch(("ADDED", "d", 8))), in_pages=True).after(50)
+    assert scene.listed == [("a", 1), ("b", 2), ("c", 2)]
+    assert scene.calls.lists == [([], 7)]
+    assert scene.calls.events == [("ADDED", "d")]
+    assert scene.reflector.in_sync
+
+
+@pytest.mark.parametrize(
+    ("err", "seconds"),
+    [
+        pytest.param(_api(errors.Forbidden, 403), 300.0, id="a denial"),
+        pytest.param(_silent(), 1.0, id="no answer"),
+    ],
+)
+def test_a_permission_that_is_not_required_is_asked_for_rarely(
+    err: errors.FarletError, seconds: float
+) -> None:
+    server = Server(err, _list(7), Watch())
+    Harness(server, denied_seconds=300.0).after(400)
+    assert server.at[1] == seconds
 
 
 def test_list_and_watch_have_the_selector_and_the_form() -> None:

@@ -159,7 +159,12 @@ class FakeCluster(FakeClient):
         return copy
 
     async def watch_path(
-        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+        self,
+        path: str,
+        *,
+        accept: str | None = None,
+        bookmarks: bool = True,
+        opened: Callable[[], None],
     ) -> AsyncIterator[WatchEvent[JSON]]:
         """Events from the resourceVersion in the query on, until the watch breaks."""
         match = _PATH.fullmatch(path)
@@ -194,9 +199,18 @@ class FakeCluster(FakeClient):
                 async with asyncio.timeout(wait):
                     await self._news.wait()
             except TimeoutError:
-                if server.version < version and self._clock() - last >= SILENCE_SECONDS:
+                if (
+                    bookmarks
+                    and server.version < version
+                    and self._clock() - last >= SILENCE_SECONDS
+                ):
                     raise self._silence(path) from None
-                if not writes and server.version >= version and self._clock() - last >= 60:
+                if (
+                    bookmarks
+                    and not writes
+                    and server.version >= version
+                    and self._clock() - last >= 60
+                ):
                     version, last = server.version, self._clock()
                     yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
             if self.down or broken != self._broken:

@@ -26,7 +26,8 @@ from farlet.foreign import namespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.names import secret_name
-from farlet.reconcile import event_recorder, executor, work_queue
+from farlet.planning.mirror_events import Shown
+from farlet.reconcile import event_recorder, executor, mirror_events, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -111,6 +112,10 @@ class Harness:
     ) -> None:
         self._loop = loop
         self.ctx = ctx
+        self.shown = Shown.NONE
+        """`--mirror-events`."""
+        self.busy = False
+        """Pods wait to be reconciled, as the sender of mirrors' Events sees it."""
         self.logs = logs
         clock = self.clock
         self.home_server = Server(clock, (*NAMESPACES, OWN))
@@ -179,12 +184,22 @@ class Harness:
                 ctx=lambda: self.ctx,
                 confirm_foreign=identity.confirm,
             )
+            events = mirror_events.MirrorEvents(
+                home,
+                store,
+                shown=self.shown,
+                ctx=lambda: self.ctx,
+                created_here=self.executor.times.created_here,
+                busy=lambda: self.busy,
+                dropped=self.metrics.mirror_events_dropped,
+            )
             self.scopes = namespaces.ForeignNamespaces(
                 foreign,
                 store,
                 ctx=lambda: self.ctx,
                 wake=wake,
                 on_mirror_change=self.executor.times.changed,
+                on_mirror_event=None if self.shown is Shown.NONE else events.offer,
                 identity=identity,
                 tasks=tasks,
             )
@@ -214,6 +229,7 @@ class Harness:
             tasks.create_task(self.scopes.load())
             tasks.create_task(self.pods.run())
             tasks.create_task(self.recorder.run())
+            tasks.create_task(events.run())
             for _ in range(WORKERS):
                 tasks.create_task(self.queue.work(reconciler.work))
 
@@ -405,8 +421,11 @@ class _Clock:
 
 
 @contextlib.contextmanager
-def running(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[Harness]:
-    """A harness of its own. `starts` False: the test starts farlet itself."""
+def running(
+    *, ctx: Context = objects.CONTEXT, starts: bool = True, shown: Shown = Shown.NONE
+) -> Iterator[Harness]:
+    """A harness of its own. `starts` False: the test starts farlet itself. `shown`: which Events
+    of mirrors."""
     with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
         clock = _Clock(loop)
         for name, module in list(sys.modules.items()):
@@ -414,6 +433,7 @@ def running(*, ctx: Context = objects.CONTEXT, starts: bool = True) -> Iterator[
                 patch.setattr(module, "time", clock)
         with structlog.testing.capture_logs() as logs:
             made = Harness(loop, ctx, logs)
+            made.shown = shown
             if starts:
                 made.start()
             yield made

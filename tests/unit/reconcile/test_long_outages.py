@@ -54,7 +54,12 @@ class _Server(FakeClient):
         return {"metadata": {"resourceVersion": "7"}, "items": [], "kind": accept or "List"}
 
     async def watch_path(
-        self, path: str, *, accept: str | None = None, opened: Callable[[], None]
+        self,
+        path: str,
+        *,
+        accept: str | None = None,
+        bookmarks: bool = True,
+        opened: Callable[[], None],
     ) -> AsyncIterator[WatchEvent[JSON]]:
         self.watches.append(asyncio.get_running_loop().time())
         if self.opens:

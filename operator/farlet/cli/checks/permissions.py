@@ -17,6 +17,7 @@ from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.node import prerequisites
 from farlet.node.prerequisites import Prerequisites
+from farlet.planning.mirror_events import Shown
 from farlet.rbac import Identity, Permission, Side, When, Where
 from farlet.settings import Settings
 
@@ -182,6 +183,8 @@ def _applies(when: When, settings: Settings) -> bool:
             return kubelet_api and settings.client_ca_file is None
         case When.SUMS_CAPACITY:
             return not settings.capacity
+        case When.SHOWS_EVENTS:
+            return settings.mirror_events is not Shown.NONE
         case When.DRAINS:
             return settings.drain_on_exit
         case When.OTHER_LEASE:

@@ -1,0 +1,164 @@
+"""Which Events of mirrors wait, which give way, and when the next one may be written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from farlet.constants import ObjectKey
+from farlet.forge.mirror_event import NORMAL, WARNING, Summary
+from farlet.planning import mirror_events
+from farlet.planning.mirror_events import Backlog, Shown, Waiting
+from unit.planning import objects
+
+LATER = 1_000.0
+"""All Events have waited for long enough."""
+
+
+def event(
+    uid: str = "e", *, kind: str = NORMAL, about: str = "m", count: int = 1, reason: str = "Pulled"
+) -> Summary:
+    return Summary(uid, about, kind, reason, "", "", "kubelet", count, None, None)
+
+
+def add(backlog: Backlog, seen: Summary, now: float = 0.0) -> str | None:
+    return backlog.add(objects.KEY, objects.MIRROR_KEY, None, seen, now)
+
+
+def written(backlog: Backlog, now: float = LATER) -> list[str]:
+    """The uids that are written now, in their order."""
+    found = []
+    while isinstance(waiting := backlog.next(now, busy=False), Waiting):
+        found.append(waiting.seen.uid)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown_with"),
+    [
+        pytest.param(event(kind=WARNING), {Shown.ALL, Shown.WARNINGS}, id="a Warning"),
+        pytest.param(event(), {Shown.ALL}, id="a Normal one"),
+        pytest.param(
+            event(reason="Scheduled"), {Shown.ALL, Shown.WARNINGS}, id="where the mirror runs"
+        ),
+    ],
+)
+def test_the_setting_selects(seen: Summary, shown_with: set[Shown]) -> None:
+    assert {shown for shown in Shown if mirror_events.shows(seen, shown)} == shown_with
+
+
+def test_warnings_are_written_first_and_each_type_in_its_order() -> None:
+    backlog = Backlog(0.0)
+    for uid, kind in (("a", NORMAL), ("b", WARNING), ("c", NORMAL), ("d", WARNING)):
+        assert add(backlog, event(uid, kind=kind)) is None
+    assert written(backlog) == ["b", "d", "a", "c"]
+
+
+def test_repetitions_that_wait_are_one_write() -> None:
+    backlog = Backlog(0.0)
+    for count in (1, 2, 3):
+        add(backlog, event(count=count), now=count / 10)
+    waiting = backlog.next(1.2, busy=False)
+    assert isinstance(waiting, Waiting), "it has waited since the first one"
+    assert waiting.seen.count == 3
+    assert len(backlog) == 0
+
+
+def test_an_event_waits_for_a_moment() -> None:
+    backlog = Backlog(0.0)
+    assert backlog.next(0.0, busy=False) is None
+    add(backlog, event())
+    assert backlog.next(0.25, busy=False) == 0.75
+    assert written(backlog, 1.0) == ["e"]
+
+
+def test_a_storm_about_one_pod_leaves_other_pods_their_events() -> None:
+    backlog = Backlog(0.0)
+    gave_way = [add(backlog, event(f"storm-{n}", kind=WARNING)) for n in range(10_000)]
+    assert gave_way.count(None) == mirror_events.POD_BURST
+    assert gave_way.count(WARNING) == 10_000 - mirror_events.POD_BURST
+    assert add(backlog, event("normal")) is None, "each type has its own allowance"
+    assert add(backlog, event("other", kind=WARNING, about="m2")) is None
+    later = mirror_events.POD_EVERY_SECONDS
+    assert [add(backlog, event(f"late-{n}", kind=WARNING), later) for n in (1, 2)] == [
+        None,
+        WARNING,
+    ]
+
+
+def test_normal_events_give_way_where_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_events, "WAITING", 4)
+    backlog = Backlog(0.0)
+    for n in range(4):
+        assert add(backlog, event(f"n{n}", about=f"m{n}")) is None
+    assert add(backlog, event("n4", about="m4")) == NORMAL
+    assert [add(backlog, event(f"w{n}", kind=WARNING, about=f"m{n}")) for n in range(5)] == [
+        *[NORMAL] * 4,
+        WARNING,
+    ]
+    assert written(backlog) == ["w0", "w1", "w2", "w3"]
+
+
+def test_what_is_remembered_of_pods_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_events, "PODS", 10)
+    backlog = Backlog(0.0)
+    for n in range(100):
+        add(backlog, event(f"e{n}", about=f"m{n}"))
+    assert len(backlog._pods) == 10
+
+
+@pytest.mark.parametrize(
+    ("busy", "rate"),
+    [
+        pytest.param(False, mirror_events.PER_SECOND, id="as many as all pods are allowed"),
+        pytest.param(True, mirror_events.BUSY_PER_SECOND, id="few while pods wait"),
+    ],
+)
+def test_events_of_all_pods_are_paced(busy: bool, rate: float) -> None:
+    backlog = Backlog(0.0)
+    for n in range(5000):
+        add(backlog, event(f"e{n}", about=f"m{n // 40}"))
+    now, count = 1.0, 0
+    while now < 11.0:
+        found = backlog.next(now, busy=busy)
+        assert found is not None
+        if isinstance(found, Waiting):
+            count += 1
+        else:
+            assert found > 0
+            now += found
+    burst = 1 if busy else mirror_events.BURST
+    assert count == pytest.approx(10 * rate + burst, abs=2)
+
+
+def test_an_event_without_an_answer_is_written_again_a_few_times() -> None:
+    backlog = Backlog(0.0)
+    add(backlog, event())
+    for attempt in range(mirror_events.ATTEMPTS):
+        waiting = backlog.next(LATER * (attempt + 1), busy=False)
+        assert isinstance(waiting, Waiting)
+        last = attempt == mirror_events.ATTEMPTS - 1
+        assert backlog.put_back(waiting, LATER * (attempt + 1)) is not last
+    assert len(backlog) == 0
+
+
+def test_a_repetition_supersedes_an_event_without_an_answer() -> None:
+    backlog = Backlog(0.0)
+    add(backlog, event(count=2))
+    waiting = backlog.next(LATER, busy=False)
+    assert isinstance(waiting, Waiting)
+    add(backlog, event(count=3), LATER)
+    assert backlog.put_back(waiting, LATER)
+    found = backlog.next(2 * LATER, busy=False)
+    assert found == dataclasses.replace(
+        waiting, seen=dataclasses.replace(waiting.seen, count=3), since=LATER
+    )
+
+
+def test_what_waits_keeps_farlets_own_mapping() -> None:
+    backlog = Backlog(0.0)
+    backlog.add(ObjectKey("shop", "web"), ObjectKey("shop-h", "web"), None, event(), 0.0)
+    waiting = backlog.next(LATER, busy=False)
+    assert isinstance(waiting, Waiting)
+    assert (waiting.home, waiting.foreign) == (("shop", "web"), ("shop-h", "web"))
