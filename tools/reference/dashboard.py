@@ -151,6 +151,7 @@ ROWS = (
                 {
                     "status rejected": _per_second("farlet_status_rejected_total"),
                     "event dropped": _per_second("farlet_events_dropped_total"),
+                    "event of a mirror dropped": _per_second("farlet_mirror_events_dropped_total"),
                     "watch of home pods restarted": _per_second("farlet_kopf_restarts_total"),
                     "unknown field {{field}}": _per_second("farlet_unknown_fields_total", "field"),
                 },

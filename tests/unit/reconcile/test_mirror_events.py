@@ -320,7 +320,7 @@ def test_a_storm_about_pods_of_others_writes_nothing() -> None:
         body = {"metadata": {"name": "stranger"}, "spec": {}}
         stranger = s.foreign_server.create("pods", FOREIGN, body, by=USER)
         s.home.received.clear()
-        for n in range(10_000):
+        for n in range(2000):
             event(s, stranger, f"storm-{n}")
         s.wait(SHOWN_SECONDS)
         assert s.home.received == []
