@@ -16,7 +16,7 @@ from clusters.netns import Forwarder, Network, forward
 SERVICES = "10.96.0.0/16"
 FRONT_PROXY = "front-proxy-client"
 FIRST_SERVICE = "10.96.0.1"
-_NAMES = (
+NAMES = (
     "localhost",
     "kubernetes",
     "kubernetes.default",
@@ -147,7 +147,7 @@ def start(
 
     etcd = spawn("etcd", _etcd_flags(folder, client=etcd_port, peer=peer_port))
     serving = authority.server(
-        "apiserver", user="kube-apiserver", hosts=[*_NAMES, *gateway, *options.hosts]
+        "apiserver", user="kube-apiserver", hosts=[*NAMES, *gateway, *options.hosts]
     )
     flags = _apiserver_flags(folder, authority, serving, options, etcd=etcd_port, port=api_port)
     flags += (

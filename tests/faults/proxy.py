@@ -16,7 +16,7 @@ import dataclasses
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -25,8 +25,9 @@ import yaml
 import yarl
 from aiohttp import web
 
-from clusters import errors, kubeconfig, ports
+from clusters import controlplane, errors, kubeconfig, ports
 from clusters.cluster import Cluster
+from faults import websockets
 
 _HOP = {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "upgrade"}
 _AS = "Impersonate-User"
@@ -199,7 +200,7 @@ class Proxy:
 
     def _tls(self) -> ssl.SSLContext:
         pair = self._authority.server(
-            f"proxy-{self.port}", user="kube-apiserver", hosts=["127.0.0.1", "localhost"]
+            f"proxy-{self.port}", user="kube-apiserver", hosts=controlplane.NAMES
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.certificate, pair.key)
@@ -221,6 +222,8 @@ class Proxy:
         try:
             if request.watch and rule is None:
                 return await self._watch(request, incoming)
+            if incoming.headers.get("Upgrade", "").lower() == "websocket" and rule is None:
+                return await self._relay(request, incoming)
             answer = await (
                 self._forward(request) if rule is None else rule.fault(request, self._forward)
             )
@@ -240,49 +243,78 @@ class Proxy:
                 return web.Response(status=answer.status, headers=_passed(answer), body=body)
             response = web.StreamResponse(headers=_passed(answer))
             await response.prepare(incoming)
-            stream = _Stream(request, response, asyncio.Event())
-            self._streams.append(stream)
-            self._opened.set()
-            try:
-                await _until_cut(stream, answer)
-            finally:
-                self._streams.remove(stream)
-                if stream.cut.is_set():
-                    _abort(incoming)
+            await self._until_cut(request, incoming, response, _copy(response, answer))
             return response
+
+    async def _relay(self, request: Request, incoming: web.Request) -> web.StreamResponse:
+        """A WebSocket, such as a port-forward, message by message."""
+        offered = incoming.headers.get("Sec-WebSocket-Protocol", "")
+        protocols = [word.strip() for word in offered.split(",") if word.strip()]
+        try:
+            upstream = await self._session(request).ws_connect(
+                self._url(request),
+                protocols=protocols,
+                headers={
+                    k: v for k, v in request.headers.items() if not websockets.is_handshake(k)
+                },
+                max_msg_size=0,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            return web.Response(status=error.status, text=error.message)
+        async with upstream:
+            response = web.WebSocketResponse(protocols=protocols, max_msg_size=0)
+            await response.prepare(incoming)
+            await self._until_cut(
+                request, incoming, response, websockets.pass_on(response, upstream)
+            )
+            return response
+
+    async def _until_cut(
+        self,
+        request: Request,
+        incoming: web.Request,
+        response: web.StreamResponse,
+        copying: Coroutine[None, None, None],
+    ) -> None:
+        stream = _Stream(request, response, asyncio.Event())
+        self._streams.append(stream)
+        self._opened.set()
+        try:
+            await websockets.first(stream.cut.wait(), copying)
+        finally:
+            self._streams.remove(stream)
+            if stream.cut.is_set():
+                _abort(incoming)
 
     @contextlib.asynccontextmanager
     async def _ask(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        session = self._administrator if _AS in request.headers else self._anonymous
-        if session is None:
-            raise errors.HarnessError("this Proxy is not open; use `async with Proxy(...)`")
-        async with session.request(
+        async with self._session(request).request(
             request.method,
-            # Forwarded as received: the API server decodes it.
-            yarl.URL(self._access.server + request.url, encoded=True),
+            self._url(request),
             data=request.body or None,
             headers=request.headers,
             allow_redirects=False,
         ) as answer:
             yield answer
 
+    def _session(self, request: Request) -> aiohttp.ClientSession:
+        session = self._administrator if _AS in request.headers else self._anonymous
+        if session is None:
+            raise errors.HarnessError("this Proxy is not open; use `async with Proxy(...)`")
+        return session
+
+    def _url(self, request: Request) -> yarl.URL:
+        """Forwarded as received: the API server decodes it."""
+        return yarl.URL(self._access.server + request.url, encoded=True)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Stream:
-    """An open watch."""
+    """An open watch or WebSocket."""
 
     request: Request
     response: web.StreamResponse
     cut: asyncio.Event
-
-
-async def _until_cut(stream: _Stream, answer: aiohttp.ClientResponse) -> None:
-    cut = asyncio.create_task(stream.cut.wait())
-    copied = asyncio.create_task(_copy(stream.response, answer))
-    _, pending = await asyncio.wait({cut, copied}, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(cut, copied, return_exceptions=True)
 
 
 async def _copy(response: web.StreamResponse, answer: aiohttp.ClientResponse) -> None:
