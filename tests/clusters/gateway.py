@@ -102,7 +102,7 @@ class Gateway:
                 name=one["metadata"]["name"],
                 uid=one["metadata"]["uid"],
                 address=one["status"]["podIP"],
-                pid=_process(one["metadata"]["uid"]),
+                pid=process(one["metadata"]["uid"]),
             )
             for one in sorted(running, key=lambda one: str(one["metadata"]["name"]))
         ]
@@ -181,7 +181,7 @@ async def _running(made: Gateway, replicas: int) -> None:
     await made.kubectl("wait", "pods", "-l", SELECTED, running, f"--timeout={_PATIENCE}")
 
 
-def _process(uid: str) -> int:
+def process(uid: str) -> int:
     """The farlet process in the pod with this uid, found by its control group."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -58,12 +58,20 @@ class Excuse:
 
 
 def check(clusters: Clusters, excuses: Collection[Excuse]) -> None:
-    """AssertionError naming every 403 to a farlet that nothing excuses.
+    """AssertionError naming every 403 to a farlet that nothing excuses."""
+    unexpected = found(clusters, excuses)
+    assert not unexpected, "farlet got a 403 that nothing excuses:\n" + "\n".join(
+        f"{count} times {what}" for what, count in unexpected.most_common(_MOST_TOLD)
+    )
 
-    Checks nothing in existing clusters, whose audit logs are not readable.
+
+def found(clusters: Clusters, excuses: Collection[Excuse]) -> collections.Counter[str]:
+    """Every 403 to a farlet that nothing excuses, and how often.
+
+    Empty for existing clusters, whose audit logs are not readable.
     """
     if clusters.home.parts is None or clusters.foreign.parts is None:
-        return
+        return collections.Counter()
     node = clusters.home.parts.node
     home = in_home(
         clusters.home.audit_log,
@@ -72,11 +80,8 @@ def check(clusters: Clusters, excuses: Collection[Excuse]) -> None:
     )
     starts = clusters.foreign.apiserver.process.starts
     foreign = in_foreign(clusters.foreign.audit_log, starts=starts)
-    unexpected = collections.Counter(
+    return collections.Counter(
         [*unexcused("home", home, excuses), *unexcused("foreign", foreign, excuses)]
-    )
-    assert not unexpected, "farlet got a 403 that nothing excuses:\n" + "\n".join(
-        f"{count} times {what}" for what, count in unexpected.most_common(_MOST_TOLD)
     )
 
 

@@ -12,10 +12,9 @@ class Created:
     """A home pod that the campaign created; no name is used twice."""
 
     name: str
-    uid: str
     policy: str
     writes: bool = False
-    """Its container writes its uid into the ledger and exits with 0."""
+    """Its container writes its name into the ledger and exits with 0."""
     rejected: bool = False
     """Its annotations are invalid: it must never run."""
     deleted: bool = False
@@ -46,11 +45,15 @@ class Records:
     mirrors_deleted: frozenset[str]
     """Mirrors that farlet deleted, from the audit log."""
     ledger: Mapping[str, int]
-    """By uid: how often its container began to run."""
+    """By pod: how often its container began to run."""
     tokens: Sequence[tuple[str, str]] = ()
     """For each Secret: the uid of the home pod that its mirror belongs to, and the token's."""
     elsewhere: Sequence[str] = ()
     """What farlet wrote to a cluster that has none of its mirrors, from its audit log."""
+    without_row: Sequence[str] = ()
+    """Requests of farlet that its table of permissions lacks."""
+    refused: Sequence[str] = ()
+    """Requests of farlet that an API server rejected with 403, lags of caches excepted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +65,13 @@ class Verdict:
     wrongly_deleted: list[str]
     wrong_tokens: list[str]
     elsewhere: list[str]
+    without_row: list[str]
+    refused: list[str]
 
     @property
     def all(self) -> list[str]:
         return [
-            *self.lost,
-            *self.run_twice,
-            *self.wrongly_deleted,
-            *self.wrong_tokens,
-            *self.elsewhere,
+            sentence for field in dataclasses.fields(self) for sentence in getattr(self, field.name)
         ]
 
 
@@ -86,6 +87,8 @@ def judge(records: Records) -> Verdict:
             if owner != bound
         ],
         elsewhere=[f"farlet wrote to another cluster: {what}" for what in records.elsewhere],
+        without_row=[f"no row of the permissions allows: {what}" for what in records.without_row],
+        refused=[f"an API server rejected: {what}" for what in records.refused],
     )
 
 
@@ -103,7 +106,7 @@ def _lost(records: Records) -> list[str]:
             found.append(f"{pod.name} is reported lost")
         elif pod.writes and not pod.disturbed and left.phase != "Succeeded":
             found.append(f"{pod.name} ended as {left.phase}")
-        elif pod.writes and left.phase == "Succeeded" and not records.ledger.get(pod.uid):
+        elif pod.writes and left.phase == "Succeeded" and not records.ledger.get(pod.name):
             found.append(f"{pod.name} is reported Succeeded and never ran")
     return found
 
@@ -111,7 +114,7 @@ def _lost(records: Records) -> list[str]:
 def _run_twice(records: Records) -> list[str]:
     found = []
     for pod in records.pods.values():
-        created, ran = records.mirrors_created.get(pod.name, 0), records.ledger.get(pod.uid, 0)
+        created, ran = records.mirrors_created.get(pod.name, 0), records.ledger.get(pod.name, 0)
         if pod.rejected and created:
             found.append(f"{pod.name} must not run and has had {created} mirrors")
         if pod.policy in RUNS_ONCE and created > 1:
@@ -120,8 +123,8 @@ def _run_twice(records: Records) -> list[str]:
             found.append(f"the container of {pod.name} ran {ran} times")
     unknown = collections.Counter(records.ledger)
     for pod in records.pods.values():
-        unknown.pop(pod.uid, None)
-    return [*found, *(f"a container of an unknown pod {uid} ran" for uid in unknown)]
+        unknown.pop(pod.name, None)
+    return [*found, *(f"a container of an unknown pod {name} ran" for name in unknown)]
 
 
 def _wrongly_deleted(records: Records) -> list[str]:

@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import os
 import random
 import shutil
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from clusters import controlplane, kubeconfig
-from faults import failures, writes
+from clusters import controlplane, errors, gateway, kubeconfig
+from clusters.workspace import FARLET_NAMESPACE
+from faults import failures, manifests, writes
 from faults.campaign.candidates import Candidates
 from faults.campaign.clock import Clock
 from faults.campaign.schedule import Kind, Planned
-from faults.campaign.workload import Workload
+from faults.campaign.workload import Workload, sent
 from faults.environment import Environment
 from faults.proxy import Answer, Cut, Fault, Forward, Match, Proxy, Request
 
@@ -75,6 +79,19 @@ def _kill_server(side: str) -> Inject:
         await asyncio.to_thread(server.wait_ready)
 
     return inject
+
+
+async def _kill_gateway(scene: Scene, seconds: float, _: random.Random) -> None:
+    """Its Deployment creates another pod: a kubelet restarts one that was killed often too late."""
+    api, where = scene.env.foreign, FARLET_NAMESPACE
+    found = await sent(lambda: api.list("pods", namespace=where, labelSelector=gateway.SELECTED))
+    for pod in found or []:
+        with contextlib.suppress(errors.HarnessError, ProcessLookupError):  # it does not run now
+            os.kill(gateway.process(manifests.uid(pod)), signal.SIGKILL)
+    await asyncio.sleep(seconds)
+    for name in manifests.names(found or []):
+        delete = functools.partial(api.delete, "pods", name=name, namespace=where)
+        await sent(functools.partial(delete, gracePeriodSeconds="0"))
 
 
 async def _clock(scene: Scene, seconds: float, rng: random.Random) -> None:
@@ -196,6 +213,7 @@ _KINDS: Mapping[Kind, Inject] = {
     Kind.KILL_BOTH: _kill_both,
     Kind.KILL_HOME: _kill_server(writes.HOME),
     Kind.KILL_FOREIGN: _kill_server(writes.FOREIGN),
+    Kind.KILL_GATEWAY: _kill_gateway,
     Kind.CUT_HOME: _partition(writes.HOME, silent=False),
     Kind.CUT_FOREIGN: _partition(writes.FOREIGN, silent=False),
     Kind.SILENT_HOME: _partition(writes.HOME, silent=True),

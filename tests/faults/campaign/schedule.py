@@ -13,6 +13,7 @@ class Kind(enum.Enum):
     KILL_BOTH = ("kill -9 of leader and standby", 3.0)
     KILL_HOME = ("kill -9 of the home API server", 2.0)
     KILL_FOREIGN = ("kill -9 of the foreign API server", 2.0)
+    KILL_GATEWAY = ("kill -9 of the gateway", 4.0)
     CUT_HOME = ("home API server refuses connections", 12.0)
     CUT_FOREIGN = ("foreign API server refuses connections", 12.0)
     SILENT_HOME = ("home API server does not answer", 12.0)
@@ -47,15 +48,17 @@ class Planned:
     seed: int
 
 
-MOST_PAUSE_SECONDS = 3.0
+MOST_PAUSE_SECONDS = 1.5
+TURNS = 2
+"""How often each kind occurs in a round."""
 
 
-def plan(seed: int, count: int, kinds: Sequence[Kind]) -> list[Planned]:
-    """`count` faults, each kind as often as the others, in random order."""
+def plan(seed: int, count: int, kinds: Sequence[Kind]) -> list[list[Planned]]:
+    """`count` faults in rounds, each kind as often as the others; the last round may be short."""
     rng = random.Random(seed)
-    rounds = -(-count // len(kinds))
-    order = [kind for _ in range(rounds) for kind in rng.sample(kinds, len(kinds))][:count]
-    return [
+    turns = range(-(-count // len(kinds)))
+    order = [kind for _ in turns for kind in rng.sample(kinds, len(kinds))][:count]
+    planned = [
         Planned(
             kind,
             pause=rng.random() * MOST_PAUSE_SECONDS,
@@ -64,3 +67,5 @@ def plan(seed: int, count: int, kinds: Sequence[Kind]) -> list[Planned]:
         )
         for kind in order
     ]
+    size = TURNS * len(kinds)
+    return [planned[first : first + size] for first in range(0, count, size)]

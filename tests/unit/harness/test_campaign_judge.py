@@ -1,5 +1,6 @@
 """The judge of the campaign finds what is planted, and nothing in a good campaign."""
 
+import collections
 import dataclasses
 from collections.abc import Callable
 
@@ -13,11 +14,11 @@ from faults.campaign.schedule import Kind
 def good() -> Records:
     """One pod of each kind, as a good campaign leaves them."""
     pods = [
-        Created("runs", "u-runs", "Always"),
-        Created("ended", "u-ended", "Never", writes=True),
-        Created("deleted", "u-deleted", "Never", deleted=True),
-        Created("rejected", "u-rejected", "Never", rejected=True),
-        Created("disturbed", "u-disturbed", "Never", disturbed=True),
+        Created("runs", "Always"),
+        Created("ended", "Never", writes=True),
+        Created("deleted", "Never", deleted=True),
+        Created("rejected", "Never", rejected=True),
+        Created("disturbed", "Never", disturbed=True),
     ]
     return Records(
         pods={pod.name: pod for pod in pods},
@@ -30,7 +31,7 @@ def good() -> Records:
         mirrors_created={"runs": 1, "ended": 1, "deleted": 1, "disturbed": 1},
         home_deleted=frozenset({"deleted"}),
         mirrors_deleted=frozenset({"deleted"}),
-        ledger={"u-ended": 1},
+        ledger={"ended": 1},
         tokens=[("u-runs", "u-runs")],
     )
 
@@ -40,7 +41,7 @@ def test_a_good_campaign_has_no_violation() -> None:
 
 
 def _run_twice(records: Records) -> Records:
-    return dataclasses.replace(records, ledger={"u-ended": 2})
+    return dataclasses.replace(records, ledger={"ended": 2})
 
 
 def _two_mirrors(records: Records) -> Records:
@@ -87,6 +88,14 @@ def _ran_although_rejected(records: Records) -> Records:
     return dataclasses.replace(records, mirrors_created={**records.mirrors_created, "rejected": 1})
 
 
+def _without_row(records: Records) -> Records:
+    return dataclasses.replace(records, without_row=["home: list nodes"])
+
+
+def _refused(records: Records) -> Records:
+    return dataclasses.replace(records, refused=["foreign: create secrets"])
+
+
 PLANTED: dict[str, tuple[Callable[[Records], Records], list[str]]] = {
     "a container that ran twice": (_run_twice, ["the container of ended ran 2 times"]),
     "two mirrors of a pod that runs once": (_two_mirrors, ["ended has had 2 mirrors"]),
@@ -104,6 +113,11 @@ PLANTED: dict[str, tuple[Callable[[Records], Records], list[str]]] = {
         _in_another_cluster,
         ["farlet wrote to another cluster: create pods runs"],
     ),
+    "a request without a row": (
+        _without_row,
+        ["no row of the permissions allows: home: list nodes"],
+    ),
+    "a rejected request": (_refused, ["an API server rejected: foreign: create secrets"]),
     "a rejected pod that ran": (
         _ran_although_rejected,
         ["rejected must not run and has had 1 mirrors"],
@@ -118,11 +132,11 @@ def test_the_judge_finds(plant: Callable[[Records], Records], found: list[str]) 
     assert judge.judge(plant(good())).all == found
 
 
-def test_a_schedule_is_the_same_for_the_same_seed_and_has_every_kind() -> None:
-    count, kinds = 3 * len(Kind), list(Kind)
+def test_a_schedule_is_the_same_for_the_same_seed_and_has_every_kind_in_each_round() -> None:
+    count, kinds = (2 * schedule.TURNS + 1) * len(Kind) + 1, list(Kind)
     planned = schedule.plan(7, count, kinds)
     assert planned == schedule.plan(7, count, kinds)
     assert planned != schedule.plan(8, count, kinds)
-    assert {kind: sum(one.kind is kind for one in planned) for kind in Kind} == dict.fromkeys(
-        Kind, 3
-    )
+    *whole, last = [collections.Counter(one.kind for one in each) for each in planned]
+    assert whole == [dict.fromkeys(Kind, schedule.TURNS)] * 2
+    assert sorted(last.values()) == [1] * (len(Kind) - 1) + [2]
