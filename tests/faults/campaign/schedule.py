@@ -49,7 +49,7 @@ class Planned:
 
 
 MOST_PAUSE_SECONDS = 1.5
-TURNS = 2
+TURNS = 3
 """How often each kind occurs in a round."""
 
 
