@@ -34,6 +34,9 @@ REMOTE = "remote"
 REMOTE_SERVICE_ACCOUNT_NAME = "liqo.io/remote-service-account-name"
 """Annotation on a home pod: the foreign ServiceAccount, only with `remote`."""
 
+KEEP_AT_HOME = "farlet.io/keep-at-home"
+"""Label (value `true`) on a home ConfigMap or Secret: it never leaves the home cluster."""
+
 OFFLOADABLE_ACCOUNT = "farlet.io/offloadable"
 """Label (value `true`) on a foreign ServiceAccount, for `--remote-service-accounts=labelled`."""
 
@@ -73,6 +76,13 @@ HOME_API = "farlet.io/home-api"
 
 HOME_CA = "farlet.io/home-ca"
 """Annotation on a mirror's Secret: hash of the CA bundle that it contains."""
+
+USED_BY = "farlet.io/used-by-"
+"""Prefix of a label (value `true`) on a copy of a ConfigMap or Secret; a virtual node id follows.
+The last virtual node that uses the copy deletes it."""
+
+HOME_VERSION = "farlet.io/home-version"
+"""Annotation on a copy: the resourceVersion of the home object that it contains."""
 
 RESTARTS = "farlet.io/restarts"
 """Annotation on a recreated mirror: JSON, container name -> restarts before this mirror.
@@ -167,6 +177,7 @@ class Reason(StrEnum):
     SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
     SERVICE_ACCOUNT_NOT_ALLOWED = "ServiceAccountNotAllowed"
     UNSUPPORTED_POD = "UnsupportedPod"
+    KEPT_AT_HOME = "KeptAtHome"
     POD_FEATURE_NOT_ALLOWED = "PodFeatureNotAllowed"
     # The administrator of farlet can fix these.
     DAEMONSET_NOT_ALLOWED = "DaemonSetNotAllowed"

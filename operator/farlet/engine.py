@@ -23,6 +23,7 @@ from farlet import access, draining, errors, health, retrying
 from farlet.certs import client_certificate, key_pairs
 from farlet.client import credential_sources, same_cluster, write_guard
 from farlet.client.cluster import Cluster
+from farlet.client.watch_streams import WatchStreams
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.foreign import inventory
@@ -86,6 +87,7 @@ class Engine:
             metrics=self.metrics.client("foreign"),
             guard=lambda: min(guard(), self._foreign_guard()),
         )
+        self._home_watches = WatchStreams(self._home, metrics=self.metrics.client("home"))
         self._identity: ForeignIdentity | None = None
         self._store = Store()
         self._home_api = supervisor.HomeAPISupervisor(
@@ -137,7 +139,13 @@ class Engine:
         self.metrics.home_up.set_function(lambda: float(self._health.home_problem() is None))
         self.metrics.foreign_up.set_function(lambda: float(self._health.foreign_problem() is None))
         try:
-            async with served, self._home, self._foreign, self._renewing_login():
+            async with (
+                served,
+                self._home,
+                self._home_watches,
+                self._foreign,
+                self._renewing_login(),
+            ):
                 if await self._discovery.identify_home(shutdown.requested):
                     await same_cluster.refuse(self._home, self._foreign)
                     async with self._home_api.running():
@@ -327,6 +335,7 @@ class Engine:
             self.settings,
             home=self._home,
             home_events=self._home.lane(mirror_events.IN_FLIGHT),
+            home_watches=self._home_watches,
             foreign=self._foreign,
             store=self._store,
             strategies=self._strategies,

@@ -6,6 +6,7 @@ forge. A name is a contract between versions of farlet: changing one orphans obj
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from farlet.k8s_types import PodSpec
@@ -44,6 +45,25 @@ def is_secret_name(name: str) -> bool:
     Kubernetes creates uids as UUIDs, so names such as `farlet-settings` are free for users.
     """
     return _SECRET_NAME.fullmatch(name) is not None
+
+
+def copy_name(name: str, *, home_id: str, namespace: str, kind: str) -> str:
+    """The copy of a home ConfigMap or Secret: its name and a hash, so that it never clashes.
+
+    Every namespace has objects of some names, such as trust bundles. And a pod that names an object
+    of the foreign namespace gets the copy of its own. A name too long for the hash is cut; its hash
+    includes the name then.
+    """
+    parts = [home_id, namespace, kind]
+    copy = f"{name}-{_digest(*parts)[:16]}"
+    if len(copy) <= SUBDOMAIN_LENGTH:
+        return copy
+    digest = _digest(*parts, name)[:32]
+    return f"{name[: SUBDOMAIN_LENGTH - len(digest) - 1].rstrip('.-')}-{digest}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
 def event_name(pod: str, *, suffix: str) -> str:

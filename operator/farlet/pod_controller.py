@@ -18,7 +18,14 @@ from farlet.forge.status import mirrored_uid
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Node
 from farlet.planning.mirror_events import Shown
-from farlet.reconcile import event_recorder, executor, mirror_events, reconciler, work_queue
+from farlet.reconcile import (
+    copies,
+    event_recorder,
+    executor,
+    mirror_events,
+    reconciler,
+    work_queue,
+)
 from farlet.settings import Settings
 from farlet.store import Store
 from farlet.telemetry import pod_counts
@@ -41,6 +48,7 @@ class PodController:
         *,
         home: ApiClient,
         home_events: ApiClient,
+        home_watches: ApiClient,
         foreign: ApiClient,
         store: Store,
         strategies: Mapping[str, access.AccessStrategy],
@@ -50,8 +58,8 @@ class PodController:
         tasks: asyncio.TaskGroup,
         restart_watch: Callable[[], None],
     ) -> None:
-        """`home_events`: the home cluster, for Events of mirrors. `restart_watch` restarts Kopf's
-        watch of home pods."""
+        """`home_events`: the home cluster, for Events of mirrors. `home_watches`: the same, for
+        watches of single objects. `restart_watch` restarts Kopf's watch of home pods."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
@@ -101,11 +109,24 @@ class PodController:
             prune=self.namespaces.prune,
             restart_watch=restart_watch,
         )
+        self._copies = copies.Copies(
+            home,
+            foreign,
+            store,
+            self.namespaces,
+            watches=home_watches,
+            observer=metrics.queue("copies"),
+            ctx=ctx,
+            home_listed=lambda: self.pods.has_synced,
+            wake=self._queue.add,
+            tasks=tasks,
+        )
         self._reconciler = reconciler.Reconciler(
             store=store,
             namespaces=self.namespaces,
             queue=self._queue,
             executor=action_executor,
+            copies=self._copies,
             recorder=self._recorder,
             strategies=strategies,
             ctx=ctx,
@@ -148,6 +169,7 @@ class PodController:
             self._tasks.create_task(self._queue.work(self._reconciler.work), name=f"worker {n}")
             for n in range(self._settings.workers)
         ]
+        self._workers += self._copies.start()
 
     async def finish(self, *, immediate: asyncio.Event) -> int:
         """Let running work end within the grace period, or none after `immediate`.
@@ -155,6 +177,7 @@ class PodController:
         Returns how many workers did not end.
         """
         self._queue.close()
+        self._copies.close()
         unfinished = set(self._workers)
         if unfinished:
             grace = self._settings.shutdown_grace_period
@@ -166,7 +189,8 @@ class PodController:
             for end in ends:
                 end.cancel()
             unfinished = {task for task in unfinished if not task.done()}
-        for task in (*unfinished, *self._services, *self.namespaces.tasks()):
+        own = (*self._services, *self.namespaces.tasks(), *self._copies.tasks())
+        for task in (*unfinished, *own):
             task.cancel()
         try:
             async with asyncio.timeout(0 if immediate.is_set() else EVENTS_SECONDS):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from farlet.constants import CLAIM, HOME_API_SERVICE
+from farlet.constants import HOME_API_SERVICE
 
 NODE = "NODE"
 """Placeholder for the name of the virtual node in `Permission.name`."""
@@ -174,6 +174,14 @@ TABLE = (
         "count repeated Events of mirror pods",
         when=When.SHOWS_EVENTS,
     ),
+    *(
+        Permission(
+            Side.HOME, Where.OFFLOADED, _CORE, resource, ("get", *_LIST_WATCH),
+            f"{resource} that pods refer to, each by the field selector metadata.name",
+            fields="metadata.name=NAME",
+        )
+        for resource in ("configmaps", "secrets")
+    ),
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods/eviction", ("create",),
         "drain the node before farlet exits",
@@ -250,21 +258,18 @@ TABLE = (
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "secrets",
-        ("get", "list", "watch", "create", "patch"),
-        "one per mirror pod of mode home: its tokens and CA",
+        ("get", *_LIST_WATCH, "create", "update", "patch", "delete"),
+        "one per mirror pod of mode home: its tokens and CA; copies of Secrets that pods refer to",
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "namespaces", ("get",),
         "the namespace itself, the owner of its mirror pods; the Role allows no other one",
     ),
     Permission(
-        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("get",),
-        "the home namespace that the foreign namespace belongs to",
-        name=CLAIM,
-    ),
-    Permission(
-        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps", ("create",),
-        "claim the foreign namespace for a home namespace",
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "configmaps",
+        ("get", *_LIST_WATCH, "create", "update", "patch", "delete"),
+        "the home namespace that the foreign namespace belongs to; copies of ConfigMaps that pods "
+        "refer to",
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LIST_WATCH,

@@ -72,6 +72,13 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Remove it from the pod, or keep the pod off this node. If the message names an "
             "`--allow-pod-feature`, the administrator of farlet can allow it.",
         ),
+        Reason.KEPT_AT_HOME: Guide(
+            Who.OWNER,
+            "The pod refers to a ConfigMap or Secret with the label "
+            '`farlet.io/keep-at-home: "true"`, which never leaves the home cluster.',
+            "Remove the reference or the label, or keep the pod off this node. The pod then starts "
+            "automatically.",
+        ),
         Reason.POD_FEATURE_NOT_ALLOWED: Guide(
             Who.ADMIN,
             "Something in the pod reaches beyond it: to its node, which is a machine of the "
@@ -212,9 +219,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.HOME_NAMESPACE_FORBIDDEN: Guide(
             Who.ADMIN,
-            "An Event on the Node: farlet, with the identity of a ServiceAccount, lacks its "
-            "RoleBinding in a home namespace. It cannot report anything on the pods there, which "
-            "stay Pending without a reason.",
+            "farlet, with the identity of a ServiceAccount, lacks its RoleBinding in a home "
+            "namespace, or permissions in it. Without the binding it cannot report anything on the "
+            "pods there, which stay Pending without a reason: see the Event on the Node.",
             "In the home cluster: `kubectl create rolebinding farlet -n NAMESPACE --clusterrole "
             "farlet-pods --serviceaccount farlet:farlet`. Pods then start automatically.",
         ),

@@ -23,6 +23,7 @@ import structlog
 from farlet import redaction
 from farlet.access import Token
 from farlet.constants import API_SERVER_SUPPORT, ObjectKey
+from farlet.forge.references import Kind
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod, PodPhase
 from farlet.planning import token_rotation
 
@@ -351,6 +352,10 @@ class Store:
     )
     secrets: PartialTable = field(default_factory=lambda: Table(_trimmed_partial, _no_note))
     accounts: PartialTable = field(default_factory=lambda: Table(_trimmed_partial, _no_note))
+    copies: dict[Kind, PartialTable] = field(
+        default_factory=lambda: {kind: Table(_trimmed_partial, _no_note) for kind in Kind}
+    )
+    """Copies of home ConfigMaps and Secrets that have the mark of this virtual node."""
     departed: dict[ObjectKey, Pod] = field(default_factory=dict)
     """By foreign key: mirrors as they were last seen, kept while their home pod exists."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)

@@ -29,8 +29,9 @@ from farlet.cli import manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
-from farlet.forge import guards
+from farlet.forge import copies, guards, references
 from farlet.forge import pod as forge
+from farlet.forge.copies import Source
 from farlet.k8s_types import NewPod, OwnerReference, Pod, Secret
 
 REDACTED = "<redacted>"
@@ -69,6 +70,8 @@ class Rendered:
     unknown_fields: tuple[str, ...]
     token_specs: tuple[TokenSpec, ...]
     requirements: tuple[ServiceAccountRequirement, ...]
+    copies: Mapping[Source, str]
+    """What is copied for the pod, and the name of each copy."""
 
 
 def endpoint(host: str | None, port: int | None) -> Endpoint:
@@ -95,6 +98,13 @@ def render(
         home, strategy=strategy, ctx=ctx, anchor=ANCHOR, token_times={}, restarts={}
     )
     mirror = forged.pod
+    copied = {source: copies.copy_name(source, ctx) for source in sorted(copies.sources(home))}
+    if ctx.home_id == RESOLVED:  # a hash of an unknown would look like the real one
+        shown = {name: f"{source.name}-{RESOLVED}" for source, name in copied.items()}
+        copied = {source: shown[name] for source, name in copied.items()}
+        mirror["spec"] = references.renamed(
+            mirror["spec"], lambda _kind, name: shown.get(name, name)
+        )
     if token_specs:
         mirror["metadata"]["annotations"][TOKENS] = RESOLVED
     tokens = {
@@ -110,8 +120,8 @@ def render(
     for secret in secrets if ctx.home_ca == RESOLVED else ():
         secret["metadata"]["annotations"][constants.HOME_CA] = RESOLVED
     if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
-        for shown in (mirror, *secrets):
-            shown["metadata"]["labels"][VIRTUAL_NODE_ID] = RESOLVED
+        for item in (mirror, *secrets):
+            item["metadata"]["labels"][VIRTUAL_NODE_ID] = RESOLVED
     return Rendered(
         home=home,
         mirror=mirror,
@@ -121,6 +131,7 @@ def render(
         unknown_fields=forged.unknown_fields,
         token_specs=token_specs,
         requirements=requirements,
+        copies=copied,
     )
 
 
@@ -148,6 +159,10 @@ def explain(rendered: Rendered) -> str:
         f"token {token_spec.key} requested from home: audience "
         f"{token_spec.audience or 'of the API server'}, {token_spec.expiration_seconds} s"
         for token_spec in rendered.token_specs
+    ]
+    lines += [
+        f"{source.kind} {source.name} copied to {name} in foreign namespace {foreign}, if it exists"
+        for source, name in rendered.copies.items()
     ]
     lines += [
         f"ServiceAccount {account.name} required in foreign namespace {foreign}"

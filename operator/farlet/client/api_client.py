@@ -236,6 +236,14 @@ class ApiClient(Protocol):
         answer = await self.call("PATCH", path, body=body, content_type=content_type)
         return self._checked(resource, answer, f"PATCH {path}")
 
+    async def replace(
+        self, resource: Resource[T], name: str, body: Body, *, namespace: str = ""
+    ) -> T:
+        """PUT one object of the resourceVersion in `body`. Returns it as the server has it now."""
+        path = resource.path(namespace, name)
+        answer = await self.call("PUT", path, body=body)
+        return self._checked(resource, answer, f"PUT {path}")
+
     async def delete(
         self, resource: Resource[T], name: str, body: Body, *, namespace: str = ""
     ) -> JSON:

@@ -37,6 +37,8 @@ counted."""
 WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
+SILENT_WATCH_SECONDS = WATCH_SECONDS + 30.0
+"""Of a watch without bookmarks: the server ends it before that."""
 MAX_BODY_BYTES = 128 << 20
 """Of one answer, decompressed: a page of 500 objects with 250 KiB each."""
 MAX_EVENT_BYTES = 8 << 20
@@ -130,6 +132,10 @@ class Cluster(ApiClient):
         """
         return await self._sessions.current()
 
+    async def refused(self, login: credentials.Login) -> bool:
+        """After a 401 for `login`: whether there is another one to retry with."""
+        return await self._sessions.refused(login)
+
     async def call(
         self,
         method: str,
@@ -196,7 +202,7 @@ class Cluster(ApiClient):
                 login = await self.login()
                 with self._errors_of(info):
                     code, raw, retry_after = await self._send(
-                        login, method, path, body=body, headers=_headers(login, accept)
+                        login, method, path, body=body, headers=headers_of(login, accept)
                     )
             if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 continue
@@ -247,7 +253,7 @@ class Cluster(ApiClient):
         `opened` is called once the server has accepted the watch. Raises `Gone` when the
         resourceVersion is too old, other `ApiError`s, and `Unreachable`.
         """
-        path = f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
+        path = watch_target(path)
         info = _request_info(self._name, "WATCH", path)
         code: int | None = None
         login = await self.login()
@@ -255,7 +261,7 @@ class Cluster(ApiClient):
             with self._errors_of(info):
                 async with self._sessions.session.get(
                     _url(login, path),
-                    headers=_headers(login, accept),
+                    headers=headers_of(login, accept),
                     proxy=login.proxy,
                     server_hostname=login.server_hostname,
                     timeout=_WATCH_TIMEOUT if bookmarks else _SILENT_WATCH_TIMEOUT,
@@ -270,7 +276,7 @@ class Cluster(ApiClient):
                         raise info.unreachable(decode.NOT_KUBERNETES.format(code))
                     self.problem = None
                     opened()
-                    async for line in _lines(response.content, info):
+                    async for line in lines(response.content.iter_any(), info):
                         yield decode.event(info, line)
         finally:
             self._metrics.answered("WATCH", code)
@@ -287,7 +293,7 @@ class Cluster(ApiClient):
         for attempt in (1, 2):
             login = await self.login()
             code: int | None = None
-            headers_of_login = _headers(login, raw_response.ANYTHING)
+            headers_of_login = headers_of(login, raw_response.ANYTHING)
             try:
                 with self._errors_of(info):
                     exchange = await raw_response.open_raw(
@@ -353,11 +359,11 @@ async def _body(response: aiohttp.ClientResponse, info: decode.RequestInfo) -> b
     return b"".join(pieces)
 
 
-async def _lines(content: aiohttp.StreamReader, info: decode.RequestInfo) -> AsyncIterator[bytes]:
+async def lines(chunks: AsyncIterator[bytes], info: decode.RequestInfo) -> AsyncIterator[bytes]:
     """Lines as they arrive; each byte is copied once, however long its line is."""
     pieces: list[bytes] = []
     size = 0
-    async for chunk in content.iter_any():
+    async for chunk in chunks:
         first, newline, rest = chunk.partition(b"\n")
         pieces.append(first)
         size += len(first)
@@ -377,7 +383,13 @@ def _url(login: credentials.Login, path: str) -> yarl.URL:
     return yarl.URL(login.server + path, encoded=True)
 
 
-def _headers(login: credentials.Login, accept: str | None) -> dict[str, str]:
+def watch_target(path: str) -> str:
+    """A path with a query, as the path of one watch."""
+    return f"{path}&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}"
+
+
+def headers_of(login: credentials.Login, accept: str | None) -> dict[str, str]:
+    """The headers of every request with `login`."""
     headers = {"User-Agent": USER_AGENT, "Accept": accept or JSON_BODY}
     if login.authorization:
         headers["Authorization"] = login.authorization
@@ -386,5 +398,4 @@ def _headers(login: credentials.Login, accept: str | None) -> dict[str, str]:
 
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SILENCE_SECONDS)
-_SILENT_WATCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=WATCH_SECONDS + 30)
-"""The server ends the watch before that."""
+_SILENT_WATCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=SILENT_WATCH_SECONDS)

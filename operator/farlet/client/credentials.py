@@ -59,6 +59,8 @@ class Login:
     authorization: str | None = field(repr=False)
     """Value of the `Authorization` header."""
     context: ssl.SSLContext
+    http2_context: ssl.SSLContext
+    """The same, for connections that offer HTTP/2 only."""
     server_hostname: str | None
     """The name that the server's certificate must contain, if it is not the URL's."""
     proxy: str | None
@@ -101,6 +103,7 @@ class Credentials:
         self._checked_at = self._loaded_at = time.monotonic()
         login = self._login = await load(self._name, self._source)
         self.seen.watch(login.context)
+        self.seen.watch(login.http2_context)
         return login
 
     async def current(self) -> Login:
@@ -193,6 +196,7 @@ def _login(
         # A token file may end in a newline, which is not allowed in a header.
         authorization=token.strip() if token else None,
         context=_context(configuration, *pair),
+        http2_context=_http2_context(configuration, *pair),
         server_hostname=configuration.tls_server_name or None,
         proxy=configuration.proxy or _environment_proxy(server),
         verified=configuration.verify_ssl,
@@ -238,6 +242,14 @@ def _context(
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _http2_context(
+    configuration: client.Configuration, certificate: str | None, key: str | None
+) -> ssl.SSLContext:
+    context = _context(configuration, certificate, key)
+    context.set_alpn_protocols(["h2"])
     return context
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -111,16 +112,20 @@ async def open_raw(
     return RawResponse(channel, http, answer)
 
 
-async def connect(login: Login, scratch: bytearray) -> tls_stream.TLSStream:
+async def connect(login: Login, scratch: bytearray, *, http2: bool = False) -> tls_stream.TLSStream:
     """A connection to the API server, through the proxy if there is one, with TLS.
 
-    Raises `OSError`; `TimeoutError` is one.
+    `http2`: it offers HTTP/2; `TLSStream.protocol` says whether the server accepts that. Raises
+    `OSError`; `TimeoutError` is one.
     """
+    context = login.http2_context if http2 else login.context
     async with asyncio.timeout(CONNECT_SECONDS):
-        return await _connect(login, urlsplit(login.server), scratch)
+        return await _connect(login, urlsplit(login.server), scratch, context)
 
 
-async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls_stream.TLSStream:
+async def _connect(
+    login: Login, server: SplitResult, scratch: bytearray, context: ssl.SSLContext
+) -> tls_stream.TLSStream:
     if server.hostname is None:
         raise OSError(f"{login.server!r} contains no host")
     port = server.port or (443 if server.scheme == "https" else 80)
@@ -131,7 +136,7 @@ async def _connect(login: Login, server: SplitResult, scratch: bytearray) -> tls
     try:
         if server.scheme == "https":
             name = login.server_hostname or server.hostname
-            await channel.secure(login.context, server_side=False, server_hostname=name)
+            await channel.secure(context, server_side=False, server_hostname=name)
     except BaseException:
         channel.abort()
         raise

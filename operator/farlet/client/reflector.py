@@ -18,6 +18,7 @@ from farlet.client import shapes
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import ObjectKey
+from farlet.planning import api_refusals
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -60,6 +61,7 @@ class Reflector(Generic[T]):
         confirm: Callable[[], Awaitable[None]] | None = None,
         on_listed: Callable[[T], None] | None = None,
         denied_seconds: float = 0.0,
+        retry_first: float = BACKOFF_FIRST_SECONDS,
     ) -> None:
         """`before_list` is called when a list is about to be requested. `on_rewound`: the server
         has another history than the one that was followed; a list follows. `confirm` raises a
@@ -67,7 +69,8 @@ class Reflector(Generic[T]):
         each list and before each watch that follows another. `on_invalid` gets the key of an
         object that is left out, since its form is not valid. `on_listed` gets each object of a
         list when its page arrives; `replaced` gets none then, so that a list of any length takes
-        the memory of a page. `denied_seconds` is the least pause after a 403."""
+        the memory of a page. `denied_seconds` is the least pause after a 403, `retry_first` the
+        pause after the first failure."""
         self._on_listed = on_listed
         self._denied_seconds = denied_seconds
         self._confirm = confirm
@@ -90,7 +93,7 @@ class Reflector(Generic[T]):
         """The latest version of the collection."""
         self._losses = 0
         """Failed attempts since a watch was last accepted."""
-        self._backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
+        self._backoff = retrying.Backoff(retry_first, BACKOFF_LAST_SECONDS)
         self._failures = retrying.OncePerCause()
         self._invalid = retrying.OncePerCause()
 
@@ -153,7 +156,9 @@ class Reflector(Generic[T]):
             seconds = max(seconds, err.retry_after)
         if isinstance(err, errors.Forbidden):
             seconds = max(seconds, self._denied_seconds)
-        (log.warning if self._failures.is_new(str(err)) else log.debug)(
+        # An API server whose caches lag does not fail: it answers a moment later.
+        quiet = not self._failures.is_new(str(err)) or api_refusals.lags(err, name="")
+        (log.debug if quiet else log.warning)(
             "watch lost", path=self._path, err=str(err), retry_in=seconds
         )
         self._set(live=False, error=err)

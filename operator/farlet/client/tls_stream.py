@@ -121,6 +121,11 @@ class TLSStream(asyncio.BufferedProtocol):
         """The peer's certificate (DER) that TLS verified; `None` if it sent none."""
         return None if self._tls is None else self._tls.getpeercert(binary_form=True)
 
+    @property
+    def protocol(self) -> str | None:
+        """What both sides chose by ALPN; `None` for nothing, and in plain text."""
+        return None if self._tls is None else self._tls.selected_alpn_protocol()
+
     async def secure(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:

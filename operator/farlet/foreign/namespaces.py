@@ -20,6 +20,7 @@ from farlet.foreign import claim
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.mirror_events import Offer
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
+from farlet.forge.copies import Source
 from farlet.planning import api_refusals
 from farlet.planning.actions import Step
 from farlet.store import Store
@@ -55,6 +56,10 @@ class ForeignNamespaces:
         self.wake = wake
         self.on_mirror_change = on_mirror_change
         self.on_mirror_event = on_mirror_event
+        self.on_copy_change: Callable[[Source], None] = lambda _: None
+        """Gets a home object whose copy has changed."""
+        self.on_namespace_change: Callable[[ForeignNamespace], None] = lambda _: None
+        """Gets a namespace of which all that depends on it must be decided again."""
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
         self.identity = identity
@@ -105,7 +110,8 @@ class ForeignNamespaces:
                 continue
             self.loaded.set()
             for home in entries.values():
-                self.of(home)
+                if (namespace := self.of(home)) is not None:
+                    namespace.follow_copies()
         self._refused = None
         for key in self.store.home:
             self.wake(key, 0)
@@ -168,7 +174,8 @@ class ForeignNamespaces:
                 del self._open[foreign]
                 if namespace.task is not None:
                     namespace.task.cancel()
-                self.store.accounts.clear(foreign)
+                for table in (self.store.accounts, *self.store.copies.values()):
+                    table.clear(foreign)
                 if foreign in self.inventory:
                     await self._unregister(namespace)
 

@@ -33,6 +33,7 @@ class Rule(Enum):
     REWRITTEN = "rewritten"
     DROPPED = "dropped"
     ACCESS = "shaped by the access strategy"
+    COPIES = "names copies of home objects"
     GUARDED = "refused unless allowed, then copied"
 
 
@@ -86,7 +87,9 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             "the class must exist in the foreign cluster, which otherwise rejects the mirror"
         ),
         "overhead": _routine("RuntimeClass admission of each cluster sets its own"),
-        "imagePullSecrets": _copied("by name, and guarded; the foreign kubelet pulls"),
+        "imagePullSecrets": Field(
+            Rule.COPIES, "names of copies, and guarded; the foreign kubelet pulls"
+        ),
         "hostUsers": _copied("the real node provides user namespaces"),
         # Who it is, and what it reaches.
         "serviceAccountName": Field(

@@ -36,7 +36,7 @@ from farlet.constants import (
 )
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.forge import fields, guards, mirror_patch, scc
+from farlet.forge import copies, fields, guards, mirror_patch, scc
 from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, Pod
 from farlet.names import mirror_name, secret_name
 
@@ -100,6 +100,7 @@ def forge_mirror(
     for path, why in guards.refused_ephemeral(pod, ctx):
         changes.dropped(path, why)
     spec = scc.without_ranges(spec, pod, ctx, changes)
+    spec = copies.rewritten(spec, home["namespace"], ctx, changes)
     mutation = strategy.mutate(spec, pod, ctx)
     labels = _labels(home, strategy.name, ctx, changes)
     spec, labels = mirror_patch.apply(mutation.spec, labels, ctx.mirror_patch, changes)

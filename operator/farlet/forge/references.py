@@ -7,7 +7,7 @@ ServiceAccount) are not the pod's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -80,6 +80,57 @@ def references(spec: PodSpec) -> Iterator[Reference]:
                 if source := variable.get("valueFrom"):
                     at = f"{path}.env[{variable['name']}].valueFrom"
                     yield from _in(source, _VALUE_FROM, at)
+
+
+def renamed(spec: PodSpec, rename: Callable[[Kind, str], str]) -> PodSpec:
+    """The spec with another name in every reference; what has none is shared with `spec`."""
+    raw = cast("JSON", spec)
+    changed: JSON = {}
+    for field, table in (("imagePullSecrets", _PULL_SECRET), ("volumes", _VOLUMES)):
+        if raw.get(field):
+            changed[field] = [_renamed(source, table, rename) for source in raw[field]]
+    for index, volume in enumerate(changed.get("volumes", ())):
+        projected = volume.get("projected") or {}
+        if projected.get("sources"):
+            sources = [_renamed(one, _PROJECTIONS, rename) for one in projected["sources"]]
+            changed["volumes"][index] = {**volume, "projected": {**projected, "sources": sources}}
+    for group in ("initContainers", "containers", "ephemeralContainers"):
+        if raw.get(group):
+            changed[group] = [_in_container(container, rename) for container in raw[group]]
+    return cast("PodSpec", {**raw, **changed})
+
+
+def _in_container(container: JSON, rename: Callable[[Kind, str], str]) -> JSON:
+    changed: JSON = {}
+    if container.get("envFrom"):
+        changed["envFrom"] = [_renamed(one, _ENV_FROM, rename) for one in container["envFrom"]]
+    if any(variable.get("valueFrom") for variable in container.get("env") or ()):
+        changed["env"] = [
+            {**variable, "valueFrom": _renamed(variable["valueFrom"], _VALUE_FROM, rename)}
+            if variable.get("valueFrom")
+            else variable
+            for variable in container["env"]
+        ]
+    return {**container, **changed} if changed else container
+
+
+def _renamed(source: JSON, table: _Table, rename: Callable[[Kind, str], str]) -> JSON:
+    for first in table.keys() & source.keys():
+        kind, keys = table[first]
+        source = {**source, first: _replaced(source[first], keys, kind, rename)}
+    return source
+
+
+def _replaced(
+    node: Any, keys: tuple[str, ...], kind: Kind, rename: Callable[[Kind, str], str]
+) -> Any:
+    if not node:
+        return node
+    if not keys:
+        return rename(kind, node)
+    if keys[0] not in node:
+        return node
+    return {**node, keys[0]: _replaced(node[keys[0]], keys[1:], kind, rename)}
 
 
 def _in(source: JSON, table: _Table, path: str) -> Iterator[Reference]:

@@ -18,7 +18,7 @@ from typing import cast
 from farlet import constants
 from farlet.constants import JSON, PodCondition, Reason
 from farlet.context import Context, PodNetwork
-from farlet.forge import amounts, conditions, containers, desired_status, outcomes, phases
+from farlet.forge import amounts, conditions, containers, copies, desired_status, outcomes, phases
 from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
 from farlet.forge.phases import is_terminal, ran_to_success
@@ -64,9 +64,10 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
         pending = reason
     else:
         reason, message = foreign.get("reason"), foreign.get("message")
-    _set_reason(status, reason, message)
+    _set_reason(status, reason, copies.with_home_names(message, home, ctx) if message else message)
 
     statuses = containers.reflected(home, mirror, pending=pending)
+    _use_home_names(statuses, home, ctx)
     _set_statuses(status, statuses)
     if home["spec"].get("resources"):
         asked = home["spec"]["resources"]
@@ -267,6 +268,16 @@ def _generation(home: Pod) -> int:
     if "deletionTimestamp" in metadata:
         return home.get("status", {}).get("observedGeneration", 0)
     return metadata.get("generation", 0)
+
+
+def _use_home_names(statuses: containers.Statuses, home: Pod, ctx: Context) -> None:
+    """Waiting containers name objects of the home namespace, not their copies. In place."""
+    for rows in statuses.values():
+        for row in rows:
+            waiting = row["state"].get("waiting")
+            if waiting is not None and waiting.get("message"):
+                text = copies.with_home_names(waiting["message"], home, ctx)
+                row["state"] = {"waiting": {**waiting, "message": text}}
 
 
 def _set_reason(status: PodStatus, reason: str | None, message: str | None) -> None:

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from farlet.access import AccessStrategy, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
+from farlet.forge.copies import Source
 from farlet.k8s_types import NewPod, ObjectMeta, Pod
 
 
@@ -23,6 +24,8 @@ class Step(Enum):
     MIRROR = auto()
     SECRET = auto()
     """The mirror's Secret."""
+    COPY = auto()
+    """The copy of a ConfigMap or Secret that the pod refers to."""
     REMOVAL = auto()
     """The end of the mirror, and the removal of its finalizer."""
     NAMESPACE = auto()
@@ -140,6 +143,13 @@ class RecheckAnchor:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowSources:
+    """Watch the ConfigMaps and Secrets that H refers to, and keep copies of them."""
+
+    sources: frozenset[Source]
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to do now; decide again after so many seconds at the latest."""
 
@@ -152,7 +162,7 @@ class Wait:
 class Decision:
     """At most one action, and whether to try again after the queue's growing backoff."""
 
-    action: Action | RecheckAnchor | Wait | None = None
+    action: Action | RecheckAnchor | FollowSources | Wait | None = None
     retry: bool = False
     """No watch shows what the pod waits for. With `Wait`: not before that time."""
     note: tuple[Reason, str] | None = None

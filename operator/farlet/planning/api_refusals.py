@@ -54,6 +54,7 @@ _REJECTED = {
     Step.TOKEN: "the foreign API server rejected a token request",
     Step.MIRROR: "the foreign API server rejected the mirror pod",
     Step.SECRET: "the foreign API server rejected the mirror pod's Secret",
+    Step.COPY: "the foreign API server rejected the copy of a ConfigMap or Secret",
     Step.REMOVAL: "the foreign API server rejected the deletion of the mirror pod",
     Step.NAMESPACE: "the foreign API server does not let farlet use the foreign namespace",
 }
@@ -205,6 +206,18 @@ def home_namespace_denied(err: errors.FarletError) -> tuple[str, str] | None:
         "pods stay Pending. In the home cluster: "
         + role_binding(namespace, account=f"{account['namespace']}:{account['name']}")
     )
+
+
+def of_source(err: errors.ApiError, source: str) -> Refused | None:
+    """Why a ConfigMap or Secret of the home cluster, `source`, cannot be read.
+
+    `None`: caches of the home API server lag.
+    """
+    if not isinstance(err, errors.Forbidden) or lags(err, name=""):
+        return None
+    denied = home_namespace_denied(err)
+    message = denied[1] if denied else f"the home API server answered 403: {err.message}"
+    return Refused(Reason.HOME_NAMESPACE_FORBIDDEN, f"farlet cannot read the {source}: {message}")
 
 
 def role_binding(namespace: str, *, account: str) -> str:

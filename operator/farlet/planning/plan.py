@@ -23,7 +23,7 @@ from farlet.access import AccessStrategy
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused, Throttled, Unconfirmed
-from farlet.forge import guards, status
+from farlet.forge import copies, guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import api_refusals, predicates, token_rotation, wishes
@@ -36,6 +36,7 @@ from farlet.planning.actions import (
     DeleteHome,
     DeleteMirror,
     EvictHome,
+    FollowSources,
     PatchStatus,
     ProvideSecret,
     RecheckAnchor,
@@ -52,7 +53,7 @@ from farlet.planning.predicates import (
     is_terminal,
     uid,
 )
-from farlet.planning.snapshot import LASTING_SECONDS, Failure, Missing, Snapshot
+from farlet.planning.snapshot import LASTING_SECONDS, Copied, Failure, Missing, Snapshot
 
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
@@ -379,10 +380,33 @@ def _create(
     if s.anchor_doubted:
         # In a namespace that was recreated, the garbage collector would delete the mirror.
         return Decision(RecheckAnchor())
+    copied = _copies(s, home, ctx=ctx)
+    if copied is not None:
+        return copied
     notices = tuple(str(change) for change in forged.changes if not change.routine)
     return Decision(
         CreateMirror(home, forged.pod, strategy, token_specs, notices, forged.unknown_fields)
     )
+
+
+def _copies(s: Snapshot, home: Pod, *, ctx: Context) -> Decision | None:
+    """What has to happen before M can use the ConfigMaps and Secrets that H refers to.
+
+    Also one that is optional is waited for if it exists: a container would lack its variables for
+    as long as it lives.
+    """
+    if s.copies is None:
+        return _follow(s, home)
+    for state in s.copies.values():
+        if isinstance(state, Refused):
+            return _wait(s, home, state, ctx=ctx, gone=True)
+    return NOTHING if Copied.PENDING in s.copies.values() else None
+
+
+def _follow(s: Snapshot, home: Pod) -> Decision | None:
+    """H refers to objects that farlet does not follow yet."""
+    sources = frozenset() if s.copies is not None else copies.sources(home)
+    return Decision(FollowSources(sources)) if sources else None
 
 
 def _pause(s: Snapshot) -> float:
@@ -437,6 +461,8 @@ def _with_mirror(
     if is_terminal(home) and not is_deleting(home) and not over:
         return Decision(DeleteMirror(mirror, None))
 
+    if not is_terminal(home) and (follow := _follow(s, home)) is not None:
+        return follow
     wait = note = None
     if not (over or s.secret_failed or is_terminal(home) or is_deleting(home)):
         provided = _secret(s, home, mirror, ctx=ctx)

@@ -15,6 +15,7 @@ from enum import Enum
 from farlet.access import AccessStrategy
 from farlet.constants import ObjectKey
 from farlet.errors import FarletError, Refused
+from farlet.forge.copies import Source
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
 from farlet.planning.wishes import Answered
@@ -28,6 +29,18 @@ class Missing(Enum):
 
     ABSENT = "absent"
     UNKNOWN = "unknown"
+
+
+class Copied(Enum):
+    """Whether the copy of a ConfigMap or Secret is as a new mirror needs it."""
+
+    SETTLED = "settled"
+    """It contains what the home object does; or the home object does not exist."""
+    PENDING = "pending"
+
+
+CopyState = Copied | Refused
+"""`Refused`: why it is not, for the owner of the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,8 @@ class Snapshot:
     """Its last write failed. The pod's status does not wait for it."""
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
+    copies: Mapping[Source, CopyState] | None = None
+    """By ConfigMap and Secret that H refers to; `None`: farlet does not follow them yet."""
     namespace_open: bool = True
     """farlet watches the foreign namespace; otherwise it reads nothing there."""
     namespace_unused: bool = False

@@ -22,7 +22,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey
 from farlet.context import Context
 from farlet.foreign.mirror_events import MirrorEvent
-from farlet.forge import mirror_event
+from farlet.forge import copies, mirror_event
 from farlet.forge.mirror_event import HomePod
 from farlet.planning import mirror_events, predicates
 from farlet.planning.mirror_events import Shown, Waiting
@@ -166,7 +166,11 @@ class MirrorEvents:
         if pod is None:
             return None
         now = retrying.utc_now().timestamp()
-        return mirror_event.forge(waiting.seen, pod, node=self._ctx().node, now=now)
+        event = mirror_event.forge(waiting.seen, pod, node=self._ctx().node, now=now)
+        home = self._store.home.get(waiting.home)
+        if home is not None:
+            event["message"] = copies.with_home_names(event["message"], home, self._ctx())
+        return event
 
     async def _send(self, event: JSON) -> None:
         """One request, as client-go's recorder: a repetition is a patch (`recordEvent` in

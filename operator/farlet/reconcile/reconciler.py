@@ -24,6 +24,7 @@ from farlet.planning import api_refusals, plan, predicates
 from farlet.planning.actions import (
     CreateMirror,
     Decision,
+    FollowSources,
     PatchStatus,
     ProvideSecret,
     RecheckAnchor,
@@ -31,6 +32,7 @@ from farlet.planning.actions import (
 )
 from farlet.planning.snapshot import Failure, Missing, Snapshot
 from farlet.reconcile import event_recorder
+from farlet.reconcile.copies import Copies
 from farlet.reconcile.executor import ActionExecutor
 from farlet.reconcile.pass_state import PassState
 from farlet.reconcile.work_queue import WorkQueue
@@ -54,6 +56,7 @@ class Reconciler:
         namespaces: ForeignNamespaces,
         queue: WorkQueue[ObjectKey],
         executor: ActionExecutor,
+        copies: Copies,
         recorder: event_recorder.Recorder,
         strategies: Mapping[str, AccessStrategy],
         ctx: Callable[[], Context],
@@ -63,6 +66,7 @@ class Reconciler:
         self._namespaces = namespaces
         self._queue = queue
         self._executor = executor
+        self._copies = copies
         self._times = executor.times
         self._recorder = recorder
         self._strategies = strategies
@@ -94,6 +98,9 @@ class Reconciler:
                 return
             if isinstance(action, RecheckAnchor):
                 self._recheck_anchor(key)
+                continue
+            if isinstance(action, FollowSources):
+                self._copies.follow(key, action.sources)
                 continue
             try:
                 await self._executor.perform(action, state)
@@ -129,6 +136,7 @@ class Reconciler:
         mirror_key = None if foreign is None else ObjectKey(foreign, key.name)
         namespace = None if foreign is None else self._namespace(key, foreign, home)
         if namespace is None or mirror_key is None:
+            self._copies.states(key, home, waits=False)
             return Snapshot(
                 key=key,
                 now=time.time(),
@@ -184,6 +192,7 @@ class Reconciler:
             secret=secret,
             secret_failed=state.secret_failed,
             accounts=self._accounts(key, home, mirror, access, namespace),
+            copies=self._copies.states(key, home, waits=isinstance(mirror, Missing)),
             namespace_unused=not self._namespaces.may_hold_mirrors(namespace.foreign),
             foreign_confirmed=self._namespaces.identity.confirmed,
             anchor=namespace.anchor,

@@ -12,6 +12,9 @@ from farlet.cli import render
 from farlet.cli.manifest import RESOLVED
 from farlet.context import Context, NamespaceMap, Verified
 from farlet.errors import Refused
+from farlet.forge import copies, references
+from farlet.forge.copies import Source
+from farlet.forge.references import Kind
 from farlet.k8s_types import Pod
 
 STRATEGIES = access.load_strategies()
@@ -189,3 +192,19 @@ def test_what_names_the_virtual_node_is_left_out_without_any_flag() -> None:
     )
     rendered = render.render(pod, namespace="default", strategies=STRATEGIES, ctx=ctx)
     assert rendered.mirror["spec"].keys().isdisjoint({"tolerations", "nodeSelector"})
+
+
+def test_copies_are_explained_by_name_and_never_look_known_when_they_are_not() -> None:
+    pod = pods.pod(imagePullSecrets=[{"name": "pull"}])
+    source = Source(Kind.SECRET, "shop", "pull")
+    known = _render(pod)
+    name = copies.copy_name(source, pods.context())
+    (reference,) = references.references(known.mirror["spec"])
+    assert reference.name == name
+    where = known.mirror["metadata"]["namespace"]
+    line = f"Secret pull copied to {name} in foreign namespace {where}, if it exists\n"
+    assert line in render.explain(known)
+    unknown = _render(pod, home_id=RESOLVED)
+    (reference,) = references.references(unknown.mirror["spec"])
+    assert reference.name == f"pull-{RESOLVED}"
+    assert f"Secret pull copied to pull-{RESOLVED} in" in render.explain(unknown)

@@ -35,12 +35,16 @@ STREAMS: dict[Resource[Any], list[str]] = {
     resources.POD_PORT_FORWARD: ["get", "create"],
 }
 """A caller's protocol decides the method: WebSockets use GET, SPDY uses POST."""
+_COPIED = ["get", "list", "watch", "create", "update", "patch", "delete"]
 BY_VARIABLE: dict[Resource[Any], list[str]] = {
+    resources.WHOLE_CONFIG_MAPS: _COPIED,
+    resources.WHOLE_SECRETS: _COPIED,
     resources.LEASES: ["get", "create", "update"],
     resources.NODE_STATUS: ["patch"],
     resources.NODES: ["patch"],
 }
-"""Requests whose resource or method is a variable: `lease.Lease` and `home_node.HomeNode`."""
+"""Requests whose resource or method is a variable: `lease.Lease`, `home_node.HomeNode`, and
+copies."""
 
 
 def _all() -> dict[str, Resource[Any]]:

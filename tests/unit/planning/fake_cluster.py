@@ -238,8 +238,16 @@ class FakeCluster(FakeClient):
             strategic = "strategic" in content_type
             status = match["sub"] == "status"
             return self.server.patch(where, body, by=FARLET, status=status, strategic=strategic)
-        uid = body.get("preconditions", {}).get("uid")
-        return self.server.delete(where, by=FARLET, grace=body.get("gracePeriodSeconds"), uid=uid)
+        if method == "PUT":
+            return self.server.replace(where, body, by=FARLET)
+        preconditions = body.get("preconditions", {})
+        return self.server.delete(
+            where,
+            by=FARLET,
+            grace=body.get("gracePeriodSeconds"),
+            uid=preconditions.get("uid"),
+            version=preconditions.get("resourceVersion"),
+        )
 
     def _token(self, namespace: str, body: JSON) -> JSON:
         bound = body["spec"]["boundObjectRef"]

@@ -160,9 +160,7 @@ class Server:
         """A merge patch (RFC 7386), or a strategic one of a pod's status."""
         before = self.get(where)
         wanted = body.get("metadata", {})
-        for field in ("uid", "resourceVersion"):
-            if field in wanted and wanted[field] != before["metadata"][field]:
-                raise Status(409, "Conflict", f"Precondition failed: {field}")
+        _require(wanted, before)
         after: JSON = clone(before)
         metadata, kept = body.get("metadata", {}), before["metadata"]
         _merge(after["metadata"], metadata, strategic=strategic)
@@ -183,14 +181,32 @@ class Server:
             return after
         return self._store(where, before, after, by=by, verb="patch")
 
+    def replace(self, where: Where, body: JSON, *, by: str) -> JSON:
+        """PUT an object without a status; what is immutable cannot change."""
+        before = self.get(where)
+        _require(body["metadata"], before)
+        fixed = ["type", *(("data", "binaryData", "immutable") if before.get("immutable") else ())]
+        for field in fixed:
+            if body.get(field) != before.get(field):
+                raise Status(422, "Invalid", f"{field}: field is immutable")
+        after: JSON = clone(body)
+        for field in ("uid", "namespace", "creationTimestamp"):
+            after["metadata"][field] = before["metadata"][field]
+        return self._store(where, before, after, by=by, verb="update")
+
     def delete(
-        self, where: Where, *, by: str, grace: int | None = None, uid: str | None = None
+        self,
+        where: Where,
+        *,
+        by: str,
+        grace: int | None = None,
+        uid: str | None = None,
+        version: str | None = None,
     ) -> JSON:
         """A DELETE; the answer shows the object as it is now, or as it went."""
         before = self.get(where)
         metadata = before["metadata"]
-        if uid is not None and uid != metadata["uid"]:
-            raise Status(409, "Conflict", "the UID in the precondition does not match")
+        _require({"uid": uid, "resourceVersion": version}, before)
         after: JSON = clone(before)
         if where[0] != "pods":
             period = 0
@@ -287,6 +303,12 @@ def event(write: Write, selects: Selects) -> tuple[str, JSON]:
         gone["metadata"]["resourceVersion"] = str(write.version)
         return "DELETED", gone
     return ("MODIFIED" if seen else "ADDED"), clone(write.after)
+
+
+def _require(wanted: JSON, before: JSON) -> None:
+    for field in ("uid", "resourceVersion"):
+        if wanted.get(field) not in (None, before["metadata"][field]):
+            raise Status(409, "Conflict", f"Precondition failed: {field}")
 
 
 def _grace(pod: JSON, seconds: int | None) -> int:

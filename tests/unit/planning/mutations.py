@@ -31,6 +31,7 @@ def _run(policy: str, mode: str = "disabled") -> Step:
 
 
 _NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
+_FOLLOWS = "not is_terminal(home) and (follow := _follow(s, home)) is not None"
 _OURS = "_is_ours(s, mirror, ctx=ctx)"
 _MARKED = "predicates.is_marked(home, mirror, virtual_node_id=ctx.virtual_node_id)"
 
@@ -45,6 +46,36 @@ MUTATIONS = (
         "an unknown home side never ends a mirror",
         (_run("Always"), Step("outage", ("home",)), Step("restart", (), 8.0)),
         seed=49,
+    ),
+    Mutation(
+        "creates a mirror before its ConfigMaps and Secrets have copies",
+        (Skipped("_create", "copied is not None"),),
+        "a pod waits for the copy of an object that exists",
+    ),
+    Mutation(
+        "does not say that an object is kept at home",
+        (Skipped("_copies", "isinstance(state, Refused)"),),
+        "a pod that refers to an object that is kept at home waits with this reason",
+    ),
+    Mutation(
+        "forgets after a restart what running pods refer to",
+        (
+            Skipped(
+                "_with_mirror", "not is_terminal(home) and (follow := _follow(s, home)) is not None"
+            ),
+        ),
+        "what a running pod refers to is followed after a restart",
+    ),
+    Mutation(
+        "follows what a finished pod refers to",
+        (
+            Replaced(
+                "_with_mirror",
+                _FOLLOWS,
+                by="(follow := _follow(s, home)) is not None",
+            ),
+        ),
+        "nothing that a finished pod refers to is followed",
     ),
     Mutation(
         "ignores a misspelled annotation without a word",

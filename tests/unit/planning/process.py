@@ -16,7 +16,7 @@ from farlet.context import Context
 from farlet.foreign import inventory, namespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
-from farlet.reconcile import event_recorder, executor, work_queue
+from farlet.reconcile import copies, event_recorder, executor, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -98,11 +98,24 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
             identity=identity,
             tasks=tasks,
         )
+        copying = copies.Copies(
+            home,
+            foreign,
+            store,
+            opened,
+            watches=home,
+            observer=_Silent(),
+            ctx=lambda: objects.CONTEXT,
+            home_listed=lambda: pods.has_synced,
+            wake=queue.add,
+            tasks=tasks,
+        )
         reconciler = reconcile.Reconciler(
             store=store,
             namespaces=opened,
             queue=queue,
             executor=action_executor,
+            copies=copying,
             recorder=recorder,
             strategies=objects.STRATEGIES,
             ctx=lambda: objects.CONTEXT,
@@ -122,6 +135,7 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
         tasks.create_task(opened.load())
         tasks.create_task(pods.run())
         tasks.create_task(kopf.run(pods))
+        copying.start()
         for _ in range(WORKERS):
             tasks.create_task(queue.work(reconciler.work))
 

@@ -71,7 +71,7 @@ ALLOWED = [
 ]
 
 STRANGERS = [
-    pytest.param(HOME, entry("get", "secrets", namespace="shop"), id="another resource"),
+    pytest.param(HOME, entry("get", "services", namespace="shop"), id="another resource"),
     pytest.param(HOME, entry("update", "pods/status", namespace="shop"), id="another verb"),
     pytest.param(HOME, entry("patch", "pods", namespace="shop"), id="no subresource"),
     pytest.param(HOME, entry("patch", "nodes", name="other"), id="another node"),

@@ -27,7 +27,7 @@ from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.names import secret_name
 from farlet.planning.mirror_events import Shown
-from farlet.reconcile import event_recorder, executor, mirror_events, work_queue
+from farlet.reconcile import copies, event_recorder, executor, mirror_events, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -204,11 +204,24 @@ class Harness:
                 tasks=tasks,
             )
             identity.on_change = self.scopes.identity_changed
+            copying = copies.Copies(
+                home,
+                foreign,
+                store,
+                self.scopes,
+                watches=home,
+                observer=self.metrics.queue("copies"),
+                ctx=lambda: self.ctx,
+                home_listed=lambda: self.pods.has_synced,
+                wake=self.queue.add,
+                tasks=tasks,
+            )
             reconciler = reconcile.Reconciler(
                 store=store,
                 namespaces=self.scopes,
                 queue=self.queue,
                 executor=self.executor,
+                copies=copying,
                 recorder=self.recorder,
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
@@ -230,6 +243,7 @@ class Harness:
             tasks.create_task(self.pods.run())
             tasks.create_task(self.recorder.run())
             tasks.create_task(events.run())
+            copying.start()
             for _ in range(WORKERS):
                 tasks.create_task(self.queue.work(reconciler.work))
 

@@ -1,6 +1,7 @@
 """The rows of the table, by chapter: what is known, and what must follow."""
 
 from unit.planning.rows import (
+    copying,
     creating,
     deleting,
     failed,
@@ -21,6 +22,7 @@ EVERY: tuple[Row, ...] = (
     *gone.ROWS,
     *deleting.ROWS,
     *creating.ROWS,
+    *copying.ROWS,
     *lost.ROWS,
     *present.ROWS,
     *tokens.ROWS,

@@ -1,0 +1,149 @@
+"""Copies of the ConfigMaps and Secrets that pods refer to, and what mirrors and messages call them.
+
+A copy stands in the foreign namespace under a name of its own, in every access mode, so that a pod
+never reaches a foreign object by naming it. `kube-root-ca.crt` is not copied: every namespace has
+its own, and access mode `home` replaces it (`access.token_secret`). Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+from farlet import names
+from farlet.access.changes import ChangeLog
+from farlet.constants import (
+    HOME_NAME,
+    HOME_NAMESPACE,
+    HOME_UID,
+    HOME_VERSION,
+    JSON,
+    KUBE_ROOT_CA,
+    USED_BY,
+)
+from farlet.context import Context
+from farlet.forge.references import Kind, references, renamed
+from farlet.k8s_types import ObjectMeta, Pod, PodSpec
+
+SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"  # noqa: S105
+"""Type of Secrets with a token that never expires; farlet never copies one."""
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_CONTENT = ("type", "data", "binaryData", "immutable")
+_WHY = "farlet copies it from the home namespace"
+_NAME = re.compile(r"[a-z0-9.-]+")
+_DIGEST = re.compile(r"-[0-9a-f]{16}")
+
+
+class Source(NamedTuple):
+    """A ConfigMap or Secret of a home namespace to which pods refer."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def sources(pod: Pod) -> frozenset[Source]:
+    """The objects that the mirror of `pod` needs. Mirrors have no ephemeral containers yet."""
+    spec = cast("PodSpec", {k: v for k, v in pod["spec"].items() if k != "ephemeralContainers"})
+    namespace = pod["metadata"]["namespace"]
+    return frozenset(
+        Source(one.kind, namespace, one.name)
+        for one in references(spec)
+        if _is_copied(one.kind, one.name) and _can_exist(one.name)
+    )
+
+
+def copy_name(source: Source, ctx: Context) -> str:
+    """The name of its copy."""
+    return names.copy_name(
+        source.name, home_id=ctx.home_id, namespace=source.namespace, kind=source.kind
+    )
+
+
+def source_of(copy: ObjectMeta, kind: Kind, namespace: str, ctx: Context) -> Source | None:
+    """Of what an object in the foreign namespace of `namespace` is the copy, by its name."""
+    name = copy.get("annotations", {}).get(HOME_NAME, "")
+    source = Source(kind, namespace, name)
+    return source if name and copy.get("name") == copy_name(source, ctx) else None
+
+
+def rewritten(spec: PodSpec, namespace: str, ctx: Context, changes: ChangeLog) -> PodSpec:
+    """The spec of a mirror, with references to copies."""
+    found = [one for one in references(spec) if _is_copied(one.kind, one.name)]
+    if not found:
+        return spec
+    for one in found:
+        changes.rewritten(one.path, _WHY, routine=True)
+
+    def rename(kind: Kind, name: str) -> str:
+        return copy_name(Source(kind, namespace, name), ctx) if _is_copied(kind, name) else name
+
+    return renamed(spec, rename)
+
+
+def mark(ctx: Context) -> str:
+    """The label by which this virtual node keeps a copy."""
+    return f"{USED_BY}{ctx.virtual_node_id}"
+
+
+def marks(copy: ObjectMeta) -> frozenset[str]:
+    """The marks of all virtual nodes on a copy."""
+    return frozenset(key for key in copy.get("labels", {}) if key.startswith(USED_BY))
+
+
+def forge_copy(
+    obj: JSON, source: Source, *, namespace: str, existing: ObjectMeta | None, ctx: Context
+) -> JSON:
+    """The copy of `obj`, the home object. `existing`: what it replaces, if that is still as known.
+
+    Its labels are only marks: labels of the home object could make foreign controllers act on it.
+    """
+    home = obj["metadata"]
+    kept: Iterable[str] = () if existing is None else marks(existing)
+    metadata: JSON = {
+        "name": copy_name(source, ctx),
+        "namespace": namespace,
+        "labels": dict.fromkeys((*kept, mark(ctx)), "true"),
+        "annotations": {
+            HOME_NAMESPACE: source.namespace,
+            HOME_NAME: source.name,
+            HOME_UID: home["uid"],
+            HOME_VERSION: home["resourceVersion"],
+        },
+    }
+    if existing is not None:
+        metadata |= {"uid": existing["uid"], "resourceVersion": existing["resourceVersion"]}
+    content: JSON = {
+        key: obj[key] for key in ("type", "data", "binaryData", "immutable") if key in obj
+    }
+    return {"apiVersion": "v1", "kind": source.kind.value, "metadata": metadata, **content}
+
+
+def with_home_names(text: str, pod: Pod, ctx: Context) -> str:
+    """A message of the foreign cluster, with the names that the owner of `pod` knows.
+
+    Example: `configmap "app-0123456789abcdef" not found` becomes `configmap "app" not found`.
+    """
+    if _DIGEST.search(text) is None:
+        return text
+    known = {copy_name(source, ctx): source.name for source in sources(pod)}
+    return _NAME.sub(lambda found: _known(found.group(), known), text)
+
+
+def _known(word: str, known: dict[str, str]) -> str:
+    name = word.rstrip(".-")
+    return known.get(name, name) + word[len(name) :]
+
+
+def _can_exist(name: str) -> bool:
+    """API servers do not check the names in a pod: only a DNS-1123 subdomain names an object."""
+    return len(name) <= names.SUBDOMAIN_LENGTH and _OBJECT_NAME.fullmatch(name) is not None
+
+
+def _is_copied(kind: Kind, name: str) -> bool:
+    return not (kind is Kind.CONFIG_MAP and name == KUBE_ROOT_CA)
