@@ -36,7 +36,7 @@ demo: $(STAMP) ## Two clusters and one pod per access mode
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
-unit: $(STAMP) ## Unit and golden tests: no clusters, no root, four minutes on two cores
+unit: $(STAMP) ## Unit and golden tests: no clusters, no root, two minutes on two cores
 	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile -m "not soak" $(ARGS)
 
 ifdef TESTS

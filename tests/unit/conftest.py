@@ -10,7 +10,6 @@ which would be during any later test.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Generator
 
@@ -25,9 +24,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
-
-os.environ["SSL_CERT_FILE"] = os.devnull
-"""No test trusts a public authority. To read them all would take 20 ms for each connection."""
 
 gc.set_threshold(50_000)
 """Each test ends with a collection. More of them during tests take a fifth of the time."""
