@@ -16,7 +16,7 @@ from conftest import StartFarlet
 from faults import manifests
 from integration import realpods
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(90)]
 
 SETTINGS = {"foreign-node-labels": kwok.LABEL}
 PATIENCE = 120.0
@@ -62,6 +62,7 @@ SHOWN = {
 """What `kubectl describe` prints after type, reason and age: source and message."""
 
 
+@pytest.mark.both_identities
 async def test_describe_shows_why_a_pod_does_not_run(
     clusters: pair.Clusters,
     home: rest.Api,
@@ -84,6 +85,17 @@ async def test_describe_shows_why_a_pod_does_not_run(
         printed = await _describe(clusters, name, workspace.home)
         line = rf"Warning +{reason} +\S+( \(x\d+ over \S+\))? +{SHOWN[reason]}"
         assert re.search(line, printed), printed
+
+    # The kubelet continues to count in its Event, and so does home.
+    probed = f"involvedObject.name={pods['Unhealthy']['metadata']['name']},reason=Unhealthy"
+    (event,) = await home.list("events", namespace=workspace.home, fieldSelector=probed)
+    more = event["count"] + 1
+    await home.until(
+        "events",
+        lambda seen: seen is not None and seen["count"] >= more,
+        name=event["metadata"]["name"],
+        namespace=workspace.home,
+    )
 
 
 async def test_describe_shows_where_a_pod_runs_and_a_restart_replays_nothing(
