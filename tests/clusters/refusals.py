@@ -6,6 +6,8 @@ Only these are excused:
   objects a node's pods refer to, and NodeRestriction which pods exist. So while a pod of a
   namespace is bound or deleted and for `LAG_SECONDS` afterwards, and likewise while the API
   server starts, they may answer requests of `LAGGING` with messages of `LAGS`;
+* in the home cluster, an Event in a namespace that is being deleted. Every kubelet sends such
+  Events: its pods are killed in that moment;
 * in both clusters, what a starting API server rejects for users other than nodes: it answers before
   it has read all Roles;
 * in both clusters, everything during a test that is marked to expect it (`Excuse`).
@@ -102,7 +104,8 @@ def in_home(
     return [
         entry
         for entry in refused
-        if not _lags(entry, during=[*changes.get(entry.namespace, ()), *started])
+        if not _is_event_of_ending_namespace(entry)
+        and not _lags(entry, during=[*changes.get(entry.namespace, ()), *started])
         and not _has_not_read_roles(entry, started)
     ]
 
@@ -152,6 +155,12 @@ def _starting(log: auditlog.Log, starts: Collection[datetime.datetime]) -> list[
         (start, min((one for one in [*ready, *begun] if one > start), default=start))
         for start in begun
     ]
+
+
+def _is_event_of_ending_namespace(entry: auditlog.Entry) -> bool:
+    return (entry.verb, entry.resource) == ("create", "events") and (
+        "because it is being terminated" in entry.message
+    )
 
 
 def _lags(entry: auditlog.Entry, *, during: Iterable[Span]) -> bool:

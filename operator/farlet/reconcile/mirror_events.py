@@ -130,20 +130,22 @@ class MirrorEvents:
                 self._backoff.reset()
         except (errors.Unreachable, errors.Throttled) as err:
             if not self._backlog.put_back(waiting, self._loop.time()):
-                self._drop(waiting, str(err))
+                self._drop(waiting, err)
             seconds = err.retry_after if isinstance(err, errors.Throttled) else 0.0
             await asyncio.sleep(max(seconds, self._backoff.next()))
         except errors.FarletError as err:
-            self._drop(waiting, str(err))
+            self._drop(waiting, err)
         except Exception:
             # The Event of a stranger must not end the process.
             log.exception("failed to handle a mirror event", pod=str(waiting.home))
             self._dropped.labels(waiting.seen.type).inc()
 
-    def _drop(self, waiting: Waiting, err: str) -> None:
+    def _drop(self, waiting: Waiting, err: errors.FarletError) -> None:
         self._dropped.labels(waiting.seen.type).inc()
-        (log.warning if self._failures.is_new(err) else log.debug)(
-            "failed to write mirror event", pod=str(waiting.home), err=err
+        # Pods are killed when their namespace ends, and it takes no Events about that.
+        ends = isinstance(err, errors.Forbidden) and "is being terminated" in err.message
+        (log.warning if not ends and self._failures.is_new(str(err)) else log.debug)(
+            "failed to write mirror event", pod=str(waiting.home), err=str(err)
         )
 
     async def _next(self) -> Waiting:

@@ -13,6 +13,7 @@ NODE, REAL = "system:node:virtual-1", "system:node:home-real"
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 ACCOUNT = "system:serviceaccount:farlet:virtual-1"
 CANNOT = 'User "x" cannot list resource "pods" in API group ""'
+ENDING = "unable to create new content in namespace shop because it is being terminated"
 LAG = "User cannot create: no relationship found between node 'virtual-1' and this object"
 
 
@@ -97,6 +98,9 @@ READY = entry("get", "", code=200, user="admin", seconds=-40, requestURI="/ready
             [entry("list", "pods", user=ACCOUNT, seconds=-55, message=CANNOT)],
             id="an account, by a server just started",
         ),
+        pytest.param(
+            [entry("create", "events", message=ENDING)], id="an Event as its namespace ends"
+        ),
         pytest.param([entry("create", TOKEN, code=201)], id="allowed"),
         pytest.param([entry("list", "pods", user=REAL)], id="a real kubelet"),
         pytest.param([entry("list", "pods", user="system:anonymous")], id="another user"),
@@ -130,6 +134,8 @@ def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> No
         ),
         pytest.param([BOUND, entry("create", TOKEN, message="not yours")], id="another cause"),
         pytest.param([BOUND, entry("list", "nodes", seconds=1, message=LAG)], id="no reference"),
+        pytest.param([entry("create", "events", message=CANNOT)], id="an Event without permission"),
+        pytest.param([entry("create", "pods", message=ENDING)], id="a pod as its namespace ends"),
         pytest.param(
             [{**BOUND, "responseStatus": {"code": 403}}, entry("create", TOKEN, message=LAG)],
             id="a pod that was refused",

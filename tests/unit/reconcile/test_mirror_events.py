@@ -380,6 +380,17 @@ def test_an_event_that_home_rejects_is_counted_and_logged_once() -> None:
         assert [x["log_level"] for x in lines].count("warning") == 1
 
 
+def test_events_of_pods_that_end_with_their_namespace_are_no_problem() -> None:
+    with harness.running(shown=Shown.ALL) as s:
+        mirror = mirrored(s)
+        s.home_server.terminate_namespace(HOME)
+        event(s, mirror, reason="Killing", kind="Normal")
+        s.wait(SHOWN_SECONDS)
+        assert dropped(s, "Normal") == 1
+        (line,) = (x for x in s.logs if x["event"] == "failed to write mirror event")
+        assert line["log_level"] == "debug"
+
+
 def test_few_events_are_written_while_pods_wait() -> None:
     with harness.running(shown=Shown.ALL) as s:
         mirrors = [mirrored(s, f"web-{n}") for n in range(5)]
