@@ -9,7 +9,7 @@ the event loop that renews the Lease.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MESSAGE_CHARS = 800
 """Of a message of an API server, a kubelet or a library. With the words that farlet adds it still
@@ -31,6 +31,9 @@ CERTIFICATE_NAMES = 20
 
 REDACTED = "<redacted token>"
 USERINFO = "<redacted>"
+
+PART_CHARS = 8
+"""A shorter part of a secret is not recognized as one."""
 
 _RUN = re.compile(r"[A-Za-z0-9_.-]++")
 """A run of all characters that a JSON Web Token can contain. Each character is read once."""
@@ -127,6 +130,16 @@ def _shown(text: str, limit: int) -> str:
 
 
 _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
+
+
+def repeats(text: str, secrets: Iterable[str]) -> bool:
+    """Whether the text contains a part of one of the secrets, which can be of any form."""
+    parts = {text[i : i + PART_CHARS] for i in range(len(text) - PART_CHARS + 1)}
+    return any(
+        secret in text if len(secret) < PART_CHARS else any(part in secret for part in parts)
+        for secret in secrets
+        if secret
+    )
 
 
 def some(items: Sequence[str], *, separator: str = ", ", most: int = LISTED) -> str:

@@ -7,13 +7,14 @@ its copy or of who uses it brings its key. Content is read for each write and ne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import base64
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import structlog
 
-from farlet import errors
+from farlet import errors, redaction
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
@@ -21,6 +22,7 @@ from farlet.foreign.namespace import ForeignNamespace
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.forge import copies, status
 from farlet.forge.copies import Source
+from farlet.forge.references import Kind
 from farlet.home import sources
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.planning import api_refusals, predicates
@@ -34,6 +36,8 @@ from farlet.store import Store, version
 WORKERS = 8
 STEPS = 8
 """No object needs as many actions in a row."""
+
+_WITHHELD = "the message is not shown, since it can contain what the Secret contains"
 
 log = structlog.get_logger()
 
@@ -192,7 +196,10 @@ class Copies:
             action = planning.decide(snapshot, ctx=self._ctx())
             if action is None:
                 break
-            await self._perform(source, action, state)
+            try:
+                await self._perform(source, action, state)
+            except errors.ApiError as err:
+                raise _without_content(err, source, state.body) from None
         else:
             raise errors.Refused(Reason.INTERNAL_ERROR, f"the copy of the {source} does not settle")
         self._queue.forget(source)
@@ -397,3 +404,27 @@ class Copies:
         namespace = ctx.namespaces.foreign(source.namespace)
         assert namespace is not None, "only what is offloaded has a copy"
         return ObjectKey(namespace, copies.copy_name(source, ctx))
+
+
+def _without_content(err: errors.ApiError, source: Source, body: JSON | None) -> errors.ApiError:
+    """The error, without a message that repeats what a Secret contains.
+
+    Admission of the foreign cluster sees the copy, also when it is deleted, and can quote it.
+    """
+    if source.kind is not Kind.SECRET or err.cluster == "home":
+        return err
+    if body is not None and not redaction.repeats(err.message, _texts(body)):
+        return err
+    return type(err)(
+        cluster=err.cluster,
+        request=err.request,
+        code=err.code,
+        status_reason=err.status_reason,
+        message=_WITHHELD,
+    )
+
+
+def _texts(body: JSON) -> Iterator[str]:
+    for value in (body.get("data") or {}).values():
+        yield value
+        yield base64.b64decode(value).decode(errors="replace")

@@ -331,3 +331,30 @@ def test_events_of_the_mirror_name_the_home_object() -> None:
         s.wait(3)
         (shown,) = (e for e in s.home_server.all("events") if e["reason"] == "FailedMount")
         assert shown["message"] == 'in the foreign cluster: configmap "app" not found'
+
+
+@pytest.mark.parametrize(
+    "quoted", ["aHVudGVyMi1odW50ZXIy", "hunter2-hunter2", "has r2-hunter in it"]
+)
+def test_a_refusal_that_quotes_a_secret_is_not_shown(quoted: str) -> None:
+    with running() as s:
+        put(s, LOGIN, data={"password": "aHVudGVyMi1odW50ZXIy"})
+        message = f"admission webhook denied the request: {quoted}"
+        s.foreign.refusing[r"POST .*/secrets"] = s.foreign.refusal(errors.Forbidden, 403, message)
+        pod(s, "web", LOGIN)
+        s.wait(5)
+        seen = s.pod()
+        assert seen is not None
+        assert s.reason() == "ForeignRejected"
+        assert "the message is not shown" in seen["status"]["message"]
+        assert "denied" not in repr(s.logs) + repr(seen)
+
+
+def test_a_refusal_that_quotes_nothing_is_shown() -> None:
+    with running() as s:
+        put(s, LOGIN, data={"password": "aHVudGVyMi1odW50ZXIy"})
+        message = "exceeded quota: secrets, used: 10, limited: 10"
+        s.foreign.refusing[r"POST .*/secrets"] = s.foreign.refusal(errors.Forbidden, 403, message)
+        pod(s, "web", LOGIN)
+        s.wait(5)
+        assert s.reason() == "ForeignQuotaExceeded"
