@@ -8,6 +8,7 @@ docs/decisions/0017-watches-of-single-objects.md compares the libraries.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ STREAMS = 100
 
 START_SECONDS = 10.0
 """A server sends its settings first."""
+
+_STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
 class Stream:
@@ -210,7 +213,10 @@ class Connection:
             return
         match event:
             case events.ResponseReceived():
-                stream.answered({str(k): str(v) for k, v in event.headers or ()})
+                headers = {str(k): str(v) for k, v in event.headers or ()}
+                if _STATUS.fullmatch(headers.get(":status", "")) is None:
+                    raise ConnectionAbortedError("invalid HTTP/2: the answer has no status")
+                stream.answered(headers)
             case events.DataReceived():
                 padding = event.flow_controlled_length - len(event.data or b"")
                 if padding:

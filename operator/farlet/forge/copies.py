@@ -118,9 +118,7 @@ def forge_copy(
     }
     if existing is not None:
         metadata |= {"uid": existing["uid"], "resourceVersion": existing["resourceVersion"]}
-    content: JSON = {
-        key: obj[key] for key in ("type", "data", "binaryData", "immutable") if key in obj
-    }
+    content: JSON = {key: obj[key] for key in _CONTENT if key in obj}
     return {"apiVersion": "v1", "kind": source.kind.value, "metadata": metadata, **content}
 
 

@@ -287,6 +287,18 @@ async def test_how_watches_end(
             assert await asyncio.wait_for(first(streams), 5) is None
 
 
+@pytest.mark.parametrize("status", ["abc", "99", "1" * 5000, "²00"])
+async def test_an_answer_with_an_invalid_status_is_a_lost_connection(
+    tmp_path: Path, status: str
+) -> None:
+    def answer(server: Server, stream: int, _headers: dict[str, str]) -> None:
+        server.http.send_headers(stream, [(":status", status)])
+
+    async with serving(tmp_path, answer) as (_, streams):
+        with pytest.raises(errors.Unreachable):
+            await first(streams)
+
+
 async def test_a_server_without_http2_gets_a_connection_for_each_watch(tmp_path: Path) -> None:
     async with apiserver.listening() as front:
 
