@@ -325,8 +325,8 @@ def _write(result: Result) -> None:
     machine = (
         f"`make soak`, seed {SEED}, on {where['cores']} cores ({where['cpu']}), "
         f"{where['memory_gib']} GiB, Python {where['python']}; both control planes, a real foreign "
-        "node, and two farlets with leader election on this machine. Two proxies between farlet "
-        "and the API servers inject the faults of requests."
+        "node with a gateway, and two farlets with leader election on this machine. Two proxies "
+        "between farlet and the API servers inject the faults of requests."
     )
     lines = [
         f"# Random faults, {today}",
