@@ -275,9 +275,10 @@ class Cluster(ApiClient):
                     if response.content_type != JSON_BODY:
                         raise info.unreachable(decode.NOT_KUBERNETES.format(code))
                     self.problem = None
-                    opened()
-                    async for line in lines(response.content.iter_any(), info):
-                        yield decode.event(info, line)
+                    with self._sessions.watching(response, login):
+                        opened()
+                        async for line in lines(response.content.iter_any(), info):
+                            yield decode.event(info, line)
         finally:
             self._metrics.answered("WATCH", code)
 

@@ -91,6 +91,8 @@ class Reflector(Generic[T]):
         self.error: errors.FarletError | None = None
         self._seen = 0
         """The latest version of the collection."""
+        self._listed_over: object = None
+        """The client's connection with which the last list was read."""
         self._losses = 0
         """Failed attempts since a watch was last accepted."""
         self._backoff = retrying.Backoff(retry_first, BACKOFF_LAST_SECONDS)
@@ -126,6 +128,8 @@ class Reflector(Generic[T]):
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
+            if self._client.connection != self._listed_over:
+                version = None  # that of another server means nothing here
             if version is not None and self.error is not None:
                 version = await self._still_valid(version)
             if version is None:
@@ -165,6 +169,9 @@ class Reflector(Generic[T]):
         return retrying.jittered(seconds)
 
     def _opened(self) -> None:
+        if self._client.connection != self._listed_over:
+            self.void()
+            return
         self._losses = 0
         self._backoff.reset()
         self._failures.clear()
@@ -203,6 +210,7 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> str:
         self._before_list()
+        before = self._client.connection
         valid: list[T] = []
         version = ""
         async for page in self._client.pages(
@@ -220,6 +228,7 @@ class Reflector(Generic[T]):
                 self._handle(obj, self._on_listed, obj)
         if self._confirm is not None:
             await self._confirm()
+        self._listed_over = self._client.connection if before is None else before
         as_of = int(version)
         self._is_rewound(as_of)
         self._seen = as_of

@@ -1,10 +1,15 @@
 """Connections to one API server, replaced when the credentials they depend on change.
 
-A new token alone requires no new connections. Requests on the old ones may complete: watches last
-for minutes, and to break them would look like an outage. No request is sent from here.
+A new token alone requires no new connections. With a new certificate, requests on the old ones may
+complete: watches last for minutes, and to break them would look like an outage. If the kubeconfig
+leads to another server, watches end: they would show another cluster for minutes. No request is
+sent from here.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import aiohttp
 
@@ -20,6 +25,7 @@ class Sessions:
         self._login: credentials.Login | None = None
         self._session: aiohttp.ClientSession | None = None
         self._retired: aiohttp.ClientSession | None = None
+        self._watches: set[aiohttp.ClientResponse] = set()
 
     @property
     def login(self) -> credentials.Login:
@@ -60,7 +66,23 @@ class Sessions:
             retired, self._retired, self._session = self._retired, self._session, session
             if retired is not None:
                 await retired.close()
+            if before is not None and before.server != login.server:
+                for watch in self._watches:
+                    watch.close()
         return login
+
+    @contextlib.contextmanager
+    def watching(
+        self, response: aiohttp.ClientResponse, login: credentials.Login
+    ) -> Iterator[None]:
+        """Its reader gets an error as soon as the kubeconfig leads to another server."""
+        if login.server != self.login.server:
+            response.close()
+        self._watches.add(response)
+        try:
+            yield
+        finally:
+            self._watches.discard(response)
 
     async def refused(self, login: credentials.Login) -> bool:
         """After a 401 for `login`: whether there is another one to retry with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -54,8 +54,11 @@ class Watch:
         ends: errors.FarletError | None = None,
         lasts: float = 100.0,
         opens: bool = True,
+        moved: bool = False,
     ) -> None:
+        """`moved`: another server has it than the one before."""
         self.events = events
+        self.moved = moved
         self.ends = ends
         self.lasts = lasts
         self.opens = opens
@@ -69,6 +72,11 @@ class Server(FakeClient):
         self.requests: list[str] = []
         self.at: list[float] = []
         self.accepted: list[str | None] = []
+        self.servers = 1
+
+    @property
+    def connection(self) -> object:
+        return self.servers
 
     async def call(
         self,
@@ -93,6 +101,7 @@ class Server(FakeClient):
     ) -> AsyncIterator[WatchEvent[JSON]]:
         answer = await self._next(f"WATCH {path}", accept)
         assert isinstance(answer, Watch), "a watch was requested, not a list"
+        self.servers += answer.moved
         if answer.opens:
             opened()
         for kind, name, version in answer.events:
@@ -125,6 +134,10 @@ class Calls:
 
     def changed(self, kind: str, obj: Any) -> None:
         self.events.append((kind, obj["metadata"]["name"]))
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Harness:
@@ -168,9 +181,10 @@ class Harness:
     def _note_rewound(self) -> None:
         self.rewound += 1
 
-    def after(self, seconds: float) -> Harness:
+    def after(self, seconds: float, beside: Callable[[], Awaitable[None]] = _nothing) -> Harness:
         async def story() -> None:
             task = asyncio.create_task(self.reflector.run())
+            await beside()
             await asyncio.sleep(seconds)
             assert not task.done(), task
             task.cancel()
@@ -285,6 +299,32 @@ def test_a_lost_watch(ends: errors.FarletError, then: str) -> None:
     scene = Harness(server).after(290)
     assert then == scene.server.requests[3]
     assert scene.states == [(True, True), (False, False), (True, True)]
+
+
+def test_a_watch_of_another_server_than_that_of_the_list_ends() -> None:
+    script = (_list(7, "a"), Watch(moved=True), _list(3, "b"), Watch(lasts=1e6))
+    scene = Harness(Server(*script)).after(10)
+    assert scene.server.requests == [
+        "GET ?limit=500",
+        "WATCH ?resourceVersion=7",
+        "GET ?limit=500",
+        "WATCH ?resourceVersion=3",
+    ]
+    assert scene.calls.lists == [(["a"], 7), (["b"], 3)]
+    assert scene.states == [(True, True)]
+
+
+def test_the_version_of_a_broken_watch_is_not_sent_to_another_server() -> None:
+    moves = Watch(ends=_silent(), lasts=5.0)
+    server = Server(_list(7, "a"), moves, _list(9, "b"), Watch(lasts=1e6))
+
+    async def move() -> None:
+        await asyncio.sleep(2.0)
+        server.servers += 1
+
+    scene = Harness(server)
+    scene.after(50, move)
+    assert server.requests[2:] == ["GET ?limit=500", "WATCH ?resourceVersion=9"]
 
 
 RESTORED: dict[str, tuple[list[JSON | errors.FarletError | Watch], list[str]]] = {

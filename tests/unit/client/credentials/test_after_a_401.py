@@ -94,3 +94,32 @@ async def test_a_watch_continues_when_other_requests_load_a_new_token(
         ends.set()
         async with asyncio.timeout(10):
             assert await watching == ["ADDED"]
+
+
+async def test_a_watch_ends_when_the_kubeconfig_leads_to_another_server(
+    tmp_path: Path, clock: Clock
+) -> None:
+    opened = asyncio.Event()
+
+    async def hangs(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await asyncio.sleep(60)
+        return response
+
+    async with apiserver.connected(tmp_path) as (front, cluster), apiserver.listening() as other:
+        front.answer = hangs
+
+        async def follow() -> None:
+            async for _ in cluster.watch_path(WATCH, opened=opened.set):
+                pass
+
+        watching = asyncio.create_task(follow())
+        await opened.wait()
+        apiserver.kubeconfig(tmp_path / "kubeconfig", other.url)
+        clock.late += credentials.CHECK_SECONDS
+        await cluster.call("GET", PATH)
+        assert len(other.asked) == 1
+        with pytest.raises(errors.Unreachable):
+            async with asyncio.timeout(10):
+                await watching
