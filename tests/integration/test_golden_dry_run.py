@@ -36,6 +36,11 @@ DROPPED = {
     ],
 }
 """What an API server of Kubernetes 1.36 does not know, by case."""
+CLASSES: dict[str, Any] = {
+    "priorityclasses": {"metadata": {"name": "low"}, "value": 5},
+    "node.k8s.io/v1/runtimeclasses": {"metadata": {"name": "gvisor"}, "handler": "runsc"},
+}
+"""What goldens name and the cluster lacks."""
 
 
 def _read(case: podcases.Case, name: str) -> Any:
@@ -54,6 +59,8 @@ def namespaces(clusters: pair.Clusters) -> Iterator[None]:
 
     async def create() -> None:
         async with clusters.foreign.api() as api:
+            for resource, wanted_class in CLASSES.items():
+                await api.create(resource, wanted_class)
             for name in names:
                 await api.create("namespaces", _object("Namespace", name))
             for name in names:
@@ -70,6 +77,8 @@ def namespaces(clusters: pair.Clusters) -> Iterator[None]:
         async with clusters.foreign.api() as api:
             for name in names:
                 await api.delete("namespaces", name=name)
+            for resource, wanted_class in CLASSES.items():
+                await api.delete(resource, name=wanted_class["metadata"]["name"])
 
     asyncio.run(create())
     yield
