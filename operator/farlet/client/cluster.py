@@ -13,7 +13,12 @@ import asyncio
 import copy
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+)
 
 import aiohttp
 import orjson
@@ -89,6 +94,12 @@ class Cluster(ApiClient):
     def connection(self) -> object:
         """What connections are made with now: server, CA and client certificate."""
         return self._sessions.connecting
+
+    def watching(
+        self, end: Callable[[], None], login: credentials.Login
+    ) -> AbstractContextManager[None]:
+        """As long as a watch is read: call `end` if the server is no longer that of `login`."""
+        return self._sessions.watching(end, login)
 
     @property
     def ca_file(self) -> str | None:
@@ -275,7 +286,7 @@ class Cluster(ApiClient):
                     if response.content_type != JSON_BODY:
                         raise info.unreachable(decode.NOT_KUBERNETES.format(code))
                     self.problem = None
-                    with self._sessions.watching(response, login):
+                    with self.watching(response.close, login):
                         opened()
                         async for line in lines(response.content.iter_any(), info):
                             yield decode.event(info, line)

@@ -79,6 +79,10 @@ class Stream:
         self._news.clear()
         await self._news.wait()
 
+    def abort(self) -> None:
+        """Its reader gets an error instead of what else arrives."""
+        self.end(ConnectionAbortedError("the watch is of another server"))
+
     # --- called by the connection --------------------------------------------------------------
 
     def received(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ sent from here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import aiohttp
 
@@ -25,7 +25,8 @@ class Sessions:
         self._login: credentials.Login | None = None
         self._session: aiohttp.ClientSession | None = None
         self._retired: aiohttp.ClientSession | None = None
-        self._watches: set[aiohttp.ClientResponse] = set()
+        self._watches: set[Callable[[], None]] = set()
+        """What ends each watch."""
 
     @property
     def login(self) -> credentials.Login:
@@ -67,22 +68,23 @@ class Sessions:
             if retired is not None:
                 await retired.close()
             if before is not None and before.server != login.server:
-                for watch in self._watches:
-                    watch.close()
+                for end in tuple(self._watches):
+                    end()
         return login
 
     @contextlib.contextmanager
-    def watching(
-        self, response: aiohttp.ClientResponse, login: credentials.Login
-    ) -> Iterator[None]:
-        """Its reader gets an error as soon as the kubeconfig leads to another server."""
+    def watching(self, end: Callable[[], None], login: credentials.Login) -> Iterator[None]:
+        """Call `end` as soon as the kubeconfig leads to another server than that of `login`.
+
+        The reader of the watch must get an error by it.
+        """
         if login.server != self.login.server:
-            response.close()
-        self._watches.add(response)
+            end()
+        self._watches.add(end)
         try:
             yield
         finally:
-            self._watches.discard(response)
+            self._watches.discard(end)
 
     async def refused(self, login: credentials.Login) -> bool:
         """After a 401 for `login`: whether there is another one to retry with."""

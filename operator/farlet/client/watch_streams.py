@@ -50,6 +50,11 @@ class WatchStreams(ApiClient):
         """`home` or `foreign`."""
         return self._cluster.name
 
+    @property
+    def connection(self) -> object:
+        """As `Cluster.connection`."""
+        return self._cluster.connection
+
     async def call(
         self,
         method: str,
@@ -106,9 +111,10 @@ class WatchStreams(ApiClient):
                     await self._raise_refused(login, info, code, body)
                 if stream.content_type != JSON_BODY:
                     raise info.unreachable(decode.NOT_KUBERNETES.format(code))
-                opened()
-                async for line in clusters.lines(body, info):
-                    yield decode.event(info, line)
+                with self._cluster.watching(stream.abort, login):
+                    opened()
+                    async for line in clusters.lines(body, info):
+                        yield decode.event(info, line)
         except OSError as err:  # `TimeoutError` is one
             raise info.unreachable(err) from err
         finally:

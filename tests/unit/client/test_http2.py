@@ -15,7 +15,7 @@ from aiohttp import web
 from h2 import config, connection, events, settings
 
 from farlet import errors
-from farlet.client import http2
+from farlet.client import credentials, http2
 from farlet.client.watch_streams import WatchStreams
 from farlet.telemetry.metrics import Metrics
 from unit import certificates
@@ -315,6 +315,41 @@ async def test_a_server_without_http2_gets_a_connection_for_each_watch(tmp_path:
             for _ in range(2):
                 assert (await first(streams))["metadata"]["name"] == "app"
     assert len(front.asked) == 2
+
+
+async def test_a_watch_ends_when_the_kubeconfig_leads_to_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "CHECK_SECONDS", 0.0)
+    opened = asyncio.Event()
+
+    def answer(server: Server, stream: int, _headers: dict[str, str]) -> None:
+        server.send(stream)
+
+    async with serving(tmp_path, answer) as (made, streams), apiserver.listening() as other:
+
+        async def follow() -> None:
+            async for _ in streams.watch_path(PATH, opened=opened.set):
+                pass
+
+        watching = asyncio.create_task(follow())
+        await opened.wait()
+        before = streams.connection
+        apiserver.kubeconfig(tmp_path / "kubeconfig", other.url)
+        await until_moved(streams, before)
+        with pytest.raises(errors.Unreachable):
+            async with asyncio.timeout(10):
+                await watching
+        assert len(made) == 1
+
+
+async def until_moved(streams: WatchStreams, before: object) -> None:
+    """Send requests until they use the changed kubeconfig."""
+    async with asyncio.timeout(10):
+        while streams.connection == before:
+            with contextlib.suppress(errors.FarletError):
+                await streams.call("GET", "/api/v1/namespaces/shop")
+            await asyncio.sleep(0.05)
 
 
 async def test_a_server_of_another_ca_gets_no_request(tmp_path: Path) -> None:
