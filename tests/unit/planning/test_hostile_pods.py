@@ -149,7 +149,9 @@ def test_the_work_for_a_pod_grows_with_its_size_not_with_the_square(
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_messages_about_a_pod_are_short(spec: Callable[[int], JSON]) -> None:
     home = objects.home(reads_token=True, spec=spec(1000))
-    given = objects.snapshot(home, Missing.ABSENT, namespace_unused=True, mirror_gone=True)
+    given = objects.snapshot(
+        home, Missing.ABSENT, namespace_unused=True, mirror_gone=True, copies={}
+    )
     action = plan.decide(given, ctx=objects.CONTEXT).action
     if isinstance(action, PatchStatus):
         assert action.event is not None
