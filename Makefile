@@ -36,14 +36,14 @@ demo: $(STAMP) ## Two clusters and one pod per access mode
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
-unit: $(STAMP) ## Unit and golden tests: no clusters, no root, two minutes on two cores
+unit: $(STAMP) ## Unit and golden tests: no clusters, no root, three minutes on two cores
 	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile -m "not soak" $(ARGS)
 
 ifdef TESTS
 test: prepare
 	@$(BIN)/pytest $(TESTS) -m 'not soak and not skew' $(ARGS)
 else
-test: prepare ## make unit, then what proves the main job on real clusters: 20 minutes on two cores
+test: prepare ## make unit, then what proves the main job on real clusters: 15 minutes on two cores
 	@$(MAKE) --no-print-directory unit
 	@$(BIN)/pytest $(REAL) $(SHARED) -m 'core and not soak' $(ARGS)
 endif
