@@ -23,6 +23,9 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+RESERVED = "farlet.io/"
+"""Prefix of the labels and annotations that farlet uses."""
+
 # --- what users write -------------------------------------------------------------------------
 
 API_SERVER_SUPPORT = "liqo.io/api-server-support"

@@ -168,6 +168,11 @@ class Cluster:
         content = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("create", "-f", "-", content=json.dumps(content))
 
+    def remove(self, *objects: Mapping[str, Any]) -> None:
+        """Delete the objects, in one go; no error if one is gone."""
+        content = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("delete", "--ignore-not-found", "-f", "-", content=json.dumps(content))
+
     def login(self, user: str, *, groups: Iterable[str] = (), device: str = "") -> Path:
         """The kubeconfig of a user with a client certificate, as seen from the host.
 

@@ -14,10 +14,6 @@ from clusters import images, pair, rest
 from clusters.workspace import Workspace
 
 POLICY = Path(__file__).parents[2] / "manifests" / "home" / "daemonset-policy.yaml"
-PLURALS = {
-    "MutatingAdmissionPolicy": "mutatingadmissionpolicies",
-    "MutatingAdmissionPolicyBinding": "mutatingadmissionpolicybindings",
-}
 ALLOWED = "farlet.io/on-virtual-nodes"
 OFF = {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}
 ARCH = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]}
@@ -43,9 +39,7 @@ async def policy(clusters: pair.Clusters) -> AsyncIterator[None]:
     async with clusters.home.api() as home:
         await _until_in_force(home)
         yield
-        for found in reversed(objects):
-            plural = PLURALS[found["kind"]]
-            await home.delete(plural, name=found["metadata"]["name"])
+        clusters.home.remove(*reversed(objects))
         await _until_in_force(home, in_force=False)
 
 

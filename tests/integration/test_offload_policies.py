@@ -14,13 +14,6 @@ from clusters import images, pair, rest
 from clusters.workspace import Workspace
 
 FOLDER = Path(__file__).parents[2] / "manifests" / "home" / "offload"
-PLURALS = {
-    "ConfigMap": "configmaps",
-    "MutatingAdmissionPolicy": "mutatingadmissionpolicies",
-    "MutatingAdmissionPolicyBinding": "mutatingadmissionpolicybindings",
-    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
-    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
-}
 LABEL = "farlet.io/offload"
 GUARDED = "guarded-node"
 TOLERATION = {"key": "farlet.io/virtual-node", "operator": "Exists", "effect": "NoSchedule"}
@@ -54,11 +47,7 @@ async def policies(clusters: pair.Clusters) -> AsyncIterator[None]:
             await _until_in_force(home)
             yield
         finally:
-            for found in reversed(objects):
-                place = found["metadata"].get("namespace")
-                await home.delete(
-                    PLURALS[found["kind"]], name=found["metadata"]["name"], namespace=place
-                )
+            clusters.home.remove(*reversed(objects))
             for name in ("offload-probe", "guard-probe"):
                 await home.delete("namespaces", name=name)
 

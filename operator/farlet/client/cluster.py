@@ -98,7 +98,7 @@ class Cluster(ApiClient):
     def watching(
         self, end: Callable[[], None], login: credentials.Login
     ) -> AbstractContextManager[None]:
-        """As long as a watch is read: call `end` if the server is no longer that of `login`."""
+        """While a watch is read: call `end` once the server is another than that of `login`."""
         return self._sessions.watching(end, login)
 
     @property

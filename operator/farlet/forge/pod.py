@@ -29,6 +29,7 @@ from farlet.constants import (
     HOME_UID,
     OBSERVED,
     REMOTE,
+    RESERVED,
     RESTARTS,
     TOKENS,
     VIRTUAL_NODE_ID,
@@ -41,9 +42,6 @@ from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, 
 from farlet.names import mirror_name, secret_name
 
 __all__ = ["Forged", "forge_mirror", "mirror_name", "secret_name"]
-
-RESERVED = "farlet.io/"
-"""Prefix of the labels and annotations that farlet uses."""
 
 STATIC_POD = "kubernetes.io/config."
 """Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""

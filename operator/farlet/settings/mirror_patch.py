@@ -17,11 +17,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from farlet.constants import JSON
+from farlet.constants import JSON, RESERVED
 from farlet.context import MirrorPatch
 from farlet.settings import node_values, values
-
-_RESERVED = "farlet.io/"
 
 
 def _labels(value: object) -> dict[str, str]:
@@ -31,8 +29,8 @@ def _labels(value: object) -> dict[str, str]:
         if not isinstance(content, str):
             raise ValueError(f"{name}: {content!r} is not a string; quote it")
         node_values.label(f"{name}={content}")
-        if str(name).startswith(_RESERVED):
-            raise ValueError(f"{name}: {_RESERVED} is reserved for farlet")
+        if str(name).startswith(RESERVED):
+            raise ValueError(f"{name}: {RESERVED} is reserved for farlet")
     return value
 
 
