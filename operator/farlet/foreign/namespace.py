@@ -7,8 +7,7 @@ one namespace affects its own pods only. `namespaces` decides which ones are ope
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -17,16 +16,14 @@ from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.client.reflector import Reflector
-from farlet.client.resources import Resource
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import claim, event_handlers, mirror_events
+from farlet.foreign.copy_watches import CopyWatches
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.inventory import NamespaceInventory
-from farlet.forge import copies
 from farlet.forge.copies import Source
-from farlet.forge.references import Kind
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject, Pod
 from farlet.planning import api_refusals, predicates
 from farlet.planning.actions import Step
@@ -131,11 +128,16 @@ class ForeignNamespace:
             if offer is None
             else mirror_events.reflector(shared.cluster, home=home, foreign=foreign, offer=offer)
         )
-        self._copies = {
-            Kind.CONFIG_MAP: self._following(Kind.CONFIG_MAP, resources.CONFIG_MAPS.metadata_only),
-            Kind.SECRET: self._following(Kind.SECRET, resources.SECRETS.metadata_only),
-        }
-        self._copies_needed = asyncio.Event()
+        self.copies = CopyWatches(
+            shared.cluster,
+            shared.store,
+            home=home,
+            foreign=foreign,
+            ctx=shared.ctx,
+            on_change=lambda source: shared.on_copy_change(source),
+            on_state=self.wake_all,
+            confirm=shared.identity.confirm,
+        )
         self._accounts_needed = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
         """Home pods without a mirror that need an account, since accounts last changed."""
@@ -149,24 +151,6 @@ class ForeignNamespace:
         self.task: asyncio.Task[None] | None = None
         self._idle_since: float | None = None
 
-    def _following(self, kind: Kind, resource: Resource[PartialObject]) -> Reflector[PartialObject]:
-        """Follows the copies that have the mark of this virtual node."""
-        table = self._shared.store.copies[kind]
-        handler = event_handlers.Partials(
-            table, foreign=self.foreign, wake=functools.partial(self._copy_changed, kind)
-        )
-        return Reflector(
-            self._shared.cluster,
-            resource,
-            handler,
-            before_list=handler.listing,
-            namespace=self.foreign,
-            on_state=self._copies_followed,
-            on_invalid=table.doubt,
-            label_selector=f"{copies.mark(self._shared.ctx())}=true",
-            confirm=self._shared.identity.confirm,
-        )
-
     @property
     def mirrors_in_sync(self) -> bool:
         """Whether a mirror that the store lacks does not exist."""
@@ -176,18 +160,6 @@ class ForeignNamespace:
     def secrets_in_sync(self) -> bool:
         """Whether a Secret that the store lacks does not exist."""
         return self._secrets.in_sync
-
-    def copies_in_sync(self, kind: Kind) -> bool:
-        """Whether a copy that the store lacks does not exist, or has no mark of ours."""
-        return self._copies[kind].in_sync
-
-    def copies_error(self, kind: Kind) -> errors.FarletError | None:
-        """Why copies cannot be watched now."""
-        return self._copies[kind].error
-
-    def follow_copies(self) -> None:
-        """Watch copies: a pod needs one, or an earlier process may have left some."""
-        self._copies_needed.set()
 
     @property
     def anchor_doubted(self) -> bool:
@@ -202,8 +174,7 @@ class ForeignNamespace:
         store = self._shared.store
         opened = self._opened.is_set()
         seen = self.mirrors_in_sync and self.secrets_in_sync
-        if self._copies_needed.is_set():
-            seen = seen and all(reflector.in_sync for reflector in self._copies.values())
+        seen = seen and self.copies.settled
         left = (
             store.mirrors.keys(self.foreign)
             or store.secrets.keys(self.foreign)
@@ -253,15 +224,9 @@ class ForeignNamespace:
             tasks.create_task(self._secrets.run())
             if self._events is not None:
                 tasks.create_task(self._events.run())
-            tasks.create_task(self._run_copies())
+            tasks.create_task(self.copies.run())
             await self._accounts_needed.wait()
             tasks.create_task(self._accounts.run())
-
-    async def _run_copies(self) -> None:
-        await self._copies_needed.wait()
-        async with asyncio.TaskGroup() as tasks:
-            for reflector in self._copies.values():
-                tasks.create_task(reflector.run())
 
     def void(self) -> None:
         """What was read may be that of another cluster: read it again."""
@@ -269,8 +234,7 @@ class ForeignNamespace:
         self.recheck_anchor()
         for reflector in (self._pods, self._secrets, self._accounts):
             reflector.void()
-        for followed in self._copies.values():
-            followed.void()
+        self.copies.void()
 
     def recheck_anchor(self) -> None:
         """Read the namespace again; until it is answered, no mirror can be created."""
@@ -390,29 +354,6 @@ class ForeignNamespace:
         for owner in secret["metadata"].get("ownerReferences", ()):
             if owner.get("kind") == "Pod":
                 self.wake(ObjectKey(self.foreign, owner.get("name", "")))
-
-    def _copy_changed(self, kind: Kind, copy: PartialObject) -> None:
-        ctx = self._shared.ctx()
-        source = copies.source_of(copy["metadata"], kind, self.home, ctx)
-        if source is not None:
-            self._shared.on_copy_change(source)
-
-    def _copies_followed(self) -> None:
-        """The watch of copies was lost or is open again."""
-        for source in self.copied():
-            self._shared.on_copy_change(source)
-        self.wake_all()
-
-    def copied(self) -> Iterator[Source]:
-        """What the copies in this namespace are copies of."""
-        ctx = self._shared.ctx()
-        for kind, table in self._shared.store.copies.items():
-            for key in table.keys(self.foreign):
-                found = table.get(key)
-                if found is not None:
-                    source = copies.source_of(found["metadata"], kind, self.home, ctx)
-                    if source is not None:
-                        yield source
 
     def _account_changed(self, _account: PartialObject) -> None:
         waiting, self._waiting = self._waiting, set()

@@ -111,7 +111,7 @@ class ForeignNamespaces:
             self.loaded.set()
             for home in entries.values():
                 if (namespace := self.of(home)) is not None:
-                    namespace.follow_copies()
+                    namespace.copies.follow()
         self._refused = None
         for key in self.store.home:
             self.wake(key, 0)

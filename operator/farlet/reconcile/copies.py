@@ -143,7 +143,7 @@ class Copies:
         """Pod `key` uses these objects."""
         namespace = self._namespaces.of(key.namespace)
         if namespace is not None:
-            namespace.follow_copies()
+            namespace.copies.follow()
         for source in followed:
             self._users.setdefault(source, set()).add(key)
             self._sources.follow(source)
@@ -171,7 +171,7 @@ class Copies:
         self._wake_users(source)
 
     def _namespace_changed(self, namespace: ForeignNamespace) -> None:
-        for source in {*self._users, *namespace.copied()}:
+        for source in {*self._users, *namespace.copies.sources()}:
             if source.namespace == namespace.home:
                 self._queue.add(source)
 
@@ -248,9 +248,9 @@ class Copies:
             found = table.get(key)
             if found is not None:
                 copy = found["metadata"]
-            elif namespace.copies_in_sync(source.kind):
+            elif namespace.copies.in_sync(source.kind):
                 copy = Missing.ABSENT
-        for err in (self._sources.error(source), namespace.copies_error(source.kind)):
+        for err in (self._sources.error(source), namespace.copies.error(source.kind)):
             problem = problem or (None if err is None else self._explained(source, err))
         return CopySnapshot(
             source,
