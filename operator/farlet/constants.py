@@ -62,6 +62,10 @@ ACCESS_MODE = "farlet.io/access-mode"
 """Label on a mirror: its access mode, by which foreign NetworkPolicies select it. farlet itself
 reads the annotation `ACCESS`."""
 
+APPLIED = "farlet.io/applied"
+"""Annotation on a mirror: JSON, which version of the home pod's changeable fields it has
+(`forge.applied`)."""
+
 TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 
@@ -210,5 +214,6 @@ class Reason(StrEnum):
     STATUS_REJECTED = "StatusRejected"
     SPEC_ADJUSTED = "SpecAdjusted"
     SPEC_FIELDS_DROPPED = "SpecFieldsDropped"
+    CHANGE_REJECTED = "ChangeRejected"
     TOKEN_REFRESH_FAILED = "TokenRefreshFailed"  # noqa: S105
     INTERNAL_ERROR = "InternalError"

@@ -181,6 +181,7 @@ class PodSpec(TypedDict, total=False):
     hostNetwork: bool
     resources: JSON
     terminationGracePeriodSeconds: int
+    activeDeadlineSeconds: int
 
 
 class Condition(TypedDict, total=False):

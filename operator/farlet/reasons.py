@@ -280,6 +280,15 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Remove the fields from the pod if it depends on none of them. Otherwise keep the pod "
             "off this node until the foreign cluster supports them: [versions](../versions.md).",
         ),
+        Reason.CHANGE_REJECTED: Guide(
+            Who.OWNER,
+            "The pod was changed while it runs, and the foreign API server, or a policy there, "
+            "rejected the change. The Event names the fields and contains the error. The mirror "
+            "stays as it was, and farlet does not send this change again.",
+            "Change the pod to something that the foreign cluster allows, or recreate it. After "
+            "the policy there has been changed: change the pod once more, for example an "
+            "annotation.",
+        ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,
             "farlet failed to refresh a home token of a running pod that has used up 80 % of its "

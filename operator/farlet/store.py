@@ -309,7 +309,10 @@ def _trimmed_mirror(pod: Pod) -> Pod:
     """A mirror with only those fields of its spec that `plan` reads."""
     pod["metadata"].pop("managedFields", None)
     spec = pod.get("spec", {})
-    read = ("nodeName", "readinessGates", "terminationGracePeriodSeconds")
+    read = (
+        *("nodeName", "readinessGates", "terminationGracePeriodSeconds"),
+        *("tolerations", "activeDeadlineSeconds"),
+    )
     kept: Any = {key: value for key, value in spec.items() if key in read}
     pod["spec"] = kept
     _cut_texts(pod.get("status"))

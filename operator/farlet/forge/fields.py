@@ -78,7 +78,9 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         ),
         "restartPolicy": _copied("the foreign kubelet restarts containers"),
         "terminationGracePeriodSeconds": _copied("the foreign kubelet stops containers"),
-        "activeDeadlineSeconds": _copied("the foreign kubelet ends the pod"),
+        "activeDeadlineSeconds": _copied(
+            "the foreign kubelet ends the pod; a further mirror gets what is left of it"
+        ),
         "os": _copied("it determines which fields are valid and which nodes fit"),
         "resources": _copied("pod-level requests and limits apply on the real node"),
         "shareProcessNamespace": _copied("inside the pod"),

@@ -8,9 +8,9 @@ store share: values that are not rewritten are shared between pod and mirror.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,6 +20,7 @@ from farlet.access.changes import Change, ChangeLog
 from farlet.constants import (
     ACCESS,
     ACCESS_MODE,
+    APPLIED,
     FOREIGN_POD_IP,
     HOME_API,
     HOME_NAME,
@@ -37,11 +38,11 @@ from farlet.constants import (
 )
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.forge import copies, fields, guards, mirror_patch, scc
+from farlet.forge import applied, copies, fields, guards, mirror_patch, scc
 from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, Pod
 from farlet.names import mirror_name, secret_name
 
-__all__ = ["Forged", "forge_mirror", "mirror_name", "secret_name"]
+__all__ = ["Carried", "Forged", "carried", "forge_mirror", "mirror_name", "secret_name"]
 
 STATIC_POD = "kubernetes.io/config."
 """Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""
@@ -114,6 +115,14 @@ def forge_mirror(
         metadata["annotations"][TOKENS] = _compact({k: list(v) for k, v in token_times.items()})
     if restarts:
         metadata["annotations"][RESTARTS] = _compact(dict(restarts))
+    record = applied.text(
+        pod,
+        mirror=1,
+        labels=_own_keys(labels, ctx.mirror_patch.labels),
+        annotations=_own_keys(metadata["annotations"]),
+    )
+    if record is not None:
+        metadata["annotations"][APPLIED] = record
     if anchor is not None:
         metadata["ownerReferences"] = [anchor]
     if pod["spec"].get("restartPolicy", "Always") != "Always":
@@ -123,6 +132,31 @@ def forge_mirror(
         changes=(*changes, *mutation.changes),
         unknown_fields=unknown,
     )
+
+
+class Carried(NamedTuple):
+    """Labels and annotations that a mirror has from its home pod, without farlet's own."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+def carried(pod: Pod, *, access: str, ctx: Context) -> Carried:
+    """What the mirror should have of the home pod as it is now.
+
+    `--mirror-patch` keeps the labels that it sets.
+    """
+    unreported = ChangeLog()
+    labels = _labels(pod["metadata"], access, ctx, unreported)
+    annotations = _annotations(pod, access, ctx, unreported)
+    return Carried(
+        {key: labels[key] for key in _own_keys(labels, ctx.mirror_patch.labels)},
+        {key: annotations[key] for key in _own_keys(annotations)},
+    )
+
+
+def _own_keys(found: Mapping[str, str], patched: Collection[str] = ()) -> list[str]:
+    return [key for key in found if not (key.startswith(RESERVED) or key in patched)]
 
 
 def _check_log_directory(namespace: str, name: str) -> None:

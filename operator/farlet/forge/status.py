@@ -18,7 +18,16 @@ from typing import cast
 from farlet import constants
 from farlet.constants import JSON, PodCondition, Reason
 from farlet.context import Context, PodNetwork
-from farlet.forge import amounts, conditions, containers, copies, desired_status, outcomes, phases
+from farlet.forge import (
+    amounts,
+    applied,
+    conditions,
+    containers,
+    copies,
+    desired_status,
+    outcomes,
+    phases,
+)
 from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
 from farlet.forge.phases import is_terminal, ran_to_success
@@ -51,7 +60,10 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
     phase = phases.of(home, mirror)
     unschedulable = _unschedulable(mirror)
 
-    status = _common(home, now=now, ctx=ctx, started=foreign.get("startTime"))
+    generation = applied.observed_generation(home, mirror)
+    status = _common(
+        home, now=now, ctx=ctx, started=foreign.get("startTime"), generation=generation
+    )
     status["phase"] = str(phase)
     pending = containers.creating(home)
     if is_terminal(home):
@@ -101,7 +113,9 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
         desired.append(target)
     elif target is not None:
         kept.append(target)
-    status["conditions"] = _with_times(home, desired, kept=kept, now=now)
+    status["conditions"] = conditions.with_times(
+        home, desired, kept=kept, generation=generation, now=now
+    )
     return DesiredStatus(
         status,
         {constants.FOREIGN_POD_IP: None if _connected(ctx) or not ips else ",".join(ips)},
@@ -143,7 +157,7 @@ def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: floa
     if is_terminal(home):
         return desired_status.unchanged(home)
     live = home.get("status", {})
-    status = _common(home, now=now, ctx=ctx, started=None)
+    status = _common(home, now=now, ctx=ctx, started=None, generation=_generation(home))
     phase = live.get("phase")
     status["phase"] = phase if phase in phases.STARTED else PodPhase.PENDING.value
     _set_reason(status, reason.value, message)
@@ -245,14 +259,15 @@ def _finished(phase: str) -> list[DesiredCondition]:
     return conditions.not_ready("PodCompleted" if phase == PodPhase.SUCCEEDED else "PodFailed")
 
 
-def _common(home: Pod, *, now: float, ctx: Context, started: str | None) -> PodStatus:
+def _common(
+    home: Pod, *, now: float, ctx: Context, started: str | None, generation: int
+) -> PodStatus:
     """Fields that do not depend on the mirror's state."""
     live = home.get("status", {})
     status: PodStatus = {"startTime": live.get("startTime") or started or conditions.rfc3339(now)}
     if ctx.node_ip:
         status["hostIP"] = ctx.node_ip
         status["hostIPs"] = [{"ip": ctx.node_ip}]
-    generation = _generation(home)
     if generation:
         status["observedGeneration"] = generation
     return status

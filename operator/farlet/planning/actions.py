@@ -26,6 +26,8 @@ class Step(Enum):
     """The mirror's Secret."""
     COPY = auto()
     """The copy of a ConfigMap or Secret that the pod refers to."""
+    CHANGE = auto()
+    """A change of the home pod, for the mirror that stands."""
     REMOVAL = auto()
     """The end of the mirror, and the removal of its finalizer."""
     NAMESPACE = auto()
@@ -86,6 +88,20 @@ class ReclaimMirror:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateMirror:
+    """Bring changes of the home pod to the mirror that stands."""
+
+    home: Pod
+    mirror: Pod
+    body: JSON
+    """A strategic merge patch."""
+    fields: tuple[str, ...]
+    """Paths of what has changed, for an Event."""
+    wanted: str
+    """Equal for two writes that ask for the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteMirror:
     """DELETE the mirror; `grace` None leaves it its own grace period."""
 
@@ -129,6 +145,7 @@ Action = (
     | CreateMirror
     | ProvideSecret
     | ReclaimMirror
+    | UpdateMirror
     | DeleteMirror
     | ReleaseMirror
     | PatchStatus

@@ -50,11 +50,32 @@ def doubts_namespace(err: errors.FarletError) -> bool:
     }
 
 
+_NOT_READY = "not yet ready to handle request"
+"""What admission plugins of a starting API server answer, with 403."""
+
+
+def rejects_for_good(err: errors.ApiError) -> bool:
+    """The foreign API server will reject this body each time.
+
+    Its authorizer does not: an administrator can add a permission, and a starting server has not
+    read the Roles yet.
+    """
+    if isinstance(err, errors.Forbidden):
+        return not (_NOT_READY in err.message or _is_denied(err))
+    return isinstance(err, errors.Invalid)
+
+
+def _is_denied(err: errors.ApiError) -> bool:
+    """The authorizer does not allow the request."""
+    return err.status_reason == "Forbidden" and "cannot" in err.message and "User " in err.message
+
+
 _REJECTED = {
     Step.TOKEN: "the foreign API server rejected a token request",
     Step.MIRROR: "the foreign API server rejected the mirror pod",
     Step.SECRET: "the foreign API server rejected the mirror pod's Secret",
     Step.COPY: "the foreign API server rejected the copy of a ConfigMap or Secret",
+    Step.CHANGE: "the foreign API server rejected a change of the mirror pod",
     Step.REMOVAL: "the foreign API server rejected the deletion of the mirror pod",
     Step.NAMESPACE: "the foreign API server does not let farlet use the foreign namespace",
 }
@@ -149,7 +170,7 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
                 f"{_REJECTED[step]}: {text}. If the home cluster is an OpenShift cluster, too, and "
                 "chose the ids: start farlet with --scc-ranges=drop",
             )
-        if err.status_reason == "Forbidden" and "cannot" in text and "User " in text:
+        if _is_denied(err):
             return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text))
     if isinstance(err, errors.NotFound):
         if "namespaces " not in text:

@@ -26,7 +26,7 @@ from farlet.errors import Refused, Throttled, Unconfirmed
 from farlet.forge import copies, guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
-from farlet.planning import api_refusals, predicates, token_rotation, wishes
+from farlet.planning import api_refusals, changes, predicates, token_rotation, wishes
 from farlet.planning.actions import (
     NOTHING,
     ConfirmHomeGone,
@@ -43,6 +43,7 @@ from farlet.planning.actions import (
     ReclaimMirror,
     ReleaseMirror,
     Step,
+    UpdateMirror,
     Wait,
 )
 from farlet.planning.predicates import (
@@ -384,9 +385,8 @@ def _create(
     if copied is not None:
         return copied
     notices = tuple(str(change) for change in forged.changes if not change.routine)
-    return Decision(
-        CreateMirror(home, forged.pod, strategy, token_specs, notices, forged.unknown_fields)
-    )
+    pod = changes.with_deadline_left(forged.pod, home, now=s.now)
+    return Decision(CreateMirror(home, pod, strategy, token_specs, notices, forged.unknown_fields))
 
 
 def _copies(s: Snapshot, home: Pod, *, ctx: Context) -> Decision | None:
@@ -483,9 +483,25 @@ def _with_mirror(
     if held and is_finished(mirror) and not predicates.shows_more(home, desired):
         # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
+    if not (over or is_terminal(home) or is_deleting(home)):
+        update = _update(s, home, mirror, ctx=ctx)
+        if update is not None:
+            return Decision(update)
     if constants.VIRTUAL_NODE_ID not in mirror["metadata"].get("labels", {}):
         return Decision(wait, retry=True, note=(Reason.FOREIGN_REJECTED, _UNLABELLED))
     return Decision(wait, note=note)
+
+
+def _update(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> UpdateMirror | None:
+    """The write that brings changes of H to M, unless the foreign API server rejected it.
+
+    It comes last: the status never waits for a change that fails.
+    """
+    selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
+    update = changes.update(home, mirror, selected=selected, ctx=ctx, now=s.now)
+    if update is None or update.wanted == s.rejected_change:
+        return None
+    return None if _in_vain(s, update, mirror["metadata"], ctx=ctx) else update
 
 
 def _overdue_in(s: Snapshot, mirror: Pod) -> float:

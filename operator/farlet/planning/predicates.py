@@ -161,9 +161,14 @@ def ends_by(mirror: Pod) -> float | None:
     API servers add the grace period to `deletionTimestamp` (`BeforeDelete` in
     k8s.io/apiserver/pkg/registry/rest).
     """
+    return epoch(mirror["metadata"].get("deletionTimestamp"))
+
+
+def epoch(stamp: str | None) -> float | None:
+    """Epoch seconds of a time that an object names; `None` if it names none."""
     try:
-        return datetime.fromisoformat(mirror["metadata"]["deletionTimestamp"]).timestamp()
-    except (KeyError, ValueError):
+        return datetime.fromisoformat(stamp or "").timestamp()
+    except ValueError:
         return None
 
 

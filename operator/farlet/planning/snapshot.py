@@ -111,5 +111,7 @@ class Snapshot:
     """By `TokenSpec.key`: issue and expiry of the tokens that this process wrote to M's Secret."""
     answered: frozenset[Answered] = frozenset()
     """The last accepted write of each kind for this H, and the version in its answer."""
+    rejected_change: str = ""
+    """`UpdateMirror.wanted` of the change of H that the foreign API server rejected."""
     failure: Failure | None = None
     """The action decided on these facts, if it failed."""

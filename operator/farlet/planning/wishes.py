@@ -18,9 +18,9 @@ import orjson
 from farlet.constants import JSON
 from farlet.context import Context
 from farlet.k8s_types import ObjectMeta
-from farlet.planning.actions import PatchStatus, ProvideSecret, ReclaimMirror
+from farlet.planning.actions import PatchStatus, ProvideSecret, ReclaimMirror, UpdateMirror
 
-Wish = PatchStatus | ReclaimMirror | ProvideSecret
+Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror
 """The writes that `plan` decides on by comparing an object with what it should be."""
 
 _DIGEST_BYTES = 12
@@ -49,6 +49,8 @@ def _digest(wish: Wish, ctx: Context) -> bytes:
             asked = _timeless(wish.body)
         case ReclaimMirror():
             asked = [dict(wish.labels), dict(wish.annotations)]
+        case UpdateMirror():
+            asked = wish.wanted
         case ProvideSecret():
             asked = [wish.mirror["metadata"]["uid"], ctx.home_ca_digest]
     text = orjson.dumps([type(wish).__name__, asked], option=orjson.OPT_SORT_KEYS)

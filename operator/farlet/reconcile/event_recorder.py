@@ -62,15 +62,19 @@ class Recorder:
         self._notes: asyncio.Queue[_Note] = asyncio.Queue(BUFFER)
         self._last: OrderedDict[tuple[str, Reason | None], Reason] = OrderedDict()
 
-    def note(self, pod: Pod, reason: Reason, message: str) -> None:
+    def note(self, pod: Pod, reason: Reason, message: str, *, once: str = "") -> None:
         """Queue an Event for a home pod, unless its last one had the same reason.
 
-        Messages of servers differ at each try (how much of a quota is used, how a connection
-        broke). A new message alone is not a new Event.
+        `once`: unless there was one with the same reason and this value. Messages of servers
+        differ at each try (how much of a quota is used, how a connection broke). A new message
+        alone is not a new Event.
         """
         metadata = pod["metadata"]
         whose = _controller(pod) if reason in _OF_SPEC else None
-        about = (whose or metadata.get("uid", ""), reason if reason in _BESIDE else None)
+        about = (
+            f"{whose or metadata.get('uid', '')} {once}",
+            reason if once or reason in _BESIDE else None,
+        )
         if not self._is_new(about, reason):
             return
         reference = {

@@ -73,3 +73,6 @@ class ActionExecutor:
                 await self.home.confirm_gone(action.key, state)
             case actions.ReclaimMirror():
                 await self.foreign.reclaim(action, state)
+            case actions.UpdateMirror():
+                state.step = Step.CHANGE
+                await self.foreign.update(action)

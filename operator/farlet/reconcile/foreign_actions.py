@@ -19,7 +19,7 @@ from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.forge import dropped
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod, Secret
-from farlet.planning import actions, predicates, token_rotation
+from farlet.planning import actions, api_refusals, predicates, token_rotation
 from farlet.planning.actions import Step
 from farlet.reconcile import event_recorder
 from farlet.reconcile.pass_state import PassState, PodTimes
@@ -195,11 +195,7 @@ class ForeignActions:
             self._forget(action.mirror)
             return
         except errors.Conflict:
-            # The mirror has changed since it was read: read it again.
-            newer = await self._cluster.get(
-                resources.PODS, metadata["name"], namespace=metadata["namespace"]
-            )
-            self._store.mirrors.put(newer)
+            await self._read_again(action.mirror)
             return
         if not predicates.still_there(answer):
             self._forget(answer)
@@ -236,6 +232,40 @@ class ForeignActions:
             state.unrelated = answer
             log.warning("mirror label removed again", mirror=str(key_of(action.mirror)), uid=uid)
 
+    async def update(self, action: actions.UpdateMirror) -> None:
+        """PATCH the mirror. A rejection is one Event, and is remembered."""
+        mirror, home_uid = action.mirror, predicates.uid(action.home)
+        key = key_of(mirror)
+        try:
+            answer = await self._cluster.patch(
+                resources.PODS,
+                key.name,
+                action.body,
+                namespace=key.namespace,
+                content_type=resources.STRATEGIC_PATCH,
+            )
+        except errors.Conflict:
+            await self._read_again(mirror)
+            return
+        except (errors.Forbidden, errors.Invalid) as err:
+            if not api_refusals.rejects_for_good(err):
+                raise
+            self._times.change_rejected(home_uid, action.wanted)
+            fields = redaction.some(action.fields)
+            log.warning("mirror change rejected", mirror=str(key), fields=fields, err=err.message)
+            self._recorder.note(
+                action.home,
+                Reason.CHANGE_REJECTED,
+                f"the foreign API server rejected the change of {fields}: {err.message}. The pod "
+                "keeps running as before",
+                once=action.wanted,
+            )
+            return
+        self._store.mirrors.put(answer)
+        if self._store.home.uid(key_of(action.home)) == home_uid:  # it still exists
+            self._times.wrote(home_uid, action, answer["metadata"], ctx=self._ctx())
+        log.debug("mirror changed", mirror=str(key), fields=action.fields)
+
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         state.step = Step.MIRROR
         try:
@@ -249,6 +279,12 @@ class ForeignActions:
             self._store.mirrors.put(answer)
         if key_of(answer) not in self._store.mirrors:
             state.unrelated = answer
+
+    async def _read_again(self, mirror: Pod) -> None:
+        """The mirror has changed since it was read."""
+        key = key_of(mirror)
+        newer = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)
+        self._store.mirrors.put(newer)
 
     async def _patch(self, mirror: Pod, metadata: JSON) -> Pod:
         key = key_of(mirror)

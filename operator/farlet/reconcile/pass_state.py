@@ -50,6 +50,8 @@ class PodTimes:
         self._changed: dict[ObjectKey, float] = {}
         self._answered: dict[str, dict[type[Wish], Answered]] = {}
         """By home uid: the last accepted write of each kind."""
+        self._rejected: dict[str, str] = {}
+        """By home uid: `UpdateMirror.wanted` of the last change that was rejected."""
 
     def changed(self, key: ObjectKey) -> None:
         """The mirror of `key` has just changed."""
@@ -102,6 +104,14 @@ class PodTimes:
         """The last accepted write of each kind for home pod `uid`."""
         return frozenset(self._answered.get(uid, {}).values())
 
+    def change_rejected(self, uid: str, wanted: str) -> None:
+        """The foreign API server has rejected a change of home pod `uid` for good."""
+        self._rejected[uid] = wanted
+
+    def rejected_change(self, uid: str) -> str:
+        """`UpdateMirror.wanted` of the change that was rejected last; empty if none was."""
+        return self._rejected.get(uid, "")
+
     def ages(self, uid: str) -> Ages:
         """Seconds since the events of home pod `uid`."""
         now = time.monotonic()
@@ -118,3 +128,4 @@ class PodTimes:
         self._delivered.pop(uid, None)
         self._reported.pop(uid, None)
         self._answered.pop(uid, None)
+        self._rejected.pop(uid, None)

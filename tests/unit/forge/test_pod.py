@@ -39,6 +39,7 @@ def test_a_mirror_has_the_name_of_its_pod_and_identifies_it() -> None:
     }
     assert metadata["annotations"] == {
         "team": "a",
+        "farlet.io/applied": metadata["annotations"]["farlet.io/applied"],
         "farlet.io/home-namespace": "shop",
         "farlet.io/home-name": "web",
         "farlet.io/home-uid": pods.UID,

@@ -132,6 +132,8 @@ class FakeCluster(FakeClient):
         fault = self.faults.popleft() if writes and self.faults else Fault.FINE
         if fault is Fault.CONFLICT and method != "PATCH":
             fault = Fault.FINE  # servers answer so to updates only
+        if fault is Fault.REFUSED and "spec" in sent and method == "PATCH":
+            fault = Fault.THROTTLED  # no quota concerns it
         if fault is Fault.LOST:
             raise self._silence(request)
         if fault is Fault.LATE:

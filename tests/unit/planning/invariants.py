@@ -157,6 +157,8 @@ class Invariants:
             elif status["phase"] in TERMINAL:
                 if running:
                     yield f"{uid} has finished and its mirror runs"
+            elif (_refused(pod) or self._taken(pod)) and not _shows_generation(pod):
+                yield f"{uid} waits and does not show its generation: {status}"
             elif _refused(pod):
                 if mirrors or status.get("reason") != "InvalidAPIServerSupport":
                     yield f"{uid} is not refused: {status}"
@@ -176,6 +178,10 @@ class Invariants:
             yield f"{uid} is {here['phase']} and its mirror {there['phase']}"
         elif _state(pod) != _state(mirror):
             yield f"{uid} shows {_state(pod)} and its mirror {_state(mirror)}"
+        elif _changeable(pod) != _changeable(mirror):
+            yield f"{uid} has {_changeable(pod)} and its mirror {_changeable(mirror)}"
+        elif not _shows_generation(pod):
+            yield f"{uid} does not show its generation: {here}"
         elif pod["spec"].get("volumes"):
             owners = [
                 owner["uid"]
@@ -221,6 +227,22 @@ class Invariants:
 
 def _wanted(home: JSON) -> bool:
     return "deletionTimestamp" not in home["metadata"] and home["status"]["phase"] not in TERMINAL
+
+
+def _shows_generation(pod: JSON) -> bool:
+    observed = pod["status"].get("observedGeneration")
+    return bool(observed == pod["metadata"]["generation"])
+
+
+def _changeable(pod: JSON) -> JSON:
+    """Labels, annotation and images of a pod that a user can change while it runs."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels", {}).items()
+    return {
+        "labels": {key: value for key, value in labels if "farlet.io/" not in key},
+        "annotation": metadata.get("annotations", {}).get("go"),
+        "images": [container["image"] for container in pod["spec"]["containers"]],
+    }
 
 
 def _labelled(mirror: JSON) -> bool:

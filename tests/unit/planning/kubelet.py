@@ -96,6 +96,8 @@ class Kubelet:
         if "deletionTimestamp" not in metadata:
             if not over and not run.running:
                 self._start(pod, run)
+            elif pod["status"].get("observedGeneration") != metadata["generation"]:
+                self._report(pod, run, phase=pod["status"]["phase"])
             return
         if run.running and not run.stopping and metadata["deletionGracePeriodSeconds"]:
             run.stopping = True  # it takes until the next step
@@ -131,7 +133,13 @@ class Kubelet:
             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}} if run.running else ended,
             "lastState": ended if run.running and run.codes else {},
         }
-        body = {"status": {"phase": phase, "containerStatuses": [clone(status)]}}
+        body = {
+            "status": {
+                "phase": phase,
+                "observedGeneration": pod["metadata"]["generation"],
+                "containerStatuses": [clone(status)],
+            }
+        }
         self._server.patch(_where(pod), body, by=BY, status=True, strategic=False)
 
     def _collect(self) -> None:

@@ -175,6 +175,8 @@ class Server:
         after["metadata"] = {k: v for k, v in after["metadata"].items() if v not in (None, [])}
         if after == before:
             return before
+        if _asked(after) != _asked(before):
+            after["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
         going = "deletionTimestamp" in kept and not kept.get("deletionGracePeriodSeconds")
         if going and not after["metadata"].get("finalizers"):
             self._store(where, before, None, by=by, verb="patch", last=after)
@@ -305,6 +307,11 @@ def event(write: Write, selects: Selects) -> tuple[str, JSON]:
     return ("MODIFIED" if seen else "ADDED"), clone(write.after)
 
 
+def _asked(obj: JSON) -> JSON:
+    """The spec, without what a binding sets."""
+    return {key: value for key, value in obj.get("spec", {}).items() if key != "nodeName"}
+
+
 def _require(wanted: JSON, before: JSON) -> None:
     for field in ("uid", "resourceVersion"):
         if wanted.get(field) not in (None, before["metadata"][field]):
@@ -318,7 +325,14 @@ def _grace(pod: JSON, seconds: int | None) -> int:
     return int(spec.get("terminationGracePeriodSeconds", 30) if seconds is None else seconds)
 
 
-_KEYS = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip", "addresses": "type"}
+_KEYS = {
+    "conditions": "type",
+    "podIPs": "ip",
+    "hostIPs": "ip",
+    "addresses": "type",
+    "containers": "name",
+    "initContainers": "name",
+}
 """Lists that a strategic merge patch merges; all others are replaced."""
 
 

@@ -402,6 +402,44 @@ MUTATIONS = (
         "nothing is created without an anchor",
     ),
     Mutation(
+        "ignores what changes in a pod that runs",
+        (Skipped("_with_mirror", "update is not None"),),
+        "a label that changed in a running pod travels",
+        (_run("Always"), Step("change", ("a", "x"), 3.0)),
+    ),
+    Mutation(
+        "sends a change again that was rejected",
+        (Replaced("_update", "update.wanted == s.rejected_change", by="False"),),
+        "a change that was rejected is not sent again",
+    ),
+    Mutation(
+        "sends no change after one that was rejected",
+        (Replaced("_update", "update.wanted == s.rejected_change", by="s.rejected_change != ''"),),
+        "a change after one that was rejected is sent",
+    ),
+    Mutation(
+        "changes the mirror of a pod that ends",
+        (
+            Replaced(
+                "_with_mirror",
+                "not (over or is_terminal(home) or is_deleting(home))",
+                by="True",
+            ),
+        ),
+        "a change of a pod that is being deleted does not travel",
+    ),
+    Mutation(
+        "gives each further mirror the whole deadline",
+        (
+            Replaced(
+                "_create",
+                "changes.with_deadline_left(forged.pod, home, now=s.now)",
+                by="forged.pod",
+            ),
+        ),
+        "a further mirror gets what is left of the deadline",
+    ),
+    Mutation(
         "removes a pod that ran in a namespace that cannot be read any more",
         (Replaced("_certainly_gone", "status.mirrored_uid(home) is None", by="True"),),
         "a terminating pod that ran in a namespace no longer offloaded stays and reports why",

@@ -73,13 +73,22 @@ _FIRST = st.builds(
     st.sampled_from((0.0, 0.06, 1.2, 3.0, 3.0)),
 )
 
-STORIES: st.SearchStrategy[list[Step]] = st.builds(
-    lambda first, rest: [first, *rest],
-    _FIRST,
-    # Of equal strategies `one_of` would take each once only.
-    st.lists(
-        st.sampled_from((*_USUAL * 3, *_RARE)).flatmap(lambda step: step),
-        min_size=5,
-        max_size=LONGEST,
-    ),
-)
+
+def _stories(*steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
+    return st.builds(
+        lambda first, rest: [first, *rest],
+        _FIRST,
+        # Of equal strategies `one_of` would take each once only.
+        st.lists(
+            st.sampled_from(steps).flatmap(lambda step: step),
+            min_size=5,
+            max_size=LONGEST,
+        ),
+    )
+
+
+STORIES = _stories(*_USUAL * 3, *_RARE)
+
+_CHANGE = _step("change", NAMES, st.sampled_from(("x", "y")))
+WITH_CHANGES = _stories(*_USUAL * 2, *[_CHANGE] * 14, *_RARE)
+"""In a third of the steps a user changes a pod. The seeds of mutations belong to `STORIES`."""

@@ -69,6 +69,26 @@ KNOWN_STORIES = {
         Step("exit", ("a", 1), 3.0),
         Step("exit", ("a", 0), 3.0),
     ),
+    "a pod is changed while farlet does not run": (
+        _create("Always"),
+        Step("kill"),
+        Step("change", ("a", "x"), 1.2),
+        Step("change", ("a", "y")),
+        Step("start", (), 3.0),
+    ),
+    "a pod is changed again and again and every answer is lost": (
+        _create("Always", "home"),
+        Step("fault", ("foreign", Fault.DONE, Fault.LATE, Fault.CONFLICT, Fault.LOST)),
+        Step("change", ("a", "x"), 0.06),
+        Step("change", ("a", "y"), 0.4),
+        Step("change", ("a", "x"), 8.0),
+    ),
+    "a pod is changed while its mirror is not scheduled": (
+        Step("freeze", (True,)),
+        _create("Never", then=0.4),
+        Step("change", ("a", "x"), 3.0),
+        Step("freeze", (False,), 3.0),
+    ),
     "farlet dies between the mirror and its Secret": (
         _create("Always", "home", 0.028),
         Step("restart", (), 3.0),
@@ -92,6 +112,19 @@ def test_a_known_story_ends_well(story: Sequence[Step]) -> None:
 )
 @given(stories.STORIES)
 def test_every_story_ends_well(story: Sequence[Step]) -> None:
+    assert violations(story) == []
+
+
+@settings(
+    max_examples=EXAMPLES // 4,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(stories.WITH_CHANGES)
+def test_every_story_in_which_pods_are_changed_ends_well(story: Sequence[Step]) -> None:
     assert violations(story) == []
 
 

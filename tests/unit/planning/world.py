@@ -230,6 +230,15 @@ class World:
         self.delete(name, 0)
         self.create(name, policy, "disabled")
 
+    def change(self, name: str, value: str) -> None:
+        """A user changes what can change in a living pod."""
+        body = {
+            "metadata": {"labels": {"stage": value, value: ""}, "annotations": {"go": value}},
+            "spec": {"containers": [{"name": "main", "image": f"example.org/app:{value}"}]},
+        }
+        where = ("pods", HOME, name)
+        self.home.patch(where, body, by=USER, status=False, strategic=True)
+
     def let_go(self, name: str) -> None:
         """Finalizers of other controllers are removed from the home pod."""
         body = {"metadata": {"finalizers": None}}

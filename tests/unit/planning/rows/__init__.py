@@ -1,6 +1,7 @@
 """The rows of the table, by chapter: what is known, and what must follow."""
 
 from unit.planning.rows import (
+    changing,
     copying,
     creating,
     deleting,
@@ -30,5 +31,6 @@ EVERY: tuple[Row, ...] = (
     *paced.ROWS,
     *failed.ROWS,
     *vain.ROWS,
+    *changing.ROWS,
     *unconfirmed.ROWS,
 )

@@ -1,0 +1,162 @@
+"""Which version of the home pod's changeable fields a mirror has: one annotation on the mirror.
+
+Kubernetes lets few fields of a living pod change. For each of them the annotation has a digest of
+the *home* value that the mirror was last written for. So a mirror is written only when the home pod
+has changed: neither another version of farlet nor a changed setting nor a change that is made in
+the foreign cluster alters a digest. A mirror without the annotation is one of an older farlet, and
+is never written.
+
+The digests are a format: what they cover, and how, can only be extended (`docs/decisions/0018`).
+Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from farlet.constants import APPLIED, JSON, RESERVED
+from farlet.k8s_types import Container, Pod
+
+LABELS = "metadata.labels"
+ANNOTATIONS = "metadata.annotations"
+TOLERATIONS = "spec.tolerations"
+DEADLINE = "spec.activeDeadlineSeconds"
+
+LONGEST = 32_768
+"""Bytes of the annotation. All annotations of an object together can have 256 KiB. Changes of a pod
+that needs a longer one, with a thousand labels or containers, do not reach its mirror."""
+
+_DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The content of the annotation."""
+
+    home: int
+    """Generation of the home pod."""
+    mirror: int
+    """Generation of the mirror since which it has these values."""
+    digests: Mapping[str, str]
+    """By path of a field. A path that is missing is one that this farlet did not know."""
+    labels: tuple[str, ...] = ()
+    """Keys of the labels that the mirror got from the home pod: it loses them when home does."""
+    annotations: tuple[str, ...] = ()
+
+
+def image_path(group: str, name: str) -> str:
+    """The path of a container's image; `group` is `containers` or `initContainers`."""
+    return f"spec.{group}[{name}].image"
+
+
+def images(home: Pod) -> dict[tuple[str, str], str]:
+    """By group and container: the images that can change."""
+    spec = cast("Mapping[str, list[Container]]", home["spec"])
+    return {
+        (group, container["name"]): container.get("image", "")
+        for group in ("initContainers", "containers")
+        for container in spec.get(group) or ()
+    }
+
+
+def digests(home: Pod) -> dict[str, str]:
+    """The digests of a home pod as it is now, by path."""
+    metadata, spec = home["metadata"], cast("JSON", home["spec"])
+    return {
+        LABELS: _digest(_own(metadata.get("labels"))),
+        ANNOTATIONS: _digest(_own(metadata.get("annotations"))),
+        TOLERATIONS: _digest(spec.get("tolerations") or []),
+        DEADLINE: _digest(spec.get("activeDeadlineSeconds")),
+        **{image_path(*where): _digest(image) for where, image in images(home).items()},
+    }
+
+
+def changed(home: Pod, record: Applied) -> frozenset[str]:
+    """The paths of fields that have changed in the home pod since the mirror was written."""
+    now = digests(home)
+    return frozenset(path for path, digest in record.digests.items() if now.get(path) != digest)
+
+
+def text(
+    home: Pod, *, mirror: int, labels: Iterable[str], annotations: Iterable[str]
+) -> str | None:
+    """The annotation of a mirror for `home` as it is now; `None` if it would be too long.
+
+    `labels` and `annotations`: keys that the mirror has from the home pod.
+    """
+    content = {
+        "home": home["metadata"].get("generation", 0),
+        "mirror": mirror,
+        "digests": digests(home),
+        "labels": sorted(labels),
+        "annotations": sorted(annotations),
+    }
+    encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return None if len(encoded) > LONGEST else encoded.decode()
+
+
+def read(mirror: Pod) -> Applied | None:
+    """The record of a mirror; `None` if it has none, or one that farlet did not write."""
+    found = mirror["metadata"].get("annotations", {}).get(APPLIED)
+    if found is None or len(found) > LONGEST:
+        return None
+    try:
+        content = orjson.loads(found)
+        return Applied(
+            home=_count(content["home"]),
+            mirror=_count(content["mirror"]),
+            digests={_text(key): _text(value) for key, value in content["digests"].items()},
+            labels=tuple(map(_text, content["labels"])),
+            annotations=tuple(map(_text, content["annotations"])),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def observed_generation(home: Pod, mirror: Pod) -> int:
+    """The generation of the home pod that the mirror's status shows; 0 if home counts none.
+
+    A deletion increments it, but the status keeps the old one: the final status follows, and this
+    saves one write. A foreign user can change the record; so it counts only up to the mirror's own
+    generation. A status that names no generation is one of the first.
+    """
+    metadata, live = home["metadata"], home.get("status", {}).get("observedGeneration", 0)
+    if "deletionTimestamp" in metadata:
+        return live
+    generation = metadata.get("generation", 0)
+    record = read(mirror)
+    if record is None:
+        return generation
+    written = min(record.mirror, mirror["metadata"].get("generation", 1))
+    if mirror.get("status", {}).get("observedGeneration", 1) < written:
+        return live
+    if record.home < generation and changed(home, record):
+        return max(live, record.home)
+    return generation
+
+
+def _own(found: Mapping[str, str] | None) -> dict[str, str]:
+    """Labels or annotations without farlet's own: it writes some to the home pod, too."""
+    return {key: value for key, value in (found or {}).items() if not key.startswith(RESERVED)}
+
+
+def _digest(value: object) -> str:
+    encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError
+    return value

@@ -1,0 +1,161 @@
+"""Rows: H has changed since M was written."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+from farlet import constants, errors
+from farlet.constants import Reason
+from farlet.forge import applied
+from farlet.k8s_types import Pod
+from farlet.planning import plan
+from farlet.planning.actions import (
+    NOTHING,
+    CreateMirror,
+    Decision,
+    DeleteMirror,
+    ProvideSecret,
+    Step,
+    UpdateMirror,
+)
+from farlet.planning.snapshot import Failure, Missing, Snapshot
+from farlet.planning.wishes import answered
+from unit.planning import objects
+from unit.planning.objects import CONTEXT, MIRROR, NOW, exited, home, mirror, secret, shown, times
+from unit.planning.rows.row import Expected, Row, fails, shows
+
+_OLD = home(phase="Running")
+
+
+def _recorded(foreign: Pod, of: Pod = _OLD) -> Pod:
+    """M as farlet has written it for this state of H."""
+    result = copy.deepcopy(foreign)
+    record = applied.text(of, mirror=1, labels=(), annotations=())
+    assert record is not None
+    result["metadata"]["annotations"][constants.APPLIED] = record
+    return result
+
+
+def _labelled(pod: Pod, value: str = "x") -> Pod:
+    result = copy.deepcopy(pod)
+    result["metadata"]["labels"] = {"stage": value}
+    return result
+
+
+def _snapshot(pod: Pod, foreign: Pod, **known: Any) -> Snapshot:
+    """H shows M already."""
+    return objects.snapshot(shown(pod, foreign), foreign, **known)
+
+
+def _sends(**labels: str | None) -> Expected:
+    def check(given: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, UpdateMirror):
+            return False
+        metadata = got.action.body["metadata"]
+        return bool(metadata["uid"] == MIRROR and metadata.get("labels", {}) == labels)
+
+    return check
+
+
+_STANDS = _recorded(mirror())
+_CHANGED = _snapshot(_labelled(_OLD), _STANDS)
+_UPDATE = cast("UpdateMirror", plan.decide(_CHANGED, ctx=CONTEXT).action)
+_READER = home(reads_token=True, phase="Running")
+_FRESH = _recorded(mirror(access_mode="home", tokens=times(NOW, NOW + 3600)), _READER)
+_LIMITED = home(phase="Running", mirrored=MIRROR, spec={"activeDeadlineSeconds": 600})
+cast("Any", _LIMITED["status"])["startTime"] = "2026-01-02T03:02:25Z"
+
+
+def _has_deadline(seconds: int) -> Expected:
+    def check(_: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, CreateMirror):
+            return False
+        return got.action.pod["spec"].get("activeDeadlineSeconds") == seconds
+
+    return check
+
+
+_DENIED = errors.Forbidden(
+    cluster="foreign",
+    request="PATCH",
+    code=403,
+    status_reason="Forbidden",
+    message='User "farlet" cannot patch resource "pods" in API group "" in the namespace "x"',
+)
+
+ROWS = (
+    Row("a label that changed in a running pod travels", _CHANGED, _sends(stage="x")),
+    Row("a pod that has not changed costs nothing", _snapshot(_OLD, _STANDS), NOTHING),
+    Row(
+        "a change of a pod whose mirror an older farlet created does not travel",
+        _snapshot(_labelled(_OLD), mirror()),
+        NOTHING,
+    ),
+    Row(
+        "the status is written before a change travels",
+        objects.snapshot(_labelled(_OLD), _STANDS),
+        shows("Running"),
+    ),
+    Row(
+        "the Secret is written before a change travels",
+        _snapshot(_labelled(_READER), _FRESH, secret=secret(ca="")),
+        lambda _, got: isinstance(got.action, ProvideSecret),
+    ),
+    Row(
+        "a change travels although the Secret could not be written",
+        _snapshot(_labelled(_READER), _FRESH, secret=secret(ca=""), secret_failed=True),
+        _sends(stage="x"),
+    ),
+    Row(
+        "a change that was rejected is not sent again",
+        _snapshot(_labelled(_OLD), _STANDS, rejected_change=_UPDATE.wanted),
+        NOTHING,
+    ),
+    Row(
+        "a change after one that was rejected is sent",
+        _snapshot(_labelled(_OLD, "y"), _STANDS, rejected_change=_UPDATE.wanted),
+        _sends(stage="y"),
+    ),
+    Row(
+        "a change whose record the foreign cluster did not keep is not sent again",
+        _snapshot(
+            _labelled(_OLD),
+            _STANDS,
+            answered=frozenset({answered(_UPDATE, _STANDS["metadata"], ctx=CONTEXT)}),
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a change of a pod that is being deleted does not travel",
+        _snapshot(_labelled(home(grace=30, phase="Running")), _recorded(mirror(grace=30))),
+        NOTHING,
+    ),
+    Row(
+        "a change of a finished pod does not travel",
+        _snapshot(
+            _labelled(home(policy="Never", phase="Succeeded", state=exited(0), mirrored=MIRROR)),
+            _recorded(mirror(phase="Succeeded")),
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a change of a pod whose mirror has finished does not travel",
+        _snapshot(_labelled(home(policy="Never")), _recorded(mirror(phase="Failed"))),
+        lambda _, got: not isinstance(got.action, UpdateMirror | DeleteMirror),
+    ),
+    Row(
+        "a further mirror gets what is left of the deadline",
+        objects.snapshot(_LIMITED, Missing.ABSENT, mirror_gone=True),
+        _has_deadline(500),
+    ),
+    Row(
+        "a change that is refused for lack of a permission is tried again and reported",
+        _snapshot(
+            _labelled(_OLD),
+            _STANDS,
+            failure=Failure(_UPDATE, Step.CHANGE, _DENIED),
+        ),
+        fails(Reason.FOREIGN_FORBIDDEN),
+    ),
+)

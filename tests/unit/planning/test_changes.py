@@ -1,0 +1,278 @@
+"""The write that brings a change of a home pod to its mirror."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from farlet.constants import APPLIED
+from farlet.context import Context, MirrorPatch
+from farlet.forge import pod as pods
+from farlet.k8s_types import Pod
+from farlet.planning import changes
+from unit.planning import objects
+from unit.planning.objects import ANCHOR, CONTEXT, MIRROR, NOW
+
+KEEPING = dataclasses.replace(CONTEXT, keep_labels=("kept/",), keep_annotations=("kept/",))
+PATCHING = dataclasses.replace(CONTEXT, mirror_patch=MirrorPatch(labels={"team": "platform"}))
+SOON = {"effect": "NoExecute", "key": "node.kubernetes.io/not-ready", "operator": "Exists"}
+GPU = {"key": "gpu", "operator": "Exists"}
+
+
+def home(mode: str = "disabled", **changed: Any) -> Pod:
+    """H; a name like `spec__tolerations` sets one of its fields."""
+    pod = cast("Any", objects.home(annotations={"liqo.io/api-server-support": mode}))
+    pod["metadata"] |= {"generation": 2, "labels": {"app": "web", "kept/queue": "a"}}
+    pod["metadata"]["annotations"] |= {"go": "no", "kept/address": "a"}
+    pod["spec"]["containers"] = [
+        {"name": "main", "image": "example.org/app:1"},
+        {"name": "proxy", "image": "example.org/proxy:1"},
+    ]
+    pod["spec"]["initContainers"] = [{"name": "first", "image": "example.org/first:1"}]
+    pod["spec"]["tolerations"] = [{**SOON, "tolerationSeconds": 300}]
+    for path, value in changed.items():
+        part, field = path.split("__")
+        merged = {**pod[part].get(field, {}), **value} if isinstance(value, dict) else value
+        pod[part][field] = merged
+    return cast("Pod", pod)
+
+
+def mirror_of(pod: Pod, ctx: Context = CONTEXT, **changed: Any) -> Pod:
+    """The mirror of H, as farlet created it and as the foreign cluster stores it."""
+    forged = pods.forge_mirror(
+        pod,
+        strategy=objects.STRATEGIES[pod["metadata"]["annotations"]["liqo.io/api-server-support"]],
+        ctx=ctx,
+        anchor=ANCHOR,
+        token_times={},
+        restarts={},
+    ).pod
+    mirror = cast("Any", copy.deepcopy(forged))
+    mirror["metadata"] |= {"uid": MIRROR, "resourceVersion": "7", "generation": 1}
+    mirror["status"] = {"startTime": objects.STAMP}
+    for path, value in changed.items():
+        part, field = path.split("__")
+        mirror[part][field] = (
+            {**mirror[part].get(field, {}), **value} if isinstance(value, dict) else value
+        )
+    return cast("Pod", mirror)
+
+
+def sent(pod: Pod, mirror: Pod, ctx: Context = CONTEXT, mode: str = "disabled") -> Any:
+    """The body, without uid and record; `None` if nothing is sent."""
+    action = changes.update(pod, mirror, selected=mode, ctx=ctx, now=NOW)
+    if action is None:
+        return None
+    body = copy.deepcopy(action.body)
+    assert body["metadata"].pop("uid") == MIRROR
+    assert body["metadata"]["annotations"].pop(APPLIED)
+    assert (body["metadata"].pop("resourceVersion", None) == "7") is ("spec" in body)
+    body["metadata"] = {key: value for key, value in body["metadata"].items() if value}
+    return {key: value for key, value in body.items() if value}
+
+
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
+    "nothing": ({}, None),
+    "a label": (
+        {"metadata__labels": {"app": "api"}},
+        {"metadata": {"labels": {"app": "api"}}},
+    ),
+    "an annotation": (
+        {"metadata__annotations": {"go": "yes"}},
+        {"metadata": {"annotations": {"go": "yes"}}},
+    ),
+    "a mark of farlet": ({"metadata__annotations": {"farlet.io/foreign-pod-ip": "10.0.0.1"}}, None),
+    "one image of several": (
+        {
+            "spec__containers": [
+                {"name": "main", "image": "example.org/app:2"},
+                {"name": "proxy", "image": "example.org/proxy:1"},
+            ]
+        },
+        {"spec": {"containers": [{"name": "main", "image": "example.org/app:2"}]}},
+    ),
+    "the image of an init container": (
+        {"spec__initContainers": [{"name": "first", "image": "example.org/first:2"}]},
+        {"spec": {"initContainers": [{"name": "first", "image": "example.org/first:2"}]}},
+    ),
+    "a further toleration": (
+        {"spec__tolerations": [{**SOON, "tolerationSeconds": 300}, GPU]},
+        {"spec": {"tolerations": [{**SOON, "tolerationSeconds": 300}, GPU]}},
+    ),
+    "other seconds of a toleration": (
+        {"spec__tolerations": [{**SOON, "tolerationSeconds": 5}]},
+        {"spec": {"tolerations": [{**SOON, "tolerationSeconds": 5}]}},
+    ),
+    "a toleration of the virtual node": (
+        {
+            "spec__tolerations": [
+                {**SOON, "tolerationSeconds": 300},
+                {"key": "farlet.io/virtual-node", "operator": "Exists"},
+            ]
+        },
+        {},
+    ),
+    "a deadline": (
+        {"spec__activeDeadlineSeconds": 60},
+        {"spec": {"activeDeadlineSeconds": 60}},
+    ),
+    "all in one": (
+        {
+            "metadata__labels": {"app": "api"},
+            "metadata__annotations": {"go": "yes"},
+            "spec__activeDeadlineSeconds": 60,
+        },
+        {
+            "metadata": {"labels": {"app": "api"}, "annotations": {"go": "yes"}},
+            "spec": {"activeDeadlineSeconds": 60},
+        },
+    ),
+    "a field that Kubernetes does not let change": (
+        {"spec__terminationGracePeriodSeconds": 5},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("changed", "body"), CASES.values(), ids=CASES)
+def test_a_change_is_sent(changed: dict[str, Any], body: Any) -> None:
+    assert sent(home(**changed), mirror_of(home())) == body
+
+
+@pytest.mark.parametrize(
+    "ctx",
+    [
+        KEEPING,
+        PATCHING,
+        dataclasses.replace(CONTEXT, home_api=objects.CONTEXT.home_api, home_ca=""),
+    ],
+    ids=["kept prefixes", "labels of the administrator", "another CA"],
+)
+def test_a_changed_setting_sends_nothing(ctx: Context) -> None:
+    assert sent(home(), mirror_of(home()), ctx) is None
+    assert sent(home(), mirror_of(home(), ctx)) is None
+
+
+def test_a_mirror_of_an_older_farlet_gets_nothing() -> None:
+    mirror = mirror_of(home())
+    del mirror["metadata"]["annotations"][APPLIED]
+    assert sent(home(metadata__labels={"app": "api"}), mirror) is None
+
+
+def test_what_home_removed_is_removed_and_what_others_added_stays() -> None:
+    mirror = mirror_of(home(), metadata__labels={"sidecar": "injected"})
+    pod = home()
+    pod["metadata"]["labels"] = {}
+    assert sent(pod, mirror) == {"metadata": {"labels": {"app": None, "kept/queue": None}}}
+
+
+def test_what_others_changed_stays_until_home_changes_labels_itself() -> None:
+    mirror = mirror_of(home(), metadata__labels={"app": "theirs"})
+    assert sent(home(), mirror) is None
+    assert sent(home(metadata__annotations={"go": "yes"}), mirror) == {
+        "metadata": {"annotations": {"go": "yes"}}
+    }
+    assert sent(home(metadata__labels={"new": "x"}), mirror) == {
+        "metadata": {"labels": {"app": "web", "new": "x"}}
+    }
+
+
+def test_a_label_that_the_administrator_sets_wins() -> None:
+    pod = home(metadata__labels={"team": "shop", "new": "x"})
+    mirror = mirror_of(home(metadata__labels={"team": "a"}), PATCHING)
+    assert sent(pod, mirror, PATCHING) == {"metadata": {"labels": {"new": "x"}}}
+
+
+@pytest.mark.parametrize("mode", ["home", "disabled"])
+def test_a_label_that_is_kept_at_home_does_not_travel(mode: str) -> None:
+    mirror = mirror_of(home(mode), KEEPING)
+    pod = home(mode, metadata__labels={"kept/queue": "b"}, metadata__annotations={"kept/new": "b"})
+    assert sent(pod, mirror, KEEPING, mode) == {}  # the record alone
+    assert sent(home(mode), mirror, KEEPING, mode) is None
+
+
+@pytest.mark.parametrize(
+    ("selected", "marked", "travels"),
+    [("remote", "remote", True), ("home", "remote", False), ("remote", "home", False)],
+)
+def test_marks_travel_to_mirrors_of_mode_remote(selected: str, marked: str, travels: bool) -> None:
+    mirror = mirror_of(
+        home("remote"), KEEPING, metadata__annotations={"farlet.io/api-access": marked}
+    )
+    body = sent(home("remote", metadata__labels={"kept/queue": "b"}), mirror, KEEPING, selected)
+    labels = {"kept/queue": "b"} if travels else {"kept/queue": None}
+    assert body == {"metadata": {"labels": labels}}
+
+
+def test_tolerations_that_the_foreign_cluster_added_stay() -> None:
+    added = {"key": "foreign", "operator": "Exists"}
+    mirror = mirror_of(home(), spec__tolerations=[added, {**SOON, "tolerationSeconds": 300}])
+    body = sent(home(spec__tolerations=[GPU, {**SOON, "tolerationSeconds": 30}]), mirror)
+    merged = [added, {**SOON, "tolerationSeconds": 30}, GPU]
+    assert body == {"spec": {"tolerations": merged}}
+
+
+@pytest.mark.parametrize(
+    ("home_started", "mirror_started", "limit", "seconds"),
+    [
+        pytest.param(0, 0, None, 600, id="a first mirror"),
+        pytest.param(-100, 0, None, 500, id="a mirror that started later"),
+        pytest.param(-700, 0, None, 1, id="a deadline that has passed"),
+        pytest.param(0, None, None, 600, id="a mirror that has not started"),
+        pytest.param(None, 0, None, 600, id="a pod that home does not show as started"),
+        pytest.param(0, 0, 400, None, id="a mirror that has less already"),
+    ],
+)
+def test_a_deadline_counts_from_the_start_of_the_home_pod(
+    home_started: int | None, mirror_started: int | None, limit: int | None, seconds: int | None
+) -> None:
+    pod, mirror = home(spec__activeDeadlineSeconds=600), mirror_of(home())
+    pod["status"] = cast("Any", _started(home_started))
+    mirror["status"] = cast("Any", _started(mirror_started))
+    if limit is not None:
+        mirror["spec"]["activeDeadlineSeconds"] = limit
+    assert sent(pod, mirror) == (
+        {} if seconds is None else {"spec": {"activeDeadlineSeconds": seconds}}
+    )
+
+
+def _started(offset: int | None) -> dict[str, Any]:
+    stamps = {0: objects.STAMP, -100: "2026-01-02T03:02:25Z", -700: "2026-01-02T02:52:25Z"}
+    return {} if offset is None else {"startTime": stamps[offset]}
+
+
+@pytest.mark.parametrize(("started", "left"), [(None, 600), (0, 600), (-100, 500), (-700, 1)])
+def test_a_further_mirror_gets_what_is_left_of_the_deadline(started: int | None, left: int) -> None:
+    pod = home(spec__activeDeadlineSeconds=600)
+    pod["status"] = cast("Any", _started(started))
+    forged = cast("Any", mirror_of(pod))
+    created = changes.with_deadline_left(forged, pod, now=NOW)
+    assert created["spec"]["activeDeadlineSeconds"] == left
+
+
+@pytest.mark.parametrize(
+    ("changed", "generation"),
+    [({"metadata__labels": {"app": "api"}}, 1), ({"spec__activeDeadlineSeconds": 60}, 5)],
+    ids=["labels", "spec"],
+)
+def test_the_record_names_the_generation_that_follows(
+    changed: dict[str, Any], generation: int
+) -> None:
+    pod = home(**changed, metadata__generation=9)
+    action = changes.update(
+        pod, mirror_of(home(), metadata__generation=4), selected="disabled", ctx=CONTEXT, now=NOW
+    )
+    assert action is not None
+    record = orjson.loads(action.body["metadata"]["annotations"][APPLIED])
+    assert (record["home"], record["mirror"]) == (9, generation)
+    assert record["labels"] == sorted(pod["metadata"]["labels"])
+
+
+def test_two_equal_changes_are_wanted_alike() -> None:
+    pod = home(metadata__labels={"app": "api"})
+    assert changes.wanted(pod) == changes.wanted(copy.deepcopy(pod))
+    assert changes.wanted(pod) != changes.wanted(home())

@@ -1,0 +1,207 @@
+"""Changes of living pods between two clusters: what is sent, and what is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from farlet import errors
+from farlet.constants import APPLIED, Reason
+from farlet.context import MirrorPatch
+from unit.planning import objects
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, HOME, USER, Harness
+
+PODS = 200
+UPDATES = "PATCH .*/namespaces/default-h/pods/"
+MIRROR = ("pods", FOREIGN, "web")
+IMAGE = {"spec": {"containers": [{"name": "main", "image": "example.org/app:2"}]}}
+
+
+def _running(s: Harness, *names: str) -> None:
+    for name in names:
+        s.create(name)
+    s.wait(5.0)
+    for name in names:
+        s.runs(name)
+    s.wait(5.0)
+
+
+def _change(s: Harness, **body: Any) -> None:
+    s.home_server.patch(("pods", HOME, "web"), body, by=USER, status=False, strategic=True)
+    s.wait(5.0)
+
+
+def _changed_in_foreign(s: Harness, **body: Any) -> None:
+    s.foreign_server.patch(MIRROR, body, by=USER, status=False, strategic=True)
+    s.wait(5.0)
+
+
+def _mirror(s: Harness) -> Any:
+    mirror = s.mirror()
+    assert mirror is not None
+    return mirror
+
+
+def test_labels_annotations_and_images_reach_the_mirror_in_one_request() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        _change(s, metadata={"labels": {"stage": "x"}, "annotations": {"go": "yes"}}, **IMAGE)
+        mirror = _mirror(s)
+        assert mirror["metadata"]["labels"]["stage"] == "x"
+        assert mirror["metadata"]["annotations"]["go"] == "yes"
+        assert mirror["spec"]["containers"][0]["image"] == "example.org/app:2"
+        assert len(s.foreign.requests(UPDATES)) == 1
+
+
+def test_home_shows_its_generation_when_the_foreign_kubelet_has_seen_the_change() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        _change(s, **IMAGE)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["metadata"]["generation"] == 2
+        assert pod["status"]["observedGeneration"] == 1
+        seen = {"status": {"observedGeneration": 2}}
+        s.foreign_server.patch(MIRROR, seen, by="kubelet", status=True, strategic=False)
+        s.wait(5.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["observedGeneration"] == 2
+
+
+def test_what_the_foreign_cluster_adds_stays_and_costs_nothing() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        _changed_in_foreign(s, metadata={"labels": {"sidecar": "injected"}})
+        _changed_in_foreign(s, spec={"containers": [{"name": "proxy", "image": "proxy"}]})
+        assert s.foreign.requests(UPDATES) == []
+        _change(s, metadata={"labels": {"stage": "x"}}, **IMAGE)
+        mirror = _mirror(s)
+        assert mirror["metadata"]["labels"]["sidecar"] == "injected"
+        assert [c["image"] for c in mirror["spec"]["containers"]] == ["example.org/app:2", "proxy"]
+        _change(s, metadata={"labels": {"stage": None}})
+        assert "stage" not in _mirror(s)["metadata"]["labels"]
+        assert _mirror(s)["metadata"]["labels"]["sidecar"] == "injected"
+        assert len(s.foreign.requests(UPDATES)) == 2
+
+
+def test_a_webhook_that_restores_its_values_meets_one_request_for_each_change() -> None:
+    def inject(resource: str, obj: Any) -> None:
+        if resource == "pods":
+            obj["metadata"]["labels"]["stage"] = "theirs"
+
+    with harness.running() as s:
+        s.foreign_server.policy = inject
+        _running(s, "web")
+        _change(s, metadata={"labels": {"stage": "x"}})
+        s.runs(restarts=1)
+        s.wait(60.0)
+        assert len(s.foreign.requests(UPDATES)) == 1
+
+
+@pytest.mark.parametrize("restart", [True, False], ids=["an upgrade", "changed settings"])
+def test_two_hundred_running_pods_cost_no_write_at(restart: bool) -> None:
+    with harness.running() as s:
+        names = [f"web-{number}" for number in range(PODS)]
+        _running(s, *names)
+        if restart:
+            s.kill()
+        s.ctx = dataclasses.replace(
+            s.ctx,
+            keep_labels=("stage",),
+            keep_annotations=("liqo.io/",),
+            mirror_patch=MirrorPatch(labels={"team": "a"}, tolerations=({"key": "b"},)),
+        )
+        before = len(s.foreign.received)
+        if restart:
+            s.start()
+        for name in names:
+            s.runs(name, restarts=1)  # each pod is reconciled
+        s.wait(60.0)
+        written = [r.request for r in s.foreign.received[before:] if "GET" not in r.request]
+        assert [one for one in written if "/pods" in one] == []
+
+
+def test_a_mirror_of_an_older_farlet_is_not_written() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        _changed_in_foreign(s, metadata={"annotations": {APPLIED: None}})
+        _change(s, metadata={"labels": {"stage": "x"}})
+        assert s.foreign.requests(UPDATES) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        (errors.Invalid, 422, "spec: Forbidden: pod updates may not change fields"),
+        (errors.Forbidden, 403, 'admission webhook "images" denied the request: not signed'),
+    ],
+)
+def test_a_change_that_is_rejected_is_one_event_until_the_pod_changes_again(
+    kind: type[errors.ApiError], code: int, message: str
+) -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        s.foreign.refusing = {UPDATES: s.foreign.refusal(kind, code, message)}
+        _change(s, **IMAGE)
+        s.runs(restarts=1)
+        s.wait(300.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["containerStatuses"][0]["restartCount"] == 1, "its status follows"
+        assert len(s.foreign.requests(UPDATES)) == 1
+        assert s.events() == [Reason.CHANGE_REJECTED.value]
+        (event,) = s.home_server.all("events")
+        assert event["type"] == "Warning"
+        assert "spec.containers[main].image" in event["message"]
+        assert message in event["message"]
+
+        _change(s, metadata={"labels": {"stage": "x"}})
+        assert len(s.foreign.requests(UPDATES)) == 2
+        assert s.events() == [Reason.CHANGE_REJECTED.value] * 2
+
+        s.foreign.refusing = {}
+        _change(s, metadata={"labels": {"stage": "y"}})
+        assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (403, 'pods "web" is forbidden: not yet ready to handle request'),
+        (403, 'User "farlet" cannot patch resource "pods" in API group "" in the namespace "x"'),
+        (500, "failed calling webhook: connection refused"),
+    ],
+    ids=["an API server that starts", "a missing permission", "a webhook that is down"],
+)
+def test_a_change_is_sent_again_after(code: int, message: str) -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        kind = errors.Forbidden if code == 403 else errors.ApiError
+        refusal = s.foreign.refusal(kind, code, message, reason="Forbidden" if code == 403 else "")
+        s.foreign.refusing = {UPDATES: refusal}
+        _change(s, **IMAGE)
+        s.runs(restarts=1)
+        s.wait(5.0)
+        pod = s.pod()
+        assert pod is not None
+        assert pod["status"]["containerStatuses"][0]["restartCount"] == 1, "its status follows"
+        s.foreign.refusing = {}
+        s.wait(30.0)
+        assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
+
+
+def test_a_mirror_that_changed_meanwhile_is_read_and_then_changed() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        conflict = s.foreign.refusal(errors.Conflict, 409, "the object has been modified")
+        s.foreign.refusing = {UPDATES: conflict}
+        s.home_server.patch(("pods", HOME, "web"), IMAGE, by=USER, status=False, strategic=True)
+        s.wait(0.003)
+        s.foreign.refusing = {}
+        s.wait(5.0)
+        assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
+        assert objects.CONTEXT.virtual_node_id in _mirror(s)["metadata"]["labels"].values()
