@@ -133,7 +133,7 @@ def _allows(permission: Permission, entry: auditlog.Entry) -> bool:
         _node(entry) if permission.name == rbac.NODE else permission.name
     ):
         return False
-    if permission.where is Where.OFFLOADED:
+    if permission.where in {Where.OFFLOADED, Where.CREATED}:
         return bool(entry.namespace) and entry.namespace != _NAMED.get((permission.side, Where.OWN))
     return (
         permission.where in {Where.CLUSTER, Where.ANYONE}

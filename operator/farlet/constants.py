@@ -72,6 +72,10 @@ TOKENS = "farlet.io/tokens"
 CLAIM = "farlet-home-namespace"
 """ConfigMap in a foreign namespace: the home namespace that it belongs to."""
 
+CREATED_NAMESPACE = "farlet.io/created-namespace"
+"""Label (value `true`) on foreign namespaces that farlet created; it deletes no others. The shipped
+policy lets it create and delete namespaces with this label only."""
+
 GATEWAY_SELECTOR = "app.kubernetes.io/name=farlet-gateway"
 """Pods in farlet's own foreign namespace that forward connections to the home cluster."""
 
@@ -125,7 +129,8 @@ FOREIGN_CLUSTER = "farlet.io/foreign-cluster-uid"
 node's mirrors."""
 
 HOME_CLUSTER = "farlet.io/home-cluster-id"
-"""Annotation on the Node: the home id with which farlet served it."""
+"""Annotation on the Node: the home id with which farlet served it. On a foreign namespace that
+farlet created: the home id of its home namespace."""
 
 TERM = "farlet.io/term"
 """Annotation on the inventory: a random value of the process that writes to the foreign cluster.
@@ -191,6 +196,7 @@ class Reason(StrEnum):
     NAMESPACE_NOT_OFFLOADED = "NamespaceNotOffloaded"
     NAMESPACE_NOT_FOUND = "ForeignNamespaceNotFound"
     FOREIGN_NAMESPACE_IN_USE = "ForeignNamespaceInUse"
+    FOREIGN_NAMESPACE_KEPT = "ForeignNamespaceKept"
     FOREIGN_UNAUTHORIZED = "ForeignUnauthorized"
     FOREIGN_FORBIDDEN = "ForeignForbidden"
     FOREIGN_REJECTED = "ForeignRejected"

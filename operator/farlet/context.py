@@ -129,6 +129,20 @@ class MirrorPatch:
 
 
 @dataclass(frozen=True, slots=True)
+class NewNamespaces:
+    """What the foreign namespaces get that farlet creates."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    pod_security_level: str = "baseline"
+    """Level that the foreign API server enforces."""
+    resource_quota: JSON | None = None
+    """Spec of the ResourceQuota."""
+    network_policy: JSON | None = None
+    """Spec of the NetworkPolicy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where foreign pods dial the home API server. An IPv6 address in `host` has no brackets."""
 

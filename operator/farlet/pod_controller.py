@@ -13,6 +13,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign import namespaces
+from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.forge.status import mirrored_uid
 from farlet.home import pods as home_pods
@@ -89,6 +90,16 @@ class PodController:
                 busy=lambda: len(self._queue) > 0,
                 dropped=metrics.mirror_events_dropped,
             )
+        created: CreatedNamespaces | None = None
+        if settings.create_namespaces:
+            created = CreatedNamespaces(
+                home,
+                foreign,
+                new=settings.namespace_defaults,
+                ctx=ctx,
+                confirm=identity.confirm,
+                report=self._recorder.note_namespace,
+            )
         self.namespaces = namespaces.ForeignNamespaces(
             foreign,
             store,
@@ -98,6 +109,7 @@ class PodController:
             on_mirror_event=None if self._mirror_events is None else self._mirror_events.offer,
             identity=identity,
             tasks=tasks,
+            created=created,
         )
         self.pods = home_pods.HomePods(
             home,

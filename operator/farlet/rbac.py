@@ -17,6 +17,9 @@ from enum import StrEnum
 
 from farlet.constants import HOME_API_SERVICE
 
+OFFLOADED_ROLE = "farlet-offloaded"
+"""The ClusterRole that farlet binds in each foreign namespace that it creates."""
+
 NODE = "NODE"
 """Placeholder for the name of the virtual node in `Permission.name`."""
 
@@ -33,6 +36,7 @@ class Where(StrEnum):
 
     CLUSTER = "the whole cluster"
     OFFLOADED = "each offloaded namespace"
+    CREATED = "each foreign namespace that farlet creates"
     OWN = "farlet's own namespace"
     DEFAULT = "default"
     KUBE_NODE_LEASE = "kube-node-lease"
@@ -66,8 +70,10 @@ class When(StrEnum):
     OTHER_LEASE = "with --leader-elect-lease farlet/NAME"
     MODE_HOME = "for pods of mode home"
     MODE_REMOTE = "for pods of mode remote"
+    CREATES_NAMESPACES = "with --create-namespaces"
     CHECK = "for farlet check"
-    STANDBY_OR_CHECK = "with --leader-elect, and for farlet check"
+    CREATES_OR_CHECK = "with --create-namespaces, and for farlet check"
+    STANDBY_OR_CHECK = "with --leader-elect or --create-namespaces, and for farlet check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ _AUTHORIZATION = "authorization.k8s.io"
 _CERTIFICATES = "certificates.k8s.io"
 _COORDINATION = "coordination.k8s.io"
 _METRICS = "metrics.k8s.io"
+_NETWORKING = "networking.k8s.io"
+_RBAC = "rbac.authorization.k8s.io"
 
 _LIST_WATCH = ("list", "watch")
 
@@ -138,6 +146,12 @@ TABLE = (
         ("create", "get", "watch"),
         "serving certificate of the kubelet API; renewal of the node's client certificate",
         when=When.SERVES_KUBELET_API,
+    ),
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "namespaces", ("get",),
+        "whether a home namespace is gone, so that the foreign namespace that farlet created for "
+        "it can be deleted",
+        when=When.CREATES_NAMESPACES,
     ),
     # --- home, every authenticated user -----------------------------------------------------------
     Permission(
@@ -308,14 +322,51 @@ TABLE = (
         when=When.SUMS_CAPACITY,
     ),
     Permission(
+        Side.FOREIGN, Where.CLUSTER, _CORE, "namespaces", ("get", "create", "delete"),
+        "create the foreign namespace that the first pod of a home namespace needs; delete it when "
+        "the home namespace is gone",
+        when=When.CREATES_NAMESPACES,
+    ),
+    Permission(
+        Side.FOREIGN, Where.CLUSTER, _RBAC, "rolebindings", ("create",),
+        "bind that ClusterRole in these namespaces",
+        when=When.CREATES_NAMESPACES,
+    ),
+    Permission(
+        Side.FOREIGN, Where.CLUSTER, _RBAC, "clusterroles", ("bind",),
+        "the ClusterRole with farlet's permissions in these namespaces",
+        name=OFFLOADED_ROLE,
+        when=When.CREATES_NAMESPACES,
+        audited=False,
+    ),
+    Permission(
+        Side.FOREIGN, Where.CREATED, _CORE, "resourcequotas", ("create",),
+        "the ResourceQuota of --namespace-defaults",
+        when=When.CREATES_NAMESPACES,
+    ),
+    Permission(
+        Side.FOREIGN, Where.CREATED, _NETWORKING, "networkpolicies", ("create",),
+        "the NetworkPolicy of --namespace-defaults",
+        when=When.CREATES_NAMESPACES,
+    ),
+    *(
+        Permission(
+            Side.FOREIGN, Where.CREATED, _CORE, resource, ("list",),
+            f"no namespace is deleted that contains {resource}",
+            when=When.CREATES_NAMESPACES,
+        )
+        for resource in ("persistentvolumeclaims", "services")
+    ),
+    Permission(
         Side.FOREIGN, Where.ANYONE, _AUTHORIZATION, "selfsubjectaccessreviews", ("create",),
-        "verify farlet's own permissions before it becomes the leader",
+        "verify farlet's own permissions before it becomes the leader, and in a namespace that it "
+        "has created",
         when=When.STANDBY_OR_CHECK,
     ),
     Permission(
         Side.FOREIGN, Where.ANYONE, _AUTHENTICATION, "selfsubjectreviews", ("create",),
-        "show the identity of farlet",
-        when=When.CHECK,
+        "the identity of farlet, the subject of its RoleBindings",
+        when=When.CREATES_OR_CHECK,
     ),
     # --- both -------------------------------------------------------------------------------------
     Permission(

@@ -129,6 +129,14 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "or another `--home-name`. If the holder no longer uses it: `kubectl delete configmap "
             "farlet-home-namespace -n NAMESPACE` in the foreign cluster.",
         ),
+        Reason.FOREIGN_NAMESPACE_KEPT: Guide(
+            Who.ADMIN,
+            "An Event on the Node: farlet created a foreign namespace and does not delete it: it "
+            "contains objects of others, or farlet cannot read whether the home namespace still "
+            "exists.",
+            "Follow the message: delete the objects, or allow farlet to read home namespaces "
+            "([namespaces](../namespaces.md)). farlet checks again every five minutes.",
+        ),
         Reason.FOREIGN_FORBIDDEN: Guide(
             Who.FOREIGN_ADMIN,
             "farlet lacks a permission in the foreign namespace that the message names, or the "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from farlet import rbac
 from farlet.constants import JSON
-from farlet.rbac import Identity, Permission, Side, Where
+from farlet.rbac import Identity, Permission, Side, When, Where
 
 NAME = "farlet"
 """Name of farlet's namespace and ServiceAccount in both clusters, and prefix of its roles."""
@@ -21,6 +21,7 @@ _NAMESPACES = {
     Where.KUBE_SYSTEM: "kube-system",
 }
 _GROUP = "rbac.authorization.k8s.io"
+_NAMESPACES_ROLE = "farlet-namespaces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,17 @@ def foreign_capacity() -> Role:
     return Role("farlet-capacity", None, _of(Side.FOREIGN, Where.CLUSTER))
 
 
+def foreign_namespaces() -> Role:
+    """For the foreign cluster with `--create-namespaces`."""
+    return Role(_NAMESPACES_ROLE, None, _of(Side.FOREIGN, Where.CLUSTER, creating=True))
+
+
+def foreign_created() -> Role:
+    """What farlet binds in each foreign namespace that it creates."""
+    rows = _of(Side.FOREIGN, Where.OFFLOADED) + _of(Side.FOREIGN, Where.CREATED, creating=True)
+    return Role(rbac.OFFLOADED_ROLE, None, rows)
+
+
 def home() -> tuple[Role, ...]:
     """For a ServiceAccount in the home cluster; all of them are bound."""
     cluster = _of(Side.HOME, Where.CLUSTER)
@@ -97,15 +109,26 @@ def home() -> tuple[Role, ...]:
     )
 
 
+def home_namespaces() -> Role:
+    """For the home cluster, so that farlet can delete foreign namespaces that it created."""
+    return Role(_NAMESPACES_ROLE, None, _of(Side.HOME, Where.CLUSTER, creating=True))
+
+
 def home_offloaded() -> Role:
     """For each offloaded home namespace; the administrator binds it."""
     return Role("farlet-pods", None, _of(Side.HOME, Where.OFFLOADED))
 
 
-def _of(side: Side, where: Where) -> tuple[Permission, ...]:
-    """Permissions that a role must contain: a node identity gets its own from the API server."""
+def _of(side: Side, where: Where, *, creating: bool = False) -> tuple[Permission, ...]:
+    """Permissions that a role must contain: a node identity gets its own from the API server.
+
+    `creating`: those of `--create-namespaces`, else all others.
+    """
     return tuple(
         one
         for one in rbac.TABLE
-        if one.side is side and one.where is where and one.identity is not Identity.NODE
+        if one.side is side
+        and one.where is where
+        and one.identity is not Identity.NODE
+        and (one.when is When.CREATES_NAMESPACES) is creating
     )

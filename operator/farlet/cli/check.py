@@ -139,6 +139,8 @@ async def _prerequisites(
             *(namespaces.home(settings, home, user, name) for name in offloaded),
         ]
     if users.get("foreign") is not None:
+        if users.get("home") is not None:
+            checks.append(permissions.creation(settings, home, foreign))
         checks += [
             permissions.capacity(settings, foreign, required),
             permissions.foreign(settings, foreign),

@@ -123,6 +123,10 @@ WHOLE_SECRETS = Resource[JSON]("", "v1", "secrets", shape=k8s_types.PartialShape
 WHOLE_CONFIG_MAPS = Resource[JSON]("", "v1", "configmaps", shape=k8s_types.PartialShape)
 """With their content, which is copied as it is."""
 NAMESPACES = Resource[PartialObject]("", "v1", "namespaces")
+RESOURCE_QUOTAS = Resource[JSON]("", "v1", "resourcequotas")
+NETWORK_POLICIES = Resource[JSON]("networking.k8s.io", "v1", "networkpolicies")
+ROLE_BINDINGS = Resource[JSON]("rbac.authorization.k8s.io", "v1", "rolebindings")
+CLAIMS = Resource[JSON]("", "v1", "persistentvolumeclaims")
 SERVICES = Resource[JSON]("", "v1", "services", shape=k8s_types.Service)
 EVENTS = Resource[JSON]("", "v1", "events")
 WATCHED_EVENTS = Resource[Event]("", "v1", "events", shape=Event, bookmarks=False)

@@ -42,6 +42,10 @@ class NamespaceInventory:
     def __contains__(self, foreign: str) -> bool:
         return foreign in self._entries
 
+    def entries(self) -> dict[str, str]:
+        """A copy of all entries."""
+        return {foreign: home for foreign, home in self._entries.items() if home}
+
     async def read(self, ctx: Context) -> Mapping[str, str]:
         """All entries. Raises `Unreachable`, `Throttled`, and `StartError`.
 

@@ -21,6 +21,7 @@ from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import claim, event_handlers, mirror_events
 from farlet.foreign.copy_watches import CopyWatches
+from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.inventory import NamespaceInventory
 from farlet.forge.copies import Source
@@ -34,6 +35,11 @@ RETRY_LAST_SECONDS = 10.0
 """A namespace or Role that appears is used within this time."""
 
 log = structlog.get_logger()
+
+
+class _Missing(errors.FarletError):
+    """The namespace does not exist, and no pod needs it as far as is known."""
+
 
 Wake = Callable[[ObjectKey, float], None]
 """Reconcile the home pod of this key after so many seconds."""
@@ -63,10 +69,16 @@ class SharedState(Protocol):
     on_copy_change: Callable[[Source], None]
     on_namespace_change: Callable[[ForeignNamespace], None]
     loaded: asyncio.Event
+    created: CreatedNamespaces | None
+    """`None`: an administrator creates foreign namespaces."""
 
     @property
     def refused(self) -> Refused | None:
         """Why no foreign namespace can be used now."""
+        ...
+
+    async def retired(self, foreign: str) -> None:
+        """Wait while this foreign namespace is perhaps being deleted."""
         ...
 
 
@@ -141,6 +153,10 @@ class ForeignNamespace:
         self._accounts_needed = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
         """Home pods without a mirror that need an account, since accounts last changed."""
+        self.missing = False
+        """It does not exist, and farlet creates it as soon as a pod needs it."""
+        self._create = False
+        """If it does not exist when it is read next, farlet creates it."""
         self._opened = asyncio.Event()
         self._recheck = asyncio.Event()
         self._signs = 0
@@ -217,6 +233,7 @@ class ForeignNamespace:
     async def run(self) -> None:
         """Open the namespace, with retries, then follow it until cancelled."""
         await self._shared.loaded.wait()
+        await self._shared.retired(self.foreign)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_anchored())
             await self._opened.wait()
@@ -239,6 +256,11 @@ class ForeignNamespace:
     def recheck_anchor(self) -> None:
         """Read the namespace again; until it is answered, no mirror can be created."""
         self.anchor = None
+        self._recheck.set()
+
+    def create(self) -> None:
+        """A pod needs the namespace, which does not exist: create it."""
+        self.missing, self._create = False, True
         self._recheck.set()
 
     def doubt_anchor(self) -> None:
@@ -264,12 +286,13 @@ class ForeignNamespace:
             before, signs = self.anchor, self._signs
             try:
                 anchor = await self._read_anchor()
-                if anchor is not None:
-                    ctx = self._shared.ctx()
-                    await claim.ensure(
-                        self._shared.cluster, self.foreign, home=self.home, home_id=ctx.home_id
-                    )
-                    await self._shared.inventory.add(self.foreign, self.home)
+            except _Missing:
+                self.anchor = self._refused = None
+                if not self.missing:
+                    self.missing = True
+                    self.wake_all()
+                await retrying.wait(self._recheck, ANCHOR_SECONDS)
+                continue
             except errors.FarletError as err:
                 seconds = backoff.next()
                 if isinstance(err, errors.ApiError | Refused):
@@ -277,7 +300,7 @@ class ForeignNamespace:
                 self._not_opened(err, retry_in=seconds)
                 await asyncio.sleep(seconds)
                 continue
-            self.anchor, self._signs_at_read = anchor, signs
+            self.anchor, self._signs_at_read, self.missing = anchor, signs, False
             self._opened.set()
             if anchor is None:
                 # Its mirrors are followed until they are gone; none is created.
@@ -313,14 +336,31 @@ class ForeignNamespace:
         self.wake_all()
 
     async def _read_anchor(self) -> OwnerReference | None:
-        """The foreign namespace itself, as the controller of all mirrors in it.
+        """The foreign namespace itself, as the controller of all mirrors in it; it is in use then.
 
         So foreign ReplicaSets and Jobs do not adopt them, and the mirrors exist as long as their
-        namespace does. `None` while it is being deleted.
+        namespace does. `None` while it is being deleted. Raises `_Missing` if it is to be created
+        when a pod needs it.
         """
-        found = await self._shared.cluster.get(resources.NAMESPACES.metadata_only, self.foreign)
+        shared, created = self._shared, self._shared.created
+        new, self._create = self._create, False
+        try:
+            found = await shared.cluster.get(resources.NAMESPACES.metadata_only, self.foreign)
+            new = False
+        except errors.NotFound:
+            if created is None:
+                raise
+            if not new:
+                raise _Missing from None
+            found = await created.create(self.foreign, home=self.home)
         if "deletionTimestamp" in found["metadata"]:
             return None
+        if created is not None and created.is_own(found, home=self.home):
+            await created.complete(self.foreign, home=self.home, new=new)
+        else:
+            home_id = shared.ctx().home_id
+            await claim.ensure(shared.cluster, self.foreign, home=self.home, home_id=home_id)
+        await shared.inventory.add(self.foreign, self.home)
         return {
             "apiVersion": "v1",
             "kind": "Namespace",

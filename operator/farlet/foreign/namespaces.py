@@ -17,6 +17,7 @@ from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.foreign import claim
+from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.mirror_events import Offer
 from farlet.foreign.namespace import RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS, ForeignNamespace, Wake
@@ -45,10 +46,12 @@ class ForeignNamespaces:
         on_mirror_event: Offer | None = None,
         identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
+        created: CreatedNamespaces | None = None,
     ) -> None:
         """`on_mirror_change` gets the key of a home pod whose mirror has changed.
 
-        Without `on_mirror_event`, no Events are watched.
+        Without `on_mirror_event`, no Events are watched; without `created`, farlet creates no
+        namespaces.
         """
         self.cluster = cluster
         self.store = store
@@ -60,6 +63,9 @@ class ForeignNamespaces:
         """Gets a home object whose copy has changed."""
         self.on_namespace_change: Callable[[ForeignNamespace], None] = lambda _: None
         """Gets a namespace of which all that depends on it must be decided again."""
+        self.created = created
+        self._retiring: dict[str, asyncio.Event] = {}
+        """Foreign namespaces that are perhaps being deleted; the event is set at the end."""
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
         self.identity = identity
@@ -165,10 +171,14 @@ class ForeignNamespaces:
         return foreign is None or (namespace is not None and namespace.mirrors_in_sync)
 
     async def prune(self) -> None:
-        """Close namespaces that have been idle for some minutes, and their watches with them."""
+        """Close namespaces that have been idle for some minutes, and their watches with them.
+
+        Those that farlet created stay in the inventory until they are deleted.
+        """
         if not self.loaded.is_set():
             return
         now = asyncio.get_running_loop().time()
+        unused = {} if self.created is None else self.inventory.entries()
         for foreign, namespace in list(self._open.items()):
             if namespace.idle(now):
                 del self._open[foreign]
@@ -176,23 +186,44 @@ class ForeignNamespaces:
                     namespace.task.cancel()
                 for table in (self.store.accounts, *self.store.copies.values()):
                     table.clear(foreign)
-                if foreign in self.inventory:
-                    await self._unregister(namespace)
+                unused[foreign] = namespace.home
+        for foreign, home in unused.items():
+            if foreign not in self._open and await self._retire(foreign, home=home):
+                await self._unregister(foreign, home=home)
 
-    async def _unregister(self, namespace: ForeignNamespace) -> None:
+    async def _retire(self, foreign: str, *, home: str) -> bool:
+        """Whether farlet is done with a namespace that no pod needs, and none needs it now."""
+        if self.created is None:
+            return True
+        done = self._retiring[foreign] = asyncio.Event()
         try:
-            await self.inventory.remove(namespace.foreign)
+            return await self.created.retire(
+                foreign, home=home, needed=lambda: foreign in self._open
+            )
+        except errors.FarletError as err:
+            log.info("foreign namespace kept for now", namespace=foreign, home=home, err=str(err))
+            return False
+        finally:
+            del self._retiring[foreign]
+            done.set()
+
+    async def retired(self, foreign: str) -> None:
+        """Wait while this foreign namespace is perhaps being deleted."""
+        if (done := self._retiring.get(foreign)) is not None:
+            await done.wait()
+
+    async def _unregister(self, foreign: str, *, home: str) -> None:
+        if foreign not in self.inventory or foreign in self._open:
+            return
+        try:
+            await self.inventory.remove(foreign)
         except errors.FarletError as err:
             # It stays in the inventory: the next process opens it and finds it empty.
             log.info(
-                "failed to remove foreign namespace from inventory",
-                namespace=namespace.foreign,
-                err=str(err),
+                "failed to remove foreign namespace from inventory", namespace=foreign, err=str(err)
             )
             return
-        log.info(
-            "stopped using foreign namespace", namespace=namespace.foreign, home=namespace.home
-        )
+        log.info("stopped using foreign namespace", namespace=foreign, home=home)
 
     def is_open(self, foreign: str) -> bool:
         """Whether this foreign namespace is open."""

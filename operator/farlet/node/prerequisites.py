@@ -23,7 +23,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.context import Context
-from farlet.foreign import inventory
+from farlet.foreign import created_namespaces, inventory
 from farlet.node import cluster_record, foreign_nodes, registration
 from farlet.planning import api_refusals, cluster_identity
 from farlet.rbac import Side, When, Where
@@ -73,6 +73,8 @@ class Prerequisites:
         ]
         if not self._settings.capacity:
             checks.append(self.check_capacity)
+        if self._settings.create_namespaces:
+            checks.append(self._check_creation)
         for check in checks:
             if (problem := await _refusal(check())) is not None:
                 return problem
@@ -91,19 +93,37 @@ class Prerequisites:
 
     async def _check_permissions(self) -> None:
         namespace = self._ctx().namespaces.own
+        denied = await self._denied(Where.OWN, When.ALWAYS, namespace=namespace)
+        if denied is not None:
+            raise errors.StartError(
+                f"{denied} in the foreign namespace {namespace}. In the foreign cluster: kubectl "
+                "apply -f manifests/foreign/farlet-namespace.yaml"
+            )
+
+    async def creation_problem(self) -> str | None:
+        """Why --create-namespaces cannot work; `None` also where the server does not answer."""
+        return await _refusal(self._check_creation())
+
+    async def _check_creation(self) -> None:
+        denied = await self._denied(Where.CLUSTER, When.CREATES_NAMESPACES)
+        if denied is not None:
+            raise errors.StartError(
+                f"{denied} in the foreign cluster, which --create-namespaces requires. In the "
+                f"foreign cluster: kubectl apply -k {created_namespaces.ROLES}"
+            )
+
+    async def _denied(self, where: Where, when: When, *, namespace: str = "") -> str | None:
+        """What farlet is not allowed to do; `None` also where the cluster allows no reviews."""
         for row in rbac.TABLE:
-            if (row.side, row.where, row.when) != (Side.FOREIGN, Where.OWN, When.ALWAYS):
+            if (row.side, row.where, row.when) != (Side.FOREIGN, where, when):
                 continue
             try:
                 denied = await denied_verbs(self._foreign, row, namespace=namespace)
             except errors.Forbidden:
-                return  # this cluster allows no reviews
+                return None
             if denied:
-                raise errors.StartError(
-                    f"farlet is not allowed to {' or '.join(denied)} {row.resource} in the "
-                    f"foreign namespace {namespace}. In the foreign cluster: kubectl apply -f "
-                    "manifests/foreign/farlet-namespace.yaml"
-                )
+                return f"farlet is not allowed to {' or '.join(denied)} {row.resource}"
+        return None
 
     async def check_capacity(self) -> None:
         """Raises `StartError` if farlet is not allowed to list the foreign nodes."""

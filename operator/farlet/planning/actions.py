@@ -160,6 +160,11 @@ class RecheckAnchor:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateNamespace:
+    """Create the foreign namespace, which does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
 class FollowSources:
     """Watch the ConfigMaps and Secrets that H refers to, and keep copies of them."""
 
@@ -179,7 +184,7 @@ class Wait:
 class Decision:
     """At most one action, and whether to try again after the queue's growing backoff."""
 
-    action: Action | RecheckAnchor | FollowSources | Wait | None = None
+    action: Action | RecheckAnchor | CreateNamespace | FollowSources | Wait | None = None
     retry: bool = False
     """No watch shows what the pod waits for. With `Wait`: not before that time."""
     note: tuple[Reason, str] | None = None

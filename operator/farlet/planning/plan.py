@@ -32,6 +32,7 @@ from farlet.planning.actions import (
     ConfirmHomeGone,
     ConfirmMirrorGone,
     CreateMirror,
+    CreateNamespace,
     Decision,
     DeleteHome,
     DeleteMirror,
@@ -332,15 +333,30 @@ def _foreign_side_unknown(
     ctx: Context,
     mirrored: bool,
 ) -> Decision:
-    """The foreign side is unknown: report that on pods that never ran, leave others unchanged."""
+    """The foreign side is unknown: report that on pods that never ran, leave others unchanged.
+
+    A pod needs a namespace that does not exist if a mirror could be created for it, or if it had
+    one, whose absence cannot be confirmed otherwise.
+    """
     if mirrored:
-        return NOTHING
+        return Decision(CreateNamespace()) if _is_missing(s) else NOTHING
     try:
         guards.check_controller(home, ctx)
-        _selected(s).requirements(home, ctx)
+        strategy = _selected(s)
+        strategy.requirements(home, ctx)
+        if _is_missing(s):
+            pods.forge_mirror(
+                home, strategy=strategy, ctx=ctx, anchor=None, token_times={}, restarts={}
+            )
+            return Decision(CreateNamespace())
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx)
     return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)
+
+
+def _is_missing(s: Snapshot) -> bool:
+    """The foreign namespace is to be created. Another cluster would lack it, too."""
+    return s.namespace_missing and s.foreign_confirmed
 
 
 def _create(
@@ -376,6 +392,8 @@ def _create(
     left = _pause(s) - s.ages.mirror_created
     if left > 0:
         return _back_off(s, home, left, ctx=ctx)
+    if _is_missing(s):
+        return Decision(CreateNamespace())
     if s.anchor is None:
         return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx, gone=True)
     if s.anchor_doubted:

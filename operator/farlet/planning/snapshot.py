@@ -102,6 +102,9 @@ class Snapshot:
     """The foreign namespace as the owner of its mirrors; `None` while it is not known."""
     anchor_doubted: bool = False
     """A sign that the namespace was deleted came after the request that read the anchor."""
+    namespace_missing: bool = False
+    """The foreign namespace does not exist, farlet is to create it when a pod needs it, and has not
+    begun to."""
     problem: Refused | None = None
     """Why the foreign namespace cannot be read or used now."""
     ages: Ages = field(default_factory=Ages)

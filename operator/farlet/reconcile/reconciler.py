@@ -23,6 +23,7 @@ from farlet.names import secret_name
 from farlet.planning import api_refusals, plan, predicates
 from farlet.planning.actions import (
     CreateMirror,
+    CreateNamespace,
     Decision,
     FollowSources,
     PatchStatus,
@@ -98,6 +99,9 @@ class Reconciler:
                 return
             if isinstance(action, RecheckAnchor):
                 self._recheck_anchor(key)
+                continue
+            if isinstance(action, CreateNamespace):
+                self._create_namespace(key)
                 continue
             if isinstance(action, FollowSources):
                 self._copies.follow(key, action.sources)
@@ -197,6 +201,7 @@ class Reconciler:
             foreign_confirmed=self._namespaces.identity.confirmed,
             anchor=namespace.anchor,
             anchor_doubted=namespace.anchor_doubted,
+            namespace_missing=namespace.missing,
             problem=namespace.problem,
             ages=self._times.ages(uid),
             creations=self._times.creations(uid),
@@ -250,6 +255,11 @@ class Reconciler:
         namespace = self._namespaces.of(key.namespace)
         if namespace is not None:
             namespace.recheck_anchor()
+
+    def _create_namespace(self, key: ObjectKey) -> None:
+        namespace = self._namespaces.of(key.namespace)
+        if namespace is not None:
+            namespace.create()
 
     def _doubt_anchor(self, key: ObjectKey) -> None:
         namespace = self._namespaces.of(key.namespace)

@@ -21,6 +21,7 @@ from farlet.settings.kubelet import KubeletSettings
 from farlet.settings.leader import LeaderSettings
 from farlet.settings.loading import Flag, Group
 from farlet.settings.mirror import MirrorSettings
+from farlet.settings.namespaces import NamespaceSettings
 from farlet.settings.node import NodeSettings
 from farlet.settings.process import LogFormat, LogLevel, ProcessSettings
 
@@ -34,6 +35,7 @@ class Settings(
     NodeSettings,
     TunnelSettings,
     ConnectionSettings,
+    NamespaceSettings,
     MirrorSettings,
 ):
     """All settings of a running farlet."""

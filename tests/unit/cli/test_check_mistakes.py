@@ -178,6 +178,12 @@ MISTAKES = {
             "foreign /api/v1/namespaces/shop-home": (403, NAMESPACE_DENIED),
         },
     ),
+    "no permission to create foreign namespaces": Mistake(
+        "creation of namespaces",
+        "kubectl apply -k manifests/foreign/created-namespaces",
+        flags={"create_namespaces": "true"},
+        denied=(("foreign", "create", "rolebindings"),),
+    ),
     "a foreign namespace of another home namespace": Mistake(
         "foreign namespace of shop",
         "belongs to the home namespace blog of the home cluster with the id home-9",
@@ -213,6 +219,26 @@ async def test_each_mistake_is_a_failed_finding_with_its_fix(
     assert found[mistake.what].hint
     assert mistake.text in f"{found[mistake.what].seen} {found[mistake.what].hint}"
     assert not checking.good(tuple(found.values()))
+
+
+async def test_a_home_namespace_that_farlet_cannot_read_is_a_warning(tmp_path: Path) -> None:
+    async with environment(tmp_path) as env:
+        env.denied = {("home", "get", "namespaces")}
+        found = await env.findings(create_namespaces="true")
+    one = found["creation of namespaces"]
+    assert one.outcome is Outcome.WARNING
+    assert "kubectl apply -f manifests/home/created-namespaces.yaml" in one.hint
+    assert found["home permissions"].outcome is Outcome.OK
+
+
+async def test_a_foreign_namespace_that_farlet_will_create_is_no_mistake(tmp_path: Path) -> None:
+    async with environment(tmp_path) as env:
+        path = "/api/v1/namespaces/shop-home"
+        env.refused[f"foreign {path}"] = _refusal(404, 'namespaces "shop-home" not found')
+        found = await env.findings("shop", create_namespaces="true")
+    assert found["foreign namespace of shop"].outcome is Outcome.OK
+    assert "created when a pod needs it" in found["foreign namespace of shop"].seen
+    assert found["creation of namespaces"].outcome is Outcome.OK
 
 
 async def test_nothing_is_concluded_from_answers_to_a_wrong_identity(tmp_path: Path) -> None:

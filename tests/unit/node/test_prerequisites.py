@@ -40,6 +40,7 @@ class Cluster(FakeClient):
 
     answers: dict[str, JSON | Exception] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
+    """Verbs; or verb and resource."""
     reviews: Exception | None = None
     seconds: float = 0.0
     requests: int = 0
@@ -59,9 +60,9 @@ class Cluster(FakeClient):
         self.requests += 1
         if self.reviews is not None:
             raise self.reviews
-        return {
-            "status": {"allowed": body["spec"]["resourceAttributes"]["verb"] not in self.denied}
-        }
+        asked = body["spec"]["resourceAttributes"]
+        denied = {asked["verb"], f"{asked['verb']} {asked['resource']}"} & self.denied
+        return {"status": {"allowed": not denied}}
 
 
 def check(
@@ -71,9 +72,10 @@ def check(
     *,
     capacity: str | None = CAPACITY,
     seconds: float,
+    **more: str,
 ) -> prerequisites.Prerequisites:
     (folder / "kubeconfig").write_text("{}")
-    flags = {"nodename": "far", "foreign_kubeconfig": str(folder / "kubeconfig")}
+    flags = {"nodename": "far", "foreign_kubeconfig": str(folder / "kubeconfig"), **more}
     if capacity is not None:
         flags["capacity"] = capacity
     read = loading.load(settings.Settings, flags)
@@ -175,6 +177,33 @@ def test_a_refusal_keeps_a_process_from_leading(
     made = check(tmp_path, foreign, home, capacity=capacity, seconds=1)
     assert made.problem is not None
     assert says in made.problem
+
+
+CREATION = ["create namespaces", "delete namespaces", "create rolebindings", "bind clusterroles"]
+
+
+@pytest.mark.parametrize("denied", CREATION)
+def test_a_process_that_creates_namespaces_needs_each_permission_for_it(
+    denied: str, tmp_path: Path
+) -> None:
+    foreign, home = Cluster(denied=frozenset({denied})), Cluster({"nodes": VIRTUAL})
+    assert check(tmp_path, foreign, home, seconds=1).problem is None
+    made = check(tmp_path, foreign, home, seconds=1, create_namespaces="true")
+    assert made.problem is not None
+    assert f"not allowed to {denied}" in made.problem
+    assert "kubectl apply -k manifests/foreign/created-namespaces" in made.problem
+    assert faketime.run(made.creation_problem()) == made.problem, "also without an election"
+
+
+def test_a_foreign_api_server_that_is_down_is_no_obstacle_to_the_creation_of_namespaces(
+    tmp_path: Path,
+) -> None:
+    foreign = Cluster({"": silence()}, reviews=silence())
+    made = check(
+        tmp_path, foreign, Cluster({"nodes": VIRTUAL}), seconds=1, create_namespaces="true"
+    )
+    assert made.problem is None
+    assert faketime.run(made.creation_problem()) is None
 
 
 NO_OBSTACLE: dict[str, tuple[Cluster, Cluster]] = {

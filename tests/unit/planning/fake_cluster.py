@@ -20,7 +20,7 @@ from unit.planning import model
 from unit.planning.model import JSON, Selects, Server, Status
 
 _PATH = re.compile(
-    r"/api/v1(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?:api|apis/[a-z0-9.]+)/v1(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<resource>[^/?]+)(?:/(?P<name>[^/?]+))?(?:/(?P<sub>[^/?]+))?(?:\?(?P<query>.*))?"
 )
 HALF_WAY_SECONDS = 0.002
@@ -28,6 +28,7 @@ LATE_SECONDS = 0.1
 SILENCE_SECONDS = 80.0
 """A watch from a version that the server has not reached yet shows nothing, not even bookmarks."""
 FARLET = "farlet"
+ACCOUNT = "system:serviceaccount:farlet:farlet"
 
 
 class Fault(Enum):
@@ -234,6 +235,10 @@ class FakeCluster(FakeClient):
         if match["sub"] == "eviction":
             uid = body["deleteOptions"]["preconditions"]["uid"]
             return self.server.delete(where, by=FARLET, grace=None, uid=uid)
+        if resource == "selfsubjectreviews":
+            return {"status": {"userInfo": {"username": ACCOUNT}}}
+        if resource == "selfsubjectaccessreviews":
+            return {"status": {"allowed": True}}
         if method == "POST":
             return self.server.create(resource, namespace or "", body, by=FARLET)
         if method == "PATCH":

@@ -106,6 +106,8 @@ class Server:
         return obj
 
     def create(self, resource: str, namespace: str, body: JSON, *, by: str) -> JSON:
+        if resource == "namespaces":
+            return self._create_namespace(body, by=by)
         space = self.get(("namespaces", "", namespace))
         if "deletionTimestamp" in space["metadata"]:
             text = "unable to create new content in namespace"
@@ -125,6 +127,23 @@ class Server:
             obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
         self.policy(resource, obj)
         return self._store(where, None, obj, by=by, verb="create")
+
+    def _create_namespace(self, body: JSON, *, by: str) -> JSON:
+        """A POST; controllers fill the namespace."""
+        name = body["metadata"]["name"]
+        where = ("namespaces", "", name)
+        if where in self._objects:
+            raise Status(409, "AlreadyExists", f'namespaces "{name}" already exists')
+        obj: JSON = clone(body)
+        self._uids += 1
+        obj["metadata"]["uid"] = f"{self._cluster}-{self._uids}-{name}"
+        made = self._store(where, None, obj, by=by, verb="create")
+        for resource, filled in (
+            ("serviceaccounts", "default"),
+            ("configmaps", "kube-root-ca.crt"),
+        ):
+            self.create(resource, name, {"metadata": {"name": filled}}, by="controller")
+        return made
 
     def create_namespace(self, name: str) -> None:
         self._uids += 1
@@ -210,6 +229,9 @@ class Server:
         metadata = before["metadata"]
         _require({"uid": uid, "resourceVersion": version}, before)
         after: JSON = clone(before)
+        if where[0] == "namespaces":
+            after["metadata"]["deletionTimestamp"] = _stamp(self._clock())
+            return self._store(where, before, after, by=by, verb="delete")
         if where[0] != "pods":
             period = 0
         elif "deletionTimestamp" in metadata:

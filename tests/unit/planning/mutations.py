@@ -53,6 +53,44 @@ MUTATIONS = (
         "a pod waits for the copy of an object that exists",
     ),
     Mutation(
+        "does not create a foreign namespace for its first pod",
+        (Skipped("_foreign_side_unknown", "_is_missing(s)"),),
+        "the first pod of a namespace has its foreign namespace created",
+    ),
+    Mutation(
+        "leaves a pod that has run without its foreign namespace",
+        (
+            Replaced(
+                "_foreign_side_unknown",
+                "Decision(CreateNamespace()) if _is_missing(s) else NOTHING",
+                by="NOTHING",
+            ),
+        ),
+        "a pod that had a mirror has a foreign namespace that is gone created",
+    ),
+    Mutation(
+        "creates no foreign namespace for a lost mirror",
+        (Skipped("_create", "_is_missing(s)"),),
+        "a lost mirror has a foreign namespace that is gone created",
+    ),
+    Mutation(
+        "creates a foreign namespace in another cluster",
+        (Replaced("_is_missing", "s.foreign_confirmed", by="True"),),
+        "no namespace is created in a cluster that is not confirmed",
+    ),
+    Mutation(
+        "creates a foreign namespace for a pod that cannot run there",
+        (
+            Replaced(
+                "_foreign_side_unknown",
+                "pods.forge_mirror(home, strategy=strategy, ctx=ctx, anchor=None, token_times={}, "
+                "restarts={})",
+                by="None",
+            ),
+        ),
+        "no namespace is created for a pod with a feature that is not allowed",
+    ),
+    Mutation(
         "does not say that an object is kept at home",
         (Skipped("_copies", "isinstance(state, Refused)"),),
         "a pod that refers to an object that is kept at home waits with this reason",

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from farlet import rbac, roles
-from farlet.rbac import Identity, Side, Where
+from farlet.rbac import Identity, Side, When, Where
 from reference import role_manifests
 
 Rule = tuple[str, str, str, str]
@@ -34,11 +34,14 @@ def granted(path: str, kind: str, name: str, namespace: str | None = None) -> se
     }
 
 
-def in_table(side: Side, place: Where) -> set[Rule]:
+def in_table(side: Side, place: Where, *, creating: bool = False) -> set[Rule]:
+    """`creating`: the permissions of --create-namespaces, else all others."""
     return {
         (row.group, row.resource, "far" if row.name == rbac.NODE else row.name, verb)
         for row in rbac.TABLE
-        if (row.side, row.where) == (side, place) and row.identity is not Identity.NODE
+        if (row.side, row.where) == (side, place)
+        and row.identity is not Identity.NODE
+        and (row.when is When.CREATES_NAMESPACES) is creating
         for verb in row.verbs
     }
 
@@ -86,6 +89,31 @@ def test_the_home_cluster_has_one_role_by_name_and_one_without_names() -> None:
     assert {name for _, _, name, _ in own_node} == {"far"}
 
 
+CREATED = f"{FOREIGN}/created-namespaces/roles.yaml"
+HOME_CREATED = "manifests/home/created-namespaces.yaml"
+
+
+def test_the_permissions_to_create_namespaces_are_in_roles_of_their_own() -> None:
+    creation = granted(CREATED, "ClusterRole", "farlet-namespaces")
+    assert creation == in_table(Side.FOREIGN, Where.CLUSTER, creating=True)
+    reading = granted(HOME_CREATED, "ClusterRole", "farlet-namespaces")
+    assert reading == in_table(Side.HOME, Where.CLUSTER, creating=True)
+    assert reading == {("", "namespaces", "", "get")}
+
+
+def test_farlet_binds_what_an_administrator_grants_and_what_it_creates_and_checks() -> None:
+    bound = granted(CREATED, "ClusterRole", rbac.OFFLOADED_ROLE)
+    offloaded = in_table(Side.FOREIGN, Where.OFFLOADED)
+    assert bound == offloaded | in_table(Side.FOREIGN, Where.CREATED, creating=True)
+    assert not {verb for *_, verb in bound - offloaded} & {"update", "patch", "delete"}
+    bindings = [
+        document["roleRef"]["name"]
+        for document in yaml.safe_load_all(role_manifests.files()[CREATED])
+        if document["kind"] == "ClusterRoleBinding"
+    ]
+    assert bindings == ["farlet-namespaces"], "farlet-offloaded is never bound cluster-wide"
+
+
 def test_tokens_are_granted_namespace_by_namespace() -> None:
     places = {row.where for row in rbac.TABLE if row.resource == "serviceaccounts/token"}
     assert places == {Where.OFFLOADED}
@@ -117,6 +145,7 @@ def test_nothing_is_allowed_by_a_wildcard() -> None:
         pytest.param(f"{FOREIGN}/farlet-namespace.yaml", roles.foreign_system(), id="own"),
         pytest.param(f"{FOREIGN}/offloaded-namespace.yaml", roles.foreign_offloaded(), id="pods"),
         pytest.param(f"{FOREIGN}/capacity.yaml", roles.foreign_capacity(), id="capacity"),
+        pytest.param(CREATED, roles.foreign_namespaces(), id="creation"),
         *(
             pytest.param(HOME, role, id=f"home {role.name}-{role.namespace}")
             for role in roles.home()

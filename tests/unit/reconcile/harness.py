@@ -21,8 +21,9 @@ import structlog.testing
 from farlet import draining, errors
 from farlet.client import cluster as clusters
 from farlet.constants import API_SERVER_SUPPORT, ObjectKey
-from farlet.context import Context
+from farlet.context import Context, NewNamespaces
 from farlet.foreign import namespaces
+from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.names import secret_name
@@ -41,7 +42,8 @@ OWN, HOME, FOREIGN = "farlet", "default", "default-h"
 NAMESPACES = (HOME, "second")
 WORKERS = 3
 
-Refusal = Callable[[], errors.FarletError]
+Refusal = Callable[[], errors.FarletError | None]
+"""Called when a request arrives; with `None`, it is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ class RecordingCluster(FakeCluster):
     ) -> JSON:
         request = f"{method} {path}"
         self.received.append(Request(self._now() - objects.NOW, request, body))
-        for pattern, refusal in self.refusing.items():
-            if re.search(pattern, request):
-                raise refusal()
+        for pattern, refusal in list(self.refusing.items()):
+            if re.search(pattern, request) and (refused := refusal()) is not None:
+                raise refused
         return await super().call(method, path, body=body, content_type=content_type, accept=accept)
 
     def requests(self, pattern: str) -> list[Request]:
@@ -114,6 +116,8 @@ class Harness:
         self.ctx = ctx
         self.shown = Shown.NONE
         """`--mirror-events`."""
+        self.new: NewNamespaces | None = None
+        """`--create-namespaces`, with these defaults."""
         self.busy = False
         """Pods wait to be reconciled, as the sender of mirrors' Events sees it."""
         self.logs = logs
@@ -202,6 +206,16 @@ class Harness:
                 on_mirror_event=None if self.shown is Shown.NONE else events.offer,
                 identity=identity,
                 tasks=tasks,
+                created=None
+                if self.new is None
+                else CreatedNamespaces(
+                    home,
+                    foreign,
+                    new=self.new,
+                    ctx=lambda: self.ctx,
+                    confirm=identity.confirm,
+                    report=self.recorder.note_namespace,
+                ),
             )
             identity.on_change = self.scopes.identity_changed
             copying = copies.Copies(
@@ -436,10 +450,14 @@ class _Clock:
 
 @contextlib.contextmanager
 def running(
-    *, ctx: Context = objects.CONTEXT, starts: bool = True, shown: Shown = Shown.NONE
+    *,
+    ctx: Context = objects.CONTEXT,
+    starts: bool = True,
+    shown: Shown = Shown.NONE,
+    new: NewNamespaces | None = None,
 ) -> Iterator[Harness]:
     """A harness of its own. `starts` False: the test starts farlet itself. `shown`: which Events
-    of mirrors."""
+    of mirrors. `new`: farlet creates foreign namespaces."""
     with faketime.loop() as loop, pytest.MonkeyPatch.context() as patch:
         clock = _Clock(loop)
         for name, module in list(sys.modules.items()):
@@ -447,7 +465,7 @@ def running(
                 patch.setattr(module, "time", clock)
         with structlog.testing.capture_logs() as logs:
             made = Harness(loop, ctx, logs)
-            made.shown = shown
+            made.shown, made.new = shown, new
             if starts:
                 made.start()
             yield made

@@ -31,7 +31,12 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
 
     async def check() -> Finding:
         try:
-            found = await cluster.get(resources.NAMESPACES.metadata_only, name)
+            try:
+                found = await cluster.get(resources.NAMESPACES.metadata_only, name)
+            except errors.NotFound:
+                if not settings.create_namespaces:
+                    raise
+                return Finding(what, Outcome.OK, f"{name}, created when a pod needs it")
             if "deletionTimestamp" in found["metadata"]:
                 raise errors.Refused(
                     Reason.NAMESPACE_NOT_FOUND,

@@ -15,6 +15,7 @@ from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.cli.checks.identity import User
 from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
+from farlet.foreign import created_namespaces
 from farlet.node import prerequisites
 from farlet.node.prerequisites import Prerequisites
 from farlet.planning.mirror_events import Shown
@@ -25,6 +26,7 @@ CONCURRENT = 8
 """Reviews in flight."""
 
 _NO_REVIEWS = "allow farlet to create selfsubjectaccessreviews (ClusterRole system:basic-user)"
+_CAPACITY = (Side.FOREIGN, Where.CLUSTER, When.SUMS_CAPACITY)
 _OWN = "in the foreign cluster: kubectl apply -f manifests/foreign/farlet-namespace.yaml"
 
 
@@ -70,17 +72,43 @@ async def capacity(settings: Settings, cluster: Cluster, required: Prerequisites
 
     async def check() -> Finding:
         await required.check_capacity()
-        rows = [
-            (row, "")
-            for row in rbac.TABLE
-            if (row.side, row.where) == (Side.FOREIGN, Where.CLUSTER)
-        ]
+        rows = [(row, "") for row in rbac.TABLE if (row.side, row.where, row.when) == _CAPACITY]
         if denied := await _denied(cluster, rows, node=""):
             hint = f"in the foreign cluster: {nodes}; or set --capacity"
             return Finding(what, Outcome.FAILED, described(denied), hint)
         return Finding(what, Outcome.OK, "the sum of the foreign nodes")
 
     return await of(what, check(), hint=f"set --capacity; or, in the foreign cluster: {nodes}")
+
+
+async def creation(settings: Settings, home: Cluster, foreign: Cluster) -> Finding | None:
+    """Whether farlet can create and delete foreign namespaces; `None`: it is not to."""
+    if not settings.create_namespaces:
+        return None
+    what, apply = "creation of namespaces", "cluster: kubectl apply"
+
+    async def check() -> Finding:
+        for cluster, side in ((foreign, Side.FOREIGN), (home, Side.HOME)):
+            rows = [
+                (row, "")
+                for row in rbac.TABLE
+                if (row.side, row.where) == (side, Where.CLUSTER)
+                and row.when is When.CREATES_NAMESPACES
+            ]
+            if not (denied := await _denied(cluster, rows, node="")):
+                continue
+            seen = f"{side.value}: {described(denied)}"
+            if side is Side.FOREIGN:
+                hint = f"in the foreign {apply} -k {created_namespaces.ROLES}"
+                return Finding(what, Outcome.FAILED, seen, hint)
+            hint = (
+                f"farlet never deletes a foreign namespace; if it should, in the home {apply} -f "
+                "manifests/home/created-namespaces.yaml"
+            )
+            return Finding(what, Outcome.WARNING, seen, hint)
+        return Finding(what, Outcome.OK, "farlet can create and delete foreign namespaces")
+
+    return await of(what, check(), hint=_NO_REVIEWS)
 
 
 async def node(settings: Settings, required: Prerequisites) -> Finding:
@@ -143,6 +171,8 @@ def _rows(settings: Settings, side: Side, user: User | None) -> list[tuple[Permi
         where = _namespace(row, settings)
         if row.side is not side or where is None or not _applies(row.when, settings):
             continue
+        if row.when is When.CREATES_NAMESPACES:
+            continue  # `creation`
         if row.identity is Identity.EITHER or (user is not None and row.identity is _kind(user)):
             rows.append((row, where))
     return rows
@@ -164,7 +194,7 @@ def _namespace(row: Permission, settings: Settings) -> str | None:
         case Where.OWN:
             lease = settings.leader_elect_lease
             return lease.namespace if isinstance(lease, ObjectKey) else None
-        case Where.OFFLOADED | Where.ANYONE | Where.URL:
+        case Where.OFFLOADED | Where.CREATED | Where.ANYONE | Where.URL:
             return None
         case unknown:
             assert_never(unknown)
@@ -187,9 +217,13 @@ def _applies(when: When, settings: Settings) -> bool:
             return settings.mirror_events is not Shown.NONE
         case When.DRAINS:
             return settings.drain_on_exit
+        case When.CREATES_NAMESPACES:
+            return settings.create_namespaces
         case When.OTHER_LEASE:
             return settings.leader_elect and isinstance(settings.leader_elect_lease, ObjectKey)
-        case When.ALWAYS | When.MODE_HOME | When.MODE_REMOTE | When.CHECK | When.STANDBY_OR_CHECK:
+        case When.ALWAYS | When.MODE_HOME | When.MODE_REMOTE:
+            return True
+        case When.CHECK | When.CREATES_OR_CHECK | When.STANDBY_OR_CHECK:
             return True
         case unknown:
             assert_never(unknown)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from farlet import constants
 from farlet.constants import Reason
 from farlet.context import NamespaceMap
@@ -11,6 +13,7 @@ from farlet.planning import plan
 from farlet.planning.actions import (
     NOTHING,
     ConfirmMirrorGone,
+    CreateNamespace,
     RecheckAnchor,
     ReclaimMirror,
     Wait,
@@ -210,4 +213,64 @@ SHARED = (
     ),
 )
 
-ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS, *SHARED)
+
+def _nonexistent(pod: Pod, mirror: Pod | Missing = Missing.UNKNOWN, **known: Any) -> Snapshot:
+    """The foreign namespace does not exist, and farlet creates namespaces."""
+    return snapshot(
+        pod, mirror, namespace_missing=True, namespace_unused=True, anchor=None, **known
+    )
+
+
+_WRONG = home(annotations={constants.API_SERVER_SUPPORT: "any"})
+_ON_HOST = home()
+_ON_HOST["spec"]["hostNetwork"] = True
+
+NONEXISTENT = (
+    Row(
+        "the first pod of a namespace has its foreign namespace created",
+        _nonexistent(home()),
+        does(CreateNamespace()),
+    ),
+    Row(
+        "a pod that had a mirror has a foreign namespace that is gone created",
+        _nonexistent(_RUNNING),
+        does(CreateNamespace()),
+    ),
+    Row(
+        "a lost mirror has a foreign namespace that is gone created",
+        _nonexistent(_RUNNING, Missing.ABSENT, mirror_gone=True),
+        does(CreateNamespace()),
+    ),
+    Row(
+        "no namespace is created for a pod of a DaemonSet",
+        _nonexistent(daemon(home())),
+        shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
+    ),
+    Row(
+        "no namespace is created for a pod with an unknown access mode",
+        _nonexistent(_WRONG),
+        shows("Pending", Reason.INVALID_API_SERVER_SUPPORT),
+    ),
+    Row(
+        "no namespace is created for a pod with a feature that is not allowed",
+        _nonexistent(_ON_HOST),
+        shows("Pending", Reason.POD_FEATURE_NOT_ALLOWED),
+    ),
+    Row(
+        "no namespace is created for a pod that is being deleted and never ran",
+        _nonexistent(home(grace=30)),
+        removes(),
+    ),
+    Row(
+        "no namespace is created for a pod that has ended",
+        _nonexistent(home(phase="Succeeded")),
+        NOTHING,
+    ),
+    Row(
+        "no namespace is created in a cluster that is not confirmed",
+        _nonexistent(home(), foreign_confirmed=False),
+        NOTHING,
+    ),
+)
+
+ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS, *SHARED, *NONEXISTENT)
