@@ -315,7 +315,7 @@ async def test_the_policy_allows_nothing_but_the_namespaces_of_farlet(
     # The administrator: neither a namespace with the label, nor the label on one that exists.
     body = {"metadata": {"name": f"{name}-forged", "labels": labels}}
     assert "only farlet can create" in str(await denied(foreign, "namespaces", body))
-    with pytest.raises(rest.ApiError, match="nobody can add it"):
+    with pytest.raises(rest.ApiError, match="no user can add it"):
         await foreign.patch("namespaces", {"metadata": {"labels": labels}}, name=theirs)
     await foreign.patch("namespaces", {"metadata": {"labels": {CREATED: None}}}, name=name)
     for one in (name, theirs):
