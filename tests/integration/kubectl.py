@@ -64,6 +64,15 @@ class Kubectl:
                 process.kill()
             await process.wait()
 
+    async def until_printed(self, pod: str, line: str, *, container: str = "main") -> None:
+        """Return once a container has printed a line with this prefix."""
+        async with self.running("logs", "-f", pod, "-c", container) as process:
+            assert process.stdout is not None
+            while printed := await process.stdout.readline():
+                if printed.decode().startswith(line):
+                    return
+        raise AssertionError(f"{container} of {pod} ended without a line {line!r}")
+
     @contextlib.asynccontextmanager
     async def forwarding(self, *arguments: str) -> AsyncIterator[int]:
         """Run `kubectl port-forward` for the duration of the context; yield the local port."""

@@ -46,12 +46,7 @@ class Far:
 
     async def prints(self, name: str, line: str, *, container: str = "main") -> None:
         """Return once a container has printed a line with this prefix."""
-        async with self.kubectl().running("logs", "-f", name, "-c", container) as process:
-            assert process.stdout is not None
-            while printed := await process.stdout.readline():
-                if printed.decode().startswith(line):
-                    return
-        raise AssertionError(f"{container} of {name} ended without a line {line!r}")
+        await self.kubectl().until_printed(name, line, container=container)
 
 
 @pytest.fixture

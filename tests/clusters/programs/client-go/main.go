@@ -1,11 +1,13 @@
 // A real client-go program with the library's unchanged in-cluster loader: it says who it is and
 // what it sees, as one JSON line. The other clients of the test image print the same line.
 // With the argument "stay" it then lives until SIGTERM, where the image has no shell to see to that.
+// With the argument "manage" it is a controller instead.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/signal"
 	"sort"
@@ -67,6 +69,13 @@ func look(ctx context.Context, seen *sight) error {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "manage" {
+		if err := manage(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	seen := sight{Client: "go", Extra: map[string][]string{}, Pods: []string{}}
 	err := look(context.Background(), &seen)
 	if err != nil {

@@ -1,0 +1,264 @@
+"""Ordinary workloads in the foreign cluster, created and watched through the home API only.
+
+Home's own controllers make the pods and its scheduler places them, and the containers are real.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clusters import kwok, pair, rest
+from clusters.workspace import Workspace
+from conftest import StartFarlet
+from integration import realpods
+from integration.kubectl import Kubectl
+
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(150)]
+
+DEPLOYMENTS = "apps/v1/deployments"
+JOBS = "batch/v1/jobs"
+CRON_JOBS = "batch/v1/cronjobs"
+FAILING = 7
+SHOW = "while true; do echo mode=$MODE file=$(cat /app/mode) key=$(cat /key/key); sleep 0.3; done"
+GROW = """
+import pathlib, signal, time
+again = pathlib.Path("/shared/again")
+if not again.exists():
+    again.touch()
+    taken = bytearray(256 << 20)
+print("initialised:", pathlib.Path("/shared/ready").read_text(), flush=True)
+signal.signal(signal.SIGTERM, lambda *_: exit(0))
+while True:
+    time.sleep(0.1)
+"""
+
+
+def template(node: str, *containers: rest.Object, **spec: Any) -> rest.Object:
+    """A pod template for the virtual node, and for a real node behind it."""
+    selector = {kwok.LABEL: "real", "kubernetes.io/hostname": node}
+    wanted = realpods.pod("none", nodeSelector=selector, containers=[*containers], **spec)
+    return {"metadata": {"labels": {"app": "shop"}}, "spec": wanted["spec"]}
+
+
+def deployed(generation: int, count: int) -> Callable[[rest.Object | None], bool]:
+    """All pods of this generation of a Deployment are available, and no others are left."""
+
+    def reached(seen: rest.Object | None) -> bool:
+        status = (seen or {}).get("status", {})
+        counts = {status.get(f"{name}Replicas", 0) for name in ("updated", "available")}
+        return (
+            status.get("observedGeneration", 0) >= generation
+            and counts | {status.get("replicas", 0)} == {count}
+        )  # fmt: skip
+
+    return reached
+
+
+async def test_a_deployment_follows_its_config_map_and_secret_and_is_rolled_over(
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    clusters: pair.Clusters,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings=realpods.AS_REAL)
+    await _put(home, workspace, "configmaps", "app", {"mode": "one"})
+    await _put(home, workspace, "secrets", "key", {"key": _encoded("first")})
+    mounts = [{"name": "app", "mountPath": "/app"}, {"name": "key", "mountPath": "/key"}]
+    main = realpods.container(
+        "main", "bash", "-c", SHOW,
+        volumeMounts=mounts,
+        env=[{"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "app", "key": "mode"}}}],
+        readinessProbe={"exec": {"command": ["test", "-s", "/key/key"]}, "periodSeconds": 1},
+    )  # fmt: skip
+    volumes = [
+        {"name": "app", "configMap": {"name": "app"}},
+        {"name": "key", "secret": {"secretName": "key"}},
+    ]
+    deployment = {
+        "metadata": {"name": "shop"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "shop"}},
+            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": template(node, main, volumes=volumes, restartPolicy="Always"),
+        },
+    }
+    made = await home.create(DEPLOYMENTS, deployment, namespace=workspace.home)
+    await _until(home, workspace, DEPLOYMENTS, deployed(made["metadata"]["generation"], 2))
+
+    await _change(home, workspace, "configmaps", "app", {"mode": "two"})
+    await _change(home, workspace, "secrets", "key", {"key": _encoded("second")})
+    kubectl = Kubectl.of(clusters.home, workspace.home)
+    for name in await _pods(home, workspace):
+        await kubectl.until_printed(name, "mode=one file=two key=second")
+
+    unavailable = asyncio.create_task(_unavailable(home, workspace))
+    annotations = {"metadata": {"annotations": {"restarted": "yes"}}}
+    changed = await home.patch(
+        DEPLOYMENTS, {"spec": {"template": annotations}}, name="shop", namespace=workspace.home
+    )
+    await _until(home, workspace, DEPLOYMENTS, deployed(changed["metadata"]["generation"], 2))
+    unavailable.cancel()
+    assert not unavailable.done() or unavailable.cancelled(), unavailable
+    for name in await _pods(home, workspace):
+        await kubectl.until_printed(name, "mode=two file=two key=second")
+
+    await home.delete(DEPLOYMENTS, name="shop", namespace=workspace.home)
+    for name in await _pods(home, workspace):
+        await home.until("pods", rest.gone, name=name, namespace=workspace.home)
+    assert await foreign.list("pods", namespace=workspace.foreign) == []
+
+
+async def test_jobs_and_cron_jobs_end_as_on_a_machine(
+    home: rest.Api, workspace: Workspace, node: str, start_farlet: StartFarlet
+) -> None:
+    await start_farlet(node, settings=realpods.AS_REAL)
+    once = template(node, realpods.container("main", "true"))
+    await home.create(
+        CRON_JOBS,
+        {
+            "metadata": {"name": "nightly"},
+            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once}}},
+        },
+        namespace=workspace.home,
+    )
+    script = f'test "$JOB_COMPLETION_INDEX" != {FAILING}'
+    wanted = template(node, realpods.container("main", "bash", "-c", script))
+    await home.create(
+        JOBS,
+        {
+            "metadata": {"name": "shop"},
+            "spec": {
+                "completionMode": "Indexed",
+                "completions": 20,
+                "parallelism": 20,
+                "backoffLimitPerIndex": 1,
+                "template": wanted,
+            },
+        },
+        namespace=workspace.home,
+    )
+    ended = await _until(home, workspace, JOBS, _ended)
+    assert ended["status"]["completedIndexes"] == "0-6,8-19"
+    assert ended["status"]["failedIndexes"] == str(FAILING)
+    assert (ended["status"]["succeeded"], ended["status"]["failed"]) == (19, 2)
+
+    await _until(
+        home,
+        workspace,
+        CRON_JOBS,
+        lambda seen: bool(seen and seen["status"].get("lastSuccessfulTime")),
+        name="nightly",
+    )
+
+
+async def test_a_pod_with_init_container_sidecar_probes_and_hooks_is_killed_for_its_memory(
+    home: rest.Api,
+    workspace: Workspace,
+    node: str,
+    clusters: pair.Clusters,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings=realpods.AS_REAL)
+    shared = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+    init = realpods.container("init", "bash", "-c", "echo -n yes > /shared/ready", **shared)
+    sidecar = realpods.container(
+        "sidecar", "bash", "-c", "touch /up; sleep 3600",
+        restartPolicy="Always",
+        startupProbe={"exec": {"command": ["test", "-e", "/up"]}, "periodSeconds": 1},
+        **shared,
+    )  # fmt: skip
+    main = realpods.container(
+        "main", "python3", "-c", GROW,
+        resources={"limits": {"memory": "64Mi"}},
+        lifecycle={
+            "postStart": {"exec": {"command": ["touch", "/started"]}},
+            "preStop": {"exec": {"command": ["bash", "-c", "echo stopping > /proc/1/fd/1"]}},
+        },
+        readinessProbe={"exec": {"command": ["test", "-e", "/started"]}, "periodSeconds": 1},
+        livenessProbe={"exec": {"command": ["test", "-e", "/shared/ready"]}, "periodSeconds": 5},
+        **shared,
+    )  # fmt: skip
+    pod = template(
+        node, main,
+        initContainers=[init, sidecar],
+        volumes=[{"name": "shared", "emptyDir": {}}],
+        restartPolicy="Always",
+        terminationGracePeriodSeconds=20,
+    )  # fmt: skip
+    pod["metadata"]["name"] = "shop"
+    await home.create("pods", pod, namespace=workspace.home)
+
+    ready = await _until(home, workspace, "pods", _restarted)
+    (status,) = ready["status"]["containerStatuses"]
+    before = status["lastState"]["terminated"]
+    assert (status["restartCount"], before["reason"], before["exitCode"]) == (1, "OOMKilled", 137)
+    first, second = ready["status"]["initContainerStatuses"]
+    assert first["state"]["terminated"]["exitCode"] == 0
+    assert (second["started"], second["restartCount"]) == (True, 0)
+
+    kubectl = Kubectl.of(clusters.home, workspace.home)
+    log = asyncio.create_task(kubectl.run("logs", "shop", "-c", "main", "--follow"))
+    await kubectl.until_printed("shop", "initialised: yes")
+    await home.delete("pods", name="shop", namespace=workspace.home)
+    await _until(home, workspace, "pods", rest.gone)
+    assert (await log).out.decode().splitlines() == ["initialised: yes", "stopping"]
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+async def _put(
+    home: rest.Api, workspace: Workspace, kind: str, name: str, data: dict[str, str]
+) -> None:
+    body = {"metadata": {"name": name}, "data": data}
+    await home.create(kind, body, namespace=workspace.home)
+
+
+async def _change(
+    home: rest.Api, workspace: Workspace, kind: str, name: str, data: dict[str, str]
+) -> None:
+    await home.patch(kind, {"data": data}, name=name, namespace=workspace.home)
+
+
+async def _until(
+    home: rest.Api,
+    workspace: Workspace,
+    kind: str,
+    reached: Callable[[rest.Object | None], bool],
+    *,
+    name: str = "shop",
+) -> rest.Object:
+    return await home.until(kind, reached, name=name, namespace=workspace.home, seconds=240)
+
+
+async def _pods(home: rest.Api, workspace: Workspace) -> list[str]:
+    """The names of pods that are not being deleted."""
+    found = await home.list("pods", namespace=workspace.home, labelSelector="app=shop")
+    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+async def _unavailable(home: rest.Api, workspace: Workspace) -> None:
+    """Raise an error once the Deployment has fewer available pods than it wants."""
+    async for _, seen in home.watch(DEPLOYMENTS, namespace=workspace.home):
+        available = seen.get("status", {}).get("availableReplicas", 0)
+        assert available >= seen["spec"]["replicas"], seen["status"]
+
+
+def _ended(job: rest.Object | None) -> bool:
+    conditions = (job or {}).get("status", {}).get("conditions", ())
+    return any(
+        one["type"] in {"Complete", "Failed"} and one["status"] == "True" for one in conditions
+    )
+
+
+def _restarted(pod: rest.Object | None) -> bool:
+    """It is ready after its main container was started a second time."""
+    statuses = (pod or {}).get("status", {}).get("containerStatuses", ())
+    return rest.ready(pod) and any(one["restartCount"] == 1 for one in statuses)
