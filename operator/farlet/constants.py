@@ -88,6 +88,9 @@ HOME_API = "farlet.io/home-api"
 HOME_CA = "farlet.io/home-ca"
 """Annotation on a mirror's Secret: hash of the CA bundle that it contains."""
 
+METADATA_FILES = "farlet.io/metadata-files"
+"""Annotation on a mirror's Secret: hash of the files with the pod's labels and annotations."""
+
 USED_BY = "farlet.io/used-by-"
 """Prefix of a label (value `true`) on a copy of a ConfigMap or Secret; a virtual node id follows.
 The last virtual node that uses the copy deletes it."""

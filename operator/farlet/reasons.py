@@ -67,8 +67,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         Reason.UNSUPPORTED_POD: Guide(
             Who.OWNER,
             "The pod uses a feature that has no counterpart in another cluster, such as resource "
-            "claims or pod certificates, needs tokens for more than 32 audiences, or names a "
-            "Secret with the tokens of another pod.",
+            "claims or pod certificates, needs tokens for more than 32 audiences, names a Secret "
+            "with the tokens of another pod, or reads more than 512 KiB of labels and annotations "
+            "in files.",
             "Remove it from the pod, or keep the pod off this node. If the message names an "
             "`--allow-pod-feature`, the administrator of farlet can allow it.",
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from farlet import names
 from farlet.access import (
     Mutation,
     ServiceAccountRequirement,
@@ -17,12 +18,14 @@ from farlet.access import (
     TokenSpec,
     environment,
     identity,
+    metadata_files,
     no_foreign_account,
+    pod_secret,
     removal,
 )
 from farlet.access.changes import ChangeLog
 from farlet.context import Context
-from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret, Volume
 
 
 class DisabledAccess:
@@ -42,15 +45,22 @@ class DisabledAccess:
         changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
         removed = removal.without_access(spec.get("volumes") or (), changes)
+        secret = names.secret_name(pod["metadata"]["uid"])
+        own = metadata_files.contents(pod, ctx)
+        metadata_files.check_size(own)
+
+        def shape_volume(volume: Volume) -> Volume:
+            volume = metadata_files.in_volume(volume, own, secret, ctx, changes)
+            return identity.in_volume(volume, changes)
+
         if removed.volumes:
-            shaped["volumes"] = [identity.in_volume(v, changes) for v in removed.volumes]
+            shaped["volumes"] = [shape_volume(volume) for volume in removed.volumes]
         else:
             shaped.pop("volumes", None)
         empty = environment.empty_variables()
-        values = identity.values(pod, ctx)
 
         def shape(container: Container, path: str) -> Container:
-            env = identity.in_env(container.get("env") or [], values, path, changes)
+            env = identity.in_env(container.get("env") or [], pod, ctx, path, changes)
             env = environment.prepend(empty, env, path, changes)
             changes.added(f"{path}.env", "KUBERNETES_* are empty: no API", routine=True)
             result: Container = {**container, "env": env}
@@ -60,9 +70,10 @@ class DisabledAccess:
             return result
 
         no_foreign_account.replace_containers(shaped, shape)
-        return Mutation(spec=cast("PodSpec", shaped), changes=tuple(changes))
+        return Mutation(cast("PodSpec", shaped), tuple(changes))
 
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        return ()
+        """The Secret with labels and annotations, if files of the pod contain them."""
+        return pod_secret.build(pod, {}, {}, ctx, owner)

@@ -6,7 +6,6 @@ the home cluster, bound to the home pod, and stores them in one Secret beside th
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import cast
 
@@ -18,7 +17,9 @@ from farlet.access import (
     TokenSpec,
     environment,
     identity,
+    metadata_files,
     no_foreign_account,
+    pod_secret,
     token_secret,
     volumes,
 )
@@ -27,15 +28,11 @@ from farlet.constants import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
     HOME_API_SERVICE,
     HOME_CA,
-    HOME_NAME,
-    HOME_NAMESPACE,
-    HOME_UID,
-    VIRTUAL_NODE_ID,
     Reason,
 )
 from farlet.context import Context, Endpoint
 from farlet.errors import Refused
-from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret
+from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret, Volume
 
 DEFAULT_TOKEN_SECONDS = 3600
 """Lifetime of a projected token that sets none (`SetDefaults_ServiceAccountTokenProjection`)."""
@@ -91,20 +88,23 @@ class HomeAccess:
         endpoint = _endpoint(ctx)
         changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
-        files = token_secret.SecretFiles(
-            secret=names.secret_name(pod["metadata"]["uid"]), mode=volumes.token_mode(spec)
-        )
+        secret = names.secret_name(pod["metadata"]["uid"])
+        files = token_secret.SecretFiles(secret=secret, mode=volumes.token_mode(spec))
+        own = metadata_files.contents(pod, ctx)
+        metadata_files.check_size(own)
+
+        def shape_volume(volume: Volume) -> Volume:
+            volume = files.volume(volume, changes)
+            volume = metadata_files.in_volume(volume, own, secret, ctx, changes)
+            return identity.in_volume(volume, changes)
+
         if "volumes" in spec:
-            shaped["volumes"] = [
-                identity.in_volume(files.volume(volume, changes), changes)
-                for volume in spec["volumes"]
-            ]
+            shaped["volumes"] = [shape_volume(volume) for volume in spec["volumes"]]
         variables = environment.api_variables(endpoint)
-        values = identity.values(pod, ctx)
 
         def shape(container: Container, path: str) -> Container:
             result = files.environment(container, path, changes)
-            env = identity.in_env(result.get("env") or [], values, path, changes)
+            env = identity.in_env(result.get("env") or [], pod, ctx, path, changes)
             env = environment.bypass_proxies(env, endpoint.host, path, changes)
             env = environment.prepend(variables, env, path, changes)
             changes.added(f"{path}.env", _ACCESS_ADDRESS, routine=True)
@@ -121,40 +121,16 @@ class HomeAccess:
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
-        """The Secret with tokens, CA and namespace; none where the pod reads no such file."""
+        """The Secret with tokens, CA, namespace, labels and annotations, as far as files of the pod
+        contain them; none where they contain nothing of it.
+        """
         spec = pod["spec"]
         if next(volumes.token_sources(spec), None) is None and not volumes.reads_root_ca(spec):
-            return ()
-        home = pod["metadata"]
-        namespace = ctx.namespaces.foreign(home["namespace"])
-        if namespace is None:
-            raise Refused(
-                Reason.NAMESPACE_NOT_OFFLOADED,
-                f"namespace {home['namespace']} is no longer offloaded to the foreign cluster",
-            )
-        data = {key: _base64(token.value) for key, token in tokens.items()}
-        data[volumes.CA_KEY] = _base64(ctx.home_ca)
-        data[volumes.NAMESPACE_KEY] = _base64(home["namespace"])
-        return (
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {
-                    "name": names.secret_name(home["uid"]),
-                    "namespace": namespace,
-                    "labels": {VIRTUAL_NODE_ID: ctx.virtual_node_id},
-                    "annotations": {
-                        HOME_NAMESPACE: home["namespace"],
-                        HOME_NAME: home["name"],
-                        HOME_UID: home["uid"],
-                        HOME_CA: ctx.home_ca_digest,
-                    },
-                    "ownerReferences": [owner],
-                },
-                "type": "Opaque",
-                "data": data,
-            },
-        )
+            return pod_secret.build(pod, {}, {}, ctx, owner)
+        data = {key: token.value for key, token in tokens.items()}
+        data[volumes.CA_KEY] = ctx.home_ca
+        data[volumes.NAMESPACE_KEY] = pod["metadata"]["namespace"]
+        return pod_secret.build(pod, data, {HOME_CA: ctx.home_ca_digest}, ctx, owner)
 
 
 def _endpoint(ctx: Context) -> Endpoint:
@@ -242,7 +218,3 @@ def _report_limits(endpoint: Endpoint, changes: ChangeLog) -> None:
         "443 in farlet's foreign namespace"
     )
     changes.unchanged("spec.hostAliases", why)
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()

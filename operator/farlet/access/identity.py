@@ -4,7 +4,8 @@ A pod reads these four through the downward API. The foreign kubelet would resol
 mirror's, and the home API has no objects in the mirror's namespace. In the environment the home
 values become literals; in files the downward API reads them from annotations that `forge.pod` puts
 on the mirror, so no further object is required. The pod's name is the same in both clusters, and
-its IPs are really the mirror's.
+its IPs are really the mirror's. Labels and annotations that the mirror lacks become literals, too;
+those in files are the subject of `metadata_files`.
 
 All strategies use this except `remote`.
 """
@@ -17,9 +18,17 @@ from typing import cast
 
 from farlet import names
 from farlet.access.changes import ChangeLog
-from farlet.constants import HOME_NAMESPACE, HOME_NODE, HOME_SERVICE_ACCOUNT, HOME_UID, JSON
+from farlet.constants import (
+    FOREIGN_POD_IP,
+    HOME_NAMESPACE,
+    HOME_NODE,
+    HOME_SERVICE_ACCOUNT,
+    HOME_UID,
+    JSON,
+    RESERVED,
+)
 from farlet.context import Context
-from farlet.k8s_types import DownwardAPIItem, EnvVar, Pod, Volume
+from farlet.k8s_types import DownwardAPIItem, EnvVar, ObjectMeta, Pod, Volume
 
 ANNOTATIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -32,56 +41,86 @@ ANNOTATIONS: Mapping[str, str] = MappingProxyType(
 )
 """Field path -> annotation of the mirror that holds the home value."""
 
+STATIC_POD = "kubernetes.io/config."
+"""Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""
+CONFIG_SEEN = "kubernetes.io/config.seen"
+CONFIG_SOURCE = "kubernetes.io/config.source"
+"""Annotations that a kubelet adds to every pod in its own memory (pkg/kubelet/config)."""
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 def service_account(pod: Pod) -> str:
     """The pod's ServiceAccount; admission sets `default` where the pod names none."""
     return names.service_account(pod["spec"])
 
 
-def values(pod: Pod, ctx: Context) -> dict[str, str]:
-    """Field path -> home value, also for labels and annotations that the mirror does not have.
+def value(field: str, pod: Pod, ctx: Context) -> str | None:
+    """The home value of a field path; `None` where the mirror's own field is right."""
+    if key_differs(field, ctx):
+        return key_value(field, pod["metadata"])
+    match field:
+        case "metadata.namespace":
+            return pod["metadata"]["namespace"]
+        case "metadata.uid":
+            return pod["metadata"]["uid"]
+        case "spec.nodeName" | "spec.host":
+            return pod["spec"].get("nodeName") or ctx.node
+        case "spec.serviceAccountName":
+            return service_account(pod)
+    return None
 
-    The kubelet expands `$(VAR)` in literals; a doubled `$` is one that it keeps.
+
+def key_differs(field: str, ctx: Context) -> bool:
+    """Whether `field` is one label or annotation that the mirror lacks, or has with another value.
+
+    `forge.pod` decides which those are; a test compares the two.
     """
-    home = pod["metadata"]
-    node = pod["spec"].get("nodeName") or ctx.node
-    kept = {
-        f"metadata.{kind}['{key}']": value.replace("$", "$$")
-        for kind, found, prefixes in (
-            ("labels", home.get("labels"), ctx.keep_labels),
-            ("annotations", home.get("annotations"), ctx.keep_annotations),
-        )
-        for key, value in (found or {}).items()
-        if key.startswith(prefixes)
-    }
-    return {
-        **kept,
-        "metadata.namespace": home["namespace"],
-        "metadata.uid": home["uid"],
-        "spec.nodeName": node,
-        "spec.host": node,
-        "spec.serviceAccountName": service_account(pod),
-    }
+    match subscript(field):
+        case "metadata.labels", key:
+            return key.startswith((RESERVED, *ctx.keep_labels)) or key in ctx.mirror_patch.labels
+        case "metadata.annotations", key:
+            stays = key.startswith((RESERVED, STATIC_POD, *ctx.keep_annotations))
+            return (stays or key == LAST_APPLIED) and key not in {CONFIG_SEEN, CONFIG_SOURCE}
+    return False
+
+
+def key_value(field: str, home: ObjectMeta) -> str:
+    """The value of one label or annotation of the home pod; empty where it has none, as in a
+    kubelet. farlet's own annotation on the home pod is not one of the pod.
+    """
+    kind, key = subscript(field) or ("", "")
+    found = home.get("labels") if kind == "metadata.labels" else home.get("annotations")
+    return "" if key == FOREIGN_POD_IP else (found or {}).get(key, "")
+
+
+def subscript(field: str) -> tuple[str, str] | None:
+    """Map and key of a path such as `metadata.labels['app']`, else `None`.
+
+    As `SplitMaybeSubscriptedPath` in pkg/fieldpath reads it.
+    """
+    if not field.endswith("']"):
+        return None
+    path, separator, key = field.removesuffix("']").partition("['")
+    return (path, key) if path and separator else None
 
 
 def in_env(
-    env: list[EnvVar], home_values: Mapping[str, str], path: str, changes: ChangeLog
+    env: list[EnvVar], pod: Pod, ctx: Context, path: str, changes: ChangeLog
 ) -> list[EnvVar]:
-    """`env` with literals in place of the fields in `home_values`, in the same order."""
+    """`env` with literals in place of fields whose home value differs, in the same order."""
     return [
-        _literal(entry, home_values, path, changes) if "valueFrom" in entry else entry
-        for entry in env
+        _literal(entry, pod, ctx, path, changes) if "valueFrom" in entry else entry for entry in env
     ]
 
 
-def _literal(
-    entry: EnvVar, home_values: Mapping[str, str], path: str, changes: ChangeLog
-) -> EnvVar:
-    field = _field_path(entry["valueFrom"] or {})
-    if field not in home_values:
+def _literal(entry: EnvVar, pod: Pod, ctx: Context, path: str, changes: ChangeLog) -> EnvVar:
+    field = field_path(entry["valueFrom"] or {})
+    found = value(field, pod, ctx)
+    if found is None:
         return entry
     _rewritten(changes, f"{path}.env[{entry['name']}]", field)
-    return {"name": entry["name"], "value": home_values[field]}
+    # The kubelet expands `$(VAR)` in literals; a doubled `$` is one that it keeps.
+    return {"name": entry["name"], "value": found.replace("$", "$$")}
 
 
 def in_volume(volume: Volume, changes: ChangeLog) -> Volume:
@@ -113,11 +152,11 @@ def _items(
     items: list[DownwardAPIItem], path: str, changes: ChangeLog
 ) -> list[DownwardAPIItem] | None:
     """The rewritten items, or `None` where none is an identity field."""
-    if not any(_field_path(item) in ANNOTATIONS for item in items):
+    if not any(field_path(item) in ANNOTATIONS for item in items):
         return None
     rewritten: list[DownwardAPIItem] = []
     for item in items:
-        field = _field_path(item)
+        field = field_path(item)
         if field in ANNOTATIONS:
             _rewritten(changes, f"{path}.items[{item['path']}]", field)
             selector = {
@@ -129,7 +168,8 @@ def _items(
     return rewritten
 
 
-def _field_path(source: Mapping[str, object]) -> str:
+def field_path(source: Mapping[str, object]) -> str:
+    """The field path of a `fieldRef`; empty for a source of another kind."""
     reference = cast("JSON", source.get("fieldRef") or {})
     return str(reference.get("fieldPath", ""))
 

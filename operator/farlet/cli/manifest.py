@@ -77,7 +77,8 @@ def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, tuple[
     if "name" not in metadata:
         metadata["name"] = f"{metadata.get('generateName', '')}{RESOLVED}"
     metadata.setdefault("namespace", namespace)
-    metadata.setdefault("uid", RESOLVED)
+    if is_bare(pod):
+        metadata |= {"uid": RESOLVED, "creationTimestamp": RESOLVED}
     spec.setdefault("nodeName", node or RESOLVED)
     completed: Pod = {
         "apiVersion": "v1",

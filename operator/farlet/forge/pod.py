@@ -17,6 +17,7 @@ import orjson
 from farlet import names
 from farlet.access import AccessStrategy
 from farlet.access.changes import Change, ChangeLog
+from farlet.access.identity import LAST_APPLIED, STATIC_POD
 from farlet.constants import (
     ACCESS,
     ACCESS_MODE,
@@ -44,13 +45,8 @@ from farlet.names import mirror_name, secret_name
 
 __all__ = ["Carried", "Forged", "carried", "forge_mirror", "mirror_name", "secret_name"]
 
-STATIC_POD = "kubernetes.io/config."
-"""Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""
-
 _UID_LENGTH = 36
 _LONGEST_FILE_NAME = 255
-
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from farlet import constants
-from farlet.access import AccessStrategy
+from farlet.access import AccessStrategy, metadata_files
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused, Throttled, Unconfirmed
 from farlet.forge import copies, guards, status
 from farlet.forge import pod as pods
-from farlet.k8s_types import ObjectMeta, Pod
+from farlet.k8s_types import ObjectMeta, Pod, Secret
 from farlet.planning import api_refusals, changes, predicates, token_rotation, wishes
 from farlet.planning.actions import (
     NOTHING,
@@ -386,7 +386,8 @@ def _create(
         token_specs = strategy.token_specs(home, ctx)
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
-    if token_specs and s.secret is Missing.UNKNOWN and s.problem is not None:
+    required = strategy.objects(home, {}, ctx, predicates.reference(home))
+    if required and s.secret is Missing.UNKNOWN and s.problem is not None:
         # Without its Secret the mirror would wait in ContainerCreating, and nothing would say why.
         return _wait(s, home, s.problem, ctx=ctx, gone=True)
     left = _pause(s) - s.ages.mirror_created
@@ -513,8 +514,11 @@ def _with_mirror(
 def _update(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> UpdateMirror | None:
     """The write that brings changes of H to M, unless the foreign API server rejected it.
 
-    It comes last: the status never waits for a change that fails.
+    It comes last: the status never waits for a change that fails. It makes the foreign kubelet read
+    files of labels and annotations again, so it follows their Secret.
     """
+    if s.secret_failed and metadata_files.contents(home, ctx):
+        return None
     selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
     update = changes.update(home, mirror, selected=selected, ctx=ctx, now=s.now)
     if update is None or update.wanted == s.rejected_change:
@@ -573,7 +577,7 @@ def _secret(
     *,
     ctx: Context,
 ) -> Decision:
-    """M's Secret: it exists, belongs to M, and its tokens and CA are up to date."""
+    """M's Secret: it exists, belongs to M, and its content is up to date."""
     strategy = s.access
     if strategy is None or isinstance(strategy, Refused):
         return NOTHING
@@ -609,7 +613,17 @@ def _secret(
         provide = ProvideSecret(home, mirror, strategy, (), secret)
         if not _in_vain(s, provide, secret, ctx=ctx):
             return Decision(provide)
-    return NOTHING if due.again_at is None else Decision(Wait(due.again_at - s.now))
+    wait = None if due.again_at is None else Wait(due.again_at - s.now)
+    return Decision(wait, note=_files_too_large(secret, required))
+
+
+def _files_too_large(secret: ObjectMeta, required: tuple[Secret, ...]) -> tuple[Reason, str] | None:
+    """The Event for labels and annotations that M has in files, and that no longer fit."""
+    marks = required[0]["metadata"]["annotations"]
+    before = secret.get("annotations", {})
+    if constants.METADATA_FILES in marks or constants.METADATA_FILES not in before:
+        return None
+    return Reason.UNSUPPORTED_POD, metadata_files.not_followed()
 
 
 _ONLY_FOR_NEW_PODS = frozenset(

@@ -178,10 +178,15 @@ def owned_by(secret: ObjectMeta, uid: str) -> bool:
 
 
 def holds(secret: ObjectMeta, desired: tuple[Secret, ...]) -> bool:
-    """The Secret has the desired CA, by its annotation."""
-    ca = secret.get("annotations", {}).get(constants.HOME_CA)
+    """The Secret has the desired CA, labels and annotations, by its own annotations.
+
+    Files of labels and annotations that are too large are not desired.
+    """
+    present = secret.get("annotations", {})
     return all(
-        one["metadata"].get("annotations", {}).get(constants.HOME_CA) == ca for one in desired
+        present.get(constants.HOME_CA) == marks.get(constants.HOME_CA)
+        and marks.get(constants.METADATA_FILES) in {None, present.get(constants.METADATA_FILES)}
+        for marks in (one["metadata"]["annotations"] for one in desired)
     )
 
 

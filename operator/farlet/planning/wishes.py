@@ -18,6 +18,7 @@ import orjson
 from farlet.constants import JSON
 from farlet.context import Context
 from farlet.k8s_types import ObjectMeta
+from farlet.planning import predicates
 from farlet.planning.actions import PatchStatus, ProvideSecret, ReclaimMirror, UpdateMirror
 
 Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror
@@ -52,7 +53,9 @@ def _digest(wish: Wish, ctx: Context) -> bytes:
         case UpdateMirror():
             asked = wish.wanted
         case ProvideSecret():
-            asked = [wish.mirror["metadata"]["uid"], ctx.home_ca_digest]
+            owner = predicates.reference(wish.mirror)
+            objects = wish.strategy.objects(wish.home, {}, ctx, owner)
+            asked = [one["metadata"] for one in objects]
     text = orjson.dumps([type(wish).__name__, asked], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 

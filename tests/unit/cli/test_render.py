@@ -33,6 +33,12 @@ def _bare(**spec: Any) -> Pod:
     return pod
 
 
+def _stored(**spec: Any) -> Pod:
+    pod = pods.pod(**spec)
+    pod["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    return pod
+
+
 def _env(rendered: render.Rendered) -> dict[str, str]:
     return {e["name"]: e["value"] for e in rendered.mirror["spec"]["containers"][0]["env"]}
 
@@ -46,6 +52,16 @@ def test_a_known_pod_is_printed_as_it_would_be_sent() -> None:
     )
     assert secret["metadata"]["name"] == f"farlet-{pods.UID}"
     assert "&" not in text
+
+
+def test_labels_and_annotations_in_files_are_in_the_secret() -> None:
+    items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    volumes = [{"name": "info", "downwardAPI": {"items": items}}]
+    for pod, expected in ((_bare(volumes=volumes), True), (_stored(volumes=volumes), False)):
+        _, secret = json.loads(render.to_json(_render(pod)))["items"]
+        assert secret["data"]["labels"] == "YXBwPSJ3ZWIi"
+        mark = secret["metadata"]["annotations"]["farlet.io/metadata-files"]
+        assert (mark == RESOLVED) is expected
 
 
 def test_token_values_and_what_only_a_running_farlet_knows_are_never_printed() -> None:

@@ -295,6 +295,29 @@ MUTATIONS = (
         "a Secret is written anew, without a new token, when it holds another CA",
     ),
     Mutation(
+        "leaves files with old labels and annotations",
+        (
+            Replaced(
+                "holds",
+                "marks.get(constants.METADATA_FILES) in "
+                "{None, present.get(constants.METADATA_FILES)}",
+                by="True",
+                module=PREDICATES,
+            ),
+        ),
+        "annotations in a file are written anew when they change",
+    ),
+    Mutation(
+        "updates a mirror before the files of labels and annotations",
+        (Skipped("_update", "s.secret_failed and metadata_files.contents(home, ctx)"),),
+        "a mirror is not updated before its files when the Secret could not be written",
+    ),
+    Mutation(
+        "does not report labels and annotations that do not fit into the Secret",
+        (Answers("_files_too_large", "None"),),
+        "annotations that became too large for the Secret of a running pod are an Event",
+    ),
+    Mutation(
         "ignores that the grace period of a home pod got shorter",
         (
             Replaced(
@@ -392,7 +415,7 @@ MUTATIONS = (
         (
             Skipped(
                 "_create",
-                "token_specs and s.secret is Missing.UNKNOWN and s.problem is not None",
+                "required and s.secret is Missing.UNKNOWN and s.problem is not None",
             ),
         ),
         "a pod that needs a Secret waits with the reason why Secrets cannot be watched",
