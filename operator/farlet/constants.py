@@ -224,5 +224,6 @@ class Reason(StrEnum):
     SPEC_ADJUSTED = "SpecAdjusted"
     SPEC_FIELDS_DROPPED = "SpecFieldsDropped"
     CHANGE_REJECTED = "ChangeRejected"
+    EPHEMERAL_CONTAINER_REJECTED = "EphemeralContainerRejected"
     TOKEN_REFRESH_FAILED = "TokenRefreshFailed"  # noqa: S105
     INTERNAL_ERROR = "InternalError"

@@ -165,7 +165,7 @@ class PodSpec(TypedDict, total=False):
     nodeName: str
     containers: list[Container]
     initContainers: list[Container]
-    ephemeralContainers: list[JSON]
+    ephemeralContainers: list[Container]
     volumes: list[Volume]
     hostAliases: list[HostAlias]
     restartPolicy: str

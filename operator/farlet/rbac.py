@@ -300,6 +300,10 @@ TABLE = (
         "kubectl logs in the home cluster",
         when=When.SERVES_KUBELET_API,
     ),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "pods/ephemeralcontainers", ("patch",),
+        "kubectl debug in the home cluster",
+    ),
     *(
         Permission(
             Side.FOREIGN, Where.OFFLOADED, _CORE, f"pods/{verb}", ("create", "get"),

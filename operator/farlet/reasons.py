@@ -298,6 +298,15 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "the policy there has been changed: change the pod once more, for example an "
             "annotation.",
         ),
+        Reason.EPHEMERAL_CONTAINER_REJECTED: Guide(
+            Who.OWNER,
+            "An ephemeral container (`kubectl debug`) cannot be added to the mirror: the foreign "
+            "API server or a policy there rejected it, or farlet does not allow a feature that it "
+            "uses. The container is terminated with the error. The pod keeps running.",
+            "Add another one that needs less: `kubectl debug --profile=baseline`, or "
+            "`--profile=restricted` where the foreign namespace enforces that level of Pod "
+            "Security. The message names the flag of farlet that allows a feature.",
+        ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,
             "farlet failed to refresh a home token of a running pod that has used up 80 % of its "

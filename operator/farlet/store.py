@@ -314,6 +314,8 @@ def _trimmed_mirror(pod: Pod) -> Pod:
         *("tolerations", "activeDeadlineSeconds"),
     )
     kept: Any = {key: value for key, value in spec.items() if key in read}
+    if ephemeral := spec.get("ephemeralContainers"):
+        kept["ephemeralContainers"] = [{"name": container["name"]} for container in ephemeral]
     pod["spec"] = kept
     _cut_texts(pod.get("status"))
     return pod

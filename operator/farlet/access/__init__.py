@@ -91,7 +91,10 @@ class AccessStrategy(Protocol):
         ...
 
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
-        """Shapes a spec that `forge.pod` has already cleaned. Must not change its argument."""
+        """Shapes a spec that `forge.pod` has already cleaned. Must not change its argument.
+
+        It has ephemeral containers where `forge.ephemeral` adds one to a mirror.
+        """
         ...
 
     def objects(

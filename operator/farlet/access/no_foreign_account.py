@@ -36,8 +36,8 @@ def without_account(spec: PodSpec, changes: ChangeLog) -> JSON:
 
 
 def replace_containers(spec: JSON, shape: Shape) -> None:
-    """Replaces every init container, sidecar and container in place; `spec` must be a copy."""
-    for field in ("initContainers", "containers"):
+    """Replaces every container of every kind in place; `spec` must be a copy."""
+    for field in ("initContainers", "containers", "ephemeralContainers"):
         if spec.get(field):
             spec[field] = [
                 shape(cast("Container", container), f"spec.{field}[{container['name']}]")

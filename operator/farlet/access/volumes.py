@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from farlet.access.changes import ChangeLog
 from farlet.constants import JSON, KUBE_ROOT_CA
@@ -50,7 +51,8 @@ def reads_root_ca(spec: PodSpec) -> bool:
             is_root_ca(s.get("configMap")) for s in volume.get("projected", {}).get("sources") or ()
         ):
             return True
-    for _, container in containers(spec):
+    ephemeral = spec.get("ephemeralContainers") or ()
+    for container in chain((one for _, one in containers(spec)), ephemeral):
         if any(
             is_root_ca((e.get("valueFrom") or {}).get("configMapKeyRef"))
             for e in container.get("env") or ()

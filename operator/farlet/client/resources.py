@@ -110,6 +110,7 @@ def query(*, label_selector: str = "", field_selector: str = "", limit: int = 0)
 
 PODS = Resource[Pod]("", "v1", "pods", shape=Pod)
 POD_STATUS = dataclasses.replace(PODS, subresource="status")
+POD_EPHEMERAL_CONTAINERS = dataclasses.replace(PODS, subresource="ephemeralcontainers")
 POD_EVICTIONS = PODS.below("eviction")
 POD_LOGS = PODS.below("log")
 POD_EXEC = PODS.below("exec")

@@ -71,6 +71,16 @@ def of(pod: Pod, group: Group) -> list[Container]:
     return sorted(found, key=_name) if group.by_name and len(found) > 1 else found
 
 
+def unfinished_ephemeral(pod: Pod) -> list[Container]:
+    """The ephemeral containers that run, or that never started."""
+    ended = {
+        name
+        for name, one in statuses(pod, EPHEMERAL).items()
+        if (one.get("state") or {}).get("terminated")
+    }
+    return [c for c in pod["spec"].get("ephemeralContainers") or () if c["name"] not in ended]
+
+
 def statuses(pod: Pod, group: Group) -> dict[str, ContainerStatus]:
     """The statuses of a group that a pod has, by container name."""
     status = cast("Mapping[str, list[ContainerStatus]]", pod.get("status", {}))
@@ -147,9 +157,8 @@ def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
             name = container["name"]
             old, new = live.get(name), foreign.get(name)
             if new is None:
-                rows.append(
-                    _unreported(container, old, reason=pending, restarts=before.get(name, 0))
-                )
+                restarts = before.get(name, 0)
+                rows.append(_unreported(container, group, old, reason=pending, restarts=restarts))
             elif old is not None and _stays_terminated(
                 home, container, group, old, new, together=together
             ):
@@ -165,7 +174,8 @@ def waiting(home: Pod, *, reason: str) -> Statuses:
     for group in GROUPS:
         live = statuses(home, group)
         result[group] = [
-            _unreported(c, live.get(c["name"]), reason=reason, restarts=0) for c in of(home, group)
+            _unreported(c, group, live.get(c["name"]), reason=reason, restarts=0)
+            for c in of(home, group)
         ]
     return result
 
@@ -176,7 +186,7 @@ def reported(home: Pod) -> Statuses:
     for group in GROUPS:
         live = statuses(home, group)
         result[group] = [
-            live.get(c["name"]) or _unreported(c, None, reason=creating(home), restarts=0)
+            live.get(c["name"]) or _unreported(c, group, None, reason=creating(home), restarts=0)
             for c in of(home, group)
         ]
     return result
@@ -301,15 +311,24 @@ def _mounts(container: Container, new: ContainerStatus) -> list[JSON]:
 
 
 def _unreported(
-    container: Container, old: ContainerStatus | None, *, reason: str, restarts: int
+    container: Container,
+    group: Group,
+    old: ContainerStatus | None,
+    *,
+    reason: str,
+    restarts: int,
 ) -> ContainerStatus:
     """The status of a container that no mirror reports.
 
-    One that was running is gone with its mirror: that run has ended, with an unknown result.
+    One that was running is gone with its mirror: that run has ended, with an unknown result. An
+    ephemeral container never runs a second time (`computePodActions` in
+    pkg/kubelet/kuberuntime/kuberuntime_manager.go).
     """
     state: ContainerState = (old.get("state") if old else None) or {}
     if old is not None and state.get("terminated"):
         return old
+    if old is not None and group is EPHEMERAL and "running" in state:
+        return {**old, "ready": False, "started": False, "state": UNKNOWN_END}
     count = old["restartCount"] if old else 0
     last: ContainerState = (old.get("lastState") if old else None) or {}
     if "running" in state:

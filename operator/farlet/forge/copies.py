@@ -23,8 +23,9 @@ from farlet.constants import (
     USED_BY,
 )
 from farlet.context import Context
-from farlet.forge.references import Kind, references, renamed
-from farlet.k8s_types import ObjectMeta, Pod, PodSpec
+from farlet.forge import containers
+from farlet.forge.references import Kind, Reference, of_container, references, renamed
+from farlet.k8s_types import Container, ObjectMeta, Pod, PodSpec
 
 SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"  # noqa: S105
 """Type of Secrets with a token that never expires; farlet never copies one."""
@@ -48,12 +49,25 @@ class Source(NamedTuple):
 
 
 def sources(pod: Pod) -> frozenset[Source]:
-    """The objects that the mirror of `pod` needs. Mirrors have no ephemeral containers yet."""
-    spec = cast("PodSpec", {k: v for k, v in pod["spec"].items() if k != "ephemeralContainers"})
-    namespace = pod["metadata"]["namespace"]
+    """The objects that the mirror of `pod` needs; an ephemeral container that has ended needs none.
+
+    It never runs again. One that farlet rejected has ended, too.
+    """
+    spec = pod["spec"]
+    if "ephemeralContainers" in spec:
+        spec = {**spec, "ephemeralContainers": containers.unfinished_ephemeral(pod)}
+    return _sources(references(spec), pod["metadata"]["namespace"])
+
+
+def sources_of(container: Container, namespace: str) -> frozenset[Source]:
+    """The objects that one container of a pod in `namespace` needs."""
+    return _sources(of_container(cast("JSON", container), ""), namespace)
+
+
+def _sources(found: Iterable[Reference], namespace: str) -> frozenset[Source]:
     return frozenset(
         Source(one.kind, namespace, one.name)
-        for one in references(spec)
+        for one in found
         if _is_copied(one.kind, one.name) and _can_exist(one.name)
     )
 

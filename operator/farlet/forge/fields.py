@@ -74,7 +74,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             "token sources depend on the access mode; types that reach the node are guarded",
         ),
         "ephemeralContainers": _routine(
-            "API servers reject them on create; farlet does not add them to a running mirror yet"
+            "API servers reject them on create; farlet adds them to the mirror afterwards"
         ),
         "restartPolicy": _copied("the foreign kubelet restarts containers"),
         "terminationGracePeriodSeconds": _copied("the foreign kubelet stops containers"),

@@ -12,7 +12,6 @@ One message names the refused features of a pod, so that its owner can fix them 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import cast
 
 from farlet import names, redaction
@@ -84,21 +83,44 @@ def check(pod: Pod, mode: str, ctx: Context) -> None:
             "Remove it from the pod, keep the pod off this node, or start farlet with "
             f"{_flags(found)}"
         )
-    text = "; ".join(map(str, found[:LONGEST_LIST]))
-    if len(found) > LONGEST_LIST:
-        text += f"; and {len(found) - LONGEST_LIST} more"
     raise Refused(
         Reason.POD_FEATURE_NOT_ALLOWED if reaches else Reason.UNSUPPORTED_POD,
-        f"the pod cannot run in the foreign cluster: {text}. {fix}",
+        f"the pod cannot run in the foreign cluster: {_listed(found)}. {fix}",
     )
 
 
 def refused_ephemeral(pod: Pod, ctx: Context) -> Iterator[tuple[str, str]]:
     """(path, reason) of what a mirror's ephemeral containers must not have."""
-    found = chain(pod_security.ephemeral_findings(pod), _secrets_of_mirrors(pod, ephemeral=True))
-    for finding in _refused(found, ctx):
+    for finding in _refused(_ephemeral_findings(pod), ctx):
         flag = _flags([finding])
         yield finding.path, f"it {finding.problem}" + (f"; allowed with {flag}" if flag else "")
+
+
+def check_ephemeral(pod: Pod, container: Container, ctx: Context) -> None:
+    """Raises `Refused` for an ephemeral container that must not be added to the mirror."""
+    only: PodSpec = {**pod["spec"], "ephemeralContainers": [container]}
+    found = _refused(_ephemeral_findings({**pod, "spec": only}), ctx)
+    if not found:
+        return
+    fix = "Add one without it"
+    if flags := _flags(found):
+        fix = f"Add one without it (kubectl debug --profile=baseline), or start farlet with {flags}"
+    raise Refused(
+        Reason.EPHEMERAL_CONTAINER_REJECTED,
+        f"the ephemeral container {container['name']} cannot run in the foreign cluster: "
+        f"{_listed(found)}. {fix}",
+    )
+
+
+def _ephemeral_findings(pod: Pod) -> Iterator[Finding]:
+    yield from pod_security.ephemeral_findings(pod)
+    yield from _secrets_of_mirrors(pod, ephemeral=True)
+
+
+def _listed(found: list[Finding]) -> str:
+    text = "; ".join(map(str, found[:LONGEST_LIST]))
+    more = len(found) - LONGEST_LIST
+    return f"{text}; and {more} more" if more > 0 else text
 
 
 def _refused(found: Iterable[Finding], ctx: Context) -> list[Finding]:

@@ -73,13 +73,16 @@ def references(spec: PodSpec) -> Iterator[Reference]:
             yield from _in(source, _PROJECTIONS, f"{path}.projected.sources[{index}]")
     for group in ("initContainers", "containers", "ephemeralContainers"):
         for container in raw.get(group) or ():
-            path = f"spec.{group}[{container['name']}]"
-            for index, source in enumerate(container.get("envFrom") or ()):
-                yield from _in(source, _ENV_FROM, f"{path}.envFrom[{index}]")
-            for variable in container.get("env") or ():
-                if source := variable.get("valueFrom"):
-                    at = f"{path}.env[{variable['name']}].valueFrom"
-                    yield from _in(source, _VALUE_FROM, at)
+            yield from of_container(container, f"spec.{group}[{container['name']}]")
+
+
+def of_container(container: JSON, path: str) -> Iterator[Reference]:
+    """Every reference with a name of one container."""
+    for index, source in enumerate(container.get("envFrom") or ()):
+        yield from _in(source, _ENV_FROM, f"{path}.envFrom[{index}]")
+    for variable in container.get("env") or ():
+        if source := variable.get("valueFrom"):
+            yield from _in(source, _VALUE_FROM, f"{path}.env[{variable['name']}].valueFrom")
 
 
 def renamed(spec: PodSpec, rename: Callable[[Kind, str], str]) -> PodSpec:

@@ -29,7 +29,7 @@ def without_ranges(spec: PodSpec, pod: Pod, ctx: Context, changes: ChangeLog) ->
         return spec
     cleaned = cast("JSON", spec.copy())
     _clean(cleaned, "spec", changes)
-    for group in ("initContainers", "containers"):
+    for group in ("initContainers", "containers", "ephemeralContainers"):
         containers = [dict(container) for container in cleaned.get(group) or ()]
         for container in containers:
             _clean(container, f"spec.{group}[{container['name']}]", changes)

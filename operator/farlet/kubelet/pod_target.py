@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farlet import names
-from farlet.constants import ObjectKey
+from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.forge import containers, status
 from farlet.k8s_types import ContainerStatus, Pod
@@ -54,6 +54,8 @@ def resolve(route: Route, store: Store, ctx: Context, *, previous: bool = False)
     mirror = _mirror(home, store, ctx) if exists else None
     if mirror is None:
         raise Refusal(500, f'container not found ("{route.container}")')
+    if (rejected := _rejected(home, route.container)) is not None:
+        raise Refusal(500, f'container not found ("{route.container}"): {rejected}')
     return PodTarget(mirror.namespace, mirror.name, route.container)
 
 
@@ -83,6 +85,9 @@ def _for_logs(
     mirror = _mirror(home, store, ctx)
     if mirror is None:
         raise Refusal(400, _no_logs(home, route.container, previous=previous))
+    if (rejected := _rejected(home, route.container)) is not None:
+        terminated = f'container "{route.container}" in pod "{route.pod}" is terminated'
+        raise Refusal(400, f"{terminated}: {rejected}")
     return PodTarget(mirror.namespace, mirror.name, route.container)
 
 
@@ -113,6 +118,15 @@ def _no_logs(home: Pod, container: str, *, previous: bool) -> str:
     reason = home.get("status", {}).get("reason") or state.get("waiting", {}).get("reason")
     reason = _PULLING.get(reason or "", reason or "ContainerCreating")
     return f'container "{container}" in pod "{name}" is waiting to start: {reason}'
+
+
+def _rejected(home: Pod, container: str) -> str | None:
+    """Why an ephemeral container is not in the mirror; `kubectl debug` shows it."""
+    found = containers.statuses(home, containers.EPHEMERAL).get(container)
+    ended = (found.get("state") or {}).get("terminated") if found else None
+    if not ended or ended.get("reason") != Reason.EPHEMERAL_CONTAINER_REJECTED:
+        return None
+    return ended.get("message", "")
 
 
 def _status(home: Pod, container: str) -> ContainerStatus | None:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from farlet.access import AccessStrategy, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.forge.copies import Source
-from farlet.k8s_types import NewPod, ObjectMeta, Pod
+from farlet.k8s_types import Container, NewPod, ObjectMeta, Pod
 
 
 class Step(Enum):
@@ -28,6 +28,8 @@ class Step(Enum):
     """The copy of a ConfigMap or Secret that the pod refers to."""
     CHANGE = auto()
     """A change of the home pod, for the mirror that stands."""
+    EPHEMERAL_CONTAINER = auto()
+    """An ephemeral container of the mirror."""
     REMOVAL = auto()
     """The end of the mirror, and the removal of its finalizer."""
     NAMESPACE = auto()
@@ -75,6 +77,15 @@ class ProvideSecret:
     """The Secret to patch; `None`: create it."""
     overdue: bool = False
     """The old token is past `WARN_AT` of its life."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddEphemeralContainer:
+    """PATCH `pods/ephemeralcontainers` of the mirror, in the version that it was decided on."""
+
+    home: Pod
+    mirror: Pod
+    container: Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,7 @@ Action = (
     | ConfirmMirrorGone
     | CreateMirror
     | ProvideSecret
+    | AddEphemeralContainer
     | ReclaimMirror
     | UpdateMirror
     | DeleteMirror

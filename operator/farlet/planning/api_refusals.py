@@ -76,6 +76,7 @@ _REJECTED = {
     Step.SECRET: "the foreign API server rejected the mirror pod's Secret",
     Step.COPY: "the foreign API server rejected the copy of a ConfigMap or Secret",
     Step.CHANGE: "the foreign API server rejected a change of the mirror pod",
+    Step.EPHEMERAL_CONTAINER: "the foreign API server rejected the ephemeral container",
     Step.REMOVAL: "the foreign API server rejected the deletion of the mirror pod",
     Step.NAMESPACE: "the foreign API server does not let farlet use the foreign namespace",
 }

@@ -22,13 +22,21 @@ from farlet import constants
 from farlet.access import AccessStrategy, metadata_files
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
-from farlet.errors import Refused, Throttled, Unconfirmed
+from farlet.errors import FarletError, Refused, Throttled, Unconfirmed
 from farlet.forge import copies, guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod, Secret
-from farlet.planning import api_refusals, changes, predicates, token_rotation, wishes
+from farlet.planning import (
+    api_refusals,
+    changes,
+    ephemeral,
+    predicates,
+    token_rotation,
+    wishes,
+)
 from farlet.planning.actions import (
     NOTHING,
+    AddEphemeralContainer,
     ConfirmHomeGone,
     ConfirmMirrorGone,
     CreateMirror,
@@ -199,6 +207,10 @@ def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
         # One Event. A second reason, in turn with this one, would be a new Event at each retry.
         return Decision(retry=True, note=overdue)
     refused = api_refusals.of(err, step=failure.step)
+    if isinstance(failure.action, AddEphemeralContainer):
+        rejected = _rejected(s, failure.action, err, refused, ctx=ctx)
+        if rejected is not None:
+            return rejected
     if refused is None or isinstance(s.home, Missing):
         return Decision(retry=True)
     if not isinstance(s.mirror, Missing) or is_deleting(s.home):
@@ -208,6 +220,23 @@ def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
         return Decision(retry=True)
     waits = _wait(s, s.home, refused, ctx=ctx, retry=True)
     return _paced(s, waits.action, retry=True) if isinstance(waits.action, PatchStatus) else waits
+
+
+def _rejected(
+    s: Snapshot,
+    action: AddEphemeralContainer,
+    err: FarletError,
+    refused: Refused | None,
+    *,
+    ctx: Context,
+) -> Decision | None:
+    """The foreign cluster rejects an ephemeral container for good: its status says so."""
+    rejected = ephemeral.rejected(action, err, refused)
+    if rejected is None:
+        return None
+    _, held = ephemeral.decide(s, action.home, action.mirror, ctx=ctx)
+    desired = status.reflect(action.home, action.mirror, ctx=ctx, now=s.now)
+    return replace(_show(s, action.home, desired, (rejected, *held), ctx=ctx), retry=True)
 
 
 def _overdue(failure: Failure) -> tuple[Reason, str] | None:
@@ -480,10 +509,18 @@ def _with_mirror(
     if is_terminal(home) and not is_deleting(home) and not over:
         return Decision(DeleteMirror(mirror, None))
 
+    lives = not (over or is_terminal(home) or is_deleting(home))
+    add, held = ephemeral.decide(s, home, mirror, ctx=ctx) if lives else (None, ())
+    if any(one.rejected for one in held):
+        # Before anything else: what a rejected container refers to must not leave home.
+        desired = status.reflect(home, mirror, ctx=ctx, now=s.now)
+        rejected = _show(s, home, desired, held, ctx=ctx)
+        if rejected.action is not None:
+            return rejected
     if not is_terminal(home) and (follow := _follow(s, home)) is not None:
         return follow
     wait = note = None
-    if not (over or s.secret_failed or is_terminal(home) or is_deleting(home)):
+    if lives and not s.secret_failed:
         provided = _secret(s, home, mirror, ctx=ctx)
         if isinstance(provided.action, ProvideSecret):
             return provided
@@ -495,17 +532,19 @@ def _with_mirror(
             return _evict(s, home, mirror, ctx=ctx)
         wait = Wait(left)
     desired = status.reflect(home, mirror, ctx=ctx, now=s.now)
-    reflected = _write(s, home, desired, ctx=ctx)
+    reflected = _show(s, home, desired, held, ctx=ctx)
     if reflected.action is not None:
         return reflected
-    held = constants.OBSERVED in mirror["metadata"].get("finalizers", ())
-    if held and is_finished(mirror) and not predicates.shows_more(home, desired):
+    observed = constants.OBSERVED in mirror["metadata"].get("finalizers", ())
+    if observed and is_finished(mirror) and not predicates.shows_more(home, desired):
         # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
-    if not (over or is_terminal(home) or is_deleting(home)):
+    if lives:
         update = _update(s, home, mirror, ctx=ctx)
         if update is not None:
             return Decision(update)
+    if add is not None:
+        return Decision(add)
     if constants.VIRTUAL_NODE_ID not in mirror["metadata"].get("labels", {}):
         return Decision(wait, retry=True, note=(Reason.FOREIGN_REJECTED, _UNLABELLED))
     return Decision(wait, note=note)
@@ -524,6 +563,19 @@ def _update(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> UpdateMirro
     if update is None or update.wanted == s.rejected_change:
         return None
     return None if _in_vain(s, update, mirror["metadata"], ctx=ctx) else update
+
+
+def _show(
+    s: Snapshot,
+    home: Pod,
+    desired: status.DesiredStatus,
+    held: tuple[ephemeral.Held, ...],
+    *,
+    ctx: Context,
+) -> Decision:
+    """Show the status of M, and why ephemeral containers are not in it."""
+    desired, event = ephemeral.shown(home, desired, held)
+    return Decision(_patch(s, home, desired, event, ctx=ctx))
 
 
 def _overdue_in(s: Snapshot, mirror: Pod) -> float:

@@ -10,7 +10,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import structlog
 
@@ -20,7 +20,7 @@ from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign.namespace import ForeignNamespace
 from farlet.foreign.namespaces import ForeignNamespaces
-from farlet.forge import copies, status
+from farlet.forge import containers, copies, status
 from farlet.forge.copies import Source
 from farlet.forge.references import Kind
 from farlet.home import sources
@@ -53,6 +53,20 @@ class _Pass:
     rejected: bool = False
 
 
+class _Referred(NamedTuple):
+    """What a home pod refers to."""
+
+    uid: str
+    ephemeral: tuple[str, ...]
+    """Its ephemeral containers that have not ended."""
+    sources: frozenset[Source]
+
+    @classmethod
+    def of(cls, home: Pod, sources: frozenset[Source]) -> _Referred:
+        names = tuple(c["name"] for c in containers.unfinished_ephemeral(home))
+        return cls(predicates.uid(home), names, sources)
+
+
 class Copies:
     """Follows the objects that pods refer to. Tasks run in the given task group."""
 
@@ -81,8 +95,8 @@ class Copies:
         self._tasks = tasks
         self._queue: WorkQueue[Source] = WorkQueue(observer)
         self._sources = sources.Sources(watches, on_change=self._changed, tasks=tasks)
-        self._referred: dict[ObjectKey, tuple[str, frozenset[Source]]] = {}
-        """By home pod: its uid, and what it refers to."""
+        self._referred: dict[ObjectKey, _Referred] = {}
+        """By home pod."""
         self._users: dict[Source, set[ObjectKey]] = {}
         self._waiting: set[ObjectKey] = set()
         """Home pods without a mirror, to which the state of an object matters."""
@@ -119,16 +133,12 @@ class Copies:
             if home is Missing.ABSENT:
                 self._release(key)
             return {}
-        uid = predicates.uid(home)
-        known = self._referred.get(key)
-        if known is None or known[0] != uid:
+        known = self._refer(key, home)
+        if known and status.is_terminal(home):
             self._release(key)
-            known = self._referred[key] = (uid, copies.sources(home))
-        if known[1] and status.is_terminal(home):
-            self._release(key)
-            self._referred[key] = (uid, frozenset())
+            self._referred[key] = _Referred.of(home, frozenset())
             return {}
-        if any(key not in self._users.get(source, ()) for source in known[1]):
+        if any(key not in self._users.get(source, ()) for source in known):
             return None
         if not waits:
             self._waiting.discard(key)
@@ -136,7 +146,7 @@ class Copies:
         self._waiting.add(key)
         ctx = self._ctx()
         return {
-            source: planning.state(self._snapshot(source, _Pass()), ctx=ctx) for source in known[1]
+            source: planning.state(self._snapshot(source, _Pass()), ctx=ctx) for source in known
         }
 
     def follow(self, key: ObjectKey, followed: frozenset[Source]) -> None:
@@ -149,10 +159,28 @@ class Copies:
             self._sources.follow(source)
             self._queue.add(source)
 
+    def _refer(self, key: ObjectKey, home: Pod) -> frozenset[Source]:
+        """What the pod refers to now. Of its spec, only its ephemeral containers can change."""
+        known = self._referred.get(key)
+        if known is not None and known == _Referred.of(home, known.sources):
+            return known.sources
+        now = _Referred.of(home, copies.sources(home))
+        if known is not None and known.uid != now.uid:
+            self._release(key)
+        elif known is not None:
+            self._drop(key, known.sources - now.sources)
+        self._referred[key] = now
+        return now.sources
+
     def _release(self, key: ObjectKey) -> None:
         self._waiting.discard(key)
-        _, before = self._referred.pop(key, ("", frozenset[Source]()))
-        for source in before:
+        before = self._referred.pop(key, None)
+        if before is not None:
+            self._drop(key, before.sources)
+
+    def _drop(self, key: ObjectKey, dropped: frozenset[Source]) -> None:
+        """Pod `key` does not use these objects any more."""
+        for source in dropped:
             users = self._users.get(source)
             if users is None:
                 continue
@@ -273,12 +301,14 @@ class Copies:
             if self._store.home.doubted(key):
                 return None
             known = self._referred.get(key)
-            if known is None or known[0] != self._store.home.uid(key):
+            if known is not None and known.uid == self._store.home.uid(key):
+                found = known.sources
+            else:
                 pod = self._store.home.get(key)
                 if pod is None or status.is_terminal(pod):
                     continue
-                known = (predicates.uid(pod), copies.sources(pod))
-            if source in known[1]:
+                found = copies.sources(pod)
+            if source in found:
                 return True
         return False
 

@@ -40,6 +40,9 @@ _OF_SPEC = frozenset({Reason.UNKNOWN_ANNOTATION, Reason.SPEC_ADJUSTED, Reason.SP
 _BESIDE = _OF_SPEC | {Reason.HOME_API_ENDPOINT_CHANGED}
 """Reported beside the reason why a pod waits; they do not replace it."""
 
+_ONCE_BY_STATUS = frozenset({Reason.EPHEMERAL_CONTAINER_REJECTED})
+"""The status of one container says the same, and it is written once. Each has an Event."""
+
 log = structlog.get_logger()
 
 
@@ -75,7 +78,7 @@ class Recorder:
             f"{whose or metadata.get('uid', '')} {once}",
             reason if once or reason in _BESIDE else None,
         )
-        if not self._is_new(about, reason):
+        if reason not in _ONCE_BY_STATUS and not self._is_new(about, reason):
             return
         reference = {
             "apiVersion": "v1",

@@ -57,6 +57,8 @@ class ActionExecutor:
                 await self.foreign.create(action, state)
             case actions.ProvideSecret():
                 await self.foreign.provide_secret(action, state)
+            case actions.AddEphemeralContainer():
+                await self.foreign.add_ephemeral_container(action, state)
             case actions.DeleteMirror():
                 state.step = Step.REMOVAL
                 await self.foreign.delete(action)

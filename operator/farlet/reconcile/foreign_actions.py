@@ -18,7 +18,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.forge import dropped
-from farlet.k8s_types import ObjectMeta, PartialObject, Pod, Secret
+from farlet.k8s_types import Container, ObjectMeta, PartialObject, Pod, Secret
 from farlet.planning import actions, api_refusals, predicates, token_rotation
 from farlet.planning.actions import Step
 from farlet.reconcile import event_recorder
@@ -158,6 +158,46 @@ class ForeignActions:
         self._store.secrets.put(written)
         return written
 
+    async def add_ephemeral_container(
+        self, action: actions.AddEphemeralContainer, state: PassState
+    ) -> None:
+        """Add it to the mirror. Raises `Refused` if the foreign cluster does not keep it."""
+        state.step = Step.EPHEMERAL_CONTAINER
+        mirror, container = action.mirror, action.container
+        metadata, key = mirror["metadata"], key_of(mirror)
+        body = {
+            # With another version it was perhaps added already, by a request without an answer.
+            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+            "spec": {"ephemeralContainers": [container]},
+        }
+        try:
+            answer = await self._cluster.patch(
+                resources.POD_EPHEMERAL_CONTAINERS,
+                key.name,
+                body,
+                namespace=key.namespace,
+                content_type=resources.STRATEGIC_PATCH,
+            )
+        except errors.NotFound:
+            self._forget(mirror)
+            return
+        except errors.Conflict:
+            await self._read_again(mirror)
+            return
+        kept = [c for c in answer["spec"].get("ephemeralContainers", ()) if _same(c, container)]
+        sent: JSON = {"ephemeralContainers": [container]}
+        lost = dropped.message(sent, {"ephemeralContainers": kept}) if kept else None
+        self._store.mirrors.put(answer)  # which keeps no more of the spec than `plan` reads
+        if not kept:
+            raise errors.Refused(
+                Reason.FOREIGN_REJECTED,
+                "the foreign cluster accepts the ephemeral container and removes it. Find the "
+                "policy there that changes ephemeral containers",
+            )
+        log.info("ephemeral container added", pod=str(key_of(action.home)), name=container["name"])
+        if lost is not None:
+            self._recorder.note(action.home, Reason.SPEC_FIELDS_DROPPED, lost)
+
     async def delete(self, action: actions.DeleteMirror) -> None:
         """DELETE the mirror of this uid."""
         mirror = action.mirror
@@ -293,3 +333,7 @@ class ForeignActions:
 
     def _forget(self, mirror: Pod) -> None:
         self._store.mirrors.remove(key_of(mirror), mirror["metadata"]["uid"])
+
+
+def _same(one: Container, other: Container) -> bool:
+    return one["name"] == other["name"]

@@ -20,7 +20,7 @@ from farlet.foreign.namespace import ForeignNamespace
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.k8s_types import Pod
 from farlet.names import secret_name
-from farlet.planning import api_refusals, plan, predicates
+from farlet.planning import api_refusals, ephemeral, plan, predicates
 from farlet.planning.actions import (
     CreateMirror,
     CreateNamespace,
@@ -196,7 +196,7 @@ class Reconciler:
             secret=secret,
             secret_failed=state.secret_failed,
             accounts=self._accounts(key, home, mirror, access, namespace),
-            copies=self._copies.states(key, home, waits=isinstance(mirror, Missing)),
+            copies=self._copies.states(key, home, waits=_waits(home, mirror)),
             namespace_unused=not self._namespaces.may_hold_mirrors(namespace.foreign),
             foreign_confirmed=self._namespaces.identity.confirmed,
             anchor=namespace.anchor,
@@ -334,3 +334,10 @@ class Reconciler:
     def _note(self, s: Snapshot, decision: Decision) -> None:
         if decision.note is not None and not isinstance(s.home, Missing):
             self._recorder.note(s.home, *decision.note)
+
+
+def _waits(home: Pod | Missing, mirror: Pod | Missing) -> bool:
+    """A container that is not in the cluster yet can refer to ConfigMaps and Secrets."""
+    if isinstance(home, Missing) or isinstance(mirror, Missing):
+        return isinstance(mirror, Missing)
+    return bool(ephemeral.missing(home, mirror))

@@ -192,3 +192,20 @@ def container(**state: Any) -> dict[str, Any]:
 )
 def test_the_error_for_missing_logs(status: dict[str, Any], previous: bool, error: str) -> None:
     assert refused(LOGS, store(mirrored=False, **status), previous=previous) == (400, error)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "error"),
+    [
+        (Endpoint.CONTAINER_LOGS, (400, 'container "debugger" in pod "web" is terminated: no')),
+        (Endpoint.ATTACH, (500, 'container not found ("debugger"): no')),
+        (Endpoint.EXEC, (500, 'container not found ("debugger"): no')),
+    ],
+    ids=str,
+)
+def test_who_debugs_learns_why_the_container_was_rejected(
+    endpoint: Endpoint, error: tuple[int, str]
+) -> None:
+    ended = {"exitCode": 128, "reason": "EphemeralContainerRejected", "message": "no"}
+    pods = store(ephemeralContainerStatuses=[{"name": "debugger", "state": {"terminated": ended}}])
+    assert refused(Route(endpoint, "shop", "web", None, "debugger"), pods) == error

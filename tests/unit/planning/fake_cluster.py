@@ -241,6 +241,9 @@ class FakeCluster(FakeClient):
             return {"status": {"allowed": True}}
         if method == "POST":
             return self.server.create(resource, namespace or "", body, by=FARLET)
+        if match["sub"] == "ephemeralcontainers":
+            body = {key: body[key] for key in ("metadata", "spec")}
+            return self.server.patch(where, body, by=FARLET, status=False, strategic=True)
         if method == "PATCH":
             strategic = "strategic" in content_type
             status = match["sub"] == "status"

@@ -23,7 +23,7 @@ class Invariants:
     def __init__(self, home: Server, foreign: Server) -> None:
         self._home = home
         self._foreign = foreign
-        self.kubelet = Kubelet(foreign, self._started)
+        self.kubelet = Kubelet(foreign, self._started, self._debugged)
         self.violations: list[str] = []
         self.writes = 0
         """Of farlet, on both sides, for pods."""
@@ -31,6 +31,8 @@ class Invariants:
         """Uid of a mirror -> uid of the home pod that it was made for."""
         self.blinded: set[str] = set()
         """Home uids whose mirror lost its finalizer to a user: its end can be unseen."""
+        self._ephemeral: set[tuple[str, str]] = set()
+        """Home uid and name of each ephemeral container that ran."""
         self._policies: dict[str, str] = {}
         self._finished: set[str] = set()
         """Home uids that farlet has made terminal."""
@@ -116,6 +118,13 @@ class Invariants:
         if uid in self.made:
             self._again(self.made[uid], but=uid)
 
+    def _debugged(self, uid: str, name: str) -> None:
+        """A mirror starts an ephemeral container."""
+        whose = self.made.get(uid, "")
+        if (whose, name) in self._ephemeral:
+            self._violated(f"the ephemeral container {name} of {whose} runs twice")
+        self._ephemeral.add((whose, name))
+
     def _again(self, uid: str, but: str = "") -> None:
         """Home pod `uid` gets another mirror, or one of its mirrors starts a container."""
         ran = [
@@ -172,6 +181,9 @@ class Invariants:
 
     def _differs(self, pod: JSON, mirror: JSON) -> Iterator[str]:
         uid, here, there = pod["metadata"]["uid"], pod["status"], mirror["status"]
+        for one in pod["spec"].get("ephemeralContainers", ()):
+            if (uid, one["name"]) not in self._ephemeral:
+                yield f"the ephemeral container {one['name']} of {uid} never ran"
         if "deletionTimestamp" in mirror["metadata"]:
             yield f"the mirror of {uid} is being deleted"
         elif here["phase"] != there["phase"] and there["phase"] != "Pending":

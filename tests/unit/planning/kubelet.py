@@ -26,14 +26,22 @@ class Run:
     codes: list[int] = field(default_factory=list)
     """How its runs ended, in order."""
     stopping: bool = False
+    ephemeral: list[str] = field(default_factory=list)
+    """Names of ephemeral containers that were started."""
 
 
 class Kubelet:
     """One node. `step` does what is to be done now, one thing per pod and step."""
 
-    def __init__(self, server: Server, on_start: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        on_start: Callable[[str], None],
+        on_ephemeral: Callable[[str, str], None],
+    ) -> None:
         self._server = server
         self._on_start = on_start
+        self._on_ephemeral = on_ephemeral
         self._seen = -1
         """The version at which the last step began."""
         self.ledger: dict[str, Run] = {}
@@ -96,6 +104,8 @@ class Kubelet:
         if "deletionTimestamp" not in metadata:
             if not over and not run.running:
                 self._start(pod, run)
+            elif self._start_ephemeral(pod, run):
+                self._report(pod, run, phase="Running")
             elif pod["status"].get("observedGeneration") != metadata["generation"]:
                 self._report(pod, run, phase=pod["status"]["phase"])
             return
@@ -115,6 +125,17 @@ class Kubelet:
         self._on_start(run.uid)
         self._report(pod, run, phase="Running")
 
+    def _start_ephemeral(self, pod: JSON, run: Run) -> bool:
+        """Start those that never ran; whether there were any."""
+        if not run.running:
+            return False
+        wanted = [one["name"] for one in pod["spec"].get("ephemeralContainers", ())]
+        new = [name for name in wanted if name not in run.ephemeral]
+        for name in new:
+            run.ephemeral.append(name)
+            self._on_ephemeral(run.uid, name)
+        return bool(new)
+
     def _ended(self, run: Run, code: int) -> None:
         run.running = False
         run.codes.append(code)
@@ -133,13 +154,17 @@ class Kubelet:
             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}} if run.running else ended,
             "lastState": ended if run.running and run.codes else {},
         }
-        body = {
-            "status": {
-                "phase": phase,
-                "observedGeneration": pod["metadata"]["generation"],
-                "containerStatuses": [clone(status)],
-            }
+        statuses: JSON = {
+            "phase": phase,
+            "observedGeneration": pod["metadata"]["generation"],
+            "containerStatuses": [clone(status)],
         }
+        if run.ephemeral:
+            statuses["ephemeralContainerStatuses"] = [
+                {**clone(status), "name": name, "containerID": f"run://{run.uid}/{name}"}
+                for name in run.ephemeral
+            ]
+        body = {"status": statuses}
         self._server.patch(_where(pod), body, by=BY, status=True, strategic=False)
 
     def _collect(self) -> None:

@@ -354,6 +354,7 @@ _KEYS = {
     "addresses": "type",
     "containers": "name",
     "initContainers": "name",
+    "ephemeralContainers": "name",
 }
 """Lists that a strategic merge patch merges; all others are replaced."""
 

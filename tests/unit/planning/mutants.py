@@ -17,7 +17,7 @@ import pytest
 
 from farlet import planning
 
-PLAN, PREDICATES = "plan", "predicates"
+PLAN, PREDICATES, EPHEMERAL = "plan", "predicates", "ephemeral"
 _FOLDER = Path(planning.__file__).parent
 
 
@@ -26,7 +26,7 @@ class Change(Protocol):
 
     @property
     def module(self) -> str:
-        """`PLAN` or `PREDICATES`."""
+        """`PLAN`, or a module that it uses."""
         ...
 
     @property
@@ -109,19 +109,21 @@ class _Replacing(ast.NodeTransformer):
 def plan(changes: tuple[Change, ...]) -> ModuleType:
     """`farlet.planning.plan` as it would be. Nothing that is imported already changes."""
     with pytest.MonkeyPatch.context() as patch:
-        predicates = _changed(PREDICATES, changes)
-        patch.setitem(sys.modules, "farlet.planning.predicates", predicates)
-        patch.setattr(planning, "predicates", predicates)
-        return _changed(PLAN, changes)
+        for name in (PREDICATES, EPHEMERAL):
+            used = _changed(name, changes, patch)
+            patch.setitem(sys.modules, f"farlet.planning.{name}", used)
+            patch.setattr(planning, name, used)
+        return _changed(PLAN, changes, patch)
 
 
-def _changed(name: str, changes: tuple[Change, ...]) -> ModuleType:
+def _changed(name: str, changes: tuple[Change, ...], patch: pytest.MonkeyPatch) -> ModuleType:
     tree = ast.parse((_FOLDER / f"{name}.py").read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     for change in changes:
         if change.module == name:
             change.apply(functions[change.function])
     module = ModuleType(f"mutant_{name}")
+    patch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
     exec(
         compile(ast.fix_missing_locations(tree), f"{name}.py with a mistake", "exec"), vars(module)
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unit.planning.mutants import PREDICATES, Answers, Change, Replaced, Skipped
+from unit.planning.mutants import EPHEMERAL, PREDICATES, Answers, Change, Replaced, Skipped
 from unit.planning.world import Step
 
 
@@ -30,6 +30,7 @@ def _run(policy: str, mode: str = "disabled") -> Step:
     return Step("create", ("a", policy, mode), 3.0)
 
 
+_DEBUG = Step("debug", ("a", "debug"), 3.0)
 _NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
 _FOLLOWS = "not is_terminal(home) and (follow := _follow(s, home)) is not None"
 _OURS = "_is_ours(s, mirror, ctx=ctx)"
@@ -519,5 +520,76 @@ MUTATIONS = (
         "reads a mirror where none was ever created",
         (Answers("_certainly_gone", "s.mirror_gone"),),
         "a terminating pod is removed without a request where nothing was ever created",
+    ),
+    Mutation(
+        "never adds an ephemeral container to a mirror",
+        (Skipped("_with_mirror", "add is not None"),),
+        "an ephemeral container is added to the mirror",
+        (_run("Always"), _DEBUG),
+    ),
+    Mutation(
+        "adds an ephemeral container that ran to the next mirror",
+        (
+            Replaced(
+                "_with_mirror",
+                "reflected.action is not None",
+                by="reflected.action is not None and add is None",
+            ),
+        ),
+        "an ephemeral container that ran is not added to the next mirror",
+        (_run("Always"), _DEBUG, Step("freeze", (True,)), Step("discard", ("a", 0), 8.0)),
+    ),
+    Mutation(
+        "adds ephemeral containers to a mirror that is being deleted",
+        (Replaced("_with_mirror", "over or is_terminal(home) or is_deleting(home)", by="False"),),
+        "no ephemeral container is added to a mirror that is being deleted",
+    ),
+    Mutation(
+        "lets what a rejected ephemeral container refers to leave home",
+        (Skipped("_with_mirror", "any((one.rejected for one in held))"),),
+        "nothing that a rejected ephemeral container refers to leaves home",
+    ),
+    Mutation(
+        "adds an ephemeral container before its ConfigMaps and Secrets have copies",
+        (Skipped("_judged", "state is Copied.PENDING", module=EPHEMERAL),),
+        "an ephemeral container waits for the copies of what it refers to",
+    ),
+    Mutation(
+        "does not say why an ephemeral container waits",
+        (Skipped("_judged", "isinstance(state, Refused)", module=EPHEMERAL),),
+        "an ephemeral container waits with the reason why an object is not copied",
+    ),
+    Mutation(
+        "gives an ephemeral container the API of another access mode",
+        (Skipped("_of_mirror", "strategy is None or strategy.name != mode", module=EPHEMERAL),),
+        "an ephemeral container does not get the API of another access mode",
+    ),
+    Mutation(
+        "takes a missing permission for a rejected ephemeral container",
+        (
+            Skipped(
+                "rejected",
+                "not final or refused is None or refused.reason is not Reason.FOREIGN_REJECTED",
+                module=EPHEMERAL,
+            ),
+        ),
+        "a missing permission for ephemeral containers is an Event, and it is tried again",
+    ),
+    Mutation(
+        "sends an ephemeral container again that was rejected",
+        (Skipped("_failed", "isinstance(failure.action, AddEphemeralContainer)"),),
+        "an ephemeral container that is not valid there is terminated with the answer",
+    ),
+    Mutation(
+        "names a profile of kubectl debug that does not help",
+        (
+            Replaced(
+                "_advice",
+                "any((f'\"{name}\"' in text for name in others))",
+                by="False",
+                module=EPHEMERAL,
+            ),
+        ),
+        "no profile is named where Pod Security blames another container, too",
     ),
 )

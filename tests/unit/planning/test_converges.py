@@ -55,6 +55,20 @@ KNOWN_STORIES = {
         _create("Always", then=0.0),
         Step("delete", ("a",), 8.0),
     ),
+    "ephemeral containers are added, and every other answer is lost": (
+        _create("Always"),
+        Step("fault", ("foreign", Fault.DONE, Fault.FINE, Fault.LATE, Fault.CONFLICT)),
+        Step("debug", ("a", "debug"), 0.06),
+        Step("debug", ("a", "second"), 3.0),
+        Step("restart", (), 3.0),
+    ),
+    "a mirror with an ephemeral container is lost": (
+        _create("Always"),
+        Step("debug", ("a", "debug"), 3.0),
+        Step("restart", (), 1.2),
+        Step("discard", ("a", 0), 3.0),
+        Step("debug", ("a", "second"), 3.0),
+    ),
     "every answer is lost": (
         Step("fault", ("home", *[Fault.DONE] * 4)),
         Step("fault", ("foreign", *[Fault.DONE] * 6)),

@@ -251,6 +251,11 @@ class World:
             body = {"status": {"phase": "Failed", "reason": "Evicted"}}
             self.home.patch(("pods", HOME, name), body, by=USER, status=True, strategic=False)
 
+    def debug(self, name: str, container: str) -> None:
+        """`kubectl debug`: an ephemeral container is added to the home pod."""
+        body = {"spec": {"ephemeralContainers": [{"name": container, "image": "debugger"}]}}
+        self.home.patch(("pods", HOME, name), body, by=USER, status=False, strategic=True)
+
     # --- the foreign cluster ------------------------------------------------------------------
 
     def exit(self, name: str, code: int) -> None:

@@ -36,11 +36,13 @@ def test_what_is_read_can_be_changed_without_changing_what_is_kept() -> None:
     }
 
 
-def test_of_a_mirror_s_spec_only_its_node_is_kept() -> None:
+def test_of_a_mirror_s_spec_its_node_and_the_names_of_ephemeral_containers_are_kept() -> None:
     store = Store()
-    store.mirrors.put(_pod(1))
+    mirror: Any = _pod(1)
+    mirror["spec"]["ephemeralContainers"] = [{"name": "debug", "env": [{"name": "A"}]}]
+    store.mirrors.put(mirror)
     kept: Any = store.mirrors.get(KEY)
-    assert kept["spec"] == {"nodeName": "n"}
+    assert kept["spec"] == {"nodeName": "n", "ephemeralContainers": [{"name": "debug"}]}
 
 
 def test_of_a_secret_no_data_is_kept() -> None:

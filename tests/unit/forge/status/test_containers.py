@@ -102,6 +102,22 @@ def test_an_ephemeral_container_never_leaves_terminated() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        pytest.param({"running": {}}, "terminated", id="one that ran has ended"),
+        pytest.param({"waiting": {}}, "waiting", id="one that never ran waits"),
+    ],
+)
+def test_an_ephemeral_container_that_a_new_mirror_lacks(state: Any, after: str) -> None:
+    home = builders.home(
+        ephemeralContainers=[builders.container("debug")],
+        status=live(reported("debug", state), kind="ephemeralContainerStatuses"),
+    )
+    row = reflected(home, builders.mirror(), "ephemeralContainerStatuses")["debug"]
+    assert (list(row["state"]), row["restartCount"]) == ([after], 0)
+
+
+@pytest.mark.parametrize(
     ("annotation", "before", "foreign", "after"),
     [
         pytest.param(None, 0, 2, 2, id="first-mirror"),

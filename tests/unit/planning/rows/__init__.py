@@ -4,6 +4,7 @@ from unit.planning.rows import (
     changing,
     copying,
     creating,
+    debugging,
     deleting,
     failed,
     files,
@@ -34,5 +35,6 @@ EVERY: tuple[Row, ...] = (
     *failed.ROWS,
     *vain.ROWS,
     *changing.ROWS,
+    *debugging.ROWS,
     *unconfirmed.ROWS,
 )
