@@ -1,4 +1,4 @@
-"""The environment variables by which a container finds its API server.
+"""The environment variables by which a container finds its API server and other Services.
 
 A kubelet injects `KUBERNETES_*` for the `kubernetes` Service of *its own* cluster into every
 container, `enableServiceLinks` or not, but the container's own variables take precedence
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from farlet.access.changes import ChangeLog
+from farlet.constants import JSON
 from farlet.context import Endpoint
 from farlet.k8s_types import EnvVar
 
@@ -49,6 +50,21 @@ def empty_variables() -> list[EnvVar]:
     """The same names, empty: client libraries then report that they are not in a cluster."""
     names = api_variables(Endpoint(host="", port=SERVICE_PORT))
     return [{"name": variable["name"], "value": ""} for variable in names]
+
+
+def without_service_links(spec: JSON, changes: ChangeLog) -> None:
+    """No variables of Services in the mirror's namespace; changes `spec`.
+
+    They are Services of the foreign cluster, perhaps with names of home ones. A program would take
+    their addresses for those that it has in the home cluster.
+    """
+    if spec.get("enableServiceLinks") is not False:
+        changes.forced(
+            "spec.enableServiceLinks",
+            "variables would name Services of the foreign namespace",
+            routine=True,
+        )
+    spec["enableServiceLinks"] = False
 
 
 def prepend(

@@ -110,8 +110,9 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             "the real node resolves names",
             lambda value, _pod, ctx, changes: _dns_config(value, ctx, changes),
         ),
-        "enableServiceLinks": _copied(
-            "links follow the Services of the mirror's namespace; farlet sets KUBERNETES_*"
+        "enableServiceLinks": Field(
+            Rule.ACCESS,
+            "false unless the pod is one of the foreign cluster, whose Services it sees",
         ),
         "hostNetwork": Field(Rule.GUARDED, "gives access to the network of the foreign node"),
         "hostPID": Field(Rule.GUARDED, "gives access to the processes of the foreign node"),

@@ -1,13 +1,13 @@
 """What the three access modes guarantee for every pod."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import pods
 from farlet import access
 from farlet.access import ServiceAccountRequirement
-from farlet.constants import Reason
+from farlet.constants import JSON, Reason
 from farlet.context import NotConfigured, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import OwnerReference
@@ -54,6 +54,20 @@ def test_a_mirror_has_no_foreign_account_unless_its_mode_is_remote(mode: str) ->
     assert spec.keys().isdisjoint({"serviceAccountName", "serviceAccount"})
     assert spec["automountServiceAccountToken"] is False
     assert "serviceAccountToken" not in str(spec.get("volumes"))
+
+
+@pytest.mark.parametrize("links", [None, True, False])
+@pytest.mark.parametrize("mode", ["disabled", "home"])
+def test_foreign_services_are_no_variables_unless_the_mode_is_remote(
+    mode: str, links: bool | None
+) -> None:
+    pod, ctx = _busy_pod(), pods.context()
+    if links is not None:
+        cast("JSON", pod["spec"])["enableServiceLinks"] = links
+    made = STRATEGIES[mode].mutate(pod["spec"], pod, ctx)
+    assert cast("JSON", made.spec)["enableServiceLinks"] is False
+    about = [change for change in made.changes if change.path == "spec.enableServiceLinks"]
+    assert [change.routine for change in about] == ([] if links is False else [True])
 
 
 @pytest.mark.parametrize("mode", ["disabled", "home"])
