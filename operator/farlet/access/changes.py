@@ -65,6 +65,6 @@ class ChangeLog:
         """The mirror has a value derived from the home pod's."""
         self._changes.append(Change(path, ChangeKind.REWRITTEN, why, routine))
 
-    def unchanged(self, path: str, why: str) -> None:
+    def unchanged(self, path: str, why: str, *, routine: bool = False) -> None:
         """The mirror has the home pod's value, whose effect may differ in the foreign cluster."""
-        self._changes.append(Change(path, ChangeKind.UNCHANGED, why))
+        self._changes.append(Change(path, ChangeKind.UNCHANGED, why, routine))

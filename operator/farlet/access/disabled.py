@@ -17,11 +17,13 @@ from farlet.access import (
     Token,
     TokenSpec,
     environment,
+    host_names,
     identity,
     metadata_files,
     no_foreign_account,
     pod_secret,
     removal,
+    volumes,
 )
 from farlet.access.changes import ChangeLog
 from farlet.context import Context
@@ -71,6 +73,10 @@ class DisabledAccess:
             return result
 
         no_foreign_account.replace_containers(shaped, shape)
+        host_names.keep(shaped, pod, ctx, changes)
+        identity.report_to_drivers(spec, pod, ctx, changes)
+        for path, container in volumes.containers(pod["spec"]):
+            environment.report_env_from(container, path, changes)
         return Mutation(cast("PodSpec", shaped), tuple(changes))
 
     def objects(

@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
 from farlet.context import Endpoint
-from farlet.k8s_types import EnvVar
+from farlet.k8s_types import Container, EnvVar
 
 SERVICE_PORT = 443
 """Port of the `kubernetes` Service in every cluster (`controlplane` `KubernetesService`)."""
 
+SERVICES_ENDPOINT = "kubernetes-services-endpoint"
+"""ConfigMap by which Calico, Tigera and others name the API server to their pods."""
+
+_OWN = "the pod sets it itself; its value is kept, whatever API server it names"
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 
@@ -50,6 +54,9 @@ def empty_variables() -> list[EnvVar]:
     """The same names, empty: client libraries then report that they are not in a cluster."""
     names = api_variables(Endpoint(host="", port=SERVICE_PORT))
     return [{"name": variable["name"], "value": ""} for variable in names]
+
+
+_NAMES = frozenset(variable["name"] for variable in empty_variables())
 
 
 def without_service_links(spec: JSON, changes: ChangeLog) -> None:
@@ -84,13 +91,37 @@ def prepend(
         if position is not None:
             changes.unchanged(
                 f"{path}.env[{variable['name']}]",
-                "the pod sets it itself; its value is kept, whatever API server it names",
+                _OWN,
             )
             reference = f"$({variable['name']})"
             if not any(reference in (e.get("value") or "") for e in env[: position + 1]):
                 continue
         kept.append(variable)
     return [*kept, *env]
+
+
+def report_own(container: Container, path: str, changes: ChangeLog) -> None:
+    """Reports variables of the pod that name an API server, for a pod that gets none of ours."""
+    for entry in container.get("env") or ():
+        if entry["name"] in _NAMES:
+            changes.unchanged(f"{path}.env[{entry['name']}]", _OWN)
+
+
+def report_env_from(container: Container, path: str, changes: ChangeLog) -> None:
+    """Reports ConfigMaps and Secrets whose variables ours take precedence over.
+
+    In the home cluster they would win over those of a kubelet. Their content is not known here:
+    an Event is worth only the name that network plugins and operators agree on.
+    """
+    for source in container.get("envFrom") or ():
+        reference = source.get("configMapRef") or source.get("secretRef") or {}
+        name = reference.get("name", "")
+        if any(variable.startswith(source.get("prefix") or "") for variable in _NAMES):
+            changes.unchanged(
+                f"{path}.envFrom[{name}]",
+                "KUBERNETES_* variables in it have no effect, since farlet sets them",
+                routine=name != SERVICES_ENDPOINT,
+            )
 
 
 def bypass_proxies(env: list[EnvVar], host: str, path: str, changes: ChangeLog) -> list[EnvVar]:

@@ -16,6 +16,7 @@ from farlet.access import (
     Token,
     TokenSpec,
     environment,
+    host_names,
     identity,
     metadata_files,
     no_foreign_account,
@@ -112,6 +113,10 @@ class HomeAccess:
             return {**result, "env": env}
 
         no_foreign_account.replace_containers(shaped, shape)
+        host_names.keep(shaped, pod, ctx, changes)
+        identity.report_to_drivers(spec, pod, ctx, changes)
+        for path, container in volumes.containers(pod["spec"]):
+            environment.report_env_from(container, path, changes)
         if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)

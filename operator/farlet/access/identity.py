@@ -28,7 +28,7 @@ from farlet.constants import (
     RESERVED,
 )
 from farlet.context import Context
-from farlet.k8s_types import DownwardAPIItem, EnvVar, ObjectMeta, Pod, Volume
+from farlet.k8s_types import DownwardAPIItem, EnvVar, ObjectMeta, Pod, PodSpec, Volume
 
 ANNOTATIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -40,6 +40,16 @@ ANNOTATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Field path -> annotation of the mirror that holds the home value."""
+
+_OF_THE_MIRROR: Mapping[str, str] = MappingProxyType(
+    {
+        "status.hostIP": "the address of the foreign node",
+        "status.hostIPs": "the addresses of the foreign node",
+        "status.podIP": "the address of the mirror in the foreign cluster",
+        "status.podIPs": "the addresses of the mirror in the foreign cluster",
+    }
+)
+"""Field path -> what a pod reads there: the addresses that its processes really have."""
 
 STATIC_POD = "kubernetes.io/config."
 """Prefix of the annotations by which kubelets recognize static pods and their mirror pods."""
@@ -117,10 +127,31 @@ def _literal(entry: EnvVar, pod: Pod, ctx: Context, path: str, changes: ChangeLo
     field = field_path(entry["valueFrom"] or {})
     found = value(field, pod, ctx)
     if found is None:
+        if field in _OF_THE_MIRROR:
+            why = f"{field} is {_OF_THE_MIRROR[field]}"
+            changes.unchanged(f"{path}.env[{entry['name']}]", why, routine=True)
         return entry
     _rewritten(changes, f"{path}.env[{entry['name']}]", field)
     # The kubelet expands `$(VAR)` in literals; a doubled `$` is one that it keeps.
     return {"name": entry["name"], "value": found.replace("$", "$$")}
+
+
+def report_to_drivers(spec: PodSpec, pod: Pod, ctx: Context, changes: ChangeLog) -> None:
+    """Reports what the CSI drivers of a pod's volumes can learn of it (`podInfoOnMount`).
+
+    A kubelet gives them the identity of the pod that it runs (`getPodInfoAttrs` in pkg/volume/csi),
+    which is the mirror. Only a volume in the pod itself names its driver.
+    """
+    foreign = ctx.namespaces.foreign(pod["metadata"]["namespace"])
+    for volume in spec.get("volumes") or ():
+        for kind in ("csi", "persistentVolumeClaim", "ephemeral"):
+            if kind in volume:
+                changes.unchanged(
+                    f"spec.volumes[{volume['name']}].{kind}",
+                    "a CSI driver that asks for the identity of the pod (podInfoOnMount) gets "
+                    f"namespace {foreign}, the mirror's uid and the ServiceAccount default",
+                    routine=kind != "csi",
+                )
 
 
 def in_volume(volume: Volume, changes: ChangeLog) -> Volume:

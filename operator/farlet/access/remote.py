@@ -10,8 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farlet.access import Mutation, ServiceAccountRequirement, Token, TokenSpec, identity
-from farlet.access.changes import Change, ChangeKind
+from farlet import redaction
+from farlet.access import (
+    Mutation,
+    ServiceAccountRequirement,
+    Token,
+    TokenSpec,
+    environment,
+    identity,
+    volumes,
+)
+from farlet.access.changes import ChangeLog
 from farlet.constants import OFFLOADABLE_ACCOUNT, REMOTE, REMOTE_SERVICE_ACCOUNT_NAME, Reason
 from farlet.context import Context, RemoteServiceAccounts
 from farlet.errors import Refused
@@ -49,25 +58,36 @@ class RemoteAccess:
     def mutate(self, spec: PodSpec, pod: Pod, ctx: Context) -> Mutation:
         """The spec with the foreign account's name. Raises as `requirements`."""
         self.requirements(pod, ctx)
+        changes = ChangeLog()
         account = _foreign_account(pod)
-        if spec.get("serviceAccountName") == account:
-            return Mutation(spec=spec)
-        return Mutation(
-            spec={**spec, "serviceAccountName": account},
-            changes=(
-                Change(
-                    "spec.serviceAccountName",
-                    ChangeKind.REWRITTEN,
-                    f"the foreign account of annotation {REMOTE_SERVICE_ACCOUNT_NAME}",
-                    routine=True,
-                ),
-            ),
-        )
+        if spec.get("serviceAccountName") != account:
+            spec = {**spec, "serviceAccountName": account}
+            why = f"the foreign account of annotation {REMOTE_SERVICE_ACCOUNT_NAME}"
+            changes.rewritten("spec.serviceAccountName", why, routine=True)
+        _report_tokens(spec, changes)
+        for path, container in volumes.containers(spec):
+            environment.report_own(container, path, changes)
+        return Mutation(spec, tuple(changes))
 
     def objects(
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
         return ()
+
+
+def _report_tokens(spec: PodSpec, changes: ChangeLog) -> None:
+    """Reports tokens for a cloud or another service, which trusts the issuer of a cluster."""
+    for volume in spec.get("volumes") or ():
+        for index, source in enumerate(volume.get("projected", {}).get("sources") or ()):
+            if "serviceAccountToken" not in source:
+                continue
+            audience = volumes.audience(source["serviceAccountToken"])
+            if audience is not None:
+                changes.unchanged(
+                    f"spec.volumes[{volume['name']}].projected.sources[{index}]",
+                    f"the token for {redaction.value(audience)} is one of the foreign cluster: a "
+                    "service that trusts the home cluster only rejects it",
+                )
 
 
 def _foreign_account(pod: Pod) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from farlet import redaction
 from farlet.access.changes import ChangeLog
-from farlet.access.volumes import NAMESPACE_FIELD, is_root_ca
+from farlet.access.volumes import NAMESPACE_FIELD, audience, is_root_ca
 from farlet.constants import KUBE_ROOT_CA
-from farlet.k8s_types import Volume, VolumeMount, VolumeProjection
+from farlet.k8s_types import ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,28 @@ def without_access(volumes: Sequence[Volume], changes: ChangeLog) -> Removal:
             for source in sources
             if "serviceAccountToken" not in source and not is_root_ca(source.get("configMap"))
         ]
-        why = "the pod's access mode is disabled"
+        why, usual = _why(tokens)
         if all(_only_namespace(source) for source in rest):
             removed.add(volume["name"])
-            changes.dropped(path, why, routine=True)
+            changes.dropped(path, why, routine=usual)
             continue
         files[volume["name"]] = frozenset(token["path"] for token in tokens)
-        changes.dropped(f"{path}.projected.sources", why, routine=True)
+        changes.dropped(f"{path}.projected.sources", why, routine=usual)
         kept.append({**volume, "projected": {**volume["projected"], "sources": rest}})
     return Removal(volumes=kept, removed=frozenset(removed), files=files)
+
+
+def _why(tokens: Sequence[ServiceAccountTokenProjection]) -> tuple[str, bool]:
+    """Why tokens are removed, and whether that is routine.
+
+    A token for another audience, such as a cloud's, is one that the pod's other variables name.
+    """
+    why = "the pod's access mode is disabled"
+    audiences = [found for token in tokens if (found := audience(token)) is not None]
+    if not audiences:
+        return why, True
+    shown = redaction.some([redaction.value(one) for one in audiences])
+    return f"{why}; it gets no token for {shown} either", False
 
 
 def _only_namespace(source: VolumeProjection) -> bool:

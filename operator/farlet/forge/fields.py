@@ -101,9 +101,12 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "automountServiceAccountToken": Field(Rule.ACCESS, "false unless the account is foreign"),
         "hostAliases": Field(Rule.ACCESS, "names of the home API server may be added"),
         "hostname": _copied("the pod's own host name"),
-        "subdomain": _copied("the pod's own host name"),
-        "setHostnameAsFQDN": _copied("the pod's own host name"),
-        "hostnameOverride": _copied("the pod's own host name"),
+        "subdomain": Field(Rule.ACCESS, "the FQDN also has the namespace, which is reported"),
+        "setHostnameAsFQDN": Field(
+            Rule.ACCESS,
+            "the FQDN has the namespace; hostnameOverride keeps that of the home cluster",
+        ),
+        "hostnameOverride": Field(Rule.ACCESS, "it may be set in place of setHostnameAsFQDN"),
         "dnsPolicy": _copied("the real node resolves names"),
         "dnsConfig": Field(
             Rule.REPORTED,

@@ -20,6 +20,9 @@ from farlet.context import DROP, Context
 
 Labels: TypeAlias = Mapping[str, str]
 
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+"""Label with its name that API servers give every namespace."""
+
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -28,6 +31,7 @@ _OWN_LABEL = "only the virtual node has this label; foreign nodes do not"
 _OWN_TAINT = "only the virtual node has this taint; foreign nodes do not"
 _NODE_NAME = "it names a home node; foreign nodes have other names"
 _CLASS = "--priority-class-map maps this class of the home cluster"
+_OTHER_NAMES = "home namespaces have other names in the foreign cluster"
 _MERGED = (
     "the home API server merged (mis)matchLabelKeys into it; the foreign API server does so again"
 )
@@ -179,6 +183,11 @@ def _pod_affinity(
         selector = _without_merged_keys(term, labels, f"{at}.labelSelector", changes)
         if selector is not None:
             shaped = {**shaped, "labelSelector": selector}
+        if term.get("namespaceSelector") is not None:
+            theirs = _namespace_selector(
+                term["namespaceSelector"], f"{at}.namespaceSelector", ctx, changes
+            )
+            shaped = {**shaped, "namespaceSelector": theirs}
         if term.get("namespaces"):
             shaped = {
                 **shaped,
@@ -205,7 +214,45 @@ def _namespaces(names: Sequence[str], path: str, ctx: Context, changes: ChangeLo
     A namespace that is not offloaded keeps its name: an empty list would mean the pod's own
     namespace.
     """
-    changes.rewritten(path, "home namespaces have other names in the foreign cluster", routine=True)
+    changes.rewritten(path, _OTHER_NAMES, routine=True)
+    return _foreign_names(names, path, ctx, changes)
+
+
+def _namespace_selector(selector: JSON, path: str, ctx: Context, changes: ChangeLog) -> JSON:
+    """A selector of namespaces, with foreign names in the label that each namespace has.
+
+    Other labels are those of foreign namespaces, whose owners set them.
+    """
+    labels: dict[str, str] = selector.get("matchLabels") or {}
+    expressions: list[JSON] = selector.get("matchExpressions") or []
+    if not labels and not expressions:
+        changes.unchanged(
+            path, "it selects all namespaces of the foreign cluster, those of other users too"
+        )
+    for key in dict.fromkeys([*labels, *(e["key"] for e in expressions)]):
+        if key != NAMESPACE_NAME:
+            changes.unchanged(
+                f"{path}[{key}]",
+                "it selects foreign namespaces with this label; that of a home namespace does not "
+                "count",
+            )
+    named = [e for e in expressions if e["key"] == NAMESPACE_NAME and e.get("values")]
+    if NAMESPACE_NAME not in labels and not named:
+        return selector
+    changes.rewritten(f"{path}[{NAMESPACE_NAME}]", _OTHER_NAMES, routine=True)
+    rewritten = dict(selector)
+    if NAMESPACE_NAME in labels:
+        (name,) = _foreign_names([labels[NAMESPACE_NAME]], path, ctx, changes)
+        rewritten["matchLabels"] = {**labels, NAMESPACE_NAME: name}
+    if named:
+        rewritten["matchExpressions"] = [
+            {**e, "values": _foreign_names(e["values"], path, ctx, changes)} if e in named else e
+            for e in expressions
+        ]
+    return rewritten
+
+
+def _foreign_names(names: Sequence[str], path: str, ctx: Context, changes: ChangeLog) -> list[str]:
     mapped = []
     for name in names:
         foreign = ctx.namespaces.foreign(name)

@@ -142,3 +142,26 @@ def test_a_no_proxy_with_a_source_is_reported_and_kept() -> None:
     changes = ChangeLog()
     assert environment.bypass_proxies(env, "H", "c", changes) == env
     assert [change.kind for change in changes] == [ChangeKind.UNCHANGED]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param({"configMapRef": {"name": "settings"}}, [True], id="any content: explained"),
+        pytest.param(
+            {"configMapRef": {"name": "kubernetes-services-endpoint", "optional": True}},
+            [False],
+            id="the address of the API server: an Event",
+        ),
+        pytest.param(
+            {"secretRef": {"name": "login"}, "prefix": "KUBERNETES_"}, [True], id="prefix"
+        ),
+        pytest.param({"secretRef": {"name": "login"}, "prefix": "DB_"}, [], id="another prefix"),
+    ],
+)
+def test_variables_of_a_config_map_that_farlet_overrides_are_reported(
+    source: dict[str, Any], expected: list[bool]
+) -> None:
+    changes = ChangeLog()
+    environment.report_env_from({"name": "app", "envFrom": [source]}, "spec", changes)
+    assert [change.routine for change in changes] == expected

@@ -134,3 +134,36 @@ def test_only_home_mode_needs_the_home_api(mode: str) -> None:
     pod, ctx = _busy_pod(), pods.context(home_api=NotConfigured(), home_ca="")
     STRATEGIES[mode].requirements(pod, ctx)
     assert STRATEGIES[mode].mutate(pod["spec"], pod, ctx).spec["containers"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "reported"),
+    [
+        ("home", []),
+        ("remote", ["spec.volumes[cloud].projected.sources[0]"]),
+        ("disabled", ["spec.volumes[cloud]"]),
+    ],
+)
+def test_a_token_for_a_cloud_is_reported_where_the_pod_gets_another_or_none(
+    mode: str, reported: list[str]
+) -> None:
+    pod = pods.pod(
+        volumes=[
+            pods.projected(pods.token()),
+            pods.projected(pods.token(audience="sts.amazonaws.com"), name="cloud"),
+        ]
+    )
+    changes = STRATEGIES[mode].mutate(pod["spec"], pod, pods.context()).changes
+    found = [change for change in changes if not change.routine]
+    assert [change.path for change in found] == reported
+    assert all("sts.amazonaws.com" in change.why for change in found)
+
+
+def test_an_api_server_that_a_native_pod_names_itself_is_reported() -> None:
+    env = [{"name": "KUBERNETES_SERVICE_HOST", "value": "home.example"}, {"name": "A", "value": ""}]
+    pod = pods.pod(containers=[pods.container(env=env)])
+    mutation = STRATEGIES["remote"].mutate(pod["spec"], pod, pods.context())
+    assert [change.path for change in mutation.changes] == [
+        "spec.containers[app].env[KUBERNETES_SERVICE_HOST]"
+    ]
+    assert mutation.spec == pod["spec"]

@@ -192,3 +192,76 @@ def test_a_namespace_that_is_not_offloaded_keeps_its_name_and_is_reported() -> N
     assert [c.path for c in changes if c.kind is ChangeKind.UNCHANGED] == [
         "spec.affinity.podAffinity.required[0].namespaces[bank]"
     ]
+
+
+NAME = "kubernetes.io/metadata.name"
+
+
+@pytest.mark.parametrize("kind", ["podAffinity", "podAntiAffinity"])
+@pytest.mark.parametrize(
+    ("selector", "expected", "reported"),
+    [
+        pytest.param({}, {}, [""], id="all namespaces are reported"),
+        pytest.param(
+            {"matchLabels": {NAME: "shop"}},
+            {"matchLabels": {NAME: "shop-home"}},
+            [],
+            id="a name is rewritten",
+        ),
+        pytest.param(
+            {"matchExpressions": [_e(NAME, "In", "shop", "db"), _e(NAME, "Exists")]},
+            {"matchExpressions": [_e(NAME, "In", "shop-home", "db-home"), _e(NAME, "Exists")]},
+            [],
+            id="names are rewritten",
+        ),
+        pytest.param(
+            {"matchExpressions": [_e(NAME, "NotIn", "shop")]},
+            {"matchExpressions": [_e(NAME, "NotIn", "shop-home")]},
+            [],
+            id="an excluded name is rewritten",
+        ),
+        pytest.param(
+            {"matchLabels": {"team": "a"}, "matchExpressions": [_e("env", "Exists")]},
+            {"matchLabels": {"team": "a"}, "matchExpressions": [_e("env", "Exists")]},
+            ["[team]", "[env]"],
+            id="other labels are reported",
+        ),
+        pytest.param(
+            {"matchLabels": {"team": "a", NAME: "shop"}},
+            {"matchLabels": {"team": "a", NAME: "shop-home"}},
+            ["[team]"],
+            id="both",
+        ),
+        pytest.param(
+            {"matchLabels": {NAME: "farlet"}},
+            {"matchLabels": {NAME: "farlet-home"}},
+            [],
+            id="a namespace that has the name of farlet's",
+        ),
+    ],
+)
+def test_a_namespace_selector(
+    kind: str, selector: dict[str, Any], expected: dict[str, Any], reported: list[str]
+) -> None:
+    changes = ChangeLog()
+    term = {"topologyKey": "zone", "namespaceSelector": selector}
+    original = {kind: {REQUIRED: [term], PREFERRED: [{"weight": 1, "podAffinityTerm": term}]}}
+    got = scheduling.affinity(original, {}, CTX, changes)
+    shown = {**term, "namespaceSelector": expected}
+    assert got == {kind: {REQUIRED: [shown], PREFERRED: [{"weight": 1, "podAffinityTerm": shown}]}}
+    paths = [change.path for change in changes if not change.routine]
+    assert paths == [
+        f"spec.affinity.{kind}.{group}[0].namespaceSelector{key}"
+        for group in ("required", "preferred")
+        for key in reported
+    ]
+
+
+def test_a_namespace_that_is_not_offloaded_is_reported_in_a_selector() -> None:
+    ctx = pods.context(namespaces=NamespaceMap(home="h", own="farlet", template=None))
+    changes = ChangeLog()
+    selector = {"matchLabels": {NAME: "shop"}}
+    original = {"podAffinity": {REQUIRED: [{"namespaceSelector": selector}]}}
+    got = scheduling.affinity(original, {}, ctx, changes)
+    assert got == original
+    assert [change.kind for change in changes if not change.routine] == [ChangeKind.UNCHANGED]
