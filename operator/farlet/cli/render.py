@@ -25,7 +25,7 @@ from farlet.access import (
     choice,
 )
 from farlet.access.changes import Change, ChangeKind
-from farlet.cli import manifest
+from farlet.cli import foreign_objects, manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
@@ -152,7 +152,7 @@ def to_json(rendered: Rendered) -> str:
 
 
 def explain(rendered: Rendered) -> str:
-    """One line per difference between home pod and mirror, and per object it requires."""
+    """One line per difference between home pod and mirror, and per foreign object."""
     foreign = rendered.mirror["metadata"]["namespace"]
     lines = [str(change) for change in rendered.changes]
     lines += [
@@ -168,11 +168,8 @@ def explain(rendered: Rendered) -> str:
         f"{source.kind} {source.name} copied to {name} in foreign namespace {foreign}, if it exists"
         for source, name in rendered.copies.items()
     ]
-    lines += [
-        f"ServiceAccount {account.name} required in foreign namespace {foreign}"
-        + (f", labelled {account.label}=true" if account.label else "")
-        for account in rendered.requirements
-    ]
+    lines += foreign_objects.required(rendered.mirror, rendered.requirements)
+    lines += foreign_objects.created(rendered.mirror, rendered.secrets)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -157,7 +157,9 @@ def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
 def test_each_difference_is_explained_in_one_line() -> None:
     rendered = _render(_bare(readinessGates=[{"conditionType": "x"}], starboard={}))
     lines = render.explain(rendered).splitlines()
-    assert len(lines) == len(rendered.changes) + 1 + len(rendered.token_specs)
+    objects = ("Namespace ", "Pod ", "Secret ")
+    differences = [line for line in lines if not line.startswith(objects)]
+    assert len(differences) == len(rendered.changes) + 1 + len(rendered.token_specs)
     for words in (
         f"spec.volumes[kube-api-access-{RESOLVED}] added: the home API server adds it",
         "spec.readinessGates dropped: ",
@@ -224,3 +226,52 @@ def test_copies_are_explained_by_name_and_never_look_known_when_they_are_not() -
     (reference,) = references.references(unknown.mirror["spec"])
     assert reference.name == f"pull-{RESOLVED}"
     assert f"Secret pull copied to pull-{RESOLVED} in" in render.explain(unknown)
+
+
+def test_every_foreign_object_that_a_pod_needs_or_gets_is_named() -> None:
+    template = {"volumeClaimTemplate": {"spec": {"storageClassName": "fast"}}}
+    pod = pods.pod(
+        runtimeClassName="nvidia",
+        priorityClassName="batch",
+        volumes=[
+            pods.projected(pods.token()),
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data-0"}},
+            {"name": "scratch", "ephemeral": template},
+            {"name": "other", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+        ],
+    )
+    lines = render.explain(_render(pod)).splitlines()
+    secret = f"farlet-{pods.UID}"
+    assert [line for line in lines if " required " in line] == [
+        (
+            "Namespace shop-home required in the foreign cluster, unless farlet creates it "
+            "(--create-namespaces)"
+        ),
+        "RuntimeClass nvidia required in the foreign cluster",
+        "PriorityClass batch required in the foreign cluster",
+        "PersistentVolumeClaim data-0 required in foreign namespace shop-home",
+        "StorageClass fast required in the foreign cluster, for the volume scratch",
+        "A default StorageClass required in the foreign cluster, for the volume other",
+    ]
+    assert [line for line in lines if " created in " in line] == [
+        "Pod web created in foreign namespace shop-home",
+        f"Secret {secret} created in foreign namespace shop-home, with ca.crt, namespace, token",
+        "PersistentVolumeClaim web-scratch created in foreign namespace shop-home, by its cluster",
+        "PersistentVolumeClaim web-other created in foreign namespace shop-home, by its cluster",
+    ]
+
+
+def test_what_only_other_modes_or_settings_need_is_named() -> None:
+    pod = pods.pod(
+        annotations={"liqo.io/api-server-support": "remote"},
+        resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "gpus"}],
+        volumes=[
+            pods.projected({"clusterTrustBundle": {"signerName": "ca.example/x", "path": "p"}})
+        ],
+    )
+    lines = render.explain(_render(pod)).splitlines()
+    assert [line for line in lines if " required " in line][1:] == [
+        "ServiceAccount default required in foreign namespace shop-home",
+        "ResourceClaimTemplate gpus required in foreign namespace shop-home",
+        "ClusterTrustBundle of signer ca.example/x required in the foreign cluster",
+    ]

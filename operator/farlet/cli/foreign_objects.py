@@ -1,0 +1,77 @@
+"""The foreign objects that a mirror needs, and those that come with it, for `render --explain`.
+
+A pod whose class or claim does not exist in the foreign cluster waits there, and its owner sees
+only the words of a foreign scheduler or API server. This lists the names beforehand. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from farlet.access import ServiceAccountRequirement
+from farlet.k8s_types import NewPod, Secret, Volume
+
+_SYSTEM_CLASSES = "system-"
+"""Prefix of PriorityClasses that every cluster has."""
+
+
+def required(mirror: NewPod, accounts: Sequence[ServiceAccountRequirement]) -> Iterator[str]:
+    """One line for each object that must exist before the mirror can run."""
+    namespace, spec = mirror["metadata"]["namespace"], mirror["spec"]
+    yield (
+        f"Namespace {namespace} required in the foreign cluster, unless farlet creates it "
+        "(--create-namespaces)"
+    )
+    for account in accounts:
+        label = f", labelled {account.label}=true" if account.label else ""
+        yield f"ServiceAccount {account.name} required in foreign namespace {namespace}{label}"
+    runtime, priority = spec.get("runtimeClassName"), spec.get("priorityClassName")
+    if runtime:
+        yield f"RuntimeClass {runtime} required in the foreign cluster"
+    if priority and not str(priority).startswith(_SYSTEM_CLASSES):
+        yield f"PriorityClass {priority} required in the foreign cluster"
+    for claim in spec.get("resourceClaims") or ():  # type: ignore[attr-defined]
+        for field, kind in (
+            ("resourceClaimName", "ResourceClaim"),
+            ("resourceClaimTemplateName", "ResourceClaimTemplate"),
+        ):
+            if claim.get(field):
+                yield f"{kind} {claim[field]} required in foreign namespace {namespace}"
+    for volume in spec.get("volumes") or ():
+        yield from _of_volume(volume, namespace)
+
+
+def _of_volume(volume: Volume, namespace: str) -> Iterator[str]:
+    found = {key: value for key, value in volume.items() if isinstance(value, dict)}
+    if "persistentVolumeClaim" in found:
+        name = found["persistentVolumeClaim"].get("claimName")
+        yield f"PersistentVolumeClaim {name} required in foreign namespace {namespace}"
+    if "ephemeral" in found:
+        template = found["ephemeral"].get("volumeClaimTemplate") or {}
+        name = (template.get("spec") or {}).get("storageClassName")
+        shown = f"StorageClass {name}" if name else "A default StorageClass"
+        yield f"{shown} required in the foreign cluster, for the volume {volume['name']}"
+    if "csi" in found:
+        yield f"CSI driver {found['csi'].get('driver')} required on foreign nodes"
+    for source in (found.get("projected") or {}).get("sources") or ():
+        bundle = source.get("clusterTrustBundle") or {}
+        if bundle:
+            name = bundle.get("name") or f"of signer {bundle.get('signerName')}"
+            yield f"ClusterTrustBundle {name} required in the foreign cluster"
+
+
+def created(mirror: NewPod, secrets: Sequence[Secret]) -> Iterator[str]:
+    """One line for each object that comes with the mirror, except copies."""
+    name, namespace = mirror["metadata"]["name"], mirror["metadata"]["namespace"]
+    yield f"Pod {name} created in foreign namespace {namespace}"
+    for secret in secrets:
+        yield (
+            f"Secret {secret['metadata']['name']} created in foreign namespace {namespace}, with "
+            f"{', '.join(sorted(secret['data']))}"
+        )
+    for volume in mirror["spec"].get("volumes") or ():
+        if "ephemeral" in volume:
+            yield (
+                f"PersistentVolumeClaim {name}-{volume['name']} created in foreign namespace "
+                f"{namespace}, by its cluster"
+            )
