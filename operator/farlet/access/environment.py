@@ -105,21 +105,28 @@ def report_own(container: Container, path: str, changes: ChangeLog) -> None:
     for entry in container.get("env") or ():
         if entry["name"] in _NAMES:
             changes.unchanged(f"{path}.env[{entry['name']}]", _OWN)
+    why = "KUBERNETES_* variables in it take precedence, whatever API server they name"
+    _report_env_from(container, path, why, changes)
 
 
 def report_env_from(container: Container, path: str, changes: ChangeLog) -> None:
     """Reports ConfigMaps and Secrets whose variables ours take precedence over.
 
-    In the home cluster they would win over those of a kubelet. Their content is not known here:
-    an Event is worth only the name that network plugins and operators agree on.
+    In the home cluster they would win over those of a kubelet.
     """
+    why = "KUBERNETES_* variables in it have no effect, since farlet sets them"
+    _report_env_from(container, path, why, changes)
+
+
+def _report_env_from(container: Container, path: str, why: str, changes: ChangeLog) -> None:
+    """The content is not known here: an Event is worth only the name that others agree on."""
     for source in container.get("envFrom") or ():
         reference = source.get("configMapRef") or source.get("secretRef") or {}
         name = reference.get("name", "")
         if any(variable.startswith(source.get("prefix") or "") for variable in _NAMES):
             changes.unchanged(
                 f"{path}.envFrom[{name}]",
-                "KUBERNETES_* variables in it have no effect, since farlet sets them",
+                why,
                 routine=name != SERVICES_ENDPOINT,
             )
 

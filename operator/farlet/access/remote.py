@@ -65,7 +65,7 @@ class RemoteAccess:
             why = f"the foreign account of annotation {REMOTE_SERVICE_ACCOUNT_NAME}"
             changes.rewritten("spec.serviceAccountName", why, routine=True)
         _report_tokens(spec, changes)
-        for path, container in volumes.containers(spec):
+        for path, container in volumes.containers(pod["spec"]):
             environment.report_own(container, path, changes)
         return Mutation(spec, tuple(changes))
 
