@@ -271,6 +271,10 @@ TABLE = (
         "mirror pods",
     ),
     Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "pods/resize", ("patch",),
+        "resize mirror pods whose home pods are resized",
+    ),
+    Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "secrets",
         ("get", *_LIST_WATCH, "create", "update", "patch", "delete"),
         "one per mirror pod of mode home: its tokens and CA; copies of Secrets that pods refer to",

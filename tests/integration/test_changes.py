@@ -13,12 +13,17 @@ from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(120)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(240)]
 
 SETTINGS = {"foreign-node-labels": kwok.LABEL}
 WAIT = "until [ $(cat /about/go) = yes ]; do sleep 0.2; done; cat /about/stage"
 BLOCKED = "blocked"
+REJECTED = "not in this cluster, please"
+NOT_BLOCKED = f"!has(object.metadata.labels) || !('{BLOCKED}' in object.metadata.labels)"
+SMALL = """object.spec.containers.all(c, !has(c.resources.limits) || !('cpu' in c.resources.limits)
+|| quantity(c.resources.limits['cpu']).isLessThan(quantity('1')))"""
 PATIENCE = 120.0
+RESIZING = {"PodResizePending", "PodResizeInProgress"}
 
 
 def waiting(name: str) -> rest.Object:
@@ -142,7 +147,9 @@ async def test_a_change_that_a_foreign_policy_rejects_is_one_event(
     await start_farlet(node, settings=SETTINGS)
     await home.create("pods", realpods.bound(waiting("step"), node), namespace=workspace.home)
     await until(home, workspace, "step", rest.phase("Running"))
-    async with no_blocked_pods(foreign, workspace):
+    blocked_pod = realpods.pod("probe", "true")
+    blocked_pod["metadata"]["labels"] = {BLOCKED: "yes"}
+    async with rejecting(NOT_BLOCKED, foreign, workspace, example=blocked_pod):
         mark = clusters.foreign.audit_mark()
         blocked = {"metadata": {"labels": {BLOCKED: "yes"}}}
         await home.patch("pods", blocked, name="step", namespace=workspace.home)
@@ -151,7 +158,7 @@ async def test_a_change_that_a_foreign_policy_rejects_is_one_event(
         )
         assert event["type"] == "Warning"
         assert "rejected the change of metadata.labels:" in event["message"]
-        assert "not blocked, please" in event["message"]
+        assert REJECTED in event["message"]
         await asyncio.sleep(3)
         assert writes(clusters, mark) == {"patch pods": 1}
 
@@ -160,10 +167,131 @@ async def test_a_change_that_a_foreign_policy_rejects_is_one_event(
         await until(home, workspace, "step", rest.phase("Succeeded"))
 
 
+def sized(cpu: str) -> rest.Object:
+    """Resources of a container that has so much of a CPU."""
+    amounts = {"cpu": cpu, "memory": "128Mi"}
+    return {"requests": amounts, "limits": amounts}
+
+
+def shows(cpu: str) -> Callable[[rest.Object | None], bool]:
+    """The foreign kubelet has given its one container so much, and nothing is pending."""
+
+    def check(seen: rest.Object | None) -> bool:
+        status = (seen or {})["status"]
+        (main,) = status.get("containerStatuses", [{}])
+        pending = {one["type"] for one in status.get("conditions", ())} & RESIZING
+        return bool(
+            main.get("allocatedResources", {}).get("cpu") == cpu
+            and main.get("resources", {}).get("limits", {}).get("cpu") == cpu
+            and not pending
+            and status["observedGeneration"] == (seen or {})["metadata"]["generation"]
+        )
+
+    return check
+
+
+@pytest.mark.both_identities
+async def test_a_container_is_resized_while_it_runs(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings=SETTINGS)
+    main = realpods.container("main", "sleep", "inf") | {"resources": sized("100m")}
+    pod = realpods.pod("web", containers=[main])
+    await home.create("pods", realpods.bound(pod, node), namespace=workspace.home)
+    await until(home, workspace, "web", shows("100m"))
+    mark = clusters.foreign.audit_mark()
+    await resize(home, workspace, containers=[{"name": "main", "resources": sized("200m")}])
+    seen = await until(home, workspace, "web", shows("200m"))
+    assert seen["status"]["containerStatuses"][0]["restartCount"] == 0
+    # The second one records the first one.
+    assert writes(clusters, mark) == {"patch pods/resize": 1, "patch pods": 1}
+
+
+async def test_resources_of_a_whole_pod_change(
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings=SETTINGS)
+    main = realpods.container("main", "sleep", "inf")
+    del main["resources"]
+    pod = realpods.pod("web", containers=[main], resources=sized("100m"))
+    await home.create("pods", realpods.bound(pod, node), namespace=workspace.home)
+
+    def has(cpu: str) -> Callable[[rest.Object | None], bool]:
+        def check(seen: rest.Object | None) -> bool:
+            status = (seen or {})["status"]
+            return bool(
+                status.get("allocatedResources", {}).get("cpu") == cpu
+                and status["resources"]["limits"]["cpu"] == cpu
+            )
+
+        return check
+
+    await until(home, workspace, "web", has("100m"))
+    await resize(home, workspace, resources=sized("200m"))
+    await until(home, workspace, "web", has("200m"))
+    mirror = await foreign.get("pods", name="web", namespace=workspace.foreign)
+    assert mirror["spec"]["resources"] == sized("200m")
+
+
+async def test_a_resize_that_a_foreign_policy_rejects_is_infeasible(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node, settings=SETTINGS)
+    main = realpods.container("main", "sleep", "inf") | {"resources": sized("100m")}
+    pod = realpods.pod("web", containers=[main])
+    await home.create("pods", realpods.bound(pod, node), namespace=workspace.home)
+    await until(home, workspace, "web", shows("100m"))
+
+    def infeasible(seen: rest.Object | None) -> bool:
+        found = [
+            one
+            for one in (seen or {})["status"]["conditions"]
+            if one["type"] == "PodResizePending" and one["reason"] == "Infeasible"
+        ]
+        return bool(found and REJECTED in found[0]["message"])
+
+    big = realpods.pod("probe", containers=[main | {"resources": sized("2")}])
+    async with rejecting(SMALL, foreign, workspace, example=big):
+        mark = clusters.foreign.audit_mark()
+        await resize(home, workspace, containers=[{"name": "main", "resources": sized("2")}])
+        seen = await until(home, workspace, "web", infeasible)
+        assert seen["status"]["observedGeneration"] == seen["metadata"]["generation"]
+        await asyncio.sleep(3)
+        assert writes(clusters, mark) == {"patch pods/resize": 1}
+        await resize(home, workspace, containers=[{"name": "main", "resources": sized("300m")}])
+        await until(home, workspace, "web", shows("300m"))
+
+
+async def resize(home: rest.Api, workspace: Workspace, **spec: object) -> None:
+    """`kubectl patch --subresource resize`."""
+    await home.patch(
+        "pods",
+        {"spec": spec},
+        name="web",
+        namespace=workspace.home,
+        subresource="resize",
+        kind="strategic",
+    )
+
+
 def writes(clusters: pair.Clusters, mark: auditlog.Mark) -> collections.Counter[str]:
     """What farlet has written to pods of the foreign cluster since then."""
     return collections.Counter(
-        f"{entry.verb} {entry.resource}"
+        f"{entry.verb} {'/'.join(filter(None, (entry.resource, entry.subresource)))}"
         for entry in clusters.foreign.audit(since=mark, user_agent="farlet/")
         if entry.resource == "pods" and entry.verb in {"create", "update", "patch", "delete"}
     )
@@ -179,33 +307,32 @@ async def until(
 
 
 @contextlib.asynccontextmanager
-async def no_blocked_pods(foreign: rest.Api, workspace: Workspace) -> AsyncIterator[None]:
-    """The foreign cluster rejects pods with a certain label."""
-    name = f"not-blocked-{secrets.token_hex(3)}"
+async def rejecting(
+    expression: str, foreign: rest.Api, workspace: Workspace, *, example: rest.Object
+) -> AsyncIterator[None]:
+    """The foreign cluster rejects changes of pods that the expression does not allow."""
+    name = f"changes-{secrets.token_hex(3)}"
     only = {"matchLabels": {"kubernetes.io/metadata.name": workspace.foreign}}
     rule = {
         "apiGroups": [""],
         "apiVersions": ["v1"],
         "operations": ["CREATE", "UPDATE"],
-        "resources": ["pods"],
+        "resources": ["pods", "pods/resize"],
     }
-    expression = f"!has(object.metadata.labels) || !('{BLOCKED}' in object.metadata.labels)"
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [rule], "namespaceSelector": only},
-        "validations": [{"expression": expression, "message": "not blocked, please"}],
+        "validations": [{"expression": expression, "message": REJECTED}],
     }
     await foreign.create("validatingadmissionpolicies", {"metadata": {"name": name}, "spec": spec})
     binding = {"policyName": name, "validationActions": ["Deny"]}
     await foreign.create(
         "validatingadmissionpolicybindings", {"metadata": {"name": name}, "spec": binding}
     )
-    probe = realpods.pod("probe", "true")
-    probe["metadata"]["labels"] = {BLOCKED: "yes"}
     async with asyncio.timeout(60):
         while True:
             try:
-                await foreign.create("pods", probe, namespace=workspace.foreign, dryRun="All")
+                await foreign.create("pods", example, namespace=workspace.foreign, dryRun="All")
             except rest.ApiError:
                 break
             await asyncio.sleep(0.2)

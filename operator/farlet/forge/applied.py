@@ -12,6 +12,7 @@ Pure.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ LABELS = "metadata.labels"
 ANNOTATIONS = "metadata.annotations"
 TOLERATIONS = "spec.tolerations"
 DEADLINE = "spec.activeDeadlineSeconds"
+RESOURCES = "spec.resources"
 
 LONGEST = 32_768
 """Bytes of the annotation. All annotations of an object together can have 256 KiB. Changes of a pod
@@ -64,6 +66,31 @@ def images(home: Pod) -> dict[tuple[str, str], str]:
     }
 
 
+def resources_path(group: str, name: str) -> str:
+    """The path of a container's resources."""
+    return f"spec.{group}[{name}].resources"
+
+
+def is_resource(path: str) -> bool:
+    """The field changes by the subresource `resize`; no other does."""
+    return path.endswith(".resources")
+
+
+def resources(home: Pod) -> dict[tuple[str, str], JSON]:
+    """By group and container: requests and limits."""
+    spec = cast("Mapping[str, list[Container]]", home["spec"])
+    return {
+        (group, container["name"]): amounts(container.get("resources"))
+        for group in ("initContainers", "containers")
+        for container in spec.get(group) or ()
+    }
+
+
+def amounts(found: JSON | None) -> JSON:
+    """What a resize can change of the resources of a container or pod."""
+    return {key: found[key] for key in ("requests", "limits") if found and found.get(key)}
+
+
 def digests(home: Pod) -> dict[str, str]:
     """The digests of a home pod as it is now, by path."""
     metadata, spec = home["metadata"], cast("JSON", home["spec"])
@@ -72,7 +99,9 @@ def digests(home: Pod) -> dict[str, str]:
         ANNOTATIONS: _digest(_own(metadata.get("annotations"))),
         TOLERATIONS: _digest(spec.get("tolerations") or []),
         DEADLINE: _digest(spec.get("activeDeadlineSeconds")),
+        RESOURCES: _digest(amounts(spec.get("resources"))),
         **{image_path(*where): _digest(image) for where, image in images(home).items()},
+        **{resources_path(*where): _digest(found) for where, found in resources(home).items()},
     }
 
 
@@ -82,22 +111,28 @@ def changed(home: Pod, record: Applied) -> frozenset[str]:
     return frozenset(path for path, digest in record.digests.items() if now.get(path) != digest)
 
 
-def text(
-    home: Pod, *, mirror: int, labels: Iterable[str], annotations: Iterable[str]
-) -> str | None:
-    """The annotation of a mirror for `home` as it is now; `None` if it would be too long.
+def record(home: Pod, *, mirror: int, labels: Iterable[str], annotations: Iterable[str]) -> Applied:
+    """The record of a mirror that has all of `home` as it is now.
 
     `labels` and `annotations`: keys that the mirror has from the home pod.
     """
-    content = {
-        "home": home["metadata"].get("generation", 0),
-        "mirror": mirror,
-        "digests": digests(home),
-        "labels": sorted(labels),
-        "annotations": sorted(annotations),
-    }
-    encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return None if len(encoded) > LONGEST else encoded.decode()
+    generation = home["metadata"].get("generation", 0)
+    return Applied(
+        generation, mirror, digests(home), tuple(sorted(labels)), tuple(sorted(annotations))
+    )
+
+
+def without(now: Applied, paths: Iterable[str], before: Applied) -> Applied:
+    """`now`, but for fields that the mirror still has as `before`."""
+    old = {path: before.digests[path] for path in paths}
+    home = before.home if old else now.home
+    return dataclasses.replace(now, home=home, digests={**now.digests, **old})
+
+
+def encoded(one: Applied) -> str | None:
+    """The annotation; `None` if it would be too long."""
+    text = orjson.dumps(one, option=orjson.OPT_SORT_KEYS)
+    return None if len(text) > LONGEST else text.decode()
 
 
 def read(mirror: Pod) -> Applied | None:
@@ -118,8 +153,10 @@ def read(mirror: Pod) -> Applied | None:
         return None
 
 
-def observed_generation(home: Pod, mirror: Pod) -> int:
+def observed_generation(home: Pod, mirror: Pod, *, resize_rejected: bool) -> int:
     """The generation of the home pod that the mirror's status shows; 0 if home counts none.
+
+    A resize that was rejected counts as seen: a kubelet, too, answers by a condition.
 
     A deletion increments it, but the status keeps the old one: the final status follows, and this
     saves one write. A foreign user can change the record; so it counts only up to the mirror's own
@@ -129,14 +166,18 @@ def observed_generation(home: Pod, mirror: Pod) -> int:
     if "deletionTimestamp" in metadata:
         return live
     generation = metadata.get("generation", 0)
-    record = read(mirror)
-    if record is None:
+    found = read(mirror)
+    if found is None:
         return generation
-    written = min(record.mirror, mirror["metadata"].get("generation", 1))
+    written = min(found.mirror, mirror["metadata"].get("generation", 1))
     if mirror.get("status", {}).get("observedGeneration", 1) < written:
         return live
-    if record.home < generation and changed(home, record):
-        return max(live, record.home)
+    if found.home < generation:
+        missing = changed(home, found)
+        if resize_rejected:
+            missing = frozenset(path for path in missing if not is_resource(path))
+        if missing:
+            return max(live, found.home)
     return generation
 
 

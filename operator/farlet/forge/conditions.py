@@ -30,6 +30,10 @@ COPIED = (
 """The foreign kubelet reports these while they last; home has them exactly when the mirror does."""
 
 
+INFEASIBLE = "Infeasible"
+"""`PodReasonInfeasible` in k8s.io/api/core/v1."""
+
+
 class DesiredCondition(NamedTuple):
     """What a condition should report. `since`: RFC 3339, where the mirror knows it."""
 
@@ -196,6 +200,24 @@ def eviction(mirror: Pod) -> DesiredCondition:
         "the mirror of this pod was deleted in the foreign cluster and does not end; its foreign "
         "node may be lost",
     )
+
+
+def infeasible(home: Pod, mirror: Pod, resize: str | None) -> DesiredCondition | None:
+    """`PodResizePending` of a pod whose resize the foreign API server rejected.
+
+    `resize` as in `status.reflect`. After a restart of farlet the condition stays until there is
+    an answer.
+    """
+    kind = PodCondition.RESIZE_PENDING
+    if resize is None:
+        return None
+    if resize:
+        message = f"the foreign API server rejected the resize: {resize}"
+        return DesiredCondition(kind, ConditionStatus.TRUE, INFEASIBLE, message)
+    shown = by_type(home).get(kind)
+    if shown is None or shown.get("reason") != INFEASIBLE or kind in by_type(mirror):
+        return None
+    return copied(shown)
 
 
 def unverified(ctx: Context) -> DesiredCondition:

@@ -31,6 +31,14 @@ from farlet.forge import capacity, node_health
 from farlet.forge.capacity import Platform, Resources
 from farlet.forge.node_health import DesiredNodeCondition
 
+DECLARED_FEATURES = (
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+)
+"""Sorted. The home API server requires them of a node for a resize of a running pod, and the
+scheduler for nothing (`component-helpers/nodedeclaredfeatures/features/inplacepodresize`). Whether
+the foreign cluster has them is answered by its own API server."""
+
 
 class Taint(NamedTuple):
     """A taint; `str` is its form in `kubectl taint`."""
@@ -91,7 +99,10 @@ def new(
     spec: JSON = {"taints": [_taint(taint) for taint in config.taints]}
     if config.provider_id is not None:
         spec["providerID"] = config.provider_id
-    status = _status(config, observed) | {"conditions": node_health.conditions(None, desired, now)}
+    status = _status(config, observed) | {
+        "conditions": node_health.conditions(None, desired, now),
+        "declaredFeatures": list(DECLARED_FEATURES),
+    }
     if observed.resources is None:
         nothing = dict(capacity.EMPTY)
         status |= {"capacity": nothing, "allocatable": nothing}
@@ -206,6 +217,9 @@ def status_patch(
         and all(node_health.is_current(node, condition) for condition in conditions)
     ):
         return None
+    if before.get("declaredFeatures") != list(DECLARED_FEATURES):
+        # With another write: a home API server before 1.36 does not keep it.
+        changes["declaredFeatures"] = list(DECLARED_FEATURES)
     return _patch(node, {}) | {"status": {**changes, "conditions": conditions}}
 
 

@@ -111,14 +111,15 @@ def forge_mirror(
         metadata["annotations"][TOKENS] = _compact({k: list(v) for k, v in token_times.items()})
     if restarts:
         metadata["annotations"][RESTARTS] = _compact(dict(restarts))
-    record = applied.text(
+    record = applied.record(
         pod,
         mirror=1,
         labels=_own_keys(labels, ctx.mirror_patch.labels),
         annotations=_own_keys(metadata["annotations"]),
     )
-    if record is not None:
-        metadata["annotations"][APPLIED] = record
+    encoded = applied.encoded(record)
+    if encoded is not None:
+        metadata["annotations"][APPLIED] = encoded
     if anchor is not None:
         metadata["ownerReferences"] = [anchor]
     if pod["spec"].get("restartPolicy", "Always") != "Always":

@@ -54,13 +54,20 @@ def mirrored_uid(home: Pod) -> str | None:
     return None if record is None else record.partition(" ")[0]
 
 
-def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatus:
-    """The mirror's status, as the home pod shows it."""
+def reflect(
+    home: Pod, mirror: Pod, *, ctx: Context, now: float, resize: str | None = None
+) -> DesiredStatus:
+    """The mirror's status, as the home pod shows it.
+
+    `resize`: the mirror does not have the resources of the home pod; why they were rejected, or
+    empty while they were not.
+    """
     live, foreign = home.get("status", {}), mirror.get("status", {})
     phase = phases.of(home, mirror)
     unschedulable = _unschedulable(mirror)
 
-    generation = applied.observed_generation(home, mirror)
+    infeasible = conditions.infeasible(home, mirror, resize)
+    generation = applied.observed_generation(home, mirror, resize_rejected=bool(infeasible))
     status = _common(
         home, now=now, ctx=ctx, started=foreign.get("startTime"), generation=generation
     )
@@ -108,6 +115,8 @@ def reflect(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatu
     if not ctx.home_api.was_verified and _access_mode(mirror) == "home":
         desired.append(conditions.unverified(ctx))
     desired += _progress(home, mirror, statuses, phase=phase)
+    if infeasible is not None:
+        desired = [one for one in desired if one.type is not infeasible.type] + [infeasible]
     target = conditions.disruption(home, mirror, finished=phase in phases.TERMINAL)
     if isinstance(target, DesiredCondition):
         desired.append(target)

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from farlet.access import AccessStrategy, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
+from farlet.forge.applied import Applied
 from farlet.forge.copies import Source
 from farlet.k8s_types import Container, NewPod, ObjectMeta, Pod
 
@@ -113,6 +114,20 @@ class UpdateMirror:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeMirror:
+    """Bring the resources of the home pod to the mirror by `resize`, then record that."""
+
+    home: Pod
+    mirror: Pod
+    body: JSON
+    """A strategic merge patch of `pods/resize`, which does not change annotations."""
+    record: Applied
+    """But for the generation of the mirror, which is in the answer."""
+    wanted: str
+    """As in `UpdateMirror`."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteMirror:
     """DELETE the mirror; `grace` None leaves it its own grace period."""
 
@@ -158,6 +173,7 @@ Action = (
     | AddEphemeralContainer
     | ReclaimMirror
     | UpdateMirror
+    | ResizeMirror
     | DeleteMirror
     | ReleaseMirror
     | PatchStatus

@@ -7,6 +7,7 @@ only, as they would be in a new mirror. What others have added to the mirror sta
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from farlet import constants
 from farlet.access.changes import ChangeLog
@@ -16,49 +17,100 @@ from farlet.forge import applied, scheduling
 from farlet.forge import pod as pods
 from farlet.forge.applied import Applied
 from farlet.k8s_types import NewPod, Pod
-from farlet.planning.actions import UpdateMirror
+from farlet.planning.actions import ResizeMirror, UpdateMirror
 from farlet.planning.predicates import epoch, uid
 
 
-def update(
-    home: Pod, mirror: Pod, *, selected: str | None, ctx: Context, now: float
-) -> UpdateMirror | None:
-    """The write for M; `None` if H has not changed since M was written.
+class Due(NamedTuple):
+    """What M lacks of H."""
+
+    update: UpdateMirror | None = None
+    resize: ResizeMirror | None = None
+
+
+NOTHING_DUE = Due()
+
+
+def due(home: Pod, mirror: Pod, *, selected: str | None, ctx: Context, now: float) -> Due:
+    """The writes for M.
 
     `selected` is the access mode that H selects now: with `remote` its marks for controllers of
     the foreign cluster travel, unless M runs in another mode.
     """
-    record = applied.read(mirror)
-    if record is None:
-        return None
-    changed = applied.changed(home, record)
+    before = applied.read(mirror)
+    if before is None:
+        return NOTHING_DUE
+    changed = applied.changed(home, before)
     if not changed:
-        return None
+        return NOTHING_DUE
+    resized = frozenset(filter(applied.is_resource, changed))
+    updated = changed - resized
+    return Due(
+        _update(home, mirror, before, updated, resized, selected=selected, ctx=ctx, now=now)
+        if updated
+        else None,
+        _resize(home, mirror, before, updated, resized) if resized else None,
+    )
+
+
+def _update(
+    home: Pod,
+    mirror: Pod,
+    before: Applied,
+    updated: frozenset[str],
+    resized: frozenset[str],
+    *,
+    selected: str | None,
+    ctx: Context,
+    now: float,
+) -> UpdateMirror | None:
     marked = mirror["metadata"].get("annotations", {}).get(constants.ACCESS)
     access = constants.REMOTE if selected == marked == constants.REMOTE else ""
     carried = pods.carried(home, access=access, ctx=ctx)
-    spec = _spec(home, mirror, changed, ctx=ctx, now=now)
-    text = applied.text(
+    spec = _spec(home, mirror, updated, ctx=ctx, now=now)
+    record = applied.record(
         home,
-        mirror=mirror["metadata"].get("generation", 0) + 1 if spec else record.mirror,
+        mirror=mirror["metadata"].get("generation", 0) + 1 if spec else before.mirror,
         labels=carried.labels,
         annotations=carried.annotations,
     )
+    text = applied.encoded(applied.without(record, resized, before))
     if text is None:
         return None
-    metadata: JSON = {"uid": uid(mirror), **_metadata(mirror, changed, record, carried)}
+    metadata: JSON = {"uid": uid(mirror), **_metadata(mirror, updated, before, carried)}
     metadata.setdefault("annotations", {})[APPLIED] = text
     body: JSON = {"metadata": metadata}
     if spec:
         # The list of tolerations is replaced, and the next generation is known, for this one only.
         metadata["resourceVersion"] = mirror["metadata"]["resourceVersion"]
         body["spec"] = spec
-    return UpdateMirror(home, mirror, body, tuple(sorted(changed)), wanted(home))
+    return UpdateMirror(home, mirror, body, tuple(sorted(updated)), wanted(home, resize=False))
 
 
-def wanted(home: Pod) -> str:
-    """Equal for two states of a home pod that ask for the same mirror."""
-    together = "".join(f"{path}={one} " for path, one in sorted(applied.digests(home).items()))
+def _resize(
+    home: Pod, mirror: Pod, before: Applied, updated: frozenset[str], resized: frozenset[str]
+) -> ResizeMirror:
+    """Amounts are set, never removed, as in `validateContainerResize` of
+    `pkg/apis/core/validation`; what a LimitRange has added stays.
+    """
+    spec: JSON = {}
+    for (group, name), amounts in applied.resources(home).items():
+        if applied.resources_path(group, name) in resized:
+            spec.setdefault(group, []).append({"name": name, "resources": amounts})
+    if applied.RESOURCES in resized:
+        spec["resources"] = applied.amounts(home["spec"].get("resources"))
+    now = applied.record(home, mirror=0, labels=before.labels, annotations=before.annotations)
+    record = applied.without(now, updated, before)
+    body: JSON = {"metadata": {"uid": uid(mirror)}, "spec": spec}
+    return ResizeMirror(home, mirror, body, record, wanted(home, resize=True))
+
+
+def wanted(home: Pod, *, resize: bool) -> str:
+    """Equal for two states of a home pod that ask for the same."""
+    asked = sorted(
+        one for one in applied.digests(home).items() if applied.is_resource(one[0]) is resize
+    )
+    together = "".join(f"{path}={digest} " for path, digest in asked)
     return hashlib.blake2b(together.encode(), digest_size=12).hexdigest()
 
 
@@ -73,26 +125,26 @@ def with_deadline_left(pod: NewPod, home: Pod, *, now: float) -> NewPod:
 
 
 def _metadata(
-    mirror: Pod, changed: frozenset[str], record: Applied, carried: pods.Carried
+    mirror: Pod, changed: frozenset[str], before: Applied, carried: pods.Carried
 ) -> dict[str, dict[str, str | None]]:
     """Changed labels and annotations; `None` removes one that M had from H."""
     metadata = mirror["metadata"]
     result = {}
-    for name, path, there, now, before in (
-        ("labels", applied.LABELS, metadata.get("labels"), carried.labels, record.labels),
+    for name, path, there, now, had in (
+        ("labels", applied.LABELS, metadata.get("labels"), carried.labels, before.labels),
         (
             "annotations",
             applied.ANNOTATIONS,
             metadata.get("annotations"),
             carried.annotations,
-            record.annotations,
+            before.annotations,
         ),
     ):
         if path not in changed:
             continue
         present = there or {}
         patch: dict[str, str | None] = {k: v for k, v in now.items() if present.get(k) != v}
-        gone = [key for key in before if key in present and key not in now]
+        gone = [key for key in had if key in present and key not in now]
         patch |= {key: None for key in gone if not key.startswith(constants.RESERVED)}
         if patch:
             result[name] = patch

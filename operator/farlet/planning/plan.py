@@ -52,7 +52,6 @@ from farlet.planning.actions import (
     ReclaimMirror,
     ReleaseMirror,
     Step,
-    UpdateMirror,
     Wait,
 )
 from farlet.planning.predicates import (
@@ -235,7 +234,8 @@ def _rejected(
     if rejected is None:
         return None
     _, held = ephemeral.decide(s, action.home, action.mirror, ctx=ctx)
-    desired = status.reflect(action.home, action.mirror, ctx=ctx, now=s.now)
+    due = _due(s, action.home, action.mirror, ctx=ctx)
+    desired = _reflected(s, action.home, action.mirror, due, ctx=ctx)
     return replace(_show(s, action.home, desired, (rejected, *held), ctx=ctx), retry=True)
 
 
@@ -510,10 +510,11 @@ def _with_mirror(
         return Decision(DeleteMirror(mirror, None))
 
     lives = not (over or is_terminal(home) or is_deleting(home))
+    due = _due(s, home, mirror, ctx=ctx) if lives else changes.NOTHING_DUE
+    desired = _reflected(s, home, mirror, due, ctx=ctx)
     add, held = ephemeral.decide(s, home, mirror, ctx=ctx) if lives else (None, ())
     if any(one.rejected for one in held):
         # Before anything else: what a rejected container refers to must not leave home.
-        desired = status.reflect(home, mirror, ctx=ctx, now=s.now)
         rejected = _show(s, home, desired, held, ctx=ctx)
         if rejected.action is not None:
             return rejected
@@ -531,7 +532,6 @@ def _with_mirror(
         if left <= 0:
             return _evict(s, home, mirror, ctx=ctx)
         wait = Wait(left)
-    desired = status.reflect(home, mirror, ctx=ctx, now=s.now)
     reflected = _show(s, home, desired, held, ctx=ctx)
     if reflected.action is not None:
         return reflected
@@ -539,10 +539,8 @@ def _with_mirror(
     if observed and is_finished(mirror) and not predicates.shows_more(home, desired):
         # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
-    if lives:
-        update = _update(s, home, mirror, ctx=ctx)
-        if update is not None:
-            return Decision(update)
+    if (change := _change(s, due, home, mirror, ctx=ctx)) is not None:
+        return change
     if add is not None:
         return Decision(add)
     if constants.VIRTUAL_NODE_ID not in mirror["metadata"].get("labels", {}):
@@ -550,19 +548,36 @@ def _with_mirror(
     return Decision(wait, note=note)
 
 
-def _update(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> UpdateMirror | None:
-    """The write that brings changes of H to M, unless the foreign API server rejected it.
+def _due(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> changes.Due:
+    """What M lacks of H, both of which live."""
+    selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
+    return changes.due(home, mirror, selected=selected, ctx=ctx, now=s.now)
+
+
+def _reflected(
+    s: Snapshot, home: Pod, mirror: Pod, due: changes.Due, *, ctx: Context
+) -> status.DesiredStatus:
+    """The status of M as H should show it, and whether H can be resized."""
+    resize = None if due.resize is None else s.rejected.get(due.resize.wanted, "")
+    return status.reflect(home, mirror, ctx=ctx, now=s.now, resize=resize)
+
+
+def _change(
+    s: Snapshot, due: changes.Due, home: Pod, mirror: Pod, *, ctx: Context
+) -> Decision | None:
+    """Bring changes of H to M, but for those that the foreign API server rejected.
 
     It comes last: the status never waits for a change that fails. It makes the foreign kubelet read
     files of labels and annotations again, so it follows their Secret.
     """
-    if s.secret_failed and metadata_files.contents(home, ctx):
-        return None
-    selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
-    update = changes.update(home, mirror, selected=selected, ctx=ctx, now=s.now)
-    if update is None or update.wanted == s.rejected_change:
-        return None
-    return None if _in_vain(s, update, mirror["metadata"], ctx=ctx) else update
+    for write in (due.update, due.resize):
+        if write is None or write.wanted in s.rejected:
+            continue
+        if write is due.update and s.secret_failed and metadata_files.contents(home, ctx):
+            continue
+        if not _in_vain(s, write, mirror["metadata"], ctx=ctx):
+            return Decision(write)
+    return None
 
 
 def _show(

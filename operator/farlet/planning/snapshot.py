@@ -114,7 +114,8 @@ class Snapshot:
     """By `TokenSpec.key`: issue and expiry of the tokens that this process wrote to M's Secret."""
     answered: frozenset[Answered] = frozenset()
     """The last accepted write of each kind for this H, and the version in its answer."""
-    rejected_change: str = ""
-    """`UpdateMirror.wanted` of the change of H that the foreign API server rejected."""
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """By `wanted` of `UpdateMirror` and `ResizeMirror`: why the foreign API server rejected the
+    last one of H."""
     failure: Failure | None = None
     """The action decided on these facts, if it failed."""

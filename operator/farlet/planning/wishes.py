@@ -19,9 +19,15 @@ from farlet.constants import JSON
 from farlet.context import Context
 from farlet.k8s_types import ObjectMeta
 from farlet.planning import predicates
-from farlet.planning.actions import PatchStatus, ProvideSecret, ReclaimMirror, UpdateMirror
+from farlet.planning.actions import (
+    PatchStatus,
+    ProvideSecret,
+    ReclaimMirror,
+    ResizeMirror,
+    UpdateMirror,
+)
 
-Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror
+Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror | ResizeMirror
 """The writes that `plan` decides on by comparing an object with what it should be."""
 
 _DIGEST_BYTES = 12
@@ -50,7 +56,7 @@ def _digest(wish: Wish, ctx: Context) -> bytes:
             asked = _timeless(wish.body)
         case ReclaimMirror():
             asked = [dict(wish.labels), dict(wish.annotations)]
-        case UpdateMirror():
+        case UpdateMirror() | ResizeMirror():
             asked = wish.wanted
         case ProvideSecret():
             owner = predicates.reference(wish.mirror)

@@ -78,3 +78,6 @@ class ActionExecutor:
             case actions.UpdateMirror():
                 state.step = Step.CHANGE
                 await self.foreign.update(action)
+            case actions.ResizeMirror():
+                state.step = Step.CHANGE
+                await self.foreign.resize(action)

@@ -6,6 +6,7 @@ the same name that replaced it is never changed. The caller handles errors.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -17,7 +18,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
-from farlet.forge import dropped
+from farlet.forge import applied, dropped
 from farlet.k8s_types import Container, ObjectMeta, PartialObject, Pod, Secret
 from farlet.planning import actions, api_refusals, predicates, token_rotation
 from farlet.planning.actions import Step
@@ -274,37 +275,76 @@ class ForeignActions:
 
     async def update(self, action: actions.UpdateMirror) -> None:
         """PATCH the mirror. A rejection is one Event, and is remembered."""
-        mirror, home_uid = action.mirror, predicates.uid(action.home)
-        key = key_of(mirror)
         try:
-            answer = await self._cluster.patch(
-                resources.PODS,
+            answer = await self._change(action, resources.PODS)
+        except (errors.Forbidden, errors.Invalid) as err:
+            if not api_refusals.rejects_for_good(err):
+                raise
+            self._rejected(action, err)
+            self._recorder.note(
+                action.home,
+                Reason.CHANGE_REJECTED,
+                f"the foreign API server rejected the change of {redaction.some(action.fields)}: "
+                f"{err.message}. The pod keeps running as before",
+                once=action.wanted,
+            )
+            return
+        if answer is not None:
+            self._changed(action, answer)
+
+    async def resize(self, action: actions.ResizeMirror) -> None:
+        """PATCH the mirror's resources, then the record. A rejection is remembered."""
+        try:
+            answer = await self._change(action, resources.POD_RESIZE)
+        except (errors.Forbidden, errors.Invalid) as err:
+            if not api_refusals.rejects_for_good(err):
+                raise
+            self._rejected(action, err)  # the status shows it
+            return
+        if answer is None:
+            return
+        generation = answer["metadata"].get("generation", 1)
+        record = applied.encoded(dataclasses.replace(action.record, mirror=generation))
+        annotations = {constants.APPLIED: record}
+        self._changed(
+            action,
+            await self._patch(
+                action.mirror,
+                {"uid": predicates.uid(action.mirror), "annotations": annotations},
+            ),
+        )
+
+    async def _change(
+        self, action: actions.UpdateMirror | actions.ResizeMirror, resource: resources.Resource[Pod]
+    ) -> Pod | None:
+        """The answer to the PATCH; `None` if the mirror had changed, and was read again."""
+        key = key_of(action.mirror)
+        try:
+            return await self._cluster.patch(
+                resource,
                 key.name,
                 action.body,
                 namespace=key.namespace,
                 content_type=resources.STRATEGIC_PATCH,
             )
         except errors.Conflict:
-            await self._read_again(mirror)
-            return
-        except (errors.Forbidden, errors.Invalid) as err:
-            if not api_refusals.rejects_for_good(err):
-                raise
-            self._times.change_rejected(home_uid, action.wanted)
-            fields = redaction.some(action.fields)
-            log.warning("mirror change rejected", mirror=str(key), fields=fields, err=err.message)
-            self._recorder.note(
-                action.home,
-                Reason.CHANGE_REJECTED,
-                f"the foreign API server rejected the change of {fields}: {err.message}. The pod "
-                "keeps running as before",
-                once=action.wanted,
-            )
-            return
+            await self._read_again(action.mirror)
+            return None
+
+    def _changed(self, action: actions.UpdateMirror | actions.ResizeMirror, answer: Pod) -> None:
         self._store.mirrors.put(answer)
-        if self._store.home.uid(key_of(action.home)) == home_uid:  # it still exists
-            self._times.wrote(home_uid, action, answer["metadata"], ctx=self._ctx())
-        log.debug("mirror changed", mirror=str(key), fields=action.fields)
+        uid = predicates.uid(action.home)
+        if self._store.home.uid(key_of(action.home)) == uid:  # it still exists
+            self._times.wrote(uid, action, answer["metadata"], ctx=self._ctx())
+        log.debug("mirror changed", mirror=str(key_of(action.mirror)))
+
+    def _rejected(
+        self, action: actions.UpdateMirror | actions.ResizeMirror, err: errors.ApiError
+    ) -> None:
+        uid, mirror = predicates.uid(action.home), str(key_of(action.mirror))
+        if self._store.home.uid(key_of(action.home)) == uid:  # it still exists
+            self._times.change_rejected(uid, action, err.message)
+        log.warning("mirror change rejected", mirror=mirror, err=err.message)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         state.step = Step.MIRROR

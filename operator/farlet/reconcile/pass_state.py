@@ -14,10 +14,12 @@ from farlet.access import Token
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.k8s_types import ObjectMeta, Pod
-from farlet.planning import wishes
-from farlet.planning.actions import Step
+from farlet.planning import changes, wishes
+from farlet.planning.actions import ResizeMirror, Step, UpdateMirror
 from farlet.planning.snapshot import LASTING_SECONDS, Ages
 from farlet.planning.wishes import Answered, Wish
+
+Change = UpdateMirror | ResizeMirror
 
 
 @dataclass(slots=True)
@@ -50,8 +52,8 @@ class PodTimes:
         self._changed: dict[ObjectKey, float] = {}
         self._answered: dict[str, dict[type[Wish], Answered]] = {}
         """By home uid: the last accepted write of each kind."""
-        self._rejected: dict[str, str] = {}
-        """By home uid: `UpdateMirror.wanted` of the last change that was rejected."""
+        self._rejected: dict[str, dict[type[Change], tuple[str, str]]] = {}
+        """By home uid: `wanted` of the last update and resize that was rejected, and why."""
 
     def changed(self, key: ObjectKey) -> None:
         """The mirror of `key` has just changed."""
@@ -104,13 +106,23 @@ class PodTimes:
         """The last accepted write of each kind for home pod `uid`."""
         return frozenset(self._answered.get(uid, {}).values())
 
-    def change_rejected(self, uid: str, wanted: str) -> None:
+    def change_rejected(self, uid: str, change: Change, why: str) -> None:
         """The foreign API server has rejected a change of home pod `uid` for good."""
-        self._rejected[uid] = wanted
+        self._rejected.setdefault(uid, {})[type(change)] = (change.wanted, why)
 
-    def rejected_change(self, uid: str) -> str:
-        """`UpdateMirror.wanted` of the change that was rejected last; empty if none was."""
-        return self._rejected.get(uid, "")
+    def rejected(self, home: Pod) -> dict[str, str]:
+        """`wanted` of what was rejected of a home pod as it is now -> why.
+
+        What it was rejected for before it changed is forgotten: it may change back.
+        """
+        found = self._rejected.get(home["metadata"]["uid"])
+        if not found:
+            return {}
+        now = {changes.wanted(home, resize=resize) for resize in (True, False)}
+        for kind, (wanted, _) in list(found.items()):
+            if wanted not in now:
+                del found[kind]
+        return dict(found.values())
 
     def ages(self, uid: str) -> Ages:
         """Seconds since the events of home pod `uid`."""

@@ -207,7 +207,7 @@ class Reconciler:
             creations=self._times.creations(uid),
             delivered=self._times.delivered(uid),
             answered=self._times.answered(uid),
-            rejected_change=self._times.rejected_change(uid),
+            rejected={} if isinstance(home, Missing) else self._times.rejected(home),
         )
 
     def _access(self, home: Pod, ctx: Context) -> AccessStrategy | errors.Refused:

@@ -34,6 +34,9 @@ PATHS = {
     "spec.activeDeadlineSeconds": "e71bf3f0c7e84c7e",
     "spec.initContainers[first].image": "25b7ed0fdd0eaea1",
     "spec.containers[main].image": "4262bdf03e9a2cc5",
+    "spec.initContainers[first].resources": "01e7b720ff566d53",
+    "spec.containers[main].resources": "01e7b720ff566d53",
+    "spec.resources": "01e7b720ff566d53",
 }
 """What 0.1.0 wrote. A farlet that computes other digests would write to each running mirror."""
 
@@ -49,7 +52,7 @@ def _pod(**changes: Any) -> Pod:
 def _recorded(home: Pod, **more: Any) -> Pod:
     given: dict[str, Any] = {"mirror": 1, "labels": ["app"], "annotations": ["team"], **more}
     mirror = objects.mirror()
-    record = applied.text(home, **given)
+    record = applied.encoded(applied.record(home, **given))
     assert record is not None
     mirror["metadata"]["annotations"][APPLIED] = record
     return mirror
@@ -57,6 +60,8 @@ def _recorded(home: Pod, **more: Any) -> Pod:
 
 def test_digests_are_those_of_all_earlier_versions() -> None:
     assert applied.digests(_pod()) == PATHS
+    sized = _pod(spec__resources={"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}})
+    assert applied.digests(sized)["spec.resources"] == "a95fc8db2e7c49c7"
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
@@ -95,6 +100,22 @@ def test_a_record_is_read_as_it_was_written() -> None:
             id="what cannot change",
         ),
         pytest.param({"spec__ephemeralContainers": []}, set(), id="ephemeral containers"),
+        pytest.param(
+            {"spec__resources": {"limits": {"cpu": "2"}}}, {"spec.resources"}, id="the pod's limits"
+        ),
+        pytest.param(
+            {
+                "spec__containers": [
+                    {
+                        "name": "main",
+                        "image": "example.org/app:1",
+                        "resources": {"limits": {"cpu": "2"}, "claims": [{"name": "gpu"}]},
+                    }
+                ]
+            },
+            {"spec.containers[main].resources"},
+            id="the limits of a container",
+        ),
         pytest.param({"metadata__generation": 4}, set(), id="the generation alone"),
     ],
 )
@@ -137,7 +158,8 @@ def test_what_farlet_did_not_write_is_no_record(found: str) -> None:
 
 def test_a_pod_with_thousands_of_labels_has_no_record() -> None:
     labels = [f"label-{number}" for number in range(5_000)]
-    assert applied.text(_pod(), mirror=1, labels=labels, annotations=()) is None
+    record = applied.record(_pod(), mirror=1, labels=labels, annotations=())
+    assert applied.encoded(record) is None
 
 
 def test_a_record_names_no_value() -> None:
@@ -147,20 +169,39 @@ def test_a_record_names_no_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("home", "live", "written", "mirror", "observed", "shown"),
+    ("home", "live", "written", "mirror", "observed", "rejected", "shown"),
     [
-        pytest.param({}, 0, 1, 1, None, 3, id="a new mirror shows the generation it was made of"),
-        pytest.param({}, 2, 2, 2, 1, 2, id="the kubelet has not seen the change"),
-        pytest.param({}, 2, 2, 2, 2, 3, id="the kubelet has seen the change"),
-        pytest.param({}, 2, 9, 2, 2, 3, id="the record names a generation that does not exist"),
+        pytest.param({}, 0, 1, 1, None, False, 3, id="a new mirror"),
+        pytest.param({}, 2, 2, 2, 1, False, 2, id="the kubelet has not seen the change"),
+        pytest.param({}, 2, 2, 2, 2, False, 3, id="the kubelet has seen the change"),
+        pytest.param({}, 2, 9, 2, 2, False, 3, id="a record from the future"),
         pytest.param(
             {"metadata__generation": 4, "spec__tolerations": []},
-            3, 2, 2, 2, 3,
+            3, 2, 2, 2, False, 3,
             id="the change is not written yet",
         ),
-        pytest.param({"metadata__generation": 4}, 3, 2, 2, 2, 4, id="a debug container"),
-        pytest.param({"metadata__deletionTimestamp": "x"}, 2, 1, 1, 1, 2, id="a deletion"),
-        pytest.param({"metadata__generation": 0}, 0, 1, 1, 1, 0, id="home counts none"),
+        pytest.param({"metadata__generation": 4}, 3, 2, 2, 2, False, 4, id="a debug container"),
+        pytest.param(
+            {"metadata__generation": 4, "spec__resources": {"limits": {"cpu": "2"}}},
+            3, 2, 2, 2, False, 3,
+            id="a resize that is not answered yet",
+        ),
+        pytest.param(
+            {"metadata__generation": 4, "spec__resources": {"limits": {"cpu": "2"}}},
+            3, 2, 2, 2, True, 4,
+            id="a resize that was rejected",
+        ),
+        pytest.param(
+            {
+                "metadata__generation": 4,
+                "spec__resources": {"limits": {"cpu": "2"}},
+                "spec__tolerations": [],
+            },
+            3, 2, 2, 2, True, 3,
+            id="a resize that was rejected beside a change that was not written",
+        ),
+        pytest.param({"metadata__deletionTimestamp": "x"}, 2, 1, 1, 1, False, 2, id="a deletion"),
+        pytest.param({"metadata__generation": 0}, 0, 1, 1, 1, False, 0, id="home counts none"),
     ],
 )  # fmt: skip
 def test_the_generation_that_home_shows(
@@ -169,6 +210,7 @@ def test_the_generation_that_home_shows(
     written: int,
     mirror: int,
     observed: int | None,
+    rejected: bool,
     shown: int,
 ) -> None:
     foreign = _recorded(_pod(), mirror=written)
@@ -177,8 +219,9 @@ def test_the_generation_that_home_shows(
         cast("Any", foreign["status"])["observedGeneration"] = observed
     pod = _pod(**home)
     pod["status"] = cast("Any", {"observedGeneration": live} if live else {})
-    assert applied.observed_generation(pod, foreign) == shown
+    assert applied.observed_generation(pod, foreign, resize_rejected=rejected) == shown
 
 
 def test_a_mirror_of_an_older_version_shows_the_generation_of_home() -> None:
-    assert applied.observed_generation(_pod(), objects.mirror()) == 3
+    shown = applied.observed_generation(_pod(), objects.mirror(), resize_rejected=False)
+    assert shown == 3

@@ -190,3 +190,31 @@ def test_only_what_differs_is_written(
     else:
         assert status.pop("conditions")
         assert status == changes
+
+
+# --- declared features ------------------------------------------------------------------------
+
+
+RESIZES = list(forge.DECLARED_FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("declared", "due", "written"),
+    [
+        pytest.param(None, False, None, id="a server that does not keep them costs no write"),
+        pytest.param(None, True, RESIZES, id="they are written with a heartbeat"),
+        pytest.param(["Other"], True, RESIZES, id="others are replaced"),
+        pytest.param(RESIZES, True, None, id="they are written once"),
+    ],
+)
+def test_features_that_a_resize_requires_are_declared(
+    declared: list[str] | None, due: bool, written: list[str] | None
+) -> None:
+    node = existing()
+    node["status"]["declaredFeatures"] = declared
+    body = patch(node, due=due)
+    assert (body or {}).get("declaredFeatures") == written
+
+
+def test_declared_features_are_sorted_as_api_servers_require() -> None:
+    assert sorted(RESIZES) == RESIZES

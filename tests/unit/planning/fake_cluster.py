@@ -247,6 +247,8 @@ class FakeCluster(FakeClient):
         if method == "PATCH":
             strategic = "strategic" in content_type
             status = match["sub"] == "status"
+            if match["sub"] == "resize":
+                body = {"metadata": {"uid": body["metadata"]["uid"]}, "spec": body["spec"]}
             return self.server.patch(where, body, by=FARLET, status=status, strategic=strategic)
         if method == "PUT":
             return self.server.replace(where, body, by=FARLET)

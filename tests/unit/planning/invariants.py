@@ -254,6 +254,7 @@ def _changeable(pod: JSON) -> JSON:
         "labels": {key: value for key, value in labels if "farlet.io/" not in key},
         "annotation": metadata.get("annotations", {}).get("go"),
         "images": [container["image"] for container in pod["spec"]["containers"]],
+        "resources": [container.get("resources") for container in pod["spec"]["containers"]],
     }
 
 

@@ -310,7 +310,12 @@ MUTATIONS = (
     ),
     Mutation(
         "updates a mirror before the files of labels and annotations",
-        (Skipped("_update", "s.secret_failed and metadata_files.contents(home, ctx)"),),
+        (
+            Skipped(
+                "_change",
+                "write is due.update and s.secret_failed and metadata_files.contents(home, ctx)",
+            ),
+        ),
         "a mirror is not updated before its files when the Secret could not be written",
     ),
     Mutation(
@@ -465,18 +470,22 @@ MUTATIONS = (
     ),
     Mutation(
         "ignores what changes in a pod that runs",
-        (Skipped("_with_mirror", "update is not None"),),
+        (
+            Skipped(
+                "_with_mirror", "(change := _change(s, due, home, mirror, ctx=ctx)) is not None"
+            ),
+        ),
         "a label that changed in a running pod travels",
         (_run("Always"), Step("change", ("a", "x"), 3.0)),
     ),
     Mutation(
         "sends a change again that was rejected",
-        (Replaced("_update", "update.wanted == s.rejected_change", by="False"),),
+        (Replaced("_change", "write is None or write.wanted in s.rejected", by="write is None"),),
         "a change that was rejected is not sent again",
     ),
     Mutation(
         "sends no change after one that was rejected",
-        (Replaced("_update", "update.wanted == s.rejected_change", by="s.rejected_change != ''"),),
+        (Replaced("_change", "write.wanted in s.rejected", by="s.rejected"),),
         "a change after one that was rejected is sent",
     ),
     Mutation(
@@ -489,6 +498,16 @@ MUTATIONS = (
             ),
         ),
         "a change of a pod that is being deleted does not travel",
+    ),
+    Mutation(
+        "sends no resize",
+        (Replaced("_change", "(due.update, due.resize)", by="(due.update,)"),),
+        "a resize travels after other changes",
+    ),
+    Mutation(
+        "does not show that a resize was rejected",
+        (Replaced("_reflected", "s.rejected.get(due.resize.wanted, '')", by="''"),),
+        "a resize that the foreign cluster rejected is shown as infeasible",
     ),
     Mutation(
         "gives each further mirror the whole deadline",

@@ -89,6 +89,6 @@ def _stories(*steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
 
 STORIES = _stories(*_USUAL * 3, *_RARE)
 
-_CHANGE = _step("change", NAMES, st.sampled_from(("x", "y")))
+_CHANGE = _step("change", NAMES, st.sampled_from(("x", "y", "xx")))
 WITH_CHANGES = _stories(*_USUAL * 2, *[_CHANGE] * 14, *_RARE)
 """In a third of the steps a user changes a pod. The seeds of mutations belong to `STORIES`."""

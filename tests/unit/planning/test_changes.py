@@ -11,6 +11,7 @@ import pytest
 
 from farlet.constants import APPLIED
 from farlet.context import Context, MirrorPatch
+from farlet.forge import applied
 from farlet.forge import pod as pods
 from farlet.k8s_types import Pod
 from farlet.planning import changes
@@ -64,7 +65,7 @@ def mirror_of(pod: Pod, ctx: Context = CONTEXT, **changed: Any) -> Pod:
 
 def sent(pod: Pod, mirror: Pod, ctx: Context = CONTEXT, mode: str = "disabled") -> Any:
     """The body, without uid and record; `None` if nothing is sent."""
-    action = changes.update(pod, mirror, selected=mode, ctx=ctx, now=NOW)
+    action = changes.due(pod, mirror, selected=mode, ctx=ctx, now=NOW).update
     if action is None:
         return None
     body = copy.deepcopy(action.body)
@@ -263,9 +264,8 @@ def test_the_record_names_the_generation_that_follows(
     changed: dict[str, Any], generation: int
 ) -> None:
     pod = home(**changed, metadata__generation=9)
-    action = changes.update(
-        pod, mirror_of(home(), metadata__generation=4), selected="disabled", ctx=CONTEXT, now=NOW
-    )
+    mirror = mirror_of(home(), metadata__generation=4)
+    action = changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=NOW).update
     assert action is not None
     record = orjson.loads(action.body["metadata"]["annotations"][APPLIED])
     assert (record["home"], record["mirror"]) == (9, generation)
@@ -273,6 +273,92 @@ def test_the_record_names_the_generation_that_follows(
 
 
 def test_two_equal_changes_are_wanted_alike() -> None:
-    pod = home(metadata__labels={"app": "api"})
-    assert changes.wanted(pod) == changes.wanted(copy.deepcopy(pod))
-    assert changes.wanted(pod) != changes.wanted(home())
+    def wanted(**changed: Any) -> tuple[str | None, ...]:
+        pod, mirror = home(**changed), mirror_of(home())
+        found = changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=NOW)
+        return tuple(None if one is None else one.wanted for one in found)
+
+    once = wanted(metadata__labels={"app": "api"})
+    assert once == wanted(metadata__labels={"app": "api"})
+    assert once != wanted(metadata__labels={"app": "other"})
+    bigger = wanted(spec__resources={"limits": {"cpu": "2"}})
+    both = wanted(metadata__labels={"app": "api"}, spec__resources={"limits": {"cpu": "2"}})
+    assert (once, bigger) == ((both[0], None), (None, both[1]))
+
+
+def _sized(main: Any = None, proxy: Any = None, first: Any = None) -> dict[str, Any]:
+    """Fields of H with these requests and limits."""
+    return {
+        "spec__containers": [
+            {"name": "main", "image": "example.org/app:1", "resources": main or {}},
+            {"name": "proxy", "image": "example.org/proxy:1", "resources": proxy or {}},
+        ],
+        "spec__initContainers": [
+            {"name": "first", "image": "example.org/first:1", "resources": first or {}}
+        ],
+    }
+
+
+TWO = {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "spec"),
+    [
+        pytest.param(_sized(), None, id="nothing"),
+        pytest.param(
+            _sized(main=TWO),
+            {"containers": [{"name": "main", "resources": TWO}]},
+            id="a container",
+        ),
+        pytest.param(
+            _sized(proxy={**TWO, "claims": [{"name": "gpu"}]}, first=TWO),
+            {
+                "containers": [{"name": "proxy", "resources": TWO}],
+                "initContainers": [{"name": "first", "resources": TWO}],
+            },
+            id="a container and an init container",
+        ),
+        pytest.param({"spec__resources": TWO}, {"resources": TWO}, id="the pod"),
+    ],
+)
+def test_resources_are_sent_to_the_subresource(changed: dict[str, Any], spec: Any) -> None:
+    pod = home(**changed, metadata__generation=9)
+    found = changes.due(pod, mirror_of(home()), selected=None, ctx=CONTEXT, now=NOW)
+    assert found.update is None
+    if spec is None:
+        assert found.resize is None
+        return
+    assert found.resize is not None
+    assert found.resize.body == {"metadata": {"uid": MIRROR}, "spec": spec}
+    record = found.resize.record
+    assert record.home == 9
+    assert not applied.changed(pod, record)
+
+
+def test_a_change_and_a_resize_record_only_what_they_have_written() -> None:
+    pod = home(spec__resources=TWO, metadata__labels={"app": "api"}, metadata__generation=9)
+    mirror = mirror_of(home())
+    found = changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=NOW)
+    assert found.update is not None
+    assert found.resize is not None
+    mirror["metadata"]["annotations"] |= found.update.body["metadata"]["annotations"]
+    record = applied.read(mirror)
+    assert record is not None
+    assert applied.changed(pod, record) == {"spec.resources"}
+    assert applied.changed(pod, found.resize.record) == {"metadata.labels"}
+    assert record.home == found.resize.record.home == 2
+    after = changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=NOW)
+    assert after.update is None
+    assert after.resize is not None
+    assert applied.changed(pod, after.resize.record) == set()
+    assert after.resize.record.home == 9
+
+
+def test_resources_of_a_mirror_whose_record_lacks_them_are_not_written() -> None:
+    mirror = mirror_of(home())
+    record = orjson.loads(mirror["metadata"]["annotations"][APPLIED])
+    record["digests"] = {k: v for k, v in record["digests"].items() if "resources" not in k}
+    mirror["metadata"]["annotations"][APPLIED] = orjson.dumps(record).decode()
+    pod = home(spec__resources=TWO)
+    assert changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=NOW) == changes.NOTHING_DUE

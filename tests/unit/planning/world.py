@@ -232,9 +232,14 @@ class World:
 
     def change(self, name: str, value: str) -> None:
         """A user changes what can change in a living pod."""
+        main = {
+            "name": "main",
+            "image": f"example.org/app:{value}",
+            "resources": {"limits": {"cpu": str(len(value))}},
+        }
         body = {
             "metadata": {"labels": {"stage": value, value: ""}, "annotations": {"go": value}},
-            "spec": {"containers": [{"name": "main", "image": f"example.org/app:{value}"}]},
+            "spec": {"containers": [main]},
         }
         where = ("pods", HOME, name)
         self.home.patch(where, body, by=USER, status=False, strategic=True)

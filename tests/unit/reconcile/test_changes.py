@@ -163,6 +163,9 @@ def test_a_change_that_is_rejected_is_one_event_until_the_pod_changes_again(
         assert len(s.foreign.requests(UPDATES)) == 2
         assert s.events() == [Reason.CHANGE_REJECTED.value] * 2
 
+        _change(s, metadata={"labels": {"stage": None}})
+        _change(s, metadata={"labels": {"stage": "x"}})
+        assert len(s.foreign.requests(UPDATES)) == 4, "it may be allowed by now"
         s.foreign.refusing = {}
         _change(s, metadata={"labels": {"stage": "y"}})
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
@@ -205,3 +208,87 @@ def test_a_mirror_that_changed_meanwhile_is_read_and_then_changed() -> None:
         s.wait(5.0)
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
         assert objects.CONTEXT.virtual_node_id in _mirror(s)["metadata"]["labels"].values()
+
+
+RESIZES = "PATCH .*/pods/web/resize"
+TWO = {"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "2"}}}]}}
+
+
+def _condition(s: Harness) -> Any:
+    pod = s.pod()
+    assert pod is not None
+    found = [c for c in pod["status"]["conditions"] if c["type"] == "PodResizePending"]
+    return found[0] if found else None
+
+
+def _observed(s: Harness) -> Any:
+    pod = s.pod()
+    assert pod is not None
+    return pod["status"]["observedGeneration"]
+
+
+def test_a_resize_reaches_the_mirror_by_its_subresource() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        _change(s, metadata={"labels": {"stage": "x"}}, **TWO)
+        mirror = _mirror(s)
+        assert mirror["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
+        assert mirror["metadata"]["labels"]["stage"] == "x"
+        assert len(s.foreign.requests(RESIZES)) == 1
+        # The labels, the resize, and the record of the resize.
+        assert len(s.foreign.requests(UPDATES)) == 3
+        s.kill()
+        s.start()
+        s.runs(restarts=1)
+        s.wait(60.0)
+        assert len(s.foreign.requests(UPDATES)) == 3
+        assert _condition(s) is None
+
+
+def test_a_resize_that_is_rejected_is_infeasible_until_home_changes_it() -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        quota = s.foreign.refusal(errors.Forbidden, 403, "exceeded quota: cpu", reason="Forbidden")
+        s.foreign.refusing = {RESIZES: quota}
+        _change(s, **TWO)
+        condition = _condition(s)
+        assert (condition["status"], condition["reason"]) == ("True", "Infeasible")
+        assert "exceeded quota: cpu" in condition["message"]
+        assert condition["observedGeneration"] == 2
+        assert _observed(s) == 2
+        s.runs(restarts=1)
+        s.wait(300.0)
+        assert len(s.foreign.requests(RESIZES)) == 1
+        assert s.events() == []
+
+        before = len(s.home.requests("PATCH .*/pods/web/status"))
+        s.kill()
+        s.start()
+        s.wait(60.0)
+        assert len(s.foreign.requests(RESIZES)) == 2, "once more after a restart"
+        assert len(s.home.requests("PATCH .*/pods/web/status")) == before, "it did not flap"
+        assert _condition(s) == condition
+
+        _change(s, spec={"containers": [{"name": "main", "resources": None}]})
+        assert len(s.foreign.requests(RESIZES)) == 2
+        assert _condition(s) is None
+        s.foreign.refusing = {}
+        _change(s, **TWO)
+        assert _mirror(s)["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
+        assert _condition(s) is None
+
+
+def test_a_role_without_the_resize_permission_is_reported_and_waited_for() -> None:
+    denied = (
+        'User "farlet" cannot patch resource "pods/resize" in API group "" in the namespace "x"'
+    )
+    with harness.running() as s:
+        _running(s, "web")
+        refusal = s.foreign.refusal(errors.Forbidden, 403, denied, reason="Forbidden")
+        s.foreign.refusing = {RESIZES: refusal}
+        _change(s, **TWO)
+        assert s.events() == [Reason.FOREIGN_FORBIDDEN.value]
+        assert _condition(s) is None
+        s.foreign.refusing = {}
+        s.wait(30.0)
+        assert _mirror(s)["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}

@@ -7,15 +7,17 @@ from typing import Any, cast
 
 from farlet import constants, errors
 from farlet.constants import Reason
-from farlet.forge import applied
+from farlet.forge import applied, status
 from farlet.k8s_types import Pod
-from farlet.planning import plan
+from farlet.planning import changes, plan
 from farlet.planning.actions import (
     NOTHING,
     CreateMirror,
     Decision,
     DeleteMirror,
+    PatchStatus,
     ProvideSecret,
+    ResizeMirror,
     Step,
     UpdateMirror,
 )
@@ -31,7 +33,7 @@ _OLD = home(phase="Running")
 def _recorded(foreign: Pod, of: Pod = _OLD) -> Pod:
     """M as farlet has written it for this state of H."""
     result = copy.deepcopy(foreign)
-    record = applied.text(of, mirror=1, labels=(), annotations=())
+    record = applied.encoded(applied.record(of, mirror=1, labels=(), annotations=()))
     assert record is not None
     result["metadata"]["annotations"][constants.APPLIED] = record
     return result
@@ -84,7 +86,78 @@ _DENIED = errors.Forbidden(
     message='User "farlet" cannot patch resource "pods" in API group "" in the namespace "x"',
 )
 
+_TWO = {"limits": {"cpu": "2"}}
+_RESIZED = _labelled(home(phase="Running", spec={"resources": _TWO}))
+_BOTH = changes.due(_RESIZED, _STANDS, selected=None, ctx=CONTEXT, now=NOW)
+assert _BOTH.update is not None
+assert _BOTH.resize is not None
+_NO_ROOM = {_BOTH.resize.wanted: "exceeded quota: cpu"}
+
+
+def _resizes(_: Snapshot, got: Decision) -> bool:
+    return isinstance(got.action, ResizeMirror) and got.action.body["spec"] == {"resources": _TWO}
+
+
+def _infeasible(_: Snapshot, got: Decision) -> bool:
+    if not isinstance(got.action, PatchStatus):
+        return False
+    (condition,) = got.action.body["status"]["conditions"]
+    return (
+        condition["type"] == "PodResizePending"
+        and condition["status"] == "True"
+        and condition["reason"] == "Infeasible"
+        and "exceeded quota: cpu" in condition["message"]
+    )
+
+
+def _shown_infeasible(pod: Pod) -> Pod:
+    result = copy.deepcopy(pod)
+    wanted = status.reflect(pod, _STANDS, ctx=CONTEXT, now=NOW, resize="exceeded quota: cpu")
+    result["status"] = wanted.status
+    return result
+
+
 ROWS = (
+    Row(
+        "a resize travels after other changes",
+        _snapshot(_RESIZED, _STANDS, rejected={_BOTH.update.wanted: "not signed"}),
+        _resizes,
+    ),
+    Row("other changes travel before a resize", _snapshot(_RESIZED, _STANDS), _sends(stage="x")),
+    Row(
+        "a resize that the foreign cluster rejected is shown as infeasible",
+        _snapshot(_RESIZED, _STANDS, rejected=_NO_ROOM),
+        _infeasible,
+    ),
+    Row(
+        "a resize that was rejected is not sent again",
+        objects.snapshot(
+            _shown_infeasible(_RESIZED),
+            _STANDS,
+            rejected={**_NO_ROOM, _BOTH.update.wanted: "not signed"},
+        ),
+        NOTHING,
+    ),
+    Row(
+        "a resize that an earlier process could not bring to the mirror stays infeasible meanwhile",
+        objects.snapshot(
+            _shown_infeasible(_RESIZED), _STANDS, rejected={_BOTH.update.wanted: "not signed"}
+        ),
+        _resizes,
+    ),
+    Row(
+        "a resize that home took back is not shown as infeasible any more",
+        objects.snapshot(
+            {**_shown_infeasible(_RESIZED), "spec": _OLD["spec"]},
+            _STANDS,
+            rejected={_BOTH.update.wanted: "not signed"},
+        ),
+        lambda _, got: (
+            isinstance(got.action, PatchStatus)
+            and got.action.body["status"]["conditions"]
+            == [{"$patch": "delete", "type": "PodResizePending"}]
+        ),
+    ),
     Row("a label that changed in a running pod travels", _CHANGED, _sends(stage="x")),
     Row("a pod that has not changed costs nothing", _snapshot(_OLD, _STANDS), NOTHING),
     Row(
@@ -109,12 +182,12 @@ ROWS = (
     ),
     Row(
         "a change that was rejected is not sent again",
-        _snapshot(_labelled(_OLD), _STANDS, rejected_change=_UPDATE.wanted),
+        _snapshot(_labelled(_OLD), _STANDS, rejected={_UPDATE.wanted: "not signed"}),
         NOTHING,
     ),
     Row(
         "a change after one that was rejected is sent",
-        _snapshot(_labelled(_OLD, "y"), _STANDS, rejected_change=_UPDATE.wanted),
+        _snapshot(_labelled(_OLD, "y"), _STANDS, rejected={_UPDATE.wanted: "not signed"}),
         _sends(stage="y"),
     ),
     Row(

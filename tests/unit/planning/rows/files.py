@@ -42,7 +42,7 @@ def _changed(value: str) -> Pod:
 def _updatable() -> Pod:
     """M with the record of what it was written for."""
     pod = mirror()
-    record = applied.text(_READER, mirror=1, labels=(), annotations=())
+    record = applied.encoded(applied.record(_READER, mirror=1, labels=(), annotations=()))
     assert record is not None
     pod["metadata"]["annotations"][constants.APPLIED] = record
     return pod
