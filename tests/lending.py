@@ -1,7 +1,8 @@
 """Clusters for tests, with a check of farlet's requests in their audit logs at the end.
 
-No farlet may have got an unexpected 403 or sent a request that its table of permissions lacks. With
-`--every-permission`, for a run of all tests, each row of the table must have been used.
+No farlet may have got an unexpected 403, sent a request that its table of permissions lacks, or
+read a Secret to which no pod refers. With `--every-permission`, for a run of all tests, each row of
+the table must have been used.
 
 Separate from `conftest.py`, because pytest loads that as another module than an import does.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import permissions_audit
+import secret_reads
 from clusters import pair, refusals
 from farlet import rbac
 
@@ -27,7 +29,7 @@ _OUTPUT = "used permissions"
 def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
     """Clusters for tests, stopped at the end.
 
-    AssertionError for an unexpected 403 and for a request without a row.
+    AssertionError for an unexpected 403, a request without a row, and a Secret that no pod needs.
     """
     with both:
         yield both
@@ -36,6 +38,7 @@ def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
         config.stash.setdefault(_USED, set()).update(asked.used)
         refusals.check(both, excuses)
         asked.check()
+        secret_reads.check(both)
 
 
 def hand_over_permissions(config: pytest.Config) -> None:

@@ -19,6 +19,8 @@ HOME_NAME = "home"  # --home-name
 FARLET_NAMESPACE = "farlet"  # --foreign-system-namespace
 USER = "farlet"  # farlet's user in the foreign cluster
 ROLE = "farlet"
+UNREFERENCED = "unreferenced"
+"""A Secret in each home namespace to which no pod refers, so that no farlet may read it."""
 _RIGHTS_SECONDS = 60.0
 _CONTROLLERS_SECONDS = 180.0  # those of an API server that was killed come back with a backoff
 
@@ -46,6 +48,7 @@ async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) 
     made = Workspace(home=name or f"t-{secrets.token_hex(4)}", foreign="")
     made = dataclasses.replace(made, foreign=f"{made.home}-{HOME_NAME}")
     await home.create("namespaces", _namespace(made.home))
+    await home.create("secrets", {"metadata": {"name": UNREFERENCED}}, namespace=made.home)
     await offload(foreign, namespace=made.foreign)
     for api, namespace in ((home, made.home), (foreign, made.foreign)):
         await api.until(

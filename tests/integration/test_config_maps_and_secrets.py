@@ -141,7 +141,6 @@ async def test_a_container_reads_what_the_home_cluster_has(
     await put(
         home, workspace, "pull", kind="secrets", data=pull, type="kubernetes.io/dockerconfigjson"
     )
-    await put(home, workspace, "unreferenced", kind="secrets", data=secret)
     await start_farlet(node)
 
     await home.create("pods", realpods.bound(reader(), node), namespace=workspace.home)
