@@ -34,8 +34,9 @@ DROPPED = {
         "spec.containers[app].livenessProbe.httpGet.protocol",
         "spec.containers[app].startupProbe.grpc.mode",
     ],
+    "trust-bundle-remote": ["spec.volumes[trust].projected.sources[0].clusterTrustBundle"],
 }
-"""What an API server of Kubernetes 1.36 does not know, by case."""
+"""What an API server of Kubernetes 1.36 does not know or has disabled, by case."""
 CLASSES: dict[str, Any] = {
     "priorityclasses": {"metadata": {"name": "low"}, "value": 5},
     "node.k8s.io/v1/runtimeclasses": {"metadata": {"name": "gvisor"}, "handler": "runsc"},

@@ -1,4 +1,4 @@
-"""Labels and annotations in files of the downward API, as a kubelet at home writes them.
+"""What a pod reads of itself, compared with what a kubelet at home gives it.
 
 The same pod runs on the real home node and, through farlet, on the real foreign one. In mode
 `remote` it is a native pod of the foreign cluster.
@@ -131,3 +131,43 @@ async def test_files_are_those_of_a_kubelet_at_home_also_after_a_change(
         async with asyncio.timeout(SOON_SECONDS):
             while files != await last(home, f"{name}-here", namespace=workspace.home):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+
+NAMES = """
+import json, pathlib, socket
+print(json.dumps({
+    "host name": socket.gethostname(),
+    "hosts": pathlib.Path("/etc/hosts").read_text().splitlines(),
+}))
+"""
+
+
+async def test_the_fqdn_of_home_is_the_host_name_where_the_pod_asks_for_it(
+    clusters: pair.Clusters,
+    home: rest.Api,
+    foreign: rest.Api,
+    workspace: Workspace,
+    node: str,
+    start_farlet: StartFarlet,
+) -> None:
+    await start_farlet(node)
+    assert clusters.home.real_node is not None
+    printed = {}
+    for name, where in (("here", clusters.home.real_node), ("there", node)):
+        pod = realpods.pod(
+            name, "python3", "-c", NAMES, hostname="db", subdomain="s", setHostnameAsFQDN=True
+        )
+        await home.create("pods", realpods.bound(pod, where), namespace=workspace.home)
+    for name, api, namespace in (
+        ("here", home, workspace.home),
+        ("there", foreign, workspace.foreign),
+    ):
+        await home.until("pods", realpods.ENDED, name=name, namespace=workspace.home, seconds=120)
+        (printed[name],) = realpods.lines(await api.logs(name, namespace=namespace))
+    fqdn = f"db.s.{workspace.home}.svc.cluster.local"
+    assert len(fqdn) <= 63
+    assert printed["here"]["host name"] == printed["there"]["host name"] == fqdn
+    assert [line.split()[1:] for line in printed["here"]["hosts"] if fqdn in line] == [[fqdn, "db"]]
+    assert [line.split()[1:] for line in printed["there"]["hosts"] if fqdn in line] == [[fqdn]]
+    event = await realpods.event(home, "there", namespace=workspace.home, reason="SpecAdjusted")
+    assert "/etc/hosts lacks the short name db" in event["message"]
