@@ -218,6 +218,7 @@ class Reason(StrEnum):
     # farlet reports what it did or observed.
     FOREIGN_REACHABLE = "ForeignReachable"
     MIRROR_LOST = "MirrorLost"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
     MIRROR_BACK_OFF = "MirrorBackOff"
     MIRROR_CREATED = "MirrorCreated"
     STATUS_REJECTED = "StatusRejected"

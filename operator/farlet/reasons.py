@@ -255,6 +255,13 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "A controller creates a new pod; recreate a pod without a controller manually. Find "
             "out in the foreign cluster who deleted the mirror.",
         ),
+        Reason.DEADLINE_EXCEEDED: Guide(
+            Who.OWNER,
+            "The pod was active for longer than its `activeDeadlineSeconds`, counted from its "
+            "start time. The foreign kubelet ends it as soon as it has the mirror, farlet before "
+            "that: while the pod waits, or its mirror is not scheduled. The pod is Failed.",
+            "Find out what the pod waited for (its Events), or allow it more time.",
+        ),
         Reason.MIRROR_BACK_OFF: Guide(
             Who.FOREIGN_ADMIN,
             "The mirrors of the pod are deleted soon after farlet has created them, for example by "

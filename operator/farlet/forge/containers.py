@@ -44,6 +44,14 @@ UNKNOWN_END: ContainerState = {
         "message": "The mirror pod was gone before farlet saw how this container ended",
     }
 }
+NEVER_SEEN: ContainerState = {
+    "terminated": {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+    }
+}
+"""What a kubelet reports of a container that it never started (`TerminatePod`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,10 @@ def ready(home: Pod, statuses: Statuses) -> DesiredCondition:
     )
 
 
-def ended(home: Pod, statuses: Statuses) -> Statuses:
+def ended(home: Pod, statuses: Statuses, *, unknown: ContainerState) -> Statuses:
     """The final statuses of a pod without a mirror: every container that ran has ended.
 
+    `unknown` is the state of one whose end was not seen.
     As a kubelet does it (`TerminatePod`): where initialization never completed, regular containers
     stay waiting, and the init containers up to the last one that started have failed.
     """
@@ -62,10 +63,14 @@ def ended(home: Pod, statuses: Statuses) -> Statuses:
         or _completed(containers.of(home, containers.INIT)[-1], init[-1])
     )
     return {
-        containers.INIT: [_ended(s) if i <= last_started else s for i, s in enumerate(init)],
-        containers.REGULAR: [_ended(s) for s in regular] if initialization_completed else regular,
+        containers.INIT: [
+            _ended(s, unknown) if i <= last_started else s for i, s in enumerate(init)
+        ],
+        containers.REGULAR: [_ended(s, unknown) for s in regular]
+        if initialization_completed
+        else regular,
         containers.EPHEMERAL: [
-            s if _never_started(s) else _ended(s) for s in statuses[containers.EPHEMERAL]
+            s if _never_started(s) else _ended(s, unknown) for s in statuses[containers.EPHEMERAL]
         ],
     }
 
@@ -77,7 +82,7 @@ def succeeded(statuses: Statuses) -> bool:
     )
 
 
-def _ended(status: ContainerStatus) -> ContainerStatus:
+def _ended(status: ContainerStatus, unknown: ContainerState) -> ContainerStatus:
     """A final status. A container that waits for its restart ended as its last run did."""
     state = status.get("state") or {}
     if state.get("terminated"):
@@ -85,7 +90,7 @@ def _ended(status: ContainerStatus) -> ContainerStatus:
     last = status.get("lastState") or {}
     if "running" not in state and last.get("terminated"):
         return {**status, "ready": False, "started": False, "state": last, "lastState": {}}
-    return {**status, "ready": False, "started": False, "state": containers.UNKNOWN_END}
+    return {**status, "ready": False, "started": False, "state": unknown}
 
 
 def _never_started(status: ContainerStatus) -> bool:

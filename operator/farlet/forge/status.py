@@ -31,12 +31,21 @@ from farlet.forge import (
 from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
 from farlet.forge.phases import is_terminal, ran_to_success
-from farlet.k8s_types import Condition, ConditionStatus, ContainerStatus, Pod, PodPhase, PodStatus
+from farlet.k8s_types import (
+    Condition,
+    ConditionStatus,
+    ContainerState,
+    ContainerStatus,
+    Pod,
+    PodPhase,
+    PodStatus,
+)
 
 __all__ = [
     "DesiredStatus",
     "ended",
     "evicted",
+    "exceeded",
     "is_terminal",
     "lost",
     "mirrored_uid",
@@ -198,10 +207,32 @@ def lost(home: Pod, *, ctx: Context, now: float) -> DesiredStatus:
         f"restartPolicy {policy} it does not run again, since its work may be done. Find out who "
         "deletes pods there; create a new pod to run the work again"
     )
-    statuses = outcomes.ended(home, containers.reported(home))
+    current = containers.reported(home)
+    statuses = outcomes.ended(home, current, unknown=containers.UNKNOWN_END)
     unchanged = desired_status.unchanged(home)
     result = _finish(home, unchanged, statuses, phase=PodPhase.FAILED, now=now)
     _set_reason(result.status, Reason.MIRROR_LOST.value, message)
+    return result
+
+
+def exceeded(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> DesiredStatus:
+    """Failed: the active deadline passed before a foreign kubelet had the pod.
+
+    Words and states are those of a kubelet: `ShouldEvict` in pkg/kubelet/active_deadline.go, then
+    `TerminatePod` in pkg/kubelet/status/status_manager.go.
+    """
+    if mirror is None:
+        base, current = desired_status.unchanged(home), containers.reported(home)
+    else:
+        base = reflect(home, mirror, ctx=ctx, now=now)
+        current = containers.reflected(home, mirror, pending=containers.creating(home))
+    statuses = outcomes.ended(home, current, unknown=_unknown_end(home))
+    result = _finish(home, base, statuses, phase=PodPhase.FAILED, now=now)
+    _set_reason(
+        result.status,
+        Reason.DEADLINE_EXCEEDED.value,
+        "Pod was active on the node longer than the specified deadline",
+    )
     return result
 
 
@@ -219,7 +250,8 @@ def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Desired
         current = containers.reflected(home, mirror, pending=containers.creating(home))
         target = conditions.disruption(home, mirror, finished=True)
         desired += [target] if isinstance(target, DesiredCondition) else []
-    statuses = outcomes.ended(home, current)
+    unknown = containers.UNKNOWN_END if mirror is not None else _unknown_end(home)
+    statuses = outcomes.ended(home, current, unknown=unknown)
     phase = base.status.get("phase")
     if phase not in phases.TERMINAL:
         phase = PodPhase.SUCCEEDED if outcomes.succeeded(statuses) else PodPhase.FAILED
@@ -262,6 +294,10 @@ def _progress(
         return [*desired, *_finished(phase)]
     serving = conditions.copied(ready) if ready else outcomes.ready(home, statuses)
     return [*desired, serving, conditions.ready(home, mirror, containers=serving)]
+
+
+def _unknown_end(home: Pod) -> ContainerState:
+    return containers.NEVER_SEEN if mirrored_uid(home) is None else containers.UNKNOWN_END
 
 
 def _finished(phase: str) -> list[DesiredCondition]:

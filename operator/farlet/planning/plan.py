@@ -29,6 +29,7 @@ from farlet.k8s_types import ObjectMeta, Pod, Secret
 from farlet.planning import (
     api_refusals,
     changes,
+    deadline,
     ephemeral,
     predicates,
     token_rotation,
@@ -113,7 +114,8 @@ def decide(s: Snapshot, *, ctx: Context) -> Decision:
         return _failed(s, s.failure, ctx=ctx)
     decision = _row(s, ctx=ctx)
     if isinstance(decision.action, PatchStatus):
-        return _paced(s, decision.action, retry=decision.retry)
+        decision = _paced(s, decision.action, retry=decision.retry)
+    decision = _until_deadline(s, decision)
     if decision.note is None and (decision.action is None or isinstance(decision.action, Wait)):
         return dataclasses.replace(decision, note=_unknown_annotation(s.home))
     return decision
@@ -162,6 +164,20 @@ def _row(s: Snapshot, *, ctx: Context) -> Decision:
 
 
 # --- pace of status writes, and failed actions ------------------------------------------------
+
+
+def _until_deadline(s: Snapshot, decision: Decision) -> Decision:
+    """Decide again when the active deadline of H passes, where no watch shows it."""
+    waits = decision.action
+    if isinstance(s.home, Missing) or not (waits is None or isinstance(waits, Wait)):
+        return decision
+    left = deadline.left(s.home, s.mirror, now=s.now)
+    if left is None or left <= 0:
+        return decision
+    wait = Wait(min(left, LONGEST_WAIT_SECONDS))
+    if waits is not None:
+        wait = replace(waits, seconds=min(waits.seconds, wait.seconds))
+    return replace(decision, action=wait)
 
 
 def _paced(s: Snapshot, patch: PatchStatus, *, retry: bool) -> Decision:
@@ -293,6 +309,8 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
         return _without_mirror(s, home, ctx=ctx, taken=True)
     if (status.mirrored_uid(home) or s.last) and not predicates.runs_again(home, s.last):
         return _write(s, home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST, ctx=ctx)
+    if _is_overdue(s, home, Missing.ABSENT):
+        return _exceeded(s, home, None, ctx=ctx)
     refused = Refused(
         Reason.NAME_CONFLICT,
         f"the foreign namespace {mirror['metadata'].get('namespace')} has a pod named "
@@ -306,14 +324,15 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
     gone = taken or _certainly_gone(s, home)
     mirrored = status.mirrored_uid(home) is not None or s.last is not None
     if is_deleting(home):
-        return _deleted(s, home, ctx=ctx, mirrored=mirrored, gone=gone)
+        return _deleted(s, home, ctx=ctx, gone=gone)
     if is_terminal(home):
         # A mirror that left the watch without a deletion may only have lost its label.
         unconfirmed = s.last is not None and not is_deleting(s.last) and not gone
         return _confirm_mirror_gone(s) if unconfirmed else NOTHING
     if s.mirror is Missing.UNKNOWN and (s.namespace_open or not gone):
         return _foreign_side_unknown(s, home, ctx=ctx, mirrored=mirrored)
-    if not mirrored:
+    overdue = _is_overdue(s, home, Missing.ABSENT)
+    if not mirrored and not overdue:
         return _create(s, home, ctx=ctx, restarts={})
     if s.last is not None:
         seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
@@ -321,9 +340,22 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
             return _write(s, home, seen, ctx=ctx)
     if not gone:
         return _confirm_mirror_gone(s)
-    if not predicates.runs_again(home, s.last):
+    if mirrored and not predicates.runs_again(home, s.last):
         return _write(s, home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST, ctx=ctx)
+    if overdue:
+        return _exceeded(s, home, None, ctx=ctx)
     return _create(s, home, ctx=ctx, restarts=predicates.restarts(home))
+
+
+def _is_overdue(s: Snapshot, home: Pod, mirror: Pod | Missing) -> bool:
+    left = deadline.left(home, mirror, now=s.now)
+    return left is not None and left <= 0
+
+
+def _exceeded(s: Snapshot, home: Pod, mirror: Pod | None, *, ctx: Context) -> Decision:
+    """The active deadline of H has passed, and no foreign kubelet ends it."""
+    desired = status.exceeded(home, mirror, ctx=ctx, now=s.now)
+    return _write(s, home, desired, Reason.DEADLINE_EXCEEDED, ctx=ctx)
 
 
 def _certainly_gone(s: Snapshot, home: Pod) -> bool:
@@ -335,7 +367,7 @@ def _confirm_mirror_gone(s: Snapshot) -> Decision:
     return NOTHING if s.mirror_key is None else Decision(ConfirmMirrorGone(s.mirror_key))
 
 
-def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool, gone: bool) -> Decision:
+def _deleted(s: Snapshot, home: Pod, *, ctx: Context, gone: bool) -> Decision:
     """H is being deleted and no mirror is known."""
     if not gone and not s.namespace_open:
         # farlet does not read that namespace, so it cannot know whether a mirror runs there.
@@ -343,16 +375,17 @@ def _deleted(s: Snapshot, home: Pod, *, ctx: Context, mirrored: bool, gone: bool
             (Reason.NAMESPACE_NOT_OFFLOADED, _NO_LONGER_OFFLOADED) if s.namespace_unused else None
         )
         return Decision(note=note)
-    if home["metadata"].get("deletionGracePeriodSeconds") == 0:
+    held = home["metadata"].get("deletionGracePeriodSeconds") == 0
+    if held and is_terminal(home):
         # Finalizers of other controllers hold it; a kubelet would have nothing left to do.
         return NOTHING
     if not gone:
         return _confirm_mirror_gone(s)
-    if mirrored:
-        written = _write(s, home, status.ended(home, s.last, ctx=ctx, now=s.now), ctx=ctx)
-        if written.action is not None:
-            return written
-    return Decision(DeleteHome(home))
+    # Also of a pod that never started: controllers count a deleted pod once it is Failed.
+    written = _write(s, home, status.ended(home, s.last, ctx=ctx, now=s.now), ctx=ctx)
+    if written.action is not None:
+        return written
+    return NOTHING if held else Decision(DeleteHome(home))
 
 
 def _foreign_side_unknown(
@@ -510,6 +543,10 @@ def _with_mirror(
         return Decision(DeleteMirror(mirror, None))
 
     lives = not (over or is_terminal(home) or is_deleting(home))
+    if lives and s.mirrors_in_sync and _is_overdue(s, home, mirror):
+        exceeded = _exceeded(s, home, mirror, ctx=ctx)
+        if exceeded.action is not None:
+            return exceeded
     due = _due(s, home, mirror, ctx=ctx) if lives else changes.NOTHING_DUE
     desired = _reflected(s, home, mirror, due, ctx=ctx)
     add, held = ephemeral.decide(s, home, mirror, ctx=ctx) if lives else (None, ())

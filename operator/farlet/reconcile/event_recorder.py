@@ -32,7 +32,7 @@ NODE_EVENTS = "default"
 """Namespace of the Events of a Node, which has none itself (`GetReference` and `makeEvent` in
 `client-go/tools/record`)."""
 
-_NORMAL = frozenset({Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE})
+_NORMAL = frozenset({Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE, Reason.DEADLINE_EXCEEDED})
 
 _OF_SPEC = frozenset({Reason.UNKNOWN_ANNOTATION, Reason.SPEC_ADJUSTED, Reason.SPEC_FIELDS_DROPPED})
 """All pods of one controller have the same spec: reported for one of them."""

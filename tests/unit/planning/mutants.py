@@ -17,7 +17,7 @@ import pytest
 
 from farlet import planning
 
-PLAN, PREDICATES, EPHEMERAL = "plan", "predicates", "ephemeral"
+PLAN, PREDICATES, EPHEMERAL, DEADLINE = "plan", "predicates", "ephemeral", "deadline"
 _FOLDER = Path(planning.__file__).parent
 
 
@@ -109,7 +109,7 @@ class _Replacing(ast.NodeTransformer):
 def plan(changes: tuple[Change, ...]) -> ModuleType:
     """`farlet.planning.plan` as it would be. Nothing that is imported already changes."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in (PREDICATES, EPHEMERAL):
+        for name in (PREDICATES, EPHEMERAL, DEADLINE):
             used = _changed(name, changes, patch)
             patch.setitem(sys.modules, f"farlet.planning.{name}", used)
             patch.setattr(planning, name, used)

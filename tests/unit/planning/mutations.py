@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unit.planning.mutants import EPHEMERAL, PREDICATES, Answers, Change, Replaced, Skipped
+from unit.planning.mutants import (
+    DEADLINE,
+    EPHEMERAL,
+    PREDICATES,
+    Answers,
+    Change,
+    Replaced,
+    Skipped,
+)
 from unit.planning.world import Step
 
 
@@ -610,5 +618,51 @@ MUTATIONS = (
             ),
         ),
         "no profile is named where Pod Security blames another container, too",
+    ),
+    Mutation(
+        "lets a pod wait past its active deadline",
+        (Answers("_is_overdue", "False"),),
+        "a pod that waits past its deadline is Failed",
+    ),
+    Mutation(
+        "lets a mirror wait for a node past the active deadline",
+        (Skipped("_with_mirror", "lives and s.mirrors_in_sync and _is_overdue(s, home, mirror)"),),
+        "a pod whose mirror is not scheduled is Failed at its deadline",
+    ),
+    Mutation(
+        "fails a pod at its deadline although it cannot see its mirror",
+        (
+            Replaced(
+                "_with_mirror",
+                "lives and s.mirrors_in_sync and _is_overdue(s, home, mirror)",
+                by="lives and _is_overdue(s, home, mirror)",
+            ),
+        ),
+        "a mirror that was not scheduled never fails a pod while its watch is broken",
+    ),
+    Mutation(
+        "fails a pod at its deadline without reading its mirror live",
+        (_NOT_CONFIRMED,),
+        "a pod that waits past its deadline is Failed, its mirror being read live first",
+    ),
+    Mutation(
+        "ends a pod at its deadline that a foreign kubelet has",
+        (Answers("_has_kubelet", "False", module=DEADLINE),),
+        "the deadline of a pod that a foreign kubelet has is not farlet's duty",
+    ),
+    Mutation(
+        "forgets the active deadline until something else happens",
+        (Answers("_until_deadline", "decision"),),
+        "a pod that waits is decided on again when its deadline passes",
+    ),
+    Mutation(
+        "removes a pod that never started before it is Failed",
+        (Skipped("_deleted", "written.action is not None"),),
+        "a terminating pod that never had a mirror is Failed first, as with a kubelet",
+    ),
+    Mutation(
+        "leaves a pod that finalizers hold as it was when it was forced to go",
+        (Replaced("_deleted", "held and is_terminal(home)", by="held"),),
+        "the end of a pod that only others' finalizers hold is shown",
     ),
 )

@@ -4,6 +4,7 @@ from unit.planning.rows import (
     changing,
     copying,
     creating,
+    deadlines,
     debugging,
     deleting,
     failed,
@@ -36,5 +37,6 @@ EVERY: tuple[Row, ...] = (
     *vain.ROWS,
     *changing.ROWS,
     *debugging.ROWS,
+    *deadlines.ROWS,
     *unconfirmed.ROWS,
 )

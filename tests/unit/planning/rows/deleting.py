@@ -20,6 +20,9 @@ from unit.planning.rows.row import Row, does, ends, removes, shows
 
 _LEAVING = home(grace=30, phase="Running", state=RUNNING, mirrored=MIRROR)
 _UNSTARTED = home(grace=30)
+_HELD = home(
+    grace=0, finalizers=["example.org/held"], phase="Running", state=RUNNING, mirrored=MIRROR
+)
 _DYING = mirror(grace=30)
 _LAST = mirror(grace=30, phase="Failed", state=exited(143), observed=True)
 
@@ -86,8 +89,13 @@ WITHOUT = (
         does(ConfirmMirrorGone(MIRROR_KEY)),
     ),
     Row(
-        "a terminating pod that never had a mirror is removed without another status",
+        "a terminating pod that never had a mirror is Failed first, as with a kubelet",
         snapshot(_UNSTARTED, Missing.ABSENT, mirror_gone=True),
+        ends(137, "Failed"),
+    ),
+    Row(
+        "a terminating pod that never had a mirror is removed once it is Failed",
+        snapshot(ended(_UNSTARTED), Missing.ABSENT, mirror_gone=True),
         removes(),
     ),
     Row(
@@ -122,11 +130,7 @@ WITHOUT = (
     *(
         Row(
             f"a pod that only others' finalizers hold is left alone, its mirror being {text}",
-            snapshot(
-                home(grace=0, finalizers=["example.org/held"], mirrored=MIRROR),
-                side,
-                mirror_gone=gone,
-            ),
+            snapshot(ended(_HELD), side, mirror_gone=gone),
             NOTHING,
         )
         for side, gone, text in (
@@ -136,8 +140,18 @@ WITHOUT = (
         )
     ),
     Row(
+        "the end of a pod that only others' finalizers hold is shown",
+        snapshot(_HELD, Missing.ABSENT, mirror_gone=True),
+        ends(137, "Failed"),
+    ),
+    Row(
+        "the mirror of a pod that others' finalizers hold is read live before its end is shown",
+        snapshot(_HELD, Missing.UNKNOWN),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+    Row(
         "a terminating pod whose name an unrelated pod has is removed without changing it",
-        snapshot(_UNSTARTED, unrelated()),
+        snapshot(ended(_UNSTARTED), unrelated()),
         removes(),
     ),
     Row(

@@ -25,6 +25,7 @@ from unit.planning.objects import (
     MIRROR_KEY,
     RUNNING,
     daemon,
+    ended,
     home,
     mirror,
     shown,
@@ -64,7 +65,7 @@ NOT_FOLLOWED = (
     ),
     Row(
         "a terminating pod of a namespace that is not offloaded is removed if it never ran",
-        _unused(home(grace=30)),
+        _unused(ended(home(grace=30))),
         removes(),
         ctx=_NOT_OFFLOADED,
     ),
@@ -81,7 +82,7 @@ NOT_FOLLOWED = (
     ),
     Row(
         "a DaemonSet's terminating pod is removed although its foreign namespace is not watched",
-        _unused(daemon(home(grace=30))),
+        _unused(daemon(ended(home(grace=30)))),
         removes(),
     ),
     *(
@@ -103,7 +104,7 @@ NOT_FOLLOWED = (
 UNUSED = (
     Row(
         "a terminating pod is removed without a request where nothing was ever created",
-        snapshot(home(grace=30), Missing.ABSENT, namespace_unused=True),
+        snapshot(ended(home(grace=30)), Missing.ABSENT, namespace_unused=True),
         removes(),
     ),
     Row(
@@ -258,7 +259,7 @@ NONEXISTENT = (
     ),
     Row(
         "no namespace is created for a pod that is being deleted and never ran",
-        _nonexistent(home(grace=30)),
+        _nonexistent(ended(home(grace=30))),
         removes(),
     ),
     Row(
