@@ -446,9 +446,9 @@ def _create(
             restarts=restarts,
         )
         token_specs = strategy.token_specs(home, ctx)
+        required = strategy.objects(home, {}, ctx, predicates.reference(home))
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
-    required = strategy.objects(home, {}, ctx, predicates.reference(home))
     if required and s.secret is Missing.UNKNOWN and s.problem is not None:
         # Without its Secret the mirror would wait in ContainerCreating, and nothing would say why.
         return _wait(s, home, s.problem, ctx=ctx, gone=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 from farlet import constants
@@ -11,8 +12,9 @@ from farlet.constants import Reason
 from farlet.errors import Refused
 from farlet.forge import applied
 from farlet.k8s_types import ObjectMeta, Pod
-from farlet.planning.actions import NOTHING, UpdateMirror
-from farlet.planning.snapshot import Missing
+from farlet.planning import plan, wishes
+from farlet.planning.actions import NOTHING, ProvideSecret, UpdateMirror
+from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning.objects import CONTEXT, home, mirror, secret, shown, snapshot
 from unit.planning.rows.row import Row, creates, notes, provides, shows
 
@@ -52,6 +54,16 @@ def _secret(digest: str) -> ObjectMeta:
     return {**secret(ca=""), "annotations": {constants.METADATA_FILES: digest}}
 
 
+def _without_effect(pod: Pod) -> Snapshot:
+    """The Secret was written for this H, and its answer lacks the annotation."""
+    secret_now: ObjectMeta = {**secret(ca=""), "resourceVersion": "7"}
+    given = snapshot(pod, mirror(), secret=secret_now)
+    action = plan.decide(given, ctx=CONTEXT).action
+    assert isinstance(action, ProvideSecret)
+    answered = frozenset({wishes.answered(action, secret_now, ctx=CONTEXT)})
+    return dataclasses.replace(given, answered=answered)
+
+
 _BEFORE, _NOW = _digest(_READER), _digest(_changed("new"))
 _TOO_LARGE = _changed("x" * metadata_files.MAX_BYTES)
 
@@ -88,6 +100,18 @@ ROWS = (
     Row(
         "annotations in a file are written anew when they change",
         snapshot(shown(_changed("new"), mirror()), mirror(), secret=_secret(_BEFORE)),
+        provides(exists=True, tokens=0),
+    ),
+    Row(
+        "a Secret whose annotation of the files the foreign cluster removes is not written again",
+        _without_effect(shown(_READER, mirror())),
+        NOTHING,
+    ),
+    Row(
+        "a Secret is written again when annotations change after a write without effect",
+        dataclasses.replace(
+            _without_effect(shown(_READER, mirror())), home=shown(_changed("new"), mirror())
+        ),
         provides(exists=True, tokens=0),
     ),
     Row(
