@@ -117,12 +117,13 @@ def render(
         "uid": RESOLVED,
     }
     secrets = strategy.objects(home, tokens, ctx, owner)
-    for secret in secrets if ctx.home_ca == RESOLVED else ():
-        secret["metadata"]["annotations"][constants.HOME_CA] = RESOLVED
-    if home["metadata"].get("creationTimestamp") == RESOLVED:  # a file of annotations contains it
-        for marks in (secret["metadata"]["annotations"] for secret in secrets):
-            if constants.METADATA_FILES in marks:
-                marks[constants.METADATA_FILES] = RESOLVED
+    unknown = {
+        constants.HOME_CA: ctx.home_ca == RESOLVED,
+        # a file of annotations contains it
+        constants.METADATA_FILES: home["metadata"].get("creationTimestamp") == RESOLVED,
+    }
+    for marks in (secret["metadata"]["annotations"] for secret in secrets):
+        marks |= {key: RESOLVED for key in marks if unknown.get(key)}
     if RESOLVED in (ctx.home_id, ctx.node):  # a hash of an unknown would look like the real one
         for item in (mirror, *secrets):
             item["metadata"]["labels"][VIRTUAL_NODE_ID] = RESOLVED

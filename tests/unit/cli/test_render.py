@@ -64,6 +64,14 @@ def test_labels_and_annotations_in_files_are_in_the_secret() -> None:
         assert (mark == RESOLVED) is expected
 
 
+def test_a_secret_without_tokens_names_no_certificate_authority() -> None:
+    items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    pod = _stored(volumes=[{"name": "info", "downwardAPI": {"items": items}}])
+    pod["metadata"]["annotations"] = {"liqo.io/api-server-support": "disabled"}
+    _, secret = json.loads(render.to_json(_render(pod, home_ca=RESOLVED)))["items"]
+    assert "farlet.io/home-ca" not in secret["metadata"]["annotations"]
+
+
 def test_token_values_and_what_only_a_running_farlet_knows_are_never_printed() -> None:
     rendered = _render(_bare(), home_ca=RESOLVED, node=RESOLVED, home_id=RESOLVED)
     mirror, secret = json.loads(render.to_json(rendered))["items"]
