@@ -70,7 +70,9 @@ POD_STATUS: Mapping[str, Field] = {
         Rule.REWRITTEN, "those of the home pod's ephemeral containers, sorted by name"
     ),
     "observedGeneration": Field(
-        Rule.OWNED, "the generation of the home pod; the mirror's value refers to the mirror"
+        Rule.OWNED,
+        "the generation of the home pod whose changes the foreign kubelet has seen; the mirror's "
+        "value refers to the mirror",
     ),
     "resources": Field(
         Rule.REWRITTEN,

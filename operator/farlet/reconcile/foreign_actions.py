@@ -327,7 +327,10 @@ class ForeignActions:
                 namespace=key.namespace,
                 content_type=resources.STRATEGIC_PATCH,
             )
-        except errors.Conflict:
+        except (errors.Conflict, errors.Invalid) as err:
+            if isinstance(err, errors.Invalid) and "metadata.uid" not in err.message:
+                raise
+            # The mirror has changed, or another pod has its name: its uid is immutable.
             await self._read_again(action.mirror)
             return None
 

@@ -197,17 +197,26 @@ def test_a_change_is_sent_again_after(code: int, message: str) -> None:
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
 
 
-def test_a_mirror_that_changed_meanwhile_is_read_and_then_changed() -> None:
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        (errors.Conflict, 409, "the object has been modified"),
+        (errors.Invalid, 422, "metadata.uid: Invalid value: field is immutable"),
+    ],
+)
+def test_a_mirror_that_changed_meanwhile_is_read_and_then_changed(
+    kind: type[errors.ApiError], code: int, message: str
+) -> None:
     with harness.running() as s:
         _running(s, "web")
-        conflict = s.foreign.refusal(errors.Conflict, 409, "the object has been modified")
-        s.foreign.refusing = {UPDATES: conflict}
+        s.foreign.refusing = {UPDATES: s.foreign.refusal(kind, code, message)}
         s.home_server.patch(("pods", HOME, "web"), IMAGE, by=USER, status=False, strategic=True)
         s.wait(0.003)
         s.foreign.refusing = {}
         s.wait(5.0)
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
         assert objects.CONTEXT.virtual_node_id in _mirror(s)["metadata"]["labels"].values()
+        assert s.events() == []
 
 
 RESIZES = "PATCH .*/pods/web/resize"
