@@ -107,6 +107,14 @@ OBSERVED = "farlet.io/observed"
 """Finalizer on mirrors with restartPolicy Never and OnFailure; farlet removes it once the home pod
 has the final status."""
 
+# --- volumes --------------------------------------------------------------------------------------
+
+PROVISIONER = "farlet.io/foreign"
+"""Provisioner of home StorageClasses whose volumes are in a foreign cluster."""
+
+VOLUME_DRIVER = "foreign.farlet.io"
+"""CSI driver of placeholder PersistentVolumes. No kubelet has it: nothing mounts them at home."""
+
 # --- what farlet writes on home objects -------------------------------------------------------
 
 FOREIGN_POD_IP = "farlet.io/foreign-pod-ip"
@@ -215,6 +223,8 @@ class Reason(StrEnum):
     HOME_NAMESPACE_FORBIDDEN = "HomeNamespaceForbidden"
     UNKNOWN_ANNOTATION = "UnknownAnnotation"
     UNSCHEDULABLE = "Unschedulable"
+    VOLUME_NOT_BOUND = "VolumeNotBound"
+    PROVISIONING_FAILED = "ProvisioningFailed"
     # farlet reports what it did or observed.
     FOREIGN_REACHABLE = "ForeignReachable"
     MIRROR_LOST = "MirrorLost"

@@ -306,6 +306,8 @@ class Context:
     """The same for annotations."""
     priority_class_map: tuple[tuple[str, str], ...] = ()
     """(home class or `ANY`, foreign class or `DROP`). A class that is not in it keeps its name."""
+    storage_class_map: tuple[tuple[str, str], ...] = ()
+    """(home StorageClass, foreign StorageClass). Empty: claims of pods are not followed."""
     mirror_patch: MirrorPatch = MirrorPatch()
     scc_ranges: SCCRanges = SCCRanges.KEEP
     daemonset_pods: DaemonSetPods = DaemonSetPods.REFUSE

@@ -35,7 +35,7 @@ from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership, lease, node_lease
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.listeners import open_files
-from farlet.node import heartbeat, prerequisites
+from farlet.node import heartbeat, prerequisites, storage
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import PodController
 from farlet.reconcile import mirror_events
@@ -87,6 +87,16 @@ class Engine:
             metrics=self.metrics.client("foreign"),
             guard=lambda: min(guard(), self._foreign_guard()),
         )
+        self._home_storage: Cluster | None = None
+        if settings.storage_class_map:
+            storage_source = credential_sources.storage_source(settings)
+            self._home_storage = (
+                self._home
+                if storage_source is None
+                else Cluster(
+                    "home", storage_source, metrics=self.metrics.client("home"), guard=guard
+                )
+            )
         self._home_watches = WatchStreams(self._home, metrics=self.metrics.client("home"))
         self._identity: ForeignIdentity | None = None
         self._store = Store()
@@ -144,15 +154,27 @@ class Engine:
                 self._home,
                 self._home_watches,
                 self._foreign,
+                self._storage_login(),
                 self._renewing_login(),
             ):
                 if await self._discovery.identify_home(shutdown.requested):
                     await same_cluster.refuse(self._home, self._foreign)
                     async with self._home_api.running():
                         if await _first_is(self._discovery.checked, before=shutdown.requested):
+                            if self._home_storage is not None:
+                                await storage.check(self._home_storage, self._discovery.ctx())
                             await self._lead(shutdown, started)
         except* errors.FarletError as group:
             raise errors.innermost(group) from None
+
+    @contextlib.asynccontextmanager
+    async def _storage_login(self) -> AsyncIterator[None]:
+        """The connection for volumes, if it is another one than that for all else."""
+        if self._home_storage is None or self._home_storage is self._home:
+            yield
+            return
+        async with self._home_storage:
+            yield
 
     @contextlib.asynccontextmanager
     async def _renewing_login(self) -> AsyncIterator[None]:
@@ -348,6 +370,7 @@ class Engine:
             identity=identity,
             tasks=tasks,
             restart_watch=self._watch.restart,
+            home_storage=self._home_storage,
         )
 
     def _make_node(

@@ -429,3 +429,69 @@ class Event(TypedDict, total=False):
     eventTime: str | None
     count: int
     series: EventSeries
+
+
+class StorageResources(TypedDict, total=False):
+    requests: dict[str, str]
+
+
+class PersistentVolumeClaimSpec(TypedDict, total=False):
+    """The fields that farlet reads."""
+
+    accessModes: list[str]
+    resources: StorageResources
+    storageClassName: str
+    volumeMode: str
+    volumeName: str
+    selector: JSON
+    dataSource: JSON
+    dataSourceRef: JSON
+    volumeAttributesClassName: str
+
+
+class PersistentVolumeClaimStatus(TypedDict, total=False):
+    phase: str
+    capacity: dict[str, str]
+
+
+class PersistentVolumeClaim(TypedDict, total=False):
+    metadata: Required[NamespacedMeta]
+    spec: Required[PersistentVolumeClaimSpec]
+    status: PersistentVolumeClaimStatus
+
+
+class CSISource(TypedDict, total=False):
+    driver: Required[str]
+    volumeHandle: Required[str]
+
+
+class ClaimReference(TypedDict, total=False):
+    namespace: str
+    name: str
+    uid: str
+
+
+class PersistentVolumeSpec(TypedDict, total=False):
+    """The fields that farlet reads."""
+
+    capacity: dict[str, str]
+    claimRef: ClaimReference
+    csi: CSISource
+    persistentVolumeReclaimPolicy: str
+
+
+class PersistentVolumeStatus(TypedDict, total=False):
+    phase: str
+
+
+class PersistentVolume(TypedDict, total=False):
+    metadata: Required[ObjectMeta]
+    spec: Required[PersistentVolumeSpec]
+    status: PersistentVolumeStatus
+
+
+class StorageClass(TypedDict, total=False):
+    metadata: Required[ObjectMeta]
+    provisioner: Required[str]
+    reclaimPolicy: str
+    volumeBindingMode: str

@@ -62,6 +62,22 @@ def copy_name(name: str, *, home_id: str, namespace: str, kind: str) -> str:
     return f"{name[: SUBDOMAIN_LENGTH - len(digest) - 1].rstrip('.-')}-{digest}"
 
 
+def claim_name(name: str, *, home_id: str, namespace: str, uid: str) -> str:
+    """The foreign PersistentVolumeClaim of a home claim.
+
+    Its hash includes the uid: a claim that is recreated never gets the data of the one before it,
+    which a reclaim policy may have retained.
+    """
+    return copy_name(
+        name, home_id=home_id, namespace=namespace, kind=f"PersistentVolumeClaim/{uid}"
+    )
+
+
+def volume_name(uid: str) -> str:
+    """The placeholder PersistentVolume of a home claim, by the claim's uid."""
+    return f"farlet-{uid}"
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 

@@ -20,6 +20,7 @@ from farlet.home import pods as home_pods
 from farlet.k8s_types import Node
 from farlet.planning.mirror_events import Shown
 from farlet.reconcile import (
+    claims,
     copies,
     event_recorder,
     executor,
@@ -58,8 +59,10 @@ class PodController:
         identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
         restart_watch: Callable[[], None],
+        home_storage: ApiClient | None,
     ) -> None:
-        """`home_events`: the home cluster, for Events of mirrors. `home_watches`: the same, for
+        """`home_storage`: the home cluster, with the identity for volumes; `None`: farlet provides
+        none. `home_events`: the home cluster, for Events of mirrors. `home_watches`: the same, for
         watches of single objects. `restart_watch` restarts Kopf's watch of home pods."""
         self._settings = settings
         self._store = store
@@ -133,6 +136,19 @@ class PodController:
             wake=self._queue.add,
             tasks=tasks,
         )
+        self._claims: claims.Claims | None = None
+        if home_storage is not None:
+            self._claims = claims.Claims(
+                home_storage,
+                foreign,
+                self.namespaces,
+                observer=metrics.queue("claims"),
+                ctx=ctx,
+                note=self._recorder.note_claim,
+                wake=self._queue.add,
+                shows_events=settings.mirror_events is not Shown.NONE,
+                tasks=tasks,
+            )
         self._reconciler = reconciler.Reconciler(
             store=store,
             namespaces=self.namespaces,
@@ -143,6 +159,7 @@ class PodController:
             strategies=strategies,
             ctx=ctx,
             home_listed=lambda: self.pods.has_synced,
+            claims=reconciler.no_claims if self._claims is None else self._claims.states,
         )
         self._services: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
@@ -182,6 +199,8 @@ class PodController:
             for n in range(self._settings.workers)
         ]
         self._workers += self._copies.start()
+        if self._claims is not None:
+            self._workers += self._claims.start()
 
     async def finish(self, *, immediate: asyncio.Event) -> int:
         """Let running work end within the grace period, or none after `immediate`.
@@ -190,6 +209,8 @@ class PodController:
         """
         self._queue.close()
         self._copies.close()
+        if self._claims is not None:
+            self._claims.close()
         unfinished = set(self._workers)
         if unfinished:
             grace = self._settings.shutdown_grace_period
@@ -201,7 +222,13 @@ class PodController:
             for end in ends:
                 end.cancel()
             unfinished = {task for task in unfinished if not task.done()}
-        own = (*self._services, *self.namespaces.tasks(), *self._copies.tasks())
+        claim_watches = () if self._claims is None else self._claims.tasks()
+        own = (
+            *self._services,
+            *self.namespaces.tasks(),
+            *self._copies.tasks(),
+            *claim_watches,
+        )
         for task in (*unfinished, *own):
             task.cancel()
         try:

@@ -54,6 +54,8 @@ class Identity(StrEnum):
     EITHER = "either"
     NODE = "node"
     ACCOUNT = "ServiceAccount"
+    STORAGE = "identity of --home-storage-kubeconfig"
+    """Its permissions are optional; that ServiceAccount can be the same one."""
 
 
 class When(StrEnum):
@@ -65,6 +67,7 @@ class When(StrEnum):
     FINDS_HOME_ID = "unless --home-id is set"
     FINDS_CLIENT_CA = "unless --client-ca-file is set"
     SUMS_CAPACITY = "unless --capacity is set"
+    MAPS_STORAGE_CLASSES = "with --storage-class-map"
     SHOWS_EVENTS = "unless --mirror-events is none"
     DRAINS = "with --drain-on-exit"
     OTHER_LEASE = "with --leader-elect-lease farlet/NAME"
@@ -107,6 +110,7 @@ _COORDINATION = "coordination.k8s.io"
 _METRICS = "metrics.k8s.io"
 _NETWORKING = "networking.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
+_STORAGE = "storage.k8s.io"
 
 _LIST_WATCH = ("list", "watch")
 
@@ -152,6 +156,32 @@ TABLE = (
         "whether a home namespace is gone, so that the foreign namespace that farlet created for "
         "it can be deleted",
         when=When.CREATES_NAMESPACES,
+    ),
+    # --- home, volumes ----------------------------------------------------------------------------
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "persistentvolumeclaims", ("get", *_LIST_WATCH),
+        "claims for which the scheduler selected this node, and claims of its pods",
+        when=When.MAPS_STORAGE_CLASSES,
+        identity=Identity.STORAGE,
+    ),
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "persistentvolumeclaims/status", ("patch",),
+        "show the size of a volume that has grown",
+        when=When.MAPS_STORAGE_CLASSES,
+        identity=Identity.STORAGE,
+    ),
+    Permission(
+        Side.HOME, Where.CLUSTER, _CORE, "persistentvolumes",
+        ("get", *_LIST_WATCH, "create", "patch", "delete"),
+        "placeholders for foreign claims, by which home claims are bound",
+        when=When.MAPS_STORAGE_CLASSES,
+        identity=Identity.STORAGE,
+    ),
+    Permission(
+        Side.HOME, Where.CLUSTER, _STORAGE, "storageclasses", ("get",),
+        "provisioner and reclaim policy of mapped classes",
+        when=When.MAPS_STORAGE_CLASSES,
+        identity=Identity.STORAGE,
     ),
     # --- home, every authenticated user -----------------------------------------------------------
     Permission(
@@ -288,6 +318,12 @@ TABLE = (
         ("get", *_LIST_WATCH, "create", "update", "patch", "delete"),
         "the home namespace that the foreign namespace belongs to; copies of ConfigMaps that pods "
         "refer to",
+    ),
+    Permission(
+        Side.FOREIGN, Where.OFFLOADED, _CORE, "persistentvolumeclaims",
+        ("get", *_LIST_WATCH, "create", "patch", "delete"),
+        "the volumes of home claims",
+        when=When.MAPS_STORAGE_CLASSES,
     ),
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "serviceaccounts", _LIST_WATCH,

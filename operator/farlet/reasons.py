@@ -166,6 +166,20 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Check the network and the foreign API server. farlet keeps trying and recovers "
             "automatically; `farlet_foreign_up` shows when.",
         ),
+        Reason.VOLUME_NOT_BOUND: Guide(
+            Who.OWNER,
+            "A PersistentVolumeClaim of the pod has no volume yet, and the home scheduler has not "
+            "selected this node for it: the pod was created with `spec.nodeName`.",
+            "Create the pod without `spec.nodeName`, for example with a node selector.",
+        ),
+        Reason.PROVISIONING_FAILED: Guide(
+            Who.FOREIGN_ADMIN,
+            "An Event on a PersistentVolumeClaim of a class in `--storage-class-map`: the foreign "
+            "cluster did not provide its volume, or did not let it grow. The message contains its "
+            "error.",
+            "See [volumes](../volumes.md). farlet keeps trying to create the foreign claim; for "
+            "the volume itself the foreign provisioner does.",
+        ),
         Reason.FOREIGN_REACHABLE: Guide(
             Who.NO_ACTION,
             "An Event on the Node: the foreign API server serves farlet again.",

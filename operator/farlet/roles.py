@@ -119,6 +119,12 @@ def home_offloaded() -> Role:
     return Role("farlet-pods", None, _of(Side.HOME, Where.OFFLOADED))
 
 
+def home_volumes() -> Role:
+    """For `--storage-class-map`; the administrator binds it."""
+    rows = (one for one in rbac.TABLE if one.identity is Identity.STORAGE)
+    return Role("farlet-volumes", None, tuple(rows))
+
+
 def _of(side: Side, where: Where, *, creating: bool = False) -> tuple[Permission, ...]:
     """Permissions that a role must contain: a node identity gets its own from the API server.
 
@@ -129,6 +135,6 @@ def _of(side: Side, where: Where, *, creating: bool = False) -> tuple[Permission
         for one in rbac.TABLE
         if one.side is side
         and one.where is where
-        and one.identity is not Identity.NODE
+        and one.identity not in (Identity.NODE, Identity.STORAGE)
         and (one.when is When.CREATES_NAMESPACES) is creating
     )

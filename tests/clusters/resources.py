@@ -24,6 +24,7 @@ _GROUPS = {
         ),
         "/apis/admissionregistration.k8s.io/v1",
     ),
+    "storageclasses": "/apis/storage.k8s.io/v1",
     "priorityclasses": "/apis/scheduling.k8s.io/v1",
 }
 

@@ -95,6 +95,7 @@ def forge_case(case: Case, home: Pod | None = None) -> Result:
     """Forges a case, from `home` if it is given. Raises `Refused`."""
     options = case.options()
     restarts = options.pop("restarts", {})
+    foreign_claims = options.pop("foreign_claims", {})
     ctx = context(options)
     home = home or case.home()
     guards.check_controller(home, ctx)
@@ -108,6 +109,7 @@ def forge_case(case: Case, home: Pod | None = None) -> Result:
         anchor=ANCHOR,
         token_times={c.key: (ISSUED, ISSUED + c.expiration_seconds) for c in token_specs},
         restarts=restarts,
+        foreign_claims=foreign_claims,
     )
     tokens = {c.key: Token(f"{c.key} of {c.audience}", ISSUED, ISSUED) for c in token_specs}
     owner: OwnerReference = {

@@ -21,7 +21,7 @@ def files() -> Mapping[str, str]:
     """Path below the root of the repository to content."""
     system, offloaded = roles.foreign_system(), roles.foreign_offloaded()
     capacity, creation = roles.foreign_capacity(), roles.foreign_namespaces()
-    namespaces = roles.home_namespaces()
+    namespaces, volumes = roles.home_namespaces(), roles.home_volumes()
     return {
         "manifests/foreign/farlet-namespace.yaml": _GENERATED
         + "# farlet's own namespace in the foreign cluster (--foreign-system-namespace) and its\n"
@@ -57,6 +57,10 @@ def files() -> Mapping[str, str]:
         "farlet-pods\n# is included: create one in each namespace whose pods run in the foreign "
         "cluster.\n"
         + _documents(*_home()),
+        "manifests/home/volumes/role.yaml": _GENERATED
+        + "# Required only with --storage-class-map: permissions in the home cluster of the "
+        "ServiceAccount of\n# --home-storage-kubeconfig (docs/volumes.md).\n"
+        + _documents(_role(volumes), _binding(volumes)),
     }  # fmt: skip
 
 

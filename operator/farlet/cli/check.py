@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from farlet import errors
-from farlet.cli.checks import clusters, identity, namespaces, permissions, serving_certificate
+from farlet.cli.checks import (
+    clusters,
+    identity,
+    namespaces,
+    permissions,
+    serving_certificate,
+    volumes,
+)
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.cli.checks.identity import User
 from farlet.client import credential_sources, resources
@@ -115,6 +122,8 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
             if known and (ctx := supervisor.discovery.known_ctx) is not None:
                 found += await clusters.findings(settings, ctx, home, foreign)
                 found += await _prerequisites(settings, ctx, home, foreign, users, offloaded)
+                if settings.storage_class_map:
+                    found.append(await volumes.check(settings, ctx, home, metrics))
         if home_ok and foreign_ok and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)

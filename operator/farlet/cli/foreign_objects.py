@@ -6,7 +6,7 @@ only the words of a foreign scheduler or API server. This lists the names before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from farlet.access import ServiceAccountRequirement
 from farlet.k8s_types import NewPod, Secret, Volume
@@ -15,8 +15,15 @@ _SYSTEM_CLASSES = "system-"
 """Prefix of PriorityClasses that every cluster has."""
 
 
-def required(mirror: NewPod, accounts: Sequence[ServiceAccountRequirement]) -> Iterator[str]:
-    """One line for each object that must exist before the mirror can run."""
+def required(
+    mirror: NewPod,
+    accounts: Sequence[ServiceAccountRequirement],
+    foreign_claims: Mapping[str, str],
+) -> Iterator[str]:
+    """One line for each object that must exist before the mirror can run.
+
+    `foreign_claims`: by claim of the pod, the one that farlet creates (`--storage-class-map`).
+    """
     namespace, spec = mirror["metadata"]["namespace"], mirror["spec"]
     yield (
         f"Namespace {namespace} required in the foreign cluster, unless farlet creates it "
@@ -38,14 +45,21 @@ def required(mirror: NewPod, accounts: Sequence[ServiceAccountRequirement]) -> I
             if claim.get(field):
                 yield f"{kind} {claim[field]} required in foreign namespace {namespace}"
     for volume in spec.get("volumes") or ():
-        yield from _of_volume(volume, namespace)
+        yield from _of_volume(volume, namespace, foreign_claims)
 
 
-def _of_volume(volume: Volume, namespace: str) -> Iterator[str]:
+def _of_volume(volume: Volume, namespace: str, foreign_claims: Mapping[str, str]) -> Iterator[str]:
     found = {key: value for key, value in volume.items() if isinstance(value, dict)}
     if "persistentVolumeClaim" in found:
         name = found["persistentVolumeClaim"].get("claimName")
-        yield f"PersistentVolumeClaim {name} required in foreign namespace {namespace}"
+        homes = [home for home, foreign in foreign_claims.items() if foreign == name]
+        for home in homes:
+            yield (
+                f"PersistentVolumeClaim {home} of a class in --storage-class-map required in the "
+                f"home cluster; {name} in foreign namespace {namespace} provides its volume"
+            )
+        if not homes:
+            yield f"PersistentVolumeClaim {name} required in foreign namespace {namespace}"
     if "ephemeral" in found:
         template = found["ephemeral"].get("volumeClaimTemplate") or {}
         name = (template.get("spec") or {}).get("storageClassName")

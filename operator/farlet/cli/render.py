@@ -29,7 +29,7 @@ from farlet.cli import foreign_objects, manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
-from farlet.forge import copies, guards, references
+from farlet.forge import claims, copies, guards, references
 from farlet.forge import pod as forge
 from farlet.forge.copies import Source
 from farlet.k8s_types import NewPod, OwnerReference, Pod, Secret
@@ -72,6 +72,8 @@ class Rendered:
     requirements: tuple[ServiceAccountRequirement, ...]
     copies: Mapping[Source, str]
     """What is copied for the pod, and the name of each copy."""
+    foreign_claims: Mapping[str, str]
+    """By claim of the pod, that in the foreign cluster; empty without `--storage-class-map`."""
 
 
 def endpoint(host: str | None, port: int | None) -> Endpoint:
@@ -94,8 +96,16 @@ def render(
     strategy = choice.choose(home, strategies, ctx)
     requirements = strategy.requirements(home, ctx)
     token_specs = strategy.token_specs(home, ctx)
+    names = claims.claim_names(home) if ctx.storage_class_map else ()
+    foreign_claims = {name: f"{name}-{RESOLVED}" for name in names}  # a hash of the claim's uid
     forged = forge.forge_mirror(
-        home, strategy=strategy, ctx=ctx, anchor=ANCHOR, token_times={}, restarts={}
+        home,
+        strategy=strategy,
+        ctx=ctx,
+        anchor=ANCHOR,
+        token_times={},
+        restarts={},
+        foreign_claims=foreign_claims,
     )
     mirror = forged.pod
     copied = {source: copies.copy_name(source, ctx) for source in sorted(copies.sources(home))}
@@ -137,6 +147,7 @@ def render(
         token_specs=token_specs,
         requirements=requirements,
         copies=copied,
+        foreign_claims=foreign_claims,
     )
 
 
@@ -169,7 +180,9 @@ def explain(rendered: Rendered) -> str:
         f"{source.kind} {source.name} copied to {name} in foreign namespace {foreign}, if it exists"
         for source, name in rendered.copies.items()
     ]
-    lines += foreign_objects.required(rendered.mirror, rendered.requirements)
+    lines += foreign_objects.required(
+        rendered.mirror, rendered.requirements, rendered.foreign_claims
+    )
     lines += foreign_objects.created(rendered.mirror, rendered.secrets)
     return "".join(f"{line}\n" for line in lines)
 

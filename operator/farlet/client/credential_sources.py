@@ -40,6 +40,13 @@ def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource
     return ClusterSource(kubeconfig=default, context=settings.home_context)
 
 
+def storage_source(settings: Settings) -> ClusterSource | None:
+    """Credentials for volumes of the home cluster; `None`: those for everything else there."""
+    if settings.home_storage_kubeconfig is None:
+        return None
+    return _source("home-storage", settings.home_storage_kubeconfig, None)
+
+
 def foreign_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:
     """Foreign credentials. Raises `UsageError` if they are those of the home cluster."""
     source = _source("foreign", settings.foreign_kubeconfig, settings.foreign_context)

@@ -128,8 +128,17 @@ NAMESPACES = Resource[PartialObject]("", "v1", "namespaces")
 RESOURCE_QUOTAS = Resource[JSON]("", "v1", "resourcequotas")
 NETWORK_POLICIES = Resource[JSON]("networking.k8s.io", "v1", "networkpolicies")
 ROLE_BINDINGS = Resource[JSON]("rbac.authorization.k8s.io", "v1", "rolebindings")
-CLAIMS = Resource[JSON]("", "v1", "persistentvolumeclaims")
 SERVICES = Resource[JSON]("", "v1", "services", shape=k8s_types.Service)
+CLAIMS = Resource[k8s_types.PersistentVolumeClaim](
+    "", "v1", "persistentvolumeclaims", shape=k8s_types.PersistentVolumeClaim
+)
+CLAIM_STATUS = dataclasses.replace(CLAIMS, subresource="status")
+VOLUMES = Resource[k8s_types.PersistentVolume](
+    "", "v1", "persistentvolumes", shape=k8s_types.PersistentVolume
+)
+STORAGE_CLASSES = Resource[k8s_types.StorageClass](
+    "storage.k8s.io", "v1", "storageclasses", shape=k8s_types.StorageClass
+)
 EVENTS = Resource[JSON]("", "v1", "events")
 WATCHED_EVENTS = Resource[Event]("", "v1", "events", shape=Event, bookmarks=False)
 """Events as farlet reads them. API servers keep no watch cache for them

@@ -67,7 +67,7 @@ class SharedState(Protocol):
     on_mirror_event: mirror_events.Offer | None
     """`None`: Events are not watched."""
     on_copy_change: Callable[[Source], None]
-    on_namespace_change: Callable[[ForeignNamespace], None]
+    on_namespace_change: list[Callable[[ForeignNamespace], None]]
     loaded: asyncio.Event
     created: CreatedNamespaces | None
     """`None`: an administrator creates foreign namespaces."""
@@ -407,4 +407,5 @@ class ForeignNamespace:
             self._shared.wake(key, 0)
         for key in store.mirrors.keys(self.foreign):
             self.wake(key, 0)
-        self._shared.on_namespace_change(self)
+        for changed in self._shared.on_namespace_change:
+            changed(self)

@@ -61,8 +61,8 @@ class ForeignNamespaces:
         self.on_mirror_event = on_mirror_event
         self.on_copy_change: Callable[[Source], None] = lambda _: None
         """Gets a home object whose copy has changed."""
-        self.on_namespace_change: Callable[[ForeignNamespace], None] = lambda _: None
-        """Gets a namespace of which all that depends on it must be decided again."""
+        self.on_namespace_change: list[Callable[[ForeignNamespace], None]] = []
+        """Get a namespace of which all that depends on it must be decided again."""
         self.created = created
         self._retiring: dict[str, asyncio.Event] = {}
         """Foreign namespaces that are perhaps being deleted; the event is set at the end."""

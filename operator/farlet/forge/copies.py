@@ -23,7 +23,7 @@ from farlet.constants import (
     USED_BY,
 )
 from farlet.context import Context
-from farlet.forge import containers
+from farlet.forge import claims, containers
 from farlet.forge.references import Kind, Reference, of_container, references, renamed
 from farlet.k8s_types import Container, ObjectMeta, Pod, PodSpec
 
@@ -35,6 +35,7 @@ _CONTENT = ("type", "data", "binaryData", "immutable")
 _WHY = "farlet copies it from the home namespace"
 _NAME = re.compile(r"[a-z0-9.-]+")
 _DIGEST = re.compile(r"-[0-9a-f]{16}")
+_DIGEST_LENGTH = 17
 
 
 class Source(NamedTuple):
@@ -144,11 +145,16 @@ def with_home_names(text: str, pod: Pod, ctx: Context) -> str:
     if _DIGEST.search(text) is None:
         return text
     known = {copy_name(source, ctx): source.name for source in sources(pod)}
-    return _NAME.sub(lambda found: _known(found.group(), known), text)
+    own = claims.claim_names(pod) if ctx.storage_class_map else frozenset[str]()
+    return _NAME.sub(lambda found: _known(found.group(), known, own), text)
 
 
-def _known(word: str, known: dict[str, str]) -> str:
+def _known(word: str, known: dict[str, str], own: frozenset[str]) -> str:
+    """`own`: claims of the pod. The uid of a claim, which its hash includes, is not in the pod."""
     name = word.rstrip(".-")
+    stem, digest = name[:-_DIGEST_LENGTH], name[-_DIGEST_LENGTH:]
+    if stem in own and _DIGEST.fullmatch(digest) is not None:
+        return stem + word[len(name) :]
     return known.get(name, name) + word[len(name) :]
 
 

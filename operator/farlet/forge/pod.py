@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -39,11 +40,13 @@ from farlet.constants import (
 )
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.forge import applied, copies, fields, guards, mirror_patch, scc
+from farlet.forge import applied, claims, copies, fields, guards, mirror_patch, scc
 from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, Pod
 from farlet.names import mirror_name, secret_name
 
 __all__ = ["Carried", "Forged", "carried", "forge_mirror", "mirror_name", "secret_name"]
+
+NO_CLAIMS: Mapping[str, str] = MappingProxyType({})
 
 _UID_LENGTH = 36
 _LONGEST_FILE_NAME = 255
@@ -79,13 +82,15 @@ def forge_mirror(
     anchor: OwnerReference | None,
     token_times: Mapping[str, tuple[float, float]],
     restarts: Mapping[str, int],
+    foreign_claims: Mapping[str, str] = NO_CLAIMS,
 ) -> Forged:
     """The mirror of a home pod.
 
     `anchor` is the controller that keeps foreign ReplicaSets from adopting the mirror.
     `token_times` maps `TokenSpec.key` to (issued, expires) in epoch seconds; `restarts` maps
-    container names to the restarts of earlier mirrors. Raises `Refused` for a pod that cannot
-    have a mirror: for its namespace, a guarded feature, or its API access.
+    container names to the restarts of earlier mirrors, `foreign_claims` claims of the pod to those
+    in the foreign cluster (empty without `--storage-class-map`). Raises `Refused` for a pod that
+    cannot have a mirror: for its namespace, a guarded feature, or its API access.
     """
     home = pod["metadata"]
     namespace = foreign_namespace(home["namespace"], ctx)
@@ -96,6 +101,7 @@ def forge_mirror(
         changes.dropped(path, why)
     spec = scc.without_ranges(spec, pod, ctx, changes)
     spec = copies.rewritten(spec, home["namespace"], ctx, changes)
+    spec = claims.rewritten(spec, home["name"], foreign_claims, changes)
     mutation = strategy.mutate(spec, pod, ctx)
     labels = _labels(home, strategy.name, ctx, changes)
     spec, labels = mirror_patch.apply(mutation.spec, labels, ctx.mirror_patch, changes)

@@ -25,6 +25,8 @@ class Step(Enum):
     MIRROR = auto()
     SECRET = auto()
     """The mirror's Secret."""
+    CLAIM = auto()
+    """A claim in the foreign cluster."""
     COPY = auto()
     """The copy of a ConfigMap or Secret that the pod refers to."""
     CHANGE = auto()

@@ -74,6 +74,7 @@ _REJECTED = {
     Step.TOKEN: "the foreign API server rejected a token request",
     Step.MIRROR: "the foreign API server rejected the mirror pod",
     Step.SECRET: "the foreign API server rejected the mirror pod's Secret",
+    Step.CLAIM: "the foreign API server rejected the foreign claim",
     Step.COPY: "the foreign API server rejected the copy of a ConfigMap or Secret",
     Step.CHANGE: "the foreign API server rejected a change of the mirror pod",
     Step.EPHEMERAL_CONTAINER: "the foreign API server rejected the ephemeral container",
@@ -240,6 +241,22 @@ def of_source(err: errors.ApiError, source: str) -> Refused | None:
     denied = home_namespace_denied(err)
     message = denied[1] if denied else f"the home API server answered 403: {err.message}"
     return Refused(Reason.HOME_NAMESPACE_FORBIDDEN, f"farlet cannot read the {source}: {message}")
+
+
+def of_claim(err: errors.FarletError) -> Refused | None:
+    """Why a claim has no volume, or a pod cannot use it.
+
+    `None`: the server did not answer, or the write met a newer version.
+    """
+    if not isinstance(err, errors.ApiError) or err.cluster != "home":
+        return of(err, step=Step.CLAIM)
+    if isinstance(err, errors.Conflict | errors.Gone | errors.Throttled):
+        return None
+    return Refused(
+        Reason.VOLUME_NOT_BOUND,
+        f"the home API server refuses a request of farlet about volumes: {err.message}. Check "
+        "--home-storage-kubeconfig and the ClusterRole farlet-volumes: farlet check",
+    )
 
 
 def role_binding(namespace: str, *, account: str) -> str:

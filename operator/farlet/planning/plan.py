@@ -437,6 +437,9 @@ def _create(
             if isinstance(s.accounts, Missing):
                 return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)
             _check_account(account.name, account.label, s.accounts, s.mirror_key)
+        foreign_claims = _foreign_claims(s)
+        if foreign_claims is None:
+            return NOTHING
         forged = pods.forge_mirror(
             home,
             strategy=strategy,
@@ -444,6 +447,7 @@ def _create(
             anchor=s.anchor,
             token_times={},
             restarts=restarts,
+            foreign_claims=foreign_claims,
         )
         token_specs = strategy.token_specs(home, ctx)
         required = strategy.objects(home, {}, ctx, predicates.reference(home))
@@ -468,6 +472,22 @@ def _create(
     notices = tuple(str(change) for change in forged.changes if not change.routine)
     pod = changes.with_deadline_left(forged.pod, home, now=s.now)
     return Decision(CreateMirror(home, pod, strategy, token_specs, notices, forged.unknown_fields))
+
+
+def _foreign_claims(s: Snapshot) -> Mapping[str, str] | None:
+    """What M mounts in place of the claims of H; `None` while one is not known.
+
+    M never names a claim of H: the foreign namespace may have another one of that name. Raises
+    `Refused` for a claim that M cannot use.
+    """
+    names = {}
+    for name, state in s.claims.items():
+        if isinstance(state, Refused):
+            raise state
+        if isinstance(state, Missing):
+            return None
+        names[name] = state
+    return names
 
 
 def _copies(s: Snapshot, home: Pod, *, ctx: Context) -> Decision | None:

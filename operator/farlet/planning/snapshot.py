@@ -43,6 +43,10 @@ CopyState = Copied | Refused
 """`Refused`: why it is not, for the owner of the pod."""
 
 
+ClaimState = str | Refused | Missing
+"""Name of the foreign claim; why a pod cannot use it; unknown: not yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ages:
     """Seconds since these events of the home pod in this process; infinite: no such event."""
@@ -92,6 +96,8 @@ class Snapshot:
     """ServiceAccounts of the foreign namespace by name."""
     copies: Mapping[Source, CopyState] | None = None
     """By ConfigMap and Secret that H refers to; `None`: farlet does not follow them yet."""
+    claims: Mapping[str, ClaimState] = field(default_factory=dict)
+    """By claim of H, while H has no mirror; empty without `--storage-class-map`."""
     namespace_open: bool = True
     """farlet watches the foreign namespace; otherwise it reads nothing there."""
     namespace_unused: bool = False

@@ -102,7 +102,7 @@ class Copies:
         """Home pods without a mirror, to which the state of an object matters."""
         self._problems: dict[Source, errors.Refused] = {}
         namespaces.on_copy_change = self._queue.add
-        namespaces.on_namespace_change = self._namespace_changed
+        namespaces.on_namespace_change.append(self._namespace_changed)
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the workers; returns their tasks."""

@@ -20,6 +20,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
 from farlet.forge import conditions
+from farlet.forge.claims import ClaimKey
 from farlet.k8s_types import Node, Pod
 
 BUFFER = 1000
@@ -100,6 +101,17 @@ class Recorder:
                 "uid": metadata["uid"],
             }
             self._queue(reference, NODE_EVENTS, reason, message)
+
+    def note_claim(self, claim: ClaimKey, message: str) -> None:
+        """Queue an Event for a home claim that has no volume, or whose volume does not grow."""
+        reference = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "namespace": claim.namespace,
+            "name": claim.name,
+            "uid": claim.uid,
+        }
+        self._queue(reference, claim.namespace, Reason.PROVISIONING_FAILED, message)
 
     def note_namespace(self, namespace: str, reason: Reason, message: str) -> None:
         """Queue an Event on the Node about a home namespace, once for each.

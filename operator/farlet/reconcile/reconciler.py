@@ -31,7 +31,7 @@ from farlet.planning.actions import (
     RecheckAnchor,
     Wait,
 )
-from farlet.planning.snapshot import Failure, Missing, Snapshot
+from farlet.planning.snapshot import ClaimState, Failure, Missing, Snapshot
 from farlet.reconcile import event_recorder
 from farlet.reconcile.copies import Copies
 from farlet.reconcile.executor import ActionExecutor
@@ -45,6 +45,15 @@ ENDLESS_SECONDS = 60.0
 """Until the next pass after such a bug: it must not load the API servers."""
 
 log = structlog.get_logger()
+
+
+ClaimStates = Callable[[ObjectKey, Pod | Missing], Mapping[str, ClaimState]]
+"""What the claims of a pod without a mirror mean to it; `Missing`: it has one, or is not known."""
+
+
+def no_claims(_key: ObjectKey, _home: Pod | Missing) -> Mapping[str, ClaimState]:
+    """Without `--storage-class-map`, mirrors name the claims that their pods name."""
+    return {}
 
 
 class Reconciler:
@@ -62,12 +71,14 @@ class Reconciler:
         strategies: Mapping[str, AccessStrategy],
         ctx: Callable[[], Context],
         home_listed: Callable[[], bool],
+        claims: ClaimStates = no_claims,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
         self._queue = queue
         self._executor = executor
         self._copies = copies
+        self._claims = claims
         self._times = executor.times
         self._recorder = recorder
         self._strategies = strategies
@@ -197,6 +208,7 @@ class Reconciler:
             secret_failed=state.secret_failed,
             accounts=self._accounts(key, home, mirror, access, namespace),
             copies=self._copies.states(key, home, waits=_waits(home, mirror)),
+            claims=self._claims(key, home if isinstance(mirror, Missing) else Missing.UNKNOWN),
             namespace_unused=not self._namespaces.may_hold_mirrors(namespace.foreign),
             foreign_confirmed=self._namespaces.identity.confirmed,
             anchor=namespace.anchor,

@@ -36,6 +36,16 @@ class ConnectionSettings(BaseFarletSettings):
     home_context: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
     ] = Field(None, description="Context of the home kubeconfig.")
+    home_storage_kubeconfig: Annotated[
+        Path | Literal["in-cluster"] | None,
+        Flag(Group.CLUSTERS, "FILE|in-cluster", default="the credentials of the home cluster"),
+        BeforeValidator(values.kubeconfig),
+    ] = Field(
+        None,
+        description="Credentials of the home cluster for PersistentVolumes and their claims, with "
+        "--storage-class-map. A node is not allowed to write those: use a ServiceAccount with "
+        "the ClusterRole farlet-volumes (docs/volumes.md).",
+    )
     foreign_kubeconfig: Annotated[
         Path | Literal["in-cluster"],
         Flag(Group.CLUSTERS, "FILE|in-cluster"),

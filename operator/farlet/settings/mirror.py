@@ -175,6 +175,16 @@ class MirrorSettings(NodeShapeSettings):
         "'drop' for none. '*' in place of a home class: all that are not named. Classes that are "
         "not mapped keep their name. Repeatable, or a comma-separated list.",
     )
+    storage_class_map: Annotated[
+        tuple[Annotated[tuple[str, str], BeforeValidator(values.storage_class_pair)], ...],
+        Flag(Group.PODS, "HOME=FOREIGN", many=True),
+        Several,
+    ] = Field(
+        (),
+        description="A StorageClass of the home cluster with the provisioner farlet.io/foreign, "
+        "and the one of the foreign cluster that provides its volumes (docs/volumes.md). "
+        "Repeatable, or a comma-separated list.",
+    )
     mirror_patch: Annotated[
         MirrorPatch, Flag(Group.PODS, "FILE", default="none"), BeforeValidator(read_patch)
     ] = Field(
@@ -244,6 +254,7 @@ class MirrorSettings(NodeShapeSettings):
             keep_labels=self.keep_labels,
             keep_annotations=self.keep_annotations,
             priority_class_map=self.priority_class_map,
+            storage_class_map=self.storage_class_map,
             mirror_patch=self.mirror_patch,
             scc_ranges=self.scc_ranges,
             daemonset_pods=self.daemonset_pods,

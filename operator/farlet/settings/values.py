@@ -295,6 +295,14 @@ def priority_class_pair(value: object) -> tuple[str, str]:
     return home if home == ANY else dns_name(home), dns_name(foreign)
 
 
+def storage_class_pair(value: object) -> tuple[str, str]:
+    """`home=foreign`, two names of StorageClasses."""
+    home, equals, foreign = text(value).partition("=")
+    if not equals:
+        raise ValueError(f"{value!r} is not valid; expected HOME=FOREIGN")
+    return dns_name(home), dns_name(foreign)
+
+
 def several(value: object) -> tuple[object, ...]:
     """The elements of a list, of a repeated flag, or of a comma-separated string."""
     if isinstance(value, str):

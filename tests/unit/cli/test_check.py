@@ -53,6 +53,42 @@ async def test_all_is_well(tmp_path: Path) -> None:
     assert env.foreign.received == b""
 
 
+@pytest.mark.parametrize(
+    ("denied", "provisioner", "outcome", "text"),
+    [
+        pytest.param(set(), "farlet.io/foreign", Outcome.OK, "far=fast", id="fine"),
+        pytest.param(
+            {("home", "create", "persistentvolumes")},
+            "farlet.io/foreign",
+            Outcome.FAILED,
+            "ClusterRole farlet-volumes",
+            id="a missing permission",
+        ),
+        pytest.param(set(), "disks", Outcome.FAILED, "provisioner is disks", id="another class"),
+    ],
+)
+async def test_volumes_are_checked_as_at_a_start(
+    denied: set[tuple[str, str, str]],
+    provisioner: str,
+    outcome: Outcome,
+    text: str,
+    tmp_path: Path,
+) -> None:
+    async with environment(tmp_path) as env:
+        env.denied = denied
+        path = "/apis/storage.k8s.io/v1/storageclasses/far"
+        found_class = {
+            "kind": "StorageClass",
+            "metadata": {"name": "far", "uid": "s"},
+            "provisioner": provisioner,
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+        env.refused[f"home {path}"] = web.json_response(found_class)
+        found = await env.findings(storage_class_map="far=fast")
+    assert found["volumes"].outcome is outcome
+    assert text in found["volumes"].seen
+
+
 def _no_service(env: Environment) -> dict[str, str]:
     env.foreign.service = None
     return {}

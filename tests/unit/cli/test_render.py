@@ -1,7 +1,7 @@
 """What `render` prints, from the Pod to the text."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -283,3 +283,14 @@ def test_what_only_other_modes_or_settings_need_is_named() -> None:
         "ResourceClaimTemplate gpus required in foreign namespace shop-home",
         "ClusterTrustBundle of signer ca.example/x required in the foreign cluster",
     ]
+
+
+def test_claims_are_shown_with_names_that_only_the_home_cluster_can_give() -> None:
+    volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "data"}}]
+    rendered = _render(pods.pod(volumes=volumes), storage_class_map=(("far", "fast"),))
+    (volume,) = cast("Any", rendered.mirror["spec"])["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == f"data-{RESOLVED}"
+    assert "Claim data of a class in --storage-class-map required" in render.explain(rendered)
+    plain = _render(pods.pod(volumes=volumes))
+    assert cast("Any", plain.mirror["spec"])["volumes"] == volumes
+    assert "PersistentVolumeClaim data required in foreign namespace" in render.explain(plain)

@@ -108,8 +108,8 @@ class Server:
     def create(self, resource: str, namespace: str, body: JSON, *, by: str) -> JSON:
         if resource == "namespaces":
             return self._create_namespace(body, by=by)
-        space = self.get(("namespaces", "", namespace))
-        if "deletionTimestamp" in space["metadata"]:
+        space = self.get(("namespaces", "", namespace)) if namespace else None
+        if space is not None and "deletionTimestamp" in space["metadata"]:
             text = "unable to create new content in namespace"
             raise Status(403, "Forbidden", f"{text} {namespace} because it is being terminated")
         where = (resource, namespace, body["metadata"]["name"])
@@ -119,9 +119,10 @@ class Server:
         self._uids += 1
         obj["metadata"] |= {
             "uid": f"{self._cluster}-{self._uids}-{where[2]}",
-            "namespace": namespace,
             "creationTimestamp": _stamp(self._clock()),
         }
+        if namespace:
+            obj["metadata"]["namespace"] = namespace
         if resource == "pods":
             obj["metadata"]["generation"] = 1
             obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}

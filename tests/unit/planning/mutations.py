@@ -100,6 +100,16 @@ MUTATIONS = (
         "no namespace is created for a pod with a feature that is not allowed",
     ),
     Mutation(
+        "creates a mirror before the claims of its pod are known",
+        (Skipped("_foreign_claims", "isinstance(state, Missing)"),),
+        "a pod waits until all its claims are known",
+    ),
+    Mutation(
+        "does not say why a claim cannot be used",
+        (Skipped("_foreign_claims", "isinstance(state, Refused)"),),
+        "a pod whose claim cannot be used waits with the reason",
+    ),
+    Mutation(
         "does not say that an object is kept at home",
         (Skipped("_copies", "isinstance(state, Refused)"),),
         "a pod that refers to an object that is kept at home waits with this reason",

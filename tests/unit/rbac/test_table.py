@@ -40,7 +40,7 @@ def in_table(side: Side, place: Where, *, creating: bool = False) -> set[Rule]:
         (row.group, row.resource, "far" if row.name == rbac.NODE else row.name, verb)
         for row in rbac.TABLE
         if (row.side, row.where) == (side, place)
-        and row.identity is not Identity.NODE
+        and row.identity not in {Identity.NODE, Identity.STORAGE}
         and (row.when is When.CREATES_NAMESPACES) is creating
         for verb in row.verbs
     }
@@ -112,6 +112,16 @@ def test_farlet_binds_what_an_administrator_grants_and_what_it_creates_and_check
         if document["kind"] == "ClusterRoleBinding"
     ]
     assert bindings == ["farlet-namespaces"], "farlet-offloaded is never bound cluster-wide"
+
+
+def test_volumes_have_a_role_of_their_own() -> None:
+    volumes = granted("manifests/home/volumes/role.yaml", "ClusterRole", "farlet-volumes")
+    assert volumes == {
+        (row.group, row.resource, row.name, verb)
+        for row in rbac.TABLE
+        if row.identity is Identity.STORAGE
+        for verb in row.verbs
+    }
 
 
 def test_tokens_are_granted_namespace_by_namespace() -> None:

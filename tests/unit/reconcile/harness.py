@@ -28,7 +28,7 @@ from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.names import secret_name
 from farlet.planning.mirror_events import Shown
-from farlet.reconcile import copies, event_recorder, executor, mirror_events, work_queue
+from farlet.reconcile import claims, copies, event_recorder, executor, mirror_events, work_queue
 from farlet.reconcile import reconciler as reconcile
 from farlet.store import Store
 from farlet.telemetry.metrics import Metrics
@@ -230,6 +230,19 @@ class Harness:
                 wake=self.queue.add,
                 tasks=tasks,
             )
+            claiming: claims.Claims | None = None
+            if self.ctx.storage_class_map:
+                claiming = claims.Claims(
+                    home,
+                    foreign,
+                    self.scopes,
+                    observer=self.metrics.queue("claims"),
+                    ctx=lambda: self.ctx,
+                    note=self.recorder.note_claim,
+                    wake=self.queue.add,
+                    shows_events=True,
+                    tasks=tasks,
+                )
             reconciler = reconcile.Reconciler(
                 store=store,
                 namespaces=self.scopes,
@@ -240,6 +253,7 @@ class Harness:
                 strategies=objects.STRATEGIES,
                 ctx=lambda: self.ctx,
                 home_listed=lambda: self.pods.has_synced,
+                claims=reconcile.no_claims if claiming is None else claiming.states,
             )
             self.pods = home_pods.HomePods(
                 home,
@@ -258,6 +272,8 @@ class Harness:
             tasks.create_task(self.recorder.run())
             tasks.create_task(events.run())
             copying.start()
+            if claiming is not None:
+                claiming.start()
             for _ in range(WORKERS):
                 tasks.create_task(self.queue.work(reconciler.work))
 

@@ -213,6 +213,8 @@ def _applies(when: When, settings: Settings) -> bool:
             return kubelet_api and settings.client_ca_file is None
         case When.SUMS_CAPACITY:
             return not settings.capacity
+        case When.MAPS_STORAGE_CLASSES:
+            return bool(settings.storage_class_map)
         case When.SHOWS_EVENTS:
             return settings.mirror_events is not Shown.NONE
         case When.DRAINS:

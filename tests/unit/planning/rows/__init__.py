@@ -2,6 +2,7 @@
 
 from unit.planning.rows import (
     changing,
+    claiming,
     copying,
     creating,
     deadlines,
@@ -26,6 +27,7 @@ EVERY: tuple[Row, ...] = (
     *gone.ROWS,
     *deleting.ROWS,
     *creating.ROWS,
+    *claiming.ROWS,
     *copying.ROWS,
     *lost.ROWS,
     *present.ROWS,
