@@ -38,6 +38,9 @@ EVENTS_SECONDS = 5.0
 MIRROR_EVENTS_SECONDS = 1.0
 """The next leader waits for these."""
 
+_OF_MIRRORS = frozenset({Reason.MIRROR_CREATED})
+"""Normal Events about mirrors, which only `--mirror-events=all` shows."""
+
 log = structlog.get_logger()
 
 
@@ -71,7 +74,10 @@ class PodController:
         self._queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(observer)
         observer.observe_running(self._queue.running)
         self._recorder = event_recorder.Recorder(
-            home, node=settings.nodename, dropped=metrics.events_dropped
+            home,
+            node=settings.nodename,
+            dropped=metrics.events_dropped,
+            silent=frozenset() if settings.mirror_events is Shown.ALL else _OF_MIRRORS,
         )
         action_executor = executor.ActionExecutor(
             home=home,

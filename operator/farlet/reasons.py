@@ -287,7 +287,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.MIRROR_CREATED: Guide(
             Who.NO_ACTION,
-            "farlet created the mirror of the pod in the foreign cluster.",
+            "farlet created the mirror of the pod in the foreign cluster. A pod that has waited "
+            "with a reason has an Event about it.",
             "No action needed.",
         ),
         Reason.STATUS_REJECTED: Guide(

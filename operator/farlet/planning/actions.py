@@ -66,6 +66,8 @@ class CreateMirror:
     notices: tuple[str, ...] = ()
     """What was changed in the spec beyond the routine, for one Event."""
     unknown_fields: tuple[str, ...] = ()
+    continues: tuple[Reason, str] | None = None
+    """The Event for a pod that has waited with a reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ from farlet.k8s_types import NewPod, Pod
 from farlet.planning.actions import ResizeMirror, UpdateMirror
 from farlet.planning.predicates import epoch, uid
 
+LATE_SECONDS = 5
+"""A mirror that starts later than its home pod by no more than this keeps its deadline: to correct
+it is not worth a write."""
+
 
 class Due(NamedTuple):
     """What M lacks of H."""
@@ -41,6 +45,8 @@ def due(home: Pod, mirror: Pod, *, selected: str | None, ctx: Context, now: floa
     if before is None:
         return NOTHING_DUE
     changed = applied.changed(home, before)
+    if _started_late(home, mirror, now=now):
+        changed |= {applied.DEADLINE}
     if not changed:
         return NOTHING_DUE
     resized = frozenset(filter(applied.is_resource, changed))
@@ -188,6 +194,15 @@ def _tolerations(before: list[JSON], home: list[JSON], ctx: Context) -> list[JSO
 
 def _timeless(toleration: JSON) -> JSON:
     return {key: value for key, value in toleration.items() if key != "tolerationSeconds"}
+
+
+def _started_late(home: Pod, mirror: Pod, *, now: float) -> bool:
+    """M has waited for its node, so that its deadline would pass later than that of H."""
+    limit = mirror.get("spec", {}).get("activeDeadlineSeconds")
+    if limit is None or "startTime" not in mirror.get("status", {}):
+        return False
+    seconds = _deadline(home, mirror, now=now)
+    return seconds is not None and limit - seconds > LATE_SECONDS
 
 
 def _deadline(home: Pod, mirror: Pod, *, now: float) -> int | None:

@@ -92,6 +92,9 @@ LONGEST_WAIT_SECONDS = 3600.0
 REWRITE_SECONDS = 60.0
 """The message of an unchanged reason is not written more often than this."""
 
+_WAIT_REASONS = frozenset(Reason) - {Reason.UNSCHEDULABLE}
+"""Reasons of a pod without a mirror, not those of the foreign scheduler."""
+
 _ANNOTATIONS = (constants.API_SERVER_SUPPORT, constants.REMOTE_SERVICE_ACCOUNT_NAME)
 _SIMILAR = ("liqo.io/api-server", "liqo.io/remote-service-account")
 
@@ -471,7 +474,29 @@ def _create(
         return copied
     notices = tuple(str(change) for change in forged.changes if not change.routine)
     pod = changes.with_deadline_left(forged.pod, home, now=s.now)
-    return Decision(CreateMirror(home, pod, strategy, token_specs, notices, forged.unknown_fields))
+    return Decision(
+        CreateMirror(
+            home,
+            pod,
+            strategy,
+            token_specs,
+            notices,
+            forged.unknown_fields,
+            continues=_continues(s, home),
+        )
+    )
+
+
+def _continues(s: Snapshot, home: Pod) -> tuple[Reason, str] | None:
+    """The Event for a pod that has waited with a reason. A pod that starts at once has none."""
+    waited = home.get("status", {}).get("reason")
+    if waited not in _WAIT_REASONS:
+        return None
+    message = (
+        f"the pod does not wait any longer ({waited}): farlet created its mirror in the foreign "
+        f"namespace {_namespace_of(s)}"
+    )
+    return Reason.MIRROR_CREATED, message
 
 
 def _foreign_claims(s: Snapshot) -> Mapping[str, str] | None:

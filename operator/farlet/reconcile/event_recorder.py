@@ -33,7 +33,12 @@ NODE_EVENTS = "default"
 """Namespace of the Events of a Node, which has none itself (`GetReference` and `makeEvent` in
 `client-go/tools/record`)."""
 
-_NORMAL = frozenset({Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE, Reason.DEADLINE_EXCEEDED})
+_NORMAL = frozenset(
+    {
+        *(Reason.SPEC_ADJUSTED, Reason.FOREIGN_REACHABLE),
+        *(Reason.DEADLINE_EXCEEDED, Reason.MIRROR_CREATED),
+    }
+)
 
 _OF_SPEC = frozenset({Reason.UNKNOWN_ANNOTATION, Reason.SPEC_ADJUSTED, Reason.SPEC_FIELDS_DROPPED})
 """All pods of one controller have the same spec: reported for one of them."""
@@ -59,8 +64,17 @@ class _Note:
 class Recorder:
     """Queues Events; `run` posts them."""
 
-    def __init__(self, home: ApiClient, *, node: str, dropped: Counter) -> None:
+    def __init__(
+        self,
+        home: ApiClient,
+        *,
+        node: str,
+        dropped: Counter,
+        silent: frozenset[Reason] = frozenset(),
+    ) -> None:
+        """`silent`: reasons that have no Event."""
         self._home = home
+        self._silent = silent
         self._node = node
         self._dropped = dropped
         self._notes: asyncio.Queue[_Note] = asyncio.Queue(BUFFER)
@@ -80,6 +94,8 @@ class Recorder:
             reason if once or reason in _BESIDE else None,
         )
         if reason not in _ONCE_BY_STATUS and not self._is_new(about, reason):
+            return
+        if reason in self._silent:
             return
         reference = {
             "apiVersion": "v1",

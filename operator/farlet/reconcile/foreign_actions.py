@@ -81,6 +81,8 @@ class ForeignActions:
         self._metrics.mirror_latency.observe(time.monotonic() - first_seen)
         for field in action.unknown_fields:
             self._metrics.unknown_field(field)
+        if action.continues is not None:
+            self._recorder.note(action.home, *action.continues)
         if action.notices:
             self._recorder.note(
                 action.home, Reason.SPEC_ADJUSTED, redaction.some(action.notices, separator="; ")

@@ -675,4 +675,9 @@ MUTATIONS = (
         (Replaced("_deleted", "held and is_terminal(home)", by="held"),),
         "the end of a pod that only others' finalizers hold is shown",
     ),
+    Mutation(
+        "does not say that a pod waits no longer",
+        (Answers("_continues", "None"),),
+        "a pod that has waited with a reason has an Event when its mirror is created",
+    ),
 )

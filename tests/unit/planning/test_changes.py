@@ -11,7 +11,7 @@ import pytest
 
 from farlet.constants import APPLIED
 from farlet.context import Context, MirrorPatch
-from farlet.forge import applied
+from farlet.forge import applied, conditions
 from farlet.forge import pod as pods
 from farlet.k8s_types import Pod
 from farlet.planning import changes
@@ -244,6 +244,28 @@ def test_a_deadline_counts_from_the_start_of_the_home_pod(
 def _started(offset: int | None) -> dict[str, Any]:
     stamps = {0: objects.STAMP, -100: "2026-01-02T03:02:25Z", -700: "2026-01-02T02:52:25Z"}
     return {} if offset is None else {"startTime": stamps[offset]}
+
+
+@pytest.mark.parametrize(
+    ("waited", "seconds"),
+    [
+        pytest.param(0, None, id="started at once"),
+        pytest.param(5, None, id="started a moment later"),
+        pytest.param(100, 500, id="waited for a node"),
+        pytest.param(900, 1, id="waited for longer than it may run"),
+    ],
+)
+def test_a_mirror_that_waited_for_its_node_gets_what_is_left_of_the_deadline(
+    waited: int, seconds: int | None
+) -> None:
+    pod = home(spec__activeDeadlineSeconds=600)
+    mirror: Any = mirror_of(pod)
+    pod["status"] = {"startTime": conditions.rfc3339(NOW - waited)}
+    mirror["status"] = {"startTime": conditions.rfc3339(NOW)}
+    body = None if seconds is None else {"spec": {"activeDeadlineSeconds": seconds}}
+    assert sent(pod, mirror) == body
+    del mirror["status"]["startTime"]
+    assert sent(pod, mirror) is None, "no kubelet counts yet"
 
 
 @pytest.mark.parametrize(("started", "left"), [(None, 600), (0, 600), (-100, 500), (-700, 1)])

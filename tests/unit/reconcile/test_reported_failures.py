@@ -16,7 +16,7 @@ from farlet.planning.actions import Step
 from farlet.store import Store, key_of
 from unit.planning import objects
 from unit.reconcile import harness
-from unit.reconcile.harness import FOREIGN, Harness
+from unit.reconcile.harness import FOREIGN, USER, Harness
 
 STATUS = "PATCH .*/status"
 
@@ -223,3 +223,20 @@ def test_a_home_namespace_without_a_role_binding_is_reported_once_on_the_node() 
             "kubectl create rolebinding farlet -n default --clusterrole farlet-pods "
             "--serviceaccount farlet:farlet"
         ) in event["message"]
+
+
+def test_a_pod_that_waits_no_longer_has_one_normal_event() -> None:
+    with harness.running() as s:
+        s.foreign_server.create("pods", FOREIGN, {"metadata": {"name": "web"}, "spec": {}}, by=USER)
+        s.create("web")
+        s.create("other")
+        s.wait(3.0)
+        assert s.reason() == Reason.NAME_CONFLICT
+        s.foreign_server.delete(("pods", FOREIGN, "web"), by=USER, grace=0)
+        s.wait(30.0)
+        s.kill()
+        s.start()
+        s.wait(30.0)
+        [event] = [e for e in s.home_server.all("events") if e["reason"] == "MirrorCreated"]
+        assert (event["type"], event["involvedObject"]["name"]) == ("Normal", "web")
+        assert "(NameConflict): farlet created its mirror in the foreign" in event["message"]

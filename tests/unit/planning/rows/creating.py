@@ -12,10 +12,10 @@ from farlet.constants import (
 from farlet.context import DaemonSetPods, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import Pod
-from farlet.planning.actions import NOTHING
-from farlet.planning.snapshot import Missing
+from farlet.planning.actions import NOTHING, CreateMirror, Decision
+from farlet.planning.snapshot import Missing, Snapshot
 from unit.planning.objects import daemon, home, snapshot, waiting
-from unit.planning.rows.row import Row, creates, shows, within
+from unit.planning.rows.row import Expected, Row, creates, shows, within
 
 _REMOTE = {API_SERVER_SUPPORT: "remote", REMOTE_SERVICE_ACCOUNT_NAME: "robot"}
 _UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "connection refused")
@@ -28,7 +28,35 @@ def _wrong(value: str, **more: str) -> Pod:
     return home(annotations={API_SERVER_SUPPORT: value, **more})
 
 
+def _continues(reason: Reason | None) -> Expected:
+    """The mirror of H, and an Event that names this reason, or none."""
+
+    def check(_: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, CreateMirror):
+            return False
+        event = got.action.continues
+        if reason is None or event is None:
+            return event is None and reason is None
+        words = f"the pod does not wait any longer ({reason.value}): farlet created its mirror in"
+        return event[0] is Reason.MIRROR_CREATED and event[1].startswith(words)
+
+    return check
+
+
 CREATED = (
+    Row(
+        "a pod that starts at once has no Event", snapshot(home(), Missing.ABSENT), _continues(None)
+    ),
+    Row(
+        "a pod that has waited with a reason has an Event when its mirror is created",
+        snapshot(waiting(home(), Reason.NAME_CONFLICT, "taken"), Missing.ABSENT),
+        _continues(Reason.NAME_CONFLICT),
+    ),
+    Row(
+        "a pod that waited for a foreign node has no such Event",
+        snapshot(waiting(home(), Reason.UNSCHEDULABLE, "0/3 nodes"), Missing.ABSENT),
+        _continues(None),
+    ),
     Row("a new pod gets a mirror", snapshot(home(), Missing.ABSENT), creates()),
     *(
         Row(
