@@ -98,6 +98,13 @@ The last virtual node that uses the copy deletes it."""
 HOME_VERSION = "farlet.io/home-version"
 """Annotation on a copy: the resourceVersion of the home object that it contains."""
 
+REFLECTED = "farlet.io/reflected"
+"""Label (value `true`) on foreign Services and EndpointSlices that farlet keeps as they are in the
+home namespace."""
+
+HOME_STATE = "farlet.io/home-state"
+"""Annotation on a reflected object: uid and resourceVersion of the home object that it shows."""
+
 RESTARTS = "farlet.io/restarts"
 """Annotation on a recreated mirror: JSON, container name -> restarts before this mirror.
 

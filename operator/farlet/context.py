@@ -117,6 +117,12 @@ ANY = "*"
 """In place of a class of the home cluster: all that are not named."""
 
 
+class Reflection(StrEnum):
+    """Home objects that farlet keeps in the foreign namespace as they are at home."""
+
+    SERVICES = "services"
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorPatch:
     """What every mirror gets in addition, in the form of a Pod's fields."""
@@ -315,6 +321,10 @@ class Context:
     to_home_ip: Callable[[str], str] = str
     """Translates the IP of a mirror into the one that the home cluster routes to, in a connected
     pod network. It is the same address unless a connectivity plugin changes it; empty: no IP."""
+    to_foreign_ip: Callable[[str], str] = str
+    """The opposite: translates the address of an endpoint in the home cluster into the one that
+    mirrors reach it at; empty: none."""
+    reflect: frozenset[Reflection] = frozenset()
     node_ip: str = ""
     """hostIP of home pods; empty: none."""
     node_labels: frozenset[str] = frozenset(

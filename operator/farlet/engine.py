@@ -196,10 +196,8 @@ class Engine:
     async def _lead(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         settings = self.settings
         if not settings.leader_elect:
-            if settings.create_namespaces:
-                problem = await self._prerequisites.creation_problem()
-                if problem is not None:
-                    raise errors.StartError(problem)
+            if (problem := await self._prerequisites.option_problem()) is not None:
+                raise errors.StartError(problem)
             await self._serve_or_report(shutdown, started, None)
             return
         election = leadership.Leadership(

@@ -11,7 +11,7 @@ import structlog
 from farlet import access
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey, Reason
-from farlet.context import Context
+from farlet.context import Context, Reflection
 from farlet.foreign import namespaces
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
@@ -119,6 +119,7 @@ class PodController:
             identity=identity,
             tasks=tasks,
             created=created,
+            reflect_from=home if Reflection.SERVICES in settings.reflect else None,
         )
         self.pods = home_pods.HomePods(
             home,

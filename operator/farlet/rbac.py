@@ -74,7 +74,9 @@ class When(StrEnum):
     MODE_HOME = "for pods of mode home"
     MODE_REMOTE = "for pods of mode remote"
     CREATES_NAMESPACES = "with --create-namespaces"
+    REFLECTS_SERVICES = "with --reflect=services"
     CHECK = "for farlet check"
+    REFLECTS_OR_CHECK = "with --reflect=services, and for farlet check"
     CREATES_OR_CHECK = "with --create-namespaces, and for farlet check"
     STANDBY_OR_CHECK = "with --leader-elect or --create-namespaces, and for farlet check"
 
@@ -107,6 +109,7 @@ _AUTHENTICATION = "authentication.k8s.io"
 _AUTHORIZATION = "authorization.k8s.io"
 _CERTIFICATES = "certificates.k8s.io"
 _COORDINATION = "coordination.k8s.io"
+_DISCOVERY = "discovery.k8s.io"
 _METRICS = "metrics.k8s.io"
 _NETWORKING = "networking.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
@@ -157,6 +160,14 @@ TABLE = (
         "it can be deleted",
         when=When.CREATES_NAMESPACES,
     ),
+    *(
+        Permission(
+            Side.HOME, Where.CLUSTER, group, resource, _LIST_WATCH,
+            f"{resource} of offloaded namespaces, for the foreign namespace",
+            when=When.REFLECTS_SERVICES,
+        )
+        for group, resource in ((_CORE, "services"), (_DISCOVERY, "endpointslices"))
+    ),
     # --- home, volumes ----------------------------------------------------------------------------
     Permission(
         Side.HOME, Where.CLUSTER, _CORE, "persistentvolumeclaims", ("get", *_LIST_WATCH),
@@ -192,7 +203,7 @@ TABLE = (
     Permission(
         Side.HOME, Where.ANYONE, _AUTHORIZATION, "selfsubjectaccessreviews", ("create",),
         "verify farlet's own permissions",
-        when=When.CHECK,
+        when=When.REFLECTS_OR_CHECK,
     ),
     # --- home, each namespace ---------------------------------------------------------------------
     Permission(
@@ -359,6 +370,15 @@ TABLE = (
         Side.FOREIGN, Where.OFFLOADED, _METRICS, "pods", ("list",),
         "kubectl top and autoscaling in the home cluster",
         when=When.SERVES_KUBELET_API,
+    ),
+    *(
+        Permission(
+            Side.FOREIGN, Where.OFFLOADED, group, resource,
+            (*_LIST_WATCH, "create", "update", "delete"),
+            f"{resource} of the home namespace",
+            when=When.REFLECTS_SERVICES,
+        )
+        for group, resource in ((_CORE, "services"), (_DISCOVERY, "endpointslices"))
     ),
     Permission(
         Side.FOREIGN, Where.CLUSTER, _CORE, "nodes", _LIST_WATCH,

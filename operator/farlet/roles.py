@@ -22,6 +22,9 @@ _NAMESPACES = {
 }
 _GROUP = "rbac.authorization.k8s.io"
 _NAMESPACES_ROLE = "farlet-namespaces"
+_SERVICES_ROLE = "farlet-services"
+_OPTIONS = frozenset({When.CREATES_NAMESPACES, When.REFLECTS_SERVICES})
+"""Settings whose permissions are in roles of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,16 @@ def foreign_capacity() -> Role:
 
 def foreign_namespaces() -> Role:
     """For the foreign cluster with `--create-namespaces`."""
-    return Role(_NAMESPACES_ROLE, None, _of(Side.FOREIGN, Where.CLUSTER, creating=True))
+    return Role(_NAMESPACES_ROLE, None, _of(Side.FOREIGN, Where.CLUSTER, When.CREATES_NAMESPACES))
 
 
 def foreign_created() -> Role:
     """What farlet binds in each foreign namespace that it creates."""
-    rows = _of(Side.FOREIGN, Where.OFFLOADED) + _of(Side.FOREIGN, Where.CREATED, creating=True)
+    rows = (
+        *_of(Side.FOREIGN, Where.OFFLOADED),
+        *_of(Side.FOREIGN, Where.OFFLOADED, When.REFLECTS_SERVICES),
+        *_of(Side.FOREIGN, Where.CREATED, When.CREATES_NAMESPACES),
+    )
     return Role(rbac.OFFLOADED_ROLE, None, rows)
 
 
@@ -111,7 +118,17 @@ def home() -> tuple[Role, ...]:
 
 def home_namespaces() -> Role:
     """For the home cluster, so that farlet can delete foreign namespaces that it created."""
-    return Role(_NAMESPACES_ROLE, None, _of(Side.HOME, Where.CLUSTER, creating=True))
+    return Role(_NAMESPACES_ROLE, None, _of(Side.HOME, Where.CLUSTER, When.CREATES_NAMESPACES))
+
+
+def foreign_services() -> Role:
+    """For each foreign namespace with `--reflect=services`."""
+    return Role(_SERVICES_ROLE, "", _of(Side.FOREIGN, Where.OFFLOADED, When.REFLECTS_SERVICES))
+
+
+def home_services() -> Role:
+    """For the home cluster with `--reflect=services`."""
+    return Role(_SERVICES_ROLE, None, _of(Side.HOME, Where.CLUSTER, When.REFLECTS_SERVICES))
 
 
 def home_offloaded() -> Role:
@@ -125,10 +142,10 @@ def home_volumes() -> Role:
     return Role("farlet-volumes", None, tuple(rows))
 
 
-def _of(side: Side, where: Where, *, creating: bool = False) -> tuple[Permission, ...]:
+def _of(side: Side, where: Where, option: When | None = None) -> tuple[Permission, ...]:
     """Permissions that a role must contain: a node identity gets its own from the API server.
 
-    `creating`: those of `--create-namespaces`, else all others.
+    Those of `option`; without one, all that have no role of their own.
     """
     return tuple(
         one
@@ -136,5 +153,5 @@ def _of(side: Side, where: Where, *, creating: bool = False) -> tuple[Permission
         if one.side is side
         and one.where is where
         and one.identity not in (Identity.NODE, Identity.STORAGE)
-        and (one.when is When.CREATES_NAMESPACES) is creating
+        and (one.when is option if option else one.when not in _OPTIONS)
     )

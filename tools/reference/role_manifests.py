@@ -22,6 +22,7 @@ def files() -> Mapping[str, str]:
     system, offloaded = roles.foreign_system(), roles.foreign_offloaded()
     capacity, creation = roles.foreign_capacity(), roles.foreign_namespaces()
     namespaces, volumes = roles.home_namespaces(), roles.home_volumes()
+    services, home_services = roles.foreign_services(), roles.home_services()
     return {
         "manifests/foreign/farlet-namespace.yaml": _GENERATED
         + "# farlet's own namespace in the foreign cluster (--foreign-system-namespace) and its\n"
@@ -51,6 +52,15 @@ def files() -> Mapping[str, str]:
         "namespaces stay.\n# Keep the subject that farlet uses in the home cluster, with the name "
         "of your node.\n"
         + _documents(_role(namespaces), _binding(namespaces) + _NODE_SUBJECT),
+        "manifests/foreign/reflected-services.yaml": _GENERATED
+        + "# Required only with --reflect=services, in addition to offloaded-namespace.yaml. Apply "
+        "it in\n# each foreign namespace that receives pods (those that farlet creates have it):\n"
+        "#   kubectl apply -n NAMESPACE -f reflected-services.yaml\n"
+        + _documents(_role(services), _binding(services)),
+        "manifests/home/reflected-services.yaml": _GENERATED
+        + "# Required only with --reflect=services. Keep the subject that farlet uses in the home "
+        "cluster,\n# with the name of your node.\n"
+        + _documents(_role(home_services), _binding(home_services) + _NODE_SUBJECT),
         "manifests/home/service-account/roles.yaml": _GENERATED
         + "# Permissions of farlet as a ServiceAccount in the home cluster. A ServiceAccount has "
         "more\n# access than a node, see docs/reference/rbac.md. No binding of the ClusterRole "

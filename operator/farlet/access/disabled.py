@@ -46,7 +46,7 @@ class DisabledAccess:
         """The spec without token sources, with the home pod's identity."""
         changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
-        environment.without_service_links(shaped, changes)
+        environment.without_service_links(shaped, ctx, changes)
         removed = removal.without_access(spec.get("volumes") or (), changes)
         secret = names.secret_name(pod["metadata"]["uid"])
         own = metadata_files.contents(pod, ctx)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from farlet.access.changes import ChangeLog
 from farlet.constants import JSON
-from farlet.context import Endpoint
+from farlet.context import Context, Endpoint, Reflection
 from farlet.k8s_types import Container, EnvVar
 
 SERVICE_PORT = 443
@@ -59,12 +59,15 @@ def empty_variables() -> list[EnvVar]:
 _NAMES = frozenset(variable["name"] for variable in empty_variables())
 
 
-def without_service_links(spec: JSON, changes: ChangeLog) -> None:
+def without_service_links(spec: JSON, ctx: Context, changes: ChangeLog) -> None:
     """No variables of Services in the mirror's namespace; changes `spec`.
 
     They are Services of the foreign cluster, perhaps with names of home ones. A program would take
-    their addresses for those that it has in the home cluster.
+    their addresses for those that it has in the home cluster. With --reflect=services they are
+    those of the home cluster.
     """
+    if Reflection.SERVICES in ctx.reflect:
+        return
     if spec.get("enableServiceLinks") is not False:
         changes.forced(
             "spec.enableServiceLinks",

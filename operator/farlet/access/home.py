@@ -89,7 +89,7 @@ class HomeAccess:
         endpoint = _endpoint(ctx)
         changes = ChangeLog()
         shaped = no_foreign_account.without_account(spec, changes)
-        environment.without_service_links(shaped, changes)
+        environment.without_service_links(shaped, ctx, changes)
         secret = names.secret_name(pod["metadata"]["uid"])
         files = token_secret.SecretFiles(secret=secret, mode=volumes.token_mode(spec))
         own = metadata_files.contents(pod, ctx)

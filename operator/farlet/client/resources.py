@@ -139,6 +139,9 @@ VOLUMES = Resource[k8s_types.PersistentVolume](
 STORAGE_CLASSES = Resource[k8s_types.StorageClass](
     "storage.k8s.io", "v1", "storageclasses", shape=k8s_types.StorageClass
 )
+ENDPOINT_SLICES = Resource[JSON](
+    "discovery.k8s.io", "v1", "endpointslices", shape=k8s_types.PartialShape
+)
 EVENTS = Resource[JSON]("", "v1", "events")
 WATCHED_EVENTS = Resource[Event]("", "v1", "events", shape=Event, bookmarks=False)
 """Events as farlet reads them. API servers keep no watch cache for them

@@ -24,6 +24,7 @@ from farlet.foreign.copy_watches import CopyWatches
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.inventory import NamespaceInventory
+from farlet.foreign.services import ReflectedServices
 from farlet.forge.copies import Source
 from farlet.k8s_types import ObjectMeta, OwnerReference, PartialObject, Pod
 from farlet.planning import api_refusals, predicates
@@ -71,6 +72,8 @@ class SharedState(Protocol):
     loaded: asyncio.Event
     created: CreatedNamespaces | None
     """`None`: an administrator creates foreign namespaces."""
+    reflect_from: ApiClient | None
+    """The home cluster whose Services are reflected; `None`: none are."""
 
     @property
     def refused(self) -> Refused | None:
@@ -150,6 +153,17 @@ class ForeignNamespace:
             on_state=self.wake_all,
             confirm=shared.identity.confirm,
         )
+        self.services: ReflectedServices | None = None
+        if shared.reflect_from is not None:
+            self.services = ReflectedServices(
+                shared.reflect_from,
+                shared.cluster,
+                home=home,
+                foreign=foreign,
+                ctx=shared.ctx,
+                on_state=self.wake_all,
+                confirm=shared.identity.confirm,
+            )
         self._accounts_needed = asyncio.Event()
         self._waiting: set[ObjectKey] = set()
         """Home pods without a mirror that need an account, since accounts last changed."""
@@ -242,6 +256,8 @@ class ForeignNamespace:
             if self._events is not None:
                 tasks.create_task(self._events.run())
             tasks.create_task(self.copies.run())
+            if self.services is not None:
+                tasks.create_task(self.services.run())
             await self._accounts_needed.wait()
             tasks.create_task(self._accounts.run())
 
@@ -252,6 +268,8 @@ class ForeignNamespace:
         for reflector in (self._pods, self._secrets, self._accounts):
             reflector.void()
         self.copies.void()
+        if self.services is not None:
+            self.services.void()
 
     def recheck_anchor(self) -> None:
         """Read the namespace again; until it is answered, no mirror can be created."""

@@ -16,7 +16,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign import claim
+from farlet.foreign import claim, services
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.mirror_events import Offer
@@ -47,11 +47,12 @@ class ForeignNamespaces:
         identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
         created: CreatedNamespaces | None = None,
+        reflect_from: ApiClient | None = None,
     ) -> None:
         """`on_mirror_change` gets the key of a home pod whose mirror has changed.
 
         Without `on_mirror_event`, no Events are watched; without `created`, farlet creates no
-        namespaces.
+        namespaces; without `reflect_from`, the home cluster, no Services are reflected.
         """
         self.cluster = cluster
         self.store = store
@@ -64,6 +65,7 @@ class ForeignNamespaces:
         self.on_namespace_change: list[Callable[[ForeignNamespace], None]] = []
         """Get a namespace of which all that depends on it must be decided again."""
         self.created = created
+        self.reflect_from = reflect_from
         self._retiring: dict[str, asyncio.Event] = {}
         """Foreign namespaces that are perhaps being deleted; the event is set at the end."""
         self._tasks = tasks
@@ -193,10 +195,12 @@ class ForeignNamespaces:
 
     async def _retire(self, foreign: str, *, home: str) -> bool:
         """Whether farlet is done with a namespace that no pod needs, and none needs it now."""
-        if self.created is None:
-            return True
         done = self._retiring[foreign] = asyncio.Event()
         try:
+            if self.reflect_from is not None and foreign in self.inventory:
+                await services.clear(self.cluster, foreign)
+            if self.created is None:
+                return True
             return await self.created.retire(
                 foreign, home=home, needed=lambda: foreign in self._open
             )

@@ -115,7 +115,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         ),
         "enableServiceLinks": Field(
             Rule.ACCESS,
-            "false unless the pod is one of the foreign cluster, whose Services it sees",
+            "false unless the pod is one of the foreign cluster, or Services are reflected",
         ),
         "hostNetwork": Field(Rule.GUARDED, "gives access to the network of the foreign node"),
         "hostPID": Field(Rule.GUARDED, "gives access to the processes of the foreign node"),

@@ -23,7 +23,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.context import Context
-from farlet.foreign import created_namespaces, inventory
+from farlet.foreign import created_namespaces, inventory, services
 from farlet.node import cluster_record, foreign_nodes, registration
 from farlet.planning import api_refusals, cluster_identity
 from farlet.rbac import Side, When, Where
@@ -75,6 +75,8 @@ class Prerequisites:
             checks.append(self.check_capacity)
         if self._settings.create_namespaces:
             checks.append(self._check_creation)
+        if self._settings.reflect:
+            checks.append(self._check_reflection)
         for check in checks:
             if (problem := await _refusal(check())) is not None:
                 return problem
@@ -100,9 +102,23 @@ class Prerequisites:
                 "apply -f manifests/foreign/farlet-namespace.yaml"
             )
 
-    async def creation_problem(self) -> str | None:
-        """Why --create-namespaces cannot work; `None` also where the server does not answer."""
-        return await _refusal(self._check_creation())
+    async def option_problem(self) -> str | None:
+        """Which permission an option lacks; `None` also where the server does not answer."""
+        problem = None
+        if self._settings.create_namespaces:
+            problem = await _refusal(self._check_creation())
+        if self._settings.reflect and problem is None:
+            problem = await _refusal(self._check_reflection())
+        return problem
+
+    async def _check_reflection(self) -> None:
+        """Those in each foreign namespace are checked when it is used."""
+        denied = await self._denied(Where.CLUSTER, When.REFLECTS_SERVICES, side=Side.HOME)
+        if denied is not None:
+            raise errors.StartError(
+                f"{denied} in the home cluster, which --reflect=services requires. In the home "
+                f"cluster: kubectl apply -f {services.HOME_ROLE}"
+            )
 
     async def _check_creation(self) -> None:
         denied = await self._denied(Where.CLUSTER, When.CREATES_NAMESPACES)
@@ -112,13 +128,16 @@ class Prerequisites:
                 f"foreign cluster: kubectl apply -k {created_namespaces.ROLES}"
             )
 
-    async def _denied(self, where: Where, when: When, *, namespace: str = "") -> str | None:
+    async def _denied(
+        self, where: Where, when: When, *, namespace: str = "", side: Side = Side.FOREIGN
+    ) -> str | None:
         """What farlet is not allowed to do; `None` also where the cluster allows no reviews."""
+        cluster = self._foreign if side is Side.FOREIGN else self._home
         for row in rbac.TABLE:
-            if (row.side, row.where, row.when) != (Side.FOREIGN, where, when):
+            if (row.side, row.where, row.when) != (side, where, when):
                 continue
             try:
-                denied = await denied_verbs(self._foreign, row, namespace=namespace)
+                denied = await denied_verbs(cluster, row, namespace=namespace)
             except errors.Forbidden:
                 return None
             if denied:

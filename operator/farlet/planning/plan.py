@@ -472,6 +472,10 @@ def _create(
     copied = _copies(s, home, ctx=ctx)
     if copied is not None:
         return copied
+    if not s.services_ready:
+        # A container has the variables of the Services that exist when it starts.
+        problem = s.services_problem
+        return NOTHING if problem is None else _wait(s, home, problem, ctx=ctx, gone=True)
     notices = tuple(str(change) for change in forged.changes if not change.routine)
     pod = changes.with_deadline_left(forged.pod, home, now=s.now)
     return Decision(

@@ -98,6 +98,10 @@ class Snapshot:
     """By ConfigMap and Secret that H refers to; `None`: farlet does not follow them yet."""
     claims: Mapping[str, ClaimState] = field(default_factory=dict)
     """By claim of H, while H has no mirror; empty without `--storage-class-map`."""
+    services_ready: bool = True
+    """Services of the home namespace are reflected, or are not to be."""
+    services_problem: Refused | None = None
+    """Why they are not."""
     namespace_open: bool = True
     """farlet watches the foreign namespace; otherwise it reads nothing there."""
     namespace_unused: bool = False

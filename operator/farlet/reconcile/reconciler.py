@@ -214,6 +214,8 @@ class Reconciler:
             anchor=namespace.anchor,
             anchor_doubted=namespace.anchor_doubted,
             namespace_missing=namespace.missing,
+            services_ready=namespace.services is None or namespace.services.ready,
+            services_problem=None if namespace.services is None else namespace.services.problem,
             problem=namespace.problem,
             ages=self._times.ages(uid),
             creations=self._times.creations(uid),

@@ -19,6 +19,7 @@ from farlet.context import (
     MirrorPatch,
     NamespaceMap,
     PodNetwork,
+    Reflection,
     RemoteServiceAccounts,
     SCCRanges,
 )
@@ -209,6 +210,25 @@ class MirrorSettings(NodeShapeSettings):
         "keeps them out of status.podIP.",
     )
 
+    reflect: Annotated[
+        frozenset[Reflection], Flag(Group.PODS, "|".join(Reflection), many=True), Several
+    ] = Field(
+        frozenset(),
+        description="Home objects that farlet keeps in the foreign namespace as they are at home. "
+        "'services': Services and their endpoints, so that mirror pods reach them by name and by "
+        "variables. Requires --pod-network=connected, manifests/home/reflected-services.yaml and "
+        "manifests/foreign/reflected-services.yaml.",
+    )
+
+    @model_validator(mode="after")
+    def _endpoints_are_reachable(self) -> MirrorSettings:
+        if self.reflect and self.pod_network is not PodNetwork.CONNECTED:
+            raise ValueError(
+                "--reflect=services requires --pod-network=connected: without a route between the "
+                "pod networks, the endpoints of home Services are not reachable for mirror pods"
+            )
+        return self
+
     @model_validator(mode="after")
     def _namespaces_are_consistent(self) -> MirrorSettings:
         if self.foreign_system_namespace in {foreign for _, foreign in self.namespace_map}:
@@ -259,6 +279,7 @@ class MirrorSettings(NodeShapeSettings):
             scc_ranges=self.scc_ranges,
             daemonset_pods=self.daemonset_pods,
             pod_network=self.pod_network,
+            reflect=self.reflect,
             node_ip=self.node_ip or "",
             node_labels=self.own_label_keys(),
             taints=self.taint_keys(),

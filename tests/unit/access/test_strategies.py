@@ -8,7 +8,7 @@ import pods
 from farlet import access
 from farlet.access import ServiceAccountRequirement
 from farlet.constants import JSON, Reason
-from farlet.context import NotConfigured, RemoteServiceAccounts
+from farlet.context import NotConfigured, Reflection, RemoteServiceAccounts
 from farlet.errors import Refused
 from farlet.k8s_types import OwnerReference
 
@@ -68,6 +68,16 @@ def test_foreign_services_are_no_variables_unless_the_mode_is_remote(
     assert cast("JSON", made.spec)["enableServiceLinks"] is False
     about = [change for change in made.changes if change.path == "spec.enableServiceLinks"]
     assert [change.routine for change in about] == ([] if links is False else [True])
+
+
+@pytest.mark.parametrize("links", [None, True, False])
+@pytest.mark.parametrize("mode", sorted(STRATEGIES))
+def test_reflected_services_are_variables_as_the_pod_says(mode: str, links: bool | None) -> None:
+    pod, ctx = _busy_pod(), pods.context(reflect=frozenset({Reflection.SERVICES}))
+    if links is not None:
+        cast("JSON", pod["spec"])["enableServiceLinks"] = links
+    made = STRATEGIES[mode].mutate(pod["spec"], pod, ctx)
+    assert made.spec.get("enableServiceLinks") is links
 
 
 @pytest.mark.parametrize("mode", ["disabled", "home"])

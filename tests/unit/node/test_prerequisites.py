@@ -192,7 +192,20 @@ def test_a_process_that_creates_namespaces_needs_each_permission_for_it(
     assert made.problem is not None
     assert f"not allowed to {denied}" in made.problem
     assert "kubectl apply -k manifests/foreign/created-namespaces" in made.problem
-    assert faketime.run(made.creation_problem()) == made.problem, "also without an election"
+    assert faketime.run(made.option_problem()) == made.problem, "also without an election"
+
+
+@pytest.mark.parametrize("resource", ["services", "endpointslices"])
+def test_a_process_that_reflects_services_needs_the_permissions_at_home(
+    resource: str, tmp_path: Path
+) -> None:
+    home = Cluster({"nodes": VIRTUAL}, denied=frozenset({f"watch {resource}"}))
+    options = {"reflect": "services", "pod_network": "connected"}
+    made = check(tmp_path, Cluster(), home, seconds=1, **options)
+    assert made.problem is not None
+    assert f"not allowed to watch {resource}" in made.problem
+    assert "kubectl apply -f manifests/home/reflected-services.yaml" in made.problem
+    assert faketime.run(made.option_problem()) == made.problem
 
 
 def test_a_foreign_api_server_that_is_down_is_no_obstacle_to_the_creation_of_namespaces(
@@ -203,7 +216,7 @@ def test_a_foreign_api_server_that_is_down_is_no_obstacle_to_the_creation_of_nam
         tmp_path, foreign, Cluster({"nodes": VIRTUAL}), seconds=1, create_namespaces="true"
     )
     assert made.problem is None
-    assert faketime.run(made.creation_problem()) is None
+    assert faketime.run(made.option_problem()) is None
 
 
 NO_OBSTACLE: dict[str, tuple[Cluster, Cluster]] = {

@@ -100,6 +100,11 @@ MUTATIONS = (
         "no namespace is created for a pod with a feature that is not allowed",
     ),
     Mutation(
+        "creates a mirror before the Services of its namespace are reflected",
+        (Skipped("_create", "not s.services_ready"),),
+        "a new pod waits until the Services of its namespace are reflected",
+    ),
+    Mutation(
         "creates a mirror before the claims of its pod are known",
         (Skipped("_foreign_claims", "isinstance(state, Missing)"),),
         "a pod waits until all its claims are known",

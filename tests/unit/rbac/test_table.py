@@ -34,14 +34,17 @@ def granted(path: str, kind: str, name: str, namespace: str | None = None) -> se
     }
 
 
-def in_table(side: Side, place: Where, *, creating: bool = False) -> set[Rule]:
-    """`creating`: the permissions of --create-namespaces, else all others."""
+OPTIONS = (When.CREATES_NAMESPACES, When.REFLECTS_SERVICES)
+
+
+def in_table(side: Side, place: Where, option: When | None = None) -> set[Rule]:
+    """The permissions of an option, or those of none."""
     return {
         (row.group, row.resource, "far" if row.name == rbac.NODE else row.name, verb)
         for row in rbac.TABLE
         if (row.side, row.where) == (side, place)
         and row.identity not in {Identity.NODE, Identity.STORAGE}
-        and (row.when is When.CREATES_NAMESPACES) is creating
+        and (row.when is option if option else row.when not in OPTIONS)
         for verb in row.verbs
     }
 
@@ -95,17 +98,19 @@ HOME_CREATED = "manifests/home/created-namespaces.yaml"
 
 def test_the_permissions_to_create_namespaces_are_in_roles_of_their_own() -> None:
     creation = granted(CREATED, "ClusterRole", "farlet-namespaces")
-    assert creation == in_table(Side.FOREIGN, Where.CLUSTER, creating=True)
+    assert creation == in_table(Side.FOREIGN, Where.CLUSTER, When.CREATES_NAMESPACES)
     reading = granted(HOME_CREATED, "ClusterRole", "farlet-namespaces")
-    assert reading == in_table(Side.HOME, Where.CLUSTER, creating=True)
+    assert reading == in_table(Side.HOME, Where.CLUSTER, When.CREATES_NAMESPACES)
     assert reading == {("", "namespaces", "", "get")}
 
 
 def test_farlet_binds_what_an_administrator_grants_and_what_it_creates_and_checks() -> None:
     bound = granted(CREATED, "ClusterRole", rbac.OFFLOADED_ROLE)
     offloaded = in_table(Side.FOREIGN, Where.OFFLOADED)
-    assert bound == offloaded | in_table(Side.FOREIGN, Where.CREATED, creating=True)
-    assert not {verb for *_, verb in bound - offloaded} & {"update", "patch", "delete"}
+    created = in_table(Side.FOREIGN, Where.CREATED, When.CREATES_NAMESPACES)
+    reflected = in_table(Side.FOREIGN, Where.OFFLOADED, When.REFLECTS_SERVICES)
+    assert bound == offloaded | created | reflected
+    assert {verb for *_, verb in created} == {"create", "list"}
     bindings = [
         document["roleRef"]["name"]
         for document in yaml.safe_load_all(role_manifests.files()[CREATED])
@@ -122,6 +127,15 @@ def test_volumes_have_a_role_of_their_own() -> None:
         if row.identity is Identity.STORAGE
         for verb in row.verbs
     }
+
+
+def test_the_permissions_to_reflect_services_are_in_roles_of_their_own() -> None:
+    place = When.REFLECTS_SERVICES
+    found = granted(f"{FOREIGN}/reflected-services.yaml", "Role", "farlet-services")
+    assert found == in_table(Side.FOREIGN, Where.OFFLOADED, place)
+    found = granted("manifests/home/reflected-services.yaml", "ClusterRole", "farlet-services")
+    assert found == in_table(Side.HOME, Where.CLUSTER, place)
+    assert {verb for *_, verb in found} == {"list", "watch"}
 
 
 def test_tokens_are_granted_namespace_by_namespace() -> None:

@@ -118,6 +118,8 @@ class Harness:
         """`--mirror-events`."""
         self.new: NewNamespaces | None = None
         """`--create-namespaces`, with these defaults."""
+        self.reflects = False
+        """`--reflect=services`."""
         self.busy = False
         """Pods wait to be reconciled, as the sender of mirrors' Events sees it."""
         self.logs = logs
@@ -206,6 +208,7 @@ class Harness:
                 on_mirror_event=None if self.shown is Shown.NONE else events.offer,
                 identity=identity,
                 tasks=tasks,
+                reflect_from=home if self.reflects else None,
                 created=None
                 if self.new is None
                 else CreatedNamespaces(

@@ -219,6 +219,7 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
             "affinity.nodeAffinity.required is not a field",
             id="an unknown kind of affinity",
         ),
+        pytest.param("reflect", "pods", "services", id="unknown reflection"),
         pytest.param("scc_ranges", "maybe", "keep, drop", id="unknown handling of ranges"),
         pytest.param("namespace_map", "a=B", "DNS label", id="a bad namespace in a pair"),
         pytest.param("node_ip", "far", "not an IP", id="a node IP that is a name"),
@@ -367,6 +368,11 @@ def test_the_context_carries_the_token_lifetime(
     assert ctx.token_as_requested is as_requested
 
 
+def test_services_are_reflected_only_between_connected_networks(kubeconfig: Path) -> None:
+    with pytest.raises(errors.UsageError, match="requires --pod-network=connected"):
+        load(kubeconfig, reflect="services")
+
+
 def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
     found = load(
         kubeconfig,
@@ -384,6 +390,7 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         mirror_patch={"labels": {"team": "guests"}, "runtimeClassName": "gvisor"},
         scc_ranges="drop",
         pod_network="connected",
+        reflect="services",
         node_ip="10.0.0.9",
     )
     home_api = context.Verified(context.Endpoint("10.0.0.1", 443))
@@ -406,5 +413,6 @@ def test_the_context_carries_all_that_shapes_a_mirror(kubeconfig: Path) -> None:
         mirror_patch=context.MirrorPatch(labels={"team": "guests"}, runtime_class_name="gvisor"),
         scc_ranges=context.SCCRanges.DROP,
         pod_network=context.PodNetwork.CONNECTED,
+        reflect=frozenset({context.Reflection.SERVICES}),
         node_ip="10.0.0.9",
     )

@@ -10,10 +10,10 @@ from farlet.client import resources
 from farlet.client.cluster import Cluster
 from farlet.constants import Reason
 from farlet.context import Context
-from farlet.foreign import claim
+from farlet.foreign import claim, services
 from farlet.planning import api_refusals
 from farlet.planning.actions import Step
-from farlet.rbac import Side
+from farlet.rbac import Side, When
 from farlet.settings import Settings
 
 
@@ -48,6 +48,8 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
             )
             if denied:
                 hint = f"in the foreign cluster: {apply}"
+                if any(row.when is When.REFLECTS_SERVICES for row, _ in denied):
+                    hint = f"{hint}; kubectl apply -n {name} -f {services.FOREIGN_ROLE}"
                 seen = f"{name}: {permissions.described(denied)}"
                 return Finding(what, Outcome.FAILED, seen, hint)
             claimed = await claim.verify(cluster, name, home=namespace, home_id=ctx.home_id)

@@ -15,7 +15,8 @@ from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.cli.checks.identity import User
 from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
-from farlet.foreign import created_namespaces
+from farlet.context import Reflection
+from farlet.foreign import created_namespaces, services
 from farlet.node import prerequisites
 from farlet.node.prerequisites import Prerequisites
 from farlet.planning.mirror_events import Shown
@@ -151,6 +152,8 @@ _SCOPE = {
 
 
 def _home_hint(row: Permission, user: User) -> str:
+    if row.when is When.REFLECTS_SERVICES:
+        return f"in the home cluster: kubectl apply -f {services.HOME_ROLE}"
     if user.node is None:
         return (
             "in the home cluster: kubectl apply -k manifests/home/service-account; and let farlet "
@@ -221,11 +224,13 @@ def _applies(when: When, settings: Settings) -> bool:
             return settings.drain_on_exit
         case When.CREATES_NAMESPACES:
             return settings.create_namespaces
+        case When.REFLECTS_SERVICES:
+            return Reflection.SERVICES in settings.reflect
         case When.OTHER_LEASE:
             return settings.leader_elect and isinstance(settings.leader_elect_lease, ObjectKey)
         case When.ALWAYS | When.MODE_HOME | When.MODE_REMOTE:
             return True
-        case When.CHECK | When.CREATES_OR_CHECK | When.STANDBY_OR_CHECK:
+        case When.CHECK | When.REFLECTS_OR_CHECK | When.CREATES_OR_CHECK | When.STANDBY_OR_CHECK:
             return True
         case unknown:
             assert_never(unknown)

@@ -31,7 +31,7 @@ from unit.planning.objects import (
     shown,
     snapshot,
 )
-from unit.planning.rows.row import Row, does, notes, removes, shows, within
+from unit.planning.rows.row import Row, creates, does, notes, removes, shows, within
 
 _NOT_OFFLOADED = within(namespaces=NamespaceMap(home="h", own="farlet", template=None))
 _UNREACHABLE = Refused(Reason.FOREIGN_UNREACHABLE, "connection refused")
@@ -274,4 +274,29 @@ NONEXISTENT = (
     ),
 )
 
-ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS, *SHARED, *NONEXISTENT)
+_NOT_REFLECTED = Refused(Reason.FOREIGN_FORBIDDEN, "no Role for Services")
+
+REFLECTED = (
+    Row(
+        "a new pod waits until the Services of its namespace are reflected",
+        snapshot(home(), Missing.ABSENT, services_ready=False),
+        NOTHING,
+    ),
+    Row(
+        "a lost mirror waits until the Services of its namespace are reflected",
+        snapshot(_RUNNING, Missing.ABSENT, mirror_gone=True, services_ready=False),
+        NOTHING,
+    ),
+    Row(
+        "a pod reports why the Services of its namespace are not reflected",
+        snapshot(home(), Missing.ABSENT, services_ready=False, services_problem=_NOT_REFLECTED),
+        shows("Pending", Reason.FOREIGN_FORBIDDEN),
+    ),
+    Row(
+        "a pod starts although Services that were reflected cannot be updated now",
+        snapshot(home(), Missing.ABSENT, services_problem=_NOT_REFLECTED),
+        creates(),
+    ),
+)
+
+ROWS = (*NOT_FOLLOWED, *UNUSED, *ANCHORS, *SHARED, *NONEXISTENT, *REFLECTED)

@@ -1,0 +1,318 @@
+"""Services of a home namespace and their endpoints, reflected into its foreign namespace.
+
+Four watches and one task for each open namespace. New mirrors wait for the first complete pass, so
+that their variables name all Services. `planning.services` decides what is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from farlet import errors, retrying
+from farlet.client import resources
+from farlet.client.api_client import ApiClient
+from farlet.client.reflector import Reflector
+from farlet.client.resources import Resource
+from farlet.constants import JSON, REFLECTED, VIRTUAL_NODE_ID, Reason
+from farlet.context import Context
+from farlet.errors import Refused
+from farlet.k8s_types import ObjectMeta, PartialObject
+from farlet.planning import services
+from farlet.planning.services import Action, Create, Delete, Replace
+from farlet.store import version
+
+COALESCE_SECONDS = 0.05
+RETRY_FIRST_SECONDS = 1.0
+RETRY_LAST_SECONDS = 30.0
+AGAIN_SECONDS = 60.0
+"""An object that the foreign API server did not accept is tried again after this time."""
+
+SELECTOR = f"{REFLECTED}=true"
+HOME_ROLE = "manifests/home/reflected-services.yaml"
+FOREIGN_ROLE = "manifests/foreign/reflected-services.yaml"
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class _Objects(Generic[T]):
+    """The objects of one watch by name, the newest version of each."""
+
+    def __init__(self, metadata: Callable[[T], ObjectMeta], notify: Callable[[], None]) -> None:
+        self._metadata = metadata
+        self._notify = notify
+        self.items: dict[str, T] = {}
+
+    def replaced(self, objects: Sequence[T], version: int) -> None:  # noqa: ARG002
+        """A complete list."""
+        self.items = {self._metadata(obj)["name"]: obj for obj in objects}
+        self._notify()
+
+    def changed(self, kind: str, obj: T) -> None:
+        """One event; one that is older than the object it concerns changes nothing."""
+        metadata = self._metadata(obj)
+        stored = self.items.get(metadata["name"])
+        if stored is not None and version(self._metadata(stored)) > version(metadata):
+            return
+        if kind == "DELETED":
+            self.items.pop(metadata["name"], None)
+        else:
+            self.items[metadata["name"]] = obj
+        self._notify()
+
+
+class ReflectedServices:
+    """`run` keeps the Services of one namespace as they are at home, until cancelled."""
+
+    def __init__(
+        self,
+        home_cluster: ApiClient,
+        cluster: ApiClient,
+        *,
+        home: str,
+        foreign: str,
+        ctx: Callable[[], Context],
+        on_state: Callable[[], None],
+        confirm: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`on_state` is called when `ready` or `problem` may have changed."""
+        self._cluster = cluster
+        self._foreign = foreign
+        self._ctx = ctx
+        self._on_state = on_state
+        self._changed = asyncio.Event()
+        self.ready = False
+        """All Services were reflected once since the namespace was opened."""
+        self._refused: Refused | None = None
+        self._failures = retrying.OncePerCause()
+        self._left_out = retrying.OncePerCause()
+        notify = self._changed.set
+        self._home_services: _Objects[JSON] = _Objects(_of_whole, notify)
+        self._home_slices: _Objects[JSON] = _Objects(_of_whole, notify)
+        self._services: _Objects[PartialObject] = _Objects(_of_partial, notify)
+        self._slices: _Objects[PartialObject] = _Objects(_of_partial, notify)
+
+        def at_home(resource: Resource[JSON], objects: _Objects[JSON]) -> Reflector[JSON]:
+            return Reflector(
+                home_cluster, resource, objects, namespace=home, on_state=self._followed
+            )
+
+        def reflected(
+            resource: Resource[JSON], objects: _Objects[PartialObject]
+        ) -> Reflector[PartialObject]:
+            return Reflector(
+                cluster,
+                resource.metadata_only,
+                objects,
+                namespace=foreign,
+                on_state=self._followed,
+                label_selector=SELECTOR,
+                confirm=confirm,
+            )
+
+        self._home_watches = (
+            at_home(resources.SERVICES, self._home_services),
+            at_home(resources.ENDPOINT_SLICES, self._home_slices),
+        )
+        self._foreign_watches = (
+            reflected(resources.SERVICES, self._services),
+            reflected(resources.ENDPOINT_SLICES, self._slices),
+        )
+
+    @property
+    def problem(self) -> Refused | None:
+        """Why Services cannot be reflected, where an administrator has to act."""
+        for watch in self._home_watches:
+            if isinstance(watch.error, errors.Forbidden):
+                return _denied(watch.error, Reason.HOME_NAMESPACE_FORBIDDEN, f"-f {HOME_ROLE}")
+        for reflected in self._foreign_watches:
+            if isinstance(reflected.error, errors.Forbidden):
+                return self._denied(reflected.error)
+        return self._refused
+
+    def void(self) -> None:
+        """What was read may be that of another cluster: read it again."""
+        for watch in self._foreign_watches:
+            watch.void()
+
+    async def run(self) -> None:
+        """Follow and write until cancelled. Raises nothing else."""
+        async with asyncio.TaskGroup() as tasks:
+            for watch in self._home_watches:
+                tasks.create_task(watch.run())
+            for reflected in self._foreign_watches:
+                tasks.create_task(reflected.run())
+            tasks.create_task(self._reflect())
+
+    def _followed(self) -> None:
+        """A watch was lost or is open again. Only pods that wait for Services depend on it."""
+        self._changed.set()
+        if not self.ready:
+            self._on_state()
+
+    async def _reflect(self) -> None:
+        backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
+        while True:
+            await retrying.wait(self._changed, AGAIN_SECONDS)
+            self._changed.clear()
+            await asyncio.sleep(COALESCE_SECONDS)
+            watches = (*self._home_watches, *self._foreign_watches)
+            if not all(watch.in_sync for watch in watches):
+                continue
+            try:
+                await self._pass()
+            except errors.FarletError as err:
+                pause = backoff.next()
+                self._failed(err, retry_in=pause)
+            except Exception:
+                # As for a pod: an internal error concerns this namespace only.
+                pause = RETRY_LAST_SECONDS
+                log.exception("failed to reflect services", namespace=self._foreign)
+            else:
+                pause = 0.0
+            if pause:
+                await asyncio.sleep(pause)
+                self._changed.set()
+                continue
+            backoff.reset()
+            self._failures.clear()
+            if not self.ready or self._refused is not None:
+                self.ready, self._refused = True, None
+                self._on_state()
+
+    async def _pass(self) -> None:
+        """Write what differs. Raises what the API server raises, except for single objects."""
+        for action in services.of_services(
+            self._home_services.items.values(), _metadata(self._services)
+        ):
+            await self._perform(resources.SERVICES, self._services, action)
+        for action in services.of_slices(
+            self._home_slices.items.values(),
+            _metadata(self._slices),
+            reflected=self._services.items,
+            ctx=self._ctx(),
+        ):
+            await self._perform(resources.ENDPOINT_SLICES, self._slices, action)
+
+    async def _perform(
+        self, resource: Resource[JSON], objects: _Objects[PartialObject], action: Action
+    ) -> None:
+        match action:
+            case Create(body):
+                try:
+                    made = await self._cluster.create(resource, body, namespace=self._foreign)
+                except (errors.Conflict, errors.Invalid) as err:
+                    self._leave_out(resource, body, err)
+                    return
+                objects.changed("ADDED", {"metadata": made["metadata"]})
+            case Replace(body, existing):
+                await self._replace(resource, objects, body, existing)
+            case Delete(existing):
+                await self._delete(resource, objects, existing)
+
+    async def _replace(
+        self,
+        resource: Resource[JSON],
+        objects: _Objects[PartialObject],
+        body: JSON,
+        existing: ObjectMeta,
+    ) -> None:
+        seen = {"uid": existing["uid"], "resourceVersion": existing["resourceVersion"]}
+        wanted = {**body, "metadata": {**body["metadata"], **seen}}
+        name = existing["name"]
+        try:
+            made = await self._cluster.replace(resource, name, wanted, namespace=self._foreign)
+        except errors.Conflict:
+            return  # the watch shows a newer version
+        except errors.NotFound:
+            objects.items.pop(name, None)
+            self._changed.set()
+        except errors.Invalid:
+            # Some fields cannot change, such as headless or not: create it again.
+            await self._delete(resource, objects, existing)
+            self._changed.set()
+        else:
+            objects.changed("MODIFIED", {"metadata": made["metadata"]})
+
+    async def _delete(
+        self, resource: Resource[JSON], objects: _Objects[PartialObject], existing: ObjectMeta
+    ) -> None:
+        await _delete(self._cluster, resource, existing, namespace=self._foreign)
+        objects.items.pop(existing["name"], None)
+
+    def _leave_out(self, resource: Resource[JSON], body: JSON, err: errors.ApiError) -> None:
+        """Its name belongs to another owner, or it is not valid in the foreign cluster."""
+        name = body["metadata"]["name"]
+        new = self._left_out.is_new(f"{resource.plural} {name} {err.code}")
+        (log.warning if new else log.debug)(
+            "home object not reflected",
+            kind=resource.plural,
+            namespace=self._foreign,
+            name=name,
+            err=str(err),
+        )
+
+    def _failed(self, err: errors.FarletError, *, retry_in: float) -> None:
+        (log.warning if self._failures.is_new(str(err)) else log.debug)(
+            "failed to reflect services", namespace=self._foreign, err=str(err), retry_in=retry_in
+        )
+        refused = self._denied(err) if isinstance(err, errors.Forbidden) else None
+        if (refused is None) is not (self._refused is None):
+            self._refused = refused
+            self._on_state()
+
+    def _denied(self, err: errors.Forbidden) -> Refused:
+        where = f"-n {self._foreign} -f {FOREIGN_ROLE}"
+        return _denied(err, Reason.FOREIGN_FORBIDDEN, where)
+
+
+def _denied(err: errors.Forbidden, reason: Reason, apply: str) -> Refused:
+    return Refused(
+        reason,
+        f"--reflect=services: the {err.cluster} API server answered 403: {err.message}. In the "
+        f"{err.cluster} cluster: kubectl apply {apply}",
+    )
+
+
+def _of_whole(obj: JSON) -> ObjectMeta:
+    metadata: ObjectMeta = obj["metadata"]
+    return metadata
+
+
+def _of_partial(obj: PartialObject) -> ObjectMeta:
+    return obj["metadata"]
+
+
+def _metadata(objects: _Objects[PartialObject]) -> Mapping[str, ObjectMeta]:
+    return {name: obj["metadata"] for name, obj in objects.items.items()}
+
+
+async def _delete(
+    cluster: ApiClient, resource: Resource[JSON], metadata: ObjectMeta, *, namespace: str
+) -> None:
+    """Delete this very object; no error if it is gone. Raises like `ApiClient.delete`."""
+    body = {"preconditions": {"uid": metadata["uid"]}}
+    with contextlib.suppress(errors.NotFound, errors.Conflict):
+        await cluster.delete(resource, metadata["name"], body, namespace=namespace)
+
+
+async def clear(cluster: ApiClient, namespace: str) -> None:
+    """Delete all that is reflected in a foreign namespace, unless a virtual node has mirrors there.
+
+    Raises what the API server raises.
+    """
+    pods = await cluster.list_all(resources.PODS.metadata_only, namespace=namespace)
+    if any(VIRTUAL_NODE_ID in pod["metadata"].get("labels", {}) for pod in pods.items):
+        return
+    for resource in (resources.SERVICES, resources.ENDPOINT_SLICES):
+        found = await cluster.list_all(
+            resource.metadata_only, namespace=namespace, label_selector=SELECTOR
+        )
+        for one in found.items:
+            await _delete(cluster, resource, one["metadata"], namespace=namespace)

@@ -1,0 +1,288 @@
+"""Services of a home namespace in its foreign namespace (`--reflect=services`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from farlet import errors
+from farlet.context import Context, NewNamespaces, PodNetwork, Reflection
+from unit.planning import model, objects
+from unit.planning.fake_cluster import Fault
+from unit.planning.model import JSON
+from unit.reconcile import harness
+from unit.reconcile.harness import FOREIGN, HOME, USER, Harness
+
+CTX: Context = dataclasses.replace(
+    objects.CONTEXT, reflect=frozenset({Reflection.SERVICES}), pod_network=PodNetwork.CONNECTED
+)
+PORTS = [{"port": 80, "protocol": "TCP"}]
+LABEL = "kubernetes.io/service-name"
+
+
+@pytest.fixture
+def s() -> Iterator[Harness]:
+    with harness.running(ctx=CTX, starts=False) as made:
+        made.reflects = True
+        yield made
+
+
+def service(s: Harness, name: str = "web", **spec: Any) -> JSON:
+    body = {"metadata": {"name": name}, "spec": {"ports": PORTS, "clusterIP": "10.96.0.7", **spec}}
+    return s.home_server.create("services", HOME, body, by=USER)
+
+
+def endpoints(s: Harness, *addresses: str, name: str = "web-abc", of: str = "web") -> JSON:
+    body = {
+        "metadata": {"name": name, "labels": {LABEL: of}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [ip]} for ip in addresses],
+        "ports": PORTS,
+    }
+    return s.home_server.create("endpointslices", HOME, body, by=USER)
+
+
+def change(s: Harness, resource: str, name: str, body: JSON) -> None:
+    where = (resource, HOME, name)
+    s.home_server.patch(where, body, by=USER, status=False, strategic=False)
+
+
+def shown(s: Harness) -> dict[str, list[str]]:
+    """Addresses of the endpoints by Service that is reflected."""
+    found: dict[str, list[str]] = {
+        one["metadata"]["name"]: []
+        for one in s.foreign_server.all("services", FOREIGN)
+        if "farlet.io/reflected" in one["metadata"].get("labels", {})
+    }
+    for one in s.foreign_server.all("endpointslices", FOREIGN):
+        for endpoint in one["endpoints"]:
+            found[one["metadata"]["labels"][LABEL]] += endpoint["addresses"]
+    return found
+
+
+def started(s: Harness) -> None:
+    s.start()
+    s.create()
+    s.wait(5.0)
+
+
+def test_services_and_endpoints_are_there_before_the_first_mirror(s: Harness) -> None:
+    service(s)
+    service(s, "db", clusterIP="None")
+    endpoints(s, "10.1.0.3", "10.1.0.4")
+    started(s)
+    assert shown(s) == {"web": ["10.1.0.3", "10.1.0.4"], "db": []}
+    sent = [one.request for one in s.foreign.received if one.request.startswith("POST")]
+    services = [n for n, one in enumerate(sent) if "services" in one or "endpointslices" in one]
+    (pod,) = [n for n, one in enumerate(sent) if one.endswith("/pods")]
+    assert max(services) < pod
+
+
+def test_changes_at_home_follow_and_nothing_else_is_written(s: Harness) -> None:
+    service(s)
+    endpoints(s, "10.1.0.3")
+    started(s)
+    change(s, "endpointslices", "web-abc", {"endpoints": [{"addresses": ["10.1.0.9"]}]})
+    service(s, "late")
+    s.wait(2.0)
+    assert shown(s) == {"web": ["10.1.0.9"], "late": []}
+    s.home_server.delete(("services", HOME, "web"), by=USER)
+    s.wait(2.0)
+    assert shown(s) == {"late": []}, "its endpoints are gone too"
+    before = len(s.foreign.requests("POST|PUT|DELETE|PATCH"))
+    s.wait(600.0)
+    assert len(s.foreign.requests("POST|PUT|DELETE|PATCH")) == before
+
+
+def test_nothing_is_reflected_without_the_setting() -> None:
+    with harness.running() as s:
+        service(s)
+        s.create()
+        s.wait(5.0)
+        assert s.mirror() is not None
+        assert s.foreign_server.all("services") == []
+        assert s.home.requests("services|endpointslices") == []
+
+
+def test_a_service_of_another_owner_is_left_alone_and_gets_no_endpoints(s: Harness) -> None:
+    theirs = {"metadata": {"name": "web"}, "spec": {"ports": PORTS, "selector": {"a": "b"}}}
+    s.foreign_server.create("services", FOREIGN, theirs, by=USER)
+    service(s)
+    endpoints(s, "10.1.0.3")
+    started(s)
+    assert s.mirror() is not None
+    assert s.foreign_server.all("endpointslices", FOREIGN) == []
+    found = s.foreign_server.get(("services", FOREIGN, "web"))
+    assert found["spec"]["selector"] == {"a": "b"}
+    attempts = len(s.foreign.requests("POST .*/services$"))
+    s.wait(300.0)
+    assert len(s.foreign.requests("POST .*/services$")) - attempts <= 5
+    s.foreign_server.delete(("services", FOREIGN, "web"), by=USER)
+    s.wait(61.0)
+    assert shown(s) == {"web": ["10.1.0.3"]}
+
+
+def test_a_service_that_a_foreign_user_deletes_is_created_again(s: Harness) -> None:
+    service(s)
+    endpoints(s, "10.1.0.3")
+    started(s)
+    s.foreign_server.delete(("services", FOREIGN, "web"), by=USER)
+    s.wait(2.0)
+    assert shown(s) == {"web": ["10.1.0.3"]}
+
+
+def test_a_service_whose_change_is_not_valid_is_created_again(s: Harness) -> None:
+    service(s)
+    started(s)
+    before = s.foreign_server.get(("services", FOREIGN, "web"))["metadata"]["uid"]
+    refusal = s.foreign.refusal(errors.Invalid, 422, "spec.clusterIP: field is immutable")
+    s.foreign.refusing["PUT .*/services/web"] = refusal
+    change(s, "services", "web", {"spec": {"clusterIP": "None"}})
+    s.wait(2.0)
+    found = s.foreign_server.get(("services", FOREIGN, "web"))
+    assert found["spec"]["clusterIP"] == "None"
+    assert found["metadata"]["uid"] != before
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
+@pytest.mark.parametrize("before", range(4))
+def test_a_write_that_fails_is_made_up_for(s: Harness, fault: Fault, before: int) -> None:
+    service(s)
+    endpoints(s, "10.1.0.3")
+    s.foreign.faults.extend([*[Fault.FINE] * (2 + before), fault])
+    started(s)
+    s.wait(70.0)
+    assert shown(s) == {"web": ["10.1.0.3"]}
+    assert s.mirror() is not None
+
+
+DENIED = {
+    "home": (r"GET .*/endpointslices\?", "home", "HomeNamespaceForbidden", "-f manifests/home"),
+    "foreign": (
+        r"GET .*/default-h/services\?",
+        "foreign",
+        "ForeignForbidden",
+        "-n default-h -f manifests/foreign/reflected-services.yaml",
+    ),
+    "writes": (
+        r"POST .*/services$",
+        "foreign",
+        "ForeignForbidden",
+        "-n default-h -f manifests/foreign/reflected-services.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize(("pattern", "side", "reason", "text"), DENIED.values(), ids=DENIED)
+def test_pods_wait_with_a_reason_while_a_permission_is_missing(
+    s: Harness, pattern: str, side: str, reason: str, text: str
+) -> None:
+    service(s)
+    cluster = s.home if side == "home" else s.foreign
+    cluster.refusing[pattern] = cluster.refusal(errors.Forbidden, 403, "no")
+    started(s)
+    pod = s.pod()
+    assert pod is not None
+    assert s.mirror() is None
+    assert pod["status"]["reason"] == reason
+    assert f"kubectl apply {text}" in pod["status"]["message"]
+    cluster.refusing.clear()
+    s.wait(40.0)
+    assert s.mirror() is not None
+
+
+def test_nothing_is_deleted_while_home_is_unknown(s: Harness) -> None:
+    service(s)
+    endpoints(s, "10.1.0.3")
+    started(s)
+    s.home.down = True
+    s.home.break_watches()
+    s.wait(60.0)
+    assert shown(s) == {"web": ["10.1.0.3"]}
+    assert s.foreign.requests("DELETE") == []
+
+
+def test_nothing_is_written_to_another_foreign_cluster(s: Harness) -> None:
+    service(s)
+    started(s)
+    other = model.Server(s.clock, ("farlet", FOREIGN), cluster="other")
+    s.foreign.lead_to(other)
+    service(s, "late")
+    s.wait(60.0)
+    assert other.all("services") == []
+
+
+def test_a_namespace_that_no_pod_needs_keeps_no_reflected_object(s: Harness) -> None:
+    service(s)
+    endpoints(s, "10.1.0.3")
+    started(s)
+    theirs = {"metadata": {"name": "theirs"}, "spec": {"ports": PORTS}}
+    s.foreign_server.create("services", FOREIGN, theirs, by=USER)
+    s.delete()
+    s.wait(60.0)
+    s.prune()
+    s.wait(301.0)
+    s.prune()
+    assert shown(s) == {}
+    assert [one["metadata"]["name"] for one in s.foreign_server.all("services")] == ["theirs"]
+    assert s.foreign_server.all("endpointslices") == []
+    assert s.registered() == {}
+
+
+def test_they_stay_for_the_mirrors_of_another_virtual_node(s: Harness) -> None:
+    service(s)
+    started(s)
+    labels = {"farlet.io/virtual-node-id": "another"}
+    body = {"metadata": {"name": "theirs", "labels": labels}, "spec": {}}
+    s.foreign_server.create("pods", FOREIGN, body, by=USER)
+    s.delete()
+    s.wait(60.0)
+    s.prune()
+    s.wait(301.0)
+    s.prune()
+    assert shown(s) == {"web": []}
+
+
+def test_a_namespace_that_farlet_created_is_deleted_with_its_reflected_services() -> None:
+    with harness.running(ctx=CTX, starts=False, new=NewNamespaces()) as s:
+        s.reflects = True
+        s.home_server.create_namespace("shop")
+        body = {"metadata": {"name": "web"}, "spec": {"ports": PORTS}}
+        s.home_server.create("services", "shop", body, by=USER)
+        s.start()
+        s.create(namespace="shop")
+        s.wait(5.0)
+        assert len(s.foreign_server.all("services", "shop-h")) == 1
+        s.delete(namespace="shop")
+        s.wait(60.0)
+        s.prune()
+        s.wait(301.0)
+        s.home_server.terminate_namespace("shop")
+        for _ in range(2):
+            s.home_server.finish_namespaces()
+        s.prune()
+        assert s.foreign_server.all("services", "shop-h") == []
+        assert len(s.foreign.requests("DELETE /api/v1/namespaces/shop-h$")) == 1
+
+
+def test_an_internal_error_concerns_no_other_part(
+    s: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service(s)
+    started(s)
+
+    def fail(*_args: object) -> list[object]:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("farlet.planning.services.of_services", fail)
+        service(s, "late")
+        s.wait(5.0)
+        s.create("second")
+        s.wait(5.0)
+        assert s.mirror("second") is not None
+    s.wait(40.0)
+    assert shown(s) == {"web": [], "late": []}

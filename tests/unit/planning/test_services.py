@@ -1,0 +1,169 @@
+"""What is written so that foreign Services and EndpointSlices show those of the home namespace."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from farlet.constants import JSON
+from farlet.forge import services as forge
+from farlet.k8s_types import ObjectMeta
+from farlet.planning import services
+from farlet.planning.services import Create, Delete, Replace
+from unit.planning.objects import CONTEXT
+
+
+def service(name: str = "web", namespace: str = "shop", version: str = "5", **spec: Any) -> JSON:
+    metadata = {"name": name, "namespace": namespace, "uid": f"u-{name}"}
+    metadata["resourceVersion"] = version
+    return {"metadata": metadata, "spec": spec}
+
+
+PORT = {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080, "appProtocol": "http"}
+_AFFINITY: JSON = {
+    "sessionAffinity": "ClientIP",
+    "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 9}},
+}
+SPECS: dict[str, tuple[dict[str, Any], JSON]] = {
+    "an address of its own": (
+        {"type": "ClusterIP", "clusterIP": "10.96.0.7", "selector": {"a": "b"}, "ports": [PORT]},
+        {"ports": [PORT]},
+    ),
+    "headless": ({"clusterIP": "None", "ports": [PORT]}, {"clusterIP": "None", "ports": [PORT]}),
+    "headless without ports": ({"clusterIP": "None"}, {"clusterIP": "None"}),
+    "an external name": (
+        {"type": "ExternalName", "externalName": "db.example.com"},
+        {"type": "ExternalName", "externalName": "db.example.com"},
+    ),
+    "node ports": (
+        {"type": "NodePort", "clusterIP": "10.96.0.8", "ports": [{**PORT, "nodePort": 30080}]},
+        {"ports": [PORT]},
+    ),
+    "a load balancer": (
+        {"type": "LoadBalancer", "loadBalancerClass": "x", "externalTrafficPolicy": "Local"},
+        {},
+    ),
+    "affinity": (_AFFINITY, _AFFINITY),
+    "families of home": ({"ipFamilies": ["IPv6"], "ipFamilyPolicy": "SingleStack"}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "expected"), SPECS.values(), ids=SPECS)
+def test_a_foreign_service_has_the_ports_of_home_and_no_selector(
+    spec: dict[str, Any], expected: JSON
+) -> None:
+    shown = forge.service(service(**spec))
+    assert shown is not None
+    assert shown["spec"] == expected
+    assert shown["metadata"] == {
+        "name": "web",
+        "labels": {"farlet.io/reflected": "true"},
+        "annotations": {"farlet.io/home-state": "u-web/5"},
+    }
+
+
+def test_the_service_of_the_api_server_is_not_reflected() -> None:
+    assert forge.service(service("kubernetes", "default")) is None
+    assert forge.service(service("kubernetes", "shop")) is not None
+
+
+def endpoints(name: str = "web-abc", of: str | None = "web", **fields: Any) -> JSON:
+    labels = {"kubernetes.io/service-name": of} if of else {}
+    metadata = {"name": name, "namespace": "shop", "uid": "u", "labels": labels}
+    metadata["resourceVersion"] = "7"
+    return {"metadata": metadata, "addressType": "IPv4", **fields}
+
+
+READY = {"ready": True, "serving": True, "terminating": False}
+
+
+def test_a_foreign_slice_has_the_endpoints_of_home_without_its_nodes() -> None:
+    given = {
+        "addresses": ["10.1.0.3"], "conditions": READY, "hostname": "web-0", "nodeName": "machine",
+        "zone": "a", "targetRef": {"kind": "Pod", "name": "web-0"}, "hints": {"forZones": []},
+    }  # fmt: skip
+    shown = forge.endpoint_slice(endpoints(endpoints=[given], ports=[PORT]), CONTEXT)
+    assert shown is not None
+    assert shown["endpoints"] == [
+        {"addresses": ["10.1.0.3"], "conditions": READY, "hostname": "web-0"}
+    ]
+    assert shown["addressType"] == "IPv4"
+    assert shown["metadata"]["labels"] == {
+        "farlet.io/reflected": "true",
+        "kubernetes.io/service-name": "web",
+        "endpointslice.kubernetes.io/managed-by": "farlet.io",
+    }
+    assert shown["metadata"]["name"].startswith("web-abc-"), "never that of another controller"
+
+
+def test_addresses_are_translated_and_endpoints_without_one_are_left_out() -> None:
+    ctx = dataclasses.replace(
+        CONTEXT, to_foreign_ip=lambda ip: ip.replace("10.1.", "10.201.") if "10.1." in ip else ""
+    )
+    given = [{"addresses": ["10.1.0.3"]}, {"addresses": ["10.2.0.4"]}]
+    shown = forge.endpoint_slice(endpoints(endpoints=given), ctx)
+    assert shown is not None
+    assert shown["endpoints"] == [{"addresses": ["10.201.0.3"]}]
+
+
+def test_a_slice_of_a_headless_service_is_marked_as_one() -> None:
+    home = endpoints()
+    home["metadata"]["labels"]["service.kubernetes.io/headless"] = ""
+    shown = forge.endpoint_slice(home, CONTEXT)
+    assert shown is not None
+    assert shown["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+
+
+def test_a_slice_without_a_service_is_not_reflected() -> None:
+    assert forge.endpoint_slice(endpoints(of=None), CONTEXT) is None
+
+
+def existing(name: str = "web", state: str = "u-web/5") -> ObjectMeta:
+    return {
+        "name": name,
+        "uid": "f",
+        "resourceVersion": "1",
+        "annotations": {"farlet.io/home-state": state},
+    }
+
+
+BODY = forge.service(service())
+assert BODY is not None
+DECISIONS: dict[str, tuple[list[JSON], dict[str, ObjectMeta], list[services.Action]]] = {
+    "nothing": ([], {}, []),
+    "a new one": ([service()], {}, [Create(BODY)]),
+    "one that is as at home": ([service()], {"web": existing()}, []),
+    "one that changed": (
+        [service()],
+        {"web": existing(state="u-web/4")},
+        [Replace(BODY, existing(state="u-web/4"))],
+    ),
+    "one that was created again": (
+        [service()],
+        {"web": existing(state="u-old/5")},
+        [Replace(BODY, existing(state="u-old/5"))],
+    ),
+    "one that is gone": ([], {"web": existing()}, [Delete(existing())]),
+    "that of the API server": ([service("kubernetes", "default")], {}, []),
+}
+
+
+@pytest.mark.parametrize(("home", "foreign", "expected"), DECISIONS.values(), ids=DECISIONS)
+def test_services_are_written_where_they_differ(
+    home: list[JSON], foreign: dict[str, ObjectMeta], expected: list[services.Action]
+) -> None:
+    assert services.of_services(home, foreign) == expected
+
+
+def test_no_slice_adds_endpoints_to_a_service_of_another_owner() -> None:
+    home = [endpoints(), endpoints("db-xyz", of="db")]
+    actions = services.of_slices(home, {}, reflected={"web"}, ctx=CONTEXT)
+    assert [action.body["metadata"]["labels"]["kubernetes.io/service-name"]
+            for action in actions if isinstance(action, Create)] == ["web"]  # fmt: skip
+    (shown,) = [action.body for action in actions if isinstance(action, Create)]
+    left: dict[str, ObjectMeta] = {shown["metadata"]["name"]: existing(shown["metadata"]["name"])}
+    assert services.of_slices(home, left, reflected=set(), ctx=CONTEXT) == [
+        Delete(existing(shown["metadata"]["name"]))
+    ]
