@@ -169,9 +169,9 @@ Token requests are the most powerful of these. Bind `farlet-pods` with a RoleBin
 namespace whose pods run in the foreign cluster. Do not use a ClusterRoleBinding: it includes the
 ServiceAccounts of `kube-system`, some of which are administrators in most clusters.
 
-With the optional ClusterRole `farlet-volumes` it can also read every claim, create PersistentVolumes
-of any type, and change or delete those of others. `manifests/home/volumes/policy.yaml` restricts
-it to placeholders of farlet ([volumes](../volumes.md)).
+With the optional ClusterRole `farlet-volumes` it can also read every claim, and create, change and
+delete PersistentVolumes of any type. `manifests/home/volumes/policy.yaml` restricts it to
+placeholders of farlet ([volumes](../volumes.md)).
 """
 
 

@@ -548,3 +548,17 @@ def test_the_first_claim_creates_its_foreign_namespace_which_stays_while_it_has_
         assert (
             "deletionTimestamp" not in s.foreign_server.get(("namespaces", "", FOREIGN))["metadata"]
         )
+
+
+def test_a_retained_volume_costs_no_request_after_a_restart() -> None:
+    with running(ctx=CTX) as s:
+        storage_class(s, reclaimPolicy="Retain")
+        key = used(s)
+        released(s, key)
+        s.wait(5)
+        s.kill()
+        before = len(s.foreign.received)
+        s.start()
+        s.wait(120)
+        requests = [one.request for one in s.foreign.received[before:]]
+        assert [one for one in requests if "persistentvolumeclaims" in one] == []
