@@ -21,7 +21,7 @@ SKEW := tests/skew
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate bench streams paths soak skew clusters prepare base-images image audit format clean
+.PHONY: help demo run unit test test-rest test-all check generate bench streams paths soak skew conformance clusters prepare base-images image audit format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -82,6 +82,9 @@ soak: prepare ## What takes hours: long idles, 10,000 pods
 skew: $(STAMP) ## Home and foreign clusters of Kubernetes 1.34 to 1.37, in four pairs
 	@$(IN) $(BIN)/python -m clusters prepare skew
 	@$(BIN)/pytest $(SKEW) $(ARGS)
+
+conformance: prepare ## Kubernetes' own NodeConformance tests through the virtual node (ARGS=--fast: 200 of 247)
+	@$(IN) $(BIN)/python -m conformance $(ARGS)
 
 clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 	@$(IN) $(BIN)/python -m clusters up

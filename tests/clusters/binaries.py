@@ -53,6 +53,7 @@ class Binary:
     module: Module
     package: str
     version: tuple[str, ...] = ("--version",)
+    is_test: bool = False  # built by `go test`
 
 
 def _kubernetes(version: str, *, name: str, folder: str) -> Module:
@@ -82,6 +83,7 @@ _METRICS = Module("metrics-server", folder=HERE / "upstream" / "metrics-server")
 _FORWARDER = Module("forwarder", folder=HERE / "programs" / "forwarder")
 _LOAD = Module("load", folder=HERE / "programs" / "load")
 _RESOLVER = Module("resolver", folder=HERE / "programs" / "resolver")
+_TESTS = Module("Kubernetes' tests", folder=HERE / "upstream" / "e2e")
 _CLIENT = Module("client-go", folder=HERE / "programs" / "client-go")
 
 TABLE: dict[str, Binary] = {
@@ -101,6 +103,10 @@ TABLE: dict[str, Binary] = {
     "load": Binary(_LOAD, "clusters/load"),
     "resolver": Binary(_RESOLVER, "clusters/resolver"),
     "client-go": Binary(_CLIENT, "clusters/client-go"),
+    "e2e.test": Binary(_TESTS, "k8s.io/kubernetes/test/e2e", is_test=True),
+    "ginkgo": Binary(_TESTS, "github.com/onsi/ginkgo/v2/ginkgo"),
+    "agnhost": Binary(_TESTS, "k8s.io/kubernetes/test/images/agnhost"),
+    "nonewprivs": Binary(_TESTS, "k8s.io/kubernetes/test/images/nonewprivs"),
 }
 
 _OF_MINOR = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
@@ -199,20 +205,24 @@ def build(module: Module, programs: Mapping[str, Path], *, progress: progresses.
             progress.step(f"building {module.name}{names}, once"),
             cache.building(folder / "programs") as scratch,
         ):
-            _go(
-                ["build", "-mod=readonly", "-trimpath", "-tags", module.tags,
-                 "-ldflags", module.ldflags,
-                 "-o", f"{scratch}/", *(TABLE[name].package for name in missing)],
-                module=module,
-                what=f"build {module.name}",
-            )  # fmt: skip
+            for is_test, verb in ((False, ["build"]), (True, ["test", "-c"])):
+                chosen = [TABLE[name].package for name in missing if TABLE[name].is_test is is_test]
+                if chosen:
+                    _go(
+                        [*verb, "-mod=readonly", "-trimpath", "-tags", module.tags,
+                         "-ldflags", module.ldflags, "-o", f"{scratch}/", *chosen],
+                        module=module,
+                        what=f"build {module.name}",
+                    )  # fmt: skip
             for name, path in missing.items():
                 (scratch / _made(TABLE[name])).replace(path)
 
 
 def _made(binary: Binary) -> str:
-    """How `go build` names the program of a package: without the major version at its end."""
+    """How Go names the program of a package: without the major version at its end."""
     *_, before, last = binary.package.split("/")
+    if binary.is_test:
+        return f"{last}.test"
     return before if re.fullmatch(r"v[0-9]+", last) else last
 
 
