@@ -35,16 +35,25 @@ STREAMS: dict[Resource[Any], list[str]] = {
     resources.POD_PORT_FORWARD: ["get", "create"],
 }
 """A caller's protocol decides the method: WebSockets use GET, SPDY uses POST."""
-_COPIED = ["get", "list", "watch", "create", "update", "patch", "delete"]
+_REFLECTED = ["list", "watch", "create", "update", "delete"]
+_COPIED = ["get", *_REFLECTED, "patch"]
 BY_VARIABLE: dict[Resource[Any], list[str]] = {
     resources.WHOLE_CONFIG_MAPS: _COPIED,
     resources.WHOLE_SECRETS: _COPIED,
     resources.LEASES: ["get", "create", "update"],
     resources.NODE_STATUS: ["patch"],
     resources.NODES: ["patch"],
+    resources.POD_RESIZE: ["patch"],
+    resources.SERVICES: _REFLECTED,
+    resources.ENDPOINT_SLICES: _REFLECTED,
+    resources.ROLE_BINDINGS: ["create"],
+    resources.RESOURCE_QUOTAS: ["create"],
+    resources.NETWORK_POLICIES: ["create"],
 }
-"""Requests whose resource or method is a variable: `lease.Lease`, `home_node.HomeNode`, and
-copies."""
+"""Requests whose resource or method is a variable: `lease.Lease`, `home_node.HomeNode`, changes of
+mirrors, and copies of every kind."""
+NO_REQUESTS = {"bind"}
+"""Verbs that API servers check beside the request for which a row has them."""
 
 
 def _all() -> dict[str, Resource[Any]]:
@@ -93,7 +102,7 @@ def _requested() -> dict[tuple[str, str], set[str]]:
 def _granted() -> dict[tuple[str, str], set[str]]:
     verbs: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rbac.TABLE:
-        if row.where is not rbac.Where.URL:
+        if row.where is not rbac.Where.URL and not NO_REQUESTS.issuperset(row.verbs):
             verbs[row.group, row.resource].update(row.verbs)
     return verbs
 
