@@ -54,8 +54,8 @@ class Identity(StrEnum):
     EITHER = "either"
     NODE = "node"
     ACCOUNT = "ServiceAccount"
-    STORAGE = "identity of --home-storage-kubeconfig"
-    """Its permissions are optional; that ServiceAccount can be the same one."""
+    STORAGE = "ServiceAccount for volumes"
+    """That of `--home-storage-kubeconfig`, which can be the same one."""
 
 
 class When(StrEnum):

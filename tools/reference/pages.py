@@ -147,7 +147,8 @@ permissions to the ServiceAccount `farlet`.
 In the home cluster farlet authenticates as a node or as a ServiceAccount. Prefer the node: the API
 server grants the user `system:node:NODE` in the group `system:nodes` all of these permissions, and
 restricts pods, tokens, Nodes and Leases to those of this node. Only the ConfigMap in `kube-system`
-requires a Role, which is in `manifests/home/node-identity/`.
+requires a Role, which is in `manifests/home/node-identity/`. A node has no permissions for volumes:
+they belong to a ServiceAccount with `manifests/home/volumes/`.
 """
 
 _SERVICE_ACCOUNT = """\
@@ -167,6 +168,10 @@ but not the node of a pod. An attacker with the token of this ServiceAccount can
 Token requests are the most powerful of these. Bind `farlet-pods` with a RoleBinding in each
 namespace whose pods run in the foreign cluster. Do not use a ClusterRoleBinding: it includes the
 ServiceAccounts of `kube-system`, some of which are administrators in most clusters.
+
+With the optional ClusterRole `farlet-volumes` it can also read every claim, and create, change and
+delete PersistentVolumes of any type. `manifests/home/volumes/policy.yaml` restricts it to
+placeholders of farlet ([volumes](../volumes.md)).
 """
 
 

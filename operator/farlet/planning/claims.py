@@ -139,6 +139,14 @@ def is_selected(claim: HomeClaim, ctx: Context) -> bool:
     )
 
 
+def concerns(claim: HomeClaim | Missing, volume: HomeVolume | Missing, *, ctx: Context) -> bool:
+    """Whether anything in the foreign cluster matters for this claim: not for a retained volume."""
+    if isinstance(volume, HomeVolume):
+        present = isinstance(claim, HomeClaim)
+        return present or (claim is Missing.ABSENT and _is_released(volume))
+    return isinstance(claim, HomeClaim) and is_selected(claim, ctx)
+
+
 def decide(s: ClaimSnapshot, *, ctx: Context) -> ClaimAction | None:
     """The next action; `None` while nothing is to be done, or something is not known."""
     selected = isinstance(s.claim, HomeClaim) and is_selected(s.claim, ctx)

@@ -20,7 +20,7 @@ from farlet.foreign.claims import ForeignClaims
 from farlet.foreign.namespace import ForeignNamespace
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.forge import claims as forge
-from farlet.forge.claims import ClaimKey, HomeClaim, HomeVolume
+from farlet.forge.claims import ClaimKey, HomeClaim
 from farlet.home.claims import HomeClaims
 from farlet.k8s_types import PersistentVolumeClaim, Pod
 from farlet.planning import api_refusals
@@ -221,7 +221,7 @@ class Claims:
         claim, volume = self._at_home.claim(key), self._at_home.volume(key)
         known = self._followed.get(key.namespace)
         selected = isinstance(claim, HomeClaim) and planning.is_selected(claim, self._ctx())
-        ours = selected or isinstance(volume, HomeVolume)
+        ours = planning.concerns(claim, volume, ctx=self._ctx())
         if not ours and (known is None or known[0].claims.get(key) is None):
             self._forget(key)
             self._unfollow(key.namespace)
@@ -267,9 +267,12 @@ class Claims:
         if known is None or not (known[0].in_sync or known[0].error) or any(known[0].claims):
             return
         ctx = self._ctx()
-        selected = (c.key for c in self._at_home.claims if planning.is_selected(c, ctx))
-        volumes = (volume.key for volume in self._at_home.volumes)
-        if all(key.namespace != home for key in (*selected, *volumes)):
+        records = (*self._at_home.claims, *self._at_home.volumes)
+        keys = {record.key for record in records if record.key.namespace == home}
+        at_home = self._at_home
+        if not any(
+            planning.concerns(at_home.claim(key), at_home.volume(key), ctx=ctx) for key in keys
+        ):
             del self._followed[home]
             known[1].cancel()
 

@@ -251,3 +251,19 @@ def state(claim: Any, volume: Any) -> Any:
 def test_what_a_claim_means_to_a_pod(claim: Any, volume: Any, expected: Any) -> None:
     found = state(claim, volume)
     assert (found.reason if isinstance(found, Refused) else found) == expected
+
+
+@pytest.mark.parametrize(
+    ("claim", "volume", "expected"),
+    [
+        pytest.param(SELECTED, ABSENT, True, id="a claim for which this node is selected"),
+        pytest.param(but(SELECTED, selected_node="x"), ABSENT, False, id="another node's"),
+        pytest.param(BOUND, VOLUME, True, id="a bound claim"),
+        pytest.param(ABSENT, RELEASED, True, id="a volume to delete"),
+        pytest.param(ABSENT, but(RELEASED, reclaim_policy="Retain"), False, id="retained"),
+        pytest.param(UNKNOWN, RELEASED, False, id="an unknown claim"),
+        pytest.param(ABSENT, ABSENT, False, id="nothing"),
+    ],
+)
+def test_what_concerns_the_foreign_cluster(claim: Any, volume: Any, expected: bool) -> None:
+    assert planning.concerns(claim, volume, ctx=CTX) is expected

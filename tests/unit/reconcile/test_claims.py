@@ -12,6 +12,7 @@ import pytest
 
 from farlet import errors, names
 from farlet.constants import CLAIM, PROVISIONER, VIRTUAL_NODE_ID
+from farlet.context import NewNamespaces
 from farlet.forge import claims
 from farlet.forge.claims import ClaimKey
 from unit.planning import model, objects
@@ -122,11 +123,11 @@ def pod(s: Harness, name: str = "web", *, claim: str = "data") -> None:
     s.home_server.create("pods", HOME, model.clone(made), by=USER)
 
 
-def used(s: Harness) -> ClaimKey:
+def used(s: Harness, *, seconds: float = 1.0) -> ClaimKey:
     """A claim with a volume in both clusters."""
     key = claim(s)
     selected(s)
-    s.wait()
+    s.wait(seconds)
     bound(s, key)
     provided(s, key)
     s.wait()
@@ -527,3 +528,37 @@ def test_a_placeholder_of_another_node_is_not_taken_over(s: Harness) -> None:
     selected(s)
     s.wait(30)
     assert "that this farlet did not create" in notes(s)[0]
+
+
+def test_the_first_claim_creates_its_foreign_namespace_which_stays_while_it_has_data() -> None:
+    with running(ctx=CTX, starts=False, new=NewNamespaces()) as s:
+        s.foreign_server.terminate_namespace(FOREIGN)
+        s.foreign_server.finish_namespaces()
+        storage_class(s, reclaimPolicy="Retain")
+        s.start()
+        key = used(s, seconds=10)
+        assert placeholder(s, key) is not None
+        released(s, key)
+        s.home_server.terminate_namespace(HOME)
+        s.home_server.finish_namespaces()
+        for _ in range(4):
+            s.wait(400)
+            s.prune()
+        assert remote(s, key) is not None
+        assert (
+            "deletionTimestamp" not in s.foreign_server.get(("namespaces", "", FOREIGN))["metadata"]
+        )
+
+
+def test_a_retained_volume_costs_no_request_after_a_restart() -> None:
+    with running(ctx=CTX) as s:
+        storage_class(s, reclaimPolicy="Retain")
+        key = used(s)
+        released(s, key)
+        s.wait(5)
+        s.kill()
+        before = len(s.foreign.received)
+        s.start()
+        s.wait(120)
+        requests = [one.request for one in s.foreign.received[before:]]
+        assert [one for one in requests if "persistentvolumeclaims" in one] == []
