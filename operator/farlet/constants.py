@@ -69,7 +69,7 @@ APPLIED = "farlet.io/applied"
 TOKENS = "farlet.io/tokens"
 """Annotation on a mirror: JSON, Secret key -> [issued, expires] in epoch seconds."""
 
-CLAIM = "farlet-home-namespace"
+HOME_NAMESPACE_CONFIG_MAP = "farlet-home-namespace"
 """ConfigMap in a foreign namespace: the home namespace that it belongs to."""
 
 CREATED_NAMESPACE = "farlet.io/created-namespace"

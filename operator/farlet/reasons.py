@@ -68,8 +68,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.OWNER,
             "The pod uses a feature that has no counterpart in another cluster, such as resource "
             "claims or pod certificates, needs tokens for more than 32 audiences, names a Secret "
-            "with the tokens of another pod, or reads more than 512 KiB of labels and annotations "
-            "in files.",
+            "with ServiceAccount tokens, reads more than 512 KiB of labels and annotations in "
+            "files, or, with `--storage-class-map`, has a PersistentVolumeClaim that does not "
+            "exist, is of a class that is not mapped, or has a volume that is not one of this "
+            "node.",
             "Remove it from the pod, or keep the pod off this node. If the message names an "
             "`--allow-pod-feature`, the administrator of farlet can allow it.",
         ),
@@ -106,9 +108,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         Reason.NAMESPACE_NOT_FOUND: Guide(
             Who.FOREIGN_ADMIN,
             "The foreign namespace for the pod's namespace does not exist or is being deleted. "
-            "farlet is not allowed to create namespaces.",
-            "Create the namespace with its Pod Security label, and farlet's Role and RoleBinding "
-            "in it, as in [installation](../installation.md#foreign-cluster): `kubectl apply -n "
+            "By default farlet does not create namespaces (`--create-namespaces`).",
+            "If it is being deleted, wait until it is gone. Create the namespace with its Pod "
+            "Security label, and farlet's Role and RoleBinding in it, as in "
+            "[installation](../installation.md#foreign-cluster): `kubectl apply -n "
             "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
             "automatically within 15 s.",
         ),
@@ -236,17 +239,22 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.NAME_CONFLICT: Guide(
             Who.OWNER,
-            "The foreign namespace contains a pod or Secret that does not belong to this pod, and "
-            "has the name that farlet requires. farlet never changes it.",
+            "The foreign namespace contains a pod, Secret, ConfigMap or PersistentVolumeClaim that "
+            "does not belong to this pod, and has the name that farlet requires. farlet never "
+            "changes it.",
             "Rename or delete one of the two. The pod then starts automatically.",
         ),
         Reason.HOME_NAMESPACE_FORBIDDEN: Guide(
             Who.ADMIN,
             "farlet, with the identity of a ServiceAccount, lacks its RoleBinding in a home "
             "namespace, or permissions in it. Without the binding it cannot report anything on the "
-            "pods there, which stay Pending without a reason: see the Event on the Node.",
+            "pods there, which stay Pending without a reason: see the Event on the Node. With "
+            "`--reflect=services`, for every identity: farlet lacks the ClusterRole "
+            "`farlet-services`.",
             "In the home cluster: `kubectl create rolebinding farlet -n NAMESPACE --clusterrole "
-            "farlet-pods --serviceaccount farlet:farlet`. Pods then start automatically.",
+            "farlet-pods --serviceaccount farlet:farlet`; if the message names "
+            "`--reflect=services`, `kubectl apply -f manifests/home/reflected-services.yaml`. "
+            "Pods then start automatically.",
         ),
         Reason.UNKNOWN_ANNOTATION: Guide(
             Who.OWNER,

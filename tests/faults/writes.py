@@ -50,7 +50,7 @@ def _last_status(request: Request) -> bool:
 KINDS: Mapping[str, Kind] = {
     "inventory": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=True)),
     "inventory entry": Kind(FOREIGN, _on("PATCH", "configmaps")),
-    "claim": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=False)),
+    "home namespace": Kind(FOREIGN, _own(_ends("POST", "/configmaps"), own=False)),
     "token": Kind(HOME, _ends("POST", "/token")),
     "mirror": Kind(FOREIGN, _ends("POST", "/pods")),
     "secret": Kind(FOREIGN, _ends("POST", "/secrets")),

@@ -122,7 +122,7 @@ async def test_sixty_idle_seconds_have_no_write_but_heartbeats(
         seen, idle = await idling.requests(env, seconds=IDLE_SECONDS)
         beats = seen.pop("home: update leases", 0) + seen.pop("home: patch leases", 0)
         assert abs(beats - idle / BEAT_SECONDS) <= 1.5
-        # The check of the foreign API server, the foreign namespace, its claim, the inventory.
+        # The check of the foreign API server, the foreign namespace, its home namespace, inventory.
         asked = sum(seen.pop(what, 0) for what in ALIVE)
         assert asked <= idle / BEAT_SECONDS + 3 * idle / LOOK_SECONDS + 1
         assert idling.writes(seen) == {}

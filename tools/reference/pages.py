@@ -145,10 +145,12 @@ In the foreign cluster farlet uses the identity in its kubeconfig. `manifests/fo
 permissions to the ServiceAccount `farlet`.
 
 In the home cluster farlet authenticates as a node or as a ServiceAccount. Prefer the node: the API
-server grants the user `system:node:NODE` in the group `system:nodes` all of these permissions, and
-restricts pods, tokens, Nodes and Leases to those of this node. Only the ConfigMap in `kube-system`
-requires a Role, which is in `manifests/home/node-identity/`. A node has no permissions for volumes:
-they belong to a ServiceAccount with `manifests/home/volumes/`.
+server grants the user `system:node:NODE` in the group `system:nodes` what farlet requires by
+default, and restricts pods, tokens, Nodes and Leases to those of this node. In addition a node
+requires the Role for the ConfigMap in `kube-system` (`manifests/home/node-identity/`),
+`manifests/home/reflected-services.yaml` with `--reflect=services`, and, so that farlet can delete
+foreign namespaces that it created, `manifests/home/created-namespaces.yaml`. A node has no
+permissions for volumes: they belong to a ServiceAccount with `manifests/home/volumes/`.
 """
 
 _SERVICE_ACCOUNT = """\
@@ -159,15 +161,18 @@ permissions above. RBAC cannot restrict them further: a rule contains a resource
 but not the node of a pod. An attacker with the token of this ServiceAccount can
 
 * read every pod of the home cluster, including environment variables in its spec;
+* in each namespace with a binding of `farlet-pods`: read **every** Secret and ConfigMap, also those
+  with the label `farlet.io/keep-at-home`;
 * in each namespace with a binding of `farlet-pods`: request tokens of **every** ServiceAccount,
   without a bound pod as well, and so use all of their permissions; delete and evict every pod; set
   the status of every pod, and so decide which pods receive the traffic of Services;
 * create Nodes of any name and renew their Leases (but change only its own Node);
 * create certificate signing requests for any signer (but not approve them).
 
-Token requests are the most powerful of these. Bind `farlet-pods` with a RoleBinding in each
-namespace whose pods run in the foreign cluster. Do not use a ClusterRoleBinding: it includes the
-ServiceAccounts of `kube-system`, some of which are administrators in most clusters.
+Token requests and reading Secrets are the most powerful of these. Bind `farlet-pods` with a
+RoleBinding in each namespace whose pods run in the foreign cluster. Do not use a
+ClusterRoleBinding: it includes the ServiceAccounts of `kube-system`, some of which are
+administrators in most clusters.
 
 With the optional ClusterRole `farlet-volumes` it can also read every claim, and create, change and
 delete PersistentVolumes of any type. `manifests/home/volumes/policy.yaml` restricts it to

@@ -1,7 +1,8 @@
 """Foreign namespaces that farlet creates and deletes (`--create-namespaces`).
 
-A namespace is complete when it has its claim, which is created last: a process that ends before
-leaves the rest to the next one. `planning.namespaces` decides what is deleted.
+A namespace is complete when it has the ConfigMap of `home_namespace`, which is created last: a
+process that ends before leaves the rest to the next one. `planning.namespaces` decides what is
+deleted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON, Reason
 from farlet.context import Context, NewNamespaces
-from farlet.foreign import claim
+from farlet.foreign import home_namespace
 from farlet.forge import foreign_namespace
 from farlet.k8s_types import ObjectMeta, PartialObject
 from farlet.planning import namespaces
@@ -97,14 +98,14 @@ class CreatedNamespaces:
         return namespaces.is_created_for(found["metadata"], home=home, home_id=home_id)
 
     async def complete(self, name: str, *, home: str, new: bool) -> None:
-        """Create what a namespace of ours lacks; the claim is the last of it. `new`: all of it.
+        """Create what a namespace of ours lacks, that ConfigMap last. `new`: it lacks all.
 
-        Raises like `claim.ensure`.
+        Raises like `home_namespace.ensure`.
         """
         home_id = self._ctx().home_id
         if not new:
             try:
-                if await claim.verify(self._foreign, name, home=home, home_id=home_id):
+                if await home_namespace.verify(self._foreign, name, home=home, home_id=home_id):
                     return
             except errors.Forbidden:
                 pass  # the RoleBinding is missing
@@ -123,7 +124,7 @@ class CreatedNamespaces:
         ):
             if body is not None:
                 await self._create(resource, body, namespace=name)
-        await claim.ensure(self._foreign, name, home=home, home_id=home_id)
+        await home_namespace.ensure(self._foreign, name, home=home, home_id=home_id)
 
     async def _create(self, resource: Resource[JSON], body: JSON, *, namespace: str) -> None:
         try:

@@ -19,7 +19,7 @@ from farlet.client.reflector import Reflector
 from farlet.constants import VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign import claim, event_handlers, mirror_events
+from farlet.foreign import event_handlers, home_namespace, mirror_events
 from farlet.foreign.copy_watches import CopyWatches
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
@@ -377,7 +377,9 @@ class ForeignNamespace:
             await created.complete(self.foreign, home=self.home, new=new)
         else:
             home_id = shared.ctx().home_id
-            await claim.ensure(shared.cluster, self.foreign, home=self.home, home_id=home_id)
+            await home_namespace.ensure(
+                shared.cluster, self.foreign, home=self.home, home_id=home_id
+            )
         await shared.inventory.add(self.foreign, self.home)
         return {
             "apiVersion": "v1",

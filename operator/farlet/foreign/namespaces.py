@@ -16,7 +16,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.foreign import claim, services
+from farlet.foreign import home_namespace, services
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.mirror_events import Offer
@@ -164,7 +164,7 @@ class ForeignNamespaces:
         if namespace is None or namespace.home == home:
             return None
         holder = f"the home namespace {namespace.home}"
-        return claim.in_use(namespace.foreign, home=home, holder=holder)
+        return home_namespace.in_use(namespace.foreign, home=home, holder=holder)
 
     def mirrors_in_sync(self, home: str) -> bool:
         """Whether a mirror of this home namespace that the store lacks does not exist."""

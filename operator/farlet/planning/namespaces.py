@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from farlet.constants import (
-    CLAIM,
     CREATED_NAMESPACE,
     HOME_CLUSTER,
     HOME_NAMESPACE,
+    HOME_NAMESPACE_CONFIG_MAP,
     KUBE_ROOT_CA,
 )
 from farlet.k8s_types import ObjectMeta
@@ -113,7 +113,7 @@ def _others(content: Mapping[str, Sequence[str]]) -> list[str]:
         f"{resource}/{name}"
         for resource, names in content.items()
         for name in names
-        if resource != "configmaps" or name not in _PUBLISHED | {CLAIM}
+        if resource != "configmaps" or name not in _PUBLISHED | {HOME_NAMESPACE_CONFIG_MAP}
     ]
 
 

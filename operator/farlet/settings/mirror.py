@@ -191,8 +191,8 @@ class MirrorSettings(NodeShapeSettings):
     ] = Field(
         MirrorPatch(),
         description="YAML file with labels, nodeSelector, tolerations, affinity and "
-        "runtimeClassName that mirror pods get in addition; docs/pods.md describes how they are "
-        "combined with those of the pod.",
+        "runtimeClassName that mirror pods get in addition; docs/pod-features.md describes how "
+        "they are combined with those of the pod.",
     )
     scc_ranges: Annotated[SCCRanges, Flag(Group.PODS, "|".join(SCCRanges))] = Field(
         SCCRanges.KEEP,

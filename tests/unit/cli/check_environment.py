@@ -54,8 +54,8 @@ class Environment:
     """Other answers than the usual ones, by cluster and path."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     """CertificateSigningRequests."""
-    claim: dict[str, str] | None = None
-    """The data of the claim of the foreign namespace, if it exists."""
+    home_namespace: dict[str, str] | None = None
+    """The data of the ConfigMap that names the home namespace, if it exists."""
 
     async def findings(self, *namespaces: str, **flags: str) -> dict[str, Finding]:
         wanted = loading.load(settings.Settings, {**self.flags, **flags})
@@ -131,11 +131,15 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             return web.json_response(
                 {"kind": "Namespace", "metadata": {"name": "shop-home", "uid": "shop-1"}}
             )
-        if request.path.endswith(f"/configmaps/{constants.CLAIM}"):
-            if made.claim is None:
+        if request.path.endswith(f"/configmaps/{constants.HOME_NAMESPACE_CONFIG_MAP}"):
+            if made.home_namespace is None:
                 return await missing(request)
             return web.json_response(
-                {"kind": "ConfigMap", "metadata": {"name": "claim", "uid": "c"}, "data": made.claim}
+                {
+                    "kind": "ConfigMap",
+                    "metadata": {"name": "home-namespace", "uid": "c"},
+                    "data": made.home_namespace,
+                }
             )
         if "/configmaps/" in request.path:
             if made.term is None:

@@ -56,7 +56,7 @@ class Mistake:
     denied: tuple[tuple[str, str, str], ...] = ()
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     requests: tuple[dict[str, Any], ...] = ()
-    claim: dict[str, str] | None = None
+    home_namespace: dict[str, str] | None = None
     seconds: float = checking.ANSWER_SECONDS
     """How long each API server is asked."""
 
@@ -188,7 +188,7 @@ MISTAKES = {
         "foreign namespace of shop",
         "belongs to the home namespace blog of the home cluster with the id home-9",
         namespaces=("shop",),
-        claim={"home-id": "home-9", "home-namespace": "blog"},
+        home_namespace={"home-id": "home-9", "home-namespace": "blog"},
     ),
     "no RoleBinding in the home namespace": Mistake(
         "home namespace shop",
@@ -211,7 +211,7 @@ async def test_each_mistake_is_a_failed_finding_with_its_fix(
         env.denied |= set(mistake.denied)
         env.refused |= {where: _refusal(*answer) for where, answer in mistake.refused.items()}
         env.requests += mistake.requests
-        env.claim = mistake.claim
+        env.home_namespace = mistake.home_namespace
         given = {**env.flags, **mistake.flags}
         env.flags = {flag: value for flag, value in given.items() if value}
         found = await env.findings(*mistake.namespaces)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from farlet import errors, names
-from farlet.constants import CLAIM, PROVISIONER, VIRTUAL_NODE_ID
+from farlet.constants import HOME_NAMESPACE_CONFIG_MAP, PROVISIONER, VIRTUAL_NODE_ID
 from farlet.context import NewNamespaces
 from farlet.forge import claims
 from farlet.forge.claims import ClaimKey
@@ -496,7 +496,7 @@ def test_nothing_is_created_in_a_foreign_namespace_of_another_home() -> None:
     with running(ctx=CTX, starts=False) as s:
         storage_class(s)
         theirs = {"home-id": "another", "home-namespace": HOME}
-        body = {"metadata": {"name": CLAIM}, "data": theirs}
+        body = {"metadata": {"name": HOME_NAMESPACE_CONFIG_MAP}, "data": theirs}
         s.foreign_server.create("configmaps", FOREIGN, body, by=USER)
         s.start()
         claim(s)

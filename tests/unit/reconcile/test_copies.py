@@ -75,7 +75,7 @@ def test_a_pod_starts_after_the_copies_of_what_it_refers_to() -> None:
         posts = [one.request for one in s.foreign.requests(r"POST .*default-h/")]
         kinds = [one.rpartition("/")[2] for one in posts]
         assert (kinds[0], sorted(kinds[1:3]), kinds[3]) == (
-            "configmaps",  # the claim
+            "configmaps",  # that of the home namespace
             ["configmaps", "secrets"],
             "pods",
         )

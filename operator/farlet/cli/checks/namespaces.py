@@ -10,7 +10,7 @@ from farlet.client import resources
 from farlet.client.cluster import Cluster
 from farlet.constants import Reason
 from farlet.context import Context
-from farlet.foreign import claim, services
+from farlet.foreign import home_namespace, services
 from farlet.planning import api_refusals
 from farlet.planning.actions import Step
 from farlet.rbac import Side, When
@@ -52,10 +52,12 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
                     hint = f"{hint}; kubectl apply -n {name} -f {services.FOREIGN_ROLE}"
                 seen = f"{name}: {permissions.described(denied)}"
                 return Finding(what, Outcome.FAILED, seen, hint)
-            claimed = await claim.verify(cluster, name, home=namespace, home_id=ctx.home_id)
+            belongs = await home_namespace.verify(
+                cluster, name, home=namespace, home_id=ctx.home_id
+            )
         except errors.ApiError as err:
             raise api_refusals.of(err, step=Step.NAMESPACE) or err from err
-        used = "belongs to it" if claimed else "not used yet"
+        used = "belongs to it" if belongs else "not used yet"
         return Finding(what, Outcome.OK, f"{name}, {used}")
 
     return await of(what, check(), hint=f"in the foreign cluster: {apply}")

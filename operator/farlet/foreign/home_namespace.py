@@ -13,7 +13,7 @@ import re
 from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
-from farlet.constants import CLAIM, Reason
+from farlet.constants import HOME_NAMESPACE_CONFIG_MAP, Reason
 from farlet.k8s_types import ConfigMap
 
 HOME_ID = "home-id"
@@ -24,7 +24,7 @@ _SHOWN = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
 async def ensure(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -> None:
-    """Claim the foreign namespace for the home namespace `home`, unless that is done already.
+    """Write that the foreign namespace belongs to `home`, unless that is done already.
 
     Raises `Refused` if it belongs to another one, and what `ApiClient.create` raises.
     """
@@ -33,12 +33,14 @@ async def ensure(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -
 
 
 async def verify(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -> bool:
-    """Whether the foreign namespace is claimed for `home`; false if it is claimed for none.
+    """Whether the foreign namespace belongs to `home`; false if it belongs to none.
 
     Raises `Refused` if it belongs to another one, and what `ApiClient.get` raises.
     """
     try:
-        found = await cluster.get(resources.CONFIG_MAPS, CLAIM, namespace=foreign)
+        found = await cluster.get(
+            resources.CONFIG_MAPS, HOME_NAMESPACE_CONFIG_MAP, namespace=foreign
+        )
     except errors.NotFound:
         return False
     _require(found, {HOME_ID: home_id, HOME_NAMESPACE: home}, foreign)
@@ -58,26 +60,28 @@ def in_use(foreign: str, *, home: str, holder: str) -> errors.Refused:
         f"the foreign namespace {foreign} belongs to {holder}. Select another one for the home "
         f"namespace {home} (--namespace-map {home}=NAME, --foreign-namespace-template or "
         "--home-name); or, if its holder no longer uses it, run in the foreign cluster: kubectl "
-        f"delete configmap {CLAIM} -n {foreign}",
+        f"delete configmap {HOME_NAMESPACE_CONFIG_MAP} -n {foreign}",
     )
 
 
 def _shown(holder: dict[str, str]) -> str:
     namespace, home_id = holder.get(HOME_NAMESPACE, ""), holder.get(HOME_ID, "")
     if not _SHOWN.fullmatch(namespace) or not _SHOWN.fullmatch(home_id):
-        return f"an unknown holder: its ConfigMap {CLAIM} has no valid one"
+        return f"an unknown holder: its ConfigMap {HOME_NAMESPACE_CONFIG_MAP} has no valid one"
     return f"the home namespace {namespace} of the home cluster with the id {home_id}"
 
 
 async def _find_or_create(cluster: ApiClient, foreign: str, data: dict[str, str]) -> ConfigMap:
     try:
-        return await cluster.get(resources.CONFIG_MAPS, CLAIM, namespace=foreign)
+        return await cluster.get(
+            resources.CONFIG_MAPS, HOME_NAMESPACE_CONFIG_MAP, namespace=foreign
+        )
     except errors.NotFound:
         pass
     body = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": CLAIM},
+        "metadata": {"name": HOME_NAMESPACE_CONFIG_MAP},
         "immutable": True,
         "data": data,
     }
@@ -85,4 +89,6 @@ async def _find_or_create(cluster: ApiClient, foreign: str, data: dict[str, str]
         return await cluster.create(resources.CONFIG_MAPS, body, namespace=foreign)
     except errors.Conflict:
         # Created by another process, or by our request whose answer was lost.
-        return await cluster.get(resources.CONFIG_MAPS, CLAIM, namespace=foreign)
+        return await cluster.get(
+            resources.CONFIG_MAPS, HOME_NAMESPACE_CONFIG_MAP, namespace=foreign
+        )

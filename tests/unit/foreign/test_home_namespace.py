@@ -16,14 +16,14 @@ NAME = "farlet-home-namespace"
 OURS = {"home-id": objects.CONTEXT.home_id, "home-namespace": HOME}
 
 
-def _claim(s: Harness, data: dict[str, str] | None) -> None:
+def _record(s: Harness, data: dict[str, str] | None) -> None:
     body: dict[str, Any] = {"metadata": {"name": NAME}}
     s.foreign_server.create(
         "configmaps", FOREIGN, body if data is None else {**body, "data": data}, by=USER
     )
 
 
-def _claimed(s: Harness, namespace: str = FOREIGN) -> dict[str, str]:
+def _recorded(s: Harness, namespace: str = FOREIGN) -> dict[str, str]:
     (found,) = s.configmaps(namespace)
     assert found["metadata"]["name"] == NAME
     assert found["immutable"] is True
@@ -31,11 +31,11 @@ def _claimed(s: Harness, namespace: str = FOREIGN) -> dict[str, str]:
     return data
 
 
-def test_the_foreign_namespace_is_claimed_before_the_first_mirror() -> None:
+def test_the_home_namespace_is_recorded_before_the_first_mirror() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
-        assert _claimed(s) == OURS
+        assert _recorded(s) == OURS
         writes = [one.request for one in s.foreign.requests(f"POST .*/{FOREIGN}/")]
         assert [request.rpartition("/")[2] for request in writes] == ["configmaps", "pods"]
 
@@ -53,7 +53,7 @@ def test_a_pod_waits_where_its_foreign_namespace_belongs_to(
     data: dict[str, str] | None, named: str
 ) -> None:
     with harness.running() as s:
-        _claim(s, data)
+        _record(s, data)
         s.create()
         s.create("leaves")
         s.wait(5.0)
@@ -71,7 +71,7 @@ def test_a_pod_waits_where_its_foreign_namespace_belongs_to(
 
 def test_a_pod_of_the_same_name_in_a_namespace_of_another_home_is_not_touched() -> None:
     with harness.running(starts=False) as s:
-        _claim(s, {**OURS, "home-id": "elsewhere"})
+        _record(s, {**OURS, "home-id": "elsewhere"})
         theirs = s.foreign_server.create(
             "pods", FOREIGN, {"metadata": {"name": "web"}, "spec": {}}, by=USER
         )
@@ -88,24 +88,24 @@ def test_a_pod_of_the_same_name_in_a_namespace_of_another_home_is_not_touched() 
 
 def test_a_pod_starts_when_the_holder_has_left() -> None:
     with harness.running() as s:
-        _claim(s, {**OURS, "home-id": "elsewhere"})
+        _record(s, {**OURS, "home-id": "elsewhere"})
         s.create()
         s.wait(20.0)
         s.remove_configmaps(FOREIGN)
         s.wait(15.0)
         assert s.mirror() is not None
-        assert _claimed(s) == OURS
+        assert _recorded(s) == OURS
 
 
 def test_virtual_nodes_of_one_home_share_a_foreign_namespace() -> None:
     with harness.running() as s:
-        _claim(s, OURS)
+        _record(s, OURS)
         s.create()
         s.wait(5.0)
         assert s.mirror() is not None
 
 
-def test_the_deletion_of_the_claim_ends_no_pod() -> None:
+def test_the_deletion_of_the_record_ends_no_pod() -> None:
     with harness.running() as s:
         s.create(policy="Never")
         s.wait(5.0)
@@ -115,17 +115,17 @@ def test_the_deletion_of_the_claim_ends_no_pod() -> None:
         mirror = s.mirror()
         assert mirror is not None
         assert "deletionTimestamp" not in mirror["metadata"]
-        assert _claimed(s) == OURS
+        assert _recorded(s) == OURS
 
 
-def test_pods_that_run_continue_when_another_home_takes_the_claim() -> None:
+def test_pods_that_run_continue_when_another_home_takes_the_record() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
         s.runs()
         s.wait(5.0)
         s.remove_configmaps(FOREIGN)
-        _claim(s, {**OURS, "home-id": "elsewhere"})
+        _record(s, {**OURS, "home-id": "elsewhere"})
         s.wait(70.0)
         s.create("late")
         s.wait(5.0)
