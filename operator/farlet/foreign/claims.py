@@ -35,6 +35,7 @@ class ForeignClaims:
     ) -> None:
         """`on_warning` gets the messages of Warning Events; `None`: Events are not watched."""
         self.home = home
+        self.foreign = foreign
         self.claims: Records[PersistentVolumeClaim, ForeignClaim] = Records(
             lambda obj: ForeignClaim.of(obj, home=home, ctx=ctx()), on_change=on_change
         )

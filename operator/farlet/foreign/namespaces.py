@@ -7,7 +7,7 @@ when nothing has needed it for some minutes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -64,10 +64,15 @@ class ForeignNamespaces:
         """Gets a home object whose copy has changed."""
         self.on_namespace_change: list[Callable[[ForeignNamespace], None]] = []
         """Get a namespace of which all that depends on it must be decided again."""
+        self.with_volumes: Callable[[], Collection[str] | None] = tuple
+        """Foreign namespaces in which volumes of home claims exist, or perhaps do; `None`: not
+        known. They stay in the inventory, by which a copy of this home is noticed."""
         self.created = created
         self.reflect_from = reflect_from
         self._retiring: dict[str, asyncio.Event] = {}
         """Foreign namespaces that are perhaps being deleted; the event is set at the end."""
+        self._closed: dict[str, str] = {}
+        """Foreign namespaces that are closed and stay in the inventory for now, with their home."""
         self._tasks = tasks
         self._open: dict[str, ForeignNamespace] = {}
         self.identity = identity
@@ -175,12 +180,15 @@ class ForeignNamespaces:
     async def prune(self) -> None:
         """Close namespaces that have been idle for some minutes, and their watches with them.
 
-        Those that farlet created stay in the inventory until they are deleted.
+        Those that farlet created stay in the inventory until they are deleted, and those with
+        volumes until these are.
         """
         if not self.loaded.is_set():
             return
         now = asyncio.get_running_loop().time()
-        unused = {} if self.created is None else self.inventory.entries()
+        unused, self._closed = self._closed, {}
+        if self.created is not None:
+            unused = self.inventory.entries()
         for foreign, namespace in list(self._open.items()):
             if namespace.idle(now):
                 del self._open[foreign]
@@ -189,9 +197,14 @@ class ForeignNamespaces:
                 for table in (self.store.accounts, *self.store.copies.values()):
                     table.clear(foreign)
                 unused[foreign] = namespace.home
+        kept = self.with_volumes()
         for foreign, home in unused.items():
-            if foreign not in self._open and await self._retire(foreign, home=home):
+            if foreign in self._open:
+                continue
+            if await self._retire(foreign, home=home) and kept is not None and foreign not in kept:
                 await self._unregister(foreign, home=home)
+            if foreign in self.inventory:
+                self._closed[foreign] = home
 
     async def _retire(self, foreign: str, *, home: str) -> bool:
         """Whether farlet is done with a namespace that no pod needs, and none needs it now."""

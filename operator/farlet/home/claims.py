@@ -79,6 +79,11 @@ class HomeClaims:
         found = self.volumes.get(key)
         return found if found is not None else self._missing(self._volumes_watch.in_sync)
 
+    @property
+    def volumes_in_sync(self) -> bool:
+        """Whether a placeholder that is not among `volumes` does not exist."""
+        return self._volumes_watch.in_sync
+
     def _claim_changed(self, key: ClaimKey) -> None:
         name = ObjectKey(key.namespace, key.name)
         if self.claims.get(key) is not None:

@@ -7,7 +7,7 @@ decided in `planning.claims`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 import structlog
@@ -103,6 +103,7 @@ class Claims:
         self._watches: list[asyncio.Task[None]] = []
         self._doubts = namespaces.identity.doubts
         namespaces.on_namespace_change.append(self._namespace_changed)
+        namespaces.with_volumes = self._with_volumes
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start watches and workers; returns the tasks of the workers."""
@@ -249,6 +250,16 @@ class Claims:
             foreign_gone=state.foreign_gone,
             rejected=self._rejected.get(key, ""),
         )
+
+    def _with_volumes(self) -> Set[str] | None:
+        """The foreign namespaces of all placeholders, and those with foreign claims; `None`: not
+        known. That of a retained volume is one of them, although nothing in it is watched."""
+        if not self._at_home.volumes_in_sync:
+            return None
+        followed = (claims for claims, _ in self._followed.values())
+        return {volume.foreign.partition("/")[0] for volume in self._at_home.volumes} | {
+            one.foreign for one in followed if any(one.claims) or not one.in_sync
+        }
 
     def _void_if_doubted(self) -> None:
         """After a doubt about the foreign cluster, what was read there says nothing."""

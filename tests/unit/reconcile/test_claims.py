@@ -5,7 +5,7 @@ the foreign one.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -562,3 +562,76 @@ def test_a_retained_volume_costs_no_request_after_a_restart() -> None:
         s.wait(120)
         requests = [one.request for one in s.foreign.received[before:]]
         assert [one for one in requests if "persistentvolumeclaims" in one] == []
+
+
+# --- the inventory, by which a copy of the home cluster is noticed ----------------------------
+
+
+def idle(s: Harness) -> None:
+    """No pod needs the namespace for some minutes."""
+    for _ in range(3):
+        s.wait(400)
+        s.prune()
+
+
+def _provided(_: Harness, __: ClaimKey) -> None:
+    """The claim has its volume."""
+
+
+def _lost_placeholder(s: Harness, key: ClaimKey) -> None:
+    s.home_server.delete((VOLUMES, "", names.volume_name(key.uid)), by=USER)
+
+
+def _unknown(s: Harness, key: ClaimKey) -> None:
+    """The placeholder is gone, and so is the watch that would show the others."""
+    s.home.refusing["GET .*/persistentvolumes"] = s.home.silence
+    s.home_server.compact()
+    s.home.break_watches()
+
+
+STAKES = {
+    "volume that no pod uses": _provided,
+    "volume that is retained": released,
+    "foreign claim whose placeholder is gone": _lost_placeholder,
+    "volume, while placeholders cannot be seen": _unknown,
+}
+
+
+@pytest.mark.parametrize("happens", STAKES.values(), ids=STAKES)
+def test_a_namespace_stays_in_the_inventory_with_a(
+    happens: Callable[[Harness, ClaimKey], None],
+) -> None:
+    with running(ctx=CTX) as s:
+        storage_class(s, reclaimPolicy="Retain")
+        key = used(s)
+        happens(s, key)
+        idle(s)
+        assert remote(s, key) is not None
+        assert s.registered() == {FOREIGN: HOME}
+
+
+def test_a_closed_namespace_leaves_the_inventory_after_its_last_volume(s: Harness) -> None:
+    key = used(s)
+    idle(s)
+    assert s.registered() == {FOREIGN: HOME}
+    released(s, key)
+    s.wait(5)
+    assert remote(s, key) is None
+    idle(s)
+    assert s.registered() == {}
+
+
+def test_a_closed_namespace_leaves_the_inventory_with_its_retained_placeholder() -> None:
+    with running(ctx=CTX) as s:
+        storage_class(s, reclaimPolicy="Retain")
+        key = used(s)
+        released(s, key)
+        s.wait(5)
+        s.kill()
+        s.start()  # from now on, no foreign claim is watched
+        idle(s)
+        assert (len(s.scopes), s.registered()) == (0, {FOREIGN: HOME})
+        _lost_placeholder(s, key)
+        s.wait(5)
+        s.prune()
+        assert s.registered() == {}
