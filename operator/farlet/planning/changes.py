@@ -7,7 +7,12 @@ only, as they would be in a new mirror. What others have added to the mirror sta
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict, deque
+from collections.abc import Container
+from itertools import chain
 from typing import NamedTuple
+
+import orjson
 
 from farlet import constants
 from farlet.access.changes import ChangeLog
@@ -35,11 +40,20 @@ class Due(NamedTuple):
 NOTHING_DUE = Due()
 
 
-def due(home: Pod, mirror: Pod, *, selected: str | None, ctx: Context, now: float) -> Due:
+def due(
+    home: Pod,
+    mirror: Pod,
+    *,
+    selected: str | None,
+    ctx: Context,
+    now: float,
+    rejected: Container[str] = (),
+) -> Due:
     """The writes for M.
 
     `selected` is the access mode that H selects now: with `remote` its marks for controllers of
-    the foreign cluster travel, unless M runs in another mode.
+    the foreign cluster travel, unless M runs in another mode. An update whose `wanted` is one of
+    `rejected` is not due. A resize is: the status shows that M lacks it.
     """
     before = applied.read(mirror)
     if before is None:
@@ -51,9 +65,10 @@ def due(home: Pod, mirror: Pod, *, selected: str | None, ctx: Context, now: floa
         return NOTHING_DUE
     resized = frozenset(filter(applied.is_resource, changed))
     updated = changed - resized
+    sends = updated and wanted(home, resize=False) not in rejected
     return Due(
         _update(home, mirror, before, updated, resized, selected=selected, ctx=ctx, now=now)
-        if updated
+        if sends
         else None,
         _resize(home, mirror, before, updated, resized) if resized else None,
     )
@@ -181,19 +196,20 @@ def _spec(home: Pod, mirror: Pod, changed: frozenset[str], *, ctx: Context, now:
 
 def _tolerations(before: list[JSON], home: list[JSON], ctx: Context) -> list[JSON]:
     """Those of M, with new seconds where H has others, and those that H has more."""
-    wanted = scheduling.tolerations(home, ctx, ChangeLog()) or []
-    rest = list(wanted)
+    rest: dict[bytes, deque[JSON]] = defaultdict(deque)
+    for one in scheduling.tolerations(home, ctx, ChangeLog()) or []:
+        rest[_timeless(one)].append(one)
     merged = []
     for one in before:
-        same = next((other for other in rest if _timeless(other) == _timeless(one)), one)
-        merged.append(same)
-        if same in rest:
-            rest.remove(same)
-    return [*merged, *rest]
+        same = rest.get(_timeless(one))
+        merged.append(same.popleft() if same else one)
+    return [*merged, *chain.from_iterable(rest.values())]
 
 
-def _timeless(toleration: JSON) -> JSON:
-    return {key: value for key, value in toleration.items() if key != "tolerationSeconds"}
+def _timeless(toleration: JSON) -> bytes:
+    """Equal for tolerations that differ in their seconds only."""
+    timeless = {key: value for key, value in toleration.items() if key != "tolerationSeconds"}
+    return orjson.dumps(timeless, option=orjson.OPT_SORT_KEYS)
 
 
 def _started_late(home: Pod, mirror: Pod, *, now: float) -> bool:

@@ -637,7 +637,7 @@ def _with_mirror(
 def _due(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> changes.Due:
     """What M lacks of H, both of which live."""
     selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
-    return changes.due(home, mirror, selected=selected, ctx=ctx, now=s.now)
+    return changes.due(home, mirror, selected=selected, ctx=ctx, now=s.now, rejected=s.rejected)
 
 
 def _reflected(

@@ -503,7 +503,10 @@ MUTATIONS = (
     ),
     Mutation(
         "sends a change again that was rejected",
-        (Replaced("_change", "write is None or write.wanted in s.rejected", by="write is None"),),
+        (
+            Replaced("_due", "s.rejected", by="()"),
+            Replaced("_change", "write is None or write.wanted in s.rejected", by="write is None"),
+        ),
         "a change that was rejected is not sent again",
     ),
     Mutation(

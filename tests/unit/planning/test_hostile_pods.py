@@ -12,10 +12,10 @@ import pytest
 
 from farlet import constants
 from farlet.constants import JSON, Reason
-from farlet.forge import status
+from farlet.forge import applied, status
 from farlet.k8s_types import Pod
 from farlet.planning import plan
-from farlet.planning.actions import CreateMirror, PatchStatus
+from farlet.planning.actions import NOTHING, CreateMirror, PatchStatus, UpdateMirror
 from farlet.planning.snapshot import Missing
 from farlet.reconcile.event_recorder import MESSAGE_LIMIT
 from farlet.store import Store, key_of
@@ -205,6 +205,41 @@ def test_the_work_for_a_status_grows_with_its_size_not_with_the_square() -> None
         return lambda: status.reflect(home, mirror, ctx=objects.CONTEXT, now=objects.NOW)
 
     assert _linear(work)
+
+
+def _tolerating(number: int) -> JSON:
+    keys = range(number)
+    return {"tolerations": [{"key": f"taint-{i}", "operator": "Exists"} for i in keys]}
+
+
+def test_the_work_for_a_change_grows_with_its_size_not_with_the_square() -> None:
+    def work(size: int) -> Callable[[], object]:
+        home, mirror = _changed(_tolerating(size))
+        home["spec"]["tolerations"].reverse()
+        given = objects.snapshot(home, mirror)
+        return lambda: plan.decide(given, ctx=objects.CONTEXT)
+
+    assert _linear(work)
+
+
+def test_a_rejected_change_costs_no_body() -> None:
+    home, mirror = _changed(_tolerating(1000))
+    home["spec"]["tolerations"].reverse()
+    due = plan.decide(objects.snapshot(home, mirror), ctx=objects.CONTEXT).action
+    assert isinstance(due, UpdateMirror)
+    rejected = objects.snapshot(home, mirror, rejected={due.wanted: "no"})
+    assert plan.decide(rejected, ctx=objects.CONTEXT) == NOTHING
+    assert _lines(lambda: plan.decide(rejected, ctx=objects.CONTEXT)) < 3000
+
+
+def _changed(spec: JSON) -> tuple[Pod, Pod]:
+    """H, which shows the status of M, and M, which was written for H."""
+    home = objects.home(phase="Running", state=objects.RUNNING, spec=spec)
+    mirror = objects.mirror()
+    cast("Any", mirror["spec"]).update(spec)
+    record = applied.record(home, mirror=1, labels=(), annotations=())
+    mirror["metadata"]["annotations"][constants.APPLIED] = cast("str", applied.encoded(record))
+    return objects.shown(home, mirror), mirror
 
 
 def test_texts_of_a_mirror_are_cut_where_they_enter() -> None:
