@@ -7,6 +7,7 @@ selector. Its EndpointSlices have the endpoints that home's controllers publish,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from farlet import names
 from farlet.constants import HOME_STATE, JSON, REFLECTED
@@ -26,11 +27,43 @@ _PORT = ("name", "protocol", "port", "targetPort", "appProtocol")
 _ENDPOINT = ("conditions", "hostname")
 
 
-def service(home: JSON) -> JSON | None:
-    """The foreign Service of a home Service; `None`: it has none (`default/kubernetes`)."""
-    metadata, spec = home["metadata"], home.get("spec") or {}
-    if (metadata["namespace"], metadata["name"]) == _API_SERVER:
+class Identity(NamedTuple):
+    """What a foreign object shows, known before it is forged."""
+
+    name: str
+    service: str
+    """The Service that it is, or that it belongs to."""
+    state: str
+    """The value of its annotation `HOME_STATE`."""
+
+
+def service_identity(home: JSON) -> Identity | None:
+    """That of the foreign Service; `None`: there is none (`default/kubernetes`)."""
+    metadata = home["metadata"]
+    name = metadata["name"]
+    if (metadata["namespace"], name) == _API_SERVER:
         return None
+    return Identity(name, name, _state(metadata))
+
+
+def slice_identity(home: JSON, ctx: Context) -> Identity | None:
+    """That of the foreign EndpointSlice; `None`: the home one belongs to no Service."""
+    metadata = home["metadata"]
+    owner = metadata.get("labels", {}).get(SERVICE_NAME)
+    if not owner:
+        return None
+    name = names.copy_name(
+        metadata["name"],
+        home_id=ctx.home_id,
+        namespace=metadata["namespace"],
+        kind="EndpointSlice",
+    )
+    return Identity(name, owner, _state(metadata))
+
+
+def service(home: JSON, identity: Identity) -> JSON:
+    """The foreign Service of a home Service."""
+    spec = home.get("spec") or {}
     shown: JSON = {}
     if spec.get("type") == "ExternalName":
         shown = {"type": "ExternalName", "externalName": spec.get("externalName", "")}
@@ -45,25 +78,16 @@ def service(home: JSON) -> JSON | None:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(metadata, metadata["name"]),
+        "metadata": _metadata(identity),
         "spec": shown,
     }
 
 
-def endpoint_slice(home: JSON, ctx: Context) -> JSON | None:
-    """The foreign EndpointSlice of a home one; `None`: it belongs to no Service."""
+def endpoint_slice(home: JSON, identity: Identity, ctx: Context) -> JSON:
+    """The foreign EndpointSlice of a home one."""
     metadata = home["metadata"]
-    owner = metadata.get("labels", {}).get(SERVICE_NAME)
-    if not owner:
-        return None
-    name = names.copy_name(
-        metadata["name"],
-        home_id=ctx.home_id,
-        namespace=metadata["namespace"],
-        kind="EndpointSlice",
-    )
-    shown = _metadata(metadata, name)
-    shown["labels"] |= {SERVICE_NAME: owner, _MANAGED_BY: _MANAGER}
+    shown = _metadata(identity)
+    shown["labels"] |= {SERVICE_NAME: identity.service, _MANAGED_BY: _MANAGER}
     if _HEADLESS in metadata["labels"]:
         shown["labels"][_HEADLESS] = metadata["labels"][_HEADLESS]
     translate = str if home.get("addressType") == "FQDN" else ctx.to_foreign_ip
@@ -82,9 +106,16 @@ def endpoint_slice(home: JSON, ctx: Context) -> JSON | None:
     }
 
 
-def _metadata(home: ObjectMeta, name: str) -> JSON:
-    state = f"{home['uid']}/{home['resourceVersion']}"
-    return {"name": name, "labels": {REFLECTED: "true"}, "annotations": {HOME_STATE: state}}
+def _state(home: ObjectMeta) -> str:
+    return f"{home['uid']}/{home['resourceVersion']}"
+
+
+def _metadata(identity: Identity) -> JSON:
+    return {
+        "name": identity.name,
+        "labels": {REFLECTED: "true"},
+        "annotations": {HOME_STATE: identity.state},
+    }
 
 
 def _only(found: Mapping[str, object], keys: tuple[str, ...]) -> JSON:

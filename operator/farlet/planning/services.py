@@ -1,14 +1,18 @@
 """Which foreign Services and EndpointSlices have to change so that they show the home ones: pure.
 
-Decided on complete lists of both sides. An object of another owner that has the name is not in the
-list of reflected ones; its creation fails then, and it is left alone.
+Decided on complete lists of both sides, by the identities of the objects. A namespace has thousands
+of endpoints, each change of one is a pass over all, and the loop that renews the Lease waits
+meanwhile. So only what is written is forged, and only when its turn comes.
+
+An object of another owner that has the name is not in the list of reflected ones; its creation
+fails then, and it is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
 
 from farlet.constants import HOME_STATE, JSON
 from farlet.context import Context
@@ -41,9 +45,16 @@ class Delete:
 Action = Create | Replace | Delete
 
 
-def of_services(home: Iterable[JSON], foreign: Mapping[str, ObjectMeta]) -> list[Action]:
+def of_services(home: Iterable[JSON], foreign: Mapping[str, ObjectMeta]) -> Iterator[Action]:
     """`foreign`: metadata of the reflected Services, by name."""
-    return _actions([services.service(one) for one in home], foreign)
+    wanted = {}
+    for one in home:
+        identity = services.service_identity(one)
+        if identity is not None:
+            wanted[identity.name] = _Wanted(
+                identity.state, partial(services.service, one, identity)
+            )
+    return _actions(wanted, foreign)
 
 
 def of_slices(
@@ -52,33 +63,41 @@ def of_slices(
     *,
     reflected: Collection[str],
     ctx: Context,
-) -> list[Action]:
+) -> Iterator[Action]:
     """`reflected`: names of the Services that are reflected now.
 
     A slice belongs to a Service by a label. So without its Service, a slice would add endpoints to
     a Service of another owner.
     """
-    wanted = []
+    wanted = {}
     for one in home:
-        shown = services.endpoint_slice(one, ctx)
-        if shown is not None and shown["metadata"]["labels"][services.SERVICE_NAME] in reflected:
-            wanted.append(shown)
+        identity = services.slice_identity(one, ctx)
+        if identity is not None and identity.service in reflected:
+            wanted[identity.name] = _Wanted(
+                identity.state, partial(services.endpoint_slice, one, identity, ctx)
+            )
     return _actions(wanted, foreign)
 
 
-def _actions(wanted: Iterable[JSON | None], foreign: Mapping[str, ObjectMeta]) -> list[Action]:
-    bodies = {one["metadata"]["name"]: one for one in wanted if one is not None}
-    actions: list[Action] = [
-        Delete(existing) for name, existing in foreign.items() if name not in bodies
-    ]
-    for name, body in bodies.items():
-        existing = foreign.get(name)
-        if existing is None:
-            actions.append(Create(body))
-        elif _shown(existing) != _shown(cast("ObjectMeta", body["metadata"])):
-            actions.append(Replace(body, existing))
-    return actions
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A foreign object that should exist."""
+
+    state: str
+    forge: Callable[[], JSON]
 
 
-def _shown(metadata: ObjectMeta) -> str | None:
+def _actions(wanted: Mapping[str, _Wanted], foreign: Mapping[str, ObjectMeta]) -> Iterator[Action]:
+    for name, existing in foreign.items():
+        if name not in wanted:
+            yield Delete(existing)
+    for name, one in wanted.items():
+        shown = foreign.get(name)
+        if shown is None:
+            yield Create(one.forge())
+        elif _state(shown) != one.state:
+            yield Replace(one.forge(), shown)
+
+
+def _state(metadata: ObjectMeta) -> str | None:
     return metadata.get("annotations", {}).get(HOME_STATE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from farlet.constants import JSON
+from farlet.context import Context
 from farlet.forge import services as forge
 from farlet.k8s_types import ObjectMeta
 from farlet.planning import services
@@ -19,6 +21,17 @@ def service(name: str = "web", namespace: str = "shop", version: str = "5", **sp
     metadata = {"name": name, "namespace": namespace, "uid": f"u-{name}"}
     metadata["resourceVersion"] = version
     return {"metadata": metadata, "spec": spec}
+
+
+def forged(home: JSON, ctx: Context | None = None) -> JSON:
+    """The foreign object of a home Service or, with a context, EndpointSlice."""
+    if ctx is None:
+        identity = forge.service_identity(home)
+        assert identity is not None
+        return forge.service(home, identity)
+    identity = forge.slice_identity(home, ctx)
+    assert identity is not None
+    return forge.endpoint_slice(home, identity, ctx)
 
 
 PORT = {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080, "appProtocol": "http"}
@@ -54,8 +67,7 @@ SPECS: dict[str, tuple[dict[str, Any], JSON]] = {
 def test_a_foreign_service_has_the_ports_of_home_and_no_selector(
     spec: dict[str, Any], expected: JSON
 ) -> None:
-    shown = forge.service(service(**spec))
-    assert shown is not None
+    shown = forged(service(**spec))
     assert shown["spec"] == expected
     assert shown["metadata"] == {
         "name": "web",
@@ -65,8 +77,8 @@ def test_a_foreign_service_has_the_ports_of_home_and_no_selector(
 
 
 def test_the_service_of_the_api_server_is_not_reflected() -> None:
-    assert forge.service(service("kubernetes", "default")) is None
-    assert forge.service(service("kubernetes", "shop")) is not None
+    assert forge.service_identity(service("kubernetes", "default")) is None
+    assert forge.service_identity(service("kubernetes", "shop")) is not None
 
 
 def endpoints(name: str = "web-abc", of: str | None = "web", **fields: Any) -> JSON:
@@ -84,8 +96,7 @@ def test_a_foreign_slice_has_the_endpoints_of_home_without_its_nodes() -> None:
         "addresses": ["10.1.0.3"], "conditions": READY, "hostname": "web-0", "nodeName": "machine",
         "zone": "a", "targetRef": {"kind": "Pod", "name": "web-0"}, "hints": {"forZones": []},
     }  # fmt: skip
-    shown = forge.endpoint_slice(endpoints(endpoints=[given], ports=[PORT]), CONTEXT)
-    assert shown is not None
+    shown = forged(endpoints(endpoints=[given], ports=[PORT]), CONTEXT)
     assert shown["endpoints"] == [
         {"addresses": ["10.1.0.3"], "conditions": READY, "hostname": "web-0"}
     ]
@@ -103,21 +114,19 @@ def test_addresses_are_translated_and_endpoints_without_one_are_left_out() -> No
         CONTEXT, to_foreign_ip=lambda ip: ip.replace("10.1.", "10.201.") if "10.1." in ip else ""
     )
     given = [{"addresses": ["10.1.0.3"]}, {"addresses": ["10.2.0.4"]}]
-    shown = forge.endpoint_slice(endpoints(endpoints=given), ctx)
-    assert shown is not None
+    shown = forged(endpoints(endpoints=given), ctx)
     assert shown["endpoints"] == [{"addresses": ["10.201.0.3"]}]
 
 
 def test_a_slice_of_a_headless_service_is_marked_as_one() -> None:
     home = endpoints()
     home["metadata"]["labels"]["service.kubernetes.io/headless"] = ""
-    shown = forge.endpoint_slice(home, CONTEXT)
-    assert shown is not None
+    shown = forged(home, CONTEXT)
     assert shown["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
 
 
 def test_a_slice_without_a_service_is_not_reflected() -> None:
-    assert forge.endpoint_slice(endpoints(of=None), CONTEXT) is None
+    assert forge.slice_identity(endpoints(of=None), CONTEXT) is None
 
 
 def existing(name: str = "web", state: str = "u-web/5") -> ObjectMeta:
@@ -129,8 +138,7 @@ def existing(name: str = "web", state: str = "u-web/5") -> ObjectMeta:
     }
 
 
-BODY = forge.service(service())
-assert BODY is not None
+BODY = forged(service())
 DECISIONS: dict[str, tuple[list[JSON], dict[str, ObjectMeta], list[services.Action]]] = {
     "nothing": ([], {}, []),
     "a new one": ([service()], {}, [Create(BODY)]),
@@ -154,16 +162,50 @@ DECISIONS: dict[str, tuple[list[JSON], dict[str, ObjectMeta], list[services.Acti
 def test_services_are_written_where_they_differ(
     home: list[JSON], foreign: dict[str, ObjectMeta], expected: list[services.Action]
 ) -> None:
-    assert services.of_services(home, foreign) == expected
+    assert list(services.of_services(home, foreign)) == expected
 
 
 def test_no_slice_adds_endpoints_to_a_service_of_another_owner() -> None:
     home = [endpoints(), endpoints("db-xyz", of="db")]
-    actions = services.of_slices(home, {}, reflected={"web"}, ctx=CONTEXT)
+    actions = list(services.of_slices(home, {}, reflected={"web"}, ctx=CONTEXT))
     assert [action.body["metadata"]["labels"]["kubernetes.io/service-name"]
             for action in actions if isinstance(action, Create)] == ["web"]  # fmt: skip
     (shown,) = [action.body for action in actions if isinstance(action, Create)]
     left: dict[str, ObjectMeta] = {shown["metadata"]["name"]: existing(shown["metadata"]["name"])}
-    assert services.of_slices(home, left, reflected=set(), ctx=CONTEXT) == [
+    assert list(services.of_slices(home, left, reflected=set(), ctx=CONTEXT)) == [
         Delete(existing(shown["metadata"]["name"]))
     ]
+
+
+def test_only_what_differs_is_forged_and_each_when_its_turn_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forges: list[str] = []
+    whole = forge.endpoint_slice
+
+    def counted(home: JSON, identity: forge.Identity, ctx: Context) -> JSON:
+        forges.append(home["metadata"]["name"])
+        return whole(home, identity, ctx)
+
+    monkeypatch.setattr(forge, "endpoint_slice", counted)
+    home = [endpoints(f"web-{n}") for n in range(1000)]
+    shown = [forged(one, CONTEXT)["metadata"] for one in home]
+    foreign = {
+        one["name"]: existing(one["name"], one["annotations"]["farlet.io/home-state"])
+        for one in shown
+    }
+    forges.clear()
+
+    def actions(foreign: dict[str, ObjectMeta]) -> Iterator[services.Action]:
+        return services.of_slices(home, foreign, reflected={"web"}, ctx=CONTEXT)
+
+    assert list(actions(foreign)) == []
+    assert forges == []
+    home[7]["metadata"]["resourceVersion"] = "8"
+    assert [type(one) for one in actions(foreign)] == [Replace]
+    assert forges == ["web-7"]
+    forges.clear()
+    written = actions({})
+    for number in range(1, 4):
+        assert isinstance(next(written), Create)
+        assert len(forges) == number, "the writes between them let other tasks run"
