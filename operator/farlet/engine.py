@@ -23,6 +23,7 @@ from farlet import access, draining, errors, health, retrying
 from farlet.certs import client_certificate, key_pairs
 from farlet.client import credential_sources, same_cluster, write_guard
 from farlet.client.cluster import Cluster
+from farlet.client.storage_identity import StorageIdentity
 from farlet.client.watch_streams import WatchStreams
 from farlet.constants import ObjectKey
 from farlet.context import Context
@@ -88,15 +89,20 @@ class Engine:
             guard=lambda: min(guard(), self._foreign_guard()),
         )
         self._home_storage: Cluster | None = None
+        self._storage_identity: StorageIdentity | None = None
         if settings.storage_class_map:
             storage_source = credential_sources.storage_source(settings)
             self._home_storage = (
                 self._home
                 if storage_source is None
                 else Cluster(
-                    "home", storage_source, metrics=self.metrics.client("home"), guard=guard
+                    "home",
+                    storage_source,
+                    metrics=self.metrics.client("home"),
+                    guard=lambda: min(guard(), self._storage_guard()),
                 )
             )
+            self._storage_identity = StorageIdentity(self._home, self._home_storage)
         self._home_watches = WatchStreams(self._home, metrics=self.metrics.client("home"))
         self._identity: ForeignIdentity | None = None
         self._store = Store()
@@ -160,9 +166,9 @@ class Engine:
                 if await self._discovery.identify_home(shutdown.requested):
                     await same_cluster.refuse(self._home, self._foreign)
                     async with self._home_api.running():
-                        if await _first_is(self._discovery.checked, before=shutdown.requested):
-                            if self._home_storage is not None:
-                                await storage.check(self._home_storage, self._discovery.ctx())
+                        if await _first_is(
+                            self._discovery.checked, before=shutdown.requested
+                        ) and await self._check_storage(shutdown.requested):
                             await self._lead(shutdown, started)
         except* errors.FarletError as group:
             raise errors.innermost(group) from None
@@ -175,6 +181,15 @@ class Engine:
             return
         async with self._home_storage:
             yield
+
+    async def _check_storage(self, stop: asyncio.Event) -> bool:
+        """Verify what volumes require; false if `stop` came first. Raises `StartError`."""
+        if self._home_storage is None or self._storage_identity is None:
+            return True
+        if not await storage.confirm(self._storage_identity, stop):
+            return False
+        await storage.check(self._home_storage, self._discovery.ctx())
+        return True
 
     @contextlib.asynccontextmanager
     async def _renewing_login(self) -> AsyncIterator[None]:
@@ -350,6 +365,10 @@ class Engine:
         """Nothing is written to the foreign cluster before it is confirmed."""
         return math.inf if self._identity is None else self._identity.guard()
 
+    def _storage_guard(self) -> float:
+        """Nothing is written about volumes to another cluster than home."""
+        return math.inf if self._storage_identity is None else self._storage_identity.guard()
+
     # --- the parts ----------------------------------------------------------------------------
 
     def _make_pod_controller(
@@ -369,6 +388,7 @@ class Engine:
             tasks=tasks,
             restart_watch=self._watch.restart,
             home_storage=self._home_storage,
+            storage_identity=self._storage_identity,
         )
 
     def _make_node(

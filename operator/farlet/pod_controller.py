@@ -10,6 +10,7 @@ import structlog
 
 from farlet import access
 from farlet.client.api_client import ApiClient
+from farlet.client.storage_identity import StorageIdentity
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context, Reflection
 from farlet.foreign import namespaces
@@ -63,10 +64,12 @@ class PodController:
         tasks: asyncio.TaskGroup,
         restart_watch: Callable[[], None],
         home_storage: ApiClient | None,
+        storage_identity: StorageIdentity | None,
     ) -> None:
-        """`home_storage`: the home cluster, with the identity for volumes; `None`: farlet provides
-        none. `home_events`: the home cluster, for Events of mirrors. `home_watches`: the same, for
-        watches of single objects. `restart_watch` restarts Kopf's watch of home pods."""
+        """`home_storage`: the home cluster, with the identity for volumes, and whether that is
+        confirmed (`storage_identity`); `None`: farlet provides none. `home_events`: the home
+        cluster, for Events of mirrors. `home_watches`: the same, for watches of single objects.
+        `restart_watch` restarts Kopf's watch of home pods."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
@@ -144,7 +147,7 @@ class PodController:
             tasks=tasks,
         )
         self._claims: claims.Claims | None = None
-        if home_storage is not None:
+        if home_storage is not None and storage_identity is not None:
             self._claims = claims.Claims(
                 home_storage,
                 foreign,
@@ -154,6 +157,7 @@ class PodController:
                 note=self._recorder.note_claim,
                 wake=self._queue.add,
                 shows_events=settings.mirror_events is not Shown.NONE,
+                at_home=storage_identity,
                 tasks=tasks,
             )
         self._reconciler = reconciler.Reconciler(

@@ -141,7 +141,8 @@ TABLE = (
     Permission(
         Side.HOME, Where.CLUSTER, _AUTHENTICATION, "tokenreviews", ("create",),
         "authenticate clients of the kubelet API by bearer token; review the foreign "
-        "ServiceAccount token at the start: home must not accept it",
+        "ServiceAccount token at the start: home must not accept it; review the token of "
+        "--home-storage-kubeconfig: home must accept it",
     ),
     Permission(
         Side.HOME, Where.CLUSTER, _AUTHORIZATION, "subjectaccessreviews", ("create",),

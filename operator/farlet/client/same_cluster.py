@@ -28,8 +28,13 @@ async def refuse(home: Cluster, foreign: Cluster) -> None:
         )
 
 
+def is_same_connection(one: Cluster, other: Cluster) -> bool:
+    """Whether both logins, once loaded, have the same server and the same CA."""
+    return one.server == other.server and _ca(one) == _ca(other)
+
+
 def _by_connection(home: Cluster, foreign: Cluster) -> str | None:
-    if home.server != foreign.server or _ca(home) != _ca(foreign):
+    if not is_same_connection(home, foreign):
         return None
     return f"both kubeconfigs contain the server {home.server} and the same CA"
 
@@ -39,23 +44,36 @@ def _ca(cluster: Cluster) -> bytes | None:
 
 
 async def _by_token(home: Cluster, foreign: Cluster) -> str | None:
-    authorization = (await foreign.login()).authorization or ""
-    if not authorization.startswith(_BEARER):
+    token = await bearer_token(foreign)
+    try:
+        user = None if token is None else await account_of(home, token)
+    except errors.FarletError:
         return None
+    return user and f"the home API server accepts the foreign token, of the user {user}"
+
+
+async def bearer_token(cluster: Cluster) -> str | None:
+    """The token that requests are sent with; `None`: other credentials."""
+    authorization = (await cluster.login()).authorization or ""
+    return authorization.removeprefix(_BEARER) if authorization.startswith(_BEARER) else None
+
+
+async def account_of(cluster: Cluster, token: str) -> str | None:
+    """The user of a token, if `cluster` accepts it as that of a ServiceAccount.
+
+    Raises what `ApiClient.request_unqueued` raises.
+    """
     body = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
-        "spec": {"token": authorization.removeprefix(_BEARER)},
+        "spec": {"token": token},
     }
-    try:
-        # Unqueued, as it asks no guard: a standby verifies this, too, and it changes nothing.
-        answer = await home.request_unqueued(
-            "POST", resources.TOKEN_REVIEWS, body=body, seconds=REVIEW_SECONDS
-        )
-    except errors.FarletError:
-        return None
+    # Unqueued, as it asks no guard: a standby verifies this, too, and it changes nothing.
+    answer = await cluster.request_unqueued(
+        "POST", resources.TOKEN_REVIEWS, body=body, seconds=REVIEW_SECONDS
+    )
     status = answer.get("status") or {}
     user = str((status.get("user") or {}).get("username", ""))
     if status.get("authenticated") is not True or not user.startswith(_ACCOUNT):
         return None
-    return f"the home API server accepts the foreign token, of the user {user[:300]}"
+    return user[:300]

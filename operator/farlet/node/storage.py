@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
-from farlet import errors, rbac
+from farlet import errors, rbac, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
+from farlet.client.storage_identity import StorageIdentity
 from farlet.constants import PROVISIONER
 from farlet.context import Context
 from farlet.node import prerequisites
@@ -15,7 +18,31 @@ from farlet.rbac import Identity
 BINDING_MODE = "WaitForFirstConsumer"
 _FIX = "In the home cluster: kubectl apply -f manifests/home/volumes (docs/volumes.md)"
 
+RETRY_SECONDS = 5.0
+
 log = structlog.get_logger()
+
+
+async def confirm(identity: StorageIdentity, stop: asyncio.Event) -> bool:
+    """Wait until the identity for volumes is known to be one of the home cluster.
+
+    False if `stop` came first. Raises `StartError` if it is perhaps one of another cluster.
+    """
+    failures = retrying.OncePerCause()
+    while True:
+        try:
+            await identity.confirm()
+        except (errors.Unreachable, errors.Throttled) as err:
+            if failures.is_new(str(err)):
+                log.warning(
+                    "failed to confirm cluster of volumes", err=str(err), retry_in=RETRY_SECONDS
+                )
+        except (errors.ApiError, errors.Refused) as err:
+            raise errors.StartError(str(err)) from err
+        else:
+            return True
+        if await retrying.wait(stop, RETRY_SECONDS):
+            return False
 
 
 async def check(home: ApiClient, ctx: Context) -> None:

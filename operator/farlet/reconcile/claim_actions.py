@@ -37,15 +37,18 @@ class ClaimActions:
         ctx: Callable[[], Context],
         seen: Callable[[ClaimKey, PersistentVolumeClaim | None], None],
         confirm: Callable[[], Awaitable[None]],
+        confirm_home: Callable[[], Awaitable[None]],
     ) -> None:
         """`seen` gets a foreign claim of an answer; `None`: 404. `confirm` raises unless the
-        answers before it are of the recorded foreign cluster."""
+        answers before it are of the recorded foreign cluster, `confirm_home` unless they are
+        of the home cluster."""
         self._home = home
         self._foreign = foreign
         self._at_home = at_home
         self._ctx = ctx
         self._seen = seen
         self._confirm = confirm
+        self._confirm_home = confirm_home
 
     async def create_claim(self, claim: HomeClaim) -> None:
         where = self._where(claim.key)
@@ -136,6 +139,7 @@ class ClaimActions:
             volume = HomeVolume.of(obj) or Missing.UNKNOWN
         except errors.NotFound:
             pass
+        await self._confirm_home()
         return Live(claim, volume)
 
     async def read_foreign(self, key: ClaimKey) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -56,6 +57,19 @@ class _Report:
     at: float
 
 
+class HomeIdentity(Protocol):
+    """Whether the identity for volumes is one of the home cluster. `StorageIdentity` is one."""
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether answers are those of the home cluster."""
+        ...
+
+    async def confirm(self) -> None:
+        """Raises unless the answers before it are of the home cluster."""
+        ...
+
+
 class Claims:
     """Follows claims, placeholders and foreign claims. Tasks run in the given task group."""
 
@@ -70,6 +84,7 @@ class Claims:
         note: Callable[[ClaimKey, str], None],
         wake: Callable[[ObjectKey], None],
         shows_events: bool,
+        at_home: HomeIdentity,
         tasks: asyncio.TaskGroup,
     ) -> None:
         """`home` sends with the identity for volumes. `note` queues an Event for a home claim,
@@ -80,6 +95,7 @@ class Claims:
         self._note = note
         self._wake = wake
         self._shows_events = shows_events
+        self._identity = at_home
         self._tasks = tasks
         self._queue: WorkQueue[ClaimKey] = WorkQueue(observer)
         self._at_home = HomeClaims(
@@ -92,6 +108,7 @@ class Claims:
             ctx=ctx,
             seen=self._seen,
             confirm=namespaces.identity.confirm,
+            confirm_home=at_home.confirm,
         )
         self._followed: dict[str, tuple[ForeignClaims, asyncio.Task[None]]] = {}
         """By home namespace."""
@@ -178,6 +195,8 @@ class Claims:
             self._queue.retry(key, at_least=5.0)
 
     async def _reconcile(self, key: ClaimKey) -> None:
+        # What is known may be that of another cluster since the connection changed.
+        await self._identity.confirm()
         state = _Pass()
         for _ in range(STEPS):
             snapshot = self._snapshot(key, state)
@@ -254,7 +273,7 @@ class Claims:
     def _with_volumes(self) -> Set[str] | None:
         """The foreign namespaces of all placeholders, and those with foreign claims; `None`: not
         known. That of a retained volume is one of them, although nothing in it is watched."""
-        if not self._at_home.volumes_in_sync:
+        if not (self._identity.confirmed and self._at_home.volumes_in_sync):
             return None
         followed = (claims for claims, _ in self._followed.values())
         return {volume.foreign.partition("/")[0] for volume in self._at_home.volumes} | {

@@ -20,7 +20,7 @@ import structlog.testing
 
 from farlet import draining, errors
 from farlet.client import cluster as clusters
-from farlet.constants import API_SERVER_SUPPORT, ObjectKey
+from farlet.constants import API_SERVER_SUPPORT, ObjectKey, Reason
 from farlet.context import Context, NewNamespaces
 from farlet.foreign import namespaces
 from farlet.foreign.created_namespaces import CreatedNamespaces
@@ -98,6 +98,17 @@ class RecordingCluster(FakeCluster):
         return errors.Unreachable(cluster=self.name, request="it", cause="connection refused")
 
 
+class AtHome:
+    """Whether the identity for volumes is one of the home cluster."""
+
+    def __init__(self) -> None:
+        self.confirmed = True
+
+    async def confirm(self) -> None:
+        if not self.confirmed:
+            raise errors.Refused(Reason.PROVISIONING_FAILED, "another cluster")
+
+
 class Harness:
     """One farlet between two model clusters. Created by `running`."""
 
@@ -130,6 +141,8 @@ class Harness:
         self.foreign = RecordingCluster("foreign", self.foreign_server, clock)
         self.woken: list[ObjectKey] = []
         """Keys that foreign namespaces have woken."""
+        self.at_home = AtHome()
+        """The identity for volumes."""
         self.metrics = Metrics()
         self.feeding = True
         """Kopf delivers events of home pods."""
@@ -244,6 +257,7 @@ class Harness:
                     note=self.recorder.note_claim,
                     wake=self.queue.add,
                     shows_events=True,
+                    at_home=self.at_home,
                     tasks=tasks,
                 )
             reconciler = reconcile.Reconciler(

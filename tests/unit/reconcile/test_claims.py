@@ -564,6 +564,39 @@ def test_a_retained_volume_costs_no_request_after_a_restart() -> None:
         assert [one for one in requests if "persistentvolumeclaims" in one] == []
 
 
+# --- the cluster of --home-storage-kubeconfig -------------------------------------------------
+
+
+def test_nothing_is_written_on_answers_of_a_cluster_that_is_perhaps_not_home(
+    s: Harness,
+) -> None:
+    key = used(s)
+    s.at_home.confirmed = False
+    before = len(s.home.requests(WRITES)), len(s.foreign.requests(WRITES))
+    released(s, key)
+    late = claim(s, "late")
+    selected(s, "late")
+    s.wait(60)
+    assert (len(s.home.requests(WRITES)), len(s.foreign.requests(WRITES))) == before
+    s.at_home.confirmed = True
+    s.wait(120)
+    assert (remote(s, key), placeholder(s, key)) == (None, None)
+    assert placeholder(s, late) is not None
+
+
+def test_a_deletion_waits_if_the_home_cluster_is_in_doubt_after_its_live_reads(s: Harness) -> None:
+    key = used(s)
+
+    def doubt() -> None:
+        s.at_home.confirmed = False
+
+    s.home.refusing[f"GET .*/persistentvolumes/{names.volume_name(key.uid)}$"] = doubt
+    released(s, key)
+    s.wait(60)
+    assert not s.at_home.confirmed
+    assert remote(s, key) is not None
+
+
 # --- the inventory, by which a copy of the home cluster is noticed ----------------------------
 
 

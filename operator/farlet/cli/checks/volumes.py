@@ -7,8 +7,9 @@ import contextlib
 from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
+from farlet.client.storage_identity import StorageIdentity
 from farlet.context import Context
-from farlet.errors import StartError
+from farlet.errors import Refused, StartError
 from farlet.node import storage
 from farlet.settings import Settings
 from farlet.telemetry.metrics import Metrics
@@ -26,8 +27,9 @@ async def check(settings: Settings, ctx: Context, home: Cluster, metrics: Metric
                 made = Cluster("home", source, metrics=metrics.client("home"))
                 cluster = await opened.enter_async_context(made)
             try:
+                await StorageIdentity(home, cluster).confirm()
                 await storage.check(cluster, ctx)
-            except StartError as err:
+            except (Refused, StartError) as err:
                 return Finding(what, Outcome.FAILED, str(err))
         classes = ", ".join(f"{name}={foreign}" for name, foreign in ctx.storage_class_map)
         return Finding(what, Outcome.OK, classes)
