@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import structlog
 
@@ -22,7 +22,7 @@ from farlet.constants import JSON, REFLECTED, VIRTUAL_NODE_ID, Reason
 from farlet.context import Context
 from farlet.errors import Refused
 from farlet.k8s_types import ObjectMeta, PartialObject
-from farlet.planning import services
+from farlet.planning import api_refusals, services
 from farlet.planning.services import Action, Create, Delete, Replace
 from farlet.store import version
 
@@ -67,6 +67,16 @@ class _Objects(Generic[T]):
         self._notify()
 
 
+class _LeftOut(NamedTuple):
+    """An object that the foreign API server did not accept."""
+
+    state: str
+    """What it should have shown: after a change at home it is written again."""
+    until: float
+    """In the time of the event loop."""
+    code: int
+
+
 class ReflectedServices:
     """`run` keeps the Services of one namespace as they are at home, until cancelled."""
 
@@ -91,7 +101,8 @@ class ReflectedServices:
         """All Services were reflected once since the namespace was opened."""
         self._refused: Refused | None = None
         self._failures = retrying.OncePerCause()
-        self._left_out = retrying.OncePerCause()
+        self._left_out: dict[str, dict[str, _LeftOut]] = {}
+        """By resource and name."""
         notify = self._changed.set
         self._home_services: _Objects[JSON] = _Objects(_of_whole, notify)
         self._home_slices: _Objects[JSON] = _Objects(_of_whole, notify)
@@ -159,7 +170,7 @@ class ReflectedServices:
     async def _reflect(self) -> None:
         backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
         while True:
-            await retrying.wait(self._changed, AGAIN_SECONDS)
+            await retrying.wait(self._changed, self._again_in())
             self._changed.clear()
             await asyncio.sleep(COALESCE_SECONDS)
             watches = (*self._home_watches, *self._foreign_watches)
@@ -188,28 +199,54 @@ class ReflectedServices:
 
     async def _pass(self) -> None:
         """Write what differs. Raises what the API server raises, except for single objects."""
-        for action in services.of_services(
-            self._home_services.items.values(), _metadata(self._services)
-        ):
-            await self._perform(resources.SERVICES, self._services, action)
-        for action in services.of_slices(
-            self._home_slices.items.values(),
-            _metadata(self._slices),
-            reflected=self._services.items,
-            ctx=self._ctx(),
-        ):
-            await self._perform(resources.ENDPOINT_SLICES, self._slices, action)
+        await self._perform_all(
+            resources.SERVICES,
+            self._services,
+            services.of_services(
+                self._home_services.items.values(),
+                _metadata(self._services),
+                left_out=self._not_due(resources.SERVICES),
+            ),
+        )
+        await self._perform_all(
+            resources.ENDPOINT_SLICES,
+            self._slices,
+            services.of_slices(
+                self._home_slices.items.values(),
+                _metadata(self._slices),
+                reflected=self._services.items,
+                ctx=self._ctx(),
+                left_out=self._not_due(resources.ENDPOINT_SLICES),
+            ),
+        )
+
+    async def _perform_all(
+        self,
+        resource: Resource[JSON],
+        objects: _Objects[PartialObject],
+        actions: Iterable[Action],
+    ) -> None:
+        """One object that is not accepted holds up no other."""
+        for action in actions:
+            try:
+                await self._perform(resource, objects, action)
+            except errors.ApiError as err:
+                if not api_refusals.concerns_one_object(err):
+                    raise
+                self._leave_out(resource, action, err)
+        now = asyncio.get_running_loop().time()
+        left_out = self._left_out.get(resource.plural, {})
+        # Those that were due are written or gone.
+        self._left_out[resource.plural] = {
+            name: one for name, one in left_out.items() if one.until > now
+        }
 
     async def _perform(
         self, resource: Resource[JSON], objects: _Objects[PartialObject], action: Action
     ) -> None:
         match action:
             case Create(body):
-                try:
-                    made = await self._cluster.create(resource, body, namespace=self._foreign)
-                except (errors.Conflict, errors.Invalid) as err:
-                    self._leave_out(resource, body, err)
-                    return
+                made = await self._cluster.create(resource, body, namespace=self._foreign)
                 objects.changed("ADDED", {"metadata": made["metadata"]})
             case Replace(body, existing):
                 await self._replace(resource, objects, body, existing)
@@ -246,17 +283,33 @@ class ReflectedServices:
         await _delete(self._cluster, resource, existing, namespace=self._foreign)
         objects.items.pop(existing["name"], None)
 
-    def _leave_out(self, resource: Resource[JSON], body: JSON, err: errors.ApiError) -> None:
-        """Its name belongs to another owner, or it is not valid in the foreign cluster."""
-        name = body["metadata"]["name"]
-        new = self._left_out.is_new(f"{resource.plural} {name} {err.code}")
-        (log.warning if new else log.debug)(
+    def _leave_out(self, resource: Resource[JSON], action: Action, err: errors.ApiError) -> None:
+        """Its name belongs to another owner, or the foreign cluster does not accept it."""
+        name, state = services.subject(action)
+        left_out = self._left_out.setdefault(resource.plural, {})
+        before = left_out.get(name)
+        until = asyncio.get_running_loop().time() + AGAIN_SECONDS
+        left_out[name] = _LeftOut(state, until, err.code)
+        (log.warning if before is None or before.code != err.code else log.debug)(
             "home object not reflected",
             kind=resource.plural,
             namespace=self._foreign,
             name=name,
             err=str(err),
+            retry_in=AGAIN_SECONDS,
         )
+
+    def _not_due(self, resource: Resource[JSON]) -> dict[str, str]:
+        """The state of each object that was left out a moment ago, by name."""
+        now = asyncio.get_running_loop().time()
+        left_out = self._left_out.get(resource.plural, {})
+        return {name: one.state for name, one in left_out.items() if one.until > now}
+
+    def _again_in(self) -> float:
+        """Seconds until the first object that was left out is due, or a pass as any other."""
+        now = asyncio.get_running_loop().time()
+        due = [one.until for kind in self._left_out.values() for one in kind.values()]
+        return min((until - now for until in due if until > now), default=AGAIN_SECONDS)
 
     def _failed(self, err: errors.FarletError, *, retry_in: float) -> None:
         (log.warning if self._failures.is_new(str(err)) else log.debug)(

@@ -65,6 +65,22 @@ def rejects_for_good(err: errors.ApiError) -> bool:
     return isinstance(err, errors.Invalid)
 
 
+_TERMINATED = "is being terminated"
+"""What a namespace that is being deleted answers to all creations."""
+
+
+def concerns_one_object(err: errors.ApiError) -> bool:
+    """The foreign API server does not accept this object, and possibly accepts others.
+
+    Its name is taken, it is not valid, or admission rejects it: a quota, a policy, the restricted
+    endpoints of OpenShift.
+    """
+    if isinstance(err, errors.Forbidden):
+        everything = _NOT_READY in err.message or _TERMINATED in err.message or _is_denied(err)
+        return not everything
+    return isinstance(err, errors.Conflict | errors.Invalid)
+
+
 def _is_denied(err: errors.ApiError) -> bool:
     """The authorizer does not allow the request."""
     return err.status_reason == "Forbidden" and "cannot" in err.message and "User " in err.message
@@ -150,7 +166,7 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
                 f"the quota of the foreign namespace is used up: {text}. "
                 "Raise it or delete what uses it; the pod then starts automatically",
             )
-        if "is being terminated" in text:
+        if _TERMINATED in text:
             return Refused(
                 Reason.NAMESPACE_NOT_FOUND,
                 f"the foreign namespace is being deleted: {text}. Recreate it after the deletion "

@@ -19,6 +19,8 @@ from farlet.context import Context
 from farlet.forge import services
 from farlet.k8s_types import ObjectMeta
 
+_NONE: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Create:
@@ -45,8 +47,28 @@ class Delete:
 Action = Create | Replace | Delete
 
 
-def of_services(home: Iterable[JSON], foreign: Mapping[str, ObjectMeta]) -> Iterator[Action]:
-    """`foreign`: metadata of the reflected Services, by name."""
+GONE = ""
+"""The state of an object that does not exist at home."""
+
+
+def subject(action: Action) -> tuple[str, str]:
+    """The name of the object, and the state that it should show."""
+    if isinstance(action, Delete):
+        return action.existing["name"], GONE
+    metadata = action.body["metadata"]
+    return metadata["name"], metadata["annotations"][HOME_STATE]
+
+
+def of_services(
+    home: Iterable[JSON],
+    foreign: Mapping[str, ObjectMeta],
+    *,
+    left_out: Mapping[str, str] = _NONE,
+) -> Iterator[Action]:
+    """`foreign`: metadata of the reflected Services, by name.
+
+    `left_out`: name -> state of those that the foreign API server did not accept a moment ago.
+    """
     wanted = {}
     for one in home:
         identity = services.service_identity(one)
@@ -54,7 +76,7 @@ def of_services(home: Iterable[JSON], foreign: Mapping[str, ObjectMeta]) -> Iter
             wanted[identity.name] = _Wanted(
                 identity.state, partial(services.service, one, identity)
             )
-    return _actions(wanted, foreign)
+    return _actions(wanted, foreign, left_out)
 
 
 def of_slices(
@@ -63,6 +85,7 @@ def of_slices(
     *,
     reflected: Collection[str],
     ctx: Context,
+    left_out: Mapping[str, str] = _NONE,
 ) -> Iterator[Action]:
     """`reflected`: names of the Services that are reflected now.
 
@@ -76,7 +99,7 @@ def of_slices(
             wanted[identity.name] = _Wanted(
                 identity.state, partial(services.endpoint_slice, one, identity, ctx)
             )
-    return _actions(wanted, foreign)
+    return _actions(wanted, foreign, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +110,17 @@ class _Wanted:
     forge: Callable[[], JSON]
 
 
-def _actions(wanted: Mapping[str, _Wanted], foreign: Mapping[str, ObjectMeta]) -> Iterator[Action]:
+def _actions(
+    wanted: Mapping[str, _Wanted],
+    foreign: Mapping[str, ObjectMeta],
+    left_out: Mapping[str, str],
+) -> Iterator[Action]:
     for name, existing in foreign.items():
-        if name not in wanted:
+        if name not in wanted and left_out.get(name) != GONE:
             yield Delete(existing)
     for name, one in wanted.items():
+        if left_out.get(name) == one.state:
+            continue
         shown = foreign.get(name)
         if shown is None:
             yield Create(one.forge())

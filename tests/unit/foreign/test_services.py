@@ -125,6 +125,72 @@ def test_a_service_of_another_owner_is_left_alone_and_gets_no_endpoints(s: Harne
     assert shown(s) == {"web": ["10.1.0.3"]}
 
 
+QUOTA = "exceeded quota: services, requested: services=1, used: services=5, limited: services=5"
+REJECTED = {
+    "a new Service, by a quota": ("POST .*/services$", "services", QUOTA),
+    "a new slice, by a policy": ("POST .*/endpointslices$", "endpointslices", "denied by policy"),
+    "a change of a Service, by a policy": ("PUT .*/services/", "services", "denied by policy"),
+    "a deletion, by a policy": ("DELETE .*/services/", "services", "denied by policy"),
+}
+
+
+@pytest.mark.parametrize(("request_", "kind", "text"), REJECTED.values(), ids=REJECTED)
+def test_an_object_that_is_rejected_holds_up_no_other(
+    s: Harness, request_: str, kind: str, text: str
+) -> None:
+    changes = request_.startswith(("PUT", "DELETE"))
+    for name in ("bad", "bad-too", "good"):
+        service(s, name)
+        endpoints(s, "10.1.0.3", name=f"{name}-abc", of=name)
+    if changes:
+        started(s)
+    refusal = s.foreign.refusal(errors.Forbidden, 403, text, reason="Forbidden")
+
+    def refuse() -> errors.FarletError | None:
+        sent = s.foreign.received[-1]
+        return refusal() if "bad" in f"{sent.request} {sent.body}" else None
+
+    s.foreign.refusing[request_] = refuse
+    for name in ("bad", "bad-too") if changes else ():
+        if request_.startswith("PUT"):
+            change(s, "services", name, {"spec": {"ports": [{"port": 81, "protocol": "TCP"}]}})
+        else:
+            s.home_server.delete(("services", HOME, name), by=USER)
+    if not changes:
+        started(s)
+    assert s.mirror() is not None
+    for number in range(30):
+        body = {"endpoints": [{"addresses": [f"10.1.0.{number}"]}]}
+        change(s, "endpointslices", "good-abc", body)
+        s.wait(10.0)
+    assert shown(s)["good"] == ["10.1.0.29"]
+    sent = [one for one in s.foreign.requests(request_) if "bad" in f"{one.request} {one.body}"]
+    assert 2 * 5 <= len(sent) <= 2 * 6, "each one once a minute"
+    logs = [one for one in s.logs if one["event"] == "home object not reflected"]
+    warnings = [one for one in logs if one["log_level"] == "warning"]
+    assert [one["kind"] for one in warnings] == [kind] * 2
+    s.foreign.refusing.clear()
+    s.wait(61.0)
+    expected = {"good"} if request_.startswith("DELETE") else {"bad", "bad-too", "good"}
+    assert set(shown(s)) == expected
+    assert all(shown(s).values())
+
+
+def test_an_object_that_was_rejected_is_written_again_when_it_changes(s: Harness) -> None:
+    refusal = s.foreign.refusal(errors.Forbidden, 403, QUOTA, reason="Forbidden")
+    s.foreign.refusing["POST .*/services$"] = refusal
+    service(s)
+    started(s)
+    assert shown(s) == {}
+    s.foreign.refusing.clear()
+    service(s, "other")
+    s.wait(2.0)
+    assert shown(s) == {"other": []}
+    change(s, "services", "web", {"spec": {"ports": [{"port": 81, "protocol": "TCP"}]}})
+    s.wait(2.0)
+    assert shown(s) == {"web": [], "other": []}
+
+
 def test_a_service_that_a_foreign_user_deletes_is_created_again(s: Harness) -> None:
     service(s)
     endpoints(s, "10.1.0.3")
@@ -159,6 +225,7 @@ def test_a_write_that_fails_is_made_up_for(s: Harness, fault: Fault, before: int
     assert s.mirror() is not None
 
 
+NO = 'services is forbidden: User "farlet" cannot use resource "services" in API group ""'
 DENIED = {
     "home": (r"GET .*/endpointslices\?", "home", "HomeNamespaceForbidden", "-f manifests/home"),
     "foreign": (
@@ -182,7 +249,7 @@ def test_pods_wait_with_a_reason_while_a_permission_is_missing(
 ) -> None:
     service(s)
     cluster = s.home if side == "home" else s.foreign
-    cluster.refusing[pattern] = cluster.refusal(errors.Forbidden, 403, "no")
+    cluster.refusing[pattern] = cluster.refusal(errors.Forbidden, 403, NO, reason="Forbidden")
     started(s)
     pod = s.pod()
     assert pod is not None

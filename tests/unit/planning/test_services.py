@@ -165,6 +165,26 @@ def test_services_are_written_where_they_differ(
     assert list(services.of_services(home, foreign)) == expected
 
 
+LEFT_OUT: dict[str, tuple[list[JSON], dict[str, ObjectMeta], str, int]] = {
+    "a new one that was not accepted": ([service()], {}, "u-web/5", 0),
+    "a change that was not accepted": (
+        [service()], {"web": existing(state="u-web/4")}, "u-web/5", 0
+    ),
+    "a deletion that was not accepted": ([], {"web": existing()}, services.GONE, 0),
+    "another state of it": ([service(version="6")], {}, "u-web/5", 1),
+    "a deletion after a change that was not accepted": ([], {"web": existing()}, "u-web/6", 1),
+    "another one": ([service(), service("db")], {}, "u-web/5", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("home", "foreign", "state", "number"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_was_not_accepted_waits_while_it_is_the_same(
+    home: list[JSON], foreign: dict[str, ObjectMeta], state: str, number: int
+) -> None:
+    actions = list(services.of_services(home, foreign, left_out={"web": state}))
+    assert len(actions) == number
+
+
 def test_no_slice_adds_endpoints_to_a_service_of_another_owner() -> None:
     home = [endpoints(), endpoints("db-xyz", of="db")]
     actions = list(services.of_slices(home, {}, reflected={"web"}, ctx=CONTEXT))
