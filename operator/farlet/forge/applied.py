@@ -35,6 +35,9 @@ that needs a longer one, with a thousand labels or containers, do not reach its 
 
 _DIGEST_BYTES = 8
 
+_LARGEST = 2**63 - 1
+"""A generation is an int64. One that the foreign side names can be larger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -123,15 +126,19 @@ def record(home: Pod, *, mirror: int, labels: Iterable[str], annotations: Iterab
 
 
 def without(now: Applied, paths: Iterable[str], before: Applied) -> Applied:
-    """`now`, but for fields that the mirror still has as `before`."""
-    old = {path: before.digests[path] for path in paths}
+    """`now`, but for fields that the mirror still has as `before`.
+
+    A foreign user can change the record, so that `before` lacks some of them.
+    """
+    old = {path: before.digests[path] for path in paths if path in before.digests}
     home = before.home if old else now.home
     return dataclasses.replace(now, home=home, digests={**now.digests, **old})
 
 
 def encoded(one: Applied) -> str | None:
     """The annotation; `None` if it would be too long."""
-    text = orjson.dumps(one, option=orjson.OPT_SORT_KEYS)
+    bounded = dataclasses.replace(one, mirror=min(one.mirror, _LARGEST))
+    text = orjson.dumps(bounded, option=orjson.OPT_SORT_KEYS)
     return None if len(text) > LONGEST else text.decode()
 
 
@@ -198,6 +205,6 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
         raise TypeError
     return value

@@ -140,6 +140,7 @@ def test_a_path_that_an_older_version_did_not_record_has_not_changed() -> None:
         "{}",
         '{"home": "1", "mirror": 1, "digests": {}, "labels": [], "annotations": []}',
         '{"home": 1, "mirror": -1, "digests": {}, "labels": [], "annotations": []}',
+        '{"home": 1, "mirror": 9999999999999999999, "digests": {}, "labels": [], "annotations":[]}',
         '{"home": 1, "mirror": true, "digests": {}, "labels": [], "annotations": []}',
         '{"home": 1, "mirror": 1, "digests": [], "labels": [], "annotations": []}',
         '{"home": 1, "mirror": 1, "digests": {"a": 1}, "labels": [], "annotations": []}',

@@ -14,7 +14,7 @@ from farlet import constants
 from farlet.constants import JSON, Reason
 from farlet.forge import applied, status
 from farlet.k8s_types import Pod
-from farlet.planning import plan
+from farlet.planning import changes, plan
 from farlet.planning.actions import NOTHING, CreateMirror, PatchStatus, UpdateMirror
 from farlet.planning.snapshot import Missing
 from farlet.reconcile.event_recorder import MESSAGE_LIMIT
@@ -230,6 +230,35 @@ def test_a_rejected_change_costs_no_body() -> None:
     rejected = objects.snapshot(home, mirror, rejected={due.wanted: "no"})
     assert plan.decide(rejected, ctx=objects.CONTEXT) == NOTHING
     assert _lines(lambda: plan.decide(rejected, ctx=objects.CONTEXT)) < 3000
+
+
+@pytest.mark.parametrize("missing", ["spec.activeDeadlineSeconds", "metadata.labels"])
+def test_a_record_of_the_foreign_side_that_lacks_a_path_is_no_error(missing: str) -> None:
+    home, mirror = _changed({"activeDeadlineSeconds": 600})
+    record = orjson.loads(mirror["metadata"]["annotations"][constants.APPLIED])
+    del record["digests"][missing]
+    mirror["metadata"]["annotations"][constants.APPLIED] = orjson.dumps(record).decode()
+    home["status"]["startTime"] = "2026-01-02T03:02:25Z"
+    home["metadata"]["labels"] = {"stage": "x"}
+    home["spec"]["resources"] = {"limits": {"cpu": "2"}}
+    found = changes.due(
+        home, mirror, selected="disabled", ctx=objects.CONTEXT, now=objects.NOW + 900
+    )
+    assert found.resize is not None
+    assert missing in found.resize.record.digests
+
+
+@pytest.mark.parametrize("generation", [2**63 - 1, 2**64 - 1])
+def test_a_generation_of_the_foreign_side_is_bounded(generation: int) -> None:
+    home, mirror = _changed({"activeDeadlineSeconds": 600})
+    home["spec"]["activeDeadlineSeconds"] = 60
+    mirror["metadata"].update(generation=generation, resourceVersion="7")
+    due = plan.decide(objects.snapshot(home, mirror), ctx=objects.CONTEXT).action
+    assert isinstance(due, UpdateMirror)
+    mirror["metadata"]["annotations"].update(due.body["metadata"]["annotations"])
+    record = applied.read(mirror)
+    assert record is not None
+    assert record.mirror == 2**63 - 1
 
 
 def _changed(spec: JSON) -> tuple[Pod, Pod]:
