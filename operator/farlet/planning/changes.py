@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from farlet.context import Context
 from farlet.forge import applied, scheduling
 from farlet.forge import pod as pods
 from farlet.forge.applied import Applied
-from farlet.k8s_types import NewPod, Pod
+from farlet.k8s_types import NewPod, ObjectMeta, Pod
 from farlet.planning.actions import ResizeMirror, UpdateMirror
 from farlet.planning.predicates import epoch, uid
 
@@ -88,17 +88,25 @@ def _update(
     marked = mirror["metadata"].get("annotations", {}).get(constants.ACCESS)
     access = constants.REMOTE if selected == marked == constants.REMOTE else ""
     carried = pods.carried(home, access=access, ctx=ctx)
+    own = home["metadata"]
     spec = _spec(home, mirror, updated, ctx=ctx, now=now)
     record = applied.record(
         home,
         mirror=mirror["metadata"].get("generation", 0) + 1 if spec else before.mirror,
-        labels=carried.labels,
-        annotations=carried.annotations,
+        labels=_from_home(
+            applied.LABELS in updated, carried.labels, before.labels, own.get("labels")
+        ),
+        annotations=_from_home(
+            applied.ANNOTATIONS in updated,
+            carried.annotations,
+            before.annotations,
+            own.get("annotations"),
+        ),
     )
     text = applied.encoded(applied.without(record, resized, before))
     if text is None:
         return None
-    metadata: JSON = {"uid": uid(mirror), **_metadata(mirror, updated, before, carried)}
+    metadata: JSON = {"uid": uid(mirror), **_metadata(own, mirror, updated, before, carried)}
     metadata.setdefault("annotations", {})[APPLIED] = text
     body: JSON = {"metadata": metadata}
     if spec:
@@ -145,17 +153,38 @@ def with_deadline_left(pod: NewPod, home: Pod, *, now: float) -> NewPod:
     return {**pod, "spec": {**pod["spec"], "activeDeadlineSeconds": left}}
 
 
+def _from_home(
+    changed: bool, carried: Iterable[str], before: Iterable[str], own: Mapping[str, str] | None
+) -> Iterable[str]:
+    """The keys that M has from H after a write. M keeps one that a changed setting now keeps from
+    new mirrors, until H removes it.
+    """
+    return {*carried, *(key for key in before if key in (own or {}))} if changed else before
+
+
 def _metadata(
-    mirror: Pod, changed: frozenset[str], before: Applied, carried: pods.Carried
+    home: ObjectMeta,
+    mirror: Pod,
+    changed: frozenset[str],
+    before: Applied,
+    carried: pods.Carried,
 ) -> dict[str, dict[str, str | None]]:
-    """Changed labels and annotations; `None` removes one that M had from H."""
+    """Changed labels and annotations; `None` removes one that M had from H, which H removed."""
     metadata = mirror["metadata"]
     result = {}
-    for name, path, there, now, had in (
-        ("labels", applied.LABELS, metadata.get("labels"), carried.labels, before.labels),
+    for name, path, own, there, now, had in (
+        (
+            "labels",
+            applied.LABELS,
+            home.get("labels"),
+            metadata.get("labels"),
+            carried.labels,
+            before.labels,
+        ),
         (
             "annotations",
             applied.ANNOTATIONS,
+            home.get("annotations"),
             metadata.get("annotations"),
             carried.annotations,
             before.annotations,
@@ -165,7 +194,7 @@ def _metadata(
             continue
         present = there or {}
         patch: dict[str, str | None] = {k: v for k, v in now.items() if present.get(k) != v}
-        gone = [key for key in had if key in present and key not in now]
+        gone = [key for key in had if key in present and key not in (own or {})]
         patch |= {key: None for key in gone if not key.startswith(constants.RESERVED)}
         if patch:
             result[name] = patch

@@ -205,8 +205,28 @@ def test_marks_travel_to_mirrors_of_mode_remote(selected: str, marked: str, trav
         home("remote"), KEEPING, metadata__annotations={"farlet.io/api-access": marked}
     )
     body = sent(home("remote", metadata__labels={"kept/queue": "b"}), mirror, KEEPING, selected)
-    labels = {"kept/queue": "b"} if travels else {"kept/queue": None}
-    assert body == {"metadata": {"labels": labels}}
+    assert body == ({"metadata": {"labels": {"kept/queue": "b"}}} if travels else {})
+
+
+@pytest.mark.parametrize(
+    "ctx",
+    [KEEPING, dataclasses.replace(CONTEXT, mirror_patch=MirrorPatch(labels={"kept/queue": "c"}))],
+    ids=["kept prefixes", "labels of the administrator"],
+)
+def test_a_changed_setting_removes_no_label_that_home_still_has(ctx: Context) -> None:
+    mirror = mirror_of(home())
+    pod = home(metadata__labels={"app": "api"}, metadata__annotations={"go": "yes"})
+    action = changes.due(pod, mirror, selected=None, ctx=ctx, now=NOW).update
+    assert action is not None
+    assert action.body["metadata"]["labels"] == {"app": "api"}
+    assert set(action.body["metadata"]["annotations"]) == {"go", APPLIED}
+    mirror["metadata"]["annotations"] |= action.body["metadata"]["annotations"]
+    mirror["metadata"]["labels"] |= action.body["metadata"]["labels"]
+    del pod["metadata"]["labels"]["kept/queue"]
+    del pod["metadata"]["annotations"]["kept/address"]
+    body = sent(pod, mirror, ctx)["metadata"]
+    assert body["labels"] == {"kept/queue": None}
+    assert body["annotations"] == {"kept/address": None}
 
 
 def test_tolerations_that_the_foreign_cluster_added_stay() -> None:
