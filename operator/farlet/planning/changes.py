@@ -59,19 +59,21 @@ def due(
     if before is None:
         return NOTHING_DUE
     changed = applied.changed(home, before)
-    if _started_late(home, mirror, now=now):
-        changed |= {applied.DEADLINE}
-    if not changed:
-        return NOTHING_DUE
     resized = frozenset(filter(applied.is_resource, changed))
     updated = changed - resized
-    sends = updated and wanted(home, resize=False) not in rejected
-    return Due(
-        _update(home, mirror, before, updated, resized, selected=selected, ctx=ctx, now=now)
-        if sends
-        else None,
-        _resize(home, mirror, before, updated, resized) if resized else None,
-    )
+    left = _left_after_wait(home, mirror, now=now)
+    update = None
+    if updated and (asked := wanted(home, resize=False)) not in rejected:
+        update = _update(
+            home, mirror, before, updated, resized, asked, left, selected=selected, ctx=ctx, now=now
+        )
+    elif left is not None and (asked := _wanted_after_wait(home)) not in rejected:
+        # Alone: it must not wait for a change that was rejected.
+        sent: frozenset[str] = frozenset()
+        update = _update(
+            home, mirror, before, sent, changed, asked, left, selected=selected, ctx=ctx, now=now
+        )
+    return Due(update, _resize(home, mirror, before, updated, resized) if resized else None)
 
 
 def _update(
@@ -79,17 +81,20 @@ def _update(
     mirror: Pod,
     before: Applied,
     updated: frozenset[str],
-    resized: frozenset[str],
+    pending: frozenset[str],
+    asked: str,
+    left: int | None,
     *,
     selected: str | None,
     ctx: Context,
     now: float,
 ) -> UpdateMirror | None:
+    """The write of `updated` and of the deadline that is `left`. Others stay `pending`."""
     marked = mirror["metadata"].get("annotations", {}).get(constants.ACCESS)
     access = constants.REMOTE if selected == marked == constants.REMOTE else ""
     carried = pods.carried(home, access=access, ctx=ctx)
     own = home["metadata"]
-    spec = _spec(home, mirror, updated, ctx=ctx, now=now)
+    spec = _spec(home, mirror, updated, left, ctx=ctx, now=now)
     record = applied.record(
         home,
         mirror=mirror["metadata"].get("generation", 0) + 1 if spec else before.mirror,
@@ -103,7 +108,7 @@ def _update(
             own.get("annotations"),
         ),
     )
-    text = applied.encoded(applied.without(record, resized, before))
+    text = applied.encoded(applied.without(record, pending, before))
     if text is None:
         return None
     metadata: JSON = {"uid": uid(mirror), **_metadata(own, mirror, updated, before, carried)}
@@ -113,7 +118,8 @@ def _update(
         # The list of tolerations is replaced, and the next generation is known, for this one only.
         metadata["resourceVersion"] = mirror["metadata"]["resourceVersion"]
         body["spec"] = spec
-    return UpdateMirror(home, mirror, body, tuple(sorted(updated)), wanted(home, resize=False))
+    fields = updated if left is None else updated | {applied.DEADLINE}
+    return UpdateMirror(home, mirror, body, tuple(sorted(fields)), asked)
 
 
 def _resize(
@@ -141,6 +147,11 @@ def wanted(home: Pod, *, resize: bool) -> str:
     )
     together = "".join(f"{path}={digest} " for path, digest in asked)
     return hashlib.blake2b(together.encode(), digest_size=12).hexdigest()
+
+
+def _wanted_after_wait(home: Pod) -> str:
+    """As `wanted`, of the deadline of a mirror that has waited for its node."""
+    return f"wait {applied.digests(home)[applied.DEADLINE]}"
 
 
 def with_deadline_left(pod: NewPod, home: Pod, *, now: float) -> NewPod:
@@ -201,7 +212,15 @@ def _metadata(
     return result
 
 
-def _spec(home: Pod, mirror: Pod, changed: frozenset[str], *, ctx: Context, now: float) -> JSON:
+def _spec(
+    home: Pod,
+    mirror: Pod,
+    changed: frozenset[str],
+    left: int | None,
+    *,
+    ctx: Context,
+    now: float,
+) -> JSON:
     """A strategic merge patch of the spec, by the rules of `ValidatePodUpdate` in
     `pkg/apis/core/validation`: tolerations can only be added, a deadline only get shorter.
     """
@@ -215,11 +234,11 @@ def _spec(home: Pod, mirror: Pod, changed: frozenset[str], *, ctx: Context, now:
         merged = _tolerations(before, home["spec"].get("tolerations") or [], ctx)
         if merged != before:
             spec["tolerations"] = merged
-    if applied.DEADLINE in changed:
-        seconds = _deadline(home, mirror, now=now)
-        limit = theirs.get("activeDeadlineSeconds")
-        if seconds is not None and (limit is None or seconds < limit):
-            spec["activeDeadlineSeconds"] = seconds
+    seconds = _deadline(home, mirror, now=now) if applied.DEADLINE in changed else None
+    limits = [one for one in (seconds, left) if one is not None]
+    limit = theirs.get("activeDeadlineSeconds")
+    if limits and (limit is None or min(limits) < limit):
+        spec["activeDeadlineSeconds"] = min(limits)
     return spec
 
 
@@ -241,13 +260,39 @@ def _timeless(toleration: JSON) -> bytes:
     return orjson.dumps(timeless, option=orjson.OPT_SORT_KEYS)
 
 
-def _started_late(home: Pod, mirror: Pod, *, now: float) -> bool:
-    """M has waited for its node, so that its deadline would pass later than that of H."""
+def _left_after_wait(home: Pod, mirror: Pod, *, now: float) -> int | None:
+    """Seconds that M may run since it started, where it has waited for its node so that its
+    deadline would pass later than that of H; `None` if it has not.
+
+    Only the foreign cluster's own times are compared. A further mirror, which was created with
+    less than the deadline, may so keep up to that much too long.
+    """
+    seconds = home["spec"].get("activeDeadlineSeconds")
     limit = mirror.get("spec", {}).get("activeDeadlineSeconds")
-    if limit is None or "startTime" not in mirror.get("status", {}):
-        return False
-    seconds = _deadline(home, mirror, now=now)
-    return seconds is not None and limit - seconds > LATE_SECONDS
+    created = epoch(mirror["metadata"].get("creationTimestamp"))
+    started = _mirror_started(mirror)
+    if seconds is None or limit is None or created is None or started is None or started > now:
+        return None
+    left = max(1, int(seconds - (started - created)))
+    return left if limit - left > LATE_SECONDS else None
+
+
+def _mirror_started(mirror: Pod) -> float | None:
+    """When a kubelet started M; `None` if none has.
+
+    The clock of a node can be ahead. The API server's own, which wrote `PodScheduled` as it bound
+    M (`setPodNodeAndMetadata` in `pkg/registry/core/pod/storage`), is that of its creation.
+    """
+    status = mirror.get("status", {})
+    started = epoch(status.get("startTime"))
+    if started is None:
+        return None
+    bound = (
+        epoch(one.get("lastTransitionTime"))
+        for one in status.get("conditions") or ()
+        if one.get("type") == "PodScheduled" and one.get("status") == "True"
+    )
+    return min([started, *(one for one in bound if one is not None)])
 
 
 def _deadline(home: Pod, mirror: Pod, *, now: float) -> int | None:
@@ -255,6 +300,6 @@ def _deadline(home: Pod, mirror: Pod, *, now: float) -> int | None:
     seconds = home["spec"].get("activeDeadlineSeconds")
     if seconds is None:
         return None
-    started = epoch(home.get("status", {}).get("startTime"))
-    mirror_started = epoch(mirror.get("status", {}).get("startTime")) or now
-    return max(1, int(seconds - (mirror_started - (started or mirror_started))))
+    mirror_started = min(_mirror_started(mirror) or now, now)
+    started = epoch(home.get("status", {}).get("startTime")) or mirror_started
+    return max(1, int(seconds - (mirror_started - started)))

@@ -266,6 +266,27 @@ def _started(offset: int | None) -> dict[str, Any]:
     return {} if offset is None else {"startTime": stamps[offset]}
 
 
+def _waited(*, bound: float | None, started: float, ahead: float = 0.0) -> tuple[Pod, Any]:
+    """H and M, which was created at `NOW`. Seconds after it: when M was bound, and when a kubelet
+    started it, whose clock is `ahead`. H shows the start by farlet's clock.
+    """
+    pod = home(spec__activeDeadlineSeconds=600)
+    mirror: Any = mirror_of(pod, metadata__creationTimestamp=conditions.rfc3339(NOW))
+    pod["status"] = {"startTime": conditions.rfc3339(NOW + 2)}
+    mirror["status"] = {"startTime": conditions.rfc3339(NOW + started + ahead)}
+    if bound is not None:
+        stamp = conditions.rfc3339(NOW + bound)
+        condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp}
+        mirror["status"]["conditions"] = [condition]
+    return pod, mirror
+
+
+def _corrected(pod: Pod, mirror: Pod, now: float) -> Any:
+    action = changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=now).update
+    return None if action is None else action.body.get("spec")
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["bound", "no time of the binding"])
 @pytest.mark.parametrize(
     ("waited", "seconds"),
     [
@@ -276,16 +297,56 @@ def _started(offset: int | None) -> dict[str, Any]:
     ],
 )
 def test_a_mirror_that_waited_for_its_node_gets_what_is_left_of_the_deadline(
-    waited: int, seconds: int | None
+    waited: int, seconds: int | None, bound: bool
 ) -> None:
-    pod = home(spec__activeDeadlineSeconds=600)
-    mirror: Any = mirror_of(pod)
-    pod["status"] = {"startTime": conditions.rfc3339(NOW - waited)}
-    mirror["status"] = {"startTime": conditions.rfc3339(NOW)}
-    body = None if seconds is None else {"spec": {"activeDeadlineSeconds": seconds}}
-    assert sent(pod, mirror) == body
+    pod, mirror = _waited(bound=waited if bound else None, started=waited)
+    body = None if seconds is None else {"activeDeadlineSeconds": seconds}
+    assert _corrected(pod, mirror, NOW + waited) == body
+    mirror["spec"].update(body or {})
+    assert _corrected(pod, mirror, NOW + waited) is None, "once"
+    mirror["spec"]["activeDeadlineSeconds"] = 600
     del mirror["status"]["startTime"]
-    assert sent(pod, mirror) is None, "no kubelet counts yet"
+    assert _corrected(pod, mirror, NOW + waited) is None, "no kubelet counts yet"
+
+
+@pytest.mark.parametrize("later", [4, 400], ids=["at once", "when home's clock has caught up"])
+def test_a_node_whose_clock_is_ahead_shortens_no_deadline(later: int) -> None:
+    pod, mirror = _waited(bound=3, started=4, ahead=300)
+    assert _corrected(pod, mirror, NOW + later) is None
+    pod["spec"]["activeDeadlineSeconds"] = 500
+    assert _corrected(pod, mirror, NOW + later) == {"activeDeadlineSeconds": 497}
+
+
+def test_a_start_in_the_future_is_no_wait() -> None:
+    pod, mirror = _waited(bound=None, started=4, ahead=300)
+    assert _corrected(pod, mirror, NOW + 4) is None
+
+
+def test_a_home_cluster_whose_clock_is_ahead_is_no_wait() -> None:
+    pod, mirror = _waited(bound=1, started=1)
+    pod["status"] = {"startTime": conditions.rfc3339(NOW - 300)}
+    assert _corrected(pod, mirror, NOW + 4) is None
+
+
+def test_the_deadline_of_a_mirror_that_waited_does_not_wait_for_a_rejected_change() -> None:
+    pod, mirror = _waited(bound=100, started=100)
+    pod["metadata"]["labels"] = {"app": "api"}
+    asked: dict[str, Any] = {"selected": None, "ctx": CONTEXT, "now": NOW + 100}
+    both = changes.due(pod, mirror, **asked).update
+    assert both is not None
+    assert both.fields == ("metadata.labels", "spec.activeDeadlineSeconds")
+    alone = changes.due(pod, mirror, **asked, rejected={both.wanted}).update
+    assert alone is not None
+    assert alone.fields == ("spec.activeDeadlineSeconds",)
+    assert alone.body["spec"] == {"activeDeadlineSeconds": 500}
+    assert set(alone.body["metadata"]) == {"uid", "annotations", "resourceVersion"}
+    mirror["metadata"]["annotations"] |= alone.body["metadata"]["annotations"]
+    record = applied.read(mirror)
+    assert record is not None
+    assert applied.changed(pod, record) == {"metadata.labels"}
+    assert "app" in record.labels
+    rejected = {both.wanted, alone.wanted}
+    assert changes.due(pod, mirror, **asked, rejected=rejected).update is None
 
 
 @pytest.mark.parametrize(("started", "left"), [(None, 600), (0, 600), (-100, 500), (-700, 1)])

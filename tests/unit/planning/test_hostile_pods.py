@@ -238,7 +238,7 @@ def test_a_record_of_the_foreign_side_that_lacks_a_path_is_no_error(missing: str
     record = orjson.loads(mirror["metadata"]["annotations"][constants.APPLIED])
     del record["digests"][missing]
     mirror["metadata"]["annotations"][constants.APPLIED] = orjson.dumps(record).decode()
-    home["status"]["startTime"] = "2026-01-02T03:02:25Z"
+    mirror["metadata"]["creationTimestamp"] = "2026-01-02T03:02:25Z"
     home["metadata"]["labels"] = {"stage": "x"}
     home["spec"]["resources"] = {"limits": {"cpu": "2"}}
     found = changes.due(
@@ -252,7 +252,7 @@ def test_a_record_of_the_foreign_side_that_lacks_a_path_is_no_error(missing: str
 def test_a_generation_of_the_foreign_side_is_bounded(generation: int) -> None:
     home, mirror = _changed({"activeDeadlineSeconds": 600})
     home["spec"]["activeDeadlineSeconds"] = 60
-    mirror["metadata"].update(generation=generation, resourceVersion="7")
+    cast("Any", mirror["metadata"]).update(generation=generation, resourceVersion="7")
     due = plan.decide(objects.snapshot(home, mirror), ctx=objects.CONTEXT).action
     assert isinstance(due, UpdateMirror)
     mirror["metadata"]["annotations"].update(due.body["metadata"]["annotations"])
