@@ -104,6 +104,11 @@ class Reflector(Generic[T]):
         """Whether an object that the handler has not received does not exist."""
         return self.has_synced and self.live
 
+    @property
+    def version(self) -> int:
+        """The handler has received all changes of the collection up to this version."""
+        return self._seen
+
     async def run(self) -> None:
         """Follow until cancelled. Raises nothing else."""
         version: str | None = None

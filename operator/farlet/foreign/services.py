@@ -31,6 +31,10 @@ RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 30.0
 AGAIN_SECONDS = 60.0
 """An object that the foreign API server did not accept is tried again after this time."""
+LATER_SECONDS = 100.0
+"""An object that shows a later home state than ours stays for this time: a watch that has lost its
+server without a sign ends sooner (`WATCH_SILENCE_SECONDS`). Then home was restored from a backup.
+"""
 
 SELECTOR = f"{REFLECTED}=true"
 HOME_ROLE = "manifests/home/reflected-services.yaml"
@@ -77,6 +81,12 @@ class _LeftOut(NamedTuple):
     code: int
 
 
+class _Since(NamedTuple):
+    state: str
+    since: float
+    """In the time of the event loop."""
+
+
 class ReflectedServices:
     """`run` keeps the Services of one namespace as they are at home, until cancelled."""
 
@@ -103,6 +113,10 @@ class ReflectedServices:
         self._failures = retrying.OncePerCause()
         self._left_out: dict[str, dict[str, _LeftOut]] = {}
         """By resource and name."""
+        self._created: dict[str, dict[str, _Since]] = {}
+        """By resource and name: what was created a moment ago."""
+        self._later: dict[str, dict[str, _Since]] = {}
+        """By resource and name: what shows a later home state than ours."""
         notify = self._changed.set
         self._home_services: _Objects[JSON] = _Objects(_of_whole, notify)
         self._home_slices: _Objects[JSON] = _Objects(_of_whole, notify)
@@ -199,6 +213,7 @@ class ReflectedServices:
 
     async def _pass(self) -> None:
         """Write what differs. Raises what the API server raises, except for single objects."""
+        services_at, slices_at = (watch.version for watch in self._home_watches)
         await self._perform_all(
             resources.SERVICES,
             self._services,
@@ -206,6 +221,7 @@ class ReflectedServices:
                 self._home_services.items.values(),
                 _metadata(self._services),
                 left_out=self._not_due(resources.SERVICES),
+                kept=self._kept(resources.SERVICES, self._services, services_at),
             ),
         )
         await self._perform_all(
@@ -217,6 +233,7 @@ class ReflectedServices:
                 reflected=self._services.items,
                 ctx=self._ctx(),
                 left_out=self._not_due(resources.ENDPOINT_SLICES),
+                kept=self._kept(resources.ENDPOINT_SLICES, self._slices, slices_at),
             ),
         )
 
@@ -235,6 +252,11 @@ class ReflectedServices:
                     raise
                 self._leave_out(resource, action, err)
         now = asyncio.get_running_loop().time()
+        self._created[resource.plural] = {
+            name: one
+            for name, one in self._created.get(resource.plural, {}).items()
+            if now - one.since < AGAIN_SECONDS
+        }
         left_out = self._left_out.get(resource.plural, {})
         # Those that were due are written or gone.
         self._left_out[resource.plural] = {
@@ -248,6 +270,7 @@ class ReflectedServices:
             case Create(body):
                 made = await self._cluster.create(resource, body, namespace=self._foreign)
                 objects.changed("ADDED", {"metadata": made["metadata"]})
+                self._note_created(resource, action)
             case Replace(body, existing):
                 await self._replace(resource, objects, body, existing)
             case Delete(existing):
@@ -298,6 +321,34 @@ class ReflectedServices:
             err=str(err),
             retry_in=AGAIN_SECONDS,
         )
+
+    def _note_created(self, resource: Resource[JSON], action: Create) -> None:
+        """Created a second time, it is not created a third time for a minute.
+
+        Another virtual node can know that it is gone at home, while our watch lags.
+        """
+        name, state = services.subject(action)
+        now = asyncio.get_running_loop().time()
+        created = self._created.setdefault(resource.plural, {})
+        before = created.get(name)
+        if before is not None and before.state == state and now - before.since < AGAIN_SECONDS:
+            left_out = self._left_out.setdefault(resource.plural, {})
+            left_out[name] = _LeftOut(state, now + AGAIN_SECONDS, 0)
+        created[name] = _Since(state, now)
+
+    def _kept(
+        self, resource: Resource[JSON], objects: _Objects[PartialObject], version: int
+    ) -> list[str]:
+        """Names of what another virtual node wrote, whose watch of home is ahead of ours."""
+        now = asyncio.get_running_loop().time()
+        before = self._later.get(resource.plural, {})
+        later = self._later[resource.plural] = {}
+        for name, state in services.later(_metadata(objects), version).items():
+            since = before.get(name)
+            if since is None or since.state != state:
+                since = _Since(state, now)
+            later[name] = since
+        return [name for name, one in later.items() if now - one.since < LATER_SECONDS]
 
     def _not_due(self, resource: Resource[JSON]) -> dict[str, str]:
         """The state of each object that was left out a moment ago, by name."""

@@ -10,6 +10,7 @@ fails then, and it is left alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from farlet.forge import services
 from farlet.k8s_types import ObjectMeta
 
 _NONE: Mapping[str, str] = {}
+_NUMBER = re.compile(r"[0-9]{1,20}")
+"""A resourceVersion that can be compared (KEP-5504)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,32 @@ def subject(action: Action) -> tuple[str, str]:
     return metadata["name"], metadata["annotations"][HOME_STATE]
 
 
+def later(foreign: Mapping[str, ObjectMeta], version: int) -> dict[str, str]:
+    """Name -> state of the objects that show home as it was after `version`.
+
+    Another virtual node wrote them, whose watch is ahead of ours; or home was restored from a
+    backup.
+    """
+    found = {}
+    for name, metadata in foreign.items():
+        state = _state(metadata) or ""
+        shown = state.rpartition("/")[2]
+        if _NUMBER.fullmatch(shown) and int(shown) > version:
+            found[name] = state
+    return found
+
+
 def of_services(
     home: Iterable[JSON],
     foreign: Mapping[str, ObjectMeta],
     *,
     left_out: Mapping[str, str] = _NONE,
+    kept: Collection[str] = (),
 ) -> Iterator[Action]:
     """`foreign`: metadata of the reflected Services, by name.
 
     `left_out`: name -> state of those that the foreign API server did not accept a moment ago.
+    `kept`: names of those that stay as they are.
     """
     wanted = {}
     for one in home:
@@ -76,7 +96,7 @@ def of_services(
             wanted[identity.name] = _Wanted(
                 identity.state, partial(services.service, one, identity)
             )
-    return _actions(wanted, foreign, left_out)
+    return _actions(wanted, foreign, left_out, kept)
 
 
 def of_slices(
@@ -86,6 +106,7 @@ def of_slices(
     reflected: Collection[str],
     ctx: Context,
     left_out: Mapping[str, str] = _NONE,
+    kept: Collection[str] = (),
 ) -> Iterator[Action]:
     """`reflected`: names of the Services that are reflected now.
 
@@ -99,7 +120,7 @@ def of_slices(
             wanted[identity.name] = _Wanted(
                 identity.state, partial(services.endpoint_slice, one, identity, ctx)
             )
-    return _actions(wanted, foreign, left_out)
+    return _actions(wanted, foreign, left_out, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +135,13 @@ def _actions(
     wanted: Mapping[str, _Wanted],
     foreign: Mapping[str, ObjectMeta],
     left_out: Mapping[str, str],
+    kept: Collection[str],
 ) -> Iterator[Action]:
     for name, existing in foreign.items():
-        if name not in wanted and left_out.get(name) != GONE:
+        if name not in wanted and name not in kept and left_out.get(name) != GONE:
             yield Delete(existing)
     for name, one in wanted.items():
-        if left_out.get(name) == one.state:
+        if name in kept or left_out.get(name) == one.state:
             continue
         shown = foreign.get(name)
         if shown is None:

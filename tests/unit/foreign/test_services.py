@@ -200,6 +200,71 @@ def test_a_service_that_a_foreign_user_deletes_is_created_again(s: Harness) -> N
     assert shown(s) == {"web": ["10.1.0.3"]}
 
 
+STATE = "farlet.io/home-state"
+
+
+def written_by_another_node(s: Harness, name: str) -> str:
+    """What a virtual node writes whose watch of home is ahead. Returns the state."""
+    found = s.home_server.get(("services", HOME, name))["metadata"]
+    state = f"{found['uid']}/{found['resourceVersion']}"
+    metadata = {
+        "name": name,
+        "labels": {"farlet.io/reflected": "true"},
+        "annotations": {STATE: state},
+    }
+    where = ("services", FOREIGN, name)
+    body = {"metadata": metadata, "spec": {"ports": PORTS}}
+    if name in shown(s):
+        s.foreign_server.patch(where, body, by=USER, status=False, strategic=False)
+    else:
+        s.foreign_server.create("services", FOREIGN, body, by=USER)
+    return state
+
+
+def states(s: Harness) -> dict[str, str]:
+    return {
+        one["metadata"]["name"]: one["metadata"]["annotations"][STATE]
+        for one in s.foreign_server.all("services", FOREIGN)
+    }
+
+
+def test_a_node_whose_watch_of_home_lags_undoes_nothing_of_another_one(s: Harness) -> None:
+    service(s)
+    service(s, "gone")
+    started(s)
+    s.home.lag = 70.0
+    s.home_server.delete(("services", HOME, "gone"), by=USER)
+    change(s, "services", "web", {"spec": {"ports": [{"port": 81, "protocol": "TCP"}]}})
+    service(s, "late")
+    writes = "(POST|PUT|DELETE) .*/services"
+    before = len(s.foreign.requests(writes))
+    expected = {name: written_by_another_node(s, name) for name in ("web", "late")}
+    for _ in range(30):
+        if "gone" in shown(s):
+            s.foreign_server.delete(("services", FOREIGN, "gone"), by=USER)
+        s.wait(2.0)
+    assert {name: state for name, state in states(s).items() if name != "gone"} == expected
+    again = s.foreign.requests(writes)[before:]
+    assert [one.request.split(" ")[0] for one in again] == ["POST"] * len(again)
+    assert len(again) <= 2, "one that this node does not know to be gone, not each time"
+    s.home.lag = 0.0
+    s.wait(30.0)
+    assert states(s) == expected
+
+
+def test_what_home_has_never_shown_is_corrected_after_a_restore_of_home(s: Harness) -> None:
+    service(s)
+    started(s)
+    before = states(s)
+    body = {"metadata": {"annotations": {STATE: f"{before['web'].split('/')[0]}/999999"}}}
+    where = ("services", FOREIGN, "web")
+    s.foreign_server.patch(where, body, by=USER, status=False, strategic=False)
+    s.wait(90.0)
+    assert s.foreign.requests("PUT .*/services/") == []
+    s.wait(80.0)
+    assert states(s) == before
+
+
 def test_a_service_whose_change_is_not_valid_is_created_again(s: Harness) -> None:
     service(s)
     started(s)

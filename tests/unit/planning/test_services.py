@@ -185,6 +185,43 @@ def test_what_was_not_accepted_waits_while_it_is_the_same(
     assert len(actions) == number
 
 
+LATER: dict[str, tuple[str, bool]] = {
+    "a later version": ("u-web/12", True),
+    "a later version of one that was created again": ("u-new/12", True),
+    "a later version with more digits": ("u-web/100", True),
+    "the version of the collection": ("u-web/11", False),
+    "an earlier version": ("u-web/9", False),
+    "a version with a letter": ("u-web/12a", False),
+    "other digits": ("u-web/\u0661\u0662", False),
+    "a number that is too long": ("u-web/" + "9" * 5000, False),
+    "no version": ("u-web", False),
+}
+
+
+@pytest.mark.parametrize(("state", "expected"), LATER.values(), ids=LATER)
+def test_an_object_shows_a_later_home_state(state: str, expected: bool) -> None:
+    found = services.later({"web": existing(state=state)}, 11)
+    assert found == ({"web": state} if expected else {})
+
+
+def test_an_object_without_a_state_shows_no_later_one() -> None:
+    assert services.later({"web": {"name": "web", "uid": "f"}}, 11) == {}
+
+
+KEPT: dict[str, tuple[list[JSON], dict[str, ObjectMeta]]] = {
+    "changed": ([service()], {"web": existing(state="u-web/12")}),
+    "unknown at home": ([], {"web": existing(state="u-web/12")}),
+}
+
+
+@pytest.mark.parametrize(("home", "foreign"), KEPT.values(), ids=KEPT)
+def test_what_another_node_wrote_is_neither_replaced_nor_deleted(
+    home: list[JSON], foreign: dict[str, ObjectMeta]
+) -> None:
+    assert list(services.of_services(home, foreign, kept={"web"})) == []
+    assert len(list(services.of_services(home, foreign))) == 1
+
+
 def test_no_slice_adds_endpoints_to_a_service_of_another_owner() -> None:
     home = [endpoints(), endpoints("db-xyz", of="db")]
     actions = list(services.of_slices(home, {}, reflected={"web"}, ctx=CONTEXT))
