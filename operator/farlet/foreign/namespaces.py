@@ -69,6 +69,8 @@ class ForeignNamespaces:
         known. They stay in the inventory, by which a copy of this home is noticed."""
         self.created = created
         self.reflect_from = reflect_from
+        self._reflected: set[str] = set()
+        """Closed foreign namespaces that have reflected objects, as far as is known."""
         self._retiring: dict[str, asyncio.Event] = {}
         """Foreign namespaces that are perhaps being deleted; the event is set at the end."""
         self._closed: dict[str, str] = {}
@@ -197,6 +199,8 @@ class ForeignNamespaces:
                 for table in (self.store.accounts, *self.store.copies.values()):
                     table.clear(foreign)
                 unused[foreign] = namespace.home
+                if self.reflect_from is not None:
+                    self._reflected.add(foreign)
         kept = self.with_volumes()
         for foreign, home in unused.items():
             if foreign in self._open:
@@ -210,8 +214,8 @@ class ForeignNamespaces:
         """Whether farlet is done with a namespace that no pod needs, and none needs it now."""
         done = self._retiring[foreign] = asyncio.Event()
         try:
-            if self.reflect_from is not None and foreign in self.inventory:
-                await services.clear(self.cluster, foreign)
+            if foreign in self._reflected and foreign in self.inventory:
+                await self._clear(foreign, home=home)
             if self.created is None:
                 return True
             return await self.created.retire(
@@ -223,6 +227,20 @@ class ForeignNamespaces:
         finally:
             del self._retiring[foreign]
             done.set()
+
+    async def _clear(self, foreign: str, *, home: str) -> None:
+        """Delete what is reflected, once for each time that the namespace closes.
+
+        Another virtual node of this home can use it as well, without a mirror at this moment.
+        """
+        home_id = self.ctx().home_id
+        try:
+            ours = await home_namespace.verify(self.cluster, foreign, home=home, home_id=home_id)
+        except Refused:
+            ours = False
+        if ours:
+            await services.clear(self.cluster, foreign, confirm=self.identity.confirm)
+        self._reflected.discard(foreign)
 
     async def retired(self, foreign: str) -> None:
         """Wait while this foreign namespace is perhaps being deleted."""

@@ -406,17 +406,26 @@ async def _delete(
         await cluster.delete(resource, metadata["name"], body, namespace=namespace)
 
 
-async def clear(cluster: ApiClient, namespace: str) -> None:
+async def clear(
+    cluster: ApiClient, namespace: str, *, confirm: Callable[[], Awaitable[None]]
+) -> None:
     """Delete all that is reflected in a foreign namespace, unless a virtual node has mirrors there.
 
-    Raises what the API server raises.
+    `confirm` raises unless the answers before it are of the right cluster. Raises what it and the
+    API server raise.
     """
     pods = await cluster.list_all(resources.PODS.metadata_only, namespace=namespace)
     if any(VIRTUAL_NODE_ID in pod["metadata"].get("labels", {}) for pod in pods.items):
         return
-    for resource in (resources.SERVICES, resources.ENDPOINT_SLICES):
-        found = await cluster.list_all(
-            resource.metadata_only, namespace=namespace, label_selector=SELECTOR
-        )
-        for one in found.items:
-            await _delete(cluster, resource, one["metadata"], namespace=namespace)
+    reflected = [
+        (resource, one["metadata"])
+        for resource in (resources.SERVICES, resources.ENDPOINT_SLICES)
+        for one in (
+            await cluster.list_all(
+                resource.metadata_only, namespace=namespace, label_selector=SELECTOR
+            )
+        ).items
+    ]
+    await confirm()
+    for resource, metadata in reflected:
+        await _delete(cluster, resource, metadata, namespace=namespace)

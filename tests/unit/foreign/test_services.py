@@ -364,6 +364,89 @@ def test_a_namespace_that_no_pod_needs_keeps_no_reflected_object(s: Harness) -> 
     assert s.registered() == {}
 
 
+def closed(s: Harness) -> None:
+    """No pod needs the namespace any more, and it is about to close."""
+    s.delete()
+    s.wait(60.0)
+    s.prune()
+    s.wait(301.0)
+
+
+def test_they_are_deleted_once_and_not_with_each_prune_of_a_kept_namespace() -> None:
+    with harness.running(ctx=CTX, starts=False, new=NewNamespaces()) as s:
+        s.reflects = True
+        s.home_server.create_namespace("shop")
+        s.start()
+        s.create(namespace="shop")
+        s.wait(5.0)
+        s.delete(namespace="shop")
+        s.wait(60.0)
+        s.prune()
+        s.wait(301.0)
+        s.prune()
+        assert s.registered() == {"shop-h": "shop"}, "its home namespace exists"
+        theirs = {"metadata": {"name": "web", "labels": {"farlet.io/reflected": "true"}}}
+        s.foreign_server.create("services", "shop-h", theirs, by=USER)
+        for _ in range(3):
+            s.wait(300.0)
+            s.prune()
+        assert len(s.foreign_server.all("services", "shop-h")) == 1
+
+
+def test_they_are_deleted_later_if_the_foreign_cluster_does_not_answer(s: Harness) -> None:
+    service(s)
+    started(s)
+    closed(s)
+    s.foreign.refusing["DELETE .*/services/"] = s.foreign.silence
+    s.prune()
+    assert shown(s) == {"web": []}
+    s.foreign.refusing.clear()
+    s.prune()
+    assert shown(s) == {}
+    assert s.registered() == {}
+
+
+def test_they_stay_in_a_namespace_that_belongs_to_another_home_now(s: Harness) -> None:
+    service(s)
+    started(s)
+    closed(s)
+    where = ("configmaps", FOREIGN, "farlet-home-namespace")
+    body = {"data": {"home-id": "another"}}
+    s.foreign_server.patch(where, body, by=USER, status=False, strategic=False)
+    s.prune()
+    assert shown(s) == {"web": []}
+    assert s.registered() == {}
+
+
+def test_they_stay_in_a_namespace_that_belongs_to_no_home(s: Harness) -> None:
+    service(s)
+    started(s)
+    closed(s)
+    s.foreign_server.delete(("configmaps", FOREIGN, "farlet-home-namespace"), by=USER)
+    s.prune()
+    assert shown(s) == {"web": []}
+
+
+def test_none_is_deleted_on_the_answers_of_another_cluster(s: Harness) -> None:
+    service(s)
+    started(s)
+    closed(s)
+    list_all, former = s.foreign.list_all, s.foreign_server
+
+    async def listed(resource: Any, **kwargs: Any) -> Any:
+        found = await list_all(resource, **kwargs)
+        if resource.plural == "endpointslices":
+            other = model.Server(s.clock, ("farlet", FOREIGN), cluster="other")
+            s.foreign.lead_to(other, login=False)
+        return found
+
+    s.foreign.list_all = listed  # type: ignore[method-assign]
+    s.prune()
+    s.foreign.lead_to(former)
+    assert shown(s) == {"web": []}
+    assert s.foreign.requests("DELETE .*/services/") == []
+
+
 def test_they_stay_for_the_mirrors_of_another_virtual_node(s: Harness) -> None:
     service(s)
     started(s)
