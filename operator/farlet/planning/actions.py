@@ -50,7 +50,7 @@ class ConfirmHomeGone:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmMirrorGone:
-    """GET the mirror by name."""
+    """GET the mirror by name: it is gone, or as it is now."""
 
     key: ObjectKey
 

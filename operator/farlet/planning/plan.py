@@ -6,7 +6,8 @@ between two actions needs no special case: the next process starts from the same
 
 The table is that of `docs/pods.md`. H is the home pod, M its mirror. Each side is present,
 `ABSENT` or `UNKNOWN`. Nothing irreversible follows from UNKNOWN, and before an irreversible
-action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`).
+action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`). Before the deadline ends
+a pod that has a mirror, one live GET reads the mirror (`mirror_read`).
 
 This module does no I/O and reads no clock: `Snapshot.now` is the time, and durations are facts of
 the snapshot.
@@ -595,7 +596,8 @@ def _with_mirror(
     if lives and s.mirrors_in_sync and _is_overdue(s, home, mirror):
         exceeded = _exceeded(s, home, mirror, ctx=ctx)
         if exceeded.action is not None:
-            return exceeded
+            # A dead connection is noticed after a minute: M can have started and ended since.
+            return exceeded if s.mirror_read else _confirm_mirror_gone(s)
     due = _due(s, home, mirror, ctx=ctx) if lives else changes.NOTHING_DUE
     desired = _reflected(s, home, mirror, due, ctx=ctx)
     add, held = ephemeral.decide(s, home, mirror, ctx=ctx) if lives else (None, ())

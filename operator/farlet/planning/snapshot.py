@@ -84,9 +84,12 @@ class Snapshot:
     home_gone: bool = False
     """A live list lacks it, or a watch showed the deletion of its uid."""
     mirrors_in_sync: bool = True
-    """The list of mirrors is complete and its watch is live: M is as it is now."""
+    """The list of mirrors is complete and its watch is open: M is as it is now, or as it was when a
+    connection died that is not known to be dead yet."""
     mirror_gone: bool = False
     """A live GET answered 404."""
+    mirror_read: bool = False
+    """A live GET answered with M in this pass."""
     last: Pod | None = None
     """The mirror as it was last seen before it vanished in this process's lifetime."""
     secret: ObjectMeta | Missing = Missing.UNKNOWN

@@ -352,18 +352,29 @@ class ForeignActions:
         log.warning("mirror change rejected", mirror=mirror, err=err.message)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
+        """Read the mirror by name: it is gone, or as it is now."""
         state.step = Step.MIRROR
+        known = self._store.mirrors.uid(key)
         try:
             answer = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)
         except errors.NotFound:
             # Another cluster would have answered so, too.
             await self._confirm()
+            if known is not None:
+                self._store.mirrors.remove(key, known)
             state.mirror_gone = True
             return
-        if predicates.is_labelled(answer, virtual_node_id=self._ctx().virtual_node_id):
-            self._store.mirrors.put(answer)
-        if key_of(answer) not in self._store.mirrors:
-            state.unrelated = answer
+        self._keep(answer, state)
+        state.mirror_read = True
+
+    def _keep(self, read: Pod, state: PassState) -> None:
+        """Store a pod that was read by name, unless no watch would follow it."""
+        key, mirrors = key_of(read), self._store.mirrors
+        if predicates.is_labelled(read, virtual_node_id=self._ctx().virtual_node_id):
+            mirrors.put(read)
+        elif (known := mirrors.uid(key)) is not None:
+            mirrors.remove(key, known, as_of=version(read["metadata"]))
+        state.unrelated = None if key in mirrors else read
 
     async def _read_again(self, mirror: Pod) -> None:
         """The mirror has changed since it was read."""

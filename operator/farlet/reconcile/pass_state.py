@@ -28,6 +28,7 @@ class PassState:
 
     home_gone: bool = False
     mirror_gone: bool = False
+    mirror_read: bool = False
     unrelated: Pod | None = None
     """The pod under the mirror's name that is not ours."""
     secret_failed: bool = False

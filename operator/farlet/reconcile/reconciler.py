@@ -203,6 +203,7 @@ class Reconciler:
             home_gone=home_gone,
             mirrors_in_sync=namespace.mirrors_in_sync,
             mirror_gone=state.mirror_gone,
+            mirror_read=state.mirror_read,
             last=last,
             secret=secret,
             secret_failed=state.secret_failed,

@@ -664,6 +664,11 @@ MUTATIONS = (
         "a pod that waits past its deadline is Failed, its mirror being read live first",
     ),
     Mutation(
+        "fails a pod at its deadline on what a watch has shown of its mirror",
+        (Replaced("_with_mirror", "s.mirror_read", by="True"),),
+        "a mirror that was not scheduled is read live before its pod is Failed at its deadline",
+    ),
+    Mutation(
         "ends a pod at its deadline that a foreign kubelet has",
         (Answers("_has_kubelet", "False", module=DEADLINE),),
         "the deadline of a pod that a foreign kubelet has is not farlet's duty",

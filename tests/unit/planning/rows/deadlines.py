@@ -78,7 +78,7 @@ def _exceeds(text: str = "The container could not be located when the pod was") 
 
 def _failed(pod: Pod, there: Pod) -> Pod:
     """H once it shows that its deadline has passed."""
-    action = plan.decide(_later(snapshot(pod, there)), ctx=CONTEXT).action
+    action = plan.decide(_later(snapshot(pod, there, mirror_read=True)), ctx=CONTEXT).action
     assert isinstance(action, PatchStatus)
     result = copy.deepcopy(pod)
     result["status"].update(action.body["status"])
@@ -161,8 +161,13 @@ AFTER = (
         _exceeds(),
     ),
     Row(
-        "a pod whose mirror is not scheduled is Failed at its deadline",
+        "a mirror that was not scheduled is read live before its pod is Failed at its deadline",
         _later(snapshot(_PLACED, _unscheduled())),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+    Row(
+        "a pod whose mirror is not scheduled is Failed at its deadline",
+        _later(snapshot(_PLACED, _unscheduled(), mirror_read=True)),
         _exceeds("The mirror pod was gone"),
     ),
     Row(
