@@ -98,7 +98,9 @@ def refused_ephemeral(pod: Pod, ctx: Context) -> Iterator[tuple[str, str]]:
 
 def check_ephemeral(pod: Pod, container: Container, ctx: Context) -> None:
     """Raises `Refused` for an ephemeral container that must not be added to the mirror."""
-    only: PodSpec = {**pod["spec"], "ephemeralContainers": [container]}
+    # Beside the container, only what decides on it: a large pod can have hundreds of them.
+    deciding = {k: v for k, v in pod["spec"].items() if k in {"hostNetwork", "hostUsers"}}
+    only = cast("PodSpec", {**deciding, "ephemeralContainers": [container]})
     found = _refused(_ephemeral_findings({**pod, "spec": only}), ctx)
     if not found:
         return

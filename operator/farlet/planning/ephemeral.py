@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from farlet import constants, errors
+from farlet import constants, errors, redaction
 from farlet.access import AccessStrategy
 from farlet.constants import Reason
 from farlet.context import Context
@@ -29,6 +29,10 @@ EXIT_CODE = 128
 _POD_SECURITY = re.compile(r'violates PodSecurity "(?P<level>baseline|restricted):')
 """`EvaluatePod` in `k8s.io/pod-security-admission/admission`. The levels are profiles of `kubectl
 debug`, too."""
+
+
+_FIRST_CHARS = 900
+"""Of the first reason in an Event for several containers: the rest of it must fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +68,27 @@ def missing(home: Pod, mirror: Pod) -> list[Container]:
 def decide(
     s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context
 ) -> tuple[AddEphemeralContainer | None, tuple[Held, ...]]:
-    """The first one that can be added to M now, and those that cannot."""
-    add, held = None, []
-    for container in missing(home, mirror):
-        found = _judged(s, home, mirror, container, ctx=ctx)
-        if isinstance(found, Held):
-            held.append(found)
-        else:
-            add = add or found
-    return add, tuple(held)
+    """The first one that can be added to M now, and those that cannot.
+
+    A pod can have hundreds of them, and to forge one costs the size of the pod. So only the first
+    one is forged. What keeps it out is a fact of the pod, and keeps the others out, too.
+    """
+    found = [(c, _judged(s, home, c, ctx=ctx)) for c in missing(home, mirror)]
+    held = [judged for _, judged in found if isinstance(judged, Held)]
+    ready = [container for container, judged in found if judged is Copied.SETTLED]
+    if not ready:
+        return None, tuple(held)
+    try:
+        strategy = _of_mirror(s.access, mirror)
+        forged = ephemeral.forge(home, ready[0], strategy=strategy, ctx=ctx)
+    except Refused as refused:
+        held += [Held(c["name"], refused.reason, refused.message) for c in ready]
+        return None, tuple(held)
+    return AddEphemeralContainer(home, mirror, forged), tuple(held)
 
 
-def _judged(
-    s: Snapshot, home: Pod, mirror: Pod, container: Container, *, ctx: Context
-) -> AddEphemeralContainer | Held | None:
-    """`None`: it waits for the copy of an object, which takes a moment."""
+def _judged(s: Snapshot, home: Pod, container: Container, *, ctx: Context) -> Held | Copied:
+    """Why it is kept out of M, as far as that is its own; pending copies take a moment."""
     name = container["name"]
     try:
         guards.check_ephemeral(home, container, ctx)
@@ -89,13 +99,8 @@ def _judged(
         if isinstance(state, Refused):
             return Held(name, state.reason, state.message)
         if state is Copied.PENDING:
-            return None
-    try:
-        strategy = _of_mirror(s.access, mirror)
-        forged = ephemeral.forge(home, container, strategy=strategy, ctx=ctx)
-    except Refused as refused:
-        return Held(name, refused.reason, refused.message)
-    return AddEphemeralContainer(home, mirror, forged)
+            return state
+    return Copied.SETTLED
 
 
 def _of_mirror(strategy: AccessStrategy | Refused | None, mirror: Pod) -> AccessStrategy:
@@ -145,27 +150,31 @@ def _advice(action: AddEphemeralContainer, text: str) -> str:
 def shown(
     home: Pod, desired: status.DesiredStatus, held: Iterable[Held]
 ) -> tuple[status.DesiredStatus, tuple[Reason, str] | None]:
-    """The status that says why containers are not in M, and the Event for the first new reason.
+    """The status that says why containers are not in M, and one Event for all that is new in it.
 
-    Another new reason follows with the next status, so that each has an Event.
+    It has the first new reason; a pod can have hundreds of them.
     """
     before = {
         name: one.get("state")
         for name, one in containers.statuses(home, containers.EPHEMERAL).items()
     }
-    states: dict[str, ContainerState] = {}
-    event = None
-    for one in held:
-        new = not merge.same(before.get(one.name), one.state)
-        if new and event is not None:
-            continue
-        states[one.name] = one.state
-        event = (one.reason, one.message) if new else event
+    states = {one.name: one.state for one in held}
     if not states:
         return desired, None
+    new = [one for one in held if not merge.same(before.get(one.name), one.state)]
     changed: PodStatus = {**desired.status}
     changed["ephemeralContainerStatuses"] = [
         {**row, "state": states.get(row["name"], row["state"])}
         for row in desired.status["ephemeralContainerStatuses"]
     ]
-    return status.DesiredStatus(changed, desired.annotations), event
+    return status.DesiredStatus(changed, desired.annotations), _event(new)
+
+
+def _event(new: list[Held]) -> tuple[Reason, str] | None:
+    if not new:
+        return None
+    first, others = new[0], len(new) - 1
+    if not others:
+        return first.reason, first.message
+    more = f"{others} more ephemeral containers: see their statuses"
+    return first.reason, f"{redaction.cut(first.message, _FIRST_CHARS)}; and {more}"

@@ -47,7 +47,7 @@ _BESIDE = _OF_SPEC | {Reason.HOME_API_ENDPOINT_CHANGED}
 """Reported beside the reason why a pod waits; they do not replace it."""
 
 _ONCE_BY_STATUS = frozenset({Reason.EPHEMERAL_CONTAINER_REJECTED})
-"""The status of one container says the same, and it is written once. Each has an Event."""
+"""The statuses of containers say the same, and each is written once, with an Event."""
 
 log = structlog.get_logger()
 

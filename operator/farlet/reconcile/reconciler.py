@@ -22,6 +22,7 @@ from farlet.k8s_types import Pod
 from farlet.names import secret_name
 from farlet.planning import api_refusals, ephemeral, plan, predicates
 from farlet.planning.actions import (
+    AddEphemeralContainer,
     CreateMirror,
     CreateNamespace,
     Decision,
@@ -127,6 +128,10 @@ class Reconciler:
                 continue
             if decision.retry:
                 self._queue.retry(key)
+                return
+            if isinstance(action, AddEphemeralContainer):
+                # A pod can have hundreds of them: one in each pass, and others have their turn.
+                self._queue.add(key)
                 return
         log.error("reconcile exceeded its step limit", pod=str(key), steps=STEPS)
         self._queue.retry(key, at_least=ENDLESS_SECONDS)

@@ -605,6 +605,18 @@ MUTATIONS = (
         "an ephemeral container waits with the reason why an object is not copied",
     ),
     Mutation(
+        "reports one rejected ephemeral container at a time",
+        (
+            Replaced(
+                "shown",
+                "{one.name: one.state for one in held}",
+                by="{one.name: one.state for one in list(held)[:1]}",
+                module=EPHEMERAL,
+            ),
+        ),
+        "all rejected ephemeral containers are reported in one status, with one Event",
+    ),
+    Mutation(
         "gives an ephemeral container the API of another access mode",
         (Skipped("_of_mirror", "strategy is None or strategy.name != mode", module=EPHEMERAL),),
         "an ephemeral container does not get the API of another access mode",

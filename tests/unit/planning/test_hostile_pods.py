@@ -12,11 +12,11 @@ import pytest
 
 from farlet import constants
 from farlet.constants import JSON, Reason
-from farlet.forge import applied, status
+from farlet.forge import applied, copies, status
 from farlet.k8s_types import Pod
 from farlet.planning import changes, plan
 from farlet.planning.actions import NOTHING, CreateMirror, PatchStatus, UpdateMirror
-from farlet.planning.snapshot import Missing
+from farlet.planning.snapshot import Copied, Missing
 from farlet.reconcile.event_recorder import MESSAGE_LIMIT
 from farlet.store import Store, key_of
 from unit.planning import objects
@@ -269,6 +269,32 @@ def _changed(spec: JSON) -> tuple[Pod, Pod]:
     record = applied.record(home, mirror=1, labels=(), annotations=())
     mirror["metadata"]["annotations"][constants.APPLIED] = cast("str", applied.encoded(record))
     return objects.shown(home, mirror), mirror
+
+
+_WAITING_CONTAINERS: dict[str, JSON] = {
+    "that can be added": {},
+    "that farlet rejects": {"securityContext": {"privileged": True}},
+    "that refer to a ConfigMap": {"envFrom": [{"configMapRef": {"name": "app"}}]},
+}
+
+
+@pytest.mark.parametrize("kept_out", [False, True], ids=["", "of a pod that keeps them out"])
+@pytest.mark.parametrize("fields", _WAITING_CONTAINERS.values(), ids=_WAITING_CONTAINERS)
+def test_the_work_for_ephemeral_containers_grows_with_the_size_of_the_pod(
+    fields: JSON, kept_out: bool
+) -> None:
+    def work(size: int) -> Callable[[], object]:
+        spec = SPECS["variables"](size) | {
+            "ephemeralContainers": [{"name": f"e{i}", "image": "i", **fields} for i in range(size)]
+        }
+        home = objects.home(phase="Running", mirrored=objects.MIRROR, spec=spec)
+        if kept_out:
+            home["metadata"]["annotations"] = {constants.API_SERVER_SUPPORT: "remote"}
+        copied = dict.fromkeys(copies.sources(home), Copied.SETTLED)
+        given = objects.snapshot(home, objects.mirror(), copies=copied)
+        return lambda: plan.decide(given, ctx=objects.CONTEXT)
+
+    assert _linear(work)
 
 
 def test_texts_of_a_mirror_are_cut_where_they_enter() -> None:

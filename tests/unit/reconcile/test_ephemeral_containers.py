@@ -12,6 +12,7 @@ from unit.reconcile.harness import FOREIGN, HOME, KUBELET, USER, Harness, runnin
 from unit.reconcile.test_copies import APP, change, copy, pod, put
 
 ADDITIONS = r"PATCH .*/pods/web/ephemeralcontainers"
+STATUSES = r"PATCH .*/pods/web/status"
 REJECTED = Reason.EPHEMERAL_CONTAINER_REJECTED.value
 MIRROR, WEB = ("pods", FOREIGN, "web"), ("pods", HOME, "web")
 
@@ -235,6 +236,30 @@ def test_a_container_that_ran_ends_with_its_mirror_and_one_that_never_ran_is_add
         assert added(s) == ["second"]
         assert states(s)["debug"]["terminated"]["reason"] == "ContainerStatusUnknown"
         assert "waiting" in states(s)["second"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "additions", "events"),
+    [({}, 100, 0), ({"securityContext": {"privileged": True}}, 0, 1)],
+    ids=["that can be added", "that are not allowed"],
+)
+def test_a_hundred_containers_at_once(fields: dict[str, Any], additions: int, events: int) -> None:
+    with running() as s:
+        s.create("web")
+        s.wait(3.0)
+        reports(s)
+        s.wait()
+        before = len(s.home.requests(STATUSES))
+        names = [f"debug-{n}" for n in range(100)]
+        wanted = [{"name": name, "image": "busybox", **fields} for name in names]
+        body = {"spec": {"ephemeralContainers": wanted}}
+        s.home_server.patch(WEB, body, by=USER, status=False, strategic=True)
+        s.wait(10.0)
+        assert len(added(s)) == len(s.foreign.requests(ADDITIONS)) == additions
+        assert s.events("web").count(REJECTED) == events
+        assert len(states(s)) == 100
+        assert len(s.home.requests(STATUSES)) - before < 5
+        assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 
 
 def test_a_version_that_moved_on_is_read_again() -> None:

@@ -136,6 +136,18 @@ def _said(given: Snapshot) -> Pod:
     return pod
 
 
+def _reports_both(_: Snapshot, got: Decision) -> bool:
+    if not isinstance(got.action, PatchStatus) or got.action.event is None:
+        return False
+    rows = got.action.body["status"]["ephemeralContainerStatuses"]
+    reason, text = got.action.event
+    return (
+        [row["state"].get("terminated", {}).get("reason") for row in rows] == [reason, reason]
+        and text.startswith("the ephemeral container debug cannot run in the foreign cluster")
+        and text.endswith("; and 1 more ephemeral containers: see their statuses")
+    )
+
+
 _PLAIN = _running(_container("debug"))
 _TWO = _running(_container("debug"), _container("second"))
 _READS = _running(_READER)
@@ -270,6 +282,11 @@ ROWS = (
             mirror(),
         ),
         _says("waiting", Reason.INVALID_API_SERVER_SUPPORT, API_SERVER_SUPPORT),
+    ),
+    Row(
+        "all rejected ephemeral containers are reported in one status, with one Event",
+        snapshot(_running(_TRACER, {**_TRACER, "name": "second"}), mirror()),
+        _reports_both,
     ),
     # --- what the foreign cluster rejects
     Row(
