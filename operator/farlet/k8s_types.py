@@ -370,6 +370,33 @@ class SigningRequest(TypedDict):
     status: NotRequired[SigningRequestStatus]
 
 
+class UserInfo(TypedDict, total=False):
+    """Who a request is from; anonymous requests have a name, too."""
+
+    username: Required[str]
+    groups: list[str]
+
+
+class SelfSubjectReviewStatus(TypedDict):
+    userInfo: UserInfo
+
+
+class SelfSubjectReview(TypedDict):
+    """`authentication.k8s.io/v1`, as it is answered."""
+
+    status: SelfSubjectReviewStatus
+
+
+class SelfSubjectAccessReviewStatus(TypedDict):
+    allowed: bool
+
+
+class SelfSubjectAccessReview(TypedDict):
+    """`authorization.k8s.io/v1`, as it is answered."""
+
+    status: SelfSubjectAccessReviewStatus
+
+
 class ServicePort(TypedDict, total=False):
     name: str
     protocol: str

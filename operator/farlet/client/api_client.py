@@ -122,8 +122,14 @@ class ApiClient(Protocol):
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        checked: bool = True,
     ) -> ObjectList[T]:
-        """Read a collection of any size, in pages. All of it is as of one version."""
+        """Read a collection of any size, in pages. All of it is as of one version.
+
+        Raises `Unreachable` for an item of another shape, unless the caller checks them itself
+        (`checked` False).
+        """
+        request = f"GET {resource.path(namespace)}"
         items: list[T] = []
         version = ""
         async for page in self.pages(
@@ -132,7 +138,9 @@ class ApiClient(Protocol):
             label_selector=label_selector,
             field_selector=field_selector,
         ):
-            items.extend(page.items)
+            items.extend(
+                self._checked(resource, item, request) if checked else item for item in page.items
+            )
             version = page.version
         return ObjectList(items, version)
 
@@ -265,7 +273,8 @@ class ApiClient(Protocol):
         For Leases and logins: whether the others can be sent depends on them.
         """
         path = resource.path(namespace, name)
-        return cast("T", await self.call_unqueued(method, path, body=body, seconds=seconds))
+        answer = await self.call_unqueued(method, path, body=body, seconds=seconds)
+        return self._checked(resource, answer, f"{method} {path}")
 
     def _check_page(self, page: JSON, path: str) -> None:
         """Raises `Unreachable` for a list without a version, or of another shape."""

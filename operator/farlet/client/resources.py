@@ -124,7 +124,7 @@ CONFIG_MAPS = Resource[ConfigMap]("", "v1", "configmaps", shape=ConfigMap)
 WHOLE_SECRETS = Resource[JSON]("", "v1", "secrets", shape=k8s_types.PartialShape)
 WHOLE_CONFIG_MAPS = Resource[JSON]("", "v1", "configmaps", shape=k8s_types.PartialShape)
 """With their content, which is copied as it is."""
-NAMESPACES = Resource[PartialObject]("", "v1", "namespaces")
+NAMESPACES = Resource[PartialObject]("", "v1", "namespaces", shape=k8s_types.PartialShape)
 RESOURCE_QUOTAS = Resource[JSON]("", "v1", "resourcequotas")
 NETWORK_POLICIES = Resource[JSON]("networking.k8s.io", "v1", "networkpolicies")
 ROLE_BINDINGS = Resource[JSON]("rbac.authorization.k8s.io", "v1", "rolebindings")
@@ -156,7 +156,14 @@ SIGNING_REQUESTS = Resource[JSON](
     shape=k8s_types.SigningRequest,
 )
 TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
-SELF_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "selfsubjectreviews")
-SELF_ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+SELF_REVIEWS = Resource[k8s_types.SelfSubjectReview](
+    "authentication.k8s.io", "v1", "selfsubjectreviews", shape=k8s_types.SelfSubjectReview
+)
+SELF_ACCESS_REVIEWS = Resource[k8s_types.SelfSubjectAccessReview](
+    "authorization.k8s.io",
+    "v1",
+    "selfsubjectaccessreviews",
+    shape=k8s_types.SelfSubjectAccessReview,
+)
 ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "subjectaccessreviews")
 POD_METRICS = Resource[JSON]("metrics.k8s.io", "v1beta1", "pods")

@@ -62,7 +62,8 @@ def problem(shape: type | None, obj: object) -> str | None:
             first = err.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             return f"{where[:_MESSAGE_CHARS]}: {first['msg'][:_MESSAGE_CHARS]}"
-    version = obj["metadata"].get("resourceVersion")
+    metadata = obj.get("metadata")  # which a review need not have
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     if version is not None and not is_version(version):
         return "metadata.resourceVersion: it is not a number"
     return None

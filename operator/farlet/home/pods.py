@@ -128,7 +128,9 @@ class HomePods:
         home = self._store.home
         since, seen = home.mark(), self._seen
         listed, listed_at = await self._home.list_all(
-            resources.PODS.metadata_only, field_selector=f"spec.nodeName={self._node}"
+            resources.PODS.metadata_only,
+            field_selector=f"spec.nodeName={self._node}",
+            checked=False,
         )
         listed = [
             pod for pod in listed if not self._is_invalid(pod, resources.PODS.metadata_only.shape)
@@ -183,7 +185,7 @@ class HomePods:
         home = self._store.home
         since = home.mark()
         listed, listed_at = await self._home.list_all(
-            resources.PODS, field_selector=f"spec.nodeName={self._node}"
+            resources.PODS, field_selector=f"spec.nodeName={self._node}", checked=False
         )
         listed = [pod for pod in listed if not self._is_invalid(pod, resources.PODS.shape)]
         as_of = int(listed_at)

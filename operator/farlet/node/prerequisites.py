@@ -212,6 +212,6 @@ async def denied_verbs(
             },
             seconds=ANSWER_SECONDS,
         )
-        if not (answer.get("status") or {}).get("allowed"):
+        if not answer["status"]["allowed"]:
             denied.append(verb)
     return denied

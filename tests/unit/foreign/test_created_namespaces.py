@@ -188,6 +188,35 @@ def test_a_namespace_that_was_deleted_is_created_again_for_its_pods(s: Harness) 
     assert s.mirror(namespace=SHOP) is not None
 
 
+@pytest.mark.parametrize(
+    ("request_of", "answer"),
+    [
+        pytest.param(CREATED, {"kind": "Namespace"}, id="a namespace without metadata"),
+        pytest.param(CREATED, {"kind": "Namespace", "metadata": []}, id="metadata that is a list"),
+        pytest.param("/selfsubjectreviews$", {"kind": "x"}, id="a review without a status"),
+        pytest.param(
+            "/selfsubjectreviews$", {"kind": "x", "status": {"userInfo": {}}}, id="a nameless user"
+        ),
+        pytest.param("/selfsubjectaccessreviews$", {"kind": "x", "status": []}, id="a list"),
+        pytest.param(
+            "/selfsubjectaccessreviews$", {"kind": "x", "status": {"allowed": "no"}}, id="a word"
+        ),
+    ],
+)
+def test_an_answer_that_is_not_valid_delays_the_creation(
+    s: Harness, request_of: str, answer: JSON
+) -> None:
+    s.foreign.answering[request_of] = answer
+    s.create(namespace=SHOP_HOME)
+    s.create()
+    s.wait(20.0)
+    assert s.mirror(namespace=SHOP) is None
+    assert s.mirror() is not None, "farlet still runs"
+    s.foreign.answering.clear()
+    s.wait(60.0)
+    assert s.mirror(namespace=SHOP) is not None
+
+
 # --- removal ----------------------------------------------------------------------------------
 
 
@@ -214,6 +243,26 @@ def kept(s: Harness) -> list[JSON]:
 
 def deletions(s: Harness) -> int:
     return len(s.foreign.requests(DELETED))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{"kind": "x"}, [], None, {"metadata": {"name": 1}}],
+    ids=["without metadata", "that is a list", "that is null", "whose name is a number"],
+)
+def test_a_list_with_an_item_that_is_not_valid_keeps_the_namespace(s: Harness, item: Any) -> None:
+    emptied(s)
+    home_gone(s)
+    s.foreign.answering[rf"GET .*/{SHOP}/services"] = {
+        "kind": "List",
+        "metadata": {"resourceVersion": "1"},
+        "items": [item],
+    }
+    s.prune()
+    assert deletions(s) == 0
+    s.foreign.answering.clear()
+    s.prune()
+    assert deletions(s) == 1
 
 
 def test_a_foreign_namespace_is_deleted_when_its_home_namespace_is_gone(s: Harness) -> None:

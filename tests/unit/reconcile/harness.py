@@ -64,6 +64,8 @@ class RecordingCluster(FakeCluster):
         self.received: list[Request] = []
         self.refusing: dict[str, Refusal] = {}
         """Regular expression for `METHOD path` -> what is raised instead of an answer."""
+        self.answering: dict[str, JSON] = {}
+        """Regular expression for `METHOD path` -> the answer, of any shape; nothing is done."""
 
     async def call(
         self,
@@ -79,6 +81,9 @@ class RecordingCluster(FakeCluster):
         for pattern, refusal in list(self.refusing.items()):
             if re.search(pattern, request) and (refused := refusal()) is not None:
                 raise refused
+        for pattern, answer in self.answering.items():
+            if re.search(pattern, request):
+                return answer
         return await super().call(method, path, body=body, content_type=content_type, accept=accept)
 
     def requests(self, pattern: str) -> list[Request]:
