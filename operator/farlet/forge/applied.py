@@ -109,9 +109,14 @@ def digests(home: Pod) -> dict[str, str]:
 
 
 def changed(home: Pod, record: Applied) -> frozenset[str]:
-    """The paths of fields that have changed in the home pod since the mirror was written."""
+    """The paths of fields that have changed in the home pod since the mirror was written.
+
+    A path that this farlet does not know was recorded by a later version, and has not changed.
+    """
     now = digests(home)
-    return frozenset(path for path, digest in record.digests.items() if now.get(path) != digest)
+    return frozenset(
+        path for path, digest in record.digests.items() if path in now and now[path] != digest
+    )
 
 
 def record(home: Pod, *, mirror: int, labels: Iterable[str], annotations: Iterable[str]) -> Applied:
@@ -128,11 +133,12 @@ def record(home: Pod, *, mirror: int, labels: Iterable[str], annotations: Iterab
 def without(now: Applied, paths: Iterable[str], before: Applied) -> Applied:
     """`now`, but for fields that the mirror still has as `before`.
 
-    A foreign user can change the record, so that `before` lacks some of them.
+    Paths that only a later version of farlet knows stay. A foreign user can change the record, so
+    that `before` lacks some of `paths`.
     """
     old = {path: before.digests[path] for path in paths if path in before.digests}
     home = before.home if old else now.home
-    return dataclasses.replace(now, home=home, digests={**now.digests, **old})
+    return dataclasses.replace(now, home=home, digests={**before.digests, **now.digests, **old})
 
 
 def encoded(one: Applied) -> str | None:

@@ -164,6 +164,23 @@ def test_a_mirror_of_an_older_farlet_gets_nothing() -> None:
     assert sent(home(metadata__labels={"app": "api"}), mirror) is None
 
 
+def test_a_path_of_a_later_farlet_has_not_changed_and_stays_in_the_record() -> None:
+    mirror = mirror_of(home())
+    record = orjson.loads(mirror["metadata"]["annotations"][APPLIED])
+    record["digests"]["spec.later"] = "48c8539e841b39c4"
+    mirror["metadata"]["annotations"][APPLIED] = orjson.dumps(record).decode()
+    assert sent(home(), mirror) is None
+    pod = home(metadata__labels={"app": "api"}, spec__resources=TWO)
+    due = changes.due(pod, mirror, selected=None, ctx=CONTEXT, now=NOW)
+    assert due.update is not None
+    assert due.resize is not None
+    assert due.update.fields == ("metadata.labels",)
+    mirror["metadata"]["annotations"] |= due.update.body["metadata"]["annotations"]
+    for found in (applied.read(mirror), due.resize.record):
+        assert found is not None
+        assert found.digests["spec.later"] == "48c8539e841b39c4"
+
+
 def test_what_home_removed_is_removed_and_what_others_added_stays() -> None:
     mirror = mirror_of(home(), metadata__labels={"sidecar": "injected"})
     pod = home()
