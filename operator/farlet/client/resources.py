@@ -156,10 +156,10 @@ SIGNING_REQUESTS = Resource[JSON](
     shape=k8s_types.SigningRequest,
 )
 TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
-SELF_REVIEWS = Resource[k8s_types.SelfSubjectReview](
+SELF_REVIEWS = Resource[JSON](
     "authentication.k8s.io", "v1", "selfsubjectreviews", shape=k8s_types.SelfSubjectReview
 )
-SELF_ACCESS_REVIEWS = Resource[k8s_types.SelfSubjectAccessReview](
+SELF_ACCESS_REVIEWS = Resource[JSON](
     "authorization.k8s.io",
     "v1",
     "selfsubjectaccessreviews",

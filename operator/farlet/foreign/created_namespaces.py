@@ -110,7 +110,7 @@ class CreatedNamespaces:
             except errors.Forbidden:
                 pass  # the RoleBinding is missing
         review = await self._foreign.create(resources.SELF_REVIEWS, _SELF_REVIEW)
-        user = review["status"]["userInfo"]["username"]
+        user = str(review["status"]["userInfo"]["username"])
         try:
             await self._create(
                 resources.ROLE_BINDINGS, foreign_namespace.role_binding(user), namespace=name
@@ -152,7 +152,7 @@ class CreatedNamespaces:
         attributes = {"namespace": name, "verb": "create", "resource": "pods"}
         review = {**_ACCESS_REVIEW, "spec": {"resourceAttributes": attributes}}
         answer = await self._foreign.create(resources.SELF_ACCESS_REVIEWS, review)
-        return answer["status"]["allowed"]
+        return bool(answer["status"]["allowed"])
 
     async def _has_account(self, name: str) -> bool:
         accounts = resources.SERVICE_ACCOUNTS.metadata_only

@@ -212,6 +212,6 @@ async def denied_verbs(
             },
             seconds=ANSWER_SECONDS,
         )
-        if not answer["status"]["allowed"]:
+        if not (answer.get("status") or {}).get("allowed"):
             denied.append(verb)
     return denied

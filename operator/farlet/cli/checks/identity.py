@@ -10,6 +10,7 @@ from farlet.certs import key_pairs
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.client import resources
 from farlet.client.cluster import Cluster
+from farlet.constants import JSON
 from farlet.planning import api_refusals
 
 REVIEW_SECONDS = 5.0
@@ -89,5 +90,5 @@ async def _read(cluster: Cluster) -> User:
         body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
         seconds=REVIEW_SECONDS,
     )
-    info = answer["status"]["userInfo"]
-    return User(info["username"][:300], frozenset(info.get("groups") or ()))
+    info: JSON = (answer.get("status") or {}).get("userInfo") or {}
+    return User(str(info.get("username", ""))[:300], frozenset(info.get("groups") or ()))
