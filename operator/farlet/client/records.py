@@ -6,7 +6,8 @@ event can bring back an older record for a moment, so what cannot be undone rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from farlet.forge.claims import ClaimKey
@@ -42,6 +43,8 @@ class Records(Generic[T, R]):
         self._on_change = on_change
         self._records: dict[ClaimKey, R] = {}
         self._listed: dict[ClaimKey, R] = {}
+        self._keys: defaultdict[str, set[ClaimKey]] = defaultdict(set)
+        """By home namespace."""
 
     def __iter__(self) -> Iterator[R]:
         return iter(self._records.values())
@@ -49,6 +52,10 @@ class Records(Generic[T, R]):
     def get(self, key: ClaimKey) -> R | None:
         """The record, if there is one."""
         return self._records.get(key)
+
+    def keys(self, namespace: str) -> Collection[ClaimKey]:
+        """Those of the records of one home namespace."""
+        return tuple(self._keys.get(namespace, ()))
 
     def put(self, obj: T) -> None:
         """An object as an answer shows it."""
@@ -58,8 +65,12 @@ class Records(Generic[T, R]):
 
     def remove(self, key: ClaimKey) -> None:
         """The object is gone."""
-        if self._records.pop(key, None) is not None:
-            self._on_change(key)
+        if self._records.pop(key, None) is None:
+            return
+        self._keys[key.namespace].discard(key)
+        if not self._keys[key.namespace]:
+            del self._keys[key.namespace]
+        self._on_change(key)
 
     # --- ResourceEventHandler -----------------------------------------------------------------
 
@@ -77,6 +88,9 @@ class Records(Generic[T, R]):
         """A list is complete; `listed` got what it contains."""
         before, self._records = self._records, self._listed
         self._listed = {}
+        self._keys.clear()
+        for key in self._records:
+            self._keys[key.namespace].add(key)
         for key in before.keys() | self._records.keys():
             if before.get(key) != self._records.get(key):
                 self._on_change(key)
@@ -96,4 +110,5 @@ class Records(Generic[T, R]):
         if before is not None and int(before.version) >= int(record.version):
             return
         self._records[record.key] = record
+        self._keys[record.key.namespace].add(record.key)
         self._on_change(record.key)

@@ -6,7 +6,7 @@ So this has an identity of its own at home, which is verified at start.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from farlet import errors
 from farlet.client import resources
@@ -63,6 +63,10 @@ class HomeClaims:
     def _read(self, obj: PersistentVolumeClaim) -> HomeClaim | None:
         claim = HomeClaim.of(obj)
         return claim if claim.storage_class in self._classes else None
+
+    def keys(self, namespace: str) -> Set[ClaimKey]:
+        """The claims of one namespace of which a claim or a placeholder was seen."""
+        return {*self.claims.keys(namespace), *self.volumes.keys(namespace)}
 
     def claim(self, key: ClaimKey) -> HomeClaim | Missing:
         """As it was last seen."""

@@ -7,6 +7,7 @@ decided in `planning.claims`.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Protocol
@@ -113,7 +114,9 @@ class Claims:
         self._followed: dict[str, tuple[ForeignClaims, asyncio.Task[None]]] = {}
         """By home namespace."""
         self._waiting: dict[ObjectKey, frozenset[str]] = {}
-        """Home pods without a mirror that wait for one of their claims."""
+        """Home pods without a mirror that wait for one of their claims, with their names."""
+        self._waiting_for: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        """The same pods, by each claim."""
         self._reports: dict[ClaimKey, _Report] = {}
         self._rejected: dict[ClaimKey, str] = {}
         """Sizes to which the foreign cluster did not let a claim grow."""
@@ -146,7 +149,7 @@ class Claims:
     def states(self, key: ObjectKey, home: Pod | Missing) -> Mapping[str, ClaimState]:
         """What the claims of a pod without a mirror mean to it. `home`: missing where it has one,
         or is not known."""
-        self._waiting.pop(key, None)
+        self._waits_no_longer(key)
         if isinstance(home, Missing):
             return {}
         ctx = self._ctx()
@@ -160,15 +163,23 @@ class Claims:
             found[name] = state
         if any(not isinstance(state, str) for state in found.values()):
             self._waiting[key] = frozenset(found)
+            for name in found:
+                self._waiting_for[ObjectKey(key.namespace, name)].add(key)
         return found
+
+    def _waits_no_longer(self, pod: ObjectKey) -> None:
+        for name in self._waiting.pop(pod, ()):
+            claim = ObjectKey(pod.namespace, name)
+            self._waiting_for[claim].discard(pod)
+            if not self._waiting_for[claim]:
+                del self._waiting_for[claim]
 
     # --- keys ---------------------------------------------------------------------------------
 
     def _changed(self, key: ClaimKey) -> None:
         self._queue.add(key)
-        for pod, claims in list(self._waiting.items()):
-            if pod.namespace == key.namespace and key.name in claims:
-                self._wake(pod)
+        for pod in tuple(self._waiting_for.get(ObjectKey(key.namespace, key.name), ())):
+            self._wake(pod)
 
     def _state_changed(self) -> None:
         """A watch at home was lost or is open again."""
@@ -179,10 +190,9 @@ class Claims:
 
     def _namespace_changed(self, namespace: ForeignNamespace) -> None:
         known = self._followed.get(namespace.home)
-        records = (*self._at_home.claims, *self._at_home.volumes)
-        for record in (*records, *(known[0].claims if known else ())):
-            if record.key.namespace == namespace.home:
-                self._queue.add(record.key)
+        foreign = known[0].claims.keys(namespace.home) if known else ()
+        for key in self._at_home.keys(namespace.home).union(foreign):
+            self._queue.add(key)
 
     async def _work(self, key: ClaimKey) -> None:
         try:
@@ -297,11 +307,10 @@ class Claims:
         if known is None or not (known[0].in_sync or known[0].error) or any(known[0].claims):
             return
         ctx = self._ctx()
-        records = (*self._at_home.claims, *self._at_home.volumes)
-        keys = {record.key for record in records if record.key.namespace == home}
         at_home = self._at_home
         if not any(
-            planning.concerns(at_home.claim(key), at_home.volume(key), ctx=ctx) for key in keys
+            planning.concerns(at_home.claim(key), at_home.volume(key), ctx=ctx)
+            for key in at_home.keys(home)
         ):
             del self._followed[home]
             known[1].cancel()

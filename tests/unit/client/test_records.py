@@ -77,3 +77,17 @@ def test_an_object_that_is_not_needed_is_not_kept() -> None:
     watched = Watched()
     watched.records.changed("ADDED", _obj("", 1))
     assert (watched.shown, watched.news()) == ({}, [])
+
+
+def test_keys_of_a_namespace_follow_lists_events_and_answers() -> None:
+    seen = Watched()
+    seen.relist(_obj("a", 1), _obj("b", 1))
+    assert set(seen.records.keys("shop")) == {_key("a"), _key("b")}
+    assert seen.records.keys("other") == ()
+    seen.records.put(_obj("c", 2))
+    seen.records.changed("DELETED", _obj("a", 3))
+    assert set(seen.records.keys("shop")) == {_key("b"), _key("c")}
+    seen.relist(_obj("c", 2))
+    assert set(seen.records.keys("shop")) == {_key("c")}
+    seen.records.remove(_key("c"))
+    assert seen.records.keys("shop") == ()

@@ -265,6 +265,8 @@ class Harness:
                     at_home=self.at_home,
                     tasks=tasks,
                 )
+            if claiming is not None:
+                self.claims = claiming
             reconciler = reconcile.Reconciler(
                 store=store,
                 namespaces=self.scopes,

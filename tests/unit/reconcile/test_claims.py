@@ -564,6 +564,47 @@ def test_a_retained_volume_costs_no_request_after_a_restart() -> None:
         assert [one for one in requests if "persistentvolumeclaims" in one] == []
 
 
+# --- many pods and claims ---------------------------------------------------------------------
+
+
+def test_a_claim_wakes_only_pods_that_wait_for_it(
+    s: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data", "logs"):
+        pod(s, f"{name}-pod", claim=name)
+    s.wait()
+    woken: list[str] = []
+    add = s.queue.add
+    monkeypatch.setattr(s.claims, "_wake", lambda key: (woken.append(key.name), add(key)))
+    key = claim(s, "logs")
+    s.wait()
+    assert set(woken) == {"logs-pod"}
+    selected(s, "logs")
+    s.wait()
+    bound(s, key)
+    s.wait()
+    assert s.mirror("logs-pod") is not None
+    woken.clear()
+    patch(s.home_server, (CLAIMS, HOME, "logs"), metadata={"annotations": {"a": "b"}})
+    s.wait()
+    assert woken == [], "it has its mirror"
+
+
+def test_a_namespace_that_changes_brings_only_its_own_claims(s: Harness) -> None:
+    key = used(s)
+    body = dict(s.home_server.get((CLAIMS, HOME, "data")), metadata={"name": "other"})
+    other = s.home_server.create(CLAIMS, "second", model.clone(body), by=USER)
+    s.wait()
+    added: list[ClaimKey] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(s.claims._queue, "add", added.append)
+        namespace = s.scopes.of(HOME)
+        assert namespace is not None
+        namespace.wake_all()
+    assert added == [key]
+    assert other["metadata"]["namespace"] == "second"
+
+
 # --- the cluster of --home-storage-kubeconfig -------------------------------------------------
 
 
