@@ -103,6 +103,13 @@ def test_messages_name_manifests_that_exist() -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_the_label_of_created_namespaces_is_protected_in_every_request_that_can_change_it() -> None:
+    policies = documents("foreign/created-namespaces/policy.yaml")
+    (rule,) = policies[0]["spec"]["matchConstraints"]["resourceRules"]
+    assert rule["resources"] == ["namespaces", "namespaces/status", "namespaces/finalize"]
+    assert "UPDATE" in rule["operations"]
+
+
 def test_the_image_gets_what_is_locked_and_no_more_than_farlet_needs() -> None:
     everything = dict(_PINNED.findall((ROOT / "requirements.lock").read_text()))
     image = dict(_PINNED.findall((ROOT / "requirements-image.lock").read_text()))
