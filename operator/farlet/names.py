@@ -13,8 +13,15 @@ from farlet.k8s_types import PodSpec
 
 _SECRET_NAME = re.compile(r"farlet-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+
 SUBDOMAIN_LENGTH = 253
 """Characters in the longest name of most objects (`DNS1123SubdomainMaxLength`)."""
+
+
+def is_subdomain(name: str) -> bool:
+    """Whether it can be the name of an object: a DNS-1123 subdomain."""
+    return len(name) <= SUBDOMAIN_LENGTH and _SUBDOMAIN.fullmatch(name) is not None
 
 
 def service_account(spec: PodSpec) -> str:

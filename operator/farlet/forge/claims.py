@@ -7,6 +7,7 @@ on this node. Nothing mounts the placeholder: no node of the home cluster has it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -35,6 +36,9 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 `k8s.io/component-helpers/storage/volume/pv_helpers.go`."""
 _STORAGE_PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+
+_UID = re.compile(r"[0-9a-zA-Z-]{1,64}")
+"""API servers write UUIDs."""
 
 _WHY = "farlet provides it for the claim of the home namespace"
 
@@ -153,6 +157,8 @@ class ForeignClaim:
         annotations = metadata.get("annotations") or {}
         key = ClaimKey(home, annotations.get(HOME_NAME, ""), annotations.get(HOME_UID, ""))
         node = (metadata.get("labels") or {}).get(VIRTUAL_NODE_ID)
+        if not names.is_subdomain(key.name) or _UID.fullmatch(key.uid) is None:
+            return None  # users of the foreign cluster can write annotations
         if node != ctx.virtual_node_id or metadata["name"] != foreign_name(key, ctx):
             return None
         return cls(

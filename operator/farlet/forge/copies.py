@@ -30,7 +30,6 @@ from farlet.k8s_types import Container, ObjectMeta, Pod, PodSpec
 SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"  # noqa: S105
 """Type of Secrets with a token that never expires; farlet never copies one."""
 
-_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _CONTENT = ("type", "data", "binaryData", "immutable")
 _WHY = "farlet copies it from the home namespace"
 _NAME = re.compile(r"[a-z0-9.-]+")
@@ -160,7 +159,7 @@ def _known(word: str, known: dict[str, str], own: frozenset[str]) -> str:
 
 def _can_exist(name: str) -> bool:
     """API servers do not check the names in a pod: only a DNS-1123 subdomain names an object."""
-    return len(name) <= names.SUBDOMAIN_LENGTH and _OBJECT_NAME.fullmatch(name) is not None
+    return names.is_subdomain(name)
 
 
 def _is_copied(kind: Kind, name: str) -> bool:

@@ -139,6 +139,26 @@ def test_only_a_foreign_claim_with_our_label_name_and_annotations_is_ours() -> N
     assert ForeignClaim.of(obj, home="shop", ctx=CONTEXT) is None
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param({"uid": "u" * 100_000}, id="long uid"),
+        pytest.param({"uid": ""}, id="no uid"),
+        pytest.param({"uid": "../nodes"}, id="path as uid"),
+        pytest.param({"name": "a" * 254}, id="long name"),
+        pytest.param({"name": ""}, id="no name"),
+        pytest.param({"name": "a/b"}, id="path as name"),
+    ],
+)
+def test_a_foreign_claim_with_annotations_that_farlet_does_not_write_is_not_ours(
+    forged: dict[str, str],
+) -> None:
+    key = KEY._replace(**forged)
+    obj: Any = claims.forge_claim(dataclasses.replace(claim(), key=key), CONTEXT)
+    obj["metadata"] |= {"uid": "f", "namespace": "shop-home"}
+    assert ForeignClaim.of(obj, home="shop", ctx=CONTEXT) is None
+
+
 def test_only_a_volume_of_our_driver_and_name_is_a_placeholder() -> None:
     obj: Any = claims.forge_volume(claim(), FOREIGN, policy="Delete", ctx=CONTEXT)
     obj["metadata"]["uid"] = "v"
