@@ -191,7 +191,7 @@ class Claims:
     def _namespace_changed(self, namespace: ForeignNamespace) -> None:
         known = self._followed.get(namespace.home)
         foreign = known[0].claims.keys(namespace.home) if known else ()
-        for key in self._at_home.keys(namespace.home).union(foreign):
+        for key in {*self._at_home.keys(namespace.home), *foreign}:
             self._queue.add(key)
 
     async def _work(self, key: ClaimKey) -> None:

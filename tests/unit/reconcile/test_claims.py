@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from farlet import errors, names
-from farlet.constants import HOME_NAMESPACE_CONFIG_MAP, PROVISIONER, VIRTUAL_NODE_ID
+from farlet.constants import HOME_NAMESPACE_CONFIG_MAP, PROVISIONER, VIRTUAL_NODE_ID, ObjectKey
 from farlet.context import NewNamespaces
 from farlet.forge import claims
 from farlet.forge.claims import ClaimKey
@@ -574,8 +574,12 @@ def test_a_claim_wakes_only_pods_that_wait_for_it(
         pod(s, f"{name}-pod", claim=name)
     s.wait()
     woken: list[str] = []
-    add = s.queue.add
-    monkeypatch.setattr(s.claims, "_wake", lambda key: (woken.append(key.name), add(key)))
+
+    def wake(key: ObjectKey) -> None:
+        woken.append(key.name)
+        s.queue.add(key)
+
+    monkeypatch.setattr(s.claims, "_wake", wake)
     key = claim(s, "logs")
     s.wait()
     assert set(woken) == {"logs-pod"}
