@@ -1,7 +1,8 @@
 """What becomes of a foreign namespace that farlet created and that no home pod needs: pure.
 
 It is deleted only if the API servers have answered that its home namespace is gone and that it
-contains nothing of others. `decide` names the next fact that is required, or the end.
+contains no object of others of the kinds that farlet lists: not every kind (docs/namespaces.md).
+`decide` names the next fact that is required, or the end.
 """
 
 from __future__ import annotations
