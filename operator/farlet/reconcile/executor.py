@@ -64,7 +64,7 @@ class ActionExecutor:
                 await self.foreign.delete(action)
             case actions.ReleaseMirror():
                 state.step = Step.REMOVAL
-                await self.foreign.release(action)
+                await self.foreign.release(action, state)
             case actions.DeleteHome():
                 await self.home.delete(action)
             case actions.EvictHome():
@@ -77,7 +77,7 @@ class ActionExecutor:
                 await self.foreign.reclaim(action, state)
             case actions.UpdateMirror():
                 state.step = Step.CHANGE
-                await self.foreign.update(action)
+                await self.foreign.update(action, state)
             case actions.ResizeMirror():
                 state.step = Step.CHANGE
-                await self.foreign.resize(action)
+                await self.foreign.resize(action, state)

@@ -185,7 +185,7 @@ class ForeignActions:
             self._forget(mirror)
             return
         except errors.Conflict:
-            await self._read_again(mirror)
+            await self._read_again(mirror, state)
             return
         kept = [c for c in answer["spec"].get("ephemeralContainers", ()) if _same(c, container)]
         sent: JSON = {"ephemeralContainers": [container]}
@@ -220,7 +220,7 @@ class ForeignActions:
         else:
             self._forget(mirror)
 
-    async def release(self, action: actions.ReleaseMirror) -> None:
+    async def release(self, action: actions.ReleaseMirror, state: PassState) -> None:
         """Remove our finalizer. Raises `Refused` if the foreign cluster keeps it."""
         metadata = action.mirror["metadata"]
         kept = [f for f in metadata.get("finalizers", ()) if f != constants.OBSERVED]
@@ -238,7 +238,7 @@ class ForeignActions:
             self._forget(action.mirror)
             return
         except errors.Conflict:
-            await self._read_again(action.mirror)
+            await self._read_again(action.mirror, state)
             return
         if not predicates.still_there(answer):
             self._forget(answer)
@@ -275,10 +275,10 @@ class ForeignActions:
             state.unrelated = answer
             log.warning("mirror label removed again", mirror=str(key_of(action.mirror)), uid=uid)
 
-    async def update(self, action: actions.UpdateMirror) -> None:
+    async def update(self, action: actions.UpdateMirror, state: PassState) -> None:
         """PATCH the mirror. A rejection is one Event, and is remembered."""
         try:
-            answer = await self._change(action, resources.PODS)
+            answer = await self._change(action, resources.PODS, state)
         except (errors.Forbidden, errors.Invalid) as err:
             if not api_refusals.rejects_for_good(err):
                 raise
@@ -294,10 +294,10 @@ class ForeignActions:
         if answer is not None:
             self._changed(action, answer)
 
-    async def resize(self, action: actions.ResizeMirror) -> None:
+    async def resize(self, action: actions.ResizeMirror, state: PassState) -> None:
         """PATCH the mirror's resources, then the record. A rejection is remembered."""
         try:
-            answer = await self._change(action, resources.POD_RESIZE)
+            answer = await self._change(action, resources.POD_RESIZE, state)
         except (errors.Forbidden, errors.Invalid) as err:
             if not api_refusals.rejects_for_good(err):
                 raise
@@ -317,7 +317,10 @@ class ForeignActions:
         )
 
     async def _change(
-        self, action: actions.UpdateMirror | actions.ResizeMirror, resource: resources.Resource[Pod]
+        self,
+        action: actions.UpdateMirror | actions.ResizeMirror,
+        resource: resources.Resource[Pod],
+        state: PassState,
     ) -> Pod | None:
         """The answer to the PATCH; `None` if the mirror had changed, and was read again."""
         key = key_of(action.mirror)
@@ -333,7 +336,7 @@ class ForeignActions:
             if isinstance(err, errors.Invalid) and "metadata.uid" not in err.message:
                 raise
             # The mirror has changed, or another pod has its name: its uid is immutable.
-            await self._read_again(action.mirror)
+            await self._read_again(action.mirror, state)
             return None
 
     def _changed(self, action: actions.UpdateMirror | actions.ResizeMirror, answer: Pod) -> None:
@@ -376,11 +379,11 @@ class ForeignActions:
             mirrors.remove(key, known, as_of=version(read["metadata"]))
         state.unrelated = None if key in mirrors else read
 
-    async def _read_again(self, mirror: Pod) -> None:
-        """The mirror has changed since it was read."""
+    async def _read_again(self, mirror: Pod, state: PassState) -> None:
+        """The mirror has changed since it was read, or another pod has its name."""
         key = key_of(mirror)
         newer = await self._cluster.get(resources.PODS, key.name, namespace=key.namespace)
-        self._store.mirrors.put(newer)
+        self._keep(newer, state)
 
     async def _patch(self, mirror: Pod, metadata: JSON) -> Pod:
         key = key_of(mirror)

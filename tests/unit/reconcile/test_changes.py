@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from farlet import errors
-from farlet.constants import APPLIED, Reason
+from farlet.constants import APPLIED, JSON, VIRTUAL_NODE_ID, ObjectKey, Reason
 from farlet.context import MirrorPatch
 from unit.planning import objects
 from unit.reconcile import harness
@@ -217,6 +217,29 @@ def test_a_mirror_that_changed_meanwhile_is_read_and_then_changed(
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
         assert objects.CONTEXT.virtual_node_id in _mirror(s)["metadata"]["labels"].values()
         assert s.events() == []
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["another pod", "the mirror without its label"])
+def test_what_is_read_after_a_change_is_stored_only_if_a_watch_follows_it(ours: bool) -> None:
+    with harness.running() as s:
+        _running(s, "web")
+        s.foreign.lag = 1e6
+        if ours:
+            body: JSON = {"metadata": {"labels": {VIRTUAL_NODE_ID: None}}}
+            s.foreign_server.patch(MIRROR, body, by=USER, status=False, strategic=False)
+        else:
+            s.remove()
+            body = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "main"}]}}
+            s.foreign_server.create("pods", FOREIGN, body, by=USER)
+        refusal = s.foreign.refusal(errors.Conflict, 409, "the object has been modified")
+        refused = iter([refusal])
+        s.foreign.refusing = {UPDATES: lambda: r() if (r := next(refused, None)) else None}
+        _change(s, **IMAGE)
+        s.wait(5.0)
+        key = ObjectKey(FOREIGN, "web")
+        stored, there = s.store.mirrors.uid(key), _mirror(s)
+        labelled = VIRTUAL_NODE_ID in there["metadata"].get("labels", {})
+        assert (stored, labelled) == ((there["metadata"]["uid"], True) if ours else (None, False))
 
 
 RESIZES = "PATCH .*/pods/web/resize"
