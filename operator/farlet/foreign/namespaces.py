@@ -15,7 +15,7 @@ from farlet import errors, retrying
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.errors import Refused
+from farlet.errors import Refused, Unconfirmed
 from farlet.foreign import home_namespace, services
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
@@ -236,6 +236,8 @@ class ForeignNamespaces:
         home_id = self.ctx().home_id
         try:
             ours = await home_namespace.verify(self.cluster, foreign, home=home, home_id=home_id)
+        except Unconfirmed:
+            raise
         except Refused:
             ours = False
         if ours:
