@@ -54,6 +54,7 @@ async def test_a_new_process_continues_after_a_kill_before_and_after_a_write_of(
     names = ["always", "never", "onfailure", "ends"]
     if kind not in _DELETION:
         await killing
+    await env.seen("ends", rest.phase("Succeeded"))
     observation = await env.settled()
     states = {pod["metadata"]["name"]: manifests.state(pod) for pod in observation.pods}
     assert states == dict.fromkeys(names, "Running/-") | {"ends": "Succeeded/-"}

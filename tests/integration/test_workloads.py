@@ -108,8 +108,10 @@ async def test_a_deployment_follows_its_config_map_and_secret_and_is_rolled_over
     for name in await _pods(home, workspace):
         await kubectl.until_printed(name, "mode=two file=two key=second")
 
+    left = await home.list("pods", namespace=workspace.home)
     await home.delete(DEPLOYMENTS, name="shop", namespace=workspace.home)
-    for name in await _pods(home, workspace):
+    for pod in left:
+        name = pod["metadata"]["name"]
         await home.until("pods", rest.gone, name=name, namespace=workspace.home)
     assert await foreign.list("pods", namespace=workspace.foreign) == []
 
