@@ -269,9 +269,11 @@ def _left_after_wait(home: Pod, mirror: Pod, *, now: float) -> int | None:
     """
     seconds = home["spec"].get("activeDeadlineSeconds")
     limit = mirror.get("spec", {}).get("activeDeadlineSeconds")
+    if seconds is None or limit is None:
+        return None
     created = epoch(mirror["metadata"].get("creationTimestamp"))
     started = _mirror_started(mirror)
-    if seconds is None or limit is None or created is None or started is None or started > now:
+    if created is None or started is None or started > now:
         return None
     left = max(1, int(seconds - (started - created)))
     return left if limit - left > LATE_SECONDS else None

@@ -18,14 +18,12 @@ def left(home: Pod, mirror: Pod | Missing, *, now: float) -> float | None:
     `None`: the pod has no deadline, is ending, was not accepted yet, or belongs to a kubelet.
     """
     seconds = home["spec"].get("activeDeadlineSeconds")
-    started = predicates.epoch(home.get("status", {}).get("startTime"))
-    if seconds is None or started is None:
-        return None
-    if predicates.is_terminal(home) or predicates.is_deleting(home):
+    if seconds is None or predicates.is_terminal(home) or predicates.is_deleting(home):
         return None
     if not isinstance(mirror, Missing) and _has_kubelet(mirror):
         return None
-    return started + seconds - now
+    started = predicates.epoch(home.get("status", {}).get("startTime"))
+    return None if started is None else started + seconds - now
 
 
 def _has_kubelet(mirror: Pod) -> bool:
