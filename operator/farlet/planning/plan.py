@@ -26,14 +26,14 @@ from farlet.context import Context
 from farlet.errors import FarletError, Refused, Throttled, Unconfirmed
 from farlet.forge import copies, guards, status
 from farlet.forge import pod as pods
-from farlet.k8s_types import ObjectMeta, Pod, Secret
+from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import (
     api_refusals,
     changes,
     deadline,
     ephemeral,
+    pod_secret,
     predicates,
-    token_rotation,
     wishes,
 )
 from farlet.planning.actions import (
@@ -100,7 +100,7 @@ _ANNOTATIONS = (constants.API_SERVER_SUPPORT, constants.REMOTE_SERVICE_ACCOUNT_N
 _SIMILAR = ("liqo.io/api-server", "liqo.io/remote-service-account")
 
 _NO_LONGER_OFFLOADED = (
-    "this pod has run in the foreign cluster, and its namespace is no longer offloaded: farlet "
+    "this pod has run in the foreign cluster, and its namespace is not offloaded any more: farlet "
     "cannot check whether its mirror is gone. Offload the namespace again (--namespace-map); or, "
     "if you know that none of its containers run, remove the pod with kubectl delete --force"
 )
@@ -584,7 +584,7 @@ def _with_mirror(
         reclaim = ReclaimMirror(
             home, mirror, {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose
         )
-        if not _in_vain(s, reclaim, mirror["metadata"], ctx=ctx):
+        if not wishes.in_vain(reclaim, mirror["metadata"], s.answered, ctx=ctx):
             return Decision(reclaim)
     if is_deleting(home) and predicates.grace_shorter(home, mirror):
         return Decision(DeleteMirror(mirror, home["metadata"].get("deletionGracePeriodSeconds")))
@@ -610,7 +610,7 @@ def _with_mirror(
         return follow
     wait = note = None
     if lives and not s.secret_failed:
-        provided = _secret(s, home, mirror, ctx=ctx)
+        provided = pod_secret.decide(s, home, mirror, ctx=ctx)
         if isinstance(provided.action, ProvideSecret):
             return provided
         wait = provided.action
@@ -663,7 +663,7 @@ def _change(
             continue
         if write is due.update and s.secret_failed and metadata_files.contents(home, ctx):
             continue
-        if not _in_vain(s, write, mirror["metadata"], ctx=ctx):
+        if not wishes.in_vain(write, mirror["metadata"], s.answered, ctx=ctx):
             return Decision(write)
     return None
 
@@ -702,16 +702,6 @@ def _evict(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     return marked if marked.action is not None else Decision(EvictHome(home))
 
 
-def _unwatched(s: Snapshot) -> tuple[Reason, str] | None:
-    """The Event for a mirror whose Secret cannot be watched: it gets no new tokens.
-
-    An outage concerns all pods and is reported on the Node.
-    """
-    if s.problem is None or s.problem.reason is Reason.FOREIGN_UNREACHABLE:
-        return None
-    return s.problem.reason, s.problem.message
-
-
 def _outdated_endpoint(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
     """The Event for a mirror that runs with an earlier address of the home API server."""
     configured = mirror["metadata"].get("annotations", {}).get(constants.HOME_API)
@@ -723,82 +713,6 @@ def _outdated_endpoint(mirror: Pod, ctx: Context) -> tuple[Reason, str] | None:
         "you remove the old address"
     )
     return Reason.HOME_API_ENDPOINT_CHANGED, message
-
-
-def _secret(
-    s: Snapshot,
-    home: Pod,
-    mirror: Pod,
-    *,
-    ctx: Context,
-) -> Decision:
-    """M's Secret: it exists, belongs to M, and its content is up to date."""
-    strategy = s.access
-    if strategy is None or isinstance(strategy, Refused):
-        return NOTHING
-    if mirror["metadata"].get("annotations", {}).get(constants.ACCESS) != strategy.name:
-        # The annotation of H has changed since M was created: a running pod keeps its mode. And an
-        # annotation that is written in the foreign cluster never fetches a home token.
-        return NOTHING
-    secret = s.secret
-    owner = predicates.reference(mirror)
-    try:
-        _still_required(strategy, home, ctx)
-        token_specs = strategy.token_specs(home, ctx)
-        required = strategy.objects(home, {}, ctx, owner)
-        if not required:
-            return NOTHING
-        if secret is Missing.UNKNOWN:
-            return Decision(note=_unwatched(s))
-        if secret is Missing.ABSENT:
-            return Decision(ProvideSecret(home, mirror, strategy, token_specs, None))
-        if not predicates.owned_by(secret, uid(mirror)):
-            provide = ProvideSecret(home, mirror, strategy, token_specs, secret)
-            if not _in_vain(s, provide, secret, ctx=ctx):
-                return Decision(provide)
-    except Refused:
-        # It was allowed when M was created. A running pod keeps its files and gets no new token.
-        return NOTHING
-    due = token_rotation.due(token_specs, mirror, delivered=s.delivered, uid=uid(home), now=s.now)
-    if due.token_specs:
-        return Decision(
-            ProvideSecret(home, mirror, strategy, due.token_specs, secret, overdue=due.overdue)
-        )
-    if not predicates.holds(secret, required):
-        provide = ProvideSecret(home, mirror, strategy, (), secret)
-        if not _in_vain(s, provide, secret, ctx=ctx):
-            return Decision(provide)
-    wait = None if due.again_at is None else Wait(due.again_at - s.now)
-    return Decision(wait, note=_files_too_large(secret, required))
-
-
-def _files_too_large(secret: ObjectMeta, required: tuple[Secret, ...]) -> tuple[Reason, str] | None:
-    """The Event for labels and annotations that M has in files, and that no longer fit."""
-    marks = required[0]["metadata"]["annotations"]
-    before = secret.get("annotations", {})
-    if constants.METADATA_FILES in marks or constants.METADATA_FILES not in before:
-        return None
-    return Reason.UNSUPPORTED_POD, metadata_files.not_followed()
-
-
-_ONLY_FOR_NEW_PODS = frozenset(
-    {
-        Reason.HOME_API_NOT_CONFIGURED,
-        Reason.HOME_API_UNVERIFIED,
-        Reason.FOREIGN_UNREACHABLE,
-        Reason.FOREIGN_UNAUTHORIZED,
-    }
-)
-"""Reasons that keep new pods waiting for an address; the address of a running pod stays valid."""
-
-
-def _still_required(strategy: AccessStrategy, home: Pod, ctx: Context) -> None:
-    """Raises `Refused` if a running pod must not get a new token."""
-    try:
-        strategy.requirements(home, ctx)
-    except Refused as refused:
-        if refused.reason not in _ONLY_FOR_NEW_PODS or not ctx.home_ca:
-            raise
 
 
 # --- parts of rows ----------------------------------------------------------------------------
@@ -847,12 +761,7 @@ def _patch(
     if body is None:
         return None
     write = PatchStatus(home, body, event)
-    return None if _in_vain(s, write, home["metadata"], ctx=ctx) else write
-
-
-def _in_vain(s: Snapshot, wish: wishes.Wish, target: ObjectMeta, *, ctx: Context) -> bool:
-    """The API server has accepted this write, and its answer was `target` as it still is."""
-    return bool(s.answered) and wishes.answered(wish, target, ctx=ctx) in s.answered
+    return None if wishes.in_vain(write, home["metadata"], s.answered, ctx=ctx) else write
 
 
 def _remove(mirror: Pod) -> Decision:

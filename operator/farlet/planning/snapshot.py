@@ -18,7 +18,6 @@ from farlet.errors import FarletError, Refused
 from farlet.forge.copies import Source
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
-from farlet.planning.wishes import Answered
 
 LASTING_SECONDS = 600.0
 """A mirror that existed for this time ends a series of mirrors that did not last."""
@@ -29,6 +28,11 @@ class Missing(Enum):
 
     ABSENT = "absent"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def of(cls, *, in_sync: bool) -> Missing:
+        """What an object is that a watch does not show. `in_sync`: the watch shows all."""
+        return cls.ABSENT if in_sync else cls.UNKNOWN
 
 
 class Copied(Enum):
@@ -45,6 +49,16 @@ CopyState = Copied | Refused
 
 ClaimState = str | Refused | Missing
 """Name of the foreign claim; why a pod cannot use it; unknown: not yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A write that an API server has accepted."""
+
+    wish: bytes
+    """Equal for two writes that ask for the same."""
+    version: str
+    """The resourceVersion in the answer."""
 
 
 @dataclass(frozen=True, slots=True)

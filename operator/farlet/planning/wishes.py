@@ -11,7 +11,7 @@ Pure.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Set
 
 import orjson
 
@@ -26,6 +26,7 @@ from farlet.planning.actions import (
     ResizeMirror,
     UpdateMirror,
 )
+from farlet.planning.snapshot import Answered
 
 Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror | ResizeMirror
 """The writes that `plan` decides on by comparing an object with what it should be."""
@@ -33,19 +34,17 @@ Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror | ResizeMirror
 _DIGEST_BYTES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A write that an API server has accepted."""
-
-    wish: bytes
-    """`digest` of the write."""
-    version: str
-    """The resourceVersion in the answer."""
-
-
 def answered(wish: Wish, answer: ObjectMeta, *, ctx: Context) -> Answered:
     """What to remember of a write and its answer."""
     return Answered(_digest(wish, ctx), answer.get("resourceVersion", ""))
+
+
+def in_vain(wish: Wish, target: ObjectMeta, known: Set[Answered], *, ctx: Context) -> bool:
+    """The API server has accepted this write, and its answer was `target` as it still is.
+
+    `known`: the accepted writes (`Snapshot.answered`).
+    """
+    return bool(known) and answered(wish, target, ctx=ctx) in known
 
 
 def _digest(wish: Wish, ctx: Context) -> bytes:

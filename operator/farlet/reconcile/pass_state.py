@@ -16,8 +16,8 @@ from farlet.context import Context
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import changes, wishes
 from farlet.planning.actions import ResizeMirror, Step, UpdateMirror
-from farlet.planning.snapshot import LASTING_SECONDS, Ages
-from farlet.planning.wishes import Answered, Wish
+from farlet.planning.snapshot import LASTING_SECONDS, Ages, Answered
+from farlet.planning.wishes import Wish
 
 Change = UpdateMirror | ResizeMirror
 

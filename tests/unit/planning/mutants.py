@@ -17,7 +17,8 @@ import pytest
 
 from farlet import planning
 
-PLAN, PREDICATES, EPHEMERAL, DEADLINE = "plan", "predicates", "ephemeral", "deadline"
+PLAN, PREDICATES, WISHES, POD_SECRET = "plan", "predicates", "wishes", "pod_secret"
+EPHEMERAL, DEADLINE = "ephemeral", "deadline"
 _FOLDER = Path(planning.__file__).parent
 
 
@@ -109,7 +110,7 @@ class _Replacing(ast.NodeTransformer):
 def plan(changes: tuple[Change, ...]) -> ModuleType:
     """`farlet.planning.plan` as it would be. Nothing that is imported already changes."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in (PREDICATES, EPHEMERAL, DEADLINE):
+        for name in (PREDICATES, WISHES, POD_SECRET, EPHEMERAL, DEADLINE):
             used = _changed(name, changes, patch)
             patch.setitem(sys.modules, f"farlet.planning.{name}", used)
             patch.setattr(planning, name, used)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from unit.planning.mutants import (
     DEADLINE,
     EPHEMERAL,
+    POD_SECRET,
     PREDICATES,
+    WISHES,
     Answers,
     Change,
     Replaced,
@@ -299,9 +301,10 @@ MUTATIONS = (
         "does not recreate a Secret",
         (
             Replaced(
-                "_secret",
+                "decide",
                 "ProvideSecret(home, mirror, strategy, token_specs, None)",
                 by="None",
+                module=POD_SECRET,
             ),
         ),
         "a mirror without its Secret gets one",
@@ -312,8 +315,9 @@ MUTATIONS = (
         "leaves a running pod with an old CA",
         (
             Skipped(
-                "_secret",
+                "decide",
                 "not predicates.holds(secret, required)",
+                module=POD_SECRET,
             ),
         ),
         "a Secret is written anew, without a new token, when it holds another CA",
@@ -343,7 +347,7 @@ MUTATIONS = (
     ),
     Mutation(
         "does not report labels and annotations that do not fit into the Secret",
-        (Answers("_files_too_large", "None"),),
+        (Answers("_files_too_large", "None", module=POD_SECRET),),
         "annotations that became too large for the Secret of a running pod are an Event",
     ),
     Mutation(
@@ -417,7 +421,7 @@ MUTATIONS = (
     ),
     Mutation(
         "believes the annotation about tokens that this process delivered",
-        (Replaced("_secret", "s.delivered", by="{}"),),
+        (Replaced("decide", "s.delivered", by="{}", module=POD_SECRET),),
         "a token that this process delivered is not refreshed when the annotation is changed",
     ),
     Mutation(
@@ -451,7 +455,7 @@ MUTATIONS = (
     ),
     Mutation(
         "does not report a Secret that it cannot watch",
-        (Answers("_unwatched", "None"),),
+        (Answers("_unwatched", "None", module=POD_SECRET),),
         "a running pod whose Secret cannot be watched gets an Event",
     ),
     Mutation(
@@ -462,16 +466,17 @@ MUTATIONS = (
     ),
     Mutation(
         "sends a write again that had no effect",
-        (Answers("_in_vain", "False"),),
+        (Answers("in_vain", "False", module=WISHES),),
         "a status that home did not keep is not written again",
     ),
     Mutation(
         "never sends a write a second time",
         (
             Replaced(
-                "_in_vain",
-                "wishes.answered(wish, target, ctx=ctx) in s.answered",
+                "in_vain",
+                "answered(wish, target, ctx=ctx) in known",
                 by="True",
+                module=WISHES,
             ),
         ),
         "a status that home did not keep is written again once home has changed",

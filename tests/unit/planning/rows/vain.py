@@ -19,8 +19,7 @@ from farlet.planning.actions import (
     ReclaimMirror,
     ReleaseMirror,
 )
-from farlet.planning.snapshot import Missing, Snapshot
-from farlet.planning.wishes import Answered
+from farlet.planning.snapshot import Answered, Missing, Snapshot
 from unit.planning.objects import (
     CONTEXT,
     MIRROR,
