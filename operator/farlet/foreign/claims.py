@@ -66,9 +66,7 @@ class ForeignClaims:
     def claim(self, key: ClaimKey) -> ForeignClaim | Missing:
         """As it was last seen."""
         found = self.claims.get(key)
-        if found is not None:
-            return found
-        return Missing.ABSENT if self._watch.in_sync else Missing.UNKNOWN
+        return found if found is not None else Missing.of(in_sync=self._watch.in_sync)
 
     @property
     def in_sync(self) -> bool:

@@ -71,17 +71,17 @@ class HomeClaims:
     def claim(self, key: ClaimKey) -> HomeClaim | Missing:
         """As it was last seen."""
         found = self.claims.get(key)
-        return found if found is not None else self._missing(self._claims_watch.in_sync)
+        return found if found is not None else Missing.of(in_sync=self._claims_watch.in_sync)
 
     def named(self, namespace: str, name: str) -> HomeClaim | Missing:
         """The claim that has this name now."""
         key = self._named.get(ObjectKey(namespace, name))
-        return self._missing(self._claims_watch.in_sync) if key is None else self.claim(key)
+        return Missing.of(in_sync=self._claims_watch.in_sync) if key is None else self.claim(key)
 
     def volume(self, key: ClaimKey) -> HomeVolume | Missing:
         """As it was last seen."""
         found = self.volumes.get(key)
-        return found if found is not None else self._missing(self._volumes_watch.in_sync)
+        return found if found is not None else Missing.of(in_sync=self._volumes_watch.in_sync)
 
     @property
     def volumes_in_sync(self) -> bool:
@@ -100,7 +100,3 @@ class HomeClaims:
     def error(self) -> errors.FarletError | None:
         """Why a watch does not work now."""
         return self._claims_watch.error or self._volumes_watch.error
-
-    @staticmethod
-    def _missing(in_sync: bool) -> Missing:
-        return Missing.ABSENT if in_sync else Missing.UNKNOWN

@@ -149,7 +149,7 @@ class Reconciler:
         if store.home.doubted(key):
             home = Missing.UNKNOWN
         if home is None:
-            home = Missing.ABSENT if self._home_listed() else Missing.UNKNOWN
+            home = Missing.of(in_sync=self._home_listed())
         uid = "" if isinstance(home, Missing) else predicates.uid(home)
         access = None if isinstance(home, Missing) else self._access(home, ctx)
         foreign = ctx.namespaces.foreign(key.namespace)
@@ -175,7 +175,7 @@ class Reconciler:
         if state.unrelated is None and store.mirrors.doubted(mirror_key):
             mirror = Missing.UNKNOWN
         if mirror is None:
-            mirror = Missing.ABSENT if namespace.mirrors_in_sync else Missing.UNKNOWN
+            mirror = Missing.of(in_sync=namespace.mirrors_in_sync)
         home_gone = state.home_gone
         secret: k8s_types.ObjectMeta | Missing = Missing.UNKNOWN
         if not isinstance(home, Missing):
