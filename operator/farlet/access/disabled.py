@@ -10,24 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from farlet import names
 from farlet.access import (
     Mutation,
     ServiceAccountRequirement,
     Token,
     TokenSpec,
     environment,
-    host_names,
+    home_identity,
     identity,
-    metadata_files,
     no_foreign_account,
     pod_secret,
     removal,
-    volumes,
 )
 from farlet.access.changes import ChangeLog
 from farlet.context import Context
-from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret, Volume
+from farlet.k8s_types import Container, OwnerReference, Pod, PodSpec, Secret
 
 
 class DisabledAccess:
@@ -48,16 +45,9 @@ class DisabledAccess:
         shaped = no_foreign_account.without_account(spec, changes)
         environment.without_service_links(shaped, ctx, changes)
         removed = removal.without_access(spec.get("volumes") or (), changes)
-        secret = names.secret_name(pod["metadata"]["uid"])
-        own = metadata_files.contents(pod, ctx)
-        metadata_files.check_size(own)
-
-        def shape_volume(volume: Volume) -> Volume:
-            volume = metadata_files.in_volume(volume, own, secret, ctx, changes)
-            return identity.in_volume(volume, changes)
-
+        identified = home_identity.in_volumes(pod, ctx, changes)
         if removed.volumes:
-            shaped["volumes"] = [shape_volume(volume) for volume in removed.volumes]
+            shaped["volumes"] = [identified(volume) for volume in removed.volumes]
         else:
             shaped.pop("volumes", None)
         empty = environment.empty_variables()
@@ -73,10 +63,7 @@ class DisabledAccess:
             return result
 
         no_foreign_account.replace_containers(shaped, shape)
-        host_names.keep(shaped, pod, ctx, changes)
-        identity.report_to_drivers(spec, pod, ctx, changes)
-        for path, container in volumes.containers(pod["spec"]):
-            environment.report_env_from(container, path, changes)
+        home_identity.keep_names(shaped, spec, pod, ctx, changes)
         return Mutation(cast("PodSpec", shaped), tuple(changes))
 
     def objects(

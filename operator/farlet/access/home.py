@@ -16,9 +16,8 @@ from farlet.access import (
     Token,
     TokenSpec,
     environment,
-    host_names,
+    home_identity,
     identity,
-    metadata_files,
     no_foreign_account,
     pod_secret,
     token_secret,
@@ -33,7 +32,7 @@ from farlet.constants import (
 )
 from farlet.context import Context, Endpoint
 from farlet.errors import Refused
-from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret, Volume
+from farlet.k8s_types import Container, HostAlias, OwnerReference, Pod, PodSpec, Secret
 
 DEFAULT_TOKEN_SECONDS = 3600
 """Lifetime of a projected token that sets none (`SetDefaults_ServiceAccountTokenProjection`)."""
@@ -92,16 +91,11 @@ class HomeAccess:
         environment.without_service_links(shaped, ctx, changes)
         secret = names.secret_name(pod["metadata"]["uid"])
         files = token_secret.SecretFiles(secret=secret, mode=volumes.token_mode(spec))
-        own = metadata_files.contents(pod, ctx)
-        metadata_files.check_size(own)
-
-        def shape_volume(volume: Volume) -> Volume:
-            volume = files.volume(volume, changes)
-            volume = metadata_files.in_volume(volume, own, secret, ctx, changes)
-            return identity.in_volume(volume, changes)
-
+        identified = home_identity.in_volumes(pod, ctx, changes)
         if "volumes" in spec:
-            shaped["volumes"] = [shape_volume(volume) for volume in spec["volumes"]]
+            shaped["volumes"] = [
+                identified(files.volume(volume, changes)) for volume in spec["volumes"]
+            ]
         variables = environment.api_variables(endpoint)
 
         def shape(container: Container, path: str) -> Container:
@@ -113,10 +107,7 @@ class HomeAccess:
             return {**result, "env": env}
 
         no_foreign_account.replace_containers(shaped, shape)
-        host_names.keep(shaped, pod, ctx, changes)
-        identity.report_to_drivers(spec, pod, ctx, changes)
-        for path, container in volumes.containers(pod["spec"]):
-            environment.report_env_from(container, path, changes)
+        home_identity.keep_names(shaped, spec, pod, ctx, changes)
         if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)
