@@ -135,7 +135,7 @@ class Table(Generic[T, N]):
         return (kept.note for kept in self._objects.values())
 
     def clear(self, namespace: str) -> None:
-        """Drop the objects of a namespace that is no longer watched."""
+        """Drop the objects of a namespace whose watch has ended."""
         for key in self.keys(namespace):
             del self._objects[key]
 

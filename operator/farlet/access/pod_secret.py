@@ -40,7 +40,7 @@ def build(
     if namespace is None:
         raise Refused(
             Reason.NAMESPACE_NOT_OFFLOADED,
-            f"namespace {home['namespace']} is no longer offloaded to the foreign cluster",
+            f"namespace {home['namespace']} is not offloaded to the foreign cluster any more",
         )
     marks = {HOME_NAMESPACE: home["namespace"], HOME_NAME: home["name"], HOME_UID: home["uid"]}
     if metadata_files.is_too_large(files):
