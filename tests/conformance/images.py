@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,11 @@ IMAGES = (
 
 def prepare(programs: Mapping[str, Path], *, progress: progresses.Progress) -> dict[str, Path]:
     """The archive of each image, built where the cache lacks it."""
-    packages.ensure(_COMPILER, progress=progress)
     inputs = [str(RECIPE), rootfs.SUITE, *_DEBIAN, repr(IMAGES), *map(str, programs.values())]
     target = cache.folder() / "images" / f"conformance-{cache.key(texts=inputs, files=[])}"
     with cache.lock("images", progress=progress), cache.building(target) as scratch:
         if not target.exists():
+            packages.ensure(_COMPILER, progress=progress)
             with progress.step("images of Kubernetes' tests"):
                 _build(scratch, programs)
             (scratch / "done").replace(target)
@@ -107,7 +107,7 @@ def _archive(folder: Path, image: Image) -> Path:
     return folder / f"{image.name.rpartition('/')[2].replace(':', '-')}.tar"
 
 
-def _pack(scratch: Path, name: str, fill: Any) -> Path:
+def _pack(scratch: Path, name: str, fill: Callable[[Path], None]) -> Path:
     root = scratch / name
     root.mkdir()
     fill(root)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from clusters import binaries, errors, preparation
+from clusters import binaries, errors
 from clusters import progress as progresses
 from clusters.cluster import Cluster
 
@@ -20,10 +20,6 @@ PROCESSES = 10
 """Tests at the same time: they wait most of the time."""
 _FAST_SECONDS = 40
 _MINUTES = 90
-KIT = dataclasses.replace(
-    preparation.ALL,
-    programs=(*preparation.ALL.programs, "e2e.test", "ginkgo", "agnhost", "nonewprivs"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +51,7 @@ def tests() -> list[Test]:
 
 def programs(*, progress: progresses.Progress) -> Mapping[str, Path]:
     """The tests' own programs, built once."""
-    names = ("e2e.test", "ginkgo", "agnhost", "nonewprivs")
-    return binaries.find(names, progress=progress)
+    return binaries.find(("e2e.test", "ginkgo", "agnhost", "nonewprivs"), progress=progress)
 
 
 async def run(
