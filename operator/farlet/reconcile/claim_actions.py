@@ -160,7 +160,8 @@ class ClaimActions:
             )
         return False
 
-    async def delete_claim(self, foreign: ForeignClaim, *, unused: bool) -> None:
+    async def delete_claim(self, foreign: ForeignClaim, *, unused: bool) -> bool:
+        """Whether it does not exist any more, confirmed as by `read_foreign`."""
         where = self._where(foreign.key)
         preconditions = {"uid": foreign.uid}
         if unused:
@@ -172,7 +173,7 @@ class ClaimActions:
                 {"preconditions": preconditions},
                 namespace=where.namespace,
             )
-        await self.read_foreign(foreign.key)
+        return await self.read_foreign(foreign.key)
 
     async def delete_volume(self, volume: HomeVolume) -> None:
         body = {"preconditions": {"uid": volume.uid, "resourceVersion": volume.version}}

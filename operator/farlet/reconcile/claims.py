@@ -362,7 +362,7 @@ class Claims:
             case planning.ReadForeign():
                 state.foreign_gone = await self._actions.read_foreign(key)
             case planning.DeleteClaim(foreign, unused):
-                await self._actions.delete_claim(foreign, unused=unused)
+                state.foreign_gone = await self._actions.delete_claim(foreign, unused=unused)
             case planning.DeleteVolume(volume):
                 await self._actions.delete_volume(volume)
 

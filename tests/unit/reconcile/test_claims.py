@@ -564,6 +564,17 @@ def test_a_retained_volume_costs_no_request_after_a_restart() -> None:
         assert [one for one in requests if "persistentvolumeclaims" in one] == []
 
 
+def test_a_volume_without_a_finalizer_is_reclaimed_with_one_read_after_its_deletion(
+    s: Harness,
+) -> None:
+    key = used(s)
+    released(s, key)
+    s.wait(5)
+    assert (remote(s, key), placeholder(s, key)) == (None, None)
+    name = claims.foreign_name(key, CTX)
+    assert len(s.foreign.requests(f"GET .*/{CLAIMS}/{name}$")) == 1
+
+
 # --- many pods and claims ---------------------------------------------------------------------
 
 
