@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from farlet import errors
+from farlet import errors, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
@@ -26,7 +26,8 @@ from farlet.planning import namespaces
 from farlet.planning.namespaces import Facts, Home, Next
 
 USABLE_SECONDS = 15.0
-USABLE_RETRY_SECONDS = 0.1
+USABLE_FIRST_SECONDS = 0.1
+USABLE_LAST_SECONDS = 2.0
 """Until the foreign cluster knows a new RoleBinding and has created the default account."""
 
 ROLES = "manifests/foreign/created-namespaces"
@@ -135,11 +136,12 @@ class CreatedNamespaces:
 
     async def _until_usable(self, name: str) -> None:
         """Wait until the API server knows the RoleBinding, and pods can have an account."""
+        backoff = retrying.Backoff(USABLE_FIRST_SECONDS, USABLE_LAST_SECONDS)
         try:
             async with asyncio.timeout(USABLE_SECONDS):
                 for usable in (self._is_allowed, self._has_account):
                     while not await usable(name):  # noqa: ASYNC110
-                        await asyncio.sleep(USABLE_RETRY_SECONDS)
+                        await asyncio.sleep(backoff.next())
         except TimeoutError:
             raise errors.Refused(
                 Reason.FOREIGN_FORBIDDEN,
