@@ -131,7 +131,7 @@ class PodController:
             wake=self._queue.add,
             dropped=action_executor.home.dropped,
             on_synced=self.namespaces.wake_all,
-            prune=self.namespaces.prune,
+            prune=self.namespaces.request_prune,
             restart_watch=restart_watch,
         )
         self._copies = copies.Copies(

@@ -84,6 +84,8 @@ class ForeignNamespaces:
         self._refused: Refused | None = None
         self._doubts = 0
         self._keeping: asyncio.Task[None] | None = None
+        self._prune_requested = asyncio.Event()
+        self._pruning: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -131,6 +133,7 @@ class ForeignNamespaces:
         for key in self.store.home:
             self.wake(key, 0)
         self._keeping = self._tasks.create_task(self._restore_inventory(), name="inventory")
+        self._pruning = self._tasks.create_task(self._prune_on_request(), name="unused namespaces")
 
     async def _restore_inventory(self) -> None:
         """Nothing else would notice its deletion before the next namespace is opened."""
@@ -179,6 +182,16 @@ class ForeignNamespaces:
         namespace = None if foreign is None else self._open.get(foreign)
         return foreign is None or (namespace is not None and namespace.mirrors_in_sync)
 
+    def request_prune(self) -> None:
+        """Home pods are known: `prune` soon. It can wait long for a slow foreign API server."""
+        self._prune_requested.set()
+
+    async def _prune_on_request(self) -> None:
+        while True:
+            await self._prune_requested.wait()
+            self._prune_requested.clear()
+            await self.prune()
+
     async def prune(self) -> None:
         """Close namespaces that have been idle for some minutes, and their watches with them.
 
@@ -188,9 +201,7 @@ class ForeignNamespaces:
         if not self.loaded.is_set():
             return
         now = asyncio.get_running_loop().time()
-        unused, self._closed = self._closed, {}
-        if self.created is not None:
-            unused = self.inventory.entries()
+        unused = self._closed if self.created is None else self.inventory.entries()
         for foreign, namespace in list(self._open.items()):
             if namespace.idle(now):
                 del self._open[foreign]
@@ -201,14 +212,21 @@ class ForeignNamespaces:
                 unused[foreign] = namespace.home
                 if self.reflect_from is not None:
                     self._reflected.add(foreign)
+        self._closed = {one: home for one, home in unused.items() if one not in self._open}
+        if not self.identity.confirmed:
+            return
         kept = self.with_volumes()
-        for foreign, home in unused.items():
-            if foreign in self._open:
-                continue
-            if await self._retire(foreign, home=home) and kept is not None and foreign not in kept:
-                await self._unregister(foreign, home=home)
-            if foreign in self.inventory:
-                self._closed[foreign] = home
+        for foreign, home in list(self._closed.items()):
+            try:
+                done = foreign not in self._open and await self._retire(foreign, home=home)
+                if done and kept is not None and foreign not in kept:
+                    await self._unregister(foreign, home=home)
+            except (errors.Unreachable, errors.Unconfirmed) as err:
+                # The others would wait for the same API server.
+                log.info("unused foreign namespaces kept for now", err=str(err))
+                return
+            if foreign not in self.inventory:
+                self._closed.pop(foreign, None)
 
     async def _retire(self, foreign: str, *, home: str) -> bool:
         """Whether farlet is done with a namespace that no pod needs, and none needs it now."""
@@ -221,6 +239,8 @@ class ForeignNamespaces:
             return await self.created.retire(
                 foreign, home=home, needed=lambda: foreign in self._open
             )
+        except (errors.Unreachable, errors.Unconfirmed):
+            raise
         except errors.FarletError as err:
             log.info("foreign namespace kept for now", namespace=foreign, home=home, err=str(err))
             return False
@@ -254,8 +274,9 @@ class ForeignNamespaces:
             return
         try:
             await self.inventory.remove(foreign)
+        except (errors.Unreachable, errors.Unconfirmed):
+            raise
         except errors.FarletError as err:
-            # It stays in the inventory: the next process opens it and finds it empty.
             log.info(
                 "failed to remove foreign namespace from inventory", namespace=foreign, err=str(err)
             )
@@ -272,5 +293,5 @@ class ForeignNamespaces:
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """The tasks of the namespaces and the inventory, to be cancelled at the end."""
-        own = (self._keeping, *(namespace.task for namespace in self._open.values()))
+        own = (self._keeping, self._pruning, *(namespace.task for namespace in self._open.values()))
         return [task for task in own if task is not None]

@@ -7,7 +7,7 @@ compared with the store: at start, after each new list of Kopf, and every few mi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -37,9 +37,10 @@ class HomePods:
         wake: Callable[[ObjectKey], None],
         dropped: Callable[[ObjectKey, str], None],
         on_synced: Callable[[], None],
-        prune: Callable[[], Awaitable[None]],
+        prune: Callable[[], None],
         restart_watch: Callable[[], None],
     ) -> None:
+        """`prune` requests that unused namespaces are closed; no resync waits for it."""
         self._home = home
         self._store = store
         self._node = node
@@ -109,7 +110,7 @@ class HomePods:
                 await self._resync()
                 self.error = None
                 if self.has_synced:
-                    await self._prune()
+                    self._prune()
                 pause = RESYNC_SECONDS if self.has_synced else SETTLE_SECONDS
             except errors.FarletError as err:
                 self.error = str(err)

@@ -9,6 +9,7 @@ import pytest
 
 from farlet import errors
 from farlet.context import NewNamespaces
+from farlet.foreign.created_namespaces import CreatedNamespaces
 from unit.planning import model
 from unit.planning.fake_cluster import Fault
 from unit.planning.model import JSON
@@ -128,6 +129,22 @@ def test_a_refused_creation_is_reported_and_tried_again(s: Harness) -> None:
     s.foreign.refusing.clear()
     s.wait(15.0)
     assert s.mirror(namespace=SHOP) is not None
+
+
+def test_a_namespace_that_does_not_become_usable_is_read_less_often(
+    s: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    async def unusable(_: CreatedNamespaces, name: str) -> bool:
+        reads.append(name)
+        return False
+
+    monkeypatch.setattr(CreatedNamespaces, "_has_account", unusable)
+    s.create(namespace=SHOP_HOME)
+    s.wait(120.0)
+    assert s.reason(namespace=SHOP_HOME) == "ForeignForbidden"
+    assert 20 < len(reads) < 100
 
 
 def test_a_pod_that_is_deleted_after_a_refused_creation_is_removed_and_creates_nothing(
@@ -368,6 +385,57 @@ def test_a_foreign_namespace_is_kept_by(
         s.wait(1.0)
     assert deletions(s) == 0
     assert len(kept(s)) == reported, "once, although it is checked again"
+
+
+def test_the_first_request_without_an_answer_ends_the_check_of_all_unused_namespaces(
+    s: Harness,
+) -> None:
+    names = [f"team-{n}" for n in range(5)]
+    for name in names:
+        s.home_server.create_namespace(name)
+        s.create(namespace=name)
+    s.wait(5.0)
+    for name in names:
+        s.delete(namespace=name)
+    s.wait(60.0)
+    s.prune()
+    s.wait(301.0)
+    s.foreign.refusing[r"GET /api/v1/namespaces/team-\d-h$"] = s.foreign.silence
+    before = len(s.foreign.received)
+    s.prune()
+    requests = [one.request for one in s.foreign.received[before:]]
+    assert len([one for one in requests if "/namespaces/team-" in one]) == 1
+    assert len(s.scopes) == 0
+    s.foreign.refusing.clear()
+    before = len(s.foreign.received)
+    s.prune()
+    requests = [one.request for one in s.foreign.received[before:]]
+    assert len([one for one in requests if "/namespaces/team-" in one]) == 5
+
+
+def test_unused_namespaces_cost_no_request_while_the_foreign_cluster_is_in_doubt(
+    s: Harness,
+) -> None:
+    emptied(s)
+    home_gone(s)
+    s.foreign.lead_to(model.Server(s.clock, ("farlet",), cluster="other"))
+    with pytest.raises(errors.Unconfirmed):
+        s.probe()
+    before = len(s.foreign.received)
+    s.prune()
+    assert len(s.foreign.received) == before
+
+
+def test_a_requested_check_of_unused_namespaces_follows_one_that_failed(s: Harness) -> None:
+    emptied(s)
+    s.foreign.refusing[rf"GET /api/v1/namespaces/{SHOP}$"] = s.foreign.silence
+    s.scopes.request_prune()
+    s.wait(1.0)
+    s.foreign.refusing.clear()
+    home_gone(s)
+    s.scopes.request_prune()
+    s.wait(1.0)
+    assert deletions(s) == 1
 
 
 def test_a_namespace_is_deleted_once_the_objects_of_others_are_gone(s: Harness) -> None:

@@ -128,7 +128,7 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
             wake=queue.add,
             dropped=action_executor.home.dropped,
             on_synced=opened.wake_all,
-            prune=opened.prune,
+            prune=opened.request_prune,
             restart_watch=kopf.restart,
         )
         tasks.create_task(recorder.run())

@@ -286,7 +286,7 @@ class Harness:
                 wake=self.queue.add,
                 dropped=self.executor.home.dropped,
                 on_synced=self.scopes.wake_all,
-                prune=_nothing,
+                prune=lambda: None,  # the test decides when
                 restart_watch=self._restart_kopf,
             )
             for pod in self.home_server.all("pods"):

@@ -51,7 +51,7 @@ class _Starting:
     def _look(self) -> None:
         self.drained = True
 
-    async def _prune(self) -> None:
+    def _prune(self) -> None:
         """No scopes here."""
 
     def create(self, name: str) -> Pod:
