@@ -53,6 +53,9 @@ def doubts_namespace(err: errors.FarletError) -> bool:
 _NOT_READY = "not yet ready to handle request"
 """What admission plugins of a starting API server answer, with 403."""
 
+_TERMINATED = "is being terminated"
+"""What a namespace that is being deleted answers to all creations, with 403."""
+
 
 def rejects_for_good(err: errors.ApiError) -> bool:
     """The foreign API server will reject this body each time.
@@ -60,13 +63,7 @@ def rejects_for_good(err: errors.ApiError) -> bool:
     Its authorizer does not: an administrator can add a permission, and a starting server has not
     read the Roles yet.
     """
-    if isinstance(err, errors.Forbidden):
-        return not (_NOT_READY in err.message or _is_denied(err))
-    return isinstance(err, errors.Invalid)
-
-
-_TERMINATED = "is being terminated"
-"""What a namespace that is being deleted answers to all creations."""
+    return _by_admission(err) or isinstance(err, errors.Invalid)
 
 
 def concerns_one_object(err: errors.ApiError) -> bool:
@@ -75,10 +72,19 @@ def concerns_one_object(err: errors.ApiError) -> bool:
     Its name is taken, it is not valid, or admission rejects it: a quota, a policy, the restricted
     endpoints of OpenShift.
     """
-    if isinstance(err, errors.Forbidden):
-        everything = _NOT_READY in err.message or _TERMINATED in err.message or _is_denied(err)
-        return not everything
+    if _by_admission(err):
+        return not namespace_ends(err)
     return isinstance(err, errors.Conflict | errors.Invalid)
+
+
+def namespace_ends(err: errors.FarletError) -> bool:
+    """The namespace is being deleted, and takes no object any more."""
+    return isinstance(err, errors.Forbidden) and _TERMINATED in err.message
+
+
+def _by_admission(err: errors.ApiError) -> bool:
+    """A 403 about the body: of admission, not of the authorizer or of a starting server."""
+    return isinstance(err, errors.Forbidden) and not (_NOT_READY in err.message or _is_denied(err))
 
 
 def _is_denied(err: errors.ApiError) -> bool:
@@ -166,7 +172,7 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
                 f"the quota of the foreign namespace is used up: {text}. "
                 "Raise it or delete what uses it; the pod then starts automatically",
             )
-        if _TERMINATED in text:
+        if namespace_ends(err):
             return Refused(
                 Reason.NAMESPACE_NOT_FOUND,
                 f"the foreign namespace is being deleted: {text}. Recreate it after the deletion "

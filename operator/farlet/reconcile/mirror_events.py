@@ -24,7 +24,7 @@ from farlet.context import Context
 from farlet.foreign.mirror_events import MirrorEvent
 from farlet.forge import copies, mirror_event
 from farlet.forge.mirror_event import HomePod
-from farlet.planning import mirror_events, predicates
+from farlet.planning import api_refusals, mirror_events, predicates
 from farlet.planning.mirror_events import Shown, Waiting
 from farlet.store import Store
 
@@ -143,7 +143,7 @@ class MirrorEvents:
     def _drop(self, waiting: Waiting, err: errors.FarletError) -> None:
         self._dropped.labels(waiting.seen.type).inc()
         # Pods are killed when their namespace ends, and it takes no Events about that.
-        ends = isinstance(err, errors.Forbidden) and "is being terminated" in err.message
+        ends = api_refusals.namespace_ends(err)
         (log.warning if not ends and self._failures.is_new(str(err)) else log.debug)(
             "failed to write mirror event", pod=str(waiting.home), err=str(err)
         )
