@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from clusters import pair, rest
-from clusters.workspace import Workspace
+from clusters import rest
 from conftest import StartFarlet
+from faults.environment import Environment
 from integration import realpods
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
@@ -85,32 +85,26 @@ async def running(api: rest.Api, name: str, *, namespace: str) -> dict[str, str]
 
 @pytest.mark.both_identities
 async def test_files_are_those_of_a_kubelet_at_home_also_after_a_change(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(node)
-    assert clusters.home.real_node is not None
+    await start_farlet(env.node)
+    assert env.clusters.home.real_node is not None
     modes = {"as-home": "home", "without": "disabled"}
     for name, mode in modes.items():
-        for suffix, where in (("there", node), ("here", clusters.home.real_node)):
+        for suffix, where in (("there", env.node), ("here", env.clusters.home.real_node)):
             pod = realpods.bound(reader(f"{name}-{suffix}", mode=mode), where)
-            await home.create("pods", pod, namespace=workspace.home)
-    native = realpods.bound(reader("native", mode="remote"), node)
-    await home.create("pods", native, namespace=workspace.home)
+            await env.create(pod)
+    await env.create(realpods.bound(reader("native", mode="remote"), env.node))
 
     for name in modes:
-        expected = await running(home, f"{name}-here", namespace=workspace.home)
+        expected = await running(env.home, f"{name}-here", namespace=env.workspace.home)
         assert set(expected) == set(FIELDS)
-        files = await running(foreign, f"{name}-there", namespace=workspace.foreign)
+        files = await running(env.foreign, f"{name}-there", namespace=env.workspace.foreign)
         assert files == expected
 
-    native_files = await running(foreign, "native", namespace=workspace.foreign)
+    native_files = await running(env.foreign, "native", namespace=env.workspace.foreign)
     assert 'farlet.io/access-mode="remote"' in native_files["labels"]
-    assert native_files["namespace"] == workspace.foreign
+    assert native_files["namespace"] == env.workspace.foreign
 
     body = {
         "metadata": {
@@ -119,17 +113,17 @@ async def test_files_are_those_of_a_kubelet_at_home_also_after_a_change(
         }
     }
     for name in modes:
-        await home.patch("pods", body, name=f"{name}-here", namespace=workspace.home)
-        await home.patch("pods", body, name=f"{name}-there", namespace=workspace.home)
+        await env.home.patch("pods", body, name=f"{name}-here", namespace=env.workspace.home)
+        await env.home.patch("pods", body, name=f"{name}-there", namespace=env.workspace.home)
         changed = time.monotonic()
-        while (files := await last(foreign, f"{name}-there", namespace=workspace.foreign))[
+        while (files := await last(env.foreign, f"{name}-there", namespace=env.workspace.foreign))[
             "kept"
         ] != "writer":
             assert time.monotonic() - changed < SOON_SECONDS
             await asyncio.sleep(0.1)
         assert 'added="yes"' in files["labels"]
         async with asyncio.timeout(SOON_SECONDS):
-            while files != await last(home, f"{name}-here", namespace=workspace.home):  # noqa: ASYNC110
+            while files != await last(env.home, f"{name}-here", namespace=env.workspace.home):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
 
@@ -143,31 +137,28 @@ print(json.dumps({
 
 
 async def test_the_fqdn_of_home_is_the_host_name_where_the_pod_asks_for_it(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(node)
-    assert clusters.home.real_node is not None
+    await start_farlet(env.node)
+    assert env.clusters.home.real_node is not None
     printed = {}
-    for name, where in (("here", clusters.home.real_node), ("there", node)):
+    for name, where in (("here", env.clusters.home.real_node), ("there", env.node)):
         pod = realpods.pod(
             name, "python3", "-c", NAMES, hostname="db", subdomain="s", setHostnameAsFQDN=True
         )
-        await home.create("pods", realpods.bound(pod, where), namespace=workspace.home)
+        await env.create(realpods.bound(pod, where))
     for name, api, namespace in (
-        ("here", home, workspace.home),
-        ("there", foreign, workspace.foreign),
+        ("here", env.home, env.workspace.home),
+        ("there", env.foreign, env.workspace.foreign),
     ):
-        await home.until("pods", realpods.ENDED, name=name, namespace=workspace.home, seconds=120)
+        await env.seen(name, realpods.ENDED)
         (printed[name],) = realpods.lines(await api.logs(name, namespace=namespace))
-    fqdn = f"db.s.{workspace.home}.svc.cluster.local"
+    fqdn = f"db.s.{env.workspace.home}.svc.cluster.local"
     assert len(fqdn) <= 63
     assert printed["here"]["host name"] == printed["there"]["host name"] == fqdn
     assert [line.split()[1:] for line in printed["here"]["hosts"] if fqdn in line] == [[fqdn, "db"]]
     assert [line.split()[1:] for line in printed["there"]["hosts"] if fqdn in line] == [[fqdn]]
-    event = await realpods.event(home, "there", namespace=workspace.home, reason="SpecAdjusted")
+    event = await realpods.event(
+        env.home, "there", namespace=env.workspace.home, reason="SpecAdjusted"
+    )
     assert "/etc/hosts lacks the short name db" in event["message"]

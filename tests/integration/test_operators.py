@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from clusters import kwok, pair, rest
-from clusters.workspace import Workspace
+from clusters import kwok, rest
 from conftest import StartFarlet
+from faults.environment import Environment
 from integration import realpods
 from integration.kubectl import Kubectl
 
@@ -57,13 +57,9 @@ def create(name, namespace, spec, **_):
 
 
 async def test_an_operator_on_kopf_watches_a_crd_and_creates_children_at_home(
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    clusters: pair.Clusters,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
+    namespace = env.workspace.home
     group = f"{secrets.token_hex(3)}.example.com"
     widgets = f"{group}/v1/widgets"
     crd = {
@@ -87,80 +83,81 @@ async def test_an_operator_on_kopf_watches_a_crd_and_creates_children_at_home(
             ],
         },
     }
-    await home.create(CRDS, crd)
-    await home.until(CRDS, _established, name=f"widgets.{group}")
+    await env.home.create(CRDS, crd)
+    await env.home.until(CRDS, _established, name=f"widgets.{group}")
     try:
         verbs = ["get", "list", "watch", "patch"]
         rule = {"apiGroups": [group], "resources": ["widgets"], "verbs": verbs}
-        await _allow(home, workspace, [*CORE_RULES, rule])
+        await _allow(env, [*CORE_RULES, rule])
         body = {"metadata": {"name": "operator"}, "data": {"operator.py": OPERATOR}}
-        await home.create("configmaps", body, namespace=workspace.home)
-        await start_farlet(node, settings=realpods.AS_REAL)
+        await env.home.create("configmaps", body, namespace=namespace)
+        await start_farlet(env.node, settings=realpods.AS_REAL)
         main = realpods.container(
-            "main", "python3", "-m", "kopf", "run", "--standalone", f"--namespace={workspace.home}",
+            "main", "python3", "-m", "kopf", "run", "--standalone", f"--namespace={namespace}",
             "/app/operator.py",
-            env=[{"name": "GROUP", "value": group}, {"name": "NAMESPACE", "value": workspace.home}],
+            env=[{"name": "GROUP", "value": group}, {"name": "NAMESPACE", "value": namespace}],
             volumeMounts=[{"name": "app", "mountPath": "/app"}],
         )  # fmt: skip
         volumes = [{"name": "app", "configMap": {"name": "operator"}}]
-        await _start(home, workspace, node, main, volumes=volumes)
+        await _start(env, main, volumes=volumes)
         widget = {
             "apiVersion": f"{group}/v1",
             "kind": "Widget",
             "metadata": {"name": "one"},
             "spec": {"size": "big"},
         }
-        made = await home.create(widgets, widget, namespace=workspace.home)
+        made = await env.home.create(widgets, widget, namespace=namespace)
 
-        copy = await home.until(
-            "configmaps", rest.exists, name="one-copy", namespace=workspace.home, seconds=180
+        copy = await env.home.until(
+            "configmaps", rest.exists, name="one-copy", namespace=namespace, seconds=180
         )
-        lease = await home.get(LEASES, name=LEASE, namespace=workspace.home)
+        lease = await env.home.get(LEASES, name=LEASE, namespace=namespace)
         assert copy["data"] == {"size": "big"}
         assert [owner["uid"] for owner in copy["metadata"]["ownerReferences"]] == [
             made["metadata"]["uid"]
         ]
         assert lease["spec"]["holderIdentity"] == "manager-pod"
-        await home.until(widgets, _handled, name="one", namespace=workspace.home)
+        await env.home.until(widgets, _handled, name="one", namespace=namespace)
         assert (
-            await foreign.find("configmaps", name="one-copy", namespace=workspace.foreign) is None
+            await env.foreign.find("configmaps", name="one-copy", namespace=env.workspace.foreign)
+            is None
         )
     finally:
-        await home.delete(CRDS, name=f"widgets.{group}")
+        await env.home.delete(CRDS, name=f"widgets.{group}")
 
 
 async def test_a_controller_on_client_go_leads_at_home_and_hands_over_when_it_ends(
-    home: rest.Api,
-    workspace: Workspace,
-    node: str,
-    clusters: pair.Clusters,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await _allow(home, workspace, CORE_RULES)
-    await start_farlet(node, settings=realpods.AS_REAL)
+    await _allow(env, CORE_RULES)
+    await start_farlet(env.node, settings=realpods.AS_REAL)
     main = realpods.container("main", "client-go", "manage")
-    await _start(home, workspace, node, main)
-    await Kubectl.of(clusters.home, workspace.home).until_printed("manager-pod", "leading")
+    await _start(env, main)
+    await Kubectl.of(env.clusters.home, env.workspace.home).until_printed("manager-pod", "leading")
     source = {
         "metadata": {"name": "one", "labels": {"client-go/wants-copy": "yes"}},
         "data": {"size": "big"},
     }
-    await home.create("configmaps", source, namespace=workspace.home)
+    await env.home.create("configmaps", source, namespace=env.workspace.home)
 
-    copy = await home.until("configmaps", rest.exists, name="one-copy", namespace=workspace.home)
-    lease = await home.get(LEASES, name=LEASE, namespace=workspace.home)
+    copy = await env.home.until(
+        "configmaps", rest.exists, name="one-copy", namespace=env.workspace.home
+    )
+    lease = await env.home.get(LEASES, name=LEASE, namespace=env.workspace.home)
     assert copy["data"] == {"size": "big"}
     assert lease["spec"]["holderIdentity"] == "manager-pod"
 
-    await home.delete("pods", name="manager-pod", namespace=workspace.home)
-    await home.until(LEASES, _released, name=LEASE, namespace=workspace.home)
+    await env.delete("manager-pod")
+    await env.home.until(LEASES, _released, name=LEASE, namespace=env.workspace.home)
 
 
-async def _allow(home: rest.Api, workspace: Workspace, rules: list[rest.Object]) -> None:
+async def _allow(env: Environment, rules: list[rest.Object]) -> None:
     """Grant the namespace's default account these rules, at home only."""
     metadata = {"name": "manager"}
-    await home.create("roles", {"metadata": metadata, "rules": rules}, namespace=workspace.home)
-    await home.create(
+    await env.home.create(
+        "roles", {"metadata": metadata, "rules": rules}, namespace=env.workspace.home
+    )
+    await env.home.create(
         "rolebindings",
         {
             "metadata": metadata,
@@ -170,17 +167,15 @@ async def _allow(home: rest.Api, workspace: Workspace, rules: list[rest.Object])
                 "name": "manager",
             },
             "subjects": [
-                {"kind": "ServiceAccount", "name": "default", "namespace": workspace.home}
+                {"kind": "ServiceAccount", "name": "default", "namespace": env.workspace.home}
             ],
         },
-        namespace=workspace.home,
+        namespace=env.workspace.home,
     )
 
 
-async def _start(
-    home: rest.Api, workspace: Workspace, node: str, main: rest.Object, **spec: Any
-) -> None:
-    selector = {kwok.LABEL: "real", "kubernetes.io/hostname": node}
+async def _start(env: Environment, main: rest.Object, **spec: Any) -> None:
+    selector = {kwok.LABEL: "real", "kubernetes.io/hostname": env.node}
     pod = realpods.pod(
         "manager-pod",
         containers=[main],
@@ -188,7 +183,7 @@ async def _start(
         terminationGracePeriodSeconds=20,
         **spec,
     )
-    await home.create("pods", pod, namespace=workspace.home)
+    await env.create(pod)
 
 
 def _established(crd: rest.Object | None) -> bool:

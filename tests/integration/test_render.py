@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from clusters import kwok, pair, processes, rest
-from clusters.workspace import Workspace
+from clusters import kwok, processes, rest
 from faults import proxy
+from faults.environment import Environment
 from faults.fixtures import StartProxied
 from integration import realpods
 
@@ -85,10 +85,7 @@ def corpus() -> dict[str, rest.Object]:
 
 
 async def test_render_prints_what_run_sends(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    workspace: Workspace,
-    node: str,
+    env: Environment,
     start_proxied: StartProxied,
     foreign_proxy: proxy.Proxy,
     tmp_path: Path,
@@ -97,27 +94,26 @@ async def test_render_prints_what_run_sends(
         lambda request: request.method == "POST" and request.path.endswith(("/pods", "/secrets")),
         _passed,
     )
-    await home.create(
+    await env.home.create(
         "secrets",
         {
             "metadata": {"name": "pull"},
             "type": "kubernetes.io/dockerconfigjson",
             "stringData": {".dockerconfigjson": '{"auths":{}}'},
         },
-        namespace=workspace.home,
+        namespace=env.workspace.home,
     )
-    await start_proxied(node)
+    await start_proxied(env.node)
     pods = [
-        _pod(f"{name}-{mode}", node, mode, spec)
+        _pod(f"{name}-{mode}", env.node, mode, spec)
         for name, spec in corpus().items()
         for mode in ("home", "disabled", "remote")
     ]
-    created = [await home.create("pods", pod, namespace=workspace.home) for pod in pods]
+    created = await env.create(*pods)
     for pod in created:
-        name = pod["metadata"]["name"]
-        await home.until("pods", _has_mirror, name=name, namespace=workspace.home)
+        await env.seen(pod["metadata"]["name"], _has_mirror, seconds=rest.PATIENCE)
 
-    flags = await _flags(clusters, home, node)
+    flags = await _flags(env)
     bodies = [request.json for request in sent.hits]
     for pod in created:
         name = pod["metadata"]["name"]
@@ -146,12 +142,12 @@ def _has_mirror(pod: rest.Object | None) -> bool:
     return pod is not None and bool(pod["status"].get("startTime"))
 
 
-async def _flags(clusters: pair.Clusters, home: rest.Api, node: str) -> list[str]:
+async def _flags(env: Environment) -> list[str]:
     """The settings that decide what mirrors are, as a user gives them to `render`."""
-    host, port = clusters.home_api_in_foreign
-    service = await home.get("services", name="kubernetes", namespace="default")
+    host, port = env.clusters.home_api_in_foreign
+    service = await env.home.get("services", name="kubernetes", namespace="default")
     given = {
-        "nodename": node,
+        "nodename": env.node,
         "home-id": service["metadata"]["uid"],
         "home-api-server-host": host,
         "home-api-server-port": str(port),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from clusters import kwok, pair, rest
-from clusters.workspace import Workspace
+from clusters import kwok, rest
 from conftest import StartFarlet
+from faults.environment import Environment
 from integration import realpods
 from integration.kubectl import Kubectl
 
@@ -22,6 +22,7 @@ DEPLOYMENTS = "apps/v1/deployments"
 JOBS = "batch/v1/jobs"
 CRON_JOBS = "batch/v1/cronjobs"
 FAILING = 7
+SECONDS = 240
 SHOW = "while true; do echo mode=$MODE file=$(cat /app/mode) key=$(cat /key/key); sleep 0.3; done"
 GROW = """
 import pathlib, signal, time
@@ -58,16 +59,11 @@ def deployed(generation: int, count: int) -> Callable[[rest.Object | None], bool
 
 
 async def test_a_deployment_follows_its_config_map_and_secret_and_is_rolled_over(
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    clusters: pair.Clusters,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(node, settings=realpods.AS_REAL)
-    await _put(home, workspace, "configmaps", "app", {"mode": "one"})
-    await _put(home, workspace, "secrets", "key", {"key": _encoded("first")})
+    await start_farlet(env.node, settings=realpods.AS_REAL)
+    await _put(env, "configmaps", "app", {"mode": "one"})
+    await _put(env, "secrets", "key", {"key": _encoded("first")})
     mounts = [{"name": "app", "mountPath": "/app"}, {"name": "key", "mountPath": "/key"}]
     main = realpods.container(
         "main", "bash", "-c", SHOW,
@@ -85,53 +81,52 @@ async def test_a_deployment_follows_its_config_map_and_secret_and_is_rolled_over
             "replicas": 2,
             "selector": {"matchLabels": {"app": "shop"}},
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": template(node, main, volumes=volumes, restartPolicy="Always"),
+            "template": template(env.node, main, volumes=volumes, restartPolicy="Always"),
         },
     }
-    made = await home.create(DEPLOYMENTS, deployment, namespace=workspace.home)
-    await _until(home, workspace, DEPLOYMENTS, deployed(made["metadata"]["generation"], 2))
+    made = await env.home.create(DEPLOYMENTS, deployment, namespace=env.workspace.home)
+    await _until(env, DEPLOYMENTS, deployed(made["metadata"]["generation"], 2))
 
-    await _change(home, workspace, "configmaps", "app", {"mode": "two"})
-    await _change(home, workspace, "secrets", "key", {"key": _encoded("second")})
-    kubectl = Kubectl.of(clusters.home, workspace.home)
-    for name in await _pods(home, workspace):
+    await _change(env, "configmaps", "app", {"mode": "two"})
+    await _change(env, "secrets", "key", {"key": _encoded("second")})
+    kubectl = Kubectl.of(env.clusters.home, env.workspace.home)
+    for name in await _pods(env):
         await kubectl.until_printed(name, "mode=one file=two key=second")
 
-    unavailable = asyncio.create_task(_unavailable(home, workspace))
+    unavailable = asyncio.create_task(_unavailable(env))
     annotations = {"metadata": {"annotations": {"restarted": "yes"}}}
-    changed = await home.patch(
-        DEPLOYMENTS, {"spec": {"template": annotations}}, name="shop", namespace=workspace.home
+    changed = await env.home.patch(
+        DEPLOYMENTS, {"spec": {"template": annotations}}, name="shop", namespace=env.workspace.home
     )
-    await _until(home, workspace, DEPLOYMENTS, deployed(changed["metadata"]["generation"], 2))
+    await _until(env, DEPLOYMENTS, deployed(changed["metadata"]["generation"], 2))
     unavailable.cancel()
     assert not unavailable.done() or unavailable.cancelled(), unavailable
-    for name in await _pods(home, workspace):
+    for name in await _pods(env):
         await kubectl.until_printed(name, "mode=two file=two key=second")
 
-    left = await home.list("pods", namespace=workspace.home)
-    await home.delete(DEPLOYMENTS, name="shop", namespace=workspace.home)
+    left = await env.home.list("pods", namespace=env.workspace.home)
+    await env.home.delete(DEPLOYMENTS, name="shop", namespace=env.workspace.home)
     for pod in left:
-        name = pod["metadata"]["name"]
-        await home.until("pods", rest.gone, name=name, namespace=workspace.home)
-    assert await foreign.list("pods", namespace=workspace.foreign) == []
+        await env.seen(pod["metadata"]["name"], rest.gone, seconds=rest.PATIENCE)
+    assert await env.foreign.list("pods", namespace=env.workspace.foreign) == []
 
 
 async def test_jobs_and_cron_jobs_end_as_on_a_machine(
-    home: rest.Api, workspace: Workspace, node: str, start_farlet: StartFarlet
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(node, settings=realpods.AS_REAL)
-    once = template(node, realpods.container("main", "true"))
-    await home.create(
+    await start_farlet(env.node, settings=realpods.AS_REAL)
+    once = template(env.node, realpods.container("main", "true"))
+    await env.home.create(
         CRON_JOBS,
         {
             "metadata": {"name": "nightly"},
             "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once}}},
         },
-        namespace=workspace.home,
+        namespace=env.workspace.home,
     )
     script = f'test "$JOB_COMPLETION_INDEX" != {FAILING}'
-    wanted = template(node, realpods.container("main", "bash", "-c", script))
-    await home.create(
+    wanted = template(env.node, realpods.container("main", "bash", "-c", script))
+    await env.home.create(
         JOBS,
         {
             "metadata": {"name": "shop"},
@@ -143,16 +138,15 @@ async def test_jobs_and_cron_jobs_end_as_on_a_machine(
                 "template": wanted,
             },
         },
-        namespace=workspace.home,
+        namespace=env.workspace.home,
     )
-    ended = await _until(home, workspace, JOBS, _ended)
+    ended = await _until(env, JOBS, _ended)
     assert ended["status"]["completedIndexes"] == "0-6,8-19"
     assert ended["status"]["failedIndexes"] == str(FAILING)
     assert (ended["status"]["succeeded"], ended["status"]["failed"]) == (19, 2)
 
     await _until(
-        home,
-        workspace,
+        env,
         CRON_JOBS,
         lambda seen: bool(seen and seen["status"].get("lastSuccessfulTime")),
         name="nightly",
@@ -160,13 +154,9 @@ async def test_jobs_and_cron_jobs_end_as_on_a_machine(
 
 
 async def test_a_pod_with_init_container_sidecar_probes_and_hooks_is_killed_for_its_memory(
-    home: rest.Api,
-    workspace: Workspace,
-    node: str,
-    clusters: pair.Clusters,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(node, settings=realpods.AS_REAL)
+    await start_farlet(env.node, settings=realpods.AS_REAL)
     shared = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
     init = realpods.container("init", "bash", "-c", "echo -n yes > /shared/ready", **shared)
     sidecar = realpods.container(
@@ -187,16 +177,16 @@ async def test_a_pod_with_init_container_sidecar_probes_and_hooks_is_killed_for_
         **shared,
     )  # fmt: skip
     pod = template(
-        node, main,
+        env.node, main,
         initContainers=[init, sidecar],
         volumes=[{"name": "shared", "emptyDir": {}}],
         restartPolicy="Always",
         terminationGracePeriodSeconds=20,
     )  # fmt: skip
     pod["metadata"]["name"] = "shop"
-    await home.create("pods", pod, namespace=workspace.home)
+    await env.create(pod)
 
-    ready = await _until(home, workspace, "pods", _restarted)
+    ready = await env.seen("shop", _restarted, seconds=SECONDS)
     (status,) = ready["status"]["containerStatuses"]
     before = status["lastState"]["terminated"]
     assert (status["restartCount"], before["reason"], before["exitCode"]) == (1, "OOMKilled", 137)
@@ -204,11 +194,11 @@ async def test_a_pod_with_init_container_sidecar_probes_and_hooks_is_killed_for_
     assert first["state"]["terminated"]["exitCode"] == 0
     assert (second["started"], second["restartCount"]) == (True, 0)
 
-    kubectl = Kubectl.of(clusters.home, workspace.home)
+    kubectl = Kubectl.of(env.clusters.home, env.workspace.home)
     log = asyncio.create_task(kubectl.run("logs", "shop", "-c", "main", "--follow"))
     await kubectl.until_printed("shop", "initialised: yes")
-    await home.delete("pods", name="shop", namespace=workspace.home)
-    await _until(home, workspace, "pods", rest.gone)
+    await env.delete("shop")
+    await env.seen("shop", rest.gone, seconds=SECONDS)
     assert (await log).out.decode().splitlines() == ["initialised: yes", "stopping"]
 
 
@@ -216,39 +206,36 @@ def _encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-async def _put(
-    home: rest.Api, workspace: Workspace, kind: str, name: str, data: dict[str, str]
-) -> None:
+async def _put(env: Environment, kind: str, name: str, data: dict[str, str]) -> None:
     body = {"metadata": {"name": name}, "data": data}
-    await home.create(kind, body, namespace=workspace.home)
+    await env.home.create(kind, body, namespace=env.workspace.home)
 
 
-async def _change(
-    home: rest.Api, workspace: Workspace, kind: str, name: str, data: dict[str, str]
-) -> None:
-    await home.patch(kind, {"data": data}, name=name, namespace=workspace.home)
+async def _change(env: Environment, kind: str, name: str, data: dict[str, str]) -> None:
+    await env.home.patch(kind, {"data": data}, name=name, namespace=env.workspace.home)
 
 
 async def _until(
-    home: rest.Api,
-    workspace: Workspace,
+    env: Environment,
     kind: str,
     reached: Callable[[rest.Object | None], bool],
     *,
     name: str = "shop",
 ) -> rest.Object:
-    return await home.until(kind, reached, name=name, namespace=workspace.home, seconds=240)
+    return await env.home.until(
+        kind, reached, name=name, namespace=env.workspace.home, seconds=SECONDS
+    )
 
 
-async def _pods(home: rest.Api, workspace: Workspace) -> list[str]:
+async def _pods(env: Environment) -> list[str]:
     """The names of pods that are not being deleted."""
-    found = await home.list("pods", namespace=workspace.home, labelSelector="app=shop")
+    found = await env.home.list("pods", namespace=env.workspace.home, labelSelector="app=shop")
     return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
-async def _unavailable(home: rest.Api, workspace: Workspace) -> None:
+async def _unavailable(env: Environment) -> None:
     """Raise an error once the Deployment has fewer available pods than it wants."""
-    async for _, seen in home.watch(DEPLOYMENTS, namespace=workspace.home):
+    async for _, seen in env.home.watch(DEPLOYMENTS, namespace=env.workspace.home):
         available = seen.get("status", {}).get("availableReplicas", 0)
         assert available >= seen["spec"]["replicas"], seen["status"]
 
