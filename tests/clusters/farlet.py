@@ -68,6 +68,13 @@ class Farlet:
                     raise errors.HarnessError(f"farlet {state}{self.process.tail()}")
                 await asyncio.sleep(0.05)
 
+    async def ended(self, *, seconds: float = 60.0) -> int | None:
+        """Return its exit code, once it has ended."""
+        async with asyncio.timeout(seconds):
+            while self.process.alive:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return self.process.exit_code
+
     async def metrics(self) -> str:
         """The text of its metrics."""
         async with (

@@ -31,9 +31,8 @@ class Provisioner:
             for claim in await self.api.list("persistentvolumeclaims"):
                 if claim["spec"].get("storageClassName") == self.storage_class:
                     await self._provide(claim)
-            for volume in await self.api.list("persistentvolumes"):
-                if volume["spec"].get("storageClassName") == self.storage_class:
-                    await self._reclaim(volume)
+            for volume in await volumes(self.api, self.storage_class):
+                await self._reclaim(volume)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _provide(self, claim: rest.Object) -> None:
@@ -109,7 +108,20 @@ async def running(api: rest.Api, storage_class: str) -> AsyncIterator[Provisione
     finally:
         task.cancel()
         await asyncio.wait([task])
-        await api.delete("storageclasses", name=storage_class)
-        for volume in await api.list("persistentvolumes"):
-            if volume["spec"].get("storageClassName") == storage_class:
-                await api.delete("persistentvolumes", name=volume["metadata"]["name"])
+        await remove(api, storage_class)
+
+
+async def volumes(api: rest.Api, storage_class: str) -> list[rest.Object]:
+    """The PersistentVolumes of a StorageClass."""
+    return [
+        volume
+        for volume in await api.list("persistentvolumes")
+        if volume["spec"].get("storageClassName") == storage_class
+    ]
+
+
+async def remove(api: rest.Api, storage_class: str) -> None:
+    """Delete a StorageClass and its PersistentVolumes."""
+    await api.delete("storageclasses", name=storage_class)
+    for volume in await volumes(api, storage_class):
+        await api.delete("persistentvolumes", name=volume["metadata"]["name"])

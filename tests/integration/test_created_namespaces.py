@@ -326,10 +326,7 @@ async def test_farlet_does_not_start_without_the_permissions_to_create_namespace
     node: str, start_farlet: StartFarlet
 ) -> None:
     farlet = await start_farlet(node, settings={"create-namespaces": "true"}, ready=False)
-    async with asyncio.timeout(60):
-        while farlet.process.alive:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    assert farlet.process.exit_code == 1
+    assert await farlet.ended() == 1
     assert "kubectl apply -k manifests/foreign/created-namespaces" in farlet.log
 
 

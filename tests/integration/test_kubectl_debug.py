@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from clusters import images, pair, rest
-from clusters.workspace import Workspace
+from clusters import images, rest
 from conftest import StartFarlet
+from faults.environment import Environment
 from integration import realpods, streaming
 from integration.kubectl import Kubectl
 from integration.streaming import Far
@@ -86,14 +86,10 @@ async def test_what_pod_security_rejects_is_reported_with_the_profile_that_helps
 
 @pytest.mark.both_identities
 async def test_the_default_profile_traces_where_that_is_allowed(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    workspace: Workspace,
-    node: str,
-    start_farlet: StartFarlet,
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    farlet = await start_farlet(node, settings={"allow-pod-feature": "debug-tracing"})
-    far = Far(clusters, home, workspace, node, farlet)
+    farlet = await start_farlet(env.node, settings={"allow-pod-feature": "debug-tracing"})
+    far = Far(env.clusters, env.home, env.workspace, env.node, farlet)
     await far.pod("web")
     await _run(far.kubectl(), *_debug("tracer"), "--", *streaming.STAYS)
     await _until(far, "tracer", "running")

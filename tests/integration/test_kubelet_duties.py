@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from clusters import kwok, rest
-from clusters.workspace import Workspace
 from conftest import StartFarlet
 from faults import manifests
+from faults.environment import Environment
 from integration import realpods
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
@@ -25,9 +25,9 @@ def waiting(name: str, node: str, **spec: object) -> rest.Object:
 
 @pytest.mark.both_identities
 async def test_the_active_deadline_holds_before_a_foreign_kubelet_has_the_pod(
-    home: rest.Api, foreign: rest.Api, workspace: Workspace, node: str, start_farlet: StartFarlet
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
-    await start_farlet(node)
+    await start_farlet(env.node)
     nowhere = realpods.pod(
         "unscheduled",
         "true",
@@ -35,13 +35,12 @@ async def test_the_active_deadline_holds_before_a_foreign_kubelet_has_the_pod(
         nodeSelector={kwok.LABEL: "nowhere"},
         activeDeadlineSeconds=8,
     )
-    for pod in (realpods.bound(nowhere, node), waiting("waits", node, activeDeadlineSeconds=4)):
-        await home.create("pods", pod, namespace=workspace.home)
-    await foreign.until("pods", rest.exists, name="unscheduled", namespace=workspace.foreign)
+    await env.create(
+        realpods.bound(nowhere, env.node), waiting("waits", env.node, activeDeadlineSeconds=4)
+    )
+    await env.mirror("unscheduled", rest.exists, seconds=rest.PATIENCE)
     for name in ("waits", "unscheduled"):
-        ended = await home.until(
-            "pods", rest.phase("Failed"), name=name, namespace=workspace.home, seconds=60
-        )
+        ended = await env.seen(name, rest.phase("Failed"), seconds=60)
         status = ended["status"]
         assert (status["reason"], status["message"]) == ("DeadlineExceeded", WORDS)
         [state] = [one["state"]["terminated"] for one in status["containerStatuses"]]
@@ -49,35 +48,35 @@ async def test_the_active_deadline_holds_before_a_foreign_kubelet_has_the_pod(
         conditions = {one["type"]: one["status"] for one in status["conditions"]}
         assert (conditions["Ready"], conditions["PodScheduled"]) == ("False", "True")
         event = await realpods.event(
-            home, name, namespace=workspace.home, reason="DeadlineExceeded"
+            env.home, name, namespace=env.workspace.home, reason="DeadlineExceeded"
         )
         assert (event["type"], event["message"]) == ("Normal", WORDS)
-    await foreign.until("pods", rest.gone, name="unscheduled", namespace=workspace.foreign)
+    await env.mirror("unscheduled", rest.gone, seconds=rest.PATIENCE)
 
 
 async def test_a_job_replaces_a_pod_that_was_deleted_while_it_waited(
-    home: rest.Api, workspace: Workspace, node: str, start_farlet: StartFarlet
+    env: Environment, start_farlet: StartFarlet
 ) -> None:
     """With this policy the Job waits until the deleted pod is Failed."""
-    await start_farlet(node)
-    template = waiting("one", node)
+    await start_farlet(env.node)
+    template = waiting("one", env.node)
     job = {
         "metadata": {"name": "job"},
         "spec": {"podReplacementPolicy": "Failed", "backoffLimit": 9, "template": template},
     }
-    await home.create("batch/v1/jobs", job, namespace=workspace.home)
-    first = await _pod_of_job(home, workspace.home)
-    await home.delete("pods", name=first, namespace=workspace.home)
-    second = await _pod_of_job(home, workspace.home, but=first)
+    await env.home.create("batch/v1/jobs", job, namespace=env.workspace.home)
+    first = await _pod_of_job(env)
+    await env.delete(first)
+    second = await _pod_of_job(env, but=first)
     assert second != first
-    await home.until("pods", rest.gone, name=first, namespace=workspace.home)
+    await env.seen(first, rest.gone, seconds=rest.PATIENCE)
 
 
-async def _pod_of_job(home: rest.Api, namespace: str, *, but: str = "") -> str:
+async def _pod_of_job(env: Environment, *, but: str = "") -> str:
     """The name of a pod that waits with a reason; `but`: another one than this."""
     async with asyncio.timeout(60):
-        async for _, pod in home.watch(
-            "pods", namespace=namespace, labelSelector="job-name=job", resourceVersion="0"
+        async for _, pod in env.home.watch(
+            "pods", namespace=env.workspace.home, labelSelector="job-name=job", resourceVersion="0"
         ):
             name: str = pod["metadata"]["name"]
             if name != but and pod["status"].get("reason") == "PodFeatureNotAllowed":

@@ -8,18 +8,16 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from clusters import identity as identities
-from clusters import pair, rest
+from clusters import rest
 from clusters import workspace as workspaces
-from clusters.workspace import Workspace
 from conftest import StartFarlet
+from faults.environment import Environment
 from integration import realpods
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
@@ -54,159 +52,130 @@ def shipped(path: str, user: str, namespace: str | None = None) -> list[Any]:
     return objects
 
 
-@dataclass(frozen=True)
-class Shop:
-    """A namespace whose Services farlet reflects."""
-
-    home: rest.Api
-    foreign: rest.Api
-    workspace: Workspace
-    node: str
-
-    async def service(self, name: str, **spec: Any) -> rest.Object:
-        ports = [{"port": 80, "targetPort": 8080}]
-        body = {"metadata": {"name": name}, "spec": {"ports": ports, **spec}}
-        return await self.home.create("services", body, namespace=self.workspace.home)
-
-    async def pod(self, name: str, program: str, **labels: str) -> None:
-        made = realpods.pod(name, "python3", "-c", program, annotations={realpods.ACCESS: "home"})
-        made["metadata"]["labels"] = labels
-        bound = realpods.bound(made, self.node)
-        await self.home.create("pods", bound, namespace=self.workspace.home)
-
-    async def addresses(self, service: str) -> list[str]:
-        """Those of the endpoints of a foreign Service."""
-        slices = await self.foreign.list(
-            SLICES, namespace=self.workspace.foreign, labelSelector=f"{LABEL}={service}"
-        )
-        return sorted(
-            ip
-            for one in slices
-            for endpoint in one["endpoints"] or ()
-            for ip in endpoint["addresses"]
-        )
+def in_foreign(env: Environment) -> list[Any]:
+    """The shipped Role for the foreign namespace, and its binding."""
+    return shipped("foreign/reflected-services.yaml", workspaces.USER, env.workspace.foreign)
 
 
 @pytest.fixture
-async def permissions(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    identity: identities.Identity,
-) -> AsyncIterator[None]:
+async def permissions(env: Environment) -> AsyncIterator[None]:
     """What the two shipped manifests grant."""
-    user = identity.user(node)
-    at_home = shipped("home/reflected-services.yaml", user)
+    at_home = shipped("home/reflected-services.yaml", env.user)
     for found in at_home:
         found["metadata"]["name"] += f"-{secrets.token_hex(3)}"
     at_home[1]["roleRef"]["name"] = at_home[0]["metadata"]["name"]
-    namespaced = shipped("foreign/reflected-services.yaml", workspaces.USER, workspace.foreign)
-    clusters.home.apply(*at_home)
-    clusters.foreign.apply(*namespaced)
+    env.clusters.home.apply(*at_home)
+    env.clusters.foreign.apply(*in_foreign(env))
     rule = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["watch"]}
-    await workspaces.until_allowed(home, user=user, namespace="", rule=rule)
+    await workspaces.until_allowed(env.home, user=env.user, namespace="", rule=rule)
     await workspaces.until_allowed(
-        foreign, user=workspaces.USER, namespace=workspace.foreign, rule=rule
+        env.foreign, user=workspaces.USER, namespace=env.workspace.foreign, rule=rule
     )
     yield
-    clusters.home.remove(*at_home)
+    env.clusters.home.remove(*at_home)
 
 
 @pytest.fixture
-async def shop(
-    permissions: None,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    start_farlet: StartFarlet,
-) -> Shop:
-    await start_farlet(node, settings=SETTINGS)
-    return Shop(home, foreign, workspace, node)
+async def reflecting(permissions: None, env: Environment, start_farlet: StartFarlet) -> None:
+    """A farlet that reflects Services."""
+    await start_farlet(env.node, settings=SETTINGS)
 
 
 async def test_a_mirror_reaches_another_one_through_a_service_of_the_home_cluster(
-    shop: Shop, clusters: pair.Clusters
+    reflecting: None, env: Environment
 ) -> None:
-    created = await shop.service("web", selector={"app": "web"})
-    await shop.service("peers", selector={"app": "web"}, clusterIP="None")
-    await shop.pod("server", SERVER, app="web")
-    where = {"namespace": shop.workspace.home}
-    server = await shop.home.until("pods", rest.ready, name="server", seconds=120, **where)
+    created = await _service(env, "web", selector={"app": "web"})
+    await _service(env, "peers", selector={"app": "web"}, clusterIP="None")
+    await _pod(env, "server", SERVER, app="web")
+    where = {"namespace": env.workspace.home}
+    server = await env.seen("server", rest.ready)
     expected = [server["status"]["podIP"]]
-    await _until(lambda: _equal(shop.addresses("web"), expected))
-    await _until(lambda: _equal(shop.addresses("peers"), expected))
-    foreign = {"namespace": shop.workspace.foreign}
-    reflected = await shop.foreign.get("services", name="web", **foreign)
-    headless = await shop.foreign.get("services", name="peers", **foreign)
+    await _until(lambda: _equal(_addresses(env, "web"), expected))
+    await _until(lambda: _equal(_addresses(env, "peers"), expected))
+    foreign = {"namespace": env.workspace.foreign}
+    reflected = await env.foreign.get("services", name="web", **foreign)
+    headless = await env.foreign.get("services", name="peers", **foreign)
     assert reflected["spec"]["clusterIP"] != created["spec"]["clusterIP"]
     assert headless["spec"]["clusterIP"] == "None"
     assert "selector" not in reflected["spec"]
 
-    await shop.pod("client", CLIENT)
-    await shop.home.until("pods", realpods.ENDED, name="client", seconds=120, **where)
-    answer = json.loads(await shop.foreign.logs("client", **foreign))
+    await _pod(env, "client", CLIENT)
+    await env.seen("client", realpods.ENDED)
+    answer = json.loads(await env.foreign.logs("client", **foreign))
     assert answer == {"status": 200, "host": reflected["spec"]["clusterIP"], "port": "80"}
 
     # What changes at home changes there, also what API servers do not allow to be changed.
-    await shop.home.patch("services", {"spec": {"ports": PORT_81}}, name="web", **where)
-    await _until(lambda: _has_port(shop, 81))
-    await shop.home.delete("services", name="web", **where)
-    await shop.service("web", selector={"app": "web"}, clusterIP="None")
+    await env.home.patch("services", {"spec": {"ports": PORT_81}}, name="web", **where)
+    await _until(lambda: _has_port(env, 81))
+    await env.home.delete("services", name="web", **where)
+    await _service(env, "web", selector={"app": "web"}, clusterIP="None")
 
     async def is_headless() -> bool:
-        found = await shop.foreign.find("services", name="web", **foreign)
+        found = await env.foreign.find("services", name="web", **foreign)
         return found is not None and found["spec"]["clusterIP"] == "None"
 
     await _until(is_headless)
-    await shop.home.delete("pods", name="server", gracePeriodSeconds="0", **where)
-    await _until(lambda: _equal(shop.addresses("web"), []))
-    await shop.home.delete("services", name="web", **where)
-    await shop.foreign.until("services", rest.gone, name="web", seconds=60, **foreign)
-    names = {one["metadata"]["name"] for one in await shop.foreign.list("services", **foreign)}
+    await env.home.delete("pods", name="server", gracePeriodSeconds="0", **where)
+    await _until(lambda: _equal(_addresses(env, "web"), []))
+    await env.home.delete("services", name="web", **where)
+    await env.foreign.until("services", rest.gone, name="web", seconds=60, **foreign)
+    names = {one["metadata"]["name"] for one in await env.foreign.list("services", **foreign)}
     assert names == {"peers"}
 
 
 @pytest.mark.refused("foreign")
 async def test_pods_wait_with_a_reason_without_the_role_in_the_foreign_namespace(
-    shop: Shop, clusters: pair.Clusters
+    reflecting: None, env: Environment
 ) -> None:
-    namespace = shop.workspace.foreign
-    clusters.foreign.remove(*shipped("foreign/reflected-services.yaml", workspaces.USER, namespace))
+    namespace = env.workspace.foreign
+    env.clusters.foreign.remove(*in_foreign(env))
     rule = {"apiGroups": [""], "resources": ["services"], "verbs": ["list"]}
     await workspaces.until_allowed(
-        shop.foreign, user=workspaces.USER, namespace=namespace, rule=rule, allowed=False
+        env.foreign, user=workspaces.USER, namespace=namespace, rule=rule, allowed=False
     )
-    await shop.pod("server", SERVER)
-    waiting = await shop.home.until(
-        "pods", rest.reason("ForeignForbidden"), name="server", namespace=shop.workspace.home
-    )
+    await _pod(env, "server", SERVER)
+    waiting = await env.seen("server", rest.reason("ForeignForbidden"), seconds=rest.PATIENCE)
     command = f"kubectl apply -n {namespace} -f manifests/foreign/reflected-services.yaml"
     assert command in waiting["status"]["message"]
-    clusters.foreign.apply(*shipped("foreign/reflected-services.yaml", workspaces.USER, namespace))
-    await shop.home.until(
-        "pods", rest.phase("Running"), name="server", namespace=shop.workspace.home, seconds=120
-    )
+    env.clusters.foreign.apply(*in_foreign(env))
+    await env.seen("server", rest.phase("Running"))
 
 
 async def test_farlet_does_not_start_without_the_permissions_at_home(
     node: str, start_farlet: StartFarlet
 ) -> None:
     farlet = await start_farlet(node, settings=SETTINGS, ready=False)
-    async with asyncio.timeout(60):
-        while farlet.process.alive:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    assert farlet.process.exit_code == 1
+    assert await farlet.ended() == 1
     assert "kubectl apply -f manifests/home/reflected-services.yaml" in farlet.log
 
 
 PORT_81 = [{"port": 81, "targetPort": 8080}]
 
 
-async def _has_port(shop: Shop, port: int) -> bool:
-    found = await shop.foreign.get("services", name="web", namespace=shop.workspace.foreign)
+async def _service(env: Environment, name: str, **spec: Any) -> rest.Object:
+    ports = [{"port": 80, "targetPort": 8080}]
+    body = {"metadata": {"name": name}, "spec": {"ports": ports, **spec}}
+    return await env.home.create("services", body, namespace=env.workspace.home)
+
+
+async def _pod(env: Environment, name: str, program: str, **labels: str) -> None:
+    made = realpods.pod(name, "python3", "-c", program, annotations={realpods.ACCESS: "home"})
+    made["metadata"]["labels"] = labels
+    await env.create(realpods.bound(made, env.node))
+
+
+async def _addresses(env: Environment, service: str) -> list[str]:
+    """Those of the endpoints of a foreign Service."""
+    slices = await env.foreign.list(
+        SLICES, namespace=env.workspace.foreign, labelSelector=f"{LABEL}={service}"
+    )
+    return sorted(
+        ip for one in slices for endpoint in one["endpoints"] or () for ip in endpoint["addresses"]
+    )
+
+
+async def _has_port(env: Environment, port: int) -> bool:
+    found = await env.foreign.get("services", name="web", namespace=env.workspace.foreign)
     return [one["port"] for one in found["spec"]["ports"]] == [port]
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from clusters import farlet as farlets
-from clusters import images, kwok, pair, rest, virtualnode
-from clusters.workspace import Workspace
+from clusters import images, kwok, rest, virtualnode
 from conftest import StartFarlet
+from faults.environment import Environment
 from integration import provisioner, realpods
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(120)]
@@ -44,23 +43,15 @@ class Storage:
 
 
 @pytest.fixture
-async def storage(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-) -> AsyncIterator[Storage]:
-    await asyncio.to_thread(clusters.home.kubectl, "apply", "-f", str(MANIFESTS))
-    login = clusters.home.login(ACCOUNT)
-    home_class = f"far-{workspace.home}"
-    async with provisioner.running(foreign, f"local-{workspace.home}") as provides:
+async def storage(env: Environment) -> AsyncIterator[Storage]:
+    await asyncio.to_thread(env.clusters.home.kubectl, "apply", "-f", str(MANIFESTS))
+    login = env.clusters.home.login(ACCOUNT)
+    home_class = f"far-{env.workspace.home}"
+    async with provisioner.running(env.foreign, f"local-{env.workspace.home}") as provides:
         made = Storage(home_class, provides, login)
-        await home.create("storageclasses", storage_class(home_class))
+        await env.home.create("storageclasses", storage_class(home_class))
         yield made
-        await home.delete("storageclasses", name=home_class)
-        for volume in await home.list("persistentvolumes"):
-            if volume["spec"].get("storageClassName") == home_class:
-                await home.delete("persistentvolumes", name=volume["metadata"]["name"])
+        await provisioner.remove(env.home, home_class)
 
 
 def storage_class(name: str, **more: str) -> rest.Object:
@@ -133,8 +124,8 @@ def another(uid: str) -> rest.Condition:
     )
 
 
-async def foreign_claims(foreign: rest.Api, workspace: Workspace) -> list[rest.Object]:
-    return await foreign.list("persistentvolumeclaims", namespace=workspace.foreign)
+async def foreign_claims(env: Environment) -> list[rest.Object]:
+    return await env.foreign.list("persistentvolumeclaims", namespace=env.workspace.foreign)
 
 
 async def warning(api: rest.Api, name: str, namespace: str) -> str:
@@ -146,184 +137,141 @@ async def warning(api: rest.Api, name: str, namespace: str) -> str:
 
 @pytest.mark.both_identities
 async def test_a_stateful_set_keeps_its_data_until_its_claim_is_deleted(
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    storage: Storage,
-    start_farlet: StartFarlet,
+    env: Environment, storage: Storage, start_farlet: StartFarlet
 ) -> None:
-    farlet = await start_farlet(node, settings=storage.settings)
-    space: dict[str, Any] = {"namespace": workspace.home}
-    await home.create("statefulsets", stateful_set(node, storage.home_class), **space)
-    first = await home.until("pods", rest.phase("Running"), name="db-0", seconds=SECONDS, **space)
-    found = await home.until("persistentvolumeclaims", bound, name="data-db-0", **space)
+    farlet = await start_farlet(env.node, settings=storage.settings)
+    space: dict[str, Any] = {"namespace": env.workspace.home}
+    await env.home.create("statefulsets", stateful_set(env.node, storage.home_class), **space)
+    first = await env.seen("db-0", rest.phase("Running"))
+    found = await env.home.until("persistentvolumeclaims", bound, name="data-db-0", **space)
     placeholder = found["spec"]["volumeName"]
-    (remote,) = await foreign_claims(foreign, workspace)
+    (remote,) = await foreign_claims(env)
     assert remote["spec"]["storageClassName"] == storage.provisioner.storage_class
     assert remote["metadata"]["name"] != "data-db-0"
 
-    await home.delete("pods", name="db-0", **space)
-    await home.until(
-        "pods", another(first["metadata"]["uid"]), name="db-0", seconds=SECONDS, **space
-    )
-    assert (await home.logs("db-0", **space)).split() == ["db-0", "db-0"]
+    await env.delete("db-0")
+    await env.seen("db-0", another(first["metadata"]["uid"]))
+    assert (await env.home.logs("db-0", **space)).split() == ["db-0", "db-0"]
 
     larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
-    await home.patch("persistentvolumeclaims", larger, name="data-db-0", **space)
-    await home.until("persistentvolumeclaims", sized("2Gi"), name="data-db-0", **space)
-    (remote,) = await foreign_claims(foreign, workspace)
+    await env.home.patch("persistentvolumeclaims", larger, name="data-db-0", **space)
+    await env.home.until("persistentvolumeclaims", sized("2Gi"), name="data-db-0", **space)
+    (remote,) = await foreign_claims(env)
     assert remote["status"]["capacity"] == {"storage": "2Gi"}
 
     await farlet.restart()
-    await home.delete("persistentvolumeclaims", name="data-db-0", **space)
+    await env.home.delete("persistentvolumeclaims", name="data-db-0", **space)
     await asyncio.sleep(1)
-    assert len(await foreign_claims(foreign, workspace)) == 1, "a pod still uses the claim"
-    await home.delete("statefulsets", name="db", **space)
-    await home.until("persistentvolumes", rest.gone, name=placeholder, seconds=SECONDS)
-    assert await foreign_claims(foreign, workspace) == []
-    await foreign.until("persistentvolumes", rest.gone, name=remote["spec"]["volumeName"])
+    assert len(await foreign_claims(env)) == 1, "a pod still uses the claim"
+    await env.home.delete("statefulsets", name="db", **space)
+    await env.home.until("persistentvolumes", rest.gone, name=placeholder, seconds=SECONDS)
+    assert await foreign_claims(env) == []
+    await env.foreign.until("persistentvolumes", rest.gone, name=remote["spec"]["volumeName"])
 
 
 async def test_a_retained_volume_stays_and_a_recreated_claim_gets_another_one(
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    storage: Storage,
-    start_farlet: StartFarlet,
+    env: Environment, storage: Storage, start_farlet: StartFarlet
 ) -> None:
     kept = f"{storage.home_class}-kept"
-    await home.create("storageclasses", storage_class(kept, reclaimPolicy="Retain"))
+    await env.home.create("storageclasses", storage_class(kept, reclaimPolicy="Retain"))
     classes = f"{kept}={storage.provisioner.storage_class}"
-    await start_farlet(node, settings=storage.settings | {"storage-class-map": classes})
-    space: dict[str, Any] = {"namespace": workspace.home}
-    spec = pod_spec(node, {"persistentVolumeClaim": {"claimName": "data"}})
+    await start_farlet(env.node, settings=storage.settings | {"storage-class-map": classes})
+    space: dict[str, Any] = {"namespace": env.workspace.home}
+    spec = pod_spec(env.node, {"persistentVolumeClaim": {"claimName": "data"}})
     try:
         for run in (1, 2):
-            await home.create("persistentvolumeclaims", claim("data", kept), **space)
-            await home.create("pods", {"metadata": {"name": "web"}, "spec": spec}, **space)
-            await home.until("pods", rest.phase("Running"), name="web", seconds=SECONDS, **space)
-            assert len(await foreign_claims(foreign, workspace)) == run
-            assert (await home.logs("web", **space)).split() == ["web"]
+            await env.home.create("persistentvolumeclaims", claim("data", kept), **space)
+            await env.create({"metadata": {"name": "web"}, "spec": spec})
+            await env.seen("web", rest.phase("Running"))
+            assert len(await foreign_claims(env)) == run
+            assert (await env.home.logs("web", **space)).split() == ["web"]
             for resource, name in (("pods", "web"), ("persistentvolumeclaims", "data")):
-                await home.delete(resource, name=name, **space)
-                await home.until(resource, rest.gone, name=name, seconds=SECONDS, **space)
-        remaining = [
-            volume
-            for volume in await home.list("persistentvolumes")
-            if volume["spec"].get("storageClassName") == kept
-        ]
+                await env.home.delete(resource, name=name, **space)
+                await env.home.until(resource, rest.gone, name=name, seconds=SECONDS, **space)
+        remaining = await provisioner.volumes(env.home, kept)
         assert [v["status"]["phase"] for v in remaining] == ["Released", "Released"]
-        assert len(await foreign_claims(foreign, workspace)) == 2
+        assert len(await foreign_claims(env)) == 2
     finally:
-        await home.delete("storageclasses", name=kept)
-        for volume in await home.list("persistentvolumes"):
-            if volume["spec"].get("storageClassName") == kept:
-                await home.delete("persistentvolumes", name=volume["metadata"]["name"])
+        await provisioner.remove(env.home, kept)
 
 
 async def test_a_generic_ephemeral_volume_ends_with_its_pod_and_errors_are_events_of_the_claim(
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    storage: Storage,
-    start_farlet: StartFarlet,
+    env: Environment, storage: Storage, start_farlet: StartFarlet
 ) -> None:
     storage.provisioner.problem = "the disks are full"
-    await start_farlet(node, settings=storage.settings)
-    space: dict[str, Any] = {"namespace": workspace.home}
+    await start_farlet(env.node, settings=storage.settings)
     template = {"spec": claim_spec(storage.home_class)}
-    spec = pod_spec(node, {"ephemeral": {"volumeClaimTemplate": template}})
-    await home.create("pods", {"metadata": {"name": "job"}, "spec": spec}, **space)
-    text = await warning(home, "job-data", workspace.home)
+    spec = pod_spec(env.node, {"ephemeral": {"volumeClaimTemplate": template}})
+    await env.create({"metadata": {"name": "job"}, "spec": spec})
+    text = await warning(env.home, "job-data", env.workspace.home)
     assert text == "in the foreign cluster: job-data: the disks are full"
 
     storage.provisioner.problem = ""
-    await home.until("pods", rest.phase("Running"), name="job", seconds=SECONDS, **space)
-    mirror = await foreign.get("pods", name="job", namespace=workspace.foreign)
+    await env.seen("job", rest.phase("Running"))
+    mirror = await env.foreign.get("pods", name="job", namespace=env.workspace.foreign)
     (volume,) = [v for v in mirror["spec"]["volumes"] if v["name"] == "data"]
-    (remote,) = await foreign_claims(foreign, workspace)
+    (remote,) = await foreign_claims(env)
     assert volume["persistentVolumeClaim"] == {"claimName": remote["metadata"]["name"]}
 
-    await home.delete("pods", name="job", **space)
+    await env.delete("job")
     name = remote["metadata"]["name"]
-    await foreign.until(
+    await env.foreign.until(
         "persistentvolumeclaims",
         rest.gone,
         name=name,
-        namespace=workspace.foreign,
+        namespace=env.workspace.foreign,
         seconds=SECONDS,
     )
 
 
 @pytest.mark.refused("foreign")
 async def test_a_quota_of_the_foreign_namespace_is_an_event_of_the_claim(
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    storage: Storage,
-    start_farlet: StartFarlet,
+    env: Environment, storage: Storage, start_farlet: StartFarlet
 ) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"persistentvolumeclaims": "0"}}}
-    await foreign.create("resourcequotas", quota, namespace=workspace.foreign)
-    await foreign.until(
+    await env.foreign.create("resourcequotas", quota, namespace=env.workspace.foreign)
+    await env.foreign.until(
         "resourcequotas",
         lambda seen: seen is not None and "hard" in seen.get("status", {}),
         name="none",
-        namespace=workspace.foreign,
+        namespace=env.workspace.foreign,
     )
-    await start_farlet(node, settings=storage.settings)
-    space: dict[str, Any] = {"namespace": workspace.home}
-    await home.create("persistentvolumeclaims", claim("data", storage.home_class), **space)
-    spec = pod_spec(node, {"persistentVolumeClaim": {"claimName": "data"}})
-    await home.create("pods", {"metadata": {"name": "web"}, "spec": spec}, **space)
-    assert "exceeded quota" in await warning(home, "data", workspace.home)
+    await start_farlet(env.node, settings=storage.settings)
+    space: dict[str, Any] = {"namespace": env.workspace.home}
+    await env.home.create("persistentvolumeclaims", claim("data", storage.home_class), **space)
+    spec = pod_spec(env.node, {"persistentVolumeClaim": {"claimName": "data"}})
+    await env.create({"metadata": {"name": "web"}, "spec": spec})
+    assert "exceeded quota" in await warning(env.home, "data", env.workspace.home)
 
-    await foreign.delete("resourcequotas", name="none", namespace=workspace.foreign)
-    await home.until("pods", rest.phase("Running"), name="web", seconds=SECONDS, **space)
+    await env.foreign.delete("resourcequotas", name="none", namespace=env.workspace.foreign)
+    await env.seen("web", rest.phase("Running"))
 
 
 async def test_farlet_does_not_start_without_what_volumes_require(
-    clusters: pair.Clusters,
-    home: rest.Api,
-    foreign: rest.Api,
-    workspace: Workspace,
-    node: str,
-    storage: Storage,
-    start_farlet: StartFarlet,
+    env: Environment, storage: Storage, start_farlet: StartFarlet
 ) -> None:
-    other = f"other-{workspace.home}"
-    await home.create("storageclasses", storage_class(other, provisioner="disks.example.com"))
+    other = f"other-{env.workspace.home}"
+    await env.home.create("storageclasses", storage_class(other, provisioner="disks.example.com"))
     foreign_class = storage.provisioner.storage_class
     cases: dict[str, dict[str, str | None]] = {
         "whose provisioner is disks.example.com": {"storage-class-map": f"{other}={foreign_class}"},
         "farlet is not allowed to get or list or watch persistentvolumeclaims": {
-            "home-storage-kubeconfig": str(clusters.home.login("without-permissions"))
+            "home-storage-kubeconfig": str(env.clusters.home.login("without-permissions"))
         },
     }
     try:
         for text, changed in cases.items():
-            failing = await start_farlet(node, settings=storage.settings | changed, ready=False)
-            await ended(failing)
-            assert failing.process.exit_code == 1
+            failing = await start_farlet(env.node, settings=storage.settings | changed, ready=False)
+            assert await failing.ended() == 1
             assert text in failing.log
     finally:
-        await home.delete("storageclasses", name=other)
-
-
-async def ended(farlet: farlets.Farlet) -> None:
-    async with asyncio.timeout(60):
-        while farlet.process.alive:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        await env.home.delete("storageclasses", name=other)
 
 
 async def test_the_shipped_policy_limits_the_identity_to_placeholders(
-    clusters: pair.Clusters, home: rest.Api, workspace: Workspace, storage: Storage
+    env: Environment, storage: Storage
 ) -> None:
-    name = f"theirs-{workspace.home}"
+    name = f"theirs-{env.workspace.home}"
     theirs = {
         "metadata": {"name": name},
         "spec": {
@@ -332,11 +280,11 @@ async def test_the_shipped_policy_limits_the_identity_to_placeholders(
             "hostPath": {"path": "/"},
         },
     }
-    space: dict[str, Any] = {"namespace": workspace.home}
-    await home.create("persistentvolumeclaims", claim("data", storage.home_class), **space)
-    async with clusters.home.api(login=storage.login) as identity:
+    space: dict[str, Any] = {"namespace": env.workspace.home}
+    await env.home.create("persistentvolumeclaims", claim("data", storage.home_class), **space)
+    async with env.clusters.home.api(login=storage.login) as identity:
         await until_forbidden(identity, theirs)
-        await home.create("persistentvolumes", theirs)
+        await env.home.create("persistentvolumes", theirs)
         try:
             body = {"spec": {"capacity": {"storage": "2Gi"}}}
             with pytest.raises(rest.ApiError, match=r"foreign\.farlet\.io"):
@@ -349,7 +297,7 @@ async def test_the_shipped_policy_limits_the_identity_to_placeholders(
                     "persistentvolumeclaims", status, name="data", subresource="status", **space
                 )
         finally:
-            await home.delete("persistentvolumes", name=name)
+            await env.home.delete("persistentvolumes", name=name)
 
 
 async def until_forbidden(api: rest.Api, volume: rest.Object) -> None:
