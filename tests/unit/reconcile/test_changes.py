@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +47,31 @@ def _mirror(s: Harness) -> Any:
     return mirror
 
 
+def _pod(s: Harness) -> Any:
+    pod = s.pod()
+    assert pod is not None
+    return pod
+
+
+def _observed(s: Harness) -> Any:
+    return _pod(s)["status"]["observedGeneration"]
+
+
+def _restarts(s: Harness) -> Any:
+    return _pod(s)["status"]["containerStatuses"][0]["restartCount"]
+
+
+@contextlib.contextmanager
+def _refused(
+    kind: type[errors.ApiError], code: int, message: str, *, reason: str = "", what: str = UPDATES
+) -> Iterator[Harness]:
+    """The foreign cluster refuses changes of a mirror that runs; `what`: which requests."""
+    with harness.running() as s:
+        _running(s, "web")
+        s.foreign.refusing = {what: s.foreign.refusal(kind, code, message, reason=reason)}
+        yield s
+
+
 def test_labels_annotations_and_images_reach_the_mirror_in_one_request() -> None:
     with harness.running() as s:
         _running(s, "web")
@@ -60,16 +87,12 @@ def test_home_shows_its_generation_when_the_foreign_kubelet_has_seen_the_change(
     with harness.running() as s:
         _running(s, "web")
         _change(s, **IMAGE)
-        pod = s.pod()
-        assert pod is not None
-        assert pod["metadata"]["generation"] == 2
-        assert pod["status"]["observedGeneration"] == 1
+        assert _pod(s)["metadata"]["generation"] == 2
+        assert _observed(s) == 1
         seen = {"status": {"observedGeneration": 2}}
         s.foreign_server.patch(MIRROR, seen, by="kubelet", status=True, strategic=False)
         s.wait(5.0)
-        pod = s.pod()
-        assert pod is not None
-        assert pod["status"]["observedGeneration"] == 2
+        assert _observed(s) == 2
 
 
 def test_what_the_foreign_cluster_adds_stays_and_costs_nothing() -> None:
@@ -143,15 +166,11 @@ def test_a_mirror_of_an_older_farlet_is_not_written() -> None:
 def test_a_change_that_is_rejected_is_one_event_until_the_pod_changes_again(
     kind: type[errors.ApiError], code: int, message: str
 ) -> None:
-    with harness.running() as s:
-        _running(s, "web")
-        s.foreign.refusing = {UPDATES: s.foreign.refusal(kind, code, message)}
+    with _refused(kind, code, message) as s:
         _change(s, **IMAGE)
         s.runs(restarts=1)
         s.wait(300.0)
-        pod = s.pod()
-        assert pod is not None
-        assert pod["status"]["containerStatuses"][0]["restartCount"] == 1, "its status follows"
+        assert _restarts(s) == 1, "its status follows"
         assert len(s.foreign.requests(UPDATES)) == 1
         assert s.events() == [Reason.CHANGE_REJECTED.value]
         (event,) = s.home_server.all("events")
@@ -181,17 +200,12 @@ def test_a_change_that_is_rejected_is_one_event_until_the_pod_changes_again(
     ids=["an API server that starts", "a missing permission", "a webhook that is down"],
 )
 def test_a_change_is_sent_again_after(code: int, message: str) -> None:
-    with harness.running() as s:
-        _running(s, "web")
-        kind = errors.Forbidden if code == 403 else errors.ApiError
-        refusal = s.foreign.refusal(kind, code, message, reason="Forbidden" if code == 403 else "")
-        s.foreign.refusing = {UPDATES: refusal}
+    kind = errors.Forbidden if code == 403 else errors.ApiError
+    with _refused(kind, code, message, reason="Forbidden" if code == 403 else "") as s:
         _change(s, **IMAGE)
         s.runs(restarts=1)
         s.wait(5.0)
-        pod = s.pod()
-        assert pod is not None
-        assert pod["status"]["containerStatuses"][0]["restartCount"] == 1, "its status follows"
+        assert _restarts(s) == 1, "its status follows"
         s.foreign.refusing = {}
         s.wait(30.0)
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
@@ -207,9 +221,7 @@ def test_a_change_is_sent_again_after(code: int, message: str) -> None:
 def test_a_mirror_that_changed_meanwhile_is_read_and_then_changed(
     kind: type[errors.ApiError], code: int, message: str
 ) -> None:
-    with harness.running() as s:
-        _running(s, "web")
-        s.foreign.refusing = {UPDATES: s.foreign.refusal(kind, code, message)}
+    with _refused(kind, code, message) as s:
         s.home_server.patch(("pods", HOME, "web"), IMAGE, by=USER, status=False, strategic=True)
         s.wait(0.003)
         s.foreign.refusing = {}
@@ -247,16 +259,8 @@ TWO = {"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": 
 
 
 def _condition(s: Harness) -> Any:
-    pod = s.pod()
-    assert pod is not None
-    found = [c for c in pod["status"]["conditions"] if c["type"] == "PodResizePending"]
+    found = [c for c in _pod(s)["status"]["conditions"] if c["type"] == "PodResizePending"]
     return found[0] if found else None
-
-
-def _observed(s: Harness) -> Any:
-    pod = s.pod()
-    assert pod is not None
-    return pod["status"]["observedGeneration"]
 
 
 def test_a_resize_reaches_the_mirror_by_its_subresource() -> None:
@@ -278,14 +282,12 @@ def test_a_resize_reaches_the_mirror_by_its_subresource() -> None:
 
 
 def test_a_resize_that_is_rejected_is_infeasible_until_home_changes_it() -> None:
-    with harness.running() as s:
-        _running(s, "web")
-        quota = s.foreign.refusal(errors.Forbidden, 403, "exceeded quota: cpu", reason="Forbidden")
-        s.foreign.refusing = {RESIZES: quota}
+    quota = "exceeded quota: cpu"
+    with _refused(errors.Forbidden, 403, quota, reason="Forbidden", what=RESIZES) as s:
         _change(s, **TWO)
         condition = _condition(s)
         assert (condition["status"], condition["reason"]) == ("True", "Infeasible")
-        assert "exceeded quota: cpu" in condition["message"]
+        assert quota in condition["message"]
         assert condition["observedGeneration"] == 2
         assert _observed(s) == 2
         s.runs(restarts=1)
@@ -314,10 +316,7 @@ def test_a_role_without_the_resize_permission_is_reported_and_waited_for() -> No
     denied = (
         'User "farlet" cannot patch resource "pods/resize" in API group "" in the namespace "x"'
     )
-    with harness.running() as s:
-        _running(s, "web")
-        refusal = s.foreign.refusal(errors.Forbidden, 403, denied, reason="Forbidden")
-        s.foreign.refusing = {RESIZES: refusal}
+    with _refused(errors.Forbidden, 403, denied, reason="Forbidden", what=RESIZES) as s:
         _change(s, **TWO)
         assert s.events() == [Reason.FOREIGN_FORBIDDEN.value]
         assert _condition(s) is None
