@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from farlet import errors
+from farlet.constants import JSON
 from farlet.node import storage
 from unit.fakeclient import FakeClient
 from unit.planning import objects
@@ -27,15 +28,7 @@ class Home(FakeClient):
     def name(self) -> str:
         return "home"
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object = None,
-        content_type: str = "",
-        accept: str | None = None,
-    ) -> dict[str, Any]:
+    async def call(self, method: str, path: str, **_: Any) -> JSON:
         assert (method, path) == ("GET", "/apis/storage.k8s.io/v1/storageclasses/far")
         if self.unreachable:
             raise errors.Unreachable(cluster="home", request="it", cause="refused")
@@ -45,14 +38,7 @@ class Home(FakeClient):
             )
         return {"metadata": {"name": "far", "uid": "u"}, **self.found}
 
-    async def call_unqueued(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        seconds: float,
-    ) -> dict[str, Any]:
+    async def call_unqueued(self, method: str, path: str, *, body: Any = None, **_: Any) -> JSON:
         asked = body["spec"]["resourceAttributes"]
         return {"status": {"allowed": f"{asked['verb']} {asked['resource']}" != self.denied}}
 
