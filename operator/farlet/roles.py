@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farlet import rbac
-from farlet.constants import JSON
+from farlet.constants import JSON, ObjectKey
 from farlet.rbac import Identity, Permission, Side, When, Where
 
 NAME = "farlet"
 """Name of farlet's namespace and ServiceAccount in both clusters, and prefix of its roles."""
 
+_ACCOUNT = ObjectKey(NAME, NAME)
 _NAMESPACES = {
     Where.OWN: NAME,
     Where.DEFAULT: "default",
@@ -34,6 +35,8 @@ class Role:
     name: str
     namespace: str | None
     permissions: tuple[Permission, ...]
+    account: ObjectKey = _ACCOUNT
+    """The ServiceAccount to which `binding` grants it."""
 
     @property
     def kind(self) -> str:
@@ -63,32 +66,49 @@ class Role:
         }
 
     def binding(self) -> JSON:
-        """The object that binds this role to farlet's ServiceAccount."""
+        """The object that binds this role to the ServiceAccount."""
         return {
             "apiVersion": f"{_GROUP}/v1",
             "kind": f"{self.kind}Binding",
             "metadata": self._metadata(),
             "roleRef": {"apiGroup": _GROUP, "kind": self.kind, "name": self.name},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAME}],
+            "subjects": [
+                {
+                    "kind": "ServiceAccount",
+                    "name": self.account.name,
+                    "namespace": self.account.namespace,
+                }
+            ],
         }
 
     def _metadata(self) -> JSON:
         return {"name": self.name, **({"namespace": self.namespace} if self.namespace else {})}
 
 
-def foreign_system() -> Role:
-    """For farlet's own namespace in the foreign cluster."""
-    return Role("farlet-inventory", NAME, _of(Side.FOREIGN, Where.OWN))
+def foreign_system(system: str = NAME) -> Role:
+    """For farlet's own namespace in the foreign cluster, which is called `system`."""
+    account = foreign_account(system)
+    return Role("farlet-inventory", system, _of(Side.FOREIGN, Where.OWN), account)
 
 
-def foreign_offloaded() -> Role:
-    """For each foreign namespace that receives mirror pods."""
-    return Role(NAME, "", _of(Side.FOREIGN, Where.OFFLOADED))
+def foreign_offloaded(system: str = NAME) -> Role:
+    """For each foreign namespace that receives mirror pods.
+
+    It is named after the system namespace, as all that a virtual node has outside of it: several
+    virtual nodes in one foreign cluster share no object.
+    """
+    return Role(system, "", _of(Side.FOREIGN, Where.OFFLOADED), foreign_account(system))
 
 
-def foreign_capacity() -> Role:
+def foreign_capacity(system: str = NAME) -> Role:
     """For the foreign cluster without `--capacity`."""
-    return Role("farlet-capacity", None, _of(Side.FOREIGN, Where.CLUSTER))
+    account = foreign_account(system)
+    return Role(f"{system}-capacity", None, _of(Side.FOREIGN, Where.CLUSTER), account)
+
+
+def foreign_account(system: str) -> ObjectKey:
+    """farlet's ServiceAccount in the foreign cluster."""
+    return ObjectKey(system, NAME)
 
 
 def foreign_namespaces() -> Role:
@@ -106,13 +126,20 @@ def foreign_created() -> Role:
     return Role(rbac.OFFLOADED_ROLE, None, rows)
 
 
-def home() -> tuple[Role, ...]:
-    """For a ServiceAccount in the home cluster; all of them are bound."""
+def home(name: str = NAME) -> tuple[Role, ...]:
+    """For the ServiceAccount `name` in the home cluster; all of them are bound.
+
+    They are named after it.
+    """
     cluster = _of(Side.HOME, Where.CLUSTER)
+    account = ObjectKey(NAME, name)
     return (
-        Role(NAME, None, tuple(one for one in cluster if not one.name)),
-        Role("farlet-node", None, tuple(one for one in cluster if one.name)),
-        *(Role(NAME, name, _of(Side.HOME, where)) for where, name in _NAMESPACES.items()),
+        Role(name, None, tuple(one for one in cluster if not one.name), account),
+        Role(f"{name}-node", None, tuple(one for one in cluster if one.name), account),
+        *(
+            Role(name, namespace, _of(Side.HOME, where), account)
+            for where, namespace in _NAMESPACES.items()
+        ),
     )
 
 
@@ -131,9 +158,10 @@ def home_services() -> Role:
     return Role(_SERVICES_ROLE, None, _of(Side.HOME, Where.CLUSTER, When.REFLECTS_SERVICES))
 
 
-def home_offloaded() -> Role:
-    """For each offloaded home namespace; the administrator binds it."""
-    return Role("farlet-pods", None, _of(Side.HOME, Where.OFFLOADED))
+def home_offloaded(name: str = NAME) -> Role:
+    """For each offloaded home namespace; the administrator binds it there to the account `name`."""
+    account = ObjectKey(NAME, name)
+    return Role(f"{name}-pods", None, _of(Side.HOME, Where.OFFLOADED), account)
 
 
 def home_volumes() -> Role:

@@ -252,6 +252,23 @@ class ApiClient(Protocol):
         answer = await self.call("PUT", path, body=body)
         return self._checked(resource, answer, f"PUT {path}")
 
+    async def apply(
+        self, resource: Resource[T], name: str, body: Body, *, namespace: str = "", manager: str
+    ) -> T:
+        """Server-side apply: create the object, or set the fields in `body`.
+
+        `manager` then owns these fields, also those that others owned before, and a later apply
+        without one of them removes it. Returns the object as the server has it now.
+        """
+        path = resource.path(namespace, name)
+        answer = await self.call(
+            "PATCH",
+            f"{path}?fieldManager={quote(manager)}&force=true",
+            body=body,
+            content_type=resources.APPLY_PATCH,
+        )
+        return self._checked(resource, answer, f"PATCH {path}")
+
     async def delete(
         self, resource: Resource[T], name: str, body: Body, *, namespace: str = ""
     ) -> JSON:

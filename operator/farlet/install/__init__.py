@@ -1,0 +1,1 @@
+"""Installs farlet in two clusters and removes it: desired objects, pure, and the steps."""

@@ -1,0 +1,121 @@
+"""Objects of the gateway in the foreign cluster: pure.
+
+`manifests/foreign/gateway` has the same objects with comments, which a test compares.
+"""
+
+from __future__ import annotations
+
+from farlet.constants import HOME_API_SERVICE, JSON
+
+NAME = "farlet-gateway"
+"""Of all its objects, and the value of the label by which farlet finds its pods."""
+
+_LABELS = {"app.kubernetes.io/name": NAME}
+_PODS, _PROBES = "pods", "probes"
+_KEYS = "/etc/farlet/gateway"
+_USER = 65532
+
+
+def objects(system: str, *, image: str) -> tuple[JSON, ...]:
+    """Service, Deployment, PodDisruptionBudget and NetworkPolicy in the system namespace."""
+    where = {"name": NAME, "namespace": system}
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": HOME_API_SERVICE, "namespace": system},
+            "spec": {
+                "ipFamilyPolicy": "PreferDualStack",
+                "selector": _LABELS,
+                "ports": [{"name": "https", "port": 443, "targetPort": _PODS}],
+            },
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {**where, "labels": _LABELS},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": _LABELS},
+                "template": {"metadata": {"labels": _LABELS}, "spec": _pod(image)},
+            },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": where,
+            "spec": {
+                "maxUnavailable": 1,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": _LABELS},
+            },
+        },
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": where,
+            "spec": {
+                "podSelector": {"matchLabels": _LABELS},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"ports": [{"port": _PODS}], "from": [{"namespaceSelector": {}}]}],
+                "egress": [],
+            },
+        },
+    )
+
+
+def _pod(image: str) -> JSON:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": _LABELS}}
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "affinity": {
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 100, "podAffinityTerm": term}
+                ]
+            }
+        },
+        "containers": [
+            {
+                "name": "gateway",
+                "image": image,
+                "args": ["gateway"],
+                "env": [{"name": "FARLET_GATEWAY_KEYS", "value": _KEYS}],
+                "ports": [
+                    {"name": _PODS, "containerPort": 6443},
+                    {"name": _PROBES, "containerPort": 8081},
+                ],
+                "livenessProbe": {
+                    "httpGet": {"path": "/livez", "port": _PROBES},
+                    "initialDelaySeconds": 10,
+                    "timeoutSeconds": 5,
+                    "failureThreshold": 6,
+                },
+                "readinessProbe": {
+                    "httpGet": {"path": "/readyz", "port": _PROBES},
+                    "periodSeconds": 1,
+                    "timeoutSeconds": 5,
+                    "failureThreshold": 2,
+                },
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": "96Mi"},
+                    "limits": {"memory": "512Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [{"name": "keys", "mountPath": _KEYS, "readOnly": True}],
+            }
+        ],
+        "volumes": [{"name": "keys", "secret": {"secretName": NAME, "defaultMode": 0o440}}],
+    }
