@@ -21,7 +21,7 @@ SKEW := tests/skew
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate bench streams paths soak skew conformance clusters prepare base-images image audit format clean
+.PHONY: help demo run unit test test-rest test-all check generate docs bench streams paths soak skew conformance clusters prepare base-images image audit format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -67,6 +67,13 @@ check: $(STAMP) ## Format, lint, types, layers, words, URL literals, generated p
 generate: $(STAMP) ## Write the files that are generated from code: reference pages, manifests, dashboard
 	@$(TOOLS) -m reference.pages
 
+docs: $(STAMP) ## All pages as HTML in dist/docs; fails for wrong links and pages that no index names
+	@[ -x .venv-docs/bin/sphinx-build ] || { $(BIN)/python -m venv .venv-docs && .venv-docs/bin/python -m pip \
+	  install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock; }
+	@.venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going -d .venv-docs/doctrees -c docs . dist/docs
+	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' > dist/docs/index.html
+	@echo dist/docs/index.html
+
 bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
 	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)
 
@@ -105,7 +112,7 @@ image: $(STAMP) ## Build a release's IMAGE=registry/farlet:0.1.0 and its SBOM; n
 audit: $(STAMP) ## Known vulnerabilities of all locked packages: asks pypi.org (internet), not part of the tests
 	@[ -x .venv-audit/bin/pip-audit ] || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip \
 	  install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock; }
-	@for lock in requirements-image requirements requirements-audit; do \
+	@for lock in requirements-image requirements requirements-audit requirements-docs; do \
 	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock.lock || { \
 	  echo "error: $$lock.lock: vulnerable, or not checked completely (see above). No network: try again" \
 	  "where https://pypi.org answers" >&2; exit 1; }; done
@@ -116,7 +123,7 @@ format: $(STAMP) ## Format and fix what can be fixed
 
 clean: ## Remove the virtual environment, caches of tools, and what dead cluster runs left
 	@if [ -x $(BIN)/python ]; then $(IN) $(BIN)/python -m clusters clean; fi
-	@rm -rf $(VENV) .venv-audit dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-audit .venv-docs dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'Programs and images stay in $${XDG_CACHE_HOME:-~/.cache}/farlet; remove that folder to build anew.'
 
