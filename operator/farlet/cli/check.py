@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import orjson
 
 from farlet import errors
@@ -59,6 +60,9 @@ ANSWER_SECONDS = 10.0
 CARRY_SECONDS = 20.0
 """Time for a gateway to become ready after this process has connected to it."""
 
+SHOWN_NAMES = 3
+"""Of a certificate, in the table."""
+
 _ADDRESS = "home API for foreign pods"
 _NO_BACKEND = Reason.HOME_API_UNVERIFIED
 """Reason of a Service without a ready pod."""
@@ -72,21 +76,32 @@ def check(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[Finding, .
 
 
 def table(found: tuple[Finding, ...]) -> str:
-    """One line per finding, with its fix below."""
-    rows = [("CHECK", "RESULT", "SEEN"), *((one.what, one.outcome, one.seen) for one in found)]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    hints = ["", *(one.hint for one in found)]
+    """One line per finding, with its fix below. Results other than `ok` are coloured."""
+    heading = Finding("CHECK", Outcome.OK, "SEEN")
+    rows = [(heading, "RESULT"), *((one, one.outcome.value) for one in found)]
+    widths = max(len(one.what) for one, _ in rows), max(len(word) for _, word in rows)
     lines = []
-    for (what, outcome, seen), hint in zip(rows, hints, strict=True):
-        lines.append(f"{what:<{widths[0]}}  {outcome:<{widths[1]}}  {' '.join(seen.split())}")
-        if hint:
-            lines.append(f"{'':<{widths[0]}}  {'':<{widths[1]}}  > {' '.join(hint.split())}")
+    for one, word in rows:
+        result = f"{word:<{widths[1]}}"
+        if one.outcome in _COLOURS:
+            result = click.style(result, fg=_COLOURS[one.outcome])
+        seen = " ".join((one.brief or one.seen).split())
+        lines.append(f"{one.what:<{widths[0]}}  {result}  {seen}")
+        if one.hint:  # not wrapped: commands in it can be pasted
+            lines.append(f"  > {' '.join(one.hint.split())}")
     return "".join(f"{line}\n" for line in lines)
+
+
+_COLOURS = {Outcome.FAILED: "red", Outcome.WARNING: "yellow"}
 
 
 def to_json(found: tuple[Finding, ...]) -> str:
     """The findings as a JSON document."""
-    content = {"ok": good(found), "checks": found}
+    checks = [
+        {"what": one.what, "outcome": one.outcome, "seen": one.seen, "hint": one.hint}
+        for one in found
+    ]
+    content = {"ok": good(found), "checks": checks}
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
@@ -222,8 +237,13 @@ async def _endpoint(discovery: Discovery) -> list[Finding]:
         started = time.perf_counter()
         names = await discovery.certificate_names()
         if not isinstance(names, WrongCertificate | Unreachable):  # else the endpoint has a finding
-            listed = f"names (SANs): {', '.join(names) or 'none'}; in {_since(started)}"
-            found.append(Finding("certificate at that address", Outcome.OK, listed))
+            took = f"; in {_since(started)}"
+            seen = f"names (SANs): {', '.join(names) or 'none'}{took}"
+            brief = ""
+            if (more := len(names) - SHOWN_NAMES) > 0:
+                first = ", ".join(names[:SHOWN_NAMES])
+                brief = f"names (SANs): {first} and {more} more (-o json shows all){took}"
+            found.append(Finding("certificate at that address", Outcome.OK, seen, brief=brief))
     return found
 
 

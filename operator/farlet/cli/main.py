@@ -7,6 +7,7 @@ imports its module when it runs, so that `render` loads no client.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib import metadata
@@ -60,16 +61,20 @@ def _namespaces(
     cls=Farlet,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-def cli() -> None:
+@click.version_option(package_name="farlet", prog_name="farlet", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """A foreign Kubernetes cluster as a node of the home cluster.
 
     Settings come from flags, then from environment variables (FARLET_ and the name of the flag
     in capitals), then from the --config file.
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
 
 
 @settings_options(settings.Settings)
-@cli.command(cls=SettingsCommand)
+@cli.command(cls=SettingsCommand, short_help="Run one virtual node.")
 def run(**flags: object) -> None:
     """Run one virtual node until SIGTERM or Ctrl-C.
 
@@ -84,7 +89,7 @@ def run(**flags: object) -> None:
 
 
 @settings_options(settings.Settings)
-@cli.command(cls=SettingsCommand)
+@cli.command(cls=SettingsCommand, short_help="Check prerequisites and print fixes.")
 @click.option(
     "--output",
     "-o",
@@ -124,7 +129,7 @@ def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
 
 
 @settings_options(settings.GatewaySettings)
-@cli.command(cls=SettingsCommand)
+@cli.command(cls=SettingsCommand, short_help="Run a gateway in the foreign cluster.")
 def gateway(**flags: object) -> None:
     """Forward connections of pods in this cluster to the home API server.
 
@@ -137,7 +142,7 @@ def gateway(**flags: object) -> None:
     sys.exit(process.run(wanted))
 
 
-@cli.command("gateway-keys")
+@cli.command("gateway-keys", short_help="Create the keys of farlet and a gateway.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def gateway_keys(directory: Path) -> None:
     """Create the keys with which farlet and a gateway authenticate each other.
@@ -155,14 +160,19 @@ def gateway_keys(directory: Path) -> None:
 
 
 @settings_options(settings.MirrorSettings)
-@cli.command("render", cls=SettingsCommand)
+@cli.command(
+    "render",
+    cls=SettingsCommand,
+    short_help="Print the foreign objects for a home Pod, without a cluster.",
+)
 @click.option(
     "--filename",
     "-f",
     "source",
     metavar="FILE|-",
     required=True,
-    help="Home Pod as YAML or JSON: a manifest, or the Pod as the API server returns it.",
+    help="Home Pod as YAML or JSON: a manifest, or the Pod as the API server returns it. Of a "
+    "Deployment, StatefulSet, DaemonSet, Job or CronJob, the Pod of its template.",
 )
 @click.option(
     "--namespace",
@@ -213,7 +223,7 @@ def render_(
         )
 
 
-@cli.command("access-modes")
+@cli.command("access-modes", short_help="List the access modes of pods.")
 def access_modes() -> None:
     """List the access modes of pods, and the Python package that provides each."""
     found = access.load_strategies()
@@ -228,7 +238,7 @@ def access_modes() -> None:
         click.echo(f"{name:<{widths[0]}}  {origin:<{widths[1]}}  {summary}")
 
 
-@cli.command()
+@cli.command(short_help="Print the versions of farlet and its libraries.")
 def version() -> None:
     """Print the versions of farlet, Python and its client libraries."""
     click.echo(f"farlet {metadata.version('farlet')}")
@@ -268,4 +278,6 @@ def _print_error(err: Exception | str) -> None:
 
 
 def main() -> None:
-    cli(prog_name="farlet")
+    """Also the plugin of kubectl, which starts `kubectl-farlet` for `kubectl farlet`."""
+    plugin = Path(sys.argv[0]).name.startswith("kubectl-")
+    cli(prog_name="kubectl farlet" if plugin else "farlet", complete_var="_FARLET_COMPLETE")

@@ -15,6 +15,7 @@ import yaml
 
 from farlet import names
 from farlet.access.changes import Change, ChangeLog
+from farlet.cli import workloads
 from farlet.constants import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
 from farlet.errors import UsageError
 from farlet.k8s_types import NamespacedMeta, Pod, Volume
@@ -35,7 +36,10 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read(text: str, *, source: str) -> Pod:
-    """The one Pod in `text` (YAML or JSON). Raises `UsageError` with `source` and the fault."""
+    """The one Pod in `text` (YAML or JSON), or the first Pod of the one workload in it.
+
+    Raises `UsageError` with `source` and the fault.
+    """
     try:
         documents = [d for d in yaml.load_all(text, Loader=_Loader) if d is not None]
     except yaml.YAMLError as err:
@@ -50,12 +54,13 @@ def read(text: str, *, source: str) -> Pod:
             f"{source} contains a {type(document).__name__}, not an object; expected one Pod"
         )
     document = _without_nulls(document)
+    document = workloads.pod(document) or document
     version, kind = document.get("apiVersion"), document.get("kind")
     if (version, kind) != ("v1", "Pod"):
         raise UsageError(
             f"{source} contains {kind or 'an object without kind'} ({version or 'no apiVersion'}), "
-            "not a Pod (v1). For a Deployment, Job or List, use one of its Pods: "
-            "kubectl get pod NAME -o yaml"
+            f"not a Pod (v1) or {', '.join(kind for _, kind in workloads.KINDS)}. For a List or "
+            "another kind of workload, use one of its Pods: kubectl get pod NAME -o yaml"
         )
     for fault in _faults(document):
         raise UsageError(f"{source}: {fault}")

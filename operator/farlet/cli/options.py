@@ -19,7 +19,7 @@ from farlet.settings.loading import Group
 
 
 class SettingOption(click.Option):
-    """An option that `--help` shows under the heading of its group."""
+    """An option that help shows under the heading of its group; `--help` only if it is common."""
 
     def __init__(self, field: str, info: FieldInfo) -> None:
         flag = loading.flag_of(info)
@@ -34,23 +34,51 @@ class SettingOption(click.Option):
             help=f"{info.description} {remarks(field, info)}",
         )
         self.group = flag.group
+        self.common = flag.common or info.is_required()
 
 
 class SettingsCommand(click.Command):
-    """A command whose `--help` groups its options."""
+    """A command whose help groups its options: `--help` the common ones, `--help-all` all."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """With `--help-all` before `--help`."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, _HELP_ALL, help_option]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Options of settings in the order of `Group`, then those of click."""
-        sections: dict[str, list[tuple[str, str]]] = {group.value: [] for group in Group}
+        """Options of the command, then those of settings in the order of `Group`."""
+        sections: dict[str, list[tuple[str, str]]] = {_OWN: [], **{str(one): [] for one in Group}}
+        every = ctx.meta.get(_EVERY, False)
         for param in self.get_params(ctx):
+            if isinstance(param, SettingOption) and not (every or param.common):
+                continue
             record = param.get_help_record(ctx)
-            heading = param.group.value if isinstance(param, SettingOption) else "Other"
+            heading = param.group.value if isinstance(param, SettingOption) else _OWN
             if record is not None:
-                sections.setdefault(heading, []).append(record)
+                sections[heading].append(record)
         for heading, records in sections.items():
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def _help_all(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.meta[_EVERY] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+_OWN = "Options"
+_EVERY = f"{__name__}.every"
+_HELP_ALL = click.Option(
+    ["--help-all"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_help_all,
+    help="Show all flags and exit; --help shows the common ones.",
+)
 
 
 def settings_options(

@@ -40,6 +40,6 @@ class Settings(
 ):
     """All settings of a running farlet."""
 
-    nodename: Annotated[str, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)] = (
-        Field(description="Name of the virtual node. Pods bound to it run in the foreign cluster.")
-    )
+    nodename: Annotated[
+        str, Flag(Group.CLUSTERS, "NAME", common=True), BeforeValidator(values.dns_name)
+    ] = Field(description="Name of the virtual node. Pods bound to it run in the foreign cluster.")

@@ -28,12 +28,12 @@ class BaseFarletSettings(BaseSettings):
         validate_default=False,
     )
 
-    config: Annotated[Path | None, Flag(Group.PROCESS, "FILE"), BeforeValidator(values.file)] = (
-        Field(
-            None,
-            description="YAML file of settings. Its keys are the names of the flags without the "
-            "leading dashes. Flags and environment variables take precedence.",
-        )
+    config: Annotated[
+        Path | None, Flag(Group.PROCESS, "FILE", common=True), BeforeValidator(values.file)
+    ] = Field(
+        None,
+        description="YAML file of settings. Its keys are the names of the flags without the "
+        "leading dashes. Flags and environment variables take precedence.",
     )
 
     @classmethod

@@ -30,11 +30,16 @@ class ConnectionSettings(BaseFarletSettings):
             "FILE|in-cluster",
             aliases=("--kubeconfig",),
             default="in-cluster in a pod, else $KUBECONFIG, else ~/.kube/config",
+            common=True,
         ),
         BeforeValidator(values.kubeconfig),
     ] = Field(None, description="Credentials of the home cluster.")
     home_context: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
+        str | None,
+        Flag(
+            Group.CLUSTERS, "NAME", aliases=("--context",), default="current context", common=True
+        ),
+        Text,
     ] = Field(None, description="Context of the home kubeconfig.")
     home_storage_kubeconfig: Annotated[
         Path | Literal["in-cluster"] | None,
@@ -48,14 +53,14 @@ class ConnectionSettings(BaseFarletSettings):
     )
     foreign_kubeconfig: Annotated[
         Path | Literal["in-cluster"],
-        Flag(Group.CLUSTERS, "FILE|in-cluster"),
+        Flag(Group.CLUSTERS, "FILE|in-cluster", common=True),
         BeforeValidator(values.kubeconfig),
     ] = Field(
         description="Credentials of the foreign cluster. Required, so that farlet never uses the "
         "home cluster as the foreign one by mistake.",
     )
     foreign_context: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME", default="current context"), Text
+        str | None, Flag(Group.CLUSTERS, "NAME", default="current context", common=True), Text
     ] = Field(None, description="Context of the foreign kubeconfig.")
     adopt_foreign_cluster: Annotated[str | None, Flag(Group.CLUSTERS, "UID[/TERM]"), Text] = Field(
         None,

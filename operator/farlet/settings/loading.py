@@ -52,6 +52,8 @@ class Flag:
     many: bool = False
     default: str = ""
     """The text shown for the default where the value alone does not explain it."""
+    common: bool = False
+    """Most users need it: `--help` shows it. `--help-all` shows all."""
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)

@@ -87,6 +87,7 @@ class MirrorSettings(NodeShapeSettings):
             Group.ACCESS,
             "HOST",
             default="the host of the home API server's URL if only the port is set",
+            common=True,
         ),
         BeforeValidator(values.host),
     ] = Field(
@@ -100,6 +101,7 @@ class MirrorSettings(NodeShapeSettings):
             Group.ACCESS,
             "PORT",
             default="the port of the home API server's URL if only the host is set",
+            common=True,
         ),
     ] = Field(
         None, description="Port at which pods in the foreign cluster reach the home API server."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
@@ -299,12 +301,23 @@ async def test_a_home_that_is_lost_meanwhile_is_not_waited_for(
 
 
 def test_the_table_has_a_line_for_each_and_what_to_do_below() -> None:
-    assert checking.table(MIXED) == (
+    assert click.unstyle(checking.table(MIXED)) == (
         "CHECK      RESULT  SEEN\n"
         "one        ok      v1.33.1\n"
         "the other  failed  no answer\n"
-        "                   > look there\n"
+        "  > look there\n"
     )
+
+
+def test_only_results_that_need_attention_are_coloured() -> None:
+    table = checking.table((*MIXED, Finding("last", Outcome.WARNING, "")))
+    assert re.findall(r"\x1b\[(\d+)m(\w+)", table) == [("31", "failed"), ("33", "warning")]
+
+
+def test_a_brief_text_stands_in_the_table_and_the_full_one_in_json() -> None:
+    found = (Finding("one", Outcome.OK, "a, b, c", brief="a and 2 more"),)
+    assert checking.table(found).endswith("one    ok      a and 2 more\n")
+    assert json.loads(checking.to_json(found))["checks"][0]["seen"] == "a, b, c"
 
 
 def test_programs_get_json() -> None:

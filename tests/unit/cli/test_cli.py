@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -221,9 +222,7 @@ def test_render_names_the_reason_of_a_refused_pod_and_exits_1() -> None:
         pytest.param(("-f", "-"), "", "standard input is empty", id="no input"),
         pytest.param(("-f", "-"), "a: [", "standard input is not valid YAML", id="no YAML"),
         pytest.param(("-f", "-"), "- a", "expected one Pod", id="a list"),
-        pytest.param(
-            ("-f", "-"), "apiVersion: apps/v1\nkind: Deployment\n", "Deployment", id="no Pod"
-        ),
+        pytest.param(("-f", "-"), "apiVersion: v1\nkind: Service\n", "Service", id="no Pod"),
         pytest.param(("-f", "-"), f"{POD}---{POD}", "2 documents", id="two Pods"),
         pytest.param(("-f", "-", "-n", "A"), POD, "--namespace (-n): ", id="a bad namespace"),
         pytest.param(
@@ -280,10 +279,95 @@ def test_version_names_what_matters_in_a_report() -> None:
 def test_help_shows_every_setting_with_its_variable(
     command: str, kind: type[settings.MirrorSettings | settings.GatewaySettings]
 ) -> None:
-    shown = farlet(command, "--help").stdout
+    shown = farlet(command, "--help-all").stdout
     for field in kind.model_fields:
         assert f"{loading.flag_name(field)} " in shown or f"{loading.flag_name(field)}," in shown
         assert loading.env_name(field) in shown
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_short_help_shows_eight_settings_and_how_to_see_the_rest(command: str) -> None:
+    shown = farlet(command, "--help").stdout
+    assert "--help-all  " in shown
+    variables = re.findall(r"\bFARLET_[A-Z_]+", shown)
+    assert sorted(set(variables) - {"FARLET_"}) == [
+        "FARLET_CONFIG",
+        "FARLET_FOREIGN_CONTEXT",
+        "FARLET_FOREIGN_KUBECONFIG",
+        "FARLET_HOME_API_SERVER_HOST",
+        "FARLET_HOME_API_SERVER_PORT",
+        "FARLET_HOME_CONTEXT",
+        "FARLET_HOME_KUBECONFIG",
+        "FARLET_NODENAME",
+    ]
+
+
+def test_the_list_of_commands_fits_into_a_small_terminal() -> None:
+    lines = farlet("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert len(lines) == len(main.cli.commands)
+    for line in lines:
+        assert line.endswith(".")
+        assert not line.endswith("...")
+        assert len(line) <= 80
+
+
+def test_version_is_a_flag_as_well() -> None:
+    assert re.fullmatch(r"farlet \d+\.\d+\S*\n", farlet("--version").stdout)
+
+
+def test_context_means_the_home_context(started: list[settings.Settings], kubeconfig: str) -> None:
+    farlet(
+        *("run", "--nodename", "far", "--foreign-kubeconfig", kubeconfig),
+        *("--kubeconfig", kubeconfig, "--context", "h"),
+    )
+    assert started[0].home_context == "h"
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        pytest.param("/usr/bin/farlet", "farlet", id="the command"),
+        pytest.param("/usr/bin/kubectl-farlet", "kubectl farlet", id="the plugin of kubectl"),
+    ],
+)
+def test_usage_shows_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "version", "--help"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert capsys.readouterr().out.startswith(f"Usage: {shown} version ")
+
+
+def test_shells_complete_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_FARLET_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "farlet acc")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setattr(sys, "argv", ["farlet"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert capsys.readouterr().out == "plain,access-modes\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "coloured"),
+    [
+        pytest.param(None, True, id="on a terminal"),
+        pytest.param("1", False, id="NO_COLOR"),
+        pytest.param("", True, id="NO_COLOR is empty"),
+    ],
+)
+def test_no_color_is_honoured(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("NO_COLOR", variable)
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: click.style("1", fg="red"))
+    result = CliRunner().invoke(main.cli, ["version"], prog_name="farlet", color=True)
+    assert ("\x1b[" in result.stdout) is coloured
 
 
 def test_the_group_lists_its_commands() -> None:

@@ -32,8 +32,11 @@ def _with(line: str) -> str:
         pytest.param(f"{BARE}---\n{BARE}", ["2 documents", "one Pod"], id="two documents"),
         pytest.param("a: [", ["not valid YAML or JSON", "line"], id="no YAML"),
         pytest.param("text", ["not an object", "str"], id="a string"),
+        pytest.param("apiVersion: v1\nkind: Service", ["Service", "one of its Pods"], id="kind"),
         pytest.param(
-            "apiVersion: apps/v1\nkind: Deployment", ["Deployment", "one of its Pods"], id="kind"
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}",
+            ["spec is missing"],
+            id="a Deployment without a template",
         ),
         pytest.param("apiVersion: v1\nkind: List\nitems: []", ["List (v1)"], id="a list"),
         pytest.param("kind: Pod", ["no apiVersion"], id="no version"),

@@ -22,12 +22,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `hint` is the fix; empty if there is nothing to fix."""
+    """The result of one check. `hint` is the fix; empty if there is nothing to fix.
+
+    `brief` is `seen` for a table, where that is too long for a line.
+    """
 
     what: str
     outcome: Outcome
     seen: str
     hint: str = ""
+    brief: str = ""
 
 
 async def of(what: str, check: Awaitable[Finding], *, hint: str) -> Finding:
