@@ -1,6 +1,6 @@
-"""The commands of docs/installation.md have the documented effects.
+"""The commands of the pages on installation and renewal have the documented effects.
 
-They run on separate clusters, because the page uses fixed names. farlet itself does not run.
+They run on separate clusters, because the pages use fixed names. farlet itself does not run.
 """
 
 import functools
@@ -19,14 +19,14 @@ from clusters.farlet import ROOT
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
 
-PAGE = ROOT / "docs" / "installation.md"
+PAGES = (ROOT / "docs" / "installation.md", ROOT / "docs" / "how-to" / "renew-credentials.md")
 AUTHORITY = "configmaps/extension-apiserver-authentication"
 TOKENS = "serviceaccounts --subresource=token"
 ACCOUNT = "system:serviceaccount:farlet:farlet"
 
 
 class Reader:
-    """A reader who has run the commands of the page in this folder."""
+    """A reader who has run the commands of the pages in this folder."""
 
     def __init__(self, folder: Path, clusters: pair.Clusters) -> None:
         self.folder = folder
@@ -96,6 +96,10 @@ def test_farlet_can_create_foreign_pods_only_in_offloaded_namespaces(reader: Rea
     assert found == ["yes", "yes", "no", "no", "no"]
 
 
+def test_the_first_foreign_token_is_revoked_after_the_renewal(reader: Reader) -> None:
+    assert "farlet-token" not in reader.clusters.foreign.kubectl("-n", "farlet", "get", "secrets")
+
+
 def test_in_the_home_cluster_farlet_is_the_node(reader: Reader) -> None:
     home = reader.clusters.home
     # The page uses the address for home pods, which this machine cannot reach.
@@ -136,8 +140,9 @@ def test_the_home_service_account_has_the_documented_permissions(
 
 
 def _commands() -> str:
-    """All shell blocks of the page except those that build an image or require a running farlet."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    """All shell blocks, except those that build an image or require a running farlet."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 4
     return "\n".join(
         block for block in blocks if not (block.startswith("docker ") or "exec deploy/" in block)
