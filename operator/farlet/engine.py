@@ -150,6 +150,7 @@ class Engine:
             probes=self._health.probes(),
             metrics_at=self.settings.metrics_bind_address,
             health_at=self.settings.health_probe_bind_address,
+            state=self._state_report(),
         )
         self.metrics.serves(self.settings.nodename)
         self.metrics.home_up.set_function(lambda: float(self._health.home_problem() is None))
@@ -368,6 +369,16 @@ class Engine:
     def _storage_guard(self) -> float:
         """Nothing is written about volumes to another cluster than home."""
         return math.inf if self._storage_identity is None else self._storage_identity.guard()
+
+    def _state_report(self) -> health.StateReport:
+        return health.StateReport(
+            self.settings.nodename,
+            self._health,
+            context=lambda: self._discovery.known_ctx,
+            pods=lambda: self._pod_controller,
+            identity=lambda: self._identity,
+            serving_certificate=self.metrics.remaining_serving_certificate,
+        )
 
     # --- the parts ----------------------------------------------------------------------------
 

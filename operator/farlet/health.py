@@ -1,19 +1,36 @@
-"""The problem of each part, in a few words and from memory, for probes and the `up` metrics."""
+"""The problem of each part, in a few words and from memory, for probes and the `up` metrics.
+
+`StateReport` adds what readers of `/state` want to know.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import metadata
 from typing import Protocol
 
 from farlet.client.cluster import Cluster
+from farlet.context import Context, HomeAPI, OutOfReach, Refused, Unverified
+from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.home.pods import HomePods
 from farlet.node.virtual_node import VirtualNode
+from farlet.pod_controller import PodController
 from farlet.telemetry import probes
+from farlet.telemetry.state import (
+    MAX_ENTRIES,
+    Expiry,
+    ForeignState,
+    HomeAPIState,
+    NamespaceState,
+    State,
+)
 
 
 class Phase(StrEnum):
@@ -83,6 +100,12 @@ class Health:
         }
         return probes.Probes(live={"kopf": self._kopf_problem}, ready=ready)
 
+    def problems(self) -> dict[str, str]:
+        """The failing checks of `/readyz` by name."""
+        checks = self.probes()
+        found = {name: check() for name, check in {**checks.live, **checks.ready}.items()}
+        return {name: problem for name, problem in found.items() if problem is not None}
+
     def home_problem(self) -> str | None:
         """Why changes of home pods do not arrive."""
         if self.phase() is Phase.STANDING_BY:
@@ -126,3 +149,84 @@ class Health:
     def _kopf_problem(self) -> str | None:
         serving = self.phase() is Phase.SERVING
         return "its thread has ended" if serving and not self.watch.alive else None
+
+
+@dataclass(frozen=True, slots=True)
+class StateReport:
+    """Reads what `/state` shows."""
+
+    node: str
+    health: Health
+    context: Callable[[], Context | None]
+    pods: Callable[[], PodController | None]
+    identity: Callable[[], ForeignIdentity | None]
+    serving_certificate: Callable[[], float]
+    """Seconds until it expires; infinite while there is none."""
+
+    def __call__(self) -> State:
+        phase, ctx, pods = self.health.phase(), self.context(), self.pods()
+        leads = self.health.node() is not None and phase is not Phase.STOPPING
+        counts = None if pods is None else pods.counts
+        return State(
+            node=self.node,
+            version=metadata.version("farlet"),
+            phase=phase.value,
+            leader=leads,
+            problems=self.health.problems(),
+            home_api=HomeAPIState() if ctx is None else home_api_state(ctx.home_api),
+            foreign=self._foreign(leads=leads),
+            pods={} if counts is None else _nested(counts.pods()),
+            waiting={} if counts is None else dict(counts.waiting()),
+            namespaces=() if pods is None else _namespaces(pods.namespaces),
+            expires=self._expires(None if counts is None else counts.token_remaining),
+        )
+
+    def _foreign(self, *, leads: bool) -> ForeignState:
+        foreign, identity = self.health.foreign, self.identity()
+        problem = self.health.foreign_problem() if leads else foreign.problem
+        return ForeignState(
+            reachable=problem is None,
+            problem=problem,
+            server=foreign.server if foreign.logged_in else None,
+            cluster=None if identity is None else identity.uid,
+        )
+
+    def _expires(self, pod_token: Callable[[float], float] | None) -> Expiry:
+        now = time.time()
+        return Expiry(
+            home_credentials=self.health.home.credentials_expire,
+            foreign_credentials=self.health.foreign.credentials_expire,
+            serving_certificate=_finite(now + self.serving_certificate()),
+            pod_token=None if pod_token is None else _finite(now + pod_token(now)),
+        )
+
+
+def home_api_state(home_api: HomeAPI) -> HomeAPIState:
+    """The home API endpoint as `/state` shows it."""
+    endpoint = home_api.endpoint
+    message = home_api.message if isinstance(home_api, Refused | Unverified | OutOfReach) else None
+    return HomeAPIState(
+        state=type(home_api).__name__,
+        endpoint=None if endpoint is None else endpoint.netloc,
+        reason=home_api.reason.value if isinstance(home_api, Refused) else None,
+        message=message,
+    )
+
+
+def _namespaces(namespaces: ForeignNamespaces) -> tuple[NamespaceState, ...]:
+    return tuple(
+        NamespaceState(home=home, foreign=foreign, problem=problem)
+        for home, foreign, problem in namespaces.states()[:MAX_ENTRIES]
+    )
+
+
+def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """By mode, then by phase."""
+    result: dict[str, dict[str, int]] = {}
+    for (phase, mode), number in counts.items():
+        result.setdefault(mode, {})[phase] = number
+    return result
+
+
+def _finite(moment: float) -> float | None:
+    return moment if math.isfinite(moment) else None

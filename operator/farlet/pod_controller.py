@@ -174,7 +174,8 @@ class PodController:
         )
         self._services: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
-        _count(pod_counts.PodCounts(store, modes=strategies, ctx=ctx), metrics)
+        self.counts = pod_counts.PodCounts(store, modes=strategies, ctx=ctx)
+        _count(self.counts, metrics)
 
     def note_node(self, node: Node, reason: Reason, message: str) -> None:
         """Report an Event on the Node."""

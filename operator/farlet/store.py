@@ -22,7 +22,7 @@ import structlog
 
 from farlet import redaction
 from farlet.access import Token
-from farlet.constants import API_SERVER_SUPPORT, ObjectKey
+from farlet.constants import API_SERVER_SUPPORT, ObjectKey, Reason
 from farlet.forge.references import Kind
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod, PodPhase
 from farlet.planning import token_rotation
@@ -31,6 +31,8 @@ T = TypeVar("T", Pod, PartialObject)
 N = TypeVar("N")
 
 log = structlog.get_logger()
+
+_REASONS = {reason.value: reason.value for reason in Reason}
 
 TOMBSTONES = 20_000
 """Deletions kept per table: enough for every answer and event that is still on its way."""
@@ -56,6 +58,8 @@ class HomeNote(NamedTuple):
     phase: str
     mode: str | None
     """The value of the access annotation, even an empty one; `None` without it."""
+    waits: str | None = None
+    """Why farlet has not created its mirror: a value of `Reason`."""
 
 
 class TokenTimes(NamedTuple):
@@ -285,7 +289,10 @@ def _home_note(pod: Pod) -> HomeNote:
     # Interned, since thousands of pods share these texts.
     annotations = pod["metadata"].get("annotations") or {}
     mode = annotations.get(API_SERVER_SUPPORT)
-    return HomeNote(_phase(pod), None if mode is None else sys.intern(mode))
+    phase = _phase(pod)
+    reason = pod.get("status", {}).get("reason") if phase == PodPhase.PENDING else None
+    waits = _REASONS.get(reason) if isinstance(reason, str) else None
+    return HomeNote(phase, None if mode is None else sys.intern(mode), waits)
 
 
 def _mirror_note(mirror: Pod) -> MirrorNote:

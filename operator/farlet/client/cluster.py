@@ -91,6 +91,16 @@ class Cluster(ApiClient):
         return self._sessions.login.server
 
     @property
+    def logged_in(self) -> bool:
+        """Whether credentials were loaded once."""
+        return self._sessions.connecting is not None
+
+    @property
+    def credentials_expire(self) -> float | None:
+        """When the credentials expire, in epoch seconds; `None`: never, or not known."""
+        return self._sessions.login.valid_until if self.logged_in else None
+
+    @property
     def connection(self) -> object:
         """What connections are made with now: server, CA and client certificate."""
         return self._sessions.connecting

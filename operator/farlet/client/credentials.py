@@ -29,7 +29,7 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors, retrying
-from farlet.client import file_stamps, kubeconfig_errors, tls_verification
+from farlet.client import file_stamps, json_web_token, kubeconfig_errors, tls_verification
 from farlet.client.credential_sources import ClusterSource
 
 CHECK_SECONDS = 10.0
@@ -77,6 +77,13 @@ class Login:
     seen: file_stamps.Stamps
     expires: float | None
     """When the client certificate or the exec plugin's credentials expire, in epoch seconds."""
+
+    @property
+    def valid_until(self) -> float | None:
+        """When the credentials expire, in epoch seconds, as far as they say it themselves."""
+        if self.expires is not None or self.authorization is None:
+            return self.expires
+        return json_web_token.moment(self.authorization.rpartition(" ")[2], "exp")
 
     def holds(self, now: float) -> bool:
         """Whether its files are unchanged and it does not expire soon; `now` in epoch seconds."""

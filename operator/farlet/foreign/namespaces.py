@@ -90,6 +90,13 @@ class ForeignNamespaces:
     def __len__(self) -> int:
         return len(self._open)
 
+    def states(self) -> list[tuple[str, str, str | None]]:
+        """Home and foreign name of each open namespace, and why pods cannot use it."""
+        return [
+            (one.home, foreign, None if (problem := one.problem) is None else problem.message)
+            for foreign, one in sorted(self._open.items())
+        ]
+
     @property
     def refused(self) -> Refused | None:
         """Why no foreign namespace can be used now."""

@@ -7,19 +7,16 @@ answer into the mirror's Secret and nowhere else.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from datetime import datetime
 
-import orjson
 from prometheus_client import Counter
 
 from farlet import errors, names
 from farlet.access import Token, TokenSpec
-from farlet.client import resources
+from farlet.client import json_web_token, resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
@@ -130,7 +127,7 @@ async def request(home: ApiClient, pod: Pod, token_spec: TokenSpec, *, now: floa
         name=account,
     )
     value, expires = _granted(answer)
-    life = expires - (_issued(value) or now)
+    life = expires - (json_web_token.moment(value, "iat") or now)
     if not 0 < life < token_spec.expiration_seconds:
         # Never longer than requested: with a wrong clock or a generous server we refresh early.
         life = float(token_spec.expiration_seconds)
@@ -152,16 +149,3 @@ def _granted(answer: JSON) -> tuple[str, float]:
     raise errors.Unreachable(
         cluster="home", request="TokenRequest", cause="an answer without a valid token"
     )
-
-
-def _issued(token: str) -> float | None:
-    """`iat` of a JSON Web Token, by the server's clock; `None` for a token of another kind."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        payload = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        issued = payload["iat"]
-    except (binascii.Error, ValueError, KeyError, TypeError):
-        return None
-    return issued if type(issued) in (int, float) else None

@@ -34,6 +34,10 @@ class PodCounts:
             counts[note.phase, mode if mode in self._modes else INVALID] += 1
         return counts
 
+    def waiting(self) -> Mapping[str, int]:
+        """Home pods that wait for their mirror, by reason."""
+        return Counter(note.waits for note in self._store.home.notes() if note.waits is not None)
+
     def running(self) -> int:
         """Number of mirrors in phase Running."""
         return sum(note.phase == PodPhase.RUNNING for note in self._store.mirrors.notes())

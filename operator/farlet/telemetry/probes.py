@@ -1,4 +1,4 @@
-"""The HTTP server for probes and Prometheus.
+"""The HTTP server for probes, Prometheus and those who read the state of this process.
 
 It answers from memory: a probe that waited for an API server would turn one slow cluster into a
 restart of farlet. `/livez` fails only if a restart would help; `/readyz` shows whether pods are
@@ -26,6 +26,7 @@ from farlet.listeners.listener import Limits, Listener
 from farlet.settings import loading
 from farlet.settings.values import Address
 from farlet.telemetry.metrics import EXPOSITION, Metrics
+from farlet.telemetry.state import PATH, State
 
 CONNECTION_SECONDS = 15.0
 """For one request and its answer. Prometheus gives up after 10 s by default, kubelets after 1 s."""
@@ -66,9 +67,11 @@ async def serve(
     probes: Probes,
     metrics_at: Address | None,
     health_at: Address | None,
+    state: Callable[[], State] | None = None,
 ) -> AsyncIterator[Served]:
     """Serve `/metrics` (unless `metrics` is None), `/livez` and `/readyz` while the context lasts.
 
+    `state` returns what `/state` shows, beside the probes; it must not block.
     An address `None` disables its endpoints; two equal addresses share one server. Raises
     `StartError` if an address cannot be used.
     """
@@ -76,6 +79,7 @@ async def serve(
     health_routes = [
         *_health("livez", probes.live),
         *_health("readyz", {**probes.live, **probes.ready}),
+        *([] if state is None else [web.get(PATH, _state(state))]),
     ]
     async with AsyncExitStack() as stack:
         if metrics_at == health_at:
@@ -136,6 +140,13 @@ async def _close_afterwards(_request: web.Request, response: web.StreamResponse)
 def _metrics(metrics: Metrics) -> Handler:
     async def answer(_request: web.Request) -> web.StreamResponse:
         return web.Response(body=metrics.exposition(), headers={"Content-Type": EXPOSITION})
+
+    return answer
+
+
+def _state(state: Callable[[], State]) -> Handler:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.json_response(body=state().model_dump_json().encode())
 
     return answer
 

@@ -113,3 +113,20 @@ def test_token_ages_are_those_of_unfinished_mirrors(
         )
     )
     assert (found.token_age(1000.0), found.token_remaining(1000.0)) == (age, remaining)
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "counted"),
+    [
+        pytest.param("Pending", "HomeAPINotConfigured", {"HomeAPINotConfigured": 1}, id="waits"),
+        pytest.param("Pending", None, {}, id="starts"),
+        pytest.param("Pending", "Evicted", {}, id="a reason of another program"),
+        pytest.param("Failed", "UnsupportedPod", {}, id="has ended"),
+    ],
+)
+def test_pods_that_wait_are_counted_by_reason(
+    phase: str, reason: str | None, counted: dict[str, int]
+) -> None:
+    pod = _pod("one", phase, None)
+    pod["status"]["reason"] = reason
+    assert _counts(home=(pod,)).waiting() == counted

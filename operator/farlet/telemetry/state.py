@@ -1,0 +1,94 @@
+"""What one farlet process reports about itself at `/state`, for the manager and `farlet status`.
+
+Texts are cut and lists are short: readers get these bytes from a pod, and the process builds them
+for anyone who reaches the port. They contain no secrets. Readers accept what older and newer
+versions of farlet report.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+PATH = "/state"
+MAX_BYTES = 256 << 10
+"""A longer answer is not one of farlet."""
+MAX_TEXT = 1000
+MAX_ENTRIES = 200
+
+Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT])]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class HomeAPIState(_Shape):
+    """Where pods reach the home API server. `state`: the name of a class of `context.HomeAPI`."""
+
+    state: Text = "NotConfigured"
+    endpoint: Text | None = None
+    """`host:port`."""
+    reason: Text | None = None
+    message: Text | None = None
+
+
+class ForeignState(_Shape):
+    """The foreign cluster. `cluster`: uid of farlet's system namespace, known to the leader."""
+
+    reachable: bool = False
+    problem: Text | None = None
+    server: Text | None = None
+    cluster: Text | None = None
+
+
+class NamespaceState(_Shape):
+    """One offloaded namespace in use."""
+
+    home: Text
+    foreign: Text
+    problem: Text | None = None
+
+
+class Expiry(_Shape):
+    """When credentials expire, in epoch seconds; `None`: never, or there are none."""
+
+    home_credentials: float | None = None
+    foreign_credentials: float | None = None
+    serving_certificate: float | None = None
+    pod_token: float | None = None
+    """The first of the tokens of pods to expire."""
+
+
+class State(_Shape):
+    """One process. Counts of pods and namespaces are those of the leader."""
+
+    node: Text
+    version: Text = ""
+    phase: Text
+    """A value of `health.Phase`."""
+    leader: bool = False
+    problems: dict[Text, Text] = Field(default_factory=dict)
+    """Failing checks of `/readyz` by name. On standby: why this process could not lead."""
+    home_api: HomeAPIState = HomeAPIState()
+    foreign: ForeignState = ForeignState()
+    pods: dict[Text, dict[Text, int]] = Field(default_factory=dict)
+    """Numbers of home pods by access mode and phase."""
+    waiting: dict[Text, int] = Field(default_factory=dict)
+    """Numbers of pods that wait, by reason."""
+    namespaces: tuple[NamespaceState, ...] = ()
+    """No more than `MAX_ENTRIES`."""
+    expires: Expiry = Expiry()
+
+    @property
+    def pod_count(self) -> int:
+        """Number of home pods on the node."""
+        return sum(number for phases in self.pods.values() for number in phases.values())
+
+
+def read(raw: bytes) -> State:
+    """Raises `ValueError` for anything else than a state."""
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"an answer of more than {MAX_BYTES >> 10} KiB")
+    return State.model_validate_json(raw)

@@ -1,0 +1,88 @@
+"""What a process reports at `/state`: bounded, and readable by other versions of farlet."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import pytest
+
+from farlet.settings.values import Address
+from farlet.telemetry import probes, state
+from farlet.telemetry.state import State
+
+FULL = State(
+    node="far",
+    version="0.2.0",
+    phase="serving",
+    leader=True,
+    problems={"foreign": "no answer"},
+    pods={"home": {"Running": 2, "Pending": 1}, "remote": {"Running": 1}},
+    waiting={"HomeAPINotConfigured": 1},
+    namespaces=(state.NamespaceState(home="shop", foreign="shop-home"),),
+    expires=state.Expiry(pod_token=1000.5),
+)
+
+
+def test_a_state_is_read_as_it_was_written() -> None:
+    assert state.read(FULL.model_dump_json().encode()) == FULL
+    assert FULL.pod_count == 4
+
+
+def test_fields_of_a_newer_version_are_ignored_and_of_an_older_one_are_empty() -> None:
+    assert state.read(b'{"node": "far", "phase": "starting", "novel": {"x": 1}}') == State(
+        node="far", phase="starting"
+    )
+
+
+def test_texts_are_cut() -> None:
+    found = State(node="far", phase="serving", problems={"x" * 5000: "y" * 5000})
+    assert found.problems == {"x" * state.MAX_TEXT: "y" * state.MAX_TEXT}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b'{"phase": "serving"}', id="no node"),
+        pytest.param(b'{"node": "far", "phase": 1}', id="a number as phase"),
+        pytest.param(
+            json.dumps({"node": "far", "phase": "serving", "x": "y" * state.MAX_BYTES}).encode(),
+            id="too long",
+        ),
+    ],
+)
+def test_anything_else_is_rejected(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"state|answer|State"):
+        state.read(raw)
+
+
+async def test_the_probe_port_serves_it() -> None:
+    async with (
+        probes.serve(
+            metrics=None,
+            probes=probes.Probes(),
+            metrics_at=None,
+            health_at=Address("127.0.0.1", 0),
+            state=lambda: FULL,
+        ) as served,
+        aiohttp.ClientSession() as client,
+        client.get(f"http://{served.health}{state.PATH}") as answer,
+    ):
+        assert answer.content_type == "application/json"
+        assert state.read(await answer.read()) == FULL
+
+
+async def test_a_process_without_a_state_has_no_such_path() -> None:
+    async with (
+        probes.serve(
+            metrics=None,
+            probes=probes.Probes(),
+            metrics_at=None,
+            health_at=Address("127.0.0.1", 0),
+        ) as served,
+        aiohttp.ClientSession() as client,
+        client.get(f"http://{served.health}{state.PATH}") as answer,
+    ):
+        assert answer.status == 404
