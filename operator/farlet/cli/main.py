@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from farlet import access, errors, redaction, settings
-from farlet.cli import manifest, options, render
+from farlet.cli import inspecting, manifest, options, render
 from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
 from farlet.context import Context, Verified
@@ -221,6 +221,10 @@ def render_(
         click.echo(
             render.to_json(rendered) if output == "json" else render.to_yaml(rendered), nl=False
         )
+
+
+for command in inspecting.COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command("access-modes", short_help="List the access modes of pods.")

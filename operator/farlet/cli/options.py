@@ -50,6 +50,8 @@ class SettingsCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {_OWN: [], **{str(one): [] for one in Group}}
         every = ctx.meta.get(_EVERY, False)
         for param in self.get_params(ctx):
+            if isinstance(param, click.Argument):
+                continue
             if isinstance(param, SettingOption) and not (every or param.common):
                 continue
             record = param.get_help_record(ctx)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from farlet.errors import UsageError
 from farlet.settings import Settings, values
+from farlet.settings.connections import HomeConnectionSettings
+from farlet.settings.reading import ReadingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class ClusterSource:
     rotated: Path | None = None
 
 
-def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource:
+def home_source(settings: HomeConnectionSettings, environ: Mapping[str, str]) -> ClusterSource:
     """Home credentials: as set, else those of the pod farlet runs in, else as kubectl finds them.
 
     Raises `UsageError` for a context without a kubeconfig.
@@ -36,8 +38,7 @@ def home_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSource
         return _source("home", settings.home_kubeconfig, settings.home_context)
     if "KUBERNETES_SERVICE_HOST" in environ:
         return _source("home", values.IN_CLUSTER, settings.home_context)
-    default = environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    return ClusterSource(kubeconfig=default, context=settings.home_context)
+    return ClusterSource(kubeconfig=_default(environ), context=settings.home_context)
 
 
 def storage_source(settings: Settings) -> ClusterSource | None:
@@ -57,6 +58,25 @@ def foreign_source(settings: Settings, environ: Mapping[str, str]) -> ClusterSou
             "set another --foreign-context"
         )
     return source
+
+
+def foreign_reading_source(
+    settings: ReadingSettings, environ: Mapping[str, str]
+) -> ClusterSource | None:
+    """Foreign credentials of a command that only reads; `None`: it reads the home cluster only."""
+    if settings.foreign_kubeconfig is not None:
+        return _source("foreign", settings.foreign_kubeconfig, settings.foreign_context)
+    if settings.foreign_context is None:
+        return None
+    kubeconfig = settings.home_kubeconfig
+    if kubeconfig is None or kubeconfig == values.IN_CLUSTER:
+        return ClusterSource(kubeconfig=_default(environ), context=settings.foreign_context)
+    return _source("foreign", kubeconfig, settings.foreign_context)
+
+
+def _default(environ: Mapping[str, str]) -> str:
+    """As kubectl finds it."""
+    return environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 
 
 def _source(side: str, kubeconfig: Path | str, context: str | None) -> ClusterSource:

@@ -24,8 +24,17 @@ from farlet.settings.mirror import MirrorSettings
 from farlet.settings.namespaces import NamespaceSettings
 from farlet.settings.node import NodeSettings
 from farlet.settings.process import LogFormat, LogLevel, ProcessSettings
+from farlet.settings.reading import ReadingSettings
 
-__all__ = ["GatewaySettings", "LogFormat", "LogLevel", "MirrorSettings", "Preflight", "Settings"]
+__all__ = [
+    "GatewaySettings",
+    "LogFormat",
+    "LogLevel",
+    "MirrorSettings",
+    "Preflight",
+    "ReadingSettings",
+    "Settings",
+]
 
 
 class Settings(

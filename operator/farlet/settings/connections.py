@@ -20,8 +20,8 @@ class Preflight(StrEnum):
     REQUIRE = "require"
 
 
-class ConnectionSettings(BaseFarletSettings):
-    """Credentials for both API servers."""
+class HomeConnectionSettings(BaseFarletSettings):
+    """Credentials for the home API server."""
 
     home_kubeconfig: Annotated[
         Path | Literal["in-cluster"] | None,
@@ -41,6 +41,11 @@ class ConnectionSettings(BaseFarletSettings):
         ),
         Text,
     ] = Field(None, description="Context of the home kubeconfig.")
+
+
+class ConnectionSettings(HomeConnectionSettings):
+    """Credentials for both API servers."""
+
     home_storage_kubeconfig: Annotated[
         Path | Literal["in-cluster"] | None,
         Flag(Group.CLUSTERS, "FILE|in-cluster", default="the credentials of the home cluster"),

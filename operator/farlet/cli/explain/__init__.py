@@ -1,0 +1,1 @@
+"""`farlet explain`: why a pod waits, or what happened to it, in both clusters."""

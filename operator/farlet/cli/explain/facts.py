@@ -1,0 +1,69 @@
+"""What `farlet explain` reads of both clusters, and the shape of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from farlet.cli.reading import Absent, Unread
+from farlet.constants import ObjectKey
+from farlet.k8s_types import Event, Node, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """An object that the pod needs. `state`: `ok`, `missing` or `unknown`."""
+
+    kind: str
+    name: str
+    state: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read. Parts that were not read are `Unread`; `None` where they do not apply."""
+
+    key: ObjectKey
+    pod: Pod | Absent | Unread
+    node: Node | Absent | Unread | None = None
+    foreign_namespace: str | None = None
+    """By the settings; `None`: not offloaded."""
+    namespace: object = None
+    """The foreign Namespace."""
+    mirror: Pod | Absent | Unread | None = None
+    mode: str = ""
+    """The access mode by annotation and settings."""
+    virtual_node_id: str = ""
+    requirements: tuple[Requirement, ...] = ()
+    home_events: Sequence[Event] | Absent | Unread = ()
+    foreign_events: Sequence[Event] | Absent | Unread = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An Event of either cluster. `time` is RFC 3339, empty where it is not known."""
+
+    time: str
+    cluster: str
+    type: str
+    reason: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer; the shape of `-o json`."""
+
+    pod: str
+    found: bool
+    home: Mapping[str, str]
+    requirements: Sequence[Requirement]
+    mirror: Mapping[str, str]
+    containers: Sequence[str]
+    events: Sequence[Moment]
+    events_omitted: int
+    not_read: Sequence[str]
+    advice: Sequence[str]
+    """What to do, the most important first. Empty: nothing."""

@@ -1,0 +1,254 @@
+"""The requests of `farlet explain`: few, all of them reads, and each may be refused.
+
+ConfigMaps and Secrets are asked for their metadata alone. Nothing of their content arrives here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from farlet import access, errors, names
+from farlet.access import choice
+from farlet.cli.explain import report
+from farlet.cli.explain.facts import Facts, Report, Requirement
+from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
+from farlet.client import credential_sources, resources
+from farlet.client.cluster import Cluster
+from farlet.client.resources import Resource
+from farlet.constants import HOME_CLUSTER, ObjectKey
+from farlet.context import Context, NotConfigured
+from farlet.forge import claims, copies
+from farlet.forge.references import Kind
+from farlet.k8s_types import Event, Node, Pod
+from farlet.settings import LogFormat, LogLevel, ReadingSettings
+from farlet.telemetry import logs
+from farlet.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+EVENTS = 500
+"""Read of each cluster; the latest are shown."""
+
+_CONTENT: Mapping[Kind, Resource[Any]] = {
+    Kind.SECRET: resources.SECRETS,
+    Kind.CONFIG_MAP: resources.CONFIG_MAPS,
+}
+
+
+def explain(settings: ReadingSettings, key: ObjectKey) -> Report:
+    """Read both clusters, as far as the credentials allow. Raises `StartError` and `UsageError`."""
+    logs.configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
+    return asyncio.run(_explained(settings, key))
+
+
+async def _explained(settings: ReadingSettings, key: ObjectKey) -> Report:
+    metrics = Metrics()
+    source = credential_sources.home_source(settings, os.environ)
+    other = credential_sources.foreign_reading_source(settings, os.environ)
+    async with contextlib.AsyncExitStack() as opened:
+        home = await opened.enter_async_context(
+            Cluster("home", source, metrics=metrics.client("home"))
+        )
+        foreign: Cluster | Unread | None = None
+        if other is not None:
+            try:
+                foreign = await opened.enter_async_context(
+                    Cluster("foreign", other, metrics=metrics.client("foreign"))
+                )
+            except errors.FarletError as err:
+                foreign = Unread(clean(err))
+        found = await facts(settings, home, foreign, key)
+    return report.report(found, time.time())
+
+
+async def facts(
+    settings: ReadingSettings, home: Cluster, foreign: Cluster | Unread | None, key: ObjectKey
+) -> Facts:
+    """All that the report needs. `foreign`: `Unread` if its credentials do not work."""
+    pod = await read(home.get(resources.PODS, key.name, namespace=key.namespace))
+    if isinstance(pod, Unread):
+        return Facts(key, pod)
+    bound = "" if isinstance(pod, Absent) else pod["spec"].get("nodeName", "")
+    node = (await _node(home, bound)) if bound else None
+    ctx = settings.context(
+        node=bound or settings.nodename or "",
+        home_id=await _home_id(settings, home, node),
+        home_api=NotConfigured(),
+        home_ca="",
+    )
+    name = ctx.namespaces.foreign(key.namespace)
+    reads = _Foreign(foreign, name, key) if name is not None else None
+    mirror = None if reads is None else await reads.mirror()
+    namespace = None if reads is None else await reads.namespace()
+    mode, requirements = "unknown", []
+    if not isinstance(pod, Absent):
+        mode, accounts = _mode(pod, ctx)
+        requirements = await _objects(pod, home, reads, ctx)
+        requirements += [await _account(one.name, reads) for one in accounts]
+    return Facts(
+        key,
+        pod,
+        node=node,
+        foreign_namespace=name,
+        namespace=namespace,
+        mirror=mirror,
+        mode=mode,
+        virtual_node_id=ctx.virtual_node_id,
+        requirements=tuple(requirements),
+        home_events=await _events(home, key.namespace, key.name, pod),
+        foreign_events=() if reads is None else await reads.events(mirror),
+    )
+
+
+async def _node(home: Cluster, name: str) -> Node | Absent | Unread:
+    return await read(home.get(resources.NODES, name))
+
+
+async def _home_id(
+    settings: ReadingSettings, home: Cluster, node: Node | Absent | Unread | None
+) -> str:
+    """As the Node records it, else as farlet finds it; empty where neither can be read."""
+    if settings.home_id is not None:
+        return settings.home_id
+    if node is not None and not isinstance(node, Absent | Unread):
+        recorded = (node["metadata"].get("annotations") or {}).get(HOME_CLUSTER)
+        if recorded:
+            return recorded
+    found = await read(home.get(resources.SERVICES, "kubernetes", namespace="default"))
+    return "" if isinstance(found, Absent | Unread) else str(found["metadata"].get("uid", ""))
+
+
+def _mode(pod: Pod, ctx: Context) -> tuple[str, tuple[access.ServiceAccountRequirement, ...]]:
+    try:
+        strategy = choice.choose(pod, access.load_strategies(), ctx)
+        return strategy.name, strategy.requirements(pod, ctx)
+    except errors.Refused as err:
+        return clean(f"{err.reason}: {err.message}"), ()
+
+
+async def _events(
+    cluster: Cluster, namespace: str, name: str, pod: Pod | Absent
+) -> tuple[Event, ...] | Unread:
+    selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
+    if not isinstance(pod, Absent):
+        selector += f",involvedObject.uid={pod['metadata']['uid']}"
+    found = await read(
+        cluster.list(
+            resources.WATCHED_EVENTS, namespace=namespace, field_selector=selector, limit=EVENTS
+        )
+    )
+    if isinstance(found, Absent):
+        return ()
+    return found if isinstance(found, Unread) else tuple(found.items)
+
+
+async def _objects(
+    pod: Pod, home: Cluster, reads: _Foreign | None, ctx: Context
+) -> list[Requirement]:
+    """The ConfigMaps, Secrets and claims of a pod."""
+    sources = sorted(copies.sources(pod))[: report.REQUIREMENTS]
+    namespace = pod["metadata"]["namespace"]
+
+    async def source(one: copies.Source) -> Requirement:
+        here = await _state(home, _CONTENT[one.kind], namespace, one.name)
+        copy = copies.copy_name(one, ctx) if ctx.home_id else ""
+        note = f"in the home namespace {namespace}"
+        if here == "ok" and copy and reads is not None:
+            copied = await reads.state(_CONTENT[one.kind], copy)
+            note = {
+                "ok": f"copied to {copy}",
+                "missing": f"{note}, not copied to {copy} yet",
+            }.get(copied, note)
+        return Requirement(one.kind.value, one.name, here, note)
+
+    claimed = sorted(claims.claim_names(pod))[: report.REQUIREMENTS]
+    return list(
+        await asyncio.gather(
+            *(source(one) for one in sources),
+            *(_claim(name, namespace, home, reads, ctx) for name in claimed),
+        )
+    )
+
+
+async def _claim(
+    name: str, namespace: str, home: Cluster, reads: _Foreign | None, ctx: Context
+) -> Requirement:
+    kind = "PersistentVolumeClaim"
+    here = await read(home.get(resources.CLAIMS, name, namespace=namespace))
+    note = f"in the home namespace {namespace}"
+    if isinstance(here, Absent):
+        return Requirement(kind, name, "missing", note)
+    if isinstance(here, Unread):
+        return Requirement(kind, name, "unknown", f"{note}: {here.why}")
+    phase = clean((here.get("status") or {}).get("phase", "unknown"), most=40)
+    note = f"{phase} {note}"
+    if reads is not None and ctx.home_id:
+        copy = names.claim_name(
+            name, home_id=ctx.home_id, namespace=namespace, uid=here["metadata"]["uid"]
+        )
+        away = await reads.read(resources.CLAIMS, copy)
+        if not isinstance(away, Absent | Unread):
+            phase = clean((away.get("status") or {}).get("phase", "unknown"), most=40)
+            note = f"{note}; {copy} in the foreign cluster is {phase}"
+    return Requirement(kind, name, "ok", note)
+
+
+async def _account(name: str, reads: _Foreign | None) -> Requirement:
+    kind = "ServiceAccount"
+    if reads is None:
+        return Requirement(kind, name, "unknown", "of the foreign cluster")
+    state = await reads.state(resources.SERVICE_ACCOUNTS, name)
+    return Requirement(kind, name, state, f"in the foreign namespace {reads.name}")
+
+
+async def _state(cluster: Cluster, resource: Resource[Any], namespace: str, name: str) -> str:
+    found = await read(cluster.get(resource.metadata_only, name, namespace=namespace))
+    if isinstance(found, Absent):
+        return "missing"
+    return "unknown" if isinstance(found, Unread) else "ok"
+
+
+class _Foreign:
+    """Reads in one foreign namespace, of one pod."""
+
+    def __init__(self, cluster: Cluster | Unread | None, name: str, key: ObjectKey) -> None:
+        self.name = name
+        self._cluster = cluster
+        self._pod = names.mirror_name(key.name)
+
+    async def mirror(self) -> Pod | Absent | Unread | None:
+        """`None`: no credentials were given."""
+        if self._cluster is None:
+            return None
+        return await self.read(resources.PODS, self._pod)
+
+    async def namespace(self) -> object:
+        if self._cluster is None or isinstance(self._cluster, Unread):
+            return self._cluster
+        return await read(self._cluster.get(resources.NAMESPACES.metadata_only, self.name))
+
+    async def events(self, mirror: Pod | Absent | Unread | None) -> tuple[Event, ...] | Unread:
+        if self._cluster is None:
+            return ()
+        if isinstance(self._cluster, Unread):
+            return self._cluster
+        pod = ABSENT if mirror is None or isinstance(mirror, Unread) else mirror
+        return await _events(self._cluster, self.name, self._pod, pod)
+
+    async def state(self, resource: Resource[Any], name: str) -> str:
+        if self._cluster is None or isinstance(self._cluster, Unread):
+            return "unknown"
+        return await _state(self._cluster, resource, self.name, name)
+
+    async def read(self, resource: Resource[T], name: str) -> T | Absent | Unread:
+        if self._cluster is None:
+            return Unread("no foreign credentials")
+        if isinstance(self._cluster, Unread):
+            return self._cluster
+        return await read(self._cluster.get(resource, name, namespace=self.name))

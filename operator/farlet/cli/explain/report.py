@@ -1,0 +1,349 @@
+"""What `farlet explain` says about a pod: pure, from what was read of both clusters.
+
+Everything in the result is one line of bounded length (`reading.clean`), and there is a bound for
+each list, whatever the clusters contain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+from farlet import reasons
+from farlet.cli.explain.facts import Facts, Moment, Report, Requirement
+from farlet.cli.reading import Absent, Unread, age, clean
+from farlet.constants import ACCESS, FOREIGN_CLUSTER, JSON, NodeCondition, PodCondition, Reason
+from farlet.forge import mirror_event
+from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod
+from farlet.k8s_types import NodeCondition as NodeConditionShape
+from farlet.planning import predicates
+
+EVENTS = 40
+CONTAINERS = 30
+REQUIREMENTS = 60
+ADVICE = 8
+
+_AFTER_START = frozenset(
+    {
+        Reason.CHANGE_REJECTED,
+        Reason.EPHEMERAL_CONTAINER_REJECTED,
+        Reason.HOME_API_ENDPOINT_CHANGED,
+        Reason.INTERNAL_ERROR,
+        Reason.MIRROR_BACK_OFF,
+        Reason.SPEC_FIELDS_DROPPED,
+        Reason.STATUS_REJECTED,
+        Reason.TOKEN_REFRESH_FAILED,
+        Reason.UNKNOWN_ANNOTATION,
+    }
+)
+"""Reasons of Events about pods that run. Any other reason explains an earlier wait."""
+
+_IMAGE = (
+    "The nodes of the foreign cluster pull the image: check its name and tag, imagePullSecrets, "
+    "and that these nodes reach the registry."
+)
+_CONFIG = "A ConfigMap or Secret, or a key in it, is missing: see Requirements and the message."
+_WAITING: Mapping[str, str] = {
+    "ErrImagePull": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "InvalidImageName": _IMAGE,
+    "RegistryUnavailable": _IMAGE,
+    "ErrImageNeverPull": "Its imagePullPolicy is Never, and the foreign node does not have it.",
+    "CreateContainerConfigError": _CONFIG,
+    "CrashLoopBackOff": "It ends again and again: kubectl logs -n {namespace} {pod} -c {container} "
+    "--previous",
+}
+"""What to do, by the reason with which a kubelet lets a container wait."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Parts of the report while it is written."""
+
+    facts: Facts
+    now: float
+    home: dict[str, str] = field(default_factory=dict)
+    mirror: dict[str, str] = field(default_factory=dict)
+    advice: list[str] = field(default_factory=list)
+    not_read: list[str] = field(default_factory=list)
+
+    def read(self, what: str, value: object) -> bool:
+        """Whether it was read. If not, the report says so."""
+        if isinstance(value, Unread):
+            self.not_read.append(f"{what}: {value.why}")
+        return value is not None and not isinstance(value, Absent | Unread)
+
+
+def report(facts: Facts, now: float) -> Report:
+    """What is known, and what to do. `now`: epoch seconds."""
+    draft = _Draft(facts, now)
+    events, omitted = _timeline(draft)
+    pod = facts.pod if draft.read("the home pod", facts.pod) else None
+    draft.read("the foreign namespace", facts.namespace)
+    mirror = facts.mirror if draft.read("the mirror", facts.mirror) else None
+    _home(draft, cast("Pod | None", pod))
+    _mirror(draft, cast("Pod | None", mirror))
+    shown = cast("Pod | None", mirror or pod)
+    containers = [] if shown is None else _containers(draft, shown)
+    needs = _needs(draft)
+    if pod is not None:
+        _past(draft, events)
+    if facts.mirror is None and facts.foreign_namespace is not None:
+        draft.not_read.append("the foreign cluster: add --foreign-context or --foreign-kubeconfig")
+    return Report(
+        pod=str(facts.key),
+        found=pod is not None,
+        home=draft.home,
+        requirements=needs,
+        mirror=draft.mirror,
+        containers=containers,
+        events=events,
+        events_omitted=omitted,
+        not_read=tuple(dict.fromkeys(draft.not_read)),
+        advice=tuple(dict.fromkeys(draft.advice))[:ADVICE],
+    )
+
+
+# --- the pod at home ------------------------------------------------------------------------------
+
+
+def _home(draft: _Draft, pod: Pod | None) -> None:
+    facts, home, advice = draft.facts, draft.home, draft.advice
+    if pod is None:
+        if isinstance(facts.pod, Absent):
+            home["phase"] = "the home cluster has no such pod"
+            advice.append(f"Check the name: kubectl get pods -n {facts.key.namespace}")
+        return
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    home["phase"] = _joined(status.get("phase"), status.get("reason"))
+    if "deletionTimestamp" in metadata:
+        home["phase"] += f", being deleted since {_since(draft, metadata['deletionTimestamp'])}"
+    home["age"] = _since(draft, metadata.get("creationTimestamp"))
+    if status.get("message"):
+        home["message"] = clean(status["message"])
+    home["access mode"] = facts.mode
+    conditions = _by_type(status.get("conditions"))
+    scheduled = conditions.get(PodCondition.POD_SCHEDULED, {})
+    name = pod["spec"].get("nodeName")
+    if not name:
+        home["node"] = "none: the scheduler of the home cluster has not found one"
+        home["message"] = clean(scheduled.get("message") or home.get("message", "none"))
+        advice.append(
+            "The home scheduler decides this, before farlet sees the pod: compare its node "
+            "selector, affinity, tolerations (farlet.io/virtual-node) and requests with the node: "
+            "kubectl describe nodes -l type=virtual-kubelet"
+        )
+        return
+    home["node"] = clean(name)
+    _node(draft)
+    for reason in (status.get("reason"), scheduled.get("reason")):
+        if reason in set(Reason):
+            advice.append(guide(Reason(cast("str", reason))))
+            break
+    if facts.foreign_namespace is None:
+        home["foreign namespace"] = "none by the settings of this command"
+
+
+def _node(draft: _Draft) -> None:
+    """The virtual node, if it can be read."""
+    node, home, advice = draft.facts.node, draft.home, draft.advice
+    name = home["node"]
+    if not draft.read(f"the Node {name}", node):
+        if isinstance(node, Absent):
+            home["node"] = f"{name}, which does not exist any more"
+        return
+    node = cast("Node", node)
+    if FOREIGN_CLUSTER not in (node["metadata"].get("annotations") or {}):
+        home["node"] = f"{name}, which farlet does not serve"
+        advice.append(f"This pod does not run through farlet: kubectl describe node {name}")
+        return
+    conditions = _by_type((node.get("status") or {}).get("conditions"))
+    ready = conditions.get(NodeCondition.READY, {})
+    state = "ready" if ready.get("status") == "True" else "not ready"
+    home["node"] = f"{name} ({state})"
+    if state != "ready":
+        message = clean(ready.get("message", ""))
+        advice.append(f"The Node {name} is not ready: {message}. See farlet status")
+    for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
+        if (found := conditions.get(kind, {})).get("status") == "False":
+            home[kind.value] = clean(found.get("message", ""))
+
+
+# --- the mirror -----------------------------------------------------------------------------------
+
+
+def _mirror(draft: _Draft, mirror: Pod | None) -> None:
+    facts, shown, advice = draft.facts, draft.mirror, draft.advice
+    if facts.foreign_namespace is None or facts.mirror is None or isinstance(facts.mirror, Unread):
+        return
+    shown["namespace"] = facts.foreign_namespace
+    if isinstance(facts.namespace, Absent):
+        shown["namespace"] += ", which does not exist"
+    if mirror is None:
+        shown["pod"] = "none"
+        if not advice and not isinstance(facts.pod, Absent):
+            advice.append(
+                "farlet has not created the mirror, and the pod shows no reason: see farlet "
+                "status, and farlet's log"
+            )
+        return
+    status, metadata = mirror.get("status") or {}, mirror["metadata"]
+    shown["pod"] = clean(metadata["name"])
+    home = facts.pod
+    ours = isinstance(home, Absent | Unread) or predicates.is_mirror_of(
+        home, mirror, virtual_node_id=facts.virtual_node_id
+    )
+    if not ours:
+        shown["pod"] += ", which is not the mirror of this pod"
+        advice.append(guide(Reason.NAME_CONFLICT))
+        return
+    mode = (metadata.get("annotations") or {}).get(ACCESS)
+    if mode and mode != draft.home.get("access mode"):
+        draft.home["access mode"] = clean(mode, most=80)
+    shown["phase"] = _joined(status.get("phase"), status.get("reason"))
+    if status.get("message"):
+        shown["message"] = clean(status["message"])
+    if "deletionTimestamp" in metadata:
+        shown["phase"] += f", being deleted since {_since(draft, metadata['deletionTimestamp'])}"
+    shown["node"] = clean(mirror["spec"].get("nodeName") or "none")
+    scheduled = _by_type(status.get("conditions")).get(PodCondition.POD_SCHEDULED, {})
+    if scheduled.get("status") == "False":
+        shown["foreign scheduler"] = clean(scheduled.get("message", ""))
+
+
+def _containers(draft: _Draft, pod: Pod) -> list[str]:
+    """One line for each container, and what to do about those that do not run."""
+    status = pod.get("status") or {}
+    lines = []
+    found: list[ContainerStatus] = [
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+        *(status.get("ephemeralContainerStatuses") or ()),
+    ]
+    for one in found[:CONTAINERS]:
+        name = clean(one["name"], most=63)
+        state = one.get("state") or {}
+        last = one.get("lastState") or {}
+        line = f"{name}: {_state(draft, state)}"
+        if one["restartCount"]:
+            line += f"; {one['restartCount']} restarts"
+        if last:
+            line += f"; before: {_state(draft, last)}"
+        lines.append(f"{line}; image {clean(one['image'], most=200)}")
+        _about_container(draft, name, state, last)
+    if len(found) > CONTAINERS:
+        lines.append(f"and {len(found) - CONTAINERS} more")
+    return lines
+
+
+def _state(draft: _Draft, state: ContainerState) -> str:
+    if running := state.get("running"):
+        return f"running for {_since(draft, running.get('startedAt'))}"
+    if ended := state.get("terminated"):
+        told = _joined(ended.get("reason") or "ended", ended.get("message"))
+        return (
+            f"{told}, exit code {ended['exitCode']}, {_since(draft, ended.get('finishedAt'))} ago"
+        )
+    waiting = state.get("waiting") or {}
+    return f"waiting, {_joined(waiting.get('reason') or 'no reason', waiting.get('message'))}"
+
+
+def _about_container(draft: _Draft, name: str, state: ContainerState, last: ContainerState) -> None:
+    key = draft.facts.key
+    if text := _WAITING.get(str((state.get("waiting") or {}).get("reason"))):
+        command = text.format(namespace=key.namespace, pod=key.name, container=name)
+        draft.advice.append(f"Container {name}: {command}")
+    for one in (state.get("terminated"), last.get("terminated")):
+        if one is not None and one.get("reason") == "OOMKilled":
+            draft.advice.append(f"Container {name}: it used more memory than its limit; raise it.")
+            break
+
+
+# --- what it needs --------------------------------------------------------------------------------
+
+
+def _needs(draft: _Draft) -> tuple[Requirement, ...]:
+    found = tuple(
+        Requirement(one.kind, clean(one.name, most=253), one.state, clean(one.note))
+        for one in draft.facts.requirements[:REQUIREMENTS]
+    )
+    draft.advice += [
+        f"Create {one.kind} {one.name}: {one.note}" for one in found if one.state == "missing"
+    ]
+    return found
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
+def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
+    """Events of both clusters by time, the last ones, and how many are left out.
+
+    Home Events that repeat a foreign one are left out where the foreign one was read.
+    """
+    facts = draft.facts
+    found: list[tuple[float, Moment]] = []
+    repeated: set[str] = set()
+    foreign = facts.foreign_events
+    if draft.read("foreign Events", foreign):
+        for event in cast("Sequence[Event]", foreign):
+            seen = mirror_event.summary(event)
+            if seen is None:
+                continue
+            found.append(_moment(seen, "foreign"))
+            if not isinstance(facts.pod, Absent | Unread):
+                repeated.add(mirror_event.name(seen, mirror_event.home_pod(facts.pod)))
+    home = facts.home_events
+    if draft.read("home Events", home):
+        for event in cast("Sequence[Event]", home):
+            seen = mirror_event.summary(event)
+            if seen is not None and event["metadata"]["name"] not in repeated:
+                found.append(_moment(seen, "home"))
+    found.sort(key=lambda one: one[0])
+    omitted = max(len(found) - EVENTS, 0)
+    return [moment for _, moment in found[omitted:]], omitted
+
+
+def _moment(seen: mirror_event.Summary, cluster: str) -> tuple[float, Moment]:
+    last = seen.last or seen.first or 0.0
+    time = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if last else ""
+    message = clean(seen.message.removeprefix(mirror_event.PREFIX))
+    return last, Moment(time, cluster, seen.type, seen.reason, message, seen.count)
+
+
+def _past(draft: _Draft, events: Sequence[Moment]) -> None:
+    """What Events say about a pod that runs."""
+    told = [one.reason for one in events if one.cluster == "home" and one.reason in _AFTER_START]
+    draft.advice += [guide(Reason(reason)) for reason in dict.fromkeys(reversed(told))]
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def guide(reason: Reason) -> str:
+    """What to do about a reason, and who can do it."""
+    row = reasons.GUIDES[reason]
+    return f"{reason} ({row.who}): {_LINK.sub(_linked, row.fix)}"
+
+
+_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?([^)]+)\)")
+
+
+def _linked(found: re.Match[str]) -> str:
+    return f"{found[1]} (docs/{found[2]})"
+
+
+def _joined(*parts: object) -> str:
+    return ": ".join(clean(part) for part in parts if part) or "unknown"
+
+
+def _since(draft: _Draft, stamp: str | None) -> str:
+    moment = predicates.epoch(stamp)
+    return age(None if moment is None else draft.now - moment)
+
+
+def _by_type(conditions: Sequence[Condition | NodeConditionShape] | None) -> dict[str, JSON]:
+    return {one["type"]: cast("JSON", one) for one in conditions or ()}

@@ -1,0 +1,63 @@
+"""The commands that show what is there in both clusters: `farlet explain` and `farlet status`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import orjson
+
+from farlet import errors, names
+from farlet.cli import options
+from farlet.cli.options import SettingsCommand, settings_options
+from farlet.client import lean_import
+from farlet.constants import ObjectKey
+from farlet.settings import ReadingSettings, loading
+
+_OUTPUT = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
+
+
+def _key(_ctx: click.Context, _param: click.Parameter, value: str) -> ObjectKey:
+    namespace, slash, name = value.partition("/")
+    if not slash or not all(map(names.is_subdomain, (namespace, name))):
+        raise errors.UsageError(f"{value!r} is not a pod; expected NAMESPACE/POD, such as shop/web")
+    return ObjectKey(namespace, name)
+
+
+@settings_options(ReadingSettings)
+@click.command(
+    cls=SettingsCommand, short_help="Show why a pod waits, or what happened to it, and what to do."
+)
+@click.argument("key", metavar="NAMESPACE/POD", callback=_key)
+@_OUTPUT
+def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
+    """Show why a pod waits, or what happened to it, and what to do.
+
+    Shows the pod, the objects that it needs, its mirror in the foreign cluster, its containers, and
+    the Events of both clusters by time. Works with the credentials of an administrator and with
+    those of farlet; what they are not allowed to read is named. Without --foreign-context or
+    --foreign-kubeconfig only the home cluster is read. Changes nothing. The exit code is 1 if the
+    home cluster has no such pod.
+    """
+    wanted = loading.load(ReadingSettings, options.given(flags))
+    lean_import.install()
+    from farlet.cli.explain import reads, text
+
+    found = reads.explain(wanted, key)
+    click.echo(to_json(found) if output == "json" else text.to_text(found), nl=False)
+    sys.exit(0 if found.found else 1)
+
+
+def to_json(found: object) -> str:
+    """A dataclass as a JSON document."""
+    return orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+COMMANDS: tuple[click.Command, ...] = (explain,)

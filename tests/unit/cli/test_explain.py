@@ -1,0 +1,305 @@
+"""What `farlet explain` says, from what was read of both clusters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from farlet.cli import inspecting
+from farlet.cli.explain import report, text
+from farlet.cli.explain.facts import Facts, Requirement
+from farlet.cli.reading import ABSENT, Unread
+from farlet.constants import (
+    ACCESS,
+    FOREIGN_CLUSTER,
+    HOME_NAMESPACE,
+    HOME_UID,
+    VIRTUAL_NODE_ID,
+    ObjectKey,
+)
+from farlet.forge import mirror_event
+
+NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
+KEY = ObjectKey("shop", "web")
+NODE: dict[str, Any] = {
+    "metadata": {"name": "far", "uid": "n", "annotations": {FOREIGN_CLUSTER: "c"}},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+FORBIDDEN = Unread("these credentials are not allowed to read it (403)")
+PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image x:1"}}
+
+
+def _pod(**status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "namespace": "shop",
+            "name": "web",
+            "uid": "h",
+            "creationTimestamp": "2026-01-02T03:00:00Z",
+        },
+        "spec": {"nodeName": "far", "containers": [{"name": "app", "image": "x:1"}]},
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def _mirror(*containers: dict[str, Any], **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "namespace": "shop-home",
+            "name": "web",
+            "uid": "m",
+            "labels": {VIRTUAL_NODE_ID: "v"},
+            "annotations": {HOME_NAMESPACE: "shop", HOME_UID: "h", ACCESS: "home"},
+        },
+        "spec": {"nodeName": "worker-3", "containers": []},
+        "status": {"phase": "Pending", "containerStatuses": list(containers), **status},
+    }
+
+
+def _container(state: Any, *, restarts: int = 0, last: Any = None) -> dict[str, Any]:
+    return {
+        "name": "app",
+        "image": "x:1",
+        "ready": False,
+        "restartCount": restarts,
+        "state": state,
+        "lastState": last or {},
+    }
+
+
+def _event(reason: str, message: str, at: str, *, pod: str = "m", **more: Any) -> dict[str, Any]:
+    about = {"kind": "Pod", "uid": pod}
+    metadata = {"name": f"web.{reason}", "namespace": "x", "uid": f"e-{reason}"}
+    return {
+        "metadata": metadata,
+        "involvedObject": about,
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": at,
+        **more,
+    }
+
+
+def _facts(pod: Any, **more: Any) -> Facts:
+    known = {"node": NODE, "foreign_namespace": "shop-home", "mirror": ABSENT, "namespace": {}}
+    return Facts(KEY, pod, mode="home", virtual_node_id="v", **{**known, **more})
+
+
+def _said(facts: Facts) -> str:
+    return text.to_text(report.report(facts, NOW))
+
+
+def test_the_whole_answer_for_a_pod_whose_image_cannot_be_pulled() -> None:
+    foreign = [
+        _event("Scheduled", "Successfully assigned shop-home/web to worker-3", at)
+        for at in ("2026-01-02T03:00:01Z",)
+    ]
+    foreign += [
+        _event("Failed", "Failed to pull image", "2026-01-02T03:00:09Z", type="Warning", count=3)
+    ]
+    home = [_event("Scheduled", "assigned shop/web to far", "2026-01-02T03:00:00Z", pod="h")]
+    assert _said(
+        _facts(
+            _pod(),
+            mirror=_mirror(_container(PULL)),
+            requirements=(
+                Requirement("ConfigMap", "settings", "ok", "copied to settings-1a"),
+                Requirement("Secret", "key", "missing", "in the home namespace shop"),
+            ),
+            home_events=home,
+            foreign_events=foreign,
+        )
+    ) == (
+        "Pod shop/web\n"
+        "  phase        Pending\n"
+        "  age          4m\n"
+        "  access mode  home\n"
+        "  node         far (ready)\n"
+        "Requirements\n"
+        "  ok       ConfigMap settings  copied to settings-1a\n"
+        "  missing  Secret key  in the home namespace shop\n"
+        "Mirror in the foreign cluster\n"
+        "  namespace  shop-home\n"
+        "  pod        web\n"
+        "  phase      Pending\n"
+        "  node       worker-3\n"
+        "Containers\n"
+        "  app: waiting, ImagePullBackOff: Back-off pulling image x:1; image x:1\n"
+        "Events of both clusters\n"
+        "  2026-01-02T03:00:00Z  home     Normal   Scheduled: assigned shop/web to far\n"
+        "  2026-01-02T03:00:01Z  foreign  Normal   Scheduled: Successfully assigned shop-home/web "
+        "to worker-3\n"
+        "  2026-01-02T03:00:09Z  foreign  Warning  Failed (x3): Failed to pull image\n"
+        "What to do\n"
+        "  - Container app: The nodes of the foreign cluster pull the image: check its name and "
+        "tag, imagePullSecrets, and that these nodes reach the registry.\n"
+        "  - Create Secret key: in the home namespace shop\n"
+    )
+
+
+UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/4 nodes are available"}
+NO_NODE = {"metadata": _pod()["metadata"], "spec": {"containers": []}}
+NO_NODE["status"] = {"phase": "Pending", "conditions": [UNPLACED]}
+RUNNING = {"running": {"startedAt": "2026-01-02T03:01:00Z"}}
+OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-02T03:03:00Z"}}
+NOT_READY = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting"}
+LOOP = {"waiting": {"reason": "CrashLoopBackOff"}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "fragments"),
+    [
+        pytest.param(
+            _facts(NO_NODE, node=None),
+            ("none: the scheduler of the home cluster", "0/4 nodes", "describe nodes -l type="),
+            id="the home scheduler has not placed it",
+        ),
+        pytest.param(
+            _facts(_pod(reason="KeptAtHome", message="the Secret key stays")),
+            (
+                "Pending: KeptAtHome\n",
+                "message      the Secret key stays\n",
+                "- KeptAtHome (owner of the pod): ",
+            ),
+            id="a refusal",
+        ),
+        pytest.param(
+            _facts(_pod(reason="ForeignNamespaceNotFound"), namespace=ABSENT),
+            ("shop-home, which does not exist", "- ForeignNamespaceNotFound (administrator of"),
+            id="no foreign namespace",
+        ),
+        pytest.param(
+            _facts(_pod(), mirror=_mirror(conditions=[UNPLACED])),
+            ("foreign scheduler  0/4 nodes are available\n",),
+            id="the foreign scheduler has not placed it",
+        ),
+        pytest.param(
+            _facts(_pod(), mirror=_mirror(_container(LOOP, restarts=4, last=OOM))),
+            (
+                "4 restarts; before: OOMKilled, exit code 137, 65s ago",
+                "kubectl logs -n shop web -c app --previous",
+                "used more memory than its limit",
+            ),
+            id="killed again and again",
+        ),
+        pytest.param(
+            _facts(_pod(phase="Running"), mirror=_mirror(_container(RUNNING), phase="Running")),
+            ("app: running for 3m", "Nothing to do.\n"),
+            id="it runs",
+        ),
+        pytest.param(
+            _facts(_pod(), node={**NODE, "status": {"conditions": [NOT_READY]}}),
+            ("far (not ready)", "Kubelet stopped posting. See farlet status"),
+            id="the node is not ready",
+        ),
+        pytest.param(
+            _facts(_pod(), node={"metadata": {"name": "far", "uid": "n"}}),
+            ("far, which farlet does not serve", "does not run through farlet"),
+            id="a machine of the home cluster",
+        ),
+        pytest.param(
+            _facts(_pod(), mirror={**_mirror(), "metadata": {"name": "web", "uid": "x"}}),
+            ("web, which is not the mirror of this pod", "- NameConflict ("),
+            id="another pod has the name",
+        ),
+        pytest.param(
+            _facts(_pod()),
+            ("pod        none\n", "the pod shows no reason: see farlet status"),
+            id="no mirror, and no reason",
+        ),
+        pytest.param(
+            _facts(ABSENT, node=None, mirror=_mirror()),
+            ("the home cluster has no such pod", "pod        web\n", "kubectl get pods -n shop"),
+            id="the pod is gone and its mirror is not",
+        ),
+        pytest.param(
+            _facts(_pod(), mirror=None),
+            ("Not read: the foreign cluster: add --foreign-context",),
+            id="without foreign credentials",
+        ),
+        pytest.param(
+            _facts(
+                _pod(),
+                node=FORBIDDEN,
+                namespace=FORBIDDEN,
+                mirror=FORBIDDEN,
+                home_events=FORBIDDEN,
+                foreign_events=FORBIDDEN,
+            ),
+            tuple(
+                f"Not read: {what}: these credentials are not allowed to read it (403)\n"
+                for what in (
+                    *("the Node far", "the mirror", "the foreign namespace"),
+                    *("home Events", "foreign Events"),
+                )
+            ),
+            id="nothing may be read",
+        ),
+        pytest.param(
+            _facts(Unread("the API server does not accept these credentials (401)")),
+            ("Not read: the home pod: the API server does not accept these credentials (401)\n",),
+            id="wrong credentials",
+        ),
+        pytest.param(
+            _facts(
+                _pod(phase="Running"),
+                mirror=_mirror(phase="Running"),
+                home_events=[
+                    _event("ChangeRejected", "no", "2026-01-02T03:00:00Z", pod="h", type="Warning"),
+                    _event("KeptAtHome", "no", "2026-01-02T03:00:00Z", pod="h", type="Warning"),
+                ],
+            ),
+            ("- ChangeRejected (owner of the pod)",),
+            id="a change that was rejected",
+        ),
+    ],
+)
+def test_each_situation_is_explained(facts: Facts, fragments: tuple[str, ...]) -> None:
+    said = _said(facts)
+    for fragment in fragments:
+        assert fragment in said, said
+
+
+def test_a_solved_wait_is_not_advice() -> None:
+    solved = _event("KeptAtHome", "no", "2026-01-02T03:00:00Z", pod="h", type="Warning")
+    pod, mirror = _pod(phase="Running"), _mirror(phase="Running")
+    found = report.report(_facts(pod, mirror=mirror, home_events=[solved]), NOW)
+    assert found.advice == ()
+
+
+def test_an_event_that_home_repeats_is_shown_once() -> None:
+    away = _event("Pulled", "image is there", "2026-01-02T03:00:09Z")
+    pod = _pod()
+    seen = mirror_event.summary(cast("Any", away))
+    assert seen is not None
+    at_home = mirror_event.forge(seen, mirror_event.home_pod(cast("Any", pod)), node="far", now=NOW)
+    at_home["metadata"]["uid"] = "copy"
+    facts = _facts(pod, mirror=_mirror(), home_events=[at_home], foreign_events=[away])
+    assert [one.cluster for one in report.report(facts, NOW).events] == ["foreign"]
+    alone = _facts(pod, mirror=FORBIDDEN, home_events=[at_home], foreign_events=FORBIDDEN)
+    assert [one.message for one in report.report(alone, NOW).events] == ["image is there"]
+
+
+def test_texts_from_outside_reach_no_terminal_as_they_are_and_lists_are_bounded() -> None:
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+    hostile = f"\x1b]0;pwned\x07\x9b31m\u202ered\nPod fake {token} " + "x" * 5000
+    many = [_event(f"Failed{n}", hostile, f"2026-01-02T03:00:{n % 60:02}Z") for n in range(200)]
+    waiting = {"waiting": {"reason": hostile, "message": hostile}}
+    containers = [{**_container(waiting), "name": hostile, "image": hostile}] * 200
+    facts = _facts(
+        _pod(reason=hostile, message=hostile),
+        mirror=_mirror(*containers, message=hostile, reason=hostile),
+        requirements=(Requirement("Secret", hostile, "missing", "x"),) * 500,
+        foreign_events=many,
+    )
+    found = report.report(facts, NOW)
+    said = text.to_text(found) + inspecting.to_json(found)
+    assert token not in said
+    assert not {char for char in said if not char.isprintable() and char != "\n"}
+    assert found.events_omitted == 200 - report.EVENTS
+    assert len(said) < 600_000
+    assert json.loads(inspecting.to_json(found))["pod"] == "shop/web"
+    assert said.count("Pod fake") > 0
+    assert "\nPod fake" not in said
