@@ -49,6 +49,7 @@ class Clusters:
     home_api_on_other_port: tuple[str, int]  # the same
     home_door: netns.Forwarder | None  # what leads from the former there, with real nodes
     foreign_api_in_home: tuple[str, int]  # where home's pods reach the foreign API
+    doors: tuple[netns.Forwarder, ...] = ()  # all paths from one cluster to the other
 
     @contextlib.contextmanager
     def without_home_door(self) -> Iterator[None]:
@@ -72,6 +73,8 @@ class Clusters:
 
     def stop(self) -> None:
         """Stop what was started here; nothing is left behind."""
+        for door in self.doors:
+            door.process.kill()
         _together(self.home.stop, self.foreign.stop)
         self.instance.remove()
 
@@ -163,7 +166,9 @@ def start(
                 lambda: cluster.start(foreign, owner, prepared=prepared),
             )
             home_address, foreign_address = made_home.address, made_foreign.address
-            other_home_address, home_door = home_address, None
+            other_home_address = home_address
+            home_doors: list[netns.Forwarder] = []
+            foreign_doors: list[netns.Forwarder] = []
             if foreign.real_node:
                 # This machine's address, which the foreign network then holds a second time.
                 processes.run(
@@ -174,13 +179,15 @@ def start(
                 )
                 home_address = (outside[0], HOME_PORT_IN_FOREIGN)
                 other_home_address = (outside[0], OTHER_HOME_PORT_IN_FOREIGN)
-                home_door, _ = (
+                home_doors = [
                     _open(owner, programs, made_home, inside=made_foreign, address=address)
                     for address in (home_address, other_home_address)
-                )
+                ]
             if home.real_node:
                 foreign_address = (bridge[0], FOREIGN_PORT_IN_HOME)
-                _open(owner, programs, made_foreign, inside=made_home, address=foreign_address)
+                foreign_doors = [
+                    _open(owner, programs, made_foreign, inside=made_home, address=foreign_address)
+                ]
     except BaseException:
         owner.remove()
         raise
@@ -190,8 +197,9 @@ def start(
         owner,
         home_api_in_foreign=home_address,
         home_api_on_other_port=other_home_address,
-        home_door=home_door,
+        home_door=home_doors[0] if home_doors else None,
         foreign_api_in_home=foreign_address,
+        doors=(*home_doors, *foreign_doors),
     )
 
 

@@ -158,9 +158,13 @@ async def _token_in_secret(foreign: rest.Api, workspace: Workspace) -> str:
 def _writes(
     cluster: Cluster, *, since: auditlog.Mark, user: str, namespace: str
 ) -> list[auditlog.Entry]:
-    """farlet's writes for pods, without heartbeats."""
+    """farlet's writes for pods, without heartbeats.
+
+    And without Events: those of the foreign kubelet appear at home some time after they happened.
+    """
     found = cluster.audit(since=since, user=user, namespace=namespace)
-    return [one for one in found if one.verb not in {"get", "list", "watch"}]
+    reads = {"get", "list", "watch"}
+    return [one for one in found if one.verb not in reads and one.resource != "events"]
 
 
 def _what(entry: auditlog.Entry) -> str:
