@@ -26,6 +26,10 @@ class ObjectKey(NamedTuple):
 RESERVED = "farlet.io/"
 """Prefix of the labels and annotations that farlet uses."""
 
+TOPOLOGY_LABELS = frozenset({"topology.kubernetes.io/region", "topology.kubernetes.io/zone"})
+"""Labels that an API server copies from a node to the pods that are bound to it
+(`plugin/pkg/admission/podtopologylabels`, on by default since Kubernetes 1.35)."""
+
 # --- what users write -------------------------------------------------------------------------
 
 API_SERVER_SUPPORT = "liqo.io/api-server-support"

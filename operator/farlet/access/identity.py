@@ -26,6 +26,7 @@ from farlet.constants import (
     HOME_UID,
     JSON,
     RESERVED,
+    TOPOLOGY_LABELS,
 )
 from farlet.context import Context
 from farlet.k8s_types import DownwardAPIItem, EnvVar, ObjectMeta, Pod, PodSpec, Volume
@@ -87,7 +88,8 @@ def key_differs(field: str, ctx: Context) -> bool:
     """
     match subscript(field):
         case "metadata.labels", key:
-            return key.startswith((RESERVED, *ctx.keep_labels)) or key in ctx.mirror_patch.labels
+            stays = key.startswith((RESERVED, *ctx.keep_labels)) or key in TOPOLOGY_LABELS
+            return stays or key in ctx.mirror_patch.labels
         case "metadata.annotations", key:
             stays = key.startswith((RESERVED, STATIC_POD, *ctx.keep_annotations))
             return (stays or key == LAST_APPLIED) and key not in {CONFIG_SEEN, CONFIG_SOURCE}

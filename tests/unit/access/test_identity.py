@@ -26,6 +26,8 @@ VARIABLES: dict[str, str] = {
     "metadata.uid": pods.UID,
     "metadata.labels['app']": MIRROR,
     "metadata.labels['istio.io/rev']": "stable",
+    "metadata.labels['topology.kubernetes.io/zone']": "home-1",
+    "metadata.labels['topology.kubernetes.io/region']": "",
     "metadata.annotations['team']": MIRROR,
     "metadata.annotations['iam.amazonaws.com/role']": "reader",
     "spec.nodeName": "far",
@@ -46,6 +48,7 @@ FILES: dict[str, tuple[str, str]] = {
     "metadata.annotations": ("secret", "annotations"),
     "metadata.labels['app']": ("fieldRef", "metadata.labels['app']"),
     "metadata.labels['istio.io/rev']": ("secret", "field-"),
+    "metadata.labels['topology.kubernetes.io/zone']": ("secret", "field-"),
     "metadata.annotations['team']": ("fieldRef", "metadata.annotations['team']"),
     "metadata.annotations['iam.amazonaws.com/role']": ("secret", "field-"),
 }
@@ -60,7 +63,8 @@ RESOURCES = [
 
 def _pod(**spec: Any) -> Pod:
     pod = pods.pod(serviceAccountName="builder", **spec)
-    pod["metadata"]["labels"] = {"app": "web", "istio.io/rev": "stable"}
+    labels = {"app": "web", "istio.io/rev": "stable", "topology.kubernetes.io/zone": "home-1"}
+    pod["metadata"]["labels"] = labels
     pod["metadata"]["annotations"] = {"team": "a", "iam.amazonaws.com/role": "reader"}
     return pod
 

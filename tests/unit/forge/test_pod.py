@@ -114,6 +114,25 @@ def test_a_list_of_prefixes_replaces_the_default() -> None:
     assert metadata["annotations"]["sidecar.istio.io/inject"] == "true"
 
 
+@pytest.mark.parametrize("mode", ["home", "disabled", "remote"])
+def test_zone_and_region_of_the_home_node_are_copied_in_mode_remote_only(mode: str) -> None:
+    zone = {"topology.kubernetes.io/zone": "home-1", "topology.kubernetes.io/region": "home"}
+    pod = pods.pod()
+    pod["metadata"]["labels"] = {**zone, "topology.kubernetes.io/rack": "7"}
+    forged = forge.forge_mirror(
+        pod,
+        strategy=access.load_strategies()[mode],
+        ctx=pods.context(),
+        anchor=ANCHOR,
+        token_times={},
+        restarts={},
+    )
+    labels = forged.pod["metadata"]["labels"]
+    assert labels["topology.kubernetes.io/rack"] == "7"
+    assert (zone.items() <= labels.items()) is (mode == "remote")
+    assert (zone.keys() & labels.keys() == set()) is (mode != "remote")
+
+
 def test_users_cannot_set_farlets_labels() -> None:
     pod = pods.pod()
     pod["metadata"]["labels"] = {
