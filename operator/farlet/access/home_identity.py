@@ -21,7 +21,7 @@ def in_volumes(pod: Pod, ctx: Context, changes: ChangeLog) -> Callable[[Volume],
     Raises `Refused` if the files with labels and annotations are too large.
     """
     secret = names.secret_name(pod["metadata"]["uid"])
-    files = metadata_files.contents(pod, ctx)
+    files = metadata_files.contents(pod)
     metadata_files.check_size(files)
 
     def shape(volume: Volume) -> Volume:

@@ -58,16 +58,14 @@ class _Quoted(dict[int, str]):
         return quoted
 
 
-def contents(pod: Pod, ctx: Context) -> dict[str, str]:
+def contents(pod: Pod) -> dict[str, str]:
     """Key in the Secret -> content, for every item of labels or annotations in files of the pod.
 
-    Empty if the pod has no such item, or only items that the mirror's own metadata serve. What one
-    file contains does not depend on settings, so that a changed setting changes no Secret.
+    Also for items that the mirror's own metadata serve: which those are depends on settings. A
+    mirror mounts what it was created with, and a changed setting must change no Secret.
     """
-    fields = set(_fields(pod["spec"]))
-    if not any(_from_secret(field, ctx) for field in fields):
-        return {}
-    return {_key(field): _content(field, pod["metadata"]) for field in sorted(fields)}
+    fields = sorted(set(_fields(pod["spec"])))
+    return {_key(field): _content(field, pod["metadata"]) for field in fields}
 
 
 def check_size(files: Mapping[str, str]) -> None:

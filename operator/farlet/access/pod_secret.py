@@ -32,7 +32,7 @@ def build(
     Files that are too large are left out, so that a patch keeps those of before. Raises `Refused`
     if the pod's namespace is not offloaded.
     """
-    files = metadata_files.contents(pod, ctx)
+    files = metadata_files.contents(pod)
     if not data and not files:
         return ()
     home = pod["metadata"]

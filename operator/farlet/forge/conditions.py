@@ -12,6 +12,7 @@ Nothing here reads container states: the caller says what they mean for readines
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ COPIED = (
 
 
 INFEASIBLE = "Infeasible"
-"""`PodReasonInfeasible` in k8s.io/api/core/v1."""
+DEFERRED = "Deferred"
+"""`PodReasonInfeasible` and `PodReasonDeferred` in k8s.io/api/core/v1."""
 
 
 class DesiredCondition(NamedTuple):
@@ -202,20 +204,36 @@ def eviction(mirror: Pod) -> DesiredCondition:
     )
 
 
-def infeasible(home: Pod, mirror: Pod, resize: str | None) -> DesiredCondition | None:
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """What the foreign API server answered to a change of a mirror."""
+
+    message: str
+    final: bool = True
+    """It would answer the same each time; otherwise farlet tries again."""
+
+
+UNANSWERED = Rejection("")
+"""This process knows no answer yet."""
+
+
+def resize_pending(home: Pod, mirror: Pod, resize: Rejection | None) -> DesiredCondition | None:
     """`PodResizePending` of a pod whose resize the foreign API server rejected.
 
+    The reasons are a kubelet's (`pkg/kubelet/allocation`): `Deferred` if it is tried again.
     `resize` as in `status.reflect`. After a restart of farlet the condition stays until there is
     an answer.
     """
     kind = PodCondition.RESIZE_PENDING
     if resize is None:
         return None
-    if resize:
-        message = f"the foreign API server rejected the resize: {resize}"
-        return DesiredCondition(kind, ConditionStatus.TRUE, INFEASIBLE, message)
+    if resize is not UNANSWERED:
+        message = f"the foreign API server rejected the resize: {resize.message}"
+        reason = INFEASIBLE if resize.final else DEFERRED
+        return DesiredCondition(kind, ConditionStatus.TRUE, reason, message)
     shown = by_type(home).get(kind)
-    if shown is None or shown.get("reason") != INFEASIBLE or kind in by_type(mirror):
+    ours = {INFEASIBLE, DEFERRED}
+    if shown is None or shown.get("reason") not in ours or kind in by_type(mirror):
         return None
     return copied(shown)
 

@@ -64,19 +64,19 @@ def mirrored_uid(home: Pod) -> str | None:
 
 
 def reflect(
-    home: Pod, mirror: Pod, *, ctx: Context, now: float, resize: str | None = None
+    home: Pod, mirror: Pod, *, ctx: Context, now: float, resize: conditions.Rejection | None = None
 ) -> DesiredStatus:
     """The mirror's status, as the home pod shows it.
 
-    `resize`: the mirror does not have the resources of the home pod; why they were rejected, or
-    empty while they were not.
+    `resize`: the mirror does not have the resources of the home pod; what the foreign API server
+    answered.
     """
     live, foreign = home.get("status", {}), mirror.get("status", {})
     phase = phases.of(home, mirror)
     unschedulable = _unschedulable(mirror)
 
-    infeasible = conditions.infeasible(home, mirror, resize)
-    generation = applied.observed_generation(home, mirror, resize_rejected=bool(infeasible))
+    resize_pending = conditions.resize_pending(home, mirror, resize)
+    generation = applied.observed_generation(home, mirror, resize_rejected=bool(resize_pending))
     status = _common(
         home, now=now, ctx=ctx, started=foreign.get("startTime"), generation=generation
     )
@@ -124,8 +124,9 @@ def reflect(
     if not ctx.home_api.was_verified and _access_mode(mirror) == "home":
         desired.append(conditions.unverified(ctx))
     desired += _progress(home, mirror, statuses, phase=phase)
-    if infeasible is not None:
-        desired = [one for one in desired if one.type is not infeasible.type] + [infeasible]
+    if resize_pending is not None:
+        desired = [one for one in desired if one.type is not resize_pending.type]
+        desired.append(resize_pending)
     target = conditions.disruption(home, mirror, finished=phase in phases.TERMINAL)
     if isinstance(target, DesiredCondition):
         desired.append(target)

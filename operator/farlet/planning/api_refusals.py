@@ -61,9 +61,18 @@ def rejects_for_good(err: errors.ApiError) -> bool:
     """The foreign API server will reject this body each time.
 
     Its authorizer does not: an administrator can add a permission, and a starting server has not
-    read the Roles yet.
+    read the Roles yet. Nor does a quota: other pods end.
     """
-    return _by_admission(err) or isinstance(err, errors.Invalid)
+    if isinstance(err, errors.Forbidden):
+        return _by_admission(err) and not exceeds_quota(err)
+    return isinstance(err, errors.Invalid)
+
+
+def exceeds_quota(err: errors.ApiError) -> bool:
+    """A quota of the namespace is used up (`plugin/pkg/admission/resourcequota` of the API
+    server); it can be raised, and what uses it can end.
+    """
+    return isinstance(err, errors.Forbidden) and "exceeded quota" in err.message
 
 
 def concerns_one_object(err: errors.ApiError) -> bool:
@@ -166,7 +175,7 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
     if isinstance(err, errors.Unauthorized):
         return Refused(Reason.FOREIGN_UNAUTHORIZED, err.advice)
     if isinstance(err, errors.Forbidden):
-        if "exceeded quota" in text:
+        if exceeds_quota(err):
             return Refused(
                 Reason.FOREIGN_QUOTA_EXCEEDED,
                 f"the quota of the foreign namespace is used up: {text}. "

@@ -24,7 +24,7 @@ from farlet.access import AccessStrategy, metadata_files
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import FarletError, Refused, Throttled, Unconfirmed
-from farlet.forge import copies, guards, status
+from farlet.forge import conditions, copies, guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import (
@@ -639,29 +639,40 @@ def _with_mirror(
 def _due(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> changes.Due:
     """What M lacks of H, both of which live."""
     selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
-    return changes.due(home, mirror, selected=selected, ctx=ctx, now=s.now, rejected=s.rejected)
+    return changes.due(
+        home, mirror, selected=selected, ctx=ctx, now=s.now, rejected=_rejected_for_good(s)
+    )
+
+
+def _rejected_for_good(s: Snapshot) -> set[str]:
+    return {wanted for wanted, rejection in s.rejected.items() if rejection.final}
 
 
 def _reflected(
     s: Snapshot, home: Pod, mirror: Pod, due: changes.Due, *, ctx: Context
 ) -> status.DesiredStatus:
     """The status of M as H should show it, and whether H can be resized."""
-    resize = None if due.resize is None else s.rejected.get(due.resize.wanted, "")
+    resize = None
+    if due.resize is not None:
+        resize = s.rejected.get(due.resize.wanted, conditions.UNANSWERED)
     return status.reflect(home, mirror, ctx=ctx, now=s.now, resize=resize)
 
 
 def _change(
     s: Snapshot, due: changes.Due, home: Pod, mirror: Pod, *, ctx: Context
 ) -> Decision | None:
-    """Bring changes of H to M, but for those that the foreign API server rejected.
+    """Bring changes of H to M, but for those that the foreign API server rejected for good.
 
     It comes last: the status never waits for a change that fails. It makes the foreign kubelet read
     files of labels and annotations again, so it follows their Secret.
     """
+    if s.change_failed:
+        return None
+    rejected = _rejected_for_good(s)
     for write in (due.update, due.resize):
-        if write is None or write.wanted in s.rejected:
+        if write is None or write.wanted in rejected:
             continue
-        if write is due.update and s.secret_failed and metadata_files.contents(home, ctx):
+        if write is due.update and s.secret_failed and metadata_files.contents(home):
             continue
         if not wishes.in_vain(write, mirror["metadata"], s.answered, ctx=ctx):
             return Decision(write)

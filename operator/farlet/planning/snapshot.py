@@ -15,6 +15,7 @@ from enum import Enum
 from farlet.access import AccessStrategy
 from farlet.constants import ObjectKey
 from farlet.errors import FarletError, Refused
+from farlet.forge.conditions import Rejection
 from farlet.forge.copies import Source
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
@@ -108,6 +109,8 @@ class Snapshot:
     """The mirror as it was last seen before it vanished in this process's lifetime."""
     secret: ObjectMeta | Missing = Missing.UNKNOWN
     secret_failed: bool = False
+    change_failed: bool = False
+    """A change of M has failed in this pass, which continues with the rest."""
     """Its last write failed. The pod's status does not wait for it."""
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
@@ -141,7 +144,7 @@ class Snapshot:
     """By `TokenSpec.key`: issue and expiry of the tokens that this process wrote to M's Secret."""
     answered: frozenset[Answered] = frozenset()
     """The last accepted write of each kind for this H, and the version in its answer."""
-    rejected: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
     """By `wanted` of `UpdateMirror` and `ResizeMirror`: why the foreign API server rejected the
     last one of H."""
     failure: Failure | None = None

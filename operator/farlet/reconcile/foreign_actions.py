@@ -19,6 +19,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.forge import applied, dropped
+from farlet.forge.conditions import Rejection
 from farlet.k8s_types import Container, ObjectMeta, PartialObject, Pod, Secret
 from farlet.planning import actions, api_refusals, predicates, token_rotation
 from farlet.planning.actions import Step
@@ -299,9 +300,11 @@ class ForeignActions:
         try:
             answer = await self._change(action, resources.POD_RESIZE, state)
         except (errors.Forbidden, errors.Invalid) as err:
-            if not api_refusals.rejects_for_good(err):
+            final = api_refusals.rejects_for_good(err)
+            if final or api_refusals.exceeds_quota(err):
+                self._rejected(action, err, final=final)  # the status shows it
+            if not final:
                 raise
-            self._rejected(action, err)  # the status shows it
             return
         if answer is None:
             return
@@ -347,11 +350,15 @@ class ForeignActions:
         log.debug("mirror changed", mirror=str(key_of(action.mirror)))
 
     def _rejected(
-        self, action: actions.UpdateMirror | actions.ResizeMirror, err: errors.ApiError
+        self,
+        action: actions.UpdateMirror | actions.ResizeMirror,
+        err: errors.ApiError,
+        *,
+        final: bool = True,
     ) -> None:
         uid, mirror = predicates.uid(action.home), str(key_of(action.mirror))
         if self._store.home.uid(key_of(action.home)) == uid:  # it still exists
-            self._times.change_rejected(uid, action, err.message)
+            self._times.change_rejected(uid, action, Rejection(err.message, final=final))
         log.warning("mirror change rejected", mirror=mirror, err=err.message)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:

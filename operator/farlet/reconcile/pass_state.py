@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from farlet.access import Token
 from farlet.constants import ObjectKey
 from farlet.context import Context
+from farlet.forge.conditions import Rejection
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import changes, wishes
-from farlet.planning.actions import ResizeMirror, Step, UpdateMirror
+from farlet.planning.actions import Action, ProvideSecret, ResizeMirror, Step, UpdateMirror
 from farlet.planning.snapshot import LASTING_SECONDS, Ages, Answered
 from farlet.planning.wishes import Wish
 
@@ -32,8 +33,27 @@ class PassState:
     unrelated: Pod | None = None
     """The pod under the mirror's name that is not ours."""
     secret_failed: bool = False
+    change_failed: bool = False
     step: Step = Step.HOME
     """What the current request is for."""
+
+    @property
+    def failed(self) -> bool:
+        """An action has failed, and the pass continued without it."""
+        return self.secret_failed or self.change_failed
+
+    def continues_without(self, action: Action) -> bool:
+        """Whether the pass continues although `action` failed, once for each kind: the status does
+        not wait for a token, nor does an ephemeral container for a change.
+        """
+        match action:
+            case ProvideSecret() if not self.secret_failed:
+                self.secret_failed = True
+            case UpdateMirror() | ResizeMirror() if not self.change_failed:
+                self.change_failed = True
+            case _:
+                return False
+        return True
 
 
 class PodTimes:
@@ -53,7 +73,7 @@ class PodTimes:
         self._changed: dict[ObjectKey, float] = {}
         self._answered: dict[str, dict[type[Wish], Answered]] = {}
         """By home uid: the last accepted write of each kind."""
-        self._rejected: dict[str, dict[type[Change], tuple[str, str]]] = {}
+        self._rejected: dict[str, dict[type[Change], tuple[str, Rejection]]] = {}
         """By home uid: `wanted` of the last update and resize that was rejected, and why."""
 
     def changed(self, key: ObjectKey) -> None:
@@ -107,11 +127,11 @@ class PodTimes:
         """The last accepted write of each kind for home pod `uid`."""
         return frozenset(self._answered.get(uid, {}).values())
 
-    def change_rejected(self, uid: str, change: Change, why: str) -> None:
-        """The foreign API server has rejected a change of home pod `uid` for good."""
+    def change_rejected(self, uid: str, change: Change, why: Rejection) -> None:
+        """The foreign API server has rejected a change of home pod `uid`."""
         self._rejected.setdefault(uid, {})[type(change)] = (change.wanted, why)
 
-    def rejected(self, home: Pod) -> dict[str, str]:
+    def rejected(self, home: Pod) -> dict[str, Rejection]:
         """`wanted` of what was rejected of a home pod as it is now -> why.
 
         What it was rejected for before it changed is forgotten: it may change back.

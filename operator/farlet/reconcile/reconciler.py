@@ -28,7 +28,6 @@ from farlet.planning.actions import (
     Decision,
     FollowSources,
     PatchStatus,
-    ProvideSecret,
     RecheckAnchor,
     Wait,
 )
@@ -107,7 +106,7 @@ class Reconciler:
             decision = plan.decide(snapshot, ctx=self._ctx())
             action = decision.action
             if action is None or isinstance(action, Wait):
-                self._end(snapshot, decision, failed=state.secret_failed)
+                self._end(snapshot, decision, failed=state.failed)
                 return
             if isinstance(action, RecheckAnchor):
                 self._recheck_anchor(key)
@@ -122,16 +121,16 @@ class Reconciler:
                 await self._executor.perform(action, state)
             except errors.FarletError as err:
                 await self._failed(snapshot, Failure(action, state.step, err))
-                if not isinstance(action, ProvideSecret) or state.secret_failed:
+                if not state.continues_without(action):
                     return
-                state.secret_failed = True  # the status must not wait for the token
                 continue
             if decision.retry:
                 self._queue.retry(key)
                 return
             if isinstance(action, AddEphemeralContainer):
                 # A pod can have hundreds of them: one in each pass, and others have their turn.
-                self._queue.add(key)
+                if not state.failed:  # the failure has added its retry
+                    self._queue.add(key)
                 return
         log.error("reconcile exceeded its step limit", pod=str(key), steps=STEPS)
         self._queue.retry(key, at_least=ENDLESS_SECONDS)
@@ -212,6 +211,7 @@ class Reconciler:
             last=last,
             secret=secret,
             secret_failed=state.secret_failed,
+            change_failed=state.change_failed,
             accounts=self._accounts(key, home, mirror, access, namespace),
             copies=self._copies.states(key, home, waits=_waits(home, mirror)),
             claims=self._claims(key, home if isinstance(mirror, Missing) else Missing.UNKNOWN),

@@ -142,18 +142,20 @@ def test_of_two_items_for_one_file_the_last_wins_as_in_a_kubelet() -> None:
 
 @pytest.mark.parametrize("mode", OWN_MODES)
 @pytest.mark.parametrize(
-    "items",
+    ("items", "stored"),
     [
-        pytest.param([NAME, CPU], id="no label"),
-        pytest.param([_key("labels", "app")], id="a label that the mirror has"),
-        pytest.param([_key("annotations", "team")], id="an annotation that the mirror has"),
-        pytest.param([_key("labels", "missing")], id="a label that neither pod has"),
+        pytest.param([NAME, CPU], False, id="no label"),
+        pytest.param([_key("labels", "app")], True, id="a label that the mirror has"),
+        pytest.param([_key("annotations", "team")], True, id="an annotation that the mirror has"),
+        pytest.param([_key("labels", "missing")], True, id="a label that neither pod has"),
     ],
 )
-def test_a_pod_without_such_a_file_costs_no_secret(items: list[Any], mode: str) -> None:
+def test_a_file_of_what_the_mirror_has_is_stored_but_not_mounted(
+    items: list[Any], stored: bool, mode: str
+) -> None:
     pod = _pod(_volume(*items))
     assert _volumes(pod, mode) == [_volume(*items)]
-    assert _data(pod, mode) == {}
+    assert bool(_data(pod, mode)) is stored
 
 
 def test_a_native_pod_of_the_foreign_cluster_keeps_its_downward_api() -> None:
@@ -223,10 +225,14 @@ def test_one_label_or_annotation_has_the_home_value_in_variables_and_files(
         assert base64.b64decode(secrets[0]["data"][item["key"]]).decode() == expected
 
 
-def test_a_changed_setting_changes_no_secret_of_a_running_pod() -> None:
-    pod = _pod(_volume(LABELS, _key("annotations", "team")))
+@pytest.mark.parametrize("mode", OWN_MODES)
+def test_a_changed_setting_changes_no_secret_of_a_running_pod(mode: str) -> None:
+    pod = _pod(_volume(_key("annotations", "team")))
     kept = pods.context(keep_annotations=("team",))
-    assert metadata_files.contents(pod, kept) == metadata_files.contents(pod, pods.context())
+    before, after = (
+        STRATEGIES[mode].objects(pod, {}, ctx, OWNER) for ctx in (pods.context(), kept)
+    )
+    assert before == after
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,7 @@ MUTATIONS = (
         (
             Skipped(
                 "_change",
-                "write is due.update and s.secret_failed and metadata_files.contents(home, ctx)",
+                "write is due.update and s.secret_failed and metadata_files.contents(home)",
             ),
         ),
         "a mirror is not updated before its files when the Secret could not be written",
@@ -509,14 +509,14 @@ MUTATIONS = (
     Mutation(
         "sends a change again that was rejected",
         (
-            Replaced("_due", "s.rejected", by="()"),
-            Replaced("_change", "write is None or write.wanted in s.rejected", by="write is None"),
+            Replaced("_due", "_rejected_for_good(s)", by="()"),
+            Replaced("_change", "write is None or write.wanted in rejected", by="write is None"),
         ),
         "a change that was rejected is not sent again",
     ),
     Mutation(
         "sends no change after one that was rejected",
-        (Replaced("_change", "write.wanted in s.rejected", by="s.rejected"),),
+        (Replaced("_change", "write.wanted in rejected", by="rejected"),),
         "a change after one that was rejected is sent",
     ),
     Mutation(
@@ -537,8 +537,24 @@ MUTATIONS = (
     ),
     Mutation(
         "does not show that a resize was rejected",
-        (Replaced("_reflected", "s.rejected.get(due.resize.wanted, '')", by="''"),),
+        (
+            Replaced(
+                "_reflected",
+                "s.rejected.get(due.resize.wanted, conditions.UNANSWERED)",
+                by="conditions.UNANSWERED",
+            ),
+        ),
         "a resize that the foreign cluster rejected is shown as infeasible",
+    ),
+    Mutation(
+        "gives up a resize that exceeded a quota",
+        (Replaced("_rejected_for_good", "rejection.final", by="True"),),
+        "a resize that exceeds a foreign quota is sent again",
+    ),
+    Mutation(
+        "repeats a change that has failed in this pass",
+        (Skipped("_change", "s.change_failed"),),
+        "a pass continues without a change that has failed in it",
     ),
     Mutation(
         "gives each further mirror the whole deadline",

@@ -13,6 +13,7 @@ import pytest
 from farlet import constants
 from farlet.constants import JSON, Reason
 from farlet.forge import applied, copies, status
+from farlet.forge.conditions import Rejection
 from farlet.k8s_types import Pod
 from farlet.planning import changes, plan
 from farlet.planning.actions import NOTHING, CreateMirror, PatchStatus, UpdateMirror
@@ -227,7 +228,7 @@ def test_a_rejected_change_costs_no_body() -> None:
     home["spec"]["tolerations"].reverse()
     due = plan.decide(objects.snapshot(home, mirror), ctx=objects.CONTEXT).action
     assert isinstance(due, UpdateMirror)
-    rejected = objects.snapshot(home, mirror, rejected={due.wanted: "no"})
+    rejected = objects.snapshot(home, mirror, rejected={due.wanted: Rejection("no")})
     assert plan.decide(rejected, ctx=objects.CONTEXT) == NOTHING
     assert _lines(lambda: plan.decide(rejected, ctx=objects.CONTEXT)) < 3000
 

@@ -282,12 +282,12 @@ def test_a_resize_reaches_the_mirror_by_its_subresource() -> None:
 
 
 def test_a_resize_that_is_rejected_is_infeasible_until_home_changes_it() -> None:
-    quota = "exceeded quota: cpu"
-    with _refused(errors.Forbidden, 403, quota, reason="Forbidden", what=RESIZES) as s:
+    limit = "maximum cpu usage per Container is 1"
+    with _refused(errors.Forbidden, 403, limit, reason="Forbidden", what=RESIZES) as s:
         _change(s, **TWO)
         condition = _condition(s)
         assert (condition["status"], condition["reason"]) == ("True", "Infeasible")
-        assert quota in condition["message"]
+        assert limit in condition["message"]
         assert condition["observedGeneration"] == 2
         assert _observed(s) == 2
         s.runs(restarts=1)
@@ -310,6 +310,47 @@ def test_a_resize_that_is_rejected_is_infeasible_until_home_changes_it() -> None
         _change(s, **TWO)
         assert _mirror(s)["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
         assert _condition(s) is None
+
+
+def test_a_resize_that_exceeds_a_quota_is_deferred_until_there_is_room() -> None:
+    quota = "exceeded quota: team, requested: cpu=1, used: cpu=9, limited: cpu=9"
+    with _refused(errors.Forbidden, 403, quota, reason="Forbidden", what=RESIZES) as s:
+        _change(s, **TWO)
+        condition = _condition(s)
+        assert (condition["status"], condition["reason"]) == ("True", "Deferred")
+        assert quota in condition["message"]
+        assert _observed(s) == 2
+        assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
+        s.wait(60.0)
+        tried = len(s.foreign.requests(RESIZES))
+        assert 3 <= tried <= 12, "with growing delays"
+        assert len(s.home.requests("PATCH .*/pods/web/status")) <= 3, "the status does not flap"
+        s.foreign.refusing = {}
+        s.wait(300.0)
+        assert _mirror(s)["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
+        assert _condition(s) is None
+        assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
+
+
+def test_a_change_that_keeps_failing_does_not_delay_kubectl_debug() -> None:
+    failing = "failed calling webhook: connection refused"
+    with _refused(errors.ApiError, 500, failing, what=f"{UPDATES}web$") as s:
+        _change(s, **IMAGE)
+        debug = {"name": "debug", "image": "example.org/debug:1"}
+        s.home_server.patch(
+            ("pods", HOME, "web"),
+            {"spec": {"ephemeralContainers": [debug]}},
+            by=USER,
+            status=False,
+            strategic=True,
+        )
+        s.wait(2.0)
+        added = _mirror(s)["spec"].get("ephemeralContainers", [])
+        assert [one["name"] for one in added] == ["debug"]
+        assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app"
+        s.foreign.refusing = {}
+        s.wait(300.0)
+        assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
 
 
 def test_a_role_without_the_resize_permission_is_reported_and_waited_for() -> None:

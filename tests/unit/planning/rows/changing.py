@@ -8,6 +8,7 @@ from typing import Any, cast
 from farlet import constants, errors
 from farlet.constants import Reason
 from farlet.forge import applied, status
+from farlet.forge.conditions import Rejection
 from farlet.k8s_types import Pod
 from farlet.planning import changes, plan
 from farlet.planning.actions import (
@@ -91,28 +92,34 @@ _RESIZED = _labelled(home(phase="Running", spec={"resources": _TWO}))
 _BOTH = changes.due(_RESIZED, _STANDS, selected=None, ctx=CONTEXT, now=NOW)
 assert _BOTH.update is not None
 assert _BOTH.resize is not None
-_NO_ROOM = {_BOTH.resize.wanted: "exceeded quota: cpu"}
+_INFEASIBLE = Rejection("no such size")
+_DEFERRED = Rejection("exceeded quota: cpu", final=False)
+_NO_SUCH_SIZE = {_BOTH.resize.wanted: _INFEASIBLE}
+_NO_ROOM = {_BOTH.resize.wanted: _DEFERRED, _BOTH.update.wanted: Rejection("not signed")}
 
 
 def _resizes(_: Snapshot, got: Decision) -> bool:
     return isinstance(got.action, ResizeMirror) and got.action.body["spec"] == {"resources": _TWO}
 
 
-def _infeasible(_: Snapshot, got: Decision) -> bool:
-    if not isinstance(got.action, PatchStatus):
-        return False
-    (condition,) = got.action.body["status"]["conditions"]
-    return (
-        condition["type"] == "PodResizePending"
-        and condition["status"] == "True"
-        and condition["reason"] == "Infeasible"
-        and "exceeded quota: cpu" in condition["message"]
-    )
+def _resize_pending(reason: str, message: str) -> Expected:
+    def check(_: Snapshot, got: Decision) -> bool:
+        if not isinstance(got.action, PatchStatus):
+            return False
+        (condition,) = got.action.body["status"]["conditions"]
+        return (
+            condition["type"] == "PodResizePending"
+            and condition["status"] == "True"
+            and condition["reason"] == reason
+            and message in condition["message"]
+        )
+
+    return check
 
 
-def _shown_infeasible(pod: Pod) -> Pod:
+def _shown_pending(pod: Pod, rejection: Rejection) -> Pod:
     result = copy.deepcopy(pod)
-    wanted = status.reflect(pod, _STANDS, ctx=CONTEXT, now=NOW, resize="exceeded quota: cpu")
+    wanted = status.reflect(pod, _STANDS, ctx=CONTEXT, now=NOW, resize=rejection)
     result["status"] = wanted.status
     return result
 
@@ -120,37 +127,54 @@ def _shown_infeasible(pod: Pod) -> Pod:
 ROWS = (
     Row(
         "a resize travels after other changes",
-        _snapshot(_RESIZED, _STANDS, rejected={_BOTH.update.wanted: "not signed"}),
+        _snapshot(_RESIZED, _STANDS, rejected={_BOTH.update.wanted: Rejection("not signed")}),
         _resizes,
     ),
     Row("other changes travel before a resize", _snapshot(_RESIZED, _STANDS), _sends(stage="x")),
     Row(
         "a resize that the foreign cluster rejected is shown as infeasible",
+        _snapshot(_RESIZED, _STANDS, rejected=_NO_SUCH_SIZE),
+        _resize_pending("Infeasible", "no such size"),
+    ),
+    Row(
+        "a resize that exceeds a foreign quota is shown as deferred",
         _snapshot(_RESIZED, _STANDS, rejected=_NO_ROOM),
-        _infeasible,
+        _resize_pending("Deferred", "exceeded quota: cpu"),
+    ),
+    Row(
+        "a resize that exceeds a foreign quota is sent again",
+        objects.snapshot(_shown_pending(_RESIZED, _DEFERRED), _STANDS, rejected=_NO_ROOM),
+        _resizes,
+    ),
+    Row(
+        "a pass continues without a change that has failed in it",
+        _snapshot(_labelled(_OLD), _STANDS, change_failed=True),
+        NOTHING,
     ),
     Row(
         "a resize that was rejected is not sent again",
         objects.snapshot(
-            _shown_infeasible(_RESIZED),
+            _shown_pending(_RESIZED, _INFEASIBLE),
             _STANDS,
-            rejected={**_NO_ROOM, _BOTH.update.wanted: "not signed"},
+            rejected={**_NO_SUCH_SIZE, _BOTH.update.wanted: Rejection("not signed")},
         ),
         NOTHING,
     ),
     Row(
         "a resize that an earlier process could not bring to the mirror stays infeasible meanwhile",
         objects.snapshot(
-            _shown_infeasible(_RESIZED), _STANDS, rejected={_BOTH.update.wanted: "not signed"}
+            _shown_pending(_RESIZED, _INFEASIBLE),
+            _STANDS,
+            rejected={_BOTH.update.wanted: Rejection("not signed")},
         ),
         _resizes,
     ),
     Row(
         "a resize that home took back is not shown as infeasible any more",
         objects.snapshot(
-            {**_shown_infeasible(_RESIZED), "spec": _OLD["spec"]},
+            {**_shown_pending(_RESIZED, _INFEASIBLE), "spec": _OLD["spec"]},
             _STANDS,
-            rejected={_BOTH.update.wanted: "not signed"},
+            rejected={_BOTH.update.wanted: Rejection("not signed")},
         ),
         lambda _, got: (
             isinstance(got.action, PatchStatus)
@@ -182,12 +206,14 @@ ROWS = (
     ),
     Row(
         "a change that was rejected is not sent again",
-        _snapshot(_labelled(_OLD), _STANDS, rejected={_UPDATE.wanted: "not signed"}),
+        _snapshot(_labelled(_OLD), _STANDS, rejected={_UPDATE.wanted: Rejection("not signed")}),
         NOTHING,
     ),
     Row(
         "a change after one that was rejected is sent",
-        _snapshot(_labelled(_OLD, "y"), _STANDS, rejected={_UPDATE.wanted: "not signed"}),
+        _snapshot(
+            _labelled(_OLD, "y"), _STANDS, rejected={_UPDATE.wanted: Rejection("not signed")}
+        ),
         _sends(stage="y"),
     ),
     Row(

@@ -32,7 +32,7 @@ _READER = home(spec=_SPEC)
 
 
 def _digest(pod: Pod) -> str:
-    return metadata_files.digest(metadata_files.contents(pod, CONTEXT))
+    return metadata_files.digest(metadata_files.contents(pod))
 
 
 def _changed(value: str) -> Pod:
