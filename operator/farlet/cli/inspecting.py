@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import click
 import orjson
@@ -12,7 +14,10 @@ from farlet.cli import options
 from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
 from farlet.constants import ObjectKey
-from farlet.settings import ReadingSettings, loading
+from farlet.settings import ReadingSettings, StatusSettings, loading
+
+if TYPE_CHECKING:
+    from farlet.cli.status.facts import Report
 
 _OUTPUT = click.option(
     "--output",
@@ -55,9 +60,43 @@ def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
     sys.exit(0 if found.found else 1)
 
 
+@settings_options(StatusSettings)
+@click.command(
+    cls=SettingsCommand, short_help="Show virtual nodes, their pods, and what needs attention."
+)
+@_OUTPUT
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+def status(*, output: str, watch: bool, **flags: object) -> None:
+    """Show virtual nodes, their leaders and pods, who waits and why, and what expires when.
+
+    Reads Nodes, Leases, VirtualNodes, farlet's pods and their port 8081 in the home cluster, with
+    the credentials of an administrator; what they are not allowed to read is named. The exit code
+    is 1 if a virtual node is not ready, or if there is none.
+    """
+    wanted = loading.load(StatusSettings, options.given(flags))
+    if watch and (output == "json" or not sys.stdout.isatty()):
+        raise errors.UsageError("--watch requires a terminal; remove it, or remove -o json")
+    lean_import.install()
+    if watch:
+        from rich.console import Console
+
+        from farlet.cli.status import live
+
+        asyncio.run(live.watch(wanted, Console(highlight=False)))
+    from farlet.cli.status import reads, text
+
+    async def once() -> Report:
+        async with reads.connected(wanted) as home:
+            return await reads.status(home, wanted)
+
+    found = asyncio.run(once())
+    click.echo(to_json(found) if output == "json" else text.to_text(found), nl=False)
+    sys.exit(0 if found.ok else 1)
+
+
 def to_json(found: object) -> str:
     """A dataclass as a JSON document."""
     return orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
-COMMANDS: tuple[click.Command, ...] = (explain,)
+COMMANDS: tuple[click.Command, ...] = (explain, status)

@@ -24,7 +24,7 @@ from farlet.settings.mirror import MirrorSettings
 from farlet.settings.namespaces import NamespaceSettings
 from farlet.settings.node import NodeSettings
 from farlet.settings.process import LogFormat, LogLevel, ProcessSettings
-from farlet.settings.reading import ReadingSettings
+from farlet.settings.reading import ReadingSettings, StatusSettings
 
 __all__ = [
     "GatewaySettings",
@@ -34,6 +34,7 @@ __all__ = [
     "Preflight",
     "ReadingSettings",
     "Settings",
+    "StatusSettings",
 ]
 
 

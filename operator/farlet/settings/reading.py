@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from farlet.settings import values
-from farlet.settings.base import Text
+from farlet.settings.base import DNSLabel, Port, Text
 from farlet.settings.connections import HomeConnectionSettings
 from farlet.settings.loading import Flag, Group
 from farlet.settings.mirror import MirrorSettings
@@ -30,3 +30,19 @@ class ReadingSettings(MirrorSettings, HomeConnectionSettings):
     foreign_context: Annotated[
         str | None, Flag(Group.CLUSTERS, "NAME", default="current context", common=True), Text
     ] = Field(None, description="Context of the foreign kubeconfig.")
+
+
+class StatusSettings(HomeConnectionSettings):
+    """Settings of `farlet status`, which reads the home cluster only."""
+
+    nodename: Annotated[
+        str | None,
+        Flag(Group.CLUSTERS, "NAME", default="all virtual nodes", common=True),
+        BeforeValidator(values.dns_name),
+    ] = Field(None, description="Name of the virtual node.")
+    farlet_namespace: Annotated[str, Flag(Group.CLUSTERS, "NAME", common=True), DNSLabel] = Field(
+        "farlet", description="Home namespace of farlet's pods."
+    )
+    probe_port: Annotated[Port, Flag(Group.CLUSTERS, "PORT", common=True)] = Field(
+        8081, description="Port of /state of these pods (--health-probe-bind-address)."
+    )

@@ -1,0 +1,1 @@
+"""`farlet status`: virtual nodes, their processes, pods and credentials, from the home cluster."""

@@ -1,0 +1,81 @@
+"""What `farlet status` reads of the home cluster, and the shape of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from farlet.cli.reading import Absent, Unread
+from farlet.constants import JSON
+from farlet.k8s_types import Lease, Node, Pod
+from farlet.telemetry.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One farlet pod, and what it reports."""
+
+    pod: Pod
+    state: State | Unread
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read. Mappings are by name of the virtual node."""
+
+    namespace: str
+    nodes: Sequence[Node] | Absent | Unread
+    leases: Mapping[str, Lease | Absent | Unread]
+    virtual_nodes: Sequence[JSON] | Absent | Unread
+    """Absent: the cluster has no such resource."""
+    processes: Sequence[Process] | Absent | Unread
+    waiting: Mapping[str, Sequence[Pod] | Absent | Unread]
+    """Pending pods, bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pod that waits."""
+
+    pod: str
+    reason: str
+    message: str
+    age: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One virtual node. Texts and lists are bounded."""
+
+    name: str
+    ready: bool
+    message: str
+    """Of the condition Ready, if it is not true."""
+    leader: str
+    """The pod that serves the node; empty if none is known."""
+    renewed_seconds: float | None
+    """Since the Lease was renewed."""
+    processes: Mapping[str, str]
+    """Phase and version by pod."""
+    foreign: str
+    home_api: str
+    pods: Mapping[str, Mapping[str, int]] | None
+    """By access mode and phase; `None`: the leader did not report it."""
+    waiting: Mapping[str, int]
+    """By reason."""
+    waiting_pods: Sequence[Waiting]
+    namespaces: Sequence[str]
+    expires_seconds: Mapping[str, float]
+    """Until what expires first of each kind."""
+    problems: Sequence[str]
+    not_read: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer; the shape of `-o json`."""
+
+    ok: bool
+    """There is a virtual node, and all are ready."""
+    nodes: Sequence[NodeReport]
+    not_read: Sequence[str]

@@ -1,0 +1,131 @@
+"""The requests of `farlet status`, all of them reads in the home cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from farlet.cli.reading import Absent, Unread, clean, read
+from farlet.cli.status import report
+from farlet.cli.status.facts import Facts, Process, Report
+from farlet.client import credential_sources, kinds, resources
+from farlet.client.cluster import Cluster
+from farlet.constants import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE, NodeCondition
+from farlet.k8s_types import Lease, Node, Pod, PodPhase
+from farlet.settings import LogFormat, LogLevel, StatusSettings
+from farlet.telemetry import logs, state
+from farlet.telemetry.metrics import Metrics
+
+LEASES = "kube-node-lease"
+NODES = f"{VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
+PROCESSES = "app.kubernetes.io/name=farlet"
+WAITING = 200
+"""Pods that wait, read for each node."""
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: StatusSettings) -> AsyncIterator[Cluster]:
+    """The home cluster. Raises `StartError` and `UsageError`."""
+    logs.configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
+    source = credential_sources.home_source(settings, os.environ)
+    async with Cluster("home", source, metrics=Metrics().client("home")) as home:
+        yield home
+
+
+async def status(home: Cluster, settings: StatusSettings) -> Report:
+    """One look at all virtual nodes, or at that of `--nodename`."""
+    return report.report(await facts(home, settings), time.time())
+
+
+async def facts(home: Cluster, settings: StatusSettings) -> Facts:
+    """What the report needs."""
+    nodes, declared, processes = await asyncio.gather(
+        _nodes(home, settings.nodename),
+        _virtual_nodes(home, settings),
+        _processes(home, settings),
+    )
+    names = [] if isinstance(nodes, Absent | Unread) else [one["metadata"]["name"] for one in nodes]
+    names = names[: report.NODES]
+    leases = await asyncio.gather(*(_lease(home, name) for name in names))
+    waiting = await asyncio.gather(*(_waiting(home, name) for name in names))
+    return Facts(
+        settings.farlet_namespace,
+        nodes=nodes,
+        leases=dict(zip(names, leases, strict=True)),
+        virtual_nodes=declared,
+        processes=processes,
+        waiting=dict(zip(names, waiting, strict=True)),
+    )
+
+
+async def _nodes(home: Cluster, name: str | None) -> Sequence[Node] | Absent | Unread:
+    """Nodes with a condition of farlet."""
+    if name is not None:
+        node = await read(home.get(resources.NODES, name))
+        return node if isinstance(node, Absent | Unread) else [node]
+    found = await read(home.list_all(resources.NODES, label_selector=NODES))
+    if isinstance(found, Absent | Unread):
+        return found
+    return [one for one in found.items if _is_farlets(one)]
+
+
+def _is_farlets(node: Node) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == NodeCondition.FOREIGN_REACHABLE for one in conditions)
+
+
+async def _virtual_nodes(
+    home: Cluster, settings: StatusSettings
+) -> Sequence[JSON] | Absent | Unread:
+    found = await read(
+        home.list_all(kinds.VIRTUAL_NODES, namespace=settings.farlet_namespace, checked=False)
+    )
+    if isinstance(found, Absent | Unread):
+        return found
+    return [one for one in found.items if settings.nodename in (None, one["metadata"]["name"])]
+
+
+async def _lease(home: Cluster, name: str) -> Lease | Absent | Unread:
+    return await read(home.get(resources.LEASES, name, namespace=LEASES))
+
+
+async def _waiting(home: Cluster, name: str) -> Sequence[Pod] | Absent | Unread:
+    selector = f"spec.nodeName={name},status.phase={PodPhase.PENDING}"
+    found = await read(home.list(resources.PODS, field_selector=selector, limit=WAITING))
+    return found if isinstance(found, Absent | Unread) else found.items
+
+
+async def _processes(
+    home: Cluster, settings: StatusSettings
+) -> Sequence[Process] | Absent | Unread:
+    namespace = settings.farlet_namespace
+    found = await read(home.list_all(resources.PODS, namespace=namespace, label_selector=PROCESSES))
+    if isinstance(found, Absent | Unread):
+        return found
+    pods = found.items[: report.PROCESSES * report.NODES]
+    states = await asyncio.gather(*(_state(home, pod, settings.probe_port) for pod in pods))
+    return [Process(pod, one) for pod, one in zip(pods, states, strict=True)]
+
+
+async def _state(home: Cluster, pod: Pod, port: int) -> state.State | Unread:
+    phase = (pod.get("status") or {}).get("phase")
+    if phase != PodPhase.RUNNING:
+        return Unread(f"the pod is {clean(phase or 'unknown', most=40)}")
+    metadata = pod["metadata"]
+    path = resources.PODS.below("proxy").path(metadata["namespace"], f"{metadata['name']}:{port}")
+    answer = await read(home.call_aggregated(f"{path}{state.PATH}"))
+    if isinstance(answer, Absent | Unread):
+        return answer if isinstance(answer, Unread) else Unread("it does not exist")
+    code, raw = answer
+    if code == 403:
+        return Unread("these credentials are not allowed to get pods/proxy (403)")
+    if code != 200:
+        return Unread(f"it answered {code} on port {port}")
+    try:
+        return state.read(raw)
+    except ValueError:
+        return Unread("it answered something else than a state: another version of farlet?")

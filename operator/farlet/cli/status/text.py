@@ -1,0 +1,77 @@
+"""The answer of `farlet status` for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from farlet.cli.reading import age
+from farlet.cli.status.facts import NodeReport, Report
+
+SOON_SECONDS = 48 * 3600.0
+"""What expires earlier and is not renewed every hour is worth a look."""
+
+_EVERY_HOUR = "pod token"
+
+
+def to_text(found: Report) -> str:
+    """A paragraph for each virtual node; what needs attention is coloured."""
+    return "".join(f"{line}\n" for line in _lines(found))
+
+
+def _lines(found: Report) -> Iterator[str]:
+    if not found.nodes:
+        yield "No virtual nodes of farlet in this cluster."
+    for index, node in enumerate(found.nodes):
+        if index:
+            yield ""
+        yield from _node(node)
+    for line in found.not_read:
+        yield f"Not read: {line}"
+
+
+def _node(node: NodeReport) -> Iterator[str]:
+    word = (
+        click.style("ready", fg="green")
+        if node.ready
+        else f"{click.style('not ready', fg='red')}: {node.message}"
+    )
+    yield f"Virtual node {node.name}: {word}"
+    rows = [("foreign cluster", node.foreign), ("home API", node.home_api), *_processes(node)]
+    if node.pods is not None:
+        rows += [("pods", _pods(node))]
+    rows += [("namespace", one) for one in node.namespaces]
+    rows += [("expires", one) for one in _expiry(node)]
+    rows += [("waits", f"{reason}: {number}") for reason, number in node.waiting.items()]
+    for label, value in rows:
+        yield f"  {label:<15}  {value}"
+    for pod in node.waiting_pods:
+        told = f": {pod.message}" if pod.message else ""
+        yield f"    {pod.pod}  {pod.age}  {click.style(pod.reason, fg='yellow')}{told}"
+    for problem in node.problems:
+        yield f"  {click.style('problem', fg='red')}          {problem}"
+    for line in node.not_read:
+        yield f"  not read         {line}"
+
+
+def _processes(node: NodeReport) -> Iterator[tuple[str, str]]:
+    renewed = "" if node.renewed_seconds is None else f", renewed {age(node.renewed_seconds)} ago"
+    yield "leader", f"{node.leader or 'none'}{renewed}"
+    for pod, state in node.processes.items():
+        yield "process", f"{pod}: {state}"
+
+
+def _pods(node: NodeReport) -> str:
+    modes = (
+        f"{mode}: {', '.join(f'{number} {phase}' for phase, number in phases.items())}"
+        for mode, phases in (node.pods or {}).items()
+    )
+    return "; ".join(modes) or "none"
+
+
+def _expiry(node: NodeReport) -> Iterator[str]:
+    for kind, seconds in node.expires_seconds.items():
+        text = f"{kind} in {age(seconds)}" if seconds > 0 else f"{kind} has expired"
+        soon = seconds < (0 if kind == _EVERY_HOUR else SOON_SECONDS)
+        yield click.style(text, fg="yellow") if soon else text

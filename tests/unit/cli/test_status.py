@@ -1,0 +1,317 @@
+"""What `farlet status` says, from what was read of the home cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+from rich.console import Console
+
+from farlet.cli import inspecting, main
+from farlet.cli.reading import ABSENT, Unread
+from farlet.cli.status import live, reads, report, text
+from farlet.cli.status.facts import Facts, Process, Report
+from farlet.settings import StatusSettings, loading
+from farlet.telemetry.state import Expiry, ForeignState, HomeAPIState, NamespaceState, State
+from unit.reconcile import apiserver
+
+NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
+DAY = 86_400.0
+FORBIDDEN = Unread("these credentials are not allowed to read it (403)")
+LEASE: Any = {
+    "spec": {"holderIdentity": "farlet-a_0f3c", "renewTime": "2026-01-02T03:04:02.000000Z"}
+}
+LEADER = State(
+    node="far",
+    version="0.2.0",
+    phase="serving",
+    leader=True,
+    home_api=HomeAPIState(state="Verified", endpoint="10.0.0.1:6443"),
+    foreign=ForeignState(reachable=True, server="https://foreign:6443", cluster="c"),
+    pods={"home": {"Running": 10, "Pending": 2}, "remote": {"Running": 1}},
+    waiting={"KeptAtHome": 2},
+    namespaces=(
+        NamespaceState(home="shop", foreign="shop-home"),
+        NamespaceState(home="blog", foreign="blog-home", problem="not found"),
+    ),
+    expires=Expiry(
+        foreign_credentials=NOW + 20 * DAY, serving_certificate=NOW + DAY, pod_token=NOW + 600
+    ),
+)
+STANDBY = State(
+    node="far", version="0.2.0", phase="standing by", problems={"foreign": "401 Unauthorized"}
+)
+
+
+def _node(name: str = "far", ready: str = "True", **more: Any) -> Any:
+    conditions = [
+        {"type": "Ready", "status": ready, "message": "it says why"},
+        {"type": "farlet.io/ForeignReachable", "status": more.pop("foreign", "True")},
+    ]
+    return {"metadata": {"name": name, "uid": name}, "status": {"conditions": conditions}, **more}
+
+
+def _process(name: str, state: State | Unread) -> Process:
+    metadata: Any = {"namespace": "farlet", "name": name, "uid": name}
+    return Process({"metadata": metadata, "spec": {"containers": []}}, state)
+
+
+def _waiting(name: str = "web", **status: Any) -> Any:
+    metadata = {"namespace": "shop", "name": name, "uid": name}
+    metadata["creationTimestamp"] = "2026-01-02T03:00:00Z"
+    return {"metadata": metadata, "spec": {"containers": []}, "status": status}
+
+
+def _facts(**more: Any) -> Facts:
+    known: dict[str, Any] = {
+        "nodes": [_node()],
+        "leases": {"far": LEASE},
+        "virtual_nodes": ABSENT,
+        "processes": [_process("farlet-a", LEADER)],
+        "waiting": {"far": []},
+    }
+    return Facts("farlet", **{**known, **more})
+
+
+def _said(facts: Facts) -> str:
+    return click.unstyle(text.to_text(report.report(facts, NOW)))
+
+
+def test_the_whole_answer_for_a_node_with_a_leader_and_a_broken_standby() -> None:
+    kept = _waiting(reason="KeptAtHome", message="the Secret key stays")
+    assert _said(
+        _facts(
+            processes=[_process("farlet-a", LEADER), _process("farlet-b", STANDBY)],
+            waiting={"far": [kept]},
+        )
+    ) == (
+        "Virtual node far: ready\n"
+        "  foreign cluster  https://foreign:6443, reachable\n"
+        "  home API         Verified 10.0.0.1:6443\n"
+        "  leader           farlet-a, renewed 3s ago\n"
+        "  process          farlet-a: serving, 0.2.0\n"
+        "  process          farlet-b: standing by, 0.2.0\n"
+        "  pods             home: 10 Running, 2 Pending; remote: 1 Running\n"
+        "  namespace        shop -> shop-home\n"
+        "  namespace        blog -> blog-home: not found\n"
+        "  expires          foreign credentials in 20d\n"
+        "  expires          serving certificate in 24h\n"
+        "  expires          pod token in 10m\n"
+        "  waits            KeptAtHome: 2\n"
+        "    shop/web  4m  KeptAtHome: the Secret key stays\n"
+        "  problem          farlet-b: foreign: 401 Unauthorized\n"
+    )
+
+
+CONDITION = {
+    "type": "CredentialsValid",
+    "status": "False",
+    "reason": "ApprovalRequired",
+    "message": "kubectl certificate approve x",
+}
+DECLARED = {"metadata": {"name": "far"}, "status": {"conditions": [CONDITION]}}
+UNPLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4"}
+PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no image"}}}]
+
+
+@pytest.mark.parametrize(
+    ("facts", "ok", "fragments"),
+    [
+        pytest.param(_facts(nodes=[]), False, ("No virtual nodes",), id="no node"),
+        pytest.param(
+            _facts(nodes=FORBIDDEN),
+            False,
+            ("Not read: Nodes: these credentials",),
+            id="Nodes may not be read",
+        ),
+        pytest.param(
+            _facts(nodes=[_node(ready="False")]),
+            False,
+            ("far: not ready: it says why\n",),
+            id="not ready",
+        ),
+        pytest.param(
+            _facts(nodes=[], virtual_nodes=[DECLARED]),
+            False,
+            (
+                "far: not ready: the Node does not exist",
+                "VirtualNode CredentialsValid=False: ApprovalRequired: kubectl certificate approve",
+            ),
+            id="a VirtualNode without a Node",
+        ),
+        pytest.param(
+            _facts(nodes=[_node(spec={"unschedulable": True}, foreign="False")]),
+            True,
+            ("farlet.io/ForeignReachable: ", "the Node is cordoned"),
+            id="cordoned, since the foreign cluster is not reachable",
+        ),
+        pytest.param(
+            _facts(processes=[], leases={"far": ABSENT}),
+            True,
+            ("leader           none\n", "not read", "no pod in the namespace farlet leads"),
+            id="farlet runs elsewhere",
+        ),
+        pytest.param(
+            _facts(processes=[_process("farlet-a", FORBIDDEN)]),
+            True,
+            ("not read         state of farlet-a: these credentials",),
+            id="no access to the state",
+        ),
+        pytest.param(
+            _facts(leases={"far": {"spec": {"renewTime": "2026-01-02T02:00:00Z"}}}),
+            True,
+            ("no farlet has renewed the Lease for 64m",),
+            id="the Lease is stale",
+        ),
+        pytest.param(
+            _facts(processes=FORBIDDEN, leases={"far": FORBIDDEN}, waiting={"far": FORBIDDEN}),
+            True,
+            ("Not read: farlet pods in farlet", "the Lease: these", "pods that wait: these"),
+            id="little may be read",
+        ),
+        pytest.param(
+            _facts(
+                waiting={
+                    "far": [
+                        _waiting("a", conditions=[UNPLACED]),
+                        _waiting("b", containerStatuses=PULLING),
+                        _waiting("c"),
+                    ]
+                }
+            ),
+            True,
+            (
+                "shop/a  4m  Unschedulable: 0/4\n",
+                "shop/b  4m  ImagePullBackOff: no image\n",
+                "shop/c  4m  no reason\n",
+            ),
+            id="reasons of the foreign cluster",
+        ),
+        pytest.param(
+            _facts(
+                nodes=[_node(), _node("near")],
+                processes=[
+                    _process("farlet-a", LEADER),
+                    _process("farlet-b", LEADER.model_copy(update={"node": "near"})),
+                ],
+            ),
+            True,
+            ("process          farlet-a: serving, 0.2.0\n", "\n\nVirtual node near: ready\n"),
+            id="two nodes",
+        ),
+    ],
+)
+def test_each_situation_is_shown(facts: Facts, ok: bool, fragments: tuple[str, ...]) -> None:
+    assert report.report(facts, NOW).ok is ok
+    said = _said(facts)
+    for fragment in fragments:
+        assert fragment in said, said
+
+
+def test_what_expires_within_two_days_is_coloured() -> None:
+    said = text.to_text(report.report(_facts(), NOW))
+    assert "\x1b[33mserving certificate in 24h" in said
+    assert "expires          pod token in 10m" in said
+
+
+def test_texts_from_outside_are_bounded_and_fit_for_terminals() -> None:
+    hostile = "\x1b[2J\x9b\u202e" + "y" * 900
+    states = LEADER.model_copy(
+        update={
+            "problems": {f"{hostile}{n}": hostile for n in range(500)},
+            "waiting": {f"{hostile}{n}": 1 for n in range(500)},
+            "pods": {hostile: {hostile: 1}},
+            "namespaces": (NamespaceState(home=hostile, foreign=hostile),) * 200,
+        }
+    )
+    facts = _facts(
+        processes=[_process("farlet-a", states)] * 100,
+        waiting={"far": [_waiting(reason=hostile, message=hostile)] * 200},
+    )
+    found = report.report(facts, NOW)
+    said = click.unstyle(text.to_text(found)) + inspecting.to_json(found)
+    assert not {char for char in said if not char.isprintable() and char != "\n"}
+    assert len(said) < 500_000
+
+
+# --- the command, against a server ----------------------------------------------------------------
+
+
+async def test_the_command_reads_nodes_leases_and_the_state_of_processes(tmp_path: Path) -> None:
+    asked: list[str] = []
+    pod = {
+        "metadata": {"namespace": "farlet", "name": "farlet-a", "uid": "p"},
+        "spec": {"containers": []},
+        "status": {"phase": "Running"},
+    }
+    listed = {"/api/v1/nodes": [_node()], "/api/v1/namespaces/farlet/pods": [pod]}
+    listed["/api/v1/pods"] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        if request.path in listed:
+            metadata = {"resourceVersion": "1"}
+            items = listed[request.path]
+            return web.json_response({"kind": "List", "metadata": metadata, "items": items})
+        if request.path.startswith("/apis/coordination.k8s.io/"):
+            whole = {"apiVersion": "v1", "kind": "Lease", "metadata": {"name": "far", "uid": "l"}}
+            return web.json_response({**whole, **LEASE})
+        if request.path == "/api/v1/namespaces/farlet/pods/farlet-a:8081/proxy/state":
+            return web.Response(text=LEADER.model_dump_json(), content_type="application/json")
+        return await apiserver.status(404)(request)
+
+    async with apiserver.listening() as home:
+        home.answer = answer
+        path = apiserver.kubeconfig(tmp_path / "home", home.url)
+        words = ("status", "--kubeconfig", str(path), "-o", "json")
+        result = await asyncio.to_thread(CliRunner().invoke, main.cli, words)
+    assert result.exit_code == 0, result.output
+    (node,) = json.loads(result.stdout)["nodes"]
+    assert (node["leader"], node["pods"]["home"]["Running"]) == ("farlet-a", 10)
+    assert node["not_read"] == []
+
+
+@pytest.mark.parametrize("more", [(), ("-o", "json")])
+def test_watching_requires_a_terminal(more: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main.cli, ["status", "--watch", *more])
+    assert result.exit_code == 2
+    assert "--watch requires a terminal" in result.stderr
+
+
+async def test_a_watched_status_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = iter([report.report(_facts(), NOW), report.report(_facts(nodes=[]), NOW)])
+    out, drawn = io.StringIO(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def connected(_settings: StatusSettings) -> AsyncIterator[None]:
+        yield
+
+    async def status(_home: None, _settings: StatusSettings) -> Report:
+        for one in reports:
+            return one
+        drawn.set()
+        return await asyncio.Future[Report]()
+
+    monkeypatch.setattr(reads, "connected", connected)
+    monkeypatch.setattr(reads, "status", status)
+    monkeypatch.setattr(live, "SECONDS", 0.01)
+    console = Console(file=out, force_terminal=True, width=200, height=40, highlight=False)
+    watching = asyncio.create_task(live.watch(loading.load(StatusSettings, {}), console))
+    async with asyncio.timeout(10):
+        await drawn.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    shown = out.getvalue()
+    assert "https://foreign:6443, reachable" in shown
+    assert "No virtual nodes" in shown
+    assert shown.endswith("\x1b[?25h\x1b[?1049l")  # the terminal is as it was
