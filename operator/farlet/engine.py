@@ -21,6 +21,7 @@ import structlog
 
 from farlet import access, draining, errors, health, retrying
 from farlet.certs import client_certificate, key_pairs
+from farlet.certs.kubelet_certificates import KubeletCertificates
 from farlet.client import credential_sources, same_cluster, write_guard
 from farlet.client.cluster import Cluster
 from farlet.client.storage_identity import StorageIdentity
@@ -170,7 +171,8 @@ class Engine:
                         if await _first_is(
                             self._discovery.checked, before=shutdown.requested
                         ) and await self._check_storage(shutdown.requested):
-                            await self._lead(shutdown, started)
+                            async with self._kubelet_certificates() as certificates:
+                                await self._lead(shutdown, started, certificates)
         except* errors.FarletError as group:
             raise errors.innermost(group) from None
 
@@ -209,12 +211,38 @@ class Engine:
             if renewing is not None:
                 renewing.cancel()
 
-    async def _lead(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
+    @contextlib.asynccontextmanager
+    async def _kubelet_certificates(self) -> AsyncIterator[KubeletCertificates | None]:
+        """Those of the kubelet API, if it is enabled, whether this process leads or not."""
+        if self.settings.kubelet_bind_address is None:
+            yield None
+            return
+        certificates = KubeletCertificates(
+            self.settings,
+            self._home,
+            node=self.settings.nodename,
+            # Exactly the Node's addresses, without names: approvers compare the two.
+            addresses=lambda: [ip] if (ip := self._discovery.ctx().node_ip) else [],
+            now=retrying.utc_now,
+        )
+        self.metrics.serving_certificate_remaining.set_function(certificates.tls.remaining)
+        certificates.prepare()
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(certificates.run(), name="kubelet certificates")
+            yield certificates
+            running.cancel()
+
+    async def _lead(
+        self,
+        shutdown: Shutdown,
+        started: Callable[[], None],
+        certificates: KubeletCertificates | None,
+    ) -> None:
         settings = self.settings
         if not settings.leader_elect:
             if (problem := await self._prerequisites.option_problem()) is not None:
                 raise errors.StartError(problem)
-            await self._serve_or_report(shutdown, started, None)
+            await self._serve_or_report(shutdown, started, None, certificates)
             return
         election = leadership.Leadership(
             self._home,
@@ -231,13 +259,14 @@ class Engine:
         if not leads:
             return
         self._phase = Phase.STARTING
-        await self._serve_or_report(shutdown, started, election)
+        await self._serve_or_report(shutdown, started, election, certificates)
 
     async def _serve_or_report(
         self,
         shutdown: Shutdown,
         started: Callable[[], None],
         election: leadership.Leadership | None,
+        certificates: KubeletCertificates | None,
     ) -> None:
         """`_serve`. If it fails, the Node is NotReady and another process may lead.
 
@@ -245,7 +274,7 @@ class Engine:
         look alive although nothing serves it.
         """
         try:
-            await self._serve(shutdown, started, election)
+            await self._serve(shutdown, started, election, certificates)
         except* errors.StartError as group:
             node, failed = self._node, errors.innermost(group)
             # Without the Lease and a registration, another process may be serving this Node.
@@ -264,6 +293,7 @@ class Engine:
         shutdown: Shutdown,
         started: Callable[[], None],
         election: leadership.Leadership | None,
+        certificates: KubeletCertificates | None,
     ) -> None:
         """Serve the node until a shutdown is requested, then hand it over.
 
@@ -294,11 +324,12 @@ class Engine:
             ]
             if election is not None:
                 background.append(tasks.create_task(election.keep(), name="leadership"))
-            if settings.kubelet_bind_address is not None:
-                kubelet = await kubelet_api.enter_async_context(
-                    self._make_kubelet(settings.kubelet_bind_address, pod_controller, shutdown)
+            if settings.kubelet_bind_address is not None and certificates is not None:
+                await kubelet_api.enter_async_context(
+                    self._make_kubelet(
+                        settings.kubelet_bind_address, certificates, pod_controller, shutdown
+                    )
                 )
-                background.append(tasks.create_task(kubelet.run(), name="kubelet API"))
             if await _first_is(node.registered, before=shutdown.requested):
                 await pod_controller.start()
                 self.bridge.open(pod_controller.pods)
@@ -438,13 +469,18 @@ class Engine:
         return node_lease.NodeLease(own, node=node, elected=election is not None)
 
     def _make_kubelet(
-        self, at: Address, pod_controller: PodController, shutdown: Shutdown
+        self,
+        at: Address,
+        certificates: KubeletCertificates,
+        pod_controller: PodController,
+        shutdown: Shutdown,
     ) -> KubeletAPI:
         return KubeletAPI(
             at,
             self.settings,
             home=self._home,
             foreign=self._foreign,
+            certificates=certificates,
             store=self._store,
             ctx=self._discovery.ctx,
             metrics=self.metrics,

@@ -16,7 +16,6 @@ import structlog
 
 from farlet import errors
 from farlet.certs import key_pairs, signing_requests
-from farlet.client import cluster
 from farlet.client.api_client import ApiClient
 from farlet.client.credentials import Login
 
@@ -88,7 +87,6 @@ class ClientCertificate:
     async def _renew(self) -> None:
         pair = await signing_requests.request_certificate(
             self._home,
-            signing_requests.Unqueued(self._home, seconds=cluster.REQUEST_SECONDS),
             signer=signing_requests.Signer.CLIENT,
             node=self._node,
             addresses=(),

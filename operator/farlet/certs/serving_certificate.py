@@ -161,7 +161,6 @@ class ServingCertificate:
                 addresses,
                 signing_requests.request_certificate(
                     self._home,
-                    signing_requests.Queued(self._home),
                     signer=signing_requests.Signer.SERVING,
                     node=self._node,
                     addresses=addresses,

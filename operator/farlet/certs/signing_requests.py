@@ -12,15 +12,14 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
 
 import structlog
 
 from farlet import errors, retrying
 from farlet.certs import key_pairs
-from farlet.client import resources
+from farlet.client import cluster, resources, shapes
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 
@@ -55,48 +54,8 @@ class NotGranted(errors.FarletError):
     """The CSR was denied, failed or was deleted. An immediate new request would not help."""
 
 
-class Requests(Protocol):
-    """Creates and reads CSRs. Raises `FarletError`."""
-
-    async def create(self, body: JSON) -> JSON: ...
-
-    async def get(self, name: str) -> JSON: ...
-
-
-class Queued:
-    """Requests that wait for other requests and for leadership, as all writes do."""
-
-    def __init__(self, home: ApiClient) -> None:
-        self._home = home
-
-    async def create(self, body: JSON) -> JSON:
-        return await self._home.create(resources.SIGNING_REQUESTS, body)
-
-    async def get(self, name: str) -> JSON:
-        return await self._home.get(resources.SIGNING_REQUESTS, name)
-
-
-class Unqueued:
-    """Requests that do not wait: standby processes must keep their credentials valid too."""
-
-    def __init__(self, home: ApiClient, *, seconds: float) -> None:
-        self._home = home
-        self._seconds = seconds
-
-    async def create(self, body: JSON) -> JSON:
-        return await self._home.request_unqueued(
-            "POST", resources.SIGNING_REQUESTS, body=body, seconds=self._seconds
-        )
-
-    async def get(self, name: str) -> JSON:
-        return await self._home.request_unqueued(
-            "GET", resources.SIGNING_REQUESTS, name, seconds=self._seconds
-        )
-
-
 async def request_certificate(
     home: ApiClient,
-    requests: Requests,
     *,
     signer: Signer,
     node: str,
@@ -115,9 +74,7 @@ async def request_certificate(
         request = key_pairs.request(key, node=node, addresses=addresses)
         seconds = DENIED_SECONDS
         try:
-            chain = await submit(
-                home, requests, signer=signer, request=request, on_created=on_created
-            )
+            chain = await submit(home, signer=signer, request=request, on_created=on_created)
             pair = key_pairs.parse(chain, key_pairs.key_pem(key))
             if key_pairs.covers(pair.leaf, node=node, addresses=addresses) and (
                 now() < key_pairs.renew_at(pair.leaf, 0.0)
@@ -137,7 +94,6 @@ async def request_certificate(
 
 async def submit(
     home: ApiClient,
-    requests: Requests,
     *,
     signer: Signer,
     request: bytes,
@@ -145,48 +101,66 @@ async def submit(
 ) -> bytes:
     """Create one CSR and wait for its certificate in PEM. `request` is PKCS#10 in PEM.
 
+    The write needs no leadership: standby processes must have valid certificates too.
     `on_created` is called with the name of the CSR, by which an administrator may approve it.
     Raises `NotGranted`, or another `FarletError` if the CSR cannot be created.
     """
-    body = {
-        "apiVersion": "certificates.k8s.io/v1",
-        "kind": "CertificateSigningRequest",
-        "metadata": {"generateName": "csr-"},
-        "spec": {
-            "request": base64.b64encode(request).decode(),
-            "signerName": signer.value,
-            "usages": list(_USES[signer]),
-        },
-    }
-    csr = await requests.create(body)
+    csr = await home.request_unqueued(
+        "POST",
+        resources.SIGNING_REQUESTS,
+        body=body({"generateName": "csr-"}, signer=signer, request=request),
+        seconds=cluster.REQUEST_SECONDS,
+    )
+    if (problem := shapes.problem(resources.SIGNING_REQUESTS.shape, csr)) is not None:
+        cause = f"a CertificateSigningRequest that is not valid ({problem})"
+        raise errors.Unreachable(cluster=home.name, request="POST", cause=cause)
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     on_created(name)
     while True:
         try:
-            certificate = await _watch(home, csr)
-            if certificate is not None:
-                return certificate
-            csr = await requests.get(name)
+            issued = await _watch(home, csr)
+            if issued is not None:
+                return issued
+            csr = await home.get(resources.SIGNING_REQUESTS, name)
         except errors.NotFound as err:
             raise NotGranted(f"CertificateSigningRequest {name} was deleted") from err
         except (errors.Gone, errors.Unreachable, errors.Throttled):
             await asyncio.sleep(UNREACHABLE_SECONDS)
-            csr = await _read(requests, name) or csr
+            csr = await _read(home, name) or csr
         if csr["metadata"]["uid"] != uid:
             raise NotGranted(f"CertificateSigningRequest {name} was deleted and recreated")
 
 
-async def _read(requests: Requests, name: str) -> JSON | None:
+def body(
+    metadata: JSON, *, signer: Signer, request: bytes, lifetime: timedelta | None = None
+) -> JSON:
+    """A CSR to create. `lifetime`: as desired; signers shorten it, and may ignore it."""
+    spec: JSON = {
+        "request": base64.b64encode(request).decode(),
+        "signerName": signer.value,
+        "usages": list(_USES[signer]),
+    }
+    if lifetime is not None:
+        spec["expirationSeconds"] = int(lifetime.total_seconds())
+    return {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+async def _read(home: ApiClient, name: str) -> JSON | None:
     try:
-        return await requests.get(name)
+        return await home.get(resources.SIGNING_REQUESTS, name)
     except (errors.Unreachable, errors.Throttled):
         return None
 
 
 async def _watch(home: ApiClient, csr: JSON) -> bytes | None:
     """The certificate once it is issued; `None` if the watch ended before."""
-    if (certificate := _certificate(csr)) is not None:
-        return certificate
+    if (issued := certificate(csr)) is not None:
+        return issued
     name, version = (csr["metadata"][key] for key in ("name", "resourceVersion"))
     async for event in home.watch_object(
         resources.SIGNING_REQUESTS, name, version=version, at_least=MIN_WATCH_SECONDS
@@ -194,14 +168,17 @@ async def _watch(home: ApiClient, csr: JSON) -> bytes | None:
         if event.kind == "DELETED":
             raise NotGranted(f"CertificateSigningRequest {name} was deleted")
         if event.kind in {"ADDED", "MODIFIED"}:
-            certificate = _certificate(event.object)
-            if certificate is not None:
-                return certificate
+            issued = certificate(event.object)
+            if issued is not None:
+                return issued
     return None
 
 
-def _certificate(csr: JSON) -> bytes | None:
-    """The certificate; `None` while the CSR is not approved or not signed yet."""
+def certificate(csr: JSON) -> bytes | None:
+    """The certificate in PEM; `None` while the CSR is not approved or not signed yet.
+
+    Raises `NotGranted`.
+    """
     name, status = csr["metadata"]["name"], csr.get("status") or {}
     approved = False
     for condition in status.get("conditions") or ():

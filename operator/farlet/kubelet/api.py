@@ -8,7 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from farlet.certs import client_ca, serving_certificate, serving_tls
+from farlet.certs.kubelet_certificates import KubeletCertificates
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey
 from farlet.context import Context
@@ -26,9 +26,9 @@ from farlet.telemetry.metrics import EXPOSITION, Metrics
 
 
 class KubeletAPI:
-    """Listens while its context lasts; `run` keeps certificates and the client CA up to date.
+    """Listens while its context lasts, with certificates that were prepared.
 
-    Entering raises `StartError` if a certificate file or the address cannot be used.
+    Entering raises `StartError` if the address cannot be used.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class KubeletAPI:
         *,
         home: ApiClient,
         foreign: ApiClient,
+        certificates: KubeletCertificates,
         store: Store,
         ctx: Callable[[], Context],
         metrics: Metrics,
@@ -50,18 +51,6 @@ class KubeletAPI:
         """`connections`: how many the process can serve at once; `problem`, `may_appear`: see
         `RequestHandler`; `immediate`: see `KubeletServer`.
         """
-        self._client_ca = client_ca.ClientCA(home, file=settings.client_ca_file)
-        tls = serving_tls.ServingTLS(self._client_ca, now=now)
-        self._certificates = serving_certificate.certificate_manager(
-            settings,
-            home,
-            tls,
-            node=settings.nodename,
-            # Exactly the Node's addresses, without names: approvers compare the two.
-            addresses=lambda: [ip] if (ip := ctx().node_ip) else [],
-            now=now,
-        )
-        metrics.serving_certificate_remaining.set_function(tls.remaining)
         usage = UsageCollector(foreign, store, ctx=ctx, up=metrics.foreign_metrics_up)
 
         async def own_metrics() -> Response:
@@ -71,7 +60,7 @@ class KubeletAPI:
             store=store,
             foreign=foreign,
             ctx=ctx,
-            authenticator=Authenticator(home, self._client_ca, now=now),
+            authenticator=Authenticator(home, certificates.client_ca, now=now),
             authorizer=Authorizer(home, node=settings.nodename),
             metrics=metrics.kubelet,
             table={**usage.table(), "/metrics": own_metrics},
@@ -81,7 +70,7 @@ class KubeletAPI:
         self._server = KubeletServer(
             handler.handle,
             at=at,
-            contexts=lambda: tls.context,
+            contexts=lambda: certificates.tls.context,
             grace=settings.shutdown_grace_period,
             immediate=immediate,
             # API servers are few, and each has many streams.
@@ -89,8 +78,6 @@ class KubeletAPI:
         )
 
     async def __aenter__(self) -> Self:
-        self._client_ca.read_file()
-        self._certificates.prepare()
         await self._server.__aenter__()
         return self
 
@@ -101,9 +88,3 @@ class KubeletAPI:
         trace: TracebackType | None,
     ) -> None:
         await self._server.__aexit__(kind, error, trace)
-
-    async def run(self) -> None:
-        """Runs until cancelled. Raises `StartError` (in a group)."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._client_ca.run(), name="client CA")
-            tasks.create_task(self._certificates.run(), name="serving certificate")

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from farlet import engine as engines
 from farlet import errors, health, store
+from farlet.client import resources
 from farlet.context import NotConfigured
 from farlet.foreign import inventory
 from farlet.settings import Settings, loading
@@ -278,6 +279,18 @@ async def test_a_standby_with_rejected_credentials_does_not_lead_until_they_are_
         w.foreign.answer = w.works["foreign"]
         async with asyncio.timeout(20):
             await started.wait()
+        shutdown.requested.set()
+        await running
+
+
+async def test_a_standby_requests_its_serving_certificate_at_its_start(tmp_path: Path) -> None:
+    address = {"kubelet_bind_address": "127.0.0.1:0", "node_ip": "10.0.0.1"}
+    async with built(tmp_path, leader_elect="true", **address) as w:
+        w.foreign.answer = apiserver.status(401, "Unauthorized")  # so that it does not lead
+        shutdown = engines.Shutdown()
+        running = asyncio.create_task(w.engine.run(shutdown, started=lambda: None))
+        await w.until(lambda: f"POST {resources.SIGNING_REQUESTS.path()}" in w.home.asked)
+        assert w.holders == []
         shutdown.requested.set()
         await running
 
