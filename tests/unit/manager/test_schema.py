@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from farlet.constants import JSON
 from farlet.manager import schema, virtual_node
 from farlet.manager.virtual_node import VirtualNode
+from unit.manager.nodes import found
 
 CRD = schema.custom_resource_definition()
 ROOT: JSON = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -81,11 +82,6 @@ def test_a_field_by_which_foreign_objects_are_found_is_immutable(path: str) -> N
     assert found[virtual_node.RULES][0]["rule"] == "self == oldSelf"
 
 
-def found(**spec: Any) -> JSON:
-    metadata = {"name": "far", "namespace": "farlet", "uid": "u-1", "generation": 3}
-    return {"metadata": metadata, "spec": spec}
-
-
 def test_a_node_without_a_spec_has_all_defaults() -> None:
     node = VirtualNode.parse({"metadata": found()["metadata"]})
     assert node.spec == virtual_node.Spec()
@@ -126,5 +122,5 @@ def test_the_owner_never_blocks_a_deletion() -> None:
         "apiVersion": "farlet.io/v1alpha1",
         "kind": "VirtualNode",
         "name": "far",
-        "uid": "u-1",
+        "uid": "uid-of-far",
     }

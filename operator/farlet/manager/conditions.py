@@ -1,0 +1,236 @@
+"""The status of a VirtualNode, from what its farlet pods report: pure.
+
+Conditions name the pod and say what to do. While nothing is known they are Unknown, not False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from farlet import redaction
+from farlet.constants import JSON, Reason
+from farlet.forge.conditions import rfc3339
+from farlet.manager.virtual_node import VirtualNode
+from farlet.telemetry.state import State
+
+MAX_MESSAGE = 4000
+
+TRUE: Literal["True"] = "True"
+FALSE: Literal["False"] = "False"
+UNKNOWN: Literal["Unknown"] = "Unknown"
+
+NOT_REPORTED = "NotReported"
+_NOTHING = "no farlet pod of this node has reported its state yet"
+
+
+class ConditionType(StrEnum):
+    """Conditions of a VirtualNode."""
+
+    READY = "Ready"
+    FOREIGN_REACHABLE = "ForeignReachable"
+    CREDENTIALS_VALID = "CredentialsValid"
+    HOME_API_REACHABLE = "HomeAPIReachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition, without the time of its last change."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    """One word in CamelCase."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodReport:
+    """One farlet pod. `state` None: it did not report; `problem` says why."""
+
+    name: str
+    state: State | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the manager knows of one VirtualNode."""
+
+    refused: Condition | None
+    """Ready=False, with the reason for which its objects were not applied."""
+    credentials: Condition
+    pods: Sequence[PodReport]
+    rolling_out: bool
+    """Pods of an earlier spec still exist, or new ones do not yet."""
+
+
+CREDENTIALS_NOT_CHECKED = Condition(
+    ConditionType.CREDENTIALS_VALID, UNKNOWN, "NotChecked", "the credentials were not checked yet"
+)
+
+
+def not_ready(reason: str, message: str) -> Condition:
+    """Ready=False."""
+    return Condition(ConditionType.READY, FALSE, reason, message)
+
+
+def status(
+    node: VirtualNode, observed: Observation, *, before: Mapping[str, object], now: datetime
+) -> JSON:
+    """The whole status; `before` is the one that the object has. Equal if nothing has changed."""
+    leader = _leader(observed.pods)
+    state = None if leader is None else leader.state
+    known = state or next((one.state for one in observed.pods if one.state is not None), None)
+    found = (
+        observed.refused or _ready(observed.pods, leader, rolling_out=observed.rolling_out),
+        _foreign(known),
+        observed.credentials,
+        _home_api(known),
+    )
+    result: JSON = {
+        "observedGeneration": node.generation,
+        "conditions": list(_written(found, node, before=before, now=now)),
+    }
+    if leader is not None and state is not None:
+        result["leader"] = leader.name
+        result["pods"] = state.pod_count
+        if state.foreign.cluster is not None:
+            result["foreignCluster"] = state.foreign.cluster
+    if known is not None and known.foreign.server is not None:
+        result["foreignServer"] = known.foreign.server
+    return result
+
+
+def pod_report(pod: JSON, state: State | None, problem: str | None) -> PodReport:
+    """`problem`: why the state could not be read. What the kubelet says of the pod is better."""
+    name = pod["metadata"]["name"]
+    if state is not None:
+        return PodReport(name, state)
+    return PodReport(name, None, _container_problem(pod) or problem or "has not started yet")
+
+
+def _container_problem(pod: JSON) -> str | None:
+    """Why the container of a pod does not run, and how it ended last."""
+    status: JSON = pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"{condition.get('reason')}: {condition.get('message')}"
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        words = [f"{waiting['reason']}" if waiting.get("reason") else ""]
+        words.append(_last_line(ended.get("message")) or waiting.get("message") or "")
+        text = ": ".join(word for word in words if word)
+        if waiting and text:
+            return text
+    return None
+
+
+def _last_line(message: str | None) -> str:
+    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("farlet: ")]
+    return (errors or lines or [""])[-1].removeprefix("farlet: ")
+
+
+def _leader(pods: Iterable[PodReport]) -> PodReport | None:
+    """During a handover two pods can report that they lead; the one that serves is the later."""
+    leaders = [one for one in pods if one.state is not None and one.state.leader]
+    return min(leaders, key=lambda one: len(one.state.problems) if one.state else 0, default=None)
+
+
+def is_rolling_out(deployment: JSON) -> bool:
+    """As `kubectl rollout status` decides it (`pkg/polymorphichelpers/rollout_status.go`)."""
+    found: JSON = deployment.get("status") or {}
+    if found.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+        return True
+    wanted: int = deployment["spec"].get("replicas", 1)
+    updated: int = found.get("updatedReplicas", 0)
+    available: int = found.get("availableReplicas", 0)
+    existing: int = found.get("replicas", 0)
+    return updated < wanted or existing > updated or available < updated
+
+
+def _ready(pods: Sequence[PodReport], leader: PodReport | None, *, rolling_out: bool) -> Condition:
+    others = [_cannot_lead(one) for one in pods if one is not leader]
+    problems = "; ".join(problem for problem in others if problem is not None)
+    if leader is None or leader.state is None:
+        message = problems or "no farlet pod leads yet"
+        return not_ready("NoLeader", message if pods else "no farlet pod exists yet")
+    failing = "; ".join(f"{name}: {text}" for name, text in leader.state.problems.items())
+    if failing:
+        parts = (f"{leader.name} serves the node, but {failing}", problems)
+        return not_ready("Unhealthy", "; ".join(part for part in parts if part))
+    rollout = "its Deployment is not completely rolled out" if rolling_out else ""
+    serves = (f"{leader.name} serves the node", rollout, problems)
+    return Condition(
+        ConditionType.READY,
+        TRUE,
+        "RollingOut" if rolling_out else "Serving",
+        "; ".join(part for part in serves if part),
+    )
+
+
+def _cannot_lead(pod: PodReport) -> str | None:
+    if pod.state is None:
+        return f"{pod.name} cannot lead: {pod.problem}"
+    if not pod.state.problems:
+        return None
+    return f"{pod.name} cannot lead: " + "; ".join(pod.state.problems.values())
+
+
+def _foreign(state: State | None) -> Condition:
+    kind = ConditionType.FOREIGN_REACHABLE
+    if state is None:
+        return Condition(kind, UNKNOWN, NOT_REPORTED, _NOTHING)
+    if state.foreign.reachable:
+        server = state.foreign.server or "the foreign API server"
+        return Condition(kind, TRUE, "ForeignAPIServerReachable", f"{server} answers")
+    problem = state.foreign.problem or "the foreign API server has not answered yet"
+    return Condition(kind, FALSE, Reason.FOREIGN_UNREACHABLE.value, problem)
+
+
+def _home_api(state: State | None) -> Condition:
+    """As the Node's condition `farlet.io/HomeAPIReachable`."""
+    kind = ConditionType.HOME_API_REACHABLE
+    if state is None:
+        return Condition(kind, UNKNOWN, NOT_REPORTED, _NOTHING)
+    found = state.home_api
+    message = found.message or ""
+    match found.state:
+        case "Verified":
+            text = f"pods in the foreign cluster reach it at {found.endpoint}"
+            return Condition(kind, TRUE, "HomeAPIVerified", text)
+        case "NotConfigured":
+            text = "farlet has no address at which pods reach the home API server: set up a "
+            text += "gateway and spec.gateway, or spec.homeAPIServer"
+            return Condition(kind, FALSE, Reason.HOME_API_NOT_CONFIGURED.value, text)
+        case "Refused":
+            return Condition(kind, FALSE, found.reason or "HomeAPIRefused", message)
+        case "OutOfReach":
+            return Condition(kind, FALSE, "HomeAPIUnreachable", message)
+        case _:
+            return Condition(kind, UNKNOWN, Reason.HOME_API_UNVERIFIED.value, message)
+
+
+def _written(
+    found: Iterable[Condition], node: VirtualNode, *, before: Mapping[str, object], now: datetime
+) -> Iterable[JSON]:
+    earlier = before.get("conditions")
+    known = {one["type"]: one for one in earlier} if isinstance(earlier, list) else {}
+    for one in found:
+        old = known.get(one.type.value)
+        same = old is not None and old["status"] == one.status
+        yield {
+            "type": one.type.value,
+            "status": one.status,
+            "observedGeneration": node.generation,
+            "lastTransitionTime": old["lastTransitionTime"]
+            if old is not None and same
+            else rfc3339(now.timestamp()),
+            "reason": one.reason,
+            "message": redaction.redact(one.message)[:MAX_MESSAGE],
+        }

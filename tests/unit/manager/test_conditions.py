@@ -1,0 +1,278 @@
+"""Conditions name the pod that cannot lead, and say why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from farlet.constants import JSON
+from farlet.manager import conditions
+from farlet.manager.conditions import (
+    CREDENTIALS_NOT_CHECKED,
+    Condition,
+    Observation,
+    PodReport,
+    not_ready,
+)
+from farlet.telemetry.state import ForeignState, HomeAPIState, State
+from unit.manager.nodes import node
+
+NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+SERVER = "https://foreign.example:6443"
+REACHABLE = ForeignState(reachable=True, server=SERVER, cluster="u-1")
+VERIFIED = HomeAPIState(state="Verified", endpoint="203.0.113.7:6443")
+LEADER = PodReport(
+    "farlet-far-a",
+    State(
+        node="far",
+        phase="serving",
+        leader=True,
+        foreign=REACHABLE,
+        home_api=VERIFIED,
+        pods={"home": {"Running": 2}, "remote": {"Pending": 1}},
+    ),
+)
+STANDBY = PodReport("farlet-far-b", State(node="far", phase="standing by", foreign=REACHABLE))
+REFUSED = PodReport(
+    "farlet-far-b",
+    State(
+        node="far",
+        phase="standing by",
+        problems={"started": "the Node far exists and is not virtual"},
+        foreign=ForeignState(problem="401"),
+    ),
+)
+SILENT = PodReport("farlet-far-c", None, "CrashLoopBackOff: no such Secret")
+
+
+def status(
+    *pods: PodReport,
+    refused: Condition | None = None,
+    rolling_out: bool = False,
+    before: dict[str, Any] | None = None,
+    now: datetime = NOW,
+) -> JSON:
+    observed = Observation(refused, CREDENTIALS_NOT_CHECKED, pods, rolling_out)
+    return conditions.status(node(), observed, before=before or {}, now=now)
+
+
+def condition(found: JSON, type_: str) -> tuple[str, str, str]:
+    (one,) = (one for one in found["conditions"] if one["type"] == type_)
+    return one["status"], one["reason"], one["message"]
+
+
+READY = [
+    pytest.param((), None, "False", "NoLeader", "no farlet pod exists yet", id="no pods"),
+    pytest.param(
+        (STANDBY,), None, "False", "NoLeader", "no farlet pod leads yet", id="nothing known"
+    ),
+    pytest.param(
+        (LEADER, STANDBY), None, "True", "Serving", "farlet-far-a serves the node", id="serves"
+    ),
+    pytest.param(
+        (LEADER, REFUSED),
+        None,
+        "True",
+        "Serving",
+        "farlet-far-a serves the node; farlet-far-b cannot lead: the Node far exists and is not "
+        "virtual",
+        id="a standby cannot lead",
+    ),
+    pytest.param(
+        (REFUSED, SILENT),
+        None,
+        "False",
+        "NoLeader",
+        "farlet-far-b cannot lead: the Node far exists and is not virtual; farlet-far-c cannot "
+        "lead: CrashLoopBackOff: no such Secret",
+        id="no pod can lead",
+    ),
+    pytest.param(
+        (
+            PodReport(
+                "farlet-far-a",
+                State(node="far", phase="serving", leader=True, problems={"home": "timeout"}),
+            ),
+        ),
+        None,
+        "False",
+        "Unhealthy",
+        "farlet-far-a serves the node, but home: timeout",
+        id="the leader has a problem",
+    ),
+    pytest.param(
+        (LEADER,),
+        not_ready("InvalidSpec", "spec.capacity ..."),
+        "False",
+        "InvalidSpec",
+        "spec.capacity ...",
+        id="the spec is not valid",
+    ),
+]
+
+
+@pytest.mark.parametrize(("pods", "refused", "status_", "reason", "message"), READY)
+def test_ready(
+    pods: tuple[PodReport, ...],
+    refused: Condition | None,
+    status_: str,
+    reason: str,
+    message: str,
+) -> None:
+    found = status(*pods, refused=refused)
+    assert condition(found, "Ready") == (status_, reason, message)
+
+
+def test_a_rollout_is_shown() -> None:
+    assert condition(status(LEADER, rolling_out=True), "Ready")[:2] == ("True", "RollingOut")
+
+
+def test_the_leader_describes_the_node() -> None:
+    found = status(STANDBY, LEADER)
+    assert {key: found[key] for key in found if key != "conditions"} == {
+        "observedGeneration": 3,
+        "leader": "farlet-far-a",
+        "pods": 3,
+        "foreignCluster": "u-1",
+        "foreignServer": SERVER,
+    }
+    assert condition(found, "ForeignReachable") == (
+        "True",
+        "ForeignAPIServerReachable",
+        f"{SERVER} answers",
+    )
+
+
+def test_without_a_leader_a_standby_describes_the_foreign_cluster() -> None:
+    found = status(SILENT, REFUSED)
+    assert condition(found, "ForeignReachable") == ("False", "ForeignUnreachable", "401")
+    assert "leader" not in found
+    assert "pods" not in found
+
+
+def test_while_nothing_is_reported_nothing_is_known() -> None:
+    found = status(SILENT)
+    for type_ in ("ForeignReachable", "HomeAPIReachable", "CredentialsValid"):
+        assert condition(found, type_)[0] == "Unknown"
+
+
+@pytest.mark.parametrize(
+    ("home_api", "status_", "reason"),
+    [
+        pytest.param(VERIFIED, "True", "HomeAPIVerified", id="verified"),
+        pytest.param(HomeAPIState(), "False", "HomeAPINotConfigured", id="not configured"),
+        pytest.param(
+            HomeAPIState(state="Refused", reason="HomeAPICertificateInvalid", message="x"),
+            "False",
+            "HomeAPICertificateInvalid",
+            id="refused",
+        ),
+        pytest.param(
+            HomeAPIState(state="OutOfReach"), "False", "HomeAPIUnreachable", id="out of reach"
+        ),
+        pytest.param(
+            HomeAPIState(state="Unverified"), "Unknown", "HomeAPIUnverified", id="unverified"
+        ),
+        pytest.param(
+            HomeAPIState(state="Novel"), "Unknown", "HomeAPIUnverified", id="of a newer version"
+        ),
+    ],
+)
+def test_the_home_api(home_api: HomeAPIState, status_: str, reason: str) -> None:
+    pod = PodReport("a", State(node="far", phase="serving", leader=True, home_api=home_api))
+    assert condition(status(pod), "HomeAPIReachable")[:2] == (status_, reason)
+
+
+def test_a_condition_keeps_the_time_of_its_last_change() -> None:
+    first = status(LEADER)
+    later = NOW + timedelta(hours=1)
+    assert status(LEADER, before=first, now=later) == first
+    changed = status(SILENT, before=first, now=later)
+    times = {one["type"]: one["lastTransitionTime"] for one in changed["conditions"]}
+    assert times["Ready"] == "2026-11-28T13:00:00Z"
+    assert times["CredentialsValid"] == "2026-11-28T12:00:00Z"
+
+
+def test_every_condition_names_the_generation() -> None:
+    assert {one["observedGeneration"] for one in status(LEADER)["conditions"]} == {3}
+
+
+def test_a_message_is_cut_and_contains_no_token() -> None:
+    token = "Bearer abcdefghijklmnopqrstuvwxyz0123456789"
+    message = condition(status(PodReport("a", None, f"{token} {'x' * 9000}")), "Ready")[2]
+    assert len(message) == conditions.MAX_MESSAGE
+    assert "abcdefghij" not in message
+
+
+@pytest.mark.parametrize(
+    ("pod_status", "problem"),
+    [
+        pytest.param({}, "did not answer", id="only the reader knows"),
+        pytest.param(
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/1 nodes are available",
+                    }
+                ]
+            },
+            "Unschedulable: 0/1 nodes are available",
+            id="not scheduled",
+        ),
+        pytest.param(
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]},
+            "ContainerCreating",
+            id="is created",
+        ),
+        pytest.param(
+            {
+                "containerStatuses": [
+                    {
+                        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+                        "lastState": {
+                            "terminated": {"message": '{"level": "info"}\nfarlet: no kubeconfig\n'}
+                        },
+                    }
+                ]
+            },
+            "CrashLoopBackOff: no kubeconfig",
+            id="ended with an error",
+        ),
+        pytest.param(
+            {"containerStatuses": [{"state": {"running": {}}}]}, "did not answer", id="runs"
+        ),
+    ],
+)
+def test_what_the_kubelet_says_of_a_pod(pod_status: JSON, problem: str) -> None:
+    pod = {"metadata": {"name": "a"}, "status": pod_status}
+    assert conditions.pod_report(pod, None, "did not answer").problem == problem
+
+
+@pytest.mark.parametrize(
+    ("counts", "rolling_out"),
+    [
+        pytest.param({}, True, id="not observed"),
+        pytest.param(
+            {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, False, id="complete"
+        ),
+        pytest.param(
+            {"replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}, True, id="an old pod"
+        ),
+        pytest.param(
+            {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, True, id="not available"
+        ),
+    ],
+)
+def test_rollouts(counts: JSON, rolling_out: bool) -> None:
+    observed = {"observedGeneration": 2} if counts else {}
+    deployment = {
+        "metadata": {"generation": 2},
+        "spec": {"replicas": 2},
+        "status": {**observed, **counts},
+    }
+    assert conditions.is_rolling_out(deployment) is rolling_out
