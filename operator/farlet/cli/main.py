@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from farlet import access, errors, redaction, settings
-from farlet.cli import inspecting, manifest, options, render
+from farlet.cli import connect, disconnect, inspecting, manifest, options, render
 from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
 from farlet.context import Context, Verified
@@ -223,7 +223,7 @@ def render_(
         )
 
 
-for command in inspecting.COMMANDS:
+for command in (connect.connect, disconnect.disconnect, *inspecting.COMMANDS):
     cli.add_command(command)
 
 

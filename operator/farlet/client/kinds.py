@@ -12,6 +12,20 @@ from farlet.constants import JSON
 _RBAC = "rbac.authorization.k8s.io"
 
 VIRTUAL_NODES = Resource[JSON]("farlet.io", "v1alpha1", "virtualnodes")
+NAMESPACES = Resource[JSON]("", "v1", "namespaces")
+NODES = Resource[JSON]("", "v1", "nodes")
+PODS = Resource[JSON]("", "v1", "pods")
+POD_EVICTIONS = PODS.below("eviction")
+CONFIG_MAPS = Resource[JSON]("", "v1", "configmaps")
+SECRETS = Resource[JSON]("", "v1", "secrets")
+SERVICES = Resource[JSON]("", "v1", "services")
+SERVICE_ACCOUNTS = Resource[JSON]("", "v1", "serviceaccounts")
+TOKEN_REQUESTS = SERVICE_ACCOUNTS.below("token")
+CLAIMS = Resource[JSON]("", "v1", "persistentvolumeclaims")
+VOLUMES = Resource[JSON]("", "v1", "persistentvolumes")
+LEASES = Resource[JSON]("coordination.k8s.io", "v1", "leases")
+ENDPOINT_SLICES = Resource[JSON]("discovery.k8s.io", "v1", "endpointslices")
+NETWORK_POLICIES = Resource[JSON]("networking.k8s.io", "v1", "networkpolicies")
 DEFINITIONS = Resource[JSON]("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 DEPLOYMENTS = Resource[JSON]("apps", "v1", "deployments")
 DISRUPTION_BUDGETS = Resource[JSON]("policy", "v1", "poddisruptionbudgets")
@@ -21,6 +35,8 @@ CLUSTER_ROLES = Resource[JSON](_RBAC, "v1", "clusterroles")
 CLUSTER_ROLE_BINDINGS = Resource[JSON](_RBAC, "v1", "clusterrolebindings")
 SIGNING_REQUESTS = Resource[JSON]("certificates.k8s.io", "v1", "certificatesigningrequests")
 SIGNING_REQUEST_APPROVALS = SIGNING_REQUESTS.below("approval")
+ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
 
 _BY_KIND = {
     "VirtualNode": VIRTUAL_NODES,
@@ -31,12 +47,11 @@ _BY_KIND = {
     "RoleBinding": ROLE_BINDINGS,
     "ClusterRole": CLUSTER_ROLES,
     "ClusterRoleBinding": CLUSTER_ROLE_BINDINGS,
-    "Namespace": Resource[JSON]("", "v1", "namespaces"),
-    "ServiceAccount": Resource[JSON]("", "v1", "serviceaccounts"),
-    "Secret": Resource[JSON]("", "v1", "secrets"),
-    "ConfigMap": Resource[JSON]("", "v1", "configmaps"),
-    "Service": Resource[JSON]("", "v1", "services"),
-    "NetworkPolicy": Resource[JSON]("networking.k8s.io", "v1", "networkpolicies"),
+    "Namespace": NAMESPACES,
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "Secret": SECRETS,
+    "Service": SERVICES,
+    "NetworkPolicy": NETWORK_POLICIES,
 }
 
 

@@ -5,30 +5,23 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from farlet.constants import JSON, ObjectKey
 from farlet.context import NamespaceMap
+from farlet.manager.virtual_node import (
+    FARLET,
+    INSTANCE_LABEL,
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    Identity,
+)
 
-HOME_SYSTEM = "farlet"
+HOME_SYSTEM = FARLET
 """Namespace of the manager and of all virtual nodes in the home cluster."""
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-INSTANCE = "app.kubernetes.io/instance"
-NAME_LABEL = "app.kubernetes.io/name"
 CONNECT = "farlet-connect"
-"""Field manager of server-side apply, and value of the label `MANAGED_BY`. On a namespace the label
-means that `farlet connect` created it, so that `farlet disconnect` can delete it."""
-
-NAME_LENGTH = 40
-"""Characters in the longest name of a VirtualNode (`crds/farlet.io_virtualnodes.yaml`)."""
-
-
-class Identity(StrEnum):
-    """Who farlet is in the home cluster."""
-
-    NODE = "node"
-    SERVICE_ACCOUNT = "service-account"
+"""Field manager of server-side apply, and value of the label `MANAGED_BY_LABEL`. On a namespace the
+label means that `farlet connect` created it, so that `farlet disconnect` can delete it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +93,7 @@ def object_name(node: str) -> str:
 
 def marks(node: str) -> dict[str, str]:
     """The labels of all objects that `farlet connect` creates for a virtual node."""
-    return {NAME_LABEL: "farlet", INSTANCE: node, MANAGED_BY: CONNECT}
+    return {NAME_LABEL: FARLET, INSTANCE_LABEL: node, MANAGED_BY_LABEL: CONNECT}
 
 
 def _base64(text: str) -> str:

@@ -119,3 +119,8 @@ def _pod(image: str) -> JSON:
         ],
         "volumes": [{"name": "keys", "secret": {"secretName": NAME, "defaultMode": 0o440}}],
     }
+
+
+def owns(obj: JSON) -> bool:
+    """Whether an object of the system namespace is one of these."""
+    return obj["metadata"]["name"] in (NAME, HOME_API_SERVICE)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from farlet import roles
 from farlet.constants import JSON, ObjectKey
-from farlet.install.connection import HOME_SYSTEM, Connection, Identity
+from farlet.install.connection import HOME_SYSTEM, Connection
+from farlet.manager.virtual_node import API_VERSION, KIND, Identity
 
 KUBECONFIG = "kubeconfig"
 """Key of a Secret with credentials."""
@@ -36,9 +37,8 @@ def gateway_secret(connection: Connection, items: Mapping[str, str]) -> JSON:
 
 def virtual_node(connection: Connection) -> JSON:
     """The VirtualNode. Its image is that of the manager, so that both are upgraded together."""
-    identity = "Node" if connection.identity is Identity.NODE else "ServiceAccount"
     spec: JSON = {
-        "identity": identity,
+        "identity": connection.identity.value,
         "foreign": {
             "kubeconfigSecret": {"name": f"{connection.name}-foreign"},
             "systemNamespace": connection.system,
@@ -55,8 +55,8 @@ def virtual_node(connection: Connection) -> JSON:
     (node,) = connection.labelled(
         (
             {
-                "apiVersion": "farlet.io/v1alpha1",
-                "kind": "VirtualNode",
+                "apiVersion": API_VERSION,
+                "kind": KIND,
                 "metadata": {"name": connection.node, "namespace": HOME_SYSTEM},
                 "spec": spec,
             },

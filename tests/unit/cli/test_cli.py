@@ -374,6 +374,8 @@ def test_the_group_lists_its_commands() -> None:
     assert isinstance(main.cli, click.Group)
     assert set(main.cli.commands) >= {
         "check",
+        "connect",
+        "disconnect",
         "explain",
         "gateway",
         "gateway-keys",

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from farlet.install import foreign, gateway, home
-from farlet.install.connection import CONNECT, INSTANCE, MANAGED_BY, Connection, Identity
+from farlet.install.connection import CONNECT, Connection
+from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL, Identity
 
 ROOT = Path(__file__).parents[3]
 FAR = Connection("far", "farlet:1", ("shop", "blog"))
@@ -103,7 +104,7 @@ def test_every_object_carries_the_marks_of_connect(connection: Connection) -> No
         foreign.gateway_secret(connection, {}),
     ):
         labels = one["metadata"]["labels"]
-        assert (labels[MANAGED_BY], labels[INSTANCE]) == (CONNECT, "far")
+        assert (labels[MANAGED_BY_LABEL], labels[INSTANCE_LABEL]) == (CONNECT, "far")
 
 
 def test_bindings_name_the_account_of_the_virtual_node() -> None:

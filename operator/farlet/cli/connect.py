@@ -1,0 +1,226 @@
+"""`farlet connect`: the command line; `farlet.install.connect` has the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from farlet import errors
+from farlet.forge import capacity
+from farlet.settings import node_values, values
+
+Validate = Callable[[object], object]
+
+
+def checked(validate: Validate) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that validates an option, or each of its values. Raises `UsageError`."""
+
+    def callback(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(dict.fromkeys(validate(one) for one in value))
+            return None if value is None else validate(value)
+        except ValueError as err:
+            raise errors.UsageError(f"{param.opts[0]}: {err}") from err
+
+    return callback
+
+
+def node_name(value: object) -> str:
+    """The name of a VirtualNode."""
+    from farlet.manager.virtual_node import LONGEST_NAME
+
+    name = values.dns_label(value)
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{name!r} has more than {LONGEST_NAME} characters")
+    return name
+
+
+def amounts(value: object) -> tuple[tuple[str, str], ...]:
+    """Resources and quantities, such as cpu=8,memory=32Gi,pods=110."""
+    found = tuple(node_values.quantity(one) for one in values.several(value))
+    missing = [name for name in capacity.REQUIRED if name not in dict(found)]
+    if missing:
+        raise ValueError(
+            f"it does not contain {', '.join(missing)}; set cpu, memory and pods, such as "
+            "cpu=8,memory=32Gi,pods=110"
+        )
+    return found
+
+
+def cluster_options(command: click.Command) -> click.Command:
+    """The administrator's access to both clusters."""
+    options = [
+        click.Option(
+            [f"--{side}-{what}"],
+            metavar=metavar,
+            help=f"{text} of the {side} cluster, with an administrator's credentials. "
+            f"[default: {default}]",
+        )
+        for side in ("home", "foreign")
+        for what, metavar, text, default in (
+            ("context", "NAME", "Context", "the current one"),
+            ("kubeconfig", "FILE", "Kubeconfig", "$KUBECONFIG, or ~/.kube/config"),
+        )
+    ]
+    command.params = [*options, *command.params]
+    return command
+
+
+@cluster_options
+@click.command(short_help="Install a virtual node in two clusters.")
+@click.option(
+    "--node",
+    metavar="NAME",
+    required=True,
+    callback=checked(node_name),
+    help="Name of the virtual node.",
+)
+@click.option(
+    "--image",
+    metavar="IMAGE",
+    default="",
+    help="Image of farlet that both clusters can pull. [default: that of the installed manager]",
+)
+@click.option(
+    "--namespace",
+    "-n",
+    "namespaces",
+    metavar="NAME",
+    multiple=True,
+    callback=checked(values.dns_label),
+    help="Home namespace whose pods should run in the foreign cluster. Repeatable.",
+)
+@click.option(
+    "--foreign-server",
+    metavar="URL",
+    help="Address at which pods of the home cluster reach the foreign API server. [default: that "
+    "of the kubeconfig]",
+)
+@click.option(
+    "--capacity",
+    metavar="NAME=QUANTITY,...",
+    callback=checked(amounts),
+    help="Capacity of the node. [default: the sum over the foreign nodes]",
+)
+@click.option(
+    "--identity",
+    type=click.Choice(["node", "service-account"]),
+    default="node",
+    show_default=True,
+    help="Identity of farlet in the home cluster.",
+)
+@click.option(
+    "--home-api-server-host",
+    metavar="HOST",
+    callback=checked(values.host),
+    help="Address at which foreign pods reach the home API server. [default: a gateway]",
+)
+@click.option(
+    "--home-api-server-port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Port at which foreign pods reach the home API server.",
+)
+@click.option(
+    "--home-name",
+    metavar="NAME",
+    default="home",
+    show_default=True,
+    callback=checked(values.dns_label),
+    help="Name of the home cluster within names of foreign namespaces. Each home cluster that uses "
+    "the same foreign cluster needs its own.",
+)
+@click.option(
+    "--foreign-system-namespace",
+    metavar="NAME",
+    default="",
+    help="farlet's namespace in the foreign cluster. [default: farlet-NODE]",
+)
+@click.option(
+    "--dry-run",
+    type=click.Choice(["both", "home", "foreign"]),
+    is_flag=False,
+    flag_value="both",
+    help="Print the objects of both clusters, or of one, as YAML; contact no cluster.",
+)
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    default="5m",
+    show_default=True,
+    callback=checked(values.duration),
+    help="How long the node may take to become ready.",
+)
+def connect(**flags: Any) -> None:
+    """Install a virtual node: farlet in the home cluster, its permissions and a gateway in the
+    foreign one.
+
+    Needs an administrator's access to both. Every step can be repeated: after an error or an
+    interruption, the same command continues. docs/connect.md lists what each step creates.
+    """
+    from farlet.install.connection import Connection
+    from farlet.manager.virtual_node import Identity
+
+    identities = {"node": Identity.NODE, "service-account": Identity.SERVICE_ACCOUNT}
+    connection = Connection(
+        node=flags["node"],
+        image=flags["image"],
+        namespaces=flags["namespaces"],
+        home_name=flags["home_name"],
+        foreign_system=flags["foreign_system_namespace"],
+        capacity=flags["capacity"] or (),
+        identity=identities[flags["identity"]],
+        home_api_host=flags["home_api_server_host"],
+        home_api_port=flags["home_api_server_port"],
+    )
+    if flags["dry_run"] is not None:
+        from farlet.install import dry_run
+
+        if not connection.image:
+            raise errors.UsageError("--image is required with --dry-run")
+        click.echo(dry_run.text(connection, dry_run.Side(flags["dry_run"])), nl=False)
+        return
+    from farlet.cli import access
+
+    work = _connect(connection, flags)
+    access.run(work, "Interrupted. Run the same command again: it continues where it stopped")
+    _print_next(connection.node, connection.namespaces, flags["home_context"])
+
+
+async def _connect(connection: Any, flags: dict[str, Any]) -> None:
+    from farlet.cli import access
+    from farlet.install.connect import Connect
+
+    async with access.clusters(flags) as (home, foreign):
+        assert home is not None
+        assert foreign is not None
+        server = await access.foreign_server(foreign, flags["foreign_server"])
+        await Connect(
+            connection,
+            home,
+            foreign,
+            server=server,
+            report=click.echo,
+            seconds=flags["timeout"],
+        ).run()
+
+
+def _print_next(node: str, namespaces: tuple[str, ...], context: str | None) -> None:
+    """The command for a first pod."""
+    kubectl = f"kubectl --context {context}" if context else "kubectl"
+    namespace = namespaces[0] if namespaces else "NAMESPACE"
+    spec = (
+        f'{{"spec":{{"nodeSelector":{{"kubernetes.io/hostname":"{node}"}},'
+        '"tolerations":[{"key":"farlet.io/virtual-node","operator":"Exists"}]}}'
+    )
+    click.echo(
+        f"\nRun a first pod in the foreign cluster:\n\n  {kubectl} run hello -n {namespace} "
+        f"--image=nginx --overrides='{spec}'\n  {kubectl} get pod hello -n {namespace} -o wide"
+    )
+    if not namespaces:
+        click.echo(
+            f"\nNo namespace is offloaded yet. Run this command again with --namespace {namespace}"
+        )

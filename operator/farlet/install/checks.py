@@ -1,0 +1,191 @@
+"""What `farlet connect` verifies in both clusters before it changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from farlet import errors
+from farlet.client import kinds
+from farlet.client.api_client import ApiClient
+from farlet.client.resources import Resource
+from farlet.constants import HOME_CLUSTER, JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
+from farlet.foreign import home_namespace
+from farlet.install import requests
+from farlet.install.connection import HOME_SYSTEM, Connection
+
+
+class Right(NamedTuple):
+    """One permission that the administrator needs."""
+
+    verb: str
+    resource: Resource[JSON]
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        group = f".{self.resource.group}" if self.resource.group else ""
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource.rbac_name}{group}{where}"
+
+
+def home_rights(connection: Connection) -> tuple[Right, ...]:
+    """What `farlet connect` needs in the home cluster."""
+    return (
+        Right("create", kinds.NAMESPACES),
+        Right("patch", kinds.DEFINITIONS),
+        Right("patch", kinds.CLUSTER_ROLES),
+        Right("patch", kinds.CLUSTER_ROLE_BINDINGS),
+        Right("update", kinds.SIGNING_REQUEST_APPROVALS),
+        *_namespaced(HOME_SYSTEM),
+        Right("patch", kinds.VIRTUAL_NODES, HOME_SYSTEM),
+        Right("patch", kinds.ROLE_BINDINGS, "kube-system"),
+        *(Right("get", kinds.NAMESPACES, name) for name in connection.namespaces),
+    )
+
+
+def foreign_rights(connection: Connection) -> tuple[Right, ...]:
+    """What `farlet connect` needs in the foreign cluster."""
+    return (
+        Right("create", kinds.NAMESPACES),
+        *(() if connection.capacity else (Right("patch", kinds.CLUSTER_ROLES),)),
+        *_namespaced(connection.system),
+        Right("create", kinds.TOKEN_REQUESTS, connection.system),
+        *(Right("patch", kinds.ROLE_BINDINGS, name) for name in connection.foreign_namespaces),
+    )
+
+
+def _namespaced(namespace: str) -> tuple[Right, ...]:
+    some = ("ServiceAccount", "Secret", "Role", "RoleBinding", "Deployment", "NetworkPolicy")
+    return tuple(Right("patch", kinds.of(kind), namespace) for kind in some)
+
+
+def foreign_server(url: str) -> str:
+    """The address at which the home cluster reaches the foreign API server.
+
+    Raises `UsageError` for one that leads to the machine itself.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise errors.UsageError(
+            f"--foreign-server: {url!r} is not the URL of an API server; expected https://HOST:PORT"
+        )
+    if _is_loopback(parts.hostname):
+        raise errors.UsageError(
+            f"{url} leads to the machine itself, which is another one for pods of the home "
+            "cluster. Set --foreign-server to the URL at which they reach the foreign API server"
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+async def different(home: ApiClient, foreign: ApiClient) -> None:
+    """Raises `StartError` if both are the same cluster: `kube-system` has the same uid."""
+    uids = [
+        (await cluster.get(kinds.NAMESPACES, "kube-system"))["metadata"]["uid"]
+        for cluster in (home, foreign)
+    ]
+    if uids[0] == uids[1]:
+        raise errors.StartError(
+            "the foreign cluster is the home cluster: the namespace kube-system has the uid "
+            f"{uids[0]} in both. Set --foreign-context (and --foreign-kubeconfig) to the "
+            "credentials of the foreign cluster"
+        )
+
+
+async def rights(cluster: ApiClient, wanted: Iterable[Right]) -> None:
+    """Raises `StartError` naming what the administrator is not allowed to do."""
+    wanted = tuple(dict.fromkeys(wanted))
+    allowed = await asyncio.gather(*(_allowed(cluster, one) for one in wanted))
+    missing = [str(one) for one, ok in zip(wanted, allowed, strict=True) if not ok]
+    if missing:
+        raise errors.StartError(
+            f"the credentials for the {cluster.name} cluster lack permissions: "
+            f"{'; '.join(missing)}. Use those of an administrator (--{cluster.name}-context)"
+        )
+
+
+async def _allowed(cluster: ApiClient, right: Right) -> bool:
+    resource = right.resource
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {
+            "resourceAttributes": {
+                "verb": right.verb,
+                "group": resource.group,
+                "resource": resource.plural,
+                "subresource": resource.subresource,
+                "namespace": right.namespace,
+            }
+        },
+    }
+    answer = await cluster.create(kinds.ACCESS_REVIEWS, review)
+    return (answer.get("status") or {}).get("allowed") is True
+
+
+async def node_name(home: ApiClient, node: str) -> None:
+    """Raises `StartError` if a Node of this name is not that of a VirtualNode."""
+    found = await requests.find(home, kinds.NODES, node)
+    if found is None:
+        return
+    labels = found["metadata"].get("labels") or {}
+    if labels.get(VIRTUAL_NODE_LABEL) != VIRTUAL_NODE_LABEL_VALUE:
+        raise errors.StartError(
+            f"the home cluster has a machine with the name {node}. Choose another name with --node"
+        )
+    if await requests.find(home, kinds.VIRTUAL_NODES, node, namespace=HOME_SYSTEM) is None:
+        raise errors.StartError(
+            f"the home cluster has the virtual node {node}, which was not installed by farlet "
+            "connect. Choose another name with --node; or remove it: farlet disconnect --node "
+            f"{node}"
+        )
+
+
+async def home_id(home: ApiClient) -> str:
+    """What identifies the home cluster on foreign objects, as `farlet run` finds it."""
+    service = await home.get(kinds.SERVICES, "kubernetes", namespace="default")
+    return str(service["metadata"]["uid"])
+
+
+async def namespaces(
+    home: ApiClient, foreign: ApiClient, connection: Connection, home_id: str
+) -> None:
+    """Raises `StartError` for a home namespace that does not exist, and for a foreign one that
+    another home cluster or home namespace uses."""
+    for namespace in connection.namespaces:
+        if await requests.find(home, kinds.NAMESPACES, namespace) is None:
+            raise errors.StartError(
+                f"the home cluster has no namespace {namespace}. Create it: kubectl create "
+                f"namespace {namespace}"
+            )
+        name = connection.foreign_namespace(namespace)
+        if name is None:
+            raise errors.StartError(
+                f"the home namespace {namespace} cannot be offloaded: the name of its foreign "
+                f"namespace would be that of another one. Choose another --home-name"
+            )
+        try:
+            await home_namespace.verify(foreign, name, home=namespace, home_id=home_id)
+        except errors.Refused as err:
+            raise errors.StartError(err.message) from err
+    found = await requests.find(foreign, kinds.NAMESPACES, connection.system)
+    owner = _annotations(found).get(HOME_CLUSTER)
+    if owner is not None and owner != home_id:
+        raise errors.StartError(
+            f"the foreign namespace {connection.system} belongs to a virtual node of another home "
+            f"cluster (its id: {owner}). Choose another --node or --foreign-system-namespace, and "
+            "another --home-name"
+        )
+
+
+def _annotations(found: JSON | None) -> dict[str, str]:
+    return {} if found is None else found["metadata"].get("annotations") or {}

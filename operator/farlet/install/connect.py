@@ -1,0 +1,287 @@
+"""The steps of `farlet connect`: what one virtual node needs in both clusters.
+
+Each step first reads what is there, and can be repeated. So the command can be interrupted at any
+point, and the same command continues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from farlet import errors
+from farlet.client import kinds
+from farlet.client.api_client import ApiClient
+from farlet.constants import HOME_CLUSTER, JSON
+from farlet.gateway import keys
+from farlet.install import (
+    approval,
+    checks,
+    credentials,
+    foreign,
+    gateway,
+    home,
+    installed_manager,
+    requests,
+)
+from farlet.install.connection import HOME_SYSTEM, Connection
+from farlet.install.credentials import ForeignServer
+from farlet.manager.virtual_node import Identity
+
+DEFINITION_SECONDS = 60.0
+"""How long an API server may take to serve a new kind of object."""
+AGAIN = "Run the same command again: it continues where it stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what it is about, and what it does. It returns what it found or did."""
+
+    title: str
+    run: Callable[[], Awaitable[str]]
+
+
+class Connect:
+    """Connects two clusters."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        home: ApiClient,
+        foreign: ApiClient,
+        *,
+        server: ForeignServer,
+        report: Callable[[str], None],
+        seconds: float,
+    ) -> None:
+        """`report` gets one line of progress; `seconds` is how long the node may take."""
+        self._connection = connection
+        self._home = home
+        self._foreign = foreign
+        self._server = server
+        self._report = report
+        self._seconds = seconds
+        self._home_id = ""
+
+    def steps(self) -> tuple[Step, ...]:
+        """All of them, in order."""
+        return (
+            Step("checks", self._check),
+            Step("foreign namespaces", self._namespaces),
+            Step("foreign permissions", self._permissions),
+            Step("manager", self._manager),
+            *((Step("gateway", self._gateway),) if self._connection.gateway else ()),
+            Step("foreign credentials", self._credentials),
+            Step("home permissions", self._bindings),
+            Step("virtual node", self._virtual_node),
+            Step("ready", self._until_ready),
+        )
+
+    async def run(self) -> None:
+        """Raises `StartError` with the step that failed and what to do."""
+        steps = self.steps()
+        for number, step in enumerate(steps, start=1):
+            with failing(f"{step.title}"):
+                done = await step.run()
+            self._report(f"[{number}/{len(steps)}] {step.title}: {done}")
+
+    # --- steps --------------------------------------------------------------------------------
+
+    async def _check(self) -> str:
+        connection = self._connection
+        if not connection.image:
+            image = await installed_manager.image(self._home)
+            connection = self._connection = dataclasses.replace(connection, image=image)
+        versions = [await one.server_version() for one in (self._home, self._foreign)]
+        await checks.different(self._home, self._foreign)
+        await checks.rights(self._home, checks.home_rights(connection))
+        await checks.rights(self._foreign, checks.foreign_rights(connection))
+        await checks.node_name(self._home, connection.node)
+        self._home_id = await checks.home_id(self._home)
+        await checks.namespaces(self._home, self._foreign, connection, self._home_id)
+        return f"home {versions[0]}, foreign {versions[1]} at {self._server.url}"
+
+    async def _namespaces(self) -> str:
+        system, *offloaded = foreign.namespaces(self._connection)
+        system["metadata"]["annotations"] = {HOME_CLUSTER: self._home_id}
+        shown = []
+        for one in (system, *offloaded):
+            created = await requests.create_missing(self._foreign, one)
+            shown.append(f"{one['metadata']['name']} {'created' if created else 'exists'}")
+        return ", ".join(shown)
+
+    async def _permissions(self) -> str:
+        objects = [one for one in foreign.objects(self._connection) if not gateway.owns(one)]
+        await requests.apply(self._foreign, objects)
+        return f"ServiceAccount {self._connection.system}/{foreign.ACCOUNT} and its Roles"
+
+    async def _manager(self) -> str:
+        return await installed_manager.install(self._home, self._connection.image)
+
+    async def _gateway(self) -> str:
+        done = await self._gateway_keys()
+        objects = [one for one in foreign.objects(self._connection) if gateway.owns(one)]
+        await requests.apply(self._foreign, objects)
+        return f"Deployment {self._connection.system}/{gateway.NAME}, keys {done}"
+
+    async def _gateway_keys(self) -> str:
+        """Both halves, written again unless they fit together."""
+        connection = self._connection
+        name = f"{connection.name}-gateway"
+        at_home = await requests.find(self._home, kinds.SECRETS, name, namespace=HOME_SYSTEM)
+        there = await requests.find(
+            self._foreign, kinds.SECRETS, gateway.NAME, namespace=connection.system
+        )
+        if at_home is not None and there is not None:
+            decoded = credentials.decoded
+            if keys.fit(keys.PerCluster(home=decoded(at_home), foreign=decoded(there))):
+                return "reused"
+        made = keys.generate()
+        await requests.apply(self._foreign, [foreign.gateway_secret(connection, made.foreign)])
+        await requests.apply(self._home, [home.gateway_secret(connection, made.home)])
+        return "created"
+
+    async def _credentials(self) -> str:
+        connection = self._connection
+        name = f"{connection.name}-foreign"
+        found = await requests.find(self._home, kinds.SECRETS, name, namespace=HOME_SYSTEM)
+        token = credentials.token_for(found, self._server)
+        if token is not None and await self._is_accepted(token):
+            return f"Secret {HOME_SYSTEM}/{name} reused"
+        bound = await self._foreign.get(kinds.SECRETS, foreign.TOKEN, namespace=connection.system)
+        answer = await self._foreign.create(
+            kinds.TOKEN_REQUESTS,
+            foreign.token_request(bound["metadata"]["uid"], seconds=credentials.TOKEN_SECONDS),
+            namespace=connection.system,
+            name=foreign.ACCOUNT,
+        )
+        status = answer["status"]
+        text = credentials.kubeconfig(self._server, status["token"])
+        await requests.apply(self._home, [home.foreign_secret(connection, text)])
+        return f"Secret {HOME_SYSTEM}/{name}, token until {status['expirationTimestamp']}"
+
+    async def _is_accepted(self, token: str) -> bool:
+        review = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token},
+        }
+        answer = await self._foreign.create(kinds.TOKEN_REVIEWS, review)
+        status = answer.get("status") or {}
+        wanted = f"system:serviceaccount:{self._connection.system}:{foreign.ACCOUNT}"
+        user = (status.get("user") or {}).get("username")
+        return status.get("authenticated") is True and user == wanted
+
+    async def _bindings(self) -> str:
+        objects = home.bindings(self._connection)
+        await requests.apply(self._home, objects)
+        return f"{len(objects)} objects, the last is {objects[-1]['metadata']['name']}"
+
+    async def _virtual_node(self) -> str:
+        async with asyncio.timeout(DEFINITION_SECONDS):
+            while True:
+                try:
+                    await requests.apply(self._home, [home.virtual_node(self._connection)])
+                except errors.NotFound:  # the API server does not serve the new kind yet
+                    await asyncio.sleep(requests.RETRY_SECONDS)
+                else:
+                    return f"{HOME_SYSTEM}/{self._connection.node}"
+
+    async def _until_ready(self) -> str:
+        """Until the VirtualNode is ready; the reason is reported whenever it changes."""
+        approving = asyncio.create_task(self._approve(), name="approval of the client certificate")
+        shown = ""
+
+        def is_ready(node: JSON | None) -> bool:
+            nonlocal shown
+            ready, why = readiness(node)
+            if why != shown:
+                shown = why
+                self._report(f"      waiting: {why}")
+            if approving.done() and not approving.cancelled():
+                approving.result()
+            return ready
+
+        try:
+            async with asyncio.timeout(self._seconds):
+                await requests.until(
+                    self._home,
+                    kinds.VIRTUAL_NODES,
+                    self._connection.node,
+                    is_ready,
+                    namespace=HOME_SYSTEM,
+                )
+        except TimeoutError:
+            raise errors.StartError(
+                f"the VirtualNode {HOME_SYSTEM}/{self._connection.node} is not ready after "
+                f"{self._seconds:g} s: {shown}. See `kubectl describe virtualnode -n {HOME_SYSTEM} "
+                f"{self._connection.node}` and `kubectl logs -n {HOME_SYSTEM} deployment/"
+                "farlet-manager` in the home cluster"
+            ) from None
+        finally:
+            approving.cancel()
+            with contextlib.suppress(asyncio.CancelledError, errors.FarletError):
+                await approving
+        return f"pods of the node {self._connection.node} run in the foreign cluster"
+
+    async def _approve(self) -> None:
+        """Approve requests of the manager for the node's client certificate, until cancelled."""
+        if self._connection.identity is not Identity.NODE:
+            return
+        resource = kinds.SIGNING_REQUESTS
+        while True:
+            try:
+                found = await self._home.list(resource)
+                for request in found.items:
+                    await self._approve_one(request)
+                async for event in self._home.watch(
+                    resource, version=found.version, opened=lambda: None
+                ):
+                    if event.kind in ("ADDED", "MODIFIED"):
+                        await self._approve_one(event.object)
+            except (errors.Gone, errors.Unreachable, errors.Conflict):
+                pass
+            await asyncio.sleep(requests.WATCH_SECONDS)
+
+    async def _approve_one(self, request: JSON) -> None:
+        if not approval.is_pending(request):
+            return
+        if approval.refusal(request, self._connection.node) is not None:
+            return
+        name = request["metadata"]["name"]
+        await self._home.replace(kinds.SIGNING_REQUEST_APPROVALS, name, approval.approved(request))
+        self._report(f"      approved the client certificate of {self._connection.node}: {name}")
+
+
+def readiness(node: JSON | None) -> tuple[bool, str]:
+    """Whether a VirtualNode is ready as it is specified now, and why not."""
+    if node is None:
+        return False, "the VirtualNode does not exist"
+    generation = node["metadata"].get("generation")
+    status = node.get("status") or {}
+    conditions = {one.get("type"): one for one in status.get("conditions") or ()}
+    ready = conditions.get("Ready")
+    if ready is None:
+        return False, "the manager has not reported yet"
+    seen = ready.get("observedGeneration", generation)
+    if ready.get("status") == "True":
+        return seen == generation, "the manager has not seen the last change yet"
+    failed = [ready, *(one for one in conditions.values() if one.get("status") == "False")]
+    words = dict.fromkeys(f"{one.get('reason')}: {one.get('message')}" for one in failed)
+    return False, "; ".join(words)
+
+
+@contextlib.contextmanager
+def failing(title: str) -> Iterator[None]:
+    """Raise what fails within as a `StartError` that names the step."""
+    try:
+        yield
+    except errors.UsageError:
+        raise
+    except TimeoutError:
+        raise errors.StartError(f"{title}: no answer in time. {AGAIN}") from None
+    except errors.FarletError as err:
+        raise errors.StartError(f"{title}: {str(err).rstrip('.')}. {AGAIN}") from err

@@ -1,0 +1,98 @@
+"""The manager in the home cluster: installed with the first virtual node, removed with the last.
+
+A manager that was installed in another way (Helm, kustomize) is used and left as it is.
+"""
+
+from __future__ import annotations
+
+from farlet import errors
+from farlet.client import kinds
+from farlet.client.api_client import ApiClient
+from farlet.constants import JSON
+from farlet.install import manager, requests
+from farlet.install.connection import CONNECT, HOME_SYSTEM
+from farlet.manager.virtual_node import MANAGED_BY_LABEL, MANAGER
+
+DEFINITION_SECONDS = 60.0
+
+
+async def image(home: ApiClient) -> str:
+    """The image of the installed manager. Raises `UsageError` where there is none."""
+    found = await _deployment(home)
+    if found is None:
+        raise errors.UsageError(
+            "--image is required: set it to the image of farlet that both clusters can pull"
+        )
+    return _image(found)
+
+
+async def install(home: ApiClient, image: str) -> str:
+    """Install it, or another version of it, unless others have installed it."""
+    found = await _deployment(home)
+    if found is not None and not _is_ours(found):
+        return f"{_image(found)}, which is left as it is: farlet connect did not install it"
+    namespace = manager.namespace()
+    namespace["metadata"]["labels"][MANAGED_BY_LABEL] = CONNECT
+    await requests.create_missing(home, namespace)
+    definition = manager.custom_resource_definition()
+    await requests.apply(home, [_marked(definition)])
+    await requests.until(home, kinds.DEFINITIONS, definition["metadata"]["name"], _is_established)
+    await requests.apply(home, map(_marked, manager.objects(image=image)))
+    if found is not None and _image(found) != image:
+        return f"{image}, before {_image(found)}"
+    return image
+
+
+async def remove(home: ApiClient) -> list[str]:
+    """Remove it, its definition and its namespace. Returns what is left, and why."""
+    found = await _deployment(home)
+    definition = manager.custom_resource_definition()["metadata"]["name"]
+    if found is not None and not _is_ours(found):
+        return [f"the manager in the namespace {HOME_SYSTEM}: farlet connect did not install it"]
+    for obj in (*reversed(manager.objects(image="")), manager.custom_resource_definition()):
+        resource, metadata = kinds.of(obj["kind"]), obj["metadata"]
+        where = metadata.get("namespace", "")
+        existing = await requests.find(home, resource, metadata["name"], namespace=where)
+        if existing is not None and _is_ours(existing):
+            await requests.delete(
+                home,
+                resource,
+                metadata["name"],
+                namespace=where,
+                uid=existing["metadata"]["uid"],
+            )
+    if found is not None:
+        await requests.until_gone(home, kinds.DEFINITIONS, definition)
+    namespace = await requests.find(home, kinds.NAMESPACES, HOME_SYSTEM)
+    if namespace is None:
+        return []
+    if not _is_ours(namespace):
+        return [f"the namespace {HOME_SYSTEM}: it existed before"]
+    await requests.delete(home, kinds.NAMESPACES, HOME_SYSTEM, uid=namespace["metadata"]["uid"])
+    await requests.until_gone(home, kinds.NAMESPACES, HOME_SYSTEM)
+    return []
+
+
+async def _deployment(home: ApiClient) -> JSON | None:
+    return await requests.find(home, kinds.DEPLOYMENTS, MANAGER, namespace=HOME_SYSTEM)
+
+
+def _image(deployment: JSON) -> str:
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return str(containers[0]["image"])
+
+
+def _marked(obj: JSON) -> JSON:
+    """With the label that says who installed it."""
+    metadata = obj["metadata"]
+    labels = {**metadata.get("labels", {}), MANAGED_BY_LABEL: CONNECT}
+    return {**obj, "metadata": {**metadata, "labels": labels}}
+
+
+def _is_ours(obj: JSON) -> bool:
+    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == CONNECT
+
+
+def _is_established(definition: JSON | None) -> bool:
+    conditions = ((definition or {}).get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)

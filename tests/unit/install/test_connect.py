@@ -1,0 +1,427 @@
+"""`farlet connect` and `farlet disconnect` between two clusters in memory.
+
+Both are killed before each of their writes, and then continue.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from farlet import errors
+from farlet.install import requests
+from farlet.install.connect import Connect, readiness
+from farlet.install.connection import Connection
+from farlet.install.credentials import ForeignServer
+from farlet.install.disconnect import Disconnect, Volumes
+from farlet.install.foreign_removal import virtual_node_id
+from farlet.manager.virtual_node import Identity
+from unit.install.memory_cluster import Killed, MemoryCluster, Object, Process, controllers
+
+FAR = Connection("far", "farlet:1", ("shop",))
+SERVER = ForeignServer("https://192.0.2.7:6443", "CA")
+ID = virtual_node_id("h-home", "far")
+OTHER_ID = virtual_node_id("h-home", "other")
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(requests, "RETRY_SECONDS", 0.0)
+
+
+class Pair:
+    """Two clusters, and the lines that commands printed."""
+
+    def __init__(self) -> None:
+        self.process = Process()
+        self.home = MemoryCluster("home", uid="h", process=self.process)
+        self.foreign = MemoryCluster("foreign", uid="f", process=self.process)
+        self.home.settle = controllers(self.home)
+        self.home.put("namespaces", "", {"metadata": {"name": "shop"}})
+        self.lines: list[str] = []
+
+    async def connect(self, connection: Connection = FAR, *, seconds: float = 20) -> None:
+        await Connect(
+            connection,
+            self.home,
+            self.foreign,
+            server=SERVER,
+            report=self.lines.append,
+            seconds=seconds,
+        ).run()
+
+    async def disconnect(
+        self,
+        node: str = "far",
+        *,
+        volumes: Volumes = Volumes.REFUSE,
+        home: bool = True,
+        foreign: bool = True,
+    ) -> list[str]:
+        """Returns what remains."""
+        work = Disconnect(
+            node,
+            self.home if home else None,
+            self.foreign if foreign else None,
+            system=None,
+            home_id=None,
+            volumes=volumes,
+            report=self.lines.append,
+            seconds=0 if node == "stuck" else 20,
+        )
+        await work.run()
+        return work.left
+
+    def run_pods(self, *, shared: bool = False) -> None:
+        """What farlet creates for a pod of the node. `shared`: another node uses a copy, too."""
+        namespace = "shop-home"
+        labels = {"farlet.io/virtual-node-id": ID}
+        mirror = {"name": "web", "labels": labels, "finalizers": ["farlet.io/observed"]}
+        self.foreign.put("pods", namespace, {"metadata": mirror})
+        self.foreign.put("secrets", namespace, {"metadata": {"name": "s", "labels": labels}})
+        used = {f"farlet.io/used-by-{ID}": "true"}
+        both = {**used, f"farlet.io/used-by-{OTHER_ID}": "true"}
+        self.foreign.put("configmaps", namespace, {"metadata": {"name": "own", "labels": used}})
+        if shared:
+            copy = {"metadata": {"name": "both", "labels": both}}
+            self.foreign.put("configmaps", namespace, copy)
+        claim = {"metadata": {"name": "farlet-home-namespace"}}
+        self.foreign.put("configmaps", namespace, claim)
+        inventory = {"name": f"farlet-{ID}", "labels": labels}
+        self.foreign.put("configmaps", "farlet-far", {"metadata": inventory})
+
+
+async def connected() -> Pair:
+    pair = Pair()
+    await pair.connect()
+    return pair
+
+
+async def test_connect_installs_both_sides_and_reports_each_step() -> None:
+    pair = await connected()
+    node = pair.home.find("virtualnodes", "farlet", "far")
+    assert node is not None
+    assert [line.split(":")[0] for line in pair.lines if line.startswith("[")] == [
+        "[1/9] checks",
+        "[2/9] foreign namespaces",
+        "[3/9] foreign permissions",
+        "[4/9] manager",
+        "[5/9] gateway",
+        "[6/9] foreign credentials",
+        "[7/9] home permissions",
+        "[8/9] virtual node",
+        "[9/9] ready",
+    ]
+    assert {name for kind, _, name in pair.home.names() if kind == "secrets"} == {
+        "farlet-far-foreign",
+        "farlet-far-gateway",
+    }
+    assert ("deployments", "farlet-far", "farlet-gateway") in pair.foreign.names()
+    assert ("rolebindings", "shop-home", "farlet-far") in pair.foreign.names()
+
+
+async def test_connect_again_changes_neither_keys_nor_token() -> None:
+    pair = await connected()
+    before = {key: pair.home.objects[key].get("data") for key in pair.home.names()}
+    await pair.connect()
+    assert {key: pair.home.objects[key].get("data") for key in pair.home.names()} == before
+    assert len(pair.foreign.tokens) == 1
+
+
+async def test_a_revoked_token_is_replaced() -> None:
+    pair = await connected()
+    pair.foreign.tokens.clear()
+    await pair.connect()
+    assert len(pair.foreign.tokens) == 1
+
+
+async def test_keys_that_do_not_fit_together_are_created_again() -> None:
+    pair = await connected()
+    pair.foreign.objects["secrets", "farlet-far", "farlet-gateway"]["data"] = {}
+    await pair.connect()
+    assert pair.foreign.objects["secrets", "farlet-far", "farlet-gateway"]["data"]
+    assert "[5/9] gateway: Deployment farlet-far/farlet-gateway, keys created" in pair.lines[9:]
+
+
+async def test_connect_continues_after_a_kill_before_any_write() -> None:
+    whole = await connected()
+    assert whole.process.writes > 25
+    for count in range(whole.process.writes):
+        pair = Pair()
+        pair.process.lives = count
+        with pytest.raises(Killed):
+            await pair.connect()
+        pair.process.lives = None
+        await pair.connect()
+        assert pair.home.content() == whole.home.content(), count
+        assert pair.foreign.content() == whole.foreign.content(), count
+
+
+async def test_disconnect_leaves_both_clusters_as_they_were() -> None:
+    before = Pair()
+    pair = await connected()
+    pair.run_pods()
+    assert await pair.disconnect() == []
+    assert pair.home.content() == before.home.content()
+    assert pair.foreign.content() == before.foreign.content()
+
+
+async def test_disconnect_continues_after_a_kill_before_any_write() -> None:
+    before = Pair()
+    counting = await connected()
+    counting.run_pods()
+    start = counting.process.writes
+    await counting.disconnect()
+    for count in range(counting.process.writes - start):
+        pair = await connected()
+        pair.run_pods()
+        pair.process.lives = count
+        with pytest.raises(Killed):
+            await pair.disconnect()
+        pair.process.lives = None
+        await pair.disconnect()
+        assert pair.home.content() == before.home.content(), count
+        assert pair.foreign.content() == before.foreign.content(), count
+
+
+async def test_namespaces_that_existed_before_stay_as_they_were() -> None:
+    pair = Pair()
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "shop-home", "labels": {"a": "b"}}})
+    pair.home.put("namespaces", "", {"metadata": {"name": "farlet"}})
+    before = pair.home.content(), pair.foreign.content()
+    await pair.connect()
+    pair.run_pods()
+    assert await pair.disconnect() == ["the namespace farlet: it existed before"]
+    assert (pair.home.content(), pair.foreign.content()) == before
+
+
+async def test_disconnect_of_one_of_two_nodes_leaves_the_other_untouched() -> None:
+    pair = Pair()
+    await pair.connect(Connection("near", "farlet:1", ("shop",)))
+    before = pair.home.content(), pair.foreign.content()
+    await pair.connect()
+    mirror = {"name": "near", "labels": {"farlet.io/virtual-node-id": OTHER_ID}}
+    pair.foreign.put("pods", "shop-home", {"metadata": mirror})
+    pair.run_pods(shared=True)
+    await pair.disconnect()
+    assert pair.home.content() == before[0]
+    left = {key for key in pair.foreign.names() if key not in before[1]}
+    assert left == {
+        ("pods", "shop-home", "near"),
+        ("configmaps", "shop-home", "both"),
+        ("configmaps", "shop-home", "farlet-home-namespace"),
+    }
+    both = pair.foreign.objects["configmaps", "shop-home", "both"]["metadata"]["labels"]
+    assert both == {f"farlet.io/used-by-{OTHER_ID}": "true"}
+
+
+async def test_pods_of_the_node_are_evicted() -> None:
+    pair = await connected()
+    pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "far"}}
+    pair.home.put("pods", "shop", pod)
+    await pair.disconnect()
+    assert "[2/8] drain: 1 pods evicted" in pair.lines
+
+
+CLAIM = {"metadata": {"name": "data", "labels": {"farlet.io/virtual-node-id": ID}}}
+
+
+async def test_foreign_claims_stop_disconnect_before_it_changes_anything() -> None:
+    pair = await connected()
+    pair.foreign.put("persistentvolumeclaims", "shop-home", CLAIM)
+    before = pair.home.content(), pair.foreign.content()
+    with pytest.raises(errors.StartError, match=r"1 foreign claims .* shop-home/data"):
+        await pair.disconnect()
+    assert (pair.home.content(), pair.foreign.content()) == before
+
+
+@pytest.mark.parametrize(
+    ("volumes", "left"),
+    [
+        pytest.param(Volumes.KEEP, {("namespaces", "", "shop-home"),
+                                    ("persistentvolumeclaims", "shop-home", "data")}, id="keep"),
+        pytest.param(Volumes.DELETE, set(), id="delete"),
+    ],
+)  # fmt: skip
+async def test_foreign_claims_are_kept_or_deleted(volumes: Volumes, left: set[object]) -> None:
+    before = Pair()
+    pair = await connected()
+    pair.foreign.put("persistentvolumeclaims", "shop-home", CLAIM)
+    said = await pair.disconnect(volumes=volumes)
+    assert set(pair.foreign.names()) - set(before.foreign.names()) == left
+    assert any("shop-home/data" in line for line in said) is bool(left)
+    await pair.disconnect(volumes=volumes)
+
+
+async def test_a_gone_foreign_cluster_leaves_the_home_cluster_as_it_was() -> None:
+    before = Pair()
+    pair = await connected()
+    pair.run_pods()
+    pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "far"}}
+    pair.home.put("pods", "shop", pod)
+    (line,) = await pair.disconnect(foreign=False)
+    assert "farlet disconnect --node far --foreign-only" in line
+    assert pair.home.content() == before.home.content()
+    assert pair.foreign.find("pods", "shop-home", "web")
+
+
+async def test_a_gone_home_cluster_leaves_the_foreign_cluster_as_it_was() -> None:
+    before = Pair()
+    pair = await connected()
+    pair.run_pods()
+    (line,) = await pair.disconnect(home=False)
+    assert "farlet disconnect --node far --home-only" in line
+    assert pair.foreign.content() == before.foreign.content()
+    assert pair.home.find("virtualnodes", "farlet", "far")
+
+
+async def test_another_foreign_cluster_is_refused() -> None:
+    pair = await connected()
+    annotations = pair.home.objects["nodes", "", "far"]["metadata"]["annotations"]
+    annotations["farlet.io/foreign-cluster-uid"] = "another"
+    with pytest.raises(errors.StartError, match="not the foreign cluster of the node"):
+        await pair.disconnect()
+
+
+async def test_a_machine_is_never_removed() -> None:
+    pair = Pair()
+    pair.home.put("nodes", "", {"metadata": {"name": "far"}})
+    with pytest.raises(errors.StartError, match="not one of farlet"):
+        await pair.disconnect()
+    assert pair.home.find("nodes", "", "far")
+
+
+async def test_a_manager_of_others_is_used_and_stays() -> None:
+    pair = Pair()
+    containers = [{"image": "theirs:2"}]
+    spec = {"template": {"spec": {"containers": containers}}}
+    pair.home.put("namespaces", "", {"metadata": {"name": "farlet"}})
+    deployment = {"metadata": {"name": "farlet-manager"}, "spec": spec}
+    pair.home.put("deployments", "farlet", deployment)
+    definition = {"metadata": {"name": "virtualnodes.farlet.io"}}
+    pair.home.put("customresourcedefinitions", "", definition)
+    before = pair.home.content()
+    await pair.connect(Connection("far", "", ("shop",)))
+    gateway = pair.foreign.objects["deployments", "farlet-far", "farlet-gateway"]
+    assert gateway["spec"]["template"]["spec"]["containers"][0]["image"] == "theirs:2"
+    (left,) = await pair.disconnect()
+    assert "farlet connect did not install it" in left
+    pair.home.objects["customresourcedefinitions", "", "virtualnodes.farlet.io"].pop("status")
+    assert pair.home.content() == before
+
+
+async def test_connect_stops_when_the_node_does_not_become_ready() -> None:
+    pair = Pair()
+    pair.home.settle = lambda: _report(pair.home)
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(seconds=0.2)
+    said = str(caught.value)
+    assert "ready: the VirtualNode farlet/far is not ready" in said
+    assert "Broken: it is broken" in said
+    assert said.endswith("Run the same command again: it continues where it stopped")
+
+
+def _report(home: MemoryCluster) -> None:
+    for (plural, _, _), obj in home.objects.items():
+        if plural == "customresourcedefinitions":
+            obj["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
+        if plural == "virtualnodes":
+            condition = {"type": "Ready", "status": "False", "reason": "Broken"}
+            obj["status"] = {"conditions": [{**condition, "message": "it is broken"}]}
+
+
+def _same(pair: Pair) -> None:
+    pair.foreign.objects["namespaces", "", "kube-system"]["metadata"]["uid"] = "h-kube-system"
+
+
+def _machine(pair: Pair) -> None:
+    pair.home.put("nodes", "", {"metadata": {"name": "far"}})
+
+
+def _by_hand(pair: Pair) -> None:
+    labels = {"type": "virtual-kubelet"}
+    pair.home.put("nodes", "", {"metadata": {"name": "far", "labels": labels}})
+
+
+def _no_namespace(pair: Pair) -> None:
+    del pair.home.objects["namespaces", "", "shop"]
+
+
+def _in_use(pair: Pair) -> None:
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "shop-home"}})
+    data = {"home-id": "another", "home-namespace": "shop"}
+    claim = {"metadata": {"name": "farlet-home-namespace"}, "data": data}
+    pair.foreign.put("configmaps", "shop-home", claim)
+
+
+def _another_home(pair: Pair) -> None:
+    annotations = {"farlet.io/home-cluster-id": "another"}
+    system = {"metadata": {"name": "farlet-far", "annotations": annotations}}
+    pair.foreign.put("namespaces", "", system)
+
+
+def _no_rights(pair: Pair) -> None:
+    pair.foreign.denied.add(("create", "namespaces"))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        pytest.param(_same, "the foreign cluster is the home cluster", id="the same cluster"),
+        pytest.param(_machine, "has a machine with the name far", id="a machine"),
+        pytest.param(_by_hand, "was not installed by farlet connect", id="a node by hand"),
+        pytest.param(_no_namespace, "kubectl create namespace shop", id="no home namespace"),
+        pytest.param(_in_use, "shop-home belongs to", id="foreign namespace in use"),
+        pytest.param(_another_home, "of another home cluster", id="another home cluster"),
+        pytest.param(
+            _no_rights, "the foreign cluster lack permissions: create namespaces", id="no rights"
+        ),
+    ],
+)
+async def test_checks_stop_before_anything_is_changed(prepare: object, message: str) -> None:
+    pair = Pair()
+    assert callable(prepare)
+    prepare(pair)
+    before = pair.home.content(), pair.foreign.content()
+    with pytest.raises(errors.StartError, match=message):
+        await pair.connect()
+    assert (pair.home.content(), pair.foreign.content()) == before
+
+
+async def test_a_service_account_needs_no_certificate() -> None:
+    pair = Pair()
+    before = pair.home.content()
+    connection = Connection("far", "farlet:1", ("shop",), identity=Identity.SERVICE_ACCOUNT)
+
+    def settle() -> None:
+        _report(pair.home)
+        node = pair.home.find("virtualnodes", "farlet", "far")
+        if node is not None:
+            node["status"]["conditions"][0]["status"] = "True"
+
+    pair.home.settle = settle
+    await pair.connect(connection)
+    assert ("rolebindings", "shop", "farlet-far") in pair.home.names()
+    await pair.disconnect()
+    assert pair.home.content() == before
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        pytest.param(None, (False, "the VirtualNode does not exist"), id="missing"),
+        pytest.param({"metadata": {}}, (False, "the manager has not reported yet"), id="no status"),
+        pytest.param(
+            {
+                "metadata": {"generation": 2},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]
+                },
+            },
+            (False, "the manager has not seen the last change yet"),
+            id="of an earlier generation",
+        ),
+    ],
+)
+def test_readiness(node: Object | None, expected: tuple[bool, str]) -> None:
+    assert readiness(node) == expected
