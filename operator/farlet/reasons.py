@@ -251,8 +251,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "pods there, which stay Pending without a reason: see the Event on the Node. With "
             "`--reflect=services`, for every identity: farlet lacks the ClusterRole "
             "`farlet-services`.",
-            "In the home cluster: `kubectl create rolebinding farlet -n NAMESPACE --clusterrole "
-            "farlet-pods --serviceaccount farlet:farlet`; if the message names "
+            "In the home cluster: `kubectl create rolebinding farlet-NODE -n NAMESPACE "
+            "--clusterrole farlet-NODE-pods --serviceaccount farlet:farlet-NODE`; if the message names "
             "`--reflect=services`, `kubectl apply -f manifests/home/reflected-services.yaml`. "
             "Pods then start automatically.",
         ),

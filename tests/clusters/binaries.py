@@ -80,6 +80,7 @@ _RUNTIME = Module(
     found_version=f" {CONTAINERD.rpartition('.')[0]}.",
 )
 _METRICS = Module("metrics-server", folder=HERE / "upstream" / "metrics-server")
+_HELM = Module("Helm", folder=HERE / "upstream" / "helm", found_version="v4.3.")
 _FORWARDER = Module("forwarder", folder=HERE / "programs" / "forwarder")
 _LOAD = Module("load", folder=HERE / "programs" / "load")
 _RESOLVER = Module("resolver", folder=HERE / "programs" / "resolver")
@@ -99,6 +100,7 @@ TABLE: dict[str, Binary] = {
     "ctr": Binary(_RUNTIME, f"{_CONTAINERD}/cmd/ctr"),
     "containerd-shim-runc-v2": Binary(_RUNTIME, f"{_CONTAINERD}/cmd/containerd-shim-runc-v2"),
     "metrics-server": Binary(_METRICS, "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+    "helm": Binary(_HELM, "helm.sh/helm/v4/cmd/helm", ("version", "--short")),
     "forwarder": Binary(_FORWARDER, "clusters/forwarder"),
     "load": Binary(_LOAD, "clusters/load"),
     "resolver": Binary(_RESOLVER, "clusters/resolver"),

@@ -194,9 +194,10 @@ def unusable(namespace: str, err: errors.ApiError) -> errors.StartError:
     if isinstance(err, errors.Unauthorized):
         return errors.StartError(err.advice)
     return errors.StartError(
-        f"cannot use the foreign system namespace {namespace!r}: {err.message}. Apply "
-        "manifests/foreign/farlet-namespace.yaml in the foreign cluster, or set "
-        "--foreign-system-namespace to another namespace"
+        f"cannot use the foreign system namespace {namespace!r}: {err.message}. In the foreign "
+        "cluster: kubectl apply -f manifests/foreign/namespace.yaml; kubectl apply -f "
+        "manifests/foreign/farlet-namespace.yaml; or set --foreign-system-namespace to another "
+        "namespace"
     )
 
 

@@ -291,9 +291,13 @@ def of_claim(err: errors.FarletError) -> Refused | None:
 
 
 def role_binding(namespace: str, *, account: str) -> str:
-    """The command that lets a ServiceAccount `NAMESPACE:NAME` serve pods of a home namespace."""
+    """The command that lets a ServiceAccount `NAMESPACE:NAME` serve pods of a home namespace.
+
+    Its roles are named after it, in `manifests/home` and by `farlet connect`.
+    """
+    name = account.rpartition(":")[2]
     return (
-        f"kubectl create rolebinding farlet -n {namespace} --clusterrole farlet-pods "
+        f"kubectl create rolebinding {name} -n {namespace} --clusterrole {name}-pods "
         f"--serviceaccount {account}"
     )
 

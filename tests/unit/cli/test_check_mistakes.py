@@ -102,7 +102,7 @@ MISTAKES = {
     ),
     "no Role in kube-system": Mistake(
         "home permissions",
-        "kubectl apply -k manifests/home/node-identity",
+        "kubectl apply -k manifests/home/nodes/far",
         denied=(("home", "*", "configmaps"),),
     ),
     "no Node authorizer": Mistake(
@@ -112,7 +112,7 @@ MISTAKES = {
     ),
     "no ClusterRole for a ServiceAccount": Mistake(
         "home permissions",
-        "kubectl apply -k manifests/home/service-account",
+        "kubectl apply -k manifests/home/nodes/NODE with the component service-account",
         users={"home": ACCOUNT_AT_HOME},
         denied=(("home", "create", "tokenreviews"),),
     ),
@@ -192,8 +192,8 @@ MISTAKES = {
     ),
     "no RoleBinding in the home namespace": Mistake(
         "home namespace shop",
-        "kubectl create rolebinding farlet -n shop --clusterrole farlet-pods --serviceaccount "
-        "farlet:farlet-far",
+        "kubectl create rolebinding farlet-far -n shop --clusterrole farlet-far-pods "
+        "--serviceaccount farlet:farlet-far",
         namespaces=("shop",),
         users={"home": ACCOUNT_AT_HOME},
         denied=(("home", "create", "serviceaccounts"),),

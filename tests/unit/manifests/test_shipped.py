@@ -17,6 +17,7 @@ from reference import role_manifests
 
 ROOT = Path(__file__).parents[3]
 HOME = ROOT / "manifests" / "home"
+SETTINGS = HOME / "nodes" / "far" / "settings.env"
 _PINNED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 
 
@@ -36,10 +37,10 @@ def container() -> dict[str, Any]:
 
 
 def test_every_variable_in_the_manifests_is_a_setting() -> None:
-    lines = (HOME / "base" / "settings.env").read_text().splitlines()
+    lines = SETTINGS.read_text().splitlines()
     named = {line.lstrip("#").partition("=")[0] for line in lines if "=" in line}
     named |= {one["name"] for one in container()["env"]}
-    for folder in ("node-identity", "service-account", "gateway"):
+    for folder in ("node-identity", "gateway"):
         text = (HOME / folder / "kustomization.yaml").read_text()
         named |= set(re.findall(r"name: (FARLET_\w+)", text))
     known = {loading.env_name(field) for field in Settings.model_fields}
@@ -49,7 +50,7 @@ def test_every_variable_in_the_manifests_is_a_setting() -> None:
 
 def test_settings_of_the_manifests_are_accepted(tmp_path: Path) -> None:
     """With values for what the administrator must add, and files where the pod has them."""
-    lines = (HOME / "base" / "settings.env").read_text().splitlines()
+    lines = SETTINGS.read_text().splitlines()
     pairs = [
         line.lstrip("#").partition("=") for line in lines if line.lstrip("#").startswith("FAR")
     ]
@@ -88,7 +89,7 @@ def test_a_pod_that_is_not_ready_does_not_block_the_drain_of_a_machine(path: str
 def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() -> None:
     (binding,) = documents("home/node-identity/client-authority.yaml")
     assert binding["subjects"][0]["name"] == f"system:node:{role_manifests.NODENAME}"
-    settings = (HOME / "base" / "settings.env").read_text()
+    settings = SETTINGS.read_text()
     assert f"FARLET_NODENAME={role_manifests.NODENAME}\n" in settings
 
 
@@ -172,7 +173,7 @@ def test_a_network_policy_opens_only_the_ports_that_others_need(
     assert opened.keys() <= named
 
 
-@pytest.mark.parametrize("path", ["home/base/namespace.yaml", "foreign/farlet-namespace.yaml"])
+@pytest.mark.parametrize("path", ["home/namespace.yaml", "foreign/namespace.yaml"])
 def test_namespaces_of_farlet_enforce_the_strictest_pod_security(path: str) -> None:
     (namespace,) = (one for one in documents(path) if one["kind"] == "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"

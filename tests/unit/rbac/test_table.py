@@ -65,14 +65,16 @@ ROLES = [
         f"{FOREIGN}/capacity.yaml", "ClusterRole", "farlet-capacity", None,
         Side.FOREIGN, Where.CLUSTER, id="foreign-cluster",
     ),
-    pytest.param(HOME, "ClusterRole", "farlet-pods", None, Side.HOME, Where.OFFLOADED, id="pods"),
-    pytest.param(HOME, "Role", "farlet", "farlet", Side.HOME, Where.OWN, id="own"),
-    pytest.param(HOME, "Role", "farlet", "default", Side.HOME, Where.DEFAULT, id="default"),
     pytest.param(
-        HOME, "Role", "farlet", "kube-node-lease", Side.HOME, Where.KUBE_NODE_LEASE, id="leases",
+        HOME, "ClusterRole", "farlet-far-pods", None, Side.HOME, Where.OFFLOADED, id="pods",
+    ),
+    pytest.param(HOME, "Role", "farlet-far", "farlet", Side.HOME, Where.OWN, id="own"),
+    pytest.param(HOME, "Role", "farlet-far", "default", Side.HOME, Where.DEFAULT, id="default"),
+    pytest.param(
+        HOME, "Role", "farlet-far", "kube-node-lease", Side.HOME, Where.KUBE_NODE_LEASE, id="leases",
     ),
     pytest.param(
-        HOME, "Role", "farlet", "kube-system", Side.HOME, Where.KUBE_SYSTEM, id="kube-system",
+        HOME, "Role", "farlet-far", "kube-system", Side.HOME, Where.KUBE_SYSTEM, id="kube-system",
     ),
 ]  # fmt: skip
 
@@ -85,8 +87,8 @@ def test_a_role_grants_what_the_table_says_and_no_more(
 
 
 def test_the_home_cluster_has_one_role_by_name_and_one_without_names() -> None:
-    anything = granted(HOME, "ClusterRole", "farlet")
-    own_node = granted(HOME, "ClusterRole", "farlet-node")
+    anything = granted(HOME, "ClusterRole", "farlet-far")
+    own_node = granted(HOME, "ClusterRole", "farlet-far-node")
     assert anything | own_node == in_table(Side.HOME, Where.CLUSTER)
     assert {name for _, _, name, _ in anything} == {""}
     assert {name for _, _, name, _ in own_node} == {"far"}
@@ -146,7 +148,7 @@ def test_tokens_are_granted_namespace_by_namespace() -> None:
         for document in yaml.safe_load_all(role_manifests.files()[HOME])
         if document["kind"] == "ClusterRoleBinding"
     ]
-    assert "farlet-pods" not in bound
+    assert "farlet-far-pods" not in bound
 
 
 def test_no_two_rows_grant_the_same() -> None:
@@ -172,12 +174,14 @@ def test_nothing_is_allowed_by_a_wildcard() -> None:
         pytest.param(CREATED, roles.foreign_namespaces(), id="creation"),
         *(
             pytest.param(HOME, role, id=f"home {role.name}-{role.namespace}")
-            for role in roles.home()
+            for role in roles.home(role_manifests.HOME_ACCOUNT)
         ),
-        pytest.param(HOME, roles.home_offloaded(), id="home farlet-pods"),
+        pytest.param(
+            HOME, roles.home_offloaded(role_manifests.HOME_ACCOUNT), id="home farlet-far-pods"
+        ),
     ],
 )
 def test_the_object_of_a_role_is_what_the_manifest_contains(path: str, role: roles.Role) -> None:
     documents = list(yaml.safe_load_all(role_manifests.files()[path]))
     assert role.manifest(node=role_manifests.NODENAME) in documents
-    assert (role.binding() in documents) is (role.name != "farlet-pods")
+    assert (role.binding() in documents) is (role.name != "farlet-far-pods")

@@ -156,11 +156,11 @@ def _home_hint(row: Permission, user: User) -> str:
         return f"in the home cluster: kubectl apply -f {services.HOME_ROLE}"
     if user.node is None:
         return (
-            "in the home cluster: kubectl apply -k manifests/home/service-account; and let farlet "
-            "use its ServiceAccount"
+            "in the home cluster: kubectl apply -k manifests/home/nodes/NODE with the component "
+            "service-account; and let farlet use its ServiceAccount"
         )
     if row.where is Where.KUBE_SYSTEM:
-        return "in the home cluster: kubectl apply -k manifests/home/node-identity"
+        return f"in the home cluster: kubectl apply -k manifests/home/nodes/{user.node}"
     return (
         "the home API server must authorize nodes: start it with --authorization-mode=Node,RBAC, "
         "or use a ServiceAccount (docs/installation.md)"
