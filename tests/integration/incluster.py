@@ -1,8 +1,8 @@
 """farlet installed as in docs/installation.md: the shipped manifests on two real clusters.
 
-The manifests are copied, and in the copy only the settings are edited, as a user does; an overlay
-sets the image, the real node and the credentials. In the foreign cluster farlet uses the shipped
-ServiceAccount, so its permissions there are those of the manifests too.
+The directory of the node `far` is copied and edited in the copy, as an administrator does for a
+further node; an overlay sets the image, the real node and the credentials. In the foreign cluster
+farlet uses the shipped ServiceAccount, so its permissions there are those of the manifests too.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from clusters.farlet import ROOT
 from clusters.identity import Identity
 from clusters.workspace import Workspace
 
-NAME = "farlet"  # of all objects in the manifests, and of their namespace
+NAME = "farlet"  # of the namespace, and of the image in the manifests
+SHIPPED = ROOT / "manifests" / "home"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-_FOLDERS = {Identity.NODE: "node-identity", Identity.ACCOUNT: "service-account"}
 _PATIENCE = "300s"
 
 
@@ -35,9 +35,19 @@ class Installation:
     identity: Identity
 
     @property
+    def name(self) -> str:
+        """The name of its objects."""
+        return f"{NAME}-{self.node}"
+
+    @property
+    def selector(self) -> str:
+        """The labels of its pods."""
+        return f"--selector=app.kubernetes.io/name={NAME},app.kubernetes.io/instance={self.node}"
+
+    @property
     def user(self) -> str:
         """The user name of farlet in the home cluster."""
-        account = f"system:serviceaccount:{NAME}:{NAME}"
+        account = f"system:serviceaccount:{NAME}:{self.name}"
         return account if self.identity is Identity.ACCOUNT else self.identity.user(self.node)
 
     def kubectl(self, *arguments: str, content: str | None = None) -> str:
@@ -46,24 +56,20 @@ class Installation:
 
     def rolled_out(self) -> None:
         """Return once every replica of the newest generation is ready."""
-        self.kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_PATIENCE}")
+        self.kubectl("rollout", "status", f"deployment/{self.name}", f"--timeout={_PATIENCE}")
 
     def diagnostics(self) -> str:
         """The state and the logs of its pods, for the message of a failed test."""
         pods = self.kubectl("get", "pods", "-o", "wide")
-        log = ("logs", f"--selector=app.kubernetes.io/name={NAME}", "--prefix", "--tail=40")
+        log = ("logs", self.selector, "--prefix", "--tail=40")
         return f"{pods}\n{self.kubectl(*log)}"
 
     def remove(self) -> None:
-        """Delete the objects of the manifests, except the namespace, which other tests use too."""
+        """Delete the objects of the manifests."""
         # First farlet itself: without its Roles its requests would be rejected for a moment.
-        pods = f"--selector=app.kubernetes.io/name={NAME}"
-        self.kubectl("delete", "deployment", NAME)
-        self.kubectl("wait", "pods", pods, "--for=delete", f"--timeout={_PATIENCE}")
-        documents = yaml.safe_load_all(self.clusters.home.kubectl("kustomize", str(self.overlay)))
-        ours = [one for one in documents if one["kind"] != "Namespace"]
-        content = yaml.safe_dump_all(ours)
-        self.clusters.home.kubectl("delete", "--ignore-not-found", "-f", "-", content=content)
+        self.kubectl("delete", "deployment", self.name)
+        self.kubectl("wait", "pods", self.selector, "--for=delete", f"--timeout={_PATIENCE}")
+        self.clusters.home.kubectl("delete", "--ignore-not-found", "-k", str(self.overlay))
         self.clusters.home.kubectl("delete", "node", self.node, "--ignore-not-found")
 
 
@@ -78,18 +84,20 @@ def install(
     """Install both sides without waiting; `folder` is empty."""
     foreign = clusters.foreign
     manifests = ROOT / "manifests"
+    foreign.kubectl("apply", "-f", str(manifests / "foreign" / "namespace.yaml"))
     foreign.kubectl("apply", "-k", str(manifests / "foreign"))
     offloaded = manifests / "foreign" / "offloaded-namespace.yaml"
     foreign.kubectl("apply", f"--namespace={workspace.foreign}", "-f", str(offloaded))
     _foreign_kubeconfig(clusters, folder / "overlay" / "foreign.kubeconfig")
     if identity is Identity.NODE:
         _home_kubeconfig(clusters, node, folder / "overlay" / "home.kubeconfig")
-    _edit(clusters, folder / "home", node=node)
-    made = Installation(clusters, _overlay(folder, identity), node, identity)
+    _edit(clusters, folder / "home", node=node, identity=identity)
+    made = Installation(clusters, _overlay(folder, node, identity), node, identity)
+    clusters.home.kubectl("apply", "-f", str(SHIPPED / "namespace.yaml"))
     clusters.home.kubectl("apply", "-k", str(made.overlay))
     if identity is Identity.ACCOUNT:
-        binding = ("create", "rolebinding", NAME, "--clusterrole=farlet-pods")
-        account = f"--serviceaccount={NAME}:{NAME}"
+        binding = ("create", "rolebinding", made.name, f"--clusterrole={made.name}-pods")
+        account = f"--serviceaccount={NAME}:{made.name}"
         clusters.home.kubectl(*binding, account, f"--namespace={workspace.home}")
     return made
 
@@ -103,11 +111,16 @@ async def approve_serving(clusters: pair.Clusters, home: rest.Api) -> None:
             await asyncio.to_thread(clusters.home.kubectl, "certificate", "approve", name)
 
 
-def _edit(clusters: pair.Clusters, folder: Path, *, node: str) -> None:
-    """Copy the manifests for the home cluster, and edit the settings."""
-    shutil.copytree(ROOT / "manifests" / "home", folder)
+def _edit(clusters: pair.Clusters, folder: Path, *, node: str, identity: Identity) -> None:
+    """Copy the manifests for the home cluster, and in them the directory of a node; edit that."""
+    shutil.copytree(SHIPPED, folder)
+    shutil.copytree(folder / "nodes" / "far", folder / "nodes" / node)
     host, port = clusters.home_api_in_foreign
-    settings = folder / "base" / "settings.env"
+    settings = folder / "nodes" / node / "settings.env"
+    kustomization = folder / "nodes" / node / "kustomization.yaml"
+    if identity is Identity.ACCOUNT:
+        text = kustomization.read_text().replace("- ../../node-identity", "- ../../service-account")
+        kustomization.write_text(text)
     text = settings.read_text()
     for shipped, ours in (
         ("FARLET_NODENAME=far", f"FARLET_NODENAME={node}"),
@@ -119,25 +132,25 @@ def _edit(clusters: pair.Clusters, folder: Path, *, node: str) -> None:
     settings.write_text(text)
 
 
-def _overlay(folder: Path, identity: Identity) -> Path:
-    """An overlay with the image, the node and the credentials of the tests."""
-    secrets = [f"{NAME}-foreign"] + ([f"{NAME}-home"] if identity is Identity.NODE else [])
+def _overlay(folder: Path, node: str, identity: Identity) -> Path:
+    """An overlay with the image, the real node and the credentials of the tests."""
+    sides = ["foreign", "home"] if identity is Identity.NODE else ["foreign"]
     image, _, tag = farletimage.NAME.rpartition(":")
     selector = {"spec": {"template": {"spec": {"nodeSelector": {kwok.LABEL: "real"}}}}}
-    where = {"metadata": {"name": NAME, "namespace": NAME}}
+    where = {"metadata": {"name": f"{NAME}-{node}", "namespace": NAME}}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", **where, **selector}
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [f"../home/{_FOLDERS[identity]}"],
+        "resources": [f"../home/nodes/{node}"],
         "images": [{"name": NAME, "newName": image, "newTag": tag}],
         "secretGenerator": [
             {
-                "name": login,
+                "name": f"{NAME}-{node}-{side}",
                 "namespace": NAME,
-                "files": [f"kubeconfig={login.removeprefix(f'{NAME}-')}.kubeconfig"],
+                "files": [f"kubeconfig={side}.kubeconfig"],
             }
-            for login in secrets
+            for side in sides
         ],
         "patches": [{"patch": yaml.safe_dump(deployment)}],
     }

@@ -109,7 +109,7 @@ async def test_two_replicas_are_ready_in_a_namespace_that_enforces_restricted(
     namespace = await env.home.get("namespaces", name=incluster.NAME)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     pods = await env.home.list(
-        "pods", namespace=incluster.NAME, labelSelector=f"app.kubernetes.io/name={incluster.NAME}"
+        "pods", namespace=incluster.NAME, labelSelector=f"app.kubernetes.io/instance={env.installed.node}"
     )
     assert [pod["status"]["containerStatuses"][0]["ready"] for pod in pods] == [True, True]
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods} == {0}
@@ -169,7 +169,7 @@ async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(env: InClusterEn
             seen.append(found)
 
     async with _beside(follow()):
-        await asyncio.to_thread(env.installed.kubectl, "rollout", "restart", "deployment/farlet")
+        await asyncio.to_thread(env.installed.kubectl, "rollout", "restart", f"deployment/{env.installed.name}")
         await asyncio.to_thread(env.installed.rolled_out)
         moved = await _at_a_living_pod(env)
         await env.home.until("nodes", moved, name=env.installed.node)

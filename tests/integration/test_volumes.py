@@ -19,7 +19,7 @@ from integration import provisioner, realpods
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(120)]
 
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "home" / "volumes"
-ACCOUNT = "system:serviceaccount:farlet:farlet"
+ACCOUNT = "system:serviceaccount:farlet:farlet-far"
 """The subject of the shipped ClusterRoleBinding."""
 SECONDS = 120
 APPEND = "echo $HOSTNAME >> /data/log; cat /data/log; exec sleep inf"
