@@ -22,14 +22,18 @@ COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 RUN /venv/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /venv/bin/pip install --target /libraries --no-compile --no-deps --no-index /wheels/*.whl
-# Scripts in it refer to the Python interpreter of this stage.
-RUN rm -rf /libraries/bin
+# Scripts in it refer to the Python interpreter of this stage; the command `farlet` gets that of the image.
+RUN mkdir /commands \
+ && sed '1s|^#!.*|#!/usr/bin/python3 -P|' /libraries/bin/farlet > /commands/farlet \
+ && chmod 755 /commands/farlet \
+ && rm -rf /libraries/bin
 
 FROM ${BASE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /libraries /usr/local/lib/python3.13/dist-packages
+COPY --from=build /commands /usr/local/bin
 # Compile now; otherwise every container would compile at each start.
 RUN python3 -m compileall -q -j 0 /usr/local/lib/python3.13/dist-packages
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8

@@ -120,7 +120,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The foreign API server does not accept farlet's credentials (401): the token has "
             "expired or was revoked. Mirror pods keep running; their status in the home cluster "
             "can be outdated.",
-            "Put a kubeconfig with valid credentials into the Secret `farlet-foreign` "
+            "Put a kubeconfig with valid credentials into the Secret `farlet-NODE-foreign` "
             "(docs/installation.md). Running farlet pods use it within two minutes, and pods then "
             "continue automatically.",
         ),
@@ -252,8 +252,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "`--reflect=services`, for every identity: farlet lacks the ClusterRole "
             "`farlet-services`.",
             "In the home cluster: `kubectl create rolebinding farlet-NODE -n NAMESPACE "
-            "--clusterrole farlet-NODE-pods --serviceaccount farlet:farlet-NODE`; if the message names "
-            "`--reflect=services`, `kubectl apply -f manifests/home/reflected-services.yaml`. "
+            "--clusterrole farlet-NODE-pods --serviceaccount farlet:farlet-NODE`; if the "
+            "message names `--reflect=services`, `kubectl apply -f "
+            "manifests/home/reflected-services.yaml`. "
             "Pods then start automatically.",
         ),
         Reason.UNKNOWN_ANNOTATION: Guide(

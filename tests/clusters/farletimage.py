@@ -32,6 +32,7 @@ class Recipe:
 
     packages: tuple[str, ...]
     config: Mapping[str, Any]
+    interpreter: str  # the first line of the command `farlet`
 
 
 def load(owner: Instance, cluster: Cluster, *, progress: progresses.Progress) -> None:
@@ -63,6 +64,7 @@ def build(folder: Path, *, progress: progresses.Progress) -> Path:
         (wheel,) = folder.glob("*.whl")
         command = ["install", "--quiet", "--no-compile", "--no-deps", "--no-index"]
         processes.run([*pip, *command, "--target", target, wheel], what="unpack the wheel")
+        _command(target / "bin" / "farlet", top / "usr" / "local" / "bin")
         shutil.rmtree(target / "bin")
         _compile(base / "root", target)
         layers = [base / "layer.tar", rootfs.pack(top, folder / "top.tar")]
@@ -78,10 +80,14 @@ def recipe() -> Recipe:
     stage = text.rpartition("\nFROM ")[2]
     words = dict(re.findall(r"^(ENV|USER|ENTRYPOINT|CMD|WORKDIR) +(.*)$", stage, re.MULTILINE))
     installed = re.search(r"--no-install-recommends ([\w -]+) &&", stage)
+    interpreter = re.search(r"sed '1s\|\^#!\.\*\|(#!/[\w /-]+)\|' /libraries/bin/farlet", text)
+    if interpreter is None:
+        raise errors.HarnessError(f"{_DOCKERFILE} installs no command farlet")
     if installed is None:
         raise errors.HarnessError(f"{_DOCKERFILE} installs no packages in its last stage")
     return Recipe(
         packages=tuple(installed[1].split()),
+        interpreter=interpreter[1],
         config={
             "Env": [images.PATH, *words["ENV"].split()],
             "User": words["USER"],
@@ -112,6 +118,16 @@ def _base(made: Recipe, *, progress: progresses.Progress) -> Path:
             rootfs.pack(done / "root", done / "layer.tar")
         done.replace(target)
     return target
+
+
+def _command(script: Path, folder: Path) -> None:
+    """Install the command with the interpreter of the image."""
+    first, _, rest = script.read_text().partition("\n")
+    if not first.startswith("#!"):
+        raise errors.HarnessError(f"{script} is not a script")
+    folder.mkdir(parents=True)
+    (folder / script.name).write_text(f"{recipe().interpreter}\n{rest}")
+    (folder / script.name).chmod(0o755)
 
 
 def _compile(root: Path, folder: Path) -> None:

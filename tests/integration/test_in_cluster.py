@@ -8,6 +8,7 @@ farlet sends no request that the table of permissions lacks.
 import asyncio
 import contextlib
 import dataclasses
+import json
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 
@@ -109,7 +110,9 @@ async def test_two_replicas_are_ready_in_a_namespace_that_enforces_restricted(
     namespace = await env.home.get("namespaces", name=incluster.NAME)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     pods = await env.home.list(
-        "pods", namespace=incluster.NAME, labelSelector=f"app.kubernetes.io/instance={env.installed.node}"
+        "pods",
+        namespace=incluster.NAME,
+        labelSelector=f"app.kubernetes.io/instance={env.installed.node}",
     )
     assert [pod["status"]["containerStatuses"][0]["ready"] for pod in pods] == [True, True]
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods} == {0}
@@ -155,6 +158,17 @@ async def test_kubectl_logs_and_exec_use_the_port_at_the_pod_s_address(
     assert said.strip() == env.installed.clusters.home_api_in_foreign[0]
 
 
+async def test_farlet_check_runs_in_a_pod_of_farlet(env: InClusterEnvironment) -> None:
+    check = ("farlet", "check", "-o", "json", f"--namespace={env.space.home}")
+    try:
+        printed = await asyncio.to_thread(
+            env.installed.kubectl, "exec", f"deploy/{env.installed.name}", "--", *check
+        )
+    except errors.HarnessError as error:  # a check failed
+        pytest.fail(str(error))
+    assert json.loads(printed)
+
+
 async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(env: InClusterEnvironment) -> None:
     before = await env.foreign.get("pods", name=SERVER, namespace=env.space.foreign)
     node = await env.home.get("nodes", name=env.installed.node)
@@ -169,7 +183,9 @@ async def test_a_rollout_disturbs_neither_the_node_nor_its_pods(env: InClusterEn
             seen.append(found)
 
     async with _beside(follow()):
-        await asyncio.to_thread(env.installed.kubectl, "rollout", "restart", f"deployment/{env.installed.name}")
+        await asyncio.to_thread(
+            env.installed.kubectl, "rollout", "restart", f"deployment/{env.installed.name}"
+        )
         await asyncio.to_thread(env.installed.rolled_out)
         moved = await _at_a_living_pod(env)
         await env.home.until("nodes", moved, name=env.installed.node)

@@ -190,11 +190,12 @@ permissions above. RBAC cannot restrict them further: a rule contains a resource
 but not the node of a pod. An attacker with the token of this ServiceAccount can
 
 * read every pod of the home cluster, including environment variables in its spec;
-* in each namespace with a binding of `farlet-NODE-pods`: read **every** Secret and ConfigMap, also those
-  with the label `farlet.io/keep-at-home`;
-* in each namespace with a binding of `farlet-NODE-pods`: request tokens of **every** ServiceAccount,
-  without a bound pod as well, and so use all of their permissions; delete and evict every pod; set
-  the status of every pod, and so decide which pods receive the traffic of Services;
+* in each namespace with a binding of `farlet-NODE-pods`: read **every** Secret and ConfigMap, also
+  those with the label `farlet.io/keep-at-home`;
+* in each namespace with a binding of `farlet-NODE-pods`: request tokens of **every**
+  ServiceAccount, without a bound pod as well, and so use all of their permissions; delete and
+  evict every pod; set the status of every pod, and so decide which pods receive the traffic of
+  Services;
 * create Nodes of any name and renew their Leases (but change only its own Node);
 * create certificate signing requests for any signer (but not approve them).
 

@@ -32,10 +32,10 @@ def files() -> Mapping[str, str]:
     )
     return {
         "manifests/foreign/farlet-namespace.yaml": _GENERATED
-        + "# farlet's ServiceAccount and its permissions in farlet's own namespace in the foreign\n"
-        "# cluster (--foreign-system-namespace). The namespace never receives pods. It contains one\n"
-        "# ConfigMap per virtual node with the namespaces in use, and the Service and pods of the\n"
-        "# gateway.\n"
+        + "# farlet's ServiceAccount and its permissions in farlet's own namespace in the\n"
+        "# foreign cluster (--foreign-system-namespace). The namespace never receives pods. It\n"
+        "# contains one ConfigMap per virtual node with the namespaces in use, and the Service\n"
+        "# and pods of the gateway.\n"
         + _documents(_SERVICE_ACCOUNT, _role(system), _binding(system)),
         "manifests/foreign/offloaded-namespace.yaml": _GENERATED
         + "# All permissions of farlet in a foreign namespace that receives pods. Apply it in "

@@ -144,7 +144,13 @@ def gateway(**flags: object) -> None:
 
 @cli.command("gateway-keys", short_help="Create the keys of farlet and a gateway.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-def gateway_keys(directory: Path) -> None:
+@click.option(
+    "--nodename",
+    metavar="NODE",
+    default="NODE",
+    help="Name of the virtual node, for the name of the home Secret that is printed.",
+)
+def gateway_keys(directory: Path, nodename: str) -> None:
     """Create the keys with which farlet and a gateway authenticate each other.
 
     DIR/home and DIR/foreign each get a private key and the public key of the other side. Prints
@@ -152,9 +158,11 @@ def gateway_keys(directory: Path) -> None:
     """
     from farlet.gateway import keys
 
-    for side, place in zip(("home", "foreign"), keys.write(directory), strict=True):
+    secrets = (f"farlet-{nodename}-gateway", keys.SECRET)
+    places = keys.write(directory)
+    for side, place, secret in zip(("home", "foreign"), places, secrets, strict=True):
         click.echo(
-            f"kubectl --context={side.upper()} create secret generic {keys.SECRET} "
+            f"kubectl --context={side.upper()} create secret generic {secret} "
             f"--namespace=farlet --from-file={place}"
         )
 

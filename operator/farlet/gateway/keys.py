@@ -47,7 +47,7 @@ class PerCluster(NamedTuple, Generic[_T]):
 
 
 SECRET = "farlet-gateway"  # noqa: S105
-"""Name of the Secrets in the shipped manifests, in both clusters."""
+"""Name of the foreign Secret in the shipped manifests."""
 
 
 def generate() -> PerCluster[dict[str, str]]:

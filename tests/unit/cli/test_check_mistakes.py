@@ -75,12 +75,12 @@ MISTAKES = {
     ),
     "no credentials for home": Mistake(
         "home identity",
-        "into the Secret farlet-home",
+        "into the Secret farlet-NODE-home",
         users={"home": ("system:anonymous", "system:unauthenticated")},
     ),
     "no credentials for home, whose RBAC denies the review": Mistake(
         "home identity",
-        "into the Secret farlet-home",
+        "into the Secret farlet-NODE-home",
         refused={
             "home /apis/authentication.k8s.io/v1/selfsubjectreviews": (
                 403,
@@ -90,7 +90,7 @@ MISTAKES = {
     ),
     "expired credentials for the foreign cluster": Mistake(
         "foreign identity",
-        "into the Secret farlet-foreign",
+        "into the Secret farlet-NODE-foreign",
         refused={
             "foreign /apis/authentication.k8s.io/v1/selfsubjectreviews": (401, "Unauthorized")
         },

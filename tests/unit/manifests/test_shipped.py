@@ -129,6 +129,7 @@ def test_the_dockerfile_says_all_that_the_daemonless_build_asks_it() -> None:
     assert set(made.packages) == {"ca-certificates", "python3"}
     assert made.config["Entrypoint"][-2:] == ["-m", "farlet"]
     assert made.config["Cmd"] == ["run"]
+    assert made.interpreter == "#!/usr/bin/python3 -P"
     user = str(deployment()["spec"]["template"]["spec"]["securityContext"]["runAsUser"])
     assert made.config["User"].split(":")[0] == user != "0"
 

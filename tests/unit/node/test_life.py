@@ -123,7 +123,7 @@ def test_rejected_credentials_are_reported_and_hold_the_node_within_ten_seconds(
     node.wait(12)
     found = node.conditions()[REACHABLE]
     assert (found["status"], found["reason"]) == ("False", "ForeignUnauthorized")
-    assert "into the Secret farlet-foreign" in found["message"]
+    assert "into the Secret farlet-NODE-foreign" in found["message"]
     assert node.condition("Ready") == "True"
     assert cordoned(node)
     node.foreign.rejects_credentials = False

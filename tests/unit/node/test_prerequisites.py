@@ -107,7 +107,7 @@ REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
         Cluster({"configmaps": UNAUTHORIZED}),
         Cluster({"nodes": VIRTUAL}),
         CAPACITY,
-        "into the Secret farlet-foreign",
+        "into the Secret farlet-NODE-foreign",
     ),
     "a missing Role in the system namespace": (
         Cluster({"configmaps": FORBIDDEN}),
@@ -131,7 +131,7 @@ REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
         Cluster(),
         Cluster({"nodes": refusal(errors.Unauthorized, 401, "home")}),
         CAPACITY,
-        "into the Secret farlet-home",
+        "into the Secret farlet-NODE-home",
     ),
     "a Node that farlet cannot read": (
         Cluster(),

@@ -71,7 +71,8 @@ ROLES = [
     pytest.param(HOME, "Role", "farlet-far", "farlet", Side.HOME, Where.OWN, id="own"),
     pytest.param(HOME, "Role", "farlet-far", "default", Side.HOME, Where.DEFAULT, id="default"),
     pytest.param(
-        HOME, "Role", "farlet-far", "kube-node-lease", Side.HOME, Where.KUBE_NODE_LEASE, id="leases",
+        HOME, "Role", "farlet-far", "kube-node-lease",
+        Side.HOME, Where.KUBE_NODE_LEASE, id="leases",
     ),
     pytest.param(
         HOME, "Role", "farlet-far", "kube-system", Side.HOME, Where.KUBE_SYSTEM, id="kube-system",

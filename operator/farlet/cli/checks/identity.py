@@ -77,7 +77,7 @@ def _anonymous(what: str, cluster: Cluster) -> Finding:
     hint = (
         f"the {cluster.name} kubeconfig contains no credentials: check --{cluster.name}-kubeconfig "
         f"and --{cluster.name}-context, and put a kubeconfig with a token or a client certificate "
-        f"into the Secret farlet-{cluster.name} (docs/installation.md)"
+        f"into the Secret farlet-NODE-{cluster.name} (docs/installation.md)"
     )
     return Finding(what, Outcome.FAILED, _ANONYMOUS, hint)
 
