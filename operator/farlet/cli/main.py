@@ -128,6 +128,21 @@ def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
     sys.exit(0 if check.good(findings) else 1)
 
 
+@settings_options(settings.ManagerSettings)
+@cli.command(cls=SettingsCommand, short_help="Run one farlet for each VirtualNode.")
+def manager(**flags: object) -> None:
+    """Run one farlet for each VirtualNode of a namespace, until SIGTERM or Ctrl-C.
+
+    Creates a Deployment for each VirtualNode, renews its credentials and reports its state. When
+    the manager ends, farlets keep serving their nodes.
+    """
+    wanted = loading.load(settings.ManagerSettings, options.given(flags))
+    lean_import.install()
+    from farlet.manager import process
+
+    sys.exit(process.run(wanted))
+
+
 @settings_options(settings.GatewaySettings)
 @cli.command(cls=SettingsCommand, short_help="Run a gateway in the foreign cluster.")
 def gateway(**flags: object) -> None:

@@ -86,20 +86,25 @@ class Bridge:
 
     async def login(self) -> kopf.ConnectionInfo:
         """Home credentials in Kopf's form. Raises `StartError` naming the file."""
-        login = await credentials.load("home", self._source)
-        scheme, _, token = (login.authorization or "").partition(" ")
-        return HomeConnection(
-            context=login.context,
-            server=login.server,
-            ca_path=login.ca_file,
-            insecure=not login.verified,
-            certificate_path=login.certificate_file,
-            private_key_path=login.key_file,
-            scheme=scheme or None,
-            token=token or None,
-            proxy_url=login.proxy,
-            expiration=_expiration(datetime.now(UTC)),
-        )
+        return await log_in(self._source)
+
+
+async def log_in(source: ClusterSource) -> HomeConnection:
+    """Home credentials in Kopf's form. Raises `StartError` naming the file."""
+    login = await credentials.load("home", source)
+    scheme, _, token = (login.authorization or "").partition(" ")
+    return HomeConnection(
+        context=login.context,
+        server=login.server,
+        ca_path=login.ca_file,
+        insecure=not login.verified,
+        certificate_path=login.certificate_file,
+        private_key_path=login.key_file,
+        scheme=scheme or None,
+        token=token or None,
+        proxy_url=login.proxy,
+        expiration=_expiration(datetime.now(UTC)),
+    )
 
 
 def _expiration(now: datetime) -> datetime:

@@ -195,27 +195,30 @@ def _resources(given: Resources | None) -> JSON:
 
 
 def _volumes(node: VirtualNode) -> tuple[list[JSON], list[JSON]]:
-    """Volumes of the pod and their mounts. Those with private keys are in memory."""
-    secrets = {"foreign": (node.foreign_secret, variables.FOREIGN_DIRECTORY)}
+    """Volumes of the pod and their mounts. Those with private keys are in memory.
+
+    Of Secrets with credentials only the kubeconfig: the manager keeps other things beside it.
+    """
+    credentials = {"foreign": (node.foreign_secret, variables.FOREIGN_DIRECTORY)}
     if node.spec.identity is Identity.NODE:
-        secrets["home"] = node.home_secret, variables.HOME_DIRECTORY
-    if node.gateway_secret is not None:
-        secrets["gateway"] = node.gateway_secret, variables.GATEWAY_DIRECTORY
-    memory = {
-        "certificates": ("1Mi", variables.CERTIFICATES),
-        "scratch": ("16Mi", "/tmp"),  # noqa: S108
-    }
+        credentials["home"] = node.home_secret, variables.HOME_DIRECTORY
+    paths = {name: path for name, (_, path) in credentials.items()}
     volumes = [
-        *(pod_template.secret_volume(name, secret) for name, (secret, _) in secrets.items()),
-        *(pod_template.memory_volume(name, size) for name, (size, _) in memory.items()),
+        pod_template.secret_volume(name, secret, keys=(variables.KUBECONFIG,))
+        for name, (secret, _) in credentials.items()
     ]
+    if node.gateway_secret is not None:
+        volumes.append(pod_template.secret_volume("gateway", node.gateway_secret))
+        paths["gateway"] = variables.GATEWAY_DIRECTORY
     mounts: list[JSON] = [
-        *(
-            {"name": name, "mountPath": path, "readOnly": True}
-            for name, (_, path) in secrets.items()
-        ),
-        *({"name": name, "mountPath": path} for name, (_, path) in memory.items()),
+        {"name": name, "mountPath": path, "readOnly": True} for name, path in paths.items()
     ]
+    for name, size, path in (
+        ("certificates", "1Mi", variables.CERTIFICATES),
+        ("scratch", "16Mi", "/tmp"),  # noqa: S108
+    ):
+        volumes.append(pod_template.memory_volume(name, size))
+        mounts.append({"name": name, "mountPath": path})
     return volumes, mounts
 
 

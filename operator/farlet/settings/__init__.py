@@ -20,6 +20,7 @@ from farlet.settings.gateway import GatewaySettings, TunnelSettings
 from farlet.settings.kubelet import KubeletSettings
 from farlet.settings.leader import LeaderSettings
 from farlet.settings.loading import Flag, Group
+from farlet.settings.manager import ManagerSettings
 from farlet.settings.mirror import MirrorSettings
 from farlet.settings.namespaces import NamespaceSettings
 from farlet.settings.node import NodeSettings
@@ -30,6 +31,7 @@ __all__ = [
     "GatewaySettings",
     "LogFormat",
     "LogLevel",
+    "ManagerSettings",
     "MirrorSettings",
     "Preflight",
     "ReadingSettings",

@@ -1,0 +1,182 @@
+"""`farlet manager` as a process: the home cluster, one controller for each VirtualNode, probes.
+
+Kopf watches and calls `Manager.changed`; the controllers run in Kopf's event loop. If Kopf ends,
+the process ends, and the kubelet starts another one: farlets serve their nodes meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+
+import kopf
+import structlog
+
+from farlet import errors, retrying
+from farlet.client import connection_errors, credential_sources, kinds
+from farlet.client.cluster import Cluster
+from farlet.constants import JSON, ObjectKey
+from farlet.home import bridge
+from farlet.manager import conditions, handlers
+from farlet.manager.node_controller import NodeController, Surroundings
+from farlet.manager.states import StateReader
+from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, KIND, MANAGER, VirtualNode
+from farlet.settings import ManagerSettings
+from farlet.telemetry import logs, probes
+from farlet.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+
+class Manager:
+    """The state of one manager, in one event loop."""
+
+    def __init__(self, settings: ManagerSettings, *, reader: StateReader | None = None) -> None:
+        """Raises `UsageError`."""
+        self._settings = settings
+        self._source = credential_sources.home_source(settings, os.environ)
+        self._home = Cluster("home", self._source, metrics=Metrics().client("home"))
+        self._reader = reader or StateReader()
+        self._stack = contextlib.AsyncExitStack()
+        self._surroundings: Surroundings | None = None
+        self._controllers: dict[ObjectKey, NodeController] = {}
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        self.failed: errors.FarletError | None = None
+        """Why the manager could not start."""
+
+    # --- for Kopf -----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Log in and verify what Kopf would only warn of. Raises `FarletError`."""
+        logs.configure(self._settings.log_level, self._settings.log_format)
+        try:
+            await self._start()
+        except errors.FarletError as err:
+            self.failed = err
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        await self._stack.enter_async_context(self._home)
+        await self._stack.enter_async_context(self._reader)
+        await self._stack.enter_async_context(
+            probes.serve(
+                metrics=None,
+                probes=probes.Probes(ready={"home": lambda: self._home.problem}),
+                metrics_at=None,
+                health_at=self._settings.health_probe_bind_address,
+            )
+        )
+        await self._require_definition()
+        self._surroundings = Surroundings(
+            home=self._home,
+            image=await self._image(),
+            read_state=self._reader.read,
+            check_credentials=self._check_credentials,
+            now=retrying.utc_now,
+        )
+        log.info("manager started", namespace=self._settings.namespace, home=self._home.server)
+
+    async def stop(self) -> None:
+        """End all controllers. Nothing that has begun has to be finished."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._stack.aclose()
+        log.info("manager stopped")
+
+    async def login(self) -> kopf.ConnectionInfo:
+        return await bridge.log_in(self._source)
+
+    def changed(self, found: JSON, *, deleted: bool) -> None:
+        """Tell the controllers that a change concerns."""
+        kind, metadata = found["kind"], found["metadata"]
+        key = ObjectKey(metadata["namespace"], metadata["name"])
+        if kind == KIND:
+            self._node_changed(key, found, deleted=deleted)
+        elif kind == "Secret":
+            # Its content stays out of here: credentials are read where they are checked.
+            for one in self._controllers.values():
+                node = one.node
+                if node and node.namespace == key.namespace and key.name in node.secrets:
+                    one.wake()
+        elif kind == "Pod":
+            name = (metadata.get("labels") or {}).get(INSTANCE_LABEL, "")
+            if (its := self._controllers.get(ObjectKey(key.namespace, name))) is not None:
+                its.wake()
+        else:
+            prefix, _, name = key.name.partition("-")
+            owner = self._controllers.get(ObjectKey(key.namespace, name))
+            if prefix == FARLET and owner is not None:
+                owner.object_changed(kind, None if deleted else found)
+
+    def _node_changed(self, key: ObjectKey, found: JSON, *, deleted: bool) -> None:
+        controller = self._controllers.get(key)
+        if deleted:
+            if controller is not None:
+                del self._controllers[key]
+                self._tasks.pop(key).cancel()
+                log.info("virtual node was deleted; its mirror pods keep running", node=key.name)
+            return
+        if controller is None:
+            if self._surroundings is None:
+                raise RuntimeError("an event arrived before the start")
+            controller = NodeController(key, self._surroundings)
+            controller.node_changed(found)
+            self._controllers[key] = controller
+            self._tasks[key] = asyncio.create_task(controller.run(), name=f"node {key.name}")
+        else:
+            controller.node_changed(found)
+
+    # --- the start ----------------------------------------------------------------------------
+
+    async def _require_definition(self) -> None:
+        try:
+            await self._home.list(kinds.VIRTUAL_NODES, namespace=self._settings.namespace, limit=1)
+        except errors.NotFound as err:
+            raise errors.StartError(
+                "the home cluster does not know VirtualNodes. Install the definition: "
+                "kubectl apply --server-side -f crds/farlet.io_virtualnodes.yaml"
+            ) from err
+
+    async def _image(self) -> str:
+        """As set, else the one of this pod. Raises `StartError`."""
+        if self._settings.image is not None:
+            return self._settings.image
+        if self._settings.pod_name is None:
+            raise errors.StartError(
+                "the image for farlet is not known: set --image (FARLET_IMAGE), or run the manager "
+                "in a pod with FARLET_POD_NAME"
+            )
+        pod = await self._home.get(
+            kinds.PODS, self._settings.pod_name, namespace=self._settings.namespace
+        )
+        image: str = pod["spec"]["containers"][0]["image"]
+        return image
+
+    async def _check_credentials(self, _node: VirtualNode) -> conditions.Condition:
+        return conditions.CREDENTIALS_NOT_CHECKED
+
+
+def run(settings: ManagerSettings) -> int:
+    """Run until SIGTERM or Ctrl-C. Returns the exit code. Raises `UsageError` and `StartError`."""
+    logs.configure(settings.log_level, settings.log_format)
+    registry, manager = kopf.OperatorRegistry(), Manager(settings)
+    handlers.register(registry, manager)
+    operator = kopf.operator(
+        registry=registry,
+        namespaces=[settings.namespace],
+        standalone=True,
+        identity=MANAGER,  # type: ignore[arg-type]  # a string by another name
+    )
+    try:
+        asyncio.run(operator)
+    except Exception as err:
+        # Kopf raises its own errors and aiohttp's, all of which end it.
+        failed = (
+            manager.failed
+            or f"the watches of the home cluster ended: {connection_errors.cause(err)}"
+        )
+        raise errors.StartError(str(failed)) from err
+    return 0
