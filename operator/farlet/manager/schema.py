@@ -45,26 +45,25 @@ _SPEC_RULES = (
         "homeAPIServer, farlet does not use the gateway",
     },
     {
-        "rule": "!self.reflection.services || self.podNetwork == 'connected'",
+        # The API server evaluates it for the default of spec too, before other defaults.
+        "rule": "!has(self.reflection) || !has(self.reflection.services) || "
+        "!self.reflection.services || (has(self.podNetwork) && self.podNetwork == 'connected')",
         "message": "reflection.services requires podNetwork connected: without a route between "
         "the pod networks, endpoints of home Services are not reachable for mirror pods",
     },
 )
 _COLUMNS = (
-    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
-    ("Node", "string", ".metadata.name", 1),
-    ("Foreign", "string", ".status.foreignServer", 0),
-    ("Pods", "integer", ".status.pods", 0),
-    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+    ("Node", "string", ".metadata.name"),
+    ("Foreign", "string", ".status.foreignServer"),
+    ("Pods", "integer", ".status.pods"),
+    ("Age", "date", ".metadata.creationTimestamp"),
 )
 
 
 def custom_resource_definition() -> JSON:
     """The object, as `crds/farlet.io_virtualnodes.yaml` contains it."""
-    columns = [
-        {"name": name, "type": type_, "jsonPath": path, **({"priority": last} if last else {})}
-        for name, type_, path, last in _COLUMNS
-    ]
+    columns = [{"name": name, "type": type_, "jsonPath": path} for name, type_, path in _COLUMNS]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

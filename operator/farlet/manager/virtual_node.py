@@ -271,7 +271,7 @@ class Spec(_Fields):
         description="Whether the home cluster can route to the IPs of mirror pods.",
     )
     extra_args: Annotated[
-        list[Annotated[str, Field(min_length=4, max_length=4096, pattern="^--[a-z][a-z0-9-]*=")]],
+        list[Annotated[str, Field(max_length=4096, pattern="^--[a-z][a-z0-9-]*=")]],
         Field(max_length=100),
     ] = Field(
         default_factory=list,
