@@ -1,10 +1,12 @@
 """The YAML examples of pages are valid: VirtualNodes by their schema, pods by `farlet render`."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -18,7 +20,23 @@ from farlet.settings import loading
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = re.compile(r"^```(?:sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:kubectl .* -- |\S+=\S+ )?farlet ([^|\n]+)", re.MULTILINE)
 PODS = {"Pod", "Deployment", "StatefulSet", "Job", "CronJob"}
+
+
+def _commands() -> list[Any]:
+    """The words of each `farlet ...` command of the pages, without what a shell does with it."""
+    found = []
+    for page in PAGES:
+        for block in BLOCKS.findall(page.read_text(encoding="utf-8")):
+            for line in COMMAND.findall(block.replace("\\\n", " ")):
+                words = shlex.split(line, comments=True)
+                if "..." not in words:
+                    end = words.index(">") if ">" in words else len(words)
+                    name = page.relative_to(ROOT)
+                    found.append(pytest.param(words[:end], id=f"{name} {' '.join(words[:end])}"))
+    return found
 
 
 def _examples(*kinds: str) -> list[Any]:
@@ -77,3 +95,13 @@ def test_farlet_renders_a_pod(example: dict[str, Any], monkeypatch: pytest.Monke
 
 def test_every_yaml_block_is_yaml() -> None:
     assert len(_examples()) > 5
+
+
+@pytest.mark.parametrize("words", _commands())
+def test_farlet_accepts_the_commands_of_a_page(words: list[str]) -> None:
+    name, *arguments = words
+    if name == "--version":
+        return
+    command = main.cli.get_command(click.Context(main.cli), name)
+    assert command is not None
+    command.make_context(name, arguments, parent=click.Context(main.cli))
