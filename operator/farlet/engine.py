@@ -419,7 +419,7 @@ class Engine:
         return PodController(
             self.settings,
             home=self._home,
-            home_events=self._home.lane(mirror_events.IN_FLIGHT),
+            home_events=self._home.lane(mirror_events.IN_FLIGHT + 1),
             home_watches=self._home_watches,
             foreign=self._foreign,
             store=self._store,

@@ -68,16 +68,18 @@ class PodController:
     ) -> None:
         """`home_storage`: the home cluster, with the identity for volumes, and whether that is
         confirmed (`storage_identity`); `None`: farlet provides none. `home_events`: the home
-        cluster, for Events of mirrors. `home_watches`: the same, for watches of single objects.
+        cluster, for Events. `home_watches`: the same, for watches of single objects.
         `restart_watch` restarts Kopf's watch of home pods."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
         observer = metrics.queue("pods")
-        self._queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(observer)
+        self._queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(
+            observer, urgency=reconciler.urgency_of(store, ctx)
+        )
         observer.observe_running(self._queue.running)
         self._recorder = event_recorder.Recorder(
-            home,
+            home_events,
             node=settings.nodename,
             dropped=metrics.events_dropped,
             silent=frozenset() if settings.mirror_events is Shown.ALL else _OF_MIRRORS,

@@ -60,6 +60,7 @@ class HomeNote(NamedTuple):
     """The value of the access annotation, even an empty one; `None` without it."""
     waits: str | None = None
     """Why farlet has not created its mirror: a value of `Reason`."""
+    deleting: bool = False
 
 
 class TokenTimes(NamedTuple):
@@ -74,6 +75,7 @@ class MirrorNote(NamedTuple):
 
     phase: str
     tokens: TokenTimes | None
+    deleting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class _Gone(NamedTuple):
 
 
 class Table(Generic[T, N]):
-    """Objects of one kind, each with a note: what is counted without reading the object.
+    """Objects of one kind, each with a note: what is known of it without reading the object.
 
     Of events and answers, an older version never replaces a newer one, nor a deletion. A complete
     list replaces both, whatever the versions are: an API server whose storage was restored from a
@@ -133,6 +135,11 @@ class Table(Generic[T, N]):
         """The uid of the object of this key."""
         kept = self._objects.get(key)
         return None if kept is None else kept.uid
+
+    def note(self, key: ObjectKey) -> N | None:
+        """The note of an object."""
+        kept = self._objects.get(key)
+        return None if kept is None else kept.note
 
     def notes(self) -> Iterator[N]:
         """The notes of all objects, for counts: to read all objects would cost too much."""
@@ -292,16 +299,17 @@ def _home_note(pod: Pod) -> HomeNote:
     phase = _phase(pod)
     reason = pod.get("status", {}).get("reason") if phase == PodPhase.PENDING else None
     waits = _REASONS.get(reason) if isinstance(reason, str) else None
-    return HomeNote(phase, None if mode is None else sys.intern(mode), waits)
+    deleting = "deletionTimestamp" in pod["metadata"]
+    return HomeNote(phase, None if mode is None else sys.intern(mode), waits, deleting)
 
 
 def _mirror_note(mirror: Pod) -> MirrorNote:
-    phase = _phase(mirror)
+    phase, deleting = _phase(mirror), "deletionTimestamp" in mirror["metadata"]
     times = [t for t in token_rotation.recorded(mirror).values() if 0 < t[0] < t[1] < math.inf]
     if not times or phase in {PodPhase.SUCCEEDED, PodPhase.FAILED}:
-        return MirrorNote(phase, None)
+        return MirrorNote(phase, None, deleting)
     issued, expires = (min(moments) for moments in zip(*times, strict=True))
-    return MirrorNote(phase, TokenTimes(issued, expires))
+    return MirrorNote(phase, TokenTimes(issued, expires), deleting)
 
 
 def _no_note(_obj: PartialObject) -> None:

@@ -28,6 +28,7 @@ from farlet import __version__, errors
 from farlet.client import credentials, decode, raw_response, sessions, tls_stream, write_guard
 from farlet.client.api_client import ApiClient
 from farlet.client.credential_sources import ClusterSource
+from farlet.client.request_slots import RequestSlots
 from farlet.client.resources import JSON_BODY
 from farlet.constants import JSON
 from farlet.telemetry.metrics import ClientMetrics
@@ -66,7 +67,7 @@ class Cluster(ApiClient):
         self._name = name
         self._sessions = sessions.Sessions(name, source)
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._slots = RequestSlots(REQUESTS_AT_ONCE)
         self._scratch = bytearray(tls_stream.CHUNK)
         self._guard = guard
         self.problem: str | None = None
@@ -143,7 +144,7 @@ class Cluster(ApiClient):
         Its failures do not show in `problem`.
         """
         beside = copy.copy(self)
-        beside._slots = asyncio.Semaphore(slots)
+        beside._slots = RequestSlots(slots)
         return beside
 
     async def login(self) -> credentials.Login:

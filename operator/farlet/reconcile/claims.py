@@ -16,6 +16,7 @@ import structlog
 
 from farlet import errors, redaction
 from farlet.client.api_client import ApiClient
+from farlet.client.request_slots import URGENCY
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign.claims import ForeignClaims
@@ -30,6 +31,7 @@ from farlet.planning import claims as planning
 from farlet.planning.actions import CreateNamespace
 from farlet.planning.claims import ClaimSnapshot, Live
 from farlet.planning.snapshot import ClaimState, Missing
+from farlet.planning.urgency import Urgency
 from farlet.reconcile.claim_actions import ClaimActions
 from farlet.reconcile.work_queue import Observer, WorkQueue
 
@@ -195,6 +197,7 @@ class Claims:
             self._queue.add(key)
 
     async def _work(self, key: ClaimKey) -> None:
+        URGENCY.set(Urgency.START)
         try:
             await self._reconcile(key)
         except errors.FarletError as err:

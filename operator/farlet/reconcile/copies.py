@@ -16,6 +16,7 @@ import structlog
 
 from farlet import errors, redaction
 from farlet.client.api_client import ApiClient
+from farlet.client.request_slots import URGENCY
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.context import Context
 from farlet.foreign.namespace import ForeignNamespace
@@ -30,6 +31,7 @@ from farlet.planning import copies as planning
 from farlet.planning.actions import Step
 from farlet.planning.copies import CopySnapshot, HomeObject
 from farlet.planning.snapshot import CopyState, Missing
+from farlet.planning.urgency import Urgency
 from farlet.reconcile.work_queue import Observer, WorkQueue
 from farlet.store import Store, version
 
@@ -208,6 +210,7 @@ class Copies:
             self._wake(key)
 
     async def _work(self, source: Source) -> None:
+        URGENCY.set(Urgency.START)
         try:
             await self._reconcile(source)
         except errors.FarletError as err:

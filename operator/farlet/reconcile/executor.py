@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from farlet.client.api_client import ApiClient
+from farlet.client.request_slots import URGENCY
 from farlet.context import Context
-from farlet.planning import actions
+from farlet.planning import actions, urgency
 from farlet.planning.actions import Step
 from farlet.reconcile import event_recorder, foreign_actions, home_actions, token_requests
 from farlet.reconcile.pass_state import PassState, PodTimes
@@ -50,6 +51,7 @@ class ActionExecutor:
     async def perform(self, action: actions.Action, state: PassState) -> None:
         """Perform one action. Raises `ApiError` and `Unreachable`; `state.step` is what failed."""
         state.step = Step.HOME
+        URGENCY.set(urgency.of_action(action))
         match action:
             case actions.PatchStatus():
                 await self.home.patch_status(action)

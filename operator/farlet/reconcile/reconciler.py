@@ -20,7 +20,7 @@ from farlet.foreign.namespace import ForeignNamespace
 from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.k8s_types import Pod
 from farlet.names import secret_name
-from farlet.planning import api_refusals, ephemeral, plan, predicates
+from farlet.planning import api_refusals, ephemeral, plan, predicates, urgency
 from farlet.planning.actions import (
     AddEphemeralContainer,
     CreateMirror,
@@ -54,6 +54,30 @@ ClaimStates = Callable[[ObjectKey, Pod | Missing], Mapping[str, ClaimState]]
 def no_claims(_key: ObjectKey, _home: Pod | Missing) -> Mapping[str, ClaimState]:
     """Without `--storage-class-map`, mirrors name the claims that their pods name."""
     return {}
+
+
+def urgency_of(store: Store, ctx: Callable[[], Context]) -> Callable[[ObjectKey], urgency.Urgency]:
+    """The class of a key for the work queue, by what the store knows at this moment."""
+
+    def of(key: ObjectKey) -> urgency.Urgency:
+        foreign = ctx().namespaces.foreign(key.namespace)
+        home = store.home.note(key)
+        mirror = None if foreign is None else store.mirrors.note(ObjectKey(foreign, key.name))
+        if home is None or foreign is None or mirror is None:
+            return urgency.of_pod(
+                home_phase=None if home is None else home.phase,
+                mirror_phase=None,
+                deleting=home is not None and home.deleting,
+            )
+        secret = ObjectKey(foreign, secret_name(store.home.uid(key) or ""))
+        return urgency.of_pod(
+            home_phase=home.phase,
+            mirror_phase=mirror.phase,
+            deleting=home.deleting or mirror.deleting,
+            secret_missing=mirror.tokens is not None and secret not in store.secrets,
+        )
+
+    return of
 
 
 class Reconciler:

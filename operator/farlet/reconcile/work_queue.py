@@ -3,7 +3,8 @@
 The semantics of client-go's workqueue, which controllers rely on: a key added while it waits is
 one key; a key added while it is processed is processed again afterwards; a key can be added for a
 later time, and the earliest time wins; failures of a key back off exponentially. The queue is also
-farlet's only timer: "reconcile at T" is an `add_after`.
+farlet's only timer: "reconcile at T" is an `add_after`. Beyond client-go's, keys have classes:
+`planning.urgency` says which one is next.
 
 Lives in one event loop and is not thread safe. `docs/decisions/0002-workqueue.md` says why
 it is written here.
@@ -19,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from farlet import retrying
+from farlet.planning.urgency import Urgency, WaitingLine
 
 K = TypeVar("K")
 
@@ -46,12 +48,14 @@ class Observer(Protocol):
 class WorkQueue(Generic[K]):
     """Waiting, delayed and running keys."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(
+        self, observer: Observer, urgency: Callable[[K], Urgency] = lambda _: Urgency.START
+    ) -> None:
+        """`urgency`: the class of a key as it is now; called whenever a key is added."""
         self._observer = observer
+        self._urgency = urgency
         self._loop = asyncio.get_running_loop()
-        self._ready: deque[K] = deque()
-        self._since: dict[K, float] = {}
-        """When each key in `_ready` was added."""
+        self._ready: WaitingLine[K] = WaitingLine()
         self._running: dict[K, float] = {}
         """Since when each key is processed."""
         self._again: set[K] = set()
@@ -81,15 +85,17 @@ class WorkQueue(Generic[K]):
         self._due.pop(key, None)
         if key in self._running:
             self._again.add(key)
-        elif key not in self._since:
-            self._since[key] = self._loop.time()
-            self._ready.append(key)
-            self._observer.added(len(self._ready))
-            while self._waiters:
-                waiter = self._waiters.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)
-                    break
+            return
+        new = key not in self._ready
+        self._line_up(key)
+        if not new:
+            return
+        self._observer.added(len(self._ready))
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
 
     def add_after(self, key: K, seconds: float) -> None:
         """Process `key` in that many seconds, unless it is due earlier.
@@ -101,8 +107,11 @@ class WorkQueue(Generic[K]):
         if seconds <= 0:
             self.add(key)
             return
+        if key in self._ready:
+            self._line_up(key)  # the change can have made it more urgent
+            return
         when = self._loop.time() + seconds
-        if key in self._since or self._due.get(key, when + 1) <= when:
+        if self._due.get(key, when + 1) <= when:
             return
         if len(self._heap) > 2 * len(self._due) + 1000:
             self._compact()
@@ -142,9 +151,8 @@ class WorkQueue(Generic[K]):
                 self._waiters.append(waiter)
                 await waiter
                 continue
-            key = self._ready.popleft()
-            added = self._since.pop(key)
             started = self._loop.time()
+            key, added = self._ready.take(started)
             self._running[key] = started
             try:
                 await perform(key)
@@ -155,6 +163,9 @@ class WorkQueue(Generic[K]):
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
+
+    def _line_up(self, key: K) -> None:
+        self._ready.add(key, self._urgency(key), self._loop.time())
 
     def _compact(self) -> None:
         """Drop entries that are no longer due."""

@@ -73,7 +73,9 @@ def confirmed(foreign: FakeCluster, ctx: Context) -> ForeignIdentity:
 async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None:
     """Until cancelled, which is its kill -9."""
     store = Store()
-    queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(_Silent())
+    queue: work_queue.WorkQueue[ObjectKey] = work_queue.WorkQueue(
+        _Silent(), urgency=reconcile.urgency_of(store, lambda: objects.CONTEXT)
+    )
     dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
     event_log = _EventLog(home)
     recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)

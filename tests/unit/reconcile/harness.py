@@ -188,7 +188,9 @@ class Harness:
     async def _run(self) -> None:
         home, foreign = self.home, self.foreign
         self.store = store = Store()
-        self.queue = work_queue.WorkQueue(self.metrics.queue("pods"))
+        self.queue = work_queue.WorkQueue(
+            self.metrics.queue("pods"), urgency=reconcile.urgency_of(store, lambda: self.ctx)
+        )
         self.recorder = event_recorder.Recorder(
             home, node=self.ctx.node, dropped=self.metrics.events_dropped
         )

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from farlet.planning.urgency import Urgency
 from farlet.reconcile import work_queue
 from unit import faketime
 
@@ -36,7 +37,12 @@ class Harness:
 
     def __init__(self, *, takes: float = 0.0) -> None:
         self.observed = Metrics()
-        self.queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(self.observed)
+        self.urgent: set[str] = set()
+        """Keys of the most urgent class, as the store would show it at this moment."""
+        self.queue: work_queue.WorkQueue[str] = work_queue.WorkQueue(
+            self.observed,
+            lambda key: Urgency.FINISH if key in self.urgent else Urgency.START,
+        )
         self.done: list[tuple[str, float]] = []
         self.most = 0
         self.takes = takes
@@ -202,6 +208,44 @@ async def _woken_before_backoff() -> None:
         assert s.done == [("a", 0)]
 
 
+async def _urgent_first() -> None:
+    async with scene(takes=0.1) as s:
+        s.urgent = {"c"}
+        for key in "xabc":
+            s.queue.add(key)
+        await asyncio.sleep(5)
+        assert [key for key, _ in s.done] == ["c", "x", "a", "b"]
+
+
+async def _becomes_urgent() -> None:
+    async with scene(takes=0.1) as s:
+        for key in "xabc":
+            s.queue.add(key)
+        await asyncio.sleep(0.05)
+        s.urgent = {"b", "c"}
+        s.queue.add("c")
+        s.queue.add_after("b", 0.05)
+        await asyncio.sleep(5)
+        assert [key for key, _ in s.done] == ["x", "c", "b", "a"]
+        assert s.observed.depths == [1, 2, 3, 4]
+
+
+async def _waits_for_a_second() -> None:
+    """Each key takes 300 ms, and two urgent ones come meanwhile."""
+    async with scene(takes=0.3) as s:
+        s.queue.add("a")
+        s.queue.add("b")
+        for number in range(10):
+            urgent = {f"{number}-{n}" for n in "12"}
+            s.urgent |= urgent
+            for key in sorted(urgent):
+                s.queue.add(key)
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(60)
+        assert [at for key, at in s.done if key in "ab"] == [1.2, 2.4]
+        assert len(s.done) == 22
+
+
 async def _close() -> None:
     async with scene(takes=1.0) as s:
         s.queue.add("a")
@@ -257,6 +301,9 @@ PROMISES: dict[str, Callable[[], Awaitable[None]]] = {
     "retry-after is the minimum of the pause, and only once": _retry_after,
     "a time that is not finite is refused and delays no other key": _finite,
     "an event does not wait for the backoff": _woken_before_backoff,
+    "an urgent key is before all others": _urgent_first,
+    "a key that waits can become urgent": _becomes_urgent,
+    "one of four turns belongs to who has waited for a second": _waits_for_a_second,
     "closing lets work end and starts none": _close,
     "closing ends workers that wait": _close_idle,
     "the observer gets depth, waiting time and work time": _tells,
