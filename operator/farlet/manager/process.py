@@ -16,12 +16,13 @@ import structlog
 from farlet import errors, retrying
 from farlet.client import connection_errors, credential_sources, kinds
 from farlet.client.cluster import Cluster
-from farlet.constants import JSON, ObjectKey
+from farlet.constants import JSON
 from farlet.home import bridge
 from farlet.manager import conditions, handlers
-from farlet.manager.node_controller import NodeController, Surroundings
+from farlet.manager.controllers import Controllers
+from farlet.manager.node_controller import Surroundings
 from farlet.manager.states import StateReader
-from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, KIND, MANAGER, VirtualNode
+from farlet.manager.virtual_node import MANAGER, VirtualNode
 from farlet.settings import ManagerSettings
 from farlet.telemetry import logs, probes
 from farlet.telemetry.metrics import Metrics
@@ -39,9 +40,7 @@ class Manager:
         self._home = Cluster("home", self._source, metrics=Metrics().client("home"))
         self._reader = reader or StateReader()
         self._stack = contextlib.AsyncExitStack()
-        self._surroundings: Surroundings | None = None
-        self._controllers: dict[ObjectKey, NodeController] = {}
-        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._controllers: Controllers | None = None
         self.failed: errors.FarletError | None = None
         """Why the manager could not start."""
 
@@ -69,20 +68,22 @@ class Manager:
             )
         )
         await self._require_definition()
-        self._surroundings = Surroundings(
-            home=self._home,
-            image=await self._image(),
-            read_state=self._reader.read,
-            check_credentials=self._check_credentials,
-            now=retrying.utc_now,
+        self._controllers = Controllers(
+            Surroundings(
+                home=self._home,
+                image=await self._image(),
+                read_state=self._reader.read,
+                check_credentials=self._check_credentials,
+                forget=lambda _: None,
+                now=retrying.utc_now,
+            )
         )
         log.info("manager started", namespace=self._settings.namespace, home=self._home.server)
 
     async def stop(self) -> None:
         """End all controllers. Nothing that has begun has to be finished."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self._controllers is not None:
+            await self._controllers.close()
         await self._stack.aclose()
         log.info("manager stopped")
 
@@ -90,44 +91,9 @@ class Manager:
         return await bridge.log_in(self._source)
 
     def changed(self, found: JSON, *, deleted: bool) -> None:
-        """Tell the controllers that a change concerns."""
-        kind, metadata = found["kind"], found["metadata"]
-        key = ObjectKey(metadata["namespace"], metadata["name"])
-        if kind == KIND:
-            self._node_changed(key, found, deleted=deleted)
-        elif kind == "Secret":
-            # Its content stays out of here: credentials are read where they are checked.
-            for one in self._controllers.values():
-                node = one.node
-                if node and node.namespace == key.namespace and key.name in node.secrets:
-                    one.wake()
-        elif kind == "Pod":
-            name = (metadata.get("labels") or {}).get(INSTANCE_LABEL, "")
-            if (its := self._controllers.get(ObjectKey(key.namespace, name))) is not None:
-                its.wake()
-        else:
-            prefix, _, name = key.name.partition("-")
-            owner = self._controllers.get(ObjectKey(key.namespace, name))
-            if prefix == FARLET and owner is not None:
-                owner.object_changed(kind, None if deleted else found)
-
-    def _node_changed(self, key: ObjectKey, found: JSON, *, deleted: bool) -> None:
-        controller = self._controllers.get(key)
-        if deleted:
-            if controller is not None:
-                del self._controllers[key]
-                self._tasks.pop(key).cancel()
-                log.info("virtual node was deleted; its mirror pods keep running", node=key.name)
-            return
-        if controller is None:
-            if self._surroundings is None:
-                raise RuntimeError("an event arrived before the start")
-            controller = NodeController(key, self._surroundings)
-            controller.node_changed(found)
-            self._controllers[key] = controller
-            self._tasks[key] = asyncio.create_task(controller.run(), name=f"node {key.name}")
-        else:
-            controller.node_changed(found)
+        if self._controllers is None:
+            raise RuntimeError("an event arrived before the start")
+        self._controllers.changed(found, deleted=deleted)
 
     # --- the start ----------------------------------------------------------------------------
 

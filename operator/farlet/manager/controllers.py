@@ -1,0 +1,77 @@
+"""Passes each change to the controllers that it concerns, one for each VirtualNode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from farlet.constants import JSON, ObjectKey
+from farlet.manager.node_controller import NodeController, Surroundings
+from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, KIND, VirtualNode
+
+log = structlog.get_logger()
+
+
+class Controllers:
+    """All controllers. For one event loop."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._controllers: dict[ObjectKey, NodeController] = {}
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+
+    @property
+    def nodes(self) -> Sequence[VirtualNode]:
+        """All VirtualNodes with valid fields."""
+        found = (controller.node for controller in self._controllers.values())
+        return [node for node in found if node is not None]
+
+    def changed(self, found: JSON, *, deleted: bool) -> None:
+        """An object of any watched kind has changed."""
+        kind, metadata = found["kind"], found["metadata"]
+        key = ObjectKey(metadata["namespace"], metadata["name"])
+        if kind == KIND:
+            self._node_changed(key, found, deleted=deleted)
+        elif kind == "Secret":
+            self._secret_changed(key)
+        elif kind == "Pod":
+            self.wake((metadata.get("labels") or {}).get(INSTANCE_LABEL, ""), key.namespace)
+        elif key.name.startswith(f"{FARLET}-"):
+            owner = ObjectKey(key.namespace, key.name.removeprefix(f"{FARLET}-"))
+            if (controller := self._controllers.get(owner)) is not None:
+                controller.object_changed(kind, None if deleted else found)
+
+    def wake(self, name: str, namespace: str) -> None:
+        """Something that the VirtualNode of this name depends on has changed."""
+        if (controller := self._controllers.get(ObjectKey(namespace, name))) is not None:
+            controller.wake()
+
+    async def close(self) -> None:
+        """End all controllers. Nothing that has begun has to be finished."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _secret_changed(self, key: ObjectKey) -> None:
+        """Its content stays out of here: credentials are read where they are checked."""
+        for controller in self._controllers.values():
+            node = controller.node
+            if node and node.namespace == key.namespace and key.name in node.secrets:
+                controller.wake()
+
+    def _node_changed(self, key: ObjectKey, found: JSON, *, deleted: bool) -> None:
+        controller = self._controllers.get(key)
+        if deleted:
+            if controller is not None:
+                del self._controllers[key]
+                self._tasks.pop(key).cancel()
+                self._surroundings.forget(key)
+                log.info("virtual node was deleted; its mirror pods keep running", node=key.name)
+        elif controller is not None:
+            controller.node_changed(found)
+        else:
+            controller = self._controllers[key] = NodeController(key, self._surroundings)
+            controller.node_changed(found)
+            self._tasks[key] = asyncio.create_task(controller.run(), name=f"node {key.name}")

@@ -1,0 +1,317 @@
+"""Controllers: what they apply and mend, what they refuse, and what they report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import structlog
+
+from farlet import errors
+from farlet.constants import JSON, ObjectKey
+from farlet.manager import conditions
+from farlet.manager.conditions import CREDENTIALS_NOT_CHECKED, Condition, ConditionType
+from farlet.manager.controllers import Controllers
+from farlet.manager.node_controller import RESYNC_SECONDS, Surroundings
+from farlet.manager.virtual_node import VirtualNode
+from farlet.telemetry.state import ForeignState, State
+from unit import faketime
+from unit.manager import nodes
+from unit.manager.home_server import HomeServer, deployment_path, node_path
+
+SERVING = State(node="far", phase="serving", leader=True, foreign=ForeignState(reachable=True))
+OWNED = ("serviceaccounts", "networkpolicies", "poddisruptionbudgets", "deployments")
+
+
+class Harness:
+    """Controllers in a loop whose clock jumps, with one home API server."""
+
+    def __init__(self, loop: faketime.Loop) -> None:
+        self.loop = loop
+        self.server = HomeServer()
+        self.states: dict[str, State | str] = {}
+        self.credentials = CREDENTIALS_NOT_CHECKED
+        self.forgotten: list[ObjectKey] = []
+        self.controllers = self._call(
+            lambda: Controllers(
+                Surroundings(
+                    home=self.server,
+                    image="farlet:0.2.0",
+                    read_state=self._state,
+                    check_credentials=self._credentials,
+                    forget=self.forgotten.append,
+                    now=lambda: datetime(2026, 11, 28, tzinfo=UTC),
+                )
+            )
+        )
+
+    def _call(self, work: Callable[[], Any]) -> Any:
+        async def main() -> Any:
+            return work()
+
+        return self.loop.run_until_complete(main())
+
+    async def _state(self, pod: JSON) -> State:
+        found = self.states[pod["metadata"]["name"]]
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    async def _credentials(self, node: VirtualNode) -> Condition:
+        return self.credentials
+
+    def event(self, found: JSON, *, deleted: bool = False) -> None:
+        self._call(lambda: self.controllers.changed(found, deleted=deleted))
+
+    def advance(self, seconds: float = 3.0) -> list[str]:
+        """Let time pass. Returns the requests since the last call."""
+        self.loop.advance(seconds)
+        requests = list(self.server.requests)
+        self.server.requests.clear()
+        return requests
+
+    def create(self, name: str = "far", **spec: Any) -> None:
+        found = nodes.found(name, **spec)
+        self.server.put(node_path(name), found)
+        self.event(found)
+
+    def pod(self, name: str, state: State | str, *, node: str = "far") -> None:
+        labels = nodes.node(node).selector
+        self.server.put(
+            f"/api/v1/namespaces/farlet/pods/{name}",
+            {"metadata": {"name": name, "namespace": "farlet", "labels": labels}, "status": {}},
+        )
+        self.states[name] = state
+        self.event(
+            {
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "farlet", "labels": labels},
+            }
+        )
+
+    def condition(self, name: str = "far", type_: str = "Ready") -> tuple[str, str, str]:
+        (one,) = (c for c in self.server.status(name)["conditions"] if c["type"] == type_)
+        return one["status"], one["reason"], one["message"]
+
+
+@pytest.fixture
+def env() -> Any:
+    with faketime.loop() as loop, structlog.testing.capture_logs():
+        yield Harness(loop)
+
+
+def writes(requests: list[str]) -> list[str]:
+    return [one.rpartition("/farlet/")[2] for one in requests if one.startswith("PATCH")]
+
+
+def test_a_new_node_gets_its_objects_and_a_status(env: Harness) -> None:
+    env.create()
+    assert writes(env.advance()) == [
+        *(f"{plural}/farlet-far" for plural in OWNED),
+        "virtualnodes/far/status",
+    ]
+    assert env.condition() == ("False", "NoLeader", "no farlet pod exists yet")
+
+
+def test_while_nothing_changes_nothing_is_written(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING)
+    env.advance()
+    assert env.condition()[0] == "True"
+    assert writes(env.advance(120)) == []
+
+
+def test_the_state_of_pods_is_followed_without_an_event(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING)
+    env.advance()
+    env.states["farlet-far-a"] = "its probe port did not answer"
+    env.advance(20)
+    assert env.condition() == (
+        "False",
+        "NoLeader",
+        "farlet-far-a cannot lead: its probe port did not answer",
+    )
+
+
+def test_drift_is_mended(env: Harness) -> None:
+    env.create()
+    env.advance()
+    found = env.server.objects[deployment_path()]
+    found["spec"]["replicas"] = 0
+    env.event(found)
+    assert writes(env.advance()) == ["deployments/farlet-far"]
+    assert env.server.objects[deployment_path()]["spec"]["replicas"] == 2
+
+
+def test_a_deleted_object_is_created_again(env: Harness) -> None:
+    env.create()
+    env.advance()
+    env.event(env.server.objects.pop(deployment_path()), deleted=True)
+    assert writes(env.advance()) == ["deployments/farlet-far"]
+
+
+def test_an_object_that_was_deleted_unobserved_is_created_again(env: Harness) -> None:
+    env.create()
+    env.advance()
+    del env.server.objects[deployment_path()]
+    assert writes(env.advance(30)) == []
+    assert writes(env.advance(RESYNC_SECONDS)) == ["deployments/farlet-far"]
+
+
+def test_a_changed_spec_is_applied(env: Harness) -> None:
+    env.create()
+    env.advance()
+    changed = nodes.found(generation=4, replicas=1)
+    env.server.put(node_path(), changed)
+    env.event(changed)
+    assert "deployments/farlet-far" in writes(env.advance())
+    assert env.server.status()["observedGeneration"] == 4
+
+
+def test_a_field_that_is_removed_from_the_spec_is_removed_from_the_object(env: Harness) -> None:
+    """The found object contains all that is desired then, and more."""
+    env.create(resources={"requests": {"cpu": "1"}, "limits": {"cpu": "1"}})
+    env.advance()
+    changed = nodes.found(generation=4, resources={"requests": {"cpu": "1"}})
+    env.server.put(node_path(), changed)
+    env.event(changed)
+    assert "deployments/farlet-far" in writes(env.advance())
+
+
+def test_an_object_of_another_owner_is_left_alone(env: Harness) -> None:
+    metadata = {"name": "farlet-far", "namespace": "farlet"}
+    by_hand: JSON = {"kind": "Deployment", "metadata": metadata, "spec": {}}
+    env.server.put(deployment_path(), by_hand)
+    env.create()
+    assert writes(env.advance()) == ["virtualnodes/far/status"]
+    status, reason, message = env.condition()
+    assert (status, reason) == ("False", "ObjectConflict")
+    assert "kubectl -n farlet get deployment/farlet-far" in message
+    assert env.server.objects[deployment_path()] == by_hand
+
+
+def test_settings_that_farlet_rejects_change_no_pod(env: Harness) -> None:
+    env.create()
+    env.advance()
+    changed = nodes.found(generation=4, capacity={"cpu": "8"})
+    env.server.put(node_path(), changed)
+    env.event(changed)
+    assert writes(env.advance()) == ["virtualnodes/far/status"]
+    status, reason, message = env.condition()
+    assert (status, reason) == ("False", "InvalidSpec")
+    assert message.startswith("spec.capacity does not contain memory, pods")
+
+
+def test_fields_of_another_type_are_reported(env: Harness) -> None:
+    env.create(replicas="two")
+    env.advance()
+    assert env.condition()[:2] == ("False", "InvalidSpec")
+    assert "spec.replicas" in env.condition()[2]
+
+
+def test_no_pod_is_created_without_credentials_but_none_is_held_back(env: Harness) -> None:
+    missing = Condition(
+        ConditionType.CREDENTIALS_VALID, conditions.FALSE, "ApprovalRequired", "approve it"
+    )
+    env.credentials = missing
+    env.create()
+    assert "deployments/farlet-far" not in writes(env.advance())
+    assert env.condition()[1:] == (
+        "CredentialsInvalid",
+        "no farlet pod was created: approve it",
+    )
+    assert env.condition(type_="CredentialsValid")[1] == "ApprovalRequired"
+    env.credentials = CREDENTIALS_NOT_CHECKED
+    assert "deployments/farlet-far" in writes(env.advance(20))
+    env.credentials = missing
+    changed = nodes.found(generation=4, replicas=1)
+    env.server.put(node_path(), changed)
+    env.event(changed)
+    assert "deployments/farlet-far" in writes(env.advance())
+
+
+def test_one_node_that_fails_leaves_another_alone(env: Harness) -> None:
+    env.server.failing["PATCH /apis/apps/v1/namespaces/farlet/deployments/farlet-bad"] = (
+        errors.Forbidden(
+            cluster="home",
+            request="PATCH deployments",
+            code=403,
+            status_reason="Forbidden",
+            message="exceeded quota",
+        )
+    )
+    env.create("bad")
+    env.create("good")
+    env.pod("farlet-good-a", SERVING, node="good")
+    env.advance()
+    assert env.condition("bad")[:2] == ("False", "ApplyFailed")
+    assert "exceeded quota" in env.condition("bad")[2]
+    assert env.condition("good")[0] == "True"
+    assert len(env.advance(600)) < 60, "it backs off"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(
+            errors.Unreachable(cluster="home", request="GET", cause="timeout"), id="no answer"
+        ),
+        pytest.param(RuntimeError("a defect"), id="a defect"),
+    ],
+)
+def test_a_pass_that_ends_with_an_error_is_repeated_and_ends_no_other(
+    env: Harness, error: Exception
+) -> None:
+    env.server.failing["GET /apis/apps/v1/namespaces/farlet/deployments/farlet-bad"] = error
+    env.create("bad")
+    env.create("good")
+    assert "virtualnodes/good/status" in writes(env.advance())
+    env.server.failing.clear()
+    assert "deployments/farlet-bad" in writes(env.advance(5))
+
+
+def test_a_deleted_node_is_forgotten_and_its_objects_are_left_to_the_garbage_collector(
+    env: Harness,
+) -> None:
+    env.create("far")
+    env.create("other")
+    env.advance()
+    env.event(env.server.objects.pop(node_path()), deleted=True)
+    requests = env.advance(600)
+    assert not [one for one in requests if one.endswith(("/far", "-far", "/far/status"))]
+    assert env.forgotten == [ObjectKey("farlet", "far")]
+    assert [node.name for node in env.controllers.nodes] == ["other"]
+
+
+def test_a_node_that_is_being_deleted_gets_no_objects(env: Harness) -> None:
+    found = nodes.found()
+    found["metadata"]["deletionTimestamp"] = "2026-11-28T00:00:00Z"
+    env.event(found)
+    assert env.advance() == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "woken"),
+    [
+        pytest.param("farlet-far-foreign", True, id="foreign credentials"),
+        pytest.param("farlet-far-home", True, id="home credentials"),
+        pytest.param("farlet-other-home", False, id="of another node"),
+    ],
+)
+def test_a_changed_secret_wakes_its_node(env: Harness, secret: str, woken: bool) -> None:
+    env.create()
+    env.advance(10)
+    env.credentials = Condition(ConditionType.CREDENTIALS_VALID, conditions.TRUE, "Valid", "")
+    env.event({"kind": "Secret", "metadata": {"name": secret, "namespace": "farlet"}})
+    assert bool(writes(env.advance(1.5))) is woken
+
+
+def test_a_burst_of_changes_is_one_pass(env: Harness) -> None:
+    env.create()
+    env.advance(10)
+    for _ in range(50):
+        env.pod("farlet-far-a", SERVING)
+    assert writes(env.advance(2)) == ["virtualnodes/far/status"]
