@@ -1,7 +1,7 @@
 # The image of farlet: Debian's Python, the locked libraries, farlet. At run time farlet writes only to
 # /tmp, so the root file system can be read-only.
 #
-#   docker build --tag REGISTRY/farlet:0.1.0 .
+#   docker build --tag REGISTRY/farlet:0.2.0 .
 #
 # A release is built by `make image`, which requires the base image's digest in base-images.lock
 # (docs/supply-chain.md).

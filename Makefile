@@ -21,7 +21,7 @@ SKEW := tests/skew
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate docs bench streams paths soak skew conformance clusters prepare base-images image audit format clean
+.PHONY: help demo run unit test test-rest test-all check generate docs bench streams paths soak skew conformance clusters prepare base-images image build-installer release-dry-run audit format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -102,12 +102,19 @@ prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), all or s
 base-images: $(STAMP) ## Pin the base images by digest, for a release: asks the registry (internet)
 	@$(TOOLS) -m base_images resolve
 
-image: $(STAMP) ## Build a release's IMAGE=registry/farlet:0.1.0 and its SBOM; needs docker and pinned bases
-	@test -n "$(IMAGE)" || { echo 'error: set IMAGE=registry/farlet:0.1.0' >&2; exit 1; }
+image: $(STAMP) ## Build a release's IMAGE=registry/farlet:0.2.0 and its SBOM; needs docker and pinned bases
+	@test -n "$(IMAGE)" || { echo 'error: set IMAGE=registry/farlet:0.2.0' >&2; exit 1; }
 	@base=$$($(TOOLS) -m base_images check); docker build --build-arg BASE=$$base --tag $(IMAGE) .
 	@tree=$$(mktemp -d); made=$$(docker create $(IMAGE)); \
 	docker export $$made | tar -x -C $$tree usr/local var/lib/dpkg; docker rm $$made >/dev/null; \
 	mkdir -p dist; $(TOOLS) -m sbom $$tree > dist/sbom.cdx.json; rm -rf $$tree; echo dist/sbom.cdx.json
+
+build-installer: $(STAMP) ## dist/install.yaml: namespace, CRD and manager with IMAGE=registry/farlet:0.2.0
+	@test -n "$(IMAGE)" || { echo 'error: set IMAGE=registry/farlet:0.2.0' >&2; exit 1; }
+	@$(TOOLS) -m release installer $(IMAGE)
+
+release-dry-run: $(STAMP) ## All files of a release but the image, in dist/, and whether they fit together
+	@$(TOOLS) -m release dry-run
 
 audit: $(STAMP) ## Known vulnerabilities of all locked packages: asks pypi.org (internet), not part of the tests
 	@[ -x .venv-audit/bin/pip-audit ] || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip \

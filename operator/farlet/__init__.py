@@ -1,3 +1,3 @@
 """A foreign cluster as a node of the home cluster."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -22,7 +22,7 @@ from farlet.manager import schema
 from farlet.settings import loading
 from farlet.settings.loading import Group
 from farlet.telemetry import metric_catalogue
-from reference import dashboard, role_manifests
+from reference import chart, dashboard, manager_manifests, role_manifests
 
 DIRECTORY = Path("docs/reference")
 CRD = "crds/farlet.io_virtualnodes.yaml"
@@ -42,6 +42,8 @@ def files() -> dict[str, str]:
     return {
         **generated,
         **role_manifests.files(),
+        **manager_manifests.files(),
+        **chart.files(),
         dashboard.PATH: dashboard.text(),
         CRD: custom_resource_definition(),
     }
