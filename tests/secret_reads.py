@@ -6,7 +6,7 @@ farlet asked for it, asked for Secrets without a name, or wrote a copy of it.
 
 from collections.abc import Iterable
 
-from clusters import auditlog, workspace
+from clusters import auditlog, identity, workspace
 from clusters.pair import Clusters
 from permissions_audit import AGENTS
 
@@ -27,7 +27,9 @@ def wrong_reads(entries: Iterable[auditlog.Entry]) -> list[str]:
     return [
         f"home: {entry.verb} {entry.uri}"
         for entry in entries
-        if entry.resource == "secrets" and entry.name in {"", workspace.UNREFERENCED}
+        if entry.resource == "secrets"
+        and entry.name in {"", workspace.UNREFERENCED}
+        and not identity.is_other(entry.user)
     ]
 
 

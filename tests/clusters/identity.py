@@ -18,6 +18,7 @@ from clusters.cluster import Cluster
 NAMESPACE = "farlet"
 RIGHTS = Path(__file__).parents[2] / "manifests" / "home" / "service-account" / "roles.yaml"
 _NODE, _ACCOUNT = "system:node:", f"system:serviceaccount:{NAMESPACE}:"
+_NOT_FARLET = frozenset({"admin", f"{_ACCOUNT}farlet-manager"})
 _SHIPPED_NODE = "far"  # the virtual node's name in the manifests
 _TOKEN_LIFE = "24h"  # no test run takes longer
 
@@ -56,6 +57,15 @@ class Identity(enum.Enum):
 def is_farlet(user: str) -> bool:
     """Whether a user of home is the farlet of some virtual node, with either identity."""
     return user.startswith((_NODE, _ACCOUNT))
+
+
+def is_other(user: str) -> bool:
+    """Whether a user of farlet's client is not a farlet.
+
+    Administrators use it in commands such as `farlet connect`, and the manager has permissions of
+    its own (`farlet.manager.permissions`).
+    """
+    return user in _NOT_FARLET
 
 
 def _make_account(cluster: Cluster, name: str) -> None:
