@@ -12,7 +12,13 @@ from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
-from farlet.constants import HOME_CLUSTER, JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE
+from farlet.constants import (
+    FOREIGN_CLUSTER,
+    HOME_CLUSTER,
+    JSON,
+    VIRTUAL_NODE_LABEL,
+    VIRTUAL_NODE_LABEL_VALUE,
+)
 from farlet.foreign import home_namespace
 from farlet.install import requests
 from farlet.install.connection import HOME_SYSTEM, Connection
@@ -147,6 +153,22 @@ async def node_name(home: ApiClient, node: str) -> None:
             f"the home cluster has the virtual node {node}, which was not installed by farlet "
             "connect. Choose another name with --node; or remove it: farlet disconnect --node "
             f"{node}"
+        )
+
+
+async def foreign_cluster(home: ApiClient, foreign: ApiClient, connection: Connection) -> None:
+    """Raises `StartError` if the node has mirrors in another foreign cluster."""
+    node = await requests.find(home, kinds.NODES, connection.node)
+    recorded = _annotations(node).get(FOREIGN_CLUSTER)
+    if recorded is None:
+        return
+    found = await requests.find(foreign, kinds.NAMESPACES, connection.system)
+    if found is None or found["metadata"]["uid"] != recorded:
+        raise errors.StartError(
+            f"the virtual node {connection.node} belongs to another foreign cluster: the namespace "
+            f"{connection.system} has the uid {recorded} there. Choose another --node, or remove "
+            f"this one first: farlet disconnect --node {connection.node}. If that cluster was "
+            "rebuilt, see docs/recovery.md"
         )
 
 

@@ -100,6 +100,7 @@ class Connect:
         await checks.rights(self._home, checks.home_rights(connection))
         await checks.rights(self._foreign, checks.foreign_rights(connection))
         await checks.node_name(self._home, connection.node)
+        await checks.foreign_cluster(self._home, self._foreign, connection)
         self._home_id = await checks.home_id(self._home)
         await checks.namespaces(self._home, self._foreign, connection, self._home_id)
         return f"home {versions[0]}, foreign {versions[1]} at {self._server.url}"
@@ -192,45 +193,47 @@ class Connect:
 
     async def _until_ready(self) -> str:
         """Until the VirtualNode is ready; the reason is reported whenever it changes."""
-        approving = asyncio.create_task(self._approve(), name="approval of the client certificate")
         shown = ""
 
         def is_ready(node: JSON | None) -> bool:
             nonlocal shown
             ready, why = readiness(node)
-            if why != shown:
+            if not ready and why != shown:
                 shown = why
                 self._report(f"      waiting: {why}")
-            if approving.done() and not approving.cancelled():
-                approving.result()
             return ready
 
+        name = self._connection.node
+        work = [
+            asyncio.create_task(
+                requests.until(
+                    self._home, kinds.VIRTUAL_NODES, name, is_ready, namespace=HOME_SYSTEM
+                ),
+                name="virtual node",
+            )
+        ]
+        if self._connection.identity is Identity.NODE:
+            work.append(asyncio.create_task(self._approve(), name="certificate approval"))
         try:
-            async with asyncio.timeout(self._seconds):
-                await requests.until(
-                    self._home,
-                    kinds.VIRTUAL_NODES,
-                    self._connection.node,
-                    is_ready,
-                    namespace=HOME_SYSTEM,
-                )
-        except TimeoutError:
-            raise errors.StartError(
-                f"the VirtualNode {HOME_SYSTEM}/{self._connection.node} is not ready after "
-                f"{self._seconds:g} s: {shown}. See `kubectl describe virtualnode -n {HOME_SYSTEM} "
-                f"{self._connection.node}` and `kubectl logs -n {HOME_SYSTEM} deployment/"
-                "farlet-manager` in the home cluster"
-            ) from None
+            done, _ = await asyncio.wait(
+                work, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
         finally:
-            approving.cancel()
-            with contextlib.suppress(asyncio.CancelledError, errors.FarletError):
-                await approving
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+        if not done:
+            raise errors.StartError(
+                f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
+                f"{shown}. See `kubectl describe virtualnode -n {HOME_SYSTEM} {name}` and `kubectl "
+                f"logs -n {HOME_SYSTEM} deployment/farlet-manager` in the home cluster"
+            )
         return f"pods of the node {self._connection.node} run in the foreign cluster"
 
-    async def _approve(self) -> None:
+    async def _approve(self) -> JSON | None:
         """Approve requests of the manager for the node's client certificate, until cancelled."""
-        if self._connection.identity is not Identity.NODE:
-            return
         resource = kinds.SIGNING_REQUESTS
         while True:
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
 from cryptography import x509
 
@@ -21,6 +21,7 @@ from farlet.constants import (
     HOME_CLUSTER,
     JSON,
     VIRTUAL_NODE_ID,
+    VIRTUAL_NODE_TAINT,
     ObjectKey,
 )
 from farlet.draining import stays
@@ -90,6 +91,8 @@ class Disconnect:
         self._report = report
         self._seconds = seconds
         self._removal: Removal | None = None
+        self._is_machine = False
+        """The home cluster has a Node of this name that is not one of farlet."""
         self.left: list[str] = []
         """What stays, and why."""
 
@@ -131,7 +134,8 @@ class Disconnect:
             virtual = await requests.find(
                 self._home, kinds.VIRTUAL_NODES, self._node, namespace=HOME_SYSTEM
             )
-            if node is not None and not is_ours(node) and virtual is None:
+            self._is_machine = node is not None and not is_ours(node)
+            if self._is_machine and virtual is None:
                 raise errors.StartError(
                     f"the Node {self._node} of the home cluster is not one of farlet; it is left "
                     "as it is. Set --node to the name of a virtual node"
@@ -147,7 +151,8 @@ class Disconnect:
             found = await foreign_removal.look(
                 self._foreign, node=self._node, system=self._system, home_id=self._home_id
             )
-            _confirm(node, found)
+            if not self._is_machine:
+                _confirm(node, found)
             if found.claims and self._volumes is Volumes.REFUSE:
                 raise claims_hold_data(found.claims)
             delete = self._volumes is Volumes.DELETE
@@ -167,6 +172,8 @@ class Disconnect:
 
     async def _drain(self, home: ApiClient) -> str:
         """Evict the pods, as `kubectl drain` does, while farlet ends their mirrors."""
+        if self._is_machine:
+            return f"{self._node} is a machine, whose pods stay"
         if await requests.find(home, kinds.NODES, self._node) is None:
             return "the Node is gone"
         await home.patch(kinds.NODES, self._node, {"spec": {"unschedulable": True}})
@@ -257,22 +264,8 @@ class Disconnect:
             )
 
     async def _clean_home(self, home: ApiClient) -> str:
-        for pod in await self._pods(home):  # without farlet, nothing else ends them
-            await requests.delete(
-                home,
-                kinds.PODS,
-                pod["metadata"]["name"],
-                namespace=pod["metadata"]["namespace"],
-                uid=pod["metadata"]["uid"],
-                options={"gracePeriodSeconds": 0},
-            )
-        node = await requests.find(home, kinds.NODES, self._node)
-        if node is not None and is_ours(node):
-            await requests.delete(home, kinds.NODES, self._node, uid=node["metadata"]["uid"])
-        await requests.delete(home, kinds.LEASES, self._node, namespace=LEASES)
-        for request in (await home.list_all(kinds.SIGNING_REQUESTS)).items:
-            if approval.belongs_to(request, self._node):
-                await requests.delete(home, kinds.SIGNING_REQUESTS, request["metadata"]["name"])
+        if not self._is_machine:
+            await self._remove_node(home)
         for resource in _GRANTED:
             selector = f"{MANAGED_BY_LABEL}={CONNECT},{INSTANCE_LABEL}={self._node}"
             for one in (await home.list_all(resource, label_selector=selector)).items:
@@ -282,6 +275,23 @@ class Disconnect:
                 )
         volumes = await self._volumes_at_home(home)
         return f"Node, Lease, certificate requests and bindings deleted{volumes}"
+
+    async def _remove_node(self, home: ApiClient) -> None:
+        """The Node, what is left on it, its Lease, and its certificate requests."""
+        for pod in await self._pods(home):  # without farlet, nothing else ends them
+            await requests.delete(
+                home,
+                kinds.PODS,
+                pod["metadata"]["name"],
+                namespace=pod["metadata"]["namespace"],
+                uid=pod["metadata"]["uid"],
+                options={"gracePeriodSeconds": 0},
+            )
+        await requests.delete(home, kinds.NODES, self._node)
+        await requests.delete(home, kinds.LEASES, self._node, namespace=LEASES)
+        for request in (await home.list_all(kinds.SIGNING_REQUESTS)).items:
+            if approval.belongs_to(request, self._node):
+                await requests.delete(home, kinds.SIGNING_REQUESTS, request["metadata"]["name"])
 
     async def _volumes_at_home(self, home: ApiClient) -> str:
         """Placeholders of foreign claims; they go with the data, or stay with it."""
@@ -319,10 +329,15 @@ class Disconnect:
         return [f"all that the {where} cluster has of it, if that still exists: {command}"]
 
 
-def is_ours(node: JSON) -> bool:
-    """Whether farlet has served this Node."""
+def is_ours(node: Any) -> bool:
+    """Whether farlet has created this Node."""
     annotations = node["metadata"].get("annotations") or {}
-    return HOME_CLUSTER in annotations or FOREIGN_CLUSTER in annotations
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return (
+        HOME_CLUSTER in annotations
+        or FOREIGN_CLUSTER in annotations
+        or any(one.get("key") == VIRTUAL_NODE_TAINT for one in taints)
+    )
 
 
 def claims_hold_data(claims: tuple[ObjectKey, ...]) -> errors.StartError:

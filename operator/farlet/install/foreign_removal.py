@@ -27,7 +27,7 @@ from farlet.constants import (
     ObjectKey,
 )
 from farlet.install import foreign, requests
-from farlet.install.connection import CONNECT
+from farlet.install.connection import CONNECT, object_name
 from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL
 
 _COPIES: tuple[Resource[Any], ...] = (
@@ -54,6 +54,8 @@ class Found:
     """Those that it uses."""
     claims: tuple[ObjectKey, ...]
     """Claims that contain data of home pods."""
+    is_own: bool
+    """Whether no other virtual node uses the system namespace, its ServiceAccount and Roles."""
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +84,8 @@ async def look(cluster: ApiClient, *, node: str, system: str, home_id: str | Non
             "--foreign-system-namespace"
         )
     ids = {virtual_node_id(one, node) for one in (home_id, recorded) if one}
-    if (metadata.get("labels") or {}).get(INSTANCE_LABEL) == node:
+    named = (metadata.get("labels") or {}).get(INSTANCE_LABEL)
+    if named == node:
         inventories = await cluster.list_all(
             kinds.CONFIG_MAPS.metadata_only, namespace=system, label_selector=VIRTUAL_NODE_ID
         )
@@ -97,7 +100,8 @@ async def look(cluster: ApiClient, *, node: str, system: str, home_id: str | Non
         ObjectKey(one["metadata"]["namespace"], one["metadata"]["name"])
         for one in await _labelled(cluster, kinds.CLAIMS.metadata_only, ids)
     ]
-    return Found(system, namespace, frozenset(ids), tuple(sorted(used)), tuple(sorted(claims)))
+    own = namespace is None or named == node or system == object_name(node)
+    return Found(system, namespace, frozenset(ids), tuple(sorted(used)), tuple(sorted(claims)), own)
 
 
 async def _namespaces(cluster: ApiClient, system: str, ids: Iterable[str]) -> set[str]:
@@ -144,6 +148,12 @@ class Removal:
 
     async def revoke(self) -> str:
         """Delete what its token depends on: API servers then reject it."""
+        if not self.found.is_own:
+            self.left.append(
+                f"ServiceAccount, Roles and token in the foreign namespace {self.found.system}, "
+                "which other virtual nodes perhaps use"
+            )
+            return "the ServiceAccount stays"
         for resource, name in (
             (kinds.SECRETS, foreign.TOKEN),
             (kinds.SERVICE_ACCOUNTS, foreign.ACCOUNT),
@@ -158,6 +168,9 @@ class Removal:
 
     async def remove_permissions(self) -> str:
         """Roles, namespaces that farlet or connect created, and the system namespace."""
+        if not self.found.is_own:
+            await self._remove_inventories()
+            return "they stay"
         deleted = []
         for name in self.found.namespaces:
             if not await self._others(name) and await self._remove_namespace(name):
@@ -312,8 +325,7 @@ class Removal:
                 self.cluster, kinds.NAMESPACES, self.found.system, uid=namespace["metadata"]["uid"]
             )
             return True
-        for inventory in await self._of_node(kinds.CONFIG_MAPS.metadata_only, self.found.system):
-            await self._delete(kinds.CONFIG_MAPS, inventory)
+        await self._remove_inventories()
         for kind in ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "Secret",
                      "RoleBinding", "Role"):  # fmt: skip
             ours = await self.cluster.list_all(
@@ -324,3 +336,7 @@ class Removal:
             for one in ours.items:
                 await self._delete(kinds.of(kind), one)
         return False
+
+    async def _remove_inventories(self) -> None:
+        for one in await self._of_node(kinds.CONFIG_MAPS.metadata_only, self.found.system):
+            await self._delete(kinds.CONFIG_MAPS, one)

@@ -291,6 +291,36 @@ async def test_a_machine_is_never_removed() -> None:
     assert pair.home.find("nodes", "", "far")
 
 
+async def test_pods_of_a_machine_with_the_name_of_a_virtual_node_stay() -> None:
+    pair = await connected()
+    pair.home.put("nodes", "", {"metadata": {"name": "far"}})
+    pair.home.put("pods", "shop", {"metadata": {"name": "web"}, "spec": {"nodeName": "far"}})
+    await pair.disconnect()
+    assert pair.home.find("pods", "shop", "web")
+    assert pair.home.find("nodes", "", "far") == pair.home.objects["nodes", "", "far"]
+    assert "unschedulable" not in pair.home.objects["nodes", "", "far"].get("spec", {})
+    assert pair.home.find("virtualnodes", "farlet", "far") is None
+
+
+async def test_permissions_that_others_share_stay() -> None:
+    """Two virtual nodes by hand in the system namespace `farlet`."""
+    pair = await connected()
+    pair.home.objects["virtualnodes", "farlet", "far"]["spec"]["foreign"] = {
+        "systemNamespace": "farlet"
+    }
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "farlet"}})
+    pair.foreign.put("serviceaccounts", "farlet", {"metadata": {"name": "farlet"}})
+    subject = {"kind": "ServiceAccount", "name": "farlet", "namespace": "farlet"}
+    binding = {"metadata": {"name": "farlet"}, "subjects": [subject]}
+    pair.foreign.put("rolebindings", "shop-home", binding)
+    pair.run_pods()
+    (left,) = await pair.disconnect()
+    assert "which other virtual nodes perhaps use" in left
+    assert pair.foreign.find("serviceaccounts", "farlet", "farlet")
+    assert pair.foreign.find("rolebindings", "shop-home", "farlet")
+    assert pair.foreign.find("pods", "shop-home", "web") is None
+
+
 async def test_a_manager_of_others_is_used_and_stays() -> None:
     pair = Pair()
     containers = [{"image": "theirs:2"}]
@@ -360,6 +390,18 @@ def _another_home(pair: Pair) -> None:
     pair.foreign.put("namespaces", "", system)
 
 
+def _another_foreign(pair: Pair) -> None:
+    metadata = {
+        "name": "far",
+        "labels": {"type": "virtual-kubelet"},
+        "annotations": {"farlet.io/foreign-cluster-uid": "another"},
+    }
+    pair.home.put("nodes", "", {"metadata": metadata})
+    pair.home.put("customresourcedefinitions", "", {"metadata": {"name": "virtualnodes.farlet.io"}})
+    pair.home.put("namespaces", "", {"metadata": {"name": "farlet"}})
+    pair.home.put("virtualnodes", "farlet", {"metadata": {"name": "far"}})
+
+
 def _no_rights(pair: Pair) -> None:
     pair.foreign.denied.add(("create", "namespaces"))
 
@@ -373,6 +415,9 @@ def _no_rights(pair: Pair) -> None:
         pytest.param(_no_namespace, "kubectl create namespace shop", id="no home namespace"),
         pytest.param(_in_use, "shop-home belongs to", id="foreign namespace in use"),
         pytest.param(_another_home, "of another home cluster", id="another home cluster"),
+        pytest.param(
+            _another_foreign, "belongs to another foreign cluster", id="another foreign cluster"
+        ),
         pytest.param(
             _no_rights, "the foreign cluster lack permissions: create namespaces", id="no rights"
         ),
