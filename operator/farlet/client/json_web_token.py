@@ -1,4 +1,4 @@
-"""Times in a JSON Web Token, unverified: for refreshes and reports. They decide no access."""
+"""Claims of a JSON Web Token, unverified: for refreshes and reports. They decide no access."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from typing import Literal
 
 import orjson
 
+from farlet.constants import JSON
+
 
 def moment(token: str, claim: Literal["iat", "exp"]) -> float | None:
     """A claim in epoch seconds, by the clock of the issuer; `None` for a token of another kind."""
+    found = (claims(token) or {}).get(claim)
+    return found if type(found) in (int, float) else None
+
+
+def claims(token: str) -> JSON | None:
+    """All claims; `None` for a token of another kind."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
     try:
-        payload = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        found = payload[claim]
-    except (binascii.Error, ValueError, KeyError, TypeError):
+        found = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
         return None
-    return found if type(found) in (int, float) else None
+    return found if isinstance(found, dict) else None

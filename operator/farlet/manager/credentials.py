@@ -1,0 +1,424 @@
+"""Keeps the credentials of virtual nodes valid: the executor of the decisions in
+`client_credentials` and `foreign_token`.
+
+Everything that must survive a restart is in the Secrets. Each write names the version of the Secret
+that it was decided on, and no Secret gets credentials that an API server has not accepted before.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from farlet import errors, retrying
+from farlet.certs import key_pairs
+from farlet.client import credentials, resources
+from farlet.client.api_client import ApiClient
+from farlet.constants import JSON, ObjectKey
+from farlet.manager import client_credentials, findings, foreign_token, kubeconfigs
+from farlet.manager.client_credentials import Granted, Stored
+from farlet.manager.conditions import Condition
+from farlet.manager.findings import Finding, Reason
+from farlet.manager.foreign_token import Bound, Token
+from farlet.manager.kubeconfig_client import Connect
+from farlet.manager.kubeconfigs import Kubeconfig
+from farlet.manager.virtual_node import Identity, VirtualNode
+
+VERIFY_EVERY = timedelta(minutes=10)
+"""Accepted credentials are verified again after this time: they can be revoked."""
+RETRY_SECONDS = (60.0, 1800.0)
+"""First and longest pause after a renewal of a foreign token failed."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What an API server said about credentials."""
+
+    digest: bytes
+    at: datetime
+    user: str | None
+    """`None`: it does not accept them."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    """A renewal that failed; the next attempt waits."""
+
+    digest: bytes
+    problem: str
+    again: datetime
+    backoff: retrying.Backoff
+
+
+class HomeClient(ApiClient, Protocol):
+    """The manager's client for the home cluster. farlet uses the same address and CA as it does."""
+
+    @property
+    def server(self) -> str:
+        """Base URL of the API server: in a pod, that of the Service `kubernetes`."""
+        ...
+
+    @property
+    def ca_file(self) -> str | None:
+        """The CA bundle of the API server; `None` for the system's CAs."""
+        ...
+
+
+class Credentials:
+    """The credentials of all virtual nodes. For one event loop; one call per node at a time."""
+
+    def __init__(
+        self,
+        home: HomeClient,
+        *,
+        now: Callable[[], datetime],
+        connect: Connect,
+    ) -> None:
+        self._home = home
+        self._now = now
+        self._connect = connect
+        self._verified: dict[tuple[ObjectKey, credentials.Name], _Verified] = {}
+        self._failures: dict[ObjectKey, _Failure] = {}
+
+    def forget(self, key: ObjectKey) -> None:
+        """The VirtualNode is gone."""
+        self._verified.pop((key, "home"), None)
+        self._verified.pop((key, "foreign"), None)
+        self._failures.pop(key, None)
+
+    async def reconcile(self, node: VirtualNode) -> Condition:
+        """Check the credentials of a node, and renew what is due: the condition CredentialsValid.
+
+        Raises `FarletError` if the home API server does not answer or does not allow it.
+        To be called every minute, and when a Secret or a CSR of the node has changed.
+        """
+        for attempt in (1, 2):
+            try:
+                found = [await self._foreign(node)]
+                if node.spec.identity is Identity.NODE:
+                    found.append(await self._client(node))
+                return findings.condition(found)
+            except errors.Conflict:  # another client has changed the Secret: decide again
+                if attempt == 2:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    # --- client certificate in the home cluster ---------------------------------------------------
+
+    async def _client(self, node: VirtualNode) -> Finding:
+        where = f"Secret {node.namespace}/{node.home_secret}"
+        secret = await self._secret(node, node.home_secret)
+        stored = client_credentials.read(_data(secret), node=node.name, where=where)
+        if stored.kubeconfig is not None and client_credentials.is_usable(stored, now=self._now()):
+            user = await self._user(node, "home", stored.kubeconfig)
+            if user is not None and user.user != key_pairs.node_user(node.name):
+                stored = client_credentials.rejected(stored, where=where)
+        if stored.leaf is not None and not client_credentials.is_due(stored, now=self._now()):
+            return client_credentials.valid(stored.leaf)
+        key = stored.pending
+        if key is None:
+            key = key_pairs.new_key()
+            pending = key_pairs.key_pem(key).decode()
+            secret = await self._write(
+                node, node.home_secret, secret, {client_credentials.PENDING_KEY: pending}
+            )
+        return await self._request(node, secret or {}, stored, key)
+
+    async def _request(
+        self, node: VirtualNode, secret: JSON, stored: Stored, key: ec.EllipticCurvePrivateKey
+    ) -> Finding:
+        name = client_credentials.request_name(node.name, key)
+        csr = await self._signing_request(node, name, stored, key)
+        progress = client_credentials.progress(csr, key, node=node.name, now=self._now())
+        if isinstance(progress, Granted):
+            config = self._home_config(progress.pair)
+            user = await self._review("home", config)
+            if user == key_pairs.node_user(node.name):
+                content = {
+                    kubeconfigs.KEY: config.text(),
+                    client_credentials.PENDING_KEY: None,
+                }
+                await self._write(node, node.home_secret, secret, content)
+                until = str(progress.pair.leaf.not_valid_after_utc)
+                log.info("client certificate issued", node=node.name, until=until)
+                return client_credentials.valid(progress.pair.leaf)
+            problem = "the home API server does not accept its certificate"
+            progress = client_credentials.useless(name, problem)
+        return client_credentials.report(
+            progress, stored, node=node.name, name=name, now=self._now()
+        )
+
+    async def _signing_request(
+        self, node: VirtualNode, name: str, stored: Stored, key: ec.EllipticCurvePrivateKey
+    ) -> JSON:
+        """The CSR of this name, created if it does not exist."""
+        try:
+            return await self._home.get(resources.SIGNING_REQUESTS, name)
+        except errors.NotFound:
+            pass
+        body = client_credentials.request_body(node.name, key, labels=node.labels)
+        try:
+            csr = await self._create_request(body, stored)
+        except errors.Conflict:  # an answer was lost
+            return await self._home.get(resources.SIGNING_REQUESTS, name)
+        log.info("client certificate requested", node=node.name, request=name)
+        return csr
+
+    async def _create_request(self, body: JSON, stored: Stored) -> JSON:
+        """As the node, if it can authenticate, so that its renewal can be approved automatically.
+
+        kube-controller-manager approves only what a node requests for itself.
+        """
+        if stored.kubeconfig is not None and client_credentials.is_usable(stored, now=self._now()):
+            try:
+                config = self._home_config(stored.kubeconfig.pair)
+                async with self._connect("home", config) as client:
+                    return await client.create(resources.SIGNING_REQUESTS, body)
+            except (errors.Unauthorized, errors.Forbidden, errors.StartError) as err:
+                log.warning("node cannot request its certificate", err=str(err))
+        return await self._home.create(resources.SIGNING_REQUESTS, body)
+
+    def _home_config(self, pair: key_pairs.KeyPair | None) -> Kubeconfig:
+        """Credentials of a node, with the address and the CA that the manager itself uses."""
+        file = self._home.ca_file
+        authority = None if file is None else Path(file).read_text()
+        return Kubeconfig(self._home.server, authority=authority, pair=pair)
+
+    # --- foreign cluster --------------------------------------------------------------------------
+
+    async def _foreign(self, node: VirtualNode) -> Finding:
+        where = f"Secret {node.namespace}/{node.foreign_secret}"
+        secret = await self._secret(node, node.foreign_secret)
+        content = _data(secret).get(kubeconfigs.KEY)
+        if secret is None or content is None:
+            return Finding(
+                "False",
+                Reason.FOREIGN_KUBECONFIG_MISSING,
+                f"{where} does not exist or has no key {kubeconfigs.KEY}: run farlet connect, or "
+                f"kubectl -n {node.namespace} create secret generic {node.foreign_secret} "
+                f"--from-file {kubeconfigs.KEY}=FILE",
+            )
+        try:
+            config = kubeconfigs.parse(content)
+        except kubeconfigs.Unusable as err:
+            message = f"the kubeconfig in {where} cannot be used: {err}"
+            return Finding("False", Reason.FOREIGN_KUBECONFIG_INVALID, message)
+        verified = await self._user(node, "foreign", config)
+        if config.token is None:
+            return _foreign_certificate(config, verified, where=where, now=self._now())
+        token = foreign_token.read(config.token)
+        if verified is not None and verified.user is None:
+            return (
+                _rejected(where)
+                if not _expired(token, self._now())
+                else foreign_token.report(token, where=where, problem=None, now=self._now())
+            )
+        problem = None
+        if verified is not None and foreign_token.is_due(token, now=self._now()):
+            token, problem = await self._renew(node, secret, config, token)
+        found = foreign_token.report(token, where=where, problem=problem, now=self._now())
+        return found if verified is not None or found.status == "False" else _unverified(where)
+
+    async def _renew(
+        self, node: VirtualNode, secret: JSON, config: Kubeconfig, token: Token
+    ) -> tuple[Token, str | None]:
+        """The token that is used from now on, and why it is the old one."""
+        digest = _digest(config)
+        failure = self._failures.get(node.key)
+        if failure is None or failure.digest != digest:
+            failure = None
+        elif self._now() < failure.again:
+            return token, failure.problem
+        try:
+            renewed, new = await self._new_token(config, token)
+            await self._write(node, node.foreign_secret, secret, {kubeconfigs.KEY: renewed.text()})
+        except errors.Conflict:
+            raise
+        except errors.FarletError as err:
+            problem = f"its renewal failed: {err}"
+            backoff = failure.backoff if failure else retrying.Backoff(*RETRY_SECONDS)
+            again = self._now() + timedelta(seconds=backoff.next())
+            self._failures[node.key] = _Failure(digest, problem, again, backoff)
+            log.warning("failed to renew foreign token", node=node.name, err=str(err))
+            return token, problem
+        self._failures.pop(node.key, None)
+        self._verified[node.key, "foreign"] = _Verified(_digest(renewed), self._now(), new.user)
+        log.info("foreign token renewed", node=node.name, until=str(new.expires))
+        return new, None
+
+    async def _new_token(self, config: Kubeconfig, token: Token) -> tuple[Kubeconfig, Token]:
+        """A token that the foreign API server has accepted. Raises `FarletError`."""
+        account = token.account
+        if account is None:
+            raise errors.StartError("the token is not of a ServiceAccount")
+        async with self._connect("foreign", config) as client:
+            bound = token.bound or await _binding(client, account.namespace)
+            try:
+                answer = await client.create(
+                    resources.TOKEN_REQUESTS,
+                    foreign_token.request(bound),
+                    namespace=account.namespace,
+                    name=account.name,
+                )
+            except errors.Conflict as err:
+                raise errors.StartError(
+                    f"the Secret {account.namespace}/{foreign_token.BINDING} in the foreign "
+                    "cluster, to which the token is bound, was deleted"
+                ) from err
+        text = (answer.get("status") or {}).get("token")
+        if not isinstance(text, str) or not text.isprintable():
+            raise errors.StartError("the foreign API server returned no token")
+        renewed, new = config.with_token(text), foreign_token.read(text)
+        if not foreign_token.is_renewal(new, of=token, now=self._now()):
+            raise errors.StartError(
+                "the foreign API server returned a token of another account, that is not bound to "
+                "the same Secret, or that has expired"
+            )
+        if await self._review("foreign", renewed) != token.user:
+            raise errors.StartError("the foreign API server does not accept the token it issued")
+        return renewed, new
+
+    # --- both -------------------------------------------------------------------------------------
+
+    async def _user(
+        self, node: VirtualNode, cluster: credentials.Name, config: Kubeconfig
+    ) -> _Verified | None:
+        """What the API server said last about credentials; `None` while it does not answer."""
+        known = self._verified.get((node.key, cluster))
+        digest, now = _digest(config), self._now()
+        if known is not None and known.digest != digest:
+            known = None
+        if known is not None and known.user is not None and now < known.at + VERIFY_EVERY:
+            return known
+        reached = self._home_config(config.pair) if cluster == "home" else config
+        try:
+            user = await self._review(cluster, reached)
+        except errors.FarletError as err:
+            log.debug("failed to verify credentials", node=node.name, err=str(err))
+            return known
+        verified = self._verified[node.key, cluster] = _Verified(digest, now, user)
+        return verified
+
+    async def _review(self, cluster: credentials.Name, config: Kubeconfig) -> str | None:
+        """Which user the credentials are of; `None` if they are not accepted.
+
+        Raises `FarletError` if the API server does not answer.
+        """
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "SelfSubjectReview",
+        }
+        async with self._connect(cluster, config) as client:
+            try:
+                answer = await client.create(resources.SELF_REVIEWS, body)
+            except errors.Unauthorized:
+                return None
+        return str(answer["status"]["userInfo"]["username"])
+
+    async def _secret(self, node: VirtualNode, name: str) -> JSON | None:
+        try:
+            return await self._home.get(resources.WHOLE_SECRETS, name, namespace=node.namespace)
+        except errors.NotFound:
+            return None
+
+    async def _write(
+        self, node: VirtualNode, name: str, secret: JSON | None, content: Mapping[str, str | None]
+    ) -> JSON:
+        """Set keys of a Secret, as it was read, or create it. Raises `Conflict`."""
+        data = {
+            key: None if value is None else base64.b64encode(value.encode()).decode()
+            for key, value in content.items()
+        }
+        if secret is None:
+            body: JSON = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {
+                    "name": name,
+                    "namespace": node.namespace,
+                    "labels": node.labels,
+                    "ownerReferences": [node.owner],
+                },
+                "type": "Opaque",
+                "data": data,
+            }
+            return await self._home.create(resources.WHOLE_SECRETS, body, namespace=node.namespace)
+        version = secret["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "data": data}
+        return await self._home.patch(resources.WHOLE_SECRETS, name, body, namespace=node.namespace)
+
+
+async def _binding(client: ApiClient, namespace: str) -> Bound | None:
+    """The Secret to bind an unbound token to, if it exists and farlet may read it."""
+    try:
+        found = await client.get(
+            resources.SECRETS.metadata_only, foreign_token.BINDING, namespace=namespace
+        )
+    except (errors.NotFound, errors.Forbidden):
+        return None
+    return Bound(foreign_token.BINDING, found["metadata"]["uid"])
+
+
+def _foreign_certificate(
+    config: Kubeconfig, verified: _Verified | None, *, where: str, now: datetime
+) -> Finding:
+    """Of a client certificate, which the manager cannot renew."""
+    if config.pair is None:
+        raise AssertionError("a kubeconfig has a token or a certificate")
+    leaf = config.pair.leaf
+    if verified is not None and verified.user is None and now < leaf.not_valid_after_utc:
+        return _rejected(where)
+    found = foreign_token.expiry(
+        leaf.not_valid_after_utc,
+        what=f"the foreign client certificate in {where}",
+        warn_at=client_credentials.renew_at(leaf),
+        renewal=None,
+        problem=None,
+        now=now,
+    )
+    return found if verified is not None or found.status == "False" else _unverified(where)
+
+
+def _expired(token: Token, now: datetime) -> bool:
+    return token.expires is not None and now >= token.expires
+
+
+def _rejected(where: str) -> Finding:
+    return Finding(
+        "False",
+        Reason.FOREIGN_CREDENTIALS_REJECTED,
+        f"the foreign API server does not accept the credentials in {where} (401): they were "
+        "revoked. Run farlet connect again, or put a kubeconfig with new credentials into the "
+        "Secret",
+    )
+
+
+def _unverified(where: str) -> Finding:
+    message = f"the foreign API server did not answer, so the credentials in {where} are unverified"
+    return Finding("Unknown", Reason.NOT_VERIFIED, message)
+
+
+def _data(secret: JSON | None) -> dict[str, bytes]:
+    data = (secret or {}).get("data")
+    found = {}
+    for key, value in data.items() if isinstance(data, dict) else ():
+        try:
+            found[key] = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError, TypeError):
+            continue
+    return found
+
+
+def _digest(config: Kubeconfig) -> bytes:
+    return hashlib.sha256(config.text().encode()).digest()

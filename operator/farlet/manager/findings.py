@@ -1,0 +1,55 @@
+"""Findings about credentials, and the condition CredentialsValid that follows from them: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from farlet.manager.conditions import Condition, ConditionType
+
+Status = Literal["True", "False", "Unknown"]
+
+
+class Reason(StrEnum):
+    """Reasons of the condition CredentialsValid; `docs/credentials.md` describes them."""
+
+    VALID = "Valid"
+    APPROVAL_REQUIRED = "ApprovalRequired"
+    REQUEST_DENIED = "RequestDenied"
+    CERTIFICATE_NOT_ISSUED = "CertificateNotIssued"
+    CLIENT_CERTIFICATE_EXPIRING = "ClientCertificateExpiring"
+    FOREIGN_KUBECONFIG_MISSING = "ForeignKubeconfigMissing"
+    FOREIGN_KUBECONFIG_INVALID = "ForeignKubeconfigInvalid"
+    FOREIGN_CREDENTIALS_REJECTED = "ForeignCredentialsRejected"
+    FOREIGN_CREDENTIALS_EXPIRED = "ForeignCredentialsExpired"
+    FOREIGN_CREDENTIALS_EXPIRING = "ForeignCredentialsExpiring"
+    FOREIGN_TOKEN_RENEWAL_FAILED = "ForeignTokenRenewalFailed"  # noqa: S105
+    NOT_VERIFIED = "NotVerified"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """About the credentials for one cluster. True with another reason than Valid: a warning."""
+
+    status: Status
+    reason: Reason
+    message: str
+
+
+_RANKS: dict[Status, int] = {"False": 0, "Unknown": 1, "True": 2}
+
+
+def condition(found: Sequence[Finding]) -> Condition:
+    """One condition for all of them: the worst, with all messages, the worst first."""
+    ranked = sorted(found, key=lambda one: (_RANKS[one.status], one.reason is Reason.VALID))
+    message = ". ".join(one.message[:1].upper() + one.message[1:] for one in ranked)
+    worst = ranked[0]
+    return Condition(ConditionType.CREDENTIALS_VALID, worst.status, worst.reason.value, message)
+
+
+def time(moment: datetime) -> str:
+    """As a message writes it."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
