@@ -74,5 +74,12 @@ def register(registry: kopf.OperatorRegistry, manager: Manager) -> None:
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="node")(event)
     kopf.on.event("", "v1", "pods", registry=registry, labels=ours, id="pod")(event)
     kopf.on.event("", "v1", "secrets", registry=registry, id="secret")(event)
+    kopf.on.event(
+        "certificates.k8s.io",
+        "v1",
+        "certificatesigningrequests",
+        registry=registry,
+        id="certificatesigningrequests",
+    )(event)
     for group, version, plural in _OWNED:
         kopf.on.event(group, version, plural, registry=registry, id=plural)(event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Sequence
 
 import kopf
 import structlog
@@ -18,11 +19,11 @@ from farlet.client import connection_errors, credential_sources, kinds
 from farlet.client.cluster import Cluster
 from farlet.constants import JSON
 from farlet.home import bridge
-from farlet.manager import conditions, handlers
+from farlet.manager import credentials, handlers, kubeconfig_client, serving_approval
 from farlet.manager.controllers import Controllers
 from farlet.manager.node_controller import Surroundings
 from farlet.manager.states import StateReader
-from farlet.manager.virtual_node import MANAGER, VirtualNode
+from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGER, VirtualNode
 from farlet.settings import ManagerSettings
 from farlet.telemetry import logs, probes
 from farlet.telemetry.metrics import Metrics
@@ -37,7 +38,16 @@ class Manager:
         """Raises `UsageError`."""
         self._settings = settings
         self._source = credential_sources.home_source(settings, os.environ)
-        self._home = Cluster("home", self._source, metrics=Metrics().client("home"))
+        metrics = Metrics()
+        self._home = Cluster("home", self._source, metrics=metrics.client("home"))
+        self._credentials = credentials.Credentials(
+            self._home,
+            now=retrying.utc_now,
+            connect=kubeconfig_client.KubeconfigClients(metrics),
+        )
+        self._approver = serving_approval.Approver(
+            self._home, namespace=settings.namespace, nodes=self._nodes
+        )
         self._reader = reader or StateReader()
         self._stack = contextlib.AsyncExitStack()
         self._controllers: Controllers | None = None
@@ -73,11 +83,13 @@ class Manager:
                 home=self._home,
                 image=await self._image(),
                 read_state=self._reader.read,
-                check_credentials=self._check_credentials,
-                forget=lambda _: None,
+                check_credentials=self._credentials.reconcile,
+                forget=self._credentials.forget,
                 now=retrying.utc_now,
             )
         )
+        approving = asyncio.create_task(self._approver.run(), name="serving certificates")
+        self._stack.callback(approving.cancel)
         log.info("manager started", namespace=self._settings.namespace, home=self._home.server)
 
     async def stop(self) -> None:
@@ -93,7 +105,13 @@ class Manager:
     def changed(self, found: JSON, *, deleted: bool) -> None:
         if self._controllers is None:
             raise RuntimeError("an event arrived before the start")
+        if found["kind"] == "CertificateSigningRequest":
+            self._approver.changed(found, deleted=deleted)
+            labels = found["metadata"].get("labels") or {}
+            self._controllers.wake(labels.get(INSTANCE_LABEL, ""), self._settings.namespace)
+            return
         self._controllers.changed(found, deleted=deleted)
+        self._approver.wake()
 
     # --- the start ----------------------------------------------------------------------------
 
@@ -121,8 +139,8 @@ class Manager:
         image: str = pod["spec"]["containers"][0]["image"]
         return image
 
-    async def _check_credentials(self, _node: VirtualNode) -> conditions.Condition:
-        return conditions.CREDENTIALS_NOT_CHECKED
+    def _nodes(self) -> Sequence[VirtualNode]:
+        return () if self._controllers is None else self._controllers.nodes
 
 
 def run(settings: ManagerSettings) -> int:

@@ -1,64 +1,106 @@
 """Approves requests for serving certificates of farlet pods: the executor of `serving_requests`.
 
 It never denies: what the manager does not approve, an administrator may. A request often arrives
-before the status of its pod contains the address, so refused ones are kept until they are decided.
+before the status of its pod contains the address, so open ones are kept until they are decided, and
+reviewed again when a pod or a VirtualNode has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import structlog
 
-from farlet import errors
-from farlet.client import kinds
+from farlet import errors, retrying
+from farlet.client import kinds, resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
 from farlet.manager import serving_requests
 from farlet.manager.virtual_node import VirtualNode
 
-MAX_WAITING = 200
-"""Refused requests that are kept; Kubernetes deletes undecided ones after a day."""
+MAX_OPEN = 500
+"""Requests that are kept, of all nodes; Kubernetes deletes undecided ones after a day."""
+RETRY_SECONDS = 60.0
+"""Until a request is reviewed again that was refused although it is of a virtual node."""
+MIN_INTERVAL_SECONDS = 1.0
 
 log = structlog.get_logger()
 
 
 class Approver:
-    """For one event loop; one call at a time."""
+    """For one event loop."""
 
-    def __init__(self, home: ApiClient) -> None:
-        self._home = home
-        self._waiting: dict[str, JSON] = {}
-        self._logged: dict[str, str] = {}
-        """The last refusal of each request that waits."""
-
-    async def review(
-        self, request: JSON, nodes: Sequence[VirtualNode], pods: Sequence[Pod]
+    def __init__(
+        self, home: ApiClient, *, namespace: str, nodes: Callable[[], Sequence[VirtualNode]]
     ) -> None:
-        """Approve a CSR, if it is open and right. Raises nothing.
+        """`nodes` are all VirtualNodes, `namespace` is that of their pods."""
+        self._home = home
+        self._namespace = namespace
+        self._nodes = nodes
+        self._open: dict[str, JSON] = {}
+        self._refusals: dict[str, str] = {}
+        """Why a request of a virtual node was not approved, by its name."""
+        self._wake = asyncio.Event()
 
-        `nodes` are all VirtualNodes, `pods` all pods of their namespaces.
-        """
+    def changed(self, request: JSON, *, deleted: bool) -> None:
+        """A CSR is like this now."""
         name = request["metadata"]["name"]
-        requested = (
-            serving_requests.requested_node(request) if serving_requests.is_open(request) else None
-        )
-        node = next((one for one in nodes if one.name == requested), None)
-        if node is None:
-            self.forget(name)
+        if deleted or not serving_requests.is_open(request):
+            self._forget(name)
             return
+        self._open[name] = request
+        if len(self._open) > MAX_OPEN:
+            self._forget(next(iter(self._open)))
+        self.wake()
+
+    def wake(self) -> None:
+        """A pod or a VirtualNode has changed."""
+        if self._open:
+            self._wake.set()
+
+    async def run(self) -> NoReturn:
+        """Review requests until cancelled."""
+        while True:
+            await retrying.wait(self._wake, RETRY_SECONDS)
+            self._wake.clear()
+            try:
+                await self.review()
+            except errors.FarletError as err:
+                log.warning("failed to review serving certificate requests", err=str(err))
+            except Exception:
+                log.exception("internal error in the review of serving certificate requests")
+            await asyncio.sleep(MIN_INTERVAL_SECONDS)
+
+    async def review(self) -> None:
+        """Approve all open requests that are right. Raises `FarletError`."""
+        nodes = {node.name: node for node in self._nodes()}
+        requested = {
+            name: serving_requests.requested_node(request) for name, request in self._open.items()
+        }
+        ours = {
+            name: nodes[node]
+            for name, node in requested.items()
+            if node is not None and node in nodes
+        }
+        if not ours:
+            return
+        pods = await self._home.list(resources.PODS, namespace=self._namespace)
+        for name, virtual_node in ours.items():
+            if (request := self._open.get(name)) is not None:
+                await self._review(request, virtual_node, pods.items)
+
+    async def _review(self, request: JSON, node: VirtualNode, pods: Sequence[Pod]) -> None:
+        name = request["metadata"]["name"]
         refusal = serving_requests.refusal(request, serving_requests.owner(node, pods))
         if refusal is None:
             refusal = await self._approve(request, node)
         if refusal is None:
-            self.forget(name)
-            return
-        self._waiting[name] = request
-        while len(self._waiting) > MAX_WAITING:
-            self.forget(next(iter(self._waiting)))
-        if self._logged.get(name) != refusal:
-            self._logged[name] = refusal
+            self._forget(name)
+        elif self._refusals.get(name) != refusal:
+            self._refusals[name] = refusal
             log.warning(
                 "serving certificate request is not approved",
                 request=name,
@@ -67,15 +109,9 @@ class Approver:
                 fix=f"if it is right: kubectl certificate approve {name}",
             )
 
-    async def pods_changed(self, nodes: Sequence[VirtualNode], pods: Sequence[Pod]) -> None:
-        """Review again what was refused."""
-        for request in list(self._waiting.values()):
-            await self.review(request, nodes, pods)
-
-    def forget(self, name: str) -> None:
-        """A CSR was deleted."""
-        self._waiting.pop(name, None)
-        self._logged.pop(name, None)
+    def _forget(self, name: str) -> None:
+        self._open.pop(name, None)
+        self._refusals.pop(name, None)
 
     async def _approve(self, request: JSON, node: VirtualNode) -> str | None:
         """Approve exactly the version that was reviewed; why it failed."""

@@ -10,6 +10,7 @@ import pytest
 import structlog.testing
 
 from farlet.manager import serving_approval
+from unit import faketime
 from unit.manager import clusters, nodes
 from unit.manager.clusters import CSRS, Clusters
 from unit.manager.test_serving_requests import pod, request
@@ -17,28 +18,35 @@ from unit.manager.test_serving_requests import pod, request
 JSON = dict[str, Any]
 NODES = [nodes.node(), nodes.node("near")]
 APPROVAL = f"{CSRS}/csr-1/approval"
+PODS = "/api/v1/namespaces/farlet/pods"
 
 
 class Harness(Clusters):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.approver = serving_approval.Approver(self.home)
+        self.nodes = NODES
+        self.approver = serving_approval.Approver(
+            self.home, namespace="farlet", nodes=lambda: self.nodes
+        )
         self.logs: list[Any] = []
 
     def create(self, given: JSON) -> JSON:
-        return self.home_server.put(f"{CSRS}/csr-1", given)
+        return self.home_server.put(f"{CSRS}/{given['metadata']['name']}", given)
 
     def review(self, given: JSON, *pods: JSON) -> None:
-        with structlog.testing.capture_logs() as logs:
-            asyncio.run(self.approver.review(given, NODES, pods))  # type: ignore[arg-type]
-        self.logs += logs
+        """A CSR has changed, while the pods are these."""
+        self.approver.changed(given, deleted=False)
+        self.pods_changed(*pods)
 
     def pods_changed(self, *pods: JSON) -> None:
+        self.home_server.objects[PODS] = {
+            "metadata": {"resourceVersion": "1"},
+            "items": list(pods),
+        }
         with structlog.testing.capture_logs() as logs:
-            asyncio.run(self.approver.pods_changed(NODES, pods))  # type: ignore[arg-type]
+            asyncio.run(self.approver.review())
         self.logs += logs
 
-    @property
     def approved(self) -> bool:
         status = self.home_server.objects[f"{CSRS}/csr-1"].get("status") or {}
         return [one["type"] for one in status.get("conditions") or ()] == ["Approved"]
@@ -55,7 +63,7 @@ def h(tmp_path: Path) -> Harness:
 
 def test_a_right_request_is_approved(h: Harness) -> None:
     h.review(h.create(request()), pod())
-    assert h.approved
+    assert h.approved()
 
 
 def test_a_request_waits_until_the_status_of_its_pod_contains_the_address(h: Harness) -> None:
@@ -65,7 +73,7 @@ def test_a_request_waits_until_the_status_of_its_pod_contains_the_address(h: Har
     assert len(h.warnings) == 1
     assert h.home_server.count("PUT", APPROVAL) == 0
     h.pods_changed(pod())
-    assert h.approved
+    assert h.approved()
     h.pods_changed(pod())
     assert h.home_server.count("PUT", APPROVAL) == 1
 
@@ -74,7 +82,7 @@ def test_a_version_that_was_not_reviewed_is_not_approved(h: Harness) -> None:
     reviewed = h.create(request())
     h.create({**request(), "metadata": {"name": "csr-1", "uid": "another"}})
     h.review(reviewed, pod())
-    assert not h.approved
+    assert not h.approved()
     assert h.warnings == []
 
 
@@ -84,7 +92,7 @@ def test_a_failed_approval_is_tried_again(h: Harness) -> None:
     assert "the approval failed" in h.warnings[0]
     h.home_server.failing = {}
     h.pods_changed(pod())
-    assert h.approved
+    assert h.approved()
 
 
 @pytest.mark.parametrize(
@@ -102,23 +110,47 @@ def test_the_manager_does_nothing_about_a_request_with(h: Harness, given: JSON) 
     assert h.logs == []
 
 
-def test_a_request_of_a_node_without_virtual_node_is_left_alone(h: Harness) -> None:
-    with structlog.testing.capture_logs() as logs:
-        asyncio.run(h.approver.review(h.create(request()), [nodes.node("near")], []))
-    assert logs == []
+def test_a_request_waits_until_its_virtual_node_is_known(h: Harness) -> None:
+    h.nodes = [nodes.node("near")]
+    h.review(h.create(request()), pod())
+    assert h.logs == []
+    h.nodes = NODES
+    h.pods_changed(pod())
+    assert h.approved()
 
 
 def test_a_deleted_request_is_forgotten(h: Harness) -> None:
-    h.review(h.create(request()))
-    h.approver.forget("csr-1")
+    given = h.create(request())
+    h.review(given)
+    h.approver.changed(given, deleted=True)
     h.pods_changed(pod())
-    assert not h.approved
+    assert not h.approved()
 
 
-def test_few_refused_requests_are_kept(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving_approval, "MAX_WAITING", 3)
+def test_few_open_requests_are_kept(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_approval, "MAX_OPEN", 3)
     for number in range(5):
         given = request()
         given["metadata"]["name"] = f"csr-{number}"
-        h.review(given)
-    assert [*h.approver._waiting] == ["csr-2", "csr-3", "csr-4"]
+        h.approver.changed(given, deleted=False)
+    assert [*h.approver._open] == ["csr-2", "csr-3", "csr-4"]
+
+
+def test_requests_are_reviewed_as_they_arrive(h: Harness) -> None:
+    async def main() -> None:
+        running = asyncio.create_task(h.approver.run())
+        await asyncio.sleep(1.0)
+        h.approver.changed(h.create(request()), deleted=False)
+        await asyncio.sleep(2.0)
+        assert not h.approved()  # the list of pods failed
+        h.home_server.failing = {}
+        h.approver.wake()
+        await asyncio.sleep(2.0)
+        assert h.approved()
+        running.cancel()
+        await asyncio.wait([running])
+
+    h.pods_changed(pod())
+    h.home_server.failing = {f"GET {PODS}": lambda: clusters.error(403)}
+    with structlog.testing.capture_logs():
+        faketime.run(main())
