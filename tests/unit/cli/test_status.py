@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,17 @@ from farlet.cli import inspecting, main
 from farlet.cli.reading import ABSENT, Unread
 from farlet.cli.status import live, reads, report, text
 from farlet.cli.status.facts import Facts, Process, Report
+from farlet.constants import ObjectKey
+from farlet.gateway import port_forward
 from farlet.settings import StatusSettings, loading
-from farlet.telemetry.state import Expiry, ForeignState, HomeAPIState, NamespaceState, State
+from farlet.telemetry.state import (
+    MAX_BYTES,
+    Expiry,
+    ForeignState,
+    HomeAPIState,
+    NamespaceState,
+    State,
+)
 from unit.reconcile import apiserver
 
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
@@ -246,29 +257,50 @@ def test_texts_from_outside_are_bounded_and_fit_for_terminals() -> None:
 # --- the command, against a server ----------------------------------------------------------------
 
 
-async def test_the_command_reads_nodes_leases_and_the_state_of_processes(tmp_path: Path) -> None:
-    asked: list[str] = []
-    pod = {
-        "metadata": {"namespace": "farlet", "name": "farlet-a", "uid": "p"},
-        "spec": {"containers": []},
-        "status": {"phase": "Running"},
-    }
-    listed = {"/api/v1/nodes": [_node()], "/api/v1/namespaces/farlet/pods": [pod]}
+@dataclass
+class _Forward:
+    """A port-forward to a server of the test."""
+
+    socket: socket.socket
+    kubelet_error: str | None = "connection refused by the pod"
+
+
+POD = {
+    "metadata": {"namespace": "farlet", "name": "farlet-a", "uid": "p"},
+    "spec": {"containers": []},
+    "status": {"phase": "Running"},
+}
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+
+async def _status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) -> Any:
+    """The answer of the command; `says` is what the farlet pod writes on its port."""
+    listed = {"/api/v1/nodes": [_node()], "/api/v1/namespaces/farlet/pods": [POD]}
     listed["/api/v1/pods"] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        asked.append(request.path)
         if request.path in listed:
-            metadata = {"resourceVersion": "1"}
-            items = listed[request.path]
+            metadata, items = {"resourceVersion": "1"}, listed[request.path]
             return web.json_response({"kind": "List", "metadata": metadata, "items": items})
         if request.path.startswith("/apis/coordination.k8s.io/"):
             whole = {"apiVersion": "v1", "kind": "Lease", "metadata": {"name": "far", "uid": "l"}}
             return web.json_response({**whole, **LEASE})
-        if request.path == "/api/v1/namespaces/farlet/pods/farlet-a:8081/proxy/state":
-            return web.Response(text=LEADER.model_dump_json(), content_type="application/json")
         return await apiserver.status(404)(request)
 
+    @contextlib.asynccontextmanager
+    async def opened(_home: object, pod: ObjectKey, port: int) -> AsyncIterator[_Forward]:
+        assert (pod, port) == (ObjectKey("farlet", "farlet-a"), 8081)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        _, writer = await asyncio.open_connection(sock=theirs)
+        writer.write(says)
+        writer.write_eof()
+        try:
+            yield _Forward(ours)
+        finally:
+            writer.transport.abort()
+
+    monkeypatch.setattr(port_forward, "opened", opened)
     async with apiserver.listening() as home:
         home.answer = answer
         path = apiserver.kubeconfig(tmp_path / "home", home.url)
@@ -276,8 +308,36 @@ async def test_the_command_reads_nodes_leases_and_the_state_of_processes(tmp_pat
         result = await asyncio.to_thread(CliRunner().invoke, main.cli, words)
     assert result.exit_code == 0, result.output
     (node,) = json.loads(result.stdout)["nodes"]
+    return node
+
+
+async def test_the_command_reads_nodes_leases_and_the_state_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await _status(tmp_path, monkeypatch, OK + LEADER.model_dump_json().encode())
     assert (node["leader"], node["pods"]["home"]["Running"]) == ("farlet-a", 10)
     assert node["not_read"] == []
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        pytest.param(b"", "port 8081: connection refused by the pod", id="nothing listens"),
+        pytest.param(b"SSH-2.0-x\r\n", "port 8081: ", id="another protocol"),
+        pytest.param(
+            OK.replace(b"200 OK", b"404 No"), "something else than a state", id="an old version"
+        ),
+        pytest.param(OK + b"{}", "something else than a state", id="another document"),
+        pytest.param(OK + b"x" * (MAX_BYTES + 1), "something else than a state", id="too long"),
+    ],
+)
+async def test_a_process_that_does_not_report_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bytes, why: str
+) -> None:
+    node = await _status(tmp_path, monkeypatch, says)
+    assert node["pods"] is None
+    assert node["not_read"][0].startswith("state of farlet-a: ")
+    assert why in node["not_read"][0]
 
 
 @pytest.mark.parametrize("more", [(), ("-o", "json")])

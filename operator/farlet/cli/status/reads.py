@@ -10,15 +10,22 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from farlet.cli.reading import Absent, Unread, clean, read
-from farlet.cli.status import report
+from farlet.cli.status import process_state, report
 from farlet.cli.status.facts import Facts, Process, Report
 from farlet.client import credential_sources, kinds, resources
 from farlet.client.cluster import Cluster
-from farlet.constants import JSON, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_LABEL_VALUE, NodeCondition
+from farlet.constants import (
+    JSON,
+    VIRTUAL_NODE_LABEL,
+    VIRTUAL_NODE_LABEL_VALUE,
+    NodeCondition,
+    ObjectKey,
+)
 from farlet.k8s_types import Lease, Node, Pod, PodPhase
 from farlet.settings import LogFormat, LogLevel, StatusSettings
-from farlet.telemetry import logs, state
+from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
+from farlet.telemetry.state import State
 
 LEASES = "kube-node-lease"
 NODES = f"{VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
@@ -111,21 +118,9 @@ async def _processes(
     return [Process(pod, one) for pod, one in zip(pods, states, strict=True)]
 
 
-async def _state(home: Cluster, pod: Pod, port: int) -> state.State | Unread:
+async def _state(home: Cluster, pod: Pod, port: int) -> State | Unread:
     phase = (pod.get("status") or {}).get("phase")
     if phase != PodPhase.RUNNING:
         return Unread(f"the pod is {clean(phase or 'unknown', most=40)}")
-    metadata = pod["metadata"]
-    path = resources.PODS.below("proxy").path(metadata["namespace"], f"{metadata['name']}:{port}")
-    answer = await read(home.call_aggregated(f"{path}{state.PATH}"))
-    if isinstance(answer, Absent | Unread):
-        return answer if isinstance(answer, Unread) else Unread("it does not exist")
-    code, raw = answer
-    if code == 403:
-        return Unread("these credentials are not allowed to get pods/proxy (403)")
-    if code != 200:
-        return Unread(f"it answered {code} on port {port}")
-    try:
-        return state.read(raw)
-    except ValueError:
-        return Unread("it answered something else than a state: another version of farlet?")
+    key = ObjectKey(pod["metadata"]["namespace"], pod["metadata"]["name"])
+    return await process_state.of(home, key, port)
