@@ -1,4 +1,4 @@
-"""`kopf run operator/main.py`: Kopf in the main thread, the engine in its own thread.
+"""`kopf run -A operator/main.py`: Kopf in the main thread, the engine in its own thread.
 
 Settings come from the environment (`FARLET_*`), since `kopf run` rejects flags that it does not
 know.

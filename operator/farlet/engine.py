@@ -2,7 +2,7 @@
 
 Connections, the Node, the pod controller, the kubelet API and the probes run in one event loop.
 Kopf delivers home pods from another thread: `app.py` starts it (`farlet run`), or it starts the
-engine (`kopf run operator/main.py`).
+engine (`kopf run -A operator/main.py`).
 
 farlet writes nothing before this process leads, and mirrors no pod before the Node is registered.
 """

@@ -1,7 +1,7 @@
 """farlet as a process, started the way a user would start it.
 
 Nothing of farlet is imported: what a test sees is what a user gets, crashes included. `Way.RUN` is
-`farlet run` with flags, `Way.KOPF` is `kopf run operator/main.py` with the same settings in the
+`farlet run` with flags, `Way.KOPF` is `kopf run -A operator/main.py` with the same settings in the
 environment.
 """
 
@@ -30,7 +30,7 @@ class Way(enum.Enum):
     """How farlet is started."""
 
     RUN = "farlet run"
-    KOPF = "kopf run operator/main.py"
+    KOPF = "kopf run -A operator/main.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ def create(
         words = [word for flag, value in given.items() for word in (f"--{flag}", value)]
         command: list[str | Path] = [scripts / "farlet", "run", *words, *arguments]
     else:
-        command = [scripts / "kopf", "run", *arguments, ROOT / "operator" / "main.py"]
+        command = [scripts / "kopf", "run", "-A", *arguments, ROOT / "operator" / "main.py"]
         marked |= {
             f"FARLET_{flag.upper().replace('-', '_')}": value for flag, value in given.items()
         }

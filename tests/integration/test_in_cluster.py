@@ -10,7 +10,10 @@ import contextlib
 import dataclasses
 import json
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -117,6 +120,26 @@ async def test_two_replicas_are_ready_in_a_namespace_that_enforces_restricted(
     assert [pod["status"]["containerStatuses"][0]["ready"] for pod in pods] == [True, True]
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods} == {0}
     assert {pod["spec"]["nodeName"] for pod in pods} == {env.installed.clusters.home.real_node}
+
+
+async def test_the_status_command_shows_what_each_process_reports(
+    env: InClusterEnvironment,
+) -> None:
+    home = env.installed.clusters.home.kubeconfig
+    command = [str(Path(sys.executable).parent / "farlet"), "status", "-o", "json"]
+    command += ["--home-kubeconfig", str(home), "--nodename", env.installed.node]
+    command += ["--farlet-namespace", incluster.NAME]
+    answer = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    (node,) = json.loads(answer.stdout)["nodes"]
+    phases = sorted(state.partition(",")[0] for state in node["processes"].values())
+    assert phases == ["serving", "standing by"]
+    assert node["leader"] in node["processes"]
+    assert node["pods"] == {"home": {"Running": 1}}
+    assert node["namespaces"] == [f"{env.space.home} -> {env.space.foreign}"]
+    assert node["not_read"] == []
 
 
 async def test_a_less_strict_pod_is_not_admitted_in_the_same_namespace(

@@ -1,4 +1,4 @@
-"""`kopf run operator/main.py` serves a virtual node as `farlet run` does.
+"""`kopf run -A operator/main.py` serves a virtual node as `farlet run` does.
 
 One pod per access mode, in real containers; all settings come from FARLET_* variables.
 """

@@ -64,7 +64,7 @@ def flags() -> str:
     intro = (
         "For administrators who configure farlet. Each setting is a flag of `farlet run`, an "
         "environment variable, and a key of the `--config` file (the flag without the leading "
-        "dashes). Flags take precedence over variables, variables over the file. `kopf run "
+        "dashes). Flags take precedence over variables, variables over the file. `kopf run -A "
         "operator/main.py` has no flags. Settings marked * shape mirror pods and are flags of "
         "`farlet render`, too.\n\n"
         "Durations are Go durations, such as `30s` or `1m30s`. Booleans are `true` or `false`, "

@@ -25,6 +25,7 @@ from farlet.cli.checks import (
     identity,
     namespaces,
     permissions,
+    servers,
     serving_certificate,
     volumes,
 )
@@ -125,6 +126,9 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
         found = [await _api(home, opened), await _api(foreign, opened)]
         home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
         known = home_ok and foreign_ok
+        found += await servers.findings(
+            settings, home if home_ok else None, foreign if foreign_ok else None
+        )
         users: dict[str, User | None] = {}
         for cluster, ok in ((home, home_ok), (foreign, foreign_ok)):
             if ok:

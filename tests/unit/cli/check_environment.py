@@ -85,7 +85,7 @@ class Environment:
 
 
 async def version(_request: web.Request) -> web.StreamResponse:
-    return web.json_response({"gitVersion": "v1.33.1"})
+    return web.json_response({"gitVersion": "v1.36.3"})
 
 
 @contextlib.asynccontextmanager

@@ -48,7 +48,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
         if (where, asked["verb"], asked["resource"]) == ("home", "list", "pods")
     ]
     assert pods["fieldSelector"] == {"rawSelector": "spec.nodeName=far"}
-    assert found["home API server"].seen.startswith("v1.33.1 at https://127.0.0.1:")
+    assert found["home API server"].seen.startswith("v1.36.3 at https://127.0.0.1:")
     assert found[ADDRESS].seen == "kubernetes.default.svc:443 at 10.96.3.4"
     assert ", ".join(USUAL) in found["certificate at that address"].seen
     assert checking.good(tuple(found.values()))

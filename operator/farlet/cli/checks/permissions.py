@@ -39,7 +39,13 @@ async def home(settings: Settings, cluster: Cluster, user: User) -> Finding:
     async def check() -> Finding:
         denied = await _denied(cluster, rows, node=settings.nodename)
         if not denied:
-            return Finding(what, Outcome.OK, f"{len(rows)} reviewed")
+            follows = ""
+            if user.node is not None:
+                follows = (
+                    "; those on pods, ConfigMaps, Secrets and tokens follow from the pods that are "
+                    f"bound to {user.node}"
+                )
+            return Finding(what, Outcome.OK, f"{len(rows)} reviewed{follows}")
         hints = {_home_hint(row, user): None for row, _ in denied}
         return Finding(what, Outcome.FAILED, described(denied), "; ".join(hints))
 

@@ -1,0 +1,167 @@
+"""What `farlet check` finds about versions, clocks and the kubelet port."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from farlet import settings
+from farlet.cli.checks import servers
+from farlet.cli.checks.findings import Finding, Outcome
+from farlet.client.cluster import Cluster
+from farlet.client.credential_sources import ClusterSource
+from farlet.client.credentials import Name
+from farlet.settings import loading
+from farlet.telemetry.metrics import Metrics
+from unit.reconcile import apiserver
+
+HEALTHZ = "home /api/v1/nodes/far/proxy/healthz"
+SKEW = "supported are 1.34 to 1.37 in both clusters (docs/versions.md)"
+
+
+VERSION = {"gitVersion": "v1.36.3"}
+
+
+@dataclass
+class _Servers:
+    """Two API servers that answer `answers`, by name and path, else with a version."""
+
+    folder: Path
+    home: Cluster
+    foreign: Cluster
+    answers: dict[str, Callable[[], web.Response]]
+
+    def settings(self, **flags: str) -> settings.Settings:
+        given = {"nodename": "far", "foreign_kubeconfig": str(self.folder / "foreign")}
+        return loading.load(settings.Settings, {**given, **flags})
+
+    async def findings(self, **flags: str) -> dict[str, Finding]:
+        found = await servers.findings(self.settings(**flags), self.home, self.foreign)
+        return {one.what: one for one in found}
+
+
+@contextlib.asynccontextmanager
+async def _servers(folder: Path) -> AsyncIterator[_Servers]:
+    answers: dict[str, Callable[[], web.Response]] = {}
+
+    async def listen(name: Name) -> Cluster:
+        front = await stack.enter_async_context(apiserver.listening())
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            made = answers.get(f"{name} {request.path}")
+            return web.json_response(VERSION) if made is None else made()
+
+        front.answer = answer
+        path = apiserver.kubeconfig(folder / name, front.url)
+        source = ClusterSource(str(path), None)
+        return await stack.enter_async_context(
+            Cluster(name, source, metrics=Metrics().client(name))
+        )
+
+    async with contextlib.AsyncExitStack() as stack:
+        yield _Servers(folder, await listen("home"), await listen("foreign"), answers)
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome"),
+    [
+        pytest.param("v1.34.0", Outcome.OK, id="the first supported one"),
+        pytest.param("v1.37.2-eks-1", Outcome.OK, id="the last one, with a suffix"),
+        pytest.param("v1.33.9", Outcome.WARNING, id="before"),
+        pytest.param("v1.38.0", Outcome.WARNING, id="after"),
+        pytest.param("v2", Outcome.WARNING, id="unknown"),
+    ],
+)
+async def test_versions_are_compared_with_the_supported_ones(
+    tmp_path: Path, version: str, outcome: Outcome
+) -> None:
+    async with _servers(tmp_path) as env:
+        env.answers["home /version"] = lambda: web.json_response({"gitVersion": version})
+        found = (await env.findings())["Kubernetes versions"]
+    assert (found.outcome, found.seen) == (outcome, f"home {version}, foreign v1.36.3")
+    assert found.hint == ("" if outcome is Outcome.OK else SKEW)
+
+
+def test_the_page_names_the_supported_versions() -> None:
+    page = (Path(__file__).parents[3] / "docs/versions.md").read_text()
+    first, last = servers.SUPPORTED
+    assert f"versions 1.{first} to 1.{last} in both clusters" in page
+
+
+@pytest.mark.parametrize(
+    ("ahead", "outcome", "seen"),
+    [
+        pytest.param(2, Outcome.OK, "as on this machine", id="two seconds"),
+        pytest.param(60, Outcome.WARNING, " s ahead of this machine", id="a minute ahead"),
+        pytest.param(-60, Outcome.WARNING, " s behind this machine", id="a minute behind"),
+        pytest.param(3600, Outcome.FAILED, " s ahead of this machine", id="an hour"),
+    ],
+)
+async def test_clocks_are_compared(tmp_path: Path, ahead: int, outcome: Outcome, seen: str) -> None:
+    async with _servers(tmp_path) as env:
+        dated = {"Date": formatdate(time.time() + ahead, usegmt=True)}
+        env.answers["foreign /version"] = lambda: web.json_response(VERSION, headers=dated)
+        found = await env.findings()
+    assert found["home clock"].outcome is Outcome.OK
+    assert found["foreign clock"].outcome is outcome
+    assert found["foreign clock"].seen.endswith(seen)
+
+
+FORBIDDEN = {"kind": "Status", "message": 'nodes "far" is forbidden: User "a" cannot get'}
+UNREACHABLE = {"kind": "Status", "message": "error trying to reach service: dial tcp 10.0.0.9"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "seen"),
+    [
+        pytest.param(web.Response(text="ok"), Outcome.OK, "API server reaches far", id="reached"),
+        pytest.param(
+            web.json_response(FORBIDDEN, status=403),
+            Outcome.OK,
+            "not checked: only administrators may (get nodes/proxy); run this with --home-context",
+            id="with farlet's own credentials",
+        ),
+        pytest.param(
+            web.Response(text="Forbidden (user=x, verb=get, resource=nodes)", status=403),
+            Outcome.OK,
+            "API server reaches far",
+            id="farlet refuses it",
+        ),
+        pytest.param(
+            web.json_response({"kind": "Status", "message": "not found"}, status=404),
+            Outcome.OK,
+            "not checked: the Node far does not exist yet",
+            id="no Node",
+        ),
+        pytest.param(
+            web.json_response(UNREACHABLE, status=503),
+            Outcome.FAILED,
+            "error trying to reach service: dial tcp 10.0.0.9",
+            id="a closed port",
+        ),
+    ],
+)
+async def test_the_kubelet_port_is_reached_from_the_home_api_server(
+    tmp_path: Path, answer: web.Response, outcome: Outcome, seen: str
+) -> None:
+    async with _servers(tmp_path) as env:
+        env.answers[HEALTHZ] = lambda: answer
+        found = (await env.findings())["kubelet port"]
+        without = await env.findings(kubelet_bind_address="0")
+    assert found.outcome is outcome
+    assert seen in found.seen
+    assert ("--node-ip" in found.hint) is (outcome is Outcome.FAILED)
+    assert "kubelet port" not in without
+
+
+async def test_nothing_is_said_about_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    async with _servers(tmp_path) as env:
+        found = {one.what for one in await servers.findings(env.settings(), env.home, None)}
+    assert found == {"home clock", "kubelet port"}
