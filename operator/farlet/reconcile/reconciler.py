@@ -108,6 +108,8 @@ class Reconciler:
         self._strategies = strategies
         self._ctx = ctx
         self._home_listed = home_listed
+        self._failing: dict[ObjectKey, object] = {}
+        """The last failure of each pod that is retried: what is repeated is not logged again."""
 
     async def work(self, key: ObjectKey) -> None:
         """`reconcile`; an internal error affects only this pod. Raises only cancellation."""
@@ -324,6 +326,7 @@ class Reconciler:
             self._queue.retry(s.key)
             return
         self._queue.forget(s.key)
+        self._failing.pop(s.key, None)
         if wait is not None:
             self._queue.add_after(s.key, wait.seconds)
 
@@ -367,7 +370,10 @@ class Reconciler:
             return
         # The object has changed or is gone: a watch event brings its key again.
         raced = isinstance(err, errors.Conflict | errors.NotFound) and err.cluster == "home"
-        (log.info if raced else log.warning)(
+        cause = failure.step, type(err)  # messages about quotas and connections differ each time
+        repeated = self._failing.get(key) == cause
+        self._failing[key] = cause
+        (log.debug if repeated else log.info if raced else log.warning)(
             "reconcile failed",
             pod=str(key),
             step=failure.step.name.lower(),

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from farlet.cli import inspecting
-from farlet.cli.explain import report, text
+from farlet.cli.explain import report, text, virtual_nodes
 from farlet.cli.explain.facts import Facts, Requirement
 from farlet.cli.reading import ABSENT, Unread
 from farlet.constants import (
@@ -19,7 +19,9 @@ from farlet.constants import (
     VIRTUAL_NODE_ID,
     ObjectKey,
 )
+from farlet.context import Context, NamespaceMap
 from farlet.forge import mirror_event
+from farlet.manager.virtual_node import Spec
 
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
 KEY = ObjectKey("shop", "web")
@@ -303,3 +305,21 @@ def test_texts_from_outside_reach_no_terminal_as_they_are_and_lists_are_bounded(
     assert json.loads(inspecting.to_json(found))["pod"] == "shop/web"
     assert said.count("Pod fake") > 0
     assert "\nPod fake" not in said
+
+
+@pytest.mark.parametrize(
+    ("spec", "foreign", "mode"),
+    [
+        pytest.param({}, "shop-home", "home", id="defaults"),
+        pytest.param({"namespaces": {"homeName": "eu"}}, "shop-eu", "home", id="a name of home"),
+        pytest.param({"namespaces": {"map": {"shop": "x"}}}, "x", "home", id="a pair"),
+        pytest.param({"namespaces": {"template": "none"}}, None, "home", id="pairs only"),
+        pytest.param({"access": {"default": "remote"}}, "shop-home", "remote", id="a mode"),
+    ],
+)
+def test_a_virtual_node_declares_namespaces_and_mode(
+    spec: dict[str, Any], foreign: str | None, mode: str
+) -> None:
+    other = Context(node="far", home_id="h", namespaces=NamespaceMap(home="other", own="farlet"))
+    found = virtual_nodes.context(Spec.model_validate(spec), other)
+    assert (found.namespaces.foreign("shop"), found.access_default) == (foreign, mode)

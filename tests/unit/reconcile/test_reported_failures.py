@@ -52,6 +52,22 @@ def test_other_messages_of_the_same_reason_are_one_event() -> None:
         assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
 
 
+def test_a_failure_is_logged_once_as_a_warning_and_again_after_a_success() -> None:
+    with harness.running() as s:
+        _quota(s)
+        s.create()
+        s.wait(600.0)
+        s.foreign.refusing.clear()
+        s.wait(60.0)
+        assert s.mirror() is not None
+        s.remove()
+        _quota(s)
+        s.wait(600.0)
+        levels = [one["log_level"] for one in s.logs if one["event"] == "reconcile failed"]
+    assert levels.count("warning") == 2
+    assert levels.count("debug") > 30
+
+
 def test_another_reason_is_written_and_reported_at_once() -> None:
     with harness.running() as s:
         _quota(s)

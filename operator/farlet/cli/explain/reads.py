@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from farlet import access, errors, names
 from farlet.access import choice
-from farlet.cli.explain import report
+from farlet.cli.explain import report, virtual_nodes
 from farlet.cli.explain.facts import Facts, Report, Requirement
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
-from farlet.client import credential_sources, resources
+from farlet.client import credential_sources, kinds, resources
 from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
 from farlet.constants import HOME_CLUSTER, ObjectKey
@@ -26,6 +26,7 @@ from farlet.context import Context, NotConfigured
 from farlet.forge import claims, copies
 from farlet.forge.references import Kind
 from farlet.k8s_types import Event, Node, Pod
+from farlet.manager import virtual_node
 from farlet.settings import LogFormat, LogLevel, ReadingSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -82,6 +83,8 @@ async def facts(
         home_api=NotConfigured(),
         home_ca="",
     )
+    if bound:
+        ctx = await _declared(home, ctx)
     name = ctx.namespaces.foreign(key.namespace)
     reads = _Foreign(foreign, name, key) if name is not None else None
     mirror = None if reads is None else await reads.mirror()
@@ -108,6 +111,17 @@ async def facts(
 
 async def _node(home: Cluster, name: str) -> Node | Absent | Unread:
     return await read(home.get(resources.NODES, name))
+
+
+async def _declared(home: Cluster, ctx: Context) -> Context:
+    """With what the VirtualNode of that name declares, if there is one."""
+    found = await read(home.get(kinds.VIRTUAL_NODES, ctx.node, namespace=virtual_node.FARLET))
+    if isinstance(found, Absent | Unread):
+        return ctx
+    try:
+        return virtual_nodes.context(virtual_node.VirtualNode.parse(found).spec, ctx)
+    except (ValueError, KeyError, errors.UsageError):
+        return ctx  # of a later version, whose fields are not known here
 
 
 async def _home_id(
