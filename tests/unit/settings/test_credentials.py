@@ -93,3 +93,38 @@ def test_credentials_that_make_no_sense_are_refused(
 def test_two_contexts_of_one_kubeconfig_are_two_clusters(tmp_path: Path) -> None:
     wanted = load(tmp_path, home_kubeconfig="foreign", home_context="a", foreign_context="b")
     assert credential_sources.foreign_source(wanted, {}).context == "b"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param({}, None, id="nothing: the home cluster only"),
+        pytest.param({"foreign_context": "f"}, ("/k", "f"), id="a context of the usual file"),
+        pytest.param(
+            {"home_kubeconfig": "home", "foreign_context": "f"},
+            ("home", "f"),
+            id="a context of the home kubeconfig",
+        ),
+        pytest.param(
+            {"home_kubeconfig": "in-cluster", "foreign_context": "f"},
+            ("/k", "f"),
+            id="a context, and the pod's own home credentials",
+        ),
+        pytest.param({"foreign_kubeconfig": "foreign"}, ("foreign", None), id="a file of its own"),
+    ],
+)
+def test_foreign_credentials_of_a_command_that_only_reads(
+    tmp_path: Path, flags: dict[str, str], expected: tuple[str, str | None] | None
+) -> None:
+    def path(name: str) -> str:
+        return str(tmp_path / name) if name in {"home", "foreign"} else name
+
+    for name in ("home", "foreign"):
+        (tmp_path / name).write_text("{}")
+    given = {field: path(value) for field, value in flags.items()}
+    wanted = loading.load(settings.ReadingSettings, given)
+    found = credential_sources.foreign_reading_source(wanted, {"KUBECONFIG": "/k"})
+    if expected is None:
+        assert found is None
+    else:
+        assert found == ClusterSource(path(expected[0]), expected[1])
