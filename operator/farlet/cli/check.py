@@ -126,9 +126,7 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
         found = [await _api(home, opened), await _api(foreign, opened)]
         home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
         known = home_ok and foreign_ok
-        found += await servers.findings(
-            settings, home if home_ok else None, foreign if foreign_ok else None
-        )
+        found += await servers.findings(home if home_ok else None, foreign if foreign_ok else None)
         users: dict[str, User | None] = {}
         for cluster, ok in ((home, home_ok), (foreign, foreign_ok)):
             if ok:
@@ -164,6 +162,7 @@ async def _prerequisites(
             permissions.node(settings, required),
             permissions.home(settings, home, user),
             serving_certificate.check(settings, home, user),
+            servers.kubelet(settings, home),
             *(namespaces.home(settings, home, user, name) for name in offloaded),
         ]
     if users.get("foreign") is not None:

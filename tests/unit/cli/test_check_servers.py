@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -22,6 +23,7 @@ from farlet.settings import loading
 from farlet.telemetry.metrics import Metrics
 from unit.reconcile import apiserver
 
+REVIEWS = "home /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 HEALTHZ = "home /api/v1/nodes/far/proxy/healthz"
 SKEW = "supported are 1.34 to 1.37 in both clusters (docs/versions.md)"
 
@@ -38,13 +40,14 @@ class _Servers:
     foreign: Cluster
     answers: dict[str, Callable[[], web.Response]]
 
-    def settings(self, **flags: str) -> settings.Settings:
-        given = {"nodename": "far", "foreign_kubeconfig": str(self.folder / "foreign")}
-        return loading.load(settings.Settings, {**given, **flags})
-
-    async def findings(self, **flags: str) -> dict[str, Finding]:
-        found = await servers.findings(self.settings(**flags), self.home, self.foreign)
+    async def findings(self) -> dict[str, Finding]:
+        found = await servers.findings(self.home, self.foreign)
         return {one.what: one for one in found}
+
+    async def kubelet(self, **flags: str) -> Finding | None:
+        given = {"nodename": "far", "foreign_kubeconfig": str(self.folder / "foreign")}
+        wanted = loading.load(settings.Settings, {**given, **flags})
+        return await servers.kubelet(wanted, self.home)
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +117,6 @@ async def test_clocks_are_compared(tmp_path: Path, ahead: int, outcome: Outcome,
     assert found["foreign clock"].seen.endswith(seen)
 
 
-FORBIDDEN = {"kind": "Status", "message": 'nodes "far" is forbidden: User "a" cannot get'}
 UNREACHABLE = {"kind": "Status", "message": "error trying to reach service: dial tcp 10.0.0.9"}
 
 
@@ -122,12 +124,6 @@ UNREACHABLE = {"kind": "Status", "message": "error trying to reach service: dial
     ("answer", "outcome", "seen"),
     [
         pytest.param(web.Response(text="ok"), Outcome.OK, "API server reaches far", id="reached"),
-        pytest.param(
-            web.json_response(FORBIDDEN, status=403),
-            Outcome.OK,
-            "not checked: only administrators may (get nodes/proxy); run this with --home-context",
-            id="with farlet's own credentials",
-        ),
         pytest.param(
             web.Response(text="Forbidden (user=x, verb=get, resource=nodes)", status=403),
             Outcome.OK,
@@ -153,15 +149,34 @@ async def test_the_kubelet_port_is_reached_from_the_home_api_server(
 ) -> None:
     async with _servers(tmp_path) as env:
         env.answers[HEALTHZ] = lambda: answer
-        found = (await env.findings())["kubelet port"]
-        without = await env.findings(kubelet_bind_address="0")
+        env.answers[REVIEWS] = lambda: web.json_response(_review(allowed=True))
+        found = await env.kubelet()
+        without = await env.kubelet(kubelet_bind_address="0")
+    assert found is not None
     assert found.outcome is outcome
     assert seen in found.seen
     assert ("--node-ip" in found.hint) is (outcome is Outcome.FAILED)
-    assert "kubelet port" not in without
+    assert without is None
+
+
+async def test_farlet_itself_does_not_try_the_proxy_of_its_node(tmp_path: Path) -> None:
+    def asked() -> web.Response:
+        raise AssertionError("a request that the API server would refuse")
+
+    async with _servers(tmp_path) as env:
+        env.answers[HEALTHZ] = asked
+        env.answers[REVIEWS] = lambda: web.json_response(_review(allowed=False))
+        found = await env.kubelet()
+    assert found is not None
+    assert found.outcome is Outcome.OK
+    assert found.seen.startswith("not checked: only administrators may (get nodes/proxy); run this")
+
+
+def _review(*, allowed: bool) -> dict[str, Any]:
+    return {"kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
 
 
 async def test_nothing_is_said_about_a_server_that_does_not_answer(tmp_path: Path) -> None:
     async with _servers(tmp_path) as env:
-        found = {one.what for one in await servers.findings(env.settings(), env.home, None)}
-    assert found == {"home clock", "kubelet port"}
+        found = {one.what for one in await servers.findings(env.home, None)}
+    assert found == {"home clock"}

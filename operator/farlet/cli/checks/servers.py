@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Coroutine
 from email.utils import parsedate_to_datetime
 
 from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.cli.reading import clean
 from farlet.client import resources
 from farlet.client.cluster import Cluster
+from farlet.node import prerequisites
+from farlet.rbac import Permission, Side, Where
 from farlet.settings import Settings
 
 SUPPORTED = (34, 37)
@@ -22,20 +23,20 @@ TOLERATED_SECONDS = 5.0
 WRONG_SECONDS = 300.0
 """API servers backdate certificates by this much (`pkg/controller/certificates/signer`)."""
 
+_PROXY = Permission(
+    Side.HOME, Where.CLUSTER, "", "nodes/proxy", ("get",), "whether home reaches the kubelet API"
+)
+"""An administrator's, not one of farlet (`rbac.TABLE`)."""
+
 _BODY_BYTES = 4096
 _MINOR = re.compile(r"v1\.(\d{1,3})\b")
 
 
-async def findings(
-    settings: Settings, home: Cluster | None, foreign: Cluster | None
-) -> list[Finding]:
+async def findings(home: Cluster | None, foreign: Cluster | None) -> list[Finding]:
     """`None` for an API server that does not answer."""
-    checks: list[Coroutine[None, None, Finding]] = []
-    checks += [_clock(cluster) for cluster in (home, foreign) if cluster is not None]
+    checks = [_clock(cluster) for cluster in (home, foreign) if cluster is not None]
     if home is not None and foreign is not None:
         checks.append(_versions(home, foreign))
-    if home is not None and settings.kubelet_bind_address is not None:
-        checks.append(_kubelet(home, settings.nodename))
     return list(await asyncio.gather(*checks))
 
 
@@ -90,22 +91,25 @@ def _compared(what: str, ahead: float) -> Finding:
     return Finding(what, Outcome.FAILED if wrong else Outcome.WARNING, seen, hint)
 
 
-async def _kubelet(home: Cluster, node: str) -> Finding:
+async def kubelet(settings: Settings, home: Cluster) -> Finding | None:
     """Whether the home API server reaches farlet, as it does for `kubectl logs` and `exec`.
 
     An administrator may ask this of it (`nodes/proxy`); farlet itself may not.
+    `None`: farlet does not serve it.
     """
-    what = "kubelet port"
+    if settings.kubelet_bind_address is None:
+        return None
+    what, node = "kubelet port", settings.nodename
 
     async def check() -> Finding:
+        if await prerequisites.denied_verbs(home, _PROXY):
+            seen = "not checked: only administrators may (get nodes/proxy)"
+            return Finding(what, Outcome.OK, f"{seen}; run this with --home-context of one")
         path = resources.NODES.below("proxy").path("", node)
         code, raw = await home.call_aggregated(f"{path}/healthz")
         message = _message(raw)
         if code == 200:
             return Finding(what, Outcome.OK, f"the home API server reaches {node}")
-        if code == 403 and "nodes" in message and "is forbidden" in message:
-            seen = "not checked: only administrators may (get nodes/proxy)"
-            return Finding(what, Outcome.OK, f"{seen}; run this with --home-context of one")
         if code == 404:
             return Finding(what, Outcome.OK, f"not checked: the Node {node} does not exist yet")
         if code in {401, 403}:  # farlet's own answer
