@@ -156,6 +156,9 @@ class Engine:
         self.metrics.serves(self.settings.nodename)
         self.metrics.home_up.set_function(lambda: float(self._health.home_problem() is None))
         self.metrics.foreign_up.set_function(lambda: float(self._health.foreign_problem() is None))
+        for cluster in (self._home, self._foreign):
+            remaining = self.metrics.credentials_remaining.labels(cluster.name)
+            remaining.set_function(cluster.credentials_remaining)
         try:
             async with (
                 served,

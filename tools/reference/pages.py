@@ -22,7 +22,7 @@ from farlet.manager import schema
 from farlet.settings import loading
 from farlet.settings.loading import Group
 from farlet.telemetry import metric_catalogue
-from reference import chart, dashboard, manager_manifests, role_manifests
+from reference import alerts, chart, dashboard, manager_manifests, role_manifests
 
 DIRECTORY = Path("docs/reference")
 CRD = "crds/farlet.io_virtualnodes.yaml"
@@ -45,6 +45,7 @@ def files() -> dict[str, str]:
         **manager_manifests.files(),
         **chart.files(),
         dashboard.PATH: dashboard.text(),
+        alerts.PATH: alerts.text(),
         CRD: custom_resource_definition(),
     }
 

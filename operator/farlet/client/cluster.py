@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
@@ -100,6 +101,10 @@ class Cluster(ApiClient):
     def credentials_expire(self) -> float | None:
         """When the credentials expire, in epoch seconds; `None`: never, or not known."""
         return self._sessions.login.valid_until if self.logged_in else None
+
+    def credentials_remaining(self) -> float:
+        """Seconds until the credentials expire; infinite: never, or not known."""
+        return math.inf if (end := self.credentials_expire) is None else end - time.time()
 
     @property
     def connection(self) -> object:

@@ -187,6 +187,12 @@ FOREIGN_UP = _gauge(
     "farlet_foreign_up",
     "1 while the foreign API server answers and accepts farlet's credentials, else 0.",
 )
+CREDENTIALS_REMAINING = _gauge(
+    "farlet_credentials_remaining_seconds",
+    "Time until the client certificate or token with which farlet authenticates expires; negative "
+    "after that, +Inf if it does not expire or does not contain when.",
+    "cluster",
+)
 HOME_API_REACHABLE = _gauge(
     "farlet_home_api_reachable",
     "1 while farlet can verify that the address given to mirror pods leads to the home API server, "
@@ -234,7 +240,7 @@ CATALOGUE = (
     *(SERVED, SERVED_SECONDS, INFLIGHT, NODE_NAME, RUNNING_PODS, SERVING_CERTIFICATE),
     *(PODS, MIRROR_LATENCY, STATUS_LATENCY),
     *(TOKENS_GRANTED, TOKEN_REFRESH_FAILURES, TOKEN_AGE, TOKEN_REMAINING),
-    *(HOME_UP, FOREIGN_UP, FOREIGN_METRICS_UP, LOOP_LAG),
+    *(HOME_UP, FOREIGN_UP, CREDENTIALS_REMAINING, FOREIGN_METRICS_UP, LOOP_LAG),
     *(HOME_API_REACHABLE, GATEWAY_LINKS, GATEWAY_CONNECTIONS),
     *(UNKNOWN_FIELDS, STATUS_REJECTED, EVENTS_DROPPED),
     *(MIRROR_EVENTS_DROPPED, KOPF_RESTARTS, BUILD),

@@ -69,6 +69,7 @@ class Metrics:
         self.token_refresh_failures = self._make_counter(metric_catalogue.TOKEN_REFRESH_FAILURES)
         self.home_up = self._make_gauge(metric_catalogue.HOME_UP)
         self.foreign_up = self._make_gauge(metric_catalogue.FOREIGN_UP)
+        self.credentials_remaining = self._make_gauge(metric_catalogue.CREDENTIALS_REMAINING)
         self.home_api_reachable = self._make_gauge(metric_catalogue.HOME_API_REACHABLE)
         self.gateway_links = self._make_gauge(metric_catalogue.GATEWAY_LINKS)
         self.gateway_connections = self._make_gauge(metric_catalogue.GATEWAY_CONNECTIONS)

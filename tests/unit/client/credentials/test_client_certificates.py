@@ -68,6 +68,20 @@ async def test_a_client_certificate_is_rotated(tmp_path: Path, clock: Clock) -> 
         assert front.logins == ["first", "second"]
 
 
+async def test_the_time_until_the_certificate_in_use_expires_is_known(
+    tmp_path: Path, clock: Clock
+) -> None:
+    scene = _Scene(tmp_path)
+    scene.use(scene.client("first"))
+    async with apiserver.listening(scene.tls) as front, scene.connection(front) as cluster:
+        await cluster.call("GET", PATH)
+        assert cluster.credentials_remaining() == pytest.approx(HOUR.total_seconds(), abs=60)
+        scene.use(scene.client("second", ends=3 * HOUR))
+        clock.late += credentials.CHECK_SECONDS
+        await cluster.call("GET", PATH)
+        assert cluster.credentials_remaining() == pytest.approx(3 * HOUR.total_seconds(), abs=60)
+
+
 async def test_a_certificate_whose_key_is_still_the_old_one_waits_for_it(
     tmp_path: Path, clock: Clock
 ) -> None:
