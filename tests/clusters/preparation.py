@@ -33,7 +33,7 @@ class Kit:
 PLAIN = Kit((*binaries.CONTROL_PLANE, "kubectl", "kwok"))
 DEMO = Kit((*binaries.CONTROL_PLANE, *binaries.REAL_NODE, "client-go"), images.CLIENT_GO)
 ALL = Kit(
-    (*PLAIN.programs, *binaries.REAL_NODE, "client-go", "metrics-server"), images.CLIENTS
+    (*PLAIN.programs, *binaries.REAL_NODE, "client-go", "metrics-server", "helm"), images.CLIENTS
 )  # fmt: skip
 SKEW = ALL.of_minors(("1.34", True), ("1.35", False), ("1.37", True))
 KITS = {

@@ -5,7 +5,10 @@ farlet does not run: its pods run on fake nodes.
 
 import dataclasses
 import json
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from reference import chart
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
 
 CHART = ROOT / chart.DIRECTORY
+PAGE = ROOT / "docs" / "how-to" / "manager.md"
 SAMPLE = ROOT / "manifests" / "samples" / "virtual-node.yaml"
 NAMESPACE = "farlet"
 RELEASE = ("farlet", f"--namespace={NAMESPACE}")
@@ -164,6 +168,30 @@ def test_deleting_the_kustomization_leaves_virtual_nodes_and_their_farlets(home:
     assert not home.exists("deployment/farlet-manager")
     kept = (CRD, "virtualnode/far", f"namespace/{NAMESPACE}", "serviceaccount/farlet-far")
     assert all(map(home.exists, kept))
+
+
+def test_the_commands_of_the_page_work_one_after_the_other(home: Home) -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    script = "".join(blocks).replace("--kube-context home ", "").replace("--context home ", "")
+    script = script.replace("REGISTRY/", "registry.example/")
+    script = re.sub(r"^make .*$", "", script, flags=re.MULTILINE)  # done below
+    command = ["bash", "-euxo", "pipefail", "-c", script]
+    found = f"{home.program.parent}:{home.cluster.kubectl_program.parent}:{os.environ['PATH']}"
+    variables = {"PATH": found, "KUBECONFIG": str(home.cluster.kubeconfig)}
+    for name in ("manifests", "crds", "charts"):
+        shutil.copytree(ROOT / name, home.folder / name)
+    release.installer("registry.example/farlet:0.2.0", home.folder / "dist")
+    answer = subprocess.run(
+        command,
+        cwd=home.folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
+    assert not home.exists(CRD)
 
 
 def test_one_file_installs_everything_and_updates_it(home: Home) -> None:
