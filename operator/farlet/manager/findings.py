@@ -14,7 +14,7 @@ Status = Literal["True", "False", "Unknown"]
 
 
 class Reason(StrEnum):
-    """Reasons of the condition CredentialsValid; `docs/credentials.md` describes them."""
+    """Reasons of the condition CredentialsValid."""
 
     VALID = "Valid"
     APPROVAL_REQUIRED = "ApprovalRequired"
