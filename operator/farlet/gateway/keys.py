@@ -59,14 +59,14 @@ def generate() -> PerCluster[dict[str, str]]:
 def fit(halves: PerCluster[dict[str, str]]) -> bool:
     """Whether the items of two Secrets are keys of the same link."""
     try:
-        privates = [asyncssh.import_private_key(half[PRIVATE]) for half in halves]
+        own = [asyncssh.import_private_key(half[PRIVATE]).convert_to_public() for half in halves]
         trusted = [
             [asyncssh.import_public_key(line) for line in half[TRUSTED].splitlines() if line]
             for half in halves
         ]
     except (KeyError, ValueError, asyncssh.KeyImportError):
         return False
-    return privates[0] in trusted[1] and privates[1] in trusted[0]
+    return own[0] in trusted[1] and own[1] in trusted[0]
 
 
 def write(folder: Path) -> PerCluster[Path]:

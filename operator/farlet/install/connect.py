@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from farlet import errors
+from farlet import errors, redaction
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_CLUSTER, JSON
@@ -29,10 +29,14 @@ from farlet.install import (
 )
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.install.credentials import ForeignServer
+from farlet.manager import foreign_token
+from farlet.manager.foreign_token import Bound
 from farlet.manager.virtual_node import Identity
 
 DEFINITION_SECONDS = 60.0
 """How long an API server may take to serve a new kind of object."""
+SHOWN_CHARS = 400
+"""Of the reason why a VirtualNode is not ready."""
 AGAIN = "Run the same command again: it continues where it stopped"
 
 
@@ -123,13 +127,14 @@ class Connect:
         return await installed_manager.install(self._home, self._connection.image)
 
     async def _gateway(self) -> str:
-        done = await self._gateway_keys()
+        foreign_half, done = await self._gateway_keys()
         objects = [one for one in foreign.objects(self._connection) if gateway.owns(one)]
-        await requests.apply(self._foreign, objects)
+        digest = gateway.digest(foreign_half)
+        await requests.apply(self._foreign, [gateway.with_keys(one, digest) for one in objects])
         return f"Deployment {self._connection.system}/{gateway.NAME}, keys {done}"
 
-    async def _gateway_keys(self) -> str:
-        """Both halves, written again unless they fit together."""
+    async def _gateway_keys(self) -> tuple[dict[str, str], str]:
+        """The foreign half. Both are written again unless they fit together."""
         connection = self._connection
         name = f"{connection.name}-gateway"
         at_home = await requests.find(self._home, kinds.SECRETS, name, namespace=HOME_SYSTEM)
@@ -137,13 +142,13 @@ class Connect:
             self._foreign, kinds.SECRETS, gateway.NAME, namespace=connection.system
         )
         if at_home is not None and there is not None:
-            decoded = credentials.decoded
-            if keys.fit(keys.PerCluster(home=decoded(at_home), foreign=decoded(there))):
-                return "reused"
+            halves = keys.PerCluster(*map(credentials.decoded, (at_home, there)))
+            if keys.fit(halves):
+                return halves.foreign, "reused"
         made = keys.generate()
         await requests.apply(self._foreign, [foreign.gateway_secret(connection, made.foreign)])
         await requests.apply(self._home, [home.gateway_secret(connection, made.home)])
-        return "created"
+        return made.foreign, "created"
 
     async def _credentials(self) -> str:
         connection = self._connection
@@ -155,7 +160,7 @@ class Connect:
         bound = await self._foreign.get(kinds.SECRETS, foreign.TOKEN, namespace=connection.system)
         answer = await self._foreign.create(
             kinds.TOKEN_REQUESTS,
-            foreign.token_request(bound["metadata"]["uid"], seconds=credentials.TOKEN_SECONDS),
+            foreign_token.request(Bound(foreign.TOKEN, bound["metadata"]["uid"])),
             namespace=connection.system,
             name=foreign.ACCOUNT,
         )
@@ -272,9 +277,7 @@ def readiness(node: JSON | None) -> tuple[bool, str]:
     seen = ready.get("observedGeneration", generation)
     if ready.get("status") == "True":
         return seen == generation, "the manager has not seen the last change yet"
-    failed = [ready, *(one for one in conditions.values() if one.get("status") == "False")]
-    words = dict.fromkeys(f"{one.get('reason')}: {one.get('message')}" for one in failed)
-    return False, "; ".join(words)
+    return False, redaction.cut(f"{ready.get('reason')}: {ready.get('message')}", SHOWN_CHARS)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, cast
 
-from cryptography import x509
-
 from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
@@ -36,7 +34,6 @@ from farlet.install import (
 from farlet.install.connect import Step, failing
 from farlet.install.connection import CONNECT, HOME_SYSTEM, object_name
 from farlet.install.foreign_removal import Found, Removal
-from farlet.install.home import KUBECONFIG
 from farlet.k8s_types import Pod
 from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
 
@@ -220,6 +217,7 @@ class Disconnect:
 
     async def _end(self, home: ApiClient) -> str:
         """Delete the VirtualNode, and wait until the processes of farlet have ended."""
+        await self._note_certificate(home)
         await requests.delete(
             home,
             kinds.VIRTUAL_NODES,
@@ -228,7 +226,6 @@ class Disconnect:
             options=requests.FOREGROUND,
         )
         selector = f"{NAME_LABEL}={FARLET},{INSTANCE_LABEL}={self._node}"
-        await self._note_certificate(home)
         for kind in _OWNED:
             resource = kinds.of(kind)
             owned = await home.list_all(
@@ -351,12 +348,10 @@ def claims_hold_data(claims: tuple[ObjectKey, ...]) -> errors.StartError:
 
 def certificate_end(secret: JSON | None) -> str | None:
     """When the client certificate in a Secret with a kubeconfig expires."""
-    try:
-        text = credentials.decoded(secret or {})[KUBECONFIG]
-        certificate = credentials.client_certificate(text)
-        return str(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
-    except (KeyError, IndexError, TypeError, ValueError):
+    found = credentials.of_secret(secret)
+    if found is None or found.pair is None:
         return None
+    return str(found.pair.leaf.not_valid_after_utc)
 
 
 def _confirm(node: JSON | None, found: Found) -> None:

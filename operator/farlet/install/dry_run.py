@@ -11,7 +11,7 @@ from enum import StrEnum
 import yaml
 
 from farlet.constants import JSON
-from farlet.install import credentials, foreign, gateway, home, manager
+from farlet.install import foreign, gateway, home, manager
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.manager.virtual_node import Identity
 
@@ -62,12 +62,13 @@ def commands(connection: Connection) -> str:
     return "".join(parts)
 
 
+_HOURS = 30 * 24
 _TOKEN = f"""\
 Secrets are not printed. Create them once, in this order:
 
   TOKEN=$(kubectl --context FOREIGN create token {foreign.ACCOUNT} -n {{system}} \\
     --bound-object-kind Secret --bound-object-name {foreign.TOKEN} \\
-    --duration {credentials.TOKEN_SECONDS}s)
+    --duration {_HOURS}h)
 
 foreign.kubeconfig: server and CA of the foreign cluster, and this token as users[0].user.token.
 

@@ -77,23 +77,6 @@ def gateway_secret(connection: Connection, items: Mapping[str, str]) -> JSON:
     return connection.secret(ObjectKey(connection.system, gateway.NAME), items)
 
 
-def token_request(uid: str, *, seconds: int) -> JSON:
-    """The request for a token of farlet, bound to the Secret `TOKEN` with this uid."""
-    return {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {
-            "expirationSeconds": seconds,
-            "boundObjectRef": {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "name": TOKEN,
-                "uid": uid,
-            },
-        },
-    }
-
-
 def _namespace(name: str, labels: dict[str, str]) -> JSON:
     return {
         "apiVersion": "v1",

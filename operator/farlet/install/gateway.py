@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+
 from farlet.constants import HOME_API_SERVICE, JSON
 
 NAME = "farlet-gateway"
 """Of all its objects, and the value of the label by which farlet finds its pods."""
 
+KEYS_DIGEST = "farlet.io/gateway-keys"
+"""Annotation on gateway pods: which keys they have."""
 _LABELS = {"app.kubernetes.io/name": NAME}
 _PODS, _PROBES = "pods", "probes"
 _KEYS = "/etc/farlet/gateway"
@@ -124,3 +129,20 @@ def _pod(image: str) -> JSON:
 def owns(obj: JSON) -> bool:
     """Whether an object of the system namespace is one of these."""
     return obj["metadata"]["name"] in (NAME, HOME_API_SERVICE)
+
+
+def digest(items: Mapping[str, str]) -> str:
+    """Identifies the keys. No key can be found by it: they are random values of 32 bytes."""
+    return hashlib.sha256("".join(map(str, sorted(items.items()))).encode()).hexdigest()[:16]
+
+
+def with_keys(obj: JSON, digest: str) -> JSON:
+    """The Deployment with an annotation on its pods, so that new keys replace the pods.
+
+    They read their keys when they start. Other objects are returned as they are.
+    """
+    if obj["kind"] != "Deployment":
+        return obj
+    spec, template = obj["spec"], obj["spec"]["template"]
+    metadata = {**template["metadata"], "annotations": {KEYS_DIGEST: digest}}
+    return {**obj, "spec": {**spec, "template": {**template, "metadata": metadata}}}

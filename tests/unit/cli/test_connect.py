@@ -14,6 +14,7 @@ from farlet import errors
 from farlet.cli import main
 from farlet.install import checks, credentials
 from farlet.install.credentials import ForeignServer
+from unit import certificates
 from unit.reconcile import apiserver
 
 
@@ -122,7 +123,8 @@ def test_the_address_of_the_foreign_api_server() -> None:
     assert checks.foreign_server("https://192.0.2.1:6443/") == "https://192.0.2.1:6443"
 
 
-SERVER = ForeignServer("https://192.0.2.1:6443", "CA", "foreign")
+CA = certificates.authority("foreign CA").pem
+SERVER = ForeignServer("https://192.0.2.1:6443", CA, "foreign")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ SERVER = ForeignServer("https://192.0.2.1:6443", "CA", "foreign")
     [
         pytest.param(credentials.kubeconfig(SERVER, "t"), "t", id="of this server"),
         pytest.param(
-            credentials.kubeconfig(ForeignServer("https://192.0.2.2", "CA"), "t"),
+            credentials.kubeconfig(ForeignServer("https://192.0.2.2", CA, "foreign"), "t"),
             None,
             id="of another server",
         ),

@@ -102,6 +102,8 @@ class MemoryCluster(FakeClient):
             for field in ("uid", "resourceVersion", "generation"):
                 obj["metadata"].pop(field, None)
             obj.pop("data", None)
+            template = (obj.get("spec") or {}).get("template") or {}
+            template.get("metadata", {}).pop("annotations", None)
             (obj.get("spec") or {}).pop("request", None)
         return found
 

@@ -1,0 +1,159 @@
+"""`farlet connect` and `farlet disconnect` with the real image, between two real clusters.
+
+One scenario, as administrators live it: connect, killed on its way and continued; a pod that
+reaches the home API server through the gateway; a second virtual node; its neighbour removed; the
+last one removed, killed on its way and continued. Then both clusters are as they were before.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from clusters import cordons, farletimage, kwok, pair, progress, rest
+from clusters import workspace as workspaces
+from integration import everything, realpods
+
+pytestmark = [
+    pytest.mark.clusters,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.takes(150),
+]
+
+SPACE = "shop"
+FOREIGN_SPACE = "shop-home"
+SYSTEM = "farlet"
+KILLED = -9
+STAYS = "stays"
+
+
+@dataclasses.dataclass(frozen=True)
+class Administrator:
+    """Who runs the commands, with access to both clusters."""
+
+    clusters: pair.Clusters
+    home: rest.Api
+    foreign: rest.Api
+
+    async def connect(self, node: str, *, until: str = "") -> str:
+        """Run it, or kill it once it has printed `until`. Returns what it printed."""
+        host, port = self.clusters.foreign_api_in_home
+        server = f"--foreign-server=https://{host}:{port}"
+        image = f"--image={farletimage.NAME}"
+        return await self._run("connect", node, server, image, f"-n{SPACE}", until=until)
+
+    async def disconnect(self, node: str, *, until: str = "") -> str:
+        """The same for `farlet disconnect`."""
+        return await self._run("disconnect", node, until=until)
+
+    async def _run(self, command: str, node: str, *arguments: str, until: str) -> str:
+        files = [
+            f"--{side}-kubeconfig={cluster.kubeconfig}"
+            for side, cluster in (("home", self.clusters.home), ("foreign", self.clusters.foreign))
+        ]
+        program = str(Path(sys.executable).parent / "farlet")
+        process = await asyncio.create_subprocess_exec(
+            *(program, command, f"--node={node}", "--timeout=2m", *files, *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        printed = ""
+        async for line in process.stdout:
+            printed += line.decode()
+            if until and until in printed:
+                process.kill()
+        code = await process.wait()
+        print(printed)
+        assert code == (KILLED if until else 0), printed
+        return printed
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def administrator(clusters: pair.Clusters) -> AsyncIterator[Administrator]:
+    for cluster in (clusters.home, clusters.foreign):
+        await asyncio.to_thread(
+            farletimage.load, clusters.instance, cluster, progress=progress.Progress()
+        )
+    async with (
+        clusters.home.api() as home,
+        clusters.foreign.api() as foreign,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for api in (home, foreign):
+            fakes = [
+                one["metadata"]["name"]
+                for one in await api.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
+            ]
+            await cordons.close(api, *fakes)
+            stack.push_async_callback(cordons.reopen, api, *fakes)
+            # Other tests have left their farlet there.
+            await api.delete("namespaces", name=SYSTEM)
+            await api.until("namespaces", rest.gone, name=SYSTEM)
+        await home.create("namespaces", {"metadata": {"name": SPACE}})
+        stack.push_async_callback(home.delete, "namespaces", name=SPACE)
+        await home.until("serviceaccounts", rest.exists, name="default", namespace=SPACE)
+        await home.until("configmaps", rest.exists, name="kube-root-ca.crt", namespace=SPACE)
+        await workspaces.allow_listing_pods(home, namespace=SPACE)
+        with clusters.without_home_door():
+            yield Administrator(clusters, home, foreign)
+
+
+async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
+    administrator: Administrator,
+) -> None:
+    home, foreign = administrator.home, administrator.foreign
+    before = await everything.listed(home), await everything.listed(foreign)
+
+    await administrator.connect("far", until="[5/9]")
+    printed = await administrator.connect("far")
+    assert "keys reused" in printed
+    assert "approved the client certificate of far" in printed
+    assert "kubectl run hello -n shop" in printed
+
+    line = await _run_client(administrator, "far")
+    assert line["username"] == f"system:serviceaccount:{SPACE}:default"
+    assert line["error"] is None
+
+    await administrator.connect("near")
+    with_near = await _names(home, "near"), await _names(foreign, "near")
+    await home.create(
+        "pods", realpods.bound(realpods.pod(STAYS, "client-watch", "3600"), "far"), namespace=SPACE
+    )
+    await home.until("pods", rest.phase("Running"), name=STAYS, namespace=SPACE)
+
+    printed = await administrator.disconnect("far")
+    assert "the client certificate of system:node:far, valid until" in printed
+    assert await foreign.find("pods", name=STAYS, namespace=FOREIGN_SPACE) is None
+    assert (await _names(home, "near"), await _names(foreign, "near")) == with_near
+    assert await _names(home, "far") | await _names(foreign, "far") == set()
+    line = await _run_client(administrator, "near")
+    assert line["error"] is None
+
+    await administrator.disconnect("near", until="[3/8]")
+    printed = await administrator.disconnect("near")
+    assert "[8/8] manager: deleted" in printed
+    await everything.until_as(home, before[0])
+    await everything.until_as(foreign, before[1])
+
+
+async def _run_client(administrator: Administrator, node: str) -> realpods.OutputLine:
+    """What a client in a pod of the node prints about the API that it reaches."""
+    wanted = realpods.bound(realpods.pod(f"client-{node}", "client-go"), node)
+    await administrator.home.create("pods", wanted, namespace=SPACE)
+    where = [(FOREIGN_SPACE, f"client-{node}")]
+    ((_, output),) = await realpods.outputs(administrator.foreign, where, seconds=90)
+    (line,) = realpods.lines(output)
+    return line
+
+
+async def _names(api: rest.Api, node: str) -> set[tuple[str, str, str]]:
+    """The objects of a node: it is part of their name or namespace."""
+    found = await everything.listed(api)
+    mark = f"farlet-{node}"
+    return {key for key in found if key[2] == node or mark in key[1] or mark in key[2]}
