@@ -14,7 +14,7 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -26,6 +26,7 @@ from farlet.constants import API_SERVER_SUPPORT, ObjectKey, Reason
 from farlet.forge.references import Kind
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod, PodPhase
 from farlet.planning import token_rotation
+from farlet.planning.snapshot import Departure, Sign
 
 T = TypeVar("T", Pod, PartialObject)
 N = TypeVar("N")
@@ -359,7 +360,13 @@ def _trimmed_partial(obj: PartialObject) -> PartialObject:
     return {"metadata": metadata}
 
 
+def _uid(pod: Pod) -> str:
+    return pod["metadata"].get("uid", "")
+
+
 PartialTable = Table[PartialObject, None]
+
+_ANSWERS = frozenset({Sign.ANSWER, Sign.NOT_FOUND})
 
 
 @dataclass(slots=True)
@@ -376,15 +383,38 @@ class Store:
         default_factory=lambda: {kind: Table(_trimmed_partial, _no_note) for kind in Kind}
     )
     """Copies of home ConfigMaps and Secrets that have the mark of this virtual node."""
-    departed: dict[ObjectKey, Pod] = field(default_factory=dict)
-    """By foreign key: mirrors as they were last seen, kept while their home pod exists."""
+    departed: dict[ObjectKey, Departure] = field(default_factory=dict)
+    """By foreign key: how mirrors left, kept while their home pod exists."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)
     """By home uid and `TokenSpec.key`: granted, and not delivered yet or a moment ago."""
 
-    def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod) -> None:
-        """Keep the last state of a mirror that is gone, while its home pod exists to show it."""
-        if home in self.home:
-            self.departed[foreign] = _trimmed_mirror(mirror)
+    def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod, sign: Sign) -> None:
+        """Keep how a mirror left and its last state, while its home pod exists to show it.
+
+        After an answer to a write, the event of the same end says nothing new: it shows the mirror
+        as it was before the write, with finalizers that the write removed.
+        """
+        if home not in self.home:
+            return
+        departure = Departure(_trimmed_mirror(mirror), sign, mirror["metadata"])
+        before = self.departed.get(foreign)
+        if before is not None and _uid(before.last) == _uid(mirror):
+            if before.sign in _ANSWERS and sign not in _ANSWERS:
+                departure = replace(before, last=departure.last)
+            if version(before.last["metadata"]) > version(mirror["metadata"]):
+                departure = replace(departure, last=before.last)
+        self.departed[foreign] = departure
+
+    def posting(self, foreign: ObjectKey) -> None:
+        """A mirror of this name is about to be requested."""
+        if (before := self.departed.get(foreign)) is not None:
+            self.departed[foreign] = replace(before, posted=True)
+
+    def doubt_departures(self, namespace: str) -> None:
+        """What is known of a foreign namespace may be of another cluster or another history."""
+        for key, departure in self.departed.items():
+            if key.namespace == namespace:
+                self.departed[key] = replace(departure, doubted=True)
 
     def forget(self, key: ObjectKey, foreign: ObjectKey | None, uid: str) -> None:
         """Home pod `uid` is deleted: drop what was kept only for it."""

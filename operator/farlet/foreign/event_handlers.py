@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from farlet import store
 from farlet.constants import ObjectKey
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
+from farlet.planning.snapshot import Sign
 from farlet.store import PartialTable, Store, key_of
 
 
@@ -58,7 +59,7 @@ class Mirrors:
         """A complete list: what it does not contain was deleted while no watch was open."""
         mirrors, since = self._store.mirrors, self._since
         for gone in mirrors.remove_missing(objects, self._foreign, since=since, as_of=version):
-            self._removed(gone)
+            self._removed(gone, Sign.LIST)
         for pod in objects:
             if "deletionTimestamp" in pod["metadata"]:
                 self._ended(pod)
@@ -71,18 +72,18 @@ class Mirrors:
         if kind == "DELETED":
             as_of = store.version(metadata)
             self._store.mirrors.remove(key_of(obj), metadata.get("uid", ""), as_of=as_of)
-            self._removed(obj)
+            self._removed(obj, Sign.EVENT)
             return
         if "deletionTimestamp" in metadata:
             self._ended(obj)
         if self._store.mirrors.put(obj):
             self._wake(key_of(obj))
 
-    def _removed(self, pod: Pod) -> None:
+    def _removed(self, pod: Pod, sign: Sign) -> None:
         key, uid = key_of(pod), pod["metadata"].get("uid", "")
         known = self._store.mirrors.get(key)
         if known is None or known["metadata"].get("uid") != uid:
-            self._store.depart(key, ObjectKey(self._home, key.name), pod)
+            self._store.depart(key, ObjectKey(self._home, key.name), pod, sign)
         self._ended(pod)
         self._wake(key)
 

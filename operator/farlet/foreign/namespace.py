@@ -113,6 +113,7 @@ class ForeignNamespace:
             before_list=mirrors.listing,
             namespace=foreign,
             on_state=self._followed,
+            on_rewound=self._doubt_departures,
             on_invalid=self._mirror_invalid,
             label_selector=owner,
             confirm=shared.identity.confirm,
@@ -265,11 +266,15 @@ class ForeignNamespace:
         """What was read may be that of another cluster: read it again."""
         self.doubt_anchor()
         self.recheck_anchor()
+        self._doubt_departures()
         for reflector in (self._pods, self._secrets, self._accounts):
             reflector.void()
         self.copies.void()
         if self.services is not None:
             self.services.void()
+
+    def _doubt_departures(self) -> None:
+        self._shared.store.doubt_departures(self.foreign)
 
     def recheck_anchor(self) -> None:
         """Read the namespace again; until it is answered, no mirror can be created."""

@@ -6,8 +6,9 @@ between two actions needs no special case: the next process starts from the same
 
 The table is that of `docs/pods.md`. H is the home pod, M its mirror. Each side is present,
 `ABSENT` or `UNKNOWN`. Nothing irreversible follows from UNKNOWN, and before an irreversible
-action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`). Before the deadline ends
-a pod that has a mirror, one live GET reads the mirror (`mirror_read`).
+action on ABSENT one live GET must answer 404 (`mirror_gone`, `home_gone`), unless the end of M was
+seen (`departure`). Before the deadline ends a pod that has a mirror, one live GET reads the mirror
+(`mirror_read`).
 
 This module does no I/O and reads no clock: `Snapshot.now` is the time, and durations are facts of
 the snapshot.
@@ -64,7 +65,15 @@ from farlet.planning.predicates import (
     is_terminal,
     uid,
 )
-from farlet.planning.snapshot import LASTING_SECONDS, Copied, Failure, Missing, Snapshot
+from farlet.planning.snapshot import (
+    LASTING_SECONDS,
+    Copied,
+    Departure,
+    Failure,
+    Missing,
+    Sign,
+    Snapshot,
+)
 
 LAG_SECONDS = 10.0
 LAG_RETRY_SECONDS = 0.1
@@ -363,8 +372,24 @@ def _exceeded(s: Snapshot, home: Pod, mirror: Pod | None, *, ctx: Context) -> De
 
 
 def _certainly_gone(s: Snapshot, home: Pod) -> bool:
-    """A live GET answered 404, or neither the inventory nor H's status knows of a mirror."""
-    return s.mirror_gone or (s.namespace_unused and status.mirrored_uid(home) is None)
+    """A live GET answered 404, neither the inventory nor H's status knows of a mirror, or its end
+    was seen."""
+    if s.mirror_gone or (s.namespace_unused and status.mirrored_uid(home) is None):
+        return True
+    return s.mirror is Missing.ABSENT and s.departure is not None and _ended(s.departure, home)
+
+
+def _ended(departure: Departure, home: Pod) -> bool:
+    """The mirror that H names has ended, and none was requested since: no GET is required.
+
+    Nothing else that a watch or a list lacks is evidence: M can have lost its label, or farlet the
+    answer to a POST.
+    """
+    if departure.posted or departure.doubted or departure.sign is Sign.LIST:
+        return False
+    if uid(departure.last) != status.mirrored_uid(home):
+        return False
+    return departure.sign is Sign.NOT_FOUND or predicates.is_released(departure.shown)
 
 
 def _confirm_mirror_gone(s: Snapshot) -> Decision:

@@ -155,6 +155,20 @@ def still_there(answer: JSON | Pod) -> bool:
     )
 
 
+def is_released(shown: ObjectMeta) -> bool:
+    """Whether an answer or a DELETED event with this metadata shows that a mirror is gone.
+
+    A mirror of grace period 0 without finalizers is removed by the write that makes it so
+    (`ShouldDeleteDuringUpdate` in k8s.io/apiserver/pkg/registry/generic/registry/store.go). A watch
+    sends DELETED with the previous object, so one whose label was removed does not look like that.
+    """
+    return (
+        "deletionTimestamp" in shown
+        and shown.get("deletionGracePeriodSeconds") == 0
+        and not shown.get("finalizers")
+    )
+
+
 def ends_by(mirror: Pod) -> float | None:
     """Epoch seconds by which a deleted mirror should have ended; `None` if it is not deleted.
 

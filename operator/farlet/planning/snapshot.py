@@ -62,6 +62,30 @@ class Answered:
     """The resourceVersion in the answer."""
 
 
+class Sign(Enum):
+    """What showed that a mirror is gone."""
+
+    NOT_FOUND = "a DELETE or PATCH of that uid was answered with 404"
+    ANSWER = "the answer to a DELETE or PATCH contains it for the last time"
+    EVENT = "a watch sent DELETED, which it also does for a mirror without our label"
+    LIST = "a list does not contain it"
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """How the last mirror of H left, and what came after that, in this process."""
+
+    last: Pod
+    """The mirror as it was last seen."""
+    sign: Sign
+    shown: ObjectMeta
+    """The mirror's metadata in this answer or event."""
+    posted: bool = False
+    """Afterwards a mirror of that name was requested, whatever the answer was."""
+    doubted: bool = False
+    """Afterwards the identity of the foreign cluster was in doubt, or its versions went back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ages:
     """Seconds since these events of the home pod in this process; infinite: no such event."""
@@ -105,13 +129,13 @@ class Snapshot:
     """A live GET answered 404."""
     mirror_read: bool = False
     """A live GET answered with M in this pass."""
-    last: Pod | None = None
-    """The mirror as it was last seen before it vanished in this process's lifetime."""
+    departure: Departure | None = None
+    """How the last mirror of H left in this process's lifetime, if it did."""
     secret: ObjectMeta | Missing = Missing.UNKNOWN
     secret_failed: bool = False
+    """Its last write failed. The pod's status does not wait for it."""
     change_failed: bool = False
     """A change of M has failed in this pass, which continues with the rest."""
-    """Its last write failed. The pod's status does not wait for it."""
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
     copies: Mapping[Source, CopyState] | None = None
@@ -149,3 +173,8 @@ class Snapshot:
     last one of H."""
     failure: Failure | None = None
     """The action decided on these facts, if it failed."""
+
+    @property
+    def last(self) -> Pod | None:
+        """The mirror as it was last seen before it vanished."""
+        return None if self.departure is None else self.departure.last

@@ -63,7 +63,7 @@ class ActionExecutor:
                 await self.foreign.add_ephemeral_container(action, state)
             case actions.DeleteMirror():
                 state.step = Step.REMOVAL
-                await self.foreign.delete(action)
+                await self.foreign.delete(action, state)
             case actions.ReleaseMirror():
                 state.step = Step.REMOVAL
                 await self.foreign.release(action, state)

@@ -23,6 +23,7 @@ from farlet.forge.conditions import Rejection
 from farlet.k8s_types import Container, ObjectMeta, PartialObject, Pod, Secret
 from farlet.planning import actions, api_refusals, predicates, token_rotation
 from farlet.planning.actions import Step
+from farlet.planning.snapshot import Sign
 from farlet.reconcile import event_recorder
 from farlet.reconcile.pass_state import PassState, PodTimes
 from farlet.reconcile.token_requests import Tokens
@@ -66,6 +67,7 @@ class ForeignActions:
         body = token_rotation.stamped(action.pod, granted)
         namespace = action.pod["metadata"]["namespace"]
         state.step = Step.MIRROR
+        self._store.posting(ObjectKey(namespace, action.pod["metadata"]["name"]))
         try:
             answer = await self._cluster.create(resources.PODS, body, namespace=namespace)
         except errors.Conflict as err:
@@ -202,7 +204,7 @@ class ForeignActions:
         if lost is not None:
             self._recorder.note(action.home, Reason.SPEC_FIELDS_DROPPED, lost)
 
-    async def delete(self, action: actions.DeleteMirror) -> None:
+    async def delete(self, action: actions.DeleteMirror, state: PassState) -> None:
         """DELETE the mirror of this uid."""
         mirror = action.mirror
         key = key_of(mirror)
@@ -214,10 +216,12 @@ class ForeignActions:
                 resources.PODS, key.name, body, namespace=key.namespace
             )
         except errors.NotFound:
-            self._forget(mirror)
+            await self._not_found(mirror, state)
             return
         if predicates.still_there(answer):
-            self._store.mirrors.put(cast("Pod", answer))
+            self._keep(cast("Pod", answer), state)
+        elif answer.get("kind") == "Pod":
+            self._left(cast("Pod", answer), Sign.ANSWER, state)
         else:
             self._forget(mirror)
 
@@ -236,15 +240,15 @@ class ForeignActions:
                 },
             )
         except errors.NotFound:
-            self._forget(action.mirror)
+            await self._not_found(action.mirror, state)
             return
         except errors.Conflict:
             await self._read_again(action.mirror, state)
             return
         if not predicates.still_there(answer):
-            self._forget(answer)
+            self._left(answer, Sign.ANSWER, state)
             return
-        self._store.mirrors.put(answer)
+        self._keep(answer, state)
         if constants.OBSERVED in answer["metadata"].get("finalizers", ()):
             raise errors.Refused(
                 Reason.FOREIGN_REJECTED,
@@ -267,8 +271,7 @@ class ForeignActions:
         )
         self._times.wrote(predicates.uid(action.home), action, answer["metadata"], ctx=self._ctx())
         if constants.VIRTUAL_NODE_ID in answer["metadata"].get("labels", {}):
-            self._store.mirrors.put(answer)
-            state.unrelated = None
+            self._keep(answer, state)
             log.warning("mirror label restored", mirror=str(key_of(action.mirror)), uid=uid)
         else:
             # No watch shows it: what is known of it must not outlive this pass.
@@ -396,6 +399,16 @@ class ForeignActions:
         key = key_of(mirror)
         body = {"metadata": metadata}
         return await self._cluster.patch(resources.PODS, key.name, body, namespace=key.namespace)
+
+    async def _not_found(self, mirror: Pod, state: PassState) -> None:
+        """A write of the mirror was answered with 404."""
+        await self._confirm()  # another cluster would have answered so, too
+        self._left(mirror, Sign.NOT_FOUND, state)
+
+    def _left(self, mirror: Pod, sign: Sign, state: PassState) -> None:
+        """An answer shows that the mirror is gone."""
+        self._forget(mirror)
+        self._store.depart(key_of(mirror), state.key, mirror, sign)
 
     def _forget(self, mirror: Pod) -> None:
         self._store.mirrors.remove(key_of(mirror), mirror["metadata"]["uid"])

@@ -91,7 +91,8 @@ class MirrorEvents:
         if self._store.mirrors.uid(foreign) == about:
             mirror = self._store.mirrors.get(foreign)
         else:
-            mirror = self._store.departed.get(foreign)
+            departure = self._store.departed.get(foreign)
+            mirror = None if departure is None else departure.last
         if mirror is None or mirror["metadata"]["uid"] != about:
             return None
         pod, node = self._store.home.get(home), self._ctx().virtual_node_id

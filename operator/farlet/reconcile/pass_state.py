@@ -27,6 +27,8 @@ Change = UpdateMirror | ResizeMirror
 class PassState:
     """What one pass over a key has read live, beyond the store."""
 
+    key: ObjectKey
+    """Of the home pod."""
     home_gone: bool = False
     mirror_gone: bool = False
     mirror_read: bool = False

@@ -126,7 +126,7 @@ class Reconciler:
 
     async def reconcile(self, key: ObjectKey) -> None:
         """Perform what `plan` decides until nothing is left. Raises only cancellation and bugs."""
-        state = PassState()
+        state = PassState(key)
         for _ in range(STEPS):
             snapshot = self._snapshot(key, state)
             decision = plan.decide(snapshot, ctx=self._ctx())
@@ -217,12 +217,14 @@ class Reconciler:
         elif not isinstance(mirror, Missing):
             whose = mirror["metadata"].get("annotations", {}).get(constants.HOME_UID, "")
             home_gone = home_gone or store.home.deleted(whose)
-        last = store.departed.get(mirror_key)
-        if last is not None and (
+        departure = store.departed.get(mirror_key)
+        if departure is not None and (
             isinstance(home, Missing)
-            or not predicates.is_mirror_of(home, last, virtual_node_id=ctx.virtual_node_id)
+            or not predicates.is_mirror_of(
+                home, departure.last, virtual_node_id=ctx.virtual_node_id
+            )
         ):
-            last = None  # it belonged to an earlier pod of this name
+            departure = None  # of a mirror of an earlier pod of this name
         return Snapshot(
             key=key,
             now=time.time(),
@@ -234,7 +236,7 @@ class Reconciler:
             mirrors_in_sync=namespace.mirrors_in_sync,
             mirror_gone=state.mirror_gone,
             mirror_read=state.mirror_read,
-            last=last,
+            departure=departure,
             secret=secret,
             secret_failed=state.secret_failed,
             change_failed=state.change_failed,

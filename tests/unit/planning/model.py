@@ -199,7 +199,8 @@ class Server:
             after["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
         going = "deletionTimestamp" in kept and not kept.get("deletionGracePeriodSeconds")
         if going and not after["metadata"].get("finalizers"):
-            self._store(where, before, None, by=by, verb="patch", last=after)
+            # Nothing stores it without its finalizers, so watches show it with them.
+            self._store(where, before, None, by=by, verb="patch", last=clone(before))
             return after
         return self._store(where, before, after, by=by, verb="patch")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from unit.planning.fake_cluster import Fault
 from unit.planning.mutants import (
     DEADLINE,
     EPHEMERAL,
@@ -239,6 +240,110 @@ MUTATIONS = (
             Step("restart", (), 3.0),
             Step("delete", ("a",), 8.0),
         ),
+    ),
+    Mutation(
+        "reads a mirror again whose end it has seen",
+        (Answers("_ended", "False"),),
+        "a terminating pod is removed without reading its mirror again after the event of its end",
+    ),
+    Mutation(
+        "takes a mirror whose label was removed for one that has ended",
+        (
+            Replaced(
+                "is_released",
+                "shown.get('deletionGracePeriodSeconds') == 0",
+                by="True",
+                module=PREDICATES,
+            ),
+        ),
+        "a terminating pod's mirror is read live when its label was removed while it was being "
+        "deleted",
+        (
+            _run("Always"),
+            Step("freeze", (True,)),
+            Step("delete", ("a",), 0.4),
+            Step("forge_label", ("a",), 0.4),
+        ),
+    ),
+    Mutation(
+        "takes a mirror that a finalizer holds for one that has ended",
+        (Replaced("is_released", "shown.get('finalizers')", by="False", module=PREDICATES),),
+        "a terminating pod's mirror is read live when an event shows it with a finalizer",
+        (
+            _run("Never"),
+            Step("freeze", (True,)),
+            Step("delete", ("a",)),
+            Step("discard", ("a", 0)),
+            Step("forge_label", ("a",), 0.4),
+        ),
+    ),
+    Mutation(
+        "forgets that it requested another mirror, whose answer was lost",
+        (
+            Replaced(
+                "_ended",
+                "departure.posted or departure.doubted or departure.sign is Sign.LIST",
+                by="departure.doubted or departure.sign is Sign.LIST",
+            ),
+        ),
+        "a terminating pod's mirror is read live when another one was requested since its end",
+        (
+            _run("Always"),
+            Step("fault", ("foreign", Fault.DONE, Fault.LOST)),
+            Step("discard", ("a", 0), 0.01),
+            Step("lag", ("foreign", 4.0), 0.1),
+            Step("delete", ("a",), 3.0),
+        ),
+    ),
+    Mutation(
+        "believes what it has seen of a foreign cluster that was restored",
+        (
+            Replaced(
+                "_ended",
+                "departure.posted or departure.doubted or departure.sign is Sign.LIST",
+                by="departure.posted or departure.sign is Sign.LIST",
+            ),
+        ),
+        "a terminating pod's mirror is read live when the foreign cluster was in doubt since its "
+        "end",
+        (
+            _run("Always"),
+            Step("forge_label", ("a",)),
+            Step("backup", ("foreign",), 3.0),
+            Step("change", ("a", "x"), 3.0),
+            Step("delete", ("a",), 0.06),
+            Step("outage", ("home",), 8.0),
+            Step("outage", ("foreign",)),
+            Step("restore", ("foreign",), 0.4),
+            Step("back", ("foreign",), 5.0),
+            Step("back", ("home",), 20.0),
+        ),
+    ),
+    Mutation(
+        "takes a mirror that a list lacks for one that has ended",
+        (
+            Replaced(
+                "_ended",
+                "departure.posted or departure.doubted or departure.sign is Sign.LIST",
+                by="departure.posted or departure.doubted",
+            ),
+        ),
+        "a terminating pod's mirror is read live when a list lacks it",
+    ),
+    Mutation(
+        "takes the end of an earlier mirror for that of the one that home names",
+        (Skipped("_ended", "uid(departure.last) != status.mirrored_uid(home)"),),
+        "a terminating pod's mirror is read live when another one than home names has ended",
+    ),
+    Mutation(
+        "believes what it has seen although the watch is broken",
+        (Replaced("_certainly_gone", "s.mirror is Missing.ABSENT", by="True"),),
+        "a terminating pod's mirror is read live when its end was seen and the watch is broken",
+    ),
+    Mutation(
+        "removes a pod whose mirror has ended before it shows that end",
+        (Skipped("_deleted", "written.action is not None"),),
+        "a terminating pod whose mirror is gone shows its end first",
     ),
     Mutation(
         "releases a mirror before its end is shown",

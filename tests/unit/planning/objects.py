@@ -20,7 +20,7 @@ from farlet.context import Context, Endpoint, NamespaceMap, Verified
 from farlet.errors import Refused
 from farlet.forge import status
 from farlet.k8s_types import NamespacedMeta, ObjectMeta, OwnerReference, Pod
-from farlet.planning.snapshot import Missing, Snapshot
+from farlet.planning.snapshot import Departure, Missing, Sign, Snapshot
 
 HOME = "home-1"
 MIRROR = "mirror-1"
@@ -181,9 +181,20 @@ def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
 
 
 def snapshot(pod: Pod | Missing, mirror: Pod | Missing, **known: Any) -> Snapshot:
-    """What is known; the foreign namespace is open unless sentences otherwise."""
+    """What is known; the foreign namespace is open unless sentences otherwise.
+
+    `last`: M as it was last seen before a list did not contain it any more.
+    """
+    last = known.pop("last", None)
+    if last is not None:
+        known["departure"] = Departure(last, Sign.LIST, last["metadata"])
     given = Snapshot(key=KEY, now=NOW, home=pod, mirror=mirror, **{"anchor": ANCHOR, **known})
     return under(given, CONTEXT)
+
+
+def departed(mirror: Pod, sign: Sign = Sign.EVENT, **afterwards: bool) -> Departure:
+    """M left: what showed it, and what came after that."""
+    return Departure(mirror, sign, mirror["metadata"], **afterwards)
 
 
 def under(given: Snapshot, ctx: Context) -> Snapshot:

@@ -103,6 +103,17 @@ KNOWN_STORIES = {
         Step("change", ("a", "x"), 3.0),
         Step("freeze", (False,), 3.0),
     ),
+    "a finalizer is removed by others while a pod is deleted": (
+        _create("Never"),
+        Step("delete", ("a",), 0.06),
+        Step("strip", ("a",), 3.0),
+    ),
+    "the label is removed after the grace period of a mirror": (
+        _create("Never"),
+        Step("delete", ("a",)),
+        Step("discard", ("a", 0)),
+        Step("forge_label", ("a",), 3.0),
+    ),
     "farlet dies between the mirror and its Secret": (
         _create("Always", "home", 0.028),
         Step("restart", (), 3.0),

@@ -63,6 +63,7 @@ class World:
         }
         self.invariants = Invariants(self.home, self.foreign)
         self._process: asyncio.Task[None] | None = None
+        self._backups: dict[str, model.Backup] = {}
         self.foreign.observers.append(lambda _: self._wake_node())
         self._node_wakes = False
         self._wake_node()
@@ -194,6 +195,17 @@ class World:
         """Watches break and what happened until now was compacted away."""
         server = self.home if side == "home" else self.foreign
         server.compact()
+        self._clusters[side].break_watches()
+
+    def backup(self, side: str) -> None:
+        """An administrator copies the storage of a server."""
+        server = self.home if side == "home" else self.foreign
+        self._backups[side] = server.backup()
+
+    def restore(self, side: str) -> None:
+        """All API servers of a side start again with the copy."""
+        server = self.home if side == "home" else self.foreign
+        server.restore(self._backups[side])
         self._clusters[side].break_watches()
 
     def lag(self, side: str, seconds: float) -> None:

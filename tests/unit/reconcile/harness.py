@@ -424,12 +424,20 @@ class Harness:
         where = ("pods", FOREIGN, name)
         self.foreign_server.patch(where, body, by=KUBELET, status=True, strategic=False)
 
-    def remove(self, name: str = "web", *, namespace: str = FOREIGN) -> None:
-        """The mirror is gone at once, for any cause."""
+    def remove(
+        self, name: str = "web", *, namespace: str = FOREIGN, unproven: bool = False
+    ) -> None:
+        """The mirror is gone at once, for any cause. `unproven`: its last event does not prove
+        that, since a finalizer held it until then."""
         where = ("pods", namespace, name)
-        free = {"metadata": {"finalizers": None}}
-        self.foreign_server.patch(where, free, by=USER, status=False, strategic=False)
-        self.foreign_server.delete(where, by=USER, grace=0)
+        server = self.foreign_server
+        finalizers = ["example.org/held"] if unproven else None
+        body: JSON = {"metadata": {"finalizers": finalizers}}
+        server.patch(where, body, by=USER, status=False, strategic=False)
+        server.delete(where, by=USER, grace=0)
+        if unproven:
+            free = {"metadata": {"finalizers": None}}
+            server.patch(where, free, by=USER, status=False, strategic=False)
 
     def namespace_uid(self, name: str = FOREIGN) -> str:
         """The uid of a foreign namespace that exists."""

@@ -153,7 +153,7 @@ def test_one_read_confirms_all_deletions_before_it() -> None:
             s.delete(name)
         s.wait(1.0)
         for name in names:
-            s.remove(name)
+            s.remove(name, unproven=True)
         s.wait(10.0)
         assert [s.pod(name) for name in names] == [None] * len(names)
         assert len(s.foreign.requests(NAMESPACE_READS)) - before <= len(names) / harness.WORKERS + 1
@@ -168,7 +168,7 @@ def test_a_404_counts_only_once_the_cluster_is_confirmed(answer: str) -> None:
             if answer == "silence"
             else s.foreign.refusal(errors.Forbidden, 403, "namespaces is forbidden")
         )
-        s.remove()
+        s.remove(unproven=True)
         s.wait(60.0)
         pod = s.pod()
         assert pod is not None

@@ -123,7 +123,7 @@ def test_a_home_pod_whose_deletion_cannot_be_finished_reports_why(
             if answer is None
             else s.foreign.refusal(answer[0], answer[1], answer[2], reason="Forbidden")
         )
-        s.remove()
+        s.remove(unproven=True)
         s.wait(120.0)
         assert s.pod() is not None
         assert s.events() == [reason]

@@ -8,6 +8,7 @@ import pytest
 
 from farlet.constants import ObjectKey
 from farlet.k8s_types import NamespacedMeta, PartialObject
+from farlet.planning.snapshot import Sign
 from farlet.store import PartialTable, Store, Table
 
 KEY = ObjectKey("default", "web")
@@ -259,10 +260,10 @@ def test_no_token_stays_of_the_answer_to_a_secret() -> None:
 
 def test_a_departed_mirror_is_kept_for_a_home_pod_only() -> None:
     store, foreign = Store(), ObjectKey("default-h", "web")
-    store.depart(foreign, KEY, _pod(spec={}))
+    store.depart(foreign, KEY, _pod(spec={}), Sign.EVENT)
     assert store.departed == {}
     store.home.put(_pod(spec={}))
-    store.depart(foreign, KEY, _pod(spec={}))
+    store.depart(foreign, KEY, _pod(spec={}), Sign.EVENT)
     assert list(store.departed) == [foreign]
     store.forget(KEY, foreign, "u1")
     assert list(store.departed) == [foreign], "its home pod is still there"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from farlet.planning.actions import NOTHING, ConfirmMirrorGone, DeleteMirror, ReleaseMirror
-from farlet.planning.snapshot import Missing
+from farlet.planning.snapshot import Missing, Sign
 from unit.planning.objects import (
     MIRROR,
     MIRROR_KEY,
     RUNNING,
+    departed,
     ended,
     exited,
     home,
@@ -161,4 +162,78 @@ WITHOUT = (
     ),
 )
 
-ROWS = (*WITH_MIRROR, *WITHOUT)
+_SHOWN = ended(_LEAVING, _LAST)
+_GONE = mirror(grace=0, phase="Failed", state=exited(143))
+
+EVIDENCE = (
+    *(
+        Row(
+            f"a terminating pod is removed without reading its mirror again after {text}",
+            snapshot(_SHOWN, Missing.ABSENT, departure=departed(last, sign)),
+            removes(),
+        )
+        for last, sign, text in (
+            (_GONE, Sign.EVENT, "the event of its end"),
+            (_GONE, Sign.ANSWER, "an answer that contains it for the last time"),
+            (_LAST, Sign.NOT_FOUND, "a write that was answered with 404"),
+        )
+    ),
+    *(
+        Row(
+            f"a terminating pod's mirror is read live {text}",
+            snapshot(_SHOWN, side, departure=departure),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
+        )
+        for side, departure, text in (
+            (
+                Missing.ABSENT,
+                departed(_DYING),
+                "when its label was removed while it was being deleted",
+            ),
+            (Missing.ABSENT, departed(mirror()), "when its label was removed while it ran"),
+            (
+                Missing.ABSENT,
+                departed(mirror(grace=0, observed=True)),
+                "when an event shows it with a finalizer",
+            ),
+            (Missing.ABSENT, departed(_GONE, Sign.LIST), "when a list lacks it"),
+            (
+                Missing.ABSENT,
+                departed(mirror(uid="mirror-2", grace=0)),
+                "when another one than home names has ended",
+            ),
+            (
+                Missing.ABSENT,
+                departed(_GONE, posted=True),
+                "when another one was requested since its end",
+            ),
+            (
+                Missing.ABSENT,
+                departed(_GONE, doubted=True),
+                "when the foreign cluster was in doubt since its end",
+            ),
+            (
+                Missing.UNKNOWN,
+                departed(_GONE),
+                "when its end was seen and the watch is broken",
+            ),
+        )
+    ),
+    Row(
+        "a terminating pod whose mirror is gone shows its end first",
+        snapshot(_LEAVING, Missing.ABSENT, departure=departed(_GONE)),
+        ends(143, "Failed"),
+    ),
+    Row(
+        "a terminating pod that shows the end of its mirror is removed without another status",
+        snapshot(shown(_LEAVING, _LAST), Missing.ABSENT, departure=departed(_GONE)),
+        removes(),
+    ),
+    Row(
+        "nothing that was seen of a mirror counts for a home pod that names none",
+        snapshot(ended(_UNSTARTED), Missing.ABSENT, departure=departed(_GONE)),
+        does(ConfirmMirrorGone(MIRROR_KEY)),
+    ),
+)
+
+ROWS = (*WITH_MIRROR, *WITHOUT, *EVIDENCE)
