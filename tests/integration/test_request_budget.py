@@ -242,7 +242,7 @@ async def test_a_pod_starts_and_is_deleted_within_its_budget(
     await _delete(env, pods)
     for name, cost in (await spent(env.clusters, deleting, pods)).items():
         assert len(cost.home) <= 2, (name, cost)
-        assert len(cost.foreign) <= 2, (name, cost)
+        assert cost.foreign == ["delete pods 200"], (name, cost)
         assert "delete pods 200" in cost.home, (name, cost)
 
 
@@ -293,8 +293,8 @@ async def test_a_pod_that_ends_costs_one_status_and_one_finalizer(env: Environme
     deleting = mark(env.clusters)
     await _delete(env, pods)
     for name, cost in (await spent(env.clusters, deleting, pods)).items():
-        assert len(cost.home) <= 2, (name, cost)
-        assert len(cost.foreign) <= 2, (name, cost)
+        assert len(cost.home) <= 1, (name, cost)
+        assert cost.foreign == ["delete pods 200"], (name, cost)
 
 
 async def test_deleting_a_pod_whose_mirror_has_a_finalizer_costs_one_more_foreign_request(
@@ -308,7 +308,7 @@ async def test_deleting_a_pod_whose_mirror_has_a_finalizer_costs_one_more_foreig
     await _delete(env, pods)
     for name, cost in (await spent(env.clusters, deleting, pods)).items():
         assert len(cost.home) <= 2, (name, cost)
-        assert len(cost.foreign) <= 3, (name, cost)
+        assert len(cost.foreign) <= 2, (name, cost)
 
 
 async def test_a_token_refresh_costs_one_home_and_two_foreign_requests(

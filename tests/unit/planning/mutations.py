@@ -272,7 +272,7 @@ MUTATIONS = (
         (
             _run("Never"),
             Step("freeze", (True,)),
-            Step("delete", ("a",)),
+            Step("delete", ("a",), 0.4),
             Step("discard", ("a", 0)),
             Step("forge_label", ("a",), 0.4),
         ),

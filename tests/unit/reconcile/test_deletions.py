@@ -159,15 +159,17 @@ def test_after_the_lost_answer_to_a_creation_the_end_of_an_earlier_mirror_is_no_
     with harness.running() as s:
         _running(s)
         s.foreign.faults.append(Fault.DONE)
+        s.home.refusing[r"/status$"] = s.home.silence
         s.remove()
         s.wait(0.01)
         s.foreign.lag = 30.0
         s.wait(0.1)
+        s.home.refusing.clear()
         s.delete()
         s.wait(1.0)
         assert s.mirror() is None
-        # No watch shows the second one yet.
-        assert _sent(s.foreign) == ["GET", "DELETE"]
+        # No watch shows the second one, and no status of the home pod names it.
+        assert _sent(s.foreign) == ["GET", "DELETE", "GET"]
 
 
 def test_what_was_seen_before_a_restore_is_no_evidence() -> None:
