@@ -253,6 +253,17 @@ class Table(Generic[T, N]):
         while len(self._deleted) > TOMBSTONES:
             self._deleted.popitem(last=False)
 
+    def has(self, key: ObjectKey, uid: str, version: int) -> bool:
+        """Whether this version of an object is known, or a later one of the same uid."""
+        kept = self._objects.get(key)
+        known = kept is not None and kept.uid == uid and kept.version >= version
+        return known and key not in self._doubted
+
+    def deleted_for_good(self, uid: str) -> bool:
+        """Whether this uid was deleted, and not only missing in a list or watch."""
+        gone = self._deleted.get(uid)
+        return gone is not None and gone.as_of == FOR_GOOD
+
     def deleted(self, uid: str) -> bool:
         """Whether a deletion of this uid was seen."""
         return uid in self._deleted

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from farlet import store
 from farlet.constants import ObjectKey
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
+from farlet.planning import wakes
 from farlet.planning.snapshot import Sign
 from farlet.store import PartialTable, Store, key_of
 
@@ -40,10 +41,11 @@ class Mirrors:
         *,
         home: str,
         foreign: str,
-        wake: Callable[[ObjectKey], None],
+        wake: Callable[[ObjectKey, float], None],
         ended: Callable[[Pod], None],
     ) -> None:
-        """`ended` gets each mirror that is being deleted, or is gone."""
+        """`wake` gets the seconds until the pass; `ended` each mirror that is being deleted, or is
+        gone."""
         self._store = store
         self._home = home
         self._foreign = foreign
@@ -64,7 +66,7 @@ class Mirrors:
             if "deletionTimestamp" in pod["metadata"]:
                 self._ended(pod)
             if mirrors.put_listed(pod, since=since, as_of=version):
-                self._wake(key_of(pod))
+                self._wake(key_of(pod), wakes.COALESCE_SECONDS)
 
     def changed(self, kind: str, obj: Pod) -> None:
         """One event. One that is older than the stored object changes nothing."""
@@ -76,8 +78,10 @@ class Mirrors:
             return
         if "deletionTimestamp" in metadata:
             self._ended(obj)
+        before = self._store.mirrors.note(key_of(obj))
         if self._store.mirrors.put(obj):
-            self._wake(key_of(obj))
+            phase = None if before is None else before.phase
+            self._wake(key_of(obj), wakes.after_change(obj, phase_before=phase))
 
     def _removed(self, pod: Pod, sign: Sign) -> None:
         key, uid = key_of(pod), pod["metadata"].get("uid", "")
@@ -85,7 +89,7 @@ class Mirrors:
         if known is None or known["metadata"].get("uid") != uid:
             self._store.depart(key, ObjectKey(self._home, key.name), pod, sign)
         self._ended(pod)
-        self._wake(key)
+        self._wake(key, 0)
 
 
 class Partials:

@@ -51,9 +51,6 @@ ANCHOR_SECONDS = 60.0
 IDLE_SECONDS = 300.0
 """Longer than any request that was in flight when the last pod was removed."""
 
-COALESCE_SECONDS = 0.05
-"""Changes of a mirror within this time become one status in the home cluster."""
-
 
 class SharedState(Protocol):
     """What all foreign namespaces have in common. `ForeignNamespaces` implements it."""
@@ -405,7 +402,7 @@ class ForeignNamespace:
         """The home pod of a mirror, by our own mapping of names: its labels are not trusted."""
         return ObjectKey(self.home, foreign.name)
 
-    def wake(self, foreign: ObjectKey, seconds: float = COALESCE_SECONDS) -> None:
+    def wake(self, foreign: ObjectKey, seconds: float) -> None:
         """Reconcile the home pod of a mirror that changed."""
         self._shared.on_mirror_change(self.home_key(foreign))
         self._shared.wake(self.home_key(foreign), seconds)
@@ -413,12 +410,15 @@ class ForeignNamespace:
     def _mirror_invalid(self, foreign: ObjectKey) -> None:
         """A mirror has a form that is not valid: it is unknown, and no other is concerned."""
         self._shared.store.mirrors.doubt(foreign)
-        self.wake(foreign)
+        self.wake(foreign, 0)
 
     def _wake_secret(self, secret: PartialObject) -> None:
         for owner in secret["metadata"].get("ownerReferences", ()):
             if owner.get("kind") == "Pod":
-                self.wake(ObjectKey(self.foreign, owner.get("name", "")))
+                mirror = ObjectKey(self.foreign, owner.get("name", ""))
+                known = self._shared.store.mirrors.note(mirror)
+                if known is not None and not known.deleting:  # else it goes with its mirror
+                    self.wake(mirror, 0)
 
     def _account_changed(self, _account: PartialObject) -> None:
         waiting, self._waiting = self._waiting, set()

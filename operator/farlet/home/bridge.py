@@ -32,6 +32,10 @@ class Pods(Protocol):
         """One event of the watch; `kind` None: part of a listing."""
         ...
 
+    def is_known(self, kind: str | None, pod: JSON) -> bool:
+        """Whether an event says nothing new. Called in Kopf's thread."""
+        ...
+
     def resync(self) -> None:
         """Kopf was restarted: find what was deleted in between."""
         ...
@@ -63,7 +67,9 @@ class Bridge:
         self._to = (asyncio.get_running_loop(), pods)
 
     def feed(self, kind: str | None, pod: JSON) -> None:
-        """Hand a watch event over to the engine's loop."""
+        """Hand a watch event over to the engine's loop, unless it says nothing new."""
+        if self._to is not None and self._to[1].is_known(kind, pod):
+            return
         self._fed.append((kind, cast("Pod", pod)))
         if self._taking or self._to is None or self._to[0].is_closed():
             return

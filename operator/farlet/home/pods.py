@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import structlog
 
 from farlet import errors
 from farlet.client import resources, shapes
 from farlet.client.api_client import ApiClient
-from farlet.constants import ObjectKey
+from farlet.constants import JSON, ObjectKey
 from farlet.k8s_types import PartialObject, Pod
 from farlet.store import Store, key_of, version
 
@@ -72,8 +73,11 @@ class HomePods:
         key = key_of(pod)
         self._seen = max(self._seen, version(pod["metadata"]))
         if kind == "DELETED":
-            self._dropped(key, pod["metadata"]["uid"])
-            self._wake(key)
+            uid = pod["metadata"]["uid"]
+            known = self._store.home.deleted_for_good(uid)
+            self._dropped(key, uid)
+            if not known:
+                self._wake(key)
             return
         before = self._store.home.uid(key)
         if self._store.home.put(pod):
@@ -83,6 +87,20 @@ class HomePods:
         self._awaited.discard(pod["metadata"]["uid"])
         if kind is None and self.has_synced:
             self._resync_requested.set()
+
+    def is_known(self, kind: str | None, pod: JSON) -> bool:
+        """Whether an event says nothing new: it is the echo of a request that was answered.
+
+        Callable from any thread: each of its reads is one operation on a dict.
+        """
+        home = self._store.home
+        try:
+            key, metadata = key_of(cast("Pod", pod)), pod["metadata"]
+            if kind == "DELETED":
+                return home.deleted_for_good(metadata["uid"])
+            return kind == "MODIFIED" and home.has(key, metadata["uid"], version(metadata))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return False  # its form is not valid, which `event` reports
 
     def _is_invalid(self, obj: object, shape: type | None) -> bool:
         problem = shapes.problem(shape, obj)

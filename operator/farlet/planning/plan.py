@@ -67,6 +67,7 @@ from farlet.planning.predicates import (
 )
 from farlet.planning.snapshot import (
     LASTING_SECONDS,
+    STATUS_SECONDS,
     Copied,
     Departure,
     Failure,
@@ -76,8 +77,14 @@ from farlet.planning.snapshot import (
 )
 
 LAG_SECONDS = 10.0
-LAG_RETRY_SECONDS = 0.1
 """The caches of the home API server may lack a pod that was bound less than this time ago."""
+LAG_FIRST_SECONDS = 0.01
+LAG_LAST_SECONDS = 0.1
+"""It is tried again after as long as it has been known, within these limits: the pauses double."""
+
+STATUS_BURST = 10
+"""So many statuses of one pod are written as they come, then one in each `STATUS_SECONDS`. A start
+with all its init containers is less. Pods that change all the time do not delay others."""
 
 FIRST_STATUS_SECONDS = 2.0
 """A new mirror is scheduled before a kubelet reports its containers. For this time that step alone
@@ -200,6 +207,9 @@ def _paced(s: Snapshot, patch: PatchStatus, *, retry: bool) -> Decision:
     held = FIRST_STATUS_SECONDS - s.ages.mirror_created
     if held > 0 and _only_scheduled(s):
         return Decision(Wait(held, unreported=True))
+    excess = s.recent_statuses - (STATUS_BURST - 1)
+    if excess > 0 and not is_deleting(patch.home):
+        return Decision(Wait(excess * STATUS_SECONDS, unreported=True), retry=retry)
     return Decision(patch, retry=retry)
 
 
@@ -213,11 +223,7 @@ def _repeats(s: Snapshot, patch: PatchStatus) -> bool:
 
 
 def _only_scheduled(s: Snapshot) -> bool:
-    """No kubelet has reported the containers of M yet."""
-    if isinstance(s.mirror, Missing):
-        return False
-    reported = s.mirror.get("status", {})
-    return reported.get("phase", "Pending") == "Pending" and "containerStatuses" not in reported
+    return not isinstance(s.mirror, Missing) and predicates.is_only_scheduled(s.mirror)
 
 
 def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
@@ -228,7 +234,8 @@ def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
         return replace(_unconfirmed(s, s.home, ctx=ctx), retry=True)
     overdue = _overdue(failure)
     if api_refusals.lags(err, name=s.key.name) and s.ages.first_seen < LAG_SECONDS:
-        return Decision(Wait(LAG_RETRY_SECONDS), note=overdue)
+        pause = min(max(s.ages.first_seen, LAG_FIRST_SECONDS), LAG_LAST_SECONDS)
+        return Decision(Wait(pause), note=overdue)
     if isinstance(err, Throttled):
         return Decision(Wait(err.retry_after), retry=True, note=overdue)
     if overdue is not None:

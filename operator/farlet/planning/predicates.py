@@ -155,6 +155,12 @@ def still_there(answer: JSON | Pod) -> bool:
     )
 
 
+def is_only_scheduled(mirror: Pod) -> bool:
+    """No kubelet has reported the containers of M yet."""
+    reported = mirror.get("status", {})
+    return reported.get("phase", "Pending") == "Pending" and "containerStatuses" not in reported
+
+
 def is_released(shown: ObjectMeta) -> bool:
     """Whether an answer or a DELETED event with this metadata shows that a mirror is gone.
 

@@ -20,6 +20,8 @@ from farlet.forge.copies import Source
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod
 from farlet.planning.actions import Action, Step
 
+STATUS_SECONDS = 1.0
+"""The home status of one pod is written at most once in this time, but for `plan.STATUS_BURST`."""
 LASTING_SECONDS = 600.0
 """A mirror that existed for this time ends a series of mirrors that did not last."""
 
@@ -164,6 +166,8 @@ class Snapshot:
     ages: Ages = field(default_factory=Ages)
     creations: int = 0
     """Mirrors that this process created for H, each before the one before it had lasted."""
+    recent_statuses: float = 0.0
+    """Statuses of H that this process wrote, less one for each `STATUS_SECONDS` since then."""
     delivered: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By `TokenSpec.key`: issue and expiry of the tokens that this process wrote to M's Secret."""
     answered: frozenset[Answered] = frozenset()

@@ -74,6 +74,7 @@ class HomeActions:
         uid = predicates.uid(action.home)
         exists = self._store.home.uid(key) == uid
         if exists:
+            self._times.status_written(uid)
             self._times.wrote(uid, action, answer["metadata"], ctx=self._ctx())
         if action.event is not None:
             reason, message = action.event

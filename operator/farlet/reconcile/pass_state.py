@@ -17,7 +17,7 @@ from farlet.forge.conditions import Rejection
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import changes, wishes
 from farlet.planning.actions import Action, ProvideSecret, ResizeMirror, Step, UpdateMirror
-from farlet.planning.snapshot import LASTING_SECONDS, Ages, Answered
+from farlet.planning.snapshot import LASTING_SECONDS, STATUS_SECONDS, Ages, Answered
 from farlet.planning.wishes import Wish
 
 Change = UpdateMirror | ResizeMirror
@@ -43,6 +43,14 @@ class PassState:
     def failed(self) -> bool:
         """An action has failed, and the pass continued without it."""
         return self.secret_failed or self.change_failed
+
+    @property
+    def rests_on_store(self) -> bool:
+        """Whether the pass still decides as another one would that begins now.
+
+        Otherwise a failure has added its retry, or a pod that was read replaces the store's.
+        """
+        return not self.failed and self.unrelated is None
 
     def continues_without(self, action: Action) -> bool:
         """Whether the pass continues although `action` failed, once for each kind: the status does
@@ -72,6 +80,8 @@ class PodTimes:
         """By home uid and `TokenSpec.key`: issue and expiry of tokens in the mirror's Secret."""
         self._reported: dict[str, float] = {}
         """By home uid: when a reason was last written."""
+        self._statuses: dict[str, tuple[float, float]] = {}
+        """By home uid: `Snapshot.recent_statuses`, and when that was."""
         self._changed: dict[ObjectKey, float] = {}
         self._answered: dict[str, dict[type[Wish], Answered]] = {}
         """By home uid: the last accepted write of each kind."""
@@ -120,6 +130,15 @@ class PodTimes:
         """A reason has just been written to the status of home pod `uid`."""
         self._reported[uid] = time.monotonic()
 
+    def status_written(self, uid: str) -> None:
+        """The status of home pod `uid` has just been written."""
+        self._statuses[uid] = self.recent_statuses(uid) + 1.0, time.monotonic()
+
+    def recent_statuses(self, uid: str) -> float:
+        """Statuses of home pod `uid`, less one for each `STATUS_SECONDS` since then."""
+        count, at = self._statuses.get(uid, (0.0, 0.0))
+        return max(0.0, count - (time.monotonic() - at) / STATUS_SECONDS)
+
     def wrote(self, uid: str, wish: Wish, answer: ObjectMeta, *, ctx: Context) -> None:
         """A write for home pod `uid` was accepted; `answer` is the object as it is now."""
         kinds = self._answered.setdefault(uid, {})
@@ -162,5 +181,6 @@ class PodTimes:
         self._creations.pop(uid, None)
         self._delivered.pop(uid, None)
         self._reported.pop(uid, None)
+        self._statuses.pop(uid, None)
         self._answered.pop(uid, None)
         self._rejected.pop(uid, None)

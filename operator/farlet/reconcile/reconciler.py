@@ -128,6 +128,8 @@ class Reconciler:
         """Perform what `plan` decides until nothing is left. Raises only cancellation and bugs."""
         state = PassState(key)
         for _ in range(STEPS):
+            if state.rests_on_store:
+                self._queue.facts_read(key)
             snapshot = self._snapshot(key, state)
             decision = plan.decide(snapshot, ctx=self._ctx())
             action = decision.action
@@ -195,6 +197,7 @@ class Reconciler:
                 problem=self._namespaces.refused or self._namespaces.conflict(key.namespace),
                 ages=self._times.ages(uid),
                 answered=self._times.answered(uid),
+                recent_statuses=self._times.recent_statuses(uid),
             )
         mirror: Pod | Missing | None = state.unrelated or store.mirrors.get(mirror_key)
         if state.unrelated is None and store.mirrors.doubted(mirror_key):
@@ -255,6 +258,7 @@ class Reconciler:
             creations=self._times.creations(uid),
             delivered=self._times.delivered(uid),
             answered=self._times.answered(uid),
+            recent_statuses=self._times.recent_statuses(uid),
             rejected={} if isinstance(home, Missing) else self._times.rejected(home),
         )
 

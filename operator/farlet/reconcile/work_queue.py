@@ -130,6 +130,15 @@ class WorkQueue(Generic[K]):
         self.add_after(key, seconds)
         return seconds
 
+    def facts_read(self, key: K) -> None:
+        """All that was stored before now is known to the current run of `key`.
+
+        So the run serves what was added before; what the run still wants later, it adds itself.
+        Example: the event of its own write, which came before the answer.
+        """
+        self._again.discard(key)
+        self._due.pop(key, None)
+
     def forget(self, key: K) -> None:
         """`key` succeeded: its next failure starts a new backoff."""
         self._failures.pop(key, None)

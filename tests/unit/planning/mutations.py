@@ -478,6 +478,27 @@ MUTATIONS = (
         "the first status of a mirror is written after two seconds",
     ),
     Mutation(
+        "writes every status of a pod that changes all the time",
+        (Replaced("_paced", "excess > 0 and not is_deleting(patch.home)", by="False"),),
+        "the status of a pod that changes all the time waits",
+    ),
+    Mutation(
+        "holds back the status of a pod that is being deleted",
+        (Replaced("_paced", "excess > 0 and not is_deleting(patch.home)", by="excess > 0"),),
+        "the status of a pod that is being deleted does not wait although it changed all the time",
+    ),
+    Mutation(
+        "asks lagging caches again only after the longest pause",
+        (
+            Replaced(
+                "_failed",
+                "min(max(s.ages.first_seen, LAG_FIRST_SECONDS), LAG_LAST_SECONDS)",
+                by="LAG_LAST_SECONDS",
+            ),
+        ),
+        "a refusal by lagging caches after 0.02 s is tried again after 0.02 s",
+    ),
+    Mutation(
         "writes a reason anew each time its message differs",
         (Answers("_repeats", "False"),),
         "another message of the same reason is not written within a minute",

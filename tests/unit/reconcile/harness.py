@@ -11,6 +11,7 @@ import contextlib
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -62,6 +63,8 @@ class RecordingCluster(FakeCluster):
         super().__init__(name, server, clock)
         self._now = clock
         self.received: list[Request] = []
+        self.takes = 0.0
+        """Seconds of each request, beside those of a fake cluster."""
         self.refusing: dict[str, Refusal] = {}
         """Regular expression for `METHOD path` -> what is raised instead of an answer."""
         self.answering: dict[str, JSON] = {}
@@ -78,6 +81,8 @@ class RecordingCluster(FakeCluster):
     ) -> JSON:
         request = f"{method} {path}"
         self.received.append(Request(self._now() - objects.NOW, request, body))
+        if self.takes:
+            await asyncio.sleep(self.takes)
         for pattern, refusal in list(self.refusing.items()):
             if re.search(pattern, request) and (refused := refusal()) is not None:
                 raise refused
@@ -146,6 +151,8 @@ class Harness:
         self.foreign = RecordingCluster("foreign", self.foreign_server, clock)
         self.woken: list[ObjectKey] = []
         """Keys that foreign namespaces have woken."""
+        self.passes: Counter[str] = Counter()
+        """Passes by name of the home pod."""
         self.at_home = AtHome()
         """The identity for volumes."""
         self.metrics = Metrics()
@@ -300,8 +307,13 @@ class Harness:
             copying.start()
             if claiming is not None:
                 claiming.start()
+
+            async def work(key: ObjectKey) -> None:
+                self.passes[key.name] += 1
+                await reconciler.work(key)
+
             for _ in range(WORKERS):
-                tasks.create_task(self.queue.work(reconciler.work))
+                tasks.create_task(self.queue.work(work))
 
     def _restart_kopf(self) -> None:
         self.restarts += 1

@@ -161,7 +161,7 @@ def test_after_the_lost_answer_to_a_creation_the_end_of_an_earlier_mirror_is_no_
         s.foreign.faults.append(Fault.DONE)
         s.home.refusing[r"/status$"] = s.home.silence
         s.remove()
-        s.wait(0.01)
+        s.wait(0.001)
         s.foreign.lag = 30.0
         s.wait(0.1)
         s.home.refusing.clear()

@@ -53,6 +53,14 @@ ROWS = (
         _after(_NEW_POD, Step.TOKEN, _LAGS),
         does(Wait(0.1)),
     ),
+    *(
+        Row(
+            f"a refusal by lagging caches after {age:g} s is tried again after {pause:g} s",
+            _after(snapshot(home(), Missing.ABSENT, ages=Ages(first_seen=age)), Step.TOKEN, _LAGS),
+            does(Wait(pause)),
+        )
+        for age, pause in ((0.004, 0.01), (0.02, 0.02), (0.3, 0.1))
+    ),
     Row(
         "a refusal as by lagging caches is reported after ten seconds",
         _after(

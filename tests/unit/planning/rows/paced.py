@@ -54,6 +54,21 @@ ROWS = (
         shows("Running"),
     ),
     Row(
+        "the status of a pod that changes all the time waits",
+        snapshot(home(), mirror(), recent_statuses=9.25),
+        does(Wait(0.25, unreported=True)),
+    ),
+    Row(
+        "the tenth status in a row is written at once",
+        snapshot(home(), mirror(), recent_statuses=9.0),
+        shows("Running"),
+    ),
+    Row(
+        "the status of a pod that is being deleted does not wait although it changed all the time",
+        snapshot(home(grace=30), mirror(grace=30), recent_statuses=15.0),
+        shows("Running"),
+    ),
+    Row(
         "another message of the same reason is not written within a minute",
         snapshot(_UNREACHABLE_BEFORE, Missing.UNKNOWN, problem=_UNREACHABLE, ages=_A_MOMENT_AGO),
         does(Wait(60.0)),
