@@ -346,8 +346,10 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
     if is_deleting(home):
         return _deleted(s, home, ctx=ctx, gone=gone)
     if is_terminal(home):
-        # A mirror that left the watch without a deletion may only have lost its label.
-        unconfirmed = s.last is not None and not is_deleting(s.last) and not gone
+        # A mirror that left the watch without its end may only have lost its label. One that is
+        # being deleted then keeps our finalizer, and holds up its namespace.
+        released = s.last is not None and predicates.is_released(s.last["metadata"])
+        unconfirmed = s.last is not None and not released and not gone
         return _confirm_mirror_gone(s) if unconfirmed else NOTHING
     if s.mirror is Missing.UNKNOWN and (s.namespace_open or not gone):
         return _foreign_side_unknown(s, home, ctx=ctx, mirrored=mirrored)

@@ -224,6 +224,17 @@ MUTATIONS = (
         "a finished pod's mirror that left the watch without a deletion is read live",
     ),
     Mutation(
+        "leaves a finished mirror its finalizer when its label is removed while it is deleted",
+        (
+            Replaced(
+                "_without_mirror",
+                "s.last is not None and predicates.is_released(s.last['metadata'])",
+                by="s.last is not None and is_deleting(s.last)",
+            ),
+        ),
+        "a finished pod's mirror that left the watch while its finalizer held it is read live",
+    ),
+    Mutation(
         "leaves the mirror of a finished pod running",
         (Skipped("_with_mirror", "is_terminal(home) and not is_deleting(home) and not over"),),
         "a finished home pod ends a mirror that still runs",

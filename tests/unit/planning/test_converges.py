@@ -114,6 +114,14 @@ KNOWN_STORIES = {
         Step("discard", ("a", 0)),
         Step("forge_label", ("a",), 3.0),
     ),
+    "the label of a finished mirror is removed while its namespace is deleted": (
+        _create("OnFailure", then=1.2),
+        Step("end_namespace"),
+        Step("outage", ("home",)),
+        Step("create", ("b", "Always", "disabled")),
+        Step("evict", ("a",), 3.0),
+        Step("forge_label", ("a",)),
+    ),
     "farlet dies between the mirror and its Secret": (
         _create("Always", "home", 0.028),
         Step("restart", (), 3.0),

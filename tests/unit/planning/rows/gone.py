@@ -176,8 +176,19 @@ TERMINAL = (
     ),
     Row(
         "a finished pod's mirror that left the watch when it was deleted is not read",
-        snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded", grace=30)),
+        snapshot(_DONE, Missing.ABSENT, last=mirror(phase="Succeeded", grace=0)),
         NOTHING,
+    ),
+    *(
+        Row(
+            f"a finished pod's mirror that left the watch while {text} is read live",
+            snapshot(_DONE, Missing.ABSENT, last=last),
+            does(ConfirmMirrorGone(MIRROR_KEY)),
+        )
+        for last, text in (
+            (mirror(phase="Succeeded", grace=30), "it had time to end"),
+            (mirror(phase="Succeeded", grace=0, observed=True), "its finalizer held it"),
+        )
     ),
     Row(
         "a finished home pod leaves an unrelated pod alone that took the name of a mirror",
