@@ -155,6 +155,10 @@ class Table(Generic[T, N]):
         """The keys in one namespace."""
         return [key for key in self._objects if key.namespace == namespace]
 
+    def trimmed(self, obj: T) -> T:
+        """What is kept of an object, which may change: a list of thousands need not hold more."""
+        return self._trim(obj)
+
     def put(self, obj: T) -> bool:
         """Keep `obj` unless it is outdated or deleted; returns whether it was kept."""
         metadata = obj["metadata"]

@@ -60,6 +60,7 @@ class Reflector(Generic[T]):
         field_selector: str = "",
         confirm: Callable[[], Awaitable[None]] | None = None,
         on_listed: Callable[[T], None] | None = None,
+        trimmed: Callable[[T], T] | None = None,
         denied_seconds: float = 0.0,
         retry_first: float = BACKOFF_FIRST_SECONDS,
     ) -> None:
@@ -69,9 +70,11 @@ class Reflector(Generic[T]):
         each list and before each watch that follows another. `on_invalid` gets the key of an
         object that is left out, since its form is not valid. `on_listed` gets each object of a
         list when its page arrives; `replaced` gets none then, so that a list of any length takes
-        the memory of a page. `denied_seconds` is the least pause after a 403, `retry_first` the
+        the memory of a page. `trimmed` returns what `replaced` needs of an object of a list.
+        `denied_seconds` is the least pause after a 403, `retry_first` the
         pause after the first failure."""
         self._on_listed = on_listed
+        self._trimmed = trimmed
         self._denied_seconds = denied_seconds
         self._confirm = confirm
         self._iteration: asyncio.Timeout | None = None
@@ -227,7 +230,7 @@ class Reflector(Generic[T]):
             version = page.version
             kept = [obj for obj in page.items if self._is_valid(obj)]
             if self._on_listed is None:
-                valid += kept
+                valid += kept if self._trimmed is None else map(self._trimmed, kept)
                 continue
             for obj in kept:
                 self._handle(obj, self._on_listed, obj)

@@ -111,6 +111,7 @@ class ForeignNamespace:
             namespace=foreign,
             on_state=self._followed,
             on_rewound=self._doubt_departures,
+            trimmed=store.mirrors.trimmed,
             on_invalid=self._mirror_invalid,
             label_selector=owner,
             confirm=shared.identity.confirm,
@@ -123,6 +124,7 @@ class ForeignNamespace:
             namespace=foreign,
             on_state=self.wake_all,
             on_invalid=store.secrets.doubt,
+            trimmed=store.secrets.trimmed,
             label_selector=owner,
             confirm=shared.identity.confirm,
         )

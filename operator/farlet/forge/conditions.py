@@ -11,6 +11,7 @@ Nothing here reads container states: the caller says what they mean for readines
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +50,13 @@ class DesiredCondition(NamedTuple):
 
 def rfc3339(now: float) -> str:
     """Epoch seconds as an API server prints times: UTC, whole seconds."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(now))
+
+
+@functools.lru_cache(maxsize=8)
+def _rfc3339(seconds: int) -> str:
+    """One status has up to ten conditions of the same time."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def by_type(pod: Pod) -> dict[str, Condition]:

@@ -226,7 +226,7 @@ def exceeded(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Desi
         base, current = desired_status.unchanged(home), containers.reported(home)
     else:
         base = reflect(home, mirror, ctx=ctx, now=now)
-        current = containers.reflected(home, mirror, pending=containers.creating(home))
+        current = _statuses(base, home, mirror)
     statuses = outcomes.ended(home, current, unknown=_unknown_end(home))
     result = _finish(home, base, statuses, phase=PodPhase.FAILED, now=now)
     _set_reason(
@@ -248,7 +248,7 @@ def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Desired
         base, current = desired_status.unchanged(home), containers.reported(home)
     else:
         base = reflect(home, mirror, ctx=ctx, now=now)
-        current = containers.reflected(home, mirror, pending=containers.creating(home))
+        current = _statuses(base, home, mirror)
         target = conditions.disruption(home, mirror, finished=True)
         desired += [target] if isinstance(target, DesiredCondition) else []
     unknown = containers.UNKNOWN_END if mirror is not None else _unknown_end(home)
@@ -295,6 +295,14 @@ def _progress(
         return [*desired, *_finished(phase)]
     serving = conditions.copied(ready) if ready else outcomes.ready(home, statuses)
     return [*desired, serving, conditions.ready(home, mirror, containers=serving)]
+
+
+def _statuses(base: DesiredStatus, home: Pod, mirror: Pod) -> containers.Statuses:
+    """The container statuses of a reflected status. None of them waits for a foreign node."""
+    if _unschedulable(mirror) is not None:
+        return containers.reflected(home, mirror, pending=containers.creating(home))
+    shown = cast("dict[str, list[ContainerStatus]]", base.status)
+    return {group: shown.get(group.status, []) for group in containers.GROUPS}
 
 
 def _unknown_end(home: Pod) -> ContainerState:

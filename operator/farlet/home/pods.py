@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import structlog
 
@@ -16,12 +16,16 @@ from farlet import errors
 from farlet.client import resources, shapes
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey
-from farlet.k8s_types import PartialObject, Pod
+from farlet.k8s_types import NamespacedMeta, PartialObject, Pod
 from farlet.store import Store, key_of, version
 
 RESYNC_SECONDS = 300.0
+_IDENTITY = frozenset({"namespace", "name", "uid", "resourceVersion"})
+
 SETTLE_SECONDS = 1.0
 """From the first event of a new list to the resync after it; Kopf still delivers the others."""
+
+T = TypeVar("T", Pod, PartialObject)
 
 log = structlog.get_logger()
 
@@ -146,15 +150,7 @@ class HomePods:
     async def _resync(self) -> None:
         home = self._store.home
         since, seen = home.mark(), self._seen
-        listed, listed_at = await self._home.list_all(
-            resources.PODS.metadata_only,
-            field_selector=f"spec.nodeName={self._node}",
-            checked=False,
-        )
-        listed = [
-            pod for pod in listed if not self._is_invalid(pod, resources.PODS.metadata_only.shape)
-        ]
-        as_of = int(listed_at)
+        listed, as_of = await self._list(resources.PODS.metadata_only, trimmed=_identity)
         if self._rewound or as_of < seen or self._is_deaf(listed, since=since):
             await self._list_anew()
             return
@@ -169,6 +165,22 @@ class HomePods:
                 self.has_synced = True
                 log.info("home pods listed", count=len(listed))
                 self._on_listed()
+
+    async def _list(
+        self, resource: resources.Resource[T], *, trimmed: Callable[[T], T]
+    ) -> tuple[list[T], int]:
+        """Valid pods of this node, as `trimmed` leaves them, and the version of the list.
+
+        The managed fields of ten thousand pods take 70 MiB while they are in memory.
+        """
+        listed: list[T] = []
+        version = "0"
+        async for page in self._home.pages(resource, field_selector=f"spec.nodeName={self._node}"):
+            version = page.version
+            listed += [
+                trimmed(pod) for pod in page.items if not self._is_invalid(pod, resource.shape)
+            ]
+        return listed, int(version)
 
     def _is_deaf(self, listed: Sequence[PartialObject], *, since: int) -> bool:
         """Whether Kopf's watch does not show what a list of later versions shows.
@@ -203,11 +215,7 @@ class HomePods:
         self._rewound, self.has_synced = True, False
         home = self._store.home
         since = home.mark()
-        listed, listed_at = await self._home.list_all(
-            resources.PODS, field_selector=f"spec.nodeName={self._node}", checked=False
-        )
-        listed = [pod for pod in listed if not self._is_invalid(pod, resources.PODS.shape)]
-        as_of = int(listed_at)
+        listed, as_of = await self._list(resources.PODS, trimmed=home.trimmed)
         self._remove_missing(listed, since=since, as_of=as_of)
         for pod in listed:
             if home.put_listed(pod, since=since, as_of=as_of):
@@ -225,3 +233,10 @@ class HomePods:
             log.info("home pod was deleted while the watch was down", pod=str(key), uid=uid)
             self._dropped(key, uid)
             self._wake(key)
+
+
+def _identity(pod: PartialObject) -> PartialObject:
+    """What identifies a pod."""
+    metadata = cast("JSON", pod["metadata"])
+    kept = {key: value for key, value in metadata.items() if key in _IDENTITY}
+    return {"metadata": cast("NamespacedMeta", kept)}

@@ -17,6 +17,7 @@ from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
+from farlet.home.freed_memory import FreedMemory
 from farlet.k8s_types import Pod
 from farlet.planning import actions, predicates
 from farlet.reconcile import event_recorder
@@ -48,6 +49,7 @@ class HomeActions:
         self._times = times
         self._ctx = ctx
         self._lookup = HomeLookup(cluster, node=lambda: ctx().node)
+        self._freed = FreedMemory()
 
     async def patch_status(self, action: actions.PatchStatus) -> None:
         """PATCH the home pod's status, then record its Event."""
@@ -146,6 +148,7 @@ class HomeActions:
         foreign = self._ctx().namespaces.foreign(key.namespace)
         self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
         self._times.forget(uid)
+        self._freed.removed()
 
     def _put(self, pod: Pod) -> None:
         self._store.home.put(pod)

@@ -127,9 +127,12 @@ class Calls:
 
     def __init__(self) -> None:
         self.lists: list[tuple[list[str], int]] = []
+        self.objects: list[Any] = []
+        """Of the last list."""
         self.events: list[tuple[str, str]] = []
 
     def replaced(self, objects: Sequence[Any], version: int) -> None:
+        self.objects = list(objects)
         self.lists.append(([obj["metadata"]["name"] for obj in objects], version))
 
     def changed(self, kind: str, obj: Any) -> None:
@@ -150,8 +153,10 @@ class Harness:
         selector: str = "",
         metadata_only: bool = False,
         in_pages: bool = False,
+        trims: bool = False,
         denied_seconds: float = 0.0,
     ) -> None:
+        """`trims`: only the metadata of listed objects is kept."""
         self.server = server
         self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
@@ -166,13 +171,18 @@ class Harness:
             label_selector=selector,
             namespace="default-h",
             on_listed=self._note_listed if in_pages else None,
+            trimmed=self._note_trimmed if trims else None,
             denied_seconds=denied_seconds,
         )
         self.listed: list[tuple[str, int]] = []
-        """Each object that was listed, and after how many requests."""
+        """Each object that was listed or trimmed, and after how many requests."""
 
     def _note_listed(self, obj: JSON) -> None:
         self.listed.append((obj["metadata"]["name"], len(self.server.requests)))
+
+    def _note_trimmed(self, obj: JSON) -> JSON:
+        self._note_listed(obj)
+        return {"metadata": obj["metadata"]}
 
     @property
     def healthy(self) -> bool:
@@ -226,6 +236,14 @@ def test_objects_are_handled_page_by_page_where_none_is_kept() -> None:
     assert scene.calls.lists == [([], 7)]
     assert scene.calls.events == [("ADDED", "d")]
     assert scene.reflector.in_sync
+
+
+def test_of_each_page_only_what_is_needed_is_kept() -> None:
+    pages = (_list(7, "a", more="next"), _list(7, "b"))
+    scene = Harness(Server(*pages, Watch()), trims=True).after(50)
+    assert scene.listed == [("a", 1), ("b", 2)]
+    assert scene.calls.lists == [(["a", "b"], 7)]
+    assert [list(obj) for obj in scene.calls.objects] == [["metadata"], ["metadata"]]
 
 
 @pytest.mark.parametrize(
