@@ -102,6 +102,12 @@ def install(
     return made
 
 
+def write_credentials(clusters: pair.Clusters, folder: Path, *, node: str) -> None:
+    """`home.kubeconfig` of a node and `foreign.kubeconfig`, with addresses for home pods."""
+    _foreign_kubeconfig(clusters, folder / "foreign.kubeconfig")
+    _home_kubeconfig(clusters, node, folder / "home.kubeconfig")
+
+
 async def approve_serving(clusters: pair.Clusters, home: rest.Api) -> None:
     """Approve all requests for serving certificates, as an administrator would."""
     async for kind, request in home.watch("certificatesigningrequests", resourceVersion="0"):

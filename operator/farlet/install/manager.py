@@ -17,6 +17,9 @@ NODE_ADMINISTRATOR = "farlet-node-administrator"
 """ClusterRole for administrators of VirtualNodes. It is not aggregated to `admin` or `edit`: who
 writes a VirtualNode decides which image runs with the credentials of a node."""
 
+NAME = schema.NAME
+"""Name of the CustomResourceDefinition."""
+
 _RBAC = "rbac.authorization.k8s.io"
 _LABELS = {NAME_LABEL: MANAGER}
 
