@@ -22,7 +22,7 @@ from farlet.manager import schema
 from farlet.settings import loading
 from farlet.settings.loading import Group
 from farlet.telemetry import metric_catalogue
-from reference import alerts, chart, dashboard, manager_manifests, role_manifests
+from reference import alerts, chart, dashboard, manager_manifests, role_manifests, virtual_nodes
 
 DIRECTORY = Path("docs/reference")
 CRD = "crds/farlet.io_virtualnodes.yaml"
@@ -37,6 +37,7 @@ def files() -> dict[str, str]:
         "metrics.md": metrics(),
         "reasons.md": reason_guides(),
         "rbac.md": permissions(),
+        "virtual-node.md": _GENERATED + virtual_nodes.page(),
     }
     generated = {str(DIRECTORY / name): text for name, text in pages.items()}
     return {
