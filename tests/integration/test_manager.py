@@ -21,6 +21,7 @@ import yaml
 
 from clusters import auditlog, cordons, errors, farletimage, kwok, pair, progress, rest
 from clusters import workspace as workspaces
+from clusters.farlet import ROOT
 from clusters.workspace import Workspace
 from farlet.install import manager
 from farlet.manager import permissions, virtual_node
@@ -122,7 +123,7 @@ async def env(
         space = await workspaces.create(home, foreign)
         stack.push_async_callback(workspaces.delete, home, foreign, space)
         await workspaces.create_farlet_namespace(foreign)
-        manifests = incluster.ROOT / "manifests" / "foreign"
+        manifests = ROOT / "manifests" / "foreign"
         for command in (
             ("apply", "-k", str(manifests)),
             (
@@ -170,9 +171,9 @@ async def test_a_virtual_node_from_its_creation_to_the_removal_of_the_manager(
     assert node["metadata"]["labels"]["area"] == "b"
 
     # What another client changes is mended.
-    where = {"name": "farlet-far", "namespace": SYSTEM}
-    await home.patch("deployments", {"spec": {"replicas": 0}}, **where)
-    await home.until("deployments", lambda found: _replicas(found) == 1, **where)
+    scaled = {"spec": {"replicas": 0}}
+    await home.patch("deployments", scaled, name="farlet-far", namespace=SYSTEM)
+    await home.until("deployments", _has_one_replica, name="farlet-far", namespace=SYSTEM)
 
     # Settings that farlet would reject change no pod.
     before = await env.objects_of("far")
@@ -253,8 +254,8 @@ def _invalid(found: rest.Object | None) -> bool:
     return found is not None and _condition(found, "Ready").get("reason") == "InvalidSpec"
 
 
-def _replicas(found: rest.Object | None) -> int:
-    return -1 if found is None else int(found["spec"]["replicas"])
+def _has_one_replica(found: rest.Object | None) -> bool:
+    return found is not None and found["spec"]["replicas"] == 1
 
 
 async def _remove_all(env: ManagerEnvironment) -> None:
