@@ -57,7 +57,7 @@ def register(registry: kopf.OperatorRegistry, manager: Manager) -> None:
         try:
             await manager.start()
         except errors.FarletError as err:
-            raise kopf.PermanentError(str(err)) from err
+            raise kopf.PermanentError(str(err)) from None
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
