@@ -46,9 +46,14 @@ def desired(node: VirtualNode, parameters: PodParameters) -> tuple[JSON, ...]:
 
 
 def is_ours(found: JSON, node: VirtualNode) -> bool:
-    """Whether an object of this name may be changed: the manager made it for this name."""
+    """Whether an object of this name may be changed: the manager made it for this name.
+
+    By its owner, or by its labels: after a restore from a backup the VirtualNode has another uid.
+    """
+    owners = found["metadata"].get("ownerReferences") or ()
     labels = found["metadata"].get("labels") or {}
-    return labels.items() >= node.labels.items()
+    is_owned = any(owner.get("uid") == node.uid for owner in owners)
+    return is_owned or labels.items() >= node.labels.items()
 
 
 def contains(found: object, wanted: object) -> bool:

@@ -107,17 +107,19 @@ def test_drift_is_a_field_that_is_not_as_desired(found: Any, wanted: Any, contai
 
 
 @pytest.mark.parametrize(
-    ("labels", "ours"),
+    ("metadata", "ours"),
     [
-        pytest.param(node().labels, True, id="made by the manager"),
-        pytest.param({**node().labels, "more": "x"}, True, id="with a further label"),
-        pytest.param(node("other").labels, False, id="of another node"),
-        pytest.param({"app.kubernetes.io/name": "farlet"}, False, id="made by hand"),
-        pytest.param(None, False, id="without labels"),
+        pytest.param({"labels": node().labels}, True, id="made by the manager"),
+        pytest.param({"labels": {**node().labels, "more": "x"}}, True, id="with a further label"),
+        pytest.param({"ownerReferences": [node().owner]}, True, id="whose labels were removed"),
+        pytest.param({"labels": node("other").labels}, False, id="of another node"),
+        pytest.param({"ownerReferences": [node("other").owner]}, False, id="with another owner"),
+        pytest.param({"labels": {"app.kubernetes.io/name": "farlet"}}, False, id="made by hand"),
+        pytest.param({}, False, id="without labels"),
     ],
 )
-def test_objects_of_others_are_recognized(labels: dict[str, str] | None, ours: bool) -> None:
-    assert objects.is_ours({"metadata": {"labels": labels}}, node()) is ours
+def test_objects_of_others_are_recognized(metadata: JSON, ours: bool) -> None:
+    assert objects.is_ours({"metadata": metadata}, node()) is ours
 
 
 def test_the_kubelet_replaces_no_variables_in_arguments() -> None:
