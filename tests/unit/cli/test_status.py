@@ -228,6 +228,10 @@ def test_each_situation_is_shown(facts: Facts, ok: bool, fragments: tuple[str, .
         assert fragment in said, said
 
 
+def test_nodes_that_could_not_be_read_are_not_denied() -> None:
+    assert "No virtual nodes" not in _said(_facts(nodes=FORBIDDEN))
+
+
 def test_what_expires_within_two_days_is_coloured() -> None:
     said = text.to_text(report.report(_facts(), NOW))
     assert "\x1b[33mserving certificate in 24h" in said

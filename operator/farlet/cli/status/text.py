@@ -21,7 +21,7 @@ def to_text(found: Report) -> str:
 
 
 def _lines(found: Report) -> Iterator[str]:
-    if not found.nodes:
+    if not found.nodes and not found.not_read:
         yield "No virtual nodes of farlet in this cluster."
     for index, node in enumerate(found.nodes):
         if index:
