@@ -31,6 +31,7 @@ from farlet.cli.checks import (
 )
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.cli.checks.identity import User
+from farlet.cli.reading import printable
 from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
 from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
@@ -86,10 +87,10 @@ def table(found: tuple[Finding, ...]) -> str:
         result = f"{word:<{widths[1]}}"
         if one.outcome in _COLOURS:
             result = click.style(result, fg=_COLOURS[one.outcome])
-        seen = " ".join((one.brief or one.seen).split())
+        seen = printable(one.brief or one.seen)
         lines.append(f"{one.what:<{widths[0]}}  {result}  {seen}")
         if one.hint:  # not wrapped: commands in it can be pasted
-            lines.append(f"  > {' '.join(one.hint.split())}")
+            lines.append(f"  > {printable(one.hint)}")
     return "".join(f"{line}\n" for line in lines)
 
 

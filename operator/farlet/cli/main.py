@@ -18,6 +18,7 @@ import click
 from farlet import access, errors, redaction, settings
 from farlet.cli import connect, disconnect, inspecting, manifest, options, render
 from farlet.cli.options import SettingsCommand, settings_options
+from farlet.cli.reading import printable
 from farlet.client import lean_import
 from farlet.context import Context, Verified
 from farlet.settings import loading, values
@@ -301,7 +302,7 @@ def _offline_context(wanted: settings.MirrorSettings) -> Context:
 
 def _print_error(err: Exception | str) -> None:
     """Print one line on stderr, even where a library's message has several."""
-    click.echo(f"farlet: {redaction.redact(' '.join(str(err).split()))}", err=True)
+    click.echo(f"farlet: {printable(redaction.redact(str(err)))}", err=True)
 
 
 def main() -> None:

@@ -60,8 +60,12 @@ async def read(answer: Awaitable[T]) -> T | Absent | Unread:
 
 def clean(text: object, *, most: int = redaction.MESSAGE_CHARS) -> str:
     """One line without credentials and control characters, of at most `most` characters."""
-    shown = redaction.message(str(text)).translate(_UNPRINTABLE)
-    return redaction.cut(" ".join(shown.split()), most)
+    return redaction.cut(printable(redaction.message(str(text))), most)
+
+
+def printable(text: str) -> str:
+    """One line on which no terminal acts."""
+    return " ".join(text.translate(_UNPRINTABLE).split())
 
 
 def age(seconds: float | None) -> str:

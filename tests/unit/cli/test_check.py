@@ -320,6 +320,13 @@ def test_a_brief_text_stands_in_the_table_and_the_full_one_in_json() -> None:
     assert json.loads(checking.to_json(found))["checks"][0]["seen"] == "a, b, c"
 
 
+def test_no_text_from_outside_acts_on_the_terminal() -> None:
+    hostile = "\x1b]0;pwned\x07 \x9b31m \u202e"
+    table = checking.table((Finding("one", Outcome.OK, f"{hostile}a", f"{hostile}b"),))
+    assert not {char for char in table if not char.isprintable() and char != "\n"}
+    assert "a\n  > ]0;pwned 31m b\n" in table
+
+
 def test_programs_get_json() -> None:
     assert json.loads(checking.to_json(MIXED)) == {
         "ok": False,

@@ -123,6 +123,7 @@ def test_an_unknown_flag_exits_2() -> None:
     ("raised", "code", "says"),
     [
         pytest.param(errors.StartError("port\ntaken"), 1, "farlet: port taken\n", id="no start"),
+        pytest.param(errors.StartError("a\x1b[31mb"), 1, "farlet: a [31mb\n", id="hostile text"),
         pytest.param(errors.UsageError("bad"), 2, "farlet: bad\n", id="wrong usage"),
         pytest.param(KeyboardInterrupt(), 0, "", id="Ctrl-C"),
     ],
