@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from farlet.manager.objects import PodParameters, desired
+from farlet.manager.virtual_node import VirtualNode
 from reference import alerts
 from unit.reference import queries
 
@@ -47,15 +50,32 @@ def test_rules_have_what_prometheus_requires() -> None:
     assert len(names) == len(set(names)) == len(alerts.ALERTS)
 
 
-def test_the_monitor_reads_the_port_and_the_label_that_farlet_pods_have() -> None:
+def by_hand() -> dict[str, Any]:
+    text = (ROOT / "manifests" / "home" / "base" / "deployment.yaml").read_text()
+    template: dict[str, Any] = yaml.safe_load(text)["spec"]["template"]
+    return template
+
+
+def by_the_manager() -> dict[str, Any]:
+    sample = yaml.safe_load((ROOT / "manifests" / "samples" / "virtual-node.yaml").read_text())
+    sample["metadata"] |= {"uid": "u", "generation": 1}
+    node = VirtualNode.parse(sample)
+    parameters = PodParameters(image="farlet", stop_seconds=30.0, own_account=False)
+    (made,) = (one for one in desired(node, parameters) if one["kind"] == "Deployment")
+    template: dict[str, Any] = made["spec"]["template"]
+    return template
+
+
+@pytest.mark.parametrize("pod", [by_hand(), by_the_manager()], ids=["by hand", "by the manager"])
+def test_the_monitor_reads_the_port_and_the_label_that_farlet_pods_have(
+    pod: dict[str, Any],
+) -> None:
     monitor = yaml.safe_load((ROOT / "manifests" / "prometheus" / "podmonitor.yaml").read_text())
-    base = yaml.safe_load((ROOT / "manifests" / "home" / "base" / "deployment.yaml").read_text())
-    pod = base["spec"]["template"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
     (relabeling,) = endpoint["relabelings"]
     label = "app.kubernetes.io/instance"
-    assert label in pod["metadata"]["labels"]
+    assert pod["metadata"]["labels"][label] == "far"
     changed = re.sub(r"\W", "_", label)
     assert relabeling["sourceLabels"] == [f"__meta_kubernetes_pod_label_{changed}"]
