@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "manifests" / "README.md", *DOCS.rglob("*.md")])
 INDEX = [DOCS / "index.md", DOCS / "decisions" / "index.md"]
 RECORDS = DOCS / "soak"
 

@@ -212,3 +212,21 @@ def test_a_kustomization_names_files_that_exist(folder: str) -> None:
     (content,) = documents(f"{folder}/kustomization.yaml")
     for name in content["resources"]:
         assert (ROOT / "manifests" / folder / name).exists()
+
+
+def test_the_overview_names_every_kustomization_and_every_file_that_is_in_none() -> None:
+    manifests = ROOT / "manifests"
+    text = (manifests / "README.md").read_text()
+    named = {manifests / path for path in re.findall(r"`([\w./-]+)`", text)}
+    kustomizations = {path.parent for path in manifests.rglob("kustomization.yaml")}
+    single = {
+        file
+        for file in manifests.rglob("*.yaml")
+        if file.parent not in kustomizations and file.parent not in named
+    } | {file for file in (manifests / "foreign").glob("*.yaml") if file.name not in IN_FOREIGN}
+    assert kustomizations | single <= named
+    assert [path for path in named if path.parent != manifests and not path.exists()] == []
+
+
+IN_FOREIGN = {"kustomization.yaml", "farlet-namespace.yaml", "token-secret.yaml"}
+"""Files of the kustomization `foreign`, beside others that are applied on their own."""
