@@ -51,6 +51,15 @@ class Administrator:
         """The same for `farlet disconnect`."""
         return await self._run("disconnect", node, until=until)
 
+    async def apply_dry_run(self, node: str) -> None:
+        """Let both API servers judge what `--dry-run` prints, as a GitOps tool would apply it."""
+        for cluster in (self.clusters.home, self.clusters.foreign):
+            arguments = [f"--image={farletimage.NAME}", f"-n{SPACE}", f"--dry-run={cluster.name}"]
+            printed = await self._run("connect", node, *arguments, until="")
+            apply = ("apply", "--server-side", "--dry-run=server", "-f", "-")
+            fields = ("--field-manager=gitops", "--force-conflicts")
+            await asyncio.to_thread(cluster.kubectl, *apply, *fields, content=printed)
+
     async def _run(self, command: str, node: str, *arguments: str, until: str) -> str:
         files = [
             f"--{side}-kubeconfig={cluster.kubeconfig}"
@@ -119,6 +128,8 @@ async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
     line = await _run_client(administrator, "far")
     assert line["username"] == f"system:serviceaccount:{SPACE}:default"
     assert line["error"] is None
+
+    await administrator.apply_dry_run("far")
 
     await administrator.connect("near")
     with_near = await _names(home, "near"), await _names(foreign, "near")

@@ -30,9 +30,11 @@ def checked(validate: Validate) -> Callable[[click.Context, click.Parameter, Any
 
 def node_name(value: object) -> str:
     """The name of a VirtualNode."""
-    from farlet.manager.virtual_node import LONGEST_NAME
+    from farlet.manager.virtual_node import FARLET, LONGEST_NAME, MANAGER
 
     name = values.dns_label(value)
+    if f"{FARLET}-{name}" == MANAGER:
+        raise ValueError(f"{name!r} is the name of the manager's own objects; choose another one")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"{name!r} has more than {LONGEST_NAME} characters")
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -22,6 +23,9 @@ from farlet.constants import (
 from farlet.foreign import home_namespace
 from farlet.install import requests
 from farlet.install.connection import HOME_SYSTEM, Connection
+
+TESTED_MINORS = range(34, 38)
+"""Minor versions of Kubernetes 1 in `docs/versions.md`."""
 
 
 class Right(NamedTuple):
@@ -91,6 +95,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def shown_version(version: str | None) -> str:
+    """A version of Kubernetes as `connect` reports it; says so where no test covers it."""
+    found = re.match(r"v1\.(\d+)", version or "")
+    if found is not None and int(found.group(1)) in TESTED_MINORS:
+        return str(version)
+    return f"{version} (not a tested version, see docs/versions.md)"
 
 
 async def different(home: ApiClient, foreign: ApiClient) -> None:

@@ -99,7 +99,9 @@ class Connect:
         if not connection.image:
             image = await installed_manager.image(self._home)
             connection = self._connection = dataclasses.replace(connection, image=image)
-        versions = [await one.server_version() for one in (self._home, self._foreign)]
+        versions = [
+            checks.shown_version(await one.server_version()) for one in (self._home, self._foreign)
+        ]
         await checks.different(self._home, self._foreign)
         await checks.rights(self._home, checks.home_rights(connection))
         await checks.rights(self._foreign, checks.foreign_rights(connection))

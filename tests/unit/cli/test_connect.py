@@ -63,6 +63,7 @@ LONG = "a" * 41
     [
         pytest.param(["--node", "Far"], "--node: 'Far' is not a DNS label", id="node"),
         pytest.param(["--node", LONG], "has more than 40 characters", id="long node"),
+        pytest.param(["--node", "manager"], "the manager's own objects", id="manager"),
         pytest.param(["--node", "far", "-n", "A"], "--namespace: 'A'", id="namespace"),
         pytest.param(
             ["--node", "far", "--capacity", "cpu=8"],
@@ -143,3 +144,17 @@ SERVER = ForeignServer("https://192.0.2.1:6443", CA, "foreign")
 def test_a_token_is_reused_only_for_its_server(text: str, expected: str | None) -> None:
     secret = {"data": {"kubeconfig": base64.b64encode(text.encode()).decode()}}
     assert credentials.token_for(secret, SERVER) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "tested"),
+    [
+        pytest.param("v1.33.9", False, id="older"),
+        pytest.param("v1.34.0", True, id="oldest"),
+        pytest.param("v1.37.1-gke.1", True, id="newest"),
+        pytest.param("v1.38.0", False, id="newer"),
+        pytest.param(None, False, id="unknown"),
+    ],
+)
+def test_versions_that_no_test_covers_are_marked(version: str | None, tested: bool) -> None:
+    assert ("not a tested version" in checks.shown_version(version)) is not tested
