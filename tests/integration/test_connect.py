@@ -1,8 +1,9 @@
 """`farlet connect` and `farlet disconnect` with the real image, between two real clusters.
 
 One scenario, as administrators live it: connect, killed on its way and continued; a pod that
-reaches the home API server through the gateway; a second virtual node; its neighbour removed; the
-last one removed, killed on its way and continued. Then both clusters are as they were before.
+reaches the home API server through the gateway; a second virtual node, as a ServiceAccount; the
+first one removed; the last one removed, killed on its way and continued. Then both clusters are as
+they were before.
 """
 
 import asyncio
@@ -40,12 +41,12 @@ class Administrator:
     home: rest.Api
     foreign: rest.Api
 
-    async def connect(self, node: str, *, until: str = "") -> str:
+    async def connect(self, node: str, *flags: str, until: str = "") -> str:
         """Run it, or kill it once it has printed `until`. Returns what it printed."""
         host, port = self.clusters.foreign_api_in_home
         server = f"--foreign-server=https://{host}:{port}"
         image = f"--image={farletimage.NAME}"
-        return await self._run("connect", node, server, image, f"-n{SPACE}", until=until)
+        return await self._run("connect", node, server, image, f"-n{SPACE}", *flags, until=until)
 
     async def disconnect(self, node: str, *, until: str = "") -> str:
         """The same for `farlet disconnect`."""
@@ -67,7 +68,7 @@ class Administrator:
         ]
         program = str(Path(sys.executable).parent / "farlet")
         process = await asyncio.create_subprocess_exec(
-            *(program, command, f"--node={node}", "--timeout=2m", *files, *arguments),
+            *(program, command, f"--node={node}", "--timeout=4m", *files, *arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -131,7 +132,7 @@ async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
 
     await administrator.apply_dry_run("far")
 
-    await administrator.connect("near")
+    await administrator.connect("near", "--identity=service-account")
     with_near = await _names(home, "near"), await _names(foreign, "near")
     await home.create(
         "pods", realpods.bound(realpods.pod(STAYS, "client-watch", "3600"), "far"), namespace=SPACE

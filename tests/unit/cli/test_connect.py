@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from farlet import errors
-from farlet.cli import main
+from farlet.cli import access, main
 from farlet.install import checks, credentials
 from farlet.install.credentials import ForeignServer
 from unit import certificates
@@ -158,3 +160,16 @@ def test_a_token_is_reused_only_for_its_server(text: str, expected: str | None) 
 )
 def test_versions_that_no_test_covers_are_marked(version: str | None, tested: bool) -> None:
     assert ("not a tested version" in checks.shown_version(version)) is not tested
+
+
+def test_an_interruption_says_that_the_command_continues(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    with pytest.raises(SystemExit) as ended:
+        access.run(work(), "Interrupted. It continues")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted. It continues\n"
