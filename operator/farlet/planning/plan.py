@@ -632,12 +632,11 @@ def _with_mirror(
         if exceeded.action is not None:
             # A dead connection is noticed after a minute: M can have started and ended since.
             return exceeded if s.mirror_read else _confirm_mirror_gone(s)
-    due = _due(s, home, mirror, ctx=ctx) if lives else changes.NOTHING_DUE
-    desired = _reflected(s, home, mirror, due, ctx=ctx)
     add, held = ephemeral.decide(s, home, mirror, ctx=ctx) if lives else (None, ())
     if any(one.rejected for one in held):
         # Before anything else: what a rejected container refers to must not leave home.
-        rejected = _show(s, home, desired, held, ctx=ctx)
+        due = _due(s, home, mirror, ctx=ctx)
+        rejected = _show(s, home, _reflected(s, home, mirror, due, ctx=ctx), held, ctx=ctx)
         if rejected.action is not None:
             return rejected
     if not is_terminal(home) and (follow := _follow(s, home)) is not None:
@@ -654,6 +653,8 @@ def _with_mirror(
         if left <= 0:
             return _evict(s, home, mirror, ctx=ctx)
         wait = Wait(left)
+    due = _due(s, home, mirror, ctx=ctx) if lives else changes.NOTHING_DUE
+    desired = _reflected(s, home, mirror, due, ctx=ctx)
     reflected = _show(s, home, desired, held, ctx=ctx)
     if reflected.action is not None:
         return reflected
