@@ -38,7 +38,7 @@ APPROVER_PATIENCE = timedelta(seconds=60)
 """An approver or signer that works automatically needs less."""
 
 _SELF_APPROVAL = (
-    "To have renewals approved automatically: kubectl create clusterrolebinding "
+    "to have renewals approved automatically: kubectl create clusterrolebinding "
     "farlet-{node}-renewal --user={user} --clusterrole="
     "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
 )
@@ -230,7 +230,7 @@ def report(
     if quiet or leaf.not_valid_after_utc - now > WARNING:
         return Finding("True", Reason.VALID, f"{state}; its renewal is requested. {what}")
     advice = _SELF_APPROVAL.format(node=node, user=key_pairs.node_user(node))
-    return Finding("True", Reason.CLIENT_CERTIFICATE_EXPIRING, f"{state}. {what}. {advice}")
+    return Finding("True", Reason.CLIENT_CERTIFICATE_EXPIRING, f"{state}. {what}; {advice}")
 
 
 def _reason(found: Waiting | NotGranted, *, node: str, name: str) -> tuple[Reason, str]:

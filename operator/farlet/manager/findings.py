@@ -43,9 +43,12 @@ _RANKS: dict[Status, int] = {"False": 0, "Unknown": 1, "True": 2}
 
 
 def condition(found: Sequence[Finding]) -> Condition:
-    """One condition for all of them: the worst, with all messages, the worst first."""
+    """One condition for all of them: the worst, with all messages, the worst first.
+
+    Messages may end with a command, so a semicolon follows and no full stop.
+    """
     ranked = sorted(found, key=lambda one: (_RANKS[one.status], one.reason is Reason.VALID))
-    message = ". ".join(one.message[:1].upper() + one.message[1:] for one in ranked)
+    message = "; ".join(one.message for one in ranked)
     worst = ranked[0]
     return Condition(ConditionType.CREDENTIALS_VALID, worst.status, worst.reason.value, message)
 

@@ -1,0 +1,36 @@
+"""One condition for the credentials of both clusters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farlet.manager import findings
+from farlet.manager.findings import Finding, Reason
+
+PAGE = Path(__file__).parents[3] / "docs" / "credentials.md"
+VALID = Finding("True", Reason.VALID, "all is well")
+WARNING = Finding("True", Reason.CLIENT_CERTIFICATE_EXPIRING, "it expires")
+UNKNOWN = Finding("Unknown", Reason.NOT_VERIFIED, "no answer")
+FAILED = Finding("False", Reason.APPROVAL_REQUIRED, "run kubectl")
+
+WORST: dict[str, tuple[list[Finding], Finding]] = {
+    "a warning before what is valid": ([VALID, WARNING], WARNING),
+    "what is unknown before a warning": ([WARNING, UNKNOWN], UNKNOWN),
+    "what failed before what is unknown": ([UNKNOWN, FAILED, VALID], FAILED),
+}
+
+
+@pytest.mark.parametrize(("found", "worst"), WORST.values(), ids=WORST)
+def test_the_condition_shows(found: list[Finding], worst: Finding) -> None:
+    condition = findings.condition(found)
+    assert (condition.status, condition.reason) == (worst.status, worst.reason.value)
+    first, *others = condition.message.split("; ")
+    assert first == worst.message
+    assert sorted([first, *others]) == sorted(one.message for one in found)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_the_page_describes(reason: Reason) -> None:
+    assert f" | `{reason.value}` | " in PAGE.read_text(encoding="utf-8")
