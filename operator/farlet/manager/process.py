@@ -105,6 +105,8 @@ class Manager:
     def changed(self, found: JSON, *, deleted: bool) -> None:
         if self._controllers is None:
             raise RuntimeError("an event arrived before the start")
+        if found["kind"] in {"Secret", "CertificateSigningRequest"}:
+            self._credentials.changed()
         if found["kind"] == "CertificateSigningRequest":
             self._approver.changed(found, deleted=deleted)
             labels = found["metadata"].get("labels") or {}

@@ -67,6 +67,7 @@ class Harness(Clusters):
 
     def step(self, after: timedelta = timedelta(0)) -> Condition:
         self.time += after
+        self.manager.changed()
         with structlog.testing.capture_logs():
             return asyncio.run(self.manager.reconcile(self.node))
 
@@ -135,6 +136,16 @@ def test_a_restart_continues_with_the_same_request(h: Harness) -> None:
     h.grant()
     h.restart()
     assert says(h.step()) == ("True", "Valid")
+
+
+def test_a_lost_answer_to_the_write_of_the_certificate_changes_nothing(h: Harness) -> None:
+    h.step()
+    h.grant()
+    h.home_server.lost = {f"PATCH {SECRETS}/{HOME}"}
+    with pytest.raises(errors.Unreachable):
+        h.step()
+    assert says(h.step()) == ("True", "Valid")
+    assert h.home_server.count("POST", CSRS) == 1
 
 
 @pytest.mark.parametrize("lost", [f"POST {SECRETS}", f"POST {CSRS}"])
@@ -213,6 +224,21 @@ def test_a_service_account_needs_no_client_certificate(tmp_path: Path) -> None:
     h = Harness(tmp_path, identity="ServiceAccount")
     assert says(h.step()) == ("True", "Valid")
     assert h.home_server.requests == []
+
+
+def test_nothing_is_read_within_a_minute_unless_something_has_changed(h: Harness) -> None:
+    h.step()
+    asked = len(h.home_server.seen)
+    before = asyncio.run(h.manager.reconcile(h.node))
+    assert before.reason == "ApprovalRequired"
+    assert len(h.home_server.seen) == asked
+    h.grant()
+    h.manager.changed()
+    assert says(asyncio.run(h.manager.reconcile(h.node))) == ("True", "Valid")
+    h.time += timedelta(minutes=1)
+    asked = len(h.home_server.seen)
+    asyncio.run(h.manager.reconcile(h.node))
+    assert len(h.home_server.seen) > asked
 
 
 # --- client certificate: renewal -----------------------------------------------------------------
@@ -336,6 +362,13 @@ def test_a_token_is_renewed_after_half_of_its_life(f: Harness) -> None:
     assert f.token != first
     assert f.foreign_server.count("POST", TOKENS) == 1
     f.step()
+    assert f.foreign_server.count("POST", TOKENS) == 1
+
+
+def test_a_lost_answer_to_the_write_of_a_token_leads_to_no_second_one(f: Harness) -> None:
+    f.home_server.lost = {f"PATCH {SECRETS}/{FOREIGN}"}
+    f.step(after=16 * DAY)
+    assert says(f.step()) == ("True", "Valid")
     assert f.foreign_server.count("POST", TOKENS) == 1
 
 
@@ -484,6 +517,7 @@ def test_no_credential_appears_in_conditions_or_logs(h: Harness) -> None:
     messages = []
     with structlog.testing.capture_logs() as logs:
         for _ in range(40):
+            h.manager.changed()
             messages.append(asyncio.run(h.manager.reconcile(h.node)).message)
             if h.home_server.requests and "certificate" not in h.home_server.requests[-1].get(
                 "status", {}
