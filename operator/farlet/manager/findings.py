@@ -14,7 +14,7 @@ Status = Literal["True", "False", "Unknown"]
 
 
 class Reason(StrEnum):
-    """Reasons of the condition CredentialsValid."""
+    """Reasons of the condition CredentialsValid; `docs/credentials.md` describes them."""
 
     VALID = "Valid"
     APPROVAL_REQUIRED = "ApprovalRequired"
