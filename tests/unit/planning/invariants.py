@@ -172,7 +172,7 @@ class Invariants:
                 if mirrors or status.get("reason") != "InvalidAPIServerSupport":
                     yield f"{uid} is not refused: {status}"
             elif self._taken(pod):
-                if status.get("reason") != constants.Reason.NAME_CONFLICT.value:
+                if status.get("reason") not in self._obstacles(metadata["name"]):
                     yield f"{uid} does not report that its name is taken: {status}"
             elif not running:
                 yield f"{uid} has no mirror: {status}"
@@ -226,6 +226,15 @@ class Invariants:
             if not alive & {owner["uid"] for owner in owners}:
                 yield f"Secret {secret['metadata']['name']} has no mirror"
 
+    def _obstacles(self, name: str) -> set[str]:
+        """Reasons for a pod whose name is taken. What took it can hold up its namespace, too."""
+        reasons = {constants.Reason.NAME_CONFLICT.value}
+        held = {p["metadata"]["namespace"] for p in self._foreign.all("pods") if _is(p, name)}
+        for one in self._foreign.all("namespaces"):
+            if one["metadata"]["name"] in held and "deletionTimestamp" in one["metadata"]:
+                reasons.add(constants.Reason.NAMESPACE_NOT_FOUND.value)
+        return reasons
+
     def _taken(self, pod: JSON) -> bool:
         """An unrelated pod has the name, or an earlier mirror that cannot be recognised."""
         metadata = pod["metadata"]
@@ -235,6 +244,10 @@ class Invariants:
             if other["metadata"]["name"] == metadata["name"] and not ours:
                 return True
         return False
+
+
+def _is(pod: JSON, name: str) -> bool:
+    return bool(pod["metadata"]["name"] == name)
 
 
 def _wanted(home: JSON) -> bool:

@@ -122,6 +122,12 @@ KNOWN_STORIES = {
         Step("evict", ("a",), 3.0),
         Step("forge_label", ("a",)),
     ),
+    "a pod is replaced whose mirror has lost its label, and the namespace is deleted": (
+        Step("create", ("a", "OnFailure", "disabled"), 1.2),
+        Step("forge_label", ("a",)),
+        Step("replace", ("a", "Always")),
+        Step("end_namespace"),
+    ),
     "farlet dies between the mirror and its Secret": (
         _create("Always", "home", 0.028),
         Step("restart", (), 3.0),
