@@ -742,8 +742,11 @@ def _evict(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     """Another user or the taint manager has deleted M, and nothing ends it: its node is lost.
 
     H is marked and deleted, as the taint manager does with a pod on a lost node. Its controller
-    replaces it now. H stays until M is gone.
+    replaces it now. H stays until M is gone. A dead connection is noticed after a minute: M is read
+    first.
     """
+    if not s.mirror_read:
+        return _confirm_mirror_gone(s)
     marked = _write(s, home, status.evicted(home, mirror, ctx=ctx, now=s.now), ctx=ctx)
     return marked if marked.action is not None else Decision(EvictHome(home))
 

@@ -567,6 +567,11 @@ MUTATIONS = (
         "a pod whose mirror does not end is evicted once it is marked",
     ),
     Mutation(
+        "evicts a pod although a dead watch may hide the end of its mirror",
+        (Skipped("_evict", "not s.mirror_read"),),
+        "a mirror that does not end is read before its pod is marked",
+    ),
+    Mutation(
         "evicts a pod before the grace period of its mirror is over",
         (Replaced("_overdue_in", "ends_by - s.now", by="-3600.0"),),
         "a mirror that another user deleted has a minute more than its grace period",

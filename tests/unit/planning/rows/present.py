@@ -14,6 +14,7 @@ from farlet.k8s_types import Pod
 from farlet.planning import plan
 from farlet.planning.actions import (
     NOTHING,
+    ConfirmMirrorGone,
     Decision,
     DeleteMirror,
     EvictHome,
@@ -254,20 +255,25 @@ OVERDUE = (
     *(
         Row(
             f"a pod of restartPolicy {policy} whose mirror does not end is marked",
-            _later(snapshot(shown(home(policy=policy), _STUCK), _STUCK), 60.0),
+            _later(snapshot(shown(home(policy=policy), _STUCK), _STUCK, mirror_read=True), 60.0),
             lambda _, got: _targets(got, "does not end"),
         )
         for policy in ("Always", "OnFailure", "Never")
     ),
     Row(
         "a pod whose mirror does not end is marked in the words of the taint manager",
-        _later(snapshot(shown(home(), _TAINTED), _TAINTED), 60.0),
+        _later(snapshot(shown(home(), _TAINTED), _TAINTED, mirror_read=True), 60.0),
         lambda _, got: _targets(got, "NoExecute taint"),
     ),
     Row(
         "a pod whose mirror does not end is evicted once it is marked",
-        _later(snapshot(_marked(_GOING), _STUCK), 60.0),
+        _later(snapshot(_marked(_GOING), _STUCK, mirror_read=True), 60.0),
         does(EvictHome(_marked(_GOING))),
+    ),
+    Row(
+        "a mirror that does not end is read before its pod is marked",
+        _later(snapshot(_GOING, _STUCK), 60.0),
+        lambda _, got: isinstance(got.action, ConfirmMirrorGone),
     ),
     Row(
         "a pod is not evicted while the watch of its mirror is broken",
