@@ -21,9 +21,9 @@ project = "farlet"
 release = version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 root_doc = "docs/index"
 extensions = ["myst_parser"]
-include_patterns = ["*.md", "docs/**.md"]
+include_patterns = ["*.md", "docs/**.md", "manifests/README.md"]
 exclude_patterns = sorted(
-    path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "docs"
+    path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in {"docs", "manifests"}
 )
 nitpicky = True
 myst_heading_anchors = 6

@@ -9,7 +9,7 @@ import pytest
 from farlet import settings
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("manifests/*.md"), *(ROOT / "docs").rglob("*.md")])
 NAME = re.compile(r"\b((?:[a-z]+\.)?(?:farlet|liqo)\.io/[\w.-]*\w)")
 PLACEHOLDER = re.compile(r"[A-Z]+$")
 VARIABLE = re.compile(r"\bFARLET_[A-Z_]+\b")
