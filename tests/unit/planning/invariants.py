@@ -282,9 +282,10 @@ def _refused(home: JSON) -> bool:
 
 def _let_go(write: Write) -> bool:
     """Our finalizer was removed."""
-    left = () if write.after is None else write.after["metadata"].get("finalizers", ())
     assert write.before is not None
-    return constants.OBSERVED not in left
+    before = write.before["metadata"].get("finalizers", ())
+    left = () if write.after is None else write.after["metadata"].get("finalizers", ())
+    return constants.OBSERVED in before and constants.OBSERVED not in left
 
 
 def _told(home: JSON, mirror: JSON) -> bool:
