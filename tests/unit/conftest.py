@@ -10,10 +10,12 @@ which would be during any later test.
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import Generator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -47,6 +49,17 @@ def pytest_runtest_teardown(
     if left:
         pytest.fail("left open, or never awaited:\n" + "\n".join(left), pytrace=False)
     return result
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Generator[None]:
+    """What a command configures for its process ends with the test."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    yield
+    structlog.reset_defaults()
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
 
 
 def _left_open() -> list[str]:

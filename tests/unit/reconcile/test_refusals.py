@@ -170,7 +170,7 @@ _HOSTILE = (
 ADVICE: dict[str, tuple[FarletError, str]] = {
     "credentials: the Secret": (
         _api(errors.Unauthorized, 401, "Unauthorized", reason="Unauthorized"),
-        "into the Secret farlet-foreign",
+        "into the Secret farlet-NODE-foreign",
     ),
     "a missing right: verb and resource": (
         _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
