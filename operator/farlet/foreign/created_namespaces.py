@@ -32,7 +32,7 @@ USABLE_LAST_SECONDS = 2.0
 
 ROLES = "manifests/foreign/created-namespaces"
 
-_CONTENT: Mapping[str, Resource[PartialObject]] = {
+CONTENT: Mapping[str, Resource[PartialObject]] = {
     resource.plural: resource.metadata_only
     for resource in (
         resources.PODS,
@@ -176,7 +176,7 @@ class CreatedNamespaces:
             match decision.next:
                 case Next.READ_HOME:
                     facts = dataclasses.replace(facts, home=await self._read_home(home))
-                case Next.READ_CONTENT:
+                case Next.READCONTENT:
                     content = await self._content(name)
                     # Another cluster could have answered all of this.
                     await self._confirm()
@@ -213,7 +213,7 @@ class CreatedNamespaces:
                 found["metadata"]["name"]
                 for found in (await self._foreign.list_all(resource, namespace=name)).items
             ]
-            for kind, resource in _CONTENT.items()
+            for kind, resource in CONTENT.items()
         }
 
     async def _delete(self, facts: Facts) -> None:

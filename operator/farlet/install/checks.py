@@ -21,7 +21,7 @@ from farlet.constants import (
     VIRTUAL_NODE_LABEL_VALUE,
 )
 from farlet.foreign import home_namespace
-from farlet.install import requests
+from farlet.install import foreign_search, requests
 from farlet.install.connection import HOME_SYSTEM, Connection
 
 TESTED_MINORS = range(34, 38)
@@ -218,6 +218,28 @@ async def namespaces(
             f"the foreign namespace {connection.system} belongs to a virtual node of another home "
             f"cluster (its id: {owner}). Choose another --node or --foreign-system-namespace, and "
             "another --home-name"
+        )
+    await _unshared(foreign, connection, home_id)
+
+
+async def _unshared(foreign: ApiClient, connection: Connection, home_id: str) -> None:
+    """Raises `StartError` if another virtual node uses the system namespace.
+
+    Both would use the ServiceAccount, Secrets and gateway of the same name.
+    """
+    node, system = connection.node, connection.system
+    advice = "Choose another --foreign-system-namespace; the default is one of its own"
+    holder = await foreign_search.holder(foreign, system)
+    if holder not in (None, node):
+        raise errors.StartError(
+            f"the foreign namespace {system} belongs to the virtual node {holder}. {advice}"
+        )
+    own = foreign_search.virtual_node_id(home_id, node)
+    others = sorted(await foreign_search.inventories(foreign, system) - {own})
+    if others:
+        raise errors.StartError(
+            f"another virtual node uses the foreign namespace {system}, which contains its "
+            f"ConfigMap farlet-{others[0]}. {advice}"
         )
 
 

@@ -27,20 +27,19 @@ from farlet.install import (
     approval,
     checks,
     credentials,
-    foreign_removal,
+    foreign_search,
     installed_manager,
     requests,
 )
 from farlet.install.connect import Step, failing
 from farlet.install.connection import CONNECT, HOME_SYSTEM, object_name
-from farlet.install.foreign_removal import Found, Removal
+from farlet.install.foreign_removal import Removal
+from farlet.install.foreign_search import Found
 from farlet.k8s_types import Pod
 from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
 
-END_SECONDS = 120.0
-"""How long the processes of farlet may take to end."""
-REMOVE_SECONDS = 300.0
-"""How long foreign pods and namespaces may take to end."""
+STEP_SECONDS = 4 * requests.END_SECONDS
+"""The end of a step, whatever it waits for. Each wait in it ends earlier, with a reason."""
 LEASES = "kube-node-lease"
 
 _GRANTED = (
@@ -115,7 +114,7 @@ class Disconnect:
             steps.append(Step("manager", lambda: self._remove_manager(home)))
         for number, step in enumerate(steps, start=1):
             with failing(step.title):
-                async with asyncio.timeout(max(REMOVE_SECONDS, self._seconds + END_SECONDS)):
+                async with asyncio.timeout(self._seconds + STEP_SECONDS):
                     done = await step.run()
             self._report(f"[{number}/{len(steps)}] {step.title}: {done}")
         if self._removal is not None:
@@ -140,16 +139,13 @@ class Disconnect:
             if self._home_id is None:
                 self._home_id = await checks.home_id(self._home)
         if self._system is None:
-            spec = {} if virtual is None else virtual["spec"]
-            named = (spec.get("foreign") or {}).get("systemNamespace")
-            self._system = named or object_name(self._node)
+            self._system = await self._system_namespace(virtual)
         found = None
         if self._foreign is not None:
-            found = await foreign_removal.look(
+            found = await foreign_search.look(
                 self._foreign, node=self._node, system=self._system, home_id=self._home_id
             )
-            if not self._is_machine:
-                _confirm(node, found)
+            _confirm(None if self._is_machine else node, virtual, found)
             if found.claims and self._volumes is Volumes.REFUSE:
                 raise claims_hold_data(found.claims)
             delete = self._volumes is Volumes.DELETE
@@ -160,6 +156,14 @@ class Disconnect:
             return f"neither cluster has a virtual node {self._node} any more"
         where = f"in the foreign namespace {self._system}" if found is not None else "at home"
         return f"virtual node {self._node}, {where}"
+
+    async def _system_namespace(self, virtual: JSON | None) -> str:
+        if virtual is not None:
+            named = (virtual["spec"].get("foreign") or {}).get("systemNamespace")
+            return named or object_name(self._node)
+        if self._foreign is None:
+            return object_name(self._node)
+        return await foreign_search.system_namespace(self._foreign, self._node, self._home_id)
 
     def _removed(self) -> Removal:
         assert self._removal is not None
@@ -293,13 +297,24 @@ class Disconnect:
     async def _volumes_at_home(self, home: ApiClient) -> str:
         """Placeholders of foreign claims; they go with the data, or stay with it."""
         assert self._home_id is not None
-        label = f"{VIRTUAL_NODE_ID}={foreign_removal.virtual_node_id(self._home_id, self._node)}"
+        label = f"{VIRTUAL_NODE_ID}={foreign_search.virtual_node_id(self._home_id, self._node)}"
         volumes = (await home.list_all(kinds.VOLUMES, label_selector=label)).items
         if self._volumes is not Volumes.DELETE:
             self.left += [f"the home PersistentVolume {one['metadata']['name']}" for one in volumes]
             return ""
         for one in volumes:
-            await requests.delete(home, kinds.VOLUMES, one["metadata"]["name"])
+            metadata = one["metadata"]
+            name = metadata["name"]
+            await requests.delete(home, kinds.VOLUMES, name, uid=metadata["uid"])
+            claim = await _bound(home, one)
+            if claim is None:
+                await requests.until_gone(home, kinds.VOLUMES, name)
+                continue
+            # It ends after its claim, which perhaps is a user's wish for new data.
+            self.left.append(
+                f"the home claim {claim}, whose data is deleted, and its PersistentVolume {name}: "
+                f"kubectl delete pvc {claim.name} -n {claim.namespace}"
+            )
         return f", {len(volumes)} PersistentVolumes deleted" if volumes else ""
 
     async def _remove_manager(self, home: ApiClient) -> str:
@@ -312,7 +327,9 @@ class Disconnect:
             return f"stays for {', '.join(names)}"
         left = await installed_manager.remove(home)
         self.left += left
-        return "stays" if left else "deleted with the namespace farlet and the definition"
+        return (
+            "see what remains" if left else "deleted with the namespace farlet and the definition"
+        )
 
     def _beyond(self) -> list[str]:
         """What this command cannot see."""
@@ -324,6 +341,18 @@ class Disconnect:
             return []
         command = f"farlet disconnect --node {self._node} {once}"
         return [f"all that the {where} cluster has of it, if that still exists: {command}"]
+
+
+async def _bound(home: ApiClient, volume: JSON) -> ObjectKey | None:
+    """The claim that holds a volume."""
+    wanted = (volume.get("spec") or {}).get("claimRef")
+    if wanted is None:
+        return None
+    key = ObjectKey(wanted["namespace"], wanted["name"])
+    claim = await requests.find(home, kinds.CLAIMS, key.name, namespace=key.namespace)
+    if claim is None or claim["metadata"]["uid"] != wanted.get("uid"):
+        return None
+    return key
 
 
 def is_ours(node: Any) -> bool:
@@ -354,21 +383,26 @@ def certificate_end(secret: JSON | None) -> str | None:
     return str(found.pair.leaf.not_valid_after_utc)
 
 
-def _confirm(node: JSON | None, found: Found) -> None:
+def _confirm(node: JSON | None, virtual: JSON | None, found: Found) -> None:
     """Raises `StartError` where the foreign credentials lead to another cluster."""
-    if node is None:
-        return
-    annotations = node["metadata"].get("annotations") or {}
-    recorded = annotations.get(FOREIGN_CLUSTER)
-    if recorded is None:
-        return
+    annotations = {} if node is None else node["metadata"].get("annotations") or {}
+    status = {} if virtual is None else virtual.get("status") or {}
+    recorded = annotations.get(FOREIGN_CLUSTER) or status.get("foreignCluster")
+    advice = (
+        "Set --foreign-context to the right one, and --foreign-system-namespace if farlet's "
+        "namespace there has another name; if that cluster is gone, add --home-only"
+    )
     namespace = found.system_namespace
-    if namespace is None or namespace["metadata"]["uid"] != recorded:
+    if recorded is not None and (namespace is None or namespace["metadata"]["uid"] != recorded):
         seen = "does not exist" if namespace is None else f"has {namespace['metadata']['uid']}"
         raise errors.StartError(
             f"this is not the foreign cluster of the node: its namespace {found.system} must have "
-            f"the uid {recorded}, but {seen}. Set --foreign-context to the right one; if that "
-            "cluster is gone, add --home-only"
+            f"the uid {recorded}, but {seen}. {advice}"
+        )
+    if virtual is not None and found.is_empty:
+        raise errors.StartError(
+            f"the foreign cluster has nothing of the VirtualNode {found.node}, not even the "
+            f"namespace {found.system}. {advice}"
         )
 
 

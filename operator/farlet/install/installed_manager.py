@@ -5,15 +5,22 @@ A manager that was installed in another way (Helm, kustomize) is used and left a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
-from farlet.install import manager, requests
+from farlet.install import content, manager, requests
 from farlet.install.connection import CONNECT, HOME_SYSTEM
-from farlet.manager.virtual_node import MANAGED_BY_LABEL, MANAGER
+from farlet.manager.virtual_node import MANAGED_BY_LABEL, MANAGER, NAME_LABEL
 
 DEFINITION_SECONDS = 60.0
+"""How long an API server may take to serve a new kind of object."""
+_NOT_SERVED = (
+    f"the home API server does not serve the definition {{name}} after {DEFINITION_SECONDS:g} s. "
+    "See kubectl describe crd {name}"
+)
 
 
 async def image(home: ApiClient) -> str:
@@ -35,9 +42,12 @@ async def install(home: ApiClient, image: str) -> str:
     namespace["metadata"]["labels"][MANAGED_BY_LABEL] = CONNECT
     await requests.create_missing(home, namespace)
     definition = manager.custom_resource_definition()
-    await requests.apply(home, [_marked(definition)])
-    await requests.until(home, kinds.DEFINITIONS, definition["metadata"]["name"], _is_established)
-    await requests.apply(home, map(_marked, manager.objects(image=image)))
+    await _apply(home, definition)
+    name = definition["metadata"]["name"]
+    async with requests.limit(DEFINITION_SECONDS, lambda: _NOT_SERVED.format(name=name)):
+        await requests.until(home, kinds.DEFINITIONS, name, _is_established)
+    for obj in manager.objects(image=image):
+        await _apply(home, obj)
     if found is not None and _image(found) != image:
         return f"{image}, before {_image(found)}"
     return image
@@ -61,16 +71,23 @@ async def remove(home: ApiClient) -> list[str]:
                 namespace=where,
                 uid=existing["metadata"]["uid"],
             )
-    if found is not None:
+    left = []
+    remaining = await requests.find(home, kinds.DEFINITIONS, definition)
+    if remaining is not None and not _is_ours(remaining):
+        left.append(f"the definition {definition}: it existed before")
+    elif remaining is not None:
         await requests.until_gone(home, kinds.DEFINITIONS, definition)
     namespace = await requests.find(home, kinds.NAMESPACES, HOME_SYSTEM)
     if namespace is None:
-        return []
+        return left
     if not _is_ours(namespace):
-        return [f"the namespace {HOME_SYSTEM}: it existed before"]
+        return [*left, f"the namespace {HOME_SYSTEM}: it existed before"]
+    others = await content.of_others(home, HOME_SYSTEM, is_own=_ends_with_manager)
+    if others:
+        return [*left, f"the namespace {HOME_SYSTEM}: it contains {others}"]
     await requests.delete(home, kinds.NAMESPACES, HOME_SYSTEM, uid=namespace["metadata"]["uid"])
     await requests.until_gone(home, kinds.NAMESPACES, HOME_SYSTEM)
-    return []
+    return left
 
 
 async def _deployment(home: ApiClient) -> JSON | None:
@@ -80,6 +97,21 @@ async def _deployment(home: ApiClient) -> JSON | None:
 def _image(deployment: JSON) -> str:
     containers = deployment["spec"]["template"]["spec"]["containers"]
     return str(containers[0]["image"])
+
+
+async def _apply(home: ApiClient, obj: JSON) -> None:
+    """Create it with the label that says who installed it; one of others never gets the label."""
+    metadata = obj["metadata"]
+    existing = await requests.find(
+        home, kinds.of(obj["kind"]), metadata["name"], namespace=metadata.get("namespace", "")
+    )
+    is_ours = existing is None or _is_ours(existing)
+    await requests.apply(home, [_marked(obj) if is_ours else obj])
+
+
+def _ends_with_manager(labels: Mapping[str, str]) -> bool:
+    """Whether it is an object of connect, or a pod of the manager that ends."""
+    return labels.get(MANAGED_BY_LABEL) == CONNECT or labels.get(NAME_LABEL) == MANAGER
 
 
 def _marked(obj: JSON) -> JSON:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from farlet import errors
@@ -16,6 +16,10 @@ from farlet.install.connection import CONNECT
 
 T = TypeVar("T")
 
+END_SECONDS = 300.0
+"""How long objects that were deleted may take to end."""
+SHOWN = 10
+"""Objects in a message."""
 WATCH_SECONDS = 1.0
 """Between the starts of two watches."""
 RETRY_SECONDS = 0.5
@@ -119,11 +123,32 @@ async def until(
             await asyncio.sleep(RETRY_SECONDS)
 
 
+@contextlib.asynccontextmanager
+async def limit(seconds: float, message: Callable[[], str]) -> AsyncIterator[None]:
+    """Raise a `StartError` with the message unless the block ends in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise errors.StartError(message()) from None
+
+
 async def until_gone(
     cluster: ApiClient, resource: Resource[JSON], name: str, *, namespace: str = ""
 ) -> None:
-    """Wait until there is no such object."""
-    await until(cluster, resource, name, lambda obj: obj is None, namespace=namespace)
+    """Wait until there is no such object. Raises `StartError` with its finalizers if it stays."""
+    last: JSON | None = None
+
+    def is_gone(obj: JSON | None) -> bool:
+        nonlocal last
+        last = obj
+        return obj is None
+
+    def message() -> str:
+        return stuck(cluster, resource, [last] if last is not None else [])
+
+    async with limit(END_SECONDS, message):
+        await until(cluster, resource, name, is_gone, namespace=namespace)
 
 
 async def until_none(
@@ -133,21 +158,50 @@ async def until_none(
     namespace: str = "",
     label_selector: str = "",
 ) -> None:
-    """Wait until no object is selected."""
-    while True:
-        found = await cluster.list(
-            resource, namespace=namespace, label_selector=label_selector, limit=1
-        )
-        if not found.items:
-            return
-        with contextlib.suppress(errors.Gone, errors.Unreachable):
-            async for event in cluster.watch(
-                resource,
-                version=found.version,
-                namespace=namespace,
-                label_selector=label_selector,
-                opened=lambda: None,
-            ):
-                if event.kind == "DELETED":
-                    break
-        await asyncio.sleep(RETRY_SECONDS)
+    """Wait until no object is selected. Raises `StartError` with those that stay."""
+    last: list[JSON] = []
+    async with limit(END_SECONDS, lambda: stuck(cluster, resource, last)):
+        while True:
+            found = await cluster.list(
+                resource, namespace=namespace, label_selector=label_selector, limit=SHOWN
+            )
+            last = list(found.items)
+            if not last:
+                return
+            with contextlib.suppress(errors.Gone, errors.Unreachable):
+                async for event in cluster.watch(
+                    resource,
+                    version=found.version,
+                    namespace=namespace,
+                    label_selector=label_selector,
+                    opened=lambda: None,
+                ):
+                    if event.kind == "DELETED":
+                        break
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def stuck(cluster: ApiClient, resource: Resource[Any], objects: Sequence[JSON]) -> str:
+    """What did not end in time, why as far as the objects show it, and what to do."""
+    lines, commands = [], []
+    for one in objects:
+        metadata = one["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace", "")
+        finalizers = metadata.get("finalizers") or ()
+        why = [f"finalizers {', '.join(finalizers)}"] if finalizers else []
+        conditions = (one.get("status") or {}).get("conditions") or ()
+        if resource.plural == kinds.NAMESPACES.plural:
+            why += [
+                c["message"] for c in conditions if c.get("status") == "True" and "message" in c
+            ]
+        shown = f"{namespace}/{name}" if namespace else name
+        lines.append(f"{shown} ({'; '.join(why)})" if why else shown)
+        where = f" -n {namespace}" if namespace else ""
+        commands.append(f"kubectl get {resource.plural} {name}{where} -o yaml")
+    if not lines:
+        return f"the {cluster.name} API server did not answer in {END_SECONDS:g} s"
+    return (
+        f"in the {cluster.name} cluster, {resource.plural} did not end in {END_SECONDS:g} s: "
+        f"{', '.join(lines)}. Find out what holds them: {commands[0]}; what has a finalizer ends "
+        "when the controller that set it has removed it"
+    )

@@ -104,12 +104,15 @@ def decide(facts: Facts) -> Decision:
             pass
     if facts.content is None:
         return Decision(Next.READ_CONTENT)
-    others = _others(facts.content)
+    others = others_in(facts.content)
     return Decision(Next.KEEP, _used(facts, others)) if others else Decision(Next.DELETE)
 
 
-def _others(content: Mapping[str, Sequence[str]]) -> list[str]:
-    """The objects that are not part of every namespace, as `RESOURCE/NAME`."""
+def others_in(content: Mapping[str, Sequence[str]]) -> list[str]:
+    """The objects that are not part of every namespace, as `RESOURCE/NAME`.
+
+    `content`: names by resource, without what belongs to the caller.
+    """
     return [
         f"{resource}/{name}"
         for resource, names in content.items()

@@ -15,7 +15,7 @@ from farlet.install.connect import Connect, readiness
 from farlet.install.connection import Connection
 from farlet.install.credentials import ForeignServer
 from farlet.install.disconnect import Disconnect, Volumes
-from farlet.install.foreign_removal import virtual_node_id
+from farlet.install.foreign_search import virtual_node_id
 from farlet.manager.virtual_node import Identity
 from unit.install.memory_cluster import Killed, MemoryCluster, Object, Process, controllers
 
@@ -403,6 +403,24 @@ def _another_foreign(pair: Pair) -> None:
     pair.home.put("virtualnodes", "farlet", {"metadata": {"name": "far"}})
 
 
+def _of_another_node(pair: Pair) -> None:
+    labels = {"app.kubernetes.io/instance": "other"}
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "farlet-far", "labels": labels}})
+
+
+def _token_of_another_node(pair: Pair) -> None:
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "farlet-far"}})
+    labels = {"app.kubernetes.io/instance": "other"}
+    binding = {"metadata": {"name": "farlet-token", "labels": labels}}
+    pair.foreign.put("rolebindings", "farlet-far", binding)
+
+
+def _inventory_of_another_node(pair: Pair) -> None:
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "farlet-far"}})
+    inventory = {"name": f"farlet-{OTHER_ID}", "labels": {"farlet.io/virtual-node-id": OTHER_ID}}
+    pair.foreign.put("configmaps", "farlet-far", {"metadata": inventory})
+
+
 def _no_rights(pair: Pair) -> None:
     pair.foreign.denied.add(("create", "namespaces"))
 
@@ -418,6 +436,15 @@ def _no_rights(pair: Pair) -> None:
         pytest.param(_another_home, "of another home cluster", id="another home cluster"),
         pytest.param(
             _another_foreign, "belongs to another foreign cluster", id="another foreign cluster"
+        ),
+        pytest.param(
+            _of_another_node, "belongs to the virtual node other", id="namespace of another node"
+        ),
+        pytest.param(
+            _token_of_another_node, "belongs to the virtual node other", id="token of another node"
+        ),
+        pytest.param(
+            _inventory_of_another_node, "another virtual node uses", id="another inventory"
         ),
         pytest.param(
             _no_rights, "the foreign cluster lack permissions: create namespaces", id="no rights"
