@@ -176,7 +176,7 @@ class CreatedNamespaces:
             match decision.next:
                 case Next.READ_HOME:
                     facts = dataclasses.replace(facts, home=await self._read_home(home))
-                case Next.READCONTENT:
+                case Next.READ_CONTENT:
                     content = await self._content(name)
                     # Another cluster could have answered all of this.
                     await self._confirm()
