@@ -54,6 +54,8 @@ class PodReport:
     name: str
     state: State | None = None
     problem: str | None = None
+    reports: bool = True
+    """False: its farlet is too old to report, so that nothing follows from its silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Observation:
     """What the manager knows of one VirtualNode."""
 
     refused: Condition | None
-    """Ready=False, with the reason for which its objects were not applied."""
+    """Ready=False, with the reason for which its objects were not applied. While a farlet pod
+    serves the node, only the reason and the message are used."""
     credentials: Condition
     pods: Sequence[PodReport]
     rolling_out: bool
@@ -78,6 +81,13 @@ def not_ready(reason: str, message: str) -> Condition:
     return Condition(ConditionType.READY, FALSE, reason, message)
 
 
+def internal_error(kind: ConditionType, error: Exception) -> Condition:
+    """A defect of the manager. Its text can contain anything, so it is only in the log."""
+    message = f"the manager failed ({type(error).__name__}); its log has the details"
+    status = FALSE if kind is ConditionType.READY else UNKNOWN
+    return Condition(kind, status, "InternalError", message)
+
+
 def status(
     node: VirtualNode, observed: Observation, *, before: Mapping[str, object], now: datetime
 ) -> JSON:
@@ -86,7 +96,7 @@ def status(
     state = None if leader is None else leader.state
     known = state or next((one.state for one in observed.pods if one.state is not None), None)
     found = (
-        observed.refused or _ready(observed.pods, leader, rolling_out=observed.rolling_out),
+        _ready(observed, leader),
         _foreign(known),
         observed.credentials,
         _home_api(known),
@@ -105,12 +115,27 @@ def status(
     return result
 
 
-def pod_report(pod: JSON, state: State | None, problem: str | None) -> PodReport:
-    """`problem`: why the state could not be read. What the kubelet says of the pod is better."""
+def pod_report(pod: JSON, state: State | None, problem: str | None, *, node: str) -> PodReport:
+    """`problem`: why the state could not be read. What the kubelet says of the pod is better.
+
+    A state of another node is of another farlet, which has got the address of this pod.
+    """
     name = pod["metadata"]["name"]
-    if state is not None:
-        return PodReport(name, state)
-    return PodReport(name, None, _container_problem(pod) or problem or "has not started yet")
+    if state is None:
+        return PodReport(name, None, _container_problem(pod) or problem or "has not started yet")
+    if state.node != node:
+        other = redaction.value(state.node)
+        return PodReport(name, None, f"its address answers for another node, {other}")
+    return PodReport(name, state)
+
+
+def may_serve(pod: JSON) -> bool:
+    """Whether a farlet can run in a pod: it has neither ended nor been deleted.
+
+    The address of one that has ended can be that of another pod.
+    """
+    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+    return not ended and not pod["metadata"].get("deletionTimestamp")
 
 
 def _container_problem(pod: JSON) -> str | None:
@@ -154,27 +179,35 @@ def is_rolling_out(deployment: JSON) -> bool:
     return updated < wanted or existing > updated or available < updated
 
 
-def _ready(pods: Sequence[PodReport], leader: PodReport | None, *, rolling_out: bool) -> Condition:
+def _ready(observed: Observation, leader: PodReport | None) -> Condition:
+    pods, refused = observed.pods, observed.refused
     others = [_cannot_lead(one) for one in pods if one is not leader]
-    problems = "; ".join(problem for problem in others if problem is not None)
+    problems = _joined(*(problem or "" for problem in others))
     if leader is None or leader.state is None:
+        if refused is not None:
+            return refused
+        if any(not one.reports for one in pods):
+            return Condition(ConditionType.READY, UNKNOWN, "StateNotReported", problems)
         message = problems or "no farlet pod leads yet"
         return not_ready("NoLeader", message if pods else "no farlet pod exists yet")
     failing = "; ".join(f"{name}: {text}" for name, text in leader.state.problems.items())
+    not_applied = "" if refused is None else f"its spec is not applied: {refused.message}"
+    rollout = "the Deployment is still rolling out" if observed.rolling_out else ""
+    serves = f"{leader.name} serves the node"
     if failing:
-        parts = (f"{leader.name} serves the node, but {failing}", problems)
-        return not_ready("Unhealthy", "; ".join(part for part in parts if part))
-    rollout = "its Deployment is not completely rolled out" if rolling_out else ""
-    serves = (f"{leader.name} serves the node", rollout, problems)
-    return Condition(
-        ConditionType.READY,
-        TRUE,
-        "RollingOut" if rolling_out else "Serving",
-        "; ".join(part for part in serves if part),
-    )
+        return not_ready("Unhealthy", _joined(f"{serves}, but {failing}", not_applied, problems))
+    reason = refused.reason if refused else "RollingOut" if rollout else "Serving"
+    message = _joined(serves, not_applied or rollout, problems)
+    return Condition(ConditionType.READY, TRUE, reason, message)
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _cannot_lead(pod: PodReport) -> str | None:
+    if not pod.reports:
+        return f"{pod.name}: {pod.problem}"
     if pod.state is None:
         return f"{pod.name} cannot lead: {pod.problem}"
     if not pod.state.problems:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from farlet.constants import JSON, ObjectKey
-from farlet.manager.node_controller import NodeController, Surroundings
+from farlet.manager.node_controller import Dependencies, NodeController
 from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, KIND, VirtualNode
 
 log = structlog.get_logger()
@@ -17,8 +17,8 @@ log = structlog.get_logger()
 class Controllers:
     """All controllers. For one event loop."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
         self._controllers: dict[ObjectKey, NodeController] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
 
@@ -37,7 +37,10 @@ class Controllers:
         elif kind == "Secret":
             self._secret_changed(key)
         elif kind == "Pod":
-            self.wake((metadata.get("labels") or {}).get(INSTANCE_LABEL, ""), key.namespace)
+            instance = (metadata.get("labels") or {}).get(INSTANCE_LABEL, "")
+            owner = ObjectKey(key.namespace, instance)
+            if (controller := self._controllers.get(owner)) is not None:
+                controller.pod_changed(found, deleted=deleted)
         elif key.name.startswith(f"{FARLET}-"):
             owner = ObjectKey(key.namespace, key.name.removeprefix(f"{FARLET}-"))
             if (controller := self._controllers.get(owner)) is not None:
@@ -65,13 +68,22 @@ class Controllers:
         controller = self._controllers.get(key)
         if deleted:
             if controller is not None:
-                del self._controllers[key]
-                self._tasks.pop(key).cancel()
-                self._surroundings.forget(key)
-                log.info("virtual node was deleted; its mirror pods keep running", node=key.name)
+                self._tasks[key].cancel()
+                self._forget(key)
         elif controller is not None:
             controller.node_changed(found)
         else:
-            controller = self._controllers[key] = NodeController(key, self._surroundings)
+            controller = self._controllers[key] = NodeController(key, self._dependencies)
             controller.node_changed(found)
-            self._tasks[key] = asyncio.create_task(controller.run(), name=f"node {key.name}")
+            self._tasks[key] = asyncio.create_task(
+                self._run(key, controller), name=f"node {key.name}"
+            )
+
+    async def _run(self, key: ObjectKey, controller: NodeController) -> None:
+        await controller.run()
+        self._forget(key)  # the watch missed its deletion
+
+    def _forget(self, key: ObjectKey) -> None:
+        del self._controllers[key], self._tasks[key]
+        self._dependencies.forget(key)
+        log.info("virtual node was deleted; its mirror pods keep running", node=key.name)

@@ -226,7 +226,7 @@ class Credentials:
     def _home_config(self, pair: key_pairs.KeyPair | None) -> Kubeconfig:
         """Credentials of a node, with the address and the CA that the manager itself uses."""
         file = self._home.ca_file
-        authority = None if file is None else Path(file).read_text()
+        authority = None if file is None else Path(file).read_text(encoding="utf-8")
         return Kubeconfig(self._home.server, authority=authority, pair=pair)
 
     # --- foreign cluster --------------------------------------------------------------------------

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from cryptography import x509
@@ -34,6 +37,9 @@ _REFUSED = {
     "client-key": "the path of a key",
     "certificate-authority": "the path of a CA",
 }
+
+
+_HOST = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[-A-Za-z0-9_]+)*\.?")
 
 
 class Unusable(ValueError):
@@ -107,16 +113,25 @@ def parse(content: bytes) -> Kubeconfig:
                     "self-contained kubeconfig with a token into the Secret"
                 )
     server = _text(cluster, "server")
-    if server is None or not server.startswith("https://"):
-        raise Unusable("its server is not an https:// URL")
+    if server is None or not server.startswith("https://") or not _is_address(server):
+        raise Unusable("its server is not an https:// URL with a host and a port")
+    proxy = _text(cluster, "proxy-url")
+    if proxy is not None and not _is_proxy(proxy):
+        raise Unusable("its proxy-url is not an http:// URL with a host and a port")
+    server_name = _text(cluster, "tls-server-name")
+    if server_name is not None and not _is_host(server_name):
+        raise Unusable("its tls-server-name is not a DNS name or an IP address")
+    token = _text(user, "token")
+    if token is not None and not re.fullmatch("[!-~]+", token):
+        raise Unusable("its token contains characters that no token has")
     found = Kubeconfig(
         server=server.rstrip("/"),
         authority=_data(cluster, "certificate-authority-data"),
-        token=_text(user, "token"),
+        token=token,
         pair=_pair(user),
         insecure=cluster.get("insecure-skip-tls-verify") is True,
-        server_name=_text(cluster, "tls-server-name"),
-        proxy=_text(cluster, "proxy-url"),
+        server_name=server_name,
+        proxy=proxy,
         namespace=_text(context, "namespace"),
     )
     if found.token is None and found.pair is None:
@@ -127,6 +142,41 @@ def parse(content: bytes) -> Kubeconfig:
         except ValueError:
             raise Unusable("its certificate-authority-data contains no certificate") from None
     return found
+
+
+def _is_address(url: str) -> bool:
+    """Whether a client can connect to a URL: nothing later expects another one."""
+    parts = _split(url)
+    return (
+        parts is not None
+        and parts.username is None
+        and not {"?", "#"} & set(url)
+        and re.fullmatch("[!-~]*", parts.path) is not None
+    )
+
+
+def _is_proxy(url: str) -> bool:
+    """With a user and a password, perhaps."""
+    parts = _split(url)
+    return parts is not None and parts.scheme in {"http", "https"} and parts.path in {"", "/"}
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL that has a host, and a port of a server if it has one."""
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return None
+    return parts if has_port and parts.hostname and _is_host(parts.hostname) else None
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return len(text) <= 253 and _HOST.fullmatch(text) is not None
+    return True
 
 
 def _pair(user: JSON) -> key_pairs.KeyPair | None:
@@ -186,11 +236,15 @@ def _text(section: JSON, name: str) -> str | None:
 
 
 def _data(section: JSON, name: str) -> str | None:
-    value = _text(section, name)
+    value = section.get(name)
+    if isinstance(value, str):  # also in lines, as the command base64 writes it
+        value = "".join(value.split())
+    value = _text({name: value}, name)
     if value is None:
         return None
     try:
-        return base64.b64decode(value, validate=True).decode("ascii")
+        # Beside the PEM blocks there can be comments, in any language.
+        return base64.b64decode(value, validate=True).decode()
     except (binascii.Error, ValueError):
         raise Unusable(f"its {name} is not valid base64 of PEM") from None
 

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
 
 import structlog
 from pydantic import ValidationError
@@ -20,13 +19,14 @@ from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
-from farlet.manager import conditions, objects, run_settings
+from farlet.manager import conditions, objects, run_settings, states
 from farlet.manager.conditions import Condition, Observation, PodReport
 from farlet.manager.virtual_node import API_VERSION, KIND, MANAGER, Spec, VirtualNode
 from farlet.telemetry.state import State
 
 POLL_SECONDS = 15.0
-"""Between two reads of the state of pods."""
+"""Between two reads of the state of pods, and between two writes of a status that only differs in
+the number of pods."""
 MIN_INTERVAL_SECONDS = 1.0
 """Between two passes, however many changes arrive."""
 RESYNC_SECONDS = 300.0
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Dependencies:
     """What all controllers share."""
 
     home: ApiClient
@@ -54,34 +54,51 @@ class Surroundings:
 class NodeController:
     """One VirtualNode, until its deletion."""
 
-    def __init__(self, key: ObjectKey, surroundings: Surroundings) -> None:
+    def __init__(self, key: ObjectKey, dependencies: Dependencies) -> None:
         self._key = key
-        self._with = surroundings
+        self._use = dependencies
         self._changed = asyncio.Event()
         self._object: JSON | None = None
         self._found: dict[str, JSON] = {}
         """Its objects by kind, as they were seen last."""
         self._applied: dict[str, JSON] = {}
         """Its objects by kind, as this process applied them last."""
-        self._read_at = asyncio.get_running_loop().time()
+        self._pods: dict[str, JSON] | None = None
+        """Its pods by name; `None`: they must be listed."""
+        self._pod_changes = 0
+        self._resync_at = asyncio.get_running_loop().time() + RESYNC_SECONDS
+        self._written_at = float("-inf")
+        """When its status was written last."""
 
     # --- changes ------------------------------------------------------------------------------
 
     def node_changed(self, found: JSON) -> None:
         """The VirtualNode is like this now."""
-        self._object = found
-        self._changed.set()
+        before, self._object = self._object, found
+        # Its status is written here: to wake for that would be a loop.
+        if before is None or _wanted(before) != _wanted(found):
+            self._changed.set()
 
     def object_changed(self, kind: str, found: JSON | None) -> None:
         """One of its objects is like this now; `None`: it does not exist."""
         if found is None:
             self._found.pop(kind, None)
+            self._require_resync()  # the VirtualNode can be gone, and its objects with it
         else:
             self._found[kind] = found
         self._changed.set()
 
+    def pod_changed(self, pod: JSON, *, deleted: bool) -> None:
+        """One of its pods is like this now."""
+        self._pod_changes += 1
+        if self._pods is not None:
+            self._pods.pop(pod["metadata"]["name"], None)
+            if not deleted:
+                self._pods[pod["metadata"]["name"]] = pod
+        self._changed.set()
+
     def wake(self) -> None:
-        """Something else has changed: a pod, a Secret, a certificate."""
+        """Something else has changed: a Secret or a certificate."""
         self._changed.set()
 
     @property
@@ -94,15 +111,16 @@ class NodeController:
 
     # --- the loop -----------------------------------------------------------------------------
 
-    async def run(self) -> NoReturn:
-        """Until cancelled."""
+    async def run(self) -> None:
+        """Until the VirtualNode is gone."""
         backoff = retrying.Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS)
         failures = retrying.OncePerCause()
         while True:
             self._changed.clear()
             pause = POLL_SECONDS
             try:
-                await self._reconcile()
+                if not await self._reconcile():
+                    return
                 backoff.reset()
                 failures.clear()
             except errors.FarletError as err:
@@ -121,49 +139,81 @@ class NodeController:
             await retrying.wait(self._changed, pause)
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
-    async def _reconcile(self) -> None:
-        """One pass. Raises `FarletError`."""
+    async def _reconcile(self) -> bool:
+        """One pass; false if the VirtualNode is gone. Raises `FarletError`."""
         await self._resync()
         found = self._object
-        if found is None or found["metadata"].get("deletionTimestamp"):
-            return
+        if found is None:
+            return False
+        if found["metadata"].get("deletionTimestamp"):
+            return True
         node, refused = _parsed(found)
         credentials = conditions.CREDENTIALS_NOT_CHECKED
-        failed: errors.FarletError | None = None
+        failures: list[errors.FarletError] = []
         if refused is None:
-            credentials = await self._credentials(node)
-            try:
-                refused = await self._apply(node, credentials)
-            except errors.ApiError as err:
-                failed = err
-                refused = conditions.not_ready("ApplyFailed", str(err))
+            credentials = await self._credentials(node, failures)
+            refused = await self._applied_or_not(node, credentials, failures)
         reports = await self._reports(node)
         deployment = self._found.get("Deployment")
         rolling_out = deployment is None or conditions.is_rolling_out(deployment)
         observed = Observation(refused, credentials, reports, rolling_out)
         await self._write(node, found, observed)
-        if failed is not None:
-            raise failed
+        if failures:
+            raise failures[0]
+        return True
+
+    def _require_resync(self) -> None:
+        """Read everything anew in the next pass."""
+        self._resync_at = asyncio.get_running_loop().time()
 
     async def _resync(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() - self._read_at < RESYNC_SECONDS:
+        if loop.time() < self._resync_at:
             return
+        before = self._object
         try:
-            self._object = await self._with.home.get(
+            current = await self._use.home.get(
                 kinds.VIRTUAL_NODES, self._key.name, namespace=self._key.namespace
             )
         except errors.NotFound:
-            self._object = None
+            current = None
+        if self._object is before:  # else an event is newer than the answer can be
+            self._object = current
         self._found.clear()
-        self._read_at = loop.time()
+        self._pods = None
+        self._resync_at = loop.time() + RESYNC_SECONDS
 
-    async def _credentials(self, node: VirtualNode) -> Condition:
+    async def _credentials(
+        self, node: VirtualNode, failures: list[errors.FarletError]
+    ) -> Condition:
+        kind = conditions.ConditionType.CREDENTIALS_VALID
         try:
-            return await self._with.check_credentials(node)
+            return await self._use.check_credentials(node)
         except errors.FarletError as err:
-            kind = conditions.ConditionType.CREDENTIALS_VALID
             return Condition(kind, conditions.UNKNOWN, "CheckFailed", str(err))
+        except Exception as err:
+            # A defect, which must neither hide the state of the node nor stop changes of its spec.
+            log.exception("internal error", node=node.name)
+            found = conditions.internal_error(kind, err)
+            failures.append(errors.FarletError(found.message))
+            return found
+
+    async def _applied_or_not(
+        self, node: VirtualNode, credentials: Condition, failures: list[errors.FarletError]
+    ) -> Condition | None:
+        """Create and mend the objects. Returns why that is not done."""
+        try:
+            return await self._apply(node, credentials)
+        except errors.ApiError as err:
+            failures.append(err)
+            return conditions.not_ready("ApplyFailed", str(err))
+        except errors.FarletError:
+            raise
+        except Exception as err:
+            log.exception("internal error", node=node.name)
+            found = conditions.internal_error(conditions.ConditionType.READY, err)
+            failures.append(errors.FarletError(found.message))
+            return found
 
     # --- objects ------------------------------------------------------------------------------
 
@@ -173,7 +223,7 @@ class NodeController:
             checked = run_settings.check(node)
         except errors.UsageError as err:
             return conditions.not_ready("InvalidSpec", str(err))
-        parameters = run_settings.parameters(node, checked, image=self._with.image)
+        parameters = run_settings.parameters(node, checked, image=self._use.image)
         desired = objects.desired(node, parameters)
         for wanted in desired:
             found = await self._current(wanted)
@@ -195,7 +245,7 @@ class NodeController:
                 )
             if self._applied.get(kind) == wanted and objects.contains(found, wanted):
                 continue
-            self._found[kind] = await self._with.home.apply(
+            self._found[kind] = await self._use.home.apply(
                 kinds.of(kind),
                 node.object_name,
                 wanted,
@@ -211,7 +261,7 @@ class NodeController:
         kind, metadata = wanted["kind"], wanted["metadata"]
         if kind not in self._found:
             try:
-                self._found[kind] = await self._with.home.get(
+                self._found[kind] = await self._use.home.get(
                     kinds.of(kind), metadata["name"], namespace=metadata["namespace"]
                 )
             except errors.NotFound:
@@ -221,24 +271,38 @@ class NodeController:
     # --- status -------------------------------------------------------------------------------
 
     async def _reports(self, node: VirtualNode) -> Sequence[PodReport]:
-        selector = ",".join(f"{key}={value}" for key, value in node.selector.items())
-        pods = await self._with.home.list(
-            kinds.PODS, namespace=node.namespace, label_selector=selector
-        )
-        current = [pod for pod in pods.items if not pod["metadata"].get("deletionTimestamp")]
-        found = await asyncio.gather(*map(self._report, current))
+        current = [pod for pod in await self._current_pods(node) if conditions.may_serve(pod)]
+        found = await asyncio.gather(*(self._report(pod, node) for pod in current))
         return sorted(found, key=lambda report: report.name)
 
-    async def _report(self, pod: JSON) -> PodReport:
+    async def _current_pods(self, node: VirtualNode) -> Sequence[JSON]:
+        """From the watch, after they were listed once."""
+        if self._pods is not None:
+            return list(self._pods.values())
+        changes = self._pod_changes
+        selector = ",".join(f"{key}={value}" for key, value in node.selector.items())
+        listed = await self._use.home.list(
+            kinds.PODS, namespace=node.namespace, label_selector=selector
+        )
+        if changes == self._pod_changes:  # else the list can be older than what an event said
+            self._pods = {pod["metadata"]["name"]: pod for pod in listed.items}
+        return listed.items
+
+    async def _report(self, pod: JSON, node: VirtualNode) -> PodReport:
         try:
-            return conditions.pod_report(pod, await self._with.read_state(pod), None)
+            state = await self._use.read_state(pod)
+        except states.NotReported as err:
+            return PodReport(pod["metadata"]["name"], None, str(err), reports=False)
         except ValueError as err:
-            return conditions.pod_report(pod, None, str(err))
+            return conditions.pod_report(pod, None, str(err), node=node.name)
+        return conditions.pod_report(pod, state, None, node=node.name)
 
     async def _write(self, node: VirtualNode, found: JSON, observed: Observation) -> None:
         before: JSON = found.get("status") or {}
-        status = conditions.status(node, observed, before=before, now=self._with.now())
-        if status == before:
+        status = conditions.status(node, observed, before=before, now=self._use.now())
+        now = asyncio.get_running_loop().time()
+        only_counts = {**status, "pods": None} == {**before, "pods": None}
+        if status == before or (only_counts and now < self._written_at + POLL_SECONDS):
             return
         body = {
             "apiVersion": API_VERSION,
@@ -248,11 +312,14 @@ class NodeController:
             "status": status,
         }
         try:
-            written = await self._with.home.apply(
+            written = await self._use.home.apply(
                 VIRTUAL_NODE_STATUS, node.name, body, namespace=node.namespace, manager=MANAGER
             )
-        except (errors.NotFound, errors.Conflict):
-            return  # it was deleted; the watch reports that
+        except (errors.NotFound, errors.Conflict):  # it is gone, or another one has its name
+            self._require_resync()
+            self._changed.set()
+            return
+        self._written_at = now
         if self._object is found:
             self._object = written
 
@@ -260,10 +327,20 @@ class NodeController:
 VIRTUAL_NODE_STATUS: Resource[JSON] = kinds.VIRTUAL_NODES.below("status")
 
 
+def _wanted(found: JSON) -> tuple[object, ...]:
+    """What a pass depends on: everything but the status."""
+    fields = ("uid", "generation", "deletionTimestamp", "labels", "annotations")
+    return tuple(found["metadata"].get(field) for field in fields)
+
+
 def _parsed(found: JSON) -> tuple[VirtualNode, Condition | None]:
-    """The VirtualNode; with default fields and a condition if its own are not valid."""
+    """The VirtualNode, and why nothing is done for it; with default fields if its own are not
+    valid."""
     try:
-        return VirtualNode.parse(found), None
+        node = VirtualNode.parse(found)
+        refusal = objects.secret_refusal(node)
+        refused = refusal and conditions.not_ready("SecretNotAllowed", refusal)
+        return node, refused or None
     except ValidationError as err:
         faults = "; ".join(
             f"spec.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"

@@ -6,6 +6,7 @@ delays that. Mirror pods stay, as after every end of farlet.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from farlet.constants import JSON
@@ -13,6 +14,7 @@ from farlet.forge import quantities
 from farlet.manager import pod_template, variables
 from farlet.manager.pod_template import KUBELET_PORT, METRICS_PORT, PROBES_PORT
 from farlet.manager.virtual_node import (
+    FARLET,
     MANAGER,
     NAME_LABEL,
     Identity,
@@ -22,6 +24,9 @@ from farlet.manager.virtual_node import (
 
 _MARGIN_SECONDS = 25.0
 """For what a process does after its grace period, before its container is killed."""
+
+_RESERVED = re.compile(f"{FARLET}-.+-(home|foreign|gateway)")
+"""Names of Secrets that belong to one virtual node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,23 @@ def desired(node: VirtualNode, parameters: PodParameters) -> tuple[JSON, ...]:
         _disruption_budget(node),
         _deployment(node, parameters),
     )
+
+
+def secret_refusal(node: VirtualNode) -> str | None:
+    """Why a Secret that the spec names is not used: the name belongs to other credentials.
+
+    Whether the other virtual node exists does not matter: it can be created later.
+    """
+    for field, name, own in (
+        ("spec.foreign.kubeconfigSecret.name", node.foreign_secret, f"{node.object_name}-foreign"),
+        ("spec.gateway.keysSecret.name", node.gateway_secret, f"{node.object_name}-gateway"),
+    ):
+        if name is not None and name != own and _RESERVED.fullmatch(name):
+            return (
+                f"{field}: the name {name} is reserved for other credentials. Use {own}, or a name "
+                f"that does not begin with {FARLET}-"
+            )
+    return None
 
 
 def is_ours(found: JSON, node: VirtualNode) -> bool:
@@ -202,7 +224,7 @@ def _resources(given: Resources | None) -> JSON:
 def _volumes(node: VirtualNode) -> tuple[list[JSON], list[JSON]]:
     """Volumes of the pod and their mounts. Those with private keys are in memory.
 
-    Of Secrets with credentials only the kubeconfig: the manager keeps other things beside it.
+    Of each Secret only the keys that farlet reads: the manager keeps other things beside them.
     """
     credentials = {"foreign": (node.foreign_secret, variables.FOREIGN_DIRECTORY)}
     if node.spec.identity is Identity.NODE:
@@ -213,7 +235,9 @@ def _volumes(node: VirtualNode) -> tuple[list[JSON], list[JSON]]:
         for name, (secret, _) in credentials.items()
     ]
     if node.gateway_secret is not None:
-        volumes.append(pod_template.secret_volume("gateway", node.gateway_secret))
+        volumes.append(
+            pod_template.secret_volume("gateway", node.gateway_secret, keys=variables.GATEWAY_KEYS)
+        )
         paths["gateway"] = variables.GATEWAY_DIRECTORY
     mounts: list[JSON] = [
         {"name": name, "mountPath": path, "readOnly": True} for name, path in paths.items()

@@ -93,7 +93,7 @@ def memory_volume(name: str, size: str) -> JSON:
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
 
-def secret_volume(name: str, secret: str, *, keys: Sequence[str] = ()) -> JSON:
-    """A Secret as files, for the group of the pod only; without `keys`, all of it."""
-    items = {"items": [{"key": key, "path": key} for key in keys]} if keys else {}
-    return {"name": name, "secret": {"secretName": secret, "defaultMode": 0o440, **items}}
+def secret_volume(name: str, secret: str, *, keys: Sequence[str]) -> JSON:
+    """These keys of a Secret as files, for the group of the pod only."""
+    items = [{"key": key, "path": key} for key in keys]
+    return {"name": name, "secret": {"secretName": secret, "defaultMode": 0o440, "items": items}}

@@ -21,12 +21,15 @@ from farlet.constants import JSON
 from farlet.home import bridge
 from farlet.manager import credentials, handlers, kubeconfig_client, serving_approval
 from farlet.manager.controllers import Controllers
-from farlet.manager.node_controller import Surroundings
+from farlet.manager.node_controller import Dependencies
 from farlet.manager.states import StateReader
 from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGER, VirtualNode
 from farlet.settings import ManagerSettings
 from farlet.telemetry import logs, probes
 from farlet.telemetry.metrics import Metrics
+
+CONTAINER = "manager"
+"""The container of the manager in its pod, as `install.manager` creates it."""
 
 log = structlog.get_logger()
 
@@ -79,7 +82,7 @@ class Manager:
         )
         await self._require_definition()
         self._controllers = Controllers(
-            Surroundings(
+            Dependencies(
                 home=self._home,
                 image=await self._image(),
                 read_state=self._reader.read,
@@ -138,11 +141,21 @@ class Manager:
         pod = await self._home.get(
             kinds.PODS, self._settings.pod_name, namespace=self._settings.namespace
         )
-        image: str = pod["spec"]["containers"][0]["image"]
-        return image
+        return image_of(pod)
 
     def _nodes(self) -> Sequence[VirtualNode]:
         return () if self._controllers is None else self._controllers.nodes
+
+
+def image_of(pod: JSON) -> str:
+    """Of the manager in its pod, in which others can stand before it. Raises `StartError`."""
+    for container in pod["spec"]["containers"]:
+        if container["name"] == CONTAINER:
+            return str(container["image"])
+    raise errors.StartError(
+        f"the pod {pod['metadata']['name']} has no container named {CONTAINER}: set --image "
+        "(FARLET_IMAGE)"
+    )
 
 
 def run(settings: ManagerSettings) -> int:

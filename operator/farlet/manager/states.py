@@ -20,6 +20,10 @@ from farlet.telemetry.state import State
 SECONDS = 3.0
 
 
+class NotReported(ValueError):
+    """The version of farlet in the pod does not report its state."""
+
+
 class StateReader:
     """Use as an async context manager."""
 
@@ -43,7 +47,10 @@ class StateReader:
             await self._session.close()
 
     async def read(self, pod: JSON) -> State:
-        """The state of a pod. Raises `ValueError` with why there is none, in a few words."""
+        """The state of a pod. Raises `ValueError` with why there is none, in a few words.
+
+        `NotReported` is one; it says nothing about whether the pod serves the node.
+        """
         if self._session is None:
             raise RuntimeError("the reader is used outside of its context")
         host = (pod.get("status") or {}).get("podIP")
@@ -52,6 +59,10 @@ class StateReader:
         url = yarl.URL.build(scheme="http", host=host, port=self._port, path=state.PATH)
         try:
             async with self._session.get(url, allow_redirects=False) as answer:
+                if answer.status == 404:
+                    raise NotReported(
+                        "its image contains a farlet before 0.2.0, which does not report its state"
+                    )
                 if answer.status != 200:
                     raise ValueError(f"its probe port answered {answer.status}")
                 raw = await _body(answer)

@@ -18,6 +18,8 @@ GATEWAY_DIRECTORY = "/etc/farlet/gateway"
 CERTIFICATES = "/var/lib/farlet"
 KUBECONFIG = "kubeconfig"
 """Key of a Secret with credentials."""
+GATEWAY_KEYS = ("private-key", "trusted-keys")
+"""Keys of a Secret that `farlet gateway-keys` created."""
 
 FIELDS: Mapping[str, str] = MappingProxyType(
     {

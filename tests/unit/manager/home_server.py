@@ -17,6 +17,7 @@ class HomeServer(FakeClient):
     def __init__(self) -> None:
         self.objects: dict[str, JSON] = {}
         self.requests: list[str] = []
+        self.lists = 0
         self.failing: dict[str, Exception] = {}
         """Error by beginning of `METHOD PATH`."""
         self._version = 10
@@ -40,6 +41,7 @@ class HomeServer(FakeClient):
             if request.startswith(beginning):
                 raise error
         if method == "GET" and parts.query:
+            self.lists += 1
             return self._list(parts.path, parse_qs(parts.query)["labelSelector"][0])
         self.requests.append(request)
         if method == "GET":

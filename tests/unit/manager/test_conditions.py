@@ -44,6 +44,11 @@ REFUSED = PodReport(
         foreign=ForeignState(problem="401"),
     ),
 )
+UNHEALTHY = PodReport(
+    "farlet-far-a",
+    State(node="far", phase="serving", leader=True, problems={"home": "timeout"}),
+)
+OLD = PodReport("farlet-far-d", problem="its image contains a farlet before 0.2.0", reports=False)
 SILENT = PodReport("farlet-far-c", None, "CrashLoopBackOff: no such Secret")
 
 
@@ -90,12 +95,7 @@ READY = [
         id="no pod can lead",
     ),
     pytest.param(
-        (
-            PodReport(
-                "farlet-far-a",
-                State(node="far", phase="serving", leader=True, problems={"home": "timeout"}),
-            ),
-        ),
+        (UNHEALTHY,),
         None,
         "False",
         "Unhealthy",
@@ -103,12 +103,44 @@ READY = [
         id="the leader has a problem",
     ),
     pytest.param(
-        (LEADER,),
+        (SILENT,),
         not_ready("InvalidSpec", "spec.capacity ..."),
         "False",
         "InvalidSpec",
         "spec.capacity ...",
         id="the spec is not valid",
+    ),
+    pytest.param(
+        (LEADER,),
+        not_ready("InvalidSpec", "spec.capacity ..."),
+        "True",
+        "InvalidSpec",
+        "farlet-far-a serves the node; its spec is not applied: spec.capacity ...",
+        id="the new spec is not valid, and a pod serves with the one before",
+    ),
+    pytest.param(
+        (UNHEALTHY,),
+        not_ready("ApplyFailed", "503"),
+        "False",
+        "Unhealthy",
+        "farlet-far-a serves the node, but home: timeout; its spec is not applied: 503",
+        id="the leader has a problem, and the spec is not applied",
+    ),
+    pytest.param(
+        (OLD, STANDBY),
+        None,
+        "Unknown",
+        "StateNotReported",
+        "farlet-far-d: its image contains a farlet before 0.2.0",
+        id="a pod is too old to report",
+    ),
+    pytest.param(
+        (OLD, LEADER),
+        None,
+        "True",
+        "Serving",
+        "farlet-far-a serves the node; farlet-far-d: its image contains a farlet before 0.2.0",
+        id="an old pod beside a leader",
     ),
 ]
 
@@ -250,7 +282,14 @@ def test_a_message_is_cut_and_contains_no_token() -> None:
 )
 def test_what_the_kubelet_says_of_a_pod(pod_status: JSON, problem: str) -> None:
     pod = {"metadata": {"name": "a"}, "status": pod_status}
-    assert conditions.pod_report(pod, None, "did not answer").problem == problem
+    assert conditions.pod_report(pod, None, "did not answer", node="far").problem == problem
+
+
+def test_a_state_of_another_node_is_a_problem() -> None:
+    """The address of a pod that has ended can be that of a pod of another node."""
+    state = State(node="other", phase="serving", leader=True)
+    found = conditions.pod_report({"metadata": {"name": "a"}}, state, None, node="far")
+    assert found == PodReport("a", None, "its address answers for another node, other")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import structlog
 
 from farlet import errors
 from farlet.constants import JSON, ObjectKey
-from farlet.manager import conditions
+from farlet.manager import conditions, states
 from farlet.manager.conditions import CREDENTIALS_NOT_CHECKED, Condition, ConditionType
 from farlet.manager.controllers import Controllers
-from farlet.manager.node_controller import RESYNC_SECONDS, Surroundings
+from farlet.manager.node_controller import RESYNC_SECONDS, Dependencies
 from farlet.manager.virtual_node import VirtualNode
 from farlet.telemetry.state import ForeignState, State
 from unit import faketime
@@ -31,12 +31,12 @@ class Harness:
     def __init__(self, loop: faketime.Loop) -> None:
         self.loop = loop
         self.server = HomeServer()
-        self.states: dict[str, State | str] = {}
-        self.credentials = CREDENTIALS_NOT_CHECKED
+        self.states: dict[str, State | Exception | str] = {}
+        self.credentials: Condition | Exception = CREDENTIALS_NOT_CHECKED
         self.forgotten: list[ObjectKey] = []
         self.controllers = self._call(
             lambda: Controllers(
-                Surroundings(
+                Dependencies(
                     home=self.server,
                     image="farlet:0.2.0",
                     read_state=self._state,
@@ -57,9 +57,13 @@ class Harness:
         found = self.states[pod["metadata"]["name"]]
         if isinstance(found, str):
             raise ValueError(found)
+        if isinstance(found, Exception):
+            raise found
         return found
 
     async def _credentials(self, node: VirtualNode) -> Condition:
+        if isinstance(self.credentials, Exception):
+            raise self.credentials
         return self.credentials
 
     def event(self, found: JSON, *, deleted: bool = False) -> None:
@@ -77,19 +81,21 @@ class Harness:
         self.server.put(node_path(name), found)
         self.event(found)
 
-    def pod(self, name: str, state: State | str, *, node: str = "far") -> None:
-        labels = nodes.node(node).selector
-        self.server.put(
-            f"/api/v1/namespaces/farlet/pods/{name}",
-            {"metadata": {"name": name, "namespace": "farlet", "labels": labels}, "status": {}},
-        )
+    def pod(
+        self, name: str, state: State | Exception | str, *, node: str = "far", phase: str = ""
+    ) -> None:
+        found: JSON = {
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "namespace": "farlet",
+                "labels": nodes.node(node).selector,
+            },
+            "status": {"phase": phase or "Running"},
+        }
+        self.server.put(f"/api/v1/namespaces/farlet/pods/{name}", found)
         self.states[name] = state
-        self.event(
-            {
-                "kind": "Pod",
-                "metadata": {"name": name, "namespace": "farlet", "labels": labels},
-            }
-        )
+        self.event(found)
 
     def condition(self, name: str = "far", type_: str = "Ready") -> tuple[str, str, str]:
         (one,) = (c for c in self.server.status(name)["conditions"] if c["type"] == type_)
@@ -245,12 +251,144 @@ def test_one_node_that_fails_leaves_another_alone(env: Harness) -> None:
     )
     env.create("bad")
     env.create("good")
-    env.pod("farlet-good-a", SERVING, node="good")
+    env.pod("farlet-good-a", SERVING.model_copy(update={"node": "good"}), node="good")
     env.advance()
     assert env.condition("bad")[:2] == ("False", "ApplyFailed")
     assert "exceeded quota" in env.condition("bad")[2]
     assert env.condition("good")[0] == "True"
     assert len(env.advance(600)) < 60, "it backs off"
+
+
+def test_a_defect_in_a_check_of_credentials_stops_no_change_and_is_reported(env: Harness) -> None:
+    env.credentials = RuntimeError("the token abc")
+    env.create()
+    assert "deployments/farlet-far" in writes(env.advance())
+    assert env.condition(type_="CredentialsValid") == (
+        "Unknown",
+        "InternalError",
+        "the manager failed (RuntimeError); its log has the details",
+    )
+    env.credentials = CREDENTIALS_NOT_CHECKED
+    env.advance(60)
+    assert env.condition(type_="CredentialsValid")[1] == "NotChecked"
+
+
+def test_a_defect_while_objects_are_applied_is_reported(env: Harness) -> None:
+    env.server.failing["PATCH /apis/apps/v1"] = RuntimeError("a defect")
+    env.create()
+    env.advance()
+    assert env.condition()[:2] == ("False", "InternalError")
+
+
+def test_credentials_of_another_node_are_neither_checked_nor_mounted(env: Harness) -> None:
+    env.credentials = RuntimeError("checked")
+    env.create(gateway={"keysSecret": {"name": "farlet-other-home"}})
+    assert writes(env.advance()) == ["virtualnodes/far/status"]
+    assert env.condition()[:2] == ("False", "SecretNotAllowed")
+    assert env.condition(type_="CredentialsValid")[1] == "NotChecked"
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_is_not_asked(env: Harness, phase: str) -> None:
+    """Its address can be that of another pod."""
+    env.create()
+    env.pod("farlet-far-a", SERVING, phase=phase)
+    env.advance()
+    assert env.condition() == ("False", "NoLeader", "no farlet pod exists yet")
+
+
+def test_a_state_of_another_node_is_not_that_of_this_one(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING.model_copy(update={"node": "other"}))
+    env.advance()
+    assert env.condition()[:2] == ("False", "NoLeader")
+    assert "answers for another node, other" in env.condition()[2]
+
+
+def test_an_older_farlet_is_not_said_to_fail(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", states.NotReported("it is older"))
+    env.advance()
+    assert env.condition() == ("Unknown", "StateNotReported", "farlet-far-a: it is older")
+
+
+def test_a_node_that_is_served_stays_ready_while_its_spec_cannot_be_applied(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING)
+    env.advance()
+    changed = nodes.found(generation=4, capacity={"cpu": "8"})
+    env.server.put(node_path(), changed)
+    env.event(changed)
+    env.advance()
+    assert env.condition()[:2] == ("True", "InvalidSpec")
+
+
+def test_the_status_that_is_written_wakes_nothing(env: Harness) -> None:
+    env.create()
+    env.advance(10)
+    env.credentials = Condition(ConditionType.CREDENTIALS_VALID, conditions.TRUE, "Valid", "")
+    env.event(env.server.objects[node_path()])
+    assert env.advance(1.5) == []
+
+
+def test_a_label_of_the_node_wakes_it(env: Harness) -> None:
+    env.create()
+    env.advance(10)
+    env.credentials = Condition(ConditionType.CREDENTIALS_VALID, conditions.TRUE, "Valid", "")
+    found = env.server.objects[node_path()]
+    env.event({**found, "metadata": {**found["metadata"], "labels": {"a": "b"}}})
+    assert writes(env.advance(1.5)) == ["virtualnodes/far/status"]
+
+
+def test_the_number_of_pods_is_written_four_times_a_minute(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING)
+    env.advance(20)
+    written = 0
+    for second in range(60):
+        pods = {"home": {"Running": second + 1}}
+        env.pod("farlet-far-a", SERVING.model_copy(update={"pods": pods}))
+        written += len(writes(env.advance(1)))
+    assert 3 <= written <= 5
+
+
+def test_pods_are_listed_once_and_watched(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING)
+    env.advance(120)
+    env.pod("farlet-far-b", "has no address yet")
+    env.advance()
+    assert env.condition()[2] == (
+        "farlet-far-a serves the node; the Deployment is still rolling out; farlet-far-b cannot "
+        "lead: has no address yet"
+    )
+    env.event(env.server.objects.pop("/api/v1/namespaces/farlet/pods/farlet-far-b"), deleted=True)
+    env.advance()
+    assert "farlet-far-b" not in env.condition()[2]
+    assert env.server.lists == 1
+    del env.server.objects["/api/v1/namespaces/farlet/pods/farlet-far-a"]
+    env.advance(RESYNC_SECONDS)
+    assert env.server.lists == 2
+    assert env.condition()[1] == "NoLeader"
+
+
+@pytest.mark.parametrize("seen", ["objects", "status"])
+def test_a_deletion_of_the_node_that_the_watch_missed_ends_its_controller(
+    env: Harness, seen: str
+) -> None:
+    env.create()
+    env.advance()
+    del env.server.objects[node_path()]
+    if seen == "objects":  # the garbage collector
+        env.event(env.server.objects.pop(deployment_path()), deleted=True)
+    else:
+        env.pod("farlet-far-a", SERVING)
+    env.advance(5)
+    assert env.forgotten == [ObjectKey("farlet", "far")]
+    assert deployment_path() in env.server.objects or seen == "objects"
+    assert env.advance(600) == []
+    env.create()
+    assert "virtualnodes/far/status" in writes(env.advance())
 
 
 @pytest.mark.parametrize(

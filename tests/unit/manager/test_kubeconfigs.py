@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import textwrap
 from typing import Any
 
 import pytest
@@ -74,6 +75,33 @@ def test_what_is_written_is_read_again_with(found: kubeconfigs.Kubeconfig) -> No
     assert kubeconfigs.parse(found.text().encode()) == found
 
 
+@pytest.mark.parametrize(
+    "server",
+    [
+        "https://203.0.113.7:6443",
+        "https://[2001:db8::1]:6443",
+        "https://foreign.example/k8s/clusters/c-1",
+        "https://foreign_1.example.",
+    ],
+)
+def test_a_server_is_accepted(server: str) -> None:
+    assert kubeconfigs.parse(config({"server": server})).server == server
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b64(f"# Z\u00fcrich\n{CA.pem}"), id="a comment in UTF-8"),
+        pytest.param("\n".join(textwrap.wrap(b64(CA.pem), 76)) + "\n", id="base64 in lines"),
+    ],
+)
+def test_a_ca_bundle_is_accepted_with(data: str) -> None:
+    found = kubeconfigs.parse(config({"certificate-authority-data": data}))
+    assert found.authority is not None
+    assert found.authority.endswith(CA.pem)
+    assert kubeconfigs.parse(found.text().encode()) == found
+
+
 def test_a_written_certificate_is_read_again() -> None:
     pair = key_pairs.parse(CLIENT.pem.encode(), CLIENT.key_pem.encode())
     found = kubeconfigs.parse(kubeconfigs.Kubeconfig("https://a", pair=pair).text().encode())
@@ -117,6 +145,26 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "a server without TLS": (config({"server": "http://foreign"}), "not an https:// URL"),
     "no server": (config({"server": None}), "not an https:// URL"),
+    **{
+        f"a server with {what}": (config({"server": server}), "not an https:// URL with a host")
+        for what, server in {
+            "a port that is too large": "https://h:99999",
+            "a port that is not a number": "https://h:port",
+            "the port 0": "https://h:0",
+            "no host": "https://:6443",
+            "an address that is not valid": "https://[::1",
+            "a space": "https://a b",
+            "a host that is not ASCII": "https://f\u00fcr.example",
+            "a path that is not ASCII": "https://h/\u00fc",
+            "a user": "https://user:pass@h",
+            "a query": "https://h?a=b",
+            "a fragment": "https://h#a",
+        }.items()
+    },
+    "a proxy with a wrong port": (config({"proxy-url": "http://h:99999"}), "its proxy-url"),
+    "a proxy of another kind": (config({"proxy-url": "socks5://h:1"}), "its proxy-url"),
+    "a server name with a space": (config({"tls-server-name": "a b"}), "its tls-server-name"),
+    "a token that is not ASCII": (config(user={"token": f"{SECRET}\u00fc"}), "its token contains"),
     "data that is not base64": (config({"certificate-authority-data": "%"}), "not valid base64"),
     "a token of two lines": (config(user={"token": f"{SECRET}\nx"}), "its token is not a text"),
     "a token that is a number": (config(user={"token": 1}), "its token is not a text"),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from farlet.constants import JSON
+from farlet.gateway import keys
 from farlet.manager import objects, run_settings
 from farlet.manager.objects import PodParameters
 from farlet.manager.virtual_node import VirtualNode
@@ -70,6 +71,44 @@ def test_every_variable_is_a_setting(name: str) -> None:
     (container,) = deployment(NODES[name])["spec"]["template"]["spec"]["containers"]
     known = {loading.env_name(field) for field in Settings.model_fields}
     assert {one["name"] for one in container["env"]} <= known
+
+
+def test_every_secret_is_mounted_by_keys() -> None:
+    """Another key of the same Secret is for others: the manager keeps private keys there."""
+    one = node(**{**EVERYTHING, "identity": "Node"})
+    volumes = deployment(one)["spec"]["template"]["spec"]["volumes"]
+    assert {
+        volume["name"]: [item["key"] for item in volume["secret"]["items"]]
+        for volume in volumes
+        if "secret" in volume
+    } == {
+        "foreign": ["kubeconfig"],
+        "home": ["kubeconfig"],
+        "gateway": [keys.PRIVATE, keys.TRUSTED],
+    }
+
+
+@pytest.mark.parametrize(
+    ("foreign", "gateway", "refused"),
+    [
+        pytest.param("mine", "keys", None, id="names of one's own"),
+        pytest.param("farlet-far-foreign", "farlet-far-gateway", None, id="the default names"),
+        pytest.param("farlet-keys", "farlet-other", None, id="names that are not reserved"),
+        pytest.param("farlet-other-foreign", "keys", "foreign", id="the foreign one of another"),
+        pytest.param("farlet-far-home", "keys", "foreign", id="the home one of this node"),
+        pytest.param("mine", "farlet-other-home", "gateway", id="the home one of another"),
+        pytest.param("mine", "farlet-other-gateway", "gateway", id="the gateway of another"),
+        pytest.param("mine", "farlet-far-2-gateway", "gateway", id="of a node with this prefix"),
+    ],
+)
+def test_secrets_of_other_nodes_are_refused(
+    foreign: str, gateway: str, refused: str | None
+) -> None:
+    one = node(
+        foreign={"kubeconfigSecret": {"name": foreign}}, gateway={"keysSecret": {"name": gateway}}
+    )
+    found = objects.secret_refusal(one)
+    assert (found and found.split(".")[1]) == refused
 
 
 def test_objects_of_two_nodes_share_neither_name_nor_selector() -> None:

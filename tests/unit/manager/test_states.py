@@ -82,6 +82,12 @@ async def test_any_other_answer_is_a_problem_of_the_pod(
             await reader.read(pod())
 
 
+async def test_an_older_farlet_does_not_report() -> None:
+    async with answering(web.Response(status=404)) as reader:
+        with pytest.raises(states.NotReported, match=r"before 0\.2\.0"):
+            await reader.read(pod())
+
+
 async def test_a_pod_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(states, "SECONDS", 0.1)
     async with answering(None) as reader:
