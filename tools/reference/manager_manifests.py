@@ -62,14 +62,17 @@ def document(obj: JSON) -> str:
     if scope is None or obj["metadata"]["name"] != MANAGER:
         return dump(obj)
     rows = [row for row in permissions.TABLE if row.scope is scope]
-    rules = "".join(map(_rule, rows))
+    rules = "".join(map(rule, rows))
     if [row.rule() for row in rows] != obj["rules"]:
         raise ValueError(f"the rules of {obj['kind']} {MANAGER} are not those of its table")
     return f"{dump({key: value for key, value in obj.items() if key != 'rules'})}rules:\n{rules}"
 
 
-def _rule(row: ManagerPermission) -> str:
+def rule(row: ManagerPermission) -> str:
+    """YAML of one rule, with its comment. Raises `ValueError`."""
     harmless = row.danger == "none" or row.danger.startswith("none:")
+    if not harmless and row.danger.startswith("none"):
+        raise ValueError(f"'an attacker can {row.danger}' is not a sentence ({row.resource})")
     text = (
         row.why if harmless else f"{row.why}. With the manager's token an attacker can {row.danger}"
     )

@@ -223,9 +223,10 @@ Secrets of other namespaces. All VirtualNodes and their credentials are in its n
 no user `edit` or `admin` there who must not administer these nodes.
 
 The ClusterRole `farlet-node-administrator` grants permissions to write VirtualNodes. It is not
-aggregated to `edit` and `admin`, and no user is bound to it: a person who writes a VirtualNode
-decides which image runs with the credentials of a node, and which pods of the home cluster run in
-which foreign cluster. Bind it in the manager's namespace with a RoleBinding.
+aggregated to `edit` and `admin`, and no user is bound to it: anyone who can write VirtualNodes
+administers all virtual nodes of the namespace. They decide which image runs with the credentials of
+each node, and which pods of the home cluster run in which foreign cluster. Bind it in the manager's
+namespace with a RoleBinding.
 """
 
 

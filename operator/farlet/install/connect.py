@@ -30,6 +30,7 @@ from farlet.install import (
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.install.credentials import ForeignServer
 from farlet.manager import foreign_token
+from farlet.manager.conditions import NOT_APPLIED
 from farlet.manager.foreign_token import Bound
 from farlet.manager.virtual_node import Identity
 
@@ -277,7 +278,7 @@ def readiness(node: JSON | None) -> tuple[bool, str]:
     if ready is None:
         return False, "the manager has not reported yet"
     seen = ready.get("observedGeneration", generation)
-    if ready.get("status") == "True":
+    if ready.get("status") == "True" and ready.get("reason") not in NOT_APPLIED:
         return seen == generation, "the manager has not seen the last change yet"
     return False, redaction.cut(f"{ready.get('reason')}: {ready.get('message')}", SHOWN_CHARS)
 

@@ -14,8 +14,8 @@ from farlet.manager.permissions import Scope
 from farlet.manager.virtual_node import FARLET, GROUP, MANAGER, NAME_LABEL, PLURAL
 
 NODE_ADMINISTRATOR = "farlet-node-administrator"
-"""ClusterRole for administrators of VirtualNodes. It is not aggregated to `admin` or `edit`: who
-writes a VirtualNode decides which image runs with the credentials of a node."""
+"""ClusterRole for administrators of VirtualNodes. It is not aggregated to `admin` or `edit`:
+anyone who can write VirtualNodes decides which image runs with the credentials of each node."""
 
 NAME = schema.NAME
 """Name of the CustomResourceDefinition."""

@@ -23,6 +23,15 @@ TRUE: Literal["True"] = "True"
 FALSE: Literal["False"] = "False"
 UNKNOWN: Literal["Unknown"] = "Unknown"
 
+NOT_APPLIED = frozenset(
+    {
+        "InvalidSpec", "SecretNotAllowed", "ObjectConflict", "CredentialsInvalid", "ApplyFailed",
+        "InternalError",
+    }
+)  # fmt: skip
+"""Reasons of Ready while the spec is not applied. Ready is True with them if a pod serves the node
+with the spec before."""
+
 NOT_REPORTED = "NotReported"
 _NOTHING = "no farlet pod of this node has reported its state yet"
 

@@ -98,7 +98,7 @@ TABLE = (
     ManagerPermission(
         Scope.CLUSTER, _CERTIFICATES, "certificatesigningrequests/approval", ("update",),
         "approve requests for serving certificates of farlet pods",
-        "none without a permission for the signer",
+        "approve nothing without a permission for the signer",
     ),
     ManagerPermission(
         Scope.CLUSTER, _CERTIFICATES, "signers", ("approve",),

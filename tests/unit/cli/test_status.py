@@ -130,6 +130,19 @@ CONDITION = {
     "message": "kubectl certificate approve x",
 }
 DECLARED = {"metadata": {"name": "far"}, "status": {"conditions": [CONDITION]}}
+NOT_APPLIED = {
+    "metadata": {"name": "far"},
+    "status": {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "InvalidSpec",
+                "message": "far-a serves the node; its spec is not applied: a field is wrong",
+            }
+        ]
+    },
+}
 UNPLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4"}
 PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no image"}}}]
 
@@ -158,6 +171,14 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
                 "VirtualNode CredentialsValid=False: ApprovalRequired: kubectl certificate approve",
             ),
             id="a VirtualNode without a Node",
+        ),
+        pytest.param(
+            _facts(virtual_nodes=[NOT_APPLIED]),
+            True,
+            (
+                "VirtualNode Ready=True: InvalidSpec: far-a serves the node; its spec is not applied",
+            ),
+            id="a VirtualNode whose present spec is not applied",
         ),
         pytest.param(
             _facts(nodes=[_node(spec={"unschedulable": True}, foreign="False")]),

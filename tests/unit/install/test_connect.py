@@ -494,6 +494,24 @@ async def test_a_service_account_needs_no_certificate() -> None:
             (False, "the manager has not seen the last change yet"),
             id="of an earlier generation",
         ),
+        pytest.param(
+            {
+                "metadata": {"generation": 2},
+                "status": {
+                    "conditions": [
+                        {
+                            "type": "Ready",
+                            "status": "True",
+                            "observedGeneration": 2,
+                            "reason": "InvalidSpec",
+                            "message": "a field is wrong",
+                        }
+                    ]
+                },
+            },
+            (False, "InvalidSpec: a field is wrong"),
+            id="with the spec before, since the present one is not valid",
+        ),
     ],
 )
 def test_readiness(node: Object | None, expected: tuple[bool, str]) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 import release
 import sbom
+from farlet.manager import permissions
 from reference import chart, manager_manifests
 
 VERSION = manager_manifests.VERSION
@@ -123,3 +124,9 @@ def test_no_kustomization_contains_a_namespace_or_a_definition(path: str) -> Non
                     continue
                 found = {one["kind"] for one in yaml.safe_load_all(target.read_text())}
                 assert not found & {"Namespace", "CustomResourceDefinition"}, target
+
+
+def test_a_danger_that_is_not_a_sentence_fails() -> None:
+    row = dataclasses.replace(permissions.TABLE[0], danger="none without a further permission")
+    with pytest.raises(ValueError, match="an attacker can none without"):
+        manager_manifests.rule(row)

@@ -9,6 +9,7 @@ from farlet.cli.reading import Absent, Unread, age, clean
 from farlet.cli.status.facts import Facts, NodeReport, Process, Report, Waiting
 from farlet.constants import JSON, NodeCondition, PodCondition
 from farlet.k8s_types import Lease, Node, Pod
+from farlet.manager.conditions import NOT_APPLIED
 from farlet.planning import predicates
 from farlet.telemetry.state import Expiry, State
 
@@ -118,7 +119,7 @@ def _conditions(node: Node | None, declared: JSON | None) -> tuple[bool, str, li
     if node is not None and (node.get("spec") or {}).get("unschedulable"):
         problems.append("the Node is cordoned")
     for one in ((declared or {}).get("status") or {}).get("conditions") or ():
-        if one.get("status") != "True":
+        if one.get("status") != "True" or one.get("reason") in NOT_APPLIED:
             what = clean(one.get("type"), most=80)
             told = clean(f"{one.get('reason', '')}: {one.get('message', '')}")
             problems.append(f"VirtualNode {what}={clean(one.get('status'), most=20)}: {told}")
