@@ -175,9 +175,7 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
         pytest.param(
             _facts(virtual_nodes=[NOT_APPLIED]),
             True,
-            (
-                "VirtualNode Ready=True: InvalidSpec: far-a serves the node; its spec is not applied",
-            ),
+            ("VirtualNode Ready=True: InvalidSpec: far-a serves the node; its spec is not",),
             id="a VirtualNode whose present spec is not applied",
         ),
         pytest.param(
