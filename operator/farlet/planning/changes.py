@@ -149,6 +149,11 @@ def wanted(home: Pod, *, resize: bool) -> str:
     return hashlib.blake2b(together.encode(), digest_size=12).hexdigest()
 
 
+def every_wanted(home: Pod) -> set[str]:
+    """`wanted` of all changes that H, as it is now, can ask for."""
+    return {wanted(home, resize=True), wanted(home, resize=False), _wanted_after_wait(home)}
+
+
 def _wanted_after_wait(home: Pod) -> str:
     """As `wanted`, of the deadline of a mirror that has waited for its node."""
     return f"wait {applied.digests(home)[applied.DEADLINE]}"

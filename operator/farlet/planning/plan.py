@@ -641,12 +641,14 @@ def _with_mirror(
             return rejected
     if not is_terminal(home) and (follow := _follow(s, home)) is not None:
         return follow
-    wait = note = None
+    wait: Wait | None = None
+    note = None
     if lives and not s.secret_failed:
         provided = pod_secret.decide(s, home, mirror, ctx=ctx)
         if isinstance(provided.action, ProvideSecret):
             return provided
-        wait = provided.action
+        if isinstance(provided.action, Wait):
+            wait = provided.action
         note = provided.note or _outdated_endpoint(mirror, ctx)
     if is_deleting(mirror) and not (is_deleting(home) or is_terminal(home) or is_finished(mirror)):
         left = _overdue_in(s, mirror)
@@ -666,6 +668,7 @@ def _with_mirror(
         return change
     if add is not None:
         return Decision(add)
+    wait = _until_change(s, due, wait)
     if constants.VIRTUAL_NODE_ID not in mirror["metadata"].get("labels", {}):
         return Decision(wait, retry=True, note=(Reason.FOREIGN_REJECTED, _UNLABELLED))
     return Decision(wait, note=note)
@@ -701,17 +704,24 @@ def _change(
     It comes last: the status never waits for a change that fails. It makes the foreign kubelet read
     files of labels and annotations again, so it follows their Secret.
     """
-    if s.change_failed:
-        return None
-    rejected = _rejected_for_good(s)
+    not_now = _rejected_for_good(s) | s.held_back.keys()
     for write in (due.update, due.resize):
-        if write is None or write.wanted in rejected:
+        if write is None or write.wanted in not_now:
             continue
         if write is due.update and s.secret_failed and metadata_files.contents(home):
             continue
         if not wishes.in_vain(write, mirror["metadata"], s.answered, ctx=ctx):
             return Decision(write)
     return None
+
+
+def _until_change(s: Snapshot, due: changes.Due, wait: Wait | None) -> Wait | None:
+    """`wait`, or less if a change that has failed is sent again sooner."""
+    for write in (due.update, due.resize):
+        left = None if write is None else s.held_back.get(write.wanted)
+        if left is not None and (wait is None or left < wait.seconds):
+            wait = Wait(left)
+    return wait
 
 
 def _show(

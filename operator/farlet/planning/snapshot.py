@@ -136,8 +136,6 @@ class Snapshot:
     secret: ObjectMeta | Missing = Missing.UNKNOWN
     secret_failed: bool = False
     """Its last write failed. The pod's status does not wait for it."""
-    change_failed: bool = False
-    """A change of M has failed in this pass, which continues with the rest."""
     accounts: Mapping[str, ObjectMeta] | Missing = Missing.UNKNOWN
     """ServiceAccounts of the foreign namespace by name."""
     copies: Mapping[Source, CopyState] | None = None
@@ -175,6 +173,8 @@ class Snapshot:
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
     """By `wanted` of `UpdateMirror` and `ResizeMirror`: why the foreign API server rejected the
     last one of H."""
+    held_back: Mapping[str, float] = field(default_factory=dict)
+    """By `wanted` of such a change that has failed: seconds until it is sent again."""
     failure: Failure | None = None
     """The action decided on these facts, if it failed."""
 

@@ -359,10 +359,12 @@ class ForeignActions:
         *,
         final: bool = True,
     ) -> None:
-        uid, mirror = predicates.uid(action.home), str(key_of(action.mirror))
-        if self._store.home.uid(key_of(action.home)) == uid:  # it still exists
-            self._times.change_rejected(uid, action, Rejection(err.message, final=final))
-        log.warning("mirror change rejected", mirror=mirror, err=err.message)
+        uid, rejection = predicates.uid(action.home), Rejection(err.message, final=final)
+        if self._store.home.uid(key_of(action.home)) != uid:
+            return  # it does not exist any more
+        if self._times.change_rejected(uid, action, rejection):
+            mirror = str(key_of(action.mirror))
+            log.warning("mirror change rejected", mirror=mirror, err=err.message)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """Read the mirror by name: it is gone, or as it is now."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from farlet import retrying
 from farlet.access import Token
 from farlet.constants import ObjectKey
 from farlet.context import Context
@@ -21,6 +22,10 @@ from farlet.planning.snapshot import LASTING_SECONDS, STATUS_SECONDS, Ages, Answ
 from farlet.planning.wishes import Wish
 
 Change = UpdateMirror | ResizeMirror
+
+CHANGE_FIRST_SECONDS = 0.5
+CHANGE_LAST_SECONDS = 15.0
+"""Between two tries of a change that fails."""
 
 
 @dataclass(slots=True)
@@ -59,11 +64,22 @@ class PassState:
         match action:
             case ProvideSecret() if not self.secret_failed:
                 self.secret_failed = True
-            case UpdateMirror() | ResizeMirror() if not self.change_failed:
-                self.change_failed = True
+            case UpdateMirror() | ResizeMirror():
+                self.change_failed = True  # it is held back
             case _:
                 return False
         return True
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """At one change."""
+
+    wanted: str
+    backoff: retrying.Backoff = field(
+        default_factory=lambda: retrying.Backoff(CHANGE_FIRST_SECONDS, CHANGE_LAST_SECONDS)
+    )
+    again_at: float = 0.0
 
 
 class PodTimes:
@@ -87,6 +103,8 @@ class PodTimes:
         """By home uid: the last accepted write of each kind."""
         self._rejected: dict[str, dict[type[Change], tuple[str, Rejection]]] = {}
         """By home uid: `wanted` of the last update and resize that was rejected, and why."""
+        self._attempts: dict[str, dict[type[Change], _Attempts]] = {}
+        """By home uid: the update and the resize that have failed."""
 
     def changed(self, key: ObjectKey) -> None:
         """The mirror of `key` has just changed."""
@@ -141,6 +159,8 @@ class PodTimes:
 
     def wrote(self, uid: str, wish: Wish, answer: ObjectMeta, *, ctx: Context) -> None:
         """A write for home pod `uid` was accepted; `answer` is the object as it is now."""
+        if isinstance(wish, UpdateMirror | ResizeMirror):
+            self._attempts.get(uid, {}).pop(type(wish), None)
         kinds = self._answered.setdefault(uid, {})
         kinds[type(wish)] = wishes.answered(wish, answer, ctx=ctx)
 
@@ -148,9 +168,19 @@ class PodTimes:
         """The last accepted write of each kind for home pod `uid`."""
         return frozenset(self._answered.get(uid, {}).values())
 
-    def change_rejected(self, uid: str, change: Change, why: Rejection) -> None:
-        """The foreign API server has rejected a change of home pod `uid`."""
-        self._rejected.setdefault(uid, {})[type(change)] = (change.wanted, why)
+    def change_rejected(self, uid: str, change: Change, why: Rejection) -> bool:
+        """The foreign API server has rejected a change of home pod `uid`. Returns whether that is
+        new.
+
+        Of a rejection that is not final the first message stays: those of quotas name what is used
+        at the moment, and the status would change with each try.
+        """
+        found = self._rejected.setdefault(uid, {})
+        before = found.get(type(change))
+        if before is not None and before[0] == change.wanted and before[1].final is why.final:
+            return False
+        found[type(change)] = (change.wanted, why)
+        return True
 
     def rejected(self, home: Pod) -> dict[str, Rejection]:
         """`wanted` of what was rejected of a home pod as it is now -> why.
@@ -160,11 +190,29 @@ class PodTimes:
         found = self._rejected.get(home["metadata"]["uid"])
         if not found:
             return {}
-        now = {changes.wanted(home, resize=resize) for resize in (True, False)}
+        now = changes.every_wanted(home)
         for kind, (wanted, _) in list(found.items()):
             if wanted not in now:
                 del found[kind]
         return dict(found.values())
+
+    def change_failed(self, uid: str, change: Change) -> None:
+        """A change of home pod `uid` has failed: it is held back for longer each time, whatever
+        else wakes the pod.
+        """
+        found = self._attempts.setdefault(uid, {})
+        attempts = found.get(type(change))
+        if attempts is None or attempts.wanted != change.wanted:
+            attempts = found[type(change)] = _Attempts(change.wanted)
+        attempts.again_at = time.monotonic() + attempts.backoff.next()
+
+    def held_back(self, home: Pod) -> dict[str, float]:
+        """`wanted` of a change of a home pod that has failed -> seconds until it is sent again."""
+        found = self._attempts.get(home["metadata"]["uid"])
+        if not found:
+            return {}
+        now = time.monotonic()
+        return {one.wanted: one.again_at - now for one in found.values() if one.again_at > now}
 
     def ages(self, uid: str) -> Ages:
         """Seconds since the events of home pod `uid`."""
@@ -184,3 +232,4 @@ class PodTimes:
         self._statuses.pop(uid, None)
         self._answered.pop(uid, None)
         self._rejected.pop(uid, None)
+        self._attempts.pop(uid, None)

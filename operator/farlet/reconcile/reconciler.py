@@ -29,6 +29,8 @@ from farlet.planning.actions import (
     FollowSources,
     PatchStatus,
     RecheckAnchor,
+    ResizeMirror,
+    UpdateMirror,
     Wait,
 )
 from farlet.planning.snapshot import ClaimState, Failure, Missing, Snapshot
@@ -157,8 +159,7 @@ class Reconciler:
                 return
             if isinstance(action, AddEphemeralContainer):
                 # A pod can have hundreds of them: one in each pass, and others have their turn.
-                if not state.failed:  # the failure has added its retry
-                    self._queue.add(key)
+                self._queue.add(key)
                 return
         log.error("reconcile exceeded its step limit", pod=str(key), steps=STEPS)
         self._queue.retry(key, at_least=ENDLESS_SECONDS)
@@ -242,7 +243,6 @@ class Reconciler:
             departure=departure,
             secret=secret,
             secret_failed=state.secret_failed,
-            change_failed=state.change_failed,
             accounts=self._accounts(key, home, mirror, access, namespace),
             copies=self._copies.states(key, home, waits=_waits(home, mirror)),
             claims=self._claims(key, home if isinstance(mirror, Missing) else Missing.UNKNOWN),
@@ -260,6 +260,7 @@ class Reconciler:
             answered=self._times.answered(uid),
             recent_statuses=self._times.recent_statuses(uid),
             rejected={} if isinstance(home, Missing) else self._times.rejected(home),
+            held_back={} if isinstance(home, Missing) else self._times.held_back(home),
         )
 
     def _access(self, home: Pod, ctx: Context) -> AccessStrategy | errors.Refused:
@@ -343,6 +344,8 @@ class Reconciler:
         ):
             self._doubt_anchor(s.key)
         uid = "" if isinstance(s.home, Missing) else predicates.uid(s.home)
+        if isinstance(failure.action, UpdateMirror | ResizeMirror):
+            self._times.change_failed(predicates.uid(failure.action.home), failure.action)
         s = dataclasses.replace(s, ages=self._times.ages(uid), failure=failure)
         decision = plan.decide(s, ctx=self._ctx())
         seconds = decision.action.seconds if isinstance(decision.action, Wait) else 0.0

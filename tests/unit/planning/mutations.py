@@ -317,18 +317,6 @@ MUTATIONS = (
         ),
         "a terminating pod's mirror is read live when the foreign cluster was in doubt since its "
         "end",
-        (
-            _run("Always"),
-            Step("forge_label", ("a",)),
-            Step("backup", ("foreign",), 3.0),
-            Step("change", ("a", "x"), 3.0),
-            Step("delete", ("a",), 0.02),
-            Step("outage", ("home",), 8.0),
-            Step("outage", ("foreign",)),
-            Step("restore", ("foreign",), 0.1),
-            Step("back", ("foreign",), 5.0),
-            Step("back", ("home",), 20.0),
-        ),
     ),
     Mutation(
         "takes a mirror that a list lacks for one that has ended",
@@ -652,13 +640,13 @@ MUTATIONS = (
         "sends a change again that was rejected",
         (
             Replaced("_due", "_rejected_for_good(s)", by="()"),
-            Replaced("_change", "write is None or write.wanted in rejected", by="write is None"),
+            Replaced("_change", "write is None or write.wanted in not_now", by="write is None"),
         ),
         "a change that was rejected is not sent again",
     ),
     Mutation(
         "sends no change after one that was rejected",
-        (Replaced("_change", "write.wanted in rejected", by="rejected"),),
+        (Replaced("_change", "write.wanted in not_now", by="not_now"),),
         "a change after one that was rejected is sent",
     ),
     Mutation(
@@ -694,9 +682,18 @@ MUTATIONS = (
         "a resize that exceeds a foreign quota is sent again",
     ),
     Mutation(
-        "repeats a change that has failed in this pass",
-        (Skipped("_change", "s.change_failed"),),
-        "a pass continues without a change that has failed in it",
+        "repeats a change that has just failed",
+        (
+            Replaced(
+                "_change", "_rejected_for_good(s) | s.held_back.keys()", by="_rejected_for_good(s)"
+            ),
+        ),
+        "a change that has failed is held back",
+    ),
+    Mutation(
+        "forgets a change that has failed",
+        (Replaced("_with_mirror", "_until_change(s, due, wait)", by="wait"),),
+        "a change that has failed is held back",
     ),
     Mutation(
         "gives each further mirror the whole deadline",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -313,43 +314,62 @@ def test_a_resize_that_is_rejected_is_infeasible_until_home_changes_it() -> None
 
 
 def test_a_resize_that_exceeds_a_quota_is_deferred_until_there_is_room() -> None:
-    quota = "exceeded quota: team, requested: cpu=1, used: cpu=9, limited: cpu=9"
-    with _refused(errors.Forbidden, 403, quota, reason="Forbidden", what=RESIZES) as s:
+    used = itertools.count(9)
+
+    def full() -> errors.FarletError | None:
+        text = f"exceeded quota: team, requested: cpu=1, used: cpu={next(used)}, limited: cpu=9"
+        return s.foreign.refusal(errors.Forbidden, 403, text, reason="Forbidden")()
+
+    with harness.running() as s:
+        _running(s, "web")
+        s.foreign.refusing = {RESIZES: full}
         _change(s, **TWO)
         condition = _condition(s)
         assert (condition["status"], condition["reason"]) == ("True", "Deferred")
-        assert quota in condition["message"]
+        assert "exceeded quota: team" in condition["message"]
         assert _observed(s) == 2
         assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
         s.wait(60.0)
-        tried = len(s.foreign.requests(RESIZES))
-        assert 3 <= tried <= 12, "with growing delays"
-        assert len(s.home.requests("PATCH .*/pods/web/status")) <= 3, "the status does not flap"
+        assert 3 <= len(s.foreign.requests(RESIZES)) <= 12, "with growing pauses"
+        written = len(s.home.requests("PATCH .*/pods/web/status"))
+        s.wait(600.0)
+        assert len(s.home.requests("PATCH .*/pods/web/status")) == written, "it does not flap"
         s.foreign.refusing = {}
-        s.wait(300.0)
+        s.wait(60.0)
         assert _mirror(s)["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
         assert _condition(s) is None
         assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
 
 
-def test_a_change_that_keeps_failing_does_not_delay_kubectl_debug() -> None:
+def test_a_change_that_keeps_failing_is_not_sent_again_whenever_the_mirror_changes() -> None:
+    with _refused(errors.ApiError, 500, "failed calling webhook", what=f"{UPDATES}web$") as s:
+        _change(s, **IMAGE)
+        for number in range(300):
+            body: JSON = {"metadata": {"annotations": {"other": str(number)}}}
+            s.foreign_server.patch(MIRROR, body, by=USER, status=False, strategic=True)
+            s.wait(0.1)
+        assert 3 <= len(s.foreign.requests(f"{UPDATES}web$")) <= 12
+        s.foreign.refusing = {}
+        s.wait(30.0)
+        assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
+
+
+def test_a_change_that_keeps_failing_delays_neither_resize_nor_kubectl_debug() -> None:
     failing = "failed calling webhook: connection refused"
     with _refused(errors.ApiError, 500, failing, what=f"{UPDATES}web$") as s:
+        s.foreign.lag = 0.02
         _change(s, **IMAGE)
-        debug = {"name": "debug", "image": "example.org/debug:1"}
-        s.home_server.patch(
-            ("pods", HOME, "web"),
-            {"spec": {"ephemeralContainers": [debug]}},
-            by=USER,
-            status=False,
-            strategic=True,
-        )
+        debug = [{"name": f"debug-{n}", "image": "example.org/debug:1"} for n in range(8)]
+        _change(s, spec={"ephemeralContainers": debug})
         s.wait(2.0)
         added = _mirror(s)["spec"].get("ephemeralContainers", [])
-        assert [one["name"] for one in added] == ["debug"]
+        assert sorted(one["name"] for one in added) == [one["name"] for one in debug]
+        _change(s, **TWO)
+        s.wait(2.0)
+        assert _mirror(s)["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app"
         s.foreign.refusing = {}
-        s.wait(300.0)
+        s.wait(60.0)
         assert _mirror(s)["spec"]["containers"][0]["image"] == "example.org/app:2"
 
 

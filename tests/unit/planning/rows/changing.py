@@ -21,12 +21,13 @@ from farlet.planning.actions import (
     ResizeMirror,
     Step,
     UpdateMirror,
+    Wait,
 )
 from farlet.planning.snapshot import Failure, Missing, Snapshot
 from farlet.planning.wishes import answered
 from unit.planning import objects
 from unit.planning.objects import CONTEXT, MIRROR, NOW, exited, home, mirror, secret, shown, times
-from unit.planning.rows.row import Expected, Row, fails, shows
+from unit.planning.rows.row import Expected, Row, does, fails, shows
 
 _OLD = home(phase="Running")
 
@@ -147,9 +148,14 @@ ROWS = (
         _resizes,
     ),
     Row(
-        "a pass continues without a change that has failed in it",
-        _snapshot(_labelled(_OLD), _STANDS, change_failed=True),
-        NOTHING,
+        "a change that has failed is held back",
+        _snapshot(_labelled(_OLD), _STANDS, held_back={_UPDATE.wanted: 4.0}),
+        does(Wait(4.0)),
+    ),
+    Row(
+        "a resize does not wait for another change that has failed",
+        _snapshot(_RESIZED, _STANDS, held_back={_BOTH.update.wanted: 4.0}),
+        _resizes,
     ),
     Row(
         "a resize that was rejected is not sent again",
