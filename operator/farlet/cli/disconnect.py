@@ -77,7 +77,8 @@ def disconnect(**flags: Any) -> None:
 
 async def _disconnect(flags: dict[str, Any]) -> None:
     from farlet.cli import access
-    from farlet.install.disconnect import Disconnect, Volumes
+    from farlet.install.disconnect import Disconnect
+    from farlet.install.home_data import Volumes
 
     volumes = Volumes.REFUSE
     if flags["keep_volumes"]:

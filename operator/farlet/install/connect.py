@@ -26,6 +26,7 @@ from farlet.install import (
     home,
     installed_manager,
     requests,
+    rollout,
 )
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.install.credentials import ForeignServer
@@ -34,8 +35,8 @@ from farlet.manager.conditions import NOT_APPLIED
 from farlet.manager.foreign_token import Bound
 from farlet.manager.virtual_node import Identity
 
-DEFINITION_SECONDS = 60.0
-"""How long an API server may take to serve a new kind of object."""
+STEP_SECONDS = 180.0
+"""The end of a step that waits for nothing but answers, in addition to `seconds`."""
 SHOWN_CHARS = 400
 """Of the reason why a VirtualNode is not ready."""
 AGAIN = "Run the same command again: it continues where it stopped"
@@ -89,8 +90,11 @@ class Connect:
         """Raises `StartError` with the step that failed and what to do."""
         steps = self.steps()
         for number, step in enumerate(steps, start=1):
-            with failing(f"{step.title}"):
-                done = await step.run()
+            with failing(step.title):
+                async with requests.limit(
+                    self._seconds + STEP_SECONDS, lambda: "the API servers did not answer in time"
+                ):
+                    done = await step.run()
             self._report(f"[{number}/{len(steps)}] {step.title}: {done}")
 
     # --- steps --------------------------------------------------------------------------------
@@ -106,6 +110,7 @@ class Connect:
         await checks.different(self._home, self._foreign)
         await checks.rights(self._home, checks.home_rights(connection))
         await checks.rights(self._foreign, checks.foreign_rights(connection))
+        await installed_manager.verify(self._home)
         await checks.node_name(self._home, connection.node)
         await checks.foreign_cluster(self._home, self._foreign, connection)
         self._home_id = await checks.home_id(self._home)
@@ -127,7 +132,9 @@ class Connect:
         return f"ServiceAccount {self._connection.system}/{foreign.ACCOUNT} and its Roles"
 
     async def _manager(self) -> str:
-        return await installed_manager.install(self._home, self._connection.image)
+        return await installed_manager.install(
+            self._home, self._connection.image, seconds=self._seconds
+        )
 
     async def _gateway(self) -> str:
         foreign_half, done = await self._gateway_keys()
@@ -190,7 +197,13 @@ class Connect:
         return f"{len(objects)} objects, the last is {objects[-1]['metadata']['name']}"
 
     async def _virtual_node(self) -> str:
-        async with asyncio.timeout(DEFINITION_SECONDS):
+        async with requests.limit(
+            installed_manager.DEFINITION_SECONDS,
+            lambda: (
+                "the home API server does not serve VirtualNodes. See kubectl api-resources "
+                "--api-group farlet.io"
+            ),
+        ):
             while True:
                 try:
                     await requests.apply(self._home, [home.virtual_node(self._connection)])
@@ -200,26 +213,20 @@ class Connect:
                     return f"{HOME_SYSTEM}/{self._connection.node}"
 
     async def _until_ready(self) -> str:
-        """Until the VirtualNode is ready; the reason is reported whenever it changes."""
+        """Until the VirtualNode is ready and its farlets are of the wanted version.
+
+        The reason why not is reported whenever it changes.
+        """
+        name = self._connection.node
         shown = ""
 
-        def is_ready(node: JSON | None) -> bool:
+        def waiting(why: str) -> None:
             nonlocal shown
-            ready, why = readiness(node)
-            if not ready and why != shown:
+            if why and why != shown:
                 shown = why
                 self._report(f"      waiting: {why}")
-            return ready
 
-        name = self._connection.node
-        work = [
-            asyncio.create_task(
-                requests.until(
-                    self._home, kinds.VIRTUAL_NODES, name, is_ready, namespace=HOME_SYSTEM
-                ),
-                name="virtual node",
-            )
-        ]
+        work = [asyncio.create_task(self._settled(waiting), name="virtual node")]
         if self._connection.identity is Identity.NODE:
             work.append(asyncio.create_task(self._approve(), name="certificate approval"))
         try:
@@ -240,7 +247,36 @@ class Connect:
             )
         return f"pods of the node {self._connection.node} run in the foreign cluster"
 
-    async def _approve(self) -> JSON | None:
+    async def _settled(self, waiting: Callable[[str], None]) -> None:
+        """Ready, rolled out, and still ready: a status is perhaps that of the pods before."""
+        node = await self._ready_node(waiting)
+        image = node["spec"].get("image") or await installed_manager.image_of_nodes(self._home)
+        name = self._connection.name
+
+        def is_rolled_out(deployment: JSON | None) -> bool:
+            why = rollout.unfinished(deployment, image)
+            waiting(f"Deployment {HOME_SYSTEM}/{name}: {why}" if why else "")
+            return not why
+
+        await requests.until(
+            self._home, kinds.DEPLOYMENTS, name, is_rolled_out, namespace=HOME_SYSTEM
+        )
+        await self._ready_node(waiting)
+
+    async def _ready_node(self, waiting: Callable[[str], None]) -> JSON:
+        def is_ready(node: JSON | None) -> bool:
+            ready, why = readiness(node)
+            waiting("" if ready else why)
+            return ready
+
+        name = self._connection.node
+        node = await requests.until(
+            self._home, kinds.VIRTUAL_NODES, name, is_ready, namespace=HOME_SYSTEM
+        )
+        assert node is not None
+        return node
+
+    async def _approve(self) -> None:
         """Approve requests of the manager for the node's client certificate, until cancelled."""
         resource = kinds.SIGNING_REQUESTS
         while True:

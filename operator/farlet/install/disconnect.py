@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, cast
 
 from farlet import errors
@@ -18,7 +17,6 @@ from farlet.constants import (
     FOREIGN_CLUSTER,
     HOME_CLUSTER,
     JSON,
-    VIRTUAL_NODE_ID,
     VIRTUAL_NODE_TAINT,
     ObjectKey,
 )
@@ -28,6 +26,7 @@ from farlet.install import (
     checks,
     credentials,
     foreign_search,
+    home_data,
     installed_manager,
     requests,
 )
@@ -35,6 +34,7 @@ from farlet.install.connect import Step, failing
 from farlet.install.connection import CONNECT, HOME_SYSTEM, object_name
 from farlet.install.foreign_removal import Removal
 from farlet.install.foreign_search import Found
+from farlet.install.home_data import Volumes
 from farlet.k8s_types import Pod
 from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
 
@@ -49,14 +49,6 @@ _GRANTED = (
     kinds.CLUSTER_ROLES,
 )
 _OWNED = ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "Secret")
-
-
-class Volumes(StrEnum):
-    """What becomes of foreign claims with data of home pods."""
-
-    REFUSE = "refuse"
-    KEEP = "keep"
-    DELETE = "delete"
 
 
 class Disconnect:
@@ -114,7 +106,9 @@ class Disconnect:
             steps.append(Step("manager", lambda: self._remove_manager(home)))
         for number, step in enumerate(steps, start=1):
             with failing(step.title):
-                async with asyncio.timeout(self._seconds + STEP_SECONDS):
+                async with requests.limit(
+                    self._seconds + STEP_SECONDS, lambda: "the API servers did not answer in time"
+                ):
                     done = await step.run()
             self._report(f"[{number}/{len(steps)}] {step.title}: {done}")
         if self._removal is not None:
@@ -147,7 +141,7 @@ class Disconnect:
             )
             _confirm(None if self._is_machine else node, virtual, found)
             if found.claims and self._volumes is Volumes.REFUSE:
-                raise claims_hold_data(found.claims)
+                raise home_data.hold_data(found.claims)
             delete = self._volumes is Volumes.DELETE
             self._removal = Removal(self._foreign, found, delete)
             if found.claims and not delete:
@@ -295,27 +289,11 @@ class Disconnect:
                 await requests.delete(home, kinds.SIGNING_REQUESTS, request["metadata"]["name"])
 
     async def _volumes_at_home(self, home: ApiClient) -> str:
-        """Placeholders of foreign claims; they go with the data, or stay with it."""
         assert self._home_id is not None
-        label = f"{VIRTUAL_NODE_ID}={foreign_search.virtual_node_id(self._home_id, self._node)}"
-        volumes = (await home.list_all(kinds.VOLUMES, label_selector=label)).items
-        if self._volumes is not Volumes.DELETE:
-            self.left += [f"the home PersistentVolume {one['metadata']['name']}" for one in volumes]
-            return ""
-        for one in volumes:
-            metadata = one["metadata"]
-            name = metadata["name"]
-            await requests.delete(home, kinds.VOLUMES, name, uid=metadata["uid"])
-            claim = await _bound(home, one)
-            if claim is None:
-                await requests.until_gone(home, kinds.VOLUMES, name)
-                continue
-            # It ends after its claim, which perhaps is a user's wish for new data.
-            self.left.append(
-                f"the home claim {claim}, whose data is deleted, and its PersistentVolume {name}: "
-                f"kubectl delete pvc {claim.name} -n {claim.namespace}"
-            )
-        return f", {len(volumes)} PersistentVolumes deleted" if volumes else ""
+        wanted = foreign_search.virtual_node_id(self._home_id, self._node)
+        count, left = await home_data.leave(home, wanted, self._volumes)
+        self.left += left
+        return f", {count} PersistentVolumes deleted" if count else ""
 
     async def _remove_manager(self, home: ApiClient) -> str:
         try:
@@ -343,18 +321,6 @@ class Disconnect:
         return [f"all that the {where} cluster has of it, if that still exists: {command}"]
 
 
-async def _bound(home: ApiClient, volume: JSON) -> ObjectKey | None:
-    """The claim that holds a volume."""
-    wanted = (volume.get("spec") or {}).get("claimRef")
-    if wanted is None:
-        return None
-    key = ObjectKey(wanted["namespace"], wanted["name"])
-    claim = await requests.find(home, kinds.CLAIMS, key.name, namespace=key.namespace)
-    if claim is None or claim["metadata"]["uid"] != wanted.get("uid"):
-        return None
-    return key
-
-
 def is_ours(node: Any) -> bool:
     """Whether farlet has created this Node."""
     annotations = node["metadata"].get("annotations") or {}
@@ -363,15 +329,6 @@ def is_ours(node: Any) -> bool:
         HOME_CLUSTER in annotations
         or FOREIGN_CLUSTER in annotations
         or any(one.get("key") == VIRTUAL_NODE_TAINT for one in taints)
-    )
-
-
-def claims_hold_data(claims: tuple[ObjectKey, ...]) -> errors.StartError:
-    """Why nothing was removed."""
-    return errors.StartError(
-        f"{len(claims)} foreign claims hold data of home pods: {', '.join(map(str, claims[:20]))}. "
-        "Nothing was removed. Add --keep-volumes to keep them and their namespaces, or "
-        "--delete-volumes to delete them with their data"
     )
 
 

@@ -62,7 +62,8 @@ def commands(connection: Connection) -> str:
     return "".join(parts)
 
 
-_HOURS = 30 * 24
+_HOURS = 7 * 24
+"""As `foreign_token.LIFETIME`."""
 _TOKEN = f"""\
 Secrets are not printed. Create them once, in this order:
 

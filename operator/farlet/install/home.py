@@ -21,7 +21,7 @@ def bindings(connection: Connection) -> tuple[JSON, ...]:
     Bindings are granted by an administrator: the manager creates none.
     """
     if connection.identity is Identity.NODE:
-        return connection.labelled((_client_authority(connection),))
+        return connection.labelled((_client_authority(connection), _renewal(connection)))
     return connection.labelled(tuple(_account_roles(connection)))
 
 
@@ -80,6 +80,24 @@ def _client_authority(connection: Connection) -> JSON:
             "apiGroup": _GROUP,
             "kind": "Role",
             "name": "extension-apiserver-authentication-reader",
+        },
+        "subjects": [
+            {"apiGroup": _GROUP, "kind": "User", "name": f"system:node:{connection.node}"}
+        ],
+    }
+
+
+def _renewal(connection: Connection) -> JSON:
+    """kube-controller-manager approves the renewal of a client certificate that the node itself
+    requests, so that it needs no person."""
+    return {
+        "apiVersion": f"{_GROUP}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": f"{connection.name}-renewal"},
+        "roleRef": {
+            "apiGroup": _GROUP,
+            "kind": "ClusterRole",
+            "name": "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         },
         "subjects": [
             {"apiGroup": _GROUP, "kind": "User", "name": f"system:node:{connection.node}"}

@@ -11,16 +11,12 @@ from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
-from farlet.install import content, manager, requests
+from farlet.install import content, manager, requests, rollout
 from farlet.install.connection import CONNECT, HOME_SYSTEM
 from farlet.manager.virtual_node import MANAGED_BY_LABEL, MANAGER, NAME_LABEL
 
 DEFINITION_SECONDS = 60.0
 """How long an API server may take to serve a new kind of object."""
-_NOT_SERVED = (
-    f"the home API server does not serve the definition {{name}} after {DEFINITION_SECONDS:g} s. "
-    "See kubectl describe crd {name}"
-)
 
 
 async def image(home: ApiClient) -> str:
@@ -30,26 +26,54 @@ async def image(home: ApiClient) -> str:
         raise errors.UsageError(
             "--image is required: set it to the image of farlet that both clusters can pull"
         )
-    return _image(found)
+    return rollout.image_of(found)
 
 
-async def install(home: ApiClient, image: str) -> str:
-    """Install it, or another version of it, unless others have installed it."""
+async def image_of_nodes(home: ApiClient) -> str | None:
+    """The image of farlets without one of their own; `None`: a manager of others decides it."""
+    found = await _deployment(home)
+    return rollout.image_of(found) if found is not None and _is_ours(found) else None
+
+
+async def verify(home: ApiClient) -> None:
+    """Raises `StartError` for a manager in another namespace, whose permissions `install` would
+    take over."""
+    binding = await requests.find(home, kinds.CLUSTER_ROLE_BINDINGS, MANAGER)
+    subjects = (binding or {}).get("subjects") or ()
+    others = {one.get("namespace", "") for one in subjects} - {HOME_SYSTEM}
+    if others:
+        raise errors.StartError(
+            f"the home cluster has a manager in the namespace {', '.join(sorted(others))}, as the "
+            f"ClusterRoleBinding {MANAGER} shows. farlet connect works with a manager in the "
+            f"namespace {HOME_SYSTEM} only. Install it there, or create VirtualNodes as "
+            "docs/virtual-nodes.md describes; if that manager is gone: kubectl delete "
+            f"clusterrolebinding {MANAGER}"
+        )
+
+
+async def install(home: ApiClient, image: str, *, seconds: float) -> str:
+    """Install it, or another version of it, unless others have installed it.
+
+    Waits `seconds` until its pod is of this version: VirtualNodes then report what it does.
+    """
     found = await _deployment(home)
     if found is not None and not _is_ours(found):
-        return f"{_image(found)}, which is left as it is: farlet connect did not install it"
+        return (
+            f"{rollout.image_of(found)}, which is left as it is: farlet connect did not install it"
+        )
     namespace = manager.namespace()
     namespace["metadata"]["labels"][MANAGED_BY_LABEL] = CONNECT
     await requests.create_missing(home, namespace)
     definition = manager.custom_resource_definition()
     await _apply(home, definition)
     name = definition["metadata"]["name"]
-    async with requests.limit(DEFINITION_SECONDS, lambda: _NOT_SERVED.format(name=name)):
+    async with requests.limit(DEFINITION_SECONDS, lambda: _not_served(name)):
         await requests.until(home, kinds.DEFINITIONS, name, _is_established)
     for obj in manager.objects(image=image):
         await _apply(home, obj)
-    if found is not None and _image(found) != image:
-        return f"{image}, before {_image(found)}"
+    await _until_rolled_out(home, image, seconds)
+    if found is not None and rollout.image_of(found) != image:
+        return f"{image}, before {rollout.image_of(found)}"
     return image
 
 
@@ -94,9 +118,30 @@ async def _deployment(home: ApiClient) -> JSON | None:
     return await requests.find(home, kinds.DEPLOYMENTS, MANAGER, namespace=HOME_SYSTEM)
 
 
-def _image(deployment: JSON) -> str:
-    containers = deployment["spec"]["template"]["spec"]["containers"]
-    return str(containers[0]["image"])
+async def _until_rolled_out(home: ApiClient, image: str, seconds: float) -> None:
+    why = ""
+
+    def is_done(deployment: JSON | None) -> bool:
+        nonlocal why
+        why = rollout.unfinished(deployment, image)
+        return not why
+
+    def message() -> str:
+        return (
+            f"the Deployment {HOME_SYSTEM}/{MANAGER} is not rolled out after {seconds:g} s: {why}. "
+            f"See `kubectl describe pods -n {HOME_SYSTEM} -l {NAME_LABEL}={MANAGER}` in the home "
+            "cluster"
+        )
+
+    async with requests.limit(seconds, message):
+        await requests.until(home, kinds.DEPLOYMENTS, MANAGER, is_done, namespace=HOME_SYSTEM)
+
+
+def _not_served(name: str) -> str:
+    return (
+        f"the home API server does not serve the definition {name} after {DEFINITION_SECONDS:g} s. "
+        f"See `kubectl describe crd {name}` in the home cluster"
+    )
 
 
 async def _apply(home: ApiClient, obj: JSON) -> None:

@@ -102,6 +102,8 @@ class MemoryCluster(FakeClient):
             for field in ("uid", "resourceVersion", "generation"):
                 obj["metadata"].pop(field, None)
             obj.pop("data", None)
+            if "replicas" in (obj.get("status") or {}):
+                obj.pop("status")
             template = (obj.get("spec") or {}).get("template") or {}
             template.get("metadata", {}).pop("annotations", None)
             (obj.get("spec") or {}).pop("request", None)
@@ -295,17 +297,37 @@ def signing_request(node: str, *, username: str = MANAGER, **changed: Any) -> Ob
     return {"metadata": {"name": f"csr-{node}"}, "spec": spec, "status": {}}
 
 
+def api_server(home: MemoryCluster) -> None:
+    """Definitions are established, and Deployments rolled out, immediately."""
+    for (plural, _, _), obj in list(home.objects.items()):
+        if plural == "customresourcedefinitions":
+            obj["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
+        if plural == "deployments":
+            count = obj.get("spec", {}).get("replicas", 1)
+            seen = {"observedGeneration": obj["metadata"]["generation"]}
+            counted = ("replicas", "updatedReplicas", "availableReplicas")
+            obj["status"] = {**seen, **dict.fromkeys(counted, count)}
+
+
+def deployment(image: str, node: str) -> Object:
+    """What the manager creates for a virtual node."""
+    labels = {"app.kubernetes.io/name": "farlet", "app.kubernetes.io/instance": node}
+    spec = {"replicas": 2, "template": {"spec": {"containers": [{"image": image}]}}}
+    return {"metadata": {"name": f"farlet-{node}", "labels": labels}, "spec": spec}
+
+
 def controllers(home: MemoryCluster) -> Callable[[], None]:
     """What the API server, the manager and farlet do in the home cluster."""
 
     def settle() -> None:
-        for (plural, _, _), obj in list(home.objects.items()):
-            if plural == "customresourcedefinitions":
-                obj["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
         for node in _nodes(home):
             name = node["metadata"]["name"]
-            if home.find("deployments", "farlet", "farlet-manager") is None:
+            manager = home.find("deployments", "farlet", "farlet-manager")
+            if manager is None:
                 continue
+            (container,) = manager["spec"]["template"]["spec"]["containers"]
+            if home.find("deployments", "farlet", f"farlet-{name}") is None:
+                home.put("deployments", "farlet", deployment(container["image"], name))
             request = home.find("certificatesigningrequests", "", f"csr-{name}")
             if request is None:
                 home.put("certificatesigningrequests", "", signing_request(name))
@@ -320,6 +342,7 @@ def controllers(home: MemoryCluster) -> Callable[[], None]:
                 if home.find("nodes", "", name) is None:
                     home.put("nodes", "", {"metadata": metadata, "spec": {}})
                     home.put("leases", "kube-node-lease", {"metadata": {"name": name}})
+        api_server(home)
 
     return settle
 

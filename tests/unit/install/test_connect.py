@@ -5,19 +5,30 @@ Both are killed before each of their writes, and then continue.
 
 from __future__ import annotations
 
+import asyncio
 import copy
+from collections.abc import Callable
 
 import pytest
 
 from farlet import errors
-from farlet.install import requests
+from farlet.install import installed_manager, requests
 from farlet.install.connect import Connect, readiness
 from farlet.install.connection import Connection
 from farlet.install.credentials import ForeignServer
-from farlet.install.disconnect import Disconnect, Volumes
+from farlet.install.disconnect import Disconnect
 from farlet.install.foreign_search import virtual_node_id
+from farlet.install.home_data import Volumes
 from farlet.manager.virtual_node import Identity
-from unit.install.memory_cluster import Killed, MemoryCluster, Object, Process, controllers
+from unit.install.memory_cluster import (
+    Killed,
+    MemoryCluster,
+    Object,
+    Process,
+    api_server,
+    controllers,
+    deployment,
+)
 
 FAR = Connection("far", "farlet:1", ("shop",))
 SERVER = ForeignServer("https://192.0.2.7:6443", None)
@@ -327,8 +338,8 @@ async def test_a_manager_of_others_is_used_and_stays() -> None:
     containers = [{"image": "theirs:2"}]
     spec = {"template": {"spec": {"containers": containers}}}
     pair.home.put("namespaces", "", {"metadata": {"name": "farlet"}})
-    deployment = {"metadata": {"name": "farlet-manager"}, "spec": spec}
-    pair.home.put("deployments", "farlet", deployment)
+    manager = {"metadata": {"name": "farlet-manager"}, "spec": spec}
+    pair.home.put("deployments", "farlet", manager)
     definition = {"metadata": {"name": "virtualnodes.farlet.io"}}
     pair.home.put("customresourcedefinitions", "", definition)
     before = pair.home.content()
@@ -353,9 +364,8 @@ async def test_connect_stops_when_the_node_does_not_become_ready() -> None:
 
 
 def _report(home: MemoryCluster) -> None:
+    api_server(home)
     for (plural, _, _), obj in home.objects.items():
-        if plural == "customresourcedefinitions":
-            obj["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
         if plural == "virtualnodes":
             condition = {"type": "Ready", "status": "False", "reason": "Broken"}
             obj["status"] = {"conditions": [{**condition, "message": "it is broken"}]}
@@ -421,6 +431,12 @@ def _inventory_of_another_node(pair: Pair) -> None:
     pair.foreign.put("configmaps", "farlet-far", {"metadata": inventory})
 
 
+def _manager_elsewhere(pair: Pair) -> None:
+    subject = {"kind": "ServiceAccount", "name": "farlet-manager", "namespace": "platform"}
+    binding = {"metadata": {"name": "farlet-manager"}, "subjects": [subject]}
+    pair.home.put("clusterrolebindings", "", binding)
+
+
 def _no_rights(pair: Pair) -> None:
     pair.foreign.denied.add(("create", "namespaces"))
 
@@ -447,6 +463,9 @@ def _no_rights(pair: Pair) -> None:
             _inventory_of_another_node, "another virtual node uses", id="another inventory"
         ),
         pytest.param(
+            _manager_elsewhere, "a manager in the namespace platform", id="a manager elsewhere"
+        ),
+        pytest.param(
             _no_rights, "the foreign cluster lack permissions: create namespaces", id="no rights"
         ),
     ],
@@ -461,6 +480,64 @@ async def test_checks_stop_before_anything_is_changed(prepare: object, message: 
     assert (pair.home.content(), pair.foreign.content()) == before
 
 
+def _nothing_moves(_home: MemoryCluster) -> None:
+    pass
+
+
+def _manager_rolls_out(home: MemoryCluster) -> None:
+    manager = home.objects["deployments", "farlet", "farlet-manager"]
+    manager["status"]["observedGeneration"] = manager["metadata"]["generation"]
+
+
+def _node_is_written(home: MemoryCluster) -> None:
+    _manager_rolls_out(home)
+    node = home.objects["deployments", "farlet", "farlet-far"]
+    node["spec"] = deployment("farlet:2", "far")["spec"]
+    node["status"]["updatedReplicas"] = 1
+
+
+@pytest.mark.parametrize(
+    ("settle", "message"),
+    [
+        pytest.param(
+            _nothing_moves,
+            "farlet-manager is not rolled out after 0.2 s: its controller has not seen",
+            id="manager",
+        ),
+        pytest.param(
+            _manager_rolls_out,
+            "farlet-far: it has the image farlet:1, not yet farlet:2",
+            id="image of the node",
+        ),
+        pytest.param(_node_is_written, "1 of 2 pods are updated", id="pods of the node"),
+    ],
+)
+async def test_an_upgrade_is_done_when_the_new_version_runs(
+    settle: Callable[[MemoryCluster], None], message: str
+) -> None:
+    pair = await connected()
+    pair.home.settle = lambda: settle(pair.home)
+    upgrade = Connection("far", "farlet:2", ("shop",))
+    with pytest.raises(errors.StartError, match=message):
+        await pair.connect(upgrade, seconds=0.2)
+    node = pair.home.objects["deployments", "farlet", "farlet-far"]
+    node["spec"] = deployment("farlet:2", "far")["spec"]
+    pair.home.settle = lambda: api_server(pair.home)
+    await pair.connect(upgrade)
+
+
+async def test_a_step_that_waits_forever_ends_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(installed_manager, "DEFINITION_SECONDS", 0.1)
+    pair = Pair()
+    pair.home.settle = lambda: None
+    with pytest.raises(errors.StartError) as caught:
+        await asyncio.wait_for(pair.connect(), 5)
+    assert "manager: the home API server does not serve the definition" in str(caught.value)
+    assert "kubectl describe crd virtualnodes.farlet.io" in str(caught.value)
+
+
 async def test_a_service_account_needs_no_certificate() -> None:
     pair = Pair()
     before = pair.home.content()
@@ -471,6 +548,8 @@ async def test_a_service_account_needs_no_certificate() -> None:
         node = pair.home.find("virtualnodes", "farlet", "far")
         if node is not None:
             node["status"]["conditions"][0]["status"] = "True"
+            pair.home.put("deployments", "farlet", deployment("farlet:1", "far"))
+            api_server(pair.home)
 
     pair.home.settle = settle
     await pair.connect(connection)

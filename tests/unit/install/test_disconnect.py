@@ -7,7 +7,7 @@ import pytest
 from farlet import errors
 from farlet.install import requests
 from farlet.install.connection import Connection
-from farlet.install.disconnect import Volumes
+from farlet.install.home_data import Volumes
 from unit.install.memory_cluster import Killed, MemoryCluster, Object
 from unit.install.test_connect import FAR, ID, OTHER_ID, Pair, connected
 

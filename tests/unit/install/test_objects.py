@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from farlet.install import foreign, gateway, home
+from farlet.install import dry_run, foreign, gateway, home
 from farlet.install.connection import CONNECT, Connection
+from farlet.manager import foreign_token
 from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL, Identity
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +64,14 @@ def test_foreign_objects_are_named_after_the_virtual_node() -> None:
 @pytest.mark.parametrize(
     ("connection", "expected"),
     [
-        pytest.param(FAR, ["RoleBinding kube-system/farlet-far-client-authority"], id="node"),
+        pytest.param(
+            FAR,
+            [
+                "RoleBinding kube-system/farlet-far-client-authority",
+                "ClusterRoleBinding /farlet-far-renewal",
+            ],
+            id="node",
+        ),
         pytest.param(
             AS_ACCOUNT,
             [
@@ -143,3 +151,16 @@ def test_no_capacity_role_is_granted_where_the_capacity_is_given() -> None:
     given = Connection("far", "farlet:1", capacity=(("cpu", "8"),))
     assert not [one for one in foreign.objects(given) if one["kind"] == "ClusterRole"]
     assert home.virtual_node(given)["spec"]["capacity"] == {"cpu": "8"}
+
+
+def test_a_node_can_have_the_renewal_of_its_own_certificate_approved() -> None:
+    (binding,) = (one for one in home.bindings(FAR) if one["kind"] == "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == (
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
+    )
+    assert [one["name"] for one in binding["subjects"]] == ["system:node:far"]
+
+
+def test_the_printed_command_requests_a_token_as_connect_does() -> None:
+    hours = foreign_token.LIFETIME.total_seconds() / 3600
+    assert f"--duration {hours:g}h" in dry_run.commands(FAR)
