@@ -400,8 +400,26 @@ class Store:
     """Copies of home ConfigMaps and Secrets that have the mark of this virtual node."""
     departed: dict[ObjectKey, Departure] = field(default_factory=dict)
     """By foreign key: how mirrors left, kept while their home pod exists."""
+    _requested: set[ObjectKey] = field(default_factory=set)
+    """Foreign keys: a mirror was requested, no answer showed it, and it was not read since."""
     tokens: dict[str, dict[str, Token]] = field(default_factory=dict)
     """By home uid and `TokenSpec.key`: granted, and not delivered yet or a moment ago."""
+
+    def put_mirror(self, mirror: Pod) -> bool:
+        """Keep a mirror unless it is outdated or deleted; returns whether it was kept."""
+        kept = self.mirrors.put(mirror)
+        if kept:
+            self.returned(mirror)
+        return kept
+
+    def returned(self, mirror: Pod) -> None:
+        """A mirror is known again: how it left proves nothing any more.
+
+        Its label was put back, or the foreign cluster was restored.
+        """
+        before = self.departed.get(key_of(mirror))
+        if before is not None and _uid(before.last) == _uid(mirror):
+            del self.departed[key_of(mirror)]
 
     def depart(self, foreign: ObjectKey, home: ObjectKey, mirror: Pod, sign: Sign) -> None:
         """Keep how a mirror left and its last state, while its home pod exists to show it.
@@ -411,19 +429,28 @@ class Store:
         """
         if home not in self.home:
             return
-        departure = Departure(_trimmed_mirror(mirror), sign, mirror["metadata"])
+        # A watch can lag: another mirror was requested, or is known, before this one's end is.
+        posted = foreign in self._requested or self.mirrors.uid(foreign) not in {None, _uid(mirror)}
+        departure = Departure(_trimmed_mirror(mirror), sign, mirror["metadata"], posted=posted)
         before = self.departed.get(foreign)
         if before is not None and _uid(before.last) == _uid(mirror):
             if before.sign in _ANSWERS and sign not in _ANSWERS:
                 departure = replace(before, last=departure.last)
+            departure = replace(departure, posted=posted or before.posted)
             if version(before.last["metadata"]) > version(mirror["metadata"]):
                 departure = replace(departure, last=before.last)
         self.departed[foreign] = departure
 
-    def posting(self, foreign: ObjectKey) -> None:
+    def posting(self, foreign: ObjectKey, home: ObjectKey) -> None:
         """A mirror of this name is about to be requested."""
+        if home in self.home:
+            self._requested.add(foreign)
         if (before := self.departed.get(foreign)) is not None:
             self.departed[foreign] = replace(before, posted=True)
+
+    def posted(self, foreign: ObjectKey) -> None:
+        """An answer or a read showed the mirror that was requested."""
+        self._requested.discard(foreign)
 
     def doubt_departures(self, namespace: str) -> None:
         """What is known of a foreign namespace may be of another cluster or another history."""
@@ -436,3 +463,4 @@ class Store:
         self.tokens.pop(uid, None)
         if foreign is not None and key not in self.home:
             self.departed.pop(foreign, None)
+            self._requested.discard(foreign)

@@ -54,7 +54,12 @@ class Mirrors:
         self._since = 0
 
     def listing(self) -> None:
-        """A list is about to be requested."""
+        """A list is about to be requested.
+
+        The watch was lost, perhaps since the foreign cluster was restored from a backup, which
+        later versions do not show.
+        """
+        self._store.doubt_departures(self._foreign)
         self._since = self._store.mirrors.mark()
 
     def replaced(self, objects: Sequence[Pod], version: int) -> None:
@@ -66,6 +71,7 @@ class Mirrors:
             if "deletionTimestamp" in pod["metadata"]:
                 self._ended(pod)
             if mirrors.put_listed(pod, since=since, as_of=version):
+                self._store.returned(pod)
                 self._wake(key_of(pod), wakes.COALESCE_SECONDS)
 
     def changed(self, kind: str, obj: Pod) -> None:
@@ -79,7 +85,7 @@ class Mirrors:
         if "deletionTimestamp" in metadata:
             self._ended(obj)
         before = self._store.mirrors.note(key_of(obj))
-        if self._store.mirrors.put(obj):
+        if self._store.put_mirror(obj):
             phase = None if before is None else before.phase
             self._wake(key_of(obj), wakes.after_change(obj, phase_before=phase))
 

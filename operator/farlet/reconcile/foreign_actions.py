@@ -67,18 +67,20 @@ class ForeignActions:
         body = token_rotation.stamped(action.pod, granted)
         namespace = action.pod["metadata"]["namespace"]
         state.step = Step.MIRROR
-        self._store.posting(ObjectKey(namespace, action.pod["metadata"]["name"]))
+        foreign = ObjectKey(namespace, action.pod["metadata"]["name"])
+        self._store.posting(foreign, state.key)
         try:
             answer = await self._cluster.create(resources.PODS, body, namespace=namespace)
         except errors.Conflict as err:
             if not err.already_exists:
                 raise
             # An earlier answer was lost, or an unrelated pod has the name: read it.
-            await self.confirm_gone(ObjectKey(namespace, action.pod["metadata"]["name"]), state)
+            await self.confirm_gone(foreign, state)
             return
         lost = dropped.message(action.pod["spec"], answer.get("spec", {}))
-        self._store.mirrors.put(answer)  # which keeps no more of the spec than `plan` reads
-        self._store.departed.pop(key_of(answer), None)
+        self._store.put_mirror(answer)  # which keeps no more of the spec than `plan` reads
+        self._store.departed.pop(foreign, None)
+        self._store.posted(foreign)
         state.mirror_gone = False
         self._times.mirror_created(uid)
         self._metrics.mirror_latency.observe(time.monotonic() - first_seen)
@@ -117,7 +119,7 @@ class ForeignActions:
             answer = await self._patch(
                 mirror, {"uid": predicates.uid(mirror), "annotations": {constants.TOKENS: times}}
             )
-            self._store.mirrors.put(answer)
+            self._store.put_mirror(answer)
             log.debug("home tokens refreshed", pod=str(key_of(home)))
         self._tokens.delivered(home)
         if self._store.home.uid(key_of(home)) == uid:
@@ -193,7 +195,7 @@ class ForeignActions:
         kept = [c for c in answer["spec"].get("ephemeralContainers", ()) if _same(c, container)]
         sent: JSON = {"ephemeralContainers": [container]}
         lost = dropped.message(sent, {"ephemeralContainers": kept}) if kept else None
-        self._store.mirrors.put(answer)  # which keeps no more of the spec than `plan` reads
+        self._store.put_mirror(answer)  # which keeps no more of the spec than `plan` reads
         if not kept:
             raise errors.Refused(
                 Reason.FOREIGN_REJECTED,
@@ -346,7 +348,7 @@ class ForeignActions:
             return None
 
     def _changed(self, action: actions.UpdateMirror | actions.ResizeMirror, answer: Pod) -> None:
-        self._store.mirrors.put(answer)
+        self._store.put_mirror(answer)
         uid = predicates.uid(action.home)
         if self._store.home.uid(key_of(action.home)) == uid:  # it still exists
             self._times.wrote(uid, action, answer["metadata"], ctx=self._ctx())
@@ -386,7 +388,9 @@ class ForeignActions:
         """Store a pod that was read by name, unless no watch would follow it."""
         key, mirrors = key_of(read), self._store.mirrors
         if predicates.is_labelled(read, virtual_node_id=self._ctx().virtual_node_id):
-            mirrors.put(read)
+            self._store.put_mirror(read)
+            if mirrors.uid(key) == predicates.uid(read):
+                self._store.posted(key)
         elif (known := mirrors.uid(key)) is not None:
             mirrors.remove(key, known, as_of=version(read["metadata"]))
         state.unrelated = None if key in mirrors else read

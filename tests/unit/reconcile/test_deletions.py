@@ -19,6 +19,10 @@ from unit.reconcile.harness import FOREIGN, KUBELET, USER, Harness
 
 READS = r"^GET .*/pods/web"
 WHERE = ("pods", FOREIGN, "web")
+BUMPS = [
+    pytest.param(0, id="with the revisions of the backup"),
+    pytest.param(1_000_000, id="with later revisions"),
+]
 
 
 def _running(s: Harness, policy: str = "Always") -> None:
@@ -172,7 +176,56 @@ def test_after_the_lost_answer_to_a_creation_the_end_of_an_earlier_mirror_is_no_
         assert _sent(s.foreign) == ["GET", "DELETE", "GET"]
 
 
-def test_what_was_seen_before_a_restore_is_no_evidence() -> None:
+def test_the_late_end_of_an_earlier_mirror_is_no_evidence_after_a_request_for_another() -> None:
+    with harness.running() as s:
+        _running(s)
+        s.foreign_server.delete(WHERE, by=USER)
+        s.wait(80.0)
+        s.foreign.lag = 12.0
+        s.remove()
+        s.wait(9.5)
+        s.foreign.faults.append(Fault.DONE)
+        for _ in range(3000):
+            s.wait(0.001)
+            if s.mirror() is not None:
+                break
+        assert s.mirror() is not None, "another mirror was created, and the answer was lost"
+        assert s.store.departed == {}, "no watch has shown the end of the first"
+        s.foreign.refusing[r"pods"] = s.foreign.silence
+        s.delete()
+        s.wait(6.0)
+        assert s.store.departed, "a watch has shown the end of the first"
+        assert s.pod() is not None, "the second one runs"
+        s.foreign.refusing.clear()
+        s.wait(90.0)
+        assert (s.pod(), s.mirror()) == (None, None)
+
+
+def test_a_mirror_that_a_restored_foreign_cluster_has_again_has_not_ended() -> None:
+    with harness.running() as s:
+        _running(s)
+        backup = s.foreign_server.backup()
+        s.home.refusing[r"^(PATCH|DELETE) .*/pods/web"] = s.home.silence
+        _never_scheduled(s)
+        s.wait(3.0)
+        assert s.mirror() is None
+        s.foreign.refusing[r"^DELETE .*/pods/web"] = s.foreign.silence
+        s.restore("foreign", backup, bump=1_000_000)
+        s.wait(60.0)
+        assert ObjectKey(FOREIGN, "web") in s.store.mirrors
+        assert s.store.departed == {}
+        s.foreign_server.policy = lambda _resource, obj: obj["metadata"].pop("labels", None)
+        body = {"metadata": {"labels": None}}
+        s.foreign_server.patch(WHERE, body, by=USER, status=False, strategic=False)
+        s.wait(5.0)
+        s.home.refusing.clear()
+        s.wait(60.0)
+        assert s.mirror() is not None
+        assert s.pod() is not None, "its mirror runs again"
+
+
+@pytest.mark.parametrize("bump", BUMPS)
+def test_what_was_seen_before_a_restore_is_no_evidence(bump: int) -> None:
     with harness.running() as s:
         _running(s)
         s.foreign_server.policy = lambda _resource, obj: obj["metadata"].pop("labels", None)
@@ -186,7 +239,7 @@ def test_what_was_seen_before_a_restore_is_no_evidence() -> None:
         s.wait(1.0)
         _leaves(s)
         s.wait(5.0)
-        s.restore("foreign", backup)
+        s.restore("foreign", backup, bump=bump)
         s.wait(60.0)
         s.home.refusing.clear()
         s.wait(60.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -256,6 +257,79 @@ def test_no_token_stays_of_the_answer_to_a_secret() -> None:
     store = Store()
     store.secrets.put(_pod(data={"token": "c2VjcmV0"}, stringData={"token": "secret"}))
     assert store.secrets.get(KEY) == _object(1)
+
+
+FOREIGN = ObjectKey("default-h", "web")
+
+
+def _mirror(uid: str, version: int) -> Any:
+    return {**_object(version, uid=uid, namespace=FOREIGN.namespace), "spec": {}}
+
+
+def _requests(store: Store) -> None:
+    store.posting(FOREIGN, KEY)
+
+
+def _knows_another(store: Store) -> None:
+    store.put_mirror(_mirror("m2", 9))
+
+
+def _requests_and_reads(store: Store) -> None:
+    store.posting(FOREIGN, KEY)
+    store.posted(FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("before", "posted"),
+    [
+        pytest.param(lambda _: None, False, id="nothing"),
+        pytest.param(_requests, True, id="the request for another one"),
+        pytest.param(_knows_another, True, id="another one"),
+        pytest.param(_requests_and_reads, False, id="a request that was answered"),
+    ],
+)
+def test_the_end_of_a_mirror_is_weighed_with_what_came_before_its_event(
+    before: Callable[[Store], None], *, posted: bool
+) -> None:
+    store = Store()
+    store.home.put(_pod(spec={}))
+    before(store)
+    store.depart(FOREIGN, KEY, _mirror("m1", 3), Sign.EVENT)
+    assert store.departed[FOREIGN].posted is posted
+
+
+def test_a_request_for_a_mirror_is_remembered_with_each_end_of_the_one_before() -> None:
+    store = Store()
+    store.home.put(_pod(spec={}))
+    store.depart(FOREIGN, KEY, _mirror("m1", 3), Sign.EVENT)
+    store.posting(FOREIGN, KEY)
+    store.posted(FOREIGN)
+    store.depart(FOREIGN, KEY, _mirror("m1", 4), Sign.ANSWER)
+    assert store.departed[FOREIGN].posted
+
+
+def test_the_request_for_a_mirror_is_forgotten_with_its_home_pod() -> None:
+    store = Store()
+    store.home.put(_pod(spec={}))
+    store.posting(FOREIGN, KEY)
+    store.home.remove(KEY, "u1")
+    store.forget(KEY, FOREIGN, "u1")
+    store.posting(FOREIGN, KEY)
+    again: Any = {**_object(2, uid="u2"), "spec": {}}
+    store.home.put(again)
+    store.depart(FOREIGN, KEY, _mirror("m1", 3), Sign.EVENT)
+    assert not store.departed[FOREIGN].posted
+
+
+def test_the_end_of_a_mirror_that_is_known_again_is_forgotten() -> None:
+    store = Store()
+    store.home.put(_pod(spec={}))
+    store.mirrors.remove(FOREIGN, "m1", as_of=3)
+    store.depart(FOREIGN, KEY, _mirror("m1", 3), Sign.EVENT)
+    assert not store.put_mirror(_mirror("m1", 2))
+    assert list(store.departed) == [FOREIGN]
+    assert store.put_mirror(_mirror("m1", 4))
+    assert store.departed == {}
 
 
 def test_a_departed_mirror_is_kept_for_a_home_pod_only() -> None:
