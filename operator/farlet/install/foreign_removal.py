@@ -53,7 +53,7 @@ class Removal:
         if not self.found.is_own:
             self.left.append(
                 f"ServiceAccount, Roles and token in the foreign namespace {self.found.system}, "
-                "which other virtual nodes perhaps use"
+                "which other virtual nodes may still use"
             )
             return "the ServiceAccount stays"
         deleted = []

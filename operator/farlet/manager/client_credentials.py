@@ -122,7 +122,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class NotGranted:
-    """Denied, failed, or of no use; nothing changes before the request is deleted."""
+    """Denied, failed, or not usable; nothing changes before the request is deleted."""
 
     reason: Reason
     problem: str
@@ -182,7 +182,7 @@ def progress(csr: JSON, key: ec.EllipticCurvePrivateKey, *, node: str, now: date
 def useless(name: str, problem: str) -> NotGranted:
     """A CSR that leads to no certificate for the pending key."""
     return NotGranted(
-        Reason.CERTIFICATE_NOT_ISSUED, f"CertificateSigningRequest {name} is of no use: {problem}"
+        Reason.CERTIFICATE_NOT_ISSUED, f"CertificateSigningRequest {name} cannot be used: {problem}"
     )
 
 
@@ -237,7 +237,7 @@ def _reason(found: Waiting | NotGranted, *, node: str, name: str) -> tuple[Reaso
     match found:
         case Waiting(approved=False):
             return Reason.APPROVAL_REQUIRED, (
-                f"Approve its request, which says that it is of {key_pairs.node_user(node)}: "
+                f"Approve its request, for user {key_pairs.node_user(node)}: "
                 f"kubectl certificate approve {name}"
             )
         case Waiting():

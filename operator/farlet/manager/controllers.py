@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -31,13 +31,19 @@ class Controllers:
     def changed(self, found: JSON, *, deleted: bool) -> None:
         """An object of any watched kind has changed."""
         kind, metadata = found["kind"], found["metadata"]
+        instance = (metadata.get("labels") or {}).get(INSTANCE_LABEL, "")
+        if kind == "CertificateSigningRequest":
+            self._credentials_changed(lambda node: node.name == instance)
+            return
         key = ObjectKey(metadata["namespace"], metadata["name"])
         if kind == KIND:
             self._node_changed(key, found, deleted=deleted)
         elif kind == "Secret":
-            self._secret_changed(key)
+            # Its content stays out of here: credentials are read where they are checked.
+            self._credentials_changed(
+                lambda node: node.namespace == key.namespace and key.name in node.secrets
+            )
         elif kind == "Pod":
-            instance = (metadata.get("labels") or {}).get(INSTANCE_LABEL, "")
             owner = ObjectKey(key.namespace, instance)
             if (controller := self._controllers.get(owner)) is not None:
                 controller.pod_changed(found, deleted=deleted)
@@ -46,22 +52,16 @@ class Controllers:
             if (controller := self._controllers.get(owner)) is not None:
                 controller.object_changed(kind, None if deleted else found)
 
-    def wake(self, name: str, namespace: str) -> None:
-        """Something that the VirtualNode of this name depends on has changed."""
-        if (controller := self._controllers.get(ObjectKey(namespace, name))) is not None:
-            controller.wake()
-
     async def close(self) -> None:
         """End all controllers. Nothing that has begun has to be finished."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _secret_changed(self, key: ObjectKey) -> None:
-        """Its content stays out of here: credentials are read where they are checked."""
-        for controller in self._controllers.values():
-            node = controller.node
-            if node and node.namespace == key.namespace and key.name in node.secrets:
+    def _credentials_changed(self, concerns: Callable[[VirtualNode], bool]) -> None:
+        for key, controller in self._controllers.items():
+            if controller.node is not None and concerns(controller.node):
+                self._dependencies.credentials_changed(key)
                 controller.wake()
 
     def _node_changed(self, key: ObjectKey, found: JSON, *, deleted: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,8 +34,8 @@ from farlet.manager.kubeconfig_client import Connect
 from farlet.manager.kubeconfigs import Kubeconfig
 from farlet.manager.virtual_node import Identity, VirtualNode
 
-LOOK_EVERY = timedelta(minutes=1)
-"""Between two looks at the credentials of a node while nothing has changed."""
+CHECK_EVERY = timedelta(minutes=1)
+"""Between two checks of the credentials of a node while nothing has changed."""
 VERIFY_EVERY = timedelta(minutes=10)
 """Accepted credentials are verified again after this time: they can be revoked."""
 RETRY_SECONDS = (60.0, 1800.0)
@@ -64,18 +65,18 @@ class _Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """A look at the credentials of a node."""
+class _Check:
+    """A check of the credentials of a node."""
 
     node: VirtualNode
     changes: int
-    """How many changes of Secrets and CSRs had been reported when it began."""
+    """How many changes of its Secrets and CSRs had been reported when it began."""
     at: datetime
 
-    def suffices_for(self, other: _Look) -> bool:
-        """Whether a later look would find the same."""
+    def suffices_for(self, other: _Check) -> bool:
+        """Whether a later check would find the same."""
         same = self.node == other.node and self.changes == other.changes
-        return same and other.at < self.at + LOOK_EVERY
+        return same and other.at < self.at + CHECK_EVERY
 
 
 class HomeClient(ApiClient, Protocol):
@@ -107,9 +108,9 @@ class Credentials:
         self._connect = connect
         self._verified: dict[tuple[ObjectKey, credentials.Name], _Verified] = {}
         self._failures: dict[ObjectKey, _Failure] = {}
-        self._changes = 0
-        self._last: dict[ObjectKey, tuple[_Look, Condition]] = {}
-        """The last look at each node, and what it has found."""
+        self._changes: Counter[ObjectKey] = Counter()
+        self._last: dict[ObjectKey, tuple[_Check, Condition]] = {}
+        """The last check of each node, and what it has found."""
 
     def forget(self, key: ObjectKey) -> None:
         """The VirtualNode is gone."""
@@ -117,10 +118,11 @@ class Credentials:
         self._verified.pop((key, "foreign"), None)
         self._failures.pop(key, None)
         self._last.pop(key, None)
+        self._changes.pop(key, None)
 
-    def changed(self) -> None:
-        """A Secret or a CSR has changed: the next look is due."""
-        self._changes += 1
+    def changed(self, key: ObjectKey) -> None:
+        """A Secret or a CSR of this VirtualNode has changed: its next check is due."""
+        self._changes[key] += 1
 
     async def reconcile(self, node: VirtualNode) -> Condition:
         """Check the credentials of a node, and renew what is due: the condition CredentialsValid.
@@ -128,15 +130,15 @@ class Credentials:
         Raises `FarletError` if the home API server does not answer or does not allow it. May be
         called at any time; it sends requests once a minute, and after `changed`.
         """
-        look = _Look(node, self._changes, self._now())
+        check = _Check(node, self._changes[node.key], self._now())
         last = self._last.get(node.key)
-        if last is not None and last[0].suffices_for(look):
+        if last is not None and last[0].suffices_for(check):
             return last[1]
-        found = await self._look(node)
-        self._last[node.key] = look, found
+        found = await self._check(node)
+        self._last[node.key] = check, found
         return found
 
-    async def _look(self, node: VirtualNode) -> Condition:
+    async def _check(self, node: VirtualNode) -> Condition:
         for attempt in (1, 2):
             try:
                 found = [await self._foreign(node)]

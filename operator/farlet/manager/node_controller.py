@@ -46,6 +46,8 @@ class Dependencies:
     read_state: Callable[[JSON], Awaitable[State]]
     """The state that a pod reports. Raises `ValueError` with why there is none."""
     check_credentials: Callable[[VirtualNode], Awaitable[Condition]]
+    credentials_changed: Callable[[ObjectKey], None]
+    """Gets a VirtualNode of which a Secret or a certificate signing request has changed."""
     forget: Callable[[ObjectKey], None]
     """Gets a VirtualNode that was deleted."""
     now: Callable[[], datetime]

@@ -23,7 +23,7 @@ from farlet.manager import credentials, handlers, kubeconfig_client, serving_app
 from farlet.manager.controllers import Controllers
 from farlet.manager.node_controller import Dependencies
 from farlet.manager.states import StateReader
-from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGER, VirtualNode
+from farlet.manager.virtual_node import KIND, MANAGER, VirtualNode
 from farlet.settings import ManagerSettings
 from farlet.telemetry import logs, probes
 from farlet.telemetry.metrics import Metrics
@@ -87,6 +87,7 @@ class Manager:
                 image=await self._image(),
                 read_state=self._reader.read,
                 check_credentials=self._credentials.reconcile,
+                credentials_changed=self._credentials.changed,
                 forget=self._credentials.forget,
                 now=retrying.utc_now,
             )
@@ -108,15 +109,11 @@ class Manager:
     def changed(self, found: JSON, *, deleted: bool) -> None:
         if self._controllers is None:
             raise RuntimeError("an event arrived before the start")
-        if found["kind"] in {"Secret", "CertificateSigningRequest"}:
-            self._credentials.changed()
         if found["kind"] == "CertificateSigningRequest":
             self._approver.changed(found, deleted=deleted)
-            labels = found["metadata"].get("labels") or {}
-            self._controllers.wake(labels.get(INSTANCE_LABEL, ""), self._settings.namespace)
-            return
         self._controllers.changed(found, deleted=deleted)
-        self._approver.wake()
+        if found["kind"] in {"Pod", KIND}:
+            self._approver.wake()
 
     # --- the start ----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import structlog
@@ -21,13 +22,22 @@ from farlet.k8s_types import Pod
 from farlet.manager import serving_requests
 from farlet.manager.virtual_node import VirtualNode
 
-MAX_OPEN = 500
-"""Requests that are kept, of all nodes; Kubernetes deletes undecided ones after a day."""
+MAX_OPEN = 2000
+"""Requests that are kept; Kubernetes deletes undecided ones after a day. Those of virtual nodes
+displace those of other nodes, of which a cluster can have many."""
 RETRY_SECONDS = 60.0
 """Until a request is reviewed again that was refused although it is of a virtual node."""
 MIN_INTERVAL_SECONDS = 1.0
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A request that is not decided, and the node that has created it."""
+
+    request: JSON
+    node: str
 
 
 class Approver:
@@ -40,7 +50,8 @@ class Approver:
         self._home = home
         self._namespace = namespace
         self._nodes = nodes
-        self._open: dict[str, JSON] = {}
+        self._open: dict[str, _Open] = {}
+        """By the name of the request, the oldest first."""
         self._refusals: dict[str, str] = {}
         """Why a request of a virtual node was not approved, by its name."""
         self._wake = asyncio.Event()
@@ -48,13 +59,20 @@ class Approver:
     def changed(self, request: JSON, *, deleted: bool) -> None:
         """A CSR is like this now."""
         name = request["metadata"]["name"]
-        if deleted or not serving_requests.is_open(request):
+        node = serving_requests.requesting_node(request, namespace=self._namespace)
+        if deleted or node is None or not serving_requests.is_open(request):
             self._forget(name)
             return
-        self._open[name] = request
+        self._open[name] = _Open(request, node)
         if len(self._open) > MAX_OPEN:
-            self._forget(next(iter(self._open)))
+            self._forget(self._dispensable())
         self.wake()
+
+    def _dispensable(self) -> str:
+        """The oldest request of another node than a virtual one, else the oldest."""
+        ours = {node.name for node in self._nodes()}
+        others = (name for name, one in self._open.items() if one.node not in ours)
+        return next(others, next(iter(self._open)))
 
     def wake(self) -> None:
         """A pod or a VirtualNode has changed."""
@@ -77,20 +95,13 @@ class Approver:
     async def review(self) -> None:
         """Approve all open requests that are right. Raises `FarletError`."""
         nodes = {node.name: node for node in self._nodes()}
-        requested = {
-            name: serving_requests.requested_node(request) for name, request in self._open.items()
-        }
-        ours = {
-            name: nodes[node]
-            for name, node in requested.items()
-            if node is not None and node in nodes
-        }
+        ours = [name for name, one in self._open.items() if one.node in nodes]
         if not ours:
             return
         pods = await self._home.list(resources.PODS, namespace=self._namespace)
-        for name, virtual_node in ours.items():
-            if (request := self._open.get(name)) is not None:
-                await self._review(request, virtual_node, pods.items)
+        for name in ours:
+            if (one := self._open.get(name)) is not None:
+                await self._review(one.request, nodes[one.node], pods.items)
 
     async def _review(self, request: JSON, node: VirtualNode, pods: Sequence[Pod]) -> None:
         name = request["metadata"]["name"]

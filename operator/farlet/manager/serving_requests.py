@@ -26,7 +26,7 @@ from farlet.certs import key_pairs
 from farlet.certs.signing_requests import Signer
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
-from farlet.manager.virtual_node import VirtualNode
+from farlet.manager.virtual_node import FARLET, VirtualNode
 
 MAX_BYTES = 8 << 10
 """Of a request in PEM: one for a key of RSA 4096 with some addresses has 2 KiB."""
@@ -97,20 +97,17 @@ def is_open(request: JSON) -> bool:
     )
 
 
-def requested_node(request: JSON) -> str | None:
-    """The node that the common name of a request names; `None` for a request of another kind."""
-    try:
-        parsed = _parse(request.get("spec") or {})
-    except ValueError:
-        return None
-    names = [
-        str(attribute.value)
-        for attribute in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    ]
-    prefix = key_pairs.node_user("")
-    if len(names) != 1 or not names[0].startswith(prefix):
-        return None
-    return names[0].removeprefix(prefix)
+def requesting_node(request: JSON, *, namespace: str) -> str | None:
+    """The node whose farlet can be the requester; `None` for a request of any other client.
+
+    The API server sets the user name, so that nothing of the request has to be parsed for this.
+    `namespace` is that of the farlet pods.
+    """
+    user = str((request.get("spec") or {}).get("username"))
+    for prefix in (key_pairs.node_user(""), f"system:serviceaccount:{namespace}:{FARLET}-"):
+        if user.startswith(prefix):
+            return user.removeprefix(prefix)
+    return None
 
 
 def refusal(request: JSON, owner: Owner) -> str | None:

@@ -327,7 +327,7 @@ async def test_permissions_that_others_share_stay() -> None:
     pair.foreign.put("rolebindings", "shop-home", binding)
     pair.run_pods()
     (left,) = await pair.disconnect()
-    assert "which other virtual nodes perhaps use" in left
+    assert "which other virtual nodes may still use" in left
     assert pair.foreign.find("serviceaccounts", "farlet", "farlet")
     assert pair.foreign.find("rolebindings", "shop-home", "farlet")
     assert pair.foreign.find("pods", "shop-home", "web") is None

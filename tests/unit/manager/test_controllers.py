@@ -33,6 +33,8 @@ class Harness:
         self.server = HomeServer()
         self.states: dict[str, State | Exception | str] = {}
         self.credentials: Condition | Exception = CREDENTIALS_NOT_CHECKED
+        self.changed: list[ObjectKey] = []
+        """VirtualNodes whose credentials have changed."""
         self.forgotten: list[ObjectKey] = []
         self.controllers = self._call(
             lambda: Controllers(
@@ -41,6 +43,7 @@ class Harness:
                     image="farlet:0.2.0",
                     read_state=self._state,
                     check_credentials=self._credentials,
+                    credentials_changed=self.changed.append,
                     forget=self.forgotten.append,
                     now=lambda: datetime(2026, 11, 28, tzinfo=UTC),
                 )
@@ -445,6 +448,24 @@ def test_a_changed_secret_wakes_its_node(env: Harness, secret: str, woken: bool)
     env.credentials = Condition(ConditionType.CREDENTIALS_VALID, conditions.TRUE, "Valid", "")
     env.event({"kind": "Secret", "metadata": {"name": secret, "namespace": "farlet"}})
     assert bool(writes(env.advance(1.5))) is woken
+    assert env.changed == [ObjectKey("farlet", "far")] * woken
+
+
+@pytest.mark.parametrize(
+    ("labels", "changed"),
+    [
+        pytest.param(nodes.node().labels, ["far"], id="of one node"),
+        pytest.param(None, [], id="of another client"),
+    ],
+)
+def test_a_changed_request_wakes_the_node_of_its_label(
+    env: Harness, labels: JSON | None, changed: list[str]
+) -> None:
+    env.create()
+    env.create("other")
+    env.advance(10)
+    env.event({"kind": "CertificateSigningRequest", "metadata": {"name": "a", "labels": labels}})
+    assert env.changed == [ObjectKey("farlet", name) for name in changed]
 
 
 def test_a_burst_of_changes_is_one_pass(env: Harness) -> None:

@@ -13,6 +13,7 @@ import structlog.testing
 
 from farlet import errors
 from farlet.certs import key_pairs
+from farlet.constants import ObjectKey
 from farlet.manager import client_credentials, credentials, kubeconfigs
 from farlet.manager.conditions import Condition
 from farlet.manager.kubeconfigs import Kubeconfig
@@ -67,7 +68,7 @@ class Harness(Clusters):
 
     def step(self, after: timedelta = timedelta(0)) -> Condition:
         self.time += after
-        self.manager.changed()
+        self.manager.changed(self.node.key)
         with structlog.testing.capture_logs():
             return asyncio.run(self.manager.reconcile(self.node))
 
@@ -233,12 +234,20 @@ def test_nothing_is_read_within_a_minute_unless_something_has_changed(h: Harness
     assert before.reason == "ApprovalRequired"
     assert len(h.home_server.seen) == asked
     h.grant()
-    h.manager.changed()
+    h.manager.changed(h.node.key)
     assert says(asyncio.run(h.manager.reconcile(h.node))) == ("True", "Valid")
     h.time += timedelta(minutes=1)
     asked = len(h.home_server.seen)
     asyncio.run(h.manager.reconcile(h.node))
     assert len(h.home_server.seen) > asked
+
+
+def test_a_change_of_one_node_makes_no_check_of_another(h: Harness) -> None:
+    h.step()
+    asked = len(h.home_server.seen)
+    h.manager.changed(ObjectKey("farlet", "near"))
+    asyncio.run(h.manager.reconcile(h.node))
+    assert len(h.home_server.seen) == asked
 
 
 # --- client certificate: renewal -----------------------------------------------------------------
@@ -517,7 +526,7 @@ def test_no_credential_appears_in_conditions_or_logs(h: Harness) -> None:
     messages = []
     with structlog.testing.capture_logs() as logs:
         for _ in range(40):
-            h.manager.changed()
+            h.manager.changed(h.node.key)
             messages.append(asyncio.run(h.manager.reconcile(h.node)).message)
             if h.home_server.requests and "certificate" not in h.home_server.requests[-1].get(
                 "status", {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
+from cryptography import x509
 
 from farlet.manager import serving_approval
 from unit import faketime
@@ -99,7 +100,8 @@ def test_a_failed_approval_is_tried_again(h: Harness) -> None:
     "given",
     [
         pytest.param(request(signerName="example.com/signer"), id="another signer"),
-        pytest.param(request(request="%%%"), id="nothing readable"),
+        pytest.param(request(username="admin"), id="another requester"),
+        pytest.param(request(username="system:node:worker"), id="a node that is not virtual"),
         pytest.param({**request(), "spec": None}, id="no spec"),
     ],
 )
@@ -134,6 +136,39 @@ def test_few_open_requests_are_kept(h: Harness, monkeypatch: pytest.MonkeyPatch)
         given["metadata"]["name"] = f"csr-{number}"
         h.approver.changed(given, deleted=False)
     assert [*h.approver._open] == ["csr-2", "csr-3", "csr-4"]
+
+
+def test_requests_of_other_nodes_do_not_displace_one_of_a_virtual_node(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_approval, "MAX_OPEN", 3)
+    h.approver.changed(h.create(request()), deleted=False)
+    for number in range(5):
+        given = request(username=f"system:node:worker-{number}")
+        given["metadata"]["name"] = f"csr-of-worker-{number}"
+        h.approver.changed(given, deleted=False)
+    assert len(h.approver._open) == 3
+    h.pods_changed(pod())
+    assert h.approved()
+
+
+def test_requests_of_other_nodes_are_not_parsed(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+
+    def load(content: bytes) -> x509.CertificateSigningRequest:
+        parsed.append(content)
+        return original(content)
+
+    original = x509.load_pem_x509_csr
+    monkeypatch.setattr(x509, "load_pem_x509_csr", load)
+    for number in range(20):
+        given = request(username=f"system:node:worker-{number}")
+        given["metadata"]["name"] = f"csr-of-worker-{number}"
+        h.approver.changed(given, deleted=False)
+    h.review(h.create(request()), pod())
+    assert len(parsed) == 1
 
 
 def test_requests_are_reviewed_as_they_arrive(h: Harness) -> None:

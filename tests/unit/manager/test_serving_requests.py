@@ -101,7 +101,7 @@ APPROVED: dict[str, JSON] = {
 @pytest.mark.parametrize("given", APPROVED.values(), ids=APPROVED)
 def test_a_request_is_approved_with(given: JSON) -> None:
     assert serving_requests.is_open(given)
-    assert serving_requests.requested_node(given) == "far"
+    assert serving_requests.requesting_node(given, namespace="farlet") == "far"
     assert serving_requests.refusal(given, OWNER) is None
 
 
@@ -278,12 +278,16 @@ def test_a_request_of_another_signer_is_not_open() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("user", "node"),
     [
-        pytest.param(request(pem(subject=[(NameOID.COMMON_NAME, "admin")])), id="a user"),
-        pytest.param(request(pem(subject=[SUBJECT[0]])), id="no name"),
-        pytest.param(request(request="%%%"), id="nothing readable"),
+        pytest.param("system:node:near", "near", id="a node"),
+        pytest.param("system:serviceaccount:farlet:farlet-near", "near", id="its ServiceAccount"),
+        pytest.param("system:serviceaccount:shop:farlet-near", None, id="of another namespace"),
+        pytest.param("system:serviceaccount:farlet:default", None, id="another ServiceAccount"),
+        pytest.param("admin", None, id="a person"),
+        pytest.param(None, None, id="no user"),
     ],
 )
-def test_a_request_names_no_node_with(given: JSON) -> None:
-    assert serving_requests.requested_node(given) is None
+def test_the_requester_of_a_request_is(user: str | None, node: str | None) -> None:
+    given = request(username=user, request="%%%")
+    assert serving_requests.requesting_node(given, namespace="farlet") == node
