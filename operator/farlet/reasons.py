@@ -112,8 +112,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "If it is being deleted, wait until it is gone. Create the namespace with its Pod "
             "Security label, and farlet's Role and RoleBinding in it, as in "
             "[installation](../installation.md#foreign-cluster): `kubectl apply -n "
-            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
-            "automatically within 15 s.",
+            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. For a node of `farlet "
+            "connect`, run that again with the same flags and `--namespace` of the pod "
+            "([namespaces](../namespaces.md#add-a-namespace)). Pods then start automatically "
+            "within 15 s.",
         ),
         Reason.FOREIGN_UNAUTHORIZED: Guide(
             Who.ADMIN,
@@ -147,8 +149,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "namespace does not exist: an API server answers 403 in both cases.",
             "In the foreign cluster: `kubectl create namespace NAMESPACE; kubectl label namespace "
             "NAMESPACE pod-security.kubernetes.io/enforce=baseline; kubectl apply -n NAMESPACE -f "
-            "manifests/foreign/offloaded-namespace.yaml`. Pods then start automatically within "
-            "15 s.",
+            "manifests/foreign/offloaded-namespace.yaml`. For a node of `farlet connect`, run that "
+            "again with the same flags and `--namespace` of the pod "
+            "([namespaces](../namespaces.md#add-a-namespace)). Pods then start automatically "
+            "within 15 s.",
         ),
         Reason.FOREIGN_REJECTED: Guide(
             Who.OWNER,

@@ -156,6 +156,8 @@ async def _prerequisites(
     offloaded: Sequence[str],
 ) -> list[Finding]:
     """What a start requires. Without a known user, nothing is said about its permissions."""
+    absent = await asyncio.gather(*(namespaces.missing(home, name) for name in offloaded))
+    offloaded = [name for name, one in zip(offloaded, absent, strict=True) if one is None]
     required = Prerequisites(settings, home=home, foreign=foreign, ctx=lambda: ctx)
     checks: list[Coroutine[None, None, Finding | None]] = []
     if (user := users.get("home")) is not None:
@@ -174,7 +176,7 @@ async def _prerequisites(
             permissions.foreign(settings, foreign),
             *(namespaces.foreign(settings, ctx, foreign, name) for name in offloaded),
         ]
-    return [one for one in await asyncio.gather(*checks) if one is not None]
+    return [one for one in (*absent, *await asyncio.gather(*checks)) if one is not None]
 
 
 async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:

@@ -113,14 +113,16 @@ def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
     Checks both API servers and farlet's identity and permissions there, that the foreign cluster is
     the recorded one, the capacity, the Node, the serving certificate, the address and certificate
     at which pods reach the home API server, the gateways, and the namespaces that --namespace
-    names. Changes no object. Use the settings of the farlet that you want to check. The
+    names. Changes no object. Settings that you do not give are those of the VirtualNode of that
+    name, if there is one; without it, use the settings of the farlet that you want to check. The
     exit code is 1 if a check failed and 0 otherwise, also with warnings.
     """
-    wanted = loading.load(settings.Settings, options.given(flags))
     lean_import.install()
     from farlet.cli import check
+    from farlet.cli.checks import declared
 
     try:
+        wanted = declared.settings(options.given(flags))
         findings = check.check(wanted, offloaded)
     except KeyboardInterrupt:
         sys.exit(130)  # as shells do after SIGINT
@@ -162,6 +164,7 @@ def gateway(**flags: object) -> None:
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--nodename",
+    "--node",
     metavar="NODE",
     default="NODE",
     help="Name of the virtual node, for the name of the home Secret that is printed.",

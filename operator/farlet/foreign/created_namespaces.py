@@ -22,7 +22,7 @@ from farlet.context import Context, NewNamespaces
 from farlet.foreign import home_namespace
 from farlet.forge import foreign_namespace
 from farlet.k8s_types import ObjectMeta, PartialObject
-from farlet.planning import namespaces
+from farlet.planning import api_refusals, namespaces
 from farlet.planning.namespaces import Facts, Home, Next
 
 USABLE_SECONDS = 15.0
@@ -235,7 +235,6 @@ def _refused(name: str, err: errors.Forbidden) -> errors.Refused:
     return errors.Refused(
         Reason.FOREIGN_FORBIDDEN,
         f"the foreign API server does not let farlet create the namespace {name}: {err.message}. "
-        f"In the foreign cluster: kubectl apply -k {ROLES}; or create the namespace: kubectl "
-        f"create namespace {name}; kubectl apply -n {name} -f "
-        "manifests/foreign/offloaded-namespace.yaml",
+        f"In the foreign cluster: kubectl apply -k {ROLES}; or create the namespace. "
+        f"{api_refusals.preparation(name, system=api_refusals.system_of(err.message))}",
     )

@@ -18,6 +18,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, TERM, VIRTUAL_NODE_ID
 from farlet.context import Context
 from farlet.k8s_types import ConfigMap, ObjectMeta
+from farlet.planning import api_refusals
 
 TERM_LENGTH = 64
 
@@ -193,11 +194,10 @@ def unusable(namespace: str, err: errors.ApiError) -> errors.StartError:
     """The error for a foreign system namespace that farlet cannot use."""
     if isinstance(err, errors.Unauthorized):
         return errors.StartError(err.advice)
+    prepared = api_refusals.preparation(namespace, system=namespace)
     return errors.StartError(
-        f"cannot use the foreign system namespace {namespace!r}: {err.message}. In the foreign "
-        "cluster: kubectl apply -f manifests/foreign/namespace.yaml; kubectl apply -f "
-        "manifests/foreign/farlet-namespace.yaml; or set --foreign-system-namespace to another "
-        "namespace"
+        f"cannot use the foreign system namespace {namespace!r}: {err.message}. {prepared}; or set "
+        "--foreign-system-namespace to another namespace"
     )
 
 

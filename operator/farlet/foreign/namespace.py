@@ -241,7 +241,7 @@ class ForeignNamespace:
             return self._refused
         for reflector in (self._pods, self._secrets, self._accounts):
             if reflector.error is not None:
-                return api_refusals.of(reflector.error, step=Step.NAMESPACE)
+                return api_refusals.of(reflector.error, step=Step.NAMESPACE, home=self.home)
         return None
 
     async def run(self) -> None:
@@ -339,7 +339,8 @@ class ForeignNamespace:
 
     def _not_opened(self, err: errors.FarletError, *, retry_in: float) -> None:
         before = self._refused
-        self._refused = api_refusals.of(err, step=Step.NAMESPACE) or self._refused
+        refused = api_refusals.of(err, step=Step.NAMESPACE, home=self.home)
+        self._refused = refused or self._refused
         new = before is None or self._refused is None or before.reason is not self._refused.reason
         (log.warning if new else log.debug)(
             "failed to start using foreign namespace",

@@ -132,12 +132,19 @@ _OTHER_NODE = re.compile(
 (`plugin/pkg/admission/noderestriction/admission.go`)."""
 _MISSING = re.compile(r'namespaces "(?P<namespace>[a-z0-9-]{1,63})"')
 
+HOME_NAMESPACE = "NAMESPACE"
+"""In a command, where the home namespace is not known."""
+
+_BY_HAND = "farlet"
+_CONNECTED = "farlet-"
+"""The system namespace of manifests, and the prefix of those that `farlet connect` creates."""
+
 _PRIORITY_CLASS = re.compile(r"no PriorityClass with name (?P<name>[a-z0-9.-]{1,253}) was found")
 """`plugin/pkg/admission/priority/admission.go`."""
 
 
-def of(err: errors.FarletError, *, step: Step) -> Refused | None:
-    """The refusal that a failed step means.
+def of(err: errors.FarletError, *, step: Step, home: str = HOME_NAMESPACE) -> Refused | None:
+    """The refusal that a failed step means. `home`: the home namespace that it is about.
 
     `None`: the error says nothing about this pod (the home API server did not answer, or the
     write met a newer version).
@@ -156,7 +163,7 @@ def of(err: errors.FarletError, *, step: Step) -> Refused | None:
         return None
     if err.cluster == "home":
         return _home(err) if step is Step.TOKEN else None
-    return None if step is Step.HOME else _foreign(err, step=step)
+    return None if step is Step.HOME else _foreign(err, step=step, home=home)
 
 
 def _home(err: errors.ApiError) -> Refused | None:
@@ -170,7 +177,7 @@ def _home(err: errors.ApiError) -> Refused | None:
     )
 
 
-def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
+def _foreign(err: errors.ApiError, *, step: Step, home: str) -> Refused | None:
     text = err.message
     if isinstance(err, errors.Unauthorized):
         return Refused(Reason.FOREIGN_UNAUTHORIZED, err.advice)
@@ -204,43 +211,70 @@ def _foreign(err: errors.ApiError, *, step: Step) -> Refused | None:
                 "chose the ids: start farlet with --scc-ranges=drop",
             )
         if _is_denied(err):
-            return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text))
+            return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text, home=home))
     if isinstance(err, errors.NotFound):
         if "namespaces " not in text:
             return None
         missing = _MISSING.search(text)
-        commands = _preparation("NAMESPACE" if missing is None else missing.group("namespace"))
+        namespace = "NAMESPACE" if missing is None else missing.group("namespace")
         return Refused(
             Reason.NAMESPACE_NOT_FOUND,
-            f"the foreign namespace does not exist: {text}. In the foreign cluster: {commands}. "
-            "The pod then starts automatically",
+            f"the foreign namespace does not exist: {text}. "
+            f"{preparation(namespace, system=_BY_HAND, home=home)}. The pod then starts "
+            "automatically",
         )
     if isinstance(err, errors.Conflict):
         return None
     return Refused(Reason.FOREIGN_REJECTED, f"{_REJECTED[step]}: {text}")
 
 
-def _denied(text: str) -> str:
+def _denied(text: str, *, home: str) -> str:
     """An API server authorizes first: it answers 403 also where the namespace does not exist."""
-    denied = _DENIED.search(text)
+    denied, system = _DENIED.search(text), system_of(text)
     if denied is None:
-        return (
-            f"farlet lacks a permission in the foreign cluster: {text}. Apply "
-            "manifests/foreign/offloaded-namespace.yaml to the foreign namespace"
+        what = (
+            "Apply manifests/foreign/offloaded-namespace.yaml to the foreign namespace"
+            if system == _BY_HAND
+            else preparation("", system=system, home=home)
         )
+        return f"farlet lacks a permission in the foreign cluster: {text}. {what}"
     verb, resource, namespace = denied.group("verb", "resource", "namespace")
     return (
         f"farlet is not allowed to {verb} {resource} in the foreign namespace {namespace}, or the "
-        f"namespace does not exist. In the foreign cluster: {_preparation(namespace)}. "
+        f"namespace does not exist. {preparation(namespace, system=system, home=home)}. "
         f"The API server answered 403: {text}"
     )
 
 
-def _preparation(namespace: str) -> str:
-    """The commands that prepare a foreign namespace for mirror pods."""
+def system_of(text: str) -> str:
+    """farlet's namespace in the foreign cluster, by the account that a denial names."""
+    account = _ACCOUNT.search(text)
+    return _BY_HAND if account is None else account["namespace"]
+
+
+def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> str:
+    """How to prepare a foreign namespace for mirror pods of the home namespace `home`.
+
+    `system` is farlet's namespace in the foreign cluster. The shipped manifests bind the account of
+    `farlet`; `farlet connect` binds that of a system namespace with the name of the node.
+    """
+    if system != _BY_HAND:
+        node = system.removeprefix(_CONNECTED)
+        named = node if node != system else f"NODE --foreign-system-namespace {system}"
+        added = "" if namespace == system else f" --namespace {home}"
+        return (
+            "Run this with your contexts, and with the other flags of the first farlet connect: "
+            f"farlet connect --home-context HOME --foreign-context FOREIGN --node {named}{added} "
+            "(a node without farlet connect: docs/namespaces.md)"
+        )
+    if namespace == system:
+        return (
+            "In the foreign cluster: kubectl apply -f manifests/foreign/namespace.yaml; kubectl "
+            "apply -f manifests/foreign/farlet-namespace.yaml"
+        )
     return (
-        f"kubectl create namespace {namespace}; kubectl apply -n {namespace} "
-        "-f manifests/foreign/offloaded-namespace.yaml"
+        f"In the foreign cluster: kubectl create namespace {namespace}; kubectl apply -n "
+        f"{namespace} -f manifests/foreign/offloaded-namespace.yaml"
     )
 
 

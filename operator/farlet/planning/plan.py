@@ -241,7 +241,7 @@ def _failed(s: Snapshot, failure: Failure, *, ctx: Context) -> Decision:
     if overdue is not None:
         # One Event. A second reason, in turn with this one, would be a new Event at each retry.
         return Decision(retry=True, note=overdue)
-    refused = api_refusals.of(err, step=failure.step)
+    refused = api_refusals.of(err, step=failure.step, home=s.key.namespace)
     if isinstance(failure.action, AddEphemeralContainer):
         rejected = _rejected(s, failure.action, err, refused, ctx=ctx)
         if rejected is not None:

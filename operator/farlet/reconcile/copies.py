@@ -257,7 +257,7 @@ class Copies:
     def _explained(self, source: Source, err: errors.FarletError) -> errors.Refused | None:
         """What an error means to the owner of a pod, if it concerns the pod."""
         if not isinstance(err, errors.ApiError) or err.cluster != "home":
-            return api_refusals.of(err, step=Step.COPY)
+            return api_refusals.of(err, step=Step.COPY, home=source.namespace)
         return api_refusals.of_source(err, str(source))
 
     # --- facts --------------------------------------------------------------------------------

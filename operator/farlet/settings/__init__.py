@@ -53,5 +53,7 @@ class Settings(
     """All settings of a running farlet."""
 
     nodename: Annotated[
-        str, Flag(Group.CLUSTERS, "NAME", common=True), BeforeValidator(values.dns_name)
+        str,
+        Flag(Group.CLUSTERS, "NAME", aliases=("--node",), common=True),
+        BeforeValidator(values.dns_name),
     ] = Field(description="Name of the virtual node. Pods bound to it run in the foreign cluster.")

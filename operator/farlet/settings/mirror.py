@@ -42,7 +42,9 @@ class MirrorSettings(NodeShapeSettings):
     """Settings that shape mirror pods."""
 
     nodename: Annotated[
-        str | None, Flag(Group.CLUSTERS, "NAME"), BeforeValidator(values.dns_name)
+        str | None,
+        Flag(Group.CLUSTERS, "NAME", aliases=("--node",)),
+        BeforeValidator(values.dns_name),
     ] = Field(
         None, description="Name of the virtual node. Pods bound to it run in the foreign cluster."
     )

@@ -37,7 +37,7 @@ class StatusSettings(HomeConnectionSettings):
 
     nodename: Annotated[
         str | None,
-        Flag(Group.CLUSTERS, "NAME", default="all virtual nodes", common=True),
+        Flag(Group.CLUSTERS, "NAME", aliases=("--node",), default="all virtual nodes", common=True),
         BeforeValidator(values.dns_name),
     ] = Field(None, description="Name of the virtual node.")
     farlet_namespace: Annotated[str, Flag(Group.CLUSTERS, "NAME", common=True), DNSLabel] = Field(

@@ -170,6 +170,19 @@ MISTAKES = {
         namespaces=("shop",),
         denied=(("foreign", "create", "secrets"),),
     ),
+    "no Role in the foreign namespace, of a node of connect": Mistake(
+        "foreign namespace of shop",
+        "--node far --namespace shop (",
+        namespaces=("shop",),
+        flags={"foreign_system_namespace": "farlet-far"},
+        denied=(("foreign", "create", "secrets"),),
+    ),
+    "a home namespace that does not exist": Mistake(
+        "home namespace shop",
+        "kubectl create namespace shop",
+        namespaces=("shop",),
+        refused={"home /api/v1/namespaces/shop": (404, 'namespaces "shop" not found')},
+    ),
     "a foreign namespace that does not exist": Mistake(
         "foreign namespace of shop",
         "kubectl create namespace shop-home; kubectl apply -n shop-home",
@@ -278,3 +291,14 @@ async def test_settings_decide_what_is_required(tmp_path: Path) -> None:
         found = await env.findings(kubelet_bind_address="0")
     assert found["home permissions"].outcome is Outcome.OK
     assert "serving certificate" not in found
+
+
+async def test_no_foreign_namespace_is_created_for_a_home_namespace_that_does_not_exist(
+    tmp_path: Path,
+) -> None:
+    async with environment(tmp_path) as env:
+        env.refused["home /api/v1/namespaces/nope"] = _refusal(404, 'namespaces "nope" not found')
+        found = await env.findings("nope", "shop")
+    assert found["home namespace nope"].seen == "does not exist"
+    assert "foreign namespace of nope" not in found
+    assert found["foreign namespace of shop"].outcome is Outcome.OK

@@ -20,7 +20,8 @@ from farlet.constants import (
     ObjectKey,
 )
 from farlet.context import Context, NamespaceMap
-from farlet.forge import mirror_event
+from farlet.forge import copies, mirror_event
+from farlet.forge.references import Kind
 from farlet.manager.virtual_node import Spec
 
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
@@ -44,6 +45,18 @@ def _pod(**status: Any) -> dict[str, Any]:
         "spec": {"nodeName": "far", "containers": [{"name": "app", "image": "x:1"}]},
         "status": {"phase": "Pending", **status},
     }
+
+
+BY_HAND = Context(node="far", home_id="h", namespaces=NamespaceMap(home="home", own="farlet"))
+CONNECTED = Context(node="far", home_id="h", namespaces=NamespaceMap(home="home", own="farlet-far"))
+FILES = copies.copy_name(copies.Source(Kind.CONFIG_MAP, "shop", "files"), BY_HAND)
+MISSING = f'configmap "{FILES}" not found'
+
+
+def _with_volume() -> dict[str, Any]:
+    pod = _pod()
+    pod["spec"]["volumes"] = [{"name": "files", "configMap": {"name": "files"}}]
+    return pod
 
 
 def _mirror(*containers: dict[str, Any], **status: Any) -> dict[str, Any]:
@@ -171,6 +184,34 @@ LOOP = {"waiting": {"reason": "CrashLoopBackOff"}}
             _facts(_pod(reason="ForeignNamespaceNotFound"), namespace=ABSENT),
             ("shop-home, which does not exist", "- ForeignNamespaceNotFound (administrator of"),
             id="no foreign namespace",
+        ),
+        pytest.param(
+            _facts(_pod(reason="ForeignForbidden"), ctx=CONNECTED),
+            ("--node far --namespace shop (",),
+            id="no permission of a node of connect",
+        ),
+        pytest.param(
+            _facts(_pod(reason="ForeignForbidden"), ctx=BY_HAND),
+            ("kubectl create namespace shop-home; kubectl apply -n shop-home -f",),
+            id="no permission of a node by hand",
+        ),
+        pytest.param(
+            _facts(_pod(reason="ForeignNamespaceInUse"), ctx=BY_HAND),
+            ("kubectl delete configmap farlet-home-namespace -n shop-home",),
+            id="a foreign namespace that is in use",
+        ),
+        pytest.param(
+            _facts(
+                _with_volume(),
+                mirror=_mirror(_container({"waiting": {"reason": "X", "message": MISSING}})),
+                foreign_events=[_event("FailedMount", MISSING, "2026-01-02T03:00:09Z")],
+                ctx=BY_HAND,
+            ),
+            (
+                'waiting, X: configmap "files" not found',
+                'FailedMount: configmap "files" not found',
+            ),
+            id="names of copies",
         ),
         pytest.param(
             _facts(_pod(), mirror=_mirror(conditions=[UNPLACED])),

@@ -89,11 +89,12 @@ def _answers(
 
 
 async def _explained(
-    tmp_path: Path, *, refused: frozenset[str] = frozenset()
+    tmp_path: Path, *, refused: frozenset[str] = frozenset(), pod: Any = POD
 ) -> tuple[Any, list[tuple[str, str, str]]]:
     seen: list[tuple[str, str, str]] = []
     async with apiserver.listening() as home, apiserver.listening() as foreign:
-        home.answer = _answers(HOME, refused, seen)
+        known = {**HOME, "/api/v1/namespaces/shop/pods/web": pod}
+        home.answer = _answers(known, refused, seen)
         foreign.answer = _answers({}, refused, seen)
         words = ["explain", "shop/web", "-o", "json"]
         for name, front in (("home", home), ("foreign", foreign)):
@@ -141,3 +142,16 @@ async def test_an_object_that_may_not_be_read_is_not_missing(tmp_path: Path) -> 
     states = {one["name"]: one["state"] for one in found["requirements"]}
     assert states["key"] == "unknown"
     assert not any("Create Secret" in line for line in found["advice"])
+
+
+async def test_the_address_for_pods_that_only_farlet_knows_is_no_cause(tmp_path: Path) -> None:
+    found, _ = await _explained(tmp_path)
+    assert found["home"]["access mode"] == "home"
+
+
+async def test_the_foreign_namespace_of_a_pod_without_a_node_is_not_guessed(tmp_path: Path) -> None:
+    unbound = {**POD, "spec": {"containers": [{"name": "app", "image": "x"}]}}
+    found, _ = await _explained(tmp_path, pod=unbound)
+    assert found["mirror"] == {}
+    assert found["home"]["access mode"] == "home"
+    assert not any("NotConfigured" in text for text in found["home"].values())

@@ -115,8 +115,8 @@ def test_the_whole_answer_for_a_node_with_a_leader_and_a_broken_standby() -> Non
         "  namespace        shop -> shop-home\n"
         "  namespace        blog -> blog-home: not found\n"
         "  expires          foreign credentials in 20d\n"
-        "  expires          serving certificate in 24h\n"
-        "  expires          pod token in 10m\n"
+        "  expires          serving certificate in 24h, renewed automatically\n"
+        "  expires          pod token in 10m, renewed automatically\n"
         "  waits            KeptAtHome: 2\n"
         "    shop/web  4m  KeptAtHome: the Secret key stays\n"
         "  problem          farlet-b: foreign: 401 Unauthorized\n"
@@ -129,6 +129,7 @@ CONDITION = {
     "reason": "ApprovalRequired",
     "message": "kubectl certificate approve x",
 }
+VALID = {**CONDITION, "status": "True", "reason": "Valid", "message": ""}
 DECLARED = {"metadata": {"name": "far"}, "status": {"conditions": [CONDITION]}}
 NOT_APPLIED = {
     "metadata": {"name": "far"},
@@ -150,7 +151,23 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
 @pytest.mark.parametrize(
     ("facts", "ok", "fragments"),
     [
-        pytest.param(_facts(nodes=[]), False, ("No virtual nodes",), id="no node"),
+        pytest.param(
+            _facts(nodes=[], virtual_nodes=[]), False, ("No virtual nodes of",), id="no node"
+        ),
+        pytest.param(
+            _facts(nodes=[]),
+            False,
+            ("farlet is not installed in this cluster", "farlet connect --help"),
+            id="no node and no definition of VirtualNode",
+        ),
+        pytest.param(
+            _facts(
+                virtual_nodes=[{"metadata": {"name": "far"}, "status": {"conditions": [VALID]}}]
+            ),
+            True,
+            ("foreign credentials in 20d, renewed automatically\n",),
+            id="credentials that the manager renews",
+        ),
         pytest.param(
             _facts(nodes=FORBIDDEN),
             False,
@@ -332,6 +349,27 @@ async def _status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) 
     assert result.exit_code == 0, result.output
     (node,) = json.loads(result.stdout)["nodes"]
     return node
+
+
+async def test_a_cluster_without_the_definition_of_virtual_nodes_is_no_error(
+    tmp_path: Path,
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/apis/farlet.io/"):
+            return web.Response(status=404, text="404 page not found\n")
+        metadata = {"resourceVersion": "1"}
+        return web.json_response({"kind": "List", "metadata": metadata, "items": []})
+
+    async with apiserver.listening() as home:
+        home.answer = answer
+        path = apiserver.kubeconfig(tmp_path / "home", home.url)
+        words = ("status", "--kubeconfig", str(path))
+        result = await asyncio.to_thread(CliRunner().invoke, main.cli, words)
+    assert result.exit_code == 1
+    assert result.stdout == (
+        "No virtual nodes: farlet is not installed in this cluster, which has no definition of "
+        "VirtualNode. To install it: farlet connect --help\n"
+    )
 
 
 async def test_the_command_reads_nodes_leases_and_the_state_of_processes(

@@ -180,6 +180,15 @@ ADVICE: dict[str, tuple[FarletError, str]] = {
         _api(errors.Forbidden, 403, _RBAC, reason="Forbidden"),
         _PREPARE,
     ),
+    "a missing right of a node of connect: connect": (
+        _api(
+            errors.Forbidden,
+            403,
+            _RBAC.replace('"farlet"', '"system:serviceaccount:farlet-far:farlet"'),
+            reason="Forbidden",
+        ),
+        "--foreign-context FOREIGN --node far --namespace default (",
+    ),
     "a missing namespace: both commands": (
         _api(errors.NotFound, 404, 'namespaces "default-h" not found'),
         _PREPARE,
@@ -193,9 +202,35 @@ ADVICE: dict[str, tuple[FarletError, str]] = {
 
 @pytest.mark.parametrize(("err", "advice"), ADVICE.values(), ids=ADVICE)
 def test_the_message_says_what_to_do(err: FarletError, advice: str) -> None:
-    refused = api_refusals.of(err, step=Step.NAMESPACE)
+    refused = api_refusals.of(err, step=Step.NAMESPACE, home="default")
     assert refused is not None
     assert advice in refused.message
+
+
+PREPARED = {
+    "a node by hand": (
+        ("shop-home", "farlet"),
+        "In the foreign cluster: kubectl create namespace shop-home; kubectl apply -n shop-home",
+    ),
+    "a node of connect": (("shop-home", "farlet-far"), "--node far --namespace shop ("),
+    "a system namespace of another name": (
+        ("shop-home", "guests"),
+        "--node NODE --foreign-system-namespace guests --namespace shop (",
+    ),
+    "the system namespace of connect itself": (("farlet-far", "farlet-far"), "--node far ("),
+    "the system namespace by hand": (
+        ("farlet", "farlet"),
+        "kubectl apply -f manifests/foreign/farlet-namespace.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "text"), PREPARED.values(), ids=PREPARED)
+def test_a_foreign_namespace_is_prepared_as_its_node_was_made(
+    where: tuple[str, str], text: str
+) -> None:
+    namespace, system = where
+    assert text in api_refusals.preparation(namespace, system=system, home="shop")
 
 
 _UNRELATED = "no relationship found between node 'far' and this object"

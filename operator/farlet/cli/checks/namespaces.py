@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from farlet import errors
 from farlet.cli.checks import permissions
-from farlet.cli.checks.findings import Finding, Outcome, of
+from farlet.cli.checks.findings import ANSWER_SECONDS, Finding, Outcome, of
 from farlet.cli.checks.identity import User
 from farlet.client import resources
 from farlet.client.cluster import Cluster
@@ -27,7 +29,7 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
             "value none"
         )
         return Finding(what, Outcome.FAILED, f"{namespace} is not offloaded", hint)
-    apply = f"kubectl apply -n {name} -f manifests/foreign/offloaded-namespace.yaml"
+    prepare = api_refusals.preparation(name, system=ctx.namespaces.own, home=namespace)
 
     async def check() -> Finding:
         try:
@@ -41,13 +43,13 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
                 raise errors.Refused(
                     Reason.NAMESPACE_NOT_FOUND,
                     f"the foreign namespace {name} is being deleted. Recreate it, and farlet's "
-                    f"Role in it, after the deletion has finished: {apply}",
+                    f"Role in it, after the deletion has finished. {prepare}",
                 )
             denied = await permissions.denied_in(
                 cluster, Side.FOREIGN, settings=settings, namespace=name
             )
             if denied:
-                hint = f"in the foreign cluster: {apply}"
+                hint = prepare
                 if any(row.when is When.REFLECTS_SERVICES for row, _ in denied):
                     hint = f"{hint}; kubectl apply -n {name} -f {services.FOREIGN_ROLE}"
                 seen = f"{name}: {permissions.described(denied)}"
@@ -56,11 +58,27 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
                 cluster, name, home=namespace, home_id=ctx.home_id
             )
         except errors.ApiError as err:
-            raise api_refusals.of(err, step=Step.NAMESPACE) or err from err
+            if isinstance(err, errors.NotFound):
+                text = f"the foreign namespace {name} does not exist. {prepare}"
+                raise errors.Refused(Reason.NAMESPACE_NOT_FOUND, text) from err
+            raise api_refusals.of(err, step=Step.NAMESPACE, home=namespace) or err from err
         used = "belongs to it" if belongs else "not used yet"
         return Finding(what, Outcome.OK, f"{name}, {used}")
 
-    return await of(what, check(), hint=f"in the foreign cluster: {apply}")
+    return await of(what, check(), hint=prepare)
+
+
+async def missing(cluster: Cluster, namespace: str) -> Finding | None:
+    """The finding about a home namespace that does not exist. A node is not allowed to read it."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await cluster.get(resources.NAMESPACES.metadata_only, namespace)
+    except errors.NotFound:
+        hint = f"check the name; or, in the home cluster: kubectl create namespace {namespace}"
+        return Finding(f"home namespace {namespace}", Outcome.FAILED, "does not exist", hint)
+    except (errors.FarletError, TimeoutError):
+        return None
+    return None
 
 
 async def home(settings: Settings, cluster: Cluster, user: User, namespace: str) -> Finding | None:

@@ -19,6 +19,7 @@ from farlet.context import Reflection
 from farlet.foreign import created_namespaces, services
 from farlet.node import prerequisites
 from farlet.node.prerequisites import Prerequisites
+from farlet.planning import api_refusals
 from farlet.planning.mirror_events import Shown
 from farlet.rbac import Identity, Permission, Side, When, Where
 from farlet.settings import Settings
@@ -28,7 +29,6 @@ CONCURRENT = 8
 
 _NO_REVIEWS = "allow farlet to create selfsubjectaccessreviews (ClusterRole system:basic-user)"
 _CAPACITY = (Side.FOREIGN, Where.CLUSTER, When.SUMS_CAPACITY)
-_OWN = "in the foreign cluster: kubectl apply -f manifests/foreign/farlet-namespace.yaml"
 
 
 async def home(settings: Settings, cluster: Cluster, user: User) -> Finding:
@@ -65,7 +65,9 @@ async def foreign(settings: Settings, cluster: Cluster) -> Finding:
         denied = await _denied(cluster, rows, node=settings.nodename)
         if not denied:
             return Finding(what, Outcome.OK, f"{len(rows)} reviewed")
-        return Finding(what, Outcome.FAILED, described(denied), _OWN)
+        own = settings.foreign_system_namespace
+        hint = api_refusals.preparation(own, system=own)
+        return Finding(what, Outcome.FAILED, described(denied), hint)
 
     return await of(what, check(), hint=_NO_REVIEWS)
 
@@ -123,7 +125,12 @@ async def node(settings: Settings, required: Prerequisites) -> Finding:
     what = f"Node {settings.nodename}"
 
     async def check() -> Finding:
-        seen = "adoptable" if await required.read_node() else "not created yet"
+        exists = await required.read_node()
+        seen = (
+            "exists; farlet can serve it"
+            if exists
+            else "not created yet; the first start creates it"
+        )
         return Finding(what, Outcome.OK, seen)
 
     return await of(what, check(), hint="see the check of the home permissions")

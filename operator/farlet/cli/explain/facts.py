@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from farlet.cli.reading import Absent, Unread
 from farlet.constants import ObjectKey
+from farlet.context import Context
 from farlet.k8s_types import Event, Node, Pod
 
 
@@ -35,6 +36,8 @@ class Facts:
     mode: str = ""
     """The access mode by annotation and settings."""
     virtual_node_id: str = ""
+    ctx: Context | None = None
+    """Of the virtual node, as far as it is known."""
     requirements: tuple[Requirement, ...] = ()
     home_events: Sequence[Event] | Absent | Unread = ()
     foreign_events: Sequence[Event] | Absent | Unread = ()

@@ -83,9 +83,11 @@ async def facts(
         home_api=NotConfigured(),
         home_ca="",
     )
-    if bound:
+    if ctx.node:
         ctx = await _declared(home, ctx)
-    name = ctx.namespaces.foreign(key.namespace)
+    # Which node an unbound pod will run on is not known. A deleted pod can have a mirror.
+    waits = not (bound or settings.nodename or isinstance(pod, Absent))
+    name = None if waits else ctx.namespaces.foreign(key.namespace)
     reads = _Foreign(foreign, name, key) if name is not None else None
     mirror = None if reads is None else await reads.mirror()
     namespace = None if reads is None else await reads.namespace()
@@ -103,6 +105,7 @@ async def facts(
         mirror=mirror,
         mode=mode,
         virtual_node_id=ctx.virtual_node_id,
+        ctx=ctx,
         requirements=tuple(requirements),
         home_events=await _events(home, key.namespace, key.name, pod),
         foreign_events=() if reads is None else await reads.events(mirror),
@@ -141,9 +144,14 @@ async def _home_id(
 def _mode(pod: Pod, ctx: Context) -> tuple[str, tuple[access.ServiceAccountRequirement, ...]]:
     try:
         strategy = choice.choose(pod, access.load_strategies(), ctx)
-        return strategy.name, strategy.requirements(pod, ctx)
     except errors.Refused as err:
         return clean(f"{err.reason}: {err.message}"), ()
+    try:
+        return strategy.name, strategy.requirements(pod, ctx)
+    except errors.Refused:
+        # Of settings that only a running farlet knows, such as the address for pods: the status of
+        # the pod contains its refusal.
+        return strategy.name, ()
 
 
 async def _events(

@@ -16,10 +16,10 @@ from farlet import reasons
 from farlet.cli.explain.facts import Facts, Moment, Report, Requirement
 from farlet.cli.reading import Absent, Unread, age, clean
 from farlet.constants import ACCESS, FOREIGN_CLUSTER, JSON, NodeCondition, PodCondition, Reason
-from farlet.forge import mirror_event
+from farlet.forge import copies, mirror_event
 from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod
 from farlet.k8s_types import NodeCondition as NodeConditionShape
-from farlet.planning import predicates
+from farlet.planning import api_refusals, predicates
 
 EVENTS = 40
 CONTAINERS = 30
@@ -141,7 +141,7 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
     _node(draft)
     for reason in (status.get("reason"), scheduled.get("reason")):
         if reason in set(Reason):
-            advice.append(guide(Reason(cast("str", reason))))
+            advice.append(_advice(draft, Reason(cast("str", reason))))
             break
     if facts.foreign_namespace is None:
         home["foreign namespace"] = "none by the settings of this command"
@@ -198,20 +198,20 @@ def _mirror(draft: _Draft, mirror: Pod | None) -> None:
     )
     if not ours:
         shown["pod"] += ", which is not the mirror of this pod"
-        advice.append(guide(Reason.NAME_CONFLICT))
+        advice.append(_advice(draft, Reason.NAME_CONFLICT))
         return
     mode = (metadata.get("annotations") or {}).get(ACCESS)
     if mode and mode != draft.home.get("access mode"):
         draft.home["access mode"] = clean(mode, most=80)
     shown["phase"] = _joined(status.get("phase"), status.get("reason"))
     if status.get("message"):
-        shown["message"] = clean(status["message"])
+        shown["message"] = clean(_at_home(draft, status["message"]))
     if "deletionTimestamp" in metadata:
         shown["phase"] += f", being deleted since {_since(draft, metadata['deletionTimestamp'])}"
     shown["node"] = clean(mirror["spec"].get("nodeName") or "none")
     scheduled = _by_type(status.get("conditions")).get(PodCondition.POD_SCHEDULED, {})
     if scheduled.get("status") == "False":
-        shown["foreign scheduler"] = clean(scheduled.get("message", ""))
+        shown["foreign scheduler"] = clean(_at_home(draft, scheduled.get("message")))
 
 
 def _containers(draft: _Draft, pod: Pod) -> list[str]:
@@ -243,12 +243,13 @@ def _state(draft: _Draft, state: ContainerState) -> str:
     if running := state.get("running"):
         return f"running for {_since(draft, running.get('startedAt'))}"
     if ended := state.get("terminated"):
-        told = _joined(ended.get("reason") or "ended", ended.get("message"))
+        told = _joined(ended.get("reason") or "ended", _at_home(draft, ended.get("message")))
         return (
             f"{told}, exit code {ended['exitCode']}, {_since(draft, ended.get('finishedAt'))} ago"
         )
     waiting = state.get("waiting") or {}
-    return f"waiting, {_joined(waiting.get('reason') or 'no reason', waiting.get('message'))}"
+    message = _at_home(draft, waiting.get("message"))
+    return f"waiting, {_joined(waiting.get('reason') or 'no reason', message)}"
 
 
 def _about_container(draft: _Draft, name: str, state: ContainerState, last: ContainerState) -> None:
@@ -293,7 +294,7 @@ def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
             seen = mirror_event.summary(event)
             if seen is None:
                 continue
-            found.append(_moment(seen, "foreign"))
+            found.append(_moment(seen, "foreign", _at_home(draft, seen.message)))
             if not isinstance(facts.pod, Absent | Unread):
                 repeated.add(mirror_event.name(seen, mirror_event.home_pod(facts.pod)))
     home = facts.home_events
@@ -301,32 +302,57 @@ def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
         for event in cast("Sequence[Event]", home):
             seen = mirror_event.summary(event)
             if seen is not None and event["metadata"]["name"] not in repeated:
-                found.append(_moment(seen, "home"))
+                found.append(_moment(seen, "home", seen.message))
     found.sort(key=lambda one: one[0])
     omitted = max(len(found) - EVENTS, 0)
     return [moment for _, moment in found[omitted:]], omitted
 
 
-def _moment(seen: mirror_event.Summary, cluster: str) -> tuple[float, Moment]:
+def _moment(seen: mirror_event.Summary, cluster: str, text: str) -> tuple[float, Moment]:
     last = seen.last or seen.first or 0.0
     time = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if last else ""
-    message = clean(seen.message.removeprefix(mirror_event.PREFIX))
+    message = clean(text.removeprefix(mirror_event.PREFIX))
     return last, Moment(time, cluster, seen.type, seen.reason, message, seen.count)
 
 
 def _past(draft: _Draft, events: Sequence[Moment]) -> None:
     """What Events say about a pod that runs."""
     told = [one.reason for one in events if one.cluster == "home" and one.reason in _AFTER_START]
-    draft.advice += [guide(Reason(reason)) for reason in dict.fromkeys(reversed(told))]
+    draft.advice += [_advice(draft, Reason(reason)) for reason in dict.fromkeys(reversed(told))]
 
 
 # --- words ----------------------------------------------------------------------------------------
+
+
+def _advice(draft: _Draft, reason: Reason) -> str:
+    """`guide`, with the names that are known."""
+    facts = draft.facts
+    foreign = facts.foreign_namespace
+    if foreign is None:
+        return guide(reason)
+    if reason in _UNPREPARED and facts.ctx is not None:
+        own, home = facts.ctx.namespaces.own, facts.key.namespace
+        fix = api_refusals.preparation(foreign, system=own, home=home)
+        return f"{reason} ({reasons.GUIDES[reason].who}): {fix}"
+    return guide(reason).replace("NAMESPACE", foreign)
+
+
+_UNPREPARED = frozenset({Reason.FOREIGN_FORBIDDEN, Reason.NAMESPACE_NOT_FOUND})
+"""Reasons of a foreign namespace without farlet's Role."""
 
 
 def guide(reason: Reason) -> str:
     """What to do about a reason, and who can do it."""
     row = reasons.GUIDES[reason]
     return f"{reason} ({row.who}): {_LINK.sub(_linked, row.fix)}"
+
+
+def _at_home(draft: _Draft, text: str | None) -> str:
+    """A message of the foreign cluster, with the names that the owner of the pod knows."""
+    facts = draft.facts
+    if not text or facts.ctx is None or isinstance(facts.pod, Absent | Unread):
+        return text or ""
+    return copies.with_home_names(text, facts.pod, facts.ctx)
 
 
 _LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?([^)]+)\)")

@@ -67,6 +67,8 @@ class NodeReport:
     namespaces: Sequence[str]
     expires_seconds: Mapping[str, float]
     """Until what expires first of each kind."""
+    renewed: Sequence[str]
+    """The kinds that are renewed automatically."""
     problems: Sequence[str]
     not_read: Sequence[str]
 
@@ -77,5 +79,7 @@ class Report:
 
     ok: bool
     """There is a virtual node, and all are ready."""
+    installed: bool
+    """The cluster has the definition of VirtualNode, as far as is known."""
     nodes: Sequence[NodeReport]
     not_read: Sequence[str]

@@ -9,11 +9,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from farlet.cli.reading import Absent, Unread, clean, read
+from farlet import errors
+from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
 from farlet.cli.status import process_state, report
 from farlet.cli.status.facts import Facts, Process, Report
-from farlet.client import credential_sources, kinds, resources
+from farlet.client import credential_sources, decode, kinds, resources
 from farlet.client.cluster import Cluster
+from farlet.client.resources import ObjectList
 from farlet.constants import (
     JSON,
     VIRTUAL_NODE_LABEL,
@@ -88,12 +90,22 @@ def _is_farlets(node: Node) -> bool:
 async def _virtual_nodes(
     home: Cluster, settings: StatusSettings
 ) -> Sequence[JSON] | Absent | Unread:
-    found = await read(
-        home.list_all(kinds.VIRTUAL_NODES, namespace=settings.farlet_namespace, checked=False)
-    )
+    found = await read(_declared(home, settings.farlet_namespace))
+    if found is None:
+        return ABSENT
     if isinstance(found, Absent | Unread):
         return found
     return [one for one in found.items if settings.nodename in (None, one["metadata"]["name"])]
+
+
+async def _declared(home: Cluster, namespace: str) -> ObjectList[JSON] | None:
+    """All VirtualNodes; `None`: not defined. An API server answers that with 404 and plain text."""
+    try:
+        return await home.list_all(kinds.VIRTUAL_NODES, namespace=namespace, checked=False)
+    except errors.Unreachable as err:
+        if err.cause != decode.NOT_KUBERNETES.format(404):
+            raise
+        return None
 
 
 async def _lease(home: Cluster, name: str) -> Lease | Absent | Unread:

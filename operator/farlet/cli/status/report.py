@@ -36,7 +36,8 @@ def report(facts: Facts, now: float) -> Report:
     )
     if len({*by_name, *declared}) > NODES:
         not_read.append(f"{len({*by_name, *declared}) - NODES} further virtual nodes")
-    return Report(bool(found) and all(one.ready for one in found), found, tuple(not_read))
+    ok = bool(found) and all(one.ready for one in found)
+    return Report(ok, not isinstance(facts.virtual_nodes, Absent), found, tuple(not_read))
 
 
 def _list(not_read: list[str], what: str, value: Sequence[object] | Absent | Unread) -> list:  # type: ignore[type-arg]
@@ -75,6 +76,7 @@ def _node(
             f"what the leader knows (pods, namespaces, expiry): no pod in the namespace "
             f"{facts.namespace} leads"
         )
+    expires = _expiry([state.expires for state in states.values()], now)
     return NodeReport(
         name=name,
         ready=ready,
@@ -90,9 +92,22 @@ def _node(
         waiting={} if leading is None else _numbers(leading.waiting),
         waiting_pods=_waiting(facts.waiting.get(name), not_read, now),
         namespaces=_namespaces(leading),
-        expires_seconds=_expiry([state.expires for state in states.values()], now),
+        expires_seconds=expires,
+        renewed=tuple(kind for kind in expires if kind in _OF_FARLET or _is_managed(declared)),
         problems=tuple(dict.fromkeys(problems)),
         not_read=tuple(not_read),
+    )
+
+
+_OF_FARLET = frozenset({"serving certificate", "pod token"})
+"""What farlet itself renews. The manager renews the credentials, too."""
+
+
+def _is_managed(declared: JSON | None) -> bool:
+    """A manager renews the credentials of this node, and reports no problem with them."""
+    conditions = ((declared or {}).get("status") or {}).get("conditions") or ()
+    return any(
+        one.get("type") == "CredentialsValid" and one.get("status") == "True" for one in conditions
     )
 
 

@@ -22,7 +22,12 @@ def to_text(found: Report) -> str:
 
 def _lines(found: Report) -> Iterator[str]:
     if not found.nodes and not found.not_read:
-        yield "No virtual nodes of farlet in this cluster."
+        yield (
+            "No virtual nodes of farlet in this cluster."
+            if found.installed
+            else "No virtual nodes: farlet is not installed in this cluster, which has no "
+            "definition of VirtualNode. To install it: farlet connect --help"
+        )
     for index, node in enumerate(found.nodes):
         if index:
             yield ""
@@ -73,5 +78,7 @@ def _pods(node: NodeReport) -> str:
 def _expiry(node: NodeReport) -> Iterator[str]:
     for kind, seconds in node.expires_seconds.items():
         text = f"{kind} in {age(seconds)}" if seconds > 0 else f"{kind} has expired"
+        if seconds > 0 and kind in node.renewed:
+            text += ", renewed automatically"
         soon = seconds < (0 if kind == _EVERY_HOUR else SOON_SECONDS)
         yield click.style(text, fg="yellow") if soon else text
