@@ -154,7 +154,7 @@ def cluster_options(command: click.Command) -> click.Command:
     default="5m",
     show_default=True,
     callback=checked(values.duration),
-    help="How long the node may take to become ready.",
+    help="How long the manager, and then the node, may take to become ready.",
 )
 def connect(**flags: Any) -> None:
     """Install a virtual node: farlet in the home cluster, its permissions and a gateway in the

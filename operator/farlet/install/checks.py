@@ -21,6 +21,7 @@ from farlet.constants import (
     VIRTUAL_NODE_LABEL_VALUE,
 )
 from farlet.foreign import home_namespace
+from farlet.install import foreign as foreign_objects
 from farlet.install import foreign_search, requests
 from farlet.install.connection import HOME_SYSTEM, Connection
 
@@ -233,6 +234,14 @@ async def _unshared(foreign: ApiClient, connection: Connection, home_id: str) ->
     if holder not in (None, node):
         raise errors.StartError(
             f"the foreign namespace {system} belongs to the virtual node {holder}. {advice}"
+        )
+    account = await requests.find(
+        foreign, kinds.SERVICE_ACCOUNTS, foreign_objects.ACCOUNT, namespace=system
+    )
+    if account is not None and holder is None:
+        raise errors.StartError(
+            f"the foreign namespace {system} has a ServiceAccount {foreign_objects.ACCOUNT} that "
+            f"farlet connect did not create, perhaps of a virtual node by hand. {advice}"
         )
     own = foreign_search.virtual_node_id(home_id, node)
     others = sorted(await foreign_search.inventories(foreign, system) - {own})

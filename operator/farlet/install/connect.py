@@ -242,8 +242,9 @@ class Connect:
         if not done:
             raise errors.StartError(
                 f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
-                f"{shown}. See `kubectl describe virtualnode -n {HOME_SYSTEM} {name}` and `kubectl "
-                f"logs -n {HOME_SYSTEM} deployment/farlet-manager` in the home cluster"
+                f"{shown or 'the API server did not answer'}. See `kubectl describe virtualnode -n "
+                f"{HOME_SYSTEM} {name}` and `kubectl logs -n {HOME_SYSTEM} "
+                "deployment/farlet-manager` in the home cluster"
             )
         return f"pods of the node {self._connection.node} run in the foreign cluster"
 

@@ -303,11 +303,9 @@ class Disconnect:
         names = sorted(one["metadata"]["name"] for one in others)
         if names:
             return f"stays for {', '.join(names)}"
-        left = await installed_manager.remove(home)
+        done, left = await installed_manager.remove(home)
         self.left += left
-        return (
-            "see what remains" if left else "deleted with the namespace farlet and the definition"
-        )
+        return done
 
     def _beyond(self) -> list[str]:
         """What this command cannot see."""

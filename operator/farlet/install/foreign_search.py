@@ -53,10 +53,12 @@ def virtual_node_id(home_id: str, node: str) -> str:
 async def holder(cluster: ApiClient, system: str) -> str | None:
     """The virtual node for which `connect` installed this system namespace; `None`: for none.
 
-    The namespace shows it, or, where it existed before, the RoleBinding of the token.
+    The namespace shows it, or, where it existed before, the ServiceAccount, which is created first,
+    or the RoleBinding of the token, which is deleted last.
     """
     for resource, name, namespace in (
         (kinds.NAMESPACES, system, ""),
+        (kinds.SERVICE_ACCOUNTS, foreign.ACCOUNT, system),
         (kinds.ROLE_BINDINGS, foreign.TOKEN, system),
     ):
         found = await requests.find(cluster, resource, name, namespace=namespace)

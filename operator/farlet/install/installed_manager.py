@@ -77,12 +77,13 @@ async def install(home: ApiClient, image: str, *, seconds: float) -> str:
     return image
 
 
-async def remove(home: ApiClient) -> list[str]:
-    """Remove it, its definition and its namespace. Returns what is left, and why."""
+async def remove(home: ApiClient) -> tuple[str, list[str]]:
+    """Remove it, its definition and its namespace. Returns what was done; what is left, and why."""
     found = await _deployment(home)
     definition = manager.custom_resource_definition()["metadata"]["name"]
     if found is not None and not _is_ours(found):
-        return [f"the manager in the namespace {HOME_SYSTEM}: farlet connect did not install it"]
+        why = f"the manager in the namespace {HOME_SYSTEM}: farlet connect did not install it"
+        return "stays", [why]
     for obj in (*reversed(manager.objects(image="")), manager.custom_resource_definition()):
         resource, metadata = kinds.of(obj["kind"]), obj["metadata"]
         where = metadata.get("namespace", "")
@@ -101,17 +102,22 @@ async def remove(home: ApiClient) -> list[str]:
         left.append(f"the definition {definition}: it existed before")
     elif remaining is not None:
         await requests.until_gone(home, kinds.DEFINITIONS, definition)
+    left += await _remove_namespace(home)
+    return f"deleted{'; see what remains' if left else ', with its namespace and definition'}", left
+
+
+async def _remove_namespace(home: ApiClient) -> list[str]:
     namespace = await requests.find(home, kinds.NAMESPACES, HOME_SYSTEM)
     if namespace is None:
-        return left
+        return []
     if not _is_ours(namespace):
-        return [*left, f"the namespace {HOME_SYSTEM}: it existed before"]
+        return [f"the namespace {HOME_SYSTEM}: it existed before"]
     others = await content.of_others(home, HOME_SYSTEM, is_own=_ends_with_manager)
     if others:
-        return [*left, f"the namespace {HOME_SYSTEM}: it contains {others}"]
+        return [f"the namespace {HOME_SYSTEM}: it contains {others}"]
     await requests.delete(home, kinds.NAMESPACES, HOME_SYSTEM, uid=namespace["metadata"]["uid"])
     await requests.until_gone(home, kinds.NAMESPACES, HOME_SYSTEM)
-    return left
+    return []
 
 
 async def _deployment(home: ApiClient) -> JSON | None:

@@ -425,6 +425,11 @@ def _token_of_another_node(pair: Pair) -> None:
     pair.foreign.put("rolebindings", "farlet-far", binding)
 
 
+def _account_by_hand(pair: Pair) -> None:
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "farlet-far"}})
+    pair.foreign.put("serviceaccounts", "farlet-far", {"metadata": {"name": "farlet"}})
+
+
 def _inventory_of_another_node(pair: Pair) -> None:
     pair.foreign.put("namespaces", "", {"metadata": {"name": "farlet-far"}})
     inventory = {"name": f"farlet-{OTHER_ID}", "labels": {"farlet.io/virtual-node-id": OTHER_ID}}
@@ -458,6 +463,9 @@ def _no_rights(pair: Pair) -> None:
         ),
         pytest.param(
             _token_of_another_node, "belongs to the virtual node other", id="token of another node"
+        ),
+        pytest.param(
+            _account_by_hand, "that farlet connect did not create", id="an account by hand"
         ),
         pytest.param(
             _inventory_of_another_node, "another virtual node uses", id="another inventory"

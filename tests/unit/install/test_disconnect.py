@@ -38,7 +38,7 @@ async def test_a_node_whose_namespace_another_one_uses_leaves_what_both_use() ->
     pair.foreign.put("configmaps", "farlet-far", inventory)
     pair.foreign.put("pods", "shop-home", {"metadata": {"name": "theirs", "labels": labels}})
     left = await pair.disconnect()
-    assert any("which other virtual nodes perhaps use" in line for line in left)
+    assert any("which other virtual nodes may still use" in line for line in left)
     assert pair.foreign.find("serviceaccounts", "farlet-far", "farlet")
     assert pair.foreign.find("configmaps", "farlet-far", f"farlet-{OTHER_ID}")
     assert pair.foreign.find("pods", "shop-home", "theirs")
@@ -85,6 +85,30 @@ async def test_disconnect_continues_in_a_system_namespace_of_another_name(*, exi
         pair.process.lives = None
         await pair.disconnect()
         assert pair.foreign.content() == before.foreign.content(), count
+
+
+async def test_several_system_namespaces_are_named() -> None:
+    pair = await connected()
+    labels = {
+        "app.kubernetes.io/instance": "far",
+        "app.kubernetes.io/managed-by": "farlet-connect",
+    }
+    for name, home_id in (("mine", "h-home"), ("theirs", "another")):
+        annotations = {"farlet.io/home-cluster-id": home_id}
+        metadata = {"name": name, "labels": labels, "annotations": annotations}
+        pair.foreign.put("namespaces", "", {"metadata": metadata})
+    del pair.home.objects["virtualnodes", "farlet", "far"]
+    del pair.home.objects["nodes", "", "far"]
+    with pytest.raises(errors.StartError) as caught:
+        await pair.disconnect()
+    assert "farlet-far, mine. Choose one with --foreign-system-namespace" in str(caught.value)
+
+
+async def test_a_gone_home_cluster_needs_no_name_of_the_system_namespace() -> None:
+    pair = Pair()
+    await pair.connect(ELSEWHERE)
+    await pair.disconnect(home=False)
+    assert pair.foreign.content() == Pair().foreign.content()
 
 
 async def test_revocation_reports_what_it_deleted() -> None:
