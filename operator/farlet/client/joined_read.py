@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from farlet.client.request_slots import URGENCY
+from farlet.planning.urgency import Urgency
+
 T = TypeVar("T")
 
 
@@ -29,6 +32,7 @@ class JoinedRead(Generic[T]):
         return await asyncio.shield(self._next)
 
     async def _read_next(self) -> T:
+        URGENCY.set(Urgency.FINISH)  # callers of any urgency wait for it
         async with self._reading:
             self._next = None  # who calls from now on needs a later read
             return await self._read()

@@ -7,6 +7,7 @@ when nothing has needed it for some minutes.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Collection
 
 import structlog
@@ -171,7 +172,10 @@ class ForeignNamespaces:
         namespace = self._open.get(foreign)
         if namespace is None:
             namespace = self._open[foreign] = ForeignNamespace(self, home, foreign)
-            namespace.task = self._tasks.create_task(namespace.run(), name=f"namespace {foreign}")
+            # Its requests are no part of the pass that opens it, and not of that pass's urgency.
+            namespace.task = self._tasks.create_task(
+                namespace.run(), name=f"namespace {foreign}", context=contextvars.Context()
+            )
         return namespace
 
     def conflict(self, home: str) -> Refused | None:

@@ -51,7 +51,13 @@ class ActionExecutor:
     async def perform(self, action: actions.Action, state: PassState) -> None:
         """Perform one action. Raises `ApiError` and `Unreachable`; `state.step` is what failed."""
         state.step = Step.HOME
-        URGENCY.set(urgency.of_action(action))
+        before = URGENCY.set(urgency.of_action(action))
+        try:
+            await self._perform(action, state)
+        finally:
+            URGENCY.reset(before)
+
+    async def _perform(self, action: actions.Action, state: PassState) -> None:
         match action:
             case actions.PatchStatus():
                 await self.home.patch_status(action)

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import pytest
+
+from farlet.client.request_slots import URGENCY
+from farlet.foreign import namespace
+from farlet.planning import actions, urgency
+from farlet.planning.urgency import Urgency
+from farlet.reconcile import executor, home_actions
+from farlet.reconcile.pass_state import PassState
+from farlet.store import Store
+from farlet.telemetry.metrics import Metrics
 from unit.planning import objects
 from unit.reconcile import harness
 from unit.reconcile.harness import FOREIGN, Harness
@@ -101,3 +112,55 @@ def test_a_tenant_whose_pods_change_all_the_time_starves_nobody() -> None:
             pod = s.pod(name)
             assert pod is not None
             assert pod["status"]["containerStatuses"][0]["restartCount"] == 250
+
+
+def test_a_namespace_that_a_creation_opens_is_not_read_as_late_as_a_creation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, list[Urgency]] = {}
+    read = namespace.ForeignNamespace._read_anchor
+
+    async def noted(self: namespace.ForeignNamespace) -> Any:
+        seen.setdefault(self.foreign, []).append(URGENCY.get())
+        return await read(self)
+
+    monkeypatch.setattr(namespace.ForeignNamespace, "_read_anchor", noted)
+    with harness.running() as s:
+        for number in range(10):
+            s.create(f"new-{number}")
+        s.wait(5.0)
+        for number in range(10):
+            s.runs(f"new-{number}")
+        s.wait(5.0)
+        for number in range(10):
+            s.runs(f"new-{number}", restarts=1)  # no worker has just created a mirror
+        s.wait(5.0)
+        s.create("other", namespace="second")
+        s.wait(5.0)
+    assert seen.keys() == {FOREIGN, "second-h"}
+    assert {one for urgencies in seen.values() for one in urgencies} == {Urgency.FINISH}
+
+
+async def test_an_action_leaves_no_urgency_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    during: list[Urgency] = []
+
+    async def patched(_self: object, _action: object) -> None:
+        during.append(URGENCY.get())
+
+    monkeypatch.setattr(home_actions.HomeActions, "patch_status", patched)
+    unused: Any = None
+    performs = executor.ActionExecutor(
+        home=unused,
+        foreign=unused,
+        store=Store(),
+        recorder=unused,
+        metrics=Metrics(),
+        ctx=unused,
+        confirm_foreign=unused,
+    )
+    URGENCY.set(Urgency.START)
+    home = objects.home(phase="Running")
+    action = actions.PatchStatus(home, {})
+    await performs.perform(action, PassState(objects.KEY))
+    assert during == [urgency.of_action(action)]
+    assert URGENCY.get() is Urgency.START
