@@ -46,6 +46,8 @@ STEPS = 30
 ENDLESS_SECONDS = 60.0
 """Until the next pass after such a bug: it must not load the API servers."""
 
+_WISHES = ("uid", "deletionTimestamp", "generation", "labels", "annotations")
+
 log = structlog.get_logger()
 
 
@@ -156,6 +158,7 @@ class Reconciler:
                 continue
             if decision.retry:
                 self._queue.retry(key)
+                self._take_up_changes(snapshot)
                 return
             if isinstance(action, AddEphemeralContainer):
                 # A pod can have hundreds of them: one in each pass, and others have their turn.
@@ -362,6 +365,16 @@ class Reconciler:
             except errors.FarletError as second:
                 log.info("failed to update pod status", pod=str(s.key), err=str(second))
                 self._note_denied(second)
+            self._take_up_changes(s)
+
+    def _take_up_changes(self, s: Snapshot) -> None:
+        """An answer in this pass can show a change by others too, whose event then wakes no pass.
+
+        Example: the answer to a PATCH of the status shows that the pod is being deleted.
+        """
+        home = self._store.home.get(s.key)
+        if home is not None and not isinstance(s.home, Missing) and _wish(home) != _wish(s.home):
+            self._queue.add(s.key)
 
     def _note_denied(self, err: errors.FarletError) -> None:
         """Report on the Node what farlet is not allowed to report on the pod."""
@@ -393,6 +406,12 @@ class Reconciler:
     def _note(self, s: Snapshot, decision: Decision) -> None:
         if decision.note is not None and not isinstance(s.home, Missing):
             self._recorder.note(s.home, *decision.note)
+
+
+def _wish(home: Pod) -> list[object]:
+    """What others change of a home pod."""
+    metadata = home["metadata"]
+    return [metadata.get(key) for key in _WISHES]
 
 
 def _waits(home: Pod | Missing, mirror: Pod | Missing) -> bool:

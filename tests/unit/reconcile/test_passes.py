@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from unit.planning import objects
+from unit.planning import model, objects
 from unit.reconcile import harness
-from unit.reconcile.harness import FOREIGN, KUBELET, USER, Harness
+from unit.reconcile.harness import FOREIGN, HOME, KUBELET, USER, Harness
 
 MOST = 3
 WEB = ("pods", FOREIGN, "web")
@@ -138,3 +138,29 @@ def test_a_change_that_comes_after_the_last_decision_has_a_pass_of_its_own() -> 
             pod = s.pod()
             assert pod is not None
             assert pod["status"]["containerStatuses"][0]["restartCount"] == 2, step
+
+
+def test_a_deletion_that_the_answer_of_a_pass_that_is_retried_shows_waits_for_no_retry() -> None:
+    taken = {"metadata": {"name": "web", "namespace": FOREIGN}, "spec": {"containers": []}}
+    status = r"^PATCH .*/pods/web/status"
+    with harness.running() as s:
+        _open(s)
+        s.foreign_server.create("pods", FOREIGN, taken, by=USER)
+        s.create()
+        s.wait(200.0)
+        assert s.reason() == "NameConflict"
+        s.feeding = False
+        body = {"status": {"reason": "x", "message": "y"}}
+        s.home_server.patch(("pods", HOME, "web"), body, by=USER, status=True, strategic=False)
+        s.pods.event("MODIFIED", model.clone(s.pod()))
+        s.home.takes = 0.05
+        before = len(s.home.requests(status))
+        while len(s.home.requests(status)) == before:
+            s.wait(0.005)
+        s.delete()
+        deletion = model.clone(s.pod())
+        s.wait(0.2)
+        s.pods.event("MODIFIED", deletion)  # older than the answer, so it wakes no pass
+        s.feeding = True
+        s.wait(2.0)
+        assert s.pod() is None
