@@ -369,7 +369,7 @@ def _cut_texts(status: Any) -> None:
 def _trimmed_partial(obj: PartialObject) -> PartialObject:
     metadata = obj["metadata"]
     metadata.pop("managedFields", None)
-    annotations = metadata.get("annotations", {})
+    annotations = metadata.get("annotations") or {}
     annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
     # Never more than metadata: the answer to a written Secret holds its tokens.
     return {"metadata": metadata}

@@ -230,7 +230,8 @@ class Reflector(Generic[T]):
             version = page.version
             kept = [obj for obj in page.items if self._is_valid(obj)]
             if self._on_listed is None:
-                valid += kept if self._trimmed is None else map(self._trimmed, kept)
+                for obj in kept:
+                    self._handle(obj, self._keep, obj, valid)
                 continue
             for obj in kept:
                 self._handle(obj, self._on_listed, obj)
@@ -283,6 +284,9 @@ class Reflector(Generic[T]):
             self._doubt(obj)
             return False
         return True
+
+    def _keep(self, obj: T, listed: list[T]) -> None:
+        listed.append(obj if self._trimmed is None else self._trimmed(obj))
 
     def _doubt(self, obj: T | None) -> None:
         key = shapes.key(obj)

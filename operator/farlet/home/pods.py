@@ -113,9 +113,12 @@ class HomePods:
         key = shapes.key(obj)
         log.warning("home pod left out, its form is not valid", pod=str(key), err=problem)
         if key is not None:
-            self._store.home.doubt(key)
-            self._wake(key)
+            self._doubt(key)
         return True
+
+    def _doubt(self, key: ObjectKey) -> None:
+        self._store.home.doubt(key)
+        self._wake(key)
 
     def resync(self) -> None:
         """Kopf was restarted, or home was down: it does not report what was deleted in between."""
@@ -177,9 +180,14 @@ class HomePods:
         version = "0"
         async for page in self._home.pages(resource, field_selector=f"spec.nodeName={self._node}"):
             version = page.version
-            listed += [
-                trimmed(pod) for pod in page.items if not self._is_invalid(pod, resource.shape)
-            ]
+            for pod in page.items:
+                if self._is_invalid(pod, resource.shape):
+                    continue
+                try:
+                    listed.append(trimmed(pod))
+                except Exception:
+                    log.exception("failed to handle a home pod", pod=str(key_of(pod)))
+                    self._doubt(key_of(pod))
         return listed, int(version)
 
     def _is_deaf(self, listed: Sequence[PartialObject], *, since: int) -> bool:

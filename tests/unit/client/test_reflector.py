@@ -12,7 +12,7 @@ import pytest
 from farlet import errors
 from farlet.client import reflector, resources
 from farlet.client.decode import WatchEvent
-from farlet.constants import JSON
+from farlet.constants import JSON, ObjectKey
 from unit import faketime
 from unit.fakeclient import FakeClient
 
@@ -161,6 +161,9 @@ class Harness:
         self.calls = Calls()
         self.states: list[tuple[bool, bool]] = []
         self.rewound = 0
+        self.untrimmable = ""
+        """The name of an object whose trimming fails."""
+        self.invalid: list[ObjectKey] = []
         pods: resources.Resource[Any] = PODS.metadata_only if metadata_only else PODS
         self.reflector = reflector.Reflector(
             server,
@@ -172,6 +175,7 @@ class Harness:
             namespace="default-h",
             on_listed=self._note_listed if in_pages else None,
             trimmed=self._note_trimmed if trims else None,
+            on_invalid=self.invalid.append,
             denied_seconds=denied_seconds,
         )
         self.listed: list[tuple[str, int]] = []
@@ -181,6 +185,8 @@ class Harness:
         self.listed.append((obj["metadata"]["name"], len(self.server.requests)))
 
     def _note_trimmed(self, obj: JSON) -> JSON:
+        if obj["metadata"]["name"] == self.untrimmable:
+            raise TypeError
         self._note_listed(obj)
         return {"metadata": obj["metadata"]}
 
@@ -244,6 +250,16 @@ def test_of_each_page_only_what_is_needed_is_kept() -> None:
     assert scene.listed == [("a", 1), ("b", 2)]
     assert scene.calls.lists == [(["a", "b"], 7)]
     assert [list(obj) for obj in scene.calls.objects] == [["metadata"], ["metadata"]]
+
+
+def test_an_object_of_a_list_that_cannot_be_trimmed_concerns_no_other() -> None:
+    server = Server(_list(7, "a", "b"), Watch())
+    scene = Harness(server, trims=True)
+    scene.untrimmable = "a"
+    scene.after(50)
+    assert scene.calls.lists == [(["b"], 7)]
+    assert scene.invalid == [ObjectKey("default-h", "a")]
+    assert scene.reflector.in_sync
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,23 @@ def test_a_home_pod_whose_deletion_was_not_valid_is_found_by_a_resync() -> None:
         mirror = s.mirror()
         assert mirror is not None
         assert "deletionTimestamp" in mirror["metadata"]
+
+
+def test_a_home_pod_of_a_list_that_cannot_be_trimmed_concerns_no_other() -> None:
+    with harness.running() as s:
+        s.create()
+        s.create("other")
+        s.wait(5.0)
+        trimmed = s.store.home.trimmed
+
+        def fails(pod: Pod) -> Pod:
+            if pod["metadata"]["name"] == "web":
+                raise TypeError
+            return trimmed(pod)
+
+        s.store.home.trimmed = fails  # type: ignore[assignment,method-assign]
+        s.pods.rewound()
+        s.wait(5.0)
+        assert s.store.home.doubted(ObjectKey(HOME, "web"))
+        assert not s.store.home.doubted(ObjectKey(HOME, "other"))
+        assert s.pods.has_synced

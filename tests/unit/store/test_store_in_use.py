@@ -253,6 +253,13 @@ def test_a_mirror_is_kept_without_fields_of_its_home_pod() -> None:
     assert kept["status"] == {"phase": "Running"}
 
 
+def test_an_object_whose_annotations_are_null_is_kept() -> None:
+    store, partial = Store(), _object(1)
+    partial["metadata"]["annotations"] = None  # type: ignore[typeddict-item]
+    store.secrets.put(partial)
+    assert store.secrets.get(KEY) == partial
+
+
 def test_no_token_stays_of_the_answer_to_a_secret() -> None:
     store = Store()
     store.secrets.put(_pod(data={"token": "c2VjcmV0"}, stringData={"token": "secret"}))
