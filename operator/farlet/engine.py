@@ -136,6 +136,7 @@ class Engine:
             node=lambda: self._node,
             standby_problem=self._standby_problem,
         )
+        self._serving_certificate_remaining: Callable[[], float] = lambda: math.inf
         self._pods_ctx: Context | None = None
         """The context with which all pods were reconciled last."""
 
@@ -228,6 +229,7 @@ class Engine:
             addresses=lambda: [ip] if (ip := self._discovery.ctx().node_ip) else [],
             now=retrying.utc_now,
         )
+        self._serving_certificate_remaining = certificates.tls.remaining
         self.metrics.serving_certificate_remaining.set_function(certificates.tls.remaining)
         certificates.prepare()
         async with asyncio.TaskGroup() as tasks:
@@ -411,7 +413,7 @@ class Engine:
             context=lambda: self._discovery.known_ctx,
             pods=lambda: self._pod_controller,
             identity=lambda: self._identity,
-            serving_certificate=self.metrics.remaining_serving_certificate,
+            serving_certificate=lambda: self._serving_certificate_remaining(),
         )
 
     # --- the parts ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from farlet.client.cluster import Cluster
 from farlet.context import Context, HomeAPI, OutOfReach, Refused, Unverified
@@ -187,7 +188,7 @@ class StateReport:
         return ForeignState(
             reachable=problem is None,
             problem=problem,
-            server=foreign.server if foreign.logged_in else None,
+            server=_address(foreign.server) if foreign.logged_in else None,
             cluster=None if identity is None else identity.uid,
         )
 
@@ -218,6 +219,12 @@ def _namespaces(namespaces: ForeignNamespaces) -> tuple[NamespaceState, ...]:
         NamespaceState(home=home, foreign=foreign, problem=problem)
         for home, foreign, problem in namespaces.states()[:MAX_ENTRIES]
     )
+
+
+def _address(server: str) -> str:
+    """Scheme, host and port of a URL, which can contain a password: anyone can read `/state`."""
+    url = urlsplit(server)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
 
 
 def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:

@@ -115,11 +115,6 @@ class Metrics:
         """Report the result of `count` as `farlet_pods` at each scrape."""
         self._pods.set_function(count)
 
-    def remaining_serving_certificate(self) -> float:
-        """Seconds until the serving certificate expires; infinite while there is none."""
-        found = self.registry.get_sample_value(metric_catalogue.SERVING_CERTIFICATE.name)
-        return math.inf if found is None else found
-
     def unknown_field(self, field: str) -> None:
         """Count an unknown field that was copied, by a path without names: `spec.newThing`."""
         self._unknown_fields.labels(field).inc()

@@ -13,6 +13,8 @@ seconds, and is dropped for a newer one where there are too many.
 from __future__ import annotations
 
 import errno
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,10 +28,13 @@ from farlet.listeners.listener import Limits, Listener
 from farlet.settings import loading
 from farlet.settings.values import Address
 from farlet.telemetry.metrics import EXPOSITION, Metrics
-from farlet.telemetry.state import PATH, State
+from farlet.telemetry.state import PATH, State, write
 
 CONNECTION_SECONDS = 15.0
 """For one request and its answer. Prometheus gives up after 10 s by default, kubelets after 1 s."""
+
+STATE_SECONDS = 1.0
+"""For which a state is shown: it counts all pods, and anyone can ask for it."""
 
 MAX_HEAD_BYTES = 4096
 """Of a request line, and of each header."""
@@ -145,8 +150,14 @@ def _metrics(metrics: Metrics) -> Handler:
 
 
 def _state(state: Callable[[], State]) -> Handler:
+    body, until = b"", -math.inf
+
     async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.json_response(body=state().model_dump_json().encode())
+        nonlocal body, until
+        now = time.monotonic()
+        if now >= until:
+            body, until = write(state()), now + STATE_SECONDS
+        return web.json_response(body=body)
 
     return answer
 

@@ -17,7 +17,11 @@ MAX_BYTES = 256 << 10
 MAX_TEXT = 1000
 MAX_ENTRIES = 200
 
+MAX_SHORT_TEXT = 200
+"""For texts of which there is one for each namespace."""
+
 Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT])]
+ShortText = Annotated[str, AfterValidator(lambda text: text[:MAX_SHORT_TEXT])]
 
 
 class _Shape(BaseModel):
@@ -46,9 +50,9 @@ class ForeignState(_Shape):
 class NamespaceState(_Shape):
     """One offloaded namespace in use."""
 
-    home: Text
-    foreign: Text
-    problem: Text | None = None
+    home: ShortText
+    foreign: ShortText
+    problem: ShortText | None = None
 
 
 class Expiry(_Shape):
@@ -78,13 +82,27 @@ class State(_Shape):
     waiting: dict[Text, int] = Field(default_factory=dict)
     """Numbers of pods that wait, by reason."""
     namespaces: tuple[NamespaceState, ...] = ()
-    """No more than `MAX_ENTRIES`."""
+    """No more than `MAX_ENTRIES`, and no more than fit into an answer."""
     expires: Expiry = Expiry()
 
     @property
     def pod_count(self) -> int:
         """Number of home pods on the node."""
         return sum(number for phases in self.pods.values() for number in phases.values())
+
+
+def write(state: State) -> bytes:
+    """JSON for `read`: without the last namespaces where `MAX_BYTES` are not enough for all."""
+    raw, kept = state.model_dump_json().encode(), len(state.namespaces)
+    excess = len(raw) - MAX_BYTES
+    if excess <= 0:
+        return raw
+    while excess > 0 and kept > 0:
+        kept -= 1
+        excess -= len(state.namespaces[kept].model_dump_json().encode())
+    return (
+        state.model_copy(update={"namespaces": state.namespaces[:kept]}).model_dump_json().encode()
+    )
 
 
 def read(raw: bytes) -> State:

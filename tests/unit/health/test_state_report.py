@@ -93,6 +93,26 @@ def test_before_the_login_nothing_is_known_of_the_foreign_cluster() -> None:
 
 
 @pytest.mark.parametrize(
+    ("server", "shown"),
+    [
+        pytest.param("https://[2001:db8::7]:6443", "https://[2001:db8::7]:6443", id="an address"),
+        pytest.param("https://api.example", "https://api.example", id="no port"),
+        pytest.param(
+            "https://me:secret@api.example:6443/k8s?a=b",
+            "https://api.example:6443",
+            id="a password",
+        ),
+    ],
+)
+def test_of_the_url_of_the_foreign_api_server_only_the_address_is_shown(
+    server: str, shown: str
+) -> None:
+    foreign = cluster(server=server)
+    found = report(phase=Phase.SERVING, leads=True, foreign=foreign)().foreign
+    assert found.server == shown
+
+
+@pytest.mark.parametrize(
     ("home_api", "state"),
     [
         pytest.param(context.NotConfigured(), HomeAPIState(), id="not configured"),

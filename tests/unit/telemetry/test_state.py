@@ -74,6 +74,42 @@ async def test_the_probe_port_serves_it() -> None:
         assert state.read(await answer.read()) == FULL
 
 
+def test_of_a_state_that_is_too_long_the_last_namespaces_are_left_out() -> None:
+    entries = tuple(
+        state.NamespaceState(home=f"{i:063}", foreign="f" * 63, problem="\x01" * 5000)
+        for i in range(state.MAX_ENTRIES)
+    )
+    worst = State(node="far", phase="serving", namespaces=entries)
+    raw = state.write(worst)
+    found = state.read(raw)
+    assert len(raw) > state.MAX_BYTES - 2000, "no more are left out than necessary"
+    assert found.namespaces == entries[: len(found.namespaces)]
+    assert found.namespaces[0].problem == "\x01" * state.MAX_SHORT_TEXT
+
+
+async def test_a_state_is_built_once_a_second() -> None:
+    built: list[int] = []
+
+    def build() -> State:
+        built.append(1)
+        return FULL
+
+    async with (
+        probes.serve(
+            metrics=None,
+            probes=probes.Probes(),
+            metrics_at=None,
+            health_at=Address("127.0.0.1", 0),
+            state=build,
+        ) as served,
+        aiohttp.ClientSession() as client,
+    ):
+        for _ in range(3):
+            async with client.get(f"http://{served.health}{state.PATH}") as answer:
+                assert state.read(await answer.read()) == FULL
+    assert len(built) == 1
+
+
 async def test_a_process_without_a_state_has_no_such_path() -> None:
     async with (
         probes.serve(
