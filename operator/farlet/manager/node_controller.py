@@ -68,6 +68,8 @@ class NodeController:
         self._pods: dict[str, JSON] | None = None
         """Its pods by name; `None`: they must be listed."""
         self._pod_changes = 0
+        self._answered: set[str] = set()
+        """Names of pods that reported their state in the last pass."""
         self._resync_at = asyncio.get_running_loop().time() + RESYNC_SECONDS
         self._written_at = float("-inf")
         """When its status was written last."""
@@ -275,6 +277,9 @@ class NodeController:
     async def _reports(self, node: VirtualNode) -> Sequence[PodReport]:
         current = [pod for pod in await self._current_pods(node) if conditions.may_serve(pod)]
         found = await asyncio.gather(*(self._report(pod, node) for pod in current))
+        if any(report.state is None and report.name in self._answered for report in found):
+            self._pods = None  # perhaps it is gone, and the watch has missed that
+        self._answered = {report.name for report in found if report.state is not None}
         return sorted(found, key=lambda report: report.name)
 
     async def _current_pods(self, node: VirtualNode) -> Sequence[JSON]:

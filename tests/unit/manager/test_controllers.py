@@ -375,6 +375,21 @@ def test_pods_are_listed_once_and_watched(env: Harness) -> None:
     assert env.condition()[1] == "NoLeader"
 
 
+def test_a_deletion_of_a_pod_that_the_watch_missed_is_found_when_it_does_not_answer(
+    env: Harness,
+) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING)
+    env.pod("farlet-far-b", SERVING.model_copy(update={"leader": False}))
+    env.advance(20)
+    lists = env.server.lists
+    del env.server.objects["/api/v1/namespaces/farlet/pods/farlet-far-b"]
+    env.states["farlet-far-b"] = "its probe port did not answer"
+    env.advance(40)
+    assert "farlet-far-b" not in env.condition()[2]
+    assert env.server.lists == lists + 1
+
+
 @pytest.mark.parametrize("seen", ["objects", "status"])
 def test_a_deletion_of_the_node_that_the_watch_missed_ends_its_controller(
     env: Harness, seen: str
