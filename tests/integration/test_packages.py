@@ -113,6 +113,11 @@ def test_helm_refuses_a_wrong_value(home: Home, value: str) -> None:
         home.helm("template", *RELEASE, CHART, "--set", value)
 
 
+def test_helm_refuses_another_namespace(home: Home) -> None:
+    with pytest.raises(errors.HarnessError, match="install the chart with --namespace farlet"):
+        home.helm("template", "farlet", "--namespace=other", CHART)
+
+
 def test_helm_upgrades_the_definition_and_its_uninstallation_keeps_what_is_not_its_own(
     home: Home, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ from farlet.homeapi.preflight import Unreachable, WrongCertificate
 from farlet.homeapi.supervisor import HomeAPISupervisor
 from farlet.k8s_types import PodPhase
 from farlet.node.prerequisites import Prerequisites
+from farlet.planning import api_refusals
 from farlet.settings import LogLevel, Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -267,10 +268,11 @@ def _state(ctx: Context) -> Finding:
         case Refused(_, message):
             return Finding(_ADDRESS, Outcome.FAILED, where, message)
         case NotConfigured():
+            own = ctx.namespaces.own
+            apply = api_refusals.by_manifest("apply manifests/foreign/gateway there", system=own)
             hint = (
-                f"the foreign namespace {ctx.namespaces.own} has no Service {HOME_API_SERVICE}: "
-                "apply manifests/foreign/gateway there, or set --home-api-server-host and "
-                "--home-api-server-port"
+                f"the foreign namespace {own} has no Service {HOME_API_SERVICE}: {apply}, or set "
+                "--home-api-server-host and --home-api-server-port"
             )
             return Finding(_ADDRESS, Outcome.FAILED, where, hint)
         case Unverified(_, message) | OutOfReach(_, message):
@@ -314,10 +316,12 @@ async def _gateways(
             resources.PODS, namespace=namespace, label_selector=GATEWAY_SELECTOR
         )
     except errors.FarletError as err:
-        hint = f"apply manifests/foreign to the namespace {namespace}"
+        apply = f"apply manifests/foreign to the namespace {namespace}"
+        hint = api_refusals.by_manifest(apply, system=namespace)
         return [Finding("gateways", Outcome.FAILED, str(err), hint)]
     if not pods:
-        hint = f"apply manifests/foreign/gateway to the namespace {namespace}"
+        apply = f"apply manifests/foreign/gateway to the namespace {namespace}"
+        hint = api_refusals.by_manifest(apply, system=namespace)
         return [Finding("gateways", Outcome.FAILED, "no pod", hint)]
     running = [
         ObjectKey(namespace, pod["metadata"]["name"])

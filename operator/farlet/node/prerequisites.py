@@ -98,8 +98,8 @@ class Prerequisites:
         denied = await self._denied(Where.OWN, When.ALWAYS, namespace=namespace)
         if denied is not None:
             raise errors.StartError(
-                f"{denied} in the foreign namespace {namespace}. In the foreign cluster: kubectl "
-                "apply -f manifests/foreign/farlet-namespace.yaml"
+                f"{denied} in the foreign namespace {namespace}. "
+                f"{api_refusals.preparation(namespace, system=namespace)}"
             )
 
     async def option_problem(self) -> str | None:

@@ -278,6 +278,11 @@ def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> s
     )
 
 
+def by_manifest(apply: str, *, system: str) -> str:
+    """`apply`, a step by hand; for a node of `farlet connect`, which does that itself, connect."""
+    return apply if system == _BY_HAND else preparation(system, system=system)
+
+
 def home_namespace_denied(err: errors.FarletError) -> tuple[str, str] | None:
     """A home namespace in which farlet's ServiceAccount has no permissions, and what to do.
 

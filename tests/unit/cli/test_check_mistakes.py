@@ -129,6 +129,12 @@ MISTAKES = {
         flags={"capacity": ""},
         refused={f"foreign {NODES}": (403, "nodes is forbidden")},
     ),
+    "an unknown capacity of a node of connect": Mistake(
+        "capacity",
+        "farlet connect --home-context HOME --foreign-context FOREIGN --node far (",
+        flags={"capacity": "", "foreign_system_namespace": "farlet-far"},
+        denied=(("foreign", "watch", "nodes"),),
+    ),
     "a capacity that cannot be watched": Mistake(
         "capacity",
         "kubectl apply -f manifests/foreign/capacity.yaml",

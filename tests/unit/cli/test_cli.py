@@ -316,6 +316,11 @@ def test_version_is_a_flag_as_well() -> None:
     assert re.fullmatch(r"farlet \d+\.\d+\S*\n", farlet("--version").stdout)
 
 
+def test_node_means_nodename(started: list[settings.Settings], kubeconfig: str) -> None:
+    farlet("run", "--node", "far", "--foreign-kubeconfig", kubeconfig)
+    assert started[0].nodename == "far"
+
+
 def test_context_means_the_home_context(started: list[settings.Settings], kubeconfig: str) -> None:
     farlet(
         *("run", "--nodename", "far", "--foreign-kubeconfig", kubeconfig),

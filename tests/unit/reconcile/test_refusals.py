@@ -294,3 +294,8 @@ def test_a_rejection_of_what_home_added_names_the_flag(message: str, fix: str) -
     refused = api_refusals.of(err, step=Step.MIRROR)
     assert refused is not None
     assert fix in refused.message
+
+
+def test_a_step_by_hand_is_connect_for_a_node_of_connect() -> None:
+    assert api_refusals.by_manifest("apply it", system="farlet") == "apply it"
+    assert "--node far (" in api_refusals.by_manifest("apply it", system="farlet-far")

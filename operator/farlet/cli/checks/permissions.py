@@ -74,7 +74,9 @@ async def foreign(settings: Settings, cluster: Cluster) -> Finding:
 
 async def capacity(settings: Settings, cluster: Cluster, required: Prerequisites) -> Finding:
     """Whether the capacity of the Node is set or can be read."""
-    what, nodes = "capacity", "kubectl apply -f manifests/foreign/capacity.yaml"
+    what = "capacity"
+    by_hand = "in the foreign cluster: kubectl apply -f manifests/foreign/capacity.yaml"
+    nodes = api_refusals.by_manifest(by_hand, system=settings.foreign_system_namespace)
     if settings.capacity:
         seen = ",".join(f"{name}={value}" for name, value in settings.capacity)
         return Finding(what, Outcome.OK, seen)
@@ -83,11 +85,11 @@ async def capacity(settings: Settings, cluster: Cluster, required: Prerequisites
         await required.check_capacity()
         rows = [(row, "") for row in rbac.TABLE if (row.side, row.where, row.when) == _CAPACITY]
         if denied := await _denied(cluster, rows, node=""):
-            hint = f"in the foreign cluster: {nodes}; or set --capacity"
+            hint = f"{nodes}; or set --capacity"
             return Finding(what, Outcome.FAILED, described(denied), hint)
         return Finding(what, Outcome.OK, "the sum of the foreign nodes")
 
-    return await of(what, check(), hint=f"set --capacity; or, in the foreign cluster: {nodes}")
+    return await of(what, check(), hint=f"{nodes}; or set --capacity")
 
 
 async def creation(settings: Settings, home: Cluster, foreign: Cluster) -> Finding | None:
