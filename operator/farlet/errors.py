@@ -138,6 +138,12 @@ class Unreachable(FarletError):
         self.cause = cause
 
 
+class UnknownPath(Unreachable):
+    """404 as plain text: an API server answers so for a resource that it does not have, such as one
+    whose CustomResourceDefinition is not installed. Other HTTP servers do, too.
+    """
+
+
 def credentials_rejected(cluster: str, message: str) -> str:
     """What is wrong, and what to do, where an API server answered 401 with this message."""
     return (

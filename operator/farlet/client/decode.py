@@ -21,6 +21,9 @@ RETRY_AFTER_SECONDS = 30.0
 
 NOT_KUBERNETES = "HTTP {} from something that is not an API server"
 
+_UNKNOWN_PATH = b"404 page not found"
+"""`http.NotFound` of Go, which `k8s.io/apiserver` uses for paths that nothing serves."""
+
 _KINDS: dict[int, type[errors.ApiError]] = {
     400: errors.Invalid,
     401: errors.Unauthorized,
@@ -79,6 +82,10 @@ def read(info: RequestInfo, code: int, raw: bytes, retry_after: str | None = Non
     if 200 <= code < 300 and ("kind" in status or "gitVersion" in status):
         return answer
     if status.get("kind") != "Status":
+        if code == 404 and raw.strip() == _UNKNOWN_PATH:
+            raise errors.UnknownPath(
+                cluster=info.cluster, request=info.request, cause=NOT_KUBERNETES.format(code)
+            )
         raise info.unreachable(NOT_KUBERNETES.format(code))
     raise _refusal(info, code, status, retry_after)
 

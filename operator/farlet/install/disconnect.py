@@ -7,12 +7,13 @@ and can be repeated, so that the same command continues after any interruption.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
+from farlet.client.resources import Resource
 from farlet.constants import (
     FOREIGN_CLUSTER,
     HOME_CLUSTER,
@@ -147,9 +148,29 @@ class Disconnect:
             if found.claims and not delete:
                 self.left += [f"the foreign claim {claim}" for claim in found.claims]
         if node is None and virtual is None and (found is None or found.is_empty):
+            await self._refuse_unknown_name()
             return f"neither cluster has a virtual node {self._node} any more"
         where = f"in the foreign namespace {self._system}" if found is not None else "at home"
         return f"virtual node {self._node}, {where}"
+
+    async def _refuse_unknown_name(self) -> None:
+        """Raises `StartError` if nothing is left of a node of this name, and others exist."""
+        if self._home is None or [one async for one in self._granted(self._home)]:
+            return
+        others = await self._others(self._home)
+        if others:
+            raise errors.StartError(
+                f"the home cluster has no virtual node {self._node}, and nothing is left of "
+                f"one. It has: {', '.join(others[: requests.SHOWN])}"
+            )
+
+    async def _others(self, home: ApiClient) -> list[str]:
+        """Names of all VirtualNodes."""
+        try:
+            found = await home.list_all(kinds.VIRTUAL_NODES)
+        except (errors.NotFound, errors.UnknownPath):  # the definition is gone
+            return []
+        return sorted(one["metadata"]["name"] for one in found.items)
 
     async def _system_namespace(self, virtual: JSON | None) -> str:
         if virtual is not None:
@@ -244,7 +265,7 @@ class Disconnect:
         await requests.until_none(
             home, kinds.PODS.metadata_only, namespace=HOME_SYSTEM, label_selector=selector
         )
-        return f"VirtualNode {HOME_SYSTEM}/{self._node} and its objects deleted"
+        return f"VirtualNode {HOME_SYSTEM}/{self._node} and its objects are gone"
 
     async def _note_certificate(self, home: ApiClient) -> None:
         """A client certificate cannot be revoked: say until when it is valid."""
@@ -261,15 +282,20 @@ class Disconnect:
     async def _clean_home(self, home: ApiClient) -> str:
         if not self._is_machine:
             await self._remove_node(home)
-        for resource in _GRANTED:
-            selector = f"{MANAGED_BY_LABEL}={CONNECT},{INSTANCE_LABEL}={self._node}"
-            for one in (await home.list_all(resource, label_selector=selector)).items:
-                metadata = one["metadata"]
-                await requests.delete(
-                    home, resource, metadata["name"], namespace=metadata.get("namespace", "")
-                )
         volumes = await self._volumes_at_home(home)
-        return f"Node, Lease, certificate requests and bindings deleted{volumes}"
+        # Last: what shows a further run that this one was interrupted.
+        async for resource, metadata in self._granted(home):
+            await requests.delete(
+                home, resource, metadata["name"], namespace=metadata.get("namespace", "")
+            )
+        return f"Node, Lease, certificate requests and bindings are gone{volumes}"
+
+    async def _granted(self, home: ApiClient) -> AsyncIterator[tuple[Resource[JSON], JSON]]:
+        """Roles and bindings that `connect` created for this node."""
+        selector = f"{MANAGED_BY_LABEL}={CONNECT},{INSTANCE_LABEL}={self._node}"
+        for resource in _GRANTED:
+            for one in (await home.list_all(resource, label_selector=selector)).items:
+                yield resource, one["metadata"]
 
     async def _remove_node(self, home: ApiClient) -> None:
         """The Node, what is left on it, its Lease, and its certificate requests."""
@@ -296,11 +322,7 @@ class Disconnect:
         return f", {count} PersistentVolumes deleted" if count else ""
 
     async def _remove_manager(self, home: ApiClient) -> str:
-        try:
-            others = (await home.list_all(kinds.VIRTUAL_NODES)).items
-        except errors.NotFound:  # the definition is gone
-            others = ()
-        names = sorted(one["metadata"]["name"] for one in others)
+        names = await self._others(home)
         if names:
             return f"stays for {', '.join(names)}"
         done, left = await installed_manager.remove(home)

@@ -33,7 +33,7 @@ async def find(
     """The object, or `None`, also where the API server does not know the resource."""
     try:
         return await cluster.get(resource, name, namespace=namespace)
-    except errors.NotFound:
+    except (errors.NotFound, errors.UnknownPath):
         return None
 
 
@@ -78,7 +78,7 @@ async def delete(
     body = {**options, "preconditions": {"uid": uid}} if uid else options
     try:
         await cluster.delete(resource, name, body, namespace=namespace)
-    except errors.NotFound:
+    except (errors.NotFound, errors.UnknownPath):
         return False
     except errors.Conflict:
         return False  # another object has this name now
@@ -102,7 +102,7 @@ async def until(
             found = await cluster.list(
                 resource, namespace=namespace, field_selector=f"metadata.name={name}"
             )
-        except errors.NotFound:
+        except (errors.NotFound, errors.UnknownPath):
             if holds(None):
                 return None
             await asyncio.sleep(RETRY_SECONDS)

@@ -120,7 +120,7 @@ class Manager:
     async def _require_definition(self) -> None:
         try:
             await self._home.list(kinds.VIRTUAL_NODES, namespace=self._settings.namespace, limit=1)
-        except errors.NotFound as err:
+        except (errors.NotFound, errors.UnknownPath) as err:
             raise errors.StartError(
                 "the home cluster does not know VirtualNodes. Install the definition: "
                 "kubectl apply --server-side -f crds/farlet.io_virtualnodes.yaml"

@@ -131,7 +131,7 @@ class MemoryCluster(FakeClient):
         self._process.write()
         answer = self._write(method, (plural, namespace, name), sub, body, content_type)
         if group == "farlet.io" and self.find("customresourcedefinitions", "", _DEFINITION) is None:
-            raise _error(errors.NotFound, 404)
+            raise _unknown(path)
         self.settle()
         return copy.deepcopy(answer)
 
@@ -151,7 +151,7 @@ class MemoryCluster(FakeClient):
 
     def _read(self, plural: str, namespace: str, name: str, query: dict[str, list[str]]) -> Object:
         if plural == "virtualnodes" and not self.find("customresourcedefinitions", "", _DEFINITION):
-            raise _error(errors.NotFound, 404)
+            raise _unknown(plural)
         if name:
             found = self.find(plural, namespace, name)
             if found is None:
@@ -268,6 +268,11 @@ def _merge(target: Object, body: Object) -> None:
             _merge(target[field], value)
         else:
             target[field] = copy.deepcopy(value)
+
+
+def _unknown(path: str) -> errors.UnknownPath:
+    """As an API server answers for a resource whose definition is not installed."""
+    return errors.UnknownPath(cluster="memory", request=path, cause="HTTP 404")
 
 
 def _error(kind: type[errors.ApiError], code: int, reason: str = "") -> errors.ApiError:

@@ -239,3 +239,19 @@ async def test_a_definition_that_existed_before_stays() -> None:
     await pair.connect(FAR)
     assert await pair.disconnect() == ["the definition virtualnodes.farlet.io: it existed before"]
     assert pair.home.find("customresourcedefinitions", "", "virtualnodes.farlet.io")
+
+
+async def test_a_name_that_no_virtual_node_has_is_an_error_that_lists_the_others() -> None:
+    pair = await connected()
+    before = pair.home.content(), pair.foreign.content()
+    with pytest.raises(errors.StartError, match=r"no virtual node fra.*It has: far"):
+        await pair.disconnect("fra")
+    assert (pair.home.content(), pair.foreign.content()) == before
+
+
+async def test_a_further_run_after_the_last_one_finds_nothing() -> None:
+    pair = await connected()
+    await pair.disconnect()
+    before = pair.home.content(), pair.foreign.content()
+    assert await pair.disconnect() == []
+    assert (pair.home.content(), pair.foreign.content()) == before

@@ -13,7 +13,7 @@ from farlet import errors
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
 from farlet.cli.status import process_state, report
 from farlet.cli.status.facts import Facts, Process, Report
-from farlet.client import credential_sources, decode, kinds, resources
+from farlet.client import credential_sources, kinds, resources
 from farlet.client.cluster import Cluster
 from farlet.client.resources import ObjectList
 from farlet.constants import (
@@ -102,9 +102,7 @@ async def _declared(home: Cluster, namespace: str) -> ObjectList[JSON] | None:
     """All VirtualNodes; `None`: not defined. An API server answers that with 404 and plain text."""
     try:
         return await home.list_all(kinds.VIRTUAL_NODES, namespace=namespace, checked=False)
-    except errors.Unreachable as err:
-        if err.cause != decode.NOT_KUBERNETES.format(404):
-            raise
+    except errors.UnknownPath:
         return None
 
 
