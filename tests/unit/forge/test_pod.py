@@ -1,7 +1,6 @@
 """The mirror's metadata, the field table, and the time that forging takes."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -221,16 +220,3 @@ def test_every_row_has_a_reason() -> None:
         (field.rewrite is not None) is (field.rule in (fields.Rule.REWRITTEN, fields.Rule.REPORTED))
         for field in fields.FIELDS.values()
     )
-
-
-def test_forging_an_ordinary_pod_takes_less_than_half_a_millisecond() -> None:
-    volumes = [pods.projected(pods.token())]
-    env = [{"name": f"V{i}", "value": str(i)} for i in range(30)]
-    pod = pods.pod(containers=[pods.container(env=env)] * 3, volumes=volumes)
-    rounds = []
-    for _ in range(5):
-        start = time.process_time()
-        for _ in range(100):
-            _forge(pod)
-        rounds.append((time.process_time() - start) / 100)
-    assert min(rounds) < 0.0005
