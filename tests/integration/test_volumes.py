@@ -181,6 +181,8 @@ async def test_a_retained_volume_stays_and_a_recreated_claim_gets_another_one(
     try:
         for run in (1, 2):
             await env.home.create("persistentvolumeclaims", claim("data", kept), **space)
+            # The scheduler of the home cluster must not take it for the claim that is gone.
+            await asyncio.sleep(1)
             await env.create({"metadata": {"name": "web"}, "spec": spec})
             await env.seen("web", rest.phase("Running"))
             assert len(await foreign_claims(env)) == run
