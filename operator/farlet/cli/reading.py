@@ -28,7 +28,7 @@ _UNPRINTABLE = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The API server answered that there is no such object."""
+    """The API server answered that the object does not exist."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ async def limit(seconds: float, message: Callable[[], str]) -> AsyncIterator[Non
 async def until_gone(
     cluster: ApiClient, resource: Resource[JSON], name: str, *, namespace: str = ""
 ) -> None:
-    """Wait until there is no such object. Raises `StartError` with its finalizers if it stays."""
+    """Wait until the object does not exist. Raises `StartError` with its finalizers if it stays."""
     last: JSON | None = None
 
     def is_gone(obj: JSON | None) -> bool:

@@ -27,7 +27,6 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Wheel and sdist of this checkout; needs no network."""
-    pytest.importorskip("hatchling")
     return Built(*release.distributions(tmp_path_factory.mktemp("dist")))
 
 
