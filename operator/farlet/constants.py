@@ -26,6 +26,10 @@ class ObjectKey(NamedTuple):
 RESERVED = "farlet.io/"
 """Prefix of the labels and annotations that farlet uses."""
 
+TOKEN_BINDING = "farlet-token"  # noqa: S105
+"""Secret in the foreign system namespace to which the token of farlet is bound, and the Role with
+which farlet renews it. Deleting the Secret revokes the token."""
+
 TOPOLOGY_LABELS = frozenset({"topology.kubernetes.io/region", "topology.kubernetes.io/zone"})
 """Labels that an API server copies from a node to the pods that are bound to it
 (`plugin/pkg/admission/podtopologylabels`, on by default since Kubernetes 1.35)."""

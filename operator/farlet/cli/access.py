@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -19,7 +18,6 @@ from farlet.client.credential_sources import ClusterSource
 from farlet.client.credentials import Name
 from farlet.install import checks
 from farlet.install.credentials import ForeignServer
-from farlet.settings import LogFormat, LogLevel
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 
@@ -29,7 +27,7 @@ INTERRUPTED = 130
 
 def run(work: Coroutine[Any, Any, None], interrupted: str) -> None:
     """Run a command until it ends; Ctrl-C prints `interrupted`."""
-    logs.configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
+    logs.silence()
     try:
         asyncio.run(work)
     except KeyboardInterrupt:

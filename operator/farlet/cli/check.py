@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -52,7 +51,7 @@ from farlet.homeapi.supervisor import HomeAPISupervisor
 from farlet.k8s_types import PodPhase
 from farlet.node.prerequisites import Prerequisites
 from farlet.planning import api_refusals
-from farlet.settings import LogLevel, Settings
+from farlet.settings import Settings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 
@@ -73,8 +72,7 @@ _NO_BACKEND = Reason.HOME_API_UNVERIFIED
 
 def check(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[Finding, ...]:
     """Run all checks, also of these home namespaces. Raises `UsageError` for bad settings."""
-    # The findings contain all that the log would say.
-    logs.configure(LogLevel.ERROR, settings.log_format, stream=io.StringIO())
+    logs.silence()
     return asyncio.run(findings(settings, offloaded))
 
 

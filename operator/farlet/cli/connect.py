@@ -30,14 +30,23 @@ def checked(validate: Validate) -> Callable[[click.Context, click.Parameter, Any
 
 def node_name(value: object) -> str:
     """The name of a VirtualNode."""
-    from farlet.manager.virtual_node import FARLET, LONGEST_NAME, MANAGER
+    from farlet.manager.virtual_node import LONGEST_NAME, MANAGER, object_name
 
     name = values.dns_label(value)
-    if f"{FARLET}-{name}" == MANAGER:
+    if object_name(name) == MANAGER:
         raise ValueError(f"{name!r} is the name of the manager's own objects; choose another one")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"{name!r} has more than {LONGEST_NAME} characters")
     return name
+
+
+node_option = click.option(
+    "--node",
+    metavar="NAME",
+    required=True,
+    callback=checked(node_name),
+    help="Name of the virtual node.",
+)
 
 
 def amounts(value: object) -> tuple[tuple[str, str], ...]:
@@ -73,13 +82,7 @@ def cluster_options(command: click.Command) -> click.Command:
 
 @cluster_options
 @click.command(short_help="Install a virtual node in two clusters.")
-@click.option(
-    "--node",
-    metavar="NAME",
-    required=True,
-    callback=checked(node_name),
-    help="Name of the virtual node.",
-)
+@node_option
 @click.option(
     "--image",
     metavar="IMAGE",

@@ -7,19 +7,13 @@ from typing import Any
 import click
 
 from farlet import errors
-from farlet.cli.connect import checked, cluster_options, node_name
+from farlet.cli.connect import checked, cluster_options, node_option
 from farlet.settings import values
 
 
 @cluster_options
 @click.command(short_help="Remove a virtual node from both clusters.")
-@click.option(
-    "--node",
-    metavar="NAME",
-    required=True,
-    callback=checked(node_name),
-    help="Name of the virtual node.",
-)
+@node_option
 @click.option(
     "--home-only",
     is_flag=True,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from farlet import errors, redaction
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
-from farlet.constants import HOME_CLUSTER, JSON
+from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING
 from farlet.gateway import keys
 from farlet.install import (
     approval,
@@ -167,10 +167,10 @@ class Connect:
         token = credentials.token_for(found, self._server)
         if token is not None and await self._is_accepted(token):
             return f"Secret {HOME_SYSTEM}/{name} reused"
-        bound = await self._foreign.get(kinds.SECRETS, foreign.TOKEN, namespace=connection.system)
+        bound = await self._foreign.get(kinds.SECRETS, TOKEN_BINDING, namespace=connection.system)
         answer = await self._foreign.create(
             kinds.TOKEN_REQUESTS,
-            foreign_token.request(Bound(foreign.TOKEN, bound["metadata"]["uid"])),
+            foreign_token.request(Bound(TOKEN_BINDING, bound["metadata"]["uid"])),
             namespace=connection.system,
             name=foreign.ACCOUNT,
         )

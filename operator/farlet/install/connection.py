@@ -14,6 +14,7 @@ from farlet.manager.virtual_node import (
     MANAGED_BY_LABEL,
     NAME_LABEL,
     Identity,
+    object_name,
 )
 
 HOME_SYSTEM = FARLET
@@ -84,11 +85,6 @@ class Connection:
     def labelled(self, objects: Sequence[JSON]) -> tuple[JSON, ...]:
         """The objects, with the labels by which `farlet disconnect` finds them."""
         return tuple(_labelled(one, marks(self.node)) for one in objects)
-
-
-def object_name(node: str) -> str:
-    """Name and prefix of the objects of a virtual node."""
-    return f"farlet-{node}"
 
 
 def marks(node: str) -> dict[str, str]:

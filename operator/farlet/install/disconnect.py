@@ -32,12 +32,18 @@ from farlet.install import (
     requests,
 )
 from farlet.install.connect import Step, failing
-from farlet.install.connection import CONNECT, HOME_SYSTEM, object_name
+from farlet.install.connection import CONNECT, HOME_SYSTEM
 from farlet.install.foreign_removal import Removal
 from farlet.install.foreign_search import Found
 from farlet.install.home_data import Volumes
 from farlet.k8s_types import Pod
-from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
+from farlet.manager.virtual_node import (
+    FARLET,
+    INSTANCE_LABEL,
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    object_name,
+)
 
 STEP_SECONDS = 4 * requests.END_SECONDS
 """The end of a step, whatever it waits for. Each wait in it ends earlier, with a reason."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import yaml
 
-from farlet.constants import JSON
+from farlet.constants import JSON, TOKEN_BINDING
 from farlet.install import foreign, gateway, home, manager
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.manager.virtual_node import Identity
@@ -68,7 +68,7 @@ _TOKEN = f"""\
 Secrets are not printed. Create them once, in this order:
 
   TOKEN=$(kubectl --context FOREIGN create token {foreign.ACCOUNT} -n {{system}} \\
-    --bound-object-kind Secret --bound-object-name {foreign.TOKEN} \\
+    --bound-object-kind Secret --bound-object-name {TOKEN_BINDING} \\
     --duration {_HOURS}h)
 
 foreign.kubeconfig: server and CA of the foreign cluster, and this token as users[0].user.token.

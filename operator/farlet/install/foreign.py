@@ -9,30 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from farlet import roles
-from farlet.constants import JSON, ObjectKey
-from farlet.install import gateway
+from farlet.constants import JSON, TOKEN_BINDING, ObjectKey
+from farlet.forge.foreign_namespace import ENFORCE
+from farlet.install import gateway, manager
 from farlet.install.connection import Connection
 from farlet.roles import Role
 
 ACCOUNT = roles.NAME
-TOKEN = "farlet-token"  # noqa: S105
-"""Secret to which the token of farlet is bound, and the Role with which farlet renews it. Deleting
-the Secret revokes the token."""
-
-_SECURITY = "pod-security.kubernetes.io/"
 _GROUP = "rbac.authorization.k8s.io"
 
 
 def namespaces(connection: Connection) -> tuple[JSON, ...]:
     """The system namespace, and those that receive mirror pods."""
-    restricted = {f"{_SECURITY}{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
     return connection.labelled(
         (
-            _namespace(connection.system, restricted),
-            *(
-                _namespace(name, {f"{_SECURITY}enforce": "baseline"})
-                for name in connection.foreign_namespaces
-            ),
+            manager.namespace(connection.system),
+            *(_offloaded_namespace(name) for name in connection.foreign_namespaces),
         )
     )
 
@@ -53,7 +45,7 @@ def objects(connection: Connection) -> tuple[JSON, ...]:
             {
                 "apiVersion": "v1",
                 "kind": "Secret",
-                "metadata": {"name": TOKEN, "namespace": system},
+                "metadata": {"name": TOKEN_BINDING, "namespace": system},
                 "type": "Opaque",
             },
             *_token_role(system),
@@ -77,11 +69,11 @@ def gateway_secret(connection: Connection, items: Mapping[str, str]) -> JSON:
     return connection.secret(ObjectKey(connection.system, gateway.NAME), items)
 
 
-def _namespace(name: str, labels: dict[str, str]) -> JSON:
+def _offloaded_namespace(name: str) -> JSON:
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "labels": {ENFORCE: "baseline"}},
     }
 
 
@@ -91,7 +83,7 @@ def _granted(role: Role, connection: Connection) -> tuple[JSON, JSON]:
 
 def _token_role(system: str) -> tuple[JSON, JSON]:
     """farlet's own token, and no other one."""
-    metadata = {"name": TOKEN, "namespace": system}
+    metadata = {"name": TOKEN_BINDING, "namespace": system}
     return (
         {
             "apiVersion": f"{_GROUP}/v1",
@@ -107,7 +99,7 @@ def _token_role(system: str) -> tuple[JSON, JSON]:
                 {
                     "apiGroups": [""],
                     "resources": ["secrets"],
-                    "resourceNames": [TOKEN],
+                    "resourceNames": [TOKEN_BINDING],
                     "verbs": ["get"],
                 },
             ],
@@ -116,7 +108,7 @@ def _token_role(system: str) -> tuple[JSON, JSON]:
             "apiVersion": f"{_GROUP}/v1",
             "kind": "RoleBinding",
             "metadata": metadata,
-            "roleRef": {"apiGroup": _GROUP, "kind": "Role", "name": TOKEN},
+            "roleRef": {"apiGroup": _GROUP, "kind": "Role", "name": TOKEN_BINDING},
             "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": system}],
         },
     )

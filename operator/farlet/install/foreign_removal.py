@@ -20,6 +20,7 @@ from farlet.constants import (
     JSON,
     OBSERVED,
     REFLECTED,
+    TOKEN_BINDING,
     USED_BY,
     VIRTUAL_NODE_ID,
 )
@@ -58,7 +59,7 @@ class Removal:
             return "the ServiceAccount stays"
         deleted = []
         for kind, resource, name in (
-            ("Secret", kinds.SECRETS, foreign.TOKEN),
+            ("Secret", kinds.SECRETS, TOKEN_BINDING),
             ("ServiceAccount", kinds.SERVICE_ACCOUNTS, foreign.ACCOUNT),
         ):
             if await requests.delete(self.cluster, resource, name, namespace=self.found.system):

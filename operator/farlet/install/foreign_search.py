@@ -11,10 +11,10 @@ from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
-from farlet.constants import HOME_CLUSTER, JSON, USED_BY, VIRTUAL_NODE_ID, ObjectKey
+from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING, USED_BY, VIRTUAL_NODE_ID, ObjectKey
 from farlet.install import foreign, requests
-from farlet.install.connection import CONNECT, object_name
-from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL
+from farlet.install.connection import CONNECT
+from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL, object_name
 
 COPIES: tuple[Resource[Any], ...] = (
     kinds.CONFIG_MAPS.metadata_only,
@@ -59,7 +59,7 @@ async def holder(cluster: ApiClient, system: str) -> str | None:
     for resource, name, namespace in (
         (kinds.NAMESPACES, system, ""),
         (kinds.SERVICE_ACCOUNTS, foreign.ACCOUNT, system),
-        (kinds.ROLE_BINDINGS, foreign.TOKEN, system),
+        (kinds.ROLE_BINDINGS, TOKEN_BINDING, system),
     ):
         found = await requests.find(cluster, resource, name, namespace=namespace)
         node = _labels(found).get(INSTANCE_LABEL)
@@ -83,7 +83,7 @@ async def system_namespace(cluster: ApiClient, node: str, home_id: str | None) -
     """
     selector = f"{INSTANCE_LABEL}={node},{MANAGED_BY_LABEL}={CONNECT}"
     tokens = await cluster.list_all(
-        kinds.ROLE_BINDINGS, label_selector=selector, field_selector=_named(foreign.TOKEN)
+        kinds.ROLE_BINDINGS, label_selector=selector, field_selector=_named(TOKEN_BINDING)
     )
     candidates = {one["metadata"]["namespace"] for one in tokens.items}
     for one in (await cluster.list_all(kinds.NAMESPACES, label_selector=selector)).items:

@@ -25,7 +25,9 @@ _LABELS = {NAME_LABEL: MANAGER}
 
 
 def namespace(name: str = FARLET) -> JSON:
-    """The namespace of the manager, of all VirtualNodes and of their farlets."""
+    """A namespace with pods of farlet: that of the manager, of all VirtualNodes and their farlets,
+    or the system namespace of a virtual node.
+    """
     modes = ("enforce", "warn", "audit")
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}

@@ -24,7 +24,7 @@ from farlet import errors, retrying
 from farlet.certs import key_pairs
 from farlet.client import credentials, resources
 from farlet.client.api_client import ApiClient
-from farlet.constants import JSON, ObjectKey
+from farlet.constants import JSON, TOKEN_BINDING, ObjectKey
 from farlet.manager import client_credentials, findings, foreign_token, kubeconfigs
 from farlet.manager.client_credentials import Granted, Stored
 from farlet.manager.conditions import Condition
@@ -309,7 +309,7 @@ class Credentials:
                 )
             except errors.Conflict as err:
                 raise errors.StartError(
-                    f"the Secret {account.namespace}/{foreign_token.BINDING} in the foreign "
+                    f"the Secret {account.namespace}/{TOKEN_BINDING} in the foreign "
                     "cluster, to which the token is bound, was deleted"
                 ) from err
         text = (answer.get("status") or {}).get("token")
@@ -399,11 +399,11 @@ async def _binding(client: ApiClient, namespace: str) -> Bound | None:
     """The Secret to bind an unbound token to, if it exists and farlet may read it."""
     try:
         found = await client.get(
-            resources.SECRETS.metadata_only, foreign_token.BINDING, namespace=namespace
+            resources.SECRETS.metadata_only, TOKEN_BINDING, namespace=namespace
         )
     except (errors.NotFound, errors.Forbidden):
         return None
-    return Bound(foreign_token.BINDING, found["metadata"]["uid"])
+    return Bound(TOKEN_BINDING, found["metadata"]["uid"])
 
 
 def _foreign_certificate(

@@ -17,8 +17,6 @@ from farlet.manager.findings import Finding, Reason
 
 LIFETIME = timedelta(days=7)
 """As requested; API servers may grant less, and the granted one counts."""
-BINDING = "farlet-token"
-"""The Secret in the system namespace to which tokens are bound."""
 MAX_CHARS = 16 << 10
 
 _USER = "system:serviceaccount:"

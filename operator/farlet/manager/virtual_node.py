@@ -319,6 +319,11 @@ class Status(_Fields):
     pods: int | None = Field(default=None, description="Number of pods on the node.")
 
 
+def object_name(node: str) -> str:
+    """Name and prefix of the objects of a virtual node."""
+    return f"{FARLET}-{node}"
+
+
 class VirtualNode(BaseModel):
     """One VirtualNode, without its status."""
 
@@ -350,7 +355,7 @@ class VirtualNode(BaseModel):
     @property
     def object_name(self) -> str:
         """Name of its Deployment, ServiceAccount, PodDisruptionBudget and NetworkPolicy."""
-        return f"{FARLET}-{self.name}"
+        return object_name(self.name)
 
     @property
     def home_secret(self) -> str:

@@ -14,6 +14,7 @@ redacted. Tracebacks are plain, since formatters that print local variables woul
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -106,6 +107,11 @@ def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None
     debug = lowest < logging.INFO
     for name, shown in ((KOPF_OBJECTS, logging.INFO), (KOPF_ACTIVITIES, logging.DEBUG)):
         logging.getLogger(name).setLevel(shown if debug else max(lowest, logging.WARNING))
+
+
+def silence() -> None:
+    """For commands that print all that the log would say."""
+    configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
 
 
 def _text(*, colors: bool) -> list[structlog.typing.Processor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 from collections.abc import Mapping
 
@@ -12,7 +11,7 @@ from farlet.cli.reading import Absent, Unread, read
 from farlet.client import credential_sources, kinds
 from farlet.client.cluster import Cluster
 from farlet.manager import variables, virtual_node
-from farlet.settings import LogFormat, LogLevel, ReadingSettings, Settings, loading
+from farlet.settings import ReadingSettings, Settings, loading
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 
@@ -22,7 +21,7 @@ def settings(flags: Mapping[str, object]) -> Settings:
 
     The foreign kubeconfig is by default that of the home cluster, if a foreign context is given.
     """
-    logs.configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
+    logs.silence()
     known = {field: flags[field] for field in ReadingSettings.model_fields if field in flags}
     reading = loading.load(ReadingSettings, known)
     given = dict(flags)

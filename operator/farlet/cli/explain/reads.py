@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import time
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from farlet.forge import claims, copies
 from farlet.forge.references import Kind
 from farlet.k8s_types import Event, Node, Pod
 from farlet.manager import virtual_node
-from farlet.settings import LogFormat, LogLevel, ReadingSettings
+from farlet.settings import ReadingSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 
@@ -44,7 +43,7 @@ _CONTENT: Mapping[Kind, Resource[Any]] = {
 
 def explain(settings: ReadingSettings, key: ObjectKey) -> Report:
     """Read both clusters, as far as the credentials allow. Raises `StartError` and `UsageError`."""
-    logs.configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
+    logs.silence()
     return asyncio.run(_explained(settings, key))
 
 

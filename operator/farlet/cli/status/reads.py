@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +23,7 @@ from farlet.constants import (
     ObjectKey,
 )
 from farlet.k8s_types import Lease, Node, Pod, PodPhase
-from farlet.settings import LogFormat, LogLevel, StatusSettings
+from farlet.settings import StatusSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 from farlet.telemetry.state import State
@@ -39,7 +38,7 @@ WAITING = 200
 @contextlib.asynccontextmanager
 async def connected(settings: StatusSettings) -> AsyncIterator[Cluster]:
     """The home cluster. Raises `StartError` and `UsageError`."""
-    logs.configure(LogLevel.ERROR, LogFormat.TEXT, stream=io.StringIO())
+    logs.silence()
     source = credential_sources.home_source(settings, os.environ)
     async with Cluster("home", source, metrics=Metrics().client("home")) as home:
         yield home
