@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from clusters import cordons, farletimage, kwok, pair, progress, rest
+from clusters import farletimage, pair, rest
 from clusters import workspace as workspaces
-from integration import everything, realpods
+from integration import emptied, everything, realpods
 
 pytestmark = [
     pytest.mark.clusters,
@@ -28,7 +28,6 @@ pytestmark = [
 
 SPACE = "shop"
 FOREIGN_SPACE = "shop-home"
-SYSTEM = "farlet"
 KILLED = -9
 STAYS = "stays"
 
@@ -86,32 +85,13 @@ class Administrator:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def administrator(clusters: pair.Clusters) -> AsyncIterator[Administrator]:
-    for cluster in (clusters.home, clusters.foreign):
-        await asyncio.to_thread(
-            farletimage.load, clusters.instance, cluster, progress=progress.Progress()
-        )
-    async with (
-        clusters.home.api() as home,
-        clusters.foreign.api() as foreign,
-        contextlib.AsyncExitStack() as stack,
-    ):
-        for api in (home, foreign):
-            fakes = [
-                one["metadata"]["name"]
-                for one in await api.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
-            ]
-            await cordons.close(api, *fakes)
-            stack.push_async_callback(cordons.reopen, api, *fakes)
-            # Other tests have left their farlet there.
-            await api.delete("namespaces", name=SYSTEM)
-            await api.until("namespaces", rest.gone, name=SYSTEM)
+    async with emptied.emptied(clusters) as (home, foreign), contextlib.AsyncExitStack() as stack:
         await home.create("namespaces", {"metadata": {"name": SPACE}})
         stack.push_async_callback(home.delete, "namespaces", name=SPACE)
         await home.until("serviceaccounts", rest.exists, name="default", namespace=SPACE)
         await home.until("configmaps", rest.exists, name="kube-root-ca.crt", namespace=SPACE)
         await workspaces.allow_listing_pods(home, namespace=SPACE)
-        with clusters.without_home_door():
-            yield Administrator(clusters, home, foreign)
+        yield Administrator(clusters, home, foreign)
 
 
 async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(

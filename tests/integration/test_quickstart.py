@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from clusters import cordons, farletimage, images, kwok, pair, progress, rest
+from clusters import farletimage, images, pair
 from clusters.farlet import ROOT
+from integration import emptied
 
 pytestmark = [
     pytest.mark.clusters,
@@ -27,7 +28,6 @@ pytestmark = [
 ]
 
 PAGE = ROOT / "docs" / "quickstart-kind.md"
-SYSTEM = "farlet"
 SPACE = "shop"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -35,27 +35,9 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest_asyncio.fixture(loop_scope="module")
 async def empty(clusters: pair.Clusters) -> AsyncIterator[pair.Clusters]:
     """Both clusters without a farlet, and with its image on their real nodes."""
-    for cluster in (clusters.home, clusters.foreign):
-        await asyncio.to_thread(
-            farletimage.load, clusters.instance, cluster, progress=progress.Progress()
-        )
-    async with (
-        clusters.home.api() as home,
-        clusters.foreign.api() as foreign,
-        contextlib.AsyncExitStack() as stack,
-    ):
-        for api in (home, foreign):
-            fakes = [
-                one["metadata"]["name"]
-                for one in await api.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
-            ]
-            await cordons.close(api, *fakes)
-            stack.push_async_callback(cordons.reopen, api, *fakes)
-            await api.delete("namespaces", name=SYSTEM)
-            await api.until("namespaces", rest.gone, name=SYSTEM)
+    async with emptied.emptied(clusters) as (home, _), contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(home.delete, "namespaces", name=SPACE)
-        with clusters.without_home_door():
-            yield clusters
+        yield clusters
 
 
 async def test_the_quickstart_ends_with_a_pod_that_uses_the_home_api(

@@ -1,0 +1,38 @@
+"""Two clusters as `farlet connect` finds them: ready for farlet, and without one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from clusters import cordons, farletimage, kwok, pair, progress, rest
+
+SYSTEM = "farlet"  # the namespace of farlet in the home cluster
+
+
+@contextlib.asynccontextmanager
+async def emptied(clusters: pair.Clusters) -> AsyncIterator[tuple[rest.Api, rest.Api]]:
+    """Home and foreign, with the image of farlet on their real nodes and no other node for pods.
+
+    No path leads from foreign pods to the home API server, but for a gateway.
+    """
+    for cluster in (clusters.home, clusters.foreign):
+        await asyncio.to_thread(
+            farletimage.load, clusters.instance, cluster, progress=progress.Progress()
+        )
+    async with (
+        clusters.home.api() as home,
+        clusters.foreign.api() as foreign,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for api in (home, foreign):
+            fakes = [
+                one["metadata"]["name"]
+                for one in await api.list("nodes", labelSelector=f"{kwok.LABEL}=fake")
+            ]
+            await cordons.close(api, *fakes)
+            stack.push_async_callback(cordons.reopen, api, *fakes)
+            # Other tests have left their farlet there.
+            await api.delete("namespaces", name=SYSTEM)
+            await api.until("namespaces", rest.gone, name=SYSTEM)
+        with clusters.without_home_door():
+            yield home, foreign
