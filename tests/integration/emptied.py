@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from clusters import cordons, farletimage, kwok, pair, progress, rest
 
 SYSTEM = "farlet"  # the namespace of farlet in the home cluster
+SPACE = "shop"  # the home namespace of the pages, whose pods run in the foreign cluster
 
 
 @contextlib.asynccontextmanager
@@ -31,8 +32,10 @@ async def emptied(clusters: pair.Clusters) -> AsyncIterator[tuple[rest.Api, rest
             ]
             await cordons.close(api, *fakes)
             stack.push_async_callback(cordons.reopen, api, *fakes)
-            # Other tests have left their farlet there.
-            await api.delete("namespaces", name=SYSTEM)
-            await api.until("namespaces", rest.gone, name=SYSTEM)
+            # Other tests have left their farlet there, or a namespace that still ends.
+            for name in (SYSTEM, SPACE):
+                await api.delete("namespaces", name=name)
+                await api.until("namespaces", rest.gone, name=name)
+        stack.push_async_callback(home.delete, "namespaces", name=SPACE)
         with clusters.without_home_door():
             yield home, foreign

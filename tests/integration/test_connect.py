@@ -7,7 +7,6 @@ they were before.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ import pytest_asyncio
 from clusters import farletimage, pair, rest
 from clusters import workspace as workspaces
 from integration import emptied, everything, realpods
+from integration.emptied import SPACE
 
 pytestmark = [
     pytest.mark.clusters,
@@ -26,7 +26,6 @@ pytestmark = [
     pytest.mark.takes(150),
 ]
 
-SPACE = "shop"
 FOREIGN_SPACE = "shop-home"
 KILLED = -9
 STAYS = "stays"
@@ -85,9 +84,8 @@ class Administrator:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def administrator(clusters: pair.Clusters) -> AsyncIterator[Administrator]:
-    async with emptied.emptied(clusters) as (home, foreign), contextlib.AsyncExitStack() as stack:
+    async with emptied.emptied(clusters) as (home, foreign):
         await home.create("namespaces", {"metadata": {"name": SPACE}})
-        stack.push_async_callback(home.delete, "namespaces", name=SPACE)
         await home.until("serviceaccounts", rest.exists, name="default", namespace=SPACE)
         await home.until("configmaps", rest.exists, name="kube-root-ca.crt", namespace=SPACE)
         await workspaces.allow_listing_pods(home, namespace=SPACE)

@@ -5,7 +5,6 @@ and the images of the page are those of the tests.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ import pytest_asyncio
 from clusters import farletimage, images, pair
 from clusters.farlet import ROOT
 from integration import emptied
+from integration.emptied import SPACE
 
 pytestmark = [
     pytest.mark.clusters,
@@ -28,15 +28,13 @@ pytestmark = [
 ]
 
 PAGE = ROOT / "docs" / "quickstart-kind.md"
-SPACE = "shop"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def empty(clusters: pair.Clusters) -> AsyncIterator[pair.Clusters]:
     """Both clusters without a farlet, and with its image on their real nodes."""
-    async with emptied.emptied(clusters) as (home, _), contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(home.delete, "namespaces", name=SPACE)
+    async with emptied.emptied(clusters):
         yield clusters
 
 
