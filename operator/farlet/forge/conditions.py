@@ -11,15 +11,14 @@ Nothing here reads container states: the caller says what they mean for readines
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from farlet import redaction
 from farlet.constants import PodCondition, Reason
 from farlet.context import Context
+from farlet.forge import timestamps
 from farlet.k8s_types import Condition, ConditionStatus, Pod
 
 OWNED = frozenset(PodCondition)
@@ -46,17 +45,6 @@ class DesiredCondition(NamedTuple):
     reason: str = ""
     message: str = ""
     since: str | None = None
-
-
-def rfc3339(now: float) -> str:
-    """Epoch seconds as an API server prints times: UTC, whole seconds."""
-    return _rfc3339(int(now))
-
-
-@functools.lru_cache(maxsize=8)
-def _rfc3339(seconds: int) -> str:
-    """One status has up to ten conditions of the same time."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def by_type(pod: Pod) -> dict[str, Condition]:
@@ -97,7 +85,7 @@ def with_times(
     result = list(kept)
     for one in desired:
         old = live.get(one.type)
-        since = one.since or rfc3339(now)
+        since = one.since or timestamps.rfc3339(now)
         if old is not None and old["status"] == one.status:
             since = old.get("lastTransitionTime") or since
         condition: Condition = {

@@ -15,11 +15,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
 
 from farlet import names, redaction
 from farlet.constants import JSON
-from farlet.forge import conditions
+from farlet.forge import timestamps
 from farlet.k8s_types import Event, Pod
 
 NORMAL = "Normal"
@@ -32,9 +31,6 @@ apply them to `events.k8s.io` only; farlet always does."""
 
 MOST_COUNTED = (1 << 31) - 1
 """The largest `count`, an integer of 32 bits."""
-
-_TIME_CHARS = 40
-"""Of an RFC 3339 time with nanoseconds and offset; what is longer is none."""
 
 _REASON = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._:/-]*[A-Za-z0-9])?")
 _COMPONENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -97,7 +93,7 @@ class HomePod:
 def home_pod(home: Pod) -> HomePod:
     """What an Event needs of this home pod."""
     metadata = home["metadata"]
-    created = _epoch(metadata.get("creationTimestamp")) or 0.0
+    created = timestamps.epoch(metadata.get("creationTimestamp")) or 0.0
     return HomePod(metadata["namespace"], metadata["name"], metadata["uid"], created)
 
 
@@ -111,9 +107,17 @@ def summary(event: Event) -> Summary | None:
     source = event.get("source") or {}
     component = source.get("component") or event.get("reportingComponent") or ""
     path = about.get("fieldPath", "")
-    created = _epoch(event["metadata"].get("creationTimestamp"))
-    first = _epoch(event.get("firstTimestamp")) or _epoch(event.get("eventTime")) or created
-    last = _epoch(series.get("lastObservedTime")) or _epoch(event.get("lastTimestamp")) or first
+    created = timestamps.epoch(event["metadata"].get("creationTimestamp"))
+    first = (
+        timestamps.epoch(event.get("firstTimestamp"))
+        or timestamps.epoch(event.get("eventTime"))
+        or created
+    )
+    last = (
+        timestamps.epoch(series.get("lastObservedTime"))
+        or timestamps.epoch(event.get("lastTimestamp"))
+        or first
+    )
     count = series.get("count") or event.get("count") or 1
     message = redaction.message(event.get("message", "")).translate(_CONTROL).strip()
     if reason not in _OF_THE_CONTAINERS:
@@ -160,8 +164,8 @@ def forge(seen: Summary, home: HomePod, *, node: str, now: float) -> JSON:
         "source": {"component": seen.component or "farlet", "host": node},
         "reportingComponent": "farlet",
         "reportingInstance": node,
-        "firstTimestamp": conditions.rfc3339(first),
-        "lastTimestamp": conditions.rfc3339(last),
+        "firstTimestamp": timestamps.rfc3339(first),
+        "lastTimestamp": timestamps.rfc3339(last),
         "count": seen.count,
     }
 
@@ -183,14 +187,3 @@ def repetition(event: JSON) -> JSON:
 def _cut(text: str, limit: int) -> str:
     """The text in at most `limit` bytes of UTF-8, the unit of Go's `len`."""
     return text.encode(errors="replace")[:limit].decode(errors="ignore")
-
-
-def _epoch(text: str | None) -> float | None:
-    """An RFC 3339 time in epoch seconds; `None` where it is not one."""
-    if not text or len(text) > _TIME_CHARS:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.timestamp() if moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None

@@ -15,7 +15,7 @@ from farlet import context, k8s_types
 from farlet.constants import NodeCondition, Reason
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.forge.conditions import rfc3339
+from farlet.forge import timestamps
 from farlet.k8s_types import ConditionStatus
 
 
@@ -162,7 +162,7 @@ def conditions(
     node: k8s_types.Node | None, desired: Iterable[DesiredNodeCondition], now: datetime
 ) -> list[k8s_types.NodeCondition]:
     """The desired conditions with their heartbeats and the times of their last transitions."""
-    at = rfc3339(now.timestamp())
+    at = timestamps.rfc3339(now.timestamp())
     result: list[k8s_types.NodeCondition] = []
     for one in desired:
         before = condition(node, one.type) if node is not None else None

@@ -27,6 +27,7 @@ from farlet.forge import (
     desired_status,
     outcomes,
     phases,
+    timestamps,
 )
 from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
@@ -318,7 +319,7 @@ def _common(
 ) -> PodStatus:
     """Fields that do not depend on the mirror's state."""
     live = home.get("status", {})
-    status: PodStatus = {"startTime": live.get("startTime") or started or conditions.rfc3339(now)}
+    status: PodStatus = {"startTime": live.get("startTime") or started or timestamps.rfc3339(now)}
     if ctx.node_ip:
         status["hostIP"] = ctx.node_ip
         status["hostIPs"] = [{"ip": ctx.node_ip}]
@@ -376,7 +377,7 @@ def _finish(
     """`base` in a terminal phase, with final container statuses and further conditions."""
     status = cast("PodStatus", dict(base.status))
     status["phase"] = str(phase)
-    status.setdefault("startTime", conditions.rfc3339(now))
+    status.setdefault("startTime", timestamps.rfc3339(now))
     _set_statuses(status, statuses)
     desired = [
         DesiredCondition(PodCondition.READY_TO_START_CONTAINERS, ConditionStatus.FALSE),

@@ -8,11 +8,11 @@ caller disconnects, farlet closes its connection to the foreign server.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from urllib.parse import urlencode
 
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
+from farlet.forge import timestamps
 from farlet.kubelet import foreign_api
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
@@ -95,11 +95,7 @@ def _number(text: str) -> str:
 
 
 def _time(text: str) -> str:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        raise _undecodable() from None
-    if not _RFC3339.fullmatch(text):
+    if timestamps.parse(text) is None or not _RFC3339.fullmatch(text):
         raise _undecodable()
     return text
 

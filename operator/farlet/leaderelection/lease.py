@@ -21,6 +21,7 @@ from farlet import errors, k8s_types, retrying
 from farlet.client import resources
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
+from farlet.forge import timestamps
 from farlet.k8s_types import LeaseSpec
 
 T = TypeVar("T")
@@ -229,8 +230,8 @@ class Lease:
         the one before.
         """
         now = self._now()
-        if "renewTime" in old:
-            now = max(now, datetime.fromisoformat(old["renewTime"]) + timedelta(microseconds=1))
+        if (last := timestamps.parse(old.get("renewTime"))) is not None:
+            now = max(now, last + timedelta(microseconds=1))
         return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from farlet import redaction
 from farlet.certs import key_pairs, signing_requests
 from farlet.constants import JSON
+from farlet.forge import timestamps
 from farlet.manager import findings, kubeconfigs
 from farlet.manager.findings import Finding, Reason
 from farlet.manager.kubeconfigs import Kubeconfig
@@ -195,10 +196,8 @@ def _asks_for(spec: JSON, key: ec.EllipticCurvePrivateKey) -> bool:
 
 
 def _age(since: object, now: datetime) -> timedelta:
-    try:
-        return now - datetime.fromisoformat(str(since))
-    except (ValueError, TypeError):
-        return timedelta(0)
+    created = timestamps.parse(since)
+    return timedelta(0) if created is None else now - created
 
 
 # --- what to report -------------------------------------------------------------------------------

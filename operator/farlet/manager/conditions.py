@@ -13,7 +13,7 @@ from typing import Literal
 
 from farlet import redaction
 from farlet.constants import JSON, Reason
-from farlet.forge.conditions import rfc3339
+from farlet.forge.timestamps import rfc3339
 from farlet.manager.virtual_node import VirtualNode
 from farlet.telemetry.state import State
 

@@ -18,12 +18,12 @@ from farlet import constants
 from farlet.access.changes import ChangeLog
 from farlet.constants import APPLIED, JSON
 from farlet.context import Context
-from farlet.forge import applied, scheduling
+from farlet.forge import applied, scheduling, timestamps
 from farlet.forge import pod as pods
 from farlet.forge.applied import Applied
 from farlet.k8s_types import NewPod, ObjectMeta, Pod
 from farlet.planning.actions import ResizeMirror, UpdateMirror
-from farlet.planning.predicates import epoch, uid
+from farlet.planning.predicates import uid
 
 LATE_SECONDS = 5
 """A mirror that starts later than its home pod by no more than this keeps its deadline: to correct
@@ -162,7 +162,7 @@ def _wanted_after_wait(home: Pod) -> str:
 def with_deadline_left(pod: NewPod, home: Pod, *, now: float) -> NewPod:
     """A new mirror of a pod that was started before: its deadline counts from then."""
     seconds = pod["spec"].get("activeDeadlineSeconds")
-    started = epoch(home.get("status", {}).get("startTime"))
+    started = timestamps.epoch(home.get("status", {}).get("startTime"))
     if seconds is None or started is None:
         return pod
     left = max(1, int(seconds - (now - started)))
@@ -276,7 +276,7 @@ def _left_after_wait(home: Pod, mirror: Pod, *, now: float) -> int | None:
     limit = mirror.get("spec", {}).get("activeDeadlineSeconds")
     if seconds is None or limit is None:
         return None
-    created = epoch(mirror["metadata"].get("creationTimestamp"))
+    created = timestamps.epoch(mirror["metadata"].get("creationTimestamp"))
     started = _mirror_started(mirror)
     if created is None or started is None or started > now:
         return None
@@ -291,11 +291,11 @@ def _mirror_started(mirror: Pod) -> float | None:
     M (`setPodNodeAndMetadata` in `pkg/registry/core/pod/storage`), is that of its creation.
     """
     status = mirror.get("status", {})
-    started = epoch(status.get("startTime"))
+    started = timestamps.epoch(status.get("startTime"))
     if started is None:
         return None
     bound = (
-        epoch(one.get("lastTransitionTime"))
+        timestamps.epoch(one.get("lastTransitionTime"))
         for one in status.get("conditions") or ()
         if one.get("type") == "PodScheduled" and one.get("status") == "True"
     )
@@ -308,5 +308,5 @@ def _deadline(home: Pod, mirror: Pod, *, now: float) -> int | None:
     if seconds is None:
         return None
     mirror_started = min(_mirror_started(mirror) or now, now)
-    started = epoch(home.get("status", {}).get("startTime")) or mirror_started
+    started = timestamps.epoch(home.get("status", {}).get("startTime")) or mirror_started
     return max(1, int(seconds - (mirror_started - started)))

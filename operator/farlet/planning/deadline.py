@@ -7,6 +7,7 @@ it has set the start time of the mirror. Until then it is farlet's duty. Pure.
 
 from __future__ import annotations
 
+from farlet.forge import timestamps
 from farlet.k8s_types import Pod
 from farlet.planning import predicates
 from farlet.planning.snapshot import Missing
@@ -22,7 +23,7 @@ def left(home: Pod, mirror: Pod | Missing, *, now: float) -> float | None:
         return None
     if not isinstance(mirror, Missing) and _has_kubelet(mirror):
         return None
-    started = predicates.epoch(home.get("status", {}).get("startTime"))
+    started = timestamps.epoch(home.get("status", {}).get("startTime"))
     return None if started is None else started + seconds - now
 
 

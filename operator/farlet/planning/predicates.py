@@ -6,12 +6,11 @@ has run before. Pure.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import cast
 
 from farlet import constants
 from farlet.constants import JSON
-from farlet.forge import merge, status
+from farlet.forge import merge, status, timestamps
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
 
 
@@ -181,15 +180,7 @@ def ends_by(mirror: Pod) -> float | None:
     API servers add the grace period to `deletionTimestamp` (`BeforeDelete` in
     k8s.io/apiserver/pkg/registry/rest).
     """
-    return epoch(mirror["metadata"].get("deletionTimestamp"))
-
-
-def epoch(stamp: str | None) -> float | None:
-    """Epoch seconds of a time that an object names; `None` if it names none."""
-    try:
-        return datetime.fromisoformat(stamp or "").timestamp()
-    except ValueError:
-        return None
+    return timestamps.epoch(mirror["metadata"].get("deletionTimestamp"))
 
 
 def owned_by(secret: ObjectMeta, uid: str) -> bool:

@@ -19,7 +19,7 @@ from farlet import errors, names
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, Reason
-from farlet.forge import conditions
+from farlet.forge import timestamps
 from farlet.forge.claims import ClaimKey
 from farlet.k8s_types import Node, Pod
 
@@ -165,7 +165,7 @@ class Recorder:
             await self._post(self._notes.get_nowait())
 
     async def _post(self, note: _Note) -> None:
-        at = conditions.rfc3339(note.at.timestamp())
+        at = timestamps.rfc3339(note.at.timestamp())
         body = {
             "apiVersion": "v1",
             "kind": "Event",

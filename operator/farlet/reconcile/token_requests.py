@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
-from datetime import datetime
 
 from prometheus_client import Counter
 
@@ -19,6 +18,7 @@ from farlet.access import Token, TokenSpec
 from farlet.client import json_web_token, resources
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
+from farlet.forge import timestamps
 from farlet.k8s_types import Pod
 from farlet.planning import token_rotation
 from farlet.store import Store
@@ -142,9 +142,10 @@ def _granted(answer: JSON) -> tuple[str, float]:
     """
     try:
         value, expires = answer["status"]["token"], answer["status"]["expirationTimestamp"]
-        if isinstance(value, str) and value:
-            return value, datetime.fromisoformat(expires).timestamp()
-    except (ValueError, KeyError, TypeError, OverflowError):
+        moment = timestamps.epoch(expires)
+        if isinstance(value, str) and value and moment is not None:
+            return value, moment
+    except (KeyError, TypeError):
         pass  # nothing of the answer is reported, since it may contain a token
     raise errors.Unreachable(
         cluster="home", request="TokenRequest", cause="an answer without a valid token"

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from farlet.constants import JSON
-from farlet.forge import mirror_event
+from farlet.forge import mirror_event, timestamps
 from farlet.k8s_types import Event
 from unit.planning import objects
 
@@ -242,7 +242,7 @@ def test_times_lie_between_the_creation_of_the_pod_and_now(
     first: str | None, last: str | None, shown: tuple[int, int]
 ) -> None:
     event = forged(KUBELET, firstTimestamp=first, lastTimestamp=last)
-    epochs = [mirror_event._epoch(event[field]) for field in ("firstTimestamp", "lastTimestamp")]
+    epochs = [timestamps.epoch(event[field]) for field in ("firstTimestamp", "lastTimestamp")]
     assert epochs == [CREATED + seconds for seconds in shown]
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from farlet.forge import applied, conditions
+from farlet.forge import applied, timestamps
 from farlet.k8s_types import Pod
 from farlet.planning import changes
 from unit.planning import objects
@@ -48,11 +48,11 @@ def _waited(*, bound: float | None, started: float, ahead: float = 0.0) -> tuple
     started it, whose clock is `ahead`. H shows the start by farlet's clock.
     """
     pod = home(spec__activeDeadlineSeconds=600)
-    mirror: Any = mirror_of(pod, metadata__creationTimestamp=conditions.rfc3339(NOW))
-    pod["status"] = {"startTime": conditions.rfc3339(NOW + 2)}
-    mirror["status"] = {"startTime": conditions.rfc3339(NOW + started + ahead)}
+    mirror: Any = mirror_of(pod, metadata__creationTimestamp=timestamps.rfc3339(NOW))
+    pod["status"] = {"startTime": timestamps.rfc3339(NOW + 2)}
+    mirror["status"] = {"startTime": timestamps.rfc3339(NOW + started + ahead)}
     if bound is not None:
-        stamp = conditions.rfc3339(NOW + bound)
+        stamp = timestamps.rfc3339(NOW + bound)
         condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp}
         mirror["status"]["conditions"] = [condition]
     return pod, mirror
@@ -101,7 +101,7 @@ def test_a_start_in_the_future_is_no_wait() -> None:
 
 def test_a_home_cluster_whose_clock_is_ahead_is_no_wait() -> None:
     pod, mirror = _waited(bound=1, started=1)
-    pod["status"] = {"startTime": conditions.rfc3339(NOW - 300)}
+    pod["status"] = {"startTime": timestamps.rfc3339(NOW - 300)}
     assert _corrected(pod, mirror, NOW + 4) is None
 
 

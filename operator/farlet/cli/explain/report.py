@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import cast
 
 from farlet import reasons
 from farlet.cli.explain.facts import Facts, Moment, Report, Requirement
 from farlet.cli.reading import Absent, Unread, age, clean
 from farlet.constants import ACCESS, FOREIGN_CLUSTER, JSON, NodeCondition, PodCondition, Reason
-from farlet.forge import copies, mirror_event
+from farlet.forge import copies, mirror_event, timestamps
 from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod
 from farlet.k8s_types import NodeCondition as NodeConditionShape
 from farlet.planning import api_refusals, predicates
@@ -310,7 +309,7 @@ def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
 
 def _moment(seen: mirror_event.Summary, cluster: str, text: str) -> tuple[float, Moment]:
     last = seen.last or seen.first or 0.0
-    time = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if last else ""
+    time = timestamps.rfc3339(last) if last else ""
     message = clean(text.removeprefix(mirror_event.PREFIX))
     return last, Moment(time, cluster, seen.type, seen.reason, message, seen.count)
 
@@ -367,7 +366,7 @@ def _joined(*parts: object) -> str:
 
 
 def _since(draft: _Draft, stamp: str | None) -> str:
-    moment = predicates.epoch(stamp)
+    moment = timestamps.epoch(stamp)
     return age(None if moment is None else draft.now - moment)
 
 

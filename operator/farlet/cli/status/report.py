@@ -8,9 +8,9 @@ from typing import cast
 from farlet.cli.reading import Absent, Unread, age, clean
 from farlet.cli.status.facts import Facts, NodeReport, Process, Report, Waiting
 from farlet.constants import JSON, NodeCondition, PodCondition
+from farlet.forge import timestamps
 from farlet.k8s_types import Lease, Node, Pod
 from farlet.manager.conditions import NOT_APPLIED
-from farlet.planning import predicates
 from farlet.telemetry.state import Expiry, State
 
 NODES = 50
@@ -155,7 +155,7 @@ def _leader(
         return "", None
     spec = lease.get("spec") or {}
     holder = clean(spec.get("holderIdentity") or "", most=300)
-    renewed = predicates.epoch(spec.get("renewTime"))
+    renewed = timestamps.epoch(spec.get("renewTime"))
     host = holder.rpartition("_")[0] or holder  # HOSTNAME_UUID of an election, NODE@HOST without
     return host, None if renewed is None else max(now - renewed, 0.0)
 
@@ -211,7 +211,7 @@ def _waits(pod: Pod, now: float) -> Waiting:
         states = (one.get("state") or {} for one in status.get("containerStatuses") or ())
         waiting = next((one["waiting"] for one in states if one.get("waiting")), {})
         reason, message = waiting.get("reason"), waiting.get("message")
-    created = predicates.epoch(metadata.get("creationTimestamp"))
+    created = timestamps.epoch(metadata.get("creationTimestamp"))
     return Waiting(
         pod=clean(f"{metadata['namespace']}/{metadata['name']}", most=320),
         reason=clean(reason or "no reason", most=80),

@@ -6,14 +6,13 @@ from a part of it. Pure.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
 
-from farlet.forge import quantities
+from farlet.forge import quantities, timestamps
 from farlet.kubelet.usage.counters import Sample
 
 _NANO = 10**9
@@ -53,7 +52,7 @@ def read(body: bytes, *, now: float) -> dict[str, PodSamples]:
 
 
 def _pod(item: Mapping[str, object], *, now: float) -> PodSamples:
-    measured = _Measured(epoch(item["timestamp"]), _seconds(item["window"]))
+    measured = _Measured(_epoch(item["timestamp"]), _seconds(item["window"]))
     if not 0 < measured.at <= now + MAX_CLOCK_SKEW_SECONDS:
         raise ValueError(
             f"timestamp {item['timestamp']} is in the future or far in the past; compare the "
@@ -72,14 +71,12 @@ def _sample(measured: _Measured, usage: Mapping[str, object]) -> Sample:
     return Sample(measured.at, measured.window, nanocores=cpu, memory=memory // _NANO)
 
 
-def epoch(time: object) -> float:
-    """Epoch seconds of a `metav1.Time`. Raises `ValueError`."""
-    if not isinstance(time, str):
+def _epoch(time: object) -> float:
+    """Raises `ValueError`."""
+    found = timestamps.epoch(time)
+    if found is None:
         raise ValueError(f"{time!r} is not a timestamp")
-    parsed = datetime.datetime.fromisoformat(time)
-    if parsed.tzinfo is None:
-        raise ValueError(f"timestamp {time!r} has no time zone")
-    return parsed.timestamp()
+    return found
 
 
 def _seconds(duration: object) -> float:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from farlet.constants import JSON
-from farlet.forge.conditions import rfc3339
+from farlet.forge import timestamps
+from farlet.forge.timestamps import rfc3339
 from farlet.k8s_types import ContainerStatus, Pod
 from farlet.kubelet.usage import counters, metrics_api
 from farlet.kubelet.usage.counters import Counter, Sample
@@ -69,7 +70,7 @@ def pod_usage(
         total=counters.add_sample(
             before.total if before is not None else None,
             _sum(counter.last for counter in found.values()),
-            started_at=_epoch(mirror.get("status", {}).get("startTime")),
+            started_at=timestamps.epoch(mirror.get("status", {}).get("startTime")) or 0.0,
         ),
         containers=found,
     )
@@ -102,7 +103,7 @@ def _running(home: Pod, mirror: Pod) -> Iterator[tuple[str, float]]:
     for one in statuses:
         running = one.get("state", {}).get("running")
         if running is not None and one["name"] in names | ephemeral:
-            yield one["name"], _epoch(running.get("startedAt"))
+            yield one["name"], timestamps.epoch(running.get("startedAt")) or 0.0
 
 
 def _sum(samples: Iterable[Sample]) -> Sample:
@@ -114,10 +115,6 @@ def _sum(samples: Iterable[Sample]) -> Sample:
         nanocores=sum(part.nanocores for part in parts),
         memory=sum(part.memory for part in parts),
     )
-
-
-def _epoch(time: str | None) -> float:
-    return 0.0 if time is None else metrics_api.epoch(time)
 
 
 # --- /stats/summary ---------------------------------------------------------------------------
