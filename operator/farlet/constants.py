@@ -166,6 +166,13 @@ PENDING_TERM = "farlet.io/pending-term"
 """Annotation on the Node: the value that a process writes to the inventory next."""
 
 
+class Signer(StrEnum):
+    """Signers for nodes (KEP-1513), by the names that a CSR uses."""
+
+    SERVING = "kubernetes.io/kubelet-serving"
+    CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+
+
 class NodeCondition(StrEnum):
     """Condition types on the Node that farlet owns; it changes no others."""
 

@@ -1,4 +1,4 @@
-"""Names of farlet's objects in the foreign cluster.
+"""Names of farlet's objects in the foreign cluster, and of users that are nodes or accounts.
 
 Separate from `forge.pod`, since the access strategies need the names and must not import the
 forge. A name is a contract between versions of farlet: changing one orphans objects.
@@ -17,6 +17,23 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-
 
 SUBDOMAIN_LENGTH = 253
 """Characters in the longest name of most objects (`DNS1123SubdomainMaxLength`)."""
+
+
+NODES = "system:nodes"
+"""The group of all nodes, the organization in their certificates."""
+
+ACCOUNT_USER = "system:serviceaccount:"
+"""Prefix of the user name of a ServiceAccount."""
+
+
+def node_user(node: str) -> str:
+    """The user name of a node."""
+    return f"system:node:{node}"
+
+
+def account_user(namespace: str, name: str) -> str:
+    """The user name of a ServiceAccount."""
+    return f"{ACCOUNT_USER}{namespace}:{name}"
 
 
 def is_subdomain(name: str) -> bool:

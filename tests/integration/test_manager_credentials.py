@@ -21,6 +21,7 @@ from farlet import retrying
 from farlet.certs import key_pairs, signing_requests
 from farlet.client.cluster import Cluster as Client
 from farlet.client.credential_sources import ClusterSource
+from farlet.constants import Signer
 from farlet.install import foreign as foreign_objects
 from farlet.install import manager as manager_objects
 from farlet.install.connection import Connection
@@ -299,6 +300,4 @@ def _user(home: Cluster, config: Kubeconfig) -> str:
 
 def _serving(node: str, addresses: list[str]) -> dict[str, Any]:
     pem = key_pairs.request(key_pairs.new_key(), node=node, addresses=addresses)
-    return signing_requests.body(
-        {"generateName": "csr-"}, signer=signing_requests.Signer.SERVING, request=pem
-    )
+    return signing_requests.body({"generateName": "csr-"}, signer=Signer.SERVING, request=pem)

@@ -14,10 +14,11 @@ from typing import Protocol
 
 import structlog
 
-from farlet import errors
+from farlet import errors, names
 from farlet.certs import key_pairs, signing_requests
 from farlet.client.api_client import ApiClient
 from farlet.client.credentials import Login
+from farlet.constants import Signer
 
 CHECK_SECONDS = 10.0
 """Between two checks of clock and credentials; connections check files as often."""
@@ -60,8 +61,8 @@ class ClientCertificate:
         leaf = (await self._home.login()).certificate
         if leaf is None or not key_pairs.is_node(leaf, self._node):
             raise errors.StartError(
-                f"--rotate-certificates renews the certificate of {key_pairs.node_user(self._node)}"
-                f" in {key_pairs.NODES}, but the credentials for the home cluster are not such a "
+                f"--rotate-certificates renews the certificate of {names.node_user(self._node)}"
+                f" in {names.NODES}, but the credentials for the home cluster are not such a "
                 "certificate. Set --home-kubeconfig to the kubeconfig of the node, or remove "
                 "--rotate-certificates"
             )
@@ -87,7 +88,7 @@ class ClientCertificate:
     async def _renew(self) -> None:
         pair = await signing_requests.request_certificate(
             self._home,
-            signer=signing_requests.Signer.CLIENT,
+            signer=Signer.CLIENT,
             node=self._node,
             addresses=(),
             on_created=lambda name: log.info("client certificate requested", request=name),

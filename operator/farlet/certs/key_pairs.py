@@ -20,10 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from farlet import names
 from farlet.client import tls_verification
-
-NODES = "system:nodes"
-"""The group of all nodes, the organization in their certificates."""
 
 SELF_SIGNED_LIFETIME = timedelta(days=365)
 MAX_CLOCK_SKEW = timedelta(hours=1)
@@ -59,11 +57,6 @@ def parse(chain: bytes, key: bytes) -> KeyPair:
     )
 
 
-def node_user(node: str) -> str:
-    """The user name of a node."""
-    return f"system:node:{node}"
-
-
 def new_key() -> ec.EllipticCurvePrivateKey:
     """A key for ECDSA on P-256, as kubelets create them."""
     return ec.generate_private_key(ec.SECP256R1())
@@ -77,8 +70,8 @@ def request(key: ec.EllipticCurvePrivateKey, *, node: str, addresses: Sequence[s
     """A PKCS#10 request in PEM for the node; `addresses` (IPs, names) only for serving."""
     subject = x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, NODES),
-            x509.NameAttribute(NameOID.COMMON_NAME, node_user(node)),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, names.NODES),
+            x509.NameAttribute(NameOID.COMMON_NAME, names.node_user(node)),
         ]
     )
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
@@ -111,9 +104,11 @@ def covers(leaf: x509.Certificate, *, node: str, addresses: Sequence[str]) -> bo
 
 def is_node(signed: x509.Certificate | x509.CertificateSigningRequest, node: str) -> bool:
     """Whether the subject is this node (`CN=system:node:<node>, O=system:nodes`)."""
-    names = signed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    users = signed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     groups = signed.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return [n.value for n in names] == [node_user(node)] and NODES in {g.value for g in groups}
+    return [user.value for user in users] == [names.node_user(node)] and names.NODES in {
+        g.value for g in groups
+    }
 
 
 def renew_at(leaf: x509.Certificate, jitter: float) -> datetime:

@@ -22,6 +22,7 @@ from farlet.certs import key_pairs, signing_requests
 from farlet.certs.serving_tls import ServingTLS
 from farlet.client import file_stamps
 from farlet.client.api_client import ApiClient
+from farlet.constants import Signer
 from farlet.settings.kubelet import KubeletSettings
 
 CHECK_SECONDS = 10.0
@@ -161,7 +162,7 @@ class ServingCertificate:
                 addresses,
                 signing_requests.request_certificate(
                     self._home,
-                    signer=signing_requests.Signer.SERVING,
+                    signer=Signer.SERVING,
                     node=self._node,
                     addresses=addresses,
                     on_created=self._created,

@@ -13,7 +13,6 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 import structlog
 
@@ -21,7 +20,7 @@ from farlet import errors, retrying
 from farlet.certs import key_pairs
 from farlet.client import cluster, resources, shapes
 from farlet.client.api_client import ApiClient
-from farlet.constants import JSON
+from farlet.constants import JSON, Signer
 
 MIN_WATCH_SECONDS = 1.0
 """Between the starts of two watches."""
@@ -34,13 +33,6 @@ RETRY_SECONDS = (2.0, 120.0)
 """First and longest pause before a new request when a request could not be created."""
 
 log = structlog.get_logger()
-
-
-class Signer(StrEnum):
-    """Signers for nodes (KEP-1513), by the names that a CSR uses."""
-
-    SERVING = "kubernetes.io/kubelet-serving"
-    CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 
 
 _USES = {

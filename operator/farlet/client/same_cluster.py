@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farlet import errors
+from farlet import errors, names
 from farlet.client import resources
 from farlet.client.cluster import Cluster
 
 REVIEW_SECONDS = 5.0
-_ACCOUNT = "system:serviceaccount:"
 _BEARER = "Bearer "
 
 
@@ -74,6 +73,6 @@ async def account_of(cluster: Cluster, token: str) -> str | None:
     )
     status = answer.get("status") or {}
     user = str((status.get("user") or {}).get("username", ""))
-    if status.get("authenticated") is not True or not user.startswith(_ACCOUNT):
+    if status.get("authenticated") is not True or not user.startswith(names.ACCOUNT_USER):
         return None
     return user[:300]

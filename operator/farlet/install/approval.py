@@ -13,14 +13,13 @@ import binascii
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from farlet.constants import JSON
+from farlet import names
+from farlet.constants import JSON, Signer
 from farlet.install.connection import HOME_SYSTEM
 from farlet.manager.virtual_node import MANAGER
 
-SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
-REQUESTER = f"system:serviceaccount:{HOME_SYSTEM}:{MANAGER}"
+_REQUESTER = names.account_user(HOME_SYSTEM, MANAGER)
 """User name of the manager."""
-NODES = "system:nodes"
 
 _USAGES = {"digital signature", "key encipherment", "client auth"}
 
@@ -31,20 +30,20 @@ def refusal(request: JSON, node: str) -> str | None:
     `None`: it is. An API server writes `spec.username`, so that no other client can pretend it.
     """
     spec = request.get("spec") or {}
-    if spec.get("signerName") != SIGNER:
-        return f"its signer is not {SIGNER}"
-    if spec.get("username") != REQUESTER:
-        return f"its requester is not {REQUESTER}"
+    if spec.get("signerName") != Signer.CLIENT.value:
+        return f"its signer is not {Signer.CLIENT.value}"
+    if spec.get("username") != _REQUESTER:
+        return f"its requester is not {_REQUESTER}"
     if not {"client auth"} <= set(spec.get("usages") or ()) <= _USAGES:
         return "its usages are not those of a client certificate"
     signed = _parsed(spec.get("request"))
     if signed is None:
         return "it is not a valid PKCS#10 request"
     if _subject(signed) != {
-        NameOID.ORGANIZATION_NAME: [NODES],
-        NameOID.COMMON_NAME: [f"system:node:{node}"],
+        NameOID.ORGANIZATION_NAME: [names.NODES],
+        NameOID.COMMON_NAME: [names.node_user(node)],
     }:
-        return f"its subject is not CN=system:node:{node}, O={NODES}"
+        return f"its subject is not CN={names.node_user(node)}, O={names.NODES}"
     if any(isinstance(one.value, x509.SubjectAlternativeName) for one in signed.extensions):
         return "it contains names of servers (SANs)"
     return None
@@ -72,11 +71,11 @@ def approved(request: JSON) -> JSON:
 def belongs_to(request: JSON, node: str) -> bool:
     """Whether it is a request of this node, or of the manager for it."""
     spec = request.get("spec") or {}
-    if spec.get("username") == f"system:node:{node}":
+    if spec.get("username") == names.node_user(node):
         return True
     signed = _parsed(spec.get("request"))
-    names = [] if signed is None else _subject(signed).get(NameOID.COMMON_NAME, [])
-    return names == [f"system:node:{node}"]
+    users = [] if signed is None else _subject(signed).get(NameOID.COMMON_NAME, [])
+    return users == [names.node_user(node)]
 
 
 def _parsed(encoded: object) -> x509.CertificateSigningRequest | None:

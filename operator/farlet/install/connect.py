@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from farlet import errors, redaction
+from farlet import errors, names, redaction
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING
@@ -187,7 +187,7 @@ class Connect:
         }
         answer = await self._foreign.create(kinds.TOKEN_REVIEWS, review)
         status = answer.get("status") or {}
-        wanted = f"system:serviceaccount:{self._connection.system}:{foreign.ACCOUNT}"
+        wanted = names.account_user(self._connection.system, foreign.ACCOUNT)
         user = (status.get("user") or {}).get("username")
         return status.get("authenticated") is True and user == wanted
 

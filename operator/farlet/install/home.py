@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from farlet import roles
+from farlet import names, roles
 from farlet.constants import JSON, ObjectKey
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.manager.virtual_node import API_VERSION, KIND, Identity
@@ -82,7 +82,7 @@ def _client_authority(connection: Connection) -> JSON:
             "name": "extension-apiserver-authentication-reader",
         },
         "subjects": [
-            {"apiGroup": _GROUP, "kind": "User", "name": f"system:node:{connection.node}"}
+            {"apiGroup": _GROUP, "kind": "User", "name": names.node_user(connection.node)}
         ],
     }
 
@@ -100,7 +100,7 @@ def _renewal(connection: Connection) -> JSON:
             "name": "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         },
         "subjects": [
-            {"apiGroup": _GROUP, "kind": "User", "name": f"system:node:{connection.node}"}
+            {"apiGroup": _GROUP, "kind": "User", "name": names.node_user(connection.node)}
         ],
     }
 

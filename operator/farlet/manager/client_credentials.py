@@ -21,9 +21,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from farlet import redaction
+from farlet import names, redaction
 from farlet.certs import key_pairs, signing_requests
-from farlet.constants import JSON
+from farlet.constants import JSON, Signer
 from farlet.forge import timestamps
 from farlet.manager import findings, kubeconfigs
 from farlet.manager.findings import Finding, Reason
@@ -69,7 +69,7 @@ def read(data: Mapping[str, bytes], *, node: str, where: str) -> Stored:
     content = data.get(kubeconfigs.KEY)
     if content is None:
         return Stored(pending=pending)
-    user = key_pairs.node_user(node)
+    user = names.node_user(node)
     try:
         found = kubeconfigs.parse(content)
     except kubeconfigs.Unusable as err:
@@ -151,7 +151,7 @@ def request_body(node: str, key: ec.EllipticCurvePrivateKey, *, labels: Mapping[
     """The CSR to create."""
     return signing_requests.body(
         {"name": request_name(node, key), "labels": dict(labels)},
-        signer=signing_requests.Signer.CLIENT,
+        signer=Signer.CLIENT,
         request=key_pairs.request(key, node=node, addresses=()),
         lifetime=LIFETIME,
     )
@@ -160,7 +160,7 @@ def request_body(node: str, key: ec.EllipticCurvePrivateKey, *, labels: Mapping[
 def progress(csr: JSON, key: ec.EllipticCurvePrivateKey, *, node: str, now: datetime) -> Progress:
     """What a CSR of that name has led to."""
     name, spec = csr["metadata"]["name"], csr.get("spec") or {}
-    if spec.get("signerName") != signing_requests.Signer.CLIENT.value or not _asks_for(spec, key):
+    if spec.get("signerName") != Signer.CLIENT.value or not _asks_for(spec, key):
         return useless(name, "it is not the request of the manager")
     try:
         chain = signing_requests.certificate(csr)
@@ -228,7 +228,7 @@ def report(
     quiet = isinstance(found, Waiting) and not found.overdue
     if quiet or leaf.not_valid_after_utc - now > WARNING:
         return Finding("True", Reason.VALID, f"{state}; its renewal is requested. {what}")
-    advice = _SELF_APPROVAL.format(node=node, user=key_pairs.node_user(node))
+    advice = _SELF_APPROVAL.format(node=node, user=names.node_user(node))
     return Finding("True", Reason.CLIENT_CERTIFICATE_EXPIRING, f"{state}. {what}; {advice}")
 
 
@@ -236,13 +236,13 @@ def _reason(found: Waiting | NotGranted, *, node: str, name: str) -> tuple[Reaso
     match found:
         case Waiting(approved=False):
             return Reason.APPROVAL_REQUIRED, (
-                f"Approve its request, for user {key_pairs.node_user(node)}: "
+                f"Approve its request, for user {names.node_user(node)}: "
                 f"kubectl certificate approve {name}"
             )
         case Waiting():
             return Reason.CERTIFICATE_NOT_ISSUED, (
                 f"CertificateSigningRequest {name} is approved, and the signer "
-                f"{signing_requests.Signer.CLIENT.value} has not issued the certificate yet. Some "
+                f"{Signer.CLIENT.value} has not issued the certificate yet. Some "
                 "clouds issue none to administrators: create the VirtualNode with identity "
                 "ServiceAccount there"
             )

@@ -20,7 +20,7 @@ from typing import Protocol
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from farlet import errors, retrying
+from farlet import errors, names, retrying
 from farlet.certs import key_pairs
 from farlet.client import credentials, resources
 from farlet.client.api_client import ApiClient
@@ -158,7 +158,7 @@ class Credentials:
         stored = client_credentials.read(_data(secret), node=node.name, where=where)
         if stored.kubeconfig is not None and client_credentials.is_usable(stored, now=self._now()):
             user = await self._user(node, "home", stored.kubeconfig)
-            if user is not None and user.user != key_pairs.node_user(node.name):
+            if user is not None and user.user != names.node_user(node.name):
                 stored = client_credentials.rejected(stored, where=where)
         if stored.leaf is not None and not client_credentials.is_due(stored, now=self._now()):
             return client_credentials.valid(stored.leaf)
@@ -180,7 +180,7 @@ class Credentials:
         if isinstance(progress, Granted):
             config = self._home_config(progress.pair)
             user = await self._review("home", config)
-            if user == key_pairs.node_user(node.name):
+            if user == names.node_user(node.name):
                 content = {
                     kubeconfigs.KEY: config.text(),
                     client_credentials.PENDING_KEY: None,

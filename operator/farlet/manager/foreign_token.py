@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from farlet import names
 from farlet.client import json_web_token
 from farlet.constants import JSON, ObjectKey
 from farlet.manager import findings
@@ -18,8 +19,6 @@ from farlet.manager.findings import Finding, Reason
 LIFETIME = timedelta(days=7)
 """As requested; API servers may grant less, and the granted one counts."""
 MAX_CHARS = 16 << 10
-
-_USER = "system:serviceaccount:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Token:
     @property
     def user(self) -> str:
         """The user name of its ServiceAccount."""
-        return "" if self.account is None else f"{_USER}{':'.join(self.account)}"
+        return "" if self.account is None else names.account_user(*self.account)
 
     def at(self, part: float) -> datetime | None:
         """When this part of its life is over."""
@@ -159,9 +158,9 @@ def _not_renewed(token: Token, where: str) -> str:
 
 
 def _account(subject: object) -> ObjectKey | None:
-    if not isinstance(subject, str) or not subject.startswith(_USER):
+    if not isinstance(subject, str) or not subject.startswith(names.ACCOUNT_USER):
         return None
-    namespace, _, name = subject.removeprefix(_USER).partition(":")
+    namespace, _, name = subject.removeprefix(names.ACCOUNT_USER).partition(":")
     return ObjectKey(namespace, name) if namespace and name else None
 
 

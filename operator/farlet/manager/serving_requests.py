@@ -21,10 +21,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from farlet import redaction
-from farlet.certs import key_pairs
-from farlet.certs.signing_requests import Signer
-from farlet.constants import JSON
+from farlet import names, redaction
+from farlet.constants import JSON, Signer
 from farlet.k8s_types import Pod
 from farlet.manager.virtual_node import FARLET, VirtualNode
 
@@ -54,7 +52,7 @@ def owner(node: VirtualNode, pods: Iterable[Pod]) -> Owner:
     """The owner, from all pods of the manager's namespace."""
     return Owner(
         node=node.name,
-        account=f"system:serviceaccount:{node.namespace}:{node.object_name}",
+        account=names.account_user(node.namespace, node.object_name),
         addresses=frozenset(
             address for pod in pods if _serves(pod, node) for address in _addresses(pod)
         ),
@@ -104,7 +102,7 @@ def requesting_node(request: JSON, *, namespace: str) -> str | None:
     `namespace` is that of the farlet pods.
     """
     user = str((request.get("spec") or {}).get("username"))
-    for prefix in (key_pairs.node_user(""), f"system:serviceaccount:{namespace}:{FARLET}-"):
+    for prefix in (names.node_user(""), names.account_user(namespace, f"{FARLET}-")):
         if user.startswith(prefix):
             return user.removeprefix(prefix)
     return None
@@ -116,7 +114,7 @@ def refusal(request: JSON, owner: Owner) -> str | None:
     if spec.get("signerName") != Signer.SERVING.value:
         return f"the signer is not {Signer.SERVING.value}"
     user, groups = spec.get("username"), spec.get("groups") or ()
-    is_node = user == key_pairs.node_user(owner.node) and key_pairs.NODES in groups
+    is_node = user == names.node_user(owner.node) and names.NODES in groups
     if not is_node and user != owner.account:
         shown = redaction.value(str(user))
         return f"the requester {shown} is neither this node nor {owner.account}"
@@ -172,12 +170,12 @@ def _is_usual(key: object) -> bool:
 
 
 def _subject_refusal(parsed: x509.CertificateSigningRequest, owner: Owner) -> str | None:
-    user = key_pairs.node_user(owner.node)
+    user = names.node_user(owner.node)
     attributes = [(one.oid, one.value) for one in parsed.subject]
     if [value for oid, value in attributes if oid == NameOID.COMMON_NAME] != [user]:
         return f"the common name is not {user}"
-    if [v for oid, v in attributes if oid == NameOID.ORGANIZATION_NAME] != [key_pairs.NODES]:
-        return f"the organization is not {key_pairs.NODES}"
+    if [v for oid, v in attributes if oid == NameOID.ORGANIZATION_NAME] != [names.NODES]:
+        return f"the organization is not {names.NODES}"
     if len(attributes) != 2:
         return "the subject has other attributes than common name and organization"
     return None
@@ -204,12 +202,12 @@ def _extension_refusal(parsed: x509.CertificateSigningRequest) -> str | None:
 
 
 def _address_refusal(parsed: x509.CertificateSigningRequest, owner: Owner) -> str | None:
-    names = [name for extension in parsed.extensions for name in extension.value]
-    if not 0 < len(names) <= MAX_ADDRESSES:
+    found = [name for extension in parsed.extensions for name in extension.value]
+    if not 0 < len(found) <= MAX_ADDRESSES:
         return f"the request has no address, or more than {MAX_ADDRESSES}"
-    if any(not isinstance(name, x509.IPAddress) for name in names):
+    if any(not isinstance(name, x509.IPAddress) for name in found):
         return "the subject alternative names contain other names than IP addresses"
-    for name in names:
+    for name in found:
         if str(name.value) not in owner.addresses:
             return f"{name.value} is not the address of a running pod of this virtual node"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from farlet import errors
+from farlet import errors, names
 from farlet.constants import Reason
 from farlet.errors import Refused
 from farlet.planning.actions import Step
@@ -351,6 +351,6 @@ def denied_to_other_node(err: errors.Forbidden, *, node: str) -> str | None:
 def other_node(user: str, *, node: str) -> str:
     """The error for a certificate of the node `user`, while farlet should serve `node`."""
     return (
-        f"the certificate is of system:node:{user}, but --nodename is {node}: set "
+        f"the certificate is of {names.node_user(user)}, but --nodename is {node}: set "
         f"FARLET_NODENAME={user}, or create a certificate for {node} (docs/installation.md)"
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from farlet import errors
-from farlet.certs import key_pairs
+from farlet import errors, names
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.client import resources
 from farlet.client.cluster import Cluster
@@ -64,10 +63,10 @@ def _wrong_node(user: User, node: str) -> str | None:
         return None
     if user.node != node:
         return api_refusals.other_node(user.node, node=node)
-    if key_pairs.NODES not in user.groups:
+    if names.NODES not in user.groups:
         return (
-            f"the certificate lacks the group {key_pairs.NODES}, by which the API server "
-            f"recognizes nodes: create one with the subject /O={key_pairs.NODES}/CN={user.name} "
+            f"the certificate lacks the group {names.NODES}, by which the API server "
+            f"recognizes nodes: create one with the subject /O={names.NODES}/CN={user.name} "
             "(docs/installation.md)"
         )
     return None

@@ -9,12 +9,11 @@ import binascii
 from cryptography import x509
 
 from farlet.certs import key_pairs
-from farlet.certs.signing_requests import Signer
 from farlet.cli.checks.findings import ANSWER_SECONDS, Finding, Outcome, of
 from farlet.cli.checks.identity import User
 from farlet.client import resources
 from farlet.client.cluster import Cluster
-from farlet.constants import JSON
+from farlet.constants import JSON, Signer
 from farlet.settings import Settings
 
 QUIET_SECONDS = 0.5
