@@ -309,8 +309,11 @@ class ForeignNamespace:
             try:
                 anchor = await self._read_anchor()
             except _Missing:
-                self.anchor = self._refused = None
-                if not self.missing:
+                self.anchor = None
+                if self.missing:
+                    self._refused = None  # no pod has needed it for some time
+                else:
+                    # If its creation was refused, that is the problem until it is created.
                     self.missing = True
                     self.wake_all()
                 await retrying.wait(self._recheck, ANCHOR_SECONDS)

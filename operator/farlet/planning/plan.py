@@ -491,7 +491,7 @@ def _create(
         required = strategy.objects(home, {}, ctx, predicates.reference(home))
     except Refused as refused:
         return _wait(s, home, refused, ctx=ctx, gone=True)
-    if required and s.secret is Missing.UNKNOWN and s.problem is not None:
+    if required and s.secret is Missing.UNKNOWN and s.problem is not None and not _is_missing(s):
         # Without its Secret the mirror would wait in ContainerCreating, and nothing would say why.
         return _wait(s, home, s.problem, ctx=ctx, gone=True)
     left = _pause(s) - s.ages.mirror_created

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from farlet import errors
 from farlet.context import NewNamespaces
@@ -129,6 +130,22 @@ def test_a_refused_creation_is_reported_and_tried_again(s: Harness) -> None:
     s.foreign.refusing.clear()
     s.wait(15.0)
     assert s.mirror(namespace=SHOP) is not None
+
+
+def test_a_refused_creation_is_reported_all_the_time_and_logged_once(s: Harness) -> None:
+    s.foreign.refusing[CREATED] = s.foreign.refusal(errors.Forbidden, 403, "no")
+    s.create(namespace=SHOP_HOME)
+    s.wait(5.0)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(200):
+            s.wait(0.3)
+            ((_home, _foreign, problem),) = s.scopes.states()
+            assert problem is not None
+    assert [one for one in logs if one["log_level"] == "warning"] == []
+    s.delete(namespace=SHOP_HOME)
+    s.wait(150.0)
+    ((_home, _foreign, problem),) = s.scopes.states()
+    assert problem is None, "no pod needs it any more"
 
 
 def test_a_namespace_that_does_not_become_usable_is_read_less_often(

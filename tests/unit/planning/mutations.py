@@ -86,6 +86,11 @@ MUTATIONS = (
         "a lost mirror has a foreign namespace that is gone created",
     ),
     Mutation(
+        "never tries again to create a foreign namespace for a lost mirror",
+        (Replaced("_create", "not _is_missing(s)", by="True"),),
+        "a foreign namespace whose creation was refused is tried again for a lost mirror",
+    ),
+    Mutation(
         "creates a foreign namespace in another cluster",
         (Replaced("_is_missing", "s.foreign_confirmed", by="True"),),
         "no namespace is created in a cluster that is not confirmed",

@@ -243,6 +243,17 @@ NONEXISTENT = (
         does(CreateNamespace()),
     ),
     Row(
+        "a foreign namespace whose creation was refused is tried again for a lost mirror",
+        _nonexistent(
+            home(phase="Running", mirrored=MIRROR, reads_token=True),
+            Missing.ABSENT,
+            mirror_gone=True,
+            secret=Missing.UNKNOWN,
+            problem=Refused(Reason.FOREIGN_FORBIDDEN, "namespaces is forbidden"),
+        ),
+        does(CreateNamespace()),
+    ),
+    Row(
         "no namespace is created for a pod of a DaemonSet",
         _nonexistent(daemon(home())),
         shows("Pending", Reason.DAEMONSET_NOT_ALLOWED),
