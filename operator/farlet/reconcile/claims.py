@@ -184,9 +184,13 @@ class Claims:
             self._wake(pod)
 
     def _state_changed(self) -> None:
-        """A watch at home was lost or is open again."""
-        for record in (*self._at_home.claims, *self._at_home.volumes):
-            self._queue.add(record.key)
+        """A watch at home was lost or is open again: what was not seen there can be absent now.
+
+        The other claims are as they were. To decide about them would open their namespaces.
+        """
+        for key in {record.key for record in (*self._at_home.claims, *self._at_home.volumes)}:
+            if Missing.ABSENT in (self._at_home.claim(key), self._at_home.volume(key)):
+                self._queue.add(key)
         for pod in list(self._waiting):
             self._wake(pod)
 

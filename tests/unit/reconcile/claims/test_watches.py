@@ -74,6 +74,52 @@ def test_a_namespace_that_changes_brings_only_its_own_claims(s: Harness) -> None
     assert other["metadata"]["namespace"] == "second"
 
 
+def _break_at_home(s: Harness) -> None:
+    s.home.break_watches()
+
+
+def _compact_at_home(s: Harness) -> None:
+    s.home_server.compact()
+    s.home.break_watches()
+
+
+def _silent_at_home(s: Harness) -> None:
+    s.home.refusing["GET .*/persistentvolume"] = s.home.silence
+    s.home.break_watches()
+    s.wait(60)
+    s.home.refusing.clear()
+
+
+@pytest.mark.parametrize("happens", [_break_at_home, _compact_at_home, _silent_at_home])
+def test_a_lost_watch_of_claims_opens_no_namespace(
+    s: Harness, happens: Callable[[Harness], None]
+) -> None:
+    used(s)
+    idle(s)
+    assert len(s.scopes) == 0
+    before = len(s.foreign.received)
+    happens(s)
+    s.wait(60)
+    assert len(s.scopes) == 0
+    requests = [one.request for one in s.foreign.received[before:]]
+    assert [one for one in requests if FOREIGN in one] == []
+
+
+def test_what_was_deleted_while_claims_were_not_watched_is_reclaimed(s: Harness) -> None:
+    key = used(s)
+    idle(s)
+    s.home.refusing["GET .*/persistentvolume"] = s.home.silence
+    s.home.break_watches()
+    s.wait(5)
+    released(s, key)
+    s.home_server.compact()
+    s.wait(60)
+    assert remote(s, key) is not None
+    s.home.refusing.clear()
+    s.wait(60)
+    assert (remote(s, key), placeholder(s, key)) == (None, None)
+
+
 def test_the_first_claim_creates_its_foreign_namespace_which_stays_while_it_has_data() -> None:
     with volumes.running(starts=False, new=NewNamespaces(), reclaimPolicy="Retain") as s:
         s.foreign_server.terminate_namespace(FOREIGN)
