@@ -377,6 +377,25 @@ class UserInfo(TypedDict, total=False):
     groups: list[str]
 
 
+class TokenUser(TypedDict, total=False):
+    username: str
+    uid: str
+    groups: list[str]
+    extra: dict[str, list[str]]
+
+
+class TokenReviewStatus(TypedDict, total=False):
+    authenticated: bool
+    user: TokenUser
+    error: str
+
+
+class TokenReview(TypedDict):
+    """`authentication.k8s.io/v1`, as it is answered."""
+
+    status: NotRequired[TokenReviewStatus]
+
+
 class SelfSubjectReviewStatus(TypedDict):
     userInfo: UserInfo
 

@@ -290,7 +290,8 @@ class ApiClient(Protocol):
         For Leases and logins: whether the others can be sent depends on them.
         """
         path = resource.path(namespace, name)
-        return cast("T", await self.call_unqueued(method, path, body=body, seconds=seconds))
+        answer = await self.call_unqueued(method, path, body=body, seconds=seconds)
+        return self._checked(resource, answer, f"{method} {path}")
 
     def _check_page(self, page: JSON, path: str) -> None:
         """Raises `Unreachable` for a list without a version, or of another shape."""

@@ -157,7 +157,9 @@ SIGNING_REQUESTS = Resource[JSON](
     "certificatesigningrequests",
     shape=k8s_types.SigningRequest,
 )
-TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
+TOKEN_REVIEWS = Resource[JSON](
+    "authentication.k8s.io", "v1", "tokenreviews", shape=k8s_types.TokenReview
+)
 SELF_REVIEWS = Resource[JSON](
     "authentication.k8s.io", "v1", "selfsubjectreviews", shape=k8s_types.SelfSubjectReview
 )

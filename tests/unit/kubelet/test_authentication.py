@@ -182,6 +182,11 @@ REVIEWS: dict[str, tuple[dict[str, Any], bool]] = {
     "empty": ({}, False),
     "valid, but without a user": ({"authenticated": True, "user": {}}, False),
     "without a boolean": ({"authenticated": "yes", "user": GOOD["user"]}, False),
+    "with extra fields of another form": (
+        {"authenticated": True, "user": {"username": "x", "extra": {"a": 1}}},
+        False,
+    ),
+    "with a user that is a text": ({"authenticated": True, "user": "x"}, False),
 }
 
 

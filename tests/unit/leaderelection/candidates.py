@@ -37,7 +37,7 @@ class Process:
 
 async def leader(server: Server) -> tuple[Process, asyncio.Task[Any]]:
     """A process that leads and renews."""
-    server.leases[PATH] = {"metadata": {"uid": "1", "resourceVersion": "1"}, "spec": {}}
+    server.hold(PATH)
     made = Process(server)
     await made.lead()
     return made, asyncio.create_task(made.leadership.keep())

@@ -58,6 +58,12 @@ class Server:
         self.leases[path] = body
         return dict(clone(body))
 
+    def hold(self, path: str, **spec: Any) -> None:
+        """A Lease of others exists."""
+        meta = {"name": path.rpartition("/")[2], "uid": "1", "resourceVersion": "1"}
+        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+        self.leases[path] = {**kind, "metadata": meta, "spec": spec}
+
     def edit(self, path: str, **spec: Any) -> None:
         """As `kubectl edit` would."""
         self.leases[path]["spec"].update(spec)

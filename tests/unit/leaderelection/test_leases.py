@@ -253,8 +253,7 @@ def test_it_is_free_when_it_has_not_changed_for_its_duration(
     async def story() -> None:
         server = Server()
         if seen is not None:
-            meta = {"uid": "1", "resourceVersion": "1"}
-            server.leases[PATH] = {"metadata": meta, "spec": seen}
+            server.hold(PATH, **seen)
         ours = lease(Line(server))
         await ours.read()
         assert ours.free_in == pytest.approx(free_in)
@@ -349,3 +348,26 @@ def test_a_new_lease_settles_after_its_duration(
 
 def test_the_clock_continues_while_the_machine_is_suspended() -> None:
     assert leases.boottime() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"metadata": {}}, id="without a uid"),
+        pytest.param({"spec": []}, id="a spec that is a list"),
+        pytest.param({"spec": {"leaseDurationSeconds": "40"}}, id="a duration that is a text"),
+        pytest.param({"spec": {"holderIdentity": 1}}, id="a holder that is a number"),
+    ],
+)
+def test_a_lease_of_another_form_counts_as_no_answer(wrong: dict[str, Any]) -> None:
+    async def story() -> None:
+        server = Server()
+        server.hold(PATH, holderIdentity="other", leaseDurationSeconds=15)
+        ours = lease(Line(server))
+        await ours.read()
+        server.leases[PATH].update(wrong)
+        with pytest.raises(errors.Unreachable, match="not valid"):
+            await ours.read()
+        assert ours.free_in == pytest.approx(15.0, abs=1.0), "what was read before counts"
+
+    faketime.run(story())

@@ -56,7 +56,7 @@ def test_a_standby_writes_nothing() -> None:
 def test_a_process_with_an_obstacle_takes_no_free_lease_and_takes_it_without() -> None:
     async def story() -> None:
         server = Server()
-        server.leases[PATH] = {"metadata": {"uid": "1", "resourceVersion": "1"}, "spec": {}}
+        server.hold(PATH)
         process = Process(server)
         problems = ["the credentials are not accepted"]
         acquiring = asyncio.create_task(
