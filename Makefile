@@ -21,13 +21,13 @@ SKEW := tests/skew
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo run unit test test-rest test-all check generate docs bench streams paths soak skew conformance clusters prepare base-images image build-installer release-dry-run audit format clean
+.PHONY: help demo run unit test test-rest test-all check generate docs bench profile streams paths soak skew conformance clusters prepare base-images image build-installer release-dry-run audit format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
 	@echo '  Variables: ARGS="-k name" for pytest, TESTS="tests/faults ..." for make test to run these alone,'
-	@echo '  WORKERS=3 pairs of clusters at the same time, N=1000 for bench, ARGS for run.'
+	@echo '  WORKERS=3 pairs of clusters at the same time, N=1000 for bench and profile, ARGS for run.'
 	@echo '  FARLET_HOME_KUBECONFIG and FARLET_FOREIGN_KUBECONFIG: use these clusters, start none.'
 
 demo: $(STAMP) ## Two clusters and one pod per access mode
@@ -74,8 +74,13 @@ docs: $(STAMP) ## All pages as HTML in dist/docs; fails for wrong links and page
 	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' > dist/docs/index.html
 	@echo dist/docs/index.html
 
-bench: $(STAMP) ## Pods per second, latencies, requests and CPU per pod, beside the floor (N=1000)
-	@$(IN) N=$(N) $(BIN)/python -m bench $(ARGS)
+bench: $(STAMP) ## Time, requests, passes, CPU and memory per pod, beside the floor (ARGS=--help)
+	@$(IN) $(BIN)/python -m bench N=$(N) $(ARGS)
+
+profile: $(STAMP) ## Flame graphs of the creation and the deletion of N=1000 pods, in dist/ (ARGS=--help)
+	@[ -x .venv-profile/bin/py-spy ] || { $(BIN)/python -m venv .venv-profile && .venv-profile/bin/python -m pip \
+	  install --quiet --disable-pip-version-check --require-hashes -r requirements-profile.lock; }
+	@$(IN) $(BIN)/python -m bench.profile N=$(N) --py-spy .venv-profile/bin/py-spy $(ARGS)
 
 streams: prepare ## 200 exec sessions for a minute: errors, loop lag, memory, pods beside them
 	@$(IN) $(BIN)/python -m bench.streams $(ARGS)
@@ -119,7 +124,8 @@ release-dry-run: $(STAMP) ## All files of a release but the image, in dist/, and
 audit: $(STAMP) ## Known vulnerabilities of all locked packages: asks pypi.org (internet), not part of the tests
 	@[ -x .venv-audit/bin/pip-audit ] || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip \
 	  install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock; }
-	@for lock in requirements-image requirements requirements-audit requirements-docs; do \
+	@for lock in requirements-image requirements requirements-audit requirements-docs \
+	  requirements-profile; do \
 	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock.lock || { \
 	  echo "error: $$lock.lock: vulnerable, or not checked completely (see above). No network: try again" \
 	  "where https://pypi.org answers" >&2; exit 1; }; done
@@ -130,7 +136,7 @@ format: $(STAMP) ## Format and fix what can be fixed
 
 clean: ## Remove the virtual environment, caches of tools, and what dead cluster runs left
 	@if [ -x $(BIN)/python ]; then $(IN) $(BIN)/python -m clusters clean; fi
-	@rm -rf $(VENV) .venv-audit .venv-docs dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-audit .venv-docs .venv-profile dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'Programs and images stay in $${XDG_CACHE_HOME:-~/.cache}/farlet; remove that folder to build anew.'
 

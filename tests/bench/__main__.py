@@ -1,16 +1,39 @@
-"""`python -m bench N=1000`: floor and farlet in turn, requests counted separately, one table.
+"""Measure floor and farlet in turns on two clusters, and count requests in a separate run.
+
+The floor sends the requests that a pod requires at least, without any decision. One invocation
+measures one variant.
+
+  make bench                                      mode home, 1,000 pods, three turns
+  make bench N=200 ARGS="--mode=remote"           pods without a token of the home cluster
+  make bench ARGS=--objects                       all pods refer to one ConfigMap and one Secret
+  make bench ARGS=--events                        a kubelet's Events, with and without showing them
+  make bench ARGS="--against ../farlet-old"       beside farlet of another checkout
 
 Exit codes: 0, 1 if a pod never ran, 2 for wrong usage, 130 after Ctrl-C. No process is left
 behind in any case.
 """
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import counting, environment, floor, recording, report, serving
+from bench import (
+    counting,
+    environment,
+    floor,
+    frozen,
+    mirrorevents,
+    othertree,
+    recording,
+    report,
+    serving,
+)
+from bench.environment import Environment
 from bench.interrupts import Interrupts
+from bench.variants import FARLET, MODES, WITHOUT_EVENTS, Side, Variant
 from bench.workload import NeverRan
 from clusters import errors, pair
 from clusters import progress as progresses
@@ -21,25 +44,29 @@ COUNTED = 200
 
 
 def main() -> int:
-    arguments = _arguments()
+    arguments = parsed(sys.argv[1:])
     progress = progresses.Progress()
     where = report.machine()
     interrupts = Interrupts()
+    variant = Variant(arguments.mode, objects=arguments.objects, events=arguments.events)
+    stages = [mirrorevents.STAGES] if variant.events else []
     try:
-        with environment.clusters(audit=False, progress=progress) as both:
-            pairs = interrupts.run(
-                _pairs(both, count=arguments.n, pairs=arguments.pairs, progress=progress)
-            )
-        requests = None
+        tree = arguments.against and othertree.read(
+            arguments.against, system_namespace=environment.AGAINST.system_namespace
+        )
+        with environment.clusters(audit=False, progress=progress, stages=stages) as both:
+            turns = interrupts.run(_turns(both, variant, tree, arguments, progress))
+        requests = {}
         if arguments.count_requests:
-            with environment.clusters(audit=True, progress=progress) as both:
-                requests = interrupts.run(_count(both, min(arguments.n, COUNTED)))
+            with environment.clusters(audit=True, progress=progress, stages=stages) as both:
+                count = min(arguments.n, COUNTED)
+                requests = interrupts.run(_count(both, variant, tree, count))
     except (NeverRan, errors.HarnessError, FarletError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    found = report.result(arguments.n, pairs, requests, where=where)
+    found = report.result(arguments.n, variant, turns, requests, where=where)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print(report.table(found))
@@ -47,37 +74,106 @@ def main() -> int:
     return 0
 
 
-async def _pairs(
-    both: pair.Clusters, *, count: int, pairs: int, progress: progresses.Progress
-) -> list[report.Pair]:
-    found = []
-    async with environment.opened(both) as on:
-        script = await recording.record(on)
-        # The first pods fill the caches of the API servers; neither run should pay for that.
-        await floor.run(on, script, count=min(count, 100), prefix="warm")
-        for number in range(1, pairs + 1):
-            with progress.step(f"pair {number} of {pairs}: floor, {count} pods"):
-                least = await floor.run(on, script, count=count, prefix=f"floor-{number}")
-            with progress.step(f"pair {number} of {pairs}: farlet, {count} pods"):
-                run = await serving.run(on, count=count, prefix=f"pod-{number}")
-            found.append(report.Pair(least, run))
-            progress.line(
-                f"floor {least.seconds:.1f} s, farlet {run.seconds:.1f} s "
-                f"({run.seconds / least.seconds:.2f} times)"
-            )
-    return found
+async def _turns(
+    both: pair.Clusters,
+    variant: Variant,
+    tree: othertree.Tree | None,
+    arguments: argparse.Namespace,
+    progress: progresses.Progress,
+) -> list[report.Turn]:
+    count, turns = arguments.n, []
+    async with contextlib.AsyncExitStack() as stack:
+        sides = await _sides(both, variant, tree, stack)
+        own = sides[0][1]
+        script = frozen.script(await recording.record(own), mode=variant.mode)
+        # The first pods fill the caches of the API servers; no run should pay for that.
+        await floor.run(own, script, count=min(count, 100), prefix="warm")
+        for number in range(1, arguments.turns + 1):
+            turn = f"turn {number} of {arguments.turns}"
+            with progress.step(f"{turn}: floor, {count} pods"):
+                least = await floor.run(own, script, count=count, prefix=f"floor-{number}")
+            runs = {}
+            for side, on in sides if number % 2 else reversed(sides):
+                with progress.step(f"{turn}: {side.title}, {count} pods"):
+                    prefix = f"pod-{number}-{sides.index((side, on))}"
+                    runs[side.title] = await serving.run(on, count=count, prefix=prefix, side=side)
+            in_order = {side.title: runs[side.title] for side, _ in sides}
+            turns.append(report.Turn(least, in_order))
+            seconds = (f"{title} {run.seconds:.1f} s" for title, run in in_order.items())
+            progress.line(f"floor {least.seconds:.1f} s, {', '.join(seconds)}")
+    return turns
 
 
-async def _count(both: pair.Clusters, count: int) -> counting.Requests:
-    async with environment.opened(both) as on:
-        return await counting.run(on, count=count)
+async def _count(
+    both: pair.Clusters, variant: Variant, tree: othertree.Tree | None, count: int
+) -> dict[str, counting.Requests]:
+    async with contextlib.AsyncExitStack() as stack:
+        sides = await _sides(both, variant, tree, stack)
+        return {
+            side.title: await counting.run(on, count=count, side=side)
+            for side, on in sides
+            if side is not WITHOUT_EVENTS
+        }
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("n", metavar="N=COUNT", nargs="?", type=_count_of, default=1000)
+async def _sides(
+    both: pair.Clusters,
+    variant: Variant,
+    tree: othertree.Tree | None,
+    stack: contextlib.AsyncExitStack,
+) -> list[tuple[Side, Environment]]:
+    """The versions of farlet that take turns, each with its environment; this one is first."""
+    own = await stack.enter_async_context(environment.opened(both, variant=variant))
+    sides = [(FARLET, own)]
+    if variant.events:
+        sides.append((WITHOUT_EVENTS, own))
+    if tree is not None:
+        other = environment.opened(
+            both,
+            variant=variant,
+            place=environment.AGAINST,
+            system_rules=tree.system_rules,
+            pod_rules=tree.pod_rules,
+        )
+        sides.append((tree.side, await stack.enter_async_context(other)))
+    return sides
+
+
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments; exits with 2 for wrong ones."""
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument(
-        "--pairs", type=int, default=3, help="how often floor and farlet take turns"
+        "n", metavar="N=COUNT", nargs="?", type=count_of, default=1000, help="pods, default 1000"
+    )
+    parser.add_argument("--mode", choices=MODES, default="home", help="access mode of the pods")
+    parser.add_argument(
+        "--objects", action="store_true", help="all pods refer to one ConfigMap and one Secret"
+    )
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
+        "--events",
+        action="store_true",
+        help="foreign nodes write a kubelet's Events; farlet takes turns with itself under "
+        "--mirror-events=none",
+    )
+    other.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="another checkout (git worktree add DIR COMMIT), whose farlet takes turns with "
+        "this one, in the present virtual environment",
+    )
+    parser.add_argument(
+        "--turns",
+        type=_positive,
+        default=3,
+        metavar="COUNT",
+        help="how often floor and farlet take turns, default 3",
     )
     parser.add_argument(
         "--no-requests",
@@ -85,20 +181,30 @@ def _arguments() -> argparse.Namespace:
         action="store_false",
         help="skip the run that counts requests",
     )
-    parser.add_argument("--json", type=Path, default=Path(".build/bench.json"), metavar="FILE")
-    arguments = parser.parse_args()
-    if arguments.pairs < 1:
-        parser.error("--pairs must be at least 1")
-    return arguments
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path(".build/bench.json"),
+        metavar="FILE",
+        help="where to write all figures, default .build/bench.json",
+    )
+    return parser.parse_args(words)
 
 
-def _count_of(text: str) -> int:
+def count_of(text: str) -> int:
+    """A number of pods, such as N=1000."""
     number = text.removeprefix("N=")
-    if not number.isdigit() or int(number) < 1:
+    if not number.isdecimal() or int(number) < 1:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a number of pods; expected for example N=1000"
         )
     return int(number)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import asyncio
 import dataclasses
 from collections import Counter
 
-from bench import environment, serving, workload
+from bench import environment, mirrorevents, serving, workload
 from bench.environment import Environment
+from bench.variants import FARLET, Side
 from clusters import auditlog
 from clusters.cluster import Cluster
 
@@ -29,27 +30,31 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """Per pod, from its binding to Running and from its deletion to gone; and per minute of the
-    process: lists, watches, Events and Leases, which do not belong to a single pod."""
+    """Per pod, from its creation to Running and from its deletion to gone, and its Events; and per
+    minute of the process: lists, watches and Leases, which do not belong to a single pod."""
 
     count: int
     start: dict[Kind, float]
     end: dict[Kind, float]
+    events: dict[Kind, float]
     per_minute: dict[Kind, float]
     refused: dict[Kind, float]
     """The requests of `start` and `end` with a 4xx or 5xx response, per pod."""
 
 
-async def run(on: Environment, *, count: int) -> Requests:
+async def run(on: Environment, *, count: int, side: Side = FARLET) -> Requests:
     """Serve `count` pods on clusters with audit logs."""
-    names = workload.names(count, prefix="counted")
+    prefix = "counted-" + side.title.lower().replace(" ", "-")
+    names = workload.names(count, prefix=prefix)
     sides = (on.clusters.home, on.clusters.foreign)
-    async with serving.process(on, name="counted"), workload.clock(on) as clock:
+    async with serving.process(on, name=prefix, side=side), workload.clock(on) as clock:
         await asyncio.sleep(1.0)
         loop = asyncio.get_running_loop()
         begun, begins = loop.time(), [side.audit_mark() for side in sides]
         await workload.at_once(lambda name: workload.create(on, name), names)
         await clock.all_in(clock.home_running, names, what="never ran")
+        if on.variant.events and side.shows_events:
+            await mirrorevents.arrived(on, names, since=loop.time())
         await asyncio.sleep(2.0)
         middles = [side.audit_mark() for side in sides]
         await workload.at_once(lambda name: workload.delete(on, name), names)
@@ -63,13 +68,22 @@ async def run(on: Environment, *, count: int) -> Requests:
         count=count,
         start={kind: n / count for kind, n in sorted(start.items()) if _of_pods(kind)},
         end={kind: n / count for kind, n in sorted(end[0].items()) if _of_pods(kind)},
-        per_minute={k: n / minutes for k, n in sorted(whole[0].items()) if not _of_pods(k)},
+        events={kind: n / count for kind, n in sorted(whole[0].items()) if _is_event(kind)},
+        per_minute={kind: n / minutes for kind, n in sorted(whole[0].items()) if _of_process(kind)},
         refused={kind: n / count for kind, n in sorted(whole[1].items())},
     )
 
 
 def _of_pods(kind: Kind) -> bool:
     return kind.verb not in _ONCE and kind.resource not in _BESIDE
+
+
+def _is_event(kind: Kind) -> bool:
+    return kind.verb not in _ONCE and kind.resource == "events"
+
+
+def _of_process(kind: Kind) -> bool:
+    return not _of_pods(kind) and not _is_event(kind)
 
 
 def _seen(

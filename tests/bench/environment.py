@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 
+from bench.variants import DEFAULT, SHARED, Variant
 from clusters import controlplane, errors, pair, rest, workspace
 from clusters import progress as progresses
 from clusters.cluster import Spec
@@ -21,34 +23,69 @@ RFC 5737) and continues with a warning, so the benchmark needs no port 443 on th
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+    """The names that one farlet uses. Two versions on the same clusters share none of them."""
+
+    node: str = NODE
+    namespace: str = NAMESPACE
+    system_namespace: str = workspace.FARLET_NAMESPACE
+
+
+OWN = Place()
+AGAINST = Place("bench-against", "bench-against", "farlet-against")
+
+
+@dataclasses.dataclass(frozen=True)
 class Environment:
-    """Open clients of both administrators, and the namespaces of the pods."""
+    """Open clients of both administrators, the namespaces of the pods, and what these ask for."""
 
     clusters: pair.Clusters
     home: rest.Api
     foreign: rest.Api
     names: workspace.Workspace
+    place: Place = OWN
+    variant: Variant = DEFAULT
 
 
 @contextlib.contextmanager
-def clusters(*, audit: bool, progress: progresses.Progress) -> Iterator[pair.Clusters]:
-    """Two clusters with fake nodes and the virtual node, stopped at the end."""
-    home, foreign = (
-        Spec(name, fake_nodes=_FAKE_NODES, options=controlplane.Options(audit=audit))
-        for name in ("home", "foreign")
-    )
+def clusters(
+    *, audit: bool, progress: progresses.Progress, stages: Sequence[Path] = ()
+) -> Iterator[pair.Clusters]:
+    """Two clusters with fake nodes and the virtual node, stopped at the end.
+
+    `stages` are further Stages of the foreign cluster's fake nodes.
+    """
+    options = controlplane.Options(audit=audit)
+    home = Spec("home", fake_nodes=_FAKE_NODES, options=options)
+    foreign = Spec("foreign", fake_nodes=_FAKE_NODES, stages=tuple(stages), options=options)
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
         both.home.create_virtual_node(NODE)  # in the runs of the floor, no farlet does it
         yield both
 
 
 @contextlib.asynccontextmanager
-async def opened(both: pair.Clusters) -> AsyncIterator[Environment]:
-    """Create the namespaces and open both clients."""
+async def opened(
+    both: pair.Clusters,
+    *,
+    variant: Variant = DEFAULT,
+    place: Place = OWN,
+    system_rules: workspace.Rules | None = None,
+    pod_rules: workspace.Rules | None = None,
+) -> AsyncIterator[Environment]:
+    """Create the namespaces and open both clients. Rules other than the shipped ones can be given.
+
+    With `variant.objects` the home namespace has the ConfigMap and the Secret.
+    """
     async with both.home.api() as home, both.foreign.api() as foreign:
-        await workspace.create_farlet_namespace(foreign)
-        names = await workspace.create(home, foreign, name=NAMESPACE)
-        yield Environment(both, home, foreign, names)
+        await workspace.create_farlet_namespace(
+            foreign, name=place.system_namespace, rules=system_rules
+        )
+        names = await workspace.create(home, foreign, name=place.namespace, rules=pod_rules)
+        if variant.objects:
+            for resource, data in (("configmaps", "data"), ("secrets", "stringData")):
+                shared = {"metadata": {"name": SHARED}, data: {resource: "value"}}
+                await home.create(resource, shared, namespace=names.home)
+        yield Environment(both, home, foreign, names, place, variant)
 
 
 async def settled(env: Environment) -> None:

@@ -1,7 +1,7 @@
 """The floor: the cost of the requests for N pods without any decisions.
 
-For each pod one coroutine creates it and sends the requests that farlet would send, in the same
-order and with farlet's client, with the same concurrency as the creation of pods.
+For each pod one coroutine creates it and sends the requests of `frozen.py`, in this order and with
+farlet's client, with the same concurrency as the creation of pods.
 """
 
 import contextlib
@@ -29,17 +29,26 @@ for a pod that it has just stored with 404, and the floor has neither watch nor 
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """Seconds, and CPU seconds of sender and creator together."""
+    """Seconds, and CPU seconds of sender and creator together.
+
+    Latencies are those of the sender, from the response to the first request to that to the last.
+    """
 
     seconds: float
     delete_seconds: float
-    cpu_seconds: float
+    cpu_create: float
+    cpu_delete: float
+    created_to_running: list[float]
+    deleted_to_gone: list[float]
 
 
 async def run(on: Environment, script: Script, *, count: int, prefix: str) -> Floor:
     """Send the requests for `count` pods, wait until all run, and send those for their deletion."""
     pods: dict[str, Identity] = {}
     bound: deque[Identity] = deque()
+    created: dict[str, float] = {}
+    running: list[float] = []
+    gone: list[float] = []
     async with _clients(on) as clients:
 
         async def serve(identity: Identity) -> None:
@@ -47,7 +56,7 @@ async def run(on: Environment, script: Script, *, count: int, prefix: str) -> Fl
                 try:
                     answer = await _send(clients, script, request, identity)
                 except errors.NotFound:
-                    if identity.token:
+                    if not request.path.endswith("/token"):
                         raise
                     bound.append(identity)  # even LAG was too short for this one: retry later
                     return
@@ -56,17 +65,21 @@ async def run(on: Environment, script: Script, *, count: int, prefix: str) -> Fl
                 elif request.method == "POST" and request.path.endswith("/pods"):
                     identity = dataclasses.replace(identity, mirror_uid=answer["metadata"]["uid"])
             pods[identity.name] = identity
+            running.append(time.monotonic() - created[identity.name])
 
         async def start(name: str) -> None:
             pod = await workload.create(on, name)
+            created[name] = time.monotonic()
             bound.append(Identity(name, pod["metadata"]["uid"], "", ""))
             if len(bound) > LAG:
                 await serve(bound.popleft())
 
         async def end(name: str) -> None:
             await workload.delete(on, name)
+            begun = time.monotonic()
             for request in script.end:
                 await _send(clients, script, request, pods[name])
+            gone.append(time.monotonic() - begun)
 
         names = workload.names(count, prefix=prefix)
         cpu, begun = time.process_time(), time.monotonic()
@@ -74,13 +87,13 @@ async def run(on: Environment, script: Script, *, count: int, prefix: str) -> Fl
         while bound:
             late = [bound.popleft() for _ in range(len(bound))]
             await workload.at_once(serve, late)
-        seconds, used = time.monotonic() - begun, time.process_time() - cpu
+        seconds, used_to_create = time.monotonic() - begun, time.process_time() - cpu
         await environment.settled(on)
         cpu, begun = time.process_time(), time.monotonic()
         await workload.at_once(end, names)
-        ended, used = time.monotonic() - begun, used + time.process_time() - cpu
+        ended, used_to_delete = time.monotonic() - begun, time.process_time() - cpu
         await environment.empty(on)
-    return Floor(seconds, ended, used)
+    return Floor(seconds, ended, used_to_create, used_to_delete, running, gone)
 
 
 async def _send(
@@ -106,7 +119,8 @@ async def _send(
 
 def _replaced(text: bytes, olds: Sequence[bytes], news: Sequence[bytes]) -> bytes:
     for old, new in zip(olds, news, strict=True):
-        text = text.replace(old, new)
+        if old:
+            text = text.replace(old, new)
     return text
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from typing import Any
 from bench.counting import Kind, Requests
 from bench.floor import Floor
 from bench.serving import Run
+from bench.variants import Variant
 
 _LIBRARIES = ("kopf", "kubernetes-asyncio", "aiohttp", "orjson")
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
-    """A run of the floor and the following run of farlet."""
+class Turn:
+    """A run of the floor and one of each version of farlet, by title."""
 
     floor: Floor
-    farlet: Run
+    runs: Mapping[str, Run]
 
 
 def machine() -> dict[str, Any]:
@@ -47,84 +48,132 @@ def machine() -> dict[str, Any]:
 
 
 def result(
-    count: int, pairs: Sequence[Pair], requests: Requests | None, *, where: dict[str, Any]
+    count: int,
+    variant: Variant,
+    turns: Sequence[Turn],
+    requests: Mapping[str, Requests],
+    *,
+    where: dict[str, Any],
 ) -> dict[str, Any]:
-    """All figures; latencies as percentiles."""
+    """All figures; latencies as percentiles, CPU in ms and passes of one pod."""
     return {
         "machine": where,
         "pods": count,
-        "pairs": [
+        "variant": dataclasses.asdict(variant),
+        "head": variant.words(),
+        "turns": [
             {
-                "floor": dataclasses.asdict(pair.floor),
-                "farlet": _farlet(pair.farlet, count=count),
-                "ratio": pair.farlet.seconds / pair.floor.seconds,
-                "delete_ratio": pair.farlet.delete_seconds / pair.floor.delete_seconds,
+                "floor": _figures(turn.floor, count=count),
+                "sides": {title: _figures(run, count=count) for title, run in turn.runs.items()},
             }
-            for pair in pairs
+            for turn in turns
         ],
-        "requests": None if requests is None else _requests(requests),
+        "requests": {title: _requests(one) for title, one in requests.items()},
     }
 
 
+_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("first create to last Running, s", ("seconds",)),
+    ("pods per second", ("pods_per_second",)),
+    ("first delete to last gone, s", ("delete_seconds",)),
+    *(
+        (f"{title}, s: {point}" if point == "p50" else f"{'':>24}{point}", (key, point))
+        for title, key in (
+            ("created to Running", "created_to_running"),
+            ("created to mirror", "created_to_mirror"),
+            ("mirror Running to home", "running_to_home"),
+            ("deleted to gone", "deleted_to_gone"),
+        )
+        for point in ("p50", "p95", "p99")
+    ),
+    ("CPU per pod, create, ms", ("cpu_create",)),
+    ("CPU per pod, delete, ms", ("cpu_delete",)),
+    ("passes per pod, create", ("passes_create",)),
+    ("passes per pod, delete", ("passes_delete",)),
+    ("RSS before, MiB", ("rss_before",)),
+    ("RSS with all pods, MiB", ("rss_at_n",)),
+    ("RSS peak, MiB", ("rss_peak",)),
+    ("RSS after the deletion, MiB", ("rss_after",)),
+    ("last Running to last Event, s", ("events", "seconds")),
+    ("Events missing at home", ("events", "missing")),
+)
+"""Titles, and where the figures are; those of the floor are missing where it has none."""
+
+_WITH_RATIO = {"seconds", "delete_seconds", "created_to_running", "deleted_to_gone"}
+
+
 def table(found: dict[str, Any]) -> str:
-    """A table for a terminal, with each figure as median (minimum to maximum)."""
-    pairs, count = found["pairs"], found["pods"]
-    where = found["machine"]
+    """A table for a terminal, with each figure as median (minimum to maximum).
+
+    The ratio is that of each version of farlet to the floor of the same turn.
+    """
+    turns, where = found["turns"], found["machine"]
+    titles = list(turns[0]["sides"])
     head = (
-        f"{count} pods, {len(pairs)} pairs of floor and farlet; {where['cores']} cores "
-        f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, "
-        f"load before {where['load_before']:.1f}"
+        f"{found['pods']} pods, {found['head']}; {len(turns)} turns of floor and "
+        f"{' and '.join(titles)}; {where['cores']} cores ({where['cpu']}), "
+        f"{where['memory_gib']} GiB, Python {where['python']}, load before "
+        f"{where['load_before']:.1f}"
     )
     lines = [
         head,
         "",
-        f"{'':34}{'floor':>22}{'farlet':>22}{'ratio':>20}",
+        _line("", "floor", *(word for title in titles for word in (title, "ratio"))),
     ]
-
-    def both(title: str, key: str, ratio: str) -> None:
-        lines.append(
-            f"{title:34}{_spread([p['floor'][key] for p in pairs]):>22}"
-            f"{_spread([p['farlet'][key] for p in pairs]):>22}"
-            f"{_spread([p[ratio] for p in pairs]):>20}"
-        )
-
-    def ours(title: str, *path: str) -> None:
-        values = []
-        for pair in pairs:
-            value = pair["farlet"]
-            for key in path:
-                value = value[key]
-            values.append(value)
-        lines.append(f"{title:34}{'':22}{_spread(values):>22}")
-
-    both("first create to last Running, s", "seconds", "ratio")
-    lines.append(
-        f"{'pods per second':34}{_spread([count / p['floor']['seconds'] for p in pairs]):>22}"
-        f"{_spread([count / p['farlet']['seconds'] for p in pairs]):>22}"
-    )
-    both("first delete to last gone, s", "delete_seconds", "delete_ratio")
-    for title, key in (
-        ("bound to mirror, s", "bound_to_mirror"),
-        ("mirror Running to home Running, s", "running_to_home"),
-        ("bound to home Running, s", "bound_to_running"),
-    ):
-        for point in ("p50", "p95", "p99"):
-            ours(f"{title} {point}" if point == "p50" else f"{'':>30} {point}", key, point)
-    ours("CPU per pod, ms", "cpu_ms_per_pod")
-    ours("RSS before, MiB", "rss_before")
-    ours(f"RSS at {count} pods, MiB", "rss_at_n")
-    ours("RSS after, MiB", "rss_after")
-    ours("RSS peak, MiB", "rss_peak")
-    if found["requests"] is not None:
-        lines += ["", *_request_lines(found["requests"])]
+    for title, path in _ROWS:
+        floors = [_at(turn["floor"], path) for turn in turns]
+        cells = [_spread(floors)]
+        for side in titles:
+            ours = [_at(turn["sides"][side], path) for turn in turns]
+            ratios = [
+                one / least if one is not None and least else None
+                for one, least in zip(ours, floors, strict=True)
+            ]
+            cells += [_spread(ours), _spread(ratios) if path[0] in _WITH_RATIO else ""]
+        if any(cells):
+            lines.append(_line(title, *cells))
+    for title, loss in losses(turns).items():
+        lines += ["", f"{title}: {_spread(loss)} % fewer pods per second than {titles[-1]}"]
+    for title, requests in found["requests"].items():
+        lines += ["", *_request_lines(title, requests)]
     return "\n".join(lines)
 
 
-def _farlet(run: Run, *, count: int) -> dict[str, Any]:
+def losses(turns: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Of each version but the last, the loss in pods per second compared with the last.
+
+    In percent, turn by turn; negative where it was faster. Empty for one version alone.
+    """
+    *others, last = turns[0]["sides"]
+    return {
+        title: [
+            100 * (1 - sides[title]["pods_per_second"] / sides[last]["pods_per_second"])
+            for sides in (turn["sides"] for turn in turns)
+        ]
+        for title in others
+    }
+
+
+def _line(title: str, *cells: str) -> str:
+    return f"{title:34}{''.join(f'{cell:>22}' for cell in cells)}".rstrip()
+
+
+def _at(figures: Any, path: Sequence[str]) -> float | None:
+    for key in path:
+        figures = None if figures is None else figures.get(key)
+    return None if figures is None else float(figures)
+
+
+def _figures(run: Floor | Run, *, count: int) -> dict[str, Any]:
     plain = dataclasses.asdict(run)
-    for key in ("bound_to_mirror", "running_to_home", "bound_to_running"):
-        plain[key] = _percentiles(plain[key])
-    return {**plain, "cpu_ms_per_pod": run.cpu_seconds / count * 1000}
+    for key, value in plain.items():
+        if isinstance(value, list):
+            plain[key] = _percentiles(value)
+        elif key.startswith("cpu_"):
+            plain[key] = value / count * 1000
+        elif key.startswith("passes_"):
+            plain[key] = value / count
+    return {**plain, "pods_per_second": count / run.seconds}
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -132,11 +181,15 @@ def _percentiles(values: Sequence[float]) -> dict[str, float]:
     return {
         f"p{point}": ordered[min(len(ordered) * point // 100, len(ordered) - 1)]
         for point in (50, 95, 99)
+        if ordered
     }
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    return f"{statistics.median(known):.2f} ({min(known):.2f}-{max(known):.2f})"
 
 
 def _requests(requests: Requests) -> dict[str, Any]:
@@ -147,20 +200,22 @@ def _requests(requests: Requests) -> dict[str, Any]:
         "pods": requests.count,
         "start": plain(requests.start),
         "end": plain(requests.end),
+        "events": plain(requests.events),
         "per_minute": plain(requests.per_minute),
         "refused": plain(requests.refused),
     }
 
 
-def _request_lines(requests: dict[str, Any]) -> list[str]:
-    lines = [f"Requests per pod ({requests['pods']} pods, from audit logs)"]
-    for title, key in (
-        ("bound to Running", "start"),
+def _request_lines(title: str, requests: dict[str, Any]) -> list[str]:
+    lines = [f"{title}: requests per pod ({requests['pods']} pods, from audit logs)"]
+    for what, key in (
+        ("created to Running", "start"),
         ("deleted to gone", "end"),
+        ("Events", "events"),
         ("of these rejected", "refused"),
         ("per minute, of the process", "per_minute"),
     ):
-        lines.append(f"  {title}: {sum(one['requests'] for one in requests[key]):.2f}")
+        lines.append(f"  {what}: {sum(one['requests'] for one in requests[key]):.2f}")
         lines += [
             f"    {one['cluster']:8}{one['verb']:8}{one['resource']:28}{one['requests']:6.2f}"
             for one in requests[key]

@@ -137,7 +137,7 @@ async def _run(
         await asyncio.sleep(5.0)
         after = made.usage().rss_bytes / _MIB
         await clock.all_in(clock.home_running, [*names, *pods], what="never ran")
-        reached = clock.between(clock.bound, clock.home_running)[len(names) :]
+        reached = clock.between(clock.created, clock.home_running)[len(names) :]
     ended = [task.result() for task in running]
     return Result(
         sessions=sessions,

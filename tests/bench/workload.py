@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import aiohttp
 
-from bench.environment import NODE, Environment
+from bench.environment import OWN, Environment
+from bench.variants import DEFAULT, SHARED, Variant
 from clusters import errors, resources, rest
 
 T = TypeVar("T")
@@ -32,22 +33,26 @@ def names(count: int, *, prefix: str) -> list[str]:
     return [f"{prefix}-{number:05d}" for number in range(count)]
 
 
-def manifest(name: str) -> rest.Object:
-    """A simple pod bound to the virtual node, with the default account's token."""
+def manifest(name: str, *, node: str = OWN.node, variant: Variant = DEFAULT) -> rest.Object:
+    """A simple pod bound to a virtual node, with the default account's token."""
+    container: rest.Object = {
+        "name": "main",
+        "image": "bench.example/none:1",
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+    }
+    if variant.objects:
+        container["envFrom"] = [
+            {"configMapRef": {"name": SHARED}},
+            {"secretRef": {"name": SHARED}},
+        ]
+    metadata: rest.Object = {"name": name, "labels": {"app": "bench"}}
+    if variant.mode != "home":  # the default
+        metadata["annotations"] = {"liqo.io/api-server-support": variant.mode}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "bench"}},
-        "spec": {
-            "nodeName": NODE,
-            "containers": [
-                {
-                    "name": "main",
-                    "image": "bench.example/none:1",
-                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-                }
-            ],
-        },
+        "metadata": metadata,
+        "spec": {"nodeName": node, "containers": [container]},
     }
 
 
@@ -69,7 +74,8 @@ async def at_once(each: Callable[[T], Awaitable[object]], items: Iterable[T]) ->
 
 async def create(env: Environment, name: str) -> rest.Object:
     """Create one home pod."""
-    return await env.home.create("pods", manifest(name), namespace=env.names.home)
+    pod = manifest(name, node=env.place.node, variant=env.variant)
+    return await env.home.create("pods", pod, namespace=env.names.home)
 
 
 async def delete(env: Environment, name: str) -> None:
@@ -81,10 +87,11 @@ async def delete(env: Environment, name: str) -> None:
 class Clock:
     """The first time of each state by pod name, in seconds of `time.monotonic`."""
 
-    bound: dict[str, float] = dataclasses.field(default_factory=dict)
+    created: dict[str, float] = dataclasses.field(default_factory=dict)
     mirrored: dict[str, float] = dataclasses.field(default_factory=dict)
     mirror_running: dict[str, float] = dataclasses.field(default_factory=dict)
     home_running: dict[str, float] = dataclasses.field(default_factory=dict)
+    home_deleting: dict[str, float] = dataclasses.field(default_factory=dict)
     home_gone: dict[str, float] = dataclasses.field(default_factory=dict)
     mirror_gone: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -113,13 +120,16 @@ async def clock(env: Environment) -> AsyncIterator[Clock]:
     """A clock that runs for the duration of the context."""
     seen = Clock()
     sides = (
-        (env.home, env.names.home, seen.bound, seen.home_running, seen.home_gone),
-        (env.foreign, env.names.foreign, seen.mirrored, seen.mirror_running, seen.mirror_gone),
+        (
+            *(env.home, env.names.home),
+            _States(seen.created, seen.home_running, seen.home_deleting, seen.home_gone),
+        ),
+        (
+            *(env.foreign, env.names.foreign),
+            _States(seen.mirrored, seen.mirror_running, {}, seen.mirror_gone),
+        ),
     )
-    watches = [
-        asyncio.create_task(_follow(api, namespace, seen, added=added, running=running, gone=gone))
-        for api, namespace, added, running, gone in sides
-    ]
+    watches = [asyncio.create_task(_follow(*side)) for side in sides]
     try:
         yield seen
     finally:
@@ -131,15 +141,17 @@ async def clock(env: Environment) -> AsyncIterator[Clock]:
         raise errors.HarnessError(f"the benchmark's watch failed: {broken[0]!r}")
 
 
-async def _follow(
-    api: rest.Api,
-    namespace: str,
-    seen: Clock,
-    *,
-    added: dict[str, float],
-    running: dict[str, float],
-    gone: dict[str, float],
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _States:
+    """The first time of each state of the pods of one cluster."""
+
+    added: dict[str, float]
+    running: dict[str, float]
+    deleting: dict[str, float]
+    gone: dict[str, float]
+
+
+async def _follow(api: rest.Api, namespace: str, seen: _States) -> None:
     """Record the states of pods. The namespace must be empty at the start."""
     listed = await api.request("GET", resources.path("pods", namespace=namespace))
     version = listed["metadata"]["resourceVersion"]
@@ -151,8 +163,10 @@ async def _follow(
                 now = time.monotonic()
                 name = pod["metadata"]["name"]
                 version = pod["metadata"]["resourceVersion"]
-                added.setdefault(name, now)
+                seen.added.setdefault(name, now)
                 if pod.get("status", {}).get("phase") == "Running":
-                    running.setdefault(name, now)
+                    seen.running.setdefault(name, now)
+                if "deletionTimestamp" in pod["metadata"]:
+                    seen.deleting.setdefault(name, now)
                 if kind == "DELETED":
-                    gone[name] = now
+                    seen.gone[name] = now

@@ -53,6 +53,7 @@ class Spec:
     number: int = 1  # its pods live in 10.99.NUMBER.0/24; no two of a pair share one
     real_node: bool = False
     fake_nodes: int = 2
+    stages: tuple[Path, ...] = ()  # files with further Stages of the fake nodes
     usual: Usual = Usual.FAKE
     minor: str = binaries.MINOR  # of Kubernetes
     options: controlplane.Options = dataclasses.field(default_factory=controlplane.Options)
@@ -297,7 +298,13 @@ def start(
     fakes = None
     if spec.fake_nodes:
         fakes = kwok.start(
-            owner, folder=folder, programs=programs, plane=plane, network=net, login=inner
+            owner,
+            folder=folder,
+            programs=programs,
+            plane=plane,
+            network=net,
+            login=inner,
+            stages=spec.stages,
         )
     parts = Parts(owner, programs, plane, fakes, net, node)
     made = Cluster(spec.name, folder, plane.admin, programs.get("kubectl"), parts)

@@ -136,13 +136,14 @@ def create(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     name: str | None = None,
+    program: Sequence[str | Path] | None = None,
 ) -> Farlet:
     """A farlet for the virtual node, not started yet.
 
     Without `home_login` its home identity is `identity`; without `foreign_login` it is the user
     `farlet` of `workspace.py`. `settings` adds flags by name without dashes ("home-name"), or takes
     a default away by None. The default ones lead home-mode pods to home's API server, and that
-    server to farlet's kubelet API.
+    server to farlet's kubelet API. `program` replaces the `farlet` of this checkout.
     """
     host, port = clusters.home_api_in_foreign
     kubelet, *others = ports.free(3)
@@ -169,7 +170,12 @@ def create(
     scripts = Path(sys.executable).parent
     if way is Way.RUN:
         words = [word for flag, value in given.items() for word in (f"--{flag}", value)]
-        command: list[str | Path] = [scripts / "farlet", "run", *words, *arguments]
+        command: list[str | Path] = [
+            *(program or [scripts / "farlet"]),
+            "run",
+            *words,
+            *arguments,
+        ]
     else:
         command = [scripts / "kopf", "run", "-A", *arguments, ROOT / "operator" / "main.py"]
         marked |= {

@@ -47,15 +47,19 @@ def start(
     plane: ControlPlane,
     network: Network | None,
     login: Path,
+    stages: Sequence[Path] = (),
 ) -> processes.Process:
-    """The process that simulates all fake nodes of a cluster; their port listens on loopback."""
+    """The process that simulates all fake nodes of a cluster; their port listens on loopback.
+
+    `stages` are files with Stages beside those of `stages.yaml`.
+    """
     address = network.gateway if network else "127.0.0.1"
     port = 10247 if network else ports.free(1)[0]
     serving = plane.authority.server("kwok-serving", user="kwok", hosts=[address])
     command: list[str | Path] = [
         programs["kwok"],
         f"--kubeconfig={login}",
-        f"--config={STAGES}",
+        *(f"--config={file}" for file in (STAGES, *stages)),
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         f"--node-ip={address}",
         f"--node-port={port}",

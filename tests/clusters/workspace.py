@@ -24,14 +24,16 @@ UNREFERENCED = "unreferenced"
 _RIGHTS_SECONDS = 60.0
 _CONTROLLERS_SECONDS = 180.0  # those of an API server that was killed come back with a backoff
 
+Rules = list[dict[str, Any]]
+
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "foreign"
 
 
-def shipped_rules(file: str) -> list[dict[str, Any]]:
+def shipped_rules(file: str) -> Rules:
     """The rules of the Role in a shipped manifest: farlet has no other permissions in tests."""
     documents = yaml.safe_load_all((MANIFESTS / file).read_text())
     (role,) = (d for d in documents if d["kind"] == "Role")
-    rules: list[dict[str, Any]] = role["rules"]
+    rules: Rules = role["rules"]
     return rules
 
 
@@ -43,13 +45,15 @@ class Workspace:
     foreign: str
 
 
-async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) -> Workspace:
+async def create(
+    home: rest.Api, foreign: rest.Api, *, name: str | None = None, rules: Rules | None = None
+) -> Workspace:
     """Both namespaces with their default accounts, and farlet's Role in the foreign one."""
     made = Workspace(home=name or f"t-{secrets.token_hex(4)}", foreign="")
     made = dataclasses.replace(made, foreign=f"{made.home}-{HOME_NAME}")
     await home.create("namespaces", _namespace(made.home))
     await home.create("secrets", {"metadata": {"name": UNREFERENCED}}, namespace=made.home)
-    await offload(foreign, namespace=made.foreign)
+    await offload(foreign, namespace=made.foreign, rules=rules)
     for api, namespace in ((home, made.home), (foreign, made.foreign)):
         await api.until(
             "serviceaccounts",
@@ -61,10 +65,10 @@ async def create(home: rest.Api, foreign: rest.Api, *, name: str | None = None) 
     return made
 
 
-async def offload(foreign: rest.Api, *, namespace: str) -> None:
+async def offload(foreign: rest.Api, *, namespace: str, rules: Rules | None = None) -> None:
     """Create a foreign namespace with farlet's Role."""
     await foreign.create("namespaces", _namespace(namespace))
-    await grant(foreign, namespace=namespace)
+    await grant(foreign, namespace=namespace, rules=rules)
 
 
 async def delete(home: rest.Api, foreign: rest.Api, made: Workspace) -> None:
@@ -86,13 +90,15 @@ async def force(api: rest.Api, name: str, *, namespace: str) -> None:
     await api.delete("pods", name=name, namespace=namespace, gracePeriodSeconds="0")
 
 
-async def create_farlet_namespace(foreign: rest.Api) -> None:
+async def create_farlet_namespace(
+    foreign: rest.Api, *, name: str = FARLET_NAMESPACE, rules: Rules | None = None
+) -> None:
     """Create farlet's own foreign namespace; no error if it exists."""
-    if await foreign.find("namespaces", name=FARLET_NAMESPACE) is None:
-        await foreign.create("namespaces", _namespace(FARLET_NAMESPACE))
-    if await foreign.find("roles", name=ROLE, namespace=FARLET_NAMESPACE) is None:
-        rules = shipped_rules("farlet-namespace.yaml")
-        await grant(foreign, namespace=FARLET_NAMESPACE, rules=rules)
+    if await foreign.find("namespaces", name=name) is None:
+        await foreign.create("namespaces", _namespace(name))
+    if await foreign.find("roles", name=ROLE, namespace=name) is None:
+        rules = rules or shipped_rules("farlet-namespace.yaml")
+        await grant(foreign, namespace=name, rules=rules)
 
 
 async def grant(
@@ -100,7 +106,7 @@ async def grant(
     *,
     namespace: str,
     user: str = USER,
-    rules: list[dict[str, Any]] | None = None,
+    rules: Rules | None = None,
 ) -> None:
     """A Role and RoleBinding for `user` in one foreign namespace: the shipped rules, or `rules`.
 

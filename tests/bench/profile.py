@@ -1,0 +1,134 @@
+"""Show where farlet spends its CPU time while pods are created, and while they are deleted.
+
+py-spy samples the process 200 times per second and ignores threads that wait. For each phase there
+is a flame graph in dist/ and a table of the functions with the longest self time. Sampling slows
+farlet down: measure with `make bench`.
+
+  make profile                            mode home, 1,000 pods
+  make profile N=300 ARGS=--objects       all pods refer to one ConfigMap and one Secret
+  make profile ARGS=--events              foreign nodes write a kubelet's Events
+
+Exit codes: 0, 1 if a pod never ran or py-spy failed, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import environment, flamegraph, mirrorevents, report, serving
+from bench.__main__ import count_of
+from bench.interrupts import Interrupts
+from bench.variants import MODES, Variant
+from bench.workload import NeverRan
+from clusters import errors, farlet, pair, processes
+from clusters import progress as progresses
+
+RATE = 200
+"""Samples per second."""
+_PATIENCE = 60.0
+
+
+def main() -> int:
+    arguments = parsed(sys.argv[1:])
+    progress = progresses.Progress()
+    interrupts = Interrupts()
+    variant = Variant(arguments.mode, objects=arguments.objects, events=arguments.events)
+    stages = [mirrorevents.STAGES] if variant.events else []
+    where = report.machine()
+    try:
+        with environment.clusters(audit=False, progress=progress, stages=stages) as both:
+            graphs = interrupts.run(_run(both, variant, arguments, progress))
+    except (NeverRan, errors.HarnessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f"{arguments.n} pods, {variant.words()}; load before {where['load_before']:.1f}")
+    for phase, path in graphs.items():
+        found = flamegraph.self_samples(path.read_text())
+        print(f"\n{phase}: {path}")
+        print(flamegraph.table(found, count=arguments.n, rate=RATE))
+    return 0
+
+
+async def _run(
+    both: pair.Clusters,
+    variant: Variant,
+    arguments: argparse.Namespace,
+    progress: progresses.Progress,
+) -> dict[str, Path]:
+    """The flame graphs, by phase."""
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    graphs: dict[str, Path] = {}
+
+    @contextlib.contextmanager
+    def sampled(phase: str, made: farlet.Farlet) -> Iterator[None]:
+        graphs[phase] = path = arguments.directory / f"profile-{phase}.svg"
+        sampler = processes.Process(
+            "py-spy",
+            [
+                *(arguments.py_spy, "record", "--function", f"--rate={RATE}"),
+                *(f"--pid={made.process.pid}", f"--output={path}"),
+            ],
+            log=both.instance.folder / "logs" / f"py-spy-{phase}.log",
+            environment=both.instance.environment,
+        )
+        sampler.start()
+        try:
+            processes.wait_for(
+                "py-spy to attach (it requires root, or CAP_SYS_PTRACE in a container)",
+                lambda: sampler.has_printed,
+                seconds=_PATIENCE,
+                process=sampler,
+            )
+            yield
+            sampler.signal(signal.SIGINT)  # py-spy then writes its file
+            if sampler.wait(seconds=_PATIENCE) != 0:
+                raise errors.HarnessError(f"py-spy failed{sampler.tail()}")
+        finally:
+            sampler.kill()
+
+    async with environment.opened(both, variant=variant) as on:
+        with progress.step("warming up"):
+            await serving.run(on, count=min(arguments.n, 50), prefix="warm")
+        with progress.step(f"sampling {arguments.n} pods"):
+            await serving.run(on, count=arguments.n, prefix="pod", during=sampled)
+    return graphs
+
+
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments; exits with 2 for wrong ones."""
+    parser = argparse.ArgumentParser(
+        prog="bench.profile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "n", metavar="N=COUNT", nargs="?", type=count_of, default=1000, help="pods, default 1000"
+    )
+    parser.add_argument("--mode", choices=MODES, default="home", help="access mode of the pods")
+    parser.add_argument(
+        "--objects", action="store_true", help="all pods refer to one ConfigMap and one Secret"
+    )
+    parser.add_argument(
+        "--events", action="store_true", help="foreign nodes write a kubelet's Events"
+    )
+    parser.add_argument(
+        "--py-spy", default="py-spy", metavar="FILE", help="the program, default py-spy in PATH"
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path("dist"),
+        metavar="DIR",
+        help="where to write the flame graphs, default dist",
+    )
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
