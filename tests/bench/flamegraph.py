@@ -27,7 +27,7 @@ def self_samples(svg: str) -> Counter[str]:
     frames = sorted(_frames(svg))
     rows = [list(row) for _, row in itertools.groupby(frames, key=lambda frame: frame.depth)]
     found: Counter[str] = Counter()
-    for row, below in zip(rows, [*rows[1:], []], strict=True):
+    for row, below in zip(rows, [*rows[1:], []], strict=False):
         starts = [frame.start for frame in below]
         for frame in row:
             first = bisect.bisect_left(starts, frame.start)

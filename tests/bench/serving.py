@@ -14,6 +14,7 @@ from clusters import farlet, processes
 from farlet.home import freed_memory
 
 _MIB = 2**20
+_READY_SECONDS = 300.0  # a start takes one second on an idle machine
 _PASSES = re.compile(
     r'^workqueue_work_duration_seconds_count\{name="pods"\} ([0-9.e+]+)$', re.MULTILINE
 )
@@ -64,7 +65,7 @@ async def process(
     )
     made.start()
     try:
-        await made.ready()
+        await made.ready(seconds=_READY_SECONDS)
         yield made
     finally:
         await made.stop()
