@@ -20,6 +20,9 @@ SKEW := tests/skew
 # Each worker has a pair of clusters of its own. Given clusters are one pair, so one worker.
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
+QUICKLY := -n auto --dist loadfile
+# The next run, the other workers and programs that tests start read what one of them has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo run unit test test-rest test-all check generate docs bench profile streams paths soak skew conformance clusters prepare base-images image build-installer release-dry-run audit format clean
 
@@ -36,15 +39,15 @@ demo: $(STAMP) ## Two clusters and one pod per access mode
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
-unit: $(STAMP) ## Unit and golden tests: no clusters, no root, three minutes on two cores
-	@$(BIN)/pytest $(QUICK) -n auto --dist loadfile -m "not soak" $(ARGS)
+unit: $(STAMP) ## Unit and golden tests: no clusters, no root
+	@$(BIN)/pytest $(QUICK) $(QUICKLY) -m 'not soak and not thorough' $(ARGS)
 
 ifdef TESTS
 test: prepare
 	@$(BIN)/pytest $(TESTS) -m 'not soak and not skew' $(ARGS)
 else
-test: prepare ## make unit, then what proves the main job on real clusters: 15 minutes on two cores
-	@$(MAKE) --no-print-directory unit
+test: prepare ## All unit and golden tests, then what proves the main job on real clusters: 15 minutes on two cores
+	@$(BIN)/pytest $(QUICK) $(QUICKLY) -m 'not soak' $(ARGS)
 	@$(BIN)/pytest $(REAL) $(SHARED) -m 'core and not soak' $(ARGS)
 endif
 

@@ -22,6 +22,8 @@ _API_PATH = re.compile(r"/apis?(/|$)")
 
 def found_in(source: str) -> Iterator[int]:
     """The lines of a module on which a string begins like the path of an API."""
+    if "/api" not in source:
+        return
     for node in ast.walk(ast.parse(source)):
         text = node.value if isinstance(node, ast.Constant) else None
         if isinstance(node, ast.Constant) and isinstance(text, str) and _API_PATH.match(text):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Generator
 
@@ -26,6 +27,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+os.environ["SSL_CERT_FILE"] = os.devnull
+"""No test trusts public CAs, and reading them takes 20 ms for each connection."""
 
 gc.set_threshold(50_000)
 """Each test ends with a collection. More of them during tests take a fifth of the time."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,6 @@ from unit.reconcile.apiserver import HTML, Answer, other, status
 
 PATH = "/api/v1/namespaces/default/pods/web"
 WATCH = "/api/v1/pods?resourceVersion=7"
-
-
-@pytest.fixture(autouse=True)
-def _no_public_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here uses TLS, and reading them takes 20 ms for each connection."""
-    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
 
 def _json(code: int, text: str) -> Answer:

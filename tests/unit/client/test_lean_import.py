@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 _LIGHT = "from farlet.client import lean_import; lean_import.install(); import sys"
@@ -16,10 +17,12 @@ def test_farlet_run_loads_no_model_class() -> None:
     assert _python(f"{_LIGHT}; import farlet.app; {_MODELS}") == "0"
 
 
+@pytest.mark.thorough
 def test_without_it_there_are_hundreds() -> None:
     assert int(_python(f"import sys; import farlet.app; {_MODELS}")) > 500
 
 
+@pytest.mark.thorough
 def test_a_package_that_kopf_has_imported_is_left_unchanged() -> None:
     script = f"import kopf, kubernetes_asyncio as before; {_LIGHT}; import farlet.app"
     assert _python(f"{script}; print(sys.modules['kubernetes_asyncio'] is before)") == "True"

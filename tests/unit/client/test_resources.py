@@ -85,7 +85,8 @@ def _requested() -> dict[tuple[str, str], set[str]]:
     for resource, some in [*STREAMS.items(), *BY_VARIABLE.items()]:
         verbs[_key(resource)].update(some)
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        source = file.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)) if "resources." in source else ():
             if not isinstance(node, ast.Call):
                 continue
             called = node.func.attr if isinstance(node.func, ast.Attribute) else ""

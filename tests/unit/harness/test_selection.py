@@ -16,11 +16,11 @@ def folders(variable: str) -> set[str]:
     return set(found.split())
 
 
-def selection(target: str) -> str:
-    """The markers by which a target selects."""
+def selections(target: str) -> list[str]:
+    """The markers by which each run of a target selects, in order."""
     (recipe,) = re.findall(rf"^{target}:.* ## .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
-    (found,) = re.findall(r"-m '?([a-z ]+?)'? \$\(ARGS\)", recipe)
-    assert isinstance(found, str)
+    found = re.findall(r"-m '?([a-z ]+?)'? \$\(ARGS\)", recipe)
+    assert len(found) == recipe.count("$(BIN)/pytest")
     return found
 
 
@@ -37,7 +37,31 @@ def test_each_module_of_tests_is_in_a_folder_that_is_run() -> None:
 def test_each_test_on_clusters_is_run_by_exactly_one_target(core: bool, soak: bool) -> None:
     markers = {"core": core, "soak": soak}
     targets = ("test", "test-rest", "soak")
-    assert [bool(eval(selection(one), {}, markers)) for one in targets].count(True) == 1
+    runs = [selections(one)[-1] for one in targets]
+    assert [_selects(one, markers) for one in runs].count(True) == 1
+
+
+@pytest.mark.parametrize(("thorough", "soak"), [*itertools.product([True, False], repeat=2)])
+def test_each_unit_test_is_run_by_make_test_or_by_make_soak(thorough: bool, soak: bool) -> None:
+    markers = {"thorough": thorough, "soak": soak, "core": False}
+    runs = [selections("test")[0], selections("soak")[0]]
+    assert [_selects(one, markers) for one in runs].count(True) == 1
+
+
+@pytest.mark.parametrize(("thorough", "soak"), [*itertools.product([True, False], repeat=2)])
+def test_make_unit_leaves_out_what_is_thorough(thorough: bool, soak: bool) -> None:
+    markers = {"thorough": thorough, "soak": soak}
+    (run,) = selections("unit")
+    assert _selects(run, markers) == (not thorough and not soak)
+
+
+def test_no_test_on_clusters_is_thorough() -> None:
+    on_clusters = [name for one in folders("REAL") | folders("SKEW") for name in modules(one)]
+    assert [name for name in on_clusters if "mark.thorough" in (ROOT / name).read_text()] == []
+
+
+def _selects(markers: str, of: dict[str, bool]) -> bool:
+    return bool(eval(markers, {}, of))
 
 
 def test_contributing_lists_what_make_test_leaves_out() -> None:

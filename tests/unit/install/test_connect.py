@@ -20,6 +20,7 @@ from farlet.install.disconnect import Disconnect
 from farlet.install.foreign_search import virtual_node_id
 from farlet.install.home_data import Volumes
 from farlet.manager.virtual_node import Identity
+from unit import examples
 from unit.install.memory_cluster import (
     Killed,
     MemoryCluster,
@@ -155,10 +156,11 @@ async def test_keys_that_do_not_fit_together_are_created_again() -> None:
     assert "[5/9] gateway: Deployment farlet-far/farlet-gateway, keys created" in pair.lines[9:]
 
 
-async def test_connect_continues_after_a_kill_before_any_write() -> None:
+@pytest.mark.parametrize("every", examples.each(5, "write"))
+async def test_connect_continues_after_a_kill_before_any_write(every: int) -> None:
     whole = await connected()
     assert whole.process.writes > 25
-    for count in range(whole.process.writes):
+    for count in range(0, whole.process.writes, every):
         pair = Pair()
         pair.process.lives = count
         with pytest.raises(Killed):
@@ -178,13 +180,14 @@ async def test_disconnect_leaves_both_clusters_as_they_were() -> None:
     assert pair.foreign.content() == before.foreign.content()
 
 
-async def test_disconnect_continues_after_a_kill_before_any_write() -> None:
+@pytest.mark.parametrize("every", examples.each(5, "write"))
+async def test_disconnect_continues_after_a_kill_before_any_write(every: int) -> None:
     before = Pair()
     counting = await connected()
     counting.run_pods()
     start = counting.process.writes
     await counting.disconnect()
-    for count in range(counting.process.writes - start):
+    for count in range(0, counting.process.writes - start, every):
         pair = await connected()
         pair.run_pods()
         pair.process.lives = count

@@ -23,7 +23,7 @@ from farlet.leaderelection import leadership
 from farlet.leaderelection.write_window import WriteWindow
 from farlet.settings import loading
 from farlet.settings.leader import LeaderSettings
-from unit import faketime
+from unit import examples, faketime
 from unit.leaderelection.leasemodel import FAR, Fate, Line, Server, Watcher
 
 PROCESSES = 3
@@ -239,9 +239,17 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(loading.env_name(field), raising=False)
 
 
-@given(story=st.lists(HAPPENINGS, max_size=12), seed=st.integers(0, 1 << 16))
-@settings(max_examples=150, deadline=None)
-def test_no_two_processes_write_at_the_same_time(story: list[Happening], seed: int) -> None:
+@pytest.mark.parametrize("count", examples.parts(25, of=150))
+def test_no_two_processes_write_at_the_same_time(count: int) -> None:
+    @given(story=st.lists(HAPPENINGS, max_size=12), seed=st.integers(0, 1 << 16))
+    @settings(max_examples=count, deadline=None)
+    def no_two_processes_write(story: list[Happening], seed: int) -> None:
+        check(story, seed)
+
+    no_two_processes_write()
+
+
+def check(story: list[Happening], seed: int) -> None:
     world = World()
     with faketime.loop() as loop:
         failures: list[str] = []

@@ -7,10 +7,11 @@ So neither formatting nor comments matter. A change that fits no place, or sever
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Protocol
 
 import pytest
@@ -118,17 +119,20 @@ def plan(changes: tuple[Change, ...]) -> ModuleType:
 
 
 def _changed(name: str, changes: tuple[Change, ...], patch: pytest.MonkeyPatch) -> ModuleType:
+    module = ModuleType(f"mutant_{name}")
+    patch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
+    exec(_compiled(name, tuple(one for one in changes if one.module == name)), vars(module))
+    return module
+
+
+@functools.cache
+def _compiled(name: str, changes: tuple[Change, ...]) -> CodeType:
+    """Most modules of a mutant are unchanged: they are compiled once."""
     tree = ast.parse((_FOLDER / f"{name}.py").read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     for change in changes:
-        if change.module == name:
-            change.apply(functions[change.function])
-    module = ModuleType(f"mutant_{name}")
-    patch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
-    exec(
-        compile(ast.fix_missing_locations(tree), f"{name}.py with a mistake", "exec"), vars(module)
-    )
-    return module
+        change.apply(functions[change.function])
+    return compile(ast.fix_missing_locations(tree), f"{name}.py with a mistake", "exec")
 
 
 def _parsed(expression: str) -> ast.expr:

@@ -88,6 +88,8 @@ def _stories(*steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
 
 
 STORIES = _stories(*_USUAL * 3, *_RARE)
+KINDS = len(_USUAL) + len(_RARE)
+"""How many kinds of steps they have."""
 
 _CHANGE = _step("change", NAMES, st.sampled_from(("x", "y", "xx")))
 WITH_CHANGES = _stories(*_USUAL * 2, *[_CHANGE] * 14, *_RARE)

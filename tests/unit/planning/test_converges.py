@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
+from unit import examples
 from unit.planning import kubelet, model, stories
 from unit.planning.fake_cluster import Fault
 from unit.planning.running import violations
 from unit.planning.world import Step
 
-EXAMPLES = 600
+pytestmark = pytest.mark.takes(50)
 
 
 def _create(policy: str, mode: str = "disabled", then: float = 3.0) -> Step:
@@ -140,31 +142,36 @@ def test_a_known_story_ends_well(story: Sequence[Step]) -> None:
     assert violations(story) == []
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    # Without the phase that explains: it takes many times longer than all others.
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(stories.STORIES)
-def test_every_story_ends_well(story: Sequence[Step]) -> None:
-    assert violations(story) == []
+@pytest.mark.parametrize("count", examples.parts(60, of=600))
+def test_every_story_ends_well(count: int) -> None:
+    assert len(_kinds_of_steps(stories.STORIES, count)) == stories.KINDS
 
 
-@settings(
-    max_examples=EXAMPLES // 4,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(stories.WITH_CHANGES)
-def test_every_story_in_which_pods_are_changed_ends_well(story: Sequence[Step]) -> None:
-    assert violations(story) == []
+@pytest.mark.parametrize("count", examples.parts(20, of=150))
+def test_every_story_in_which_pods_are_changed_ends_well(count: int) -> None:
+    assert "change" in _kinds_of_steps(stories.WITH_CHANGES, count)
+
+
+def _kinds_of_steps(strategy: st.SearchStrategy[list[Step]], count: int) -> set[str]:
+    """The kinds of steps in so many stories, each of which ends well."""
+    kinds: set[str] = set()
+
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        # Without the phase that explains: it takes many times longer than all others.
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(strategy)
+    def every_story_ends_well(story: Sequence[Step]) -> None:
+        kinds.update(step.what for step in story)
+        assert violations(story) == []
+
+    every_story_ends_well()
+    return kinds
 
 
 def test_an_empty_story_ends_well() -> None:
