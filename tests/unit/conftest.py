@@ -28,9 +28,6 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-os.environ["SSL_CERT_FILE"] = os.devnull
-"""No test trusts public CAs, and reading them takes 20 ms for each connection."""
-
 gc.set_threshold(50_000)
 """Each test ends with a collection. More of them during tests take a fifth of the time."""
 
@@ -53,6 +50,12 @@ def pytest_runtest_teardown(
     if left:
         pytest.fail("left open, or never awaited:\n" + "\n".join(left), pytrace=False)
     return result
+
+
+@pytest.fixture(autouse=True)
+def _no_public_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test trusts public CAs, and reading them takes 20 ms for each connection."""
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
 
 @pytest.fixture(autouse=True)
