@@ -142,7 +142,7 @@ def test_a_known_story_ends_well(story: Sequence[Step]) -> None:
     assert violations(story) == []
 
 
-@pytest.mark.parametrize("count", examples.parts(60, of=600))
+@pytest.mark.parametrize("count", examples.parts(80, of=600))
 def test_every_story_ends_well(count: int) -> None:
     assert len(_kinds_of_steps(stories.STORIES, count)) == stories.KINDS
 
