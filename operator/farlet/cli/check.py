@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import orjson
 
 from farlet import errors
+from farlet.cli import json_output
 from farlet.cli.checks import (
     clusters,
     identity,
@@ -103,7 +103,7 @@ def to_json(found: tuple[Finding, ...]) -> str:
         for one in found
     ]
     content = {"ok": good(found), "checks": checks}
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    return json_output.to_json(content)
 
 
 def good(found: tuple[Finding, ...]) -> bool:

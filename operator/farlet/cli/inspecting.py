@@ -7,10 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-import orjson
 
 from farlet import errors, names
-from farlet.cli import options
+from farlet.cli import json_output, options
 from farlet.cli.options import SettingsCommand, settings_options
 from farlet.client import lean_import
 from farlet.constants import ObjectKey
@@ -56,7 +55,7 @@ def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
     from farlet.cli.explain import reads, text
 
     found = reads.explain(wanted, key)
-    click.echo(to_json(found) if output == "json" else text.to_text(found), nl=False)
+    click.echo(json_output.to_json(found) if output == "json" else text.to_text(found), nl=False)
     sys.exit(0 if found.found else 1)
 
 
@@ -90,13 +89,8 @@ def status(*, output: str, watch: bool, **flags: object) -> None:
             return await reads.status(home, wanted)
 
     found = asyncio.run(once())
-    click.echo(to_json(found) if output == "json" else text.to_text(found), nl=False)
+    click.echo(json_output.to_json(found) if output == "json" else text.to_text(found), nl=False)
     sys.exit(0 if found.ok else 1)
-
-
-def to_json(found: object) -> str:
-    """A dataclass as a JSON document."""
-    return orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 COMMANDS: tuple[click.Command, ...] = (explain, status)

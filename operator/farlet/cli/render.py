@@ -13,7 +13,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import orjson
 import yaml
 
 from farlet import constants
@@ -25,7 +24,7 @@ from farlet.access import (
     choice,
 )
 from farlet.access.changes import Change, ChangeKind
-from farlet.cli import foreign_objects, manifest
+from farlet.cli import foreign_objects, json_output, manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import TOKENS, VIRTUAL_NODE_ID
 from farlet.context import Context, Endpoint
@@ -160,7 +159,7 @@ def to_json(rendered: Rendered) -> str:
     """The foreign objects as JSON: the mirror, or a List of several objects, as kubectl does."""
     items = [rendered.mirror, *rendered.secrets]
     shown = items[0] if len(items) == 1 else {"apiVersion": "v1", "kind": "List", "items": items}
-    return orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    return json_output.to_json(shown)
 
 
 def explain(rendered: Rendered) -> str:

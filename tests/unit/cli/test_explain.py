@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from farlet.cli import inspecting
+from farlet.cli import json_output
 from farlet.cli.explain import report, text, virtual_nodes
 from farlet.cli.explain.facts import Facts, Requirement
 from farlet.cli.reading import ABSENT, Unread
@@ -338,12 +338,12 @@ def test_texts_from_outside_reach_no_terminal_as_they_are_and_lists_are_bounded(
         foreign_events=many,
     )
     found = report.report(facts, NOW)
-    said = text.to_text(found) + inspecting.to_json(found)
+    said = text.to_text(found) + json_output.to_json(found)
     assert token not in said
     assert not {char for char in said if not char.isprintable() and char != "\n"}
     assert found.events_omitted == 200 - report.EVENTS
     assert len(said) < 600_000
-    assert json.loads(inspecting.to_json(found))["pod"] == "shop/web"
+    assert json.loads(json_output.to_json(found))["pod"] == "shop/web"
     assert said.count("Pod fake") > 0
     assert "\nPod fake" not in said
 

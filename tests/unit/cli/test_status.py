@@ -18,7 +18,7 @@ from aiohttp import web
 from click.testing import CliRunner
 from rich.console import Console
 
-from farlet.cli import inspecting, main
+from farlet.cli import json_output, main
 from farlet.cli.reading import ABSENT, Unread
 from farlet.cli.status import live, reads, report, text
 from farlet.cli.status.facts import Facts, Process, Report
@@ -289,7 +289,7 @@ def test_texts_from_outside_are_bounded_and_fit_for_terminals() -> None:
         waiting={"far": [_waiting(reason=hostile, message=hostile)] * 200},
     )
     found = report.report(facts, NOW)
-    said = click.unstyle(text.to_text(found)) + inspecting.to_json(found)
+    said = click.unstyle(text.to_text(found)) + json_output.to_json(found)
     assert not {char for char in said if not char.isprintable() and char != "\n"}
     assert len(said) < 500_000
 
