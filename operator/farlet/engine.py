@@ -28,7 +28,6 @@ from farlet.client.storage_identity import StorageIdentity
 from farlet.client.watch_streams import WatchStreams
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.foreign import inventory
 from farlet.foreign.identity import ForeignIdentity
 from farlet.health import Phase
 from farlet.home import bridge
@@ -316,13 +315,10 @@ class Engine:
         )
         async with contextlib.AsyncExitStack() as kubelet_api, asyncio.TaskGroup() as tasks:
             identity = self._identity = ForeignIdentity(
-                self._foreign,
-                inventory.NamespaceInventory(self._foreign, ctx()),
-                namespace=settings.foreign_system_namespace,
+                self._foreign, ctx(), on_change=self._identity_changed
             )
             pod_controller = self._pod_controller = self._make_pod_controller(identity, tasks)
             node = self._node = self._make_node(identity, pod_controller, election)
-            identity.on_change = self._identity_changed
             background = [
                 tasks.create_task(loop_lag.watch(self.metrics.loop_lag.observe), name="loop lag"),
                 tasks.create_task(node.run(), name="node"),

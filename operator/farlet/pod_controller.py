@@ -16,6 +16,7 @@ from farlet.context import Context, Reflection
 from farlet.foreign import namespaces
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
+from farlet.foreign.namespace import ForeignNamespace
 from farlet.forge.status import mirrored_uid
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Node
@@ -121,6 +122,9 @@ class PodController:
             wake=self._queue.add_after,
             on_mirror_change=action_executor.times.changed,
             on_mirror_event=None if self._mirror_events is None else self._mirror_events.offer,
+            on_copy_change=lambda source: self._copies.copy_changed(source),
+            on_namespace_change=self._namespace_changed,
+            with_volumes=lambda: () if self._claims is None else self._claims.with_volumes(),
             identity=identity,
             tasks=tasks,
             created=created,
@@ -182,6 +186,11 @@ class PodController:
     def note_node(self, node: Node, reason: Reason, message: str) -> None:
         """Report an Event on the Node."""
         self._recorder.note_node(node, reason, message)
+
+    def _namespace_changed(self, namespace: ForeignNamespace) -> None:
+        self._copies.namespace_changed(namespace)
+        if self._claims is not None:
+            self._claims.namespace_changed(namespace)
 
     def may_appear(self, key: ObjectKey) -> bool:
         """Whether a pod, or the mirror that it had, can still appear: farlet has just started."""

@@ -22,6 +22,7 @@ from farlet import errors
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.client.joined_read import JoinedRead
+from farlet.context import Context
 from farlet.errors import Refused, Unconfirmed
 from farlet.foreign import inventory
 from farlet.k8s_types import ObjectMeta
@@ -33,6 +34,10 @@ UID_LENGTH = 64
 log = structlog.get_logger()
 
 
+def _nothing() -> None:
+    pass
+
+
 class ForeignIdentity:
     """The identity of the foreign cluster, for one process. For one event loop.
 
@@ -41,15 +46,16 @@ class ForeignIdentity:
     """
 
     def __init__(
-        self, foreign: ApiClient, stored: inventory.NamespaceInventory, *, namespace: str
+        self, foreign: ApiClient, ctx: Context, *, on_change: Callable[[], None] = _nothing
     ) -> None:
+        """`on_change` is called when the cluster was confirmed, or is in doubt."""
         self._foreign = foreign
-        self.inventory = stored
-        self._namespace = namespace
+        self.inventory = inventory.NamespaceInventory(foreign, ctx, on_term=self._term_read)
+        self._namespace = ctx.namespaces.own
+        self._on_change = on_change
         self.uid: str | None = None
         """Uid of farlet's system namespace in the accepted cluster."""
-        self.retired = False
-        """The Node is gone: the term in the inventory is removed."""
+        self._node_exists = True
         self._inventory_uid: str | None = None
         self._connection = foreign.connection
         self._may_write = False
@@ -63,7 +69,6 @@ class ForeignIdentity:
         """Why it is not confirmed, if farlet knows."""
         self.doubts = 0
         """Changes when a doubt begins and when it ends: what was read in between is void."""
-        self.on_change: Callable[[], None] = _nothing
 
     @property
     def confirmed(self) -> bool:
@@ -117,10 +122,9 @@ class ForeignIdentity:
         """From now on the foreign cluster is that one."""
         self.uid, self.problem = uid, None
         self._connection = self._foreign.connection
-        self.inventory.on_term = self._term_read
         self.established.set()
         log.info("foreign cluster confirmed", uid=uid)
-        self.on_change()
+        self._on_change()
 
     def not_read(self, why: Refused | None) -> None:
         """The cluster could not be read yet."""
@@ -128,7 +132,7 @@ class ForeignIdentity:
             new = self.problem is None or self.problem.reason is not why.reason
             self.problem = why
             if new:
-                self.on_change()
+                self._on_change()
 
     # --- afterwards ---------------------------------------------------------------------------
 
@@ -168,7 +172,7 @@ class ForeignIdentity:
             self.doubts += 1
         self._connection, self.problem = connection, None
         log.info("foreign cluster confirmed again", uid=self.uid)
-        self.on_change()
+        self._on_change()
 
     def _differs(self, why: str) -> None:
         self.doubt(
@@ -188,7 +192,11 @@ class ForeignIdentity:
         self.problem = why
         self.doubts += 1
         log.error("foreign cluster is not confirmed", err=str(why))
-        self.on_change()
+        self._on_change()
+
+    def node_read(self, *, exists: bool) -> None:
+        """Without a Node, `probe` removes the term from the inventory."""
+        self._node_exists = exists
 
     async def probe(self) -> None:
         """Read the inventory, which has our term. Raises like `ApiClient.get`, and `Unconfirmed`.
@@ -217,12 +225,14 @@ class ForeignIdentity:
 
     async def _correct_term(self, found: ObjectMeta) -> None:
         """Remove the term when the Node is gone; write it again if a user removed it."""
-        term, wanted = inventory.term_of(found), None if self.retired else self.term
+        term, wanted = inventory.term_of(found), self.term if self._node_exists else None
         if term in {None, self.term} and term != wanted:
             await self.inventory.write_term(wanted, version=found["resourceVersion"])
 
     def _term_read(self, term: str | None) -> None:
         """The inventory has this term. That of another process ends all writes of this one."""
+        if not self.established.is_set():
+            return
         if self.inventory.term is not None and term is not None and term != self.term:
             self.doubt(
                 Unconfirmed(
@@ -237,7 +247,3 @@ class ForeignIdentity:
         if isinstance(self.problem, Unconfirmed):
             return self.problem
         return Unconfirmed("the identity of the foreign cluster is being verified")
-
-
-def _nothing() -> None:
-    """No listener yet."""

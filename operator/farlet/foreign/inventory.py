@@ -28,7 +28,10 @@ log = structlog.get_logger()
 class NamespaceInventory:
     """Foreign namespace -> home namespace. Outlives the process."""
 
-    def __init__(self, cluster: ApiClient, ctx: Context) -> None:
+    def __init__(
+        self, cluster: ApiClient, ctx: Context, *, on_term: Callable[[str | None], None]
+    ) -> None:
+        """`on_term` gets the term of each inventory that was read or changed."""
         self._cluster = cluster
         self._own = ctx.namespaces.own
         self._virtual_node_id = ctx.virtual_node_id
@@ -37,8 +40,7 @@ class NamespaceInventory:
         self._writing = asyncio.Lock()
         self.term: str | None = None
         """The term of this process, once it has written it."""
-        self.on_term: Callable[[str | None], None] = _ignored
-        """Called with the term of each inventory that was read or changed."""
+        self._on_term = on_term
 
     def __contains__(self, foreign: str) -> bool:
         return foreign in self._entries
@@ -87,7 +89,7 @@ class NamespaceInventory:
             resources.CONFIG_MAPS.metadata_only, self._name, namespace=self._own
         )
         metadata: ObjectMeta = found["metadata"]
-        self.on_term(term_of(metadata))
+        self._on_term(term_of(metadata))
         return metadata
 
     async def write_term(self, term: str | None, *, version: str | None) -> None:
@@ -149,7 +151,7 @@ class NamespaceInventory:
 
     async def _get(self) -> ConfigMap:
         found = await self._cluster.get(resources.CONFIG_MAPS, self._name, namespace=self._own)
-        self.on_term(term_of(found["metadata"]))
+        self._on_term(term_of(found["metadata"]))
         return found
 
     def _new(self) -> JSON:
@@ -183,7 +185,7 @@ class NamespaceInventory:
         found = await self._cluster.patch(
             resources.CONFIG_MAPS, self._name, {"data": dict(data)}, namespace=self._own
         )
-        self.on_term(term_of(found["metadata"]))
+        self._on_term(term_of(found["metadata"]))
 
     def unusable(self, err: errors.ApiError) -> errors.StartError:
         """The error of a start for this answer about the foreign system namespace."""
@@ -204,10 +206,6 @@ def unusable(namespace: str, err: errors.ApiError) -> errors.StartError:
 def term_of(metadata: ObjectMeta) -> str | None:
     """The term in the metadata of an inventory, cut to a bounded length."""
     return metadata.get("annotations", {}).get(TERM, "")[:TERM_LENGTH] or None
-
-
-def _ignored(_term: str | None) -> None:
-    """Nothing depends on terms yet."""
 
 
 def name_for(ctx: Context) -> str:

@@ -7,6 +7,7 @@ one namespace affects its own pods only. `namespaces` decides which ones are ope
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -65,7 +66,7 @@ class SharedState(Protocol):
     on_mirror_event: mirror_events.Offer | None
     """`None`: Events are not watched."""
     on_copy_change: Callable[[Source], None]
-    on_namespace_change: list[Callable[[ForeignNamespace], None]]
+    on_namespace_change: Callable[[ForeignNamespace], None]
     loaded: asyncio.Event
     created: CreatedNamespaces | None
     """`None`: an administrator creates foreign namespaces."""
@@ -149,7 +150,7 @@ class ForeignNamespace:
             home=home,
             foreign=foreign,
             ctx=shared.ctx,
-            on_change=lambda source: shared.on_copy_change(source),
+            on_change=shared.on_copy_change,
             on_state=self.wake_all,
             confirm=shared.identity.confirm,
         )
@@ -243,6 +244,13 @@ class ForeignNamespace:
             if reflector.error is not None:
                 return api_refusals.of(reflector.error, step=Step.NAMESPACE, home=self.home)
         return None
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Open the namespace and follow it, in `task`."""
+        # Its requests are no part of the pass that opens it, and not of that pass's urgency.
+        self.task = tasks.create_task(
+            self.run(), name=f"namespace {self.foreign}", context=contextvars.Context()
+        )
 
     async def run(self) -> None:
         """Open the namespace, with retries, then follow it until cancelled."""
@@ -438,5 +446,4 @@ class ForeignNamespace:
             self._shared.wake(key, 0)
         for key in store.mirrors.keys(self.foreign):
             self.wake(key, 0)
-        for changed in self._shared.on_namespace_change:
-            changed(self)
+        self._shared.on_namespace_change(self)

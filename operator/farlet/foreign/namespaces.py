@@ -7,7 +7,6 @@ when nothing has needed it for some minutes.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Collection
 
 import structlog
@@ -45,15 +44,22 @@ class ForeignNamespaces:
         wake: Wake,
         on_mirror_change: Callable[[ObjectKey], None],
         on_mirror_event: Offer | None = None,
+        on_copy_change: Callable[[Source], None],
+        on_namespace_change: Callable[[ForeignNamespace], None],
+        with_volumes: Callable[[], Collection[str] | None] = tuple,
         identity: ForeignIdentity,
         tasks: asyncio.TaskGroup,
         created: CreatedNamespaces | None = None,
         reflect_from: ApiClient | None = None,
     ) -> None:
-        """`on_mirror_change` gets the key of a home pod whose mirror has changed.
+        """`on_mirror_change` gets the key of a home pod whose mirror has changed, `on_copy_change`
+        a home object whose copy has changed, and `on_namespace_change` a namespace of which
+        everything that depends on it must be decided again.
 
-        Without `on_mirror_event`, no Events are watched; without `created`, farlet creates no
-        namespaces; without `reflect_from`, the home cluster, no Services are reflected.
+        `with_volumes` returns the foreign namespaces in which volumes of home claims exist, or
+        perhaps do; `None`: not known. They stay in the inventory, by which a copy of this home is
+        noticed. Without `on_mirror_event`, no Events are watched; without `created`, farlet creates
+        no namespaces; without `reflect_from`, the home cluster, no Services are reflected.
         """
         self.cluster = cluster
         self.store = store
@@ -61,13 +67,9 @@ class ForeignNamespaces:
         self.wake = wake
         self.on_mirror_change = on_mirror_change
         self.on_mirror_event = on_mirror_event
-        self.on_copy_change: Callable[[Source], None] = lambda _: None
-        """Gets a home object whose copy has changed."""
-        self.on_namespace_change: list[Callable[[ForeignNamespace], None]] = []
-        """Get a namespace of which all that depends on it must be decided again."""
-        self.with_volumes: Callable[[], Collection[str] | None] = tuple
-        """Foreign namespaces in which volumes of home claims exist, or perhaps do; `None`: not
-        known. They stay in the inventory, by which a copy of this home is noticed."""
+        self.on_copy_change = on_copy_change
+        self.on_namespace_change = on_namespace_change
+        self._with_volumes = with_volumes
         self.created = created
         self.reflect_from = reflect_from
         self._reflected: set[str] = set()
@@ -172,10 +174,7 @@ class ForeignNamespaces:
         namespace = self._open.get(foreign)
         if namespace is None:
             namespace = self._open[foreign] = ForeignNamespace(self, home, foreign)
-            # Its requests are no part of the pass that opens it, and not of that pass's urgency.
-            namespace.task = self._tasks.create_task(
-                namespace.run(), name=f"namespace {foreign}", context=contextvars.Context()
-            )
+            namespace.start(self._tasks)
         return namespace
 
     def conflict(self, home: str) -> Refused | None:
@@ -226,7 +225,7 @@ class ForeignNamespaces:
         self._closed = {one: home for one, home in unused.items() if one not in self._open}
         if not self.identity.confirmed:
             return
-        kept = self.with_volumes()
+        kept = self._with_volumes()
         for foreign, home in list(self._closed.items()):
             try:
                 done = foreign not in self._open and await self._retire(foreign, home=home)

@@ -18,7 +18,6 @@ from farlet.client.api_client import ApiClient
 from farlet.context import Context
 from farlet.errors import Unconfirmed
 from farlet.foreign.identity import ForeignIdentity
-from farlet.foreign.inventory import NamespaceInventory
 from farlet.forge import node as forge
 from farlet.node.home_node import HomeNode
 from farlet.planning import api_refusals, cluster_identity
@@ -53,8 +52,7 @@ async def compare(home: ApiClient, foreign: ApiClient, *, ctx: Context) -> Compa
 
     The Node is read last: a process that begins its term meanwhile records that first.
     """
-    own = ctx.namespaces.own
-    found = await ForeignIdentity(foreign, NamespaceInventory(foreign, ctx), namespace=own).read()
+    found = await ForeignIdentity(foreign, ctx).read()
     try:
         known = cluster_identity.record(
             _annotations(await home.get(resources.NODES, ctx.node)),
@@ -150,7 +148,7 @@ class ClusterRecord:
         """
         if not self._identity.established.is_set():
             return
-        self._identity.retired = node is None
+        self._identity.node_read(exists=node is not None)
         if node is None:
             return
         pending = cluster_identity.record(_annotations(node)).pending

@@ -124,8 +124,6 @@ class Claims:
         """Sizes to which the foreign cluster did not let a claim grow."""
         self._watches: list[asyncio.Task[None]] = []
         self._doubts = namespaces.identity.doubts
-        namespaces.on_namespace_change.append(self._namespace_changed)
-        namespaces.with_volumes = self._with_volumes
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start watches and workers; returns the tasks of the workers."""
@@ -194,7 +192,8 @@ class Claims:
         for pod in list(self._waiting):
             self._wake(pod)
 
-    def _namespace_changed(self, namespace: ForeignNamespace) -> None:
+    def namespace_changed(self, namespace: ForeignNamespace) -> None:
+        """Decide again about all claims of a pair of namespaces."""
         known = self._followed.get(namespace.home)
         foreign = known[0].claims.keys(namespace.home) if known else ()
         for key in {*self._at_home.keys(namespace.home), *foreign}:
@@ -287,7 +286,7 @@ class Claims:
             rejected=self._rejected.get(key, ""),
         )
 
-    def _with_volumes(self) -> Set[str] | None:
+    def with_volumes(self) -> Set[str] | None:
         """The foreign namespaces of all placeholders, and those with foreign claims; `None`: not
         known. That of a retained volume is one of them, although nothing in it is watched."""
         if not (self._identity.confirmed and self._at_home.volumes_in_sync):
@@ -333,7 +332,7 @@ class Claims:
             ctx=self._ctx,
             on_change=self._changed,
             on_warning=self._warned if self._shows_events else None,
-            on_state=lambda: self._namespace_changed(namespace),
+            on_state=lambda: self.namespace_changed(namespace),
             confirm=self._namespaces.identity.confirm,
         )
         task = self._tasks.create_task(claims.run(), name=f"claims in {namespace.foreign}")

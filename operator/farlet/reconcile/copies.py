@@ -103,8 +103,6 @@ class Copies:
         self._waiting: set[ObjectKey] = set()
         """Home pods without a mirror, to which the state of an object matters."""
         self._problems: dict[Source, errors.Refused] = {}
-        namespaces.on_copy_change = self._queue.add
-        namespaces.on_namespace_change.append(self._namespace_changed)
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the workers; returns their tasks."""
@@ -200,7 +198,12 @@ class Copies:
         self._queue.add(source)
         self._wake_users(source)
 
-    def _namespace_changed(self, namespace: ForeignNamespace) -> None:
+    def copy_changed(self, source: Source) -> None:
+        """The copy of `source` has changed."""
+        self._queue.add(source)
+
+    def namespace_changed(self, namespace: ForeignNamespace) -> None:
+        """Decide again about all copies in a foreign namespace."""
         for source in {*self._users, *namespace.copies.sources()}:
             if source.namespace == namespace.home:
                 self._queue.add(source)

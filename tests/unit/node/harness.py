@@ -23,7 +23,6 @@ from farlet import errors, settings
 from farlet.constants import Reason
 from farlet.context import Context, NotConfigured
 from farlet.foreign.identity import ForeignIdentity
-from farlet.foreign.inventory import NamespaceInventory
 from farlet.node.virtual_node import VirtualNode
 from farlet.settings import loading
 from unit import faketime
@@ -158,7 +157,7 @@ class Harness:
         self.next_lease = Lease()
         ctx = self._ctx(read)
         self.identity = ForeignIdentity(
-            self.foreign, NamespaceInventory(self.foreign, ctx), namespace=ctx.namespaces.own
+            self.foreign, ctx, on_change=lambda: self.virtual_node.identity_changed()
         )
         self.foreign.guard = self.identity.guard
         self.virtual_node = VirtualNode(
@@ -175,7 +174,6 @@ class Harness:
             heartbeat_lease=self.lease,
             now=lambda: datetime.fromtimestamp(self.clock(), UTC),
         )
-        self.identity.on_change = self.virtual_node.identity_changed
         self._process = self._loop.create_task(self.virtual_node.run())
         self.wait()
 

@@ -6,6 +6,7 @@ Put together as `engine.Engine` does, with Kopf's watch played by `_kopf`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 from farlet import errors
 from farlet.constants import JSON, ObjectKey
 from farlet.context import Context
-from farlet.foreign import inventory, namespaces
+from farlet.foreign import namespaces
 from farlet.foreign.identity import ForeignIdentity
 from farlet.home import pods as home_pods
 from farlet.reconcile import copies, event_recorder, executor, work_queue
@@ -60,13 +61,13 @@ class _EventLog(FakeClient):
         return {}
 
 
-def confirmed(foreign: FakeCluster, ctx: Context) -> ForeignIdentity:
+def confirmed(
+    foreign: FakeCluster, ctx: Context, *, on_change: Callable[[], None] = lambda: None
+) -> ForeignIdentity:
     """The identity of a foreign cluster that the Node records."""
-    own = ctx.namespaces.own
-    stored = inventory.NamespaceInventory(foreign, ctx)
-    identity = ForeignIdentity(foreign, stored, namespace=own)
+    identity = ForeignIdentity(foreign, ctx, on_change=on_change)
     foreign.guard = identity.guard
-    identity.accept(foreign.namespace_uid(own))
+    identity.accept(foreign.namespace_uid(ctx.namespaces.own))
     return identity
 
 
@@ -97,6 +98,8 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
             ctx=lambda: objects.CONTEXT,
             wake=queue.add_after,
             on_mirror_change=action_executor.times.changed,
+            on_copy_change=lambda source: copying.copy_changed(source),
+            on_namespace_change=lambda namespace: copying.namespace_changed(namespace),
             identity=identity,
             tasks=tasks,
         )

@@ -14,18 +14,18 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import structlog.testing
 
 from farlet import draining, errors
-from farlet.client import cluster as clusters
 from farlet.constants import API_SERVER_SUPPORT, ObjectKey, Reason
 from farlet.context import Context, NewNamespaces
 from farlet.foreign import namespaces
 from farlet.foreign.created_namespaces import CreatedNamespaces
 from farlet.foreign.identity import ForeignIdentity
+from farlet.foreign.namespace import ForeignNamespace
 from farlet.home import pods as home_pods
 from farlet.names import secret_name
 from farlet.planning.mirror_events import Shown
@@ -206,7 +206,18 @@ class Harness:
             self.woken.append(key)
             self.queue.add_after(key, seconds)
 
-        identity = self.identity = process.confirmed(foreign, self.ctx)
+        opened: list[namespaces.ForeignNamespaces] = []
+
+        def identity_changed() -> None:
+            for one in opened:
+                one.identity_changed()
+
+        def namespace_changed(namespace: ForeignNamespace) -> None:
+            copying.namespace_changed(namespace)
+            if claiming is not None:
+                claiming.namespace_changed(namespace)
+
+        identity = self.identity = process.confirmed(foreign, self.ctx, on_change=identity_changed)
         async with asyncio.TaskGroup() as tasks:
             self.executor = executor.ActionExecutor(
                 home=home,
@@ -233,6 +244,9 @@ class Harness:
                 wake=wake,
                 on_mirror_change=self.executor.times.changed,
                 on_mirror_event=None if self.shown is Shown.NONE else events.offer,
+                on_copy_change=lambda source: copying.copy_changed(source),
+                on_namespace_change=namespace_changed,
+                with_volumes=lambda: () if claiming is None else claiming.with_volumes(),
                 identity=identity,
                 tasks=tasks,
                 reflect_from=home if self.reflects else None,
@@ -247,7 +261,7 @@ class Harness:
                     report=self.recorder.note_namespace,
                 ),
             )
-            identity.on_change = self.scopes.identity_changed
+            opened.append(self.scopes)
             copying = copies.Copies(
                 home,
                 foreign,
@@ -353,9 +367,8 @@ class Harness:
         cordon: Callable[[], Awaitable[None]] | None = None,
     ) -> asyncio.Task[draining.Drained]:
         """farlet drains its node."""
-        home = cast("clusters.Cluster", self.home)
         work = draining.drain(
-            home,
+            self.home,
             self.store,
             ctx=lambda: self.ctx,
             cordon=cordon or _nothing,

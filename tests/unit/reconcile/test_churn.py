@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
 
 from farlet import errors
-from farlet.client import cluster as clusters
 from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Pod
@@ -34,7 +32,7 @@ class _Starting:
         self.drained = False
         home = harness.RecordingCluster("home", self.server, lambda: objects.NOW + loop.time())
         self.pods = home_pods.HomePods(
-            cast("clusters.Cluster", home),
+            home,
             self.store,
             node="far",
             wake=lambda _: None,
