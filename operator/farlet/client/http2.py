@@ -44,7 +44,6 @@ class Stream:
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
         return int(self.headers[":status"])
 
     @property

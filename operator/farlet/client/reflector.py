@@ -210,7 +210,10 @@ class Reflector(Generic[T]):
         if version >= self._seen:
             return False
         log.warning(
-            "versions went back, listing again", path=self._path, before=self._seen, now=version
+            "resource versions decreased, listing again",
+            path=self._path,
+            before=self._seen,
+            now=version,
         )
         self._seen, self.has_synced = 0, False
         self._on_rewound()
@@ -270,7 +273,7 @@ class Reflector(Generic[T]):
         if problem is None:
             return True
         (log.warning if self._invalid.is_new(problem) else log.debug)(
-            "object left out, its form is not valid", path=self._path, err=problem
+            "invalid object ignored", path=self._path, err=problem
         )
         self._doubt(obj)
         return False

@@ -154,7 +154,10 @@ class WatchStreams(ApiClient):
                     return connection
             made = await http2.connect(login, self._scratch)
             if made is None:
-                log.warning("server offers no HTTP/2, one connection per watch", cluster=self.name)
+                log.warning(
+                    "server does not offer HTTP/2, opening one connection per watch",
+                    cluster=self.name,
+                )
                 self._without_http2 = login.connecting
                 return None
             task = asyncio.create_task(made.run(), name="HTTP/2")

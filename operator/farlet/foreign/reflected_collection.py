@@ -117,7 +117,6 @@ class ReflectedCollection:
 
     @property
     def home(self) -> Collection[JSON]:
-        """The home objects."""
         return self._home.items.values()
 
     @property

@@ -73,7 +73,6 @@ def _sources(found: Iterable[Reference], namespace: str) -> frozenset[Source]:
 
 
 def copy_name(source: Source, ctx: Context) -> str:
-    """The name of its copy."""
     return names.copy_name(
         source.name, home_id=ctx.home_id, namespace=source.namespace, kind=source.kind
     )

@@ -111,7 +111,7 @@ class HomePods:
         if problem is None:
             return False
         key = shapes.key(obj)
-        log.warning("home pod left out, its form is not valid", pod=str(key), err=problem)
+        log.warning("invalid home pod ignored", pod=str(key), err=problem)
         if key is not None:
             self._doubt(key)
         return True

@@ -67,7 +67,6 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """The number of open connections."""
         return self._total
 
     @property

@@ -125,9 +125,9 @@ def status(
 
 
 def pod_report(pod: JSON, state: State | None, problem: str | None, *, node: str) -> PodReport:
-    """`problem`: why the state could not be read. What the kubelet says of the pod is better.
+    """`problem`: why the state could not be read. A cause that the kubelet reports replaces it.
 
-    A state of another node is of another farlet, which has got the address of this pod.
+    A state with another node comes from another farlet, whose pod now has this address.
     """
     name = pod["metadata"]["name"]
     if state is None:
@@ -171,7 +171,7 @@ def _last_line(message: str | None) -> str:
 
 
 def _leader(pods: Iterable[PodReport]) -> PodReport | None:
-    """During a handover two pods can report that they lead; the one that serves is the later."""
+    """The pod that leads. Of two during a handover, the one with fewer problems serves."""
     leaders = [one for one in pods if one.state is not None and one.state.leader]
     return min(leaders, key=lambda one: len(one.state.problems) if one.state else 0, default=None)
 

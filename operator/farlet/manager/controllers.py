@@ -53,7 +53,7 @@ class Controllers:
                 controller.object_changed(kind, None if deleted else found)
 
     async def close(self) -> None:
-        """End all controllers. Nothing that has begun has to be finished."""
+        """End all controllers. The next manager completes what they had begun."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

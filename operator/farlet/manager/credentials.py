@@ -409,7 +409,7 @@ async def _binding(client: ApiClient, namespace: str) -> Bound | None:
 def _foreign_certificate(
     config: Kubeconfig, verified: _Verified | None, *, where: str, now: datetime
 ) -> Finding:
-    """Of a client certificate, which the manager cannot renew."""
+    """The finding for a client certificate, which the manager cannot renew."""
     if config.pair is None:
         raise AssertionError("a kubeconfig has a token or a certificate")
     leaf = config.pair.leaf

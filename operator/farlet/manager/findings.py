@@ -54,5 +54,5 @@ def condition(found: Sequence[Finding]) -> Condition:
 
 
 def time(moment: datetime) -> str:
-    """As a message writes it."""
+    """The format of times in messages."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -71,7 +71,6 @@ def is_due(token: Token, *, now: datetime) -> bool:
 
 
 def request(bound: Bound | None, *, lifetime: timedelta = LIFETIME) -> JSON:
-    """The TokenRequest."""
     spec: JSON = {"expirationSeconds": int(lifetime.total_seconds())}
     if bound is not None:
         spec["boundObjectRef"] = {

@@ -25,7 +25,7 @@ class Connect(Protocol):
 
 
 class KubeconfigClients:
-    """Makes connections, and counts their requests in `metrics`."""
+    """Opens connections, and counts their requests in `metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = {"home": metrics.client("home"), "foreign": metrics.client("foreign")}
@@ -34,7 +34,7 @@ class KubeconfigClients:
     async def __call__(
         self, name: credentials.Name, config: Kubeconfig
     ) -> AsyncIterator[ApiClient]:
-        """A connection; the file that it is loaded from exists as long."""
+        """A connection. The temporary file with its kubeconfig is deleted at the end."""
         with tempfile.NamedTemporaryFile("w") as file:  # mode 0600
             file.write(config.text())
             file.flush()

@@ -145,7 +145,7 @@ def parse(content: bytes) -> Kubeconfig:
 
 
 def _is_address(url: str) -> bool:
-    """Whether a client can connect to a URL: nothing later expects another one."""
+    """Whether this is the URL of a server, without user, query and fragment."""
     parts = _split(url)
     return (
         parts is not None
@@ -156,7 +156,7 @@ def _is_address(url: str) -> bool:
 
 
 def _is_proxy(url: str) -> bool:
-    """With a user and a password, perhaps."""
+    """Whether this is the URL of a proxy; it may contain a user and a password."""
     parts = _split(url)
     return parts is not None and parts.scheme in {"http", "https"} and parts.path in {"", "/"}
 
@@ -192,7 +192,7 @@ def _pair(user: JSON) -> key_pairs.KeyPair | None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases: a file of a kilobyte could expand to gigabytes."""
+    """Rejects aliases, with which a file of a kilobyte could expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

@@ -77,14 +77,14 @@ class NodeController:
     # --- changes ------------------------------------------------------------------------------
 
     def node_changed(self, found: JSON) -> None:
-        """The VirtualNode is like this now."""
+        """Note the present version of the VirtualNode."""
         before, self._object = self._object, found
         # Its status is written here: to wake for that would be a loop.
         if before is None or _wanted(before) != _wanted(found):
             self._changed.set()
 
     def object_changed(self, kind: str, found: JSON | None) -> None:
-        """One of its objects is like this now; `None`: it does not exist."""
+        """Note the present version of one of its objects; `None`: it does not exist."""
         if found is None:
             self._found.pop(kind, None)
             self._require_resync()  # the VirtualNode can be gone, and its objects with it
@@ -93,7 +93,7 @@ class NodeController:
         self._changed.set()
 
     def pod_changed(self, pod: JSON, *, deleted: bool) -> None:
-        """One of its pods is like this now."""
+        """Note the present version of one of its pods."""
         self._pod_changes += 1
         if self._pods is not None:
             self._pods.pop(pod["metadata"]["name"], None)
@@ -139,7 +139,11 @@ class NodeController:
             except Exception:
                 # A defect that one VirtualNode triggers must not end the others.
                 pause = backoff.next()
-                log.exception("internal error", node=self._key.name, retry_in=pause)
+                log.exception(
+                    "virtual node failed with an internal error",
+                    node=self._key.name,
+                    retry_in=pause,
+                )
             await retrying.wait(self._changed, pause)
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
@@ -197,7 +201,7 @@ class NodeController:
             return Condition(kind, conditions.UNKNOWN, "CheckFailed", str(err))
         except Exception as err:
             # A defect, which must neither hide the state of the node nor stop changes of its spec.
-            log.exception("internal error", node=node.name)
+            log.exception("virtual node failed with an internal error", node=node.name)
             found = conditions.internal_error(kind, err)
             failures.append(errors.FarletError(found.message))
             return found
@@ -214,7 +218,7 @@ class NodeController:
         except errors.FarletError:
             raise
         except Exception as err:
-            log.exception("internal error", node=node.name)
+            log.exception("virtual node failed with an internal error", node=node.name)
             found = conditions.internal_error(conditions.ConditionType.READY, err)
             failures.append(errors.FarletError(found.message))
             return found

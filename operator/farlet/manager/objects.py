@@ -68,9 +68,9 @@ def secret_refusal(node: VirtualNode) -> str | None:
 
 
 def is_ours(found: JSON, node: VirtualNode) -> bool:
-    """Whether an object of this name may be changed: the manager made it for this name.
+    """Whether an object of this name may be changed: the manager created it for this name.
 
-    By its owner, or by its labels: after a restore from a backup the VirtualNode has another uid.
+    The owner or the labels show this: after a restore the VirtualNode has another uid.
     """
     owners = found["metadata"].get("ownerReferences") or ()
     labels = found["metadata"].get("labels") or {}

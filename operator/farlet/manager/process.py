@@ -97,7 +97,7 @@ class Manager:
         log.info("manager started", namespace=self._settings.namespace, home=self._home.server)
 
     async def stop(self) -> None:
-        """End all controllers. Nothing that has begun has to be finished."""
+        """End all controllers. The next manager completes what they had begun."""
         if self._controllers is not None:
             await self._controllers.close()
         await self._stack.aclose()
@@ -145,7 +145,7 @@ class Manager:
 
 
 def image_of(pod: JSON) -> str:
-    """Of the manager in its pod, in which others can stand before it. Raises `StartError`."""
+    """The image of the manager in its pod, which can have sidecars. Raises `StartError`."""
     for container in pod["spec"]["containers"]:
         if container["name"] == CONTAINER:
             return str(container["image"])

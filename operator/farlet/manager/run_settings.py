@@ -1,7 +1,7 @@
 """Whether farlet accepts the settings of a VirtualNode, before a pod is changed by them.
 
-A rollout to wrong settings would stop, since the new pods do not become ready. Here the
-same checks give a condition that names the field.
+With wrong settings the new pods would not become ready, and the rollout would stop. Here the same
+checks run first, and a condition names the field.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Approver:
         self._wake = asyncio.Event()
 
     def changed(self, request: JSON, *, deleted: bool) -> None:
-        """A CSR is like this now."""
+        """Note the present version of a CSR."""
         name = request["metadata"]["name"]
         node = serving_requests.requesting_node(request, namespace=self._namespace)
         if deleted or node is None or not serving_requests.is_open(request):
@@ -69,7 +69,7 @@ class Approver:
         self.wake()
 
     def _dispensable(self) -> str:
-        """The oldest request of another node than a virtual one, else the oldest."""
+        """The request to forget: the oldest of a node that is not virtual, else the oldest."""
         ours = {node.name for node in self._nodes()}
         others = (name for name, one in self._open.items() if one.node not in ours)
         return next(others, next(iter(self._open)))
@@ -89,7 +89,9 @@ class Approver:
             except errors.FarletError as err:
                 log.warning("failed to review serving certificate requests", err=str(err))
             except Exception:
-                log.exception("internal error in the review of serving certificate requests")
+                log.exception(
+                    "review of serving certificate requests failed with an internal error"
+                )
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
     async def review(self) -> None:

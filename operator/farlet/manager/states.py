@@ -47,9 +47,9 @@ class StateReader:
             await self._session.close()
 
     async def read(self, pod: JSON) -> State:
-        """The state of a pod. Raises `ValueError` with why there is none, in a few words.
+        """The state of a pod. Raises `ValueError` with the cause in a few words.
 
-        `NotReported` is one; it says nothing about whether the pod serves the node.
+        `NotReported` is such an error; the pod may serve the node nevertheless.
         """
         if self._session is None:
             raise RuntimeError("the reader is used outside of its context")

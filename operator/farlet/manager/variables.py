@@ -78,7 +78,7 @@ def _of_spec(spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def of_pod(node: VirtualNode) -> dict[str, str]:
-    """Those that follow from how the manager runs farlet."""
+    """Variables for the pod in which the manager runs farlet."""
     in_cluster = node.spec.identity is Identity.SERVICE_ACCOUNT
     own = {
         "nodename": node.name,

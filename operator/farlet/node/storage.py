@@ -62,7 +62,7 @@ async def check(home: ApiClient, ctx: Context) -> None:
             "--home-storage-kubeconfig to valid ones"
         ) from err
     except (errors.Unreachable, errors.Throttled) as err:
-        log.warning("failed to check what volumes require", err=str(err))
+        log.warning("failed to verify prerequisites of volumes", err=str(err))
 
 
 async def _check_permissions(home: ApiClient) -> None:

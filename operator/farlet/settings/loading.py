@@ -53,7 +53,7 @@ class Flag:
     default: str = ""
     """The text shown for the default where the value alone does not explain it."""
     common: bool = False
-    """Most users need it: `--help` shows it. `--help-all` shows all."""
+    """`--help` shows the settings that most users need; `--help-all` shows all."""
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)

@@ -1,6 +1,6 @@
 """Findings of `farlet check` about the identity of both clusters.
 
-They come from the modules that a start uses, so that both come to the same result.
+The modules that verify this at the start of farlet compute them, so both have the same result.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def _compared(what: str, ahead: float) -> Finding:
 async def kubelet(settings: Settings, home: Cluster) -> Finding | None:
     """Whether the home API server reaches farlet, as it does for `kubectl logs` and `exec`.
 
-    An administrator may ask this of it (`nodes/proxy`); farlet itself may not.
-    `None`: farlet does not serve it.
+    An administrator is allowed to send this request (`nodes/proxy`); farlet itself is not.
+    `None`: farlet does not serve the kubelet API.
     """
     if settings.kubelet_bind_address is None:
         return None

@@ -1,4 +1,4 @@
-"""`farlet status --watch`: the answer again and again, in place, until Ctrl-C."""
+"""`farlet status --watch`: refreshes the answer in place until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -45,12 +45,11 @@ async def connected(settings: StatusSettings) -> AsyncIterator[Cluster]:
 
 
 async def status(home: Cluster, settings: StatusSettings) -> Report:
-    """One look at all virtual nodes, or at that of `--nodename`."""
+    """The status of all virtual nodes, or of the one that `--nodename` names."""
     return report.report(await facts(home, settings), time.time())
 
 
 async def facts(home: Cluster, settings: StatusSettings) -> Facts:
-    """What the report needs."""
     nodes, declared, processes = await asyncio.gather(
         _nodes(home, settings.nodename),
         _virtual_nodes(home, settings),

@@ -191,7 +191,7 @@ def _numbers(found: Mapping[str, int]) -> dict[str, int]:
 def _waiting(
     pods: Sequence[Pod] | Absent | Unread | None, not_read: list[str], now: float
 ) -> tuple[Waiting, ...]:
-    """Those that wait longest."""
+    """The pods that have waited longest."""
     if isinstance(pods, Unread):
         not_read.append(f"pods that wait: {pods.why}")
     if pods is None or isinstance(pods, Absent | Unread):
@@ -233,7 +233,7 @@ def _namespaces(state: State | None) -> tuple[str, ...]:
 
 
 def _expiry(found: Sequence[Expiry], now: float) -> dict[str, float]:
-    """Of each kind, what expires first among the processes."""
+    """For each kind of credentials, when the first of all processes expires."""
     first: dict[str, float] = {}
     for one in found:
         for kind, moment in one.model_dump().items():
