@@ -56,26 +56,35 @@ class Allowance(StrEnum):
 
 
 KEEP_LABELS = (
+    "admission.datadoghq.com/",
     "azure.workload.identity/",
     "istio.io/",
     "kueue.x-k8s.io/",
+    "kuma.io/",
     "linkerd.io/",
     "sidecar.istio.io/",
 )
 KEEP_ANNOTATIONS = (
+    "admission.datadoghq.com/",
     "azure.workload.identity/",
     "cni.projectcalico.org/",
     "config.linkerd.io/",
+    "consul.hashicorp.com/",
+    "dapr.io/",
     "eks.amazonaws.com/",
     "iam.amazonaws.com/",
+    "instrumentation.opentelemetry.io/",
     "istio.io/",
     "k8s.ovn.org/",
     "k8s.v1.cni.cncf.io/",
     "kueue.x-k8s.io/",
+    "kuma.io/",
     "linkerd.io/",
     "ovn.kubernetes.io/",
     "sidecar.istio.io/",
+    "sidecar.opentelemetry.io/",
     "vault.hashicorp.com/",
+    "vpc.amazonaws.com/",
 )
 """Prefixes of labels and annotations on which controllers act: they inject sidecars, give cloud
 identities, queue pods, or record what a network plugin did. In the home cluster they have done so;
