@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from clusters import kwok, rest
+from clusters import images, kwok, rest
 from conftest import StartFarlet
 from faults.environment import Environment
 from integration import realpods
 from integration.kubectl import Kubectl
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(150)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(170)]
 
 DEPLOYMENTS = "apps/v1/deployments"
 JOBS = "batch/v1/jobs"
@@ -111,6 +111,52 @@ async def test_a_deployment_follows_its_config_map_and_secret_and_is_rolled_over
     assert await env.foreign.list("pods", namespace=env.workspace.foreign) == []
 
 
+async def test_a_pod_of_a_deployment_is_debugged_and_resized_while_it_runs(
+    env: Environment, start_farlet: StartFarlet
+) -> None:
+    await start_farlet(env.node, settings=realpods.AS_REAL)
+    main = realpods.container("main", "sleep", "inf") | {"resources": _sized("100m")}
+    deployment = {
+        "metadata": {"name": "shop"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "shop"}},
+            "template": template(env.node, main, restartPolicy="Always"),
+        },
+    }
+    made = await env.home.create(DEPLOYMENTS, deployment, namespace=env.workspace.home)
+    await _until(env, DEPLOYMENTS, deployed(made["metadata"]["generation"], 1))
+    (name,) = await _pods(env)
+
+    kubectl = Kubectl.of(env.clusters.home, env.workspace.home)
+    debugged = await kubectl.run(
+        "debug", name, f"--image={images.CLIENTS}", "-c", "shell", "--profile=baseline",
+        "--target=main", "--", "bash", "-c", "echo pid=$$ in $HOSTNAME; sleep inf",
+    )  # fmt: skip
+    assert debugged.code == 0, debugged.err
+    await env.seen(name, _debugged, seconds=SECONDS)
+    await kubectl.until_printed(name, "pid=", container="shell")
+    shown = await kubectl.run("exec", name, "-c", "shell", "--", "cat", "/proc/1/cmdline")
+    assert shown.out.decode().split("\0")[:2] == ["sleep", "inf"], "it sees the processes of main"
+
+    before = await env.home.get("pods", name=name, namespace=env.workspace.home)
+    await env.home.patch(
+        "pods",
+        {"spec": {"containers": [{"name": "main", "resources": _sized("200m")}]}},
+        name=name,
+        namespace=env.workspace.home,
+        subresource="resize",
+        kind="strategic",
+    )
+    resized = await env.seen(name, _has_cpu("200m"), seconds=SECONDS)
+    (status,) = resized["status"]["containerStatuses"]
+    assert status["restartCount"] == 0
+    assert resized["metadata"]["uid"] == before["metadata"]["uid"]
+    assert _debugged(resized), "the second container still runs"
+    assert await _pods(env) == [name]
+    await _until(env, DEPLOYMENTS, deployed(made["metadata"]["generation"], 1))
+
+
 async def test_jobs_and_cron_jobs_end_as_on_a_machine(
     env: Environment, start_farlet: StartFarlet
 ) -> None:
@@ -200,6 +246,29 @@ async def test_a_pod_with_init_container_sidecar_probes_and_hooks_is_killed_for_
     await env.delete("shop")
     await env.seen("shop", rest.gone, seconds=SECONDS)
     assert (await log).out.decode().splitlines() == ["initialised: yes", "stopping"]
+
+
+def _sized(cpu: str) -> rest.Object:
+    amounts = {"cpu": cpu, "memory": "128Mi"}
+    return {"requests": amounts, "limits": amounts}
+
+
+def _has_cpu(amount: str) -> Callable[[rest.Object | None], bool]:
+    """The foreign kubelet has given its main container so much."""
+
+    def check(seen: rest.Object | None) -> bool:
+        statuses = (seen or {}).get("status", {}).get("containerStatuses", ())
+        return any(
+            one.get("resources", {}).get("limits", {}).get("cpu") == amount for one in statuses
+        )
+
+    return check
+
+
+def _debugged(seen: rest.Object | None) -> bool:
+    """Its ephemeral container runs."""
+    statuses = (seen or {}).get("status", {}).get("ephemeralContainerStatuses", ())
+    return any("running" in one["state"] for one in statuses)
 
 
 def _encoded(text: str) -> str:
