@@ -24,6 +24,7 @@ from farlet.cli.checks import (
     identity,
     namespaces,
     permissions,
+    policies,
     servers,
     serving_certificate,
     volumes,
@@ -173,6 +174,7 @@ async def _prerequisites(
         checks += [
             permissions.capacity(settings, foreign, required),
             permissions.foreign(settings, foreign),
+            policies.creation(settings, foreign),
             *(namespaces.foreign(settings, ctx, foreign, name) for name in offloaded),
         ]
     return [one for one in (*absent, *await asyncio.gather(*checks)) if one is not None]

@@ -230,6 +230,10 @@ class ApiClient(Protocol):
         answer = await self.call("POST", path, body=body)
         return self._checked(resource, answer, f"POST {path}")
 
+    async def create_dry(self, resource: Resource[T], body: Body, *, namespace: str = "") -> None:
+        """As `create`, but the API server only checks the object: nothing is created."""
+        await self.call("POST", f"{resource.path(namespace)}?dryRun=All", body=body)
+
     async def patch(
         self,
         resource: Resource[T],

@@ -119,6 +119,8 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             return answered
         if request.path == "/version":
             return await version(request)
+        if request.query.get("dryRun") == "All":
+            return web.json_response(await request.json(), status=201)
         if request.query.get("labelSelector") == GATEWAY_SELECTOR:
             return web.json_response(
                 {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": gateways}

@@ -250,6 +250,43 @@ async def test_a_home_namespace_that_farlet_cannot_read_is_a_warning(tmp_path: P
     assert found["home permissions"].outcome is Outcome.OK
 
 
+NAMESPACES = "foreign /api/v1/namespaces"
+BINDINGS = "foreign /apis/rbac.authorization.k8s.io/v1/namespaces/farlet/rolebindings"
+DENIED = (
+    "it is forbidden: ValidatingAdmissionPolicy 'farlet-namespaces' with binding "
+    "'farlet-namespaces' denied request: farlet can create only"
+)
+BY_POLICY = (403, DENIED)
+BY_RBAC = (403, 'namespaces is forbidden: User "x" cannot create resource "namespaces"')
+POLICIES = {
+    "that is in force": ({NAMESPACES: BY_POLICY, BINDINGS: BY_POLICY}, Outcome.OK, "only"),
+    "that is missing": ({}, Outcome.WARNING, "farlet can create any namespace"),
+    "without the part on RoleBindings": (
+        {NAMESPACES: BY_POLICY},
+        Outcome.WARNING,
+        "RoleBindings in any namespace",
+    ),
+    "where the name is used": (
+        {NAMESPACES: (409, "already exists")},
+        Outcome.WARNING,
+        "farlet can create any namespace",
+    ),
+    "that farlet cannot try": ({NAMESPACES: BY_RBAC}, Outcome.WARNING, "not checked: namespaces"),
+}
+
+
+@pytest.mark.parametrize(("answers", "outcome", "seen"), POLICIES.values(), ids=POLICIES)
+async def test_a_policy_for_created_namespaces(
+    tmp_path: Path, answers: dict[str, tuple[int, str]], outcome: Outcome, seen: str
+) -> None:
+    async with environment(tmp_path) as env:
+        env.refused |= {where: _refusal(*answer) for where, answer in answers.items()}
+        found = (await env.findings(create_namespaces="true"))["policy for created namespaces"]
+    assert found.outcome is outcome
+    assert seen in found.seen
+    assert bool(found.hint) is (outcome is not Outcome.OK)
+
+
 async def test_a_foreign_namespace_that_farlet_will_create_is_no_mistake(tmp_path: Path) -> None:
     async with environment(tmp_path) as env:
         path = "/api/v1/namespaces/shop-home"
