@@ -31,7 +31,7 @@ from integration import incluster, realpods
 pytestmark = [
     pytest.mark.clusters,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.takes(90),
+    pytest.mark.takes(130),
 ]
 
 NODES = "farlet.io/v1alpha1/virtualnodes"

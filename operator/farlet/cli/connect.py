@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -192,7 +193,7 @@ def connect(**flags: Any) -> None:
 
     work = _connect(connection, flags)
     access.run(work, "Interrupted. Run the same command again: it continues where it stopped")
-    _print_next(connection.node, connection.namespaces, flags["home_context"])
+    _print_next(connection.node, connection.namespaces, flags)
 
 
 async def _connect(connection: Any, flags: dict[str, Any]) -> None:
@@ -208,14 +209,17 @@ async def _connect(connection: Any, flags: dict[str, Any]) -> None:
             home,
             foreign,
             server=server,
+            status_command=f"farlet status{_of_side(flags, 'home')}",
             report=click.echo,
             seconds=flags["timeout"],
         ).run()
 
 
-def _print_next(node: str, namespaces: tuple[str, ...], context: str | None) -> None:
-    """The command for a first pod."""
-    kubectl = f"kubectl --context {context}" if context else "kubectl"
+def _print_next(node: str, namespaces: tuple[str, ...], flags: dict[str, Any]) -> None:
+    """The commands for a first pod, and those that show what becomes of it."""
+    kubectl = shlex.join(("kubectl", *_given("--context", flags["home_context"]),
+                          *_given("--kubeconfig", flags["home_kubeconfig"])))  # fmt: skip
+    home, foreign = _of_side(flags, "home"), _of_side(flags, "foreign")
     namespace = namespaces[0] if namespaces else "NAMESPACE"
     spec = (
         f'{{"spec":{{"nodeSelector":{{"kubernetes.io/hostname":"{node}"}},'
@@ -224,8 +228,24 @@ def _print_next(node: str, namespaces: tuple[str, ...], context: str | None) -> 
     click.echo(
         f"\nRun a first pod in the foreign cluster:\n\n  {kubectl} run hello -n {namespace} "
         f"--image=nginx --overrides='{spec}'\n  {kubectl} get pod hello -n {namespace} -o wide"
+        f"\n\nIf something is not as expected:\n\n  farlet status{home}"
+        f"\n  farlet explain {namespace}/hello{home}{foreign}"
     )
     if not namespaces:
         click.echo(
             f"\nNo namespace is offloaded yet. Run this command again with --namespace {namespace}"
         )
+
+
+def _of_side(flags: dict[str, Any], side: str) -> str:
+    """The flags for one cluster, as they were given, for another command of farlet."""
+    given = [
+        word
+        for what in ("context", "kubeconfig")
+        for word in _given(f"--{side}-{what}", flags[f"{side}_{what}"])
+    ]
+    return "".join(f" {shlex.quote(word)}" for word in given)
+
+
+def _given(flag: str, value: str | None) -> tuple[str, ...]:
+    return () if value is None else (flag, value)

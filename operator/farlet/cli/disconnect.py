@@ -32,6 +32,11 @@ from farlet.settings import values
 )
 @click.option("--delete-volumes", is_flag=True, help="Delete these claims with their data.")
 @click.option(
+    "--force",
+    is_flag=True,
+    help="Delete pods without a controller, too. They do not come back.",
+)
+@click.option(
     "--foreign-system-namespace",
     metavar="NAME",
     help="farlet's namespace in the foreign cluster. [default: that of the VirtualNode, or "
@@ -89,6 +94,7 @@ async def _disconnect(flags: dict[str, Any]) -> None:
             system=flags["foreign_system_namespace"],
             home_id=flags["home_id"],
             volumes=volumes,
+            force=flags["force"],
             report=click.echo,
             seconds=flags["timeout"],
         )

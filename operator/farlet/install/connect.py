@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from farlet import errors, names, redaction
+from farlet import errors, names
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING
@@ -25,20 +25,18 @@ from farlet.install import (
     gateway,
     home,
     installed_manager,
+    readiness,
     requests,
-    rollout,
 )
 from farlet.install.connection import HOME_SYSTEM, Connection
 from farlet.install.credentials import ForeignServer
-from farlet.manager import foreign_token
-from farlet.manager.conditions import NOT_APPLIED
+from farlet.install.waiting import Waiting
+from farlet.manager import foreign_token, rollout
 from farlet.manager.foreign_token import Bound
-from farlet.manager.virtual_node import Identity
+from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, NAME_LABEL, Identity
 
 STEP_SECONDS = 180.0
 """The end of a step that waits for nothing but answers, in addition to `seconds`."""
-SHOWN_CHARS = 400
-"""Of the reason why a VirtualNode is not ready."""
 AGAIN = "Run the same command again: it continues where it stopped"
 
 
@@ -60,14 +58,19 @@ class Connect:
         foreign: ApiClient,
         *,
         server: ForeignServer,
+        status_command: str,
         report: Callable[[str], None],
         seconds: float,
     ) -> None:
-        """`report` gets one line of progress; `seconds` is how long the node may take."""
+        """`report` gets one line of progress; `seconds` is how long the node may take.
+
+        `status_command` shows its state: `farlet status` with the flags for the home cluster.
+        """
         self._connection = connection
         self._home = home
         self._foreign = foreign
         self._server = server
+        self._status_command = status_command
         self._report = report
         self._seconds = seconds
         self._home_id = ""
@@ -133,7 +136,10 @@ class Connect:
 
     async def _manager(self) -> str:
         return await installed_manager.install(
-            self._home, self._connection.image, seconds=self._seconds
+            self._home,
+            self._connection.image,
+            waiting=Waiting(self._report),
+            seconds=self._seconds,
         )
 
     async def _gateway(self) -> str:
@@ -194,7 +200,10 @@ class Connect:
     async def _bindings(self) -> str:
         objects = home.bindings(self._connection)
         await requests.apply(self._home, objects)
-        return f"{len(objects)} objects, the last is {objects[-1]['metadata']['name']}"
+        if self._connection.identity is Identity.SERVICE_ACCOUNT:
+            account = f"{HOME_SYSTEM}/{self._connection.name}"
+            return f"{len(objects)} Roles and bindings of the ServiceAccount {account}"
+        return " and ".join(f"{one['kind']} {one['metadata']['name']}" for one in objects)
 
     async def _virtual_node(self) -> str:
         async with requests.limit(
@@ -210,7 +219,7 @@ class Connect:
                 except errors.NotFound:  # the API server does not serve the new kind yet
                     await asyncio.sleep(requests.RETRY_SECONDS)
                 else:
-                    return f"{HOME_SYSTEM}/{self._connection.node}"
+                    return f"VirtualNode {HOME_SYSTEM}/{self._connection.node}"
 
     async def _until_ready(self) -> str:
         """Until the VirtualNode is ready and its farlets are of the wanted version.
@@ -218,14 +227,19 @@ class Connect:
         The reason why not is reported whenever it changes.
         """
         name = self._connection.node
-        shown = ""
+        waiting = Waiting(self._report)
+        pods_of_node = f"{NAME_LABEL}={FARLET},{INSTANCE_LABEL}={name}"
+        async with waiting.watching(self._home, HOME_SYSTEM, installed_manager.PODS, pods_of_node):
+            if not await self._ends(waiting):
+                raise errors.StartError(
+                    f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
+                    f"{waiting}. See `{self._status_command}`, and `kubectl logs -n {HOME_SYSTEM} "
+                    "deployment/farlet-manager` in the home cluster"
+                )
+        return f"pods of the node {name} run in the foreign cluster"
 
-        def waiting(why: str) -> None:
-            nonlocal shown
-            if why and why != shown:
-                shown = why
-                self._report(f"      waiting: {why}")
-
+    async def _ends(self, waiting: Waiting) -> bool:
+        """Whether the node is ready in time, while its certificate is approved."""
         work = [asyncio.create_task(self._settled(waiting), name="virtual node")]
         if self._connection.identity is Identity.NODE:
             work.append(asyncio.create_task(self._approve(), name="certificate approval"))
@@ -239,16 +253,9 @@ class Connect:
             for task in work:
                 task.cancel()
             await asyncio.wait(work)
-        if not done:
-            raise errors.StartError(
-                f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
-                f"{shown or 'the API server did not answer'}. See `kubectl describe virtualnode -n "
-                f"{HOME_SYSTEM} {name}` and `kubectl logs -n {HOME_SYSTEM} "
-                "deployment/farlet-manager` in the home cluster"
-            )
-        return f"pods of the node {self._connection.node} run in the foreign cluster"
+        return bool(done)
 
-    async def _settled(self, waiting: Callable[[str], None]) -> None:
+    async def _settled(self, waiting: Waiting) -> None:
         """Ready, rolled out, and still ready: a status is perhaps that of the pods before."""
         node = await self._ready_node(waiting)
         image = node["spec"].get("image") or await installed_manager.image_of_nodes(self._home)
@@ -256,7 +263,7 @@ class Connect:
 
         def is_rolled_out(deployment: JSON | None) -> bool:
             why = rollout.unfinished(deployment, image)
-            waiting(f"Deployment {HOME_SYSTEM}/{name}: {why}" if why else "")
+            waiting.because(f"Deployment {HOME_SYSTEM}/{name}: {why}" if why else "")
             return not why
 
         await requests.until(
@@ -264,11 +271,11 @@ class Connect:
         )
         await self._ready_node(waiting)
 
-    async def _ready_node(self, waiting: Callable[[str], None]) -> JSON:
+    async def _ready_node(self, waiting: Waiting) -> JSON:
         def is_ready(node: JSON | None) -> bool:
-            ready, why = readiness(node)
-            waiting("" if ready else why)
-            return ready
+            why = readiness.problem(node)
+            waiting.because(why)
+            return not why
 
         name = self._connection.node
         node = await requests.until(
@@ -302,22 +309,6 @@ class Connect:
         name = request["metadata"]["name"]
         await self._home.replace(kinds.SIGNING_REQUEST_APPROVALS, name, approval.approved(request))
         self._report(f"      approved the client certificate of {self._connection.node}: {name}")
-
-
-def readiness(node: JSON | None) -> tuple[bool, str]:
-    """Whether a VirtualNode is ready as it is specified now, and why not."""
-    if node is None:
-        return False, "the VirtualNode does not exist"
-    generation = node["metadata"].get("generation")
-    status = node.get("status") or {}
-    conditions = {one.get("type"): one for one in status.get("conditions") or ()}
-    ready = conditions.get("Ready")
-    if ready is None:
-        return False, "the manager has not reported yet"
-    seen = ready.get("observedGeneration", generation)
-    if ready.get("status") == "True" and ready.get("reason") not in NOT_APPLIED:
-        return seen == generation, "the manager has not seen the last change yet"
-    return False, redaction.cut(f"{ready.get('reason')}: {ready.get('message')}", SHOWN_CHARS)
 
 
 @contextlib.contextmanager

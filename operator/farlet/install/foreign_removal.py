@@ -35,10 +35,11 @@ _REFLECTED: tuple[Resource[Any], ...] = (
     kinds.SERVICES,
     kinds.ENDPOINT_SLICES,
 )
+_NOT_CREATED = "farlet connect did not create it"
 
 
 @dataclass
-class Removal:
+class ForeignRemoval:
     """Removes what `look` found. Each step can be repeated."""
 
     cluster: ApiClient
@@ -71,7 +72,10 @@ class Removal:
     async def clean(self) -> str:
         """Mirrors, their Secrets, copies and claims, in all namespaces at once."""
         counts = await self._each(self.found.namespaces, self._clean)
-        return f"{sum(counts)} objects in {', '.join(self.found.namespaces) or 'no namespace'}"
+        where = f"in {', '.join(self.found.namespaces)}" if self.found.namespaces else ""
+        if not any(counts):
+            return f"none was left {where}".rstrip()
+        return f"{requests.counted(sum(counts), 'object')} deleted {where}"
 
     async def remove_permissions(self) -> str:
         """Roles, namespaces that farlet or connect created, and the system namespace.
@@ -82,7 +86,7 @@ class Removal:
         if not self.found.is_own:
             await self._remove_inventories()
             self._raise_failed()
-            return "they stay"
+            return "they stay for other virtual nodes"
         cleaned = [name for name in self.found.namespaces if name not in self.failed]
         deleted = [name for name in await self._each(cleaned, self._leave) if name]
         self._raise_failed()
@@ -90,7 +94,10 @@ class Removal:
             await requests.delete(self.cluster, resource, f"{self.found.system}-capacity")
         if await self._remove_system():
             deleted.append(self.found.system)
-        return f"deleted namespaces {', '.join(deleted)}" if deleted else "no namespace deleted"
+        await self._name_marked()
+        if not deleted:
+            return "Roles and bindings are gone"
+        return f"Roles and bindings are gone, and the namespaces {', '.join(deleted)}"
 
     async def _each(
         self, namespaces: Sequence[str], work: Callable[[str], Awaitable[T]]
@@ -118,9 +125,27 @@ class Removal:
             await requests.until_gone(self.cluster, kinds.NAMESPACES, namespace)
             return namespace
         # The binding last: it shows that the namespace is still used.
+        system = self.found.system
         for resource in (kinds.ROLES, kinds.ROLE_BINDINGS):
-            await requests.delete(self.cluster, resource, self.found.system, namespace=namespace)
+            await requests.delete(self.cluster, resource, system, namespace=namespace)
+        for name in foreign_search.binding_names(system):
+            binding = await requests.find(
+                self.cluster, kinds.ROLE_BINDINGS, name, namespace=namespace
+            )
+            if binding is not None and foreign_search.accounts_of(binding) == {system}:
+                await self._delete(kinds.ROLE_BINDINGS, binding)
         return ""
+
+    async def _name_marked(self) -> None:
+        """Namespaces of this home cluster that the node does not use, and no other one does."""
+        for name, home in self.found.marked:
+            if await requests.find(self.cluster, kinds.NAMESPACES, name) is None:
+                continue
+            if not await self._others(name):
+                self.left.append(
+                    f"the foreign namespace {name}, which belongs to the home namespace {home} "
+                    f"(ConfigMap {HOME_NAMESPACE_CONFIG_MAP}): farlet connect did not create it"
+                )
 
     # --- one namespace ------------------------------------------------------------------------
 
@@ -235,6 +260,7 @@ class Removal:
             return False
         labels = namespace["metadata"].get("labels") or {}
         if labels.get(MANAGED_BY_LABEL) != CONNECT and labels.get(CREATED_NAMESPACE) != "true":
+            self.left.append(f"the foreign namespace {name}: {_NOT_CREATED}")
             return False
         others = await content.of_others(self.cluster, name, is_own=lambda _labels: False)
         if others:
@@ -260,6 +286,8 @@ class Removal:
                 await requests.until_gone(self.cluster, kinds.NAMESPACES, name)
                 return True
             self.left.append(f"the foreign namespace {name}: it contains {others}")
+        else:
+            self.left.append(f"the foreign namespace {name}: {_NOT_CREATED}")
         await self._remove_inventories()
         # The RoleBindings last: that of the token shows whose namespace this is.
         for kind in ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "Secret",

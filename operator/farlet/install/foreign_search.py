@@ -7,11 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from farlet import errors
+from farlet import errors, redaction, roles
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
-from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING, USED_BY, VIRTUAL_NODE_ID, ObjectKey
+from farlet.constants import (
+    HOME_CLUSTER,
+    HOME_NAMESPACE_CONFIG_MAP,
+    JSON,
+    TOKEN_BINDING,
+    USED_BY,
+    VIRTUAL_NODE_ID,
+    ObjectKey,
+)
+from farlet.foreign import home_namespace
 from farlet.install import foreign, requests
 from farlet.install.connection import CONNECT
 from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL, object_name
@@ -34,6 +43,8 @@ class Found:
     """Values of the label `VIRTUAL_NODE_ID`."""
     namespaces: tuple[str, ...]
     """Those that it uses."""
+    marked: tuple[tuple[str, str], ...]
+    """Others, each with the home namespace of the same home cluster to which it belongs."""
     claims: tuple[ObjectKey, ...]
     """Claims that contain data of home pods."""
     is_own: bool
@@ -130,21 +141,35 @@ async def look(cluster: ApiClient, *, node: str, system: str, home_id: str | Non
             "belongs. Set --home-id to the uid of that cluster's Service default/kubernetes"
         )
     used = await _namespaces(cluster, system, ids)
+    marked = await _marked(cluster, known)
     claims = [
         ObjectKey(one["metadata"]["namespace"], one["metadata"]["name"])
         for one in await labelled(cluster, kinds.CLAIMS.metadata_only, ids)
     ]
     is_named = named == node or (named is None and system == object_name(node))
     own = namespace is None or (is_named and stored <= ids)
-    return Found(node, system, namespace, ids, tuple(sorted(used)), tuple(sorted(claims)), own)
+    return Found(
+        node=node,
+        system=system,
+        system_namespace=namespace,
+        ids=ids,
+        namespaces=tuple(sorted(used)),
+        marked=tuple(sorted(one for one in marked if one[0] not in used)),
+        claims=tuple(sorted(claims)),
+        is_own=own,
+    )
 
 
 async def _namespaces(cluster: ApiClient, system: str, ids: Iterable[str]) -> set[str]:
     """The namespaces with permissions or objects of the virtual node."""
-    bindings = await cluster.list_all(
-        kinds.ROLE_BINDINGS, field_selector=_named(system), checked=False
-    )
-    used = {one["metadata"]["namespace"] for one in bindings.items if system in accounts_of(one)}
+    used = set()
+    for name in binding_names(system):
+        bindings = await cluster.list_all(
+            kinds.ROLE_BINDINGS, field_selector=_named(name), checked=False
+        )
+        used |= {
+            one["metadata"]["namespace"] for one in bindings.items if system in accounts_of(one)
+        }
     for resource in (kinds.PODS.metadata_only, *COPIES, kinds.CLAIMS.metadata_only):
         used |= {one["metadata"]["namespace"] for one in await labelled(cluster, resource, ids)}
     for resource in COPIES:
@@ -152,6 +177,24 @@ async def _namespaces(cluster: ApiClient, system: str, ids: Iterable[str]) -> se
             found = await cluster.list_all(resource, label_selector=f"{USED_BY}{one}")
             used |= {copy["metadata"]["namespace"] for copy in found.items}
     return used - {system}
+
+
+async def _marked(cluster: ApiClient, home_id: str | None) -> list[tuple[str, str]]:
+    """Foreign namespaces of the home cluster, each with its home namespace."""
+    found = await cluster.list_all(
+        kinds.CONFIG_MAPS, field_selector=_named(HOME_NAMESPACE_CONFIG_MAP), checked=False
+    )
+    return [
+        (one["metadata"]["namespace"], redaction.value(data.get(home_namespace.HOME_NAMESPACE, "")))
+        for one in found.items
+        if home_id is not None
+        and (data := one.get("data") or {}).get(home_namespace.HOME_ID) == home_id
+    ]
+
+
+def binding_names(system: str) -> tuple[str, ...]:
+    """RoleBindings in a foreign namespace: of `connect`, and of a namespace that farlet created."""
+    return tuple(dict.fromkeys((system, roles.NAME)))
 
 
 async def labelled(

@@ -11,10 +11,15 @@ from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
-from farlet.install import content, manager, requests, rollout
+from farlet.install import content, manager, requests
 from farlet.install.connection import CONNECT, HOME_SYSTEM
+from farlet.install.waiting import Waiting
+from farlet.manager import rollout
 from farlet.manager.virtual_node import MANAGED_BY_LABEL, MANAGER, NAME_LABEL
 
+DEPLOYMENT = f"Deployment {HOME_SYSTEM}/{MANAGER}"
+PODS = f"{NAME_LABEL}={MANAGER}"
+"""Label selector of its pods."""
 DEFINITION_SECONDS = 60.0
 """How long an API server may take to serve a new kind of object."""
 
@@ -51,15 +56,17 @@ async def verify(home: ApiClient) -> None:
         )
 
 
-async def install(home: ApiClient, image: str, *, seconds: float) -> str:
+async def install(home: ApiClient, image: str, *, waiting: Waiting, seconds: float) -> str:
     """Install it, or another version of it, unless others have installed it.
 
     Waits `seconds` until its pod is of this version: VirtualNodes then report what it does.
+    Returns what runs now.
     """
     found = await _deployment(home)
     if found is not None and not _is_ours(found):
         return (
-            f"{rollout.image_of(found)}, which is left as it is: farlet connect did not install it"
+            f"the installed one stays as it is, with the image {rollout.image_of(found)}: farlet "
+            "connect did not install it"
         )
     namespace = manager.namespace()
     namespace["metadata"]["labels"][MANAGED_BY_LABEL] = CONNECT
@@ -71,10 +78,10 @@ async def install(home: ApiClient, image: str, *, seconds: float) -> str:
         await requests.until(home, kinds.DEFINITIONS, name, _is_established)
     for obj in manager.objects(image=image):
         await _apply(home, obj)
-    await _until_rolled_out(home, image, seconds)
+    await _until_rolled_out(home, image, waiting, seconds)
     if found is not None and rollout.image_of(found) != image:
-        return f"{image}, before {rollout.image_of(found)}"
-    return image
+        return f"{DEPLOYMENT} runs {image}, before it was {rollout.image_of(found)}"
+    return f"{DEPLOYMENT} runs {image}"
 
 
 async def remove(home: ApiClient) -> tuple[str, list[str]]:
@@ -124,22 +131,19 @@ async def _deployment(home: ApiClient) -> JSON | None:
     return await requests.find(home, kinds.DEPLOYMENTS, MANAGER, namespace=HOME_SYSTEM)
 
 
-async def _until_rolled_out(home: ApiClient, image: str, seconds: float) -> None:
-    why = ""
-
-    def is_done(deployment: JSON | None) -> bool:
-        nonlocal why
-        why = rollout.unfinished(deployment, image)
+async def _until_rolled_out(home: ApiClient, image: str, waiting: Waiting, seconds: float) -> None:
+    def is_done(found: JSON | None) -> bool:
+        why = rollout.unfinished(found, image)
+        waiting.because(f"{DEPLOYMENT}: {why}" if why else "")
         return not why
 
     def message() -> str:
         return (
-            f"the Deployment {HOME_SYSTEM}/{MANAGER} is not rolled out after {seconds:g} s: {why}. "
-            f"See `kubectl describe pods -n {HOME_SYSTEM} -l {NAME_LABEL}={MANAGER}` in the home "
-            "cluster"
+            f"it is not rolled out after {seconds:g} s: {waiting}. See `kubectl describe pods "
+            f"-n {HOME_SYSTEM} -l {PODS}` in the home cluster"
         )
 
-    async with requests.limit(seconds, message):
+    async with waiting.watching(home, HOME_SYSTEM, PODS), requests.limit(seconds, message):
         await requests.until(home, kinds.DEPLOYMENTS, MANAGER, is_done, namespace=HOME_SYSTEM)
 
 

@@ -27,6 +27,18 @@ BACKGROUND: JSON = {"propagationPolicy": "Background"}
 FOREGROUND: JSON = {"propagationPolicy": "Foreground"}
 
 
+def counted(count: int, what: str) -> str:
+    """`1 pod`, `2 pods`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first of them, and the number of the others."""
+    all_names = [str(one) for one in names]
+    more = f" and {len(all_names) - SHOWN} more" if len(all_names) > SHOWN else ""
+    return f"{', '.join(all_names[:SHOWN])}{more}"
+
+
 async def find(
     cluster: ApiClient, resource: Resource[T], name: str, *, namespace: str = ""
 ) -> T | None:
@@ -121,6 +133,32 @@ async def until(
                     return obj
         except (errors.Gone, errors.Unreachable):
             await asyncio.sleep(RETRY_SECONDS)
+
+
+async def states(
+    cluster: ApiClient, resource: Resource[JSON], *, namespace: str = "", label_selector: str = ""
+) -> AsyncIterator[list[JSON]]:
+    """The selected objects now and after each change, without an end."""
+    while True:
+        with contextlib.suppress(errors.Gone, errors.Unreachable, errors.Throttled):
+            found = await cluster.list(resource, namespace=namespace, label_selector=label_selector)
+            objects = {one["metadata"]["name"]: one for one in found.items}
+            yield list(objects.values())
+            async for event in cluster.watch(
+                resource,
+                version=found.version,
+                namespace=namespace,
+                label_selector=label_selector,
+                opened=lambda: None,
+            ):
+                if event.kind == "BOOKMARK":
+                    continue
+                name = event.object["metadata"]["name"]
+                objects.pop(name, None)
+                if event.kind != "DELETED":
+                    objects[name] = event.object
+                yield list(objects.values())
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Literal
 from farlet import redaction
 from farlet.constants import JSON, Reason
 from farlet.forge.timestamps import rfc3339
+from farlet.manager import rollout
 from farlet.manager.virtual_node import VirtualNode
 from farlet.telemetry.state import State
 
@@ -78,6 +79,8 @@ class Observation:
     pods: Sequence[PodReport]
     rolling_out: bool
     """Pods of an earlier spec still exist, or new ones do not yet."""
+    not_admitted: str = ""
+    """Why the API server does not admit pods of the Deployment; empty: it does."""
 
 
 CREDENTIALS_NOT_CHECKED = Condition(
@@ -131,43 +134,11 @@ def pod_report(pod: JSON, state: State | None, problem: str | None, *, node: str
     """
     name = pod["metadata"]["name"]
     if state is None:
-        return PodReport(name, None, _container_problem(pod) or problem or "has not started yet")
+        return PodReport(name, None, rollout.pod_problem(pod) or problem or "has not started yet")
     if state.node != node:
         other = redaction.value(state.node)
         return PodReport(name, None, f"its address answers for another node, {other}")
     return PodReport(name, state)
-
-
-def may_serve(pod: JSON) -> bool:
-    """Whether a farlet can run in a pod: it has neither ended nor been deleted.
-
-    The address of one that has ended can be that of another pod.
-    """
-    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
-    return not ended and not pod["metadata"].get("deletionTimestamp")
-
-
-def _container_problem(pod: JSON) -> str | None:
-    """Why the container of a pod does not run, and how it ended last."""
-    status: JSON = pod.get("status") or {}
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"{condition.get('reason')}: {condition.get('message')}"
-    for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        ended = (container.get("lastState") or {}).get("terminated") or {}
-        words = [f"{waiting['reason']}" if waiting.get("reason") else ""]
-        words.append(_last_line(ended.get("message")) or waiting.get("message") or "")
-        text = ": ".join(word for word in words if word)
-        if waiting and text:
-            return text
-    return None
-
-
-def _last_line(message: str | None) -> str:
-    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("farlet: ")]
-    return (errors or lines or [""])[-1].removeprefix("farlet: ")
 
 
 def _leader(pods: Iterable[PodReport]) -> PodReport | None:
@@ -176,37 +147,28 @@ def _leader(pods: Iterable[PodReport]) -> PodReport | None:
     return min(leaders, key=lambda one: len(one.state.problems) if one.state else 0, default=None)
 
 
-def is_rolling_out(deployment: JSON) -> bool:
-    """As `kubectl rollout status` decides it (`pkg/polymorphichelpers/rollout_status.go`)."""
-    found: JSON = deployment.get("status") or {}
-    if found.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
-        return True
-    wanted: int = deployment["spec"].get("replicas", 1)
-    updated: int = found.get("updatedReplicas", 0)
-    available: int = found.get("availableReplicas", 0)
-    existing: int = found.get("replicas", 0)
-    return updated < wanted or existing > updated or available < updated
-
-
 def _ready(observed: Observation, leader: PodReport | None) -> Condition:
     pods, refused = observed.pods, observed.refused
     others = [_cannot_lead(one) for one in pods if one is not leader]
     problems = _joined(*(problem or "" for problem in others))
+    refusal = f"no pod is admitted: {observed.not_admitted}" if observed.not_admitted else ""
     if leader is None or leader.state is None:
         if refused is not None:
             return refused
         if any(not one.reports for one in pods):
             return Condition(ConditionType.READY, UNKNOWN, "StateNotReported", problems)
-        message = problems or "no farlet pod leads yet"
-        return not_ready("NoLeader", message if pods else "no farlet pod exists yet")
+        message = problems or ("no farlet pod leads yet" if pods else "no farlet pod exists yet")
+        return not_ready("NoLeader", _joined(message, refusal))
     failing = "; ".join(f"{name}: {text}" for name, text in leader.state.problems.items())
     not_applied = "" if refused is None else f"its spec is not applied: {refused.message}"
-    rollout = "the Deployment is still rolling out" if observed.rolling_out else ""
+    rolling_out = ""
+    if observed.rolling_out:
+        rolling_out = _joined("the Deployment is still rolling out", refusal)
     serves = f"{leader.name} serves the node"
     if failing:
         return not_ready("Unhealthy", _joined(f"{serves}, but {failing}", not_applied, problems))
-    reason = refused.reason if refused else "RollingOut" if rollout else "Serving"
-    message = _joined(serves, not_applied or rollout, problems)
+    reason = refused.reason if refused else "RollingOut" if rolling_out else "Serving"
+    message = _joined(serves, not_applied or rolling_out, problems)
     return Condition(ConditionType.READY, TRUE, reason, message)
 
 

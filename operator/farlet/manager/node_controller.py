@@ -19,7 +19,7 @@ from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
-from farlet.manager import conditions, objects, run_settings, states
+from farlet.manager import conditions, objects, rollout, run_settings, states
 from farlet.manager.conditions import Condition, Observation, PodReport
 from farlet.manager.virtual_node import API_VERSION, KIND, MANAGER, Spec, VirtualNode
 from farlet.telemetry.state import State
@@ -163,8 +163,13 @@ class NodeController:
             refused = await self._applied_or_not(node, credentials, failures)
         reports = await self._reports(node)
         deployment = self._found.get("Deployment")
-        rolling_out = deployment is None or conditions.is_rolling_out(deployment)
-        observed = Observation(refused, credentials, reports, rolling_out)
+        observed = Observation(
+            refused,
+            credentials,
+            reports,
+            rolling_out=bool(rollout.unfinished(deployment)),
+            not_admitted=rollout.refusal(deployment),
+        )
         await self._write(node, found, observed)
         if failures:
             raise failures[0]
@@ -279,7 +284,7 @@ class NodeController:
     # --- status -------------------------------------------------------------------------------
 
     async def _reports(self, node: VirtualNode) -> Sequence[PodReport]:
-        current = [pod for pod in await self._current_pods(node) if conditions.may_serve(pod)]
+        current = [pod for pod in await self._current_pods(node) if rollout.can_serve(pod)]
         found = await asyncio.gather(*(self._report(pod, node) for pod in current))
         if any(report.state is None and report.name in self._answered for report in found):
             self._pods = None  # perhaps it is gone, and the watch has missed that

@@ -13,7 +13,7 @@ import pytest
 
 from farlet import errors
 from farlet.install import installed_manager, requests
-from farlet.install.connect import Connect, readiness
+from farlet.install.connect import Connect
 from farlet.install.connection import Connection
 from farlet.install.credentials import ForeignServer
 from farlet.install.disconnect import Disconnect
@@ -24,7 +24,6 @@ from unit import examples
 from unit.install.memory_cluster import (
     Killed,
     MemoryCluster,
-    Object,
     Process,
     api_server,
     controllers,
@@ -33,6 +32,10 @@ from unit.install.memory_cluster import (
 
 FAR = Connection("far", "farlet:1", ("shop",))
 SERVER = ForeignServer("https://192.0.2.7:6443", None)
+POD = {
+    "metadata": {"name": "web", "ownerReferences": [{"kind": "ReplicaSet", "controller": True}]},
+    "spec": {"nodeName": "far"},
+}
 ID = virtual_node_id("h-home", "far")
 OTHER_ID = virtual_node_id("h-home", "other")
 
@@ -60,6 +63,7 @@ class Pair:
             self.home,
             self.foreign,
             server=SERVER,
+            status_command="farlet status --home-context home",
             report=self.lines.append,
             seconds=seconds,
         ).run()
@@ -69,6 +73,7 @@ class Pair:
         node: str = "far",
         *,
         volumes: Volumes = Volumes.REFUSE,
+        force: bool = False,
         home: bool = True,
         foreign: bool = True,
     ) -> list[str]:
@@ -80,6 +85,7 @@ class Pair:
             system=None,
             home_id=None,
             volumes=volumes,
+            force=force,
             report=self.lines.append,
             seconds=0 if node == "stuck" else 20,
         )
@@ -206,7 +212,10 @@ async def test_namespaces_that_existed_before_stay_as_they_were() -> None:
     before = pair.home.content(), pair.foreign.content()
     await pair.connect()
     pair.run_pods()
-    assert await pair.disconnect() == ["the namespace farlet: it existed before"]
+    assert await pair.disconnect() == [
+        "the foreign namespace shop-home: farlet connect did not create it",
+        "the namespace farlet: it existed before",
+    ]
     assert (pair.home.content(), pair.foreign.content()) == before
 
 
@@ -232,10 +241,9 @@ async def test_disconnect_of_one_of_two_nodes_leaves_the_other_untouched() -> No
 
 async def test_pods_of_the_node_are_evicted() -> None:
     pair = await connected()
-    pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "far"}}
-    pair.home.put("pods", "shop", pod)
+    pair.home.put("pods", "shop", POD)
     await pair.disconnect()
-    assert "[2/8] drain: 1 pods evicted" in pair.lines
+    assert "[2/8] drain: 1 pod evicted" in pair.lines
 
 
 CLAIM = {"metadata": {"name": "data", "labels": {"farlet.io/virtual-node-id": ID}}}
@@ -272,8 +280,7 @@ async def test_a_gone_foreign_cluster_leaves_the_home_cluster_as_it_was() -> Non
     before = Pair()
     pair = await connected()
     pair.run_pods()
-    pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "far"}}
-    pair.home.put("pods", "shop", pod)
+    pair.home.put("pods", "shop", POD)
     (line,) = await pair.disconnect(foreign=False)
     assert "farlet disconnect --node far --foreign-only" in line
     assert pair.home.content() == before.home.content()
@@ -353,6 +360,53 @@ async def test_a_manager_of_others_is_used_and_stays() -> None:
     assert "farlet connect did not install it" in left
     pair.home.objects["customresourcedefinitions", "", "virtualnodes.farlet.io"].pop("status")
     assert pair.home.content() == before
+
+
+IMAGE = {
+    "containerStatuses": [
+        {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling f:1"}}}
+    ]
+}
+
+
+def _pod(home: MemoryCluster, name: str, instance: str) -> None:
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": instance}
+    pod = {"metadata": {"name": f"{name}-x", "labels": labels}, "status": IMAGE}
+    home.put("pods", "farlet", pod)
+
+
+async def test_an_image_that_cannot_be_pulled_is_named_with_the_pod_of_the_manager() -> None:
+    pair = Pair()
+
+    def settle() -> None:
+        api_server(pair.home)
+        manager = pair.home.find("deployments", "farlet", "farlet-manager")
+        if manager is not None:
+            manager["status"]["availableReplicas"] = 0
+            if pair.home.find("pods", "farlet", "farlet-manager-x") is None:
+                _pod(pair.home, "farlet-manager", "")
+
+    pair.home.settle = settle
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(seconds=0.2)
+    why = (
+        "Deployment farlet/farlet-manager: 0 of 1 pods are available; pod farlet-manager-x: "
+        "ImagePullBackOff: Back-off pulling f:1"
+    )
+    assert pair.lines.count(f"      waiting: {why}") == 1
+    assert f"manager: it is not rolled out after 0.2 s: {why}. See" in str(caught.value)
+
+
+async def test_pods_are_named_while_the_manager_does_not_report() -> None:
+    pair = Pair()
+    pair.home.put("namespaces", "", {"metadata": {"name": "farlet"}})
+    _pod(pair.home, "farlet", "far")
+    pair.home.settle = lambda: api_server(pair.home)
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(seconds=0.2)
+    why = "the manager has not reported yet; pod farlet-x: ImagePullBackOff: Back-off pulling f:1"
+    assert f"      waiting: {why}" in pair.lines
+    assert f"after 0.2 s: {why}. See `farlet status --home-context home`" in str(caught.value)
 
 
 async def test_connect_stops_when_the_node_does_not_become_ready() -> None:
@@ -512,7 +566,7 @@ def _node_is_written(home: MemoryCluster) -> None:
     [
         pytest.param(
             _nothing_moves,
-            "farlet-manager is not rolled out after 0.2 s: its controller has not seen",
+            "after 0.2 s: Deployment farlet/farlet-manager: its controller has not seen",
             id="manager",
         ),
         pytest.param(
@@ -567,42 +621,3 @@ async def test_a_service_account_needs_no_certificate() -> None:
     assert ("rolebindings", "shop", "farlet-far") in pair.home.names()
     await pair.disconnect()
     assert pair.home.content() == before
-
-
-@pytest.mark.parametrize(
-    ("node", "expected"),
-    [
-        pytest.param(None, (False, "the VirtualNode does not exist"), id="missing"),
-        pytest.param({"metadata": {}}, (False, "the manager has not reported yet"), id="no status"),
-        pytest.param(
-            {
-                "metadata": {"generation": 2},
-                "status": {
-                    "conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]
-                },
-            },
-            (False, "the manager has not seen the last change yet"),
-            id="of an earlier generation",
-        ),
-        pytest.param(
-            {
-                "metadata": {"generation": 2},
-                "status": {
-                    "conditions": [
-                        {
-                            "type": "Ready",
-                            "status": "True",
-                            "observedGeneration": 2,
-                            "reason": "InvalidSpec",
-                            "message": "a field is wrong",
-                        }
-                    ]
-                },
-            },
-            (False, "InvalidSpec: a field is wrong"),
-            id="with the spec before, since the present one is not valid",
-        ),
-    ],
-)
-def test_readiness(node: Object | None, expected: tuple[bool, str]) -> None:
-    assert readiness(node) == expected

@@ -10,7 +10,7 @@ from farlet.install.connection import Connection
 from farlet.install.home_data import Volumes
 from unit import examples
 from unit.install.memory_cluster import Killed, MemoryCluster, Object
-from unit.install.test_connect import FAR, ID, OTHER_ID, Pair, connected
+from unit.install.test_connect import FAR, ID, OTHER_ID, POD, Pair, connected
 
 ELSEWHERE = Connection("far", "farlet:1", ("shop",), foreign_system="elsewhere")
 
@@ -171,6 +171,107 @@ async def test_a_foreign_namespace_with_objects_of_others_stays(
     assert names == {(plural, namespace, "theirs")} | (
         {("configmaps", namespace, "farlet-home-namespace")} & names
     )
+
+
+BARE: Object = {"metadata": {"name": "hello"}, "spec": {"nodeName": "far"}}
+FINISHED: Object = {**BARE, "status": {"phase": "Succeeded"}}
+STATIC: Object = {
+    "metadata": {"name": "hello", "annotations": {"kubernetes.io/config.mirror": "x"}},
+    "spec": {"nodeName": "far"},
+}
+
+
+@pytest.mark.parametrize("foreign", [True, False], ids=["both clusters", "home only"])
+async def test_pods_without_a_controller_stop_disconnect_before_it_changes_anything(
+    *, foreign: bool
+) -> None:
+    pair = await connected()
+    pair.home.put("pods", "shop", BARE)
+    before = pair.home.content(), pair.foreign.content()
+    with pytest.raises(errors.StartError) as caught:
+        await pair.disconnect(foreign=foreign)
+    assert "1 pod without a controller: shop/hello" in str(caught.value)
+    assert "add --force" in str(caught.value)
+    assert (pair.home.content(), pair.foreign.content()) == before
+
+
+async def test_pods_without_a_controller_are_named_before_they_are_deleted() -> None:
+    pair = await connected()
+    pair.home.put("pods", "shop", BARE)
+    await pair.disconnect(force=True)
+    named = "      deletes 1 pod without a controller: shop/hello; they do not come back"
+    assert pair.lines.index(named) < pair.lines.index("[2/8] drain: 1 pod evicted")
+    assert pair.home.find("pods", "shop", "hello") is None
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(POD, id="controlled"),
+        pytest.param(FINISHED, id="finished"),
+        pytest.param(STATIC, id="static"),
+    ],
+)
+async def test_other_pods_need_no_force(pod: Object) -> None:
+    pair = await connected()
+    pair.home.put("pods", "shop", pod)
+    assert await pair.disconnect() == []
+
+
+async def test_pods_of_a_machine_need_no_force() -> None:
+    pair = await connected()
+    pair.home.put("nodes", "", {"metadata": {"name": "far"}})
+    pair.home.put("pods", "shop", BARE)
+    await pair.disconnect()
+    assert pair.home.find("pods", "shop", "hello")
+
+
+def _marked(pair: Pair, home_id: str) -> None:
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "blog-home"}})
+    data = {"home-id": home_id, "home-namespace": "blog"}
+    marked = {"metadata": {"name": "farlet-home-namespace"}, "data": data}
+    pair.foreign.put("configmaps", "blog-home", marked)
+
+
+async def test_a_foreign_namespace_of_this_home_cluster_is_named() -> None:
+    pair = await connected()
+    _marked(pair, "h-home")
+    (left,) = await pair.disconnect()
+    assert left == (
+        "the foreign namespace blog-home, which belongs to the home namespace blog (ConfigMap "
+        "farlet-home-namespace): farlet connect did not create it"
+    )
+    assert pair.foreign.find("configmaps", "blog-home", "farlet-home-namespace")
+
+
+async def test_foreign_namespaces_of_others_are_not_named() -> None:
+    pair = await connected()
+    _marked(pair, "another")
+    assert await pair.disconnect() == []
+
+
+async def test_a_namespace_that_another_node_uses_is_not_named() -> None:
+    pair = await connected()
+    _marked(pair, "h-home")
+    labels = {"farlet.io/virtual-node-id": OTHER_ID}
+    pair.foreign.put("pods", "blog-home", {"metadata": {"name": "theirs", "labels": labels}})
+    assert await pair.disconnect() == []
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["empty", "with objects of others"])
+async def test_a_namespace_that_farlet_created_is_found_by_its_binding(*, theirs: bool) -> None:
+    pair = await connected()
+    labels = {"farlet.io/created-namespace": "true"}
+    pair.foreign.put("namespaces", "", {"metadata": {"name": "blog-home", "labels": labels}})
+    subject = {"kind": "ServiceAccount", "name": "farlet", "namespace": "farlet-far"}
+    binding = {"metadata": {"name": "farlet"}, "subjects": [subject]}
+    pair.foreign.put("rolebindings", "blog-home", binding)
+    if theirs:
+        pair.foreign.put("services", "blog-home", {"metadata": {"name": "theirs"}})
+    left = ["the foreign namespace blog-home: it contains services/theirs"] if theirs else []
+    assert await pair.disconnect() == left
+    assert bool(pair.foreign.find("namespaces", "", "blog-home")) is theirs
+    assert pair.foreign.find("rolebindings", "blog-home", "farlet") is None
 
 
 async def test_what_does_not_end_is_named_and_other_namespaces_are_removed() -> None:

@@ -292,26 +292,21 @@ def test_a_state_of_another_node_is_a_problem() -> None:
     assert found == PodReport("a", None, "its address answers for another node, other")
 
 
-@pytest.mark.parametrize(
-    ("counts", "rolling_out"),
-    [
-        pytest.param({}, True, id="not observed"),
-        pytest.param(
-            {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, False, id="complete"
-        ),
-        pytest.param(
-            {"replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}, True, id="an old pod"
-        ),
-        pytest.param(
-            {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, True, id="not available"
-        ),
-    ],
-)
-def test_rollouts(counts: JSON, rolling_out: bool) -> None:
-    observed = {"observedGeneration": 2} if counts else {}
-    deployment = {
-        "metadata": {"generation": 2},
-        "spec": {"replicas": 2},
-        "status": {**observed, **counts},
-    }
-    assert conditions.is_rolling_out(deployment) is rolling_out
+QUOTA = "FailedCreate: exceeded quota: small"
+
+
+def test_pods_that_are_not_admitted_are_explained() -> None:
+    none = Observation(None, CREDENTIALS_NOT_CHECKED, (), rolling_out=True, not_admitted=QUOTA)
+    found = conditions.status(node(), none, before={}, now=NOW)
+    assert condition(found, "Ready") == (
+        "False",
+        "NoLeader",
+        f"no farlet pod exists yet; no pod is admitted: {QUOTA}",
+    )
+    one = Observation(None, CREDENTIALS_NOT_CHECKED, (LEADER,), True, QUOTA)
+    found = conditions.status(node(), one, before={}, now=NOW)
+    rolling = "farlet-far-a serves the node; the Deployment is still rolling out"
+    assert condition(found, "Ready")[1:] == (
+        "RollingOut",
+        f"{rolling}; no pod is admitted: {QUOTA}",
+    )
