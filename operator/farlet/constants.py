@@ -80,6 +80,10 @@ TOKENS = "farlet.io/tokens"
 HOME_NAMESPACE_CONFIG_MAP = "farlet-home-namespace"
 """ConfigMap in a foreign namespace: the home namespace that it belongs to."""
 
+HOME_API_SETTINGS = (
+    "--home-api-server-host and --home-api-server-port (spec.homeAPIServer of a VirtualNode)"
+)
+"""In messages: the settings with the address at which pods reach the home API server."""
 CREATED_NAMESPACE = "farlet.io/created-namespace"
 """Label (value `true`) on foreign namespaces that farlet created; it deletes no others. The shipped
 policy lets it create and delete namespaces with this label only."""

@@ -205,9 +205,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The pod uses the home API, and farlet has no address at which pods in the foreign "
             "cluster reach it: neither a flag nor a Service `home-api` in farlet's foreign system "
             "namespace gives one.",
-            "Apply `manifests/foreign/gateway` or `manifests/api-proxy`, or set "
-            "`--home-api-server-host`, `--home-api-server-port` or both. Or the owner of the pod "
-            "selects the mode `remote` or `disabled`.",
+            "Install the gateway (`farlet connect` does; by hand: `manifests/foreign/gateway`) or "
+            "`manifests/api-proxy`, or set `--home-api-server-host`, `--home-api-server-port` or "
+            "both (`spec.homeAPIServer` of a VirtualNode). Or the owner of the pod selects the "
+            "mode `remote` or `disabled`.",
         ),
         Reason.HOME_API_CERTIFICATE_INVALID: Guide(
             Who.ADMIN,

@@ -27,6 +27,7 @@ from farlet.access.changes import ChangeLog
 from farlet.constants import (
     DEFAULT_AUDIENCE_EXTENDED_SECONDS,
     HOME_API_SERVICE,
+    HOME_API_SETTINGS,
     HOME_CA,
     Reason,
 )
@@ -138,8 +139,8 @@ def _endpoint(ctx: Context) -> Endpoint:
             Reason.HOME_API_NOT_CONFIGURED,
             "farlet has no address at which pods in the foreign cluster reach the home API "
             f"server: the foreign namespace {ctx.namespaces.own} has no Service "
-            f"{HOME_API_SERVICE}. Apply manifests/foreign/gateway, or start farlet with "
-            "--home-api-server-host and --home-api-server-port, or recreate the pod with the "
+            f"{HOME_API_SERVICE}. Install the gateway (farlet connect does; by hand: "
+            f"manifests/foreign/gateway), or set {HOME_API_SETTINGS}, or recreate the pod with the "
             "annotation liqo.io/api-server-support set to remote or disabled",
         )
     if not ctx.home_ca:

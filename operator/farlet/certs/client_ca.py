@@ -37,7 +37,8 @@ _KEY = "client-ca-file"
 _CONSEQUENCE = (
     "the kubelet port does not accept client certificates, so kubectl logs and exec will most "
     "likely fail. Set --client-ca-file, or bind the Role "
-    "kube-system/extension-apiserver-authentication-reader to farlet (manifests/home)"
+    "kube-system/extension-apiserver-authentication-reader to farlet (farlet connect does; by "
+    "hand: manifests/home)"
 )
 
 log = structlog.get_logger()

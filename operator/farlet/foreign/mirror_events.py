@@ -17,6 +17,7 @@ from farlet.client.api_client import ApiClient
 from farlet.client.reflector import Reflector
 from farlet.constants import ObjectKey
 from farlet.k8s_types import Event
+from farlet.planning import api_refusals
 
 DENIED_SECONDS = 300.0
 """Pause of the watch while farlet lacks the permission, which it can do without."""
@@ -78,7 +79,7 @@ def reflector(cluster: ApiClient, *, home: str, foreign: str, offer: Offer) -> R
 
     def on_state() -> None:
         if isinstance(watch.error, errors.Forbidden):
-            _log_denied(foreign)
+            _log_denied(watch.error.message, home=home, foreign=foreign)
 
     watch = Reflector(
         cluster,
@@ -93,10 +94,10 @@ def reflector(cluster: ApiClient, *, home: str, foreign: str, offer: Offer) -> R
     return watch
 
 
-def _log_denied(foreign: str) -> None:
+def _log_denied(message: str, *, home: str, foreign: str) -> None:
     log.warning(
         "events of mirrors are not shown, farlet is not allowed to watch them",
         namespace=foreign,
-        fix="in the foreign cluster: kubectl apply -n "
-        f"{foreign} -f manifests/foreign/offloaded-namespace.yaml; or --mirror-events=none",
+        fix=f"{api_refusals.grant(message, home=home)}; or --mirror-events=none "
+        "(spec.reflection.events of a VirtualNode)",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from farlet import errors, redaction
-from farlet.constants import HOME_API_SERVICE, Reason
+from farlet.constants import HOME_API_SERVICE, HOME_API_SETTINGS, Reason
 from farlet.context import (
     Endpoint,
     HomeAPI,
@@ -21,6 +21,7 @@ from farlet.context import (
 )
 from farlet.homeapi import preflight
 from farlet.homeapi.endpoint import DEFAULT_NAME, ServiceAddress
+from farlet.planning import api_refusals
 
 _CONNECTION_FAILURES = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNREACHABLE})
 """Reasons whose message differs from check to check, as errors of connections do."""
@@ -74,7 +75,7 @@ def unknown_names(
             + (problem or "its kubeconfig disables the verification of that certificate")
             + f". So it cannot tell whether the server behind {address} is the home API server; "
             f"{found}. Let farlet reach the home API server over https with a CA bundle, or set "
-            "--home-api-server-host and --home-api-server-port",
+            f"{HOME_API_SETTINGS}",
         )
     if not usable:
         return Refused(
@@ -98,11 +99,16 @@ def not_synced(problem: errors.FarletError | None) -> Refused:
         return Refused(
             Reason.HOME_API_NOT_CONFIGURED,
             f"farlet cannot read the Service {HOME_API_SERVICE}, through which pods reach the home "
-            f"API server: {problem}. Apply manifests/foreign, or start farlet with "
-            "--home-api-server-host and --home-api-server-port",
+            f"API server: {problem}. {_grant(problem)}or set {HOME_API_SETTINGS}",
         )
     cause = problem or "it has not answered yet"
     return Refused(Reason.FOREIGN_UNREACHABLE, f"the foreign API server is not reachable: {cause}")
+
+
+def _grant(problem: errors.ApiError) -> str:
+    if not isinstance(problem, errors.Forbidden):
+        return "Let it answer, "
+    return f"{api_refusals.grant(problem.message)}, "
 
 
 def failure(home_api: HomeAPI) -> object:

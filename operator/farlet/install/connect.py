@@ -93,7 +93,7 @@ class Connect:
         """Raises `StartError` with the step that failed and what to do."""
         steps = self.steps()
         for number, step in enumerate(steps, start=1):
-            with failing(step.title):
+            with failing(step.title, changed=number > 1):
                 async with requests.limit(
                     self._seconds + STEP_SECONDS, lambda: "the API servers did not answer in time"
                 ):
@@ -312,13 +312,17 @@ class Connect:
 
 
 @contextlib.contextmanager
-def failing(title: str) -> Iterator[None]:
-    """Raise what fails within as a `StartError` that names the step."""
+def failing(title: str, *, changed: bool) -> Iterator[None]:
+    """Raise what fails within as a `StartError` that names the step.
+
+    `changed`: a step before it has perhaps changed something.
+    """
+    again = f". {AGAIN}" if changed else ""
     try:
         yield
     except errors.UsageError:
         raise
     except TimeoutError:
-        raise errors.StartError(f"{title}: no answer in time. {AGAIN}") from None
+        raise errors.StartError(f"{title}: no answer in time{again}") from None
     except errors.FarletError as err:
-        raise errors.StartError(f"{title}: {str(err).rstrip('.')}. {AGAIN}") from err
+        raise errors.StartError(f"{title}: {str(err).rstrip('.')}{again}") from err

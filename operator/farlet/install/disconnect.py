@@ -95,7 +95,7 @@ class Disconnect:
             home = self._home
             steps.append(Step("manager", lambda: self._remove_manager(home)))
         for number, step in enumerate(steps, start=1):
-            with failing(step.title):
+            with failing(step.title, changed=number > 1):
                 async with requests.limit(
                     self._seconds + STEP_SECONDS, lambda: "the API servers did not answer in time"
                 ):

@@ -13,6 +13,7 @@ import orjson
 from farlet import errors, redaction
 from farlet.client import raw_response
 from farlet.kubelet.responses import Refusal
+from farlet.planning import api_refusals
 
 BODY_SECONDS = 10.0
 BODY_BYTES = 50_000
@@ -35,7 +36,7 @@ async def refusal(response: raw_response.RawResponse) -> Refusal:
         return Refusal(
             500,
             f"the foreign API server does not allow farlet to do this: {message}. An administrator "
-            "of the foreign cluster can grant the permission: apply manifests/foreign there",
+            f"of the foreign cluster can grant the permission. {api_refusals.grant(message)}",
         )
     if response.status < 400:
         return Refusal(

@@ -17,6 +17,7 @@ from farlet.client import reflector, resources
 from farlet.client.api_client import ApiClient
 from farlet.forge import capacity
 from farlet.k8s_types import Node
+from farlet.planning import api_refusals
 
 MAX_REFUSALS = 3
 """An API server that has just started may deny allowed requests until it has read all Roles."""
@@ -114,8 +115,11 @@ class ForeignNodes:
 
 def capacity_unknown(refusal: errors.Forbidden) -> errors.StartError:
     """The error for a node without a configured capacity whose foreign nodes are not readable."""
+    by_hand = "In the foreign cluster: kubectl apply -f manifests/foreign/capacity.yaml"
+    system = api_refusals.system_of(refusal.message)
     return errors.StartError(
         f"the capacity of the node is unknown: {refusal}. Set it, for example with "
-        "--capacity cpu=8,memory=32Gi,pods=110; or allow farlet to list and watch the nodes of "
-        "the foreign cluster: kubectl apply -f manifests/foreign/capacity.yaml"
+        "--capacity cpu=8,memory=32Gi,pods=110 (spec.capacity of a VirtualNode); or allow farlet "
+        "to list and watch the nodes of the foreign cluster. "
+        + api_refusals.by_manifest(by_hand, system=system)
     )

@@ -153,5 +153,6 @@ def _raise_forbidden(verb: str, config: forge.NodeConfig, err: errors.Forbidden)
         raise errors.StartError(other) from err
     raise errors.StartError(
         f"farlet is not allowed to {verb} the Node {config.name} in the home cluster: "
-        f"{err.message}. A ServiceAccount needs the ClusterRole in manifests/home"
+        f"{err.message}. A ServiceAccount needs the ClusterRole in manifests/home; farlet connect "
+        "--identity service-account creates it"
     ) from err

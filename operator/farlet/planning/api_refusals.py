@@ -230,20 +230,23 @@ def _foreign(err: errors.ApiError, *, step: Step, home: str) -> Refused | None:
 
 def _denied(text: str, *, home: str) -> str:
     """An API server authorizes first: it answers 403 also where the namespace does not exist."""
-    denied, system = _DENIED.search(text), system_of(text)
+    denied, what = _DENIED.search(text), grant(text, home=home)
     if denied is None:
-        what = (
-            "Apply manifests/foreign/offloaded-namespace.yaml to the foreign namespace"
-            if system == _BY_HAND
-            else preparation("", system=system, home=home)
-        )
         return f"farlet lacks a permission in the foreign cluster: {text}. {what}"
     verb, resource, namespace = denied.group("verb", "resource", "namespace")
     return (
         f"farlet is not allowed to {verb} {resource} in the foreign namespace {namespace}, or the "
-        f"namespace does not exist. {preparation(namespace, system=system, home=home)}. "
-        f"The API server answered 403: {text}"
+        f"namespace does not exist. {what}. The API server answered 403: {text}"
     )
+
+
+def grant(text: str, *, home: str = HOME_NAMESPACE) -> str:
+    """What gives farlet the permission whose lack the foreign API server reports in `text`."""
+    denied, system = _DENIED.search(text), system_of(text)
+    if denied is None and system == _BY_HAND:
+        return "Apply manifests/foreign/offloaded-namespace.yaml to the foreign namespace"
+    namespace = "" if denied is None else denied["namespace"]
+    return preparation(namespace, system=system, home=home)
 
 
 def system_of(text: str) -> str:

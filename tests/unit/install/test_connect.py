@@ -540,8 +540,9 @@ async def test_checks_stop_before_anything_is_changed(prepare: object, message: 
     assert callable(prepare)
     prepare(pair)
     before = pair.home.content(), pair.foreign.content()
-    with pytest.raises(errors.StartError, match=message):
+    with pytest.raises(errors.StartError, match=message) as caught:
         await pair.connect()
+    assert "Run the same command again" not in str(caught.value)
     assert (pair.home.content(), pair.foreign.content()) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -119,8 +120,14 @@ async def test_refused_credentials_are_reloaded_and_the_stream_is_opened(
 # --- refused ----------------------------------------------------------------------------------
 
 
+DENIED = (
+    'pods "web" is forbidden: User "system:serviceaccount:farlet-far:farlet" cannot create '
+    'resource "pods/exec" in API group "" in the namespace "shop-home"'
+)
+
+
 def status(code: int, message: str) -> bytes:
-    body = f'{{"kind":"Status","message":"{message}"}}'
+    body = json.dumps({"kind": "Status", "message": message})
     return f"HTTP/1.1 {code} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
@@ -193,6 +200,12 @@ async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[
             500,
             "does not allow farlet to do this: forbidden",
             id="missing permissions of farlet are not a 403 for the caller",
+        ),
+        pytest.param(
+            status(403, DENIED),
+            500,
+            "--node far --namespace NAMESPACE (",
+            id="the command that grants a permission to a node of connect",
         ),
         pytest.param(
             status(401, "Unauthorized"),

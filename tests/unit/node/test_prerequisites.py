@@ -100,6 +100,14 @@ OTHER_NODE = errors.Forbidden(
     status_reason="Forbidden",
     message='nodes "far" is forbidden: User "system:node:away" cannot get resource "nodes"',
 )
+OF_CONNECT = errors.Forbidden(
+    cluster="foreign",
+    request="GET",
+    code=403,
+    status_reason="Forbidden",
+    message='nodes is forbidden: User "system:serviceaccount:farlet-far:farlet" cannot list '
+    'resource "nodes" in API group "" at the cluster scope',
+)
 NOT_FOUND = refusal(errors.NotFound, 404)
 
 REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
@@ -126,6 +134,12 @@ REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
         Cluster({"nodes": VIRTUAL}),
         None,
         "kubectl apply -f manifests/foreign/capacity.yaml",
+    ),
+    "an unknown capacity of a node of farlet connect": (
+        Cluster({"nodes": OF_CONNECT}),
+        Cluster({"nodes": VIRTUAL}),
+        None,
+        "farlet connect --home-context HOME --foreign-context FOREIGN --node far (",
     ),
     "home credentials that are not accepted": (
         Cluster(),

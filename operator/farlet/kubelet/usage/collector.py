@@ -201,7 +201,7 @@ _CONSEQUENCE = (
 
 _PROBLEMS = {
     403: "farlet is not allowed to list pods of metrics.k8s.io in the foreign namespace {ns}; "
-    "apply the Role of manifests/foreign there",
+    "farlet connect grants it with --namespace; by hand, apply the Role of manifests/foreign there",
     404: "the foreign cluster has no metrics API metrics.k8s.io/v1beta1; install metrics-server "
     "there",
     503: "the server behind the foreign metrics API does not answer (HTTP 503); in the foreign "
