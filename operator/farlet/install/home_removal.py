@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from farlet import errors
+from farlet import errors, names
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
@@ -148,7 +148,7 @@ class HomeRemoval:
         until = certificate_end(secret)
         if until is not None:
             self.left.append(
-                f"the client certificate of system:node:{self.node}, valid until {until}: "
+                f"the client certificate of {names.node_user(self.node)}, valid until {until}: "
                 f"Kubernetes cannot revoke it. Its private key was only in the Secret {name}, "
                 "which is deleted"
             )
