@@ -8,6 +8,7 @@ without a sign. Pure.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from farlet import names
@@ -152,6 +153,9 @@ def decide(s: ClaimSnapshot, *, ctx: Context) -> ClaimAction | None:
     selected = isinstance(s.claim, HomeClaim) and is_selected(s.claim, ctx)
     if s.namespace_missing and selected and s.volume is Missing.ABSENT:
         return CreateNamespace()  # the first pod, which would cause it, waits for its claim
+    if s.namespace_missing and s.claim is Missing.ABSENT and isinstance(s.volume, HomeVolume):
+        # Its claims are gone with it, as a read confirms.
+        s = dataclasses.replace(s, foreign=Missing.ABSENT, open=True)
     if not s.open or Missing.UNKNOWN in (s.claim, s.volume, s.foreign):
         return None
     if isinstance(s.volume, Missing):

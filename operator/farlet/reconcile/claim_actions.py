@@ -147,7 +147,9 @@ class ClaimActions:
         where = self._where(key)
         try:
             found = await self._foreign.get(resources.CLAIMS, where.name, namespace=where.namespace)
-        except errors.NotFound:
+        except (errors.NotFound, errors.Forbidden) as err:
+            if isinstance(err, errors.Forbidden) and await self._exists(where.namespace):
+                raise
             await self._confirm()
             self._seen(key, None)
             return True
@@ -159,6 +161,17 @@ class ClaimActions:
                 "it, or the PersistentVolume of the home cluster, manually",
             )
         return False
+
+    async def _exists(self, namespace: str) -> bool:
+        """Whether a foreign namespace exists, as far as farlet is allowed to know. The permissions
+        in it end with it."""
+        try:
+            await self._foreign.get(resources.NAMESPACES.metadata_only, namespace)
+        except errors.NotFound:
+            return False
+        except errors.Forbidden:
+            pass
+        return True
 
     async def delete_claim(self, foreign: ForeignClaim, *, unused: bool) -> bool:
         """Whether it does not exist any more, confirmed as by `read_foreign`."""

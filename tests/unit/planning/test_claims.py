@@ -112,6 +112,16 @@ ROWS = (
         given(BOUND, VOLUME, UNKNOWN, open=False, namespace_missing=True),
         None,
     ),
+    Row(
+        "a released placeholder is read where its foreign namespace is gone",
+        given(ABSENT, RELEASED, UNKNOWN, open=False, namespace_missing=True),
+        ReadHome(),
+    ),
+    Row(
+        "but a retained one stays",
+        given(ABSENT, but(RELEASED, reclaim_policy="Retain"), UNKNOWN, namespace_missing=True),
+        None,
+    ),
     Row("a bound claim needs nothing", given(BOUND, VOLUME, FOREIGN), None),
     Row("a lost foreign claim is not created again", given(BOUND, VOLUME, ABSENT), None),
     # Expansion.

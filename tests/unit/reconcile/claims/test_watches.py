@@ -18,6 +18,7 @@ from unit.reconcile.claims.volumes import (
     provided,
     released,
     remote,
+    remote_where,
     selected,
     used,
 )
@@ -137,6 +138,72 @@ def test_the_first_claim_creates_its_foreign_namespace_which_stays_while_it_has_
         assert (
             "deletionTimestamp" not in s.foreign_server.get(("namespaces", "", FOREIGN))["metadata"]
         )
+
+
+def in_created_namespace(s: Harness) -> ClaimKey:
+    """A volume in a foreign namespace that farlet created; no pod uses it for some minutes."""
+    s.foreign_server.terminate_namespace(FOREIGN)
+    s.foreign_server.finish_namespaces()
+    s.start()
+    key = used(s, seconds=10)
+    idle(s)
+    return key
+
+
+def home_gone(s: Harness) -> None:
+    s.home_server.terminate_namespace(HOME)
+    s.home_server.finish_namespaces()
+    s.home_server.finish_namespaces()
+
+
+def namespace_exists(s: Harness) -> bool:
+    found = volumes.found(s.foreign_server, ("namespaces", "", FOREIGN))
+    return found is not None and "deletionTimestamp" not in found["metadata"]
+
+
+def test_a_created_namespace_is_deleted_after_its_volumes() -> None:
+    with volumes.running(starts=False, new=NewNamespaces()) as s:
+        key = in_created_namespace(s)
+        assert namespace_exists(s)
+        released(s, key)
+        home_gone(s)
+        s.wait(60)
+        assert (remote(s, key), placeholder(s, key)) == (None, None)
+        idle(s)
+        assert not namespace_exists(s)
+        assert s.registered() == {}
+        deletions = s.foreign.requests("DELETE ")
+        assert [one.request.partition("/namespaces/")[2] for one in deletions] == [
+            f"{FOREIGN}/persistentvolumeclaims/{remote_where(key)[2]}",
+            FOREIGN,
+        ]
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["404", "403"])
+def test_the_placeholder_of_a_volume_whose_namespace_is_gone_is_deleted(allowed: bool) -> None:
+    with volumes.running(starts=False, new=NewNamespaces()) as s:
+        key = in_created_namespace(s)
+        s.foreign_server.terminate_namespace(FOREIGN)
+        for _ in range(3):
+            s.foreign_server.finish_namespaces()
+        if not allowed:  # the RoleBinding is gone, too
+            pattern = rf"GET .*/{FOREIGN}/persistentvolumeclaims"
+            s.foreign.refusing[pattern] = s.foreign.refusal(errors.Forbidden, 403, "no")
+        released(s, key)
+        home_gone(s)
+        s.wait(120)
+        assert placeholder(s, key) is None
+        assert not namespace_exists(s), "it is not created again for that"
+
+
+def test_a_placeholder_stays_while_its_claim_cannot_be_read_in_a_namespace_that_exists() -> None:
+    with volumes.running(starts=False, new=NewNamespaces()) as s:
+        key = in_created_namespace(s)
+        pattern = rf"(GET|DELETE) .*/{FOREIGN}/persistentvolumeclaims"
+        s.foreign.refusing[pattern] = s.foreign.refusal(errors.Forbidden, 403, "no")
+        released(s, key)
+        s.wait(120)
+        assert placeholder(s, key) is not None
 
 
 def killed_with_retained_volume(s: Harness) -> ClaimKey:
