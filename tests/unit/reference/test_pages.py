@@ -11,6 +11,8 @@ from farlet import reasons
 from farlet.constants import Reason
 from reference import pages
 
+FILES = pages.files()
+
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_text(reason: Reason) -> None:
@@ -19,11 +21,11 @@ def test_every_reason_has_a_text(reason: Reason) -> None:
     assert guide.fix.endswith(".")
 
 
-@pytest.mark.parametrize("name", pages.files())
+@pytest.mark.parametrize("name", FILES)
 def test_made_files_in_the_repository_are_current(name: str) -> None:
     root = Path(__file__).parents[3]
     found = (root / name).read_text(encoding="utf-8")
-    assert found == pages.files()[name], "run make generate"
+    assert found == FILES[name], "run make generate"
 
 
 def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
