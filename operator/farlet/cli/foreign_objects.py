@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from farlet.access import ServiceAccountRequirement
+from farlet.constants import JSON
 from farlet.k8s_types import NewPod, Secret, Volume
 
 _SYSTEM_CLASSES = "system-"
 """Prefix of PriorityClasses that every cluster has."""
+
+_LABELS_OF_ALL_NODES = frozenset({"kubernetes.io/os", "kubernetes.io/arch"})
 
 
 def required(
@@ -37,6 +40,14 @@ def required(
         yield f"RuntimeClass {runtime} required in the foreign cluster"
     if priority and not str(priority).startswith(_SYSTEM_CLASSES):
         yield f"PriorityClass {priority} required in the foreign cluster"
+    labels = {
+        key: value
+        for key, value in (spec.get("nodeSelector") or {}).items()
+        if key not in _LABELS_OF_ALL_NODES
+    }
+    if labels:
+        shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        yield f"Node with the labels {shown} required in the foreign cluster"
     for claim in spec.get("resourceClaims") or ():  # type: ignore[attr-defined]
         for field, kind in (
             ("resourceClaimName", "ResourceClaim"),
@@ -65,6 +76,7 @@ def _of_volume(volume: Volume, namespace: str, foreign_claims: Mapping[str, str]
         name = (template.get("spec") or {}).get("storageClassName")
         shown = f"StorageClass {name}" if name else "A default StorageClass"
         yield f"{shown} required in the foreign cluster, for the volume {volume['name']}"
+        yield from _of_claim(template.get("spec") or {}, volume["name"], namespace)
     if "csi" in found:
         yield f"CSI driver {found['csi'].get('driver')} required on foreign nodes"
     for source in (found.get("projected") or {}).get("sources") or ():
@@ -72,6 +84,21 @@ def _of_volume(volume: Volume, namespace: str, foreign_claims: Mapping[str, str]
         if bundle:
             name = bundle.get("name") or f"of signer {bundle.get('signerName')}"
             yield f"ClusterTrustBundle {name} required in the foreign cluster"
+
+
+def _of_claim(spec: JSON, volume: str, namespace: str) -> Iterator[str]:
+    if attributes := spec.get("volumeAttributesClassName"):
+        yield (
+            f"VolumeAttributesClass {attributes} required in the foreign cluster, for the volume "
+            f"{volume}"
+        )
+    source = spec.get("dataSourceRef") or spec.get("dataSource") or {}
+    if source:
+        where = source.get("namespace") or namespace
+        yield (
+            f"{source.get('kind')} {source.get('name')} required in foreign namespace {where}, "
+            f"for the volume {volume}"
+        )
 
 
 def created(mirror: NewPod, secrets: Sequence[Secret]) -> Iterator[str]:

@@ -269,6 +269,43 @@ def test_every_foreign_object_that_a_pod_needs_or_gets_is_named() -> None:
     ]
 
 
+_SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "base"}
+
+
+def _ephemeral(**spec: Any) -> dict[str, Any]:
+    template = {"spec": {"storageClassName": "fast", **spec}}
+    return {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}
+
+
+REQUIREMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "labels of nodes": (
+        {"nodeSelector": {"kubernetes.io/os": "linux", "pool": "ssd", "gpu": ""}},
+        ["Node with the labels gpu=, pool=ssd required in the foreign cluster"],
+    ),
+    "labels that all nodes have": ({"nodeSelector": {"kubernetes.io/arch": "amd64"}}, []),
+    "what a volume is made from, in another namespace": (
+        {"volumes": [_ephemeral(dataSourceRef={**_SNAPSHOT, "namespace": "golden"})]},
+        ["VolumeSnapshot base required in foreign namespace golden, for the volume scratch"],
+    ),
+    "what a volume is made from": (
+        {"volumes": [_ephemeral(dataSource=_SNAPSHOT)]},
+        ["VolumeSnapshot base required in foreign namespace shop-home, for the volume scratch"],
+    ),
+    "attributes of a volume": (
+        {"volumes": [_ephemeral(volumeAttributesClassName="gold")]},
+        ["VolumeAttributesClass gold required in the foreign cluster, for the volume scratch"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "named"), REQUIREMENTS.values(), ids=REQUIREMENTS)
+def test_what_must_exist_is_named(spec: dict[str, Any], named: list[str]) -> None:
+    lines = render.explain(_render(pods.pod(**spec))).splitlines()
+    usual = ("Namespace ", "StorageClass ")
+    required = [line for line in lines if " required " in line and not line.startswith(usual)]
+    assert required == named
+
+
 def test_what_only_other_modes_or_settings_need_is_named() -> None:
     pod = pods.pod(
         annotations={"liqo.io/api-server-support": "remote"},
