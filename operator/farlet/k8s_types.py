@@ -24,6 +24,15 @@ class PodPhase(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class ClaimPhase(StrEnum):
+    PENDING = "Pending"
+    BOUND = "Bound"
+
+
+RELEASED = "Released"
+"""Phase of a PersistentVolume whose claim is gone."""
+
+
 class ConditionStatus(StrEnum):
     TRUE = "True"
     FALSE = "False"

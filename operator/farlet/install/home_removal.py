@@ -13,6 +13,7 @@ from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
 from farlet.draining import stays
+from farlet.forge import phases
 from farlet.install import approval, credentials, home_data, requests
 from farlet.install.connection import CONNECT, HOME_SYSTEM
 from farlet.install.home_data import Volumes
@@ -196,7 +197,7 @@ class HomeRemoval:
 
 def _is_bare(pod: JSON) -> bool:
     metadata = pod["metadata"]
-    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+    ended = (pod.get("status") or {}).get("phase") in phases.TERMINAL
     controlled = any(one.get("controller") for one in metadata.get("ownerReferences") or ())
     return not (controlled or ended or "deletionTimestamp" in metadata or stays(cast("Pod", pod)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from farlet.constants import JSON
+from farlet.forge import phases
 
 
 def image_of(deployment: JSON) -> str:
@@ -59,7 +60,7 @@ def can_serve(pod: JSON) -> bool:
 
     The address of one that has ended can be that of another pod.
     """
-    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+    ended = (pod.get("status") or {}).get("phase") in phases.TERMINAL
     return not ended and not pod["metadata"].get("deletionTimestamp")
 
 

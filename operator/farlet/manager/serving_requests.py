@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from farlet import names, redaction
 from farlet.constants import JSON, Signer
-from farlet.k8s_types import Pod
+from farlet.k8s_types import Pod, PodPhase
 from farlet.manager.virtual_node import FARLET, VirtualNode
 
 MAX_BYTES = 8 << 10
@@ -70,7 +70,7 @@ def _serves(pod: Pod, node: VirtualNode) -> bool:
         and all(labels.get(key) == value for key, value in node.selector.items())
         and spec.get("serviceAccountName") == node.object_name
         and not spec.get("hostNetwork")
-        and (pod.get("status") or {}).get("phase") == "Running"
+        and (pod.get("status") or {}).get("phase") == PodPhase.RUNNING
     )
 
 

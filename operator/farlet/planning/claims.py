@@ -17,6 +17,7 @@ from farlet.context import Context
 from farlet.errors import Refused
 from farlet.forge import claims
 from farlet.forge.claims import ClaimKey, ForeignClaim, HomeClaim, HomeVolume
+from farlet.k8s_types import RELEASED, ClaimPhase
 from farlet.planning.actions import CreateNamespace
 from farlet.planning.snapshot import ClaimState, Missing
 
@@ -180,7 +181,11 @@ def _discard(s: ClaimSnapshot, *, ctx: Context) -> ClaimAction | None:
 
     One that was bound is kept: an administrator may have deleted the placeholder alone.
     """
-    if isinstance(s.foreign, Missing) or s.foreign.deleting or s.foreign.phase != "Pending":
+    if (
+        isinstance(s.foreign, Missing)
+        or s.foreign.deleting
+        or s.foreign.phase != ClaimPhase.PENDING
+    ):
         return None
     if s.live is None:
         return ReadHome()
@@ -207,13 +212,13 @@ def _reclaim(s: ClaimSnapshot, volume: HomeVolume) -> ClaimAction | None:
 
 
 def _is_released(volume: HomeVolume) -> bool:
-    return volume.phase == "Released" and volume.reclaim_policy == "Delete"
+    return volume.phase == RELEASED and volume.reclaim_policy == "Delete"
 
 
 def _resize(s: ClaimSnapshot, claim: HomeClaim, volume: HomeVolume) -> ClaimAction | None:
     """The home claim and its placeholder exist."""
     size, foreign = claim.requested, s.foreign
-    if isinstance(foreign, Missing) or foreign.phase != "Bound" or not claim.capacity:
+    if isinstance(foreign, Missing) or foreign.phase != ClaimPhase.BOUND or not claim.capacity:
         return None
     if claims.is_larger(size, foreign.requested):
         return None if s.rejected == size else ExpandClaim(foreign, size)

@@ -11,7 +11,7 @@ from typing import cast
 from farlet import constants
 from farlet.constants import JSON
 from farlet.forge import merge, status, timestamps
-from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, Secret
+from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, PodPhase, Secret
 
 
 def is_labelled(mirror: Pod, *, virtual_node_id: str) -> bool:
@@ -157,7 +157,8 @@ def still_there(answer: JSON | Pod) -> bool:
 def is_only_scheduled(mirror: Pod) -> bool:
     """No kubelet has reported the containers of M yet."""
     reported = mirror.get("status", {})
-    return reported.get("phase", "Pending") == "Pending" and "containerStatuses" not in reported
+    phase = reported.get("phase", PodPhase.PENDING)
+    return phase == PodPhase.PENDING and "containerStatuses" not in reported
 
 
 def is_released(shown: ObjectMeta) -> bool:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from farlet.k8s_types import PodPhase
+from farlet.forge import phases
 from farlet.planning.actions import (
     Action,
     AddEphemeralContainer,
@@ -59,7 +59,7 @@ def of_pod(
     if home_phase is None or deleting or secret_missing:
         return Urgency.FINISH
     if mirror_phase is None:
-        ended = home_phase in {PodPhase.SUCCEEDED, PodPhase.FAILED}
+        ended = home_phase in phases.TERMINAL
         return Urgency.REPORT if ended else Urgency.START
     return Urgency.REPORT if mirror_phase == home_phase else Urgency.FINISH
 
