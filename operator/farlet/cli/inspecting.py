@@ -1,4 +1,4 @@
-"""The commands that show what is there in both clusters: `farlet explain` and `farlet status`."""
+"""Commands that show the state of both clusters: `farlet explain` and `farlet status`."""
 
 from __future__ import annotations
 

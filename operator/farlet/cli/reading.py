@@ -1,4 +1,6 @@
-"""Reads for commands that show what is there: a part that cannot be read is a fact, not an error.
+"""Reads for commands that show the state of a cluster.
+
+A part that cannot be read is a fact, not an error.
 
 Texts from both clusters are untrusted. `clean` makes them fit for a terminal.
 """

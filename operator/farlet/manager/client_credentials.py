@@ -64,7 +64,7 @@ class Stored:
 
 
 def read(data: Mapping[str, bytes], *, node: str, where: str) -> Stored:
-    """From the data of the Secret `where`; empty if it does not exist."""
+    """Read the data of the Secret `where`; empty if it does not exist."""
     pending = _pending(data.get(PENDING_KEY))
     content = data.get(kubeconfigs.KEY)
     if content is None:
@@ -85,7 +85,7 @@ def read(data: Mapping[str, bytes], *, node: str, where: str) -> Stored:
 
 
 def rejected(stored: Stored, *, where: str) -> Stored:
-    """What remains of it if the home API server does not accept the certificate."""
+    """The same without the certificate, which the home API server does not accept."""
     problem = (
         f"the home API server does not accept the certificate in {where}: it is of another "
         "cluster, or the CA of the cluster has changed"
@@ -94,7 +94,7 @@ def rejected(stored: Stored, *, where: str) -> Stored:
 
 
 def renew_at(leaf: x509.Certificate) -> datetime:
-    """After two thirds of its life."""
+    """When to renew it: after two thirds of its lifetime."""
     begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     return begin + (end - begin) * 2 / 3
 
@@ -204,7 +204,7 @@ def _age(since: object, now: datetime) -> timedelta:
 
 
 def valid(leaf: x509.Certificate) -> Finding:
-    """Nothing is to be done."""
+    """The finding for a valid certificate."""
     until, renewal = findings.time(leaf.not_valid_after_utc), findings.time(renew_at(leaf))
     message = f"the client certificate is valid until {until} and will be renewed at {renewal}"
     return Finding("True", Reason.VALID, message)
@@ -213,7 +213,7 @@ def valid(leaf: x509.Certificate) -> Finding:
 def report(
     found: Waiting | NotGranted, stored: Stored, *, node: str, name: str, now: datetime
 ) -> Finding:
-    """Until a new certificate is issued; `name` is that of the CSR."""
+    """The finding until a new certificate is issued; `name` is that of the CSR."""
     leaf = stored.leaf
     if leaf is None:
         state = stored.problem or "the node has no client certificate yet"

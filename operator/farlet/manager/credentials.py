@@ -212,7 +212,7 @@ class Credentials:
         return csr
 
     async def _create_request(self, body: JSON, stored: Stored) -> JSON:
-        """As the node, if it can authenticate, so that its renewal can be approved automatically.
+        """Create it as the node, if that can authenticate: then its approval can be automatic.
 
         kube-controller-manager approves only what a node requests for itself.
         """
@@ -396,7 +396,7 @@ class Credentials:
 
 
 async def _binding(client: ApiClient, namespace: str) -> Bound | None:
-    """The Secret to bind an unbound token to, if it exists and farlet may read it."""
+    """The Secret to bind an unbound token to, if it exists and farlet is allowed to read it."""
     try:
         found = await client.get(
             resources.SECRETS.metadata_only, TOKEN_BINDING, namespace=namespace

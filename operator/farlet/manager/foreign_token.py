@@ -44,14 +44,14 @@ class Token:
         return "" if self.account is None else names.account_user(*self.account)
 
     def at(self, part: float) -> datetime | None:
-        """When this part of its life is over."""
+        """When this part of its lifetime is over."""
         if self.issued is None or self.expires is None:
             return None
         return self.issued + (self.expires - self.issued) * part
 
 
 def read(token: str) -> Token:
-    """From its claims (`pkg/serviceaccount/claims.go`)."""
+    """Read its claims (`pkg/serviceaccount/claims.go`)."""
     claims = json_web_token.claims(token) if len(token) <= MAX_CHARS else None
     if claims is None:
         return Token()
@@ -65,7 +65,7 @@ def read(token: str) -> Token:
 
 
 def is_due(token: Token, *, now: datetime) -> bool:
-    """Whether it is to be renewed: after half of its life."""
+    """Whether the manager should renew it: after half of its lifetime."""
     half = token.at(1 / 2)
     return token.account is not None and half is not None and now >= half
 
@@ -100,7 +100,7 @@ def is_renewal(new: Token, of: Token, *, now: datetime) -> bool:
 
 
 def report(token: Token, *, where: str, problem: str | None, now: datetime) -> Finding:
-    """What to report of a token that the foreign API server accepts, unless it has expired.
+    """The finding for a token that the foreign API server accepts, unless it has expired.
 
     `problem`: why it was not renewed, if it is due.
     """
@@ -125,7 +125,10 @@ def expiry(
     problem: str | None,
     now: datetime,
 ) -> Finding:
-    """Of credentials that expire. `renewal`: when the manager renews them; `None`: it cannot."""
+    """The finding for credentials that expire.
+
+    `renewal`: when the manager renews them; `None`: it cannot.
+    """
     until = findings.time(expires)
     replace = "run farlet connect again, or put a kubeconfig with new credentials into the Secret"
     advice = f"{problem or 'the manager cannot renew credentials of this kind'}; {replace}"

@@ -201,7 +201,7 @@ def _kind(user: User) -> Identity:
 
 
 def _namespace(row: Permission, settings: Settings) -> str | None:
-    """Empty for the whole cluster; `None` for rows that have no namespace to ask about."""
+    """The namespace to ask about: empty for the whole cluster, `None` for rows without one."""
     match row.where:
         case Where.CLUSTER:
             return ""

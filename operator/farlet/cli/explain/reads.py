@@ -116,7 +116,7 @@ async def _node(home: Cluster, name: str) -> Node | Absent | Unread:
 
 
 async def _declared(home: Cluster, ctx: Context) -> Context:
-    """With what the VirtualNode of that name declares, if there is one."""
+    """The settings, completed by the VirtualNode of that name if there is one."""
     found = await read(home.get(kinds.VIRTUAL_NODES, ctx.node, namespace=virtual_node.FARLET))
     if isinstance(found, Absent | Unread):
         return ctx
@@ -129,7 +129,7 @@ async def _declared(home: Cluster, ctx: Context) -> Context:
 async def _home_id(
     settings: ReadingSettings, home: Cluster, node: Node | Absent | Unread | None
 ) -> str:
-    """As the Node records it, else as farlet finds it; empty where neither can be read."""
+    """The home id that the Node records, else the one that farlet finds; empty without either."""
     if settings.home_id is not None:
         return settings.home_id
     if node is not None and not isinstance(node, Absent | Unread):
