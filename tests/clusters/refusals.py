@@ -6,8 +6,6 @@ Only these are excused:
   objects a node's pods refer to, and NodeRestriction which pods exist. So while a pod of a
   namespace is bound or deleted and for `LAG_SECONDS` afterwards, and likewise while the API
   server starts, they may answer requests of `LAGGING` with messages of `LAGS`;
-* in the home cluster, reading a VirtualNode. `farlet check` does so with the credentials it is
-  given, and falls back to the settings it was given where those may not;
 * in the home cluster, an Event in a namespace that is being deleted. Every kubelet sends such
   Events: its pods are killed in that moment;
 * in both clusters, what a starting API server rejects for users other than nodes: it answers before
@@ -107,7 +105,6 @@ def in_home(
         entry
         for entry in refused
         if not _is_event_of_ending_namespace(entry)
-        and not _is_virtual_node_of_a_check(entry)
         and not _lags(entry, during=[*changes.get(entry.namespace, ()), *started])
         and not _has_not_read_roles(entry, started)
     ]
@@ -164,10 +161,6 @@ def _is_event_of_ending_namespace(entry: auditlog.Entry) -> bool:
     return (entry.verb, entry.resource) == ("create", "events") and (
         "because it is being terminated" in entry.message
     )
-
-
-def _is_virtual_node_of_a_check(entry: auditlog.Entry) -> bool:
-    return (entry.verb, entry.resource, entry.subresource) == ("get", "virtualnodes", "")
 
 
 def _lags(entry: auditlog.Entry, *, during: Iterable[Span]) -> bool:

@@ -15,6 +15,7 @@ from farlet.settings import Settings
 from unit.reconcile import apiserver
 
 PATH = "/apis/farlet.io/v1alpha1/namespaces/farlet/virtualnodes/far"
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 NODE: dict[str, Any] = {
     "kind": "VirtualNode",
     "metadata": {"namespace": "farlet", "name": "far", "uid": "v"},
@@ -26,8 +27,16 @@ NODE: dict[str, Any] = {
 }
 
 
-async def _settings(tmp_path: Path, found: dict[str, Any] | None, **flags: str) -> Settings:
+async def _settings(
+    tmp_path: Path, found: dict[str, Any] | None, *, allowed: bool = True, **flags: str
+) -> Settings:
     async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == REVIEWS:
+            attributes = (await request.json())["spec"]["resourceAttributes"]
+            assert (attributes["verb"], attributes["resource"]) == ("get", "virtualnodes")
+            review = {"kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
+            return web.json_response(review)
+        assert allowed, request.path
         if request.path == PATH and found is not None:
             return web.json_response(found)
         return await apiserver.status(404)(request)
@@ -53,6 +62,11 @@ async def test_the_file_and_the_environment_take_precedence(
     monkeypatch.setenv("FARLET_HOME_NAME", "us")
     found = await _settings(tmp_path, NODE, foreign_context="f", config=str(tmp_path / "c.yaml"))
     assert (found.foreign_system_namespace, found.home_name) == ("other", "us")
+
+
+async def test_credentials_of_farlet_read_no_virtual_node(tmp_path: Path) -> None:
+    found = await _settings(tmp_path, NODE, allowed=False, foreign_context="f")
+    assert found.foreign_system_namespace == "farlet"
 
 
 async def test_contexts_of_one_kubeconfig_suffice(tmp_path: Path) -> None:

@@ -101,7 +101,6 @@ READY = entry("get", "", code=200, user="admin", seconds=-40, requestURI="/ready
         pytest.param(
             [entry("create", "events", message=ENDING)], id="an Event as its namespace ends"
         ),
-        pytest.param([entry("get", "virtualnodes", message=CANNOT)], id="settings of a check"),
         pytest.param([entry("create", TOKEN, code=201)], id="allowed"),
         pytest.param([entry("list", "pods", user=REAL)], id="a real kubelet"),
         pytest.param([entry("list", "pods", user="system:anonymous")], id="another user"),
@@ -136,7 +135,6 @@ def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> No
         pytest.param([BOUND, entry("create", TOKEN, message="not yours")], id="another cause"),
         pytest.param([BOUND, entry("list", "nodes", seconds=1, message=LAG)], id="no reference"),
         pytest.param([entry("create", "events", message=CANNOT)], id="an Event without permission"),
-        pytest.param([entry("patch", "virtualnodes/status", message=CANNOT)], id="a status"),
         pytest.param([entry("create", "pods", message=ENDING)], id="a pod as its namespace ends"),
         pytest.param(
             [{**BOUND, "responseStatus": {"code": 403}}, entry("create", TOKEN, message=LAG)],

@@ -10,10 +10,18 @@ from farlet import errors
 from farlet.cli.reading import Absent, Unread, read
 from farlet.client import credential_sources, kinds
 from farlet.client.cluster import Cluster
+from farlet.constants import JSON
 from farlet.manager import variables, virtual_node
+from farlet.node import prerequisites
+from farlet.rbac import NODE, Permission, Side, Where
 from farlet.settings import ReadingSettings, Settings, loading
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
+
+_VIRTUAL_NODE = Permission(
+    Side.HOME, Where.OWN, "farlet.io", "virtualnodes", ("get",), "the settings of a node", NODE
+)
+"""An administrator's, not one of farlet (`rbac.TABLE`), whose credentials a check may have."""
 
 
 def settings(flags: Mapping[str, object]) -> Settings:
@@ -42,10 +50,10 @@ async def _declared(reading: ReadingSettings, node: str) -> Mapping[str, object]
     source = credential_sources.home_source(reading, os.environ)
     try:
         async with Cluster("home", source, metrics=Metrics().client("home")) as home:
-            found = await read(home.get(kinds.VIRTUAL_NODES, node, namespace=virtual_node.FARLET))
+            found = await read(_found(home, node))
     except errors.FarletError:
         return {}  # a check reports it
-    if isinstance(found, Absent | Unread):
+    if isinstance(found, Absent | Unread) or found is None:
         return {}
     try:
         spec = virtual_node.VirtualNode.parse(found).spec
@@ -55,3 +63,11 @@ async def _declared(reading: ReadingSettings, node: str) -> Mapping[str, object]
     extra = {flag.replace("-", "_"): value for flag, _, value in further}
     known = {field: value for field, value in extra.items() if field in Settings.model_fields}
     return {**known, **variables.of_spec(spec)}
+
+
+async def _found(home: Cluster, node: str) -> JSON | None:
+    """The VirtualNode; `None` for credentials that may not read it. Raises `FarletError`."""
+    namespace = virtual_node.FARLET
+    if await prerequisites.denied_verbs(home, _VIRTUAL_NODE, namespace=namespace, node=node):
+        return None
+    return await home.get(kinds.VIRTUAL_NODES, node, namespace=namespace)

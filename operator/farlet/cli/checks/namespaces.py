@@ -13,9 +13,10 @@ from farlet.client.cluster import Cluster
 from farlet.constants import Reason
 from farlet.context import Context
 from farlet.foreign import home_namespace, services
+from farlet.node import prerequisites
 from farlet.planning import api_refusals
 from farlet.planning.actions import Step
-from farlet.rbac import Side, When
+from farlet.rbac import Permission, Side, When, Where
 from farlet.settings import Settings
 
 
@@ -68,10 +69,16 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
     return await of(what, check(), hint=prepare)
 
 
+_HOME = Permission(Side.HOME, Where.OFFLOADED, "", "namespaces", ("get",), "whether it exists")
+"""An administrator's, and farlet's only where it creates foreign namespaces."""
+
+
 async def missing(cluster: Cluster, namespace: str) -> Finding | None:
-    """The finding about a home namespace that does not exist. A node is not allowed to read it."""
+    """The finding about a home namespace that does not exist, for those who may read it."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
+            if await prerequisites.denied_verbs(cluster, _HOME, namespace=namespace):
+                return None
             await cluster.get(resources.NAMESPACES.metadata_only, namespace)
     except errors.NotFound:
         hint = f"check the name; or, in the home cluster: kubectl create namespace {namespace}"
