@@ -138,6 +138,10 @@ class Unreachable(FarletError):
         self.cause = cause
 
 
+class AnswerTooLarge(Unreachable):
+    """An answer is longer than farlet reads. One with fewer objects may not be."""
+
+
 class UnknownPath(Unreachable):
     """404 as plain text: an API server answers so for a resource that it does not have, such as one
     whose CustomResourceDefinition is not installed. Other HTTP servers do, too.

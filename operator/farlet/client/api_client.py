@@ -10,7 +10,8 @@ have been applied then), and `NotLeading` for a write that was not sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Protocol, TypeVar, cast
 from urllib.parse import quote
 
@@ -25,10 +26,29 @@ T = TypeVar("T")
 PAGE = 500
 """Objects in one answer to a list, as client-go asks for."""
 
+SMALLER = 8
+"""By this factor, a page has fewer objects after one that was too large."""
+
 MAX_PAGES = 2000
 """A list of more pages does not end."""
 
+TURN_SECONDS = 0.02
+"""For objects of a list, until other tasks run."""
+
 Body = Mapping[str, object]
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The objects of a page. Other tasks run in between if the work for each takes long.
+
+    Their owners choose how large they are, and the Lease is renewed in the same event loop.
+    """
+    began = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - began > TURN_SECONDS:
+            await asyncio.sleep(0)
+            began = time.monotonic()
 
 
 class ApiClient(Protocol):
@@ -138,9 +158,10 @@ class ApiClient(Protocol):
             label_selector=label_selector,
             field_selector=field_selector,
         ):
-            items.extend(
-                self._checked(resource, item, request) if checked else item for item in page.items
-            )
+            items += [
+                self._checked(resource, item, request) if checked else item
+                async for item in in_turns(page.items)
+            ]
             version = page.version
         return ObjectList(items, version)
 
@@ -153,19 +174,27 @@ class ApiClient(Protocol):
         field_selector: str = "",
     ) -> AsyncIterator[ObjectList[T]]:
         """The pages of a collection, all as of one version. Only one of them is in memory."""
-        selected = resources.query(
-            label_selector=label_selector, field_selector=field_selector, limit=PAGE
-        )
-        path = f"{resource.path(namespace)}?{selected}"
-        following = path
+        limit, following = PAGE, ""
+        path = resource.path(namespace)
         for _ in range(MAX_PAGES):
-            page = await self.call("GET", following, accept=resource.accept_list)
+            selected = resources.query(
+                label_selector=label_selector, field_selector=field_selector, limit=limit
+            )
+            try:
+                page = await self.call(
+                    "GET", f"{path}?{selected}{following}", accept=resource.accept_list
+                )
+            except errors.AnswerTooLarge:
+                if limit == 1:
+                    raise
+                limit = max(limit // SMALLER, 1)
+                continue
             self._check_page(page, path)
             yield ObjectList(page.get("items") or (), page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
                 return
-            following = f"{path}&continue={quote(token)}"
+            following = f"&continue={quote(token)}"
         raise errors.Unreachable(
             cluster=self.name, request=f"GET {path}", cause=f"a list of more than {MAX_PAGES} pages"
         )

@@ -46,8 +46,11 @@ WATCH_SILENCE_SECONDS = 80.0
 WATCH_SECONDS = 300
 SILENT_WATCH_SECONDS = WATCH_SECONDS + 30.0
 """Of a watch without bookmarks: the server ends it before that."""
-MAX_BODY_BYTES = 128 << 20
-"""Of one answer, decompressed: a page of 500 objects with 250 KiB each."""
+MAX_BODY_BYTES = 8 << 20
+"""Of one answer, decompressed: a page of 500 objects with 16 KiB each. Parsing is one call, during
+which the event loop does nothing else. Pages of larger objects have fewer of them."""
+MAX_AGGREGATED_BYTES = 2 * MAX_BODY_BYTES
+"""The same for metrics of all pods of a namespace, which have no pages."""
 MAX_EVENT_BYTES = 8 << 20
 """Of one watch event. etcd stores objects of 1.5 MiB."""
 
@@ -208,7 +211,7 @@ class Cluster(ApiClient):
         server, which answers 404 and 503 as plain text then. Raises `Unreachable`.
         """
         info = _request_info(self._name, "GET", path)
-        code, raw, _ = await self._request(info, "GET", path)
+        code, raw, _ = await self._request(info, "GET", path, most=MAX_AGGREGATED_BYTES)
         if code != 401:  # which either of the two servers may have answered
             self.problem = None
         return code, raw
@@ -222,6 +225,7 @@ class Cluster(ApiClient):
         body: write_guard.Body | None = None,
         accept: str | None = None,
         slots: AbstractAsyncContextManager[None] | None = None,
+        most: int | None = None,
     ) -> tuple[int, bytes, str | None]:
         """Status, body and Retry-After. After a 401, retried once with new credentials."""
         for attempt in (1, 2):
@@ -229,7 +233,12 @@ class Cluster(ApiClient):
                 login = await self.login()
                 with self._errors_of(info):
                     code, raw, retry_after = await self._send(
-                        login, method, path, body=body, headers=headers_of(login, accept)
+                        login,
+                        method,
+                        path,
+                        body=body,
+                        headers=headers_of(login, accept),
+                        most=most,
                     )
             if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 continue
@@ -244,6 +253,7 @@ class Cluster(ApiClient):
         *,
         body: write_guard.Body | None,
         headers: dict[str, str],
+        most: int | None,
     ) -> tuple[int, bytes, str | None]:
         """Status, body and Retry-After of the answer to one request."""
         started = time.monotonic()
@@ -259,7 +269,7 @@ class Cluster(ApiClient):
                 timeout=_TIMEOUT,
                 allow_redirects=False,
             ) as response:
-                raw = await _body(response, _request_info(self._name, method, path))
+                raw = await _body(response, _request_info(self._name, method, path), most)
                 code = response.status
                 return code, raw, response.headers.get("Retry-After")
         finally:
@@ -364,7 +374,7 @@ class Cluster(ApiClient):
             self.problem = error.cause
             raise error from err
         except errors.Unreachable as err:
-            self.problem = err.cause
+            self.problem = None if isinstance(err, errors.AnswerTooLarge) else err.cause
             raise
         except errors.ApiError as err:
             self.problem = err.advice if isinstance(err, errors.Unauthorized) else None
@@ -375,15 +385,18 @@ def _request_info(cluster: str, method: str, path: str) -> decode.RequestInfo:
     return decode.RequestInfo(cluster, f"{method} {path.partition('?')[0]}")
 
 
-async def _body(response: aiohttp.ClientResponse, info: decode.RequestInfo) -> bytes:
-    """The whole body, decompressed. Raises `Unreachable` where it is too large."""
+async def _body(
+    response: aiohttp.ClientResponse, info: decode.RequestInfo, most: int | None = None
+) -> bytes:
+    """The whole body, decompressed. Raises `AnswerTooLarge`; `most` replaces `MAX_BODY_BYTES`."""
+    most = MAX_BODY_BYTES if most is None else most
     pieces: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():
         pieces.append(chunk)
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise info.unreachable(f"an answer of more than {MAX_BODY_BYTES >> 20} MiB")
+        if size > most:
+            raise info.too_large(most)
     return b"".join(pieces)
 
 

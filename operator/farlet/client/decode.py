@@ -65,6 +65,11 @@ class RequestInfo:
         cause = why if isinstance(why, str) else connection_errors.cause(why)
         return errors.Unreachable(cluster=self.cluster, request=self.request, cause=cause)
 
+    def too_large(self, most: int) -> errors.AnswerTooLarge:
+        """The error for an answer of more than `most` bytes."""
+        cause = f"an answer of more than {most >> 20} MiB"
+        return errors.AnswerTooLarge(cluster=self.cluster, request=self.request, cause=cause)
+
 
 def read(info: RequestInfo, code: int, raw: bytes, retry_after: str | None = None) -> JSON:
     """The object in an answer 2xx. Raises a kind of `ApiError` for another, else `Unreachable`.

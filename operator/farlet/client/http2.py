@@ -196,6 +196,8 @@ class Connection:
             received = self._http.receive_data(data)
         except exceptions.H2Error as err:
             raise ConnectionAbortedError(f"invalid HTTP/2: {err}") from err
+        except UnicodeDecodeError as err:
+            raise ConnectionAbortedError("invalid HTTP/2: a header that is not UTF-8") from err
         await self._flush()
         return received
 

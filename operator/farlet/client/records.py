@@ -107,7 +107,8 @@ class Records(Generic[T, R]):
 
     def _put(self, record: R) -> None:
         before = self._records.get(record.key)
-        if before is not None and int(before.version) >= int(record.version):
+        # API servers always write a version.
+        if before is not None and int(before.version or 0) >= int(record.version or 0):
             return
         self._records[record.key] = record
         self._keys[record.key.namespace].add(record.key)

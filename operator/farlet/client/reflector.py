@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from farlet import errors, retrying
-from farlet.client import shapes
+from farlet.client import api_client, shapes
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import ObjectKey
@@ -231,13 +231,13 @@ class Reflector(Generic[T]):
             field_selector=self._field_selector,
         ):
             version = page.version
-            kept = [obj for obj in page.items if self._is_valid(obj)]
-            if self._on_listed is None:
-                for obj in kept:
+            async for obj in api_client.in_turns(page.items):
+                if not self._is_valid(obj):
+                    continue
+                if self._on_listed is None:
                     self._handle(obj, self._keep, obj, valid)
-                continue
-            for obj in kept:
-                self._handle(obj, self._on_listed, obj)
+                else:
+                    self._handle(obj, self._on_listed, obj)
         if self._confirm is not None:
             await self._confirm()
         self._listed_over = self._client.connection if before is None else before

@@ -20,6 +20,9 @@ from farlet.constants import ObjectKey
 VERSION_DIGITS = 20
 """resourceVersions are unsigned integers of 64 bits."""
 
+IDENTITY_CHARS = 1024
+"""Of a name or uid. API servers allow 253 for most names; keys, logs and messages contain them."""
+
 _MESSAGE_CHARS = 200
 
 
@@ -63,9 +66,17 @@ def problem(shape: type | None, obj: object) -> str | None:
             where = ".".join(map(str, first["loc"]))
             return f"{where[:_MESSAGE_CHARS]}: {first['msg'][:_MESSAGE_CHARS]}"
     metadata = obj.get("metadata")  # which a review need not have
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return _metadata_problem(metadata) if isinstance(metadata, dict) else None
+
+
+def _metadata_problem(metadata: dict[str, Any]) -> str | None:
+    version = metadata.get("resourceVersion")
     if version is not None and not is_version(version):
         return "metadata.resourceVersion: it is not a number"
+    for field in ("namespace", "name", "uid"):
+        value = metadata.get(field)
+        if isinstance(value, str) and len(value) > IDENTITY_CHARS:
+            return f"metadata.{field}: it is longer than {IDENTITY_CHARS} characters"
     return None
 
 

@@ -32,6 +32,9 @@ apply them to `events.k8s.io` only; farlet always does."""
 MOST_COUNTED = (1 << 31) - 1
 """The largest `count`, an integer of 32 bits."""
 
+_UID_CHARS = 64
+"""API servers write UUIDs, but do not check those in an Event."""
+
 _REASON = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._:/-]*[A-Za-z0-9])?")
 _COMPONENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _FIELD_PATH = re.compile(
@@ -98,10 +101,13 @@ def home_pod(home: Pod) -> HomePod:
 
 
 def summary(event: Event) -> Summary | None:
-    """What farlet uses of it. `None`: it is not about a pod, or has no reason."""
+    """What farlet uses of it. `None`: it is not about a pod, or has no valid reason."""
     about = event["involvedObject"]
     reason = _cut(event.get("reason", "").translate(_CONTROL).strip(), REASON_BYTES)
-    if about.get("kind") != "Pod" or not about.get("uid") or not _REASON.fullmatch(reason):
+    uid = about.get("uid", "")
+    if about.get("kind") != "Pod" or not 0 < len(uid) <= _UID_CHARS:
+        return None
+    if not _REASON.fullmatch(reason):
         return None
     series = event.get("series") or {}
     source = event.get("source") or {}
@@ -124,7 +130,7 @@ def summary(event: Event) -> Summary | None:
         message = PREFIX + message
     return Summary(
         uid=event["metadata"]["uid"],
-        about=about["uid"],
+        about=uid,
         type=WARNING if event.get("type") == WARNING else NORMAL,
         reason=reason,
         message=_cut(message, MESSAGE_BYTES),

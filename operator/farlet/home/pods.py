@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 import structlog
 
 from farlet import errors
-from farlet.client import resources, shapes
+from farlet.client import api_client, resources, shapes
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, ObjectKey
 from farlet.k8s_types import NamespacedMeta, PartialObject, Pod
@@ -180,7 +180,7 @@ class HomePods:
         version = "0"
         async for page in self._home.pages(resource, field_selector=f"spec.nodeName={self._node}"):
             version = page.version
-            for pod in page.items:
+            async for pod in api_client.in_turns(page.items):
                 if self._is_invalid(pod, resource.shape):
                     continue
                 try:

@@ -39,6 +39,7 @@ OUTPUT_FIRST_SECONDS = 2.0
 FINAL_READ_SECONDS = 120.0
 """For a slow reader to read the last bytes, which may be megabytes in the kernel's buffers."""
 
+_PORT_DIGITS = 5
 _SUBPROTOCOLS = "sec-websocket-protocol"
 _EXTENSIONS = "sec-websocket-extensions"
 _VERSION = "x-stream-protocol-version"
@@ -266,6 +267,15 @@ def _ports(request: Request) -> Iterator[int]:
         raise Refusal(400, 'query parameter "port" is required')
     for value in listed:
         for text in value.split(","):
-            if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+            number = _port(text)
+            if number is None:
                 raise Refusal(400, f'unable to parse "{value}" as a port')
-            yield int(text)
+            yield number
+
+
+def _port(text: str) -> int | None:
+    digits = text.lstrip("0")
+    # Python refuses to convert thousands of digits.
+    if not (text.isascii() and text.isdigit() and 0 < len(digits) <= _PORT_DIGITS):
+        return None
+    return number if (number := int(digits)) <= 65535 else None

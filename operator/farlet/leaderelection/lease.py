@@ -10,6 +10,7 @@ its duration, measured by the monotonic clock of this machine.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -231,7 +232,8 @@ class Lease:
         """
         now = self._now()
         if (last := timestamps.parse(old.get("renewTime"))) is not None:
-            now = max(now, last + timedelta(microseconds=1))
+            with contextlib.suppress(OverflowError):  # nothing follows the last moment
+                now = max(now, last + timedelta(microseconds=1))
         return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+import orjson
 import structlog
 
 from farlet import errors, retrying
@@ -25,6 +26,8 @@ from farlet.manager.virtual_node import VirtualNode
 MAX_OPEN = 2000
 """Requests that are kept; Kubernetes deletes undecided ones after a day. Those of virtual nodes
 displace those of other nodes, of which a cluster can have many."""
+MAX_REQUEST_BYTES = 32 << 10
+"""Of such a request with its metadata; one of farlet has 3 KiB."""
 RETRY_SECONDS = 60.0
 """Until a request is reviewed again that was refused although it is of a virtual node."""
 MIN_INTERVAL_SECONDS = 1.0
@@ -62,6 +65,10 @@ class Approver:
         node = serving_requests.requesting_node(request, namespace=self._namespace)
         if deleted or node is None or not serving_requests.is_open(request):
             self._forget(name)
+            return
+        if len(orjson.dumps(request)) > MAX_REQUEST_BYTES:
+            self._forget(name)
+            log.warning("serving certificate request is too large", request=name, node=node)
             return
         self._open[name] = _Open(request, node)
         if len(self._open) > MAX_OPEN:

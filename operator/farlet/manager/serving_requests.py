@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def _addresses(pod: Pod) -> Iterable[str]:
     status = pod.get("status") or {}
     for text in [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]:
         if text:
-            yield str(ipaddress.ip_address(text))
+            # An API server accepts zeros that lead; no certificate contains such an address.
+            with contextlib.suppress(ValueError):
+                yield str(ipaddress.ip_address(text))
 
 
 def is_open(request: JSON) -> bool:

@@ -142,6 +142,15 @@ UNREACHABLE = {"kind": "Status", "message": "error trying to reach service: dial
             "error trying to reach service: dial tcp 10.0.0.9",
             id="a closed port",
         ),
+        pytest.param(
+            web.Response(text="[" * 5000, status=503), Outcome.FAILED, "[[[", id="deep brackets"
+        ),
+        pytest.param(
+            web.json_response({"kind": "Status", "message": 7}, status=503),
+            Outcome.FAILED,
+            "7",
+            id="a number for a message",
+        ),
     ],
 )
 async def test_the_kubelet_port_is_reached_from_the_home_api_server(

@@ -229,6 +229,53 @@ async def test_an_answer_is_read_up_to_a_limit_after_decompression(
             await cluster.call("GET", PATH)
 
 
+@pytest.mark.parametrize(
+    ("kilobytes", "limits"),
+    [
+        pytest.param(1, ["500"], id="of small objects"),
+        pytest.param(30, ["500", "62", "62"], id="of large objects"),
+        pytest.param(600, ["500", "62", "7"] + ["1"] * 100, id="of the largest objects"),
+    ],
+)
+async def test_pages_have_as_many_objects_as_fit_into_an_answer(
+    kilobytes: int, limits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can create objects in one foreign namespace chooses how large they are."""
+    monkeypatch.setattr(clusters, "MAX_BODY_BYTES", 2 << 20)
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        limit, first = request.query["limit"], int(request.query.get("continue", "0"))
+        asked.append(limit)
+        end = min(first + int(limit), 100)
+        text = "x" * (kilobytes << 10)
+        return web.json_response(
+            {
+                "kind": "PodList",
+                "metadata": {"resourceVersion": "7", "continue": str(end) if end < 100 else ""},
+                "items": [{"metadata": {"name": f"{n}", "uid": text}} for n in range(first, end)],
+            }
+        )
+
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = answer
+        found = await cluster.list_all(resources.PODS, checked=False)
+        assert [obj["metadata"]["name"] for obj in found.items] == [str(n) for n in range(100)]
+        assert asked == limits
+        assert cluster.problem is None
+
+
+async def test_an_object_that_does_not_fit_into_an_answer_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "MAX_BODY_BYTES", 1 << 20)
+    async with apiserver.connected(tmp_path) as (front, cluster):
+        front.answer = _json(200, '{"kind": "PodList", "items": ["%s"]}' % ("x" * (2 << 20)))
+        with pytest.raises(errors.Unreachable, match="an answer of more than 1 MiB"):
+            await cluster.list_all(resources.PODS)
+        assert len(front.asked) == 4
+
+
 SINGLE: dict[str, tuple[resources.Resource[Any], str]] = {
     "a namespace without metadata": (resources.NAMESPACES.metadata_only, '{"kind": "X"}'),
     "a namespace with a null for metadata": (

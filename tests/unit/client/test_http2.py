@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -297,6 +298,29 @@ async def test_an_answer_with_an_invalid_status_is_a_lost_connection(
     async with serving(tmp_path, answer) as (_, streams):
         with pytest.raises(errors.Unreachable):
             await first(streams)
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"\xc3"], ids=["no UTF-8", "half a character"])
+async def test_a_header_that_is_not_text_ends_the_connection_with_its_watches(
+    tmp_path: Path, value: bytes
+) -> None:
+    def answer(server: Server, stream: int, _headers: dict[str, str]) -> None:
+        if len(server.open) == 1:
+            server.send(stream)
+            return
+        server.http.send_headers(stream, [(b":status", b"200"), (b"x-text", value)])
+
+    ended: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: ended.append(context))
+    async with serving(tmp_path, answer) as (made, streams):
+        other = asyncio.create_task(first(streams, f"{PATH}&n=1"))
+        await until(lambda: bool(made and made[0].open))
+        with pytest.raises(errors.Unreachable, match="invalid HTTP/2"):
+            await asyncio.wait_for(first(streams, f"{PATH}&n=2"), 5)
+        with pytest.raises(errors.Unreachable, match="invalid HTTP/2"):
+            await asyncio.wait_for(other, 5)
+    gc.collect()
+    assert ended == []
 
 
 async def test_a_server_without_http2_gets_a_connection_for_each_watch(tmp_path: Path) -> None:

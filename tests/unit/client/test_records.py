@@ -73,6 +73,15 @@ def test_an_event_that_is_older_than_an_answer_changes_nothing() -> None:
     assert (watched.shown, watched.news()) == ({}, ["a", "a"])
 
 
+def test_an_object_without_a_version_is_replaced_by_any_other() -> None:
+    watched = Watched()
+    watched.relist({"name": "a", "version": ""})
+    watched.records.changed("MODIFIED", {"name": "a", "version": ""})
+    assert (watched.shown, watched.news()) == ({"a": ""}, ["a"])
+    watched.records.changed("MODIFIED", _obj("a", 1))
+    assert (watched.shown, watched.news()) == ({"a": "1"}, ["a"])
+
+
 def test_an_object_that_is_not_needed_is_not_kept() -> None:
     watched = Watched()
     watched.records.changed("ADDED", _obj("", 1))

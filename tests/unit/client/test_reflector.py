@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from farlet import errors
-from farlet.client import reflector, resources
+from farlet.client import api_client, reflector, resources
 from farlet.client.decode import WatchEvent
 from farlet.constants import JSON, ObjectKey
 from unit import faketime
@@ -242,6 +242,24 @@ def test_objects_are_handled_page_by_page_where_none_is_kept() -> None:
     assert scene.calls.lists == [([], 7)]
     assert scene.calls.events == [("ADDED", "d")]
     assert scene.reflector.in_sync
+
+
+@pytest.mark.parametrize("in_pages", [True, False])
+def test_other_tasks_run_between_the_objects_of_a_list(
+    in_pages: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Lease is renewed in the same loop, and a page can have objects of a megabyte."""
+    monkeypatch.setattr(api_client, "TURN_SECONDS", -1.0)
+    scene = Harness(Server(_list(7, "a", "b", "c"), Watch()), in_pages=in_pages, trims=not in_pages)
+    seen: set[int] = set()
+
+    async def beside() -> None:
+        while not scene.calls.lists:
+            seen.add(len(scene.listed))
+            await asyncio.sleep(0)
+
+    scene.after(50, beside)
+    assert seen >= {1, 2}
 
 
 def test_of_each_page_only_what_is_needed_is_kept() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from farlet.client import resources, shapes
 from farlet.constants import ObjectKey
+from farlet.k8s_types import PartialObject
 from unit.planning import objects
 
 POD: Any = objects.home(phase="Running", state=objects.RUNNING)
@@ -94,3 +95,12 @@ def test_a_problem_contains_no_value() -> None:
 )
 def test_the_key_of_an_object_of_any_form(obj: object, key: ObjectKey | None) -> None:
     assert shapes.key(obj) == key
+
+
+@pytest.mark.parametrize("field", ["name", "namespace", "uid"])
+def test_an_object_is_not_valid_with_a_long(field: str) -> None:
+    metadata = {"name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "7"}
+    assert shapes.problem(PartialObject, {"metadata": metadata}) is None
+    metadata[field] = "x" * 1025
+    found = shapes.problem(PartialObject, {"metadata": metadata})
+    assert found == f"metadata.{field}: it is longer than 1024 characters"

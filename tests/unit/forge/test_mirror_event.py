@@ -113,6 +113,12 @@ def test_an_event_of_the_scheduler_says_where_the_mirror_runs() -> None:
     assert "fieldPath" not in event["involvedObject"]
 
 
+def test_an_event_about_a_uid_that_no_api_server_creates_is_left_out() -> None:
+    """What waits is bounded in number, so each of it must be bounded in length."""
+    about = {**KUBELET["involvedObject"], "uid": "u" * 1_000_000}
+    assert mirror_event.summary(cast("Event", {**KUBELET, "involvedObject": about})) is None
+
+
 def test_the_name_belongs_to_one_foreign_event_and_one_home_pod() -> None:
     one, whose, other = seen(KUBELET), home(), home("home-2")
     later = seen(KUBELET, count=9, message="Readiness probe failed: timeout")

@@ -94,6 +94,25 @@ def test_a_renewal_is_one_request_and_changes_nothing_but_the_time() -> None:
 
 
 @pytest.mark.parametrize(
+    "found",
+    ["9999-12-31T23:59:59.999999Z", "2026-05-01T12:00:05", "soon", "9" * 5000],
+    ids=["the last moment", "no time zone", "a word", "digits"],
+)
+def test_a_renew_time_that_nothing_follows_is_replaced(found: str) -> None:
+    async def story() -> None:
+        server, wall = Server(), Wall()
+        ours = lease(Line(server), wall=wall)
+        await ours.renew()
+        server.edit(PATH, renewTime=found)
+        await ours.read()
+        wall.now += timedelta(seconds=10)
+        await ours.renew()
+        assert server.leases[PATH]["spec"]["renewTime"] == "2026-05-01T12:00:10.000000Z"
+
+    faketime.run(story())
+
+
+@pytest.mark.parametrize(
     ("uids", "owners"),
     [
         pytest.param([], None, id="the Node was not read yet"),

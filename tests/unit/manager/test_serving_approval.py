@@ -138,6 +138,19 @@ def test_few_open_requests_are_kept(h: Harness, monkeypatch: pytest.MonkeyPatch)
     assert [*h.approver._open] == ["csr-2", "csr-3", "csr-4"]
 
 
+def test_a_request_of_another_size_than_any_of_farlet_is_not_kept(h: Harness) -> None:
+    given = request()
+    given["metadata"]["annotations"] = {"a": "x" * 1_000_000}
+    h.review(h.create(given), pod())
+    assert not h.approver._open
+    assert not h.approved()
+
+
+def test_a_pod_with_an_invalid_address_keeps_no_other_pod_from_its_certificate(h: Harness) -> None:
+    h.review(h.create(request()), pod(status__podIP="010.0.0.9", status__podIPs=[]), pod())
+    assert h.approved()
+
+
 def test_requests_of_other_nodes_do_not_displace_one_of_a_virtual_node(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

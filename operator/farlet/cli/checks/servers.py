@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from email.utils import parsedate_to_datetime
+
+import orjson
 
 from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.cli.reading import clean
@@ -129,7 +130,7 @@ def _message(raw: bytes) -> str:
     """Of a Status, or the text itself."""
     text = raw[:_BODY_BYTES].decode(errors="replace")
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = orjson.loads(text)  # bounded depth, unlike the standard library's
+    except orjson.JSONDecodeError:
         return clean(text)
-    return clean(found.get("message", "") if isinstance(found, dict) else "")
+    return clean(str(found.get("message", "")) if isinstance(found, dict) else "")
