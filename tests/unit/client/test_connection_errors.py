@@ -15,7 +15,9 @@ from typing import Any
 import aiohttp
 import asyncssh
 import pytest
+import yarl
 from kopf._cogs.clients import errors as kopf_errors
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from farlet import errors
 from farlet.client import connection_errors
@@ -38,6 +40,9 @@ FORBIDDEN: kopf_errors.RawStatus = {
         "causes": (),
     },
 }
+
+_PROXY = yarl.URL("http://farlet:hunter2@127.0.0.1:3128")
+_THROUGH_PROXY = aiohttp.RequestInfo(_PROXY, "CONNECT", CIMultiDictProxy(CIMultiDict()), _PROXY)
 
 SEVERAL = OSError(
     "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0), "
@@ -82,6 +87,11 @@ SEVERAL = OSError(
             id="half a body",
         ),
         pytest.param(
+            aiohttp.ClientHttpProxyError(_THROUGH_PROXY, (), status=502, message="Bad Gateway"),
+            "the proxy 127.0.0.1:3128 answered 502",
+            id="a proxy that refuses, with its password",
+        ),
+        pytest.param(
             asyncssh.DisconnectError(2, "bad packet"), "bad packet", id="the words of an SSH peer"
         ),
         pytest.param(ValueError(), "ValueError", id="without text"),
@@ -106,6 +116,7 @@ SEVERAL = OSError(
 def test_the_cause_is_one_short_text(err: BaseException, text: str) -> None:
     assert connection_errors.cause(err).startswith(text)
     assert len(connection_errors.cause(err)) < 1024
+    assert "hunter2" not in connection_errors.cause(err)
 
 
 async def test_an_error_of_aiohttp_names_host_and_port() -> None:

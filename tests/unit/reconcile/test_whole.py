@@ -265,6 +265,15 @@ async def test_the_lease_is_released_while_a_stream_is_open(
 LEADER = 'leader_election_master_status{name="far"}'
 
 
+async def test_a_foreign_kubeconfig_of_the_home_cluster_refuses_the_start(tmp_path: Path) -> None:
+    async with built(tmp_path) as w:
+        (tmp_path / "foreign").write_text((tmp_path / "home").read_text())
+        with pytest.raises(errors.StartError, match="the foreign cluster is the home cluster"):
+            async with asyncio.timeout(20):
+                await w.engine.run(engines.Shutdown(), started=lambda: None)
+        assert w.home_server.all("nodes") == []
+
+
 async def test_a_standby_with_rejected_credentials_does_not_lead_until_they_are_accepted(
     tmp_path: Path,
 ) -> None:

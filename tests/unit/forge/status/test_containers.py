@@ -248,6 +248,15 @@ def test_statuses_have_the_order_of_a_kubelet() -> None:
             {"allocatedResourcesStatus": [{"name": "cpu"}]},
             id="health-of-what-home-requests",
         ),
+        pytest.param(
+            {
+                "resources": {"requests": {"cpu": "1M"}, "limits": {"memory": "1E"}},
+                "allocatedResources": {"cpu": "1M", "memory": "1E"},
+            },
+            {"resources": {"requests": {"cpu": "1"}}},
+            {"resources": {"requests": {"cpu": "1"}}, "allocatedResources": {"cpu": "1"}},
+            id="no-more-resources-than-home-requests",
+        ),
     ],
 )
 def test_fields_of_a_container_status_follow_the_table(

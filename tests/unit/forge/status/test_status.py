@@ -274,6 +274,15 @@ def test_the_last_phase_follows_from_how_containers_ended(
     assert status.ended(plain, mirror, ctx=CONTEXT, now=NOW).status["phase"] == expected
 
 
+def test_a_pod_shows_no_more_resources_than_home_requests() -> None:
+    """The home scheduler and quotas count the larger of spec and status."""
+    home = builders.home(resources={"requests": {"cpu": "1"}})
+    much = {"resources": {"requests": {"cpu": "1M"}}, "allocatedResources": {"cpu": "1M"}}
+    found: Any = reflected(home, builders.mirror(**much)).status
+    assert found["resources"] == {"requests": {"cpu": "1"}}
+    assert found["allocatedResources"] == {"cpu": "1"}
+
+
 def test_an_evicted_mirror_ends_its_pod_as_disrupted() -> None:
     target = condition("DisruptionTarget", reason="PreemptionByScheduler")
     mirror = builders.mirror(conditions=[target])

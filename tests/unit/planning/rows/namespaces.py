@@ -58,6 +58,11 @@ NOT_FOLLOWED = (
         notes(Reason.UNKNOWN_ANNOTATION),
     ),
     Row(
+        "a misspelled annotation is reported although the pod runs",
+        snapshot(shown(home(annotations=_MISSPELLED), mirror()), mirror()),
+        notes(Reason.UNKNOWN_ANNOTATION),
+    ),
+    Row(
         "a terminating pod that ran in a namespace no longer offloaded stays and reports why",
         _unused(_LEAVING),
         notes(Reason.NAMESPACE_NOT_OFFLOADED),
