@@ -12,7 +12,7 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clusters import errors
@@ -50,7 +50,8 @@ class Process:
         self.name = name
         self.command = [str(word) for word in command]
         self.log = log
-        self._environment = dict(environment)
+        self.environment = dict(environment)
+        """Of the next start."""
         self._child: subprocess.Popen[bytes] | None = None
         self._printed_before = 0
         self._over = True  # the last life and its whole group have been ended by us
@@ -83,7 +84,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
             )
         self._over = False
@@ -252,6 +253,14 @@ def usage(pid: int) -> Usage:
         rss_bytes=int(fields[21]) * _PAGE + sum(one.rss_bytes for one in below),
         cpu_seconds=ticks / _TICKS + sum(one.cpu_seconds for one in below),
     )
+
+
+def control_groups() -> Iterator[str]:
+    """The control groups of each process of this machine, as in `/proc/PID/cgroup`."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone meanwhile
+                yield (entry / "cgroup").read_text()
 
 
 def peak_bytes(pid: int) -> int:

@@ -16,7 +16,7 @@ import dataclasses
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -132,6 +132,7 @@ class Proxy:
         self._rules: list[Rule] = []
         self._streams: list[_Stream] = []
         self._opened = asyncio.Event()
+        self._closed = False
         self._administrator: aiohttp.ClientSession | None = None
         self._anonymous: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -191,6 +192,16 @@ class Proxy:
             stream.cut.set()
         return len(found)
 
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Break every connection, whatever the rules; no request reaches the API server."""
+        self._closed = True
+        self.cut_watches()
+        try:
+            yield
+        finally:
+            self._closed = False
+
     async def inject_event(self, event: Mapping[str, Any], match: Match = lambda _: True) -> int:
         """Send an event to the open watches that match, and return their number."""
         found = [stream for stream in self._streams if match(stream.request)]
@@ -218,6 +229,9 @@ class Proxy:
             body=await incoming.read(),
             url=incoming.raw_path,
         )
+        if self._closed:
+            _abort(incoming)
+            return web.Response()
         rule = next((rule for rule in self._rules if rule.takes(request)), None)
         try:
             if request.watch and rule is None:

@@ -5,17 +5,14 @@ watches then continue from versions that the API server has not reached, which s
 """
 
 import asyncio
-import contextlib
 import secrets
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import lending
-from clusters import pair, rest
-from clusters.cluster import Cluster, Spec
+from clusters import backups, pair, rest
+from clusters.cluster import Spec
 from conftest import StartFarlet
 from faults.environment import Environment
 
@@ -33,36 +30,6 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[pair.Clusters]:
     both = pair.start(home=Spec("home"), foreign=Spec("foreign", number=2))
     with lending.lent(both, request.config):
         yield both
-
-
-@contextlib.contextmanager
-def _offline(cluster: Cluster) -> Iterator[Path]:
-    """Stop all components of a cluster, and start them again; yields the data of etcd."""
-    parts = cluster.parts
-    assert parts is not None
-    etcd, *controllers = parts.plane.others
-    clients = [*controllers, *([parts.kwok] if parts.kwok is not None else [])]
-    for process in (*clients, parts.plane.apiserver.process, etcd):
-        process.stop()
-    yield cluster.folder / "etcd"
-    etcd.start()
-    parts.plane.apiserver.start()
-    parts.plane.apiserver.wait_ready()
-    for process in clients:
-        process.start()
-
-
-def _back_up(cluster: Cluster) -> Path:
-    backup = cluster.folder / f"backup-{secrets.token_hex(3)}"
-    with _offline(cluster) as data:
-        shutil.copytree(data, backup)
-    return backup
-
-
-def _restore(cluster: Cluster, backup: Path) -> None:
-    with _offline(cluster) as data:
-        shutil.rmtree(data)
-        shutil.copytree(backup, data)
 
 
 async def _write_much(api: rest.Api, namespace: str) -> None:
@@ -88,13 +55,13 @@ async def test_pods_lost_by_a_restore_of_the_foreign_cluster_are_replaced_or_fai
     farlet = await start_farlet(env.node)
     await env.create(env.pod("kept"))
     kept = (await env.settled()).mirrors[0]
-    backup = await asyncio.to_thread(_back_up, foreign)
+    backup = await asyncio.to_thread(backups.take, foreign)
     await env.create(env.pod("once", restart="Never"), env.pod("again"))
     await env.settled()
     before = await env.mirror("again", rest.phase("Running"))
     await _write_much(env.foreign, env.workspace.foreign)
     await env.foreign.patch("pods", _LATER, name="kept", namespace=env.workspace.foreign)
-    await asyncio.to_thread(_restore, foreign, backup)
+    await asyncio.to_thread(backups.restore, foreign, backup)
 
     failed = await env.seen("once", rest.reason("MirrorLost"), seconds=NOTICED_SECONDS)
     assert failed["status"]["phase"] == "Failed"
@@ -115,7 +82,7 @@ async def test_mirrors_of_pods_that_a_restored_home_cluster_lacks_end(
     farlet = await start_farlet(env.node)
     await env.create(env.pod("kept"), env.pod("back"))
     await env.settled()
-    backup = await asyncio.to_thread(_back_up, home)
+    backup = await asyncio.to_thread(backups.take, home)
     await env.create(env.pod("lost"))
     await env.settled()
     await env.delete("back")
@@ -123,7 +90,7 @@ async def test_mirrors_of_pods_that_a_restored_home_cluster_lacks_end(
     await _write_much(env.home, env.workspace.home)
     await env.home.patch("nodes", _LATER, name=env.node)
     await env.home.patch("pods", _LATER, name="kept", namespace=env.workspace.home)
-    await asyncio.to_thread(_restore, home, backup)
+    await asyncio.to_thread(backups.restore, home, backup)
 
     await env.mirror("lost", rest.gone, seconds=NOTICED_SECONDS)
     await env.mirror("back", rest.phase("Running"), seconds=NOTICED_SECONDS)

@@ -8,10 +8,11 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from clusters import controlplane, errors, gateway, kubeconfig
+from clusters import backups, controlplane, errors, gateway, kubeconfig, rest
 from clusters.workspace import FARLET_NAMESPACE
 from faults import failures, manifests, writes
 from faults.campaign.candidates import Candidates
@@ -20,6 +21,15 @@ from faults.campaign.schedule import Kind, Planned
 from faults.campaign.workload import Workload, sent
 from faults.environment import Environment
 from faults.proxy import Answer, Cut, Fault, Forward, Match, Proxy, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Restore:
+    """A cluster was restored: from when to when, in seconds since 1970."""
+
+    side: str
+    moment: float
+    ended: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Scene:
     """A kubeconfig of another cluster with the same namespaces."""
     locks: Mapping[Kind, asyncio.Lock]
     """Faults of a kind do not overlap each other."""
+    restores: list[Restore] = dataclasses.field(default_factory=list)
 
     async def inject(self, planned: Planned) -> None:
         """Begin the fault, let its time pass, and end it."""
@@ -79,6 +90,38 @@ def _kill_server(side: str) -> Inject:
         await asyncio.to_thread(server.wait_ready)
 
     return inject
+
+
+def _restore(side: str) -> Inject:
+    """etcd is restored as it was some seconds ago, under running farlets."""
+
+    async def inject(scene: Scene, seconds: float, _: random.Random) -> None:
+        env, at_home = scene.env, side == writes.HOME
+        cluster = env.clusters.home if at_home else env.clusters.foreign
+        running = scene.locks[Kind.KILL_HOME if at_home else Kind.KILL_FOREIGN]
+        async with running:
+            mark, backup_at = cluster.audit_mark(), time.monotonic()
+            backup = await asyncio.to_thread(backups.take, cluster)
+        await asyncio.sleep(seconds)
+        async with running:
+            with (scene.home if at_home else scene.foreign).closed():  # farlet acts afterwards
+                began = time.time()
+                await asyncio.to_thread(backups.restore, cluster, backup)
+                pods = await _home_pods(scene)
+                if at_home:
+                    scene.workload.home_restored(pods, backup=backup_at)
+                else:
+                    scene.workload.foreign_restored(env.runs(mark), pods)
+            scene.restores.append(Restore(side, began, time.time()))
+
+    return inject
+
+
+async def _home_pods(scene: Scene) -> list[rest.Object]:
+    home, namespace = scene.env.home, scene.env.workspace.home
+    pods = await sent(lambda: home.list("pods", namespace=namespace))
+    assert pods is not None, "a list of pods is never superfluous"
+    return pods
 
 
 async def _kill_gateway(scene: Scene, seconds: float, _: random.Random) -> None:
@@ -197,6 +240,7 @@ def _is_read(request: Request) -> bool:
 async def _others_home(scene: Scene, _: float, rng: random.Random) -> None:
     for _ in range(3):
         await scene.workload.delete(rng, force=rng.random() < 0.5)
+        await scene.workload.relabel(rng)
 
 
 async def _others_foreign(scene: Scene, _: float, rng: random.Random) -> None:
@@ -213,6 +257,8 @@ _KINDS: Mapping[Kind, Inject] = {
     Kind.KILL_BOTH: _kill_both,
     Kind.KILL_HOME: _kill_server(writes.HOME),
     Kind.KILL_FOREIGN: _kill_server(writes.FOREIGN),
+    Kind.RESTORE_HOME: _restore(writes.HOME),
+    Kind.RESTORE_FOREIGN: _restore(writes.FOREIGN),
     Kind.KILL_GATEWAY: _kill_gateway,
     Kind.CUT_HOME: _partition(writes.HOME, silent=False),
     Kind.CUT_FOREIGN: _partition(writes.FOREIGN, silent=False),

@@ -13,6 +13,8 @@ class Kind(enum.Enum):
     KILL_BOTH = ("kill -9 of leader and standby", 3.0)
     KILL_HOME = ("kill -9 of the home API server", 2.0)
     KILL_FOREIGN = ("kill -9 of the foreign API server", 2.0)
+    RESTORE_HOME = ("etcd of the home cluster restored from a backup", 10.0)
+    RESTORE_FOREIGN = ("etcd of the foreign cluster restored from a backup", 10.0)
     KILL_GATEWAY = ("kill -9 of the gateway", 4.0)
     CUT_HOME = ("home API server refuses connections", 12.0)
     CUT_FOREIGN = ("foreign API server refuses connections", 12.0)
@@ -30,8 +32,12 @@ class Kind(enum.Enum):
     CLOCK = ("clock step of farlet", 8.0)
     WATCH_GAP = ("watches break, and their versions are too old", 1.0)
     EXCHANGED = ("the foreign kubeconfig leads to another cluster", 25.0)
-    OTHERS_HOME = ("deletions by others in the home cluster", 0.0)
+    OTHERS_HOME = ("deletions and changed labels by others in the home cluster", 0.0)
     OTHERS_FOREIGN = ("deletions and changed labels by others in the foreign cluster", 0.0)
+
+    @property
+    def restores(self) -> bool:
+        return self in {Kind.RESTORE_HOME, Kind.RESTORE_FOREIGN}
 
     def __init__(self, about: str, longest: float) -> None:
         self.about = about
