@@ -32,6 +32,13 @@ def _now() -> float:
     return time.time()
 
 
+LEASE: JSON = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "far", "uid": "lease", "resourceVersion": "1"},
+}
+
+
 def modelled(server: Server, name: str, holders: list[str]) -> Answer:
     """Answers of a model of a cluster. Any client can take its Leases, which `holders` records."""
     wire = RecordedClient(name, server, _now)
@@ -41,8 +48,8 @@ def modelled(server: Server, name: str, holders: list[str]) -> Answer:
             if request.method != "GET":
                 written = await request.json()
                 holders.append(written["spec"]["holderIdentity"])
-                return web.json_response(written)
-            return web.json_response({"kind": "Lease", "metadata": {"resourceVersion": "1"}})
+                return web.json_response({**written, **LEASE})
+            return web.json_response(LEASE)
         if request.path.endswith("/selfsubjectaccessreviews"):
             allowed = {"kind": "SelfSubjectAccessReview", "status": {"allowed": True}}
             return web.json_response(allowed)
