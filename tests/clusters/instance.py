@@ -71,7 +71,7 @@ def _clean_leftovers() -> list[str]:
     if os.geteuid() == 0:
         names |= {
             match.group()
-            for path in CGROUPS.glob(f"**/{_PREFIX}*")
+            for path in _cgroups()
             if (match := _NAME.match(path.name.removeprefix(_PREFIX))) is not None
         }
     dead = sorted(name for name in names if _NAME.fullmatch(name) and not _owned(name))
@@ -103,12 +103,13 @@ def _folder(name: str) -> Path:
     return _base() / f"{_PREFIX}{name}"
 
 
-def _cgroups(name: str) -> list[Path]:
+def _cgroups(name: str = "") -> list[Path]:
+    """Those of an instance, or of all: of each hierarchy, but none below, which come and go."""
     if not CGROUPS.exists():
         return []
     places = [CGROUPS, *(path for path in CGROUPS.iterdir() if path.is_dir())]
     return sorted(
-        {found for place in places for found in place.glob(f"{_PREFIX}{name}-*") if found.is_dir()}
+        {found for place in places for found in place.glob(f"{_PREFIX}{name}*-*") if found.is_dir()}
     )
 
 
