@@ -583,7 +583,8 @@ MUTATIONS = (
         (
             Skipped(
                 "_create",
-                "required and s.secret is Missing.UNKNOWN and s.problem is not None",
+                "required and s.secret is Missing.UNKNOWN and s.problem is not None "
+                "and not _is_missing(s)",
             ),
         ),
         "a pod that needs a Secret waits with the reason why Secrets cannot be watched",
