@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import (
     counting,
@@ -56,22 +57,28 @@ def main() -> int:
         )
         with environment.clusters(audit=False, progress=progress, stages=stages) as both:
             turns = interrupts.run(_turns(both, variant, tree, arguments, progress))
-        requests = {}
+        found = report.result(arguments.n, variant, turns, where=where)
+        _write(arguments.json, found)
+        print(report.table(found), flush=True)
         if arguments.count_requests:
             with environment.clusters(audit=True, progress=progress, stages=stages) as both:
                 count = min(arguments.n, COUNTED)
                 requests = interrupts.run(_count(both, variant, tree, count))
+            found["requests"] = report.requests(requests)
+            _write(arguments.json, found)
+            print(report.request_table(found["requests"]))
     except (NeverRan, errors.HarnessError, FarletError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    found = report.result(arguments.n, variant, turns, requests, where=where)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(report.table(found))
     print(f"\nAll figures: {arguments.json}")
     return 0
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 async def _turns(

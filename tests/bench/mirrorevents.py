@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from bench.environment import Environment
-from clusters import rest
+from clusters import errors, rest
 
 STAGES = Path(__file__).parent / "kubelet_events.yaml"
 REASONS = frozenset({"Pulling", "Pulled", "Created", "Started"})
@@ -57,6 +57,11 @@ async def arrived(on: Environment, names: list[str], *, since: float) -> Arrived
         if (len(written), len(home)) != before:
             changed = now
         complete = len(written) == expected or now - changed > WRITTEN_SECONDS
+        if complete and not written:
+            raise errors.HarnessError(
+                f"foreign nodes wrote no Events for {names[0]} and others; see {STAGES} and "
+                f"{on.clusters.foreign.folder}/logs/kwok.log"
+            )
         if (complete and written <= home) or now - changed > STALL_SECONDS:
             return Arrived(expected, len(written), len(written - home), last_arrival - since)
         await asyncio.sleep(INTERVAL_SECONDS)

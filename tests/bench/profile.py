@@ -23,7 +23,7 @@ from bench.__main__ import count_of
 from bench.interrupts import Interrupts
 from bench.variants import MODES, Variant
 from bench.workload import NeverRan
-from clusters import errors, farlet, pair, processes
+from clusters import errors, farlet, instance, pair, processes
 from clusters import progress as progresses
 
 RATE = 200
@@ -64,39 +64,41 @@ async def _run(
     arguments.directory.mkdir(parents=True, exist_ok=True)
     graphs: dict[str, Path] = {}
 
-    @contextlib.contextmanager
-    def sampled(phase: str, made: farlet.Farlet) -> Iterator[None]:
+    def during(phase: str, made: farlet.Farlet) -> contextlib.AbstractContextManager[None]:
         graphs[phase] = path = arguments.directory / f"profile-{phase}.svg"
-        sampler = processes.Process(
-            "py-spy",
-            [
-                *(arguments.py_spy, "record", "--function", f"--rate={RATE}"),
-                *(f"--pid={made.process.pid}", f"--output={path}"),
-            ],
-            log=both.instance.folder / "logs" / f"py-spy-{phase}.log",
-            environment=both.instance.environment,
-        )
-        sampler.start()
-        try:
-            processes.wait_for(
-                "py-spy to attach (it requires root, or CAP_SYS_PTRACE in a container)",
-                lambda: sampler.has_printed,
-                seconds=_PATIENCE,
-                process=sampler,
-            )
-            yield
-            sampler.signal(signal.SIGINT)  # py-spy then writes its file
-            if sampler.wait(seconds=_PATIENCE) != 0:
-                raise errors.HarnessError(f"py-spy failed{sampler.tail()}")
-        finally:
-            sampler.kill()
+        return sampled(made.process.pid, path, py_spy=arguments.py_spy, owner=both.instance)
 
     async with environment.opened(both, variant=variant) as on:
         with progress.step("warming up"):
             await serving.run(on, count=min(arguments.n, 50), prefix="warm")
         with progress.step(f"sampling {arguments.n} pods"):
-            await serving.run(on, count=arguments.n, prefix="pod", during=sampled)
+            await serving.run(on, count=arguments.n, prefix="pod", during=during)
     return graphs
+
+
+@contextlib.contextmanager
+def sampled(pid: int, path: Path, *, py_spy: str, owner: instance.Instance) -> Iterator[None]:
+    """Sample a process during the context; then `path` is its flame graph."""
+    sampler = processes.Process(
+        "py-spy",
+        [py_spy, "record", "--function", f"--rate={RATE}", f"--pid={pid}", f"--output={path}"],
+        log=owner.folder / f"{path.stem}.log",
+        environment=owner.environment,
+    )
+    sampler.start()
+    try:
+        processes.wait_for(
+            "py-spy to attach (as root; in a container with CAP_SYS_PTRACE)",
+            lambda: "Sampling process" in sampler.output(),
+            seconds=_PATIENCE,
+            process=sampler,
+        )
+        yield
+        sampler.signal(signal.SIGINT)  # py-spy then writes its file
+        if sampler.wait(seconds=_PATIENCE) != 0:
+            raise errors.HarnessError(f"py-spy failed{sampler.tail()}")
+    finally:
+        sampler.kill()
 
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:

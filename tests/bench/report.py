@@ -51,11 +51,10 @@ def result(
     count: int,
     variant: Variant,
     turns: Sequence[Turn],
-    requests: Mapping[str, Requests],
     *,
     where: dict[str, Any],
 ) -> dict[str, Any]:
-    """All figures; latencies as percentiles, CPU in ms and passes of one pod."""
+    """All figures of the turns; latencies as percentiles, CPU in ms and passes of one pod."""
     return {
         "machine": where,
         "pods": count,
@@ -68,8 +67,19 @@ def result(
             }
             for turn in turns
         ],
-        "requests": {title: _requests(one) for title, one in requests.items()},
     }
+
+
+def requests(counted: Mapping[str, Requests]) -> dict[str, Any]:
+    """Counted requests, by the title of the version that sent them."""
+    return {title: _requests(one) for title, one in counted.items()}
+
+
+def request_table(counted: Mapping[str, Any]) -> str:
+    """What `requests` has returned, for a terminal."""
+    return "\n".join(
+        line for title, one in counted.items() for line in ("", *_request_lines(title, one))
+    )
 
 
 _ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -94,6 +104,7 @@ _ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("RSS with all pods, MiB", ("rss_at_n",)),
     ("RSS peak, MiB", ("rss_peak",)),
     ("RSS after the deletion, MiB", ("rss_after",)),
+    ("Events written by foreign nodes", ("events", "written")),
     ("last Running to last Event, s", ("events", "seconds")),
     ("Events missing at home", ("events", "missing")),
 )
@@ -133,9 +144,8 @@ def table(found: dict[str, Any]) -> str:
         if any(cells):
             lines.append(_line(title, *cells))
     for title, loss in losses(turns).items():
-        lines += ["", f"{title}: {_spread(loss)} % fewer pods per second than {titles[-1]}"]
-    for title, requests in found["requests"].items():
-        lines += ["", *_request_lines(title, requests)]
+        what = f"{title}, compared with {titles[-1]}: loss in pods per second, %"
+        lines += ["", f"{what}: {_spread(loss)}"]
     return "\n".join(lines)
 
 

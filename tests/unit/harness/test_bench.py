@@ -16,7 +16,7 @@ from bench.mirrorevents import Arrived
 from bench.recording import Identity, Request, Script
 from bench.serving import Run
 from bench.variants import FARLET, WITHOUT_EVENTS, Variant
-from clusters import errors, kwok, workspace
+from clusters import errors, instance, kwok, workspace
 
 # --- arguments
 
@@ -252,11 +252,9 @@ def run(seconds: float, *, events: Arrived | None = None) -> Run:
     )
 
 
-def made(
-    *turns: report.Turn, requests: dict[str, Requests] | None = None, events: bool = False
-) -> dict[str, Any]:
+def made(*turns: report.Turn, events: bool = False) -> dict[str, Any]:
     where = {"cpu": "CPU", "cores": 2, "memory_gib": 8, "python": "3", "load_before": 0.0}
-    return report.result(100, Variant(events=events), turns, requests or {}, where=where)
+    return report.result(100, Variant(events=events), turns, where=where)
 
 
 def cells(table: str, title: str) -> Sequence[str]:
@@ -304,11 +302,13 @@ def test_rows_of_events_appear_only_where_events_were_measured() -> None:
     turn = report.Turn(FLOOR, {"farlet": run(10.0, events=shown), "without Events": run(8.0)})
     with_events = report.table(made(turn, events=True))
     assert cells(with_events, "last Running to last Event, s") == ["7.50 (7.50-7.50)"]
+    assert cells(with_events, "Events written by foreign nodes") == ["400.00 (400.00-400.00)"]
     assert cells(with_events, "Events missing at home") == ["3.00 (3.00-3.00)"]
-    assert "farlet: 20.00 (20.00-20.00) % fewer pods per second than without Events" in with_events
+    loss = "farlet, compared with without Events: loss in pods per second, %: 20.00 (20.00-20.00)"
+    assert loss in with_events
     alone = report.table(made(report.Turn(FLOOR, {"farlet": run(10.0)})))
     assert "Event" not in alone
-    assert "fewer pods" not in alone
+    assert "loss" not in alone
 
 
 def test_losses_are_those_of_each_turn() -> None:
@@ -321,9 +321,10 @@ def test_losses_are_those_of_each_turn() -> None:
 
 def test_requests_of_each_version_are_listed() -> None:
     kind = Kind("home", "create", "serviceaccounts/token")
-    requests = Requests(200, {kind: 1.05}, {}, {Kind("home", "create", "events"): 4.0}, {}, {})
-    table = report.table(made(report.Turn(FLOOR, {"old": run(9.0)}), requests={"old": requests}))
+    counted = Requests(200, {kind: 1.05}, {}, {Kind("home", "create", "events"): 4.0}, {}, {})
+    table = report.request_table(report.requests({"old": counted, "new": counted}))
     assert "old: requests per pod (200 pods, from audit logs)" in table
+    assert "new: requests per pod (200 pods, from audit logs)" in table
     assert "created to Running: 1.05" in table
     assert "Events: 4.00" in table
 
@@ -372,6 +373,18 @@ def test_the_table_has_the_longest_functions_first() -> None:
     assert flamegraph.table(found, count=10, rate=200, most=1).splitlines()[1:] == [
         "  75.0%       1.500  a"
     ]
+
+
+def test_a_sampler_that_fails_ends_the_profile_with_its_output(tmp_path: Path) -> None:
+    program = tmp_path / "py-spy"
+    program.write_text("#!/bin/sh\necho Permission Denied; exit 1\n")
+    program.chmod(0o755)
+    owner = instance.Instance("0-0-test", tmp_path)
+    with (
+        pytest.raises(errors.HarnessError, match=r"(?s)py-spy.*Permission Denied"),
+        profile.sampled(1, tmp_path / "a.svg", py_spy=str(program), owner=owner),
+    ):
+        pass
 
 
 def test_an_empty_flame_graph_has_a_table_without_functions() -> None:
