@@ -49,7 +49,7 @@ TIMES = int(os.environ.get("FARLET_CAMPAIGN_TIMES", "42"))
 NOTICED_SECONDS = 12.0
 """farlet reads the term of the foreign cluster every 10 s."""
 ADOPTED_SECONDS = 120.0
-WRITERS = 0.25
+WRITERS = 0.5
 """Share of pods with real containers in the long campaign."""
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from clusters import backups, controlplane, errors, gateway, kubeconfig, rest
+from clusters import auditlog, backups, controlplane, errors, gateway, kubeconfig, rest
+from clusters.cluster import Cluster
 from clusters.workspace import FARLET_NAMESPACE
 from faults import failures, manifests, writes
 from faults.campaign.candidates import Candidates
@@ -21,6 +22,15 @@ from faults.campaign.schedule import Kind, Planned
 from faults.campaign.workload import Workload, sent
 from faults.environment import Environment
 from faults.proxy import Answer, Cut, Fault, Forward, Match, Proxy, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """A backup of etcd, a place in the audit log before it, and when by the monotonic clock."""
+
+    folder: Path
+    mark: auditlog.Mark
+    moment: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Scene:
     """A kubeconfig of another cluster with the same namespaces."""
     locks: Mapping[Kind, asyncio.Lock]
     """Faults of a kind do not overlap each other."""
+    backups: dict[str, Backup] = dataclasses.field(default_factory=dict)
+    """By side: from what the next restore is made."""
     restores: list[Restore] = dataclasses.field(default_factory=list)
 
     async def inject(self, planned: Planned) -> None:
@@ -93,28 +105,37 @@ def _kill_server(side: str) -> Inject:
 
 
 def _restore(side: str) -> Inject:
-    """etcd is restored as it was some seconds ago, under running farlets."""
+    """etcd is restored under running farlets, from a backup made after the restore before.
+
+    So some backups are older than the last election, and farlet must be adopted.
+    """
 
     async def inject(scene: Scene, seconds: float, _: random.Random) -> None:
         env, at_home = scene.env, side == writes.HOME
         cluster = env.clusters.home if at_home else env.clusters.foreign
         running = scene.locks[Kind.KILL_HOME if at_home else Kind.KILL_FOREIGN]
-        async with running:
-            mark, backup_at = cluster.audit_mark(), time.monotonic()
-            backup = await asyncio.to_thread(backups.take, cluster)
-        await asyncio.sleep(seconds)
+        if side not in scene.backups:
+            async with running:
+                scene.backups[side] = await _back_up(cluster)
+            await asyncio.sleep(seconds)
         async with running:
             with (scene.home if at_home else scene.foreign).closed():  # farlet acts afterwards
-                began = time.time()
-                await asyncio.to_thread(backups.restore, cluster, backup)
+                began, backup = time.time(), scene.backups[side]
+                await asyncio.to_thread(backups.restore, cluster, backup.folder)
                 pods = await _home_pods(scene)
                 if at_home:
-                    scene.workload.home_restored(pods, backup=backup_at)
+                    scene.workload.home_restored(pods, backup=backup.moment)
                 else:
-                    scene.workload.foreign_restored(env.runs(mark), pods)
+                    scene.workload.foreign_restored(env.runs(backup.mark), pods)
             scene.restores.append(Restore(side, began, time.time()))
+            scene.backups[side] = await _back_up(cluster)
 
     return inject
+
+
+async def _back_up(cluster: Cluster) -> Backup:
+    mark, moment = cluster.audit_mark(), time.monotonic()
+    return Backup(await asyncio.to_thread(backups.take, cluster), mark, moment)
 
 
 async def _home_pods(scene: Scene) -> list[rest.Object]:

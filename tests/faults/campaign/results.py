@@ -12,7 +12,7 @@ from faults.campaign.judge import Records
 from faults.campaign.schedule import Kind
 
 LEAST_TIMES, LEAST_FAULTS, LEAST_OVERLAPPING, LEAST_PODS = 40, 1_000, 200, 3_000
-LEAST_CONTAINERS = 200
+LEAST_CONTAINERS = 100
 """What a long campaign must have had at least; the first for each kind."""
 RESULTS = Path(__file__).parents[3] / "docs" / "soak"
 

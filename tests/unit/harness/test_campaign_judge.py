@@ -1,8 +1,10 @@
 """The judge of the campaign finds what is planted, and nothing in a good campaign."""
 
+import asyncio
 import collections
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -325,7 +327,7 @@ def test_a_campaign_that_was_too_short_says_of_what_it_had_too_little() -> None:
         f"faults: {faults.total()} of 1000",
         "overlapping faults: 199 of 200",
         "pods: 5 of 3000",
-        "containers that ran: 1 of 200",
+        "containers that ran: 1 of 100",
         f"{Kind.CLOCK.about}: 39 of 40",
     ]
     assert "| pods | 5 |" in results.page(result, seed=1)
@@ -339,3 +341,48 @@ def test_a_schedule_is_the_same_for_the_same_seed_and_has_every_kind_in_each_rou
     *whole, last = [collections.Counter(one.kind for one in each) for each in planned]
     assert whole == [dict.fromkeys(Kind, schedule.TURNS)] * 2
     assert sorted(last.values()) == [1] * (len(Kind) - 1) + [2]
+
+
+class _Farlet:
+    """Asks for an adoption until it is restarted with it."""
+
+    health_address = ""
+
+    def __init__(self) -> None:
+        self.process = SimpleNamespace(environment={}, alive=True)
+        self.starts = 0
+
+    async def stop(self) -> None:
+        self.process.alive = False
+
+    def start(self) -> None:
+        self.process.alive = True
+        self.starts += 1
+
+
+async def test_an_administrator_adopts_once_for_both_farlets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    word = f"{UID}/ab1"
+    both = [_Farlet(), _Farlet()]
+    allowed = iter([False])
+
+    async def readiness(farlet: Any) -> str:
+        asks = word not in farlet.process.environment.values()
+        return f"restart farlet with --adopt-foreign-cluster={word}. Then" if asks else "ok"
+
+    async def may_adopt() -> bool:
+        return next(allowed, True)
+
+    monkeypatch.setattr(candidates, "_readiness", readiness)
+    monkeypatch.setattr(candidates, "LOOK_SECONDS", 0.001)
+    made = candidates.Candidates(both)  # type: ignore[arg-type]
+    administering = asyncio.create_task(made.administer(UID, may_adopt))
+    async with asyncio.timeout(60):
+        await made.looked.wait()
+    administering.cancel()
+    assert [farlet.starts for farlet in both] == [1, 1]
+    assert [farlet.process.environment for farlet in both] == [
+        {"FARLET_ADOPT_FOREIGN_CLUSTER": word}
+    ] * 2
+    assert len(made.adoptions) == 1
