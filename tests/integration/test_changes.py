@@ -74,7 +74,7 @@ async def test_a_pod_starts_its_work_when_an_annotation_is_set(
     assert mirror["metadata"]["labels"]["sidecar"] == "injected"
     assert "old" not in mirror["metadata"]["labels"]
     # One for the change, one for the finalizer at the end.
-    assert writes(env, mark)["patch pods"] == 2
+    assert (await patches(env, mark, count=2))["patch pods"] == 2
 
 
 async def test_an_image_a_toleration_and_a_deadline_change(
@@ -262,6 +262,15 @@ def writes(env: Environment, mark: auditlog.Mark) -> collections.Counter[str]:
         for entry in env.clusters.foreign.audit(since=mark, user_agent="farlet/")
         if entry.resource == "pods" and entry.verb in {"create", "update", "patch", "delete"}
     )
+
+
+async def patches(env: Environment, mark: auditlog.Mark, *, count: int) -> collections.Counter[str]:
+    """As `writes`, once there are `count` patches: an event can arrive before it is audited."""
+    for _ in range(100):
+        if (found := writes(env, mark))["patch pods"] >= count:
+            break
+        await asyncio.sleep(0.1)
+    return found
 
 
 @contextlib.asynccontextmanager
