@@ -144,8 +144,13 @@ class Environment:
         found = re.search(count, await self.farlet.metrics(), re.MULTILINE)
         return 0 if found is None else int(float(found[1]))
 
-    async def running(self, manifest: Callable[[str], dict[str, Any]]) -> list[rest.Object]:
-        """Pods created concurrently, each with its own ServiceAccount, once all run."""
+    async def running(
+        self, manifest: Callable[[str], dict[str, Any]], *, mode: str = "disabled"
+    ) -> list[rest.Object]:
+        """Pods created concurrently, each with its own ServiceAccount, once all run.
+
+        Whatever a first pod of the mode opens is open before.
+        """
         pods = [manifest(f"pod-{number}") for number in range(PODS)]
         for api, namespace in (
             (self.home, self.workspace.home),
@@ -154,7 +159,7 @@ class Environment:
             for pod in pods:
                 account = {"metadata": {"name": pod["metadata"]["name"]}}
                 await api.create("serviceaccounts", account, namespace=namespace)
-        await self.settle()
+        await self.settle(mode)
         marks = mark(self.clusters)
         self.passes_before.append(await self.passes())
         await asyncio.gather(
@@ -164,9 +169,9 @@ class Environment:
         self.report(marks)
         return list(made)
 
-    async def settle(self) -> None:
+    async def settle(self, mode: str) -> None:
         """Open the namespace and its watches first: these requests do not belong to a pod."""
-        first = manifests.pod("first", node=self.node, annotations=manifests.access("disabled"))
+        first = manifests.pod("first", node=self.node, annotations=manifests.access(mode))
         await self.home.create("pods", first, namespace=self.workspace.home)
         await self.seen(first, rest.phase("Running"))
 
@@ -242,7 +247,7 @@ async def test_a_pod_starts_and_is_deleted_within_its_budget(
         )
 
     began = mark(env.clusters)
-    pods = await env.running(manifest)
+    pods = await env.running(manifest, mode=mode)
     costs = await spent(env.clusters, began, pods, foreign=most_foreign)
     lagged = sum(len(cost.home) - len(cost.without_lag()) for cost in costs.values())
     started = await env.passes()
@@ -393,7 +398,7 @@ async def test_each_visible_change_of_a_burst_costs_at_most_one_status(env: Envi
 async def test_a_rejected_pod_costs_one_status_regardless_of_how_long_it_waits(
     env: Environment,
 ) -> None:
-    await env.settle()
+    await env.settle("disabled")
     refusing = mark(env.clusters)
     bad = manifests.pod("bad", node=env.node, annotations={manifests.SUPPORT: "yes"})
     await env.home.create("pods", bad, namespace=env.workspace.home)
