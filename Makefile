@@ -20,7 +20,8 @@ SKEW := tests/skew
 # Each worker has a pair of clusters of its own. Given clusters are one pair, so one worker.
 WORKERS ?= $(if $(FARLET_HOME_KUBECONFIG),0,3)
 SHARED := -n $(WORKERS) --dist loadfile
-QUICKLY := -n auto --dist loadfile
+# These tests wait for a third of their time, so there are more workers than cores.
+QUICKLY := -n $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN)) --dist loadfile
 # The next run, the other workers and programs that tests start read what one of them has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
