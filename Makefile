@@ -40,14 +40,14 @@ demo: $(STAMP) ## Two clusters and one pod per access mode
 run: $(STAMP) ## Run farlet with ARGS="--nodename ..." (try ARGS=--help)
 	@$(BIN)/farlet run $(ARGS)
 
-unit: $(STAMP) ## Unit and golden tests: no clusters, no root
+unit: $(STAMP) ## Unit and golden tests: no clusters, no root, two minutes on two cores
 	@$(BIN)/pytest $(QUICK) $(QUICKLY) -m 'not soak and not thorough' $(ARGS)
 
 ifdef TESTS
 test: prepare
 	@$(BIN)/pytest $(TESTS) -m 'not soak and not skew' $(ARGS)
 else
-test: prepare ## All unit and golden tests, then what proves the main job on real clusters: 15 minutes on two cores
+test: prepare ## All unit and golden tests, then what proves the main job on real clusters: 10 minutes on two cores
 	@$(BIN)/pytest $(QUICK) $(QUICKLY) -m 'not soak' $(ARGS)
 	@$(BIN)/pytest $(REAL) $(SHARED) -m 'core and not soak' $(ARGS)
 endif
