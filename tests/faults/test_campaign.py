@@ -49,6 +49,8 @@ TIMES = int(os.environ.get("FARLET_CAMPAIGN_TIMES", "42"))
 NOTICED_SECONDS = 12.0
 """farlet reads the term of the foreign cluster every 10 s."""
 ADOPTED_SECONDS = 120.0
+ENDED_SECONDS = 120
+"""For containers that still run, or have not started, once both clusters agree."""
 WRITERS = 0.5
 """Share of pods with real containers in the long campaign."""
 
@@ -125,6 +127,7 @@ class Campaign:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+        await self._writers_ended(users)
         records = await self._records(users, began, since_home, since)
         records = dataclasses.replace(
             records,
@@ -172,6 +175,27 @@ class Campaign:
         took = time.monotonic() - began - STEADY_SECONDS
         log.info("%s both clusters agree after %.1f s", _now(), took)
         return took
+
+    async def _writers_ended(self, users: Workload) -> None:
+        """Give real containers time to end: a busy kubelet starts some after the clusters agree.
+
+        Those that have not ended then are the judge's.
+        """
+        writers = {
+            name
+            for name, pod in users.pods.items()
+            if pod.writes and not (pod.disturbed or pod.restored)
+        }
+        for _ in range(ENDED_SECONDS):
+            seen = await self.env.observe()
+            if not any(
+                pod["metadata"]["name"] in writers
+                and pod["status"].get("phase") not in {"Succeeded", "Failed"}
+                for pod in seen.pods
+            ):
+                break
+            await asyncio.sleep(1)
+        await self.env.settled(steady=STEADY_SECONDS)
 
     def _foreign_login(self, device: str) -> Path:
         return self.foreign_proxy.login(
