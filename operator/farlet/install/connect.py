@@ -7,10 +7,8 @@ point, and the same command continues.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from farlet import errors, names
 from farlet.client import kinds
@@ -27,25 +25,18 @@ from farlet.install import (
     installed_manager,
     readiness,
     requests,
+    steps,
 )
-from farlet.install.connection import HOME_SYSTEM, Connection
+from farlet.install.connection import HOME_SYSTEM, Connection, owned_by
 from farlet.install.credentials import ForeignServer
+from farlet.install.steps import Step
 from farlet.install.waiting import Waiting
 from farlet.manager import foreign_token, rollout
 from farlet.manager.foreign_token import Bound
-from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, NAME_LABEL, Identity
+from farlet.manager.virtual_node import Identity
 
 STEP_SECONDS = 180.0
 """The end of a step that waits for nothing but answers, in addition to `seconds`."""
-AGAIN = "Run the same command again: it continues where it stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step: what it is about, and what it does. It returns what it found or did."""
-
-    title: str
-    run: Callable[[], Awaitable[str]]
 
 
 class Connect:
@@ -91,14 +82,7 @@ class Connect:
 
     async def run(self) -> None:
         """Raises `StartError` with the step that failed and what to do."""
-        steps = self.steps()
-        for number, step in enumerate(steps, start=1):
-            with failing(step.title, changed=number > 1):
-                async with requests.limit(
-                    self._seconds + STEP_SECONDS, lambda: "the API servers did not answer in time"
-                ):
-                    done = await step.run()
-            self._report(f"[{number}/{len(steps)}] {step.title}: {done}")
+        await steps.run(self.steps(), report=self._report, seconds=self._seconds + STEP_SECONDS)
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -228,7 +212,7 @@ class Connect:
         """
         name = self._connection.node
         waiting = Waiting(self._report)
-        pods_of_node = f"{NAME_LABEL}={FARLET},{INSTANCE_LABEL}={name}"
+        pods_of_node = owned_by(name)
         async with waiting.watching(self._home, HOME_SYSTEM, installed_manager.PODS, pods_of_node):
             if not await self._ends(waiting):
                 raise errors.StartError(
@@ -309,20 +293,3 @@ class Connect:
         name = request["metadata"]["name"]
         await self._home.replace(kinds.SIGNING_REQUEST_APPROVALS, name, approval.approved(request))
         self._report(f"      approved the client certificate of {self._connection.node}: {name}")
-
-
-@contextlib.contextmanager
-def failing(title: str, *, changed: bool) -> Iterator[None]:
-    """Raise what fails within as a `StartError` that names the step.
-
-    `changed`: a step before it has perhaps changed something.
-    """
-    again = f". {AGAIN}" if changed else ""
-    try:
-        yield
-    except errors.UsageError:
-        raise
-    except TimeoutError:
-        raise errors.StartError(f"{title}: no answer in time{again}") from None
-    except errors.FarletError as err:
-        raise errors.StartError(f"{title}: {str(err).rstrip('.')}{again}") from err

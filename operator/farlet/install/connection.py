@@ -87,6 +87,11 @@ class Connection:
         return tuple(_labelled(one, marks(self.node)) for one in objects)
 
 
+def owned_by(node: str) -> str:
+    """Selects what the manager creates for a virtual node, its pods included."""
+    return f"{NAME_LABEL}={FARLET},{INSTANCE_LABEL}={node}"
+
+
 def marks(node: str) -> dict[str, str]:
     """The labels of all objects that `farlet connect` creates for a virtual node."""
     return {NAME_LABEL: FARLET, INSTANCE_LABEL: node, MANAGED_BY_LABEL: CONNECT}

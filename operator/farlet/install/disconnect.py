@@ -24,16 +24,15 @@ from farlet.install import (
     home_data,
     installed_manager,
     requests,
+    steps,
 )
-from farlet.install.connect import Step, failing
 from farlet.install.connection import HOME_SYSTEM
 from farlet.install.foreign_removal import ForeignRemoval
 from farlet.install.foreign_search import Found
 from farlet.install.home_data import Volumes
 from farlet.install.home_removal import HomeRemoval
-from farlet.manager.virtual_node import (
-    object_name,
-)
+from farlet.install.steps import Step
+from farlet.manager.virtual_node import object_name
 
 STEP_SECONDS = 4 * requests.END_SECONDS
 """The end of a step, whatever it waits for. Each wait in it ends earlier, with a reason."""
@@ -77,30 +76,24 @@ class Disconnect:
 
     async def run(self) -> None:
         """Raises `StartError` with the step that failed and what to do."""
-        steps = [Step("checks", self._check)]
+        wanted = [Step("checks", self._check)]
         if self._home is not None:
             if self._foreign is not None:
-                steps.append(Step("drain", lambda: self._at_home().drain()))
-            steps += [
+                wanted.append(Step("drain", lambda: self._at_home().drain()))
+            wanted += [
                 Step("farlet", lambda: self._at_home().end()),
                 Step("home objects", self._clean_home),
             ]
         if self._foreign is not None:
-            steps += [
+            wanted += [
                 Step("revocation", lambda: self._there().revoke()),
                 Step("foreign objects", lambda: self._there().clean()),
                 Step("foreign permissions", lambda: self._there().remove_permissions()),
             ]
         if self._home is not None:
             home = self._home
-            steps.append(Step("manager", lambda: self._remove_manager(home)))
-        for number, step in enumerate(steps, start=1):
-            with failing(step.title, changed=number > 1):
-                async with requests.limit(
-                    self._seconds + STEP_SECONDS, lambda: "the API servers did not answer in time"
-                ):
-                    done = await step.run()
-            self._report(f"[{number}/{len(steps)}] {step.title}: {done}")
+            wanted.append(Step("manager", lambda: self._remove_manager(home)))
+        await steps.run(wanted, report=self._report, seconds=self._seconds + STEP_SECONDS)
         for removal in (self._home_removal, self._foreign_removal):
             self.left += removal.left if removal is not None else ()
         self.left += self._manager_left

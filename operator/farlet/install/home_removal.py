@@ -15,14 +15,12 @@ from farlet.constants import JSON, ObjectKey
 from farlet.draining import stays
 from farlet.forge import phases
 from farlet.install import approval, credentials, home_data, requests
-from farlet.install.connection import CONNECT, HOME_SYSTEM
+from farlet.install.connection import CONNECT, HOME_SYSTEM, owned_by
 from farlet.install.home_data import Volumes
 from farlet.k8s_types import Pod
 from farlet.manager.virtual_node import (
-    FARLET,
     INSTANCE_LABEL,
     MANAGED_BY_LABEL,
-    NAME_LABEL,
     object_name,
 )
 
@@ -117,7 +115,7 @@ class HomeRemoval:
             namespace=HOME_SYSTEM,
             options=requests.FOREGROUND,
         )
-        selector = f"{NAME_LABEL}={FARLET},{INSTANCE_LABEL}={self.node}"
+        selector = owned_by(self.node)
         for kind in _OWNED:
             resource = kinds.of(kind)
             owned = await self.cluster.list_all(
