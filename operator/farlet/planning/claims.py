@@ -8,7 +8,6 @@ without a sign. Pure.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from farlet import names
@@ -154,10 +153,10 @@ def decide(s: ClaimSnapshot, *, ctx: Context) -> ClaimAction | None:
     selected = isinstance(s.claim, HomeClaim) and is_selected(s.claim, ctx)
     if s.namespace_missing and selected and s.volume is Missing.ABSENT:
         return CreateNamespace()  # the first pod, which would cause it, waits for its claim
-    if s.namespace_missing and s.claim is Missing.ABSENT and isinstance(s.volume, HomeVolume):
-        # Its claims are gone with it, as a read confirms.
-        s = dataclasses.replace(s, foreign=Missing.ABSENT, open=True)
-    if not s.open or Missing.UNKNOWN in (s.claim, s.volume, s.foreign):
+    # A foreign claim is gone with its namespace; a read confirms that before the volume is deleted.
+    lost = s.namespace_missing and s.claim is Missing.ABSENT and isinstance(s.volume, HomeVolume)
+    foreign = Missing.ABSENT if lost else s.foreign
+    if not (s.open or lost) or Missing.UNKNOWN in (s.claim, s.volume, foreign):
         return None
     if isinstance(s.volume, Missing):
         if isinstance(s.claim, HomeClaim) and is_selected(s.claim, ctx):
@@ -167,7 +166,7 @@ def decide(s: ClaimSnapshot, *, ctx: Context) -> ClaimAction | None:
         return None  # it is in a foreign namespace that other settings named
     if isinstance(s.claim, HomeClaim):
         return _resize(s, s.claim, s.volume)
-    return _reclaim(s, s.volume)
+    return _reclaim(s, s.volume, foreign)
 
 
 def _provide(s: ClaimSnapshot, claim: HomeClaim) -> ClaimAction | None:
@@ -195,7 +194,9 @@ def _discard(s: ClaimSnapshot, *, ctx: Context) -> ClaimAction | None:
     return DeleteClaim(s.foreign, unused=True)
 
 
-def _reclaim(s: ClaimSnapshot, volume: HomeVolume) -> ClaimAction | None:
+def _reclaim(
+    s: ClaimSnapshot, volume: HomeVolume, foreign: ForeignClaim | Missing
+) -> ClaimAction | None:
     """The home claim is gone."""
     if not _is_released(volume):
         return None
@@ -206,8 +207,8 @@ def _reclaim(s: ClaimSnapshot, volume: HomeVolume) -> ClaimAction | None:
         return None
     if live.uid != volume.uid or not _is_released(live):
         return None
-    if isinstance(s.foreign, ForeignClaim):
-        return None if s.foreign.deleting else DeleteClaim(s.foreign, unused=False)
+    if isinstance(foreign, ForeignClaim):
+        return None if foreign.deleting else DeleteClaim(foreign, unused=False)
     return DeleteVolume(live) if s.foreign_gone else ReadForeign()
 
 
