@@ -31,10 +31,11 @@ from bench import (
     recording,
     report,
     serving,
+    variants,
 )
 from bench.environment import Environment
 from bench.interrupts import Interrupts
-from bench.variants import FARLET, MODES, WITHOUT_EVENTS, Side, Variant
+from bench.variants import FARLET, WITHOUT_EVENTS, Side, Variant
 from bench.workload import NeverRan
 from clusters import errors, pair
 from clusters import progress as progresses
@@ -148,19 +149,7 @@ async def _sides(
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:
     """The arguments; exits with 2 for wrong ones."""
-    parser = argparse.ArgumentParser(
-        prog="bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "n", metavar="N=COUNT", nargs="?", type=count_of, default=1000, help="pods, default 1000"
-    )
-    parser.add_argument("--mode", choices=MODES, default="home", help="access mode of the pods")
-    parser.add_argument(
-        "--objects", action="store_true", help="all pods refer to one ConfigMap and one Secret"
-    )
+    parser = variants.parser("bench", __doc__)
     other = parser.add_mutually_exclusive_group()
     other.add_argument(
         "--events",
@@ -196,16 +185,6 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         help="where to write all figures, default .build/bench.json",
     )
     return parser.parse_args(words)
-
-
-def count_of(text: str) -> int:
-    """A number of pods, such as N=1000."""
-    number = text.removeprefix("N=")
-    if not number.isdecimal() or int(number) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of pods; expected for example N=1000"
-        )
-    return int(number)
 
 
 def _positive(text: str) -> int:

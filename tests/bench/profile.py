@@ -18,10 +18,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import environment, flamegraph, mirrorevents, report, serving
-from bench.__main__ import count_of
+from bench import environment, flamegraph, mirrorevents, report, serving, variants
 from bench.interrupts import Interrupts
-from bench.variants import MODES, Variant
+from bench.variants import Variant
 from bench.workload import NeverRan
 from clusters import errors, farlet, instance, pair, processes
 from clusters import progress as progresses
@@ -103,19 +102,7 @@ def sampled(pid: int, path: Path, *, py_spy: str, owner: instance.Instance) -> I
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:
     """The arguments; exits with 2 for wrong ones."""
-    parser = argparse.ArgumentParser(
-        prog="bench.profile",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "n", metavar="N=COUNT", nargs="?", type=count_of, default=1000, help="pods, default 1000"
-    )
-    parser.add_argument("--mode", choices=MODES, default="home", help="access mode of the pods")
-    parser.add_argument(
-        "--objects", action="store_true", help="all pods refer to one ConfigMap and one Secret"
-    )
+    parser = variants.parser("bench.profile", __doc__)
     parser.add_argument(
         "--events", action="store_true", help="foreign nodes write a kubelet's Events"
     )

@@ -1,5 +1,6 @@
 """What one invocation measures: what the pods ask for, and which versions of farlet take turns."""
 
+import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,3 +50,31 @@ class Side:
 DEFAULT = Variant()
 FARLET = Side()
 WITHOUT_EVENTS = Side("without Events", {"mirror-events": "none"})
+
+
+def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """The arguments that all measurements have: number and kind of pods."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "n", metavar="N=COUNT", nargs="?", type=_count, default=1000, help="pods, default 1000"
+    )
+    made.add_argument("--mode", choices=MODES, default="home", help="access mode of the pods")
+    made.add_argument(
+        "--objects", action="store_true", help="all pods refer to one ConfigMap and one Secret"
+    )
+    return made
+
+
+def _count(text: str) -> int:
+    """A number of pods, such as N=1000."""
+    number = text.removeprefix("N=")
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of pods; expected for example N=1000"
+        )
+    return int(number)
