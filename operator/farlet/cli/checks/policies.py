@@ -48,16 +48,13 @@ async def creation(settings: Settings, foreign: Cluster) -> Finding | None:
             try:
                 await foreign.create_dry(resource, body, namespace=where)
             except errors.Forbidden as err:
-                if _DENIED not in err.message:
-                    return Finding(what, Outcome.WARNING, f"not checked: {err.message}", hint)
+                if _DENIED in err.message:
+                    continue
+                return Finding(what, Outcome.WARNING, f"not checked: {err.message}", hint)
             except errors.Conflict:
-                return _open(what, allowed, hint)
-            else:
-                return _open(what, allowed, hint)
+                pass  # it exists, and no policy denied it
+            seen = f"no policy applies: farlet can create {allowed}"
+            return Finding(what, Outcome.WARNING, seen, hint)
         return Finding(what, Outcome.OK, "farlet can create only namespaces of its own")
 
     return await of(what, check(), hint=hint)
-
-
-def _open(what: str, allowed: str, hint: str) -> Finding:
-    return Finding(what, Outcome.WARNING, f"no policy applies: farlet can create {allowed}", hint)
