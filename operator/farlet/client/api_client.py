@@ -207,7 +207,7 @@ class ApiClient(Protocol):
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
-        opened: Callable[[], None],
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[WatchEvent[T]]:
         """Events after `version` until the server ends the watch, bookmarks included.
 

@@ -276,9 +276,7 @@ class Connect:
                 found = await self._home.list(resource)
                 for request in found.items:
                     await self._approve_one(request)
-                async for event in self._home.watch(
-                    resource, version=found.version, opened=lambda: None
-                ):
+                async for event in self._home.watch(resource, version=found.version):
                     if event.kind in ("ADDED", "MODIFIED"):
                         await self._approve_one(event.object)
             except (errors.Gone, errors.Unreachable, errors.Conflict):

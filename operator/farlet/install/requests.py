@@ -149,7 +149,6 @@ async def states(
                 version=found.version,
                 namespace=namespace,
                 label_selector=label_selector,
-                opened=lambda: None,
             ):
                 if event.kind == "BOOKMARK":
                     continue
@@ -212,7 +211,6 @@ async def until_none(
                     version=found.version,
                     namespace=namespace,
                     label_selector=label_selector,
-                    opened=lambda: None,
                 ):
                     if event.kind == "DELETED":
                         break
