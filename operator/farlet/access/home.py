@@ -20,7 +20,7 @@ from farlet.access import (
     identity,
     no_foreign_account,
     pod_secret,
-    token_secret,
+    token_mounts,
     volumes,
 )
 from farlet.access.changes import ChangeLog
@@ -91,7 +91,7 @@ class HomeAccess:
         shaped = no_foreign_account.without_account(spec, changes)
         environment.without_service_links(shaped, ctx, changes)
         secret = names.secret_name(pod["metadata"]["uid"])
-        files = token_secret.SecretFiles(secret=secret, mode=volumes.token_mode(spec))
+        files = token_mounts.SecretFiles(secret=secret, mode=volumes.token_mode(spec))
         identified = home_identity.in_volumes(pod, ctx, changes)
         if "volumes" in spec:
             shaped["volumes"] = [

@@ -1,6 +1,6 @@
 """Finds the parts of a pod's volumes and variables that concern API access.
 
-Those are tokens, the CA and the namespace. Nothing here changes a pod: `token_secret` rewrites
+Those are tokens, the CA and the namespace. Nothing here changes a pod: `token_mounts` rewrites
 these parts to use a Secret (access mode `home`), `removal` removes them (`disabled`).
 """
 

@@ -1,1 +1,1 @@
-"""What commands beside `farlet run` do: `farlet render` and `farlet check`."""
+"""What the commands beside `farlet run` and `farlet manager` do, one module or package each."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from farlet.errors import UsageError
 from farlet.settings import Settings, values
 from farlet.settings.connections import HomeConnectionSettings
-from farlet.settings.reading import ReadingSettings
+from farlet.settings.inspecting import ReadingSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,6 @@ CLUSTER_ROLES = Resource[JSON](_RBAC, "v1", "clusterroles")
 CLUSTER_ROLE_BINDINGS = Resource[JSON](_RBAC, "v1", "clusterrolebindings")
 SIGNING_REQUESTS = Resource[JSON]("certificates.k8s.io", "v1", "certificatesigningrequests")
 SIGNING_REQUEST_APPROVALS = SIGNING_REQUESTS.below("approval")
-ACCESS_REVIEWS = Resource[JSON]("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
-TOKEN_REVIEWS = Resource[JSON]("authentication.k8s.io", "v1", "tokenreviews")
 
 _BY_KIND = {
     "VirtualNode": VIRTUAL_NODES,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from farlet import errors, names
-from farlet.client import resources
+from farlet.client import resources, reviews
 from farlet.client.cluster import Cluster
 
 REVIEW_SECONDS = 5.0
@@ -62,14 +62,9 @@ async def account_of(cluster: Cluster, token: str) -> str | None:
 
     Raises what `ApiClient.request_unqueued` raises.
     """
-    body = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenReview",
-        "spec": {"token": token},
-    }
     # Unqueued, as it asks no guard: a standby verifies this, too, and it changes nothing.
     answer = await cluster.request_unqueued(
-        "POST", resources.TOKEN_REVIEWS, body=body, seconds=REVIEW_SECONDS
+        "POST", resources.TOKEN_REVIEWS, body=reviews.token(token), seconds=REVIEW_SECONDS
     )
     status = answer.get("status") or {}
     user = str((status.get("user") or {}).get("username", ""))

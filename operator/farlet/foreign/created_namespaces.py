@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from farlet import errors, retrying
-from farlet.client import resources
+from farlet.client import resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON, Reason
@@ -152,7 +152,7 @@ class CreatedNamespaces:
 
     async def _is_allowed(self, name: str) -> bool:
         attributes = {"namespace": name, "verb": "create", "resource": "pods"}
-        review = {**_ACCESS_REVIEW, "spec": {"resourceAttributes": attributes}}
+        review = reviews.own_access(attributes)
         answer = await self._foreign.create(resources.SELF_ACCESS_REVIEWS, review)
         return bool(answer["status"]["allowed"])
 
@@ -225,10 +225,6 @@ class CreatedNamespaces:
 
 
 _SELF_REVIEW: JSON = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-_ACCESS_REVIEW: JSON = {
-    "apiVersion": "authorization.k8s.io/v1",
-    "kind": "SelfSubjectAccessReview",
-}
 
 
 def _refused(name: str, err: errors.Forbidden) -> errors.Refused:

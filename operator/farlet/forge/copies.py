@@ -2,7 +2,7 @@
 
 A copy stands in the foreign namespace under a name of its own, in every access mode, so that a pod
 never reaches a foreign object by naming it. `kube-root-ca.crt` is not copied: every namespace has
-its own, and access mode `home` replaces it (`access.token_secret`). Pure.
+its own, and access mode `home` replaces it (`access.token_mounts`). Pure.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from farlet import errors
-from farlet.client import kinds
+from farlet.client import kinds, resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import (
@@ -134,20 +134,16 @@ async def rights(cluster: ApiClient, wanted: Iterable[Right]) -> None:
 
 async def _allowed(cluster: ApiClient, right: Right) -> bool:
     resource = right.resource
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {
-            "resourceAttributes": {
-                "verb": right.verb,
-                "group": resource.group,
-                "resource": resource.plural,
-                "subresource": resource.subresource,
-                "namespace": right.namespace,
-            }
-        },
-    }
-    answer = await cluster.create(kinds.ACCESS_REVIEWS, review)
+    review = reviews.own_access(
+        {
+            "verb": right.verb,
+            "group": resource.group,
+            "resource": resource.plural,
+            "subresource": resource.subresource,
+            "namespace": right.namespace,
+        }
+    )
+    answer = await cluster.create(resources.SELF_ACCESS_REVIEWS, review)
     return (answer.get("status") or {}).get("allowed") is True
 
 

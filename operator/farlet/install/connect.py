@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 
 from farlet import errors, names
-from farlet.client import kinds
+from farlet.client import kinds, resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING
 from farlet.gateway import keys
@@ -170,12 +170,7 @@ class Connect:
         return f"Secret {HOME_SYSTEM}/{name}, token until {status['expirationTimestamp']}"
 
     async def _is_accepted(self, token: str) -> bool:
-        review = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenReview",
-            "spec": {"token": token},
-        }
-        answer = await self._foreign.create(kinds.TOKEN_REVIEWS, review)
+        answer = await self._foreign.create(resources.TOKEN_REVIEWS, reviews.token(token))
         status = answer.get("status") or {}
         wanted = names.account_user(self._connection.system, foreign.ACCOUNT)
         user = (status.get("user") or {}).get("username")

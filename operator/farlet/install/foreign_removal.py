@@ -24,7 +24,7 @@ from farlet.constants import (
     USED_BY,
     VIRTUAL_NODE_ID,
 )
-from farlet.install import content, foreign, foreign_search, gateway, requests
+from farlet.install import foreign, foreign_search, gateway, other_objects, requests
 from farlet.install.connection import CONNECT
 from farlet.install.foreign_search import COPIES, Found
 from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
@@ -262,7 +262,7 @@ class ForeignRemoval:
         if labels.get(MANAGED_BY_LABEL) != CONNECT and labels.get(CREATED_NAMESPACE) != "true":
             self.left.append(f"the foreign namespace {name}: {_NOT_CREATED}")
             return False
-        others = await content.of_others(self.cluster, name, is_own=lambda _labels: False)
+        others = await other_objects.of_others(self.cluster, name, is_own=lambda _labels: False)
         if others:
             self.left.append(f"the foreign namespace {name}: it contains {others}")
             return False
@@ -279,7 +279,7 @@ class ForeignRemoval:
             return False
         labels = namespace["metadata"].get("labels") or {}
         if labels.get(MANAGED_BY_LABEL) == CONNECT:
-            others = await content.of_others(self.cluster, name, is_own=self._is_own)
+            others = await other_objects.of_others(self.cluster, name, is_own=self._is_own)
             if not others:
                 uid = namespace["metadata"]["uid"]
                 await requests.delete(self.cluster, kinds.NAMESPACES, name, uid=uid)

@@ -11,7 +11,7 @@ from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
-from farlet.install import content, manager, requests
+from farlet.install import manager, other_objects, requests
 from farlet.install.connection import CONNECT, HOME_SYSTEM
 from farlet.install.waiting import Waiting
 from farlet.manager import rollout
@@ -119,7 +119,7 @@ async def _remove_namespace(home: ApiClient) -> list[str]:
         return []
     if not _is_ours(namespace):
         return [f"the namespace {HOME_SYSTEM}: it existed before"]
-    others = await content.of_others(home, HOME_SYSTEM, is_own=_ends_with_manager)
+    others = await other_objects.of_others(home, HOME_SYSTEM, is_own=_ends_with_manager)
     if others:
         return [f"the namespace {HOME_SYSTEM}: it contains {others}"]
     await requests.delete(home, kinds.NAMESPACES, HOME_SYSTEM, uid=namespace["metadata"]["uid"])

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from farlet import errors
 from farlet.certs.client_ca import ClientCA
-from farlet.client import resources
+from farlet.client import resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.kubelet.responses import Refusal
@@ -99,12 +99,7 @@ class Authenticator:
 
     async def _from_token(self, token: str) -> User | None:
         async def review() -> Entry[User | None]:
-            body = {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "spec": {"token": token},
-            }
-            answer = await self._home.create(resources.TOKEN_REVIEWS, body)
+            answer = await self._home.create(resources.TOKEN_REVIEWS, reviews.token(token))
             user = _reviewed_user(answer.get("status") or {})
             return Entry(user, VALID_TOKEN_SECONDS if user else INVALID_TOKEN_SECONDS)
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 import structlog
 
 from farlet import errors, rbac, retrying
-from farlet.client import resources
+from farlet.client import resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.context import Context
@@ -205,11 +205,7 @@ async def denied_verbs(
         answer = await cluster.request_unqueued(
             "POST",
             resources.SELF_ACCESS_REVIEWS,
-            body={
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": attributes},
-            },
+            body=reviews.own_access(attributes),
             seconds=ANSWER_SECONDS,
         )
         if not (answer.get("status") or {}).get("allowed"):

@@ -24,7 +24,7 @@ from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.forge import containers, copies, status
 from farlet.forge.copies import Source
 from farlet.forge.references import Kind
-from farlet.home import sources
+from farlet.home import copy_sources
 from farlet.k8s_types import ObjectMeta, PartialObject, Pod
 from farlet.planning import api_refusals, predicates
 from farlet.planning import copies as planning
@@ -96,7 +96,7 @@ class Copies:
         self._wake = wake
         self._tasks = tasks
         self._queue: WorkQueue[Source] = WorkQueue(observer)
-        self._sources = sources.Sources(watches, on_change=self._changed, tasks=tasks)
+        self._sources = copy_sources.Sources(watches, on_change=self._changed, tasks=tasks)
         self._referred: dict[ObjectKey, _Referred] = {}
         """By home pod."""
         self._users: dict[Source, set[ObjectKey]] = {}
@@ -333,7 +333,7 @@ class Copies:
                 await self._unmark(source, action.copy, state)
 
     async def _read(self, source: Source, state: _Pass) -> None:
-        resource = sources.RESOURCES[source.kind]
+        resource = copy_sources.RESOURCES[source.kind]
         try:
             body = await self._home.get(resource, source.name, namespace=source.namespace)
         except errors.NotFound:
@@ -345,7 +345,7 @@ class Copies:
 
     async def _write(self, source: Source, action: planning.WriteCopy, state: _Pass) -> None:
         assert state.body is not None, "what is written was read in this pass"
-        resource = sources.RESOURCES[source.kind]
+        resource = copy_sources.RESOURCES[source.kind]
         foreign = self._foreign_name(source)
         body = copies.forge_copy(
             state.body,
@@ -377,7 +377,7 @@ class Copies:
     async def _refresh(self, source: Source, known: ObjectMeta | None, state: _Pass) -> None:
         """What was known of the copy is out of date: read it."""
         foreign, table = self._foreign_name(source), self._store.copies[source.kind]
-        resource = sources.RESOURCES[source.kind].metadata_only
+        resource = copy_sources.RESOURCES[source.kind].metadata_only
         try:
             found = await self._foreign.get(resource, foreign.name, namespace=foreign.namespace)
         except errors.NotFound:
@@ -399,7 +399,7 @@ class Copies:
         preconditions = {"uid": copy["uid"], "resourceVersion": copy["resourceVersion"]}
         try:
             await self._foreign.delete(
-                sources.RESOURCES[source.kind],
+                copy_sources.RESOURCES[source.kind],
                 foreign.name,
                 {"preconditions": preconditions},
                 namespace=foreign.namespace,
@@ -421,7 +421,7 @@ class Copies:
         }
         try:
             answer = await self._foreign.patch(
-                sources.RESOURCES[source.kind],
+                copy_sources.RESOURCES[source.kind],
                 foreign.name,
                 {"metadata": metadata},
                 namespace=foreign.namespace,

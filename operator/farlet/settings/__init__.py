@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field
 from farlet.settings import values
 from farlet.settings.connections import ConnectionSettings, Preflight
 from farlet.settings.gateway import GatewaySettings, TunnelSettings
+from farlet.settings.inspecting import ReadingSettings, StatusSettings
 from farlet.settings.kubelet import KubeletSettings
 from farlet.settings.leader import LeaderSettings
 from farlet.settings.loading import Flag, Group
@@ -25,7 +26,6 @@ from farlet.settings.mirror import MirrorSettings
 from farlet.settings.namespaces import NamespaceSettings
 from farlet.settings.node import NodeSettings
 from farlet.settings.process import LogFormat, LogLevel, ProcessSettings
-from farlet.settings.reading import ReadingSettings, StatusSettings
 
 __all__ = [
     "GatewaySettings",

@@ -56,11 +56,18 @@ class Home:
         self.serve = serve
         self.port = 0
         self.dialled = 0
+        self._dialling: set[asyncio.Task[None]] = set()
 
     async def dial(self, factory: Callable[[], asyncio.BaseProtocol]) -> object:
         self.dialled += 1
         loop = asyncio.get_running_loop()
-        return await loop.create_connection(factory, "127.0.0.1", self.port)
+        task = asyncio.current_task()
+        assert task is not None
+        self._dialling.add(task)
+        try:
+            return await loop.create_connection(factory, "127.0.0.1", self.port)
+        finally:
+            self._dialling.discard(task)
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -68,7 +75,10 @@ class Home:
             await self.serve(reader, writer)
 
         async with listening.listening(served) as self.port:
-            yield
+            try:
+                yield
+            finally:  # a link that has ended leaves its dials to their time limit
+                await listening.cut_off(set(self._dialling))
 
 
 @dataclass
