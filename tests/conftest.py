@@ -41,6 +41,7 @@ class StartFarlet(Protocol):
         settings: Mapping[str, str | None] | None = None,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str | Path] | None = None,
         ready: bool = True,
     ) -> farlets.Farlet: ...
 
@@ -196,6 +197,7 @@ async def start_farlet(
             settings: Mapping[str, str | None] | None = None,
             arguments: Sequence[str] = (),
             environment: Mapping[str, str] | None = None,
+            program: Sequence[str | Path] | None = None,
             ready: bool = True,
         ) -> farlets.Farlet:
             made = farlets.create(
@@ -208,6 +210,7 @@ async def start_farlet(
                 settings=settings,
                 arguments=arguments,
                 environment=environment,
+                program=program,
             )
             made.start()
             stack.push_async_callback(made.stop)

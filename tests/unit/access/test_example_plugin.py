@@ -49,12 +49,14 @@ def _pod(mode: str) -> dict[str, Any]:
     return dict(pod)
 
 
+@pytest.mark.thorough
 def test_farlet_lists_the_mode_of_an_installed_package(installed: Path) -> None:
     lines = _farlet(installed, "access-modes").splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["disabled", "home", "home-short", "remote"]
     assert "farlet-home-short" in next(line for line in lines if line.startswith("home-short"))
 
 
+@pytest.mark.thorough
 def test_a_pod_with_the_mode_is_rendered_as_in_mode_home(installed: Path) -> None:
     flags = ("--nodename", "far", "--home-api-server-host", "192.0.2.2", "-o", "json", "-f", "-")
     rendered = [

@@ -71,6 +71,7 @@ def test_a_map_is_written_as_go_writes_it(sample: dict[str, Any]) -> None:
     assert metadata_files.format_map(sample["values"]) == sample["text"]
 
 
+@pytest.mark.thorough
 def test_the_same_characters_are_escaped_as_in_go_of_the_same_unicode_version() -> None:
     bounds = zip(GO["printable"][::2], GO["printable"][1::2], strict=True)
     go = {code for first, last in bounds for code in range(first, last + 1)}

@@ -88,6 +88,7 @@ def test_a_certificate_is_renewed_after_most_of_its_lifetime(tmp_path: Path) -> 
     _run(scenario, tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_certificate_is_renewed_repeatedly(tmp_path: Path) -> None:
     async def scenario(harness: _Harness) -> None:
         for count in range(1, 3):

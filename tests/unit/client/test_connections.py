@@ -229,6 +229,7 @@ async def test_an_answer_is_read_up_to_a_limit_after_decompression(
             await cluster.call("GET", PATH)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kilobytes", "limits"),
     [

@@ -13,6 +13,7 @@ import yaml
 _LIGHT = "from farlet.client import lean_import; lean_import.install(); import sys"
 
 
+@pytest.mark.thorough
 def test_farlet_run_loads_no_model_class() -> None:
     assert _python(f"{_LIGHT}; import farlet.app; {_MODELS}") == "0"
 
@@ -28,6 +29,7 @@ def test_a_package_that_kopf_has_imported_is_left_unchanged() -> None:
     assert _python(f"{script}; print(sys.modules['kubernetes_asyncio'] is before)") == "True"
 
 
+@pytest.mark.thorough
 def test_a_kubeconfig_with_certificates_and_an_exec_plugin_is_loaded(tmp_path: Path) -> None:
     answer = (
         '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '

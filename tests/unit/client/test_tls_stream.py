@@ -83,6 +83,7 @@ async def test_a_peer_that_reads_nothing_does_not_delay_a_close(
             await other.close()
 
 
+@pytest.mark.thorough
 async def test_both_directions_arrive_complete_at_the_same_time(tmp_path: Path) -> None:
     blobs = os.urandom(8 * MIB), os.urandom(8 * MIB)
     async with harness.channel_pairs(tmp_path, 1) as ((one, other),):

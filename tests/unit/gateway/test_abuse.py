@@ -127,6 +127,7 @@ async def test_the_limit_of_connections_holds_for_concurrent_requests() -> None:
         assert (home.dialled, opened.load) == (3, 3)
 
 
+@pytest.mark.thorough
 async def test_a_peer_that_does_not_read_answers_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

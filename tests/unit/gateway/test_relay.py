@@ -37,6 +37,7 @@ async def test_bytes_arrive_whole_in_both_directions() -> None:
         writer.close()
 
 
+@pytest.mark.thorough
 async def test_concurrent_connections_do_not_mix() -> None:
     async with stage.running() as scene:
         opened = await scene.link()
@@ -360,6 +361,7 @@ async def test_a_peer_that_does_not_read_stalls_only_its_own_connection() -> Non
             one.transport.abort()
 
 
+@pytest.mark.thorough
 async def test_a_stalled_link_reads_none_of_its_connections() -> None:
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(1)

@@ -215,6 +215,7 @@ def test_flags_that_another_version_lacks_have_their_former_names(
     assert othertree.renamed(settings, knows=lambda flag: known) == expected
 
 
+@pytest.mark.thorough
 def test_this_checkout_can_be_measured_against_itself() -> None:
     found = othertree.read(Path(__file__).parents[3], system_namespace="other")
     assert found.side.settings == {"foreign-system-namespace": "other"}

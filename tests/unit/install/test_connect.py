@@ -162,7 +162,7 @@ async def test_keys_that_do_not_fit_together_are_created_again() -> None:
     assert "[5/9] gateway: Deployment farlet-far/farlet-gateway, keys created" in pair.lines[9:]
 
 
-@pytest.mark.parametrize("every", examples.each(5, "write"))
+@pytest.mark.parametrize("every", examples.each(9, "write"))
 async def test_connect_continues_after_a_kill_before_any_write(every: int) -> None:
     whole = await connected()
     assert whole.process.writes > 25
@@ -186,7 +186,7 @@ async def test_disconnect_leaves_both_clusters_as_they_were() -> None:
     assert pair.foreign.content() == before.foreign.content()
 
 
-@pytest.mark.parametrize("every", examples.each(5, "write"))
+@pytest.mark.parametrize("every", examples.each(9, "write"))
 async def test_disconnect_continues_after_a_kill_before_any_write(every: int) -> None:
     before = Pair()
     counting = await connected()

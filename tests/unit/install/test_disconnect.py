@@ -65,7 +65,7 @@ async def test_the_home_namespace_stays_with_a_node_that_was_installed_by_hand(
     assert pair.home.find("deployments", "farlet", "farlet-manager") is None
 
 
-@pytest.mark.parametrize("every", examples.each(7, "write"))
+@pytest.mark.parametrize("every", examples.each(13, "write"))
 @pytest.mark.parametrize("existed", [False, True], ids=["created by connect", "existed before"])
 async def test_disconnect_continues_in_a_system_namespace_of_another_name(
     *, existed: bool, every: int

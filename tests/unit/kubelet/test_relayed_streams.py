@@ -77,6 +77,7 @@ async def test_a_relay_ends_when_the_remaining_side_is_silent(
             await relaying
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["closed", "cut", "closed as by Go"])
 async def test_output_before_a_close_is_delivered_although_the_caller_still_sends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -122,6 +123,7 @@ async def test_output_before_a_close_is_delivered_although_the_caller_still_send
 # --- large amounts ----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 async def test_input_of_a_caller_that_reads_only_later_waits_only_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +149,7 @@ async def test_input_of_a_caller_that_reads_only_later_waits_only_once(
         await relaying
 
 
+@pytest.mark.thorough
 async def test_large_amounts_in_both_directions_are_delivered_completely(tmp_path: Path) -> None:
     blob = os.urandom(16 * MIB)
 

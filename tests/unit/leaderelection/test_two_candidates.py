@@ -239,7 +239,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(loading.env_name(field), raising=False)
 
 
-@pytest.mark.parametrize("count", examples.parts(25, of=150))
+@pytest.mark.parametrize("count", examples.parts(12, of=150))
 def test_no_two_processes_write_at_the_same_time(count: int) -> None:
     @given(story=st.lists(HAPPENINGS, max_size=12), seed=st.integers(0, 1 << 16))
     @settings(max_examples=count, deadline=None)

@@ -28,6 +28,7 @@ async def settled(farlet: flooded.Ports) -> None:
         await asyncio.sleep(0.3)
 
 
+@pytest.mark.thorough
 async def test_clients_that_only_connect_leave_files_for_own_requests(tmp_path: Path) -> None:
     """The soft limit is below what they take, the hard one is about as small as is accepted."""
     async with (
@@ -45,6 +46,7 @@ async def test_clients_that_only_connect_leave_files_for_own_requests(tmp_path: 
             assert (await farlet.ask("state"))["files"] < 640 - open_files.RESERVED // 2
 
 
+@pytest.mark.thorough
 async def test_garbage_on_every_port_is_bounded_and_others_are_served(tmp_path: Path) -> None:
     async with (
         listening.listening(closes) as api_server,

@@ -343,6 +343,7 @@ def test_a_label_of_the_node_wakes_it(env: Harness) -> None:
     assert writes(env.advance(1.5)) == ["virtualnodes/far/status"]
 
 
+@pytest.mark.thorough
 def test_the_number_of_pods_is_written_four_times_a_minute(env: Harness) -> None:
     env.create()
     env.pod("farlet-far-a", SERVING)

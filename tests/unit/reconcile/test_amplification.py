@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from farlet import constants
 from unit.planning import objects
 from unit.planning.model import JSON
@@ -112,6 +114,7 @@ def test_an_annotation_that_a_policy_removes_costs_no_tokens() -> None:
         assert len(s.home.requests(TOKENS)) <= 2
 
 
+@pytest.mark.thorough
 def test_a_secret_that_is_deleted_on_sight_costs_a_token_a_minute() -> None:
     with harness.running() as s:
         s.create(mode="home")

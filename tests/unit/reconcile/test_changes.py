@@ -126,6 +126,7 @@ def test_a_webhook_that_restores_its_values_meets_one_request_for_each_change() 
         assert len(s.foreign.requests(UPDATES)) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("restart", [True, False], ids=["an upgrade", "changed settings"])
 def test_two_hundred_running_pods_cost_no_write_at(restart: bool) -> None:
     with harness.running() as s:
@@ -341,6 +342,7 @@ def test_a_resize_that_exceeds_a_quota_is_deferred_until_there_is_room() -> None
         assert s.events() == [Reason.FOREIGN_QUOTA_EXCEEDED.value]
 
 
+@pytest.mark.thorough
 def test_a_change_that_keeps_failing_is_not_sent_again_whenever_the_mirror_changes() -> None:
     with _refused(errors.ApiError, 500, "failed calling webhook", what=f"{UPDATES}web$") as s:
         _change(s, **IMAGE)

@@ -238,6 +238,7 @@ def test_a_container_that_ran_ends_with_its_mirror_and_one_that_never_ran_is_add
         assert "waiting" in states(s)["second"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fields", "additions", "events"),
     [({}, 100, 0), ({"securityContext": {"privileged": True}}, 0, 1)],

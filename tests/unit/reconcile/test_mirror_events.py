@@ -300,6 +300,7 @@ def test_without_the_permission_pods_run_and_the_log_says_it_once() -> None:
         assert len(s.foreign.requests("GET .*/events")) < 20, "asked every five minutes"
 
 
+@pytest.mark.thorough
 def test_a_storm_is_bounded_and_delays_no_pod() -> None:
     with harness.running(shown=Shown.ALL) as s:
         mirror = mirrored(s)

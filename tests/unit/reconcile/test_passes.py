@@ -122,6 +122,7 @@ def test_a_secret_that_is_deleted_while_its_mirror_stands_is_written_again() -> 
         assert len(s.secrets()) == 1
 
 
+@pytest.mark.thorough
 def test_a_change_that_comes_after_the_last_decision_has_a_pass_of_its_own() -> None:
     """Also while a pass of the same pod waits for an answer: its decision is followed by another.
 

@@ -54,6 +54,7 @@ WAYS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_the_queue_stays_small_when_a_key_is(
     way: Callable[[Queue, _Key], asyncio.Future[None]],

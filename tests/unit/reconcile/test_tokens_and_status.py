@@ -172,6 +172,7 @@ def test_a_refused_refresh_is_tried_again_with_longer_and_longer_pauses() -> Non
         assert len(s.home.requests(TOKEN)) == tried, "one that was granted ends it"
 
 
+@pytest.mark.thorough
 def test_a_refused_refresh_is_reported_once_and_its_age_once() -> None:
     with harness.running() as s:
         _running(s)

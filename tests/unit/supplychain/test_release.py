@@ -41,10 +41,12 @@ def test_another_version_in_one_place_is_named(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
+@pytest.mark.thorough
 def test_wheel_and_sdist_are_complete(built: Built) -> None:
     assert [*release.wheel_problems(built.wheel), *release.sdist_problems(built.sdist)] == []
 
 
+@pytest.mark.thorough
 def test_the_sdist_builds_the_same_wheel(built: Built, tmp_path: Path) -> None:
     with tarfile.open(built.sdist) as archive:
         archive.extractall(tmp_path, filter="data")

@@ -40,6 +40,7 @@ def locked() -> dict[str, str]:
     return {name: pin.version for name, pin in LOCK.items()} | {"farlet": "0.1.0"}
 
 
+@pytest.mark.thorough
 def test_each_package_is_listed_with_version_and_the_hashes_of_the_lock(tmp_path: Path) -> None:
     document: Any = json.loads(sbom.create([image(tmp_path, locked())], LOCK))
     listed = {one["purl"]: one for one in document["components"]}

@@ -53,6 +53,7 @@ def lines(out: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
+@pytest.mark.thorough
 def test_a_thousand_forbidden_callers_write_a_few_lines(out: io.StringIO, clock: Clock) -> None:
     log = structlog.get_logger()
     for number in range(1000):
@@ -102,6 +103,7 @@ def test_details_that_were_asked_for_are_not_counted(out: io.StringIO) -> None:
     assert len(lines(out)) == 100
 
 
+@pytest.mark.thorough
 def test_the_number_of_counted_kinds_is_bounded(out: io.StringIO) -> None:
     handler = logging.getLogger().handlers[0]
     assert isinstance(handler, BudgetedHandler)

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -176,6 +177,7 @@ def restarts(policy: str, exit_code: int) -> bool:
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
+@pytest.mark.thorough
 @given(homes(), mirrors(), CONTEXTS)
 @settings(deadline=None)
 def test_reflecting_converges_in_one_write(home: Any, mirror: Any, ctx: Any) -> None:
@@ -184,6 +186,7 @@ def test_reflecting_converges_in_one_write(home: Any, mirror: Any, ctx: Any) -> 
     assert mirror == untouched
 
 
+@pytest.mark.thorough
 @given(homes(), CONTEXTS, st.sampled_from(["waiting", "stranded"]))
 @settings(deadline=None)
 def test_waiting_converges_in_one_write(home: Any, ctx: Any, name: str) -> None:
@@ -193,6 +196,7 @@ def test_waiting_converges_in_one_write(home: Any, ctx: Any, name: str) -> None:
     )
 
 
+@pytest.mark.thorough
 @given(homes(), CONTEXTS)
 @settings(deadline=None)
 def test_a_loss_converges_in_one_write_and_is_terminal(home: Any, ctx: Any) -> None:
@@ -200,6 +204,7 @@ def test_a_loss_converges_in_one_write_and_is_terminal(home: Any, ctx: Any) -> N
     assert status.lost(home, ctx=ctx, now=builders.NOW).status["phase"] in ("Succeeded", "Failed")
 
 
+@pytest.mark.thorough
 @given(homes(), st.one_of(st.none(), mirrors()), CONTEXTS)
 @settings(deadline=None)
 def test_an_end_converges_in_one_write_and_is_terminal(home: Any, mirror: Any, ctx: Any) -> None:
