@@ -32,6 +32,7 @@ def lent(both: pair.Clusters, config: pytest.Config) -> Iterator[pair.Clusters]:
     AssertionError for an unexpected 403, a request without a row, and a Secret that no pod needs.
     """
     with both:
+        secret_reads.create(both)
         yield both
         excuses = config.stash.get(_EXCUSES, [])
         asked = permissions_audit.read(both)

@@ -1,7 +1,8 @@
 """farlet reads no Secret of the home cluster to which no pod on its node refers.
 
-Each home namespace of a test has a Secret of that kind. At the end the audit logs show whether any
-farlet asked for it, asked for Secrets without a name, or wrote a copy of it.
+Each home namespace of a test has a Secret of that kind, and the namespace `default` 200 of them. At
+the end the audit logs show whether any farlet asked for one, asked for Secrets without a name, or
+wrote a copy of one.
 """
 
 from collections.abc import Iterable
@@ -9,6 +10,18 @@ from collections.abc import Iterable
 from clusters import auditlog, identity, workspace
 from clusters.pair import Clusters
 from permissions_audit import AGENTS
+
+COUNT = 200
+
+
+def create(clusters: Clusters) -> None:
+    """Create those of the namespace `default`. Does nothing in existing clusters."""
+    if clusters.home.parts is None:
+        return
+    names = (f"{workspace.UNREFERENCED}-{number}" for number in range(COUNT))
+    clusters.home.apply(
+        *({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}} for name in names)
+    )
 
 
 def check(clusters: Clusters) -> None:
@@ -23,18 +36,18 @@ def check(clusters: Clusters) -> None:
 
 
 def wrong_reads(entries: Iterable[auditlog.Entry]) -> list[str]:
-    """Requests to the home API server for the Secret, or for Secrets of any name."""
+    """Requests to the home API server for such a Secret, or for Secrets of any name."""
     return [
         f"home: {entry.verb} {entry.uri}"
         for entry in entries
         if entry.resource == "secrets"
-        and entry.name in {"", workspace.UNREFERENCED}
+        and (not entry.name or entry.name.startswith(workspace.UNREFERENCED))
         and not identity.is_other(entry.user)
     ]
 
 
 def copies(entries: Iterable[auditlog.Entry]) -> list[str]:
-    """Writes of the Secret to the foreign API server."""
+    """Writes of such a Secret to the foreign API server."""
     return [
         f"foreign: {entry.verb} {entry.uri}"
         for entry in entries

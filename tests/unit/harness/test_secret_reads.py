@@ -21,6 +21,7 @@ def read(tmp_path: Any, verb: str, name: str) -> list[auditlog.Entry]:
         pytest.param("watch", "login", False, id="one Secret by its name"),
         pytest.param("watch", "unreferenced", True, id="one that no pod refers to"),
         pytest.param("get", "unreferenced", True, id="a get of one that no pod refers to"),
+        pytest.param("get", "unreferenced-7", True, id="a get of one of many in a namespace"),
         pytest.param("list", "", True, id="all of a namespace"),
     ],
 )
