@@ -127,7 +127,7 @@ ANY = "*"
 
 
 class Reflection(StrEnum):
-    """Home objects that farlet keeps in the foreign namespace as they are at home."""
+    """Home objects that farlet copies to the foreign namespace and keeps up to date."""
 
     SERVICES = "services"
 

@@ -209,8 +209,8 @@ TABLE = (
     # --- home, each namespace ---------------------------------------------------------------------
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods", ("get", "delete"),
-        "remove a deleted home pod once its mirror pod has ended; delete one whose mirror pod is "
-        "deleted and does not end, since its foreign node is lost",
+        "remove a deleted home pod once its mirror pod has ended; delete a home pod whose deleted "
+        "mirror pod does not end because its foreign node is lost",
     ),
     Permission(
         Side.HOME, Where.OFFLOADED, _CORE, "pods/status", ("patch",),

@@ -70,8 +70,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "claims or pod certificates, needs tokens for more than 32 audiences, names a Secret "
             "with ServiceAccount tokens, reads more than 512 KiB of labels and annotations in "
             "files, or, with `--storage-class-map`, has a PersistentVolumeClaim that does not "
-            "exist, is of a class that is not mapped, or has a volume that is not one of this "
-            "node.",
+            "exist, is of a class that is not mapped, or has a volume that this node did not "
+            "provide.",
             "Remove it from the pod, or keep the pod off this node. If the message names an "
             "`--allow-pod-feature`, the administrator of farlet can allow it.",
         ),
@@ -137,9 +137,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.FOREIGN_NAMESPACE_KEPT: Guide(
             Who.ADMIN,
-            "An Event on the Node: farlet created a foreign namespace and does not delete it: it "
-            "contains objects of others, or farlet cannot read whether the home namespace still "
-            "exists.",
+            "An Event on the Node: farlet created a foreign namespace and does not delete it, "
+            "since it contains objects that do not belong to this virtual node, or farlet cannot "
+            "read whether the home namespace still exists.",
             "Follow the message: delete the objects, or allow farlet to read home namespaces "
             "([namespaces](../namespaces.md)). farlet checks again every five minutes.",
         ),

@@ -204,7 +204,7 @@ def _report_limits(endpoint: Endpoint, changes: ChangeLog) -> None:
     """Reports clients that use the Service's DNS name and port 443, whatever their environment."""
     obstacles = []
     if not endpoint.aliased:
-        obstacles.append("is a DNS name, which host aliases cannot point to")
+        obstacles.append("has a DNS name (host aliases require an IP address)")
     if endpoint.port != environment.SERVICE_PORT:
         obstacles.append(f"listens on port {endpoint.port}")
     if not obstacles:
@@ -212,7 +212,7 @@ def _report_limits(endpoint: Endpoint, changes: ChangeLog) -> None:
     why = (
         f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that "
         "always use https://kubernetes.default.svc (Kopf's own login, kube-rs incluster_dns, many "
-        f"shell scripts) cannot reach it. They can through a Service {HOME_API_SERVICE} with port "
-        "443 in farlet's foreign namespace"
+        f"shell scripts) cannot reach it. They need a Service {HOME_API_SERVICE} with port 443 in "
+        "farlet's foreign system namespace"
     )
     changes.unchanged("spec.hostAliases", why)

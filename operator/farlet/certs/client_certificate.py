@@ -98,4 +98,4 @@ class ClientCertificate:
         try:
             self._store.write(pair, now=self._now())
         except OSError as err:
-            log.warning("failed to store certificate", err=str(err))
+            log.warning("failed to store client certificate", err=str(err))

@@ -42,12 +42,12 @@ class KeyPair:
 def parse(chain: bytes, key: bytes) -> KeyPair:
     """Parse PEM; both arguments may be the same file with certificates and key.
 
-    Raises `ValueError` if either is not valid, or the key does not belong to the certificate.
+    Raises `ValueError` if either is not valid, or the private key does not match the certificate.
     """
     certificates = x509.load_pem_x509_certificates(chain)
     loaded = serialization.load_pem_private_key(key, password=None)
     if loaded.public_key() != certificates[0].public_key():
-        raise ValueError("the key does not belong to the certificate")
+        raise ValueError("the private key does not match the certificate")
     return KeyPair(
         chain="".join(one.public_bytes(_PEM).decode() for one in certificates),
         key=loaded.private_bytes(

@@ -145,7 +145,7 @@ class ServingCertificate:
                 if stored and key_pairs.covers(stored.leaf, node=self._node, addresses=addresses):
                     self._use(stored)
             except (OSError, ValueError) as err:
-                log.warning("failed to use stored certificate", err=str(err))
+                log.warning("failed to use stored serving certificate", err=str(err))
         if self._granted is None or self._granted.leaf.not_valid_after_utc <= self._now():
             self._granted = None
             now = self._now()
@@ -192,7 +192,7 @@ class ServingCertificate:
             try:
                 self._store.write(pair, now=self._now())
             except OSError as err:
-                log.warning("failed to store certificate", err=str(err))
+                log.warning("failed to store serving certificate", err=str(err))
 
     def _created(self, request: str) -> None:
         log.info("serving certificate requested", request=request)

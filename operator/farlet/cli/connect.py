@@ -136,7 +136,7 @@ def cluster_options(command: click.Command) -> click.Command:
     default="home",
     show_default=True,
     callback=checked(values.dns_label),
-    help="Name of the home cluster within names of foreign namespaces. Each home cluster that uses "
+    help="Name of the home cluster in the names of foreign namespaces. Each home cluster that uses "
     "the same foreign cluster needs its own.",
 )
 @click.option(

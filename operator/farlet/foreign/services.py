@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class ReflectedServices:
-    """`run` keeps the Services of one namespace as they are at home, until cancelled."""
+    """`run` keeps the copies of the Services of one namespace up to date until cancelled."""
 
     def __init__(
         self,

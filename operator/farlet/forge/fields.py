@@ -101,7 +101,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "automountServiceAccountToken": Field(Rule.ACCESS, "false unless the account is foreign"),
         "hostAliases": Field(Rule.ACCESS, "names of the home API server may be added"),
         "hostname": _copied("the pod's own host name"),
-        "subdomain": Field(Rule.ACCESS, "the FQDN also has the namespace, which is reported"),
+        "subdomain": Field(Rule.ACCESS, "the FQDN contains the foreign namespace"),
         "setHostnameAsFQDN": Field(
             Rule.ACCESS,
             "the FQDN has the namespace; hostnameOverride keeps that of the home cluster",

@@ -85,9 +85,9 @@ def unknown_names(
         )
     return Refused(
         Reason.HOME_API_CERTIFICATE_INVALID,
-        f"the server behind {address} has a certificate of the home CA, but not one of the home "
-        f"API server; {found}. farlet expected one of: {redaction.names(usable)}. Check the pods "
-        "behind that Service, and where they forward connections to",
+        f"the server behind {address} has a certificate that the home CA signed, but not that of "
+        f"the home API server; {found}. farlet expected one of: {redaction.names(usable)}. Check "
+        "the pods behind that Service, and the server to which they forward connections",
     )
 
 

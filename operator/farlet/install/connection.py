@@ -34,7 +34,7 @@ class Connection:
     namespaces: tuple[str, ...] = ()
     """Home namespaces whose pods run in the foreign cluster."""
     home_name: str = "home"
-    """Name of the home cluster within names of foreign namespaces."""
+    """Name of the home cluster in the names of foreign namespaces."""
     foreign_system: str = ""
     """farlet's namespace in the foreign cluster; empty: the one named after the node."""
     capacity: tuple[tuple[str, str], ...] = ()

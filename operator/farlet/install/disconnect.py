@@ -111,8 +111,8 @@ class Disconnect:
             is_machine = node is not None and not is_ours(node)
             if is_machine and virtual is None:
                 raise errors.StartError(
-                    f"the Node {self._node} of the home cluster is not one of farlet; it is left "
-                    "as it is. Set --node to the name of a virtual node"
+                    f"the Node {self._node} of the home cluster does not belong to farlet, which "
+                    "leaves it unchanged. Set --node to the name of a virtual node"
                 )
             if self._home_id is None:
                 self._home_id = await checks.home_id(self._home)

@@ -65,8 +65,8 @@ async def install(home: ApiClient, image: str, *, waiting: Waiting, seconds: flo
     found = await _deployment(home)
     if found is not None and not _is_ours(found):
         return (
-            f"the installed one stays as it is, with the image {rollout.image_of(found)}: farlet "
-            "connect did not install it"
+            f"left unchanged with the image {rollout.image_of(found)}: farlet connect did not "
+            "install it"
         )
     namespace = manager.namespace()
     namespace["metadata"]["labels"][MANAGED_BY_LABEL] = CONNECT

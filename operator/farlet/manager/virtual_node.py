@@ -151,7 +151,7 @@ class Namespaces(_Fields):
 
     home_name: Annotated[_DNSLabel, Field(json_schema_extra={RULES: [_IMMUTABLE]})] = Field(
         default="home",
-        description="Name of the home cluster within names of foreign namespaces. Each home "
+        description="Name of the home cluster in the names of foreign namespaces. Each home "
         "cluster that uses the same foreign cluster needs its own.",
     )
     template: Annotated[str, Field(max_length=63)] = Field(
@@ -183,12 +183,12 @@ class Access(_Fields):
 
 
 class Reflection(_Fields):
-    """What of one cluster is shown in the other."""
+    """What farlet shows of one cluster in the other."""
 
     services: bool = Field(
         default=False,
-        description="Keep Services and their endpoints in the foreign namespace as they are at "
-        "home. Requires podNetwork connected, and permissions that docs/network.md describes.",
+        description="Copy Services and their endpoints to the foreign namespace, and keep them up "
+        "to date. Requires podNetwork connected, and permissions that docs/network.md describes.",
     )
     events: Shown = Field(
         default=Shown.ALL, description="Events of mirror pods shown on home pods."
@@ -231,7 +231,7 @@ class Spec(_Fields):
         alias="homeAPIServer",
         description="Address at which pods in the foreign cluster reach the home API server. "
         "Without it, and without a gateway, farlet uses the Service home-api in its foreign "
-        "namespace.",
+        "system namespace.",
         json_schema_extra={"minProperties": 1},
     )
     gateway: Gateway | None = Field(
@@ -264,7 +264,7 @@ class Spec(_Fields):
         description="Pod features that farlet otherwise refuses (docs/pod-features.md).",
     )
     reflection: Reflection = Field(
-        default=Reflection(), description="What of one cluster is shown in the other."
+        default=Reflection(), description="What farlet shows of one cluster in the other."
     )
     pod_network: PodNetwork = Field(
         default=PodNetwork.ISOLATED,
@@ -290,7 +290,7 @@ class ConditionStatus(_Fields):
         description="metadata.generation of the VirtualNode that the condition describes.",
     )
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(
-        description="When the status changed last."
+        description="When the status last changed."
     )
     reason: str = Field(description="Why, as one word.", min_length=1, max_length=1024)
     message: str = Field(default="", description="Why, and what to do.", max_length=32768)

@@ -264,8 +264,8 @@ def state(
     if claim.volume:
         return Refused(
             Reason.UNSUPPORTED_POD,
-            f"the claim {claim.key} is bound to the volume {claim.volume}, which is not one of "
-            "this node. Let the scheduler place the pod, or keep it off this node",
+            f"the claim {claim.key} is bound to the volume {claim.volume}, which this node "
+            "did not provide. Let the scheduler place the pod, or keep it off this node",
         )
     return Refused(
         Reason.VOLUME_NOT_BOUND,

@@ -99,7 +99,9 @@ class ClaimActions:
                     f"create, where the one for the claim {claim.key} must be",
                 ) from None
         self._at_home.volumes.put(answer)
-        log.info("volume provided", claim=str(claim.key), foreign=str(self._where(claim.key)))
+        log.info(
+            "PersistentVolume created", claim=str(claim.key), foreign=str(self._where(claim.key))
+        )
 
     async def expand_claim(self, foreign: ForeignClaim, size: str) -> None:
         where = self._where(foreign.key)
@@ -193,7 +195,7 @@ class ClaimActions:
         with contextlib.suppress(errors.NotFound):
             await self._home.delete(resources.VOLUMES, names.volume_name(volume.key.uid), body)
         self._at_home.volumes.remove(volume.key)
-        log.info("volume deleted", claim=str(volume.key), foreign=volume.foreign)
+        log.info("PersistentVolume deleted", claim=str(volume.key), foreign=volume.foreign)
 
     def _where(self, key: ClaimKey) -> ObjectKey:
         found = forge.foreign_key(key, self._ctx())

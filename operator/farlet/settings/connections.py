@@ -77,6 +77,6 @@ class ConnectionSettings(HomeConnectionSettings):
     home_api_preflight: Annotated[Preflight, Flag(Group.ACCESS, "|".join(Preflight))] = Field(
         Preflight.WARN,
         description="What farlet does if it cannot itself reach the home API server at the address "
-        "for pods. 'warn': it logs a warning and creates pods. 'require': pods stay Pending until "
-        "it can. With a wrong certificate pods always stay Pending.",
+        "for pods. 'warn': it logs a warning and creates mirror pods. 'require': pods stay Pending "
+        "until it can. With a wrong certificate pods always stay Pending.",
     )

@@ -50,7 +50,7 @@ class MirrorSettings(NodeShapeSettings):
     )
     home_name: Annotated[str, Flag(Group.NAMESPACES, "NAME"), DNSLabel] = Field(
         "home",
-        description="Name of the home cluster within names of foreign namespaces. Each home "
+        description="Name of the home cluster in the names of foreign namespaces. Each home "
         "cluster that uses the same foreign cluster needs its own.",
     )
     home_id: Annotated[
@@ -161,9 +161,9 @@ class MirrorSettings(NodeShapeSettings):
         BeforeValidator(values.prefixes),
     ] = Field(
         KEEP_LABELS,
-        description="Beginning of keys of labels that mirror pods do not get, since controllers of "
-        "the foreign cluster act on them; mirror pods of mode remote get them. Replaces the "
-        "default. Repeatable, or a comma-separated list; 'none': mirror pods get all.",
+        description="Prefix of label keys. These labels stay in the home cluster, since "
+        "controllers of the foreign cluster act on them; mirror pods of mode remote get them. "
+        "Replaces the default. Repeatable, or a comma-separated list; 'none': mirror pods get all.",
     )
     keep_annotations: Annotated[
         tuple[str, ...],
@@ -218,10 +218,10 @@ class MirrorSettings(NodeShapeSettings):
         frozenset[Reflection], Flag(Group.PODS, "|".join(Reflection), many=True), Several
     ] = Field(
         frozenset(),
-        description="Home objects that farlet keeps in the foreign namespace as they are at home. "
-        "'services': Services and their endpoints, so that mirror pods reach them by name and by "
-        "variables. Requires --pod-network=connected, manifests/home/reflected-services.yaml and "
-        "manifests/foreign/reflected-services.yaml.",
+        description="Home objects that farlet copies to the foreign namespace and keeps up to "
+        "date. 'services': Services and their endpoints, so that mirror pods reach them by name "
+        "and by environment variables. Requires --pod-network=connected, "
+        "manifests/home/reflected-services.yaml and manifests/foreign/reflected-services.yaml.",
     )
 
     @model_validator(mode="after")

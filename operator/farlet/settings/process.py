@@ -64,7 +64,8 @@ class ProcessSettings(ObservedSettings):
         64,
         ge=1,
         le=1000,
-        description="Number of pods that are reconciled in parallel, never one pod twice.",
+        description="Number of pods reconciled in parallel. Only one worker reconciles a pod at a "
+        "time.",
     )
     metrics_bind_address: Annotated[
         values.Address | None,
@@ -96,5 +97,5 @@ class ProcessSettings(ObservedSettings):
         20.0,
         ge=0,
         le=3600,
-        description="Time that running requests and streams get to finish after SIGTERM.",
+        description="Time for running requests and streams to finish after SIGTERM.",
     )

@@ -58,7 +58,7 @@ def _prefix(value: object) -> str:
     given = text(value)
     if not _KEY_PREFIX.fullmatch(given):
         raise ValueError(
-            f"{given!r} is not the beginning of a label or annotation key; expected, for example, "
+            f"{given!r} is not a prefix of a label or annotation key; expected, for example, "
             "sidecar.istio.io/"
         )
     return given

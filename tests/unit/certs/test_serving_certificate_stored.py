@@ -72,4 +72,7 @@ def test_an_invalid_stored_file_is_reported_and_ignored(tmp_path: Path) -> None:
         assert harness.signed()
 
     logged = [line["event"] for line in run(scenario, tmp_path) if line["log_level"] == "warning"]
-    assert logged == ["failed to use stored certificate", "failed to store certificate"]
+    assert logged == [
+        "failed to use stored serving certificate",
+        "failed to store serving certificate",
+    ]

@@ -308,7 +308,7 @@ async def test_another_foreign_cluster_is_refused() -> None:
 async def test_a_machine_is_never_removed() -> None:
     pair = Pair()
     pair.home.put("nodes", "", {"metadata": {"name": "far"}})
-    with pytest.raises(errors.StartError, match="not one of farlet"):
+    with pytest.raises(errors.StartError, match="does not belong to farlet"):
         await pair.disconnect()
     assert pair.home.find("nodes", "", "far")
 

@@ -194,7 +194,7 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("namespace_map", "a", "HOME=FOREIGN", id="half a pair"),
         pytest.param("keep_labels", "", "is empty", id="no prefix of labels"),
         pytest.param("keep_labels", "a.example/,", "is empty", id="an empty prefix of labels"),
-        pytest.param("keep_annotations", "a b", "beginning of a label", id="a bad prefix"),
+        pytest.param("keep_annotations", "a b", "prefix of a label", id="a bad prefix"),
         pytest.param("priority_class_map", "a", "HOME=drop", id="half a pair of classes"),
         pytest.param("storage_class_map", "a", "HOME=FOREIGN", id="half a pair of storage classes"),
         pytest.param("storage_class_map", "a=B", "DNS", id="a bad storage class"),

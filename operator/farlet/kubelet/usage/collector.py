@@ -164,7 +164,7 @@ class UsageCollector:
                 async with slots, asyncio.timeout_at(deadline):
                     pods = await self._query(namespace)
             except TimeoutError:
-                problems.append(f"it did not answer within {self._timeout:.0f} s")
+                problems.append(f"the metrics API did not answer within {self._timeout:.0f} s")
             except (errors.FarletError, ValueError) as err:
                 problems.append(str(err))
             else:
@@ -184,7 +184,7 @@ class UsageCollector:
         )
         if code == 200:
             return await asyncio.to_thread(metrics_api.read, body, now=time.time())
-        cause = _PROBLEMS.get(code, "it answers HTTP {code}")
+        cause = _PROBLEMS.get(code, "the metrics API answers HTTP {code}")
         raise ValueError(cause.format(code=code, ns=namespace))
 
     def _report(self, problem: str | None) -> None:

@@ -48,7 +48,7 @@ def read(body: bytes, *, now: float) -> dict[str, PodSamples]:
         return {item["metadata"]["name"]: _pod(item, now=now) for item in items}
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as err:
         cause = f"{type(err).__name__}: {err}"[:_MAX_ERROR_CHARS]
-        raise ValueError(f"its answer is not a valid PodMetricsList ({cause})") from err
+        raise ValueError(f"the metrics API sent an invalid PodMetricsList ({cause})") from err
 
 
 def _pod(item: Mapping[str, object], *, now: float) -> PodSamples:

@@ -125,7 +125,7 @@ async def test_another_certificate_of_the_home_ca_is_refused_with_the_expected_n
     foreign.present(*presented)
     async with stage.discovering(tmp_path, foreign, home_names=home) as scene:
         refusal = scene.refusal(Reason.HOME_API_CERTIFICATE_INVALID)
-        assert f"not one of the home API server; its names (SANs) are: {presented[0]}" in refusal
+        assert f"not that of the home API server; its names (SANs) are: {presented[0]}" in refusal
         assert f"farlet expected one of: {expected}. Check" in refusal
         assert scene.ctx.endpoint is None
     assert foreign.received == b""
