@@ -175,6 +175,27 @@ def test_deleting_the_kustomization_leaves_virtual_nodes_and_their_farlets(home:
     assert all(map(home.exists, kept))
 
 
+def test_each_machine_of_the_home_cluster_can_be_drained(home: Home) -> None:
+    manifests = ROOT / "manifests"
+    applied = (manifests / "default", manifests / "home" / "nodes" / "far")
+    home.kubectl("apply", "-f", manifests / "home" / "namespace.yaml")
+    home.kubectl("apply", "--server-side", "--force-conflicts", "-f", ROOT / "crds")
+    for folder in applied:
+        home.kubectl("apply", "-k", folder)
+    machines = home.kubectl("get", "nodes", "-o", "name").split()
+    assert len(machines) > 1
+    for machine in machines:
+        for deployment in ("farlet-manager", "farlet-far"):
+            status = ("rollout", "status", f"deployment/{deployment}", "-n", NAMESPACE)
+            home.kubectl(*status, "--timeout=60s")
+        home.kubectl("drain", machine, "--delete-emptydir-data", "--timeout=60s")
+        place = f"--field-selector=spec.nodeName={machine.removeprefix('node/')}"
+        assert home.kubectl("get", "pods", "-n", NAMESPACE, place, "-o", "name") == ""
+        home.kubectl("uncordon", machine)
+    for folder in applied:
+        home.kubectl("delete", "-k", folder, "--timeout=60s")
+
+
 def test_the_commands_of_the_page_work_one_after_the_other(home: Home) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     script = "".join(blocks).replace("--kube-context home ", "").replace("--context home ", "")
