@@ -83,6 +83,7 @@ class PodController:
             home_events,
             node=settings.nodename,
             dropped=metrics.events_dropped,
+            busy=self._is_busy,
             silent=frozenset() if settings.mirror_events is Shown.ALL else _OF_MIRRORS,
         )
         action_executor = executor.ActionExecutor(
@@ -102,7 +103,7 @@ class PodController:
                 shown=settings.mirror_events,
                 ctx=ctx,
                 created_here=action_executor.times.created_here,
-                busy=lambda: len(self._queue) > 0,
+                busy=self._is_busy,
                 dropped=metrics.mirror_events_dropped,
             )
         created: CreatedNamespaces | None = None
@@ -186,6 +187,10 @@ class PodController:
     def note_node(self, node: Node, reason: Reason, message: str) -> None:
         """Report an Event on the Node."""
         self._recorder.note_node(node, reason, message)
+
+    def _is_busy(self) -> bool:
+        """Whether pods wait to be reconciled."""
+        return len(self._queue) > 0
 
     def _namespace_changed(self, namespace: ForeignNamespace) -> None:
         self._copies.namespace_changed(namespace)

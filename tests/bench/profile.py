@@ -80,7 +80,15 @@ def sampled(pid: int, path: Path, *, py_spy: str, owner: instance.Instance) -> I
     """Sample a process during the context; then `path` is its flame graph."""
     sampler = processes.Process(
         "py-spy",
-        [py_spy, "record", "--function", f"--rate={RATE}", f"--pid={pid}", f"--output={path}"],
+        [
+            py_spy,
+            "record",
+            "--gil",
+            "--function",
+            f"--rate={RATE}",
+            f"--pid={pid}",
+            f"--output={path}",
+        ],
         log=owner.folder / f"{path.stem}.log",
         environment=owner.environment,
     )

@@ -23,7 +23,7 @@ from integration.emptied import SPACE
 pytestmark = [
     pytest.mark.clusters,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.takes(150),
+    pytest.mark.takes(250),
 ]
 
 FOREIGN_SPACE = "shop-home"

@@ -21,7 +21,7 @@ from clusters import pair, processes
 from clusters.cluster import Cluster
 from clusters.farlet import ROOT
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(90)]
 
 INSTALLATION, RENEWAL, REMOVAL = (
     ROOT / "docs" / f"{name}.md"

@@ -36,7 +36,7 @@ from farlet.manager.virtual_node import VirtualNode, manifest
 from farlet.telemetry.metrics import Metrics
 from faults.environment import Environment
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(110)]
 
 SECONDS = 60.0
 RBAC = "rbac.authorization.k8s.io"

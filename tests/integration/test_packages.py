@@ -23,7 +23,7 @@ from clusters.farlet import ROOT
 from clusters.progress import Progress
 from reference import chart
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(40)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(110)]
 
 CHART = ROOT / chart.DIRECTORY
 PAGE = ROOT / "docs" / "how-to" / "manager.md"

@@ -1,14 +1,17 @@
 """Events on home pods and on the Node: one for each change of a reason, posted in the background.
 
-A bounded buffer is between the reconciler and the API server. Events that do not fit are dropped
-and counted, since the status shows the same reason.
+Bounded buffers are between the reconciler and the API server. Events that do not fit are dropped
+and counted, since the status shows the same reason. Warnings come before Normal ones, and pods that
+wait to be reconciled before these.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +27,10 @@ from farlet.forge.claims import ClaimKey
 from farlet.k8s_types import Node, Pod
 
 BUFFER = 1000
+"""Warnings that wait."""
+NORMAL_BUFFER = 5000
+BUSY_SECONDS = 0.1
+"""Between two Normal Events while pods wait to be reconciled."""
 REMEMBERED = 10_000
 """Pods whose last reason is kept; the same one is not posted twice in a row."""
 MESSAGE_LIMIT = 1024
@@ -70,14 +77,18 @@ class Recorder:
         *,
         node: str,
         dropped: Counter,
+        busy: Callable[[], bool],
         silent: frozenset[Reason] = frozenset(),
     ) -> None:
-        """`silent`: reasons that have no Event."""
+        """`busy`: pods wait to be reconciled. `silent`: reasons that have no Event."""
         self._home = home
         self._silent = silent
         self._node = node
         self._dropped = dropped
-        self._notes: asyncio.Queue[_Note] = asyncio.Queue(BUFFER)
+        self._busy = busy
+        self._warnings: deque[_Note] = deque()
+        self._normal: deque[_Note] = deque()
+        self._added = asyncio.Event()
         self._last: OrderedDict[tuple[str, Reason | None], Reason] = OrderedDict()
 
     def note(self, pod: Pod, reason: Reason, message: str, *, once: str = "") -> None:
@@ -148,21 +159,37 @@ class Recorder:
         return True
 
     def _queue(self, about: JSON, namespace: str, reason: Reason, message: str) -> None:
-        try:
-            self._notes.put_nowait(
-                _Note(about, namespace, reason, message[:MESSAGE_LIMIT], datetime.now(UTC))
-            )
-        except asyncio.QueueFull:
+        notes, size = (
+            (self._normal, NORMAL_BUFFER) if reason in _NORMAL else (self._warnings, BUFFER)
+        )
+        if len(notes) >= size:
             self._dropped.inc()
+            return
+        notes.append(_Note(about, namespace, reason, message[:MESSAGE_LIMIT], datetime.now(UTC)))
+        self._added.set()
 
     async def run(self) -> None:
         """Post one Event at a time, until cancelled: Events must not slow down the work."""
         while True:
-            await self._post(await self._notes.get())
+            await self._post(await self._next())
+
+    async def _next(self) -> _Note:
+        loop = asyncio.get_running_loop()
+        soonest = loop.time() + BUSY_SECONDS
+        while True:
+            self._added.clear()
+            if self._warnings:
+                return self._warnings.popleft()
+            if self._normal and (loop.time() >= soonest or not self._busy()):
+                return self._normal.popleft()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(soonest if self._normal else None):
+                    await self._added.wait()
 
     async def drain(self) -> None:
-        while not self._notes.empty():
-            await self._post(self._notes.get_nowait())
+        """Post what waits, after `run` has ended."""
+        while notes := self._warnings or self._normal:
+            await self._post(notes.popleft())
 
     async def _post(self, note: _Note) -> None:
         at = timestamps.rfc3339(note.at.timestamp())

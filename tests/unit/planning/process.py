@@ -79,7 +79,9 @@ async def run(home: FakeCluster, foreign: FakeCluster, metrics: Metrics) -> None
     )
     dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
     event_log = _EventLog(home)
-    recorder = event_recorder.Recorder(event_log, node=objects.CONTEXT.node, dropped=dropped)
+    recorder = event_recorder.Recorder(
+        event_log, node=objects.CONTEXT.node, dropped=dropped, busy=lambda: False
+    )
     identity = confirmed(foreign, objects.CONTEXT)
     kopf = _Kopf(home)
     async with asyncio.TaskGroup() as tasks:

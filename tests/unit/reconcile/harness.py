@@ -199,7 +199,10 @@ class Harness:
             self.metrics.queue("pods"), urgency=reconcile.urgency_of(store, lambda: self.ctx)
         )
         self.recorder = event_recorder.Recorder(
-            home, node=self.ctx.node, dropped=self.metrics.events_dropped
+            home,
+            node=self.ctx.node,
+            dropped=self.metrics.events_dropped,
+            busy=lambda: len(self.queue) > 0,
         )
 
         def wake(key: ObjectKey, seconds: float) -> None:
