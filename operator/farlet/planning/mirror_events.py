@@ -31,7 +31,7 @@ PODS = 20_000
 BURST = 200
 PER_SECOND = 200.0
 """Allowance of all pods together."""
-BUSY_PER_SECOND = 10.0
+BUSY_PER_SECOND = 2.0
 """The same while pods wait to be reconciled: their requests come first."""
 
 SETTLE_SECONDS = 1.0

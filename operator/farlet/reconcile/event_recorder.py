@@ -29,7 +29,7 @@ from farlet.k8s_types import Node, Pod
 BUFFER = 1000
 """Warnings that wait."""
 NORMAL_BUFFER = 5000
-BUSY_SECONDS = 0.1
+BUSY_SECONDS = 0.5
 """Between two Normal Events while pods wait to be reconciled."""
 REMEMBERED = 10_000
 """Pods whose last reason is kept; the same one is not posted twice in a row."""
