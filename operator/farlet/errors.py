@@ -153,7 +153,7 @@ def credentials_rejected(cluster: str, message: str) -> str:
     return (
         f"the {cluster} API server does not accept farlet's credentials (401 {message}): they have "
         "expired or were revoked. Put a kubeconfig with new ones into the Secret "
-        f"farlet-NODE-{cluster} (docs/installation.md)"
+        f"farlet-NODE-{cluster} (docs/how-to/renew-credentials.md)"
     )
 
 

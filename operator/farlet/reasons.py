@@ -122,9 +122,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The foreign API server does not accept farlet's credentials (401): the token has "
             "expired or was revoked. Mirror pods keep running; their status in the home cluster "
             "can be outdated.",
-            "Put a kubeconfig with valid credentials into the Secret `farlet-NODE-foreign` "
-            "(docs/installation.md). Running farlet pods use it within two minutes, and pods then "
-            "continue automatically.",
+            "For a node of `farlet connect`, run that again with the same flags. Otherwise put a "
+            "kubeconfig with valid credentials into the Secret `farlet-NODE-foreign` "
+            "([renewal](../how-to/renew-credentials.md#foreign-token)). Running farlet pods use it "
+            "within two minutes, and pods then continue automatically.",
         ),
         Reason.FOREIGN_NAMESPACE_IN_USE: Guide(
             Who.ADMIN,
