@@ -11,6 +11,7 @@ do.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -96,7 +97,7 @@ class Waiting:
     home: ObjectKey
     foreign: ObjectKey
     pod: HomePod | None
-    """The home pod; `None`: the mirror that it is about is not known yet."""
+    """The home pod; `None`: it was not known to be one when the Event came."""
     seen: Summary
     since: float
     attempts: int = 0
@@ -112,8 +113,8 @@ class Backlog:
             NORMAL: OrderedDict(),
         }
         """By type and uid of the foreign Event."""
-        self._pods: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
-        """By uid of the mirror and type."""
+        self._pods: OrderedDict[tuple[ObjectKey, str], TokenBucket] = OrderedDict()
+        """By foreign key and type: who writes an Event chooses the uid that it is about."""
         self._all = TokenBucket(BURST, PER_SECOND, BURST, now)
 
     def __len__(self) -> int:
@@ -123,20 +124,23 @@ class Backlog:
         self,
         home: ObjectKey,
         foreign: ObjectKey,
-        pod: HomePod | None,
+        pod: Callable[[], HomePod | None],
         seen: Summary,
         now: float,
     ) -> str | None:
         """Let it wait. Returns the type of the Event that gave way: this one, or an older one.
 
-        A repetition of one that waits takes its place.
+        A repetition of one that waits takes its place. `pod` costs milliseconds for a large pod, so
+        it is called only where the allowance lets the Event wait.
         """
         queue = self._waiting[seen.type]
         before = queue.get(seen.uid)
         if before is not None:
-            queue[seen.uid] = Waiting(home, foreign, pod, seen, before.since)
+            same = (before.foreign, before.seen.about) == (foreign, seen.about)
+            known = before.pod if same else None
+            queue[seen.uid] = Waiting(home, foreign, known, seen, before.since)
             return None
-        if not self._allowance(seen).take(now):
+        if not self._allowance(foreign, seen.type).take(now):
             return seen.type
         gave_way = None
         if len(self) >= WAITING:
@@ -144,7 +148,7 @@ class Backlog:
                 return seen.type
             self._waiting[NORMAL].popitem(last=False)
             gave_way = NORMAL
-        queue[seen.uid] = Waiting(home, foreign, pod, seen, now)
+        queue[seen.uid] = Waiting(home, foreign, pod(), seen, now)
         return gave_way
 
     def put_back(self, waiting: Waiting, now: float) -> bool:
@@ -160,8 +164,8 @@ class Backlog:
         queue[waiting.seen.uid] = replace(waiting, since=now, attempts=waiting.attempts + 1)
         return True
 
-    def _allowance(self, seen: Summary) -> TokenBucket:
-        key = (seen.about, seen.type)
+    def _allowance(self, foreign: ObjectKey, kind: str) -> TokenBucket:
+        key = (foreign, kind)
         bucket = self._pods.get(key)
         if bucket is None:
             bucket = TokenBucket(POD_BURST, 1 / POD_EVERY_SECONDS, POD_BURST, 0.0)

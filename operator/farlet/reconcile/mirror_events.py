@@ -11,6 +11,7 @@ itself. What happened while no farlet ran appears at home when it happens again.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 import structlog
@@ -70,17 +71,21 @@ class MirrorEvents:
         self._backoff = retrying.Backoff(RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS)
 
     def offer(self, found: MirrorEvent, first: bool) -> None:
-        """Let an Event wait, if it is about a mirror. `first`: it comes from a first list."""
+        """Let an Event wait, if it is about a mirror. `first`: it comes from a first list.
+
+        Strangers write Events in any number: pods are read only for those that will wait.
+        """
         home_uid = self._store.home.uid(found.home)
         if home_uid is None or (first and not self._created_here(home_uid)):
             return
         about = found.event["involvedObject"].get("uid", "")
-        pod = self._home_pod(found.home, found.foreign, about)
-        if pod is None and self._is_known(found.foreign):
+        uids = self._mirror_uids(found.foreign)
+        if uids and about not in uids:
             return
         seen = mirror_event.summary(found.event)
         if seen is None or not mirror_events.shows(seen, self._shown):
             return
+        pod = functools.partial(self._home_pod, found.home, found.foreign, about)
         gave_way = self._backlog.add(found.home, found.foreign, pod, seen, self._loop.time())
         if gave_way is not None:
             self._dropped.labels(gave_way).inc()
@@ -100,9 +105,12 @@ class MirrorEvents:
             return None
         return mirror_event.home_pod(pod)
 
-    def _is_known(self, foreign: ObjectKey) -> bool:
-        """Otherwise the answer to the creation of the mirror may be on its way."""
-        return foreign in self._store.mirrors or foreign in self._store.departed
+    def _mirror_uids(self, foreign: ObjectKey) -> set[str | None]:
+        """Of the mirror and the last one that left. Without any, the answer to the creation of the
+        mirror may be on its way."""
+        departure = self._store.departed.get(foreign)
+        last = None if departure is None else departure.last["metadata"]["uid"]
+        return {self._store.mirrors.uid(foreign), last} - {None}
 
     async def run(self) -> None:
         """Write Events until cancelled."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
 from farlet.constants import ObjectKey
-from farlet.forge.mirror_event import NORMAL, WARNING, Summary
+from farlet.forge.mirror_event import NORMAL, WARNING, HomePod, Summary
 from farlet.planning import mirror_events
 from farlet.planning.mirror_events import Backlog, Shown, Waiting
 from unit.planning import objects
 
 LATER = 1_000.0
 """All Events have waited for long enough."""
+WEB = HomePod("default", "web", "home-1", 0.0)
 
 
 def event(
@@ -22,8 +24,16 @@ def event(
     return Summary(uid, about, kind, reason, "", "", "kubelet", count, None, None)
 
 
-def add(backlog: Backlog, seen: Summary, now: float = 0.0) -> str | None:
-    return backlog.add(objects.KEY, objects.MIRROR_KEY, None, seen, now)
+def nothing() -> None:
+    """The mirror is not known yet."""
+
+
+def add(
+    backlog: Backlog, seen: Summary, now: float = 0.0, *, foreign: str | None = None
+) -> str | None:
+    """Each uid is that of another pod, unless `foreign` names the pod."""
+    where = ObjectKey("default-h", seen.about if foreign is None else foreign)
+    return backlog.add(objects.KEY, where, nothing, seen, now)
 
 
 def written(backlog: Backlog, now: float = LATER) -> list[str]:
@@ -85,6 +95,73 @@ def test_a_storm_about_one_pod_leaves_other_pods_their_events() -> None:
         None,
         WARNING,
     ]
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(
+            mirror_events.WAITING,
+            id="as many as can wait do not keep out Warnings of other pods",
+        ),
+        pytest.param(
+            mirror_events.PODS,
+            id="as many as allowances are remembered leave those of other pods in use",
+        ),
+    ],
+)
+def test_made_up_uids_about_one_pod_share_its_allowance(count: int) -> None:
+    backlog = Backlog(0.0)
+    burst = mirror_events.POD_BURST
+    used = [event(f"used-{n}", kind=WARNING) for n in range(burst)]
+    assert {add(backlog, seen, foreign="busy") for seen in used} == {None}
+    forged = [event(f"f{n}", kind=WARNING, about=f"made-up-{n}") for n in range(count)]
+    assert [add(backlog, seen, foreign="web") for seen in forged].count(None) == burst
+    assert len(backlog) == 2 * burst
+    assert add(backlog, event("more", kind=WARNING), foreign="busy") == WARNING
+    assert add(backlog, event("other", kind=WARNING), foreign="other") is None
+
+
+@pytest.mark.parametrize(
+    ("offered", "reads"),
+    [
+        pytest.param(
+            [event(f"e{n}") for n in range(1000)],
+            mirror_events.POD_BURST,
+            id="an Event beyond the allowance does not read the pod",
+        ),
+        pytest.param(
+            [event(count=n + 1) for n in range(1000)],
+            1,
+            id="a repetition of an Event that waits does not read the pod again",
+        ),
+    ],
+)
+def test_the_pod_is_read_only_for_an_event_that_will_wait(
+    offered: Sequence[Summary], reads: int
+) -> None:
+    backlog, done = Backlog(0.0), 0
+
+    def read() -> HomePod:
+        nonlocal done
+        done += 1
+        return WEB
+
+    for seen in offered:
+        backlog.add(objects.KEY, objects.MIRROR_KEY, read, seen, 0.0)
+    assert done == reads
+    waiting = backlog.next(LATER, busy=False)
+    assert isinstance(waiting, Waiting)
+    assert waiting.pod == WEB
+
+
+def test_a_repetition_about_another_uid_is_not_taken_for_the_pod_of_the_first() -> None:
+    backlog = Backlog(0.0)
+    for about in ("m1", "m2"):
+        backlog.add(objects.KEY, objects.MIRROR_KEY, lambda: WEB, event(about=about), 0.0)
+    waiting = backlog.next(LATER, busy=False)
+    assert isinstance(waiting, Waiting)
+    assert (waiting.seen.about, waiting.pod) == ("m2", None)
 
 
 def test_normal_events_give_way_where_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +235,7 @@ def test_a_repetition_supersedes_an_event_without_an_answer() -> None:
 
 def test_what_waits_keeps_farlets_own_mapping() -> None:
     backlog = Backlog(0.0)
-    backlog.add(ObjectKey("shop", "web"), ObjectKey("shop-h", "web"), None, event(), 0.0)
+    backlog.add(ObjectKey("shop", "web"), ObjectKey("shop-h", "web"), nothing, event(), 0.0)
     waiting = backlog.next(LATER, busy=False)
     assert isinstance(waiting, Waiting)
     assert (waiting.home, waiting.foreign) == (("shop", "web"), ("shop-h", "web"))

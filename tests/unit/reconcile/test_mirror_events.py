@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from farlet import errors
+from farlet.constants import ObjectKey
 from farlet.planning import mirror_events
 from farlet.planning.mirror_events import Shown
+from farlet.store import Table
 from unit.planning import model
 from unit.planning.model import JSON
 from unit.reconcile import harness
@@ -239,6 +241,60 @@ def test_events_with_forged_uids_do_not_delay_others() -> None:
         event(s, mirror, kind="Normal")
         s.wait(SHOWN_SECONDS)
         assert len(shown(s)) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "about"),
+    [
+        pytest.param({}, None, id="an Event beyond the allowance does not read a pod"),
+        pytest.param({}, "forged", id="an Event about another uid does not read a pod"),
+        pytest.param({"reason": "-"}, None, id="an Event of no valid reason does not read a pod"),
+    ],
+)
+def test_events_that_will_not_be_shown_read_no_pod(
+    more: JSON, about: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with harness.running(shown=Shown.ALL) as s:
+        mirror = mirrored(s)
+        for n in range(mirror_events.POD_BURST):
+            event(s, mirror, f"e{n}")
+        s.wait(SHOWN_SECONDS)
+        assert len(shown(s)) == mirror_events.POD_BURST
+        if about is not None:
+            mirror["metadata"]["uid"] = about
+        read: list[ObjectKey] = []
+        get = Table.get
+
+        def counted(table: Table[Any, Any], key: ObjectKey) -> Any:
+            read.append(key)
+            return get(table, key)
+
+        monkeypatch.setattr(Table, "get", counted)
+        for n in range(100):
+            event(s, mirror, f"more-{n}", **more)
+        s.wait(0.1)
+        assert read == []
+
+
+def test_made_up_uids_about_a_pod_without_a_mirror_leave_others_their_events() -> None:
+    with harness.running(shown=Shown.ALL) as s:
+        mirror = mirrored(s, "other")
+        s.foreign.refusing["POST .*/pods"] = s.foreign.silence
+        s.create()
+        s.wait(1.0)
+        assert s.mirror() is None
+        s.busy = True
+        about = model.clone(mirror)
+        about["metadata"]["name"] = "web"
+        for n in range(200):
+            about["metadata"]["uid"] = f"made-up-{n}"
+            event(s, about, f"f{n}")
+        s.wait(0.1)
+        assert dropped(s, "Warning") == 200 - mirror_events.POD_BURST
+        s.busy = False
+        event(s, mirror)
+        s.wait(SHOWN_SECONDS)
+        assert [e["involvedObject"]["name"] for e in shown(s)] == ["other"]
 
 
 def test_the_last_events_of_a_lost_mirror_are_shown() -> None:
