@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Generic, NamedTuple, TypeVar
 
 import structlog
@@ -136,7 +136,7 @@ class ReflectedCollection:
         due = (note.until - now for note in _current(self._left_out).values())
         return min(due, default=AGAIN_SECONDS)
 
-    def kept(self, as_of: int) -> Collection[str]:
+    def kept(self, as_of: int) -> Set[str]:
         """Names of what another virtual node wrote, whose watch of home is ahead of ours.
 
         Ours is at version `as_of`.
@@ -148,7 +148,7 @@ class ReflectedCollection:
             if note is None or note.state != state:
                 note = _Note(state, until)
             self._later[name] = note
-        return list(_current(self._later))
+        return _current(self._later).keys()
 
     async def write(self, actions: Iterable[Action]) -> None:
         """Perform them. One object that is not accepted holds up no other.

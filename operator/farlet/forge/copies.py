@@ -7,6 +7,7 @@ its own, and access mode `home` replaces it (`access.token_mounts`). Pure.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple, cast
@@ -135,25 +136,39 @@ def forge_copy(
     return {"apiVersion": "v1", "kind": source.kind.value, "metadata": metadata, **content}
 
 
-def with_home_names(text: str, pod: Pod, ctx: Context) -> str:
-    """A message of the foreign cluster, with the names that the owner of `pod` knows.
+class HomeNames:
+    """Puts the names that the owner of a pod knows into messages of the foreign cluster.
 
-    Example: `configmap "app-0123456789abcdef" not found` becomes `configmap "app" not found`.
+    Example: `configmap "app-0123456789abcdef" not found` becomes `configmap "app" not found`. One
+    object serves all messages about a pod: a thousand containers can refer to thousands of objects.
     """
-    if _DIGEST.search(text) is None:
-        return text
-    known = {copy_name(source, ctx): source.name for source in sources(pod)}
-    own = claims.claim_names(pod) if ctx.storage_class_map else frozenset[str]()
-    return _NAME.sub(lambda found: _known(found.group(), known, own), text)
 
+    def __init__(self, pod: Pod, ctx: Context) -> None:
+        self._pod = pod
+        self._ctx = ctx
 
-def _known(word: str, known: dict[str, str], own: frozenset[str]) -> str:
-    """`own`: claims of the pod. The uid of a claim, which its hash includes, is not in the pod."""
-    name = word.rstrip(".-")
-    stem, digest = name[:-_DIGEST_LENGTH], name[-_DIGEST_LENGTH:]
-    if stem in own and _DIGEST.fullmatch(digest) is not None:
-        return stem + word[len(name) :]
-    return known.get(name, name) + word[len(name) :]
+    def __call__(self, text: str) -> str:
+        """The message with these names."""
+        if _DIGEST.search(text) is None:
+            return text
+        return _NAME.sub(lambda found: self._known(found.group()), text)
+
+    def _known(self, word: str) -> str:
+        name = word.rstrip(".-")
+        stem, digest = name[:-_DIGEST_LENGTH], name[-_DIGEST_LENGTH:]
+        if stem in self._claims and _DIGEST.fullmatch(digest) is not None:
+            return stem + word[len(name) :]
+        return self._copies.get(name, name) + word[len(name) :]
+
+    @functools.cached_property
+    def _copies(self) -> dict[str, str]:
+        return {copy_name(source, self._ctx): source.name for source in sources(self._pod)}
+
+    @functools.cached_property
+    def _claims(self) -> frozenset[str]:
+        """By their names alone: the uid of a claim, which its hash includes, is not in the pod."""
+        own = self._ctx.storage_class_map
+        return claims.claim_names(self._pod) if own else frozenset[str]()
 
 
 def _can_exist(name: str) -> bool:

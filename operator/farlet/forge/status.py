@@ -93,10 +93,11 @@ def reflect(
         pending = reason
     else:
         reason, message = foreign.get("reason"), foreign.get("message")
-    _set_reason(status, reason, copies.with_home_names(message, home, ctx) if message else message)
+    home_names = copies.HomeNames(home, ctx)
+    _set_reason(status, reason, home_names(message) if message else message)
 
     statuses = containers.reflected(home, mirror, pending=pending)
-    _use_home_names(statuses, home, ctx)
+    _use_home_names(statuses, home_names)
     _set_statuses(status, statuses)
     if home["spec"].get("resources"):
         asked = home["spec"]["resources"]
@@ -340,13 +341,13 @@ def _generation(home: Pod) -> int:
     return metadata.get("generation", 0)
 
 
-def _use_home_names(statuses: containers.Statuses, home: Pod, ctx: Context) -> None:
+def _use_home_names(statuses: containers.Statuses, home_names: copies.HomeNames) -> None:
     """Waiting containers name objects of the home namespace, not their copies. In place."""
     for rows in statuses.values():
         for row in rows:
             waiting = row["state"].get("waiting")
             if waiting is not None and waiting.get("message"):
-                text = copies.with_home_names(waiting["message"], home, ctx)
+                text = home_names(waiting["message"])
                 row["state"] = {"waiting": {**waiting, "message": text}}
 
 

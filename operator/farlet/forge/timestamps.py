@@ -9,15 +9,24 @@ MAX_CHARS = 40
 """Of a time with nanoseconds and offset. A longer text is not a time."""
 
 
+_FIRST_YEAR = 1970
+
+
 def parse(text: object) -> datetime | None:
-    """The time, with its zone; `None` for anything else, which may come from a foreign cluster."""
+    """The time in UTC; `None` for anything else, which may come from a foreign cluster.
+
+    No object is older than 1970: such a time is Go's zero time, or made up.
+    """
     if not isinstance(text, str) or len(text) > MAX_CHARS:
         return None
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        if found.tzinfo is None:
+            return None
+        found = found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the offset leads beyond the years 1 to 9999
         return None
-    return None if found.tzinfo is None else found
+    return None if found.year < _FIRST_YEAR else found
 
 
 def epoch(text: object) -> float | None:

@@ -11,7 +11,7 @@ fails then, and it is left alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -82,7 +82,7 @@ def of_services(
     foreign: Mapping[str, ObjectMeta],
     *,
     left_out: Mapping[str, str] = _NONE,
-    kept: Collection[str] = (),
+    kept: Set[str] = frozenset(),
 ) -> Iterator[Action]:
     """`foreign`: metadata of the reflected Services, by name.
 
@@ -106,7 +106,7 @@ def of_slices(
     reflected: Collection[str],
     ctx: Context,
     left_out: Mapping[str, str] = _NONE,
-    kept: Collection[str] = (),
+    kept: Set[str] = frozenset(),
 ) -> Iterator[Action]:
     """`reflected`: names of the Services that are reflected now.
 
@@ -135,7 +135,7 @@ def _actions(
     wanted: Mapping[str, _Wanted],
     foreign: Mapping[str, ObjectMeta],
     left_out: Mapping[str, str],
-    kept: Collection[str],
+    kept: Set[str],
 ) -> Iterator[Action]:
     for name, existing in foreign.items():
         if name not in wanted and name not in kept and left_out.get(name) != GONE:

@@ -180,7 +180,7 @@ class MirrorEvents:
         event = mirror_event.forge(waiting.seen, pod, node=self._ctx().node, now=now)
         home = self._store.home.get(waiting.home)
         if home is not None:
-            event["message"] = copies.with_home_names(event["message"], home, self._ctx())
+            event["message"] = copies.HomeNames(home, self._ctx())(event["message"])
         return event
 
     async def _send(self, event: JSON) -> None:

@@ -23,6 +23,10 @@ MAX_SHORT_TEXT = 200
 Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT])]
 ShortText = Annotated[str, AfterValidator(lambda text: text[:MAX_SHORT_TEXT])]
 
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Moment = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]
+"""Epoch seconds, up to the year 9999."""
+
 
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -58,10 +62,10 @@ class NamespaceState(_Shape):
 class Expiry(_Shape):
     """When credentials expire, in epoch seconds; `None`: never, or there are none."""
 
-    home_credentials: float | None = None
-    foreign_credentials: float | None = None
-    serving_certificate: float | None = None
-    pod_token: float | None = None
+    home_credentials: Moment | None = None
+    foreign_credentials: Moment | None = None
+    serving_certificate: Moment | None = None
+    pod_token: Moment | None = None
     """The first of the tokens of pods to expire."""
 
 
@@ -77,9 +81,9 @@ class State(_Shape):
     """Failing checks of `/readyz` by name. On standby: why this process could not lead."""
     home_api: HomeAPIState = HomeAPIState()
     foreign: ForeignState = ForeignState()
-    pods: dict[Text, dict[Text, int]] = Field(default_factory=dict)
+    pods: dict[Text, dict[Text, Count]] = Field(default_factory=dict)
     """Numbers of home pods by access mode and phase."""
-    waiting: dict[Text, int] = Field(default_factory=dict)
+    waiting: dict[Text, Count] = Field(default_factory=dict)
     """Numbers of pods that wait, by reason."""
     namespaces: tuple[NamespaceState, ...] = ()
     """No more than `MAX_ENTRIES`, and no more than fit into an answer."""

@@ -206,7 +206,7 @@ def test_messages_name_home_claims() -> None:
     pod = pods.pod(volumes=VOLUMES)
     text = f'persistentvolumeclaim "{FOREIGN.name}" not found. Other: other-0123456789abcdef.'
     expected = 'persistentvolumeclaim "data" not found. Other: other-0123456789abcdef.'
-    assert copies.with_home_names(text, pod, CONTEXT) == expected
+    assert copies.HomeNames(pod, CONTEXT)(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_messages_name_the_home_object(before: str, after: str) -> None:
     home = pods.pod(**_config_maps("app")["spec.volumes[v].configMap.name"])
     source = Source(Kind.CONFIG_MAP, home["metadata"]["namespace"], "app")
     copy = copies.copy_name(source, CONTEXT)
-    text = copies.with_home_names(before.format(copy), home, CONTEXT)
+    text = copies.HomeNames(home, CONTEXT)(before.format(copy))
     assert text == after.format(copy)
 
 

@@ -208,6 +208,27 @@ def test_the_work_for_a_status_grows_with_its_size_not_with_the_square() -> None
     assert _linear(work)
 
 
+def test_the_work_for_messages_about_copies_grows_with_the_size_of_the_pod() -> None:
+    """Each container refers to an object, and each message contains a hash."""
+
+    def work(size: int) -> Callable[[], object]:
+        containers = [
+            {
+                "name": f"c{i}",
+                "image": "i",
+                "envFrom": [{"configMapRef": {"name": f"app-{i}"}}],
+            }
+            for i in range(size)
+        ]
+        home = objects.home(spec={"containers": containers})
+        mirror = objects.mirror(phase="Pending")
+        waiting = {"reason": "ErrImagePull", "message": "pull of x-0123456789abcdef failed"}
+        mirror["status"]["containerStatuses"] = _statuses(size, {"waiting": waiting})
+        return lambda: status.reflect(home, mirror, ctx=objects.CONTEXT, now=objects.NOW)
+
+    assert _linear(work)
+
+
 def _tolerating(number: int) -> JSON:
     keys = range(number)
     return {"tolerations": [{"key": f"taint-{i}", "operator": "Exists"} for i in keys]}

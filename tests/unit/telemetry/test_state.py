@@ -48,6 +48,24 @@ def test_texts_are_cut() -> None:
         pytest.param(b'{"phase": "serving"}', id="no node"),
         pytest.param(b'{"node": "far", "phase": 1}', id="a number as phase"),
         pytest.param(
+            b'{"node": "far", "phase": "serving", "expires": {"pod_token": 1e400}}',
+            id="a time without an end",
+        ),
+        pytest.param(
+            b'{"node": "far", "phase": "serving", "expires": {"pod_token": 1e308}}',
+            id="a time after the year 9999",
+        ),
+        pytest.param(
+            b'{"node": "far", "phase": "serving", "waiting": {"Unsupported": 1'
+            + b"0" * 4000
+            + b"}}",
+            id="a number that no API server stores",
+        ),
+        pytest.param(
+            b'{"node": "far", "phase": "serving", "pods": {"home": {"Running": -1}}}',
+            id="fewer pods than none",
+        ),
+        pytest.param(
             json.dumps({"node": "far", "phase": "serving", "x": "y" * state.MAX_BYTES}).encode(),
             id="too long",
         ),

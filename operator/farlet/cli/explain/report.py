@@ -351,7 +351,7 @@ def _at_home(draft: _Draft, text: str | None) -> str:
     facts = draft.facts
     if not text or facts.ctx is None or isinstance(facts.pod, Absent | Unread):
         return text or ""
-    return copies.with_home_names(text, facts.pod, facts.ctx)
+    return copies.HomeNames(facts.pod, facts.ctx)(text)
 
 
 _LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?([^)]+)\)")
