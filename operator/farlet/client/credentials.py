@@ -45,6 +45,19 @@ BACKDATED = timedelta(minutes=10)
 """How far `notBefore` of a certificate may lie before its issue, for clocks that are behind:
 kube-controller-manager backdates by 5 minutes."""
 
+_UNLOADABLE = (
+    config.ConfigException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+"""What the library raises for files that it does not understand."""
+
 Name = Literal["home", "foreign"]
 
 log = structlog.get_logger()
@@ -165,6 +178,7 @@ async def load(name: Name, source: ClusterSource) -> Login:
         else:
             files = source.kubeconfig.split(os.pathsep)
             before = file_stamps.stamps(files)
+            kubeconfig_errors.check(source.kubeconfig)
             async with asyncio.timeout(PLUGIN_SECONDS):
                 loader = await config.load_kube_config(
                     config_file=source.kubeconfig,
@@ -178,8 +192,9 @@ async def load(name: Name, source: ClusterSource) -> Login:
     except TimeoutError as err:
         late = TimeoutError(f"its exec plugin did not answer within {PLUGIN_SECONDS:g} s")
         raise _unloadable(name, source, late) from err
-    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as err:
-        raise _unloadable(name, source, err) from err
+    except _UNLOADABLE as err:
+        # Without its cause, whose text can be a part of a file.
+        raise _unloadable(name, source, err) from None
 
 
 def _login(

@@ -10,12 +10,24 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from kubernetes_asyncio.config import ConfigException
 
 from farlet import redaction
-from farlet.client import connection_errors
+from farlet.client import connection_errors, yaml_text
 from farlet.constants import JSON
+
+MAX_BYTES = 1 << 20
+"""Of each file. The library that reads it has no limit."""
+
+
+def check(kubeconfig: str) -> None:
+    """Raises `yaml_text.Invalid` for a file that is not YAML as farlet reads it.
+
+    Pipes can be read only once and are left to the library.
+    """
+    for path in _paths(kubeconfig):
+        if path.is_file():
+            yaml_text.read_file(path, limit=MAX_BYTES)
 
 
 def cause(kubeconfig: str, context: str | None, err: Exception) -> str:
@@ -24,20 +36,19 @@ def cause(kubeconfig: str, context: str | None, err: Exception) -> str:
     `kubeconfig` is a path or a list of paths, as in `$KUBECONFIG`; `context` None: the current one;
     `err` is what loading it raised.
     """
-    paths = [Path(path).expanduser() for path in kubeconfig.split(os.pathsep) if path]
+    paths = _paths(kubeconfig)
     files: list[JSON] = []
     for path in paths:
         try:
-            content = yaml.safe_load(path.read_bytes())
+            content = yaml_text.read_file(path, limit=MAX_BYTES)
         except FileNotFoundError:
             if len(paths) == 1:
                 return f"{path} does not exist"
             continue  # a list may name files that do not exist
         except OSError as problem:
             return f"{path} cannot be read: {connection_errors.cause(problem)}"
-        except (yaml.YAMLError, ValueError) as problem:
-            mark = getattr(problem, "problem_mark", None)
-            return f"{path} is not valid YAML{f' (line {mark.line + 1})' if mark else ''}"
+        except yaml_text.Invalid as problem:
+            return f"{path} {problem}"
         if content is None:
             return f"{path} is empty"
         if not isinstance(content, dict):
@@ -48,6 +59,12 @@ def cause(kubeconfig: str, context: str | None, err: Exception) -> str:
     return _reference(files, kubeconfig, context) or f"{kubeconfig}: {words(err)}"
 
 
+def _paths(kubeconfig: str) -> list[Path]:
+    # As the library does it: `Path.expanduser` raises an error for a user who does not exist.
+    expand = os.path.expanduser
+    return [Path(expand(path)) for path in kubeconfig.split(os.pathsep) if path]
+
+
 def _reference(files: list[JSON], where: str, context: str | None) -> str | None:
     """A name that refers to nothing."""
     contexts = dict(_entries(files, "contexts", "context"))
@@ -55,11 +72,13 @@ def _reference(files: list[JSON], where: str, context: str | None) -> str | None
     chosen = context or next((c for file in files if (c := file.get("current-context"))), None)
     if chosen is None:
         return f"{where} has no current-context, and no context was selected; {known}"
+    if not isinstance(chosen, str):
+        return f"the current-context of {where} is not a text; {known}"
     if chosen not in contexts:
-        return f"{where} has no context {redaction.value(str(chosen))}; {known}"
+        return f"{where} has no context {redaction.value(chosen)}; {known}"
     for kind in ("cluster", "user"):
         name = contexts[chosen].get(kind)
-        if name and name not in dict(_entries(files, f"{kind}s", kind)):
+        if isinstance(name, str) and name and name not in dict(_entries(files, f"{kind}s", kind)):
             return f"the context {chosen} in {where} names the {kind} {name}, which it lacks"
     return None
 
@@ -79,4 +98,9 @@ def words(err: Exception) -> str:
         return f"{err.filename} cannot be read: {connection_errors.cause(err)}"
     if isinstance(err, ConfigException):
         return redaction.message(str(err)).rstrip(".")
-    return connection_errors.cause(err)
+    if isinstance(err, yaml_text.Invalid):
+        return f"it {err}"
+    if isinstance(err, OSError | ValueError) and not isinstance(err, UnicodeError):
+        return connection_errors.cause(err)
+    # The text of a KeyError is the key, for example.
+    return "one of its fields is missing or has an unexpected form"

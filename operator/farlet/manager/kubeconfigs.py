@@ -14,15 +14,14 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import yaml
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from farlet import redaction
 from farlet.certs import key_pairs
+from farlet.client import yaml_text
 from farlet.constants import JSON
 
 KEY = "kubeconfig"
@@ -191,22 +190,11 @@ def _pair(user: JSON) -> key_pairs.KeyPair | None:
         raise Unusable("its client certificate and key are not a pair") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Rejects aliases, with which a file of a kilobyte could expand to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
-
-
 def _document(content: bytes) -> JSON:
-    if len(content) > MAX_BYTES:
-        raise Unusable(f"it is larger than {MAX_BYTES >> 10} KiB")
     try:
-        document = yaml.load(content, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise Unusable("it is not valid YAML, or it contains aliases") from None
+        document = yaml_text.read(content, limit=MAX_BYTES)
+    except yaml_text.Invalid as err:
+        raise Unusable(f"it {err}") from None
     if not isinstance(document, dict):
         raise Unusable("it is empty or not a kubeconfig")
     return document

@@ -179,6 +179,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "aliases": (b"a: &a [x]\nb: [*a, *a]\n", "contains aliases"),
     "a merged alias": (b"a: &a {x: y}\nb:\n  <<: [*a, *a]\n", "contains aliases"),
     "too many levels": (b"[" * 2_000, "not valid YAML"),
+    "an invalid boolean": (f"a: !!bool {SECRET}".encode(), "not valid YAML"),
+    "an invalid integer": (b"a: !!int ''", "not valid YAML"),
+    "an invalid time": (f"a: !!timestamp {SECRET}".encode(), "a YAML tag"),
+    "a number with colons and a tag": (b"a: !!int 1" + b":1" * 60_000, "not valid YAML"),
+    "a number that is too long": (b"a: 1" + b":1" * 60_000, "a number of more than"),
     "too many bytes": (b"#" * (kubeconfigs.MAX_BYTES + 1), "larger than"),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from kubernetes_asyncio.config import incluster_config
 
 from farlet.client import cluster as clusters
@@ -15,6 +16,17 @@ from farlet.telemetry.metrics import Metrics
 from unit import certificates
 from unit.client.credentials.scene import PATH, Clock, takes_only
 from unit.reconcile import apiserver
+
+BROKEN = {
+    "half of its text": "{half of",
+    "an invalid boolean": "[WHOLE, !!bool hush]",
+    "an invalid integer": "[WHOLE, !!int '']",
+    "an invalid time": "[WHOLE, !!timestamp hush]",
+    "a number that is too large for a float": "{hush: 1" + ":1" * 300 + ".5, clusters: []}",
+    "too many levels": "[" * 800 + "hush",
+    "a long number with colons": "hush: 1" + ":1" * 64_000,
+    "a list of entries without names": "{clusters: [{hush: {}}]}",
+}
 
 Write = Callable[[Path, str, str], None]
 
@@ -98,13 +110,19 @@ async def test_unchanged_files_are_not_read_again(
         assert len(loads) == 1
 
 
-async def test_a_broken_kubeconfig_leaves_the_previous_login_in_use(
-    tmp_path: Path, clock: Clock
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+async def test_the_previous_login_stays_in_use_after_a_kubeconfig_with(
+    broken: str, tmp_path: Path, clock: Clock
 ) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
-        (tmp_path / "kubeconfig").write_text("{half of")
-        clock.late += credentials.CHECK_SECONDS
-        await cluster.call("GET", PATH)
+        whole = (tmp_path / "kubeconfig").read_text()
+        (tmp_path / "kubeconfig").write_text(broken.replace("WHOLE", whole))
+        with structlog.testing.capture_logs() as logs:
+            clock.late += credentials.CHECK_SECONDS
+            await cluster.call("GET", PATH)
+        assert [entry["event"] for entry in logs] == ["failed to reload credentials"]
+        assert f"{tmp_path / 'kubeconfig'}" in logs[0]["err"]
+        assert "hush" not in str(logs)
         apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, token="second")
         front.answer = takes_only("second")
         clock.late += credentials.CHECK_SECONDS

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_asyncio import config
 
 from farlet import errors
 from farlet.client import credentials
@@ -46,6 +47,39 @@ FILES: dict[str, tuple[str | None, str | None, str]] = {
     "an empty file": ("", None, "FILE is empty"),
     "a comment": ("# later", None, "FILE is empty"),
     "no YAML": ("a: b\nc: {hush", None, "FILE is not valid YAML (line 2)"),
+    "an invalid boolean": ("a: !!bool hush", None, "FILE is not valid YAML"),
+    "an invalid integer": ("a: !!int ''", None, "FILE is not valid YAML (line 1)"),
+    "an invalid time": (
+        "a: !!timestamp hush",
+        None,
+        "FILE contains a YAML tag (line 1) that farlet does not read",
+    ),
+    "too many levels": (
+        "a: " + "[" * 800,
+        None,
+        "FILE is not valid YAML: more than 100 open brackets (line 1)",
+    ),
+    "a long number with colons": (
+        "a: 1" + ":1" * 64_000,
+        None,
+        "FILE contains a number of more than 1000 characters (line 1)",
+    ),
+    "aliases": (
+        "a: &hush [x]\nb: *hush",
+        None,
+        "FILE contains aliases (line 2), which farlet does not read",
+    ),
+    "too many bytes": ("#" * ((1 << 20) + 1), None, "FILE is larger than 1024 KiB"),
+    "a number that is too large for a float": (
+        "{current-context: one, contexts: [{name: one}], a: 1" + ":1" * 300 + ".5}",
+        None,
+        "FILE: one of its fields is missing or has an unexpected form",
+    ),
+    "a current context that is a list": (
+        "{current-context: [hush]}",
+        None,
+        "the current-context of FILE is not a text; it has: none",
+    ),
     "a token alone": (
         "hush",
         None,
@@ -95,3 +129,53 @@ async def test_a_kubeconfig_that_cannot_be_used_is_explained(
         f"cannot load the configuration of the foreign cluster: {cause}. Set --foreign-kubeconfig "
         "to a valid kubeconfig"
     ).replace("FILE", str(path))
+
+
+UNKNOWN = {
+    "a date": "2026-01-02",
+    "a time": "2026-01-02T03:04:05Z",
+    "a number with a point": "1.5",
+    "a number with colons": "1:30:00",
+    "a hexadecimal number": "0x1f",
+    "a key of a merge": "{<<: {a: b}}",
+}
+
+
+@pytest.mark.parametrize("value", UNKNOWN.values(), ids=UNKNOWN)
+async def test_a_login_is_loaded_though_an_unknown_field_contains(
+    value: str, tmp_path: Path
+) -> None:
+    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", token="hush")
+    path.write_text(f"{path.read_text()[:-1]}, preferences: {value}}}")
+    login = await credentials.load("foreign", ClusterSource(kubeconfig=str(path), context=None))
+    assert login.authorization == "Bearer hush"
+
+
+async def test_a_list_of_kubeconfigs_may_name_files_that_do_not_exist(tmp_path: Path) -> None:
+    whole = apiserver.kubeconfig(tmp_path / "whole", "https://127.0.0.1:1", token="hush")
+    content = json.loads(whole.read_text())
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text(json.dumps({**content, "users": []}))
+    second.write_text(json.dumps({"users": content["users"]}))
+    paths = f"{tmp_path / 'missing'}:{first}::{second}"
+    login = await credentials.load("foreign", ClusterSource(kubeconfig=paths, context=None))
+    assert login.authorization == "Bearer hush"
+    second.write_text("users: !!bool hush")
+    with pytest.raises(errors.StartError, match=f"{second} is not valid YAML") as raised:
+        await credentials.load("foreign", ClusterSource(kubeconfig=paths, context=None))
+    assert "hush" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+async def test_what_the_library_raises_for_a_file_that_changes_is_not_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(**_: object) -> None:
+        raise KeyError("hush")
+
+    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1")
+    monkeypatch.setattr(config, "load_kube_config", late)
+    with pytest.raises(errors.StartError, match=f"{path}: one of its fields") as raised:
+        await credentials.load("foreign", ClusterSource(kubeconfig=str(path), context=None))
+    assert "hush" not in str(raised.value)
+    assert raised.value.__cause__ is None
