@@ -8,7 +8,8 @@ without a sign. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from farlet import names
 from farlet.constants import PROVISIONER, Reason
@@ -48,8 +49,8 @@ class ClaimSnapshot:
     live: Live | None = None
     foreign_gone: bool = False
     """A GET answered 404, and the foreign cluster was confirmed after it."""
-    rejected: str = ""
-    """The size to which the foreign cluster did not let the foreign claim grow."""
+    rejected: Mapping[type[Growth], str] = field(default_factory=dict)
+    """For each step, the size that a cluster refused, or accepted without effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,10 @@ class ShowCapacity:
 
     claim: HomeClaim
     size: str
+
+
+Growth = ExpandClaim | ExpandVolume | ShowCapacity
+"""The steps by which a claim grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +222,17 @@ def _is_released(volume: HomeVolume) -> bool:
 
 
 def _resize(s: ClaimSnapshot, claim: HomeClaim, volume: HomeVolume) -> ClaimAction | None:
-    """The home claim and its placeholder exist."""
+    """The home claim and its placeholder exist. A step that failed for this size is the last."""
+    step = _growth(s, claim, volume)
+    return None if step is None or s.rejected.get(type(step)) == step.size else step
+
+
+def _growth(s: ClaimSnapshot, claim: HomeClaim, volume: HomeVolume) -> Growth | None:
     size, foreign = claim.requested, s.foreign
     if isinstance(foreign, Missing) or foreign.phase != ClaimPhase.BOUND or not claim.capacity:
         return None
     if claims.is_larger(size, foreign.requested):
-        return None if s.rejected == size else ExpandClaim(foreign, size)
+        return ExpandClaim(foreign, size)
     if claims.is_larger(size, foreign.capacity):
         return None
     if claims.is_larger(size, volume.capacity):

@@ -103,7 +103,8 @@ class ClaimActions:
             "PersistentVolume created", claim=str(claim.key), foreign=str(self._where(claim.key))
         )
 
-    async def expand_claim(self, foreign: ForeignClaim, size: str) -> None:
+    async def expand_claim(self, foreign: ForeignClaim, size: str) -> bool:
+        """Whether it had an effect: a webhook can keep the former size."""
         where = self._where(foreign.key)
         body = {
             "metadata": {"uid": foreign.uid},
@@ -113,18 +114,26 @@ class ClaimActions:
             resources.CLAIMS, where.name, body, namespace=where.namespace
         )
         self._seen(foreign.key, answer)
+        now = ForeignClaim.of(answer, home=foreign.key.namespace, ctx=self._ctx())
+        return now is None or not forge.is_larger(size, now.requested)
 
-    async def expand_volume(self, volume: HomeVolume, size: str) -> None:
+    async def expand_volume(self, volume: HomeVolume, size: str) -> bool:
+        """As `expand_claim`, of the placeholder."""
         body = {"metadata": {"uid": volume.uid}, "spec": {"capacity": {"storage": size}}}
         name = names.volume_name(volume.key.uid)
-        self._at_home.volumes.put(await self._home.patch(resources.VOLUMES, name, body))
+        answer = await self._home.patch(resources.VOLUMES, name, body)
+        self._at_home.volumes.put(answer)
+        now = HomeVolume.of(answer)
+        return now is None or not forge.is_larger(size, now.capacity)
 
-    async def show_capacity(self, claim: HomeClaim, size: str) -> None:
+    async def show_capacity(self, claim: HomeClaim, size: str) -> bool:
+        """As `expand_claim`, of the status of the home claim."""
         body = {"metadata": {"uid": claim.key.uid}, "status": {"capacity": {"storage": size}}}
         answer = await self._home.patch(
             resources.CLAIM_STATUS, claim.key.name, body, namespace=claim.key.namespace
         )
         self._at_home.claims.put(answer)
+        return not forge.is_larger(size, HomeClaim.of(answer).capacity)
 
     async def read_home(self, key: ClaimKey) -> Live:
         claim: HomeClaim | Missing = Missing.ABSENT

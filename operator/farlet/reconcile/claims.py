@@ -120,8 +120,8 @@ class Claims:
         self._waiting_for: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         """The same pods, by each claim."""
         self._reports: dict[ClaimKey, _Report] = {}
-        self._rejected: dict[ClaimKey, str] = {}
-        """Sizes to which the foreign cluster did not let a claim grow."""
+        self._rejected: defaultdict[ClaimKey, dict[type[planning.Growth], str]] = defaultdict(dict)
+        """Sizes to which a cluster did not let a claim grow, as in a snapshot."""
         self._watches: list[asyncio.Task[None]] = []
         self._doubts = namespaces.identity.doubts
 
@@ -283,7 +283,7 @@ class Claims:
             namespace_missing=namespace.missing and self._namespaces.identity.confirmed,
             live=state.live,
             foreign_gone=state.foreign_gone,
-            rejected=self._rejected.get(key, ""),
+            rejected=self._rejected.get(key, {}),
         )
 
     def with_volumes(self) -> Set[str] | None:
@@ -354,15 +354,18 @@ class Claims:
                 await self._actions.create_volume(claim)
             case planning.ExpandClaim(foreign, size):
                 try:
-                    await self._actions.expand_claim(foreign, size)
+                    if not await self._actions.expand_claim(foreign, size):
+                        self._without_effect(key, action, "foreign", "the claim there")
                 except (errors.Forbidden, errors.Invalid) as err:
-                    self._rejected[key] = size
+                    self._rejected[key][planning.ExpandClaim] = size
                     text = f"the foreign cluster does not let the volume grow: {err.message}"
                     self._report(key, text)
             case planning.ExpandVolume(volume, size):
-                await self._actions.expand_volume(volume, size)
+                if not await self._actions.expand_volume(volume, size):
+                    self._without_effect(key, action, "home", "the PersistentVolume")
             case planning.ShowCapacity(claim, size):
-                await self._actions.show_capacity(claim, size)
+                if not await self._actions.show_capacity(claim, size):
+                    self._without_effect(key, action, "home", "the status of the claim")
             case planning.ReadHome():
                 state.live = await self._actions.read_home(key)
             case planning.ReadForeign():
@@ -371,6 +374,18 @@ class Claims:
                 state.foreign_gone = await self._actions.delete_claim(foreign, unused=unused)
             case planning.DeleteVolume(volume):
                 await self._actions.delete_volume(volume)
+
+    def _without_effect(
+        self, key: ClaimKey, step: planning.Growth, cluster: str, what: str
+    ) -> None:
+        """The answer still has the former size. Another request would have the same answer."""
+        self._rejected[key][type(step)] = step.size
+        text = (
+            f"the {cluster} cluster accepted the size {step.size} for {what} without effect. "
+            "An admission webhook may keep the former size"
+        )
+        log.warning("a volume does not grow", claim=str(key), err=text)
+        self._report(key, text)
 
     def _seen(self, key: ClaimKey, obj: PersistentVolumeClaim | None) -> None:
         """The foreign cluster has answered with its claim; `None`: 404."""

@@ -138,11 +138,25 @@ ROWS = (
         given(GROWING, but(VOLUME, capacity="2Gi"), GROWN),
         ShowCapacity(GROWING, "2Gi"),
     ),
-    Row("a size that was refused", given(GROWING, VOLUME, FOREIGN, rejected="2Gi"), None),
+    Row(
+        "a size that was refused",
+        given(GROWING, VOLUME, FOREIGN, rejected={ExpandClaim: "2Gi"}),
+        None,
+    ),
     Row(
         "another size than the one that was refused",
-        given(GROWING, VOLUME, FOREIGN, rejected="3Gi"),
+        given(GROWING, VOLUME, FOREIGN, rejected={ExpandClaim: "3Gi"}),
         ExpandClaim(FOREIGN, "2Gi"),
+    ),
+    Row(
+        "a foreign claim that someone else made larger after a refusal",
+        given(GROWING, VOLUME, GROWN, rejected={ExpandClaim: "2Gi"}),
+        ExpandVolume(VOLUME, "2Gi"),
+    ),
+    Row(
+        "a placeholder that keeps its size",
+        given(GROWING, VOLUME, GROWN, rejected={ExpandVolume: "2Gi"}),
+        None,
     ),
     Row("a volume that is larger than requested", given(BOUND, VOLUME, GROWN), None),
     # Deletion.

@@ -1,8 +1,13 @@
 """Claims that grow, and what prevents volumes: shown as Events of the home claims."""
 
+from typing import Any
+
+import pytest
+
 from farlet import errors
 from unit.reconcile.claims.volumes import (
     CLAIMS,
+    VOLUMES,
     WRITES,
     claim,
     notes,
@@ -47,6 +52,64 @@ def test_a_volume_that_must_not_grow_is_one_event_and_is_not_tried_again(s: Harn
     assert len(s.foreign.requests("PATCH .*/persistentvolumeclaims")) == 1
     assert [one for one in notes(s) if "must support resize" in one] == notes(s)
     assert len(notes(s)) == 1
+
+
+KEPT = {
+    "the foreign claim keeps its size": ("foreign", CLAIMS, False, "the claim there"),
+    "the placeholder keeps its size": ("home", VOLUMES, False, "the PersistentVolume"),
+    "the claim keeps its status": ("home", CLAIMS, True, "the status of the claim"),
+}
+
+
+@pytest.mark.parametrize(("side", "plural", "status", "what"), KEPT.values(), ids=KEPT)
+def test_a_size_that_is_accepted_without_effect_is_one_event_and_is_not_tried_again(
+    s: Harness,
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
+    plural: str,
+    status: bool,
+    what: str,
+) -> None:
+    key = used(s)
+    server, front = (s.foreign_server, s.foreign) if side == "foreign" else (s.home_server, s.home)
+    original = server.patch
+
+    def keep(where: Any, body: Any, **options: Any) -> Any:
+        if options["by"] != USER and where[0] == plural and options["status"] is status:
+            body = {"metadata": body["metadata"]}
+        return original(where, body, **options)
+
+    monkeypatch.setattr(server, "patch", keep)
+    grow(s)
+    s.wait(5)
+    if side == "home":
+        provided(s, key, size="2Gi")
+    s.wait(120)
+    tail = "/status" if status else ""
+    assert len(front.requests(f"PATCH .*/{plural}/[^/]+{tail}$")) == 1
+    text = f"the {side} cluster accepted the size 2Gi for {what} without effect. "
+    assert notes(s) == [f"{text}An admission webhook may keep the former size"]
+
+
+def test_another_size_is_tried_after_one_without_effect(
+    s: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = used(s)
+    original = s.foreign_server.patch
+
+    def keep(where: Any, body: Any, **options: Any) -> Any:
+        if body.get("spec") == {"resources": {"requests": {"storage": "2Gi"}}}:
+            body = {"metadata": body["metadata"]}
+        return original(where, body, **options)
+
+    monkeypatch.setattr(s.foreign_server, "patch", keep)
+    grow(s)
+    s.wait(60)
+    assert remote(s, key)["spec"]["resources"] == {"requests": {"storage": "1Gi"}}
+    larger = {"resources": {"requests": {"storage": "3Gi"}}}
+    patch(s.home_server, (CLAIMS, HOME, "data"), spec=larger)
+    s.wait(60)
+    assert remote(s, key)["spec"]["resources"] == {"requests": {"storage": "3Gi"}}
 
 
 def test_what_the_foreign_cluster_refuses_is_an_event_of_the_claim(s: Harness) -> None:
