@@ -247,7 +247,8 @@ class ApiClient(Protocol):
             opened=opened,
         ):
             if event.kind != "BOOKMARK":
-                self._checked(resource, event.object, f"WATCH {resource.path(namespace, name)}")
+                request = f"WATCH {resource.path(namespace, name)}"
+                event = WatchEvent(event.kind, self._checked(resource, event.object, request))
             yield event
         await asyncio.sleep(max(0.0, at_least - (loop.time() - started)))
 
@@ -337,11 +338,11 @@ class ApiClient(Protocol):
 
     def _checked(self, resource: Resource[T], answer: JSON | T, request: str) -> T:
         """The answer as an object. Raises `Unreachable`: another shape counts as no answer."""
-        problem = shapes.problem(resource.shape, answer)
+        obj, problem = shapes.read(resource.shape, answer)
         if problem is not None:
             cause = f"an object that is not valid ({problem})"
             raise errors.Unreachable(cluster=self.name, request=request, cause=cause)
-        return cast("T", answer)
+        return cast("T", obj)
 
     async def server_version(self) -> str | None:
         """Such as `v1.36.3`."""

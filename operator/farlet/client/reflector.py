@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import structlog
 
@@ -231,8 +231,9 @@ class Reflector(Generic[T]):
             field_selector=self._field_selector,
         ):
             version = page.version
-            async for obj in api_client.in_turns(page.items):
-                if not self._is_valid(obj):
+            async for item in api_client.in_turns(page.items):
+                obj = self._valid(item)
+                if obj is None:
                     continue
                 if self._on_listed is None:
                     self._handle(obj, self._keep, obj, valid)
@@ -263,20 +264,21 @@ class Reflector(Generic[T]):
         ):
             version = _version(event.object) or version
             self._seen = max(self._seen, int(version))
-            if event.kind != "BOOKMARK" and self._is_valid(event.object):
-                self._handle(event.object, self._handler.changed, event.kind, event.object)
+            obj = None if event.kind == "BOOKMARK" else self._valid(event.object)
+            if obj is not None:
+                self._handle(obj, self._handler.changed, event.kind, obj)
         return version
 
-    def _is_valid(self, obj: T) -> bool:
-        """Whether the handler can read it. One that is not valid concerns no other object."""
-        problem = shapes.problem(self._resource.shape, obj)
+    def _valid(self, obj: T) -> T | None:
+        """As the handler can read it. One that is not valid concerns no other object."""
+        valid, problem = shapes.read(self._resource.shape, obj)
         if problem is None:
-            return True
+            return cast("T", valid)
         (log.warning if self._invalid.is_new(problem) else log.debug)(
             "invalid object ignored", path=self._path, err=problem
         )
         self._doubt(obj)
-        return False
+        return None
 
     def _handle(self, obj: T | None, handle: Callable[..., None], *args: object) -> bool:
         """Call the handler; whether it succeeded. A bug there does not end the watch."""

@@ -9,7 +9,7 @@ what is known of it is in doubt.
 from __future__ import annotations
 
 import functools
-from typing import Any, Required
+from typing import Any, NamedTuple, Required, cast
 
 import orjson
 import pydantic
@@ -45,28 +45,43 @@ def is_version(text: object) -> bool:
 
 
 def problem(shape: type | None, obj: object) -> str | None:
-    """What is wrong with an object, without its values; `None` if it has that shape.
+    """What is wrong with an object, without its values; `None` if it has that shape."""
+    return read(shape, obj).problem
 
-    As in Go, a null counts as a missing field.
+
+class Read(NamedTuple):
+    """An object as the modules behind get it, and what is wrong with it."""
+
+    obj: Any
+    problem: str | None
+
+
+def read(shape: type | None, obj: object) -> Read:
+    """Check an object. As in Go, a null counts as a missing field.
+
+    An object that has its shape only without its nulls is returned without them: a `TypedDict`
+    promises that a field that is present has a value.
     """
     if not isinstance(obj, dict):
-        return "it is not an object"
+        return Read(obj, "it is not an object")
     if shape is None:
-        return None
+        return Read(obj, None)
     if _is_too_deep(obj):
-        return "it is nested too deeply"
+        return Read(obj, "it is nested too deeply")
     adapter = _adapter(shape)
     try:
         adapter.validate_python(obj, strict=True)
     except pydantic.ValidationError:
         try:
-            adapter.validate_python(_without_nulls(obj), strict=True)
+            cleaned = cast("dict[str, Any]", _without_nulls(obj))
+            adapter.validate_python(cleaned, strict=True)
         except pydantic.ValidationError as err:
             first = err.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
-            return f"{where[:_MESSAGE_CHARS]}: {first['msg'][:_MESSAGE_CHARS]}"
+            return Read(obj, f"{where[:_MESSAGE_CHARS]}: {first['msg'][:_MESSAGE_CHARS]}")
+        obj = cleaned
     metadata = obj.get("metadata")  # which a review need not have
-    return _metadata_problem(metadata) if isinstance(metadata, dict) else None
+    return Read(obj, _metadata_problem(metadata) if isinstance(metadata, dict) else None)
 
 
 def _metadata_problem(metadata: dict[str, Any]) -> str | None:

@@ -67,12 +67,13 @@ class HomePods:
         """Every pod that was bound to this node when we started is in the store."""
         self.error: str | None = "not listed yet"
 
-    def event(self, kind: str | None, pod: Pod) -> None:
+    def event(self, kind: str | None, obj: Pod) -> None:
         """One event of Kopf's watch; `kind` None: part of a listing.
 
         A pod of a form that is not valid is unknown; it concerns no other pod.
         """
-        if self._is_invalid(pod, resources.PODS.shape):
+        pod = self._valid(obj, resources.PODS)
+        if pod is None:
             return
         key = key_of(pod)
         self._seen = max(self._seen, version(pod["metadata"]))
@@ -106,15 +107,15 @@ class HomePods:
         except (KeyError, TypeError, ValueError, AttributeError):
             return False  # its form is not valid, which `event` reports
 
-    def _is_invalid(self, obj: object, shape: type | None) -> bool:
-        problem = shapes.problem(shape, obj)
+    def _valid(self, obj: T, resource: resources.Resource[T]) -> T | None:
+        valid, problem = shapes.read(resource.shape, obj)
         if problem is None:
-            return False
+            return cast("T", valid)
         key = shapes.key(obj)
         log.warning("invalid home pod ignored", pod=str(key), err=problem)
         if key is not None:
             self._doubt(key)
-        return True
+        return None
 
     def _doubt(self, key: ObjectKey) -> None:
         self._store.home.doubt(key)
@@ -180,8 +181,9 @@ class HomePods:
         version = "0"
         async for page in self._home.pages(resource, field_selector=f"spec.nodeName={self._node}"):
             version = page.version
-            async for pod in api_client.in_turns(page.items):
-                if self._is_invalid(pod, resource.shape):
+            async for item in api_client.in_turns(page.items):
+                pod = self._valid(item, resource)
+                if pod is None:
                     continue
                 try:
                     listed.append(trimmed(pod))

@@ -117,8 +117,8 @@ class HomeService:
         pods, _ = await self._foreign.list(
             resources.PODS, namespace=self._namespace, label_selector=selector
         )
-        valid = (pod for pod in pods if shapes.problem(resources.PODS.shape, pod) is None)
-        ready = [pod for pod in valid if _is_ready(pod)]
+        found = (shapes.read(resources.PODS.shape, pod) for pod in pods)
+        ready = [pod for pod, problem in found if problem is None and _is_ready(pod)]
         for pod in ready:
             port = _port(pod, address.target_port)
             if port is not None:

@@ -223,6 +223,28 @@ def test_it_lists_then_watches_from_that_version() -> None:
     assert scene.states == [(True, True)]
 
 
+def test_the_handler_gets_objects_without_their_nulls() -> None:
+    metadata = {"name": "a", "namespace": "shop", "uid": "a", "resourceVersion": "7"}
+    listed = _list(7)
+    listed["items"] = [{"metadata": {**metadata, "labels": None, "annotations": None}}]
+    scene = Harness(Server(listed, Watch()), metadata_only=True).after(50)
+    assert scene.calls.objects == [{"metadata": metadata}]
+    assert scene.invalid == []
+
+
+def test_an_answer_has_no_nulls() -> None:
+    metadata = {"name": "a", "namespace": "shop", "uid": "a", "resourceVersion": "7"}
+    listed = _list(7)
+    listed["items"] = [{"metadata": {**metadata, "labels": None, "annotations": None}}]
+    found: list[Any] = []
+
+    async def story() -> None:
+        found.append(await Server(listed).list_all(PODS.metadata_only))
+
+    faketime.run(story())
+    assert found == [([{"metadata": metadata}], "7")]
+
+
 def test_pages_are_one_list() -> None:
     pages = (_list(7, "a", more="next/page"), _list(7, "b", more="last"), _list(7, "c"))
     scene = Harness(Server(*pages, Watch())).after(50)

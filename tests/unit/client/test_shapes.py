@@ -78,6 +78,32 @@ def test_a_pod_is_valid_with(obj: Any) -> None:
     assert shapes.problem(resources.PODS.shape, obj) is None
 
 
+KINDS: dict[str, resources.Resource[Any]] = {
+    "a pod": resources.PODS,
+    "the metadata of a pod": resources.PODS.metadata_only,
+    "a Service": resources.SERVICES,
+    "an EndpointSlice": resources.ENDPOINT_SLICES,
+    "a whole Secret": resources.WHOLE_SECRETS,
+}
+
+
+@pytest.mark.parametrize("field", ["annotations", "labels"])
+@pytest.mark.parametrize("resource", KINDS.values(), ids=KINDS)
+def test_a_field_that_is_null_is_missing_behind_the_check_of(
+    resource: resources.Resource[Any], field: str
+) -> None:
+    obj = _with(f"metadata.{field}", None)
+    expected = copy.deepcopy(obj)
+    del expected["metadata"][field]
+    found = shapes.read(resource.shape, obj)
+    assert found == (expected, None)
+    assert obj["metadata"][field] is None, "the object itself is as it was"
+
+
+def test_an_object_without_nulls_is_not_copied() -> None:
+    assert shapes.read(resources.PODS.shape, POD).obj is POD
+
+
 def test_a_problem_contains_no_value() -> None:
     problem = shapes.problem(resources.PODS.shape, _with("spec", "eyJhbGciOiJSUzI1NiJ9"))
     assert problem == "spec: Input should be a valid dictionary"

@@ -176,6 +176,20 @@ def test_an_object_that_is_rejected_holds_up_no_other(
     assert all(shown(s).values())
 
 
+def test_annotations_that_are_null_do_not_stop_the_namespace(s: Harness) -> None:
+    service(s)["metadata"]["annotations"] = None
+    endpoints(s, "10.1.0.1")["metadata"]["annotations"] = None
+    started(s)
+    assert shown(s) == {"web": ["10.1.0.1"]}
+    for one in s.foreign_server.all("services"):
+        one["metadata"]["annotations"] = None
+    s.kill()
+    s.start()
+    service(s, "later")
+    s.wait(5.0)
+    assert shown(s) == {"web": ["10.1.0.1"], "later": []}
+
+
 def test_an_object_that_was_rejected_is_written_again_when_it_changes(s: Harness) -> None:
     refusal = s.foreign.refusal(errors.Forbidden, 403, QUOTA, reason="Forbidden")
     s.foreign.refusing["POST .*/services$"] = refusal
