@@ -126,7 +126,9 @@ class Log:
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
-            file.seek(since.offset)
+            if since.offset:  # it can be within a line that was being written
+                file.seek(since.offset - 1)
+                file.readline()
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # still being written
