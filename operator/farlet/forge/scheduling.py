@@ -15,7 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from farlet.access.changes import ChangeLog
-from farlet.constants import JSON
+from farlet.constants import (
+    HOSTNAME_LABEL,
+    JSON,
+    VIRTUAL_NODE_LABEL,
+    VIRTUAL_NODE_LABEL_VALUE,
+)
 from farlet.context import DROP, Context
 
 Labels: TypeAlias = Mapping[str, str]
@@ -151,10 +156,22 @@ def _required_terms(
 
 
 def _excludes_virtual_node(term: JSON, ctx: Context) -> bool:
-    return any(
-        e.get("operator") == "DoesNotExist" and e.get("key") in ctx.node_labels
-        for e in term.get("matchExpressions") or ()
-    )
+    """Whether the term cannot match the virtual node, as far as the values of its labels are known.
+
+    Labels of `--node-labels` are known by their keys alone.
+    """
+    known = {VIRTUAL_NODE_LABEL: VIRTUAL_NODE_LABEL_VALUE, HOSTNAME_LABEL: ctx.node}
+    for e in term.get("matchExpressions") or ():
+        key, operator = e.get("key"), e.get("operator")
+        if key not in ctx.node_labels:
+            continue
+        if operator == "DoesNotExist":
+            return True
+        if key in known and operator in ("In", "NotIn"):
+            listed = known[key] in (e.get("values") or ())
+            if listed is (operator == "NotIn"):
+                return True
+    return False
 
 
 def _without_own_labels(term: JSON, path: str, ctx: Context, changes: ChangeLog) -> JSON:

@@ -85,6 +85,22 @@ def test_tolerations(original: list[Any], expected: list[Any] | None) -> None:
             id="a term that excludes the virtual node did not match it",
         ),
         pytest.param(
+            [
+                {"matchExpressions": [_e("type", "NotIn", "virtual-kubelet")]},
+                {"matchExpressions": [_e("type", "In", "other")]},
+                {"matchExpressions": [_e("kubernetes.io/hostname", "NotIn", "near", "far")]},
+                {"matchExpressions": [_e("kubernetes.io/hostname", "In", "near")]},
+                {"matchExpressions": [OURS, GPU]},
+            ],
+            [{"matchExpressions": [GPU]}],
+            id="a term that excludes the virtual node by its values did not match it",
+        ),
+        pytest.param(
+            [{"matchExpressions": [_e("kubernetes.io/hostname", "NotIn", "near")]}],
+            None,
+            id="a term that excludes another node matched the virtual one",
+        ),
+        pytest.param(
             [{"matchExpressions": [_e("type", "DoesNotExist"), GPU]}], None, id="bound by hand"
         ),
     ],
