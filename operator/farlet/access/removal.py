@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from farlet import redaction
 from farlet.access.changes import ChangeLog
-from farlet.access.volumes import NAMESPACE_FIELD, audience, is_root_ca
+from farlet.access.volumes import CA_KEY, NAMESPACE_FIELD, audience, is_root_ca
 from farlet.constants import KUBE_ROOT_CA
 from farlet.k8s_types import ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection
 
@@ -71,7 +71,13 @@ def without_access(volumes: Sequence[Volume], changes: ChangeLog) -> Removal:
             removed.add(volume["name"])
             changes.dropped(path, why, routine=usual)
             continue
-        files[volume["name"]] = frozenset(token["path"] for token in tokens)
+        certificates = (
+            item["path"]
+            for source in sources
+            if is_root_ca(source.get("configMap"))
+            for item in source["configMap"].get("items") or ({"path": CA_KEY},)
+        )
+        files[volume["name"]] = frozenset([*certificates, *(token["path"] for token in tokens)])
         changes.dropped(f"{path}.projected.sources", why, routine=usual)
         kept.append({**volume, "projected": {**volume["projected"], "sources": rest}})
     return Removal(volumes=kept, removed=frozenset(removed), files=files)

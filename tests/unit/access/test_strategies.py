@@ -169,6 +169,31 @@ def test_a_token_for_a_cloud_is_reported_where_the_pod_gets_another_or_none(
     assert all("sts.amazonaws.com" in change.why for change in found)
 
 
+def test_without_an_api_no_mount_of_a_removed_file_is_left() -> None:
+    """A kubelet would create an empty directory in place of a file that the volume lacks."""
+    ca = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "home/ca.pem"}]}
+    mounts = [
+        {"name": "api", "mountPath": f"/etc/{path}", "subPath": path}
+        for path in ("token", "home/ca.pem", "ca.crt", "settings.yaml")
+    ]
+    whole = {"name": "api", "mountPath": "/api"}
+    pod = pods.pod(
+        containers=[pods.container(volumeMounts=[*mounts, whole])],
+        volumes=[
+            pods.projected(
+                pods.token(),
+                {"configMap": {"name": "kube-root-ca.crt"}},
+                {"configMap": ca},
+                {"configMap": {"name": "settings"}},
+                name="api",
+            )
+        ],
+    )
+    spec = STRATEGIES["disabled"].mutate(pod["spec"], pod, pods.context()).spec
+    kept = [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]]
+    assert kept == ["/etc/settings.yaml", "/api"]
+
+
 def test_an_api_server_that_a_native_pod_names_itself_is_reported() -> None:
     env = [{"name": "KUBERNETES_SERVICE_HOST", "value": "home.example"}, {"name": "A", "value": ""}]
     pod = pods.pod(containers=[pods.container(env=env)])
