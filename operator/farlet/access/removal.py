@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Removal:
     removed: frozenset[str]
     """Names of volumes that were removed as a whole."""
     files: Mapping[str, frozenset[str]]
-    """Volume name -> paths of files that were removed from it."""
+    """Volume name -> normal paths of files that were removed from it."""
 
     def remaining_mounts(
         self, mounts: Sequence[VolumeMount], path: str, changes: ChangeLog
@@ -29,7 +30,8 @@ class Removal:
         kept = []
         for mount in mounts:
             name = mount["name"]
-            if name in self.removed or mount.get("subPath", "") in self.files.get(name, ()):
+            file = posixpath.normpath(mount.get("subPath", ""))
+            if name in self.removed or file in self.files.get(name, ()):
                 changes.dropped(
                     f"{path}.volumeMounts[{mount['mountPath']}]",
                     "the pod's access mode is disabled; what it mounted was removed",
@@ -77,7 +79,8 @@ def without_access(volumes: Sequence[Volume], changes: ChangeLog) -> Removal:
             if is_root_ca(source.get("configMap"))
             for item in source["configMap"].get("items") or ({"path": CA_KEY},)
         )
-        files[volume["name"]] = frozenset([*certificates, *(token["path"] for token in tokens)])
+        paths = [*certificates, *(token["path"] for token in tokens)]
+        files[volume["name"]] = frozenset(map(posixpath.normpath, paths))
         changes.dropped(f"{path}.projected.sources", why, routine=usual)
         kept.append({**volume, "projected": {**volume["projected"], "sources": rest}})
     return Removal(volumes=kept, removed=frozenset(removed), files=files)

@@ -174,7 +174,7 @@ def test_without_an_api_no_mount_of_a_removed_file_is_left() -> None:
     ca = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "home/ca.pem"}]}
     mounts = [
         {"name": "api", "mountPath": f"/etc/{path}", "subPath": path}
-        for path in ("token", "home/ca.pem", "ca.crt", "settings.yaml")
+        for path in ("token", "./token/", "home//ca.pem", "ca.crt", "settings.yaml")
     ]
     whole = {"name": "api", "mountPath": "/api"}
     pod = pods.pod(
