@@ -141,14 +141,33 @@ class Credentials:
     async def _check(self, node: VirtualNode) -> Condition:
         for attempt in (1, 2):
             try:
-                found = [await self._foreign(node)]
-                if node.spec.identity is Identity.NODE:
-                    found.append(await self._client(node))
-                return findings.condition(found)
+                return findings.condition(await self._findings(node))
             except errors.Conflict:  # another client has changed the Secret: decide again
                 if attempt == 2:
                     raise
         raise AssertionError("the loop returns or raises")
+
+    async def _findings(self, node: VirtualNode) -> list[Finding]:
+        """About each of its credentials: what one check meets must not keep another from renewing.
+
+        Raises what a check met, unless other credentials cannot be used: that is certain.
+        """
+        checks = [self._foreign]
+        if node.spec.identity is Identity.NODE:
+            checks.append(self._client)
+        found: list[Finding] = []
+        failed: list[Exception] = []
+        for check in checks:
+            try:
+                found.append(await check(node))
+            except Exception as err:  # noqa: BLE001 - it is raised or logged below
+                failed.append(err)
+        if not failed:
+            return found
+        if isinstance(failed[0], errors.Conflict) or all(one.status != "False" for one in found):
+            raise failed[0]
+        log.warning("failed to check credentials", node=node.name, exc_info=failed[0])
+        return found
 
     # --- client certificate in the home cluster ---------------------------------------------------
 

@@ -353,6 +353,33 @@ def test_an_outage_of_home_for_the_node_changes_nothing(h: Harness) -> None:
     assert h.home_server.requests == []
 
 
+def test_a_defect_of_the_foreign_check_leaves_the_client_certificate_renewed(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h.give_certificate()
+    monkeypatch.setattr(kubeconfigs, "parse", _failing_once(kubeconfigs.parse))
+    with pytest.raises(RuntimeError):
+        h.step(after=6 * DAY)
+    assert h.home_server.count("POST", CSRS) == 1
+
+
+def _failing_once(parse: Callable[[bytes], Kubeconfig]) -> Callable[[bytes], Kubeconfig]:
+    failing = [RuntimeError("a defect")]
+
+    def replaced(content: bytes) -> Kubeconfig:
+        if failing:
+            raise failing.pop()
+        return parse(content)
+
+    return replaced
+
+
+def test_a_refused_kubeconfig_is_reported_whatever_home_answers_to_a_request(h: Harness) -> None:
+    h.home_server.secret(FOREIGN, kubeconfig="exec")
+    h.home_server.failing = {f"POST {CSRS}": lambda: clusters.error(403)}
+    assert says(h.step()) == ("False", "ForeignKubeconfigInvalid")
+
+
 # --- foreign token -------------------------------------------------------------------------------
 
 
