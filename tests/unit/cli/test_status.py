@@ -130,6 +130,7 @@ CONDITION = {
     "message": "kubectl certificate approve x",
 }
 VALID = {**CONDITION, "status": "True", "reason": "Valid", "message": ""}
+EXPIRING = {**VALID, "reason": "ForeignTokenRenewalFailed", "message": "its renewal failed"}
 DECLARED = {"metadata": {"name": "far"}, "status": {"conditions": [CONDITION]}}
 NOT_APPLIED = {
     "metadata": {"name": "far"},
@@ -167,6 +168,17 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             True,
             ("foreign credentials in 20d, renewed automatically\n",),
             id="credentials that the manager renews",
+        ),
+        pytest.param(
+            _facts(
+                virtual_nodes=[{"metadata": {"name": "far"}, "status": {"conditions": [EXPIRING]}}]
+            ),
+            True,
+            (
+                "foreign credentials in 20d\n",
+                "VirtualNode CredentialsValid=True: ForeignTokenRenewalFailed: its renewal failed",
+            ),
+            id="credentials that the manager could not renew",
         ),
         pytest.param(
             _facts(nodes=FORBIDDEN),

@@ -107,8 +107,15 @@ def _is_managed(declared: JSON | None) -> bool:
     """A manager renews the credentials of this node, and reports no problem with them."""
     conditions = ((declared or {}).get("status") or {}).get("conditions") or ()
     return any(
-        one.get("type") == "CredentialsValid" and one.get("status") == "True" for one in conditions
+        one.get("type") == "CredentialsValid" and one.get("reason") == "Valid" for one in conditions
     )
+
+
+def _is_problem(condition: JSON) -> bool:
+    """Whether a condition of a VirtualNode is not as it should be, or is a warning."""
+    reason = condition.get("reason")
+    warns = condition.get("type") == "CredentialsValid" and reason != "Valid"
+    return condition.get("status") != "True" or reason in NOT_APPLIED or warns
 
 
 def _serves(process: Process, name: str) -> bool:
@@ -134,7 +141,7 @@ def _conditions(node: Node | None, declared: JSON | None) -> tuple[bool, str, li
     if node is not None and (node.get("spec") or {}).get("unschedulable"):
         problems.append("the Node is cordoned")
     for one in ((declared or {}).get("status") or {}).get("conditions") or ():
-        if one.get("status") != "True" or one.get("reason") in NOT_APPLIED:
+        if _is_problem(one):
             what = clean(one.get("type"), most=80)
             told = clean(f"{one.get('reason', '')}: {one.get('message', '')}")
             problems.append(f"VirtualNode {what}={clean(one.get('status'), most=20)}: {told}")
