@@ -80,9 +80,11 @@ def belongs_to(request: JSON, node: str) -> bool:
 
 def _parsed(encoded: object) -> x509.CertificateSigningRequest | None:
     try:
-        return x509.load_pem_x509_csr(base64.b64decode(str(encoded), validate=True))
-    except (ValueError, binascii.Error):
+        signed = x509.load_pem_x509_csr(base64.b64decode(str(encoded), validate=True))
+        list(signed.subject)  # parsed when it is read
+    except (ValueError, binascii.Error, x509.InvalidVersion):
         return None
+    return signed
 
 
 def _subject(signed: x509.CertificateSigningRequest) -> dict[x509.ObjectIdentifier, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -81,3 +82,26 @@ def test_every_other_request_is_refused(changed: dict[str, Any], why: str) -> No
 )
 def test_requests_that_disconnect_deletes(changed: dict[str, Any], expected: bool) -> None:
     assert approval.belongs_to(signing_request("far", **changed), "far") is expected
+
+
+def _changed(before: bytes, after: bytes) -> str:
+    """A request of which some bytes of the DER are others."""
+    pem = base64.b64decode(signing_request("far")["spec"]["request"])
+    lines = pem.splitlines()
+    der = base64.b64decode(b"".join(lines[1:-1]))
+    body = base64.encodebytes(der.replace(before, after, 1))
+    return base64.b64encode(b"%b\n%b%b\n" % (lines[0], body, lines[-1])).decode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(b"\x02\x01\x00", b"\x02\x01\x02", id="version"),
+        pytest.param(b"system:node:", b"system:nod\xff:", id="name"),
+    ],
+)
+def test_a_request_of_another_client_that_cannot_be_parsed_is_not_of_the_node(
+    before: bytes, after: bytes
+) -> None:
+    request = signing_request("far", username="eve", request=_changed(before, after))
+    assert not approval.belongs_to(request, "far")
