@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
-from farlet import errors, names
+from farlet import errors, names, retrying
 from farlet.client import kinds, resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING
@@ -155,7 +155,7 @@ class Connect:
         name = f"{connection.name}-foreign"
         found = await requests.find(self._home, kinds.SECRETS, name, namespace=HOME_SYSTEM)
         token = credentials.token_for(found, self._server)
-        if token is not None and await self._is_accepted(token):
+        if token is not None and _is_renewed(token) and await self._is_accepted(token):
             return f"Secret {HOME_SYSTEM}/{name} reused"
         bound = await self._foreign.get(kinds.SECRETS, TOKEN_BINDING, namespace=connection.system)
         answer = await self._foreign.create(
@@ -286,3 +286,11 @@ class Connect:
         name = request["metadata"]["name"]
         await self._home.replace(kinds.SIGNING_REQUEST_APPROVALS, name, approval.approved(request))
         self._report(f"      approved the client certificate of {self._connection.node}: {name}")
+
+
+def _is_renewed(token: str) -> bool:
+    """Whether the manager reports no problem with the expiry of a token: it advises to connect
+    again where one does not expire, or was not renewed in time."""
+    found = foreign_token.read(token)
+    warn_at = found.at(foreign_token.WARN_PART)
+    return found.account is None or (warn_at is not None and retrying.utc_now() < warn_at)

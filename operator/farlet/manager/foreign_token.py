@@ -19,6 +19,8 @@ from farlet.manager.findings import Finding, Reason
 LIFETIME = timedelta(days=7)
 """As requested; API servers may grant less, and the granted one counts."""
 MAX_CHARS = 16 << 10
+WARN_PART = 2 / 3
+"""The part of its lifetime after which a token that was not renewed is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def report(token: Token, *, where: str, problem: str | None, now: datetime) -> F
     return expiry(
         token.expires,
         what=f"the foreign token in {where}",
-        warn_at=token.at(2 / 3) or token.expires,
+        warn_at=token.at(WARN_PART) or token.expires,
         renewal=token.at(1 / 2) if token.account is not None else None,
         problem=problem,
         now=now,

@@ -6,13 +6,15 @@ Both are killed before each of their writes, and then continue.
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
+import json
 from collections.abc import Callable
 
 import pytest
 
 from farlet import errors
-from farlet.install import installed_manager, requests
+from farlet.install import credentials, installed_manager, requests
 from farlet.install.connect import Connect
 from farlet.install.connection import Connection
 from farlet.install.credentials import ForeignServer
@@ -152,6 +154,28 @@ async def test_a_revoked_token_is_replaced() -> None:
     pair.foreign.tokens.clear()
     await pair.connect()
     assert len(pair.foreign.tokens) == 1
+
+
+@pytest.mark.parametrize(
+    ("expires", "replaced"),
+    [
+        pytest.param({}, True, id="does not expire"),
+        pytest.param({"iat": 0, "exp": 1e9}, True, id="was not renewed"),
+        pytest.param({"iat": 4e9, "exp": 5e9}, False, id="will be renewed"),
+    ],
+)
+async def test_a_token_is_replaced_that_the_manager_advises_to_replace(
+    expires: dict[str, float], replaced: bool
+) -> None:
+    pair = await connected()
+    claims = {"sub": "system:serviceaccount:farlet-far:farlet", **expires}
+    token = f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.x"
+    pair.foreign.tokens = {token}
+    secret = pair.home.objects["secrets", "farlet", "farlet-far-foreign"]
+    text = credentials.kubeconfig(SERVER, token)
+    secret["data"] = {"kubeconfig": base64.b64encode(text.encode()).decode()}
+    await pair.connect()
+    assert (len(pair.foreign.tokens) > 1) is replaced
 
 
 async def test_keys_that_do_not_fit_together_are_created_again() -> None:
