@@ -283,7 +283,7 @@ class Credentials:
         if verified is not None and foreign_token.is_due(token, now=self._now()):
             token, problem = await self._renew(node, secret, config, token)
         found = foreign_token.report(token, where=where, problem=problem, now=self._now())
-        return found if verified is not None or found.status == "False" else _unverified(where)
+        return found if verified is not None or found.status == "False" else _unverified(found)
 
     async def _renew(
         self, node: VirtualNode, secret: JSON, config: Kubeconfig, token: Token
@@ -442,7 +442,7 @@ def _foreign_certificate(
         problem=None,
         now=now,
     )
-    return found if verified is not None or found.status == "False" else _unverified(where)
+    return found if verified is not None or found.status == "False" else _unverified(found)
 
 
 def _expired(token: Token, now: datetime) -> bool:
@@ -459,8 +459,9 @@ def _rejected(where: str) -> Finding:
     )
 
 
-def _unverified(where: str) -> Finding:
-    message = f"the foreign API server did not answer, so the credentials in {where} are unverified"
+def _unverified(found: Finding) -> Finding:
+    """`found`: what is known without an answer, such as when they expire."""
+    message = f"the foreign API server did not answer, so this is not verified: {found.message}"
     return Finding("Unknown", Reason.NOT_VERIFIED, message)
 
 

@@ -133,7 +133,8 @@ def expiry(
     """
     until = findings.time(expires)
     replace = "run farlet connect again, or put a kubeconfig with new credentials into the Secret"
-    advice = f"{problem or 'the manager cannot renew credentials of this kind'}; {replace}"
+    never = "the manager cannot renew credentials of this kind"
+    advice = f"{problem or ('it was not renewed in time' if renewal else never)}; {replace}"
     if now >= expires:
         return Finding(
             "False", Reason.FOREIGN_CREDENTIALS_EXPIRED, f"{what} expired at {until}: {advice}"

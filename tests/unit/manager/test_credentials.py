@@ -513,6 +513,20 @@ def test_a_revoked_token_is_reported_and_not_renewed(f: Harness) -> None:
     assert f.foreign_server.count("POST", TOKENS) == 0
 
 
+def test_an_expired_token_is_not_called_one_that_the_manager_never_renews(f: Harness) -> None:
+    f.valid_tokens.clear()
+    found = f.step(after=31 * DAY)
+    assert says(found) == ("False", "ForeignCredentialsExpired")
+    assert "it was not renewed in time; run farlet connect again" in found.message
+
+
+def test_an_outage_does_not_hide_when_a_token_expires(f: Harness) -> None:
+    f.unreachable = {"foreign"}
+    found = f.step(after=29 * DAY)
+    assert says(found) == ("Unknown", "NotVerified")
+    assert "expires at 2026-01-31 00:00 UTC: it was not renewed in time" in found.message
+
+
 def test_a_revocation_is_noticed_within_minutes(f: Harness) -> None:
     assert says(f.step()) == ("True", "Valid")
     f.valid_tokens.clear()
