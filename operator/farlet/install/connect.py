@@ -142,8 +142,11 @@ class Connect:
             self._foreign, kinds.SECRETS, gateway.NAME, namespace=connection.system
         )
         if at_home is not None and there is not None:
-            halves = keys.PerCluster(*map(credentials.decoded, (at_home, there)))
-            if keys.fit(halves):
+            try:
+                halves = keys.PerCluster(*map(credentials.decoded, (at_home, there)))
+            except ValueError:  # they are not text
+                halves = None
+            if halves is not None and keys.fit(halves):
                 return halves.foreign, "reused"
         made = keys.generate()
         await requests.apply(self._foreign, [foreign.gateway_secret(connection, made.foreign)])
@@ -274,7 +277,10 @@ class Connect:
                 async for event in self._home.watch(resource, version=found.version):
                     if event.kind in ("ADDED", "MODIFIED"):
                         await self._approve_one(event.object)
-            except (errors.Gone, errors.Unreachable, errors.Conflict):
+            except (
+                *(errors.Gone, errors.Unreachable, errors.Throttled),
+                *(errors.Conflict, errors.NotFound),  # another answered or deleted the request
+            ):
                 pass
             await asyncio.sleep(requests.WATCH_SECONDS)
 

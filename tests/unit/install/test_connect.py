@@ -178,11 +178,18 @@ async def test_a_token_is_replaced_that_the_manager_advises_to_replace(
     assert (len(pair.foreign.tokens) > 1) is replaced
 
 
-async def test_keys_that_do_not_fit_together_are_created_again() -> None:
+@pytest.mark.parametrize(
+    "value", [None, "", "/w==", "x"], ids=["missing", "empty", "not text", "not base64"]
+)
+async def test_keys_that_do_not_fit_together_are_created_again(value: str | None) -> None:
     pair = await connected()
-    pair.foreign.objects["secrets", "farlet-far", "farlet-gateway"]["data"] = {}
+    secret = pair.foreign.objects["secrets", "farlet-far", "farlet-gateway"]
+    before = secret["data"]
+    secret["data"] = {} if value is None else dict.fromkeys(before, value)
     await pair.connect()
-    assert pair.foreign.objects["secrets", "farlet-far", "farlet-gateway"]["data"]
+    after = pair.foreign.objects["secrets", "farlet-far", "farlet-gateway"]["data"]
+    assert after.keys() == before.keys()
+    assert after != before
     assert "[5/9] gateway: Deployment farlet-far/farlet-gateway, keys created" in pair.lines[9:]
 
 
