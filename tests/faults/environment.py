@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from clusters import auditlog, pair, rest
@@ -51,6 +52,13 @@ class Environment:
     def pod(self, name: str, **arguments: Any) -> dict[str, Any]:
         """A manifest for this node; keyword arguments as in `manifests.pod`."""
         return manifests.pod(name, node=self.node, **arguments)
+
+    def ledger(self) -> Path:
+        """A new file on the real node, into which containers write what ran."""
+        path = self.clusters.foreign.folder / f"ledger-{self.node}" / "lines"
+        path.parent.mkdir()
+        path.touch()
+        return path
 
     async def create(self, *pods: Mapping[str, Any]) -> list[rest.Object]:
         """Create home pods at the same time."""

@@ -7,7 +7,6 @@ which each container writes one line when it starts.
 
 import collections
 import random
-from pathlib import Path
 from typing import Any
 
 from clusters import auditlog, rest
@@ -28,7 +27,7 @@ class Workload:
         self._stage = env
         self._dice = rng
         self._began: auditlog.Mark = env.clusters.foreign.audit_mark()
-        self._ledger = _ledger(env)
+        self._ledger = env.ledger()
         self.policies: dict[str, str] = {}
         self.refused: set[str] = set()
         self.real: dict[str, rest.Object] = {}
@@ -109,10 +108,3 @@ def check_consistency(observation: Observation, workload: Workload) -> None:
             name
         )
     assert {one["metadata"]["name"] for one in observation.mirrors} & workload.refused == set()
-
-
-def _ledger(env: Environment) -> Path:
-    path = env.clusters.foreign.folder / f"ledger-{env.node}" / "lines"
-    path.parent.mkdir()
-    path.touch()
-    return path

@@ -90,9 +90,7 @@ class Clock:
 async def test_an_outage_of_six_minutes_has_the_documented_effects(
     env: Environment, start_farlet: StartFarlet
 ) -> None:
-    ledger = env.clusters.foreign.folder / f"ledger-{env.node}" / "lines"
-    ledger.parent.mkdir()
-    ledger.touch()
+    ledger = env.ledger()
     began = env.clusters.foreign.audit_mark()
     async with _other(env) as other, contextlib.AsyncExitStack() as stack:
         held, lost = [

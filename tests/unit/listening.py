@@ -51,5 +51,10 @@ async def cut_off(tasks: set[asyncio.Task[None]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
-    for _ in range(3):  # of TLS, then of TCP
+    await turns()
+
+
+async def turns() -> None:
+    """Let the loop end connections that are being closed: of TLS, then of TCP."""
+    for _ in range(3):
         await asyncio.sleep(0)

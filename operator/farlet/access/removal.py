@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farlet import redaction
 from farlet.access.changes import ChangeLog
-from farlet.access.volumes import CA_KEY, NAMESPACE_FIELD, audience, is_root_ca
+from farlet.access.volumes import NAMESPACE_FIELD, audience, ca_items, is_root_ca
 from farlet.constants import KUBE_ROOT_CA
 from farlet.k8s_types import ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection
 
@@ -77,7 +77,7 @@ def without_access(volumes: Sequence[Volume], changes: ChangeLog) -> Removal:
             item["path"]
             for source in sources
             if is_root_ca(source.get("configMap"))
-            for item in source["configMap"].get("items") or ({"path": CA_KEY},)
+            for item in ca_items(source["configMap"])
         )
         paths = [*certificates, *(token["path"] for token in tokens)]
         files[volume["name"]] = frozenset(map(posixpath.normpath, paths))

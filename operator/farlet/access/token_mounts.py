@@ -38,7 +38,7 @@ class SecretFiles:
         if source is None or not volumes.is_root_ca(source):
             return volume
         changes.rewritten(f"{path}.configMap", _WHY_CA, routine=True)
-        secret: JSON = {"secretName": self.secret, "items": _ca_items(source)}
+        secret: JSON = {"secretName": self.secret, "items": volumes.ca_items(source)}
         secret |= {k: source[k] for k in ("defaultMode", "defaultUser", "optional") if k in source}
         rest = {key: value for key, value in volume.items() if key != "configMap"}
         return cast("Volume", {**rest, "secret": secret})
@@ -71,7 +71,7 @@ class SecretFiles:
                 changes.rewritten(f"{at}.serviceAccountToken", why, routine=True)
             elif volumes.is_root_ca(source.get("configMap")):
                 config_map = source["configMap"]
-                projection = self._from_secret(_ca_items(config_map))
+                projection = self._from_secret(volumes.ca_items(config_map))
                 if "optional" in config_map:
                     projection["secret"]["optional"] = config_map["optional"]
                 rewritten.append(projection)
@@ -151,10 +151,6 @@ class SecretFiles:
             return container
         rest = {k: v for k, v in container.items() if k != "envFrom"}
         return cast("Container", {**rest, "env": env, **({"envFrom": kept} if kept else {})})
-
-
-def _ca_items(reference: JSON) -> list[KeyToPath]:
-    return list(reference.get("items") or [{"key": volumes.CA_KEY, "path": volumes.CA_KEY}])
 
 
 def _overwritten(sources: Sequence[VolumeProjection]) -> set[int]:

@@ -13,7 +13,13 @@ from itertools import chain
 
 from farlet.access.changes import ChangeLog
 from farlet.constants import JSON, KUBE_ROOT_CA
-from farlet.k8s_types import Container, PodSpec, ServiceAccountTokenProjection, VolumeMount
+from farlet.k8s_types import (
+    Container,
+    KeyToPath,
+    PodSpec,
+    ServiceAccountTokenProjection,
+    VolumeMount,
+)
 
 CA_KEY = "ca.crt"
 NAMESPACE_KEY = "namespace"
@@ -139,3 +145,8 @@ def is_root_ca(reference: JSON | None) -> bool:
         return False
     keys = {item.get("key") for item in reference.get("items") or ()}
     return (keys | {reference.get("key", CA_KEY)}) == {CA_KEY}
+
+
+def ca_items(reference: JSON) -> list[KeyToPath]:
+    """The files that a volume makes of the CA bundle, to which `reference` leads."""
+    return list(reference.get("items") or [{"key": CA_KEY, "path": CA_KEY}])

@@ -23,13 +23,18 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import structlog
-import yaml
 from cryptography import x509
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.config import incluster_config
 
 from farlet import errors, retrying
-from farlet.client import file_stamps, json_web_token, kubeconfig_errors, tls_verification
+from farlet.client import (
+    file_stamps,
+    json_web_token,
+    kubeconfig_errors,
+    tls_verification,
+    yaml_text,
+)
 from farlet.client.credential_sources import ClusterSource
 
 CHECK_SECONDS = 10.0
@@ -45,17 +50,7 @@ BACKDATED = timedelta(minutes=10)
 """How far `notBefore` of a certificate may lie before its issue, for clocks that are behind:
 kube-controller-manager backdates by 5 minutes."""
 
-_UNLOADABLE = (
-    config.ConfigException,
-    yaml.YAMLError,
-    OSError,
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    RecursionError,
-)
+_UNLOADABLE = (*yaml_text.FAILURES, config.ConfigException, OSError, TypeError)
 """What the library raises for files that it does not understand."""
 
 Name = Literal["home", "foreign"]

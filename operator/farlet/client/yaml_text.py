@@ -17,6 +17,16 @@ NUMBER_CHARS = 1000
 FLOW_LEVELS = 100
 """Of brackets. What PyYAML reads ahead at each bracket grows with the number of open ones."""
 
+FAILURES = (
+    yaml.YAMLError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+"""What PyYAML raises for content that it does not understand."""
+
 _PREFIX = "tag:yaml.org,2002:"
 _TAGS = {None, "!", *(_PREFIX + name for name in ("str", "bool", "null", "int", "seq", "map"))}
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
@@ -38,14 +48,7 @@ def read(content: bytes, *, limit: int) -> Any:
         return yaml.load(content, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except Invalid:
         raise
-    except (
-        yaml.YAMLError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as err:
+    except FAILURES as err:
         mark = getattr(err, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
     raise Invalid(f"is not valid YAML{line}")

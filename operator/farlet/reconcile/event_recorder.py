@@ -25,11 +25,12 @@ from farlet.constants import JSON, Reason
 from farlet.forge import timestamps
 from farlet.forge.claims import ClaimKey
 from farlet.k8s_types import Node, Pod
+from farlet.planning.mirror_events import BUSY_PER_SECOND
 
 BUFFER = 1000
 """Warnings that wait."""
 NORMAL_BUFFER = 5000
-BUSY_SECONDS = 0.5
+BUSY_SECONDS = 1 / BUSY_PER_SECOND
 """Between two Normal Events while pods wait to be reconciled."""
 REMEMBERED = 10_000
 """Pods whose last reason is kept; the same one is not posted twice in a row."""

@@ -35,9 +35,7 @@ class Workload:
         self.pods: dict[str, Created] = {}
         self._living: list[str] = []
         self._count = 0
-        self.ledger = env.clusters.foreign.folder / f"ledger-{env.node}" / "lines"
-        self.ledger.parent.mkdir()
-        self.ledger.touch()
+        self.ledger = env.ledger()
 
     async def change(self) -> None:
         """Users create two to five pods and delete some."""

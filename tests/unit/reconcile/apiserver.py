@@ -18,7 +18,7 @@ from farlet.client import cluster as clusters
 from farlet.client import credentials, write_guard
 from farlet.client.credential_sources import ClusterSource
 from farlet.telemetry.metrics import Metrics
-from unit.listening import cut_off
+from unit.listening import turns
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTML = "<html><body>the load balancer has no backend</body></html>"
@@ -86,7 +86,7 @@ async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Front]:
         yield front
     finally:
         await server.close()
-        await cut_off(set())
+        await turns()
 
 
 def kubeconfig(

@@ -10,7 +10,8 @@ from farlet.cli.status.facts import Facts, NodeReport, Process, Report, Waiting
 from farlet.constants import JSON, NodeCondition, PodCondition
 from farlet.forge import timestamps
 from farlet.k8s_types import Lease, Node, Pod
-from farlet.manager.conditions import NOT_APPLIED
+from farlet.manager.conditions import NOT_APPLIED, ConditionType
+from farlet.manager.findings import Reason
 from farlet.telemetry.state import Expiry, State
 
 NODES = 50
@@ -107,14 +108,15 @@ def _is_managed(declared: JSON | None) -> bool:
     """A manager renews the credentials of this node, and reports no problem with them."""
     conditions = ((declared or {}).get("status") or {}).get("conditions") or ()
     return any(
-        one.get("type") == "CredentialsValid" and one.get("reason") == "Valid" for one in conditions
+        one.get("type") == ConditionType.CREDENTIALS_VALID and one.get("reason") == Reason.VALID
+        for one in conditions
     )
 
 
 def _is_problem(condition: JSON) -> bool:
     """Whether a condition of a VirtualNode is not as it should be, or is a warning."""
     reason = condition.get("reason")
-    warns = condition.get("type") == "CredentialsValid" and reason != "Valid"
+    warns = condition.get("type") == ConditionType.CREDENTIALS_VALID and reason != Reason.VALID
     return condition.get("status") != "True" or reason in NOT_APPLIED or warns
 
 
