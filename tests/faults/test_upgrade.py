@@ -24,7 +24,7 @@ from faults.environment import Environment
 pytestmark = [pytest.mark.clusters, pytest.mark.soak]
 
 SEED = 1_2026
-RELEASED = "0.1.0"
+RELEASED, COMMIT = "0.1.0", "bdca204c"  # the commit of the tag v0.1.0
 FIRST = 60
 CREATED, DELETED = 8, 6  # while one replaces the other
 
@@ -73,7 +73,7 @@ async def test_an_upgrade_and_a_rollback_neither_lose_nor_repeat_nor_change_a_po
 def _operator(folder: Path) -> Path:
     """The folder `operator` of the released version."""
     archive = subprocess.run(
-        ["git", "-C", farlets.ROOT, "archive", f"v{RELEASED}", "operator"],
+        ["git", "-C", farlets.ROOT, "archive", COMMIT, "operator"],
         check=True,
         capture_output=True,
     ).stdout
