@@ -124,13 +124,14 @@ def start(
     authority = pki.authority(folder / "pki", name=f"{name}-ca")
     internal = f"https://127.0.0.1:{api_port}"
 
-    def spawn(program: str, flags: Sequence[str]) -> processes.Process:
+    def spawn(program: str, flags: Sequence[str], *, restarted: bool = False) -> processes.Process:
         command: list[str | Path] = [programs[program], *flags]
         process = processes.Process(
             program,
             network.inside(command) if network else command,
             log=folder / "logs" / f"{program}.log",
             environment=owner.environment,
+            restarted=restarted,
         )
         process.start()
         return process
@@ -180,8 +181,8 @@ def start(
     apiserver.wait_ready()
     others = [
         etcd,
-        spawn("kube-controller-manager", _manager_flags(folder, manager, options)),
-        spawn("kube-scheduler", _scheduler_flags(scheduler)),
+        spawn("kube-controller-manager", _manager_flags(folder, manager, options), restarted=True),
+        spawn("kube-scheduler", _scheduler_flags(scheduler), restarted=True),
     ]
     return ControlPlane(
         server=server,

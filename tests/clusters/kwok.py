@@ -74,6 +74,7 @@ def start(
         network.inside(command) if network else command,
         log=folder / "logs" / "kwok.log",
         environment=owner.environment,
+        restarted=True,
     )
     process.start()
     return process

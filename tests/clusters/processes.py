@@ -21,6 +21,7 @@ MARK = "CLUSTERS_INSTANCE"  # in the environment of every child: whose it is
 _TAIL = 25
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_FOREVER = ("/bin/sh", "-c", 'while true; do "$@"; sleep 1; done', "restarted")
 _WAITS = {"x86_64": {232, 281}, "aarch64": {22}}.get(platform.machine(), set())
 """epoll_wait and epoll_pwait."""
 
@@ -36,7 +37,9 @@ class Usage:
 class Process:
     """One program that can be started, stopped, killed, paused and started again.
 
-    Its output is appended to one log file over all its runs.
+    Its output is appended to one log file over all its runs. With `restarted`, it is started again
+    a second after it ended by itself, as a kubelet does with the components of a control plane: a
+    kube-controller-manager ends if the API server does not answer while it starts.
     """
 
     def __init__(
@@ -46,9 +49,10 @@ class Process:
         *,
         log: Path,
         environment: Mapping[str, str],
+        restarted: bool = False,
     ) -> None:
         self.name = name
-        self.command = [str(word) for word in command]
+        self.command = [*(_FOREVER if restarted else ()), *(str(word) for word in command)]
         self.log = log
         self.environment = dict(environment)
         """Of the next start."""

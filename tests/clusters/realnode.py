@@ -73,7 +73,7 @@ def start(
             cluster=name,
         )
 
-    def spawn(program: str, flags: list[str]) -> processes.Process:
+    def spawn(program: str, flags: list[str], *, restarted: bool = False) -> processes.Process:
         process = processes.Process(
             program,
             network.on_node([programs[program], *flags]),
@@ -83,6 +83,7 @@ def start(
                 # containerd looks for its shim there
                 "PATH": f"{programs['containerd-shim-runc-v2'].parent}:{_path(owner)}",
             },
+            restarted=restarted,
         )
         process.start()
         return process
@@ -121,6 +122,7 @@ def start(
             f"--hostname-override={name}",
             "--conntrack-max-per-core=0",
         ],
+        restarted=True,
     )
     resolver = spawn(
         "resolver", [f"--listen={network.gateway}:53", f"--record={_API}={FIRST_SERVICE}"]
