@@ -38,7 +38,7 @@ class Process:
     """One program that can be started, stopped, killed, paused and started again.
 
     Its output is appended to one log file over all its runs. With `restarted`, it is started again
-    a second after it ended by itself, as a kubelet does with the components of a control plane: a
+    a second after each end, as a kubelet does with the components of a control plane: a
     kube-controller-manager ends if the API server does not answer while it starts.
     """
 
