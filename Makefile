@@ -92,8 +92,9 @@ streams: prepare ## 200 exec sessions for a minute: errors, loop lag, memory, po
 paths: prepare ## What HAProxy and the gateway cost clients of the home API server, beside a direct path
 	@$(IN) $(BIN)/python -m bench.paths $(ARGS)
 
-soak: prepare ## What takes hours: long idles, 10,000 pods
+soak: prepare ## What takes hours: long idles, 10,000 pods, 200 of Kubernetes' own tests
 	@$(BIN)/pytest tests -m soak $(ARGS)
+	@[ -n "$(ARGS)" ] || $(IN) $(BIN)/python -m conformance --fast
 
 skew: $(STAMP) ## Home and foreign clusters of Kubernetes 1.34 to 1.37, in four pairs
 	@$(IN) $(BIN)/python -m clusters prepare skew

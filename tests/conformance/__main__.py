@@ -104,7 +104,13 @@ async def _run(chosen: list[suite.Test], *, defaults: bool, out: Path) -> list[s
         try:
             await process.ready()
             with progress.step(f"{len(chosen)} of Kubernetes' tests"):
-                return await suite.run(chosen, both.home, found=found, log=out / "tests.log")
+                return await suite.run(
+                    chosen,
+                    both.home,
+                    found=found,
+                    log=out / "tests.log",
+                    at_once=suite.WAITING_PROCESSES if defaults else suite.PROCESSES,
+                )
         finally:
             await process.stop()
             (out / "farlet.log").write_text(process.log)

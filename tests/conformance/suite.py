@@ -18,6 +18,8 @@ from clusters.cluster import Cluster
 HERE = Path(__file__).parent
 PROCESSES = 10
 """Tests at the same time: they wait most of the time."""
+WAITING_PROCESSES = 24
+"""The same where many pods are refused: each makes its test wait for five minutes."""
 _FAST_SECONDS = 40
 _MINUTES = 90
 
@@ -55,7 +57,12 @@ def programs(*, progress: progresses.Progress) -> Mapping[str, Path]:
 
 
 async def run(
-    chosen: Sequence[Test], cluster: Cluster, *, found: Mapping[str, Path], log: Path
+    chosen: Sequence[Test],
+    cluster: Cluster,
+    *,
+    found: Mapping[str, Path],
+    log: Path,
+    at_once: int = PROCESSES,
 ) -> list[Result]:
     """The results of these tests. Raises an error if one of them did not run.
 
@@ -64,7 +71,7 @@ async def run(
     names = "|".join(re.escape(test.name).replace(r"\ ", " ") for test in chosen)
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder, log.open("wb") as output:
         command: list[str | Path] = [
-            *(found["ginkgo"], "--no-color", f"--procs={PROCESSES}", f"--timeout={_MINUTES}m"),
+            *(found["ginkgo"], "--no-color", f"--procs={at_once}", f"--timeout={_MINUTES}m"),
             *("--keep-going", "--silence-skips", "--output-interceptor-mode=none"),
             *(f"--focus=({names})$", found["e2e.test"], "--", "--provider=local"),
             *(f"--kubeconfig={cluster.kubeconfig}", f"--kubectl-path={cluster.kubectl_program}"),
