@@ -49,16 +49,32 @@ def load(owner: Instance, cluster: Cluster, *, progress: progresses.Progress) ->
     done.touch()
 
 
-def build(folder: Path, *, progress: progresses.Progress) -> Path:
+def load_other(
+    cluster: Cluster, name: str, *, source: Path, folder: Path, progress: progresses.Progress
+) -> None:
+    """Give a cluster's real node an image of farlet from another tree than this checkout.
+
+    It has the libraries of this checkout. `folder` is for files in between.
+    """
+    cluster.load_image(name, build(folder, name=name, source=source, progress=progress))
+
+
+def build(
+    folder: Path,
+    *,
+    name: str = NAME,
+    source: Path = ROOT,
+    progress: progresses.Progress,
+) -> Path:
     """The archive of the image, in `folder`."""
     made = recipe()
     base = _base(made, progress=progress)
-    with progress.step("image of farlet: this checkout"):
+    with progress.step(f"image of farlet: {name}"):
         top = folder / "top"
         target = top / rootfs.LIBRARIES.lstrip("/")
         pip: list[str | Path] = [sys.executable, "-m", "pip"]
         processes.run(
-            [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT],
+            [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
             what="build the wheel of farlet",
         )
         (wheel,) = folder.glob("*.whl")
@@ -68,7 +84,7 @@ def build(folder: Path, *, progress: progresses.Progress) -> Path:
         shutil.rmtree(target / "bin")
         _compile(base / "root", target)
         layers = [base / "layer.tar", rootfs.pack(top, folder / "top.tar")]
-        return images.archive(folder / _ARCHIVE, NAME, layers, made.config)
+        return images.archive(folder / _ARCHIVE, name, layers, made.config)
 
 
 def recipe() -> Recipe:

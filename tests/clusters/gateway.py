@@ -93,6 +93,11 @@ class Gateway:
         """Apply the manifests, also to recreate deleted objects."""
         await self.kubectl("apply", "-k", str(self.overlay))
 
+    async def use(self, image: str) -> None:
+        """Replace its pods by those of another image, as an upgrade does; ready at the return."""
+        await self.kubectl("set", "image", f"deployment/{NAME}", f"*={image}")
+        await self.linked()
+
     async def pods(self) -> list[Pod]:
         """The running pods, by name."""
         found = json.loads(await self.kubectl("get", "pods", "-l", SELECTED, "-o", "json"))
