@@ -21,8 +21,9 @@ from farlet.constants import (
     VIRTUAL_NODE_LABEL_VALUE,
 )
 from farlet.foreign import home_namespace
+from farlet.install import existing, foreign_search, requests
 from farlet.install import foreign as foreign_objects
-from farlet.install import foreign_search, requests
+from farlet.install import home as home_objects
 from farlet.install.connection import HOME_SYSTEM, Connection
 
 TESTED_MINORS = range(34, 38)
@@ -163,6 +164,16 @@ async def node_name(home: ApiClient, node: str) -> None:
             "connect. Choose another name with --node; or remove it: farlet disconnect --node "
             f"{node}"
         )
+
+
+async def virtual_node(home: ApiClient, connection: Connection) -> None:
+    """Raises `StartError` if there is a VirtualNode that cannot become the wanted one."""
+    found = await requests.find(home, kinds.VIRTUAL_NODES, connection.node, namespace=HOME_SYSTEM)
+    if found is None:
+        return
+    refusal = existing.refusal(found, home_objects.virtual_node(connection))
+    if refusal is not None:
+        raise errors.StartError(refusal)
 
 
 async def foreign_cluster(home: ApiClient, foreign: ApiClient, connection: Connection) -> None:

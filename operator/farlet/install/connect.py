@@ -99,6 +99,7 @@ class Connect:
         await checks.rights(self._foreign, checks.foreign_rights(connection))
         await installed_manager.verify(self._home)
         await checks.node_name(self._home, connection.node)
+        await checks.virtual_node(self._home, connection)
         await checks.foreign_cluster(self._home, self._foreign, connection)
         self._home_id = await checks.home_id(self._home)
         await checks.namespaces(self._home, self._foreign, connection, self._home_id)

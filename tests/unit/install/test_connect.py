@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -633,6 +635,53 @@ async def test_a_step_that_waits_forever_ends_with_its_name(
         await asyncio.wait_for(pair.connect(), 5)
     assert "manager: the home API server does not serve the definition" in str(caught.value)
     assert "kubectl describe crd virtualnodes.farlet.io" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        pytest.param(
+            {"identity": Identity.SERVICE_ACCOUNT},
+            "its spec.identity is Node, not ServiceAccount. This field is immutable. To keep the "
+            "virtual node, add --identity node; to change it, first remove it: farlet disconnect "
+            "--node far",
+            id="identity",
+        ),
+        pytest.param(
+            {"foreign_system": "other", "home_name": "rome"},
+            "its spec.foreign.systemNamespace is farlet-far, not other, and its "
+            "spec.namespaces.homeName is home, not rome. These fields are immutable. To keep "
+            "the virtual node, add --foreign-system-namespace farlet-far --home-name home; ",
+            id="two fields",
+        ),
+    ],
+)
+async def test_connect_refuses_another_immutable_value_before_it_changes_anything(
+    changed: dict[str, Any], message: str
+) -> None:
+    pair = await connected()
+    before = pair.home.content(), pair.foreign.content()
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(dataclasses.replace(FAR, **changed))
+    assert "checks: the VirtualNode farlet/far exists, and " in str(caught.value)
+    assert message in str(caught.value)
+    assert (pair.home.content(), pair.foreign.content()) == before
+
+
+async def test_connect_refuses_an_endpoint_of_others_before_it_changes_anything() -> None:
+    pair = await connected()
+    node = pair.home.objects["virtualnodes", "farlet", "far"]
+    del node["spec"]["gateway"]
+    node["spec"]["homeAPIServer"] = {"host": "192.0.2.1"}
+    fields: dict[str, Any] = {"f:spec": {"f:homeAPIServer": {"f:host": {}}}}
+    node["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": fields}]
+    before = pair.home.content(), pair.foreign.content()
+    with pytest.raises(errors.StartError, match="kubectl-edit has set") as caught:
+        await pair.connect()
+    assert "To keep it, add --home-api-server-host; to remove it: kubectl -n farlet patch" in str(
+        caught.value
+    )
+    assert (pair.home.content(), pair.foreign.content()) == before
 
 
 async def test_a_service_account_needs_no_certificate() -> None:
