@@ -128,7 +128,8 @@ class Disconnect:
             if found.claims and self._volumes is Volumes.REFUSE:
                 raise home_data.hold_data(found.claims)
             delete = self._volumes is Volumes.DELETE
-            self._foreign_removal = ForeignRemoval(self._foreign, found, delete)
+            later = self._deletion_of_data(found)
+            self._foreign_removal = ForeignRemoval(self._foreign, found, delete, later)
             if found.claims and not delete:
                 self.left += [f"the foreign claim {claim}" for claim in found.claims]
         if node is None and virtual is None and (found is None or found.is_empty):
@@ -137,6 +138,13 @@ class Disconnect:
         await self._check_bare_pods()
         where = f"in the foreign namespace {self._system}" if found is not None else "at home"
         return f"virtual node {self._node}, {where}"
+
+    def _deletion_of_data(self, found: Found) -> str:
+        """The command that later deletes claims that are kept now."""
+        command = f"farlet disconnect --node {self._node} --delete-volumes"
+        if self._home is not None:
+            return command
+        return f"{command} --foreign-only --home-id {found.home_id or 'ID'}"
 
     async def _check_bare_pods(self) -> None:
         """Raises `StartError` for pods that end for good, unless that is wanted."""

@@ -45,6 +45,8 @@ class ForeignRemoval:
     cluster: ApiClient
     found: Found
     delete_claims: bool
+    later: str
+    """The command that deletes claims which stay now."""
     left: list[str] = field(default_factory=list)
     """What stays, and why."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -168,19 +170,14 @@ class ForeignRemoval:
         if self.delete_claims:
             for claim in await self._of_node(kinds.CLAIMS.metadata_only, namespace):
                 count += await self._delete(kinds.CLAIMS, claim)
-        if not await self._others(namespace):
+        is_alone = not await self._others(namespace)
+        if is_alone:
             for resource in _REFLECTED:
                 shown = await self.cluster.list_all(
                     resource, namespace=namespace, label_selector=f"{REFLECTED}=true"
                 )
                 for one_shown in shown.items:
                     count += await self._delete(resource, one_shown)
-            count += await requests.delete(
-                self.cluster,
-                kinds.CONFIG_MAPS,
-                HOME_NAMESPACE_CONFIG_MAP,
-                namespace=namespace,
-            )
         ended = [kinds.PODS, *([kinds.CLAIMS] if self.delete_claims else [])]
         for resource in ended:
             for one in self.found.ids:
@@ -190,7 +187,34 @@ class ForeignRemoval:
                     namespace=namespace,
                     label_selector=f"{VIRTUAL_NODE_ID}={one}",
                 )
+        if is_alone:
+            count += await self._release_home_namespace(namespace)
         return count
+
+    async def _release_home_namespace(self, namespace: str) -> int:
+        """Let others use the namespace, unless claims with data of home pods stay in it."""
+        resource, name = kinds.CONFIG_MAPS, HOME_NAMESPACE_CONFIG_MAP
+        claims = await self.cluster.list_all(
+            kinds.CLAIMS.metadata_only, namespace=namespace, label_selector=VIRTUAL_NODE_ID
+        )
+        others = [
+            one["metadata"]["name"]
+            for one in claims.items
+            if one["metadata"]["labels"][VIRTUAL_NODE_ID] not in self.found.ids
+        ]
+        if not others and (self.delete_claims or not claims.items):
+            return await requests.delete(self.cluster, resource, name, namespace=namespace)
+        if await requests.find(self.cluster, resource, name, namespace=namespace) is None:
+            return 0
+        why, command = "claims with data are in it", self.later
+        if others:
+            why = f"claims of another virtual node are in it: {requests.listed(others)}"
+            command = "farlet disconnect --node NAME --delete-volumes, with the name of that node"
+        self.left.append(
+            f"the ConfigMap {name} of the foreign namespace {namespace}, which keeps other home "
+            f"namespaces out: {why}. To delete both later: {command}"
+        )
+        return 0
 
     async def _of_node(self, resource: Resource[Any], namespace: str) -> list[Any]:
         return await foreign_search.labelled(self.cluster, resource, self.found.ids, namespace)

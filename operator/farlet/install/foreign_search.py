@@ -39,6 +39,8 @@ class Found:
     system: str
     """Its system namespace."""
     system_namespace: JSON | None
+    home_id: str | None
+    """That of its home cluster, if it is known."""
     ids: frozenset[str]
     """Values of the label `VIRTUAL_NODE_ID`."""
     namespaces: tuple[str, ...]
@@ -152,6 +154,7 @@ async def look(cluster: ApiClient, *, node: str, system: str, home_id: str | Non
         node=node,
         system=system,
         system_namespace=namespace,
+        home_id=known,
         ids=ids,
         namespaces=tuple(sorted(used)),
         marked=tuple(sorted(one for one in marked if one[0] not in used)),

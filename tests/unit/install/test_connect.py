@@ -28,6 +28,7 @@ from unit import examples
 from unit.install.memory_cluster import (
     Killed,
     MemoryCluster,
+    Object,
     Process,
     api_server,
     controllers,
@@ -80,6 +81,7 @@ class Pair:
         force: bool = False,
         home: bool = True,
         foreign: bool = True,
+        home_id: str | None = None,
     ) -> list[str]:
         """Returns what remains."""
         work = Disconnect(
@@ -87,7 +89,7 @@ class Pair:
             self.home if home else None,
             self.foreign if foreign else None,
             system=None,
-            home_id=None,
+            home_id=home_id,
             volumes=volumes,
             force=force,
             report=self.lines.append,
@@ -295,6 +297,7 @@ async def test_foreign_claims_stop_disconnect_before_it_changes_anything() -> No
     ("volumes", "left"),
     [
         pytest.param(Volumes.KEEP, {("namespaces", "", "shop-home"),
+                                    ("configmaps", "shop-home", "farlet-home-namespace"),
                                     ("persistentvolumeclaims", "shop-home", "data")}, id="keep"),
         pytest.param(Volumes.DELETE, set(), id="delete"),
     ],
@@ -302,11 +305,45 @@ async def test_foreign_claims_stop_disconnect_before_it_changes_anything() -> No
 async def test_foreign_claims_are_kept_or_deleted(volumes: Volumes, left: set[object]) -> None:
     before = Pair()
     pair = await connected()
+    pair.run_pods()
     pair.foreign.put("persistentvolumeclaims", "shop-home", CLAIM)
-    said = await pair.disconnect(volumes=volumes)
-    assert set(pair.foreign.names()) - set(before.foreign.names()) == left
-    assert any("shop-home/data" in line for line in said) is bool(left)
-    await pair.disconnect(volumes=volumes)
+    for _ in range(2):
+        said = await pair.disconnect(volumes=volumes)
+        assert set(pair.foreign.names()) - set(before.foreign.names()) == left
+        assert any("shop-home/data" in line for line in said) is bool(left)
+        command = "farlet disconnect --node far --delete-volumes"
+        assert any(
+            "namespace shop-home" in line and line.endswith(command) for line in said
+        ) is bool(left)
+    await pair.disconnect(volumes=Volumes.DELETE)
+    assert pair.foreign.names() == before.foreign.names()
+
+
+async def test_claims_without_a_home_cluster_are_kept_and_then_deleted() -> None:
+    before = Pair()
+    pair = await connected()
+    pair.run_pods()
+    pair.foreign.put("persistentvolumeclaims", "shop-home", CLAIM)
+    said = await pair.disconnect(volumes=Volumes.KEEP, home=False)
+    assert pair.foreign.find("configmaps", "shop-home", "farlet-home-namespace")
+    command = "farlet disconnect --node far --delete-volumes --foreign-only --home-id h-home"
+    assert any(line.endswith(command) for line in said)
+    await pair.disconnect(volumes=Volumes.DELETE, home=False, home_id="h-home")
+    assert pair.foreign.names() == before.foreign.names()
+
+
+async def test_claims_of_a_node_that_left_keep_the_home_namespace() -> None:
+    pair = await connected()
+    pair.run_pods()
+    pair.foreign.put("persistentvolumeclaims", "shop-home", _of_other(CLAIM))
+    said = await pair.disconnect(volumes=Volumes.DELETE)
+    assert pair.foreign.find("configmaps", "shop-home", "farlet-home-namespace")
+    assert any("claims of another virtual node are in it: data" in line for line in said)
+
+
+def _of_other(claim: Object) -> Object:
+    metadata = {**claim["metadata"], "labels": {"farlet.io/virtual-node-id": OTHER_ID}}
+    return {**claim, "metadata": metadata}
 
 
 async def test_a_gone_foreign_cluster_leaves_the_home_cluster_as_it_was() -> None:
