@@ -12,7 +12,7 @@ import binascii
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -175,10 +175,13 @@ class Credentials:
         where = f"Secret {node.namespace}/{node.home_secret}"
         secret = await self._secret(node, node.home_secret)
         stored = client_credentials.read(_data(secret), node=node.name, where=where)
-        if stored.kubeconfig is not None and client_credentials.is_usable(stored, now=self._now()):
-            user = await self._user(node, "home", stored.kubeconfig)
+        config = stored.kubeconfig
+        if config is not None and client_credentials.is_usable(stored, now=self._now()):
+            user = await self._user(node, "home", config)
             if user is not None and user.user != names.node_user(node.name):
                 stored = client_credentials.rejected(stored, where=where)
+            elif user is not None:
+                secret = await self._trust_home(node, secret, config)
         if stored.leaf is not None and not client_credentials.is_due(stored, now=self._now()):
             return client_credentials.valid(stored.leaf)
         key = stored.pending
@@ -189,6 +192,27 @@ class Credentials:
                 node, node.home_secret, secret, {client_credentials.PENDING_KEY: pending}
             )
         return await self._request(node, secret or {}, stored, key)
+
+    async def _trust_home(
+        self, node: VirtualNode, secret: JSON | None, config: Kubeconfig
+    ) -> JSON | None:
+        """The Secret with the CA with which the API server has just accepted its certificate.
+
+        A kubeconfig for another address, which a person has written, keeps its own CA.
+        """
+        current = self._home_config(config.pair)
+        if (
+            config.insecure
+            or config.server != current.server
+            or current.authority in (None, config.authority)
+        ):
+            return secret
+        trusting = replace(config, authority=current.authority)
+        written = await self._write(
+            node, node.home_secret, secret, {kubeconfigs.KEY: trusting.text()}
+        )
+        log.info("CA of the home cluster updated", node=node.name)
+        return written
 
     async def _request(
         self, node: VirtualNode, secret: JSON, stored: Stored, key: ec.EllipticCurvePrivateKey
@@ -350,13 +374,13 @@ class Credentials:
         self, node: VirtualNode, cluster: credentials.Name, config: Kubeconfig
     ) -> _Verified | None:
         """What the API server said last about credentials; `None` while it does not answer."""
+        reached = self._home_config(config.pair) if cluster == "home" else config
         known = self._verified.get((node.key, cluster))
-        digest, now = _digest(config), self._now()
+        digest, now = _digest(reached), self._now()
         if known is not None and known.digest != digest:
             known = None
         if known is not None and known.user is not None and now < known.at + VERIFY_EVERY:
             return known
-        reached = self._home_config(config.pair) if cluster == "home" else config
         try:
             user = await self._review(cluster, reached)
         except errors.FarletError as err:

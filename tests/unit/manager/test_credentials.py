@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -240,6 +241,56 @@ def test_nothing_is_read_within_a_minute_unless_something_has_changed(h: Harness
     asked = len(h.home_server.seen)
     asyncio.run(h.manager.reconcile(h.node))
     assert len(h.home_server.seen) > asked
+
+
+@pytest.mark.parametrize("is_due", [False, True], ids=["valid", "renewal waits for an approval"])
+def test_a_rotated_ca_of_the_home_cluster_reaches_the_secret(h: Harness, *, is_due: bool) -> None:
+    h.give_certificate()
+    h.step()
+    before = h.leaf
+    if is_due:
+        h.step(after=5 * DAY)
+    both = HOME_CA.pem + OTHER_CA.pem
+    h.home_server.ca_file.write_text(both)
+    h.unreachable.add("home")
+    h.step()
+    assert _home_config(h).authority == HOME_CA.pem  # nothing is written that was not accepted
+    h.unreachable.clear()
+    assert h.step().status == "True"
+    assert _home_config(h).authority == both
+    assert h.leaf == before
+    writes = h.home_server.count("PATCH", f"{SECRETS}/{HOME}")
+    h.step()
+    assert h.home_server.count("PATCH", f"{SECRETS}/{HOME}") == writes
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"server": "https://home.example:6443"}, {"insecure": True, "authority": None}],
+    ids=["another address", "not verified"],
+)
+def test_a_kubeconfig_of_another_kind_gets_no_ca(h: Harness, changed: dict[str, Any]) -> None:
+    h.give_certificate()
+    text = dataclasses.replace(_home_config(h), **changed).text()
+    h.home_server.secret(HOME, kubeconfig=text)
+    h.home_server.ca_file.write_text(OTHER_CA.pem)
+    assert h.step().status == "True"
+    assert h.home_server.read(HOME)["kubeconfig"] == text
+
+
+def test_a_manager_that_trusts_the_cas_of_its_system_leaves_a_ca_in_the_secret(h: Harness) -> None:
+    class WithoutFile(clusters.Api):
+        ca_file = None
+
+    h.give_certificate()
+    h.home = WithoutFile(h.home_server, lambda: clusters.MANAGER)
+    h.restart()
+    assert h.step().status == "True"
+    assert _home_config(h).authority == HOME_CA.pem
+
+
+def _home_config(h: Harness) -> Kubeconfig:
+    return kubeconfigs.parse(h.home_server.read(HOME)["kubeconfig"].encode())
 
 
 def test_a_change_of_one_node_makes_no_check_of_another(h: Harness) -> None:
