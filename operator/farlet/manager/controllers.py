@@ -24,7 +24,7 @@ class Controllers:
 
     @property
     def nodes(self) -> Sequence[VirtualNode]:
-        """All VirtualNodes with valid fields."""
+        """All VirtualNodes; one whose fields are not valid has default ones."""
         found = (controller.node for controller in self._controllers.values())
         return [node for node in found if node is not None]
 

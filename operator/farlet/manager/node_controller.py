@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -53,6 +54,14 @@ class Dependencies:
     now: Callable[[], datetime]
 
 
+class _Parsed(NamedTuple):
+    """A VirtualNode, with default fields if its own are not valid."""
+
+    node: VirtualNode
+    refused: Condition | None
+    """Why its spec is not applied."""
+
+
 class NodeController:
     """One VirtualNode, until its deletion."""
 
@@ -61,6 +70,8 @@ class NodeController:
         self._use = dependencies
         self._changed = asyncio.Event()
         self._object: JSON | None = None
+        self._parsed: _Parsed | None = None
+        """Of `_object`."""
         self._found: dict[str, JSON] = {}
         """Its objects by kind, as they were seen last."""
         self._applied: dict[str, JSON] = {}
@@ -78,7 +89,8 @@ class NodeController:
 
     def node_changed(self, found: JSON) -> None:
         """Note the present version of the VirtualNode."""
-        before, self._object = self._object, found
+        before = self._object
+        self._note(found)
         # Its status is written here: to wake for that would be a loop.
         if before is None or _wanted(before) != _wanted(found):
             self._changed.set()
@@ -107,11 +119,12 @@ class NodeController:
 
     @property
     def node(self) -> VirtualNode | None:
-        """The VirtualNode, if its fields are valid."""
-        try:
-            return None if self._object is None else VirtualNode.parse(self._object)
-        except ValidationError:
-            return None
+        """The VirtualNode, with default fields if its own are not valid."""
+        return None if self._parsed is None else self._parsed.node
+
+    def _note(self, found: JSON | None) -> None:
+        self._object = found
+        self._parsed = None if found is None else _parsed(found)
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -150,16 +163,15 @@ class NodeController:
     async def _reconcile(self) -> bool:
         """One pass; false if the VirtualNode is gone. Raises `FarletError`."""
         await self._resync()
-        found = self._object
-        if found is None:
+        found, parsed = self._object, self._parsed
+        if found is None or parsed is None:
             return False
         if found["metadata"].get("deletionTimestamp"):
             return True
-        node, refused = _parsed(found)
-        credentials = conditions.CREDENTIALS_NOT_CHECKED
+        node, refused = parsed
         failures: list[errors.FarletError] = []
+        credentials = await self._credentials(parsed, failures)
         if refused is None:
-            credentials = await self._credentials(node, failures)
             refused = await self._applied_or_not(node, credentials, failures)
         reports = await self._reports(node)
         deployment = self._found.get("Deployment")
@@ -191,17 +203,19 @@ class NodeController:
         except errors.NotFound:
             current = None
         if self._object is before:  # else an event is newer than the answer can be
-            self._object = current
+            self._note(current)
         self._found.clear()
         self._pods = None
         self._resync_at = loop.time() + RESYNC_SECONDS
 
-    async def _credentials(
-        self, node: VirtualNode, failures: list[errors.FarletError]
-    ) -> Condition:
+    async def _credentials(self, parsed: _Parsed, failures: list[errors.FarletError]) -> Condition:
         kind = conditions.ConditionType.CREDENTIALS_VALID
+        node = parsed.node
         try:
-            return await self._use.check_credentials(node)
+            serving = node if parsed.refused is None else await self._deployed(node)
+            if serving is None:
+                return conditions.CREDENTIALS_NOT_CHECKED
+            return await self._use.check_credentials(serving)
         except errors.FarletError as err:
             return Condition(kind, conditions.UNKNOWN, "CheckFailed", str(err))
         except Exception as err:
@@ -210,6 +224,17 @@ class NodeController:
             found = conditions.internal_error(kind, err)
             failures.append(errors.FarletError(found.message))
             return found
+
+    async def _deployed(self, node: VirtualNode) -> VirtualNode | None:
+        """The node with the credentials that its pods have from a spec before.
+
+        `None`: it has no pods, or their credentials are not those of this node.
+        """
+        found = await self._current("Deployment", node)
+        if found is None or not objects.is_ours(found, node):
+            return None
+        deployed = objects.deployed(node, found)
+        return None if objects.secret_refusal(deployed) else deployed
 
     async def _applied_or_not(
         self, node: VirtualNode, credentials: Condition, failures: list[errors.FarletError]
@@ -239,7 +264,7 @@ class NodeController:
         parameters = run_settings.parameters(node, checked, image=self._use.image)
         desired = objects.desired(node, parameters)
         for wanted in desired:
-            found = await self._current(wanted)
+            found = await self._current(wanted["kind"], node)
             if found is not None and not objects.is_ours(found, node):
                 name = f"{wanted['kind']} {wanted['metadata']['name']}"
                 return conditions.not_ready(
@@ -269,13 +294,12 @@ class NodeController:
             log.info("applied object", node=node.name, kind=kind, name=node.object_name)
         return None
 
-    async def _current(self, wanted: JSON) -> JSON | None:
+    async def _current(self, kind: str, node: VirtualNode) -> JSON | None:
         """The object as it was seen last, read if it was not."""
-        kind, metadata = wanted["kind"], wanted["metadata"]
         if kind not in self._found:
             try:
                 self._found[kind] = await self._use.home.get(
-                    kinds.of(kind), metadata["name"], namespace=metadata["namespace"]
+                    kinds.of(kind), node.object_name, namespace=node.namespace
                 )
             except errors.NotFound:
                 return None
@@ -337,7 +361,7 @@ class NodeController:
             return
         self._written_at = now
         if self._object is found:
-            self._object = written
+            self._note(written)
 
 
 VIRTUAL_NODE_STATUS: Resource[JSON] = kinds.VIRTUAL_NODES.below("status")
@@ -349,14 +373,12 @@ def _wanted(found: JSON) -> tuple[object, ...]:
     return tuple(found["metadata"].get(field) for field in fields)
 
 
-def _parsed(found: JSON) -> tuple[VirtualNode, Condition | None]:
-    """The VirtualNode, and why nothing is done for it; with default fields if its own are not
-    valid."""
+def _parsed(found: JSON) -> _Parsed:
     try:
         node = VirtualNode.parse(found)
         refusal = objects.secret_refusal(node)
         refused = refusal and conditions.not_ready("SecretNotAllowed", refusal)
-        return node, refused or None
+        return _Parsed(node, refused or None)
     except ValidationError as err:
         faults = "; ".join(
             f"spec.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
@@ -370,4 +392,4 @@ def _parsed(found: JSON) -> tuple[VirtualNode, Condition | None]:
             generation=metadata.get("generation", 0),
             spec=Spec(),
         )
-        return node, conditions.not_ready("InvalidSpec", faults)
+        return _Parsed(node, conditions.not_ready("InvalidSpec", faults))

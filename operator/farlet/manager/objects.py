@@ -17,13 +17,19 @@ from farlet.manager.virtual_node import (
     FARLET,
     MANAGER,
     NAME_LABEL,
+    Foreign,
     Identity,
+    OptionalSecretReference,
     Resources,
+    Spec,
     VirtualNode,
 )
 
 _MARGIN_SECONDS = 25.0
 """For what a process does after its grace period, before its container is killed."""
+
+_HOME, _FOREIGN = "home", "foreign"
+"""Volumes with the credentials for each cluster."""
 
 _RESERVED = re.compile(f"{FARLET}-.+-(home|foreign|gateway)")
 """Names of Secrets that belong to one virtual node."""
@@ -76,6 +82,20 @@ def is_ours(found: JSON, node: VirtualNode) -> bool:
     labels = found["metadata"].get("labels") or {}
     is_owned = any(owner.get("uid") == node.uid for owner in owners)
     return is_owned or labels.items() >= node.labels.items()
+
+
+def deployed(node: VirtualNode, deployment: JSON) -> VirtualNode:
+    """The node with those credentials that the pods of its Deployment mount."""
+    secrets = {
+        volume["name"]: volume["secret"]["secretName"]
+        for volume in deployment["spec"]["template"]["spec"].get("volumes") or ()
+        if "secret" in volume
+    }
+    spec = Spec(
+        identity=Identity.NODE if _HOME in secrets else Identity.SERVICE_ACCOUNT,
+        foreign=Foreign(kubeconfig_secret=OptionalSecretReference(name=secrets.get(_FOREIGN))),
+    )
+    return node.model_copy(update={"spec": spec})
 
 
 def contains(found: object, wanted: object) -> bool:
@@ -226,9 +246,9 @@ def _volumes(node: VirtualNode) -> tuple[list[JSON], list[JSON]]:
 
     Of each Secret only the keys that farlet reads: the manager keeps other things beside them.
     """
-    credentials = {"foreign": (node.foreign_secret, variables.FOREIGN_DIRECTORY)}
+    credentials = {_FOREIGN: (node.foreign_secret, variables.FOREIGN_DIRECTORY)}
     if node.spec.identity is Identity.NODE:
-        credentials["home"] = node.home_secret, variables.HOME_DIRECTORY
+        credentials[_HOME] = node.home_secret, variables.HOME_DIRECTORY
     paths = {name: path for name, (_, path) in credentials.items()}
     volumes = [
         pod_template.secret_volume(name, secret, keys=(variables.KUBECONFIG,))

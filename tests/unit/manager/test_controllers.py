@@ -33,6 +33,8 @@ class Harness:
         self.server = HomeServer()
         self.states: dict[str, State | Exception | str] = {}
         self.credentials: Condition | Exception = CREDENTIALS_NOT_CHECKED
+        self.checked: list[VirtualNode] = []
+        """VirtualNodes whose credentials were checked."""
         self.changed: list[ObjectKey] = []
         """VirtualNodes whose credentials have changed."""
         self.forgotten: list[ObjectKey] = []
@@ -65,6 +67,7 @@ class Harness:
         return found
 
     async def _credentials(self, node: VirtualNode) -> Condition:
+        self.checked.append(node)
         if isinstance(self.credentials, Exception):
             raise self.credentials
         return self.credentials
@@ -83,6 +86,11 @@ class Harness:
         found = nodes.found(name, **spec)
         self.server.put(node_path(name), found)
         self.event(found)
+
+    def change(self, **spec: Any) -> None:
+        changed = nodes.found(generation=4, **spec)
+        self.server.put(node_path(), changed)
+        self.event(changed)
 
     def pod(
         self, name: str, state: State | Exception | str, *, node: str = "far", phase: str = ""
@@ -289,6 +297,63 @@ def test_credentials_of_another_node_are_neither_checked_nor_mounted(env: Harnes
     assert writes(env.advance()) == ["virtualnodes/far/status"]
     assert env.condition()[:2] == ("False", "SecretNotAllowed")
     assert env.condition(type_="CredentialsValid")[1] == "NotChecked"
+
+
+MINE = {"kubeconfigSecret": {"name": "mine"}}
+THEIRS = {"kubeconfigSecret": {"name": "farlet-other-foreign"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "changed", "secrets"),
+    [
+        pytest.param(
+            {"foreign": MINE}, {"replicas": "two"}, {"mine", "farlet-far-home"}, id="InvalidSpec"
+        ),
+        pytest.param(
+            {"identity": "ServiceAccount"},
+            {"identity": "ServiceAccount", "foreign": THEIRS},
+            {"farlet-far-foreign"},
+            id="SecretNotAllowed",
+        ),
+    ],
+)
+def test_credentials_of_running_pods_stay_valid_with_an_invalid_spec(
+    env: Harness, spec: JSON, changed: JSON, secrets: set[str], request: pytest.FixtureRequest
+) -> None:
+    env.create(**spec)
+    env.advance()
+    env.change(**changed)
+    env.checked.clear()
+    env.credentials = Condition(ConditionType.CREDENTIALS_VALID, conditions.TRUE, "Valid", "")
+    assert writes(env.advance()) == ["virtualnodes/far/status"]
+    assert env.condition()[1] == request.node.callspec.id
+    assert env.condition(type_="CredentialsValid")[1] == "Valid"
+    assert {one.secrets for one in env.checked} == {frozenset(secrets)}
+
+
+def test_a_deployment_of_others_names_no_credentials_of_a_node(env: Harness) -> None:
+    env.create()
+    env.advance()
+    env.server.objects[deployment_path()]["metadata"] |= {"labels": {}, "ownerReferences": []}
+    env.event({**env.server.objects[deployment_path()], "kind": "Deployment"})
+    env.change(replicas="two")
+    env.checked.clear()
+    env.advance()
+    assert env.checked == []
+
+
+def test_a_node_with_an_invalid_spec_still_gets_serving_certificates(env: Harness) -> None:
+    env.create(replicas="two")
+    assert [node.name for node in env.controllers.nodes] == ["far"]
+
+
+def test_a_virtual_node_is_parsed_once(env: Harness) -> None:
+    env.create()
+    (before,) = env.controllers.nodes
+    env.event({"kind": "Secret", "metadata": {"name": "farlet-far-home", "namespace": "farlet"}})
+    env.advance(10)
+    (after,) = env.controllers.nodes
+    assert after is before
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
