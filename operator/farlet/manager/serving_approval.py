@@ -21,7 +21,7 @@ from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
 from farlet.manager import serving_requests
-from farlet.manager.virtual_node import VirtualNode
+from farlet.manager.virtual_node import INSTANCE_LABEL, VirtualNode
 
 MAX_OPEN = 2000
 """Requests that are kept; Kubernetes deletes undecided ones after a day. Those of virtual nodes
@@ -30,6 +30,8 @@ MAX_REQUEST_BYTES = 32 << 10
 """Of such a request with its metadata; one of farlet has 3 KiB."""
 RETRY_SECONDS = 60.0
 """Until a request is reviewed again that was refused although it is of a virtual node."""
+RESYNC_SECONDS = 300.0
+"""Until requests are listed anew, while some are open."""
 MIN_INTERVAL_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -88,11 +90,16 @@ class Approver:
 
     async def run(self) -> NoReturn:
         """Review requests until cancelled."""
+        loop = asyncio.get_running_loop()
+        resync_at = loop.time() + RESYNC_SECONDS
         while True:
             await retrying.wait(self._wake, RETRY_SECONDS)
             self._wake.clear()
             try:
                 await self.review()
+                if loop.time() >= resync_at:
+                    await self.resync()
+                    resync_at = loop.time() + RESYNC_SECONDS
             except errors.FarletError as err:
                 log.warning("failed to review serving certificate requests", err=str(err))
             except Exception:
@@ -107,10 +114,29 @@ class Approver:
         ours = [name for name, one in self._open.items() if one.node in nodes]
         if not ours:
             return
-        pods = await self._home.list(resources.PODS, namespace=self._namespace)
+        pods: dict[str, list[Pod]] = {}
+        for pod in (await self._home.list(resources.PODS, namespace=self._namespace)).items:
+            labels = pod["metadata"].get("labels") or {}
+            pods.setdefault(labels.get(INSTANCE_LABEL, ""), []).append(pod)
         for name in ours:
             if (one := self._open.get(name)) is not None:
-                await self._review(one.request, nodes[one.node], pods.items)
+                await self._review(one.request, nodes[one.node], pods.get(one.node, ()))
+
+    async def resync(self) -> None:
+        """Forget requests that are gone: a watch that was interrupted can miss deletions.
+
+        Raises `FarletError`.
+        """
+        known = dict(self._open)
+        if not known:
+            return
+        listed = await self._home.list_all(kinds.SIGNING_REQUESTS.metadata_only)
+        present = {one["metadata"]["uid"] for one in listed.items}
+        for name, one in known.items():
+            is_gone = one.request["metadata"]["uid"] not in present
+            # A version that arrived later can be newer than the list.
+            if is_gone and self._open.get(name) is one:
+                self._forget(name)
 
     async def _review(self, request: JSON, node: VirtualNode, pods: Sequence[Pod]) -> None:
         name = request["metadata"]["name"]

@@ -129,6 +129,58 @@ def test_a_deleted_request_is_forgotten(h: Harness) -> None:
     assert not h.approved()
 
 
+def _named(name: str, **changed: Any) -> JSON:
+    given = request(**changed)
+    given["metadata"] = {"name": name, "uid": f"uid-of-{name}", "resourceVersion": "1"}
+    return given
+
+
+def _lists(h: Harness, *requests: JSON) -> None:
+    listed = {"metadata": {"resourceVersion": "9"}, "items": list(requests)}
+    h.home_server.objects[f"{CSRS}?limit=500"] = listed
+
+
+def test_a_request_whose_deletion_the_watch_missed_is_forgotten(h: Harness) -> None:
+    h.review(_named("gone"), pod(status__phase="Pending"))
+    h.review(_named("replaced"), pod(status__phase="Pending"))
+    h.review(_named("present"), pod(status__phase="Pending"))
+    h.review(_named("of-a-worker", username="system:node:worker"))
+    another = {"metadata": {"name": "replaced", "uid": "another"}}
+    _lists(h, _named("present"), another)
+
+    async def main() -> None:
+        running = asyncio.create_task(h.approver.run())
+        await asyncio.sleep(serving_approval.RESYNC_SECONDS + 2 * serving_approval.RETRY_SECONDS)
+        running.cancel()
+        await asyncio.wait([running])
+
+    with structlog.testing.capture_logs():
+        faketime.run(main())
+    assert [*h.approver._open] == ["present"]
+    assert [*h.approver._refusals] == ["present"]
+
+
+def test_a_request_that_arrives_while_requests_are_listed_is_kept(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h.approver.changed(_named("gone"), deleted=False)
+    _lists(h)
+    answer = h.home_server.answer
+
+    def answer_late(*given: Any) -> JSON:
+        h.approver.changed(_named("new"), deleted=False)
+        return answer(*given)
+
+    monkeypatch.setattr(h.home_server, "answer", answer_late)
+    asyncio.run(h.approver.resync())
+    assert [*h.approver._open] == ["new"]
+
+
+def test_nothing_is_listed_while_no_request_is_open(h: Harness) -> None:
+    asyncio.run(h.approver.resync())
+    assert h.home_server.seen == []
+
+
 def test_few_open_requests_are_kept(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving_approval, "MAX_OPEN", 3)
     for number in range(5):
