@@ -183,11 +183,13 @@ def connect(**flags: Any) -> None:
         home_api_port=flags["home_api_server_port"],
     )
     if flags["dry_run"] is not None:
-        from farlet.install import dry_run
+        from farlet.install import checks, dry_run
 
         if not connection.image:
             raise errors.UsageError("--image is required with --dry-run")
-        click.echo(dry_run.text(connection, dry_run.Side(flags["dry_run"])), nl=False)
+        server = flags["foreign_server"] and checks.foreign_server(flags["foreign_server"])
+        side = dry_run.Side(flags["dry_run"])
+        click.echo(dry_run.text(connection, side, server=server), nl=False)
         return
     from farlet.cli import access
 

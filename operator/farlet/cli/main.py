@@ -169,7 +169,15 @@ def gateway(**flags: object) -> None:
     default="NODE",
     help="Name of the virtual node, for the name of the home Secret that is printed.",
 )
-def gateway_keys(directory: Path, nodename: str) -> None:
+@click.option(
+    "--foreign-system-namespace",
+    metavar="NAME",
+    default="farlet",
+    show_default=True,
+    callback=_namespace,
+    help="Namespace of the gateway in the foreign cluster, for the command that is printed.",
+)
+def gateway_keys(directory: Path, nodename: str, foreign_system_namespace: str) -> None:
     """Create the keys with which farlet and a gateway authenticate each other.
 
     DIR/home and DIR/foreign each get a private key and the public key of the other side. Prints
@@ -177,12 +185,14 @@ def gateway_keys(directory: Path, nodename: str) -> None:
     """
     from farlet.gateway import keys
 
-    secrets = (f"farlet-{nodename}-gateway", keys.SECRET)
     places = keys.write(directory)
-    for side, place, secret in zip(("home", "foreign"), places, secrets, strict=True):
+    for side, place, secret, namespace in (
+        ("HOME", places.home, f"farlet-{nodename}-gateway", "farlet"),
+        ("FOREIGN", places.foreign, keys.SECRET, foreign_system_namespace),
+    ):
         click.echo(
-            f"kubectl --context={side.upper()} create secret generic {secret} "
-            f"--namespace=farlet --from-file={place}"
+            f"kubectl --context={side} create secret generic {secret} "
+            f"--namespace={namespace} --from-file={place}"
         )
 
 

@@ -24,14 +24,17 @@ class Side(StrEnum):
     FOREIGN = "foreign"
 
 
-def text(connection: Connection, side: Side) -> str:
-    """YAML documents with comments. Every line that is not YAML is a comment."""
+def text(connection: Connection, side: Side, *, server: str | None) -> str:
+    """YAML documents with comments. Every line that is not YAML is a comment.
+
+    `server`: the URL at which pods of the home cluster reach the foreign API server, if given.
+    """
     parts = []
     if side in (Side.BOTH, Side.FOREIGN):
         parts.append(_documents("foreign", foreign_objects(connection)))
     if side in (Side.BOTH, Side.HOME):
         parts.append(_documents("home", home_objects(connection)))
-    return "".join((*parts, _comments(commands(connection))))
+    return "".join((*parts, _comments(commands(connection, server=server))))
 
 
 def foreign_objects(connection: Connection) -> tuple[JSON, ...]:
@@ -50,12 +53,15 @@ def home_objects(connection: Connection) -> tuple[JSON, ...]:
     )
 
 
-def commands(connection: Connection) -> str:
+def commands(connection: Connection, *, server: str | None) -> str:
     """How the Secrets are created, and the client certificate is approved, without `connect`."""
     system, name = connection.system, connection.name
-    parts = [_TOKEN.format(system=system, name=name)]
+    parts = [_TOKEN.format(system=system)]
+    if server is None:
+        parts.append(_SERVER)
+    parts.append(_KUBECONFIG.format(system=system, name=name, server=server or _ANY_SERVER))
     if connection.gateway:
-        parts.append(_KEYS.format(system=system, name=name))
+        parts.append(_KEYS.format(system=system, name=name, node=connection.node))
     parts.append("\nThe manager renews the token from then on. Delete the files.\n")
     if connection.identity is Identity.NODE:
         parts.append(_CERTIFICATE.format(node=connection.node))
@@ -70,14 +76,26 @@ Secrets are not printed. Create them once, in this order:
   TOKEN=$(kubectl --context FOREIGN create token {foreign.ACCOUNT} -n {{system}} \\
     --bound-object-kind Secret --bound-object-name {TOKEN_BINDING} \\
     --duration {_HOURS}h)
-
-foreign.kubeconfig: server and CA of the foreign cluster, and this token as users[0].user.token.
-
+"""
+_ANY_SERVER = "https://FOREIGN:6443"
+_SERVER = f"""
+Replace {_ANY_SERVER} by the address at which pods of the home cluster reach the foreign API
+server, or run this command with --foreign-server.
+"""
+_KUBECONFIG = f"""
+  kubectl --context FOREIGN get configmap kube-root-ca.crt -n {{system}} \\
+    -o jsonpath='{{{{.data.ca\\.crt}}}}' > foreign-ca.crt
+  kubectl config --kubeconfig foreign.kubeconfig set-cluster foreign \\
+    --server {{server}} --certificate-authority foreign-ca.crt --embed-certs
+  kubectl config --kubeconfig foreign.kubeconfig set-credentials farlet --token "$TOKEN"
+  kubectl config --kubeconfig foreign.kubeconfig set-context foreign \\
+    --cluster foreign --user farlet
+  kubectl config --kubeconfig foreign.kubeconfig use-context foreign
   kubectl --context HOME create secret generic {{name}}-foreign -n {HOME_SYSTEM} \\
     --from-file=kubeconfig=foreign.kubeconfig
 """
-_KEYS = f"""\
-  farlet gateway-keys keys
+_KEYS = f"""
+  farlet gateway-keys keys --node {{node}} --foreign-system-namespace {{system}}
   kubectl --context FOREIGN create secret generic {gateway.NAME} -n {{system}} \\
     --from-file=keys/foreign
   kubectl --context HOME create secret generic {{name}}-gateway -n {HOME_SYSTEM} \\

@@ -178,3 +178,32 @@ def test_an_interruption_says_that_the_command_continues(
         signal.signal(signal.SIGINT, before)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "Interrupted. It continues\n"
+
+
+def test_dry_run_names_the_given_foreign_server() -> None:
+    given = ("connect", "--node", "far", "--image", "f:1", "--dry-run", "--foreign-server")
+    assert "--server https://192.0.2.7:6443 " in farlet(*given, "https://192.0.2.7:6443/").output
+    refused = farlet(*given, "https://127.0.0.1:6443")
+    assert refused.exit_code == 2
+    assert "leads to the machine itself" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "namespace"),
+    [([], "farlet"), (["--foreign-system-namespace=farlet-far"], "farlet-far")],
+    ids=["default", "given"],
+)
+def test_gateway_keys_prints_commands_for_the_system_namespace(
+    tmp_path: Path, flags: list[str], namespace: str
+) -> None:
+    keys = tmp_path / "keys"
+    assert farlet("gateway-keys", str(keys), "--node=far", *flags).output.splitlines() == [
+        (
+            "kubectl --context=HOME create secret generic farlet-far-gateway --namespace=farlet "
+            f"--from-file={keys}/home"
+        ),
+        (
+            "kubectl --context=FOREIGN create secret generic farlet-gateway "
+            f"--namespace={namespace} --from-file={keys}/foreign"
+        ),
+    ]

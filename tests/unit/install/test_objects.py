@@ -163,4 +163,36 @@ def test_a_node_can_have_the_renewal_of_its_own_certificate_approved() -> None:
 
 def test_the_printed_command_requests_a_token_as_connect_does() -> None:
     hours = foreign_token.LIFETIME.total_seconds() / 3600
-    assert f"--duration {hours:g}h" in dry_run.commands(FAR)
+    assert f"--duration {hours:g}h" in dry_run.commands(FAR, server=None)
+
+
+@pytest.mark.parametrize(
+    ("server", "shown"),
+    [(None, "https://FOREIGN:6443"), ("https://192.0.2.7:6443", "https://192.0.2.7:6443")],
+    ids=["not given", "given"],
+)
+def test_the_printed_commands_create_every_file_and_secret_of_the_yaml(
+    server: str | None, shown: str
+) -> None:
+    connection = Connection("far", "farlet:1", ("shop",), foreign_system="platform")
+    printed = dry_run.commands(connection, server=server).replace("\\\n", "")
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    config = "kubectl config --kubeconfig foreign.kubeconfig"
+    wanted = [
+        "kubectl --context FOREIGN create token farlet -n platform",
+        "kubectl --context FOREIGN get configmap kube-root-ca.crt -n platform",
+        f"{config} set-cluster foreign --server {shown} --certificate-authority foreign-ca.crt",
+        f"{config} set-credentials farlet --token",
+        f"{config} set-context foreign --cluster foreign --user farlet",
+        f"{config} use-context foreign",
+        (
+            "kubectl --context HOME create secret generic farlet-far-foreign -n farlet "
+            "--from-file=kubeconfig=foreign.kubeconfig"
+        ),
+        "farlet gateway-keys keys --node far --foreign-system-namespace platform",
+        "kubectl --context FOREIGN create secret generic farlet-gateway -n platform",
+        "kubectl --context HOME create secret generic farlet-far-gateway -n farlet",
+    ]
+    places = [next(i for i, one in enumerate(lines) if part in one) for part in wanted]
+    assert places == sorted(places)
+    assert "NODE" not in printed
