@@ -17,6 +17,7 @@ class Reason(StrEnum):
     """Reasons of the condition CredentialsValid; `docs/credentials.md` describes them."""
 
     VALID = "Valid"
+    NOT_RENEWED = "NotRenewed"
     APPROVAL_REQUIRED = "ApprovalRequired"
     REQUEST_DENIED = "RequestDenied"
     CERTIFICATE_NOT_ISSUED = "CertificateNotIssued"
@@ -32,12 +33,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """About the credentials for one cluster. True with another reason than Valid: a warning."""
+    """About the credentials for one cluster. True with a reason outside of `QUIET`: a warning."""
 
     status: Status
     reason: Reason
     message: str
 
+
+QUIET = (Reason.NOT_RENEWED, Reason.VALID)
+"""Reasons that need no attention now; in a condition, the first of them counts."""
 
 _RANKS: dict[Status, int] = {"False": 0, "Unknown": 1, "True": 2}
 
@@ -47,10 +51,15 @@ def condition(found: Sequence[Finding]) -> Condition:
 
     Messages may end with a command, so a semicolon follows and no full stop.
     """
-    ranked = sorted(found, key=lambda one: (_RANKS[one.status], one.reason is Reason.VALID))
+    ranked = sorted(found, key=_rank)
     message = "; ".join(one.message for one in ranked)
     worst = ranked[0]
     return Condition(ConditionType.CREDENTIALS_VALID, worst.status, worst.reason.value, message)
+
+
+def _rank(found: Finding) -> tuple[int, int]:
+    order = QUIET.index(found.reason) if found.reason in QUIET else -1
+    return _RANKS[found.status], order
 
 
 def time(moment: datetime) -> str:

@@ -107,7 +107,7 @@ def report(token: Token, *, where: str, problem: str | None, now: datetime) -> F
     `problem`: why it was not renewed, if it is due.
     """
     if token.expires is None:
-        return Finding("True", Reason.VALID, _not_renewed(token, where))
+        return Finding("True", Reason.NOT_RENEWED, _not_renewed(token, where))
     return expiry(
         token.expires,
         what=f"the foreign token in {where}",
@@ -148,9 +148,9 @@ def expiry(
             "True", Reason.FOREIGN_TOKEN_RENEWAL_FAILED, f"{what} expires at {until}: {advice}"
         )
     words = f"{what} is valid until {until}"
-    if renewal is not None:
-        words += f" and will be renewed at {findings.time(renewal)}"
-    return Finding("True", Reason.VALID, words)
+    if renewal is None:
+        return Finding("True", Reason.NOT_RENEWED, f"{words}; {never}")
+    return Finding("True", Reason.VALID, f"{words} and will be renewed at {findings.time(renewal)}")
 
 
 def _not_renewed(token: Token, where: str) -> str:

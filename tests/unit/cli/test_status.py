@@ -55,7 +55,10 @@ LEADER = State(
         NamespaceState(home="blog", foreign="blog-home", problem="not found"),
     ),
     expires=Expiry(
-        foreign_credentials=NOW + 20 * DAY, serving_certificate=NOW + DAY, pod_token=NOW + 600
+        home_credentials=NOW + 6 * DAY,
+        foreign_credentials=NOW + 20 * DAY,
+        serving_certificate=NOW + DAY,
+        pod_token=NOW + 600,
     ),
 )
 STANDBY = State(
@@ -114,6 +117,7 @@ def test_the_whole_answer_for_a_node_with_a_leader_and_a_broken_standby() -> Non
         "  pods             home: 10 Running, 2 Pending; remote: 1 Running\n"
         "  namespace        shop -> shop-home\n"
         "  namespace        blog -> blog-home: not found\n"
+        "  expires          home credentials in 6d\n"
         "  expires          foreign credentials in 20d\n"
         "  expires          serving certificate in 24h, renewed automatically\n"
         "  expires          pod token in 10m, renewed automatically\n"
@@ -130,6 +134,7 @@ CONDITION = {
     "message": "kubectl certificate approve x",
 }
 VALID = {**CONDITION, "status": "True", "reason": "Valid", "message": ""}
+STATIC = {**VALID, "reason": "NotRenewed"}
 EXPIRING = {**VALID, "reason": "ForeignTokenRenewalFailed", "message": "its renewal failed"}
 DECLARED = {"metadata": {"name": "far"}, "status": {"conditions": [CONDITION]}}
 NOT_APPLIED = {
@@ -168,6 +173,14 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             True,
             ("foreign credentials in 20d, renewed automatically\n",),
             id="credentials that the manager renews",
+        ),
+        pytest.param(
+            _facts(
+                virtual_nodes=[{"metadata": {"name": "far"}, "status": {"conditions": [STATIC]}}]
+            ),
+            True,
+            ("home credentials in 6d, renewed automatically\n", "foreign credentials in 20d\n"),
+            id="foreign credentials that the manager cannot renew",
         ),
         pytest.param(
             _facts(

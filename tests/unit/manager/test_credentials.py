@@ -551,8 +551,37 @@ def test_a_token_without_expiry_is_left_alone(
     f.give_token(token(f))
     f.valid_tokens.add(f.token)
     found = f.step(after=1000 * DAY)
-    assert says(found) == ("True", "Valid")
+    assert says(found) == ("True", "NotRenewed")
     assert words in found.message
+    assert f.foreign_server.count("POST", TOKENS) == 0
+
+
+def _certificate(f: Harness) -> None:
+    pair = certificates.issue(
+        OTHER_CA, user="farlet", groups=[], begins=f.time, ends=f.time + 360 * DAY
+    )
+    config = Kubeconfig(
+        "https://foreign.example:6443",
+        authority=HOME_CA.pem,
+        pair=key_pairs.parse(pair.pem.encode(), pair.key_pem.encode()),
+    )
+    f.home_server.secret(FOREIGN, kubeconfig=config.text())
+
+
+def _token_of_a_person(f: Harness) -> None:
+    f.give_token(f.issue_token(subject="alice", life=360 * DAY))
+
+
+@pytest.mark.parametrize("give", [_certificate, _token_of_a_person])
+def test_credentials_that_expire_and_cannot_be_renewed_are_named(
+    f: Harness, monkeypatch: pytest.MonkeyPatch, give: Callable[[Harness], None]
+) -> None:
+    monkeypatch.setattr(f, "_user", lambda _name, _config: "alice")
+    give(f)
+    found = f.step()
+    assert says(found) == ("True", "NotRenewed")
+    assert "the manager cannot renew credentials of this kind" in found.message
+    assert says(f.step(after=250 * DAY)) == ("True", "ForeignCredentialsExpiring")
     assert f.foreign_server.count("POST", TOKENS) == 0
 
 

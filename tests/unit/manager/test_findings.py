@@ -11,11 +11,14 @@ from farlet.manager.findings import Finding, Reason
 
 PAGE = Path(__file__).parents[3] / "docs" / "credentials.md"
 VALID = Finding("True", Reason.VALID, "all is well")
+STATIC = Finding("True", Reason.NOT_RENEWED, "it is not renewed")
 WARNING = Finding("True", Reason.CLIENT_CERTIFICATE_EXPIRING, "it expires")
 UNKNOWN = Finding("Unknown", Reason.NOT_VERIFIED, "no answer")
 FAILED = Finding("False", Reason.APPROVAL_REQUIRED, "run kubectl")
 
 WORST: dict[str, tuple[list[Finding], Finding]] = {
+    "credentials that are not renewed before what is valid": ([VALID, STATIC], STATIC),
+    "a warning before credentials that are not renewed": ([STATIC, WARNING], WARNING),
     "a warning before what is valid": ([VALID, WARNING], WARNING),
     "what is unknown before a warning": ([WARNING, UNKNOWN], UNKNOWN),
     "what failed before what is unknown": ([UNKNOWN, FAILED, VALID], FAILED),

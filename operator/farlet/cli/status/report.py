@@ -11,7 +11,7 @@ from farlet.constants import JSON, NodeCondition, PodCondition
 from farlet.forge import timestamps
 from farlet.k8s_types import Lease, Node, Pod
 from farlet.manager.conditions import NOT_APPLIED, ConditionType
-from farlet.manager.findings import Reason
+from farlet.manager.findings import QUIET, Reason
 from farlet.telemetry.state import Expiry, State
 
 NODES = 50
@@ -94,29 +94,35 @@ def _node(
         waiting_pods=_waiting(facts.waiting.get(name), not_read, now),
         namespaces=_namespaces(leading),
         expires_seconds=expires,
-        renewed=tuple(kind for kind in expires if kind in _OF_FARLET or _is_managed(declared)),
+        renewed=tuple(kind for kind in expires if _is_renewed(kind, declared)),
         problems=tuple(dict.fromkeys(problems)),
         not_read=tuple(not_read),
     )
 
 
 _OF_FARLET = frozenset({"serving certificate", "pod token"})
-"""What farlet itself renews. The manager renews the credentials, too."""
+"""What farlet itself renews. The manager renews the credentials for both clusters, but not foreign
+ones of every kind."""
+_FOREIGN = "foreign credentials"
 
 
-def _is_managed(declared: JSON | None) -> bool:
-    """A manager renews the credentials of this node, and reports no problem with them."""
+def _is_renewed(kind: str, declared: JSON | None) -> bool:
+    """farlet renews what expires, or a manager that reports no problem with the credentials."""
+    if kind in _OF_FARLET:
+        return True
     conditions = ((declared or {}).get("status") or {}).get("conditions") or ()
-    return any(
-        one.get("type") == ConditionType.CREDENTIALS_VALID and one.get("reason") == Reason.VALID
+    reasons = {
+        one.get("reason")
         for one in conditions
-    )
+        if one.get("type") == ConditionType.CREDENTIALS_VALID
+    }
+    return Reason.VALID in reasons or (Reason.NOT_RENEWED in reasons and kind != _FOREIGN)
 
 
 def _is_problem(condition: JSON) -> bool:
     """Whether a condition of a VirtualNode is not as it should be, or is a warning."""
     reason = condition.get("reason")
-    warns = condition.get("type") == ConditionType.CREDENTIALS_VALID and reason != Reason.VALID
+    warns = condition.get("type") == ConditionType.CREDENTIALS_VALID and reason not in QUIET
     return condition.get("status") != "True" or reason in NOT_APPLIED or warns
 
 
