@@ -352,6 +352,8 @@ async def test_a_thousand_faults_end_well(campaign: Campaign, another: Cluster) 
     result = await campaign.run(TIMES * len(Kind), another=another, writers=WRITERS)
     page = results.page(result, seed=SEED)
     log.info("%s", page)
+    for line in result.tracebacks:
+        log.info("%s", line)
     if TIMES >= results.LEAST_TIMES:
         results.write(page)
     assert result.verdict.all == []

@@ -122,9 +122,10 @@ def _restore(side: str) -> Inject:
             with (scene.home if at_home else scene.foreign).closed():  # farlet acts afterwards
                 began, backup = time.time(), scene.backups[side]
                 await asyncio.to_thread(backups.restore, cluster, backup.folder)
+                listed = time.monotonic()
                 pods = await _home_pods(scene)
                 if at_home:
-                    scene.workload.home_restored(pods, backup=backup.moment)
+                    scene.workload.home_restored(pods, backup=backup.moment, listed=listed)
                 else:
                     scene.workload.foreign_restored(env.runs(backup.mark), pods)
             scene.restores.append(Restore(side, began, time.time()))

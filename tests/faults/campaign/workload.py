@@ -69,26 +69,31 @@ class Workload:
         labels = {"example.org/turn": str(rng.randrange(1 << 16))}
         await sent(lambda: self._env.home.patch("pods", {"metadata": {"labels": labels}}, **where))
 
-    def home_restored(self, found: Iterable[rest.Object], *, backup: float) -> None:
+    def home_restored(self, found: Iterable[rest.Object], *, backup: float, listed: float) -> None:
         """Note what has changed for each pod: `found` are all of the restored home cluster.
 
-        What was answered before `backup` must be as it was.
+        What was answered before `backup` must be as it was, and `found` says nothing about what was
+        answered after `listed`, when the list was requested.
         """
         pods = {pod["metadata"]["name"]: pod for pod in found}
         for name, pod in self.pods.items():
             seen = pods.get(name)
             if seen is None:
-                pod.undone = pod.undone or (pod.expected and pod.created_at >= backup)
+                pod.undone = pod.undone or (pod.expected and backup <= pod.created_at < listed)
             else:
                 pod.forgotten += not is_recorded(seen)
                 if (
                     pod.deleted
                     and "deletionTimestamp" not in seen["metadata"]
                     and pod.deleted_at is not None
-                    and pod.deleted_at >= backup
+                    and backup <= pod.deleted_at < listed
                 ):
                     pod.back = True
-        self._living = [name for name, pod in self.pods.items() if pod.expected and name in pods]
+        self._living = [
+            name
+            for name, pod in self.pods.items()
+            if pod.expected and (name in pods or pod.created_at >= listed)
+        ]
 
     def foreign_restored(self, lost: Collection[str], found: Iterable[rest.Object]) -> None:
         """Note the pods whose mirrors are `lost`; `found` are the home pods at that time."""

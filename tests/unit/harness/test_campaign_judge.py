@@ -285,6 +285,8 @@ def test_a_restored_home_cluster_undoes_only_what_came_after_the_backup() -> Non
             Created("in-flight", "Never", deleted=True, deleted_at=None),
             Created("ending", "Never", deleted=True, deleted_at=11.0),
             Created("forgotten", "Never", created_at=9.0),
+            Created("created-meanwhile", "Never", created_at=21.0),
+            Created("deleted-meanwhile", "Never", deleted=True, deleted_at=21.0),
         )
     }
     users.home_restored(
@@ -294,12 +296,14 @@ def test_a_restored_home_cluster_undoes_only_what_came_after_the_backup() -> Non
             _seen("in-flight"),
             _seen("ending", deletionTimestamp="now"),
             _seen("forgotten", mirrored=False),
+            _seen("deleted-meanwhile"),
             _seen("of-others"),
         ],
         backup=10.0,
+        listed=20.0,
     )
     expected = {name for name, pod in users.pods.items() if pod.expected}
-    assert expected == {"lost", "back", "forgotten"}
+    assert expected == {"lost", "back", "forgotten", "created-meanwhile"}
     assert [name for name, pod in users.pods.items() if pod.undone] == ["new"]
     assert [name for name, pod in users.pods.items() if pod.forgotten] == ["forgotten"]
 
